@@ -1,1 +1,28 @@
-//! (skeleton)
+//! The contract that router, worker and tools share: names, records, messages, and the two servers they live on.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`ids`] | newtypes: job, app, runner, epoch, fence, namespace |
+//! | [`hint`] | what a job needs and a runner has |
+//! | [`state`] | the job's state machine, a pure function |
+//! | [`job`] | the job's record: spec, decision, progress, outcome |
+//! | [`message`] | what travels through RabbitMQ, versioned |
+//! | [`amqp`] | connection, topology, confirmed publishes |
+//! | [`store`] | Redis: keys, atomic scripts, jobs, fleet |
+//! | [`artifacts`] | where pictures go: object storage |
+//! | [`config`] | flags, environment and `warmq.toml`; every mistake reported at once |
+//! | [`retry`] | delays between attempts, on `backoff` |
+//! | [`telemetry`], [`shutdown`] | logs and signals |
+
+pub mod amqp;
+pub mod artifacts;
+pub mod config;
+pub mod hint;
+pub mod ids;
+pub mod job;
+pub mod message;
+pub mod retry;
+pub mod shutdown;
+pub mod state;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,9 @@
+//! RabbitMQ: how to reach it, what is declared on it, and publishes that are known to have arrived.
+
+pub mod connection;
+pub mod publisher;
+pub mod topology;
+
+pub use connection::{Error, connect};
+pub use publisher::{Message, PublishError, Publisher};
+pub use topology::{QueueType, RetryTier, Topology};

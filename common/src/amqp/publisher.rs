@@ -1,0 +1,203 @@
+//! Publishes that are known to have arrived: confirmed, mandatory and persistent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::sync::Mutex;
+
+use super::connection;
+use crate::config::ServerUrl;
+
+/// How long the broker may take to confirm. A memory or disk alarm stalls confirms for as long as it lasts.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+const PERSISTENT: u8 = 2;
+
+/// Why a message is not known to have arrived. Except after [`PublishError::Returned`] it may have, nevertheless.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] connection::Error),
+    /// No queue is bound for this routing key.
+    #[error("no queue takes messages for '{routing_key}' of exchange '{exchange}'")]
+    Returned {
+        /// The exchange; empty for the default one.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+    },
+    /// The broker refused it.
+    #[error("RabbitMQ refused the message")]
+    Refused,
+    /// No confirm in time: the broker is stalled (a memory or disk alarm?) or gone.
+    #[error("RabbitMQ did not confirm within {} s: is a memory or disk alarm set?", CONFIRM_TIMEOUT.as_secs())]
+    Timeout,
+    /// The connection broke.
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Lapin(#[from] lapin::Error),
+}
+
+/// One message to publish. Fresh properties every time, so nothing (`x-death` above all) is carried over by accident.
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Deduplication by the receiver.
+    pub message_id: Option<String>,
+    /// Echo for a requester.
+    pub correlation_id: Option<String>,
+    /// Headers with text values.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Message {
+    /// A message without id and headers.
+    pub fn new(body: Vec<u8>) -> Self {
+        Self {
+            body,
+            ..Self::default()
+        }
+    }
+
+    fn properties(&self) -> BasicProperties {
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into());
+        if let Some(id) = &self.message_id {
+            properties = properties.with_message_id(id.as_str().into());
+        }
+        if let Some(id) = &self.correlation_id {
+            properties = properties.with_correlation_id(id.as_str().into());
+        }
+        if !self.headers.is_empty() {
+            let mut table = FieldTable::default();
+            for (name, value) in &self.headers {
+                table.insert(
+                    ShortString::from(*name),
+                    AMQPValue::LongString(value.as_str().into()),
+                );
+            }
+            properties = properties.with_headers(table);
+        }
+        properties
+    }
+}
+
+/// A cheap handle on one publishing connection, opened at the first use and again after it broke.
+#[derive(Clone)]
+pub struct Publisher {
+    url: ServerUrl,
+    name: Arc<str>,
+    link: Arc<Mutex<Option<Link>>>,
+}
+
+struct Link {
+    channel: Channel,
+    // Dropping it would close the channel's connection.
+    _connection: Connection,
+}
+
+impl Publisher {
+    /// A publisher that shows as `name` in RabbitMQ's lists. Connects when first used.
+    pub fn new(url: ServerUrl, name: &str) -> Self {
+        Self {
+            url,
+            name: name.into(),
+            link: Arc::default(),
+        }
+    }
+
+    /// The open channel, in confirm mode: to declare with, before the first publish.
+    ///
+    /// # Errors
+    /// There is no connection and none can be made.
+    pub async fn channel(&self) -> Result<Channel, PublishError> {
+        let mut link = self.link.lock().await;
+        if let Some(open) = link.as_ref()
+            && open.channel.status().connected()
+        {
+            return Ok(open.channel.clone());
+        }
+        let connection = connection::connect(&self.url, &self.name).await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        *link = Some(Link {
+            channel: channel.clone(),
+            _connection: connection,
+        });
+        Ok(channel)
+    }
+
+    /// Publishes and waits until the broker has stored the message in a queue.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: &Message,
+    ) -> Result<(), PublishError> {
+        self.send(exchange, routing_key, message, true).await
+    }
+
+    /// As [`Publisher::publish`], but nobody need be there to take it (events, replies).
+    ///
+    /// # Errors
+    /// See [`PublishError`]; never `Returned`.
+    pub async fn announce(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: &Message,
+    ) -> Result<(), PublishError> {
+        self.send(exchange, routing_key, message, false).await
+    }
+
+    async fn send(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: &Message,
+        mandatory: bool,
+    ) -> Result<(), PublishError> {
+        let channel = self.channel().await?;
+        let options = BasicPublishOptions {
+            mandatory,
+            ..BasicPublishOptions::default()
+        };
+        let confirmed = async {
+            channel
+                .basic_publish(
+                    exchange.into(),
+                    routing_key.into(),
+                    options,
+                    &message.body,
+                    message.properties(),
+                )
+                .await?
+                .await
+        };
+        match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
+            Err(_) => Err(PublishError::Timeout),
+            Ok(Err(error)) => Err(error.into()),
+            // A returned message is acknowledged all the same: look at the message, not at the kind.
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {
+                Err(PublishError::Returned {
+                    exchange: exchange.to_owned(),
+                    routing_key: routing_key.to_owned(),
+                })
+            }
+            Ok(Ok(Confirmation::Nack(None) | Confirmation::NotRequested)) => {
+                Err(PublishError::Refused)
+            }
+        }
+    }
+}

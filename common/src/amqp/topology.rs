@@ -1,0 +1,449 @@
+//! Every exchange and queue: names, arguments, declaration. No other file declares any.
+//!
+//! | name (after `<namespace>.`) | kind | what |
+//! | --- | --- | --- |
+//! | `jobs` | topic exchange | AMQP submissions, routing key = app; all go to `submissions` |
+//! | `submissions` | queue | the router's submit consumes it |
+//! | `dispatch` | direct exchange | key = `<app>` or `<app>.low`; what it can not route goes to `unroutable` |
+//! | `jobs.<app>`, `jobs.<app>.low` | queues | the backlog; one active consumer: the app's dispatcher |
+//! | `shared.<app>` | queue | jobs for whichever runner is free first |
+//! | `runner.<id>.<epoch>` | queue | one claimed job at most; unaccepted ones go back to `dispatch` |
+//! | `retry.<tier>` | fanout exchange and queue | holds a message for the tier's time, then back to `dispatch` |
+//! | `dead.<app>` | queue | what can not be run, with the reason |
+//! | `unroutable` | fanout exchange and queue | published for an app without queues |
+//! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>` |
+//! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
+
+use std::time::Duration;
+
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{Channel, ExchangeKind};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppId, Epoch, Namespace, RunnerId};
+use crate::job::Priority;
+use crate::state::JobState;
+
+/// RabbitMQ 3.10 loses nacked messages at -1, and 4.0 dead-letters after 20: attempts are counted in Redis instead.
+const NO_DELIVERY_LIMIT: i32 = 1_000_000;
+
+/// A runner's queue outlives its last consumer by this much at least (and by ten accept timeouts).
+const RUNNER_QUEUE_EXPIRY: Duration = Duration::from_secs(30 * 60);
+
+/// The type of the durable queues: one setting for all, the same in every process of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueType {
+    /// For a single node.
+    #[default]
+    Classic,
+    /// For a cluster.
+    Quorum,
+}
+
+impl std::str::FromStr for QueueType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "classic" => Ok(Self::Classic),
+            "quorum" => Ok(Self::Quorum),
+            other => Err(format!("'{other}' is not 'classic' or 'quorum'")),
+        }
+    }
+}
+
+/// A parking place with a fixed delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RetryTier {
+    /// 1 s
+    S1,
+    /// 5 s
+    S5,
+    /// 30 s
+    S30,
+    /// 2 min
+    M2,
+    /// 10 min
+    M10,
+    /// 1 h
+    H1,
+}
+
+impl RetryTier {
+    /// All tiers, shortest first.
+    pub const ALL: [RetryTier; 6] = [
+        RetryTier::S1,
+        RetryTier::S5,
+        RetryTier::S30,
+        RetryTier::M2,
+        RetryTier::M10,
+        RetryTier::H1,
+    ];
+
+    /// The shortest tier that waits at least `delay`; the longest when none does.
+    pub fn at_least(delay: Duration) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|tier| tier.delay() >= delay)
+            .unwrap_or(RetryTier::H1)
+    }
+
+    /// How long it holds a message.
+    pub fn delay(self) -> Duration {
+        Duration::from_secs(match self {
+            RetryTier::S1 => 1,
+            RetryTier::S5 => 5,
+            RetryTier::S30 => 30,
+            RetryTier::M2 => 2 * 60,
+            RetryTier::M10 => 10 * 60,
+            RetryTier::H1 => 60 * 60,
+        })
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            RetryTier::S1 => "1s",
+            RetryTier::S5 => "5s",
+            RetryTier::S30 => "30s",
+            RetryTier::M2 => "2m",
+            RetryTier::M10 => "10m",
+            RetryTier::H1 => "1h",
+        }
+    }
+}
+
+/// Names and declarations for one namespace.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    namespace: Namespace,
+    queue_type: QueueType,
+}
+
+impl Topology {
+    /// The topology under `namespace`.
+    pub fn new(namespace: Namespace, queue_type: QueueType) -> Self {
+        Self {
+            namespace,
+            queue_type,
+        }
+    }
+
+    fn name(&self, rest: impl std::fmt::Display) -> String {
+        format!("{}.{rest}", self.namespace)
+    }
+
+    /// Exchange for AMQP submissions.
+    pub fn jobs_exchange(&self) -> String {
+        self.name("jobs")
+    }
+
+    /// Exchange in front of the apps' backlogs.
+    pub fn dispatch_exchange(&self) -> String {
+        self.name("dispatch")
+    }
+
+    /// Exchange for what happened to jobs.
+    pub fn events_exchange(&self) -> String {
+        self.name("jobs.events")
+    }
+
+    /// Exchange whose messages come back to `dispatch` after the tier's delay.
+    pub fn retry_exchange(&self, tier: RetryTier) -> String {
+        self.name(format_args!("retry.{}", tier.label()))
+    }
+
+    /// Queue of AMQP submissions.
+    pub fn submissions_queue(&self) -> String {
+        self.name("submissions")
+    }
+
+    /// Queue of an app's backlog in one lane.
+    pub fn backlog_queue(&self, app: &AppId, lane: Priority) -> String {
+        self.name(format_args!("jobs.{}", self.lane_key(app, lane)))
+    }
+
+    /// Queue for whichever runner is free first.
+    pub fn shared_queue(&self, app: &AppId) -> String {
+        self.name(format_args!("shared.{app}"))
+    }
+
+    /// Queue of one incarnation of a runner.
+    pub fn runner_queue(&self, runner: &RunnerId, epoch: Epoch) -> String {
+        self.name(format_args!("runner.{runner}.{epoch}"))
+    }
+
+    /// Queue of what can not be run for an app.
+    pub fn dead_queue(&self, app: &AppId) -> String {
+        self.name(format_args!("dead.{app}"))
+    }
+
+    /// Queue of submissions whose app has no valid name. No app's, since an app's name holds a slash.
+    pub fn dead_submissions_queue(&self) -> String {
+        self.name("dead.submissions")
+    }
+
+    /// Queue of what was published for an app without queues.
+    pub fn unroutable_queue(&self) -> String {
+        self.name("unroutable")
+    }
+
+    /// Queue of ended jobs, for replies.
+    pub fn reply_events_queue(&self) -> String {
+        self.name("events.reply")
+    }
+
+    /// Routing key on `dispatch` (and on the retry exchanges) for an app's lane.
+    pub fn lane_key(&self, app: &AppId, lane: Priority) -> String {
+        match lane {
+            Priority::Normal => app.to_string(),
+            Priority::Low => format!("{app}.low"),
+        }
+    }
+
+    /// Routing key on `jobs.events`.
+    pub fn event_key(&self, app: &AppId, state: JobState) -> String {
+        format!("{state}.{app}")
+    }
+
+    /// Declares what every process relies on.
+    ///
+    /// # Errors
+    /// The connection broke, or a queue exists with other arguments.
+    pub async fn declare_base(&self, channel: &Channel) -> lapin::Result<()> {
+        let unroutable = self.unroutable_queue();
+        self.exchange(channel, &unroutable, ExchangeKind::Fanout, Args::new())
+            .await?;
+        self.queue(channel, &unroutable, self.durable()).await?;
+        self.bind(channel, &unroutable, &unroutable, "").await?;
+
+        let dispatch = self.dispatch_exchange();
+        let alternate = Args::new().text("alternate-exchange", &unroutable);
+        self.exchange(channel, &dispatch, ExchangeKind::Direct, alternate)
+            .await?;
+
+        let jobs = self.jobs_exchange();
+        let submissions = self.submissions_queue();
+        self.exchange(channel, &jobs, ExchangeKind::Topic, Args::new())
+            .await?;
+        self.queue(channel, &submissions, self.durable()).await?;
+        self.bind(channel, &submissions, &jobs, "#").await?;
+        self.queue(channel, &self.dead_submissions_queue(), self.durable())
+            .await?;
+
+        let events = self.events_exchange();
+        let reply = self.reply_events_queue();
+        self.exchange(channel, &events, ExchangeKind::Topic, Args::new())
+            .await?;
+        self.queue(channel, &reply, self.durable()).await?;
+        for state in JobState::ALL
+            .into_iter()
+            .filter(|state| state.is_terminal())
+        {
+            self.bind(channel, &reply, &events, &format!("{state}.#"))
+                .await?;
+        }
+
+        for tier in RetryTier::ALL {
+            let name = self.retry_exchange(tier);
+            let arguments = self
+                .durable()
+                .int("x-message-ttl", millis(tier.delay()))
+                .text("x-dead-letter-exchange", &dispatch);
+            // A fanout of its own: through the default exchange the routing key would be this queue's name,
+            // and the dead-letter exchange could not tell the app.
+            self.exchange(channel, &name, ExchangeKind::Fanout, Args::new())
+                .await?;
+            self.queue(channel, &name, arguments).await?;
+            self.bind(channel, &name, &name, "").await?;
+        }
+        Ok(())
+    }
+
+    /// Declares an app's queues.
+    ///
+    /// # Errors
+    /// The connection broke, or a queue exists with other arguments.
+    pub async fn declare_app(&self, channel: &Channel, app: &AppId) -> lapin::Result<()> {
+        for lane in [Priority::Normal, Priority::Low] {
+            let queue = self.backlog_queue(app, lane);
+            let arguments = self.durable().flag("x-single-active-consumer");
+            self.queue(channel, &queue, arguments).await?;
+            let key = self.lane_key(app, lane);
+            self.bind(channel, &queue, &self.dispatch_exchange(), &key)
+                .await?;
+        }
+        self.queue(channel, &self.shared_queue(app), self.durable())
+            .await?;
+        self.queue(channel, &self.dead_queue(app), self.durable())
+            .await
+    }
+
+    /// Declares the queue of one incarnation of a runner. A job that is not taken within `accept_timeout` goes back
+    /// to the dispatcher.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn declare_runner(
+        &self,
+        channel: &Channel,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        accept_timeout: Duration,
+    ) -> lapin::Result<()> {
+        let expiry = RUNNER_QUEUE_EXPIRY.max(accept_timeout * 10);
+        // Back to the normal lane, a low job too: it was dispatched, so no normal job wanted its runner then.
+        let arguments = Args::new()
+            .int("x-message-ttl", millis(accept_timeout))
+            .int("x-expires", millis(expiry))
+            .text("x-dead-letter-exchange", &self.dispatch_exchange())
+            .text("x-dead-letter-routing-key", app.as_str());
+        self.queue(channel, &self.runner_queue(runner, epoch), arguments)
+            .await
+    }
+
+    /// Deletes the queue of a runner that leaves, provided that it holds no job.
+    ///
+    /// # Errors
+    /// The connection broke, or the queue holds a job (which then expires back to the dispatcher).
+    pub async fn delete_runner(
+        &self,
+        channel: &Channel,
+        runner: &RunnerId,
+        epoch: Epoch,
+    ) -> lapin::Result<()> {
+        let options = QueueDeleteOptions {
+            if_empty: true,
+            if_unused: true,
+            ..QueueDeleteOptions::default()
+        };
+        let name = self.runner_queue(runner, epoch);
+        channel.queue_delete(name.into(), options).await.map(drop)
+    }
+
+    /// Messages ready in a queue that exists.
+    ///
+    /// # Errors
+    /// There is no such queue (which closes the channel), or the connection broke.
+    pub async fn depth(channel: &Channel, queue: &str) -> lapin::Result<u32> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let found = channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await?;
+        Ok(found.message_count())
+    }
+
+    fn durable(&self) -> Args {
+        match self.queue_type {
+            QueueType::Classic => Args::new(),
+            QueueType::Quorum => Args::new()
+                .text("x-queue-type", "quorum")
+                .int("x-delivery-limit", NO_DELIVERY_LIMIT),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        channel: &Channel,
+        name: &str,
+        kind: ExchangeKind,
+        arguments: Args,
+    ) -> lapin::Result<()> {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(name.into(), kind, options, arguments.0)
+            .await
+    }
+
+    async fn queue(&self, channel: &Channel, name: &str, arguments: Args) -> lapin::Result<()> {
+        channel
+            .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments.0)
+            .await
+            .map(drop)
+    }
+
+    async fn bind(
+        &self,
+        channel: &Channel,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+    ) -> lapin::Result<()> {
+        channel
+            .queue_bind(
+                queue.into(),
+                exchange.into(),
+                key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+    }
+}
+
+/// Arguments of a declaration.
+struct Args(FieldTable);
+
+impl Args {
+    fn new() -> Self {
+        Self(FieldTable::default())
+    }
+
+    fn text(mut self, name: &str, value: &str) -> Self {
+        let value = AMQPValue::LongString(LongString::from(value));
+        self.0.insert(name.into(), value);
+        self
+    }
+
+    fn int(mut self, name: &str, value: i32) -> Self {
+        self.0.insert(name.into(), AMQPValue::LongInt(value));
+        self
+    }
+
+    fn flag(mut self, name: &str) -> Self {
+        self.0.insert(name.into(), AMQPValue::Boolean(true));
+        self
+    }
+}
+
+/// Milliseconds as RabbitMQ takes them; beyond 24 days, the longest that fits.
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_rounded_up_to_a_tier() {
+        let tier = |s| RetryTier::at_least(Duration::from_secs(s));
+        assert_eq!(tier(0), RetryTier::S1);
+        assert_eq!(tier(5), RetryTier::S5);
+        assert_eq!(tier(6), RetryTier::S30);
+        assert_eq!(tier(86_400), RetryTier::H1);
+    }
+
+    #[test]
+    fn names_carry_the_namespace() {
+        let topology = Topology::new(Namespace::parse("test").unwrap(), QueueType::Classic);
+        let app = AppId::parse("warmq/diffusion").unwrap();
+        assert_eq!(
+            topology.backlog_queue(&app, Priority::Low),
+            "test.jobs.warmq/diffusion.low"
+        );
+        assert_eq!(
+            topology.runner_queue(&RunnerId::parse("gpu-1").unwrap(), Epoch(7)),
+            "test.runner.gpu-1.7"
+        );
+    }
+}

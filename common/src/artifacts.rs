@@ -1,0 +1,162 @@
+//! Pictures and other files that jobs make, in object storage. The worker writes them, the router serves them.
+//!
+//! An output names a file as `warmq://files/<key>`: the worker need not know under which address users reach the
+//! router, which puts its own public URL there in every answer ([`with_public_urls`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::Value;
+
+use crate::config::ServerUrl;
+use crate::ids::{AppId, JobId};
+
+/// Begins every reference to an artifact in an output.
+pub const REFERENCE_PREFIX: &str = "warmq://files/";
+
+/// What can go wrong with storage.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder is missing and can not be made, or the URL is wrong.
+    #[error("storage {url} can not be opened: {reason}")]
+    Open {
+        /// The URL, without secrets.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// A read or write failed.
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
+}
+
+/// Object storage for artifacts.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+}
+
+impl Artifacts {
+    /// Opens `file:///folder` (made if missing) or `s3://bucket/prefix` (credentials from the usual `AWS_*` variables).
+    ///
+    /// # Errors
+    /// The folder can not be made, or the URL is wrong.
+    pub fn open(url: &ServerUrl) -> Result<Self, Error> {
+        let fail = |reason: String| Error::Open {
+            url: url.to_string(),
+            reason,
+        };
+        if url.scheme() == "file" {
+            let folder = url
+                .as_url()
+                .to_file_path()
+                .map_err(|()| fail("file:///absolute/folder is expected".into()))?;
+            std::fs::create_dir_all(&folder).map_err(|error| fail(error.to_string()))?;
+        }
+        let environment = std::env::vars().filter(|(name, _)| name.starts_with("AWS_"));
+        let (store, root) = object_store::parse_url_opts(
+            url.as_url(),
+            environment.map(|(name, value)| (name.to_ascii_lowercase(), value)),
+        )
+        .map_err(|error| fail(error.to_string()))?;
+        Ok(Self {
+            store: store.into(),
+            root,
+        })
+    }
+
+    /// Writes one file of a job and returns the reference that its output carries.
+    ///
+    /// # Errors
+    /// The storage refuses.
+    pub async fn put(
+        &self,
+        app: &AppId,
+        job: JobId,
+        file_name: &str,
+        body: Bytes,
+    ) -> Result<String, Error> {
+        let key = format!("{app}/{job}/{file_name}");
+        self.store.put(&self.path(&key), body.into()).await?;
+        Ok(format!("{REFERENCE_PREFIX}{key}"))
+    }
+
+    /// Reads the file at `key`; `None` when there is none.
+    ///
+    /// # Errors
+    /// The storage refuses.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        match self.store.get(&self.path(key)).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `Path::from` encodes what could climb out of the root (`..`, empty segments).
+    fn path(&self, key: &str) -> Path {
+        let parts = self.root.parts().chain(
+            key.split('/')
+                .map(|part| object_store::path::PathPart::from(part.to_owned())),
+        );
+        parts.collect()
+    }
+}
+
+/// Replaces every artifact reference in `value` by a URL under `public_url` (no slash at its end).
+pub fn with_public_urls(value: &mut Value, public_url: &str) {
+    match value {
+        Value::String(text) => {
+            if let Some(key) = text.strip_prefix(REFERENCE_PREFIX) {
+                *text = format!("{public_url}/files/{key}");
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| with_public_urls(item, public_url)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| with_public_urls(field, public_url)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn references_become_urls_at_any_depth() {
+        let mut output = json!({"images": [{"url": "warmq://files/a/b/1/0.png"}], "seed": 7});
+        with_public_urls(&mut output, "http://127.0.0.1:8080");
+        assert_eq!(
+            output["images"][0]["url"],
+            "http://127.0.0.1:8080/files/a/b/1/0.png"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_key_can_not_climb_out_of_the_folder() {
+        let folder = std::env::temp_dir().join(format!("warmq-artifacts-{}", JobId::generate()));
+        std::fs::create_dir_all(folder.join("inside")).unwrap();
+        std::fs::write(folder.join("secret"), "s").unwrap();
+        let url = format!("file://{}", folder.join("inside").display());
+        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+        let app = AppId::parse("a/b").unwrap();
+        let job = JobId::generate();
+        let reference = artifacts
+            .put(&app, job, "0.png", Bytes::from_static(b"png"))
+            .await
+            .unwrap();
+        let key = reference.strip_prefix(REFERENCE_PREFIX).unwrap();
+        assert_eq!(artifacts.get(key).await.unwrap().unwrap(), "png");
+        for hostile in ["../secret", "a/../../secret", "/../secret", "..%2fsecret"] {
+            assert!(artifacts.get(hostile).await.unwrap().is_none(), "{hostile}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,243 @@
+//! Settings from flags, `WARMQ_*` variables and `warmq.toml`, in this order of precedence.
+//!
+//! Every flag reaches us as text and is read here, not by the argument parser, so that *all* mistakes are reported at
+//! once, each with the name of the setting.
+
+mod apps;
+mod servers;
+mod size;
+
+pub use apps::{AppConfig, Apps, HintPath, PolicyName};
+pub use servers::{ServerArgs, ServerUrl, Servers};
+pub use size::ByteSize;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// The exit status of a process whose settings are wrong (`EX_USAGE` of sysexits.h).
+pub const EXIT_BAD_CONFIG: u8 = 64;
+
+/// The file that is read when `--config` names none, if it is there.
+pub const DEFAULT_FILE: &str = "warmq.toml";
+
+/// Top-level settings that some warmq process knows: the file is shared by all of them.
+const KNOWN: &[&str] = &[
+    "namespace",
+    "amqp_url",
+    "redis_url",
+    "storage",
+    "queue_type",
+    "listen",
+    "public_url",
+    "roles",
+    "max_body",
+    "allow_anonymous",
+    "app",
+    "engine",
+    "models",
+    "memory_budget",
+    "device",
+    "concurrency",
+    "slots",
+    "runner_name",
+    "accept_timeout_ms",
+    "drain_timeout_s",
+    "apps",
+];
+
+/// Everything wrong with a configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// Notes one more.
+    pub fn push(&mut self, problem: impl Into<String>) {
+        self.0.push(problem.into());
+    }
+
+    /// One sentence each.
+    pub fn sentences(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "the configuration has a mistake:\n  - {one}"),
+            many => write!(
+                f,
+                "the configuration has {} mistakes:\n  - {}",
+                many.len(),
+                many.join("\n  - ")
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Settings while they are being read. Problems pile up; [`Settings::finish`] tells them all.
+#[derive(Debug)]
+pub struct Settings {
+    file: toml::Table,
+    problems: Problems,
+}
+
+impl Settings {
+    /// Reads the file: `explicit`, which must exist, or [`DEFAULT_FILE`], which need not.
+    pub fn read(explicit: Option<&Path>) -> Self {
+        let path = explicit.unwrap_or(Path::new(DEFAULT_FILE));
+        let (text, problem) = match std::fs::read_to_string(path) {
+            Ok(text) => (text, None),
+            Err(error) if explicit.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                (String::new(), None)
+            }
+            Err(error) => (
+                String::new(),
+                Some(format!("{} can not be read: {error}", path.display())),
+            ),
+        };
+        let mut settings = Self::from_toml(&text, &path.display().to_string());
+        settings.problems.0.extend(problem);
+        settings
+    }
+
+    /// Reads `text`; `name` is the file's name in messages.
+    pub fn from_toml(text: &str, name: &str) -> Self {
+        let mut problems = Problems::default();
+        let file = text.parse::<toml::Table>().unwrap_or_else(|error| {
+            problems.push(format!(
+                "{name} is no TOML: {}",
+                error.to_string().trim_end()
+            ));
+            toml::Table::new()
+        });
+        for key in file.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+            problems.push(format!("{name}: unknown setting '{key}'"));
+        }
+        Self { file, problems }
+    }
+
+    /// The setting `key` (`amqp_url`): from the flag or variable if given, else from the file, else `default`.
+    /// `None` after a problem, which is noted.
+    pub fn take<T>(&mut self, key: &str, flag: Option<&str>, default: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let text = self.text(key, flag).unwrap_or_else(|| default.to_owned());
+        self.parse(key, &text)
+    }
+
+    /// As [`Settings::take`], for a setting without a default.
+    pub fn take_optional<T>(&mut self, key: &str, flag: Option<&str>) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let text = self.text(key, flag)?;
+        self.parse(key, &text)
+    }
+
+    /// The table `key` of the file, if it is there.
+    fn table(&mut self, key: &str) -> Option<toml::Table> {
+        match self.file.remove(key)? {
+            toml::Value::Table(table) => Some(table),
+            other => {
+                self.problem(format!(
+                    "{key}: a table is expected, not a {}",
+                    other.type_str()
+                ));
+                None
+            }
+        }
+    }
+
+    /// Notes a problem that the caller found.
+    pub fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem);
+    }
+
+    /// `value` if nothing was wrong.
+    ///
+    /// # Errors
+    /// Everything that was.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
+        match value {
+            Some(value) if self.problems.0.is_empty() => Ok(value),
+            _ => Err(self.problems),
+        }
+    }
+
+    fn text(&mut self, key: &str, flag: Option<&str>) -> Option<String> {
+        if let Some(flag) = flag {
+            return Some(flag.to_owned());
+        }
+        match self.file.get(key)? {
+            toml::Value::String(text) => Some(text.clone()),
+            toml::Value::Integer(number) => Some(number.to_string()),
+            toml::Value::Boolean(flag) => Some(flag.to_string()),
+            other => {
+                let found = other.type_str();
+                self.problem(format!("{}: text is expected, not a {found}", dashed(key)));
+                None
+            }
+        }
+    }
+
+    fn parse<T>(&mut self, key: &str, text: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(format!("{}: {error}", dashed(key)));
+                None
+            }
+        }
+    }
+}
+
+/// A setting's name as its flag spells it.
+fn dashed(key: &str) -> String {
+    key.replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let mut settings = Settings::from_toml("namespace = 'file'\nconcurrency = 3", "warmq.toml");
+        assert_eq!(
+            settings
+                .take::<String>("namespace", Some("flag"), "default")
+                .unwrap(),
+            "flag"
+        );
+        assert_eq!(settings.take::<u32>("concurrency", None, "1"), Some(3));
+        assert_eq!(settings.take::<u32>("slots", None, "2"), Some(2));
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        let mut settings = Settings::from_toml("nonsense = 1\nconcurrency = 'many'", "warmq.toml");
+        let concurrency = settings.take::<u32>("concurrency", None, "1");
+        let slots = settings.take::<u32>("slots", Some("-1"), "2");
+        let problems = settings.finish(concurrency.zip(slots)).unwrap_err();
+        assert_eq!(problems.sentences().len(), 3, "{problems}");
+    }
+
+    #[test]
+    fn a_syntax_error_says_where() {
+        let problems = Settings::from_toml("namespace = ", "warmq.toml")
+            .finish(Some(()))
+            .unwrap_err();
+        assert!(problems.to_string().contains("line 1"), "{problems}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Which RabbitMQ, which Redis, which storage, under which namespace: what every process must know.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Settings;
+use crate::amqp::QueueType;
+use crate::ids::Namespace;
+
+/// Flags of every process. All texts: [`Servers::read`] gives them their types.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ServerArgs {
+    /// Configuration file [default: warmq.toml, if it is there]
+    #[arg(long, env = "WARMQ_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Prefix of every queue, exchange and key [default: warmq]
+    #[arg(long, env = "WARMQ_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// RabbitMQ [default: amqp://guest:guest@127.0.0.1:5672/%2f]
+    #[arg(
+        long,
+        env = "WARMQ_AMQP_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub amqp_url: Option<String>,
+    /// Redis [default: redis://127.0.0.1:6379/0]
+    #[arg(
+        long,
+        env = "WARMQ_REDIS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<String>,
+    /// Where pictures are kept: file:///folder or s3://bucket/prefix [default: file:// and the folder ./out/files]
+    #[arg(
+        long,
+        env = "WARMQ_STORAGE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub storage: Option<String>,
+    /// Type of the durable queues, the same for all processes of a namespace: classic, or quorum in a cluster [default: classic]
+    #[arg(long, env = "WARMQ_QUEUE_TYPE", value_name = "TYPE")]
+    pub queue_type: Option<String>,
+}
+
+/// The servers of one namespace.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// Prefix of every name.
+    pub namespace: Namespace,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Redis.
+    pub redis_url: ServerUrl,
+    /// Object storage: `file://…` or `s3://…`.
+    pub storage: ServerUrl,
+    /// Type of the durable queues.
+    pub queue_type: QueueType,
+}
+
+impl Servers {
+    /// Reads the settings of `args`; problems are noted in `settings`.
+    pub fn read(settings: &mut Settings, args: &ServerArgs) -> Option<Self> {
+        let folder = std::env::current_dir()
+            .unwrap_or_default()
+            .join("out/files");
+        let storage = format!("file://{}", folder.display());
+        let namespace = settings.take("namespace", args.namespace.as_deref(), "warmq");
+        let amqp_url = settings.take::<ServerUrl>(
+            "amqp_url",
+            args.amqp_url.as_deref(),
+            "amqp://guest:guest@127.0.0.1:5672/%2f",
+        );
+        let redis_url = settings.take::<ServerUrl>(
+            "redis_url",
+            args.redis_url.as_deref(),
+            "redis://127.0.0.1:6379/0",
+        );
+        let storage = settings.take::<ServerUrl>("storage", args.storage.as_deref(), &storage);
+        let queue_type = settings.take("queue_type", args.queue_type.as_deref(), "classic");
+        for (name, url, schemes) in [
+            ("amqp-url", &amqp_url, ["amqp", "amqps"]),
+            ("redis-url", &redis_url, ["redis", "rediss"]),
+            ("storage", &storage, ["file", "s3"]),
+        ] {
+            if let Some(url) = url
+                && !schemes.contains(&url.scheme())
+            {
+                let [one, other] = schemes;
+                settings.problem(format!(
+                    "{name}: {url} must begin with {one}:// or {other}://"
+                ));
+            }
+        }
+        Some(Self {
+            namespace: namespace?,
+            amqp_url: amqp_url?,
+            redis_url: redis_url?,
+            storage: storage?,
+            queue_type: queue_type?,
+        })
+    }
+}
+
+/// A URL that may hold a password: it prints without it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl {
+    url: url::Url,
+    text: Arc<str>,
+}
+
+impl ServerUrl {
+    /// The URL as it was given, password and all: for the client library only.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// The part before `://`.
+    pub fn scheme(&self) -> &str {
+        self.url.scheme()
+    }
+
+    /// The parsed URL, password and all.
+    pub fn as_url(&self) -> &url::Url {
+        &self.url
+    }
+}
+
+impl std::str::FromStr for ServerUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = url::Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
+        Ok(Self {
+            url,
+            text: text.into(),
+        })
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.url.clone();
+        if shown.password().is_some() {
+            // Only a URL without a host has no place for a password, and then it has none.
+            let _ = shown.set_password(Some("***"));
+        }
+        shown.fmt(f)
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let url: ServerUrl = "amqp://user:hunter2@host:5672/%2f".parse().unwrap();
+        assert!(!format!("{url} {url:?}").contains("hunter2"));
+        assert!(url.expose().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_wrong_scheme_is_a_problem_of_its_setting() {
+        let mut settings = Settings::from_toml("", "warmq.toml");
+        let args = ServerArgs {
+            amqp_url: Some("http://127.0.0.1".into()),
+            redis_url: Some("nonsense".into()),
+            ..ServerArgs::default()
+        };
+        let servers = Servers::read(&mut settings, &args);
+        let problems = settings.finish(servers).unwrap_err();
+        assert_eq!(problems.sentences().len(), 2, "{problems}");
+    }
+}

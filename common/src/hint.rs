@@ -1,0 +1,98 @@
+//! Hints: what a job needs, and what a runner can serve now. Matching is exact.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest hint, in bytes of UTF-8.
+pub const MAX_HINT_BYTES: usize = 256;
+
+/// A non-empty text of at most [`MAX_HINT_BYTES`] bytes, a model's name for instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hint(String);
+
+/// Why a text can not be a hint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidHint {
+    /// Empty: a job without a hint carries none.
+    #[error("a hint must not be empty; leave it out instead")]
+    Empty,
+    /// Over [`MAX_HINT_BYTES`].
+    #[error("a hint may have at most {MAX_HINT_BYTES} bytes; this one has {bytes}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl Hint {
+    /// Accepts any text of 1 to [`MAX_HINT_BYTES`] bytes, unchanged.
+    pub fn parse(text: &str) -> Result<Self, InvalidHint> {
+        match text.len() {
+            0 => Err(InvalidHint::Empty),
+            bytes if bytes > MAX_HINT_BYTES => Err(InvalidHint::TooLong { bytes }),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// As [`Hint::parse`], but an empty text means "no hint".
+    pub fn parse_optional(text: &str) -> Result<Option<Self>, InvalidHint> {
+        match Self::parse(text) {
+            Ok(hint) => Ok(Some(hint)),
+            Err(InvalidHint::Empty) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The hint as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for Hint {
+    type Err = InvalidHint;
+    fn from_str(text: &str) -> Result<Self, InvalidHint> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for Hint {
+    type Error = InvalidHint;
+    fn try_from(text: String) -> Result<Self, InvalidHint> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Hint> for String {
+    fn from(hint: Hint) -> String {
+        hint.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_counted_in_bytes() {
+        assert!(Hint::parse(&"x".repeat(256)).is_ok());
+        assert_eq!(
+            Hint::parse(&"é".repeat(129)),
+            Err(InvalidHint::TooLong { bytes: 258 })
+        );
+    }
+
+    #[test]
+    fn an_empty_hint_is_no_hint() {
+        assert_eq!(Hint::parse_optional(""), Ok(None));
+        assert!(Hint::parse("").is_err());
+    }
+}

@@ -1,0 +1,194 @@
+//! Names of things, as types: a runner's id can not be passed where a job's is meant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text that is no valid name of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{given}' is not {what}: {rule}")]
+pub struct InvalidName {
+    given: String,
+    what: &'static str,
+    rule: &'static str,
+}
+
+/// A job, and fal's `request_id`: a UUIDv7, so ids sort by time of submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A fresh id.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The random low 64 bits: a fair and repeatable coin for choices about this job.
+    pub fn coin(&self) -> u64 {
+        self.0.as_u64_pair().1
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if uuid.get_version_num() == 7 => Ok(Self(uuid)),
+            _ => Err(InvalidName {
+                given: text.to_owned(),
+                what: "a job id",
+                rule: "a UUID of version 7 is expected",
+            }),
+        }
+    }
+}
+
+/// Declares a validated string newtype with `parse`, `as_str`, `Display`, `FromStr` and serde.
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            #[doc = concat!("Accepts ", $what, ": ", $rule, ".")]
+            pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidName { given: text.chars().take(120).collect(), what: $what, rule: $rule })
+                }
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+/// 1 to `max` characters, all of them lower-case letters, digits or one of `more`.
+fn is_word(text: &str, more: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c))
+}
+
+name!(
+    /// A kind of job with its own queue, runners and policy: `owner/name`, as in fal.
+    AppId,
+    "an app name",
+    "owner/name is expected, with a-z 0-9 - in the owner and a-z 0-9 - _ in the name, at most 64 characters each",
+    |text| match text.split_once('/') {
+        Some((owner, name)) => is_word(owner, "-", 64) && is_word(name, "-_", 64),
+        None => false,
+    }
+);
+
+name!(
+    /// One slot of a worker process. Unique among the living; no dots, since it is part of a queue's name.
+    RunnerId,
+    "a runner name",
+    "1 to 80 characters of a-z 0-9 - _ are expected",
+    |text| is_word(text, "-_", 80)
+);
+
+name!(
+    /// The prefix of every queue, exchange and key, so that environments share servers safely.
+    Namespace,
+    "a namespace",
+    "1 to 40 characters of a-z 0-9 - are expected",
+    |text| is_word(text, "-", 40)
+);
+
+/// One incarnation of a runner (Unix ms of its registration). Its queue carries it, so a queue name is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts the starts of a job. Whoever holds the latest may write its result; a late writer is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fence(pub u64);
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn app_names_follow_the_grammar() {
+        for good in ["warmq/diffusion", "a/b", "fal-ai/flux_1-dev", "0/0"] {
+            assert!(AppId::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "", "a", "a/", "/a", "a/b/c", "A/b", "a.b/c", "a/b.c", "a_b/c", "a/{b}", "a/b ", "é/b",
+        ] {
+            assert!(AppId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_version_7_uuids_are_job_ids() {
+        assert!(JobId::generate().to_string().parse::<JobId>().is_ok());
+        assert!(Uuid::new_v4().to_string().parse::<JobId>().is_err());
+        assert!("nonsense".parse::<JobId>().is_err());
+    }
+
+    #[test]
+    fn a_name_is_checked_when_it_is_read_from_json_too() {
+        assert!(serde_json::from_str::<AppId>("\"a/b\"").is_ok());
+        assert!(serde_json::from_str::<AppId>("\"a.b\"").is_err());
+    }
+}

@@ -1,0 +1,299 @@
+//! A job: what was asked ([`JobSpec`]), and everything that happened to it since ([`JobRecord`]).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::hint::Hint;
+use crate::ids::{AppId, Fence, JobId, RunnerId};
+use crate::state::JobState;
+
+/// Which lane a job waits in. `Low` runs only where no normal job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// The default.
+    #[default]
+    Normal,
+    /// Runs where no normal job waits.
+    Low,
+}
+
+impl Priority {
+    /// `normal` or `low`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "normal" => Some(Self::Normal),
+            "low" => Some(Self::Low),
+            _ => None,
+        }
+    }
+
+    /// The name in headers and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// The AMQP queue that wants the job's outcome, and the submitter's own id for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// Routing key on the default exchange.
+    pub queue: String,
+    /// Echoed in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+/// What was asked: fixed at submission, carried whole by every message about the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Its id.
+    pub id: JobId,
+    /// The app that runs it.
+    pub app: AppId,
+    /// What followed `owner/app/` in the submission's path; empty for the app's root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// What it needs, if it said so or the app derives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+    /// Its lane.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The app's input.
+    pub input: Value,
+    /// When it was accepted, Unix ms.
+    pub created_ms: u64,
+    /// Who wants the outcome by AMQP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<ReplyTo>,
+}
+
+/// Where the dispatcher sent a job, and why: the routing decision, kept for `warmq explain`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The policy that decided: `fal`.
+    pub policy: String,
+    /// Where it went.
+    pub target: Target,
+    /// The chosen runner reports the job's hint.
+    pub warm: bool,
+    /// Idle runners that reported the hint.
+    pub warm_candidates: Vec<RunnerId>,
+    /// Idle runners that reported nothing yet, so took anything.
+    pub blank_candidates: Vec<RunnerId>,
+    /// All idle runners of the app at that moment.
+    pub idle_runners: u64,
+    /// Claims that another dispatcher or the runner itself won first.
+    pub refused_claims: u32,
+    /// The decision in a sentence.
+    pub reason: String,
+}
+
+/// Where a job was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Target {
+    /// A claimed runner's own queue.
+    Runner {
+        /// That runner.
+        runner: RunnerId,
+    },
+    /// The app's shared queue: whoever is free first.
+    Shared,
+}
+
+/// How far a running job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What the runner is doing.
+    pub phase: Phase,
+    /// Steps done of `steps`; both 0 while that is unknown.
+    pub step: u32,
+    /// Steps in all.
+    pub steps: u32,
+}
+
+/// What a runner does with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Loading the model: the job is cold here.
+    Loading,
+    /// Denoising.
+    Running,
+    /// Writing artifacts.
+    Storing,
+}
+
+/// What an execution cost and whether it was warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timings {
+    /// The model was loaded already when the job came.
+    pub warm: bool,
+    /// Time spent loading, ms; 0 when warm.
+    pub load_ms: u64,
+    /// Time spent running, without loading and storing, ms.
+    pub run_ms: u64,
+}
+
+/// How a job failed, in the shape that its owner sees: an HTTP status and fal's error body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobError {
+    /// The HTTP status of the result: 4xx is the job's own fault, 5xx is ours.
+    pub status: u16,
+    /// fal's `error_type`, or the type of the first detail.
+    pub error_type: String,
+    /// One sentence.
+    pub message: String,
+    /// Per-field details (`[{loc, msg, type}]`), when the input is at fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detail: Vec<FieldError>,
+}
+
+impl JobError {
+    /// An error in one field of the input.
+    pub fn field(loc: &[&str], error_type: &str, message: impl Into<String>) -> Self {
+        Self::fields(vec![FieldError {
+            loc: std::iter::once("body")
+                .chain(loc.iter().copied())
+                .map(Value::from)
+                .collect(),
+            msg: message.into(),
+            error_type: error_type.to_owned(),
+        }])
+    }
+
+    /// Errors in the input: status 422.
+    pub fn fields(detail: Vec<FieldError>) -> Self {
+        let sentences: Vec<String> = detail.iter().map(FieldError::sentence).collect();
+        Self {
+            status: 422,
+            error_type: detail.first().map_or_else(
+                || "value_error".to_owned(),
+                |first| first.error_type.clone(),
+            ),
+            message: sentences.join("; "),
+            detail,
+        }
+    }
+
+    /// An error that is not the job's fault.
+    pub fn internal(error_type: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: 500,
+            error_type: error_type.to_owned(),
+            message: message.into(),
+            detail: Vec::new(),
+        }
+    }
+
+    /// The body of the job's result: fal's two error shapes.
+    pub fn body(&self) -> Value {
+        if self.detail.is_empty() {
+            serde_json::json!({"detail": self.message, "error_type": self.error_type})
+        } else {
+            serde_json::json!({"detail": self.detail})
+        }
+    }
+}
+
+/// One thing wrong with an input, as FastAPI and fal shape it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// The path to the field: `["body", "width"]`.
+    pub loc: Vec<Value>,
+    /// What is wrong.
+    pub msg: String,
+    /// A stable name for it.
+    #[serde(rename = "type")]
+    pub error_type: String,
+}
+
+impl FieldError {
+    /// `width: 7 is not a multiple of 8`.
+    pub fn sentence(&self) -> String {
+        let path: Vec<String> = self
+            .loc
+            .iter()
+            .skip(1)
+            .map(|part| {
+                part.as_str()
+                    .map_or_else(|| part.to_string(), str::to_owned)
+            })
+            .collect();
+        if path.is_empty() {
+            self.msg.clone()
+        } else {
+            format!("{}: {}", path.join("."), self.msg)
+        }
+    }
+}
+
+/// A job as Redis knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// What was asked.
+    #[serde(flatten)]
+    pub spec: JobSpec,
+    /// Where it stands.
+    pub state: JobState,
+    /// Executions begun.
+    pub attempt: u32,
+    /// The latest right to write its result.
+    pub fence: Fence,
+    /// When the dispatcher last sent it, Unix ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dispatched_ms: Option<u64>,
+    /// When its last attempt began, Unix ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// When it ended, Unix ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_ms: Option<u64>,
+    /// The runner that has it, or had it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerId>,
+    /// Why it went there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// How far it is, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// What the execution cost, once it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
+    /// The app's output, when it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// The error, when it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_error_has_fals_shape() {
+        let error = JobError::field(&["width"], "multiple_of", "7 is not a multiple of 8");
+        assert_eq!(error.status, 422);
+        assert_eq!(error.message, "width: 7 is not a multiple of 8");
+        assert_eq!(
+            error.body(),
+            serde_json::json!({"detail": [{"loc": ["body", "width"], "msg": "7 is not a multiple of 8", "type": "multiple_of"}]})
+        );
+    }
+
+    #[test]
+    fn an_internal_error_names_its_type() {
+        assert_eq!(
+            JobError::internal("runner_server_error", "the engine stopped").body(),
+            serde_json::json!({"detail": "the engine stopped", "error_type": "runner_server_error"})
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! What travels through RabbitMQ: JSON with a version, so that old and new processes can meet in a rolling update.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ids::{AppId, JobId};
+use crate::job::{JobError, JobRecord, JobSpec};
+use crate::state::JobState;
+
+/// The version that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// A body that can not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not the JSON of such a message.
+    #[error("not a warmq message: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by a build that this one does not understand.
+    #[error("message version {found} is not {VERSION}")]
+    Version {
+        /// What the message says.
+        found: u32,
+    },
+}
+
+/// A job on its way to a dispatcher or a runner. It carries the whole spec, so a job can run when Redis is away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobMessage {
+    v: u32,
+    /// The job.
+    pub job: JobSpec,
+}
+
+impl JobMessage {
+    /// Wraps a job in this build's version.
+    pub fn new(job: JobSpec) -> Self {
+        Self { v: VERSION, job }
+    }
+}
+
+/// Something that happened to a job, on exchange `jobs.events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobEvent {
+    v: u32,
+    /// The job.
+    pub job_id: JobId,
+    /// Its app.
+    pub app: AppId,
+    /// The state that it reached.
+    pub state: JobState,
+}
+
+impl JobEvent {
+    /// Says that a job reached `state`.
+    pub fn new(job_id: JobId, app: AppId, state: JobState) -> Self {
+        Self {
+            v: VERSION,
+            job_id,
+            app,
+            state,
+        }
+    }
+}
+
+/// A message type that carries its version.
+pub trait Versioned: Serialize + for<'a> Deserialize<'a> {
+    /// The version found in the message.
+    fn version(&self) -> u32;
+
+    /// The message as bytes.
+    fn encode(&self) -> Result<Vec<u8>, Error> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Reads bytes that [`Versioned::encode`] wrote.
+    fn decode(body: &[u8]) -> Result<Self, Error> {
+        let message: Self = serde_json::from_slice(body)?;
+        match message.version() {
+            VERSION => Ok(message),
+            found => Err(Error::Version { found }),
+        }
+    }
+}
+
+impl Versioned for JobMessage {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+impl Versioned for JobEvent {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+/// The body of a reply (and of a webhook): fal's shape for an outcome.
+pub fn outcome_body(record: &JobRecord) -> Value {
+    match (&record.error, &record.output) {
+        (Some(error), _) => error_body(Some(record.spec.id), error),
+        (None, output) => json!({
+            "request_id": record.spec.id,
+            "gateway_request_id": record.spec.id,
+            "status": if record.state == JobState::Succeeded { "OK" } else { "ERROR" },
+            "payload": output,
+        }),
+    }
+}
+
+/// The body of a reply to a job that failed, or that was never accepted (no id).
+pub fn error_body(id: Option<JobId>, error: &JobError) -> Value {
+    json!({
+        "request_id": id,
+        "gateway_request_id": id,
+        "status": "ERROR",
+        "error": error.message,
+        "payload": error.body(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_refused_by_number() {
+        let event = JobEvent::new(
+            JobId::generate(),
+            AppId::parse("a/b").unwrap(),
+            JobState::Succeeded,
+        );
+        let mut json = serde_json::to_value(&event).unwrap();
+        assert_eq!(JobEvent::decode(&event.encode().unwrap()).unwrap(), event);
+        json["v"] = 2.into();
+        let error = JobEvent::decode(json.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "message version 2 is not 1");
+    }
+}

@@ -1,0 +1,89 @@
+//! Delays between attempts: exponential, with jitter, on the `backoff` crate. The only file that names that crate,
+//! which is no longer maintained upstream (deny.toml records the advisory).
+
+use std::future::Future;
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use tokio_util::sync::CancellationToken;
+
+/// An endless series of growing delays.
+#[derive(Debug)]
+pub struct Delays(ExponentialBackoff);
+
+impl Delays {
+    /// For a lost connection: 100 ms, doubling up to 5 s, each ± 50 %, so that a fleet does not reconnect in step.
+    pub fn reconnect() -> Self {
+        Self(ExponentialBackoff {
+            current_interval: Duration::from_millis(100),
+            initial_interval: Duration::from_millis(100),
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(5),
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        })
+    }
+
+    /// The next delay.
+    pub fn next_delay(&mut self) -> Duration {
+        self.0.next_backoff().unwrap_or(self.0.max_interval)
+    }
+
+    /// Starts over after a success.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. `None`: the shutdown came first.
+/// Each failure is logged as `what`.
+pub async fn until_success<T, E, F>(
+    what: &str,
+    shutdown: &CancellationToken,
+    mut operation: impl FnMut() -> F,
+) -> Option<T>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut delays = Delays::reconnect();
+    loop {
+        let error = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return None,
+            result = operation() => match result {
+                Ok(value) => return Some(value),
+                Err(error) => error,
+            },
+        };
+        let delay = delays.next_delay();
+        tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "{what} failed");
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_five_seconds_and_never_end() {
+        let mut delays = Delays::reconnect();
+        let series: Vec<Duration> = (0..40).map(|_| delays.next_delay()).collect();
+        assert!(series[0] <= Duration::from_millis(150));
+        assert!(
+            series
+                .iter()
+                .all(|delay| *delay <= Duration::from_millis(7_500))
+        );
+        assert!(
+            series[30..]
+                .iter()
+                .all(|delay| *delay >= Duration::from_millis(2_500))
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! The states of a job and the moves between them, as a pure function.
+//!
+//! ```text
+//! queued ──dispatch──> dispatched ──start──> running ──succeed──> succeeded
+//!   ^  │                 │   ^                  │ │ └───fail─────> failed
+//!   │  └──start──────────┼───┼──────────────────┘ └───cancel────> cancelled
+//!   └────requeue─────────┴───┴── dispatch again       expire────> expired
+//! ```
+//! The Lua scripts in `store/lua` enforce the same table.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Accepted; no runner has it yet.
+    Queued,
+    /// Sent to a runner's own queue or to the app's shared one.
+    Dispatched,
+    /// A runner holds its lease.
+    Running,
+    /// Done; the output is stored.
+    Succeeded,
+    /// Ended by an error; the error is stored.
+    Failed,
+    /// Ended by its owner.
+    Cancelled,
+    /// Its deadline passed before it started.
+    Expired,
+}
+
+/// What may happen to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Move {
+    /// The dispatcher sends it (again, when a runner did not accept it in time).
+    Dispatch,
+    /// A runner takes its lease.
+    Start,
+    /// Its runner is lost or gives it back.
+    Requeue,
+    /// Its runner stores the output.
+    Succeed,
+    /// Its runner, or the dispatcher, gives up on it.
+    Fail,
+    /// Its owner no longer wants it.
+    Cancel,
+    /// It waited past its deadline.
+    Expire,
+}
+
+/// A move that the table does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a {from} job can not {attempted:?}")]
+pub struct IllegalMove {
+    /// The state that the job is in.
+    pub from: JobState,
+    /// What was tried.
+    pub attempted: Move,
+}
+
+impl JobState {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [JobState; 7] = [
+        JobState::Queued,
+        JobState::Dispatched,
+        JobState::Running,
+        JobState::Succeeded,
+        JobState::Failed,
+        JobState::Cancelled,
+        JobState::Expired,
+    ];
+
+    /// The state after `made`.
+    pub fn after(self, made: Move) -> Result<JobState, IllegalMove> {
+        use JobState::*;
+        match (self, made) {
+            (Queued | Dispatched, Move::Dispatch) => Ok(Dispatched),
+            // A shared queue delivers without a claim, so a queued job may start as well.
+            (Queued | Dispatched, Move::Start) => Ok(Running),
+            (Dispatched | Running, Move::Requeue) => Ok(Queued),
+            (Running, Move::Succeed) => Ok(Succeeded),
+            (Queued | Dispatched | Running, Move::Fail) => Ok(Failed),
+            (Queued | Dispatched | Running, Move::Cancel) => Ok(Cancelled),
+            (Queued | Dispatched, Move::Expire) => Ok(Expired),
+            _ => Err(IllegalMove {
+                from: self,
+                attempted: made,
+            }),
+        }
+    }
+
+    /// Nothing happens to the job any more.
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired
+        )
+    }
+
+    /// The name in records, messages and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Queued => "queued",
+            JobState::Dispatched => "dispatched",
+            JobState::Running => "running",
+            JobState::Succeeded => "succeeded",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+            JobState::Expired => "expired",
+        }
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no job state")]
+pub struct UnknownState(String);
+
+impl FromStr for JobState {
+    type Err = UnknownState;
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| UnknownState(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MOVES: [Move; 7] = [
+        Move::Dispatch,
+        Move::Start,
+        Move::Requeue,
+        Move::Succeed,
+        Move::Fail,
+        Move::Cancel,
+        Move::Expire,
+    ];
+
+    proptest! {
+        #[test]
+        fn a_terminal_state_is_never_left(moves in prop::collection::vec(0..MOVES.len(), 0..40)) {
+            let mut state = JobState::Queued;
+            for index in moves {
+                match state.after(MOVES[index]) {
+                    Ok(next) => {
+                        prop_assert!(!state.is_terminal());
+                        state = next;
+                    }
+                    Err(error) => prop_assert_eq!(error.from, state),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for state in JobState::ALL {
+            assert_eq!(state.as_str().parse::<JobState>(), Ok(state));
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The runners: who lives, what each reports, who leads an app.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use futures::StreamExt;
+use redis::AsyncCommands;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Error, Store};
+use crate::hint::Hint;
+use crate::ids::{AppId, Epoch, JobId, RunnerId};
+
+/// What a runner can serve now; refreshed after every job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunnerReport {
+    /// Loaded models, least recently used first.
+    pub hints: Vec<Hint>,
+    /// What they hold, bytes.
+    pub memory_bytes: u64,
+}
+
+/// What a runner says of itself when it joins.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Its app.
+    pub app: AppId,
+    /// Its id.
+    pub runner: RunnerId,
+    /// This incarnation.
+    pub epoch: Epoch,
+    /// The machine that it is on.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// What runs its jobs: `diffusion`, `timed`.
+    pub engine: String,
+    /// Where tensors live: `cpu`, `cuda:0`.
+    pub device: String,
+    /// How much its models may hold, bytes.
+    pub memory_budget_bytes: u64,
+    /// What it holds already.
+    pub report: RunnerReport,
+}
+
+/// A live runner, as `/v1/runners` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunnerRecord {
+    /// Its id.
+    pub id: RunnerId,
+    /// Its app.
+    pub app: AppId,
+    /// Its incarnation.
+    pub epoch: Epoch,
+    /// The machine that it is on.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// What runs its jobs.
+    pub engine: String,
+    /// Where tensors live.
+    pub device: String,
+    /// How much its models may hold, bytes.
+    pub memory_budget_bytes: u64,
+    /// What they hold, bytes.
+    pub memory_bytes: u64,
+    /// Loaded models, least recently used first.
+    pub hints: Vec<Hint>,
+    /// It waits for a job.
+    pub idle: bool,
+    /// The job that it runs or was claimed for.
+    pub job: Option<JobId>,
+    /// When it joined, Unix ms.
+    pub since_ms: u64,
+    /// When it counts as lost unless heard of, Unix ms.
+    pub lease_until_ms: u64,
+}
+
+/// Something that happened to a runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It can be claimed.
+    Freed(RunnerId),
+    /// It is new.
+    Joined(RunnerId),
+    /// It said goodbye, or its lease lapsed.
+    Gone(RunnerId),
+}
+
+impl Change {
+    fn parse(text: &str) -> Option<Self> {
+        let (what, runner) = text.split_once(' ')?;
+        let runner = RunnerId::parse(runner).ok()?;
+        match what {
+            "freed" => Some(Self::Freed(runner)),
+            "joined" => Some(Self::Joined(runner)),
+            "left" | "lost" => Some(Self::Gone(runner)),
+            _ => None,
+        }
+    }
+}
+
+/// Changes of one app's runners, as they happen. Some may be missed: re-read what matters now and then.
+pub struct Changes(redis::aio::PubSub);
+
+impl Changes {
+    /// The next one; `None` once the connection broke.
+    pub async fn next(&mut self) -> Option<Change> {
+        let mut messages = self.0.on_message();
+        loop {
+            let text: String = messages.next().await?.get_payload().unwrap_or_default();
+            if let Some(change) = Change::parse(&text) {
+                return Some(change);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// A runner joins, idle, with the input schema of its app.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn register(
+        &self,
+        registration: &Registration,
+        schema: &Value,
+        lease: Duration,
+    ) -> Result<(), Error> {
+        let app = &registration.app;
+        let mut connection = self.connection.clone();
+        let _: () = connection
+            .set(self.keys.schema(app), schema.to_string())
+            .await?;
+        let _: () = connection.sadd(self.keys.apps(), app.as_str()).await?;
+        let mut invocation = self.scripts.register.prepare_invoke();
+        invocation
+            .key(self.keys.runner(app, &registration.runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.runners(app))
+            .key(self.keys.blank(app));
+        for hint in &registration.report.hints {
+            invocation.key(self.keys.hint(app, hint));
+        }
+        invocation
+            .arg(registration.runner.as_str())
+            .arg(lease.as_millis() as u64)
+            .arg(self.keys.changes(app));
+        for (field, value) in [
+            ("epoch", registration.epoch.to_string()),
+            ("host", registration.host.clone()),
+            ("pid", registration.pid.to_string()),
+            ("engine", registration.engine.clone()),
+            ("device", registration.device.clone()),
+            (
+                "memory_budget_bytes",
+                registration.memory_budget_bytes.to_string(),
+            ),
+            ("memory_bytes", registration.report.memory_bytes.to_string()),
+            ("hints", hints_json(&registration.report.hints)),
+        ] {
+            invocation.arg(field).arg(value);
+        }
+        Ok(invocation.invoke_async(&mut connection).await?)
+    }
+
+    /// A runner lives. `busy` while it runs a job. False: it is registered no more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn heartbeat(
+        &self,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        lease: Duration,
+        busy: bool,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .heartbeat
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.runners(app))
+            .arg(runner.as_str())
+            .arg(epoch.0)
+            .arg(lease.as_millis() as u64)
+            .arg(u8::from(busy))
+            .arg(self.keys.changes(app))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// A runner says goodbye.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn leave(&self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
+        self.remove(app, runner, Some(epoch), "left").await?;
+        Ok(())
+    }
+
+    /// Removes the runners whose lease lapsed, and names them.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn reap(&self, app: &AppId) -> Result<Vec<RunnerId>, Error> {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let now_ms = seconds * 1000 + micros / 1000;
+        let lapsed: Vec<String> = self
+            .connection
+            .clone()
+            .zrangebyscore(self.keys.runners(app), "-inf", now_ms)
+            .await?;
+        let mut lost = Vec::new();
+        for runner in lapsed.iter().filter_map(|name| RunnerId::parse(name).ok()) {
+            if self.remove(app, &runner, None, "lost").await? {
+                lost.push(runner);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Takes a runner out of every set; `epoch`: only that incarnation.
+    async fn remove(
+        &self,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Option<Epoch>,
+        how: &str,
+    ) -> Result<bool, Error> {
+        let mut connection = self.connection.clone();
+        let key = self.keys.runner(app, runner);
+        let (found, hints): (Option<String>, Option<String>) =
+            connection.hmget(&key, &["epoch", "hints"]).await?;
+        let Some(found) = found else {
+            // The hash is gone and only the lease is left.
+            let _: () = connection
+                .zrem(self.keys.runners(app), runner.as_str())
+                .await?;
+            return Ok(false);
+        };
+        let hints = hints.unwrap_or_else(|| "[]".to_owned());
+        let mut invocation = self.scripts.leave.prepare_invoke();
+        invocation
+            .key(key)
+            .key(self.keys.idle(app))
+            .key(self.keys.runners(app))
+            .key(self.keys.blank(app));
+        for hint in parse_hints(&hints) {
+            invocation.key(self.keys.hint(app, &hint));
+        }
+        invocation
+            .arg(runner.as_str())
+            .arg(epoch.map_or(found, |epoch| epoch.to_string()))
+            .arg(how)
+            .arg(hints)
+            .arg(self.keys.changes(app));
+        Ok(invocation.invoke_async(&mut connection).await?)
+    }
+
+    /// Apps with a live or past worker.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn apps(&self) -> Result<BTreeSet<AppId>, Error> {
+        let names: Vec<String> = self.connection.clone().smembers(self.keys.apps()).await?;
+        Ok(names
+            .iter()
+            .filter_map(|name| AppId::parse(name).ok())
+            .collect())
+    }
+
+    /// Whether a worker ever registered for the app.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn has_app(&self, app: &AppId) -> Result<bool, Error> {
+        Ok(self
+            .connection
+            .clone()
+            .sismember(self.keys.apps(), app.as_str())
+            .await?)
+    }
+
+    /// The JSON Schema of the app's input, as its workers published it; `None` before the first worker came.
+    ///
+    /// # Errors
+    /// Redis is away, or the schema is no JSON.
+    pub async fn schema(&self, app: &AppId) -> Result<Option<Value>, Error> {
+        let key = self.keys.schema(app);
+        let schema: Option<String> = self.connection.clone().get(&key).await?;
+        schema
+            .map(|text| serde_json::from_str(&text).map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    /// The app's live runners, in alphabetical order.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn runners(&self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
+        let mut connection = self.connection.clone();
+        let leases: Vec<(String, u64)> = connection
+            .zrange_withscores(self.keys.runners(app), 0, -1)
+            .await?;
+        let mut runners = Vec::with_capacity(leases.len());
+        for (name, lease_until_ms) in leases {
+            let Ok(id) = RunnerId::parse(&name) else {
+                continue;
+            };
+            let (fields, idle): (HashMap<String, String>, bool) = redis::pipe()
+                .hgetall(self.keys.runner(app, &id))
+                .sismember(self.keys.idle(app), &name)
+                .query_async(&mut connection)
+                .await?;
+            // It may have left between the two reads.
+            runners.extend(runner_record(app, id, &fields, idle, lease_until_ms));
+        }
+        runners.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(runners)
+    }
+
+    /// Follows the app's runners from now on.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn changes(&self, app: &AppId) -> Result<Changes, Error> {
+        let mut subscription = self.client.get_async_pubsub().await?;
+        subscription.subscribe(self.keys.changes(app)).await?;
+        Ok(Changes(subscription))
+    }
+
+    /// Takes or keeps the leadership of `app` for `lease`. True while `who` leads.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn lead(&self, app: &AppId, who: &str, lease: Duration) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .lead
+            .key(self.keys.leader(app))
+            .arg(who)
+            .arg(lease.as_millis() as u64)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives the leadership of `app` up, if `who` has it.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn stop_leading(&self, app: &AppId, who: &str) -> Result<(), Error> {
+        self.lead(app, who, Duration::ZERO).await?;
+        Ok(())
+    }
+}
+
+fn hints_json(hints: &[Hint]) -> String {
+    serde_json::to_string(hints).unwrap_or_else(|_| "[]".to_owned())
+}
+
+fn parse_hints(json: &str) -> Vec<Hint> {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+fn runner_record(
+    app: &AppId,
+    id: RunnerId,
+    fields: &HashMap<String, String>,
+    idle: bool,
+    lease_until_ms: u64,
+) -> Option<RunnerRecord> {
+    let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
+    Some(RunnerRecord {
+        id,
+        app: app.clone(),
+        epoch: Epoch(fields.get("epoch")?.parse().ok()?),
+        host: text("host"),
+        pid: u32::try_from(number("pid")).unwrap_or(0),
+        engine: text("engine"),
+        device: text("device"),
+        memory_budget_bytes: number("memory_budget_bytes"),
+        memory_bytes: number("memory_bytes"),
+        hints: parse_hints(&text("hints")),
+        idle,
+        job: text("job").parse().ok(),
+        since_ms: number("since_ms"),
+        lease_until_ms,
+    })
+}

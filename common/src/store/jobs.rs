@@ -1,0 +1,507 @@
+//! Jobs' records and their atomic moves.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use redis::AsyncCommands;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Error, RunnerReport, Store};
+use crate::hint::Hint;
+use crate::ids::{AppId, Epoch, Fence, JobId, RunnerId};
+use crate::job::{Decision, JobError, JobRecord, JobSpec, Priority, Progress, Timings};
+use crate::state::JobState;
+
+/// How long a job can be found by its id alone; longer than any job waits and is kept.
+const JOB_APP_TTL_S: u64 = 7 * 24 * 3600;
+
+/// How long a record is kept after its job ended, s.
+const RETENTION_S: u64 = 24 * 3600;
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is a new job, accepted at this time (Unix ms).
+    New {
+        /// Unix ms.
+        created_ms: u64,
+    },
+    /// The id is known; nothing changed.
+    Known {
+        /// When the job was accepted, Unix ms.
+        created_ms: u64,
+    },
+}
+
+/// Why a job can not be sent or started now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    /// There is no record (Redis lost it, or its retention is over).
+    Missing,
+    /// It ended.
+    Terminal(JobState),
+    /// A runner holds its lease.
+    Leased {
+        /// Until the lease lapses, ms.
+        remaining_ms: u64,
+    },
+}
+
+/// What became of an attempt to claim a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The runner, in this incarnation, is reserved for the job.
+    Won(Epoch),
+    /// The runner is not idle any more.
+    Refused,
+    /// The job needs no runner.
+    Unavailable(Unavailable),
+}
+
+/// A right to run a job, and which attempt it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// 1 for the first.
+    pub attempt: u32,
+    /// Proves that a result is this attempt's.
+    pub fence: Fence,
+}
+
+/// What became of an attempt to start a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Run it.
+    Started(Lease),
+    /// The dispatcher claimed the runner for another job meanwhile: give this one back.
+    Claimed,
+    /// The runner is registered no more: it must register again first.
+    Stale,
+    /// The job is not to be run now.
+    Unavailable(Unavailable),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// With the app's output.
+    Succeeded(Value),
+    /// With an error.
+    Failed(JobError),
+    /// Told to stop, it stopped.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The state that the job ends in.
+    pub fn state(&self) -> JobState {
+        match self {
+            Outcome::Succeeded(_) => JobState::Succeeded,
+            Outcome::Failed(_) => JobState::Failed,
+            Outcome::Cancelled => JobState::Cancelled,
+        }
+    }
+}
+
+/// An attempt's end, and the runner's state after it.
+#[derive(Debug)]
+pub struct Finish<'a> {
+    /// The app.
+    pub app: &'a AppId,
+    /// The job.
+    pub job: JobId,
+    /// Who ran it.
+    pub runner: &'a RunnerId,
+    /// In which incarnation.
+    pub epoch: Epoch,
+    /// The attempt's fence.
+    pub fence: Fence,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// What it cost.
+    pub timings: Timings,
+    /// The hints that the runner reported before.
+    pub reported: &'a [Hint],
+    /// What it reports now.
+    pub report: &'a RunnerReport,
+    /// Whether it takes jobs again; false while it drains.
+    pub idle: bool,
+}
+
+impl Store {
+    /// Records a job unless its id is known. `spec.created_ms` is not used: Redis' clock decides.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
+        let mut connection = self.connection.clone();
+        // The index first: a record that can not be found would be worse than an index entry without record.
+        let _: () = connection
+            .set_ex(self.keys.job_app(spec.id), spec.app.as_str(), JOB_APP_TTL_S)
+            .await?;
+        let mut invocation = self.scripts.create.prepare_invoke();
+        invocation
+            .key(self.keys.job(&spec.app, spec.id))
+            .key(self.keys.queued(&spec.app))
+            .arg(spec.id.to_string());
+        let reply_to = spec.reply_to.as_ref().map(json);
+        for (field, value) in [
+            ("input", Some(json(&spec.input))),
+            ("priority", Some(spec.priority.as_str().to_owned())),
+            ("hint", spec.hint.as_ref().map(ToString::to_string)),
+            (
+                "path",
+                Some(spec.path.clone()).filter(|path| !path.is_empty()),
+            ),
+            ("reply_to", reply_to),
+        ] {
+            if let Some(value) = value {
+                invocation.arg(field).arg(value);
+            }
+        }
+        let (verdict, created_ms): (String, u64) = invocation.invoke_async(&mut connection).await?;
+        Ok(match verdict.as_str() {
+            "created" => Created::New { created_ms },
+            _ => Created::Known { created_ms },
+        })
+    }
+
+    /// The app of a job; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn job_app(&self, job: JobId) -> Result<Option<AppId>, Error> {
+        let key = self.keys.job_app(job);
+        let app: Option<String> = self.connection.clone().get(&key).await?;
+        app.map(|app| AppId::parse(&app).map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    /// A job's record; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// Redis is away, or the record is not what this build writes.
+    pub async fn job(&self, job: JobId) -> Result<Option<JobRecord>, Error> {
+        match self.job_app(job).await? {
+            Some(app) => self.job_of(&app, job).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A job's record, its app being known.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn job_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+        let key = self.keys.job(app, job);
+        let fields: HashMap<String, String> = self.connection.clone().hgetall(&key).await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        record(app, job, &fields)
+            .map(Some)
+            .map_err(|reason| Error::damaged(&key, reason))
+    }
+
+    /// Jobs of the app that wait in front of this one; `None` when it does not wait.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn queue_position(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
+        let key = self.keys.queued(app);
+        Ok(self.connection.clone().zrank(key, job.to_string()).await?)
+    }
+
+    /// Jobs of the app that wait.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn queue_length(&self, app: &AppId) -> Result<u64, Error> {
+        Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
+    }
+
+    /// Reserves `runner` for `job` for `claim_ms`, if both are still free.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn claim(
+        &self,
+        app: &AppId,
+        job: JobId,
+        runner: &RunnerId,
+        claim_ms: u64,
+        decision: &Decision,
+    ) -> Result<Claim, Error> {
+        let reply: Vec<String> = self
+            .scripts
+            .claim
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .arg(job.to_string())
+            .arg(runner.as_str())
+            .arg(claim_ms)
+            .arg(json(decision))
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match words(&reply).as_slice() {
+            ["claimed", epoch] => Ok(Claim::Won(Epoch(number(epoch)?))),
+            ["refused"] => Ok(Claim::Refused),
+            other => Ok(Claim::Unavailable(unavailable(other)?)),
+        }
+    }
+
+    /// Notes that `job` goes to the app's shared queue; the reason when it must not.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn share(
+        &self,
+        app: &AppId,
+        job: JobId,
+        decision: &Decision,
+    ) -> Result<Option<Unavailable>, Error> {
+        let reply: Vec<String> = self
+            .scripts
+            .share
+            .key(self.keys.job(app, job))
+            .arg(json(decision))
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match words(&reply).as_slice() {
+            ["shared"] => Ok(None),
+            other => Ok(Some(unavailable(other)?)),
+        }
+    }
+
+    /// Begins an attempt of `job` on `runner`. `claimed`: the dispatcher claimed this runner for it; else the runner took
+    /// it from the shared queue and claims itself.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn start(
+        &self,
+        app: &AppId,
+        job: JobId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        lease_ms: u64,
+        claimed: bool,
+    ) -> Result<Start, Error> {
+        let reply: Vec<String> = self
+            .scripts
+            .start
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .arg(runner.as_str())
+            .arg(epoch.0)
+            .arg(lease_ms)
+            .arg(if claimed { "own" } else { "shared" })
+            .arg(self.keys.changes(app))
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match words(&reply).as_slice() {
+            ["started", attempt, fence] => Ok(Start::Started(Lease {
+                attempt: number(attempt)?,
+                fence: Fence(number(fence)?),
+            })),
+            ["claimed"] => Ok(Start::Claimed),
+            ["stale"] => Ok(Start::Stale),
+            other => Ok(Start::Unavailable(unavailable(other)?)),
+        }
+    }
+
+    /// Keeps a running job's lease for another `lease_ms`. False: the job is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn renew(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        lease_ms: u64,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .renew
+            .key(self.keys.job(app, job))
+            .arg(fence.0)
+            .arg(lease_ms)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Notes how far a running job is. False: the job is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn progress(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        progress: &Progress,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .progress
+            .key(self.keys.job(app, job))
+            .arg(fence.0)
+            .arg(json(progress))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Ends an attempt. False: the result was refused, since the job is no longer this attempt's; the runner's hints
+    /// are taken all the same.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn finish(&self, finish: &Finish<'_>) -> Result<bool, Error> {
+        let Finish { app, job, .. } = *finish;
+        let (output, error) = match finish.outcome {
+            Outcome::Succeeded(output) => (json(output), String::new()),
+            Outcome::Failed(error) => (String::new(), json(error)),
+            Outcome::Cancelled => (String::new(), String::new()),
+        };
+        let hints = &finish.report.hints;
+        let left: Vec<&Hint> = finish
+            .reported
+            .iter()
+            .filter(|hint| !hints.contains(hint))
+            .collect();
+        let mut invocation = self.scripts.finish.prepare_invoke();
+        invocation
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, finish.runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.blank(app));
+        for hint in left.iter().copied().chain(hints) {
+            invocation.key(self.keys.hint(app, hint));
+        }
+        invocation
+            .arg(job.to_string())
+            .arg(finish.runner.as_str())
+            .arg(finish.epoch.0)
+            .arg(finish.fence.0)
+            .arg(finish.outcome.state().as_str())
+            .arg(output)
+            .arg(error)
+            .arg(json(&finish.timings))
+            .arg(RETENTION_S)
+            .arg(json(hints))
+            .arg(hints.len())
+            .arg(finish.report.memory_bytes)
+            .arg(u8::from(finish.idle))
+            .arg(self.keys.changes(app))
+            .arg(left.len());
+        Ok(invocation
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives a running job back unfinished, without costing it an attempt. False: it is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn requeue(&self, app: &AppId, job: JobId, fence: Fence) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .requeue
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .arg(fence.0)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+}
+
+/// Serialises a value that has no way to fail (string keys, no I/O).
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn words(reply: &[String]) -> Vec<&str> {
+    reply.iter().map(String::as_str).collect()
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, Error> {
+    text.parse()
+        .map_err(|_| Error::damaged("a script's reply", format_args!("'{text}' is no number")))
+}
+
+fn unavailable(reply: &[&str]) -> Result<Unavailable, Error> {
+    match reply {
+        ["missing"] => Ok(Unavailable::Missing),
+        ["terminal", state] => state
+            .parse()
+            .map(Unavailable::Terminal)
+            .map_err(|error| Error::damaged("a script's reply", error)),
+        ["leased", remaining] => Ok(Unavailable::Leased {
+            remaining_ms: number(remaining)?,
+        }),
+        other => Err(Error::damaged(
+            "a script's reply",
+            format_args!("{other:?} is unknown"),
+        )),
+    }
+}
+
+fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<JobRecord, String> {
+    let text = |name: &str| fields.get(name).map(String::as_str);
+    let state = text("state").ok_or("it has no state")?;
+    let spec = JobSpec {
+        id,
+        app: app.clone(),
+        path: text("path").unwrap_or_default().to_owned(),
+        hint: parsed(fields, "hint")?,
+        priority: text("priority")
+            .and_then(Priority::parse)
+            .unwrap_or_default(),
+        input: from_json(fields, "input")?.unwrap_or_default(),
+        created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
+        reply_to: from_json(fields, "reply_to")?,
+    };
+    Ok(JobRecord {
+        spec,
+        state: state.parse().map_err(|error| format!("{error}"))?,
+        attempt: parsed(fields, "attempt")?.unwrap_or(0),
+        fence: Fence(parsed(fields, "fence")?.unwrap_or(0)),
+        dispatched_ms: parsed(fields, "dispatched_ms")?,
+        started_ms: parsed(fields, "started_ms")?,
+        finished_ms: parsed(fields, "finished_ms")?,
+        runner: parsed(fields, "runner")?,
+        decision: from_json(fields, "decision")?,
+        progress: from_json(fields, "progress")?,
+        timings: from_json(fields, "timings")?,
+        output: from_json(fields, "output")?,
+        error: from_json(fields, "error")?,
+    })
+}
+
+fn parsed<T>(fields: &HashMap<String, String>, name: &str) -> Result<Option<T>, String>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    fields
+        .get(name)
+        .map(|text| text.parse().map_err(|error| format!("{name}: {error}")))
+        .transpose()
+}
+
+fn from_json<T: DeserializeOwned>(
+    fields: &HashMap<String, String>,
+    name: &str,
+) -> Result<Option<T>, String> {
+    fields
+        .get(name)
+        .map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}")))
+        .transpose()
+}

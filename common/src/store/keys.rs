@@ -1,0 +1,80 @@
+//! Every key of Redis, and nobody else spells one.
+
+use crate::hint::Hint;
+use crate::ids::{AppId, JobId, Namespace, RunnerId};
+
+/// Keys of one namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    namespace: Namespace,
+}
+
+impl Keys {
+    pub(super) fn new(namespace: Namespace) -> Self {
+        Self { namespace }
+    }
+
+    fn of_app(&self, app: &AppId, rest: impl std::fmt::Display) -> String {
+        format!("{}:{{{app}}}:{rest}", self.namespace)
+    }
+
+    /// Set: apps with a live or past worker.
+    pub(super) fn apps(&self) -> String {
+        format!("{}:apps", self.namespace)
+    }
+
+    /// String: the app of a job, so that it can be found by its id alone.
+    pub(super) fn job_app(&self, job: JobId) -> String {
+        format!("{}:job:{job}", self.namespace)
+    }
+
+    /// Hash: a job's record.
+    pub(super) fn job(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}"))
+    }
+
+    /// Sorted set: waiting jobs by arrival.
+    pub(super) fn queued(&self, app: &AppId) -> String {
+        self.of_app(app, "queued")
+    }
+
+    /// Set: live runners that report `hint`.
+    pub(super) fn hint(&self, app: &AppId, hint: &Hint) -> String {
+        self.of_app(app, format_args!("hint:{hint}"))
+    }
+
+    /// Set: live runners that report no hint at all.
+    pub(super) fn blank(&self, app: &AppId) -> String {
+        self.of_app(app, "blank")
+    }
+
+    /// Set: runners that can be claimed.
+    pub(super) fn idle(&self, app: &AppId) -> String {
+        self.of_app(app, "idle")
+    }
+
+    /// Sorted set: runners by the end of their lease.
+    pub(super) fn runners(&self, app: &AppId) -> String {
+        self.of_app(app, "runners")
+    }
+
+    /// Hash: what a runner says of itself.
+    pub(super) fn runner(&self, app: &AppId, runner: &RunnerId) -> String {
+        self.of_app(app, format_args!("runner:{runner}"))
+    }
+
+    /// String: who dispatches for the app.
+    pub(super) fn leader(&self, app: &AppId) -> String {
+        self.of_app(app, "leader")
+    }
+
+    /// String: the JSON Schema of the app's input, as its workers publish it.
+    pub(super) fn schema(&self, app: &AppId) -> String {
+        self.of_app(app, "schema")
+    }
+
+    /// Pub/sub channel: a runner was freed, joined, left or was lost.
+    pub(super) fn changes(&self, app: &AppId) -> String {
+        self.of_app(app, "changes")
+    }
+}

@@ -1,0 +1,12 @@
+-- Reserves an idle runner for a job.
+-- KEYS 1 job, 2 runner, 3 idle
+-- ARGV 1 job id, 2 runner id, 3 how long the claim holds (ms), 4 decision (JSON)
+-- Returns {'claimed', epoch} | {'refused'} | see unavailable()
+local now = now_ms()
+local reason = unavailable(KEYS[1], now)
+if reason then return reason end
+local epoch = redis.call('HGET', KEYS[2], 'epoch')
+if not epoch or redis.call('SREM', KEYS[3], ARGV[2]) == 0 then return { 'refused' } end
+redis.call('HSET', KEYS[2], 'claimed_until', now + ARGV[3], 'job', ARGV[1])
+redis.call('HSET', KEYS[1], 'state', 'dispatched', 'dispatched_ms', now, 'runner', ARGV[2], 'decision', ARGV[4])
+return { 'claimed', epoch }

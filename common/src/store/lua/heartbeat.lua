@@ -1,0 +1,10 @@
+-- A runner lives. An idle one whose claim lapsed puts itself back among the claimable.
+-- KEYS 1 runner, 2 idle, 3 runners
+-- ARGV 1 runner id, 2 epoch, 3 lease (ms), 4 '1' while it runs a job, 5 changes channel
+-- Returns 1, or 0 when it is registered no more
+local now = now_ms()
+local runner = redis.call('HMGET', KEYS[1], 'epoch', 'claimed_until')
+if runner[1] ~= ARGV[2] then return 0 end
+redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
+if ARGV[4] == '0' and tonumber(runner[2] or 0) <= now then set_idle(KEYS[2], KEYS[1], ARGV[5], ARGV[1]) end
+return 1

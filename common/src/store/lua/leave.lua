@@ -1,0 +1,16 @@
+-- A runner leaves, or is found lost.
+-- KEYS 1 runner, 2 idle, 3 runners, 4 blank, then the sets of the hints that it reported
+-- ARGV 1 runner id, 2 epoch, 3 'left' | 'lost', 4 hints (JSON) as the caller read them, 5 changes channel
+-- Returns 1, or 0 when the runner is another incarnation, its hints changed meanwhile, or its lease holds ('lost')
+local runner = redis.call('HMGET', KEYS[1], 'epoch', 'hints')
+if runner[1] ~= ARGV[2] or (runner[2] or '[]') ~= ARGV[4] then return 0 end
+if ARGV[3] == 'lost' then
+  local lease_until = redis.call('ZSCORE', KEYS[3], ARGV[1])
+  if lease_until and tonumber(lease_until) > now_ms() then return 0 end
+end
+for i = 4, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
+redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[5], ARGV[3] .. ' ' .. ARGV[1])
+return 1

@@ -1,0 +1,12 @@
+-- A runner joins, or comes back after it was lost.
+-- KEYS 1 runner, 2 idle, 3 runners, 4 blank, then the sets of the hints that it reports
+-- ARGV 1 runner id, 2 lease (ms), 3 changes channel, then field, value, ... of the runner
+local now = now_ms()
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'since_ms', now, unpack(ARGV, 4))
+redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
+redis.call(#KEYS == 4 and 'SADD' or 'SREM', KEYS[4], ARGV[1])
+for i = 5, #KEYS do redis.call('SADD', KEYS[i], ARGV[1]) end
+redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('PUBLISH', ARGV[3], 'joined ' .. ARGV[1])
+return 1

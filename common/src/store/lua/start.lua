@@ -1,0 +1,23 @@
+-- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
+-- claims itself here, unless the dispatcher's claim for another job came first.
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued
+-- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared', 6 changes channel
+-- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
+local now = now_ms()
+local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until')
+if runner[1] ~= ARGV[3] then return { 'stale' } end
+if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
+local reason = unavailable(KEYS[1], now)
+if reason then
+  set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2])
+  return reason
+end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'started_ms', now, 'lease_until', now + ARGV[4])
+redis.call('HDEL', KEYS[1], 'progress')
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('SREM', KEYS[3], ARGV[2])
+redis.call('HDEL', KEYS[2], 'claimed_until')
+redis.call('HSET', KEYS[2], 'job', ARGV[1])
+return { 'started', tostring(attempt), tostring(fence) }

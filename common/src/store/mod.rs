@@ -1,0 +1,114 @@
+//! Redis: the jobs' records, and what runners say of themselves. Every change is one atomic script.
+//!
+//! `keys` alone spells keys, `lua/` holds one file per atomic change, `jobs`, `fleet` and `hints` are the calls.
+//! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
+//! Times are Redis' own clock (Unix ms): hosts need not agree.
+
+mod fleet;
+mod hints;
+mod jobs;
+mod keys;
+mod scripts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+pub use fleet::{Change, Changes, Registration, RunnerRecord, RunnerReport};
+pub use hints::Candidates;
+pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
+
+use crate::config::ServerUrl;
+use crate::ids::Namespace;
+use keys::Keys;
+use scripts::Scripts;
+
+/// What can go wrong with Redis.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers, or the answer is no.
+    #[error(
+        "Redis does not answer at {url}: {source}. Start it (Debian: `sudo apt-get install redis-server && \
+         sudo systemctl start redis-server`, or `make setup`), or set --redis-url / WARMQ_REDIS_URL"
+    )]
+    Unreachable {
+        /// The URL, without its password.
+        url: String,
+        /// The client's reason.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// A command failed.
+    #[error("Redis: {0}")]
+    Command(#[from] redis::RedisError),
+    /// A record is not what this build writes.
+    #[error("the record at {key} is damaged: {reason}")]
+    Damaged {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Error {
+    fn damaged(key: &str, reason: impl std::fmt::Display) -> Self {
+        Self::Damaged {
+            key: key.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// A cheap handle on one namespace of one Redis. It reconnects by itself; a call made meanwhile fails.
+#[derive(Clone)]
+pub struct Store {
+    connection: ConnectionManager,
+    client: redis::Client,
+    keys: Keys,
+    scripts: Arc<Scripts>,
+}
+
+impl Store {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody answers within 5 s.
+    pub async fn connect(url: &ServerUrl, namespace: Namespace) -> Result<Self, Error> {
+        let unreachable = |source| Error::Unreachable {
+            url: url.to_string(),
+            source,
+        };
+        let client = redis::Client::open(url.expose()).map_err(unreachable)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(2)))
+            .set_response_timeout(Some(Duration::from_secs(5)))
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_secs(1));
+        let mut connection = client
+            .get_connection_manager_with_config(config)
+            .await
+            .map_err(unreachable)?;
+        redis::cmd("PING")
+            .query_async::<()>(&mut connection)
+            .await
+            .map_err(unreachable)?;
+        Ok(Self {
+            connection,
+            client,
+            keys: Keys::new(namespace),
+            scripts: Arc::new(Scripts::load()),
+        })
+    }
+
+    /// Whether Redis answers now.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        Ok(redis::cmd("PING")
+            .query_async(&mut self.connection.clone())
+            .await?)
+    }
+}

@@ -1,0 +1,40 @@
+//! The atomic changes, one Lua file each; every file's header says what it takes and gives.
+
+use redis::Script;
+
+const PRELUDE: &str = include_str!("lua/prelude.lua");
+
+pub(super) struct Scripts {
+    pub(super) create: Script,
+    pub(super) claim: Script,
+    pub(super) share: Script,
+    pub(super) start: Script,
+    pub(super) renew: Script,
+    pub(super) progress: Script,
+    pub(super) finish: Script,
+    pub(super) requeue: Script,
+    pub(super) register: Script,
+    pub(super) heartbeat: Script,
+    pub(super) leave: Script,
+    pub(super) lead: Script,
+}
+
+impl Scripts {
+    pub(super) fn load() -> Self {
+        let script = |code: &str| Script::new(&format!("{PRELUDE}\n{code}"));
+        Self {
+            create: script(include_str!("lua/create.lua")),
+            claim: script(include_str!("lua/claim.lua")),
+            share: script(include_str!("lua/share.lua")),
+            start: script(include_str!("lua/start.lua")),
+            renew: script(include_str!("lua/renew.lua")),
+            progress: script(include_str!("lua/progress.lua")),
+            finish: script(include_str!("lua/finish.lua")),
+            requeue: script(include_str!("lua/requeue.lua")),
+            register: script(include_str!("lua/register.lua")),
+            heartbeat: script(include_str!("lua/heartbeat.lua")),
+            leave: script(include_str!("lua/leave.lua")),
+            lead: script(include_str!("lua/lead.lua")),
+        }
+    }
+}
