@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::RunnerId;
+
 /// Longest hint, in bytes of UTF-8.
 pub const MAX_HINT_BYTES: usize = 256;
 
@@ -75,6 +77,17 @@ impl From<Hint> for String {
     fn from(hint: Hint) -> String {
         hint.0
     }
+}
+
+/// The idle runners of an app, as one job sees them, read in one step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Idle runners that report the job's hint, in alphabetical order.
+    pub warm: Vec<RunnerId>,
+    /// Idle runners that report nothing yet, in alphabetical order.
+    pub blank: Vec<RunnerId>,
+    /// All idle runners.
+    pub idle: u64,
 }
 
 #[cfg(test)]

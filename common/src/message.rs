@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ids::{AppId, JobId};
-use crate::job::{JobError, JobRecord, JobSpec};
+use crate::job::{JobError, JobRecord, JobSpec, ReplyTo};
 use crate::state::JobState;
 
 /// The version that this build writes and reads.
@@ -49,16 +49,20 @@ pub struct JobEvent {
     pub app: AppId,
     /// The state that it reached.
     pub state: JobState,
+    /// Who wants to hear of it by AMQP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<ReplyTo>,
 }
 
 impl JobEvent {
-    /// Says that a job reached `state`.
-    pub fn new(job_id: JobId, app: AppId, state: JobState) -> Self {
+    /// Says that `job` reached `state`.
+    pub fn new(job: &JobSpec, state: JobState) -> Self {
         Self {
             v: VERSION,
-            job_id,
-            app,
+            job_id: job.id,
+            app: job.app.clone(),
             state,
+            reply_to: job.reply_to.clone(),
         }
     }
 }
@@ -122,14 +126,21 @@ pub fn error_body(id: Option<JobId>, error: &JobError) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Priority;
 
     #[test]
     fn another_version_is_refused_by_number() {
-        let event = JobEvent::new(
-            JobId::generate(),
-            AppId::parse("a/b").unwrap(),
-            JobState::Succeeded,
-        );
+        let job = JobSpec {
+            id: JobId::generate(),
+            app: AppId::parse("a/b").unwrap(),
+            path: String::new(),
+            hint: None,
+            priority: Priority::Normal,
+            input: json!({}),
+            created_ms: 0,
+            reply_to: None,
+        };
+        let event = JobEvent::new(&job, JobState::Succeeded);
         let mut json = serde_json::to_value(&event).unwrap();
         assert_eq!(JobEvent::decode(&event.encode().unwrap()).unwrap(), event);
         json["v"] = 2.into();

@@ -1,19 +1,8 @@
 //! Which idle runners could take a job with a given hint.
 
 use super::{Error, Store};
-use crate::hint::Hint;
+use crate::hint::{Candidates, Hint};
 use crate::ids::{AppId, RunnerId};
-
-/// The idle runners of an app, as one job sees them, read in one step.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Candidates {
-    /// Idle runners that report the job's hint, in alphabetical order.
-    pub warm: Vec<RunnerId>,
-    /// Idle runners that report nothing yet, in alphabetical order.
-    pub blank: Vec<RunnerId>,
-    /// All idle runners.
-    pub idle: u64,
-}
 
 impl Store {
     /// The idle runners of `app`, seen from a job with `hint`.

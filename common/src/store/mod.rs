@@ -16,7 +16,6 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 pub use fleet::{Change, Changes, Registration, RunnerRecord, RunnerReport};
-pub use hints::Candidates;
 pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
 
 use crate::config::ServerUrl;
