@@ -1,0 +1,109 @@
+//! A folder of model folders.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::Error;
+use crate::hugging_face;
+use crate::manifest::Manifest;
+
+/// A folder of model folders, each with a `manifest.json` or in Hugging Face's diffusers layout.
+/// It is read anew at each call, so that a model dropped in later is found.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    folder: PathBuf,
+}
+
+impl Catalog {
+    /// # Errors
+    /// [`Error::Catalog`] when the folder cannot be read.
+    pub fn open(folder: &Path) -> Result<Catalog, Error> {
+        match folder.read_dir() {
+            Ok(_) => Ok(Catalog {
+                folder: folder.to_owned(),
+            }),
+            Err(source) => Err(Error::Catalog {
+                path: folder.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// The names of the models that are there now, sorted. Whether one can be loaded, its manifest
+    /// and its files say.
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.folder.read_dir().into_iter().flatten().flatten();
+        let models = entries.filter(|entry| is_model(&entry.path()));
+        let mut names: Vec<String> = models
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What the named model is.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] when there is none, or `name` is a path; [`Error::BadCheckpoint`] when
+    /// its manifest cannot be used.
+    pub fn manifest(&self, name: &str) -> Result<Manifest, Error> {
+        let folder = self.folder.join(name);
+        if !is_plain(name) || !is_model(&folder) {
+            return Err(Error::UnknownModel {
+                name: name.to_owned(),
+                known: self.names(),
+            });
+        }
+        Manifest::read(&folder, name)
+    }
+}
+
+fn is_model(folder: &Path) -> bool {
+    folder.join("manifest.json").is_file() || folder.join(hugging_face::INDEX).is_file()
+}
+
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.contains(['\\', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_path_in_it_is_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        std::fs::write(folder.path().join("manifest.json"), "{}").unwrap();
+        for name in [
+            "", ".", "..", "../x", "a/b", "/", "a/", "./a", "a\\b", "a\0b",
+        ] {
+            assert!(
+                matches!(catalog.manifest(name), Err(Error::UnknownModel { .. })),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_model_dropped_in_later_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        assert!(catalog.names().is_empty());
+        for name in ["zebra", "ant"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("manifest.json"), "{}").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("not-a-model")).unwrap();
+        assert_eq!(catalog.names(), ["ant", "zebra"]);
+        assert!(
+            matches!(catalog.manifest("ant"), Err(Error::BadCheckpoint { file, .. }) if file == "manifest.json")
+        );
+        let unknown = catalog.manifest("bee").unwrap_err();
+        assert_eq!(
+            unknown.to_string(),
+            "unknown model \"bee\"; known: ant, zebra"
+        );
+    }
+}

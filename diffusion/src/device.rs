@@ -1,0 +1,174 @@
+//! Where tensors live.
+
+use std::fmt;
+use std::process::Command;
+use std::str::FromStr;
+
+use tch::Kind;
+
+use crate::error::Error;
+use crate::guard::guard;
+
+/// Where a pipeline's tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// The processor, in single precision.
+    Cpu,
+    /// The GPU of this index, in half precision under autocast.
+    Cuda(usize),
+}
+
+impl Device {
+    /// Reads `cpu`, `cuda` (the first GPU), `cuda:<index>`, or `auto`: the first GPU if there is one.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] for any other text, and for a GPU that is not there.
+    pub fn parse(text: &str) -> Result<Device, Error> {
+        let index = match text {
+            "cpu" => return Ok(Device::Cpu),
+            "auto" if gpus() == 0 => return Ok(Device::Cpu),
+            "auto" | "cuda" => Some(0),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok()),
+        };
+        let refuse = |message: String| {
+            Err(Error::NoDevice {
+                asked: text.to_owned(),
+                message,
+            })
+        };
+        match (index, gpus()) {
+            (None, _) => refuse("expected auto, cpu, cuda or cuda:<index>".to_owned()),
+            (Some(_), 0) if !cfg!(libtorch_cuda) => refuse(
+                "no GPU was found: this program was built with libtorch's CPU half".to_owned(),
+            ),
+            (Some(_), 0) => refuse("no GPU was found".to_owned()),
+            (Some(index), count) if index >= count => {
+                refuse(format!("only {count} GPU(s) were found"))
+            }
+            (Some(index), _) => Ok(Device::Cuda(index)),
+        }
+    }
+
+    /// What a person would call it, e.g. `NVIDIA H100 80GB HBM3`; the [`Display`](fmt::Display) form
+    /// where the system does not say.
+    pub fn name(&self) -> String {
+        let name = match self {
+            Device::Cpu => std::fs::read_to_string("/proc/cpuinfo")
+                .ok()
+                .and_then(|text| {
+                    let line = text.lines().find(|line| line.starts_with("model name"))?;
+                    Some(line.split_once(':')?.1.trim().to_owned())
+                }),
+            Device::Cuda(index) => Command::new("nvidia-smi")
+                .args([
+                    "--query-gpu=name",
+                    "--format=csv,noheader",
+                    "--id",
+                    &index.to_string(),
+                ])
+                .output()
+                .ok()
+                .filter(|output| output.status.success())
+                .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        };
+        name.filter(|name| !name.is_empty())
+            .unwrap_or_else(|| self.to_string())
+    }
+
+    /// Waits until the device has done all that was asked of it; a GPU's kernels run behind the caller.
+    pub fn synchronize(&self) {
+        if let Device::Cuda(index) = *self {
+            tch::Cuda::synchronize(i64::try_from(index).unwrap_or(0));
+        }
+    }
+
+    pub(crate) fn is_cuda(self) -> bool {
+        matches!(self, Device::Cuda(_))
+    }
+
+    pub(crate) fn torch(self) -> tch::Device {
+        match self {
+            Device::Cpu => tch::Device::Cpu,
+            Device::Cuda(index) => tch::Device::Cuda(index),
+        }
+    }
+
+    /// The type in which large weights are held. A CPU has no fast half precision.
+    pub(crate) fn weight_kind(self) -> Kind {
+        if self.is_cuda() {
+            Kind::Half
+        } else {
+            Kind::Float
+        }
+    }
+
+    /// Runs tensor code without gradients and, on a GPU, in mixed precision where `mixed` says so.
+    ///
+    /// tch restores neither setting when the code panics, so panics are caught inside.
+    pub(crate) fn run<T>(
+        self,
+        mixed: bool,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let _no_gradients = tch::no_grad_guard();
+        if self.is_cuda() {
+            tch::autocast(mixed, || guard(work))
+        } else {
+            guard(work)
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Device, Error> {
+        Device::parse(text)
+    }
+}
+
+fn gpus() -> usize {
+    usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
+}
+
+/// How many threads one tensor operation on the CPU may use; for the whole process. Tiny models run
+/// fastest on one: on a busy machine two threads spend their time waiting for each other.
+pub fn set_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads.clamp(1, 1024)).unwrap_or(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_read_back_from_what_it_displays() {
+        assert_eq!(Device::parse("cpu").unwrap(), Device::Cpu);
+        assert_eq!(Device::Cuda(1).to_string(), "cuda:1");
+        assert!(!Device::Cpu.name().is_empty());
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_that_says_so() {
+        let past_the_last = format!("cuda:{}", gpus());
+        let message = Device::parse(&past_the_last).unwrap_err().to_string();
+        assert!(message.contains("found"), "{message}");
+        for nonsense in ["", "gpu", "cuda:", "cuda:-1", "cuda:1.5", "CPU"] {
+            assert!(
+                matches!(Device::parse(nonsense), Err(Error::NoDevice { .. })),
+                "{nonsense:?}"
+            );
+        }
+    }
+}

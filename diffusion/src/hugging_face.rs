@@ -1,0 +1,337 @@
+//! Derives a manifest from a bare Hugging Face folder: `model_index.json` and the components' configs,
+//! as `save_pretrained` writes them. Where a config leaves a value out, Hugging Face's own default
+//! stands. What this engine cannot compute is refused here, by name.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::manifest::{
+    Activation, BetaSchedule, Defaults, Dtype, Family, Heads, ImageSizes, Manifest, PredictionType,
+    SchedulerSpec, TextSpec, TokenizerSpec, UNetSpec, VaeSpec, bad, read_json,
+};
+use crate::scheduler::SchedulerKind;
+
+/// The file that marks such a folder.
+pub(crate) const INDEX: &str = "model_index.json";
+
+const TEXT: &str = "text_encoder/config.json";
+const UNET: &str = "unet/config.json";
+const VAE: &str = "vae/config.json";
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+const TOKENIZER: &str = "tokenizer/tokenizer_config.json";
+
+#[derive(Deserialize)]
+struct Index {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+}
+
+/// transformers' CLIPTextConfig.
+#[derive(Deserialize)]
+#[serde(default)]
+struct TextConfig {
+    hidden_size: i64,
+    num_hidden_layers: usize,
+    num_attention_heads: i64,
+    intermediate_size: i64,
+    hidden_act: Activation,
+    max_position_embeddings: usize,
+    dtype: Option<String>,
+    torch_dtype: Option<String>,
+}
+
+impl Default for TextConfig {
+    fn default() -> TextConfig {
+        TextConfig {
+            hidden_size: 512,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            intermediate_size: 2048,
+            hidden_act: Activation::QuickGelu,
+            max_position_embeddings: 77,
+            dtype: None,
+            torch_dtype: None,
+        }
+    }
+}
+
+/// diffusers' UNet2DConditionModel.
+#[derive(Deserialize)]
+#[serde(default)]
+struct UNetConfig {
+    block_out_channels: Vec<i64>,
+    down_block_types: Vec<String>,
+    layers_per_block: usize,
+    attention_head_dim: Heads,
+    cross_attention_dim: i64,
+    use_linear_projection: bool,
+    sample_size: u32,
+    in_channels: i64,
+    out_channels: i64,
+    norm_num_groups: i64,
+    act_fn: String,
+    mid_block_type: Option<String>,
+    class_embed_type: Value,
+    addition_embed_type: Value,
+    num_class_embeds: Value,
+    dual_cross_attention: bool,
+}
+
+impl Default for UNetConfig {
+    fn default() -> UNetConfig {
+        UNetConfig {
+            block_out_channels: vec![320, 640, 1280, 1280],
+            down_block_types: ["CrossAttnDownBlock2D"; 3]
+                .into_iter()
+                .chain(["DownBlock2D"])
+                .map(String::from)
+                .collect(),
+            layers_per_block: 2,
+            attention_head_dim: Heads::All(8),
+            cross_attention_dim: 1280,
+            use_linear_projection: false,
+            sample_size: 64,
+            in_channels: 4,
+            out_channels: 4,
+            norm_num_groups: 32,
+            act_fn: "silu".to_owned(),
+            mid_block_type: Some("UNetMidBlock2DCrossAttn".to_owned()),
+            class_embed_type: Value::Null,
+            addition_embed_type: Value::Null,
+            num_class_embeds: Value::Null,
+            dual_cross_attention: false,
+        }
+    }
+}
+
+impl UNetConfig {
+    /// What diffusers-rs has not got, if the config asks for it.
+    fn unsupported(&self) -> Option<String> {
+        let block =
+            |name: &&String| !matches!(name.as_str(), "DownBlock2D" | "CrossAttnDownBlock2D");
+        if let Some(name) = self.down_block_types.iter().find(block) {
+            return Some(format!("down_block_types: {name} is not supported"));
+        }
+        let rules = [
+            (
+                self.in_channels == 4 && self.out_channels == 4,
+                "in_channels and out_channels: only 4 is supported",
+            ),
+            (
+                self.norm_num_groups == 32,
+                "norm_num_groups: only 32 is supported",
+            ),
+            (self.act_fn == "silu", "act_fn: only silu is supported"),
+            (
+                self.mid_block_type.as_deref() == Some("UNetMidBlock2DCrossAttn"),
+                "mid_block_type: only UNetMidBlock2DCrossAttn is supported",
+            ),
+            (
+                self.class_embed_type.is_null() && self.num_class_embeds.is_null(),
+                "class embeddings are not supported",
+            ),
+            (
+                self.addition_embed_type.is_null(),
+                "addition_embed_type: not supported (is this Stable Diffusion XL?)",
+            ),
+            (
+                !self.dual_cross_attention,
+                "dual_cross_attention: not supported",
+            ),
+        ];
+        rules
+            .iter()
+            .find(|(holds, _)| !holds)
+            .map(|(_, broken)| (*broken).to_owned())
+    }
+}
+
+/// diffusers' AutoencoderKL.
+#[derive(Deserialize)]
+#[serde(default)]
+struct VaeConfig {
+    block_out_channels: Vec<i64>,
+    layers_per_block: usize,
+    norm_num_groups: i64,
+    latent_channels: i64,
+    scaling_factor: f64,
+    shift_factor: Option<f64>,
+    mid_block_add_attention: bool,
+    use_post_quant_conv: bool,
+}
+
+impl Default for VaeConfig {
+    fn default() -> VaeConfig {
+        VaeConfig {
+            block_out_channels: vec![64],
+            layers_per_block: 1,
+            norm_num_groups: 32,
+            latent_channels: 4,
+            scaling_factor: 0.18215,
+            shift_factor: None,
+            mid_block_add_attention: true,
+            use_post_quant_conv: true,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct SchedulerConfig {
+    #[serde(rename = "_class_name", default)]
+    class_name: String,
+    #[serde(default = "epsilon")]
+    prediction_type: PredictionType,
+    beta_start: f64,
+    beta_end: f64,
+    beta_schedule: BetaSchedule,
+    #[serde(default)]
+    steps_offset: usize,
+}
+
+fn epsilon() -> PredictionType {
+    PredictionType::Epsilon
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TokenizerConfig {
+    pad_token: Option<Token>,
+}
+
+/// Hugging Face writes a special token as its text, or as an object around it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Object { content: String },
+}
+
+/// Derives the manifest of a bare folder.
+pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
+    let index: Index = read_json(folder, model, INDEX)?;
+    if index.class_name != "StableDiffusionPipeline" {
+        let message = format!(
+            "a {} is not supported, only a StableDiffusionPipeline",
+            index.class_name
+        );
+        return Err(bad(model, INDEX, message));
+    }
+    let text: TextConfig = read_json(folder, model, TEXT)?;
+    let unet: UNetConfig = read_json(folder, model, UNET)?;
+    let vae: VaeConfig = read_json(folder, model, VAE)?;
+    let scheduler: SchedulerConfig = read_json(folder, model, SCHEDULER)?;
+    let tokenizer: TokenizerConfig = match folder.join(TOKENIZER).exists() {
+        true => read_json(folder, model, TOKENIZER)?,
+        false => TokenizerConfig::default(),
+    };
+    if let Some(message) = unet.unsupported() {
+        return Err(bad(model, UNET, message));
+    }
+    if !(vae.mid_block_add_attention
+        && vae.use_post_quant_conv
+        && vae.shift_factor.is_none_or(|shift| shift == 0.0))
+    {
+        let message =
+            "a VAE without middle attention or post_quant_conv, or with a shift, is not supported";
+        return Err(bad(model, VAE, message));
+    }
+    let vae = VaeSpec {
+        block_out_channels: vae.block_out_channels,
+        layers_per_block: vae.layers_per_block,
+        norm_groups: vae.norm_num_groups,
+        latent_channels: vae.latent_channels,
+        scaling_factor: vae.scaling_factor,
+    };
+    Ok(Manifest {
+        schema: 1,
+        name: model.to_owned(),
+        revision: String::new(),
+        license: String::new(),
+        files: Vec::new(),
+        vram_bytes_estimate: None,
+        folder: folder.to_owned(),
+        family: match text.hidden_size {
+            768 => Family::Sd15,
+            1024 => Family::Sd21,
+            _ => Family::Tiny,
+        },
+        dtype: match text.dtype.or(text.torch_dtype).as_deref() {
+            Some("float16") => Dtype::F16,
+            Some("bfloat16") => Dtype::Bf16,
+            _ => Dtype::F32,
+        },
+        image: sizes(&vae, unet.sample_size),
+        tokenizer: TokenizerSpec {
+            kind: "clip-bpe".to_owned(),
+            context: text.max_position_embeddings,
+            pad: match tokenizer.pad_token {
+                Some(Token::Text(text) | Token::Object { content: text }) => text,
+                None => "<|endoftext|>".to_owned(),
+            },
+        },
+        text: TextSpec {
+            hidden_size: text.hidden_size,
+            layers: text.num_hidden_layers,
+            heads: text.num_attention_heads,
+            intermediate_size: text.intermediate_size,
+            activation: text.hidden_act,
+        },
+        unet: UNetSpec {
+            attention_blocks: unet
+                .down_block_types
+                .iter()
+                .map(|name| name == "CrossAttnDownBlock2D")
+                .collect(),
+            block_out_channels: unet.block_out_channels,
+            layers_per_block: unet.layers_per_block,
+            heads: unet.attention_head_dim,
+            cross_attention_dim: unet.cross_attention_dim,
+            use_linear_projection: unet.use_linear_projection,
+        },
+        vae,
+        scheduler: SchedulerSpec {
+            allowed: SchedulerKind::ALL.to_vec(),
+            default: scheduler_named(&scheduler.class_name),
+            prediction_type: scheduler.prediction_type,
+            beta_start: scheduler.beta_start,
+            beta_end: scheduler.beta_end,
+            beta_schedule: scheduler.beta_schedule,
+            steps_offset: scheduler.steps_offset,
+        },
+        // What diffusers' StableDiffusionPipeline does when it is not told.
+        defaults: Defaults {
+            steps: 50,
+            guidance: 7.5,
+        },
+    })
+}
+
+/// From half the side that the model was trained at to twice that.
+fn sizes(vae: &VaeSpec, sample_size: u32) -> ImageSizes {
+    let multiple_of = vae.downsampling().max(8);
+    let default = sample_size.clamp(1, 512).saturating_mul(vae.downsampling());
+    ImageSizes {
+        default,
+        min: (default / 2).max(1),
+        max: default.saturating_mul(2).min(1 << 13),
+        multiple_of,
+    }
+}
+
+fn scheduler_named(class: &str) -> SchedulerKind {
+    match class {
+        "DDPMScheduler" => SchedulerKind::Ddpm,
+        "DPMSolverMultistepScheduler" => SchedulerKind::DpmSolverPlusPlus,
+        "EulerDiscreteScheduler" => SchedulerKind::Euler,
+        "EulerAncestralDiscreteScheduler" => SchedulerKind::EulerAncestral,
+        "HeunDiscreteScheduler" => SchedulerKind::Heun,
+        "KDPM2DiscreteScheduler" => SchedulerKind::Kdpm2,
+        "KDPM2AncestralDiscreteScheduler" => SchedulerKind::Kdpm2Ancestral,
+        "LMSDiscreteScheduler" => SchedulerKind::Lms,
+        "PNDMScheduler" => SchedulerKind::Pndm,
+        _ => SchedulerKind::Ddim,
+    }
+}

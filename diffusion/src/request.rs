@@ -1,0 +1,172 @@
+//! What a caller may ask for.
+
+use std::ops::RangeInclusive;
+
+use crate::error::Error;
+use crate::manifest::Manifest;
+use crate::scheduler::SchedulerKind;
+
+/// What to draw. What is `None` takes the model's default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What the picture should show.
+    pub prompt: String,
+    /// What it should not show; nothing in particular by default.
+    pub negative_prompt: Option<String>,
+    /// In pixels.
+    pub width: Option<u32>,
+    /// In pixels.
+    pub height: Option<u32>,
+    /// Denoising steps; more are slower and, up to about 30, better.
+    pub steps: Option<u32>,
+    /// Weight of the prompt over the negative prompt; 1 or less asks the UNet half as often.
+    pub guidance: Option<f64>,
+    /// The same seed gives the same picture on the same device. Picture *i* of several is the one
+    /// that seed + *i* gives alone.
+    pub seed: u64,
+    /// How many pictures, one after the other.
+    pub num_images: u32,
+    /// A [`SchedulerKind`]'s name, among those that the model's manifest allows.
+    pub scheduler: Option<String>,
+}
+
+impl Default for Request {
+    /// One picture of nothing in particular, from seed 0.
+    fn default() -> Request {
+        Request {
+            prompt: String::new(),
+            negative_prompt: None,
+            width: None,
+            height: None,
+            steps: None,
+            guidance: None,
+            seed: 0,
+            num_images: 1,
+            scheduler: None,
+        }
+    }
+}
+
+/// A request with every choice made, each within the model's limits.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub prompt: String,
+    pub negative_prompt: String,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    pub steps: u32,
+    pub guidance: f64,
+    pub seed: u64,
+    pub num_images: u32,
+    pub scheduler: SchedulerKind,
+}
+
+/// A prompt is cut to some tens of tokens; nobody means more than this.
+const PROMPT_BYTES: usize = 16 << 10;
+const IMAGES: RangeInclusive<u32> = 1..=16;
+const GUIDANCE: RangeInclusive<f64> = 0.0..=100.0;
+
+impl Request {
+    /// Whether the model can do this; cheap, so that a bad request is refused before a load.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] names the first field at fault.
+    pub fn check(&self, manifest: &Manifest) -> Result<(), Error> {
+        self.plan(manifest).map(drop)
+    }
+
+    pub(crate) fn plan(&self, manifest: &Manifest) -> Result<Plan, Error> {
+        let scheduler = scheduler(self.scheduler.as_deref(), manifest)?;
+        Ok(Plan {
+            prompt: prompt("prompt", &self.prompt)?,
+            negative_prompt: prompt(
+                "negative_prompt",
+                self.negative_prompt.as_deref().unwrap_or_default(),
+            )?,
+            width: side("width", self.width, manifest)?,
+            height: side("height", self.height, manifest)?,
+            steps: within(
+                "steps",
+                self.steps.unwrap_or(manifest.defaults.steps),
+                &scheduler.steps(),
+            )?,
+            guidance: within(
+                "guidance",
+                self.guidance.unwrap_or(manifest.defaults.guidance),
+                &GUIDANCE,
+            )?,
+            seed: self.seed,
+            num_images: within("num_images", self.num_images, &IMAGES)?,
+            scheduler,
+        })
+    }
+}
+
+fn prompt(field: &'static str, text: &str) -> Result<String, Error> {
+    if text.len() > PROMPT_BYTES {
+        let message = format!("{} bytes; at most {PROMPT_BYTES} are read", text.len());
+        return Err(Error::invalid(field, message));
+    }
+    Ok(text.to_owned())
+}
+
+fn side(field: &'static str, pixels: Option<u32>, manifest: &Manifest) -> Result<u32, Error> {
+    let sizes = &manifest.image;
+    let pixels = within(
+        field,
+        pixels.unwrap_or(sizes.default),
+        &(sizes.min..=sizes.max),
+    )?;
+    if pixels % sizes.multiple_of != 0 {
+        return Err(Error::invalid(
+            field,
+            format!("{pixels} is not a multiple of {}", sizes.multiple_of),
+        ));
+    }
+    Ok(pixels)
+}
+
+fn scheduler(name: Option<&str>, manifest: &Manifest) -> Result<SchedulerKind, Error> {
+    let allowed = &manifest.scheduler.allowed;
+    let Some(name) = name else {
+        return Ok(manifest.scheduler.default);
+    };
+    let found = allowed.iter().find(|kind| kind.name() == name);
+    found.copied().ok_or_else(|| {
+        let allowed: Vec<&str> = allowed.iter().map(|kind| kind.name()).collect();
+        let message = format!(
+            "{name:?} is not one of {}, which this model allows",
+            allowed.join(", ")
+        );
+        Error::invalid("scheduler", message)
+    })
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: T,
+    range: &RangeInclusive<T>,
+) -> Result<T, Error> {
+    // A NaN is in no range.
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(Error::invalid(
+        field,
+        format!("{value} is not in {} to {}", range.start(), range.end()),
+    ))
+}
+
+impl Plan {
+    /// Whether the negative prompt has a say.
+    pub(crate) fn guided(&self) -> bool {
+        self.guidance > 1.0
+    }
+
+    /// The seed of one of the pictures.
+    pub(crate) fn seed_of(&self, index: u32) -> u64 {
+        self.seed.wrapping_add(u64::from(index))
+    }
+}

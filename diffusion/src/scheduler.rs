@@ -1,0 +1,121 @@
+//! The schedulers' names and limits. What they do is in `diffusers_rs`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A way from noise to latents. `EulerAncestral`, `Ddpm` and `Kdpm2Ancestral` draw fresh noise at
+/// every step; `Heun`, `Kdpm2` and `Kdpm2Ancestral` ask the UNet twice for each step but one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+#[allow(missing_docs, reason = "the names are the algorithms'")]
+pub enum SchedulerKind {
+    Ddim,
+    Ddpm,
+    DpmSolverPlusPlus,
+    Euler,
+    EulerAncestral,
+    Heun,
+    Kdpm2,
+    Kdpm2Ancestral,
+    Lms,
+    Pndm,
+}
+
+impl SchedulerKind {
+    /// All that there are.
+    pub const ALL: [SchedulerKind; 10] = [
+        SchedulerKind::Ddim,
+        SchedulerKind::Ddpm,
+        SchedulerKind::DpmSolverPlusPlus,
+        SchedulerKind::Euler,
+        SchedulerKind::EulerAncestral,
+        SchedulerKind::Heun,
+        SchedulerKind::Kdpm2,
+        SchedulerKind::Kdpm2Ancestral,
+        SchedulerKind::Lms,
+        SchedulerKind::Pndm,
+    ];
+
+    /// The name in manifests and requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            SchedulerKind::Ddim => "ddim",
+            SchedulerKind::Ddpm => "ddpm",
+            SchedulerKind::DpmSolverPlusPlus => "dpmsolver++",
+            SchedulerKind::Euler => "euler",
+            SchedulerKind::EulerAncestral => "euler-a",
+            SchedulerKind::Heun => "heun",
+            SchedulerKind::Kdpm2 => "kdpm2",
+            SchedulerKind::Kdpm2Ancestral => "kdpm2-a",
+            SchedulerKind::Lms => "lms",
+            SchedulerKind::Pndm => "pndm",
+        }
+    }
+
+    /// How many steps it can take. The multi-step solvers need two to start from, and nobody needs
+    /// half as many as the model was trained with.
+    pub fn steps(self) -> RangeInclusive<u32> {
+        match self {
+            SchedulerKind::Ddim
+            | SchedulerKind::Ddpm
+            | SchedulerKind::Euler
+            | SchedulerKind::EulerAncestral => 1..=500,
+            _ => 2..=500,
+        }
+    }
+}
+
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SchedulerKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<SchedulerKind, String> {
+        let found = SchedulerKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name);
+        found.ok_or_else(|| {
+            let known = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
+            format!("unknown scheduler {name:?}; there are {known}")
+        })
+    }
+}
+
+impl From<SchedulerKind> for String {
+    fn from(kind: SchedulerKind) -> String {
+        kind.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for SchedulerKind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<SchedulerKind, String> {
+        name.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scheduler_is_read_back_from_its_name() {
+        for kind in SchedulerKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        assert!(
+            "DDIM"
+                .parse::<SchedulerKind>()
+                .unwrap_err()
+                .contains("dpmsolver++")
+        );
+    }
+}

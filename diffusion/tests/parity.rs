@@ -1,0 +1,110 @@
+//! The engine computes what Python's diffusers and transformers compute, stage by stage. The reference
+//! numbers lie beside the models; models/train/parity.py made them, in single precision.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use support::{load, models};
+use tch::{Kind, Tensor};
+use warmq_diffusion::{Pipeline, Request};
+
+/// Relative L2 distance that is still the same computation, rounded differently.
+const BOUND: f64 = 1e-5;
+
+struct Reference {
+    facts: HashMap<String, String>,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Reference {
+    fn read(model: &str) -> Reference {
+        let path = models().join(format!("scorers/parity_{model}.safetensors"));
+        let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.iter().map(|(name, view)| {
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::I64 => Kind::Int64,
+                other => panic!("{name} is of type {other}"),
+            };
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            (
+                name.to_owned(),
+                Tensor::from_data_size(view.data(), &shape, kind),
+            )
+        });
+        Reference {
+            tensors: tensors.collect(),
+            facts: header.metadata().clone().unwrap(),
+        }
+    }
+
+    fn fact(&self, name: &str) -> &str {
+        &self.facts[name]
+    }
+
+    fn holds(&self, name: &str, ours: &Tensor) {
+        let theirs = &self.tensors[name];
+        assert_eq!(ours.size(), theirs.size(), "{name}");
+        let distance = ((ours - theirs).norm() / theirs.norm()).double_value(&[]);
+        println!("{} {name}: relative L2 {distance:.1e}", self.fact("model"));
+        assert!(
+            distance <= BOUND,
+            "{name} is {distance:e} away from Python's"
+        );
+    }
+}
+
+fn stage_by_stage(model: &str) {
+    let reference = Reference::read(model);
+    let pipeline = load(model);
+    let prompt = reference.fact("prompt");
+
+    let tokens = |prompt: &str| Tensor::from_slice(&pipeline.tokens(prompt).unwrap()).unsqueeze(0);
+    assert_eq!(tokens(prompt), reference.tensors["tokens"]);
+    assert_eq!(tokens(""), reference.tensors["empty_tokens"]);
+
+    let text = pipeline.encode_text(&["", prompt]).unwrap();
+    reference.holds("empty_text", &text.narrow(0, 0, 1));
+    reference.holds("text", &text.narrow(0, 1, 1));
+
+    let noise = &reference.tensors["initial_latent"];
+    let timestep = reference.fact("timestep").parse().unwrap();
+    reference.holds(
+        "unet_output",
+        &pipeline
+            .predict(noise, timestep, &text.narrow(0, 1, 1))
+            .unwrap(),
+    );
+
+    let latents = denoised(&pipeline, &reference, noise, &text);
+    reference.holds("final_latent", &latents);
+    reference.holds("picture", &pipeline.decode(&latents).unwrap());
+}
+
+fn denoised(pipeline: &Pipeline, reference: &Reference, noise: &Tensor, text: &Tensor) -> Tensor {
+    let request = Request {
+        steps: reference.fact("steps").parse().ok(),
+        guidance: reference.fact("guidance").parse().ok(),
+        scheduler: Some(reference.fact("scheduler").to_owned()),
+        ..Request::default()
+    };
+    pipeline.denoise(noise, text, &request).unwrap()
+}
+
+#[test]
+fn shapes_agrees_with_python() {
+    stage_by_stage("shapes");
+}
+
+#[test]
+fn digits_agrees_with_python() {
+    stage_by_stage("digits");
+}
