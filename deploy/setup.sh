@@ -1,0 +1,175 @@
+#!/bin/sh
+# Makes a Debian or Ubuntu machine able to build and run warmq. Safe to run again: what is there is kept.
+#
+#   deploy/setup.sh [build] [services] [test]      (default: build services)
+#
+#   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
+#   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
+#              installed and started here. The settings of a server that exists are never touched.
+#   test       cargo-nextest
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+amqp_url=${WARMQ_AMQP_URL:-amqp://guest:guest@127.0.0.1:5672/%2f}
+redis_url=${WARMQ_REDIS_URL:-redis://127.0.0.1:6379/0}
+rust_minor=88 # rust-version in Cargo.toml is 1.$rust_minor
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+
+may_be_root() { [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; }; }
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# In containers the host's own name often resolves to nothing, and then RabbitMQ does not start.
+rabbitmq_env=
+[ -n "${RABBITMQ_NODENAME:-}" ] || getent hosts "$(uname -n)" >/dev/null || rabbitmq_env=RABBITMQ_NODENAME=rabbit@localhost
+
+apt_updated=
+apt_install() { # PACKAGE…: may fail; the caller looks whether what it needs is there
+    if ! has apt-get || ! may_be_root; then
+        die "$* must be installed, and this script may not do it (no apt-get, or neither root nor passwordless sudo)." \
+            "On Debian or Ubuntu:  sudo apt-get update && sudo apt-get install -y $*" "then run this again."
+    fi
+    say "installing $* with apt-get"
+    if [ -z "$apt_updated" ]; then
+        as_root apt-get -qq -o DPkg::Lock::Timeout=120 update || say "apt-get update failed; trying with the lists at hand"
+        apt_updated=yes
+    fi
+    # shellcheck disable=SC2086 # empty, or one word
+    as_root env DEBIAN_FRONTEND=noninteractive $rabbitmq_env \
+        apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@" </dev/null
+}
+
+# ---- build: everything between a clone and `cargo build`
+
+check_rust() {
+    has cargo || die "Rust is missing. Install it, then run this again:" \
+        "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+    version=$(cargo --version | cut -d' ' -f2) # 1.95.0, 1.96.0-nightly
+    minor=${version#1.}
+    [ "${minor%%.*}" -ge $rust_minor ] || die "cargo $version is too old, 1.$rust_minor is needed:  rustup update stable"
+    say "cargo $version"
+}
+
+check_build_tools() {
+    has c++ && has make || apt_install g++ make || true
+    has c++ || die "no C++ compiler; torch-sys needs one"
+    has python3 || apt_install python3 || true
+    has python3 || die "no python3; it checks the servers and unpacks libtorch"
+    # Debian's python3 has neither pip nor venv; libtorch is fetched with either.
+    python3 -c 'import pip' 2>/dev/null || python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
+    say "$(c++ --version | head -n 1), $(python3 --version)"
+}
+
+# ---- services
+
+# Boots can be slow on a small machine, so they are given a minute and a half, in plain sight.
+await() { # NAME URL
+    waited=0
+    while ! answer=$(python3 "$root/deploy/probe.py" "$2"); do
+        [ $waited -lt 90 ] || return 1
+        [ $((waited % 10)) -ne 0 ] || say "waiting for $1 ($waited s)"
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+start_service() { # UNIT
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl enable --now "$1" || true
+    elif [ "$1" = rabbitmq-server ]; then
+        # shellcheck disable=SC2086 # empty, or one word
+        as_root env $rabbitmq_env rabbitmq-server -detached || true
+    else
+        # Debian's init script starts it as the user redis, in /var/lib/redis; a bare `--daemonize`
+        # would write its dump into the current folder, as root.
+        as_root service redis-server start || as_root redis-server --daemonize yes --dir /var/lib/redis || true
+    fi
+}
+
+last_words() { # LOG FOLDER: why a server did not come up
+    as_root find "$1" -type f \( -name '*.log' -o -name 'startup_*' \) -size +0 2>/dev/null | while read -r log; do
+        printf -- '---- the end of %s\n' "$log"
+        as_root tail -n 15 "$log"
+    done >&2
+}
+
+provide() { # NAME URL UNIT DOCKER-IMAGE VARIABLE
+    status=0
+    answer=$(python3 "$root/deploy/probe.py" "$2") || status=$?
+    case $status in
+    0)
+        say "$1 $answer"
+        return
+        ;;
+    1) ;; # not running here, but it could be
+    2)
+        die "$1: $answer." \
+            "$5 names a server that this script cannot provide (it only installs one on this machine, on the usual port" \
+            "and with the package's own login). Start that server, or unset $5 to use one of this machine."
+        ;;
+    *) die "$1: $answer." "Mend that server or its URL in $5; this script does not touch it." ;;
+    esac
+    if ! may_be_root || { ! has "$3" && ! has apt-get; }; then
+        port=${answer#*:}
+        port=${port%% *}
+        die "$1: $answer, and this script may not install or start it here." "Do one of these, then run this again:" \
+            "    sudo apt-get install -y $3 && sudo service $3 start" \
+            "    docker run -d --name warmq-$3 -p 127.0.0.1:$port:$port $4" \
+            "    export $5=…   (a server that you have)"
+    fi
+    has "$3" || apt_install "$3" || say "apt-get reported a problem with $3; trying to start it all the same"
+    has "$3" || die "$1: $3 could not be installed; see above"
+    # The package may have started it already, slowly: starting it twice would be an error.
+    python3 "$root/deploy/probe.py" "$2" >/dev/null || {
+        say "starting $1"
+        start_service "$3"
+    }
+    await "$1" "$2" || {
+        last_words "/var/log/${3%-server}"
+        die "$1 did not come up: $answer."
+    }
+    say "$1 $answer"
+}
+
+check_services() {
+    provide RabbitMQ "$amqp_url" rabbitmq-server rabbitmq:4 WARMQ_AMQP_URL
+    provide Redis "$redis_url" redis-server redis:7 WARMQ_REDIS_URL
+}
+
+# ---- test
+
+check_test_tools() {
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        say "installing cargo-nextest, which runs the tests (a few minutes; once)"
+        (cd "$root" && cargo install cargo-nextest --locked) ||
+            die "cargo-nextest did not build; prebuilt ones are at https://nexte.st/docs/installation"
+    fi
+    say "$(cargo nextest --version | head -n 1)"
+}
+
+[ $# -gt 0 ] || set -- build services
+for part in "$@"; do
+    case $part in
+    build)
+        check_rust
+        check_build_tools
+        "$root/deploy/setup-libtorch.sh"
+        ;;
+    services)
+        has python3 || apt_install python3
+        check_services
+        ;;
+    test) check_test_tools ;;
+    *)
+        sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
+        exit 64
+        ;;
+    esac
+done
