@@ -1,0 +1,68 @@
+# The commands that users and CI share. `make` alone lists them.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
+SCRIPTS := .ci/run $(wildcard deploy/*.sh)
+
+.PHONY: help setup setup-test build demo up down test lint deny bench bench-gpu build-cuda clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## RabbitMQ, Redis, libtorch, build tools: installs what is missing
+	@deploy/setup.sh
+
+setup-test: ## setup, and cargo-nextest
+	@deploy/setup.sh build services test
+
+build: ## router, workers, command line and demo, optimised, into target/release
+	@deploy/setup.sh build
+	$(CARGO) build --release $(BINARIES)
+
+demo: setup ## from a fresh clone: real jobs on a router and two workers; pictures into out/demo
+	$(CARGO) build --release $(BINARIES)
+	target/release/warmq-demo
+
+up: setup ## a router and two workers that stay running (logs and process ids in .run)
+	$(CARGO) build --release $(BINARIES)
+	@deploy/up.sh
+
+down: ## stops what `make up` started
+	@deploy/down.sh
+
+# The integration tests start the binaries, which nextest alone would not build. Its summary comes last.
+test: setup-test ## every test, against the real RabbitMQ and Redis
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --doc
+	$(CARGO) nextest run --workspace
+
+lint: ## formatting, clippy without warnings, shellcheck, cargo-deny
+	@deploy/setup.sh build
+	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo 'lint: rustfmt is missing: rustup component add rustfmt'; exit 1; }
+	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo 'lint: clippy is missing: rustup component add clippy'; exit 1; }
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck -x $(SCRIPTS); \
+	else echo 'lint: NOT CHECKED: shell scripts (no shellcheck; Debian: apt-get install shellcheck)'; fi
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; \
+	else echo 'lint: NOT CHECKED: licences and advisories (no cargo-deny; `make deny` installs it)'; fi
+
+deny: ## licences, advisories and sources of every dependency (compiles cargo-deny once)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'deny: installing cargo-deny (some minutes; once)'; $(CARGO) install cargo-deny --locked; }
+	$(CARGO) deny --workspace check
+
+bench: ## runs the benchmarks that exist
+	@found=$$(ls -d */benches/*.rs 2>/dev/null) || { echo 'bench: there are none yet (none in */benches)'; exit 0; }; \
+	echo "bench: $$found"; $(CARGO) bench --workspace --benches
+
+bench-gpu: build-cuda ## the diffusion engine on an NVIDIA GPU
+	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_gpu
+
+build-cuda: ## the worker for NVIDIA GPUs, into target/cuda/release (fetches 2.5 GB once)
+	@deploy/setup.sh build
+	@deploy/setup-libtorch.sh --cuda
+	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) build --release --target-dir target/cuda -p warmq-worker
+
+clean: down ## removes what was built and produced; keeps libtorch
+	$(CARGO) clean
+	rm -rf out .run

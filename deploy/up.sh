@@ -1,0 +1,52 @@
+#!/bin/sh
+# Starts one router and two workers that stay, or leaves those that already run. `deploy/down.sh` stops them.
+#
+# Process ids and logs are in .run; every WARMQ_* variable reaches the processes as usual.
+set -eu
+cd "$(dirname "$0")/.."
+. deploy/processes.sh
+
+listen=${WARMQ_LISTEN:-127.0.0.1:8080}
+url=http://$listen
+mkdir -p "$run"
+
+give_up() { # NAME: the log says why better than we could
+    say "$1 ended; the last lines of $run/$1.log:"
+    tail -n 20 "$run/$1.log" >&2
+    exit 1
+}
+
+start() { # NAME COMMAND…
+    name=$1
+    shift
+    if runs "$name"; then
+        say "$name already runs (pid $(pid "$name"))"
+        return
+    fi
+    [ -x "$1" ] || { say "$1 is not built; run: make build" && exit 1; }
+    # A session of its own, so that Ctrl-C in this terminal does not reach it.
+    setsid "$@" </dev/null >>"$run/$name.log" 2>&1 &
+    echo $! >"$run/$name.pid"
+    say "$name started (pid $!)"
+}
+
+if ! runs router && python3 deploy/probe.py "$url/healthz" >/dev/null; then
+    say "another server already answers at $url; stop it, or set WARMQ_LISTEN"
+    exit 1
+fi
+start router target/release/warmq-router --listen "$listen"
+for n in 1 2; do
+    start worker-$n target/release/warmq-worker --app warmq/diffusion --engine diffusion --models models --memory-budget 40MiB
+done
+
+waited=0
+until answer=$(python3 deploy/probe.py "$url/readyz"); do
+    runs router || give_up router
+    [ $waited -lt 60 ] || { say "the router is not ready after 60 s: $answer; see $run/router.log" && exit 1; }
+    sleep 1
+    waited=$((waited + 1))
+done
+for name in router worker-1 worker-2; do
+    runs $name || give_up $name
+done
+say "ready: $url (dashboard, API); logs in $run; stop with: make down"
