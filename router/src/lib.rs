@@ -1,1 +1,117 @@
-//! (skeleton)
+//! The router: takes jobs in, decides which runner gets each, gives results out.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`config`] | flags, environment, `warmq.toml` |
+//! | [`apps`] | which apps exist, and what input each takes |
+//! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
+//! | [`api`] | HTTP: fal's queue protocol, `/v1`, `/files` |
+//! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
+//! | [`policy`] | the decision itself, a pure function |
+//! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
+//!
+//! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
+
+pub mod api;
+pub mod apps;
+pub mod config;
+pub mod dispatcher;
+pub mod policy;
+pub mod reply;
+pub mod submit;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{Publisher, Topology};
+use warmq_common::artifacts::Artifacts;
+use warmq_common::store::Store;
+
+use crate::apps::AppDirectory;
+use crate::config::{Config, Role};
+use crate::submit::Submitter;
+
+/// Runs the configured roles until `shutdown`.
+///
+/// # Errors
+/// RabbitMQ, Redis, the storage or the listening address can not be had at start; or a role ended by itself.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let servers = &config.servers;
+    let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
+    let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
+    let channel = publisher.channel().await?;
+    topology.declare_base(&channel).await.context(
+        "RabbitMQ has queues of this namespace with other arguments (another --queue-type?)",
+    )?;
+    let artifacts = Artifacts::open(&servers.storage)?;
+    let apps = AppDirectory::new(store.clone(), config.apps.clone());
+    let submitter = Submitter::new(
+        store.clone(),
+        publisher.clone(),
+        topology.clone(),
+        apps.clone(),
+    );
+
+    // Bound before anything starts: replies, too, name the address that is really served.
+    let server = match config.roles.contains(&Role::Api) {
+        true => Some(api::Server::bind(config.listen).await?),
+        false => None,
+    };
+    let served = match &server {
+        Some(server) => server.address()?,
+        None => config.listen,
+    };
+    let public_url: Arc<str> = config.public_url(served).into();
+
+    let mut parts = JoinSet::new();
+    if let Some(server) = server {
+        let api = api::Api {
+            store: store.clone(),
+            apps: apps.clone(),
+            submitter: submitter.clone(),
+            publisher: publisher.clone(),
+            artifacts,
+            public_url: public_url.clone(),
+            max_body_bytes: config.max_body_bytes,
+        };
+        parts.spawn(server.run(api, shutdown.clone()));
+        let door = submit::amqp::Door::new(
+            servers.amqp_url.clone(),
+            topology.clone(),
+            publisher.clone(),
+            submitter,
+        );
+        parts.spawn(door.run(shutdown.clone()));
+    }
+    if config.roles.contains(&Role::Dispatch) {
+        let dispatchers = dispatcher::Dispatchers {
+            store: store.clone(),
+            amqp_url: servers.amqp_url.clone(),
+            topology: topology.clone(),
+            publisher: publisher.clone(),
+            apps,
+        };
+        parts.spawn(dispatchers.run(shutdown.clone()));
+    }
+    if config.roles.contains(&Role::Reply) {
+        let replies = reply::Replies {
+            store,
+            amqp_url: servers.amqp_url.clone(),
+            topology,
+            publisher,
+            public_url,
+        };
+        parts.spawn(replies.run(shutdown.clone()));
+    }
+    while let Some(ended) = parts.join_next().await {
+        ended.context("a part of the router panicked")??;
+        anyhow::ensure!(
+            shutdown.is_cancelled(),
+            "a part of the router ended by itself"
+        );
+    }
+    Ok(())
+}

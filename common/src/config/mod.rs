@@ -18,6 +18,9 @@ use std::str::FromStr;
 /// The exit status of a process whose settings are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIG: u8 = 64;
 
+/// The exit status of a process that can not have what it needs: a server, an address, a device (`EX_UNAVAILABLE`).
+pub const EXIT_UNAVAILABLE: u8 = 69;
+
 /// The file that is read when `--config` names none, if it is there.
 pub const DEFAULT_FILE: &str = "warmq.toml";
 

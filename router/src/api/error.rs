@@ -1,0 +1,110 @@
+//! Errors as answers: JSON in fal's two shapes, whatever went wrong.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use warmq_common::job::JobError;
+use warmq_common::store;
+
+use crate::submit::SubmitError;
+
+/// After how many seconds a client may try again when a server is away.
+const RETRY_AFTER_S: &str = "2";
+
+/// A refusal, and what the client is told.
+#[derive(Debug)]
+pub(super) struct ApiError(JobError);
+
+impl ApiError {
+    fn plain(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
+        Self(JobError {
+            status: status.as_u16(),
+            error_type: error_type.to_owned(),
+            message: message.into(),
+            detail: Vec::new(),
+        })
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(super) fn no_such_job(id: &str) -> Self {
+        let id: String = id.chars().take(80).collect();
+        Self::not_found(format!(
+            "there is no job '{id}', or its result was kept long enough"
+        ))
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::plain(
+            status,
+            "method_not_allowed",
+            "this path does not take that method",
+        )
+    }
+
+    pub(super) fn too_large(limit_bytes: usize) -> Self {
+        let message = format!("the body is larger than {limit_bytes} bytes");
+        Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+    }
+
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::plain(status, "runner_scheduling_failure", message)
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self(JobError::internal("internal_error", message))
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        let told = error.to_job_error();
+        if told.status >= 500 {
+            tracing::warn!(%error, "could not accept a job");
+        }
+        Self(told)
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        tracing::warn!(%error, "could not answer from Redis");
+        match error {
+            store::Error::Damaged { .. } => {
+                Self::internal("a record is damaged; the router's log says which")
+            }
+            _ => Self::unavailable("the job store does not answer right now; try again soon"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self(error) = self;
+        let status =
+            StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(error.body())).into_response();
+        let headers = response.headers_mut();
+        if let Ok(error_type) = HeaderValue::from_str(&error.error_type) {
+            headers.insert("x-fal-error-type", error_type);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        response
+    }
+}

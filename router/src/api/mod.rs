@@ -1,0 +1,108 @@
+//! HTTP: fal's queue protocol under `/queue`, our own answers under `/v1`, pictures under `/files`.
+
+mod error;
+mod files;
+mod fleet;
+mod health;
+mod jobs;
+mod queue;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::routing::get;
+use axum::{ServiceExt, serve::ListenerExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::Layer;
+use tower_http::normalize_path::NormalizePathLayer;
+use warmq_common::amqp::Publisher;
+use warmq_common::artifacts::Artifacts;
+use warmq_common::store::Store;
+
+use crate::apps::AppDirectory;
+use crate::submit::Submitter;
+use error::ApiError;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    /// Jobs and fleet.
+    pub store: Store,
+    /// Which apps there are.
+    pub apps: AppDirectory,
+    /// The door for jobs.
+    pub submitter: Submitter,
+    /// To see whether RabbitMQ answers.
+    pub publisher: Publisher,
+    /// Pictures.
+    pub artifacts: Artifacts,
+    /// Begins every URL in answers.
+    pub public_url: Arc<str>,
+    /// Largest request body, bytes.
+    pub max_body_bytes: usize,
+}
+
+/// A bound address, not yet served.
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// It is taken, or not this machine's.
+    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("{address} can not be listened on; is another router running? (--listen)")
+        })?;
+        Ok(Self { listener })
+    }
+
+    /// The address, its port chosen by the system if 0 was asked for.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Serves until `shutdown`, then finishes the answers under way.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub async fn run(self, api: Api, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let address = self.address()?;
+        tracing::info!(%address, public_url = %api.public_url, "serving HTTP");
+        // For whoever started us with port 0, and waits for us to be ready.
+        println!("listening on http://{address}");
+        let listener = self.listener.tap_io(|stream| {
+            // Small answers must not wait for more data; without it they are late, not wrong.
+            let _ = stream.set_nodelay(true);
+        });
+        let service = NormalizePathLayer::trim_trailing_slash().layer(routes(api));
+        axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
+            .context("serving HTTP")
+    }
+}
+
+fn routes(api: Api) -> Router {
+    Router::new()
+        .nest("/queue", queue::routes())
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/apps", get(fleet::apps))
+        .route("/v1/runners", get(fleet::runners))
+        .route("/files/{*key}", get(files::show))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .fallback(|| async { ApiError::not_found("there is nothing at this path") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(api.max_body_bytes))
+        .with_state(api)
+}

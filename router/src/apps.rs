@@ -1,0 +1,173 @@
+//! Which apps exist, and what input each takes.
+//!
+//! An app exists once the file names it or a worker has registered it. Workers publish the JSON Schema of their input,
+//! so a bad input is refused at the door instead of after a wait in the queue.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jsonschema::Validator;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use warmq_common::config::{AppConfig, Apps};
+use warmq_common::ids::AppId;
+use warmq_common::job::FieldError;
+use warmq_common::store::{Error, Store};
+
+/// How long what Redis said of an app is believed.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// A cheap handle on what is known of apps.
+#[derive(Clone)]
+pub struct AppDirectory {
+    store: Store,
+    configured: Arc<Apps>,
+    known: Arc<Mutex<HashMap<AppId, (Instant, App)>>>,
+}
+
+/// What is known of one app.
+#[derive(Clone)]
+pub struct App {
+    /// Its settings.
+    pub config: AppConfig,
+    validator: Option<Arc<Validator>>,
+}
+
+impl AppDirectory {
+    /// A directory over the file's apps and those in Redis.
+    pub fn new(store: Store, configured: Apps) -> Self {
+        Self {
+            store,
+            configured: Arc::new(configured),
+            known: Arc::default(),
+        }
+    }
+
+    /// An app; `None` when neither the file nor a worker knows it.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn find(&self, id: &AppId) -> Result<Option<App>, Error> {
+        if let Some((read, app)) = self.known.lock().await.get(id)
+            && read.elapsed() < FRESH
+        {
+            return Ok(Some(app.clone()));
+        }
+        let configured = self.configured.names().any(|name| name == id);
+        if !configured && !self.store.has_app(id).await? {
+            return Ok(None);
+        }
+        let app = App {
+            config: self.configured.get(id),
+            validator: self.store.schema(id).await?.as_ref().and_then(compile),
+        };
+        let entry = (Instant::now(), app.clone());
+        self.known.lock().await.insert(id.clone(), entry);
+        Ok(Some(app))
+    }
+
+    /// All apps, the file's and Redis'.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
+        let mut apps = self.store.apps().await?;
+        apps.extend(self.configured.names().cloned());
+        Ok(apps)
+    }
+
+    /// The settings of an app: the file's, or the defaults.
+    pub fn config(&self, id: &AppId) -> AppConfig {
+        self.configured.get(id)
+    }
+}
+
+impl App {
+    /// Everything wrong with `input`; nothing before the app's first worker came.
+    pub fn problems(&self, input: &Value) -> Vec<FieldError> {
+        match &self.validator {
+            Some(validator) => validator.iter_errors(input).map(field_error).collect(),
+            None => Vec::new(),
+        }
+    }
+}
+
+fn compile(schema: &Value) -> Option<Arc<Validator>> {
+    match jsonschema::validator_for(schema) {
+        Ok(validator) => Some(Arc::new(validator)),
+        Err(error) => {
+            tracing::warn!(%error, "a worker published an input schema that is none; inputs are not checked");
+            None
+        }
+    }
+}
+
+/// A schema's complaint in fal's shape.
+fn field_error(error: jsonschema::ValidationError<'_>) -> FieldError {
+    let mut loc = vec![Value::from("body")];
+    for part in error.instance_path().as_str().split('/').skip(1) {
+        loc.push(match part.parse::<u64>() {
+            Ok(index) => index.into(),
+            Err(_) => part.replace("~1", "/").replace("~0", "~").into(),
+        });
+    }
+    let mut error_type = error.kind().keyword().to_owned();
+    if let jsonschema::error::ValidationErrorKind::Required { property } = error.kind() {
+        loc.push(property.clone());
+        error_type = "missing".to_owned();
+    }
+    FieldError {
+        loc,
+        msg: error.to_string(),
+        error_type,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn app(schema: Value) -> App {
+        App {
+            config: AppConfig::default(),
+            validator: compile(&schema),
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let app = app(json!({
+            "type": "object",
+            "required": ["prompt"],
+            "properties": {"prompt": {"type": "string"}, "width": {"type": "integer", "minimum": 8}},
+        }));
+        assert!(
+            app.problems(&json!({"prompt": "a", "width": 64}))
+                .is_empty()
+        );
+        let mut problems = app.problems(&json!({"width": 7}));
+        problems.sort_by_key(|problem| problem.error_type.clone());
+        let found: Vec<_> = problems
+            .iter()
+            .map(|problem| (json!(problem.loc), problem.error_type.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (json!(["body", "width"]), "minimum"),
+                (json!(["body", "prompt"]), "missing"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_schema_that_is_none_checks_nothing() {
+        assert!(
+            app(json!({"type": "no such type"}))
+                .problems(&json!(7))
+                .is_empty()
+        );
+    }
+}

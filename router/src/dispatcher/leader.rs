@@ -1,0 +1,75 @@
+//! Leadership of an app: a lease in Redis. Behind it stands the broker's single active consumer, so that even two
+//! routers which both believe to lead never dispatch the same job side by side.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Dispatcher, session};
+use warmq_common::retry;
+
+/// How long leadership lasts unless renewed.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// How often the leader renews, and a follower tries.
+const RENEWAL: Duration = Duration::from_millis(1500);
+
+/// Leads whenever nobody else does, until `shutdown`.
+pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) {
+    let mut reign: Option<Reign> = None;
+    loop {
+        let leads = dispatcher
+            .shared
+            .store
+            .lead(&dispatcher.app, &dispatcher.name, LEASE)
+            .await;
+        match (leads, &reign) {
+            (Ok(true), None) => {
+                tracing::info!(app = %dispatcher.app, "leads the dispatching of an app");
+                reign = Some(Reign::begin(&dispatcher, &shutdown));
+            }
+            (Ok(false), Some(_)) => {
+                tracing::warn!(app = %dispatcher.app, "another router leads now");
+                end(&mut reign).await;
+            }
+            // Redis is away: keep dispatching, since the single active consumer still fences us.
+            (Err(error), _) => tracing::warn!(%error, "the leader lease can not be renewed"),
+            (Ok(true), Some(_)) | (Ok(false), None) => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(RENEWAL) => {}
+        }
+    }
+    end(&mut reign).await;
+    let Dispatcher { shared, app, name } = &dispatcher;
+    if let Err(error) = shared.store.stop_leading(app, name).await {
+        tracing::debug!(%error, "the leader lease stays until it lapses");
+    }
+}
+
+/// The time for which a dispatcher leads.
+struct Reign {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Reign {
+    fn begin(dispatcher: &Dispatcher, shutdown: &CancellationToken) -> Self {
+        let stop = shutdown.child_token();
+        let (dispatcher, until) = (dispatcher.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            retry::until_success("dispatching", &until, || session::run(&dispatcher, &until)).await;
+        });
+        Self { stop, task }
+    }
+}
+
+async fn end(reign: &mut Option<Reign>) {
+    if let Some(Reign { stop, task }) = reign.take() {
+        stop.cancel();
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a dispatcher panicked");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Sends every job of every app to a runner. One leader per app among all routers.
+//!
+//! ```text
+//! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> session::run
+//!                                                       jobs.<app> ──> placement: candidates → policy → claim
+//!                                                                          └─> runner.<id>.<epoch> | shared.<app>
+//! ```
+
+mod leader;
+mod placement;
+mod session;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{Publisher, Topology};
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::retry;
+use warmq_common::store::Store;
+
+use crate::apps::AppDirectory;
+
+/// How often new apps are looked for.
+const RESCAN: Duration = Duration::from_secs(2);
+
+/// All dispatchers of this process.
+#[derive(Clone)]
+pub struct Dispatchers {
+    /// The fleet, and the jobs' records.
+    pub store: Store,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Its names.
+    pub topology: Topology,
+    /// For sends to runners.
+    pub publisher: Publisher,
+    /// Which apps there are.
+    pub apps: AppDirectory,
+}
+
+impl Dispatchers {
+    /// Dispatches until `shutdown`; apps that appear later are found within [`RESCAN`].
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut served: BTreeSet<AppId> = BTreeSet::new();
+        let mut tasks = JoinSet::new();
+        while let Some(apps) =
+            retry::until_success("looking for apps", &shutdown, || self.apps.all()).await
+        {
+            for app in apps {
+                if served.insert(app.clone()) {
+                    let dispatcher = Dispatcher {
+                        shared: self.clone(),
+                        name: format!("router-{}", JobId::generate()),
+                        app,
+                    };
+                    tasks.spawn(leader::follow(dispatcher, shutdown.clone()));
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(RESCAN) => {}
+            }
+        }
+        tasks.join_all().await;
+        Ok(())
+    }
+}
+
+/// One app's dispatcher in this process: it leads, or stands by.
+#[derive(Clone)]
+struct Dispatcher {
+    shared: Dispatchers,
+    app: AppId,
+    /// Who it is in the leader lease.
+    name: String,
+}

@@ -1,0 +1,33 @@
+//! `warmq-router`: reads its settings, then [`warmq_router::run`].
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
+use warmq_common::{shutdown, telemetry};
+use warmq_router::config::{Args, Config};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    telemetry::init();
+    let config = match Config::read(&args) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("warmq-router: {problems}");
+            return ExitCode::from(EXIT_BAD_CONFIG);
+        }
+    };
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("warmq-router: {error:#}");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    warmq_router::run(config, shutdown).await
+}

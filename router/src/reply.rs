@@ -1,0 +1,105 @@
+//! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology};
+use warmq_common::artifacts::with_public_urls;
+use warmq_common::config::ServerUrl;
+use warmq_common::message::{JobEvent, Versioned, outcome_body};
+use warmq_common::retry;
+use warmq_common::store::{self, Store};
+
+/// Consumes the ended jobs.
+pub struct Replies {
+    /// Where the outcomes are.
+    pub store: Store,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Its names.
+    pub topology: Topology,
+    /// For the replies.
+    pub publisher: Publisher,
+    /// Begins the URLs of artifacts.
+    pub public_url: Arc<str>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Connect(#[from] amqp::Error),
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Lapin(#[from] lapin::Error),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("RabbitMQ ended the consumer")]
+    Ended,
+}
+
+impl Replies {
+    /// Replies until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        retry::until_success("replying to AMQP submitters", &shutdown, || {
+            self.consume(&shutdown)
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let connection = amqp::connect(&self.amqp_url, "warmq-router replies").await?;
+        let channel = connection.create_channel().await?;
+        self.topology.declare_base(&channel).await?;
+        channel.basic_qos(64, BasicQosOptions::default()).await?;
+        let consumer = channel
+            .basic_consume(
+                self.topology.reply_events_queue().into(),
+                "reply".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        let mut events = pin!(consumer.take_until(shutdown.cancelled()));
+        while let Some(delivery) = events.next().await {
+            self.reply(delivery?).await?;
+        }
+        match shutdown.is_cancelled() {
+            true => Ok(()),
+            false => Err(Error::Ended),
+        }
+    }
+
+    async fn reply(&self, delivery: Delivery) -> Result<(), Error> {
+        match JobEvent::decode(&delivery.data) {
+            Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+            Ok(event) => {
+                if let Some(reply_to) = &event.reply_to
+                    && let Some(record) = self.store.job_of(&event.app, event.job_id).await?
+                {
+                    let mut body = outcome_body(&record);
+                    with_public_urls(&mut body, &self.public_url);
+                    let message = Message {
+                        correlation_id: reply_to.correlation_id.clone(),
+                        ..Message::new(body.to_string().into_bytes())
+                    };
+                    // Not mandatory: a submitter that left is no failure.
+                    self.publisher
+                        .announce("", &reply_to.queue, &message)
+                        .await?;
+                }
+            }
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+}

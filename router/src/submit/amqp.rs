@@ -1,0 +1,224 @@
+//! The AMQP door: messages of exchange `jobs` become submissions. What can not be accepted goes to a dead-letter queue
+//! with the reason, and its submitter is told if it gave `reply_to`.
+
+use std::pin::pin;
+
+use futures::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology};
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::AppId;
+use warmq_common::job::{JobError, ReplyTo};
+use warmq_common::message::error_body;
+use warmq_common::retry;
+
+use super::{Submission, Submitter};
+
+/// Submissions in work at once.
+const WINDOW: u16 = 64;
+
+/// Prefixes of the queues that a submitter may have a reply sent to; any other could be somebody else's.
+const REPLY_PREFIXES: [&str; 2] = ["amq.rabbitmq.reply-to", "reply."];
+
+/// Consumes the submissions queue.
+pub struct Door {
+    amqp_url: ServerUrl,
+    topology: Topology,
+    publisher: Publisher,
+    submitter: Submitter,
+}
+
+/// Why the door closed for a moment.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Connect(#[from] amqp::Error),
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Lapin(#[from] lapin::Error),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("RabbitMQ ended the consumer")]
+    Ended,
+}
+
+impl Door {
+    /// The door on the queue `submissions` of `topology`.
+    pub fn new(
+        amqp_url: ServerUrl,
+        topology: Topology,
+        publisher: Publisher,
+        submitter: Submitter,
+    ) -> Self {
+        Self {
+            amqp_url,
+            topology,
+            publisher,
+            submitter,
+        }
+    }
+
+    /// Takes submissions until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        retry::until_success("taking AMQP submissions", &shutdown, || {
+            self.consume(&shutdown)
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let connection = amqp::connect(&self.amqp_url, "warmq-router submissions").await?;
+        let channel = connection.create_channel().await?;
+        self.topology.declare_base(&channel).await?;
+        channel
+            .basic_qos(WINDOW, BasicQosOptions::default())
+            .await?;
+        let consumer = channel
+            .basic_consume(
+                self.topology.submissions_queue().into(),
+                "submit".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        let mut in_work = pin!(
+            consumer
+                .take_until(shutdown.cancelled())
+                .map(|delivery| async { self.take(delivery?, shutdown).await })
+                .buffer_unordered(usize::from(WINDOW))
+        );
+        while let Some(taken) = in_work.next().await {
+            taken?;
+        }
+        match shutdown.is_cancelled() {
+            true => Ok(()),
+            false => Err(Error::Ended),
+        }
+    }
+
+    /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.
+    async fn take(&self, delivery: Delivery, shutdown: &CancellationToken) -> Result<(), Error> {
+        let refused = match read(&delivery) {
+            Err(error) => Some(error),
+            Ok(submission) => {
+                let outcome =
+                    retry::until_success("accepting an AMQP submission", shutdown, || {
+                        let submission = submission.clone();
+                        async {
+                            match self.submitter.submit(submission).await {
+                                Ok(_) => Ok(None),
+                                Err(error) if error.is_temporary() => Err(error),
+                                Err(error) => Ok(Some(error.to_job_error())),
+                            }
+                        }
+                    });
+                match outcome.await {
+                    Some(refused) => refused,
+                    None => return Ok(()), // Stopping: the broker gives it to another router.
+                }
+            }
+        };
+        if let Some(error) = refused {
+            self.refuse(&delivery, &error).await?;
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+
+    async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), Error> {
+        let key = delivery.routing_key.as_str();
+        tracing::info!(amqp.routing_key = key, reason = %error.message, "refused an AMQP submission");
+        let dead_queue = match AppId::parse(key) {
+            // Only an app that exists has a queue of its own; others would be made by anyone's typing errors.
+            Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
+            _ => self.topology.dead_submissions_queue(),
+        };
+        let dead = Message {
+            body: delivery.data.clone(),
+            headers: vec![
+                ("x-warmq-reason", error.message.clone()),
+                ("x-warmq-routing-key", key.to_owned()),
+            ],
+            ..Message::default()
+        };
+        self.publish_dead(&dead_queue, &dead).await?;
+        if let Some(reply_to) = reply_to(delivery).filter(may_reply) {
+            let body = error_body(None, error).to_string().into_bytes();
+            let reply = Message {
+                correlation_id: reply_to.correlation_id,
+                ..Message::new(body)
+            };
+            self.publisher.announce("", &reply_to.queue, &reply).await?;
+        }
+        Ok(())
+    }
+
+    /// The app's own dead-letter queue may not be declared yet, if its name is in the file and no job came.
+    async fn publish_dead(&self, queue: &str, dead: &Message) -> Result<(), PublishError> {
+        match self.publisher.publish("", queue, dead).await {
+            Err(PublishError::Returned { .. }) => {
+                let fallback = self.topology.dead_submissions_queue();
+                self.publisher.publish("", &fallback, dead).await
+            }
+            other => other,
+        }
+    }
+}
+
+/// The submission in a message, unless a property of it is wrong.
+fn read(delivery: &Delivery) -> Result<Submission, JobError> {
+    let reply_to = reply_to(delivery);
+    if let Some(reply_to) = reply_to.as_ref().filter(|reply_to| !may_reply(reply_to)) {
+        return Err(JobError::field(
+            &["reply_to"],
+            "invalid_reply_to",
+            format!(
+                "'{}' is no reply queue: use direct reply-to, or a queue whose name begins with 'reply.'",
+                reply_to.queue
+            ),
+        ));
+    }
+    let properties = &delivery.properties;
+    let id = properties.message_id().as_ref();
+    Ok(Submission {
+        app: delivery.routing_key.to_string(),
+        path: String::new(),
+        body: delivery.data.clone(),
+        hint: header(delivery, "x-runner-hint"),
+        priority: header(delivery, "x-queue-priority"),
+        // Any other message id is an idempotency key, which later versions keep.
+        id: id.and_then(|id| id.as_str().parse().ok()),
+        reply_to,
+    })
+}
+
+fn header(delivery: &Delivery, name: &str) -> Option<String> {
+    let headers = delivery.properties.headers().as_ref()?;
+    match headers.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn reply_to(delivery: &Delivery) -> Option<ReplyTo> {
+    let properties = &delivery.properties;
+    let queue = properties.reply_to().as_ref()?.to_string();
+    let correlation_id = properties.correlation_id().as_ref();
+    Some(ReplyTo {
+        queue,
+        correlation_id: correlation_id.map(ToString::to_string),
+    })
+}
+
+fn may_reply(reply_to: &ReplyTo) -> bool {
+    REPLY_PREFIXES
+        .iter()
+        .any(|prefix| reply_to.queue.starts_with(prefix))
+}
