@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 stop() { # NAME
     if ! runs "$1"; then
+        say "$1 does not run"
         rm -f "$run/$1.pid"
         return
     fi

@@ -71,12 +71,16 @@ check_build_tools() {
 
 # Boots can be slow on a small machine, so they are given a minute and a half, in plain sight.
 await() { # NAME URL
-    waited=0
+    began=$(date +%s)
+    said=0
     while ! answer=$(python3 "$root/deploy/probe.py" "$2"); do
+        waited=$(($(date +%s) - began))
         [ $waited -lt 90 ] || return 1
-        [ $((waited % 10)) -ne 0 ] || say "waiting for $1 ($waited s)"
+        if [ $waited -ge $said ]; then
+            say "waiting for $1 ($waited s)"
+            said=$((waited + 10))
+        fi
         sleep 1
-        waited=$((waited + 1))
     done
 }
 
@@ -84,8 +88,10 @@ start_service() { # UNIT
     if [ -d /run/systemd/system ]; then
         as_root systemctl enable --now "$1" || true
     elif [ "$1" = rabbitmq-server ]; then
-        # shellcheck disable=SC2086 # empty, or one word
-        as_root env $rabbitmq_env rabbitmq-server -detached || true
+        # Not `-detached`: that throws away what it says when it dies before its log is open.
+        # shellcheck disable=SC2086,SC2016 # empty, or one word; $0 is the inner shell's
+        as_root env $rabbitmq_env sh -c 'cd / && exec setsid rabbitmq-server </dev/null >>"$0" 2>&1 &' \
+            /var/log/rabbitmq/startup_log
     else
         # Debian's init script starts it as the user redis, in /var/lib/redis; a bare `--daemonize`
         # would write its dump into the current folder, as root.
