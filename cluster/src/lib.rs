@@ -1,1 +1,41 @@
-//! (skeleton)
+//! Routers and workers as child processes of this one: for tests, the demo, and whatever wants a real cluster on
+//! one machine.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use warmq_cluster::{Cluster, WorkerOptions};
+//! let cluster = Cluster::builder().start().await?;
+//! let router = cluster.router(&[]).await?;
+//! let worker = cluster.worker(WorkerOptions::timed("gpu-a", "bench/timed")).await?;
+//! println!("{} serves {}", router.url(), worker.runner());
+//! drop((worker, router));
+//! cluster.cleanup().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`cluster`](Cluster) | a namespace, its folder, and what starts processes in it |
+//! | `binaries` | where `warmq-router` and `warmq-worker` are |
+//! | [`process`](Process) | one child: signals, log, end |
+//! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and when each is ready |
+//! | [`cleanup`](Cluster::cleanup) | deletes everything that the namespace left on the servers |
+//! | [`mod@eventually`] | bounded waiting for a condition that can be observed |
+
+mod binaries;
+mod cleanup;
+mod cluster;
+mod error;
+pub mod eventually;
+mod folder;
+mod process;
+mod router;
+mod worker;
+
+pub use cluster::{Builder, Cluster};
+pub use error::Error;
+pub use eventually::eventually;
+pub use process::Process;
+pub use router::Router;
+pub use worker::{Worker, WorkerOptions};

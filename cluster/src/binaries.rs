@@ -1,0 +1,43 @@
+//! Where the programs are: beside the one that runs, which is where cargo puts them.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// The path of `name`, in the folder of the current executable or, for a test in `target/<profile>/deps`, above it.
+pub(crate) fn find(name: &'static str) -> Result<PathBuf, Error> {
+    let this = std::env::current_exe().map_err(Error::io("this program's own path"))?;
+    let beside = this.parent().unwrap_or(Path::new("."));
+    let folder = match beside.file_name() {
+        Some(deps) if deps == "deps" || deps == "examples" => beside.parent().unwrap_or(beside),
+        _ => beside,
+    };
+    find_in(folder, name)
+}
+
+fn find_in(folder: &Path, name: &'static str) -> Result<PathBuf, Error> {
+    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Error::NoBinary {
+            name,
+            near: folder.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_binary_tells_how_to_build_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = find_in(folder.path(), "warmq-router").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("cargo build --workspace --bins"), "{text}");
+        std::fs::write(folder.path().join("warmq-router"), "").unwrap();
+        assert!(find_in(folder.path(), "warmq-router").is_ok());
+    }
+}

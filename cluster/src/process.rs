@@ -1,0 +1,263 @@
+//! One child process: its signals, its log, its end.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use crate::error::Error;
+use crate::eventually::{TimedOut, eventually};
+
+/// Lines of a log that an error shows.
+const TAIL_LINES: usize = 15;
+
+/// How long a killed child may take to be gone.
+const REAP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running child. Dropping it kills it (SIGKILL), and nothing else.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    pid: Pid,
+    log: PathBuf,
+    out: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its standard error in `<folder>/<name>.log` and its standard output in
+    /// `<folder>/<name>.out`. Both are appended to: a restarted process continues its log.
+    pub(crate) fn spawn(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
+        let log = folder.join(format!("{name}.log"));
+        // A new file: a line of an earlier process of that name must not count as this one's.
+        let out = folder.join(format!("{name}.out"));
+        let child = append(&log)
+            .and_then(|stderr| Ok((stderr, std::fs::File::create(&out)?)))
+            .and_then(|(stderr, stdout)| {
+                command
+                    .stdin(Stdio::null())
+                    .stdout(stdout)
+                    .stderr(stderr)
+                    .kill_on_drop(true)
+                    .spawn()
+            })
+            .map_err(Error::io(format!("starting {name}")))?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        let Some(pid) = pid.map(Pid::from_raw) else {
+            return Err(Error::Setting {
+                what: "process id",
+                reason: format!("{name} has none"),
+            });
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            pid,
+            log,
+            out,
+        })
+    }
+
+    /// Its name: that of its log, without the ending.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
+    /// The file with its log (standard error).
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+
+    /// What it wrote to standard output so far.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap_or_default()
+    }
+
+    /// Kills it (SIGKILL): no goodbye, as when the power fails. Returns when it is gone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn kill9(&mut self) -> Result<(), Error> {
+        self.child
+            .kill()
+            .await
+            .map_err(Error::io(format!("killing {}", self.name)))
+    }
+
+    /// Asks it to stop (SIGTERM), as systemd and Kubernetes do. Follow with [`Process::wait`].
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn terminate(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Stops it in its tracks (SIGSTOP), as a machine that hangs: connections stay open, nothing answers.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn freeze(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen process go on (SIGCONT).
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It does not end within `timeout`.
+    pub async fn wait(&mut self, timeout: Duration) -> Result<ExitStatus, Error> {
+        match tokio::time::timeout(timeout, self.child.wait()).await {
+            Ok(status) => status.map_err(Error::io(format!("waiting for {}", self.name))),
+            Err(_) => Err(Error::TimedOut(TimedOut {
+                what: format!("{} ended", self.name),
+                timeout,
+            })),
+        }
+    }
+
+    /// How it ended; `None` while it lives.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits until `probe` finds what makes it ready, and fails at once when it ends before that.
+    pub(crate) async fn ready<T>(
+        &mut self,
+        timeout: Duration,
+        mut probe: impl AsyncFnMut(&Self) -> Option<T>,
+    ) -> Result<T, Error> {
+        let found = eventually("it is ready", timeout, async || {
+            match self.ended() {
+                // What it told before it ended is worth nothing now.
+                Some(status) => Some(Err(status)),
+                None => probe(self).await.map(Ok),
+            }
+        })
+        .await;
+        let (name, log, tail) = (self.name.clone(), self.log.clone(), self.log_tail());
+        match found {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(status)) => Err(Error::Ended {
+                name,
+                status,
+                log,
+                tail,
+            }),
+            Err(TimedOut { timeout, .. }) => Err(Error::NotReady {
+                name,
+                waited: timeout,
+                log,
+                tail,
+            }),
+        }
+    }
+
+    /// The child is ours and unreaped while we hold it, so its id can not be another process's.
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let sent = match self.child.id() {
+            Some(_) => kill(self.pid, signal),
+            None => Err(nix::Error::ESRCH),
+        };
+        sent.map_err(|source| Error::Signal {
+            name: self.name.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.start_kill().is_err() {
+            return;
+        }
+        // Reaped here, since nobody may run tokio's own reaper after us.
+        let deadline = Instant::now() + REAP_TIMEOUT;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, folder: &Path) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::spawn(command, "child", folder).unwrap()
+    }
+
+    fn alive(pid: u32) -> bool {
+        Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[tokio::test]
+    async fn dropping_the_handle_kills_and_reaps_the_child_even_when_frozen() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = shell("exec sleep 60", folder.path());
+        let pid = child.pid();
+        child.freeze().unwrap();
+        drop(child);
+        assert!(!alive(pid));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ends_early_fails_readiness_at_once_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("echo 'no such model' >&2; exit 3", folder.path());
+        let ready = child.ready(Duration::from_secs(20), async |_| None::<()>);
+        let error = ready.await.unwrap_err().to_string();
+        assert!(error.contains("no such model"), "{error}");
+        assert!(error.contains("exit status: 3"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_terminated_child_can_be_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("exec sleep 60", folder.path());
+        child.terminate().unwrap();
+        let status = child.wait(Duration::from_secs(10)).await.unwrap();
+        assert!(!status.success());
+        assert!(matches!(child.freeze(), Err(Error::Signal { .. })));
+    }
+
+    #[tokio::test]
+    async fn standard_output_and_log_are_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("echo out; echo err >&2", folder.path());
+        child.wait(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(child.output(), "out\n");
+        assert_eq!(child.log_tail(), "err");
+    }
+}

@@ -1,0 +1,68 @@
+//! Needs RabbitMQ and Redis; starts no process.
+
+use std::time::Duration;
+
+use warmq_cluster::Cluster;
+use warmq_common::amqp::Topology;
+use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_common::job::{JobSpec, Priority};
+use warmq_common::store::{Registration, RunnerReport};
+
+#[tokio::test]
+async fn cleanup_leaves_no_queue_and_no_key() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let app = AppId::parse("test/cleanup").unwrap();
+    let channel = cluster.publisher().channel().await.unwrap();
+    cluster.topology().declare_base(&channel).await.unwrap();
+    cluster
+        .topology()
+        .declare_app(&channel, &app)
+        .await
+        .unwrap();
+    let runner = Registration {
+        app: app.clone(),
+        runner: RunnerId::parse("gpu-1").unwrap(),
+        epoch: Epoch(7),
+        host: String::new(),
+        pid: 1,
+        engine: "none".to_owned(),
+        device: "cpu".to_owned(),
+        memory_budget_bytes: 0,
+        report: RunnerReport::default(),
+    };
+    let minute = Duration::from_secs(60);
+    let topology = cluster.topology();
+    let queue = topology.runner_queue(&runner.runner, runner.epoch);
+    topology
+        .declare_runner(&channel, &app, &runner.runner, runner.epoch, minute)
+        .await
+        .unwrap();
+    cluster
+        .store()
+        .register(&runner, &"{}".into(), minute)
+        .await
+        .unwrap();
+    let job = JobSpec {
+        id: JobId::generate(),
+        app: app.clone(),
+        path: String::new(),
+        hint: None,
+        priority: Priority::Normal,
+        input: "x".into(),
+        created_ms: 0,
+        reply_to: None,
+    };
+    cluster.store().create(&job).await.unwrap();
+    cluster.cleanup().await.unwrap();
+    assert!(cluster.store().job(job.id).await.unwrap().is_none());
+    assert!(cluster.store().apps().await.unwrap().is_empty());
+    for gone in [
+        queue,
+        topology.submissions_queue(),
+        topology.shared_queue(&app),
+    ] {
+        // Asking for a queue that is not there closes the channel: a new one each time.
+        let channel = cluster.publisher().channel().await.unwrap();
+        assert!(Topology::depth(&channel, &gone).await.is_err(), "{gone}");
+    }
+}
