@@ -23,6 +23,7 @@
 //! | [`pipeline`](Pipeline) | load, then text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
 //! | [`device`](Device), [`memory`](Memory) | where tensors live, and how much they hold |
 //! | `guard` | the border at which torch's panics become an [`Error`] |
+//! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
 //!
 //! **Threads.** Tensors are `Send`, not `Sync`, and libgomp makes a pool for each calling thread: let
 //! one thread own a device, its pipelines and every call on them. **Panics.** None leaves [`Pipeline::load`]
@@ -40,6 +41,7 @@ mod manifest;
 mod memory;
 mod picture;
 mod pipeline;
+mod random_weights;
 mod request;
 mod scheduler;
 mod tokenizer;

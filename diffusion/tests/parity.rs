@@ -1,7 +1,11 @@
 //! The engine computes what Python's diffusers and transformers compute, stage by stage. The reference
 //! numbers lie beside the models; models/train/parity.py made them, in single precision.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

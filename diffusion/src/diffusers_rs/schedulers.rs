@@ -176,3 +176,58 @@ impl Scheduler {
         each!(self, scheduler => scheduler.step(prediction, Timestep::from_float(timestep), latents))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    fn spec(prediction_type: PredictionType, beta_schedule: BetaSchedule) -> SchedulerSpec {
+        SchedulerSpec {
+            allowed: SchedulerKind::ALL.to_vec(),
+            default: SchedulerKind::Ddim,
+            prediction_type,
+            beta_start: 0.00085,
+            beta_end: 0.012,
+            beta_schedule,
+            steps_offset: 1,
+        }
+    }
+
+    #[test]
+    fn every_scheduler_goes_from_its_fewest_steps_to_its_most() {
+        for kind in SchedulerKind::ALL {
+            let (fewest, most) = (*kind.steps().start(), *kind.steps().end());
+            for (steps, spec) in [
+                (
+                    fewest,
+                    spec(PredictionType::Epsilon, BetaSchedule::ScaledLinear),
+                ),
+                (
+                    fewest + 1,
+                    spec(PredictionType::VPrediction, BetaSchedule::Linear),
+                ),
+                (
+                    most,
+                    spec(PredictionType::VPrediction, BetaSchedule::ScaledLinear),
+                ),
+            ] {
+                let mut scheduler = Scheduler::new(kind, steps, &spec);
+                let mut latents = Tensor::ones([1, 4, 1, 1], (Kind::Float, tch::Device::Cpu));
+                for timestep in scheduler.timesteps() {
+                    assert!(
+                        (0.0..=1000.0).contains(&timestep),
+                        "{kind}, {steps} steps: {timestep}"
+                    );
+                    let input = scheduler.model_input(&latents, timestep);
+                    latents = scheduler.step(&(input * 0.1), timestep, &latents);
+                }
+                assert!(
+                    latents.double_value(&[0, 0, 0, 0]).is_finite(),
+                    "{kind}, {steps} steps"
+                );
+            }
+        }
+    }
+}
