@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 
-use tokenizers::models::bpe::{BPE, Merges};
+use serde::Deserialize;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -19,6 +19,7 @@ use crate::manifest::{Manifest, read_json};
 
 const VOCABULARY: &str = "tokenizer/vocab.json";
 const MERGES: &str = "tokenizer/merges.txt";
+const COMBINED: &str = "tokenizer/tokenizer.json";
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
@@ -37,30 +38,31 @@ pub(crate) struct Tokenizer {
 
 impl Tokenizer {
     pub(crate) fn load(manifest: &Manifest) -> Result<Tokenizer, Error> {
-        let vocabulary: HashMap<String, u32> =
-            read_json(manifest.folder(), &manifest.name, VOCABULARY)?;
+        let Words {
+            vocabulary,
+            merges,
+            files: [vocabulary_file, merges_file],
+        } = Words::read(manifest)?;
         let id = |token: &str| {
             let found = vocabulary.get(token).copied();
-            found.ok_or_else(|| manifest.bad(VOCABULARY, format!("has no token {token:?}")))
+            found.ok_or_else(|| manifest.bad(vocabulary_file, format!("has no token {token:?}")))
         };
         let (start, end, pad) = (id(START)?, id(END)?, id(&manifest.tokenizer.pad)?);
         let largest = vocabulary.values().copied().max().unwrap_or(0);
-        let merges = read_merges(&manifest.folder().join(MERGES))
-            .map_err(|e| manifest.bad(MERGES, "cannot be read").because(e))?;
         let bpe = BPE::builder()
-            .vocab_and_merges(
-                vocabulary
-                    .into_iter()
-                    .collect::<tokenizers::models::bpe::Vocab>(),
-                merges,
-            )
+            .vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges)
             .unk_token(END.to_owned())
             .continuing_subword_prefix(String::new())
             .end_of_word_suffix("</w>".to_owned())
             .build()
-            .map_err(|e| manifest.bad(MERGES, format!("does not fit {VOCABULARY}: {e}")))?;
+            .map_err(|e| {
+                manifest.bad(
+                    merges_file,
+                    format!("merges do not fit the vocabulary: {e}"),
+                )
+            })?;
         let inner = assemble(bpe, manifest, start, end)
-            .map_err(|e| manifest.bad(VOCABULARY, "unusable").because(e))?;
+            .map_err(|e| manifest.bad(vocabulary_file, "unusable").because(e))?;
         Ok(Tokenizer {
             inner,
             context: manifest.tokenizer.context,
@@ -121,17 +123,71 @@ fn assemble(
     Ok(tokenizer)
 }
 
-/// One merge a line, its two halves apart by a space; the first line may be a comment.
-fn read_merges(path: &Path) -> std::io::Result<Merges> {
-    let text = fs::read_to_string(path)?;
-    let lines = text
-        .lines()
-        .filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
-    let pairs = lines.map(|line| {
-        line.split_once(' ')
-            .map(|(left, right)| (left.to_owned(), right.to_owned()))
-    });
-    pairs
-        .collect::<Option<Merges>>()
-        .ok_or_else(|| std::io::Error::other("a line is not two words"))
+/// The tokenizer's data: either of Hugging Face's two layouts.
+struct Words {
+    vocabulary: HashMap<String, u32>,
+    merges: Merges,
+    /// Where the vocabulary and the merges came from.
+    files: [&'static str; 2],
+}
+
+/// The part of `tokenizer.json` that is data; transformers 5 writes no other file.
+#[derive(Deserialize)]
+struct Combined {
+    model: CombinedModel,
+}
+
+#[derive(Deserialize)]
+struct CombinedModel {
+    vocab: HashMap<String, u32>,
+    merges: Vec<Merge>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(String, String),
+    Line(String),
+}
+
+impl Words {
+    fn read(manifest: &Manifest) -> Result<Words, Error> {
+        let (folder, model) = (manifest.folder(), &manifest.name);
+        if !folder.join(VOCABULARY).exists() && folder.join(COMBINED).exists() {
+            let Combined {
+                model: CombinedModel { vocab, merges },
+            } = read_json(folder, model, COMBINED)?;
+            let merges = merges.into_iter().map(|merge| match merge {
+                Merge::Pair(left, right) => Some((left, right)),
+                Merge::Line(line) => halves(&line),
+            });
+            let merges = merges.collect::<Option<Merges>>();
+            let merges =
+                merges.ok_or_else(|| manifest.bad(COMBINED, "a merge is not two words"))?;
+            return Ok(Words {
+                vocabulary: vocab,
+                merges,
+                files: [COMBINED; 2],
+            });
+        }
+        let vocabulary = read_json(folder, model, VOCABULARY)?;
+        let text = fs::read_to_string(folder.join(MERGES))
+            .map_err(|e| manifest.bad(MERGES, "cannot be read").because(e))?;
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
+        let merges = lines.map(halves).collect::<Option<Merges>>();
+        let merges = merges.ok_or_else(|| manifest.bad(MERGES, "a line is not two words"))?;
+        Ok(Words {
+            vocabulary,
+            merges,
+            files: [VOCABULARY, MERGES],
+        })
+    }
+}
+
+fn halves(merge: &str) -> Option<(String, String)> {
+    merge
+        .split_once(' ')
+        .map(|(left, right)| (left.to_owned(), right.to_owned()))
 }

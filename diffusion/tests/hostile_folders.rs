@@ -207,7 +207,7 @@ fn nonsense_in_the_tokenizer_names_its_file() {
         ("tokenizer/vocab.json", r#"{"<|startoftext|>": -1}"#),
         (
             "tokenizer/vocab.json",
-            r#"{"<|startoftext|>": 0, "<|endoftext|>": 514}"#,
+            r#"{"<|startoftext|>": 0, "<|endoftext|>": 1024}"#,
         ),
         ("tokenizer/merges.txt", "one\n"),
         ("tokenizer/merges.txt", "no such\n"),

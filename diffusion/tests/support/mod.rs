@@ -69,6 +69,13 @@ impl SmallModel {
         Pipeline::load(&self.manifest()?, &Device::Cpu, &mut |_| {})
     }
 
+    /// Replaces the tokenizer by that of another model.
+    pub fn use_tokenizer(&self, folder: &Path) {
+        for file in ["vocab.json", "merges.txt"] {
+            fs::copy(folder.join(file), self.path("tokenizer").join(file)).unwrap();
+        }
+    }
+
     pub fn edit_manifest(&self, change: impl FnOnce(&mut Value)) {
         let path = self.path("manifest.json");
         let mut manifest =
@@ -102,8 +109,8 @@ impl SmallModel {
     }
 }
 
-/// 256 byte symbols, the same at a word's end, and the two ends of a prompt.
-const VOCABULARY: i64 = 514;
+/// Rows for 256 byte symbols, the same at a word's end, the two ends of a prompt, and some to spare.
+const VOCABULARY: i64 = 1024;
 
 fn write_tokenizer(folder: &Path) {
     let printable = (33..=126).chain(161..=172).chain(174..=255);
