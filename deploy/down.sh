@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stops what deploy/up.sh started, and nothing else: SIGTERM, half a minute to finish the job at hand, then SIGKILL
-# (which costs nothing but time: a killed runner's job is given to another).
+# Stops what deploy/up.sh started, and nothing else: SIGTERM, then SIGKILL (which costs nothing but time: a killed
+# runner's job is given to another). A worker gives its running job 30 s by itself; 45 s leave room to hand it back.
 set -eu
 cd "$(dirname "$0")/.."
 . deploy/processes.sh
@@ -15,10 +15,10 @@ stop() { # NAME
     kill -TERM "$process" 2>/dev/null || true
     waited=0
     while runs "$1"; do
-        if [ $waited -eq 30 ]; then
-            say "$1 has not ended after 30 s; killing it"
+        if [ $waited -eq 45 ]; then
+            say "$1 has not ended after 45 s; killing it"
             kill -KILL "$process" 2>/dev/null || true
-        elif [ $waited -eq 35 ]; then
+        elif [ $waited -eq 50 ]; then
             say "$1 (pid $process) cannot be killed" && exit 1
         fi
         sleep 1
