@@ -55,8 +55,8 @@ bench: ## runs the benchmarks that exist
 	@found=$$(ls -d */benches/*.rs 2>/dev/null) || { echo 'bench: there are none yet (none in */benches)'; exit 0; }; \
 	echo "bench: $$found"; $(CARGO) bench --workspace --benches
 
-bench-gpu: build-cuda ## the diffusion engine on an NVIDIA GPU
-	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_gpu
+bench-gpu: build-cuda ## the diffusion engine on an NVIDIA GPU; ARGS="--python .venv/bin/python" sets Python's diffusers beside it
+	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_gpu -- $(ARGS)
 
 build-cuda: ## the worker for NVIDIA GPUs, into target/cuda/release (fetches 2.5 GB once)
 	@deploy/setup.sh build
