@@ -1,0 +1,177 @@
+//! Flags and subcommands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use warmq_common::hint::Hint;
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::job::Priority;
+
+use crate::exit::Usage;
+
+const EXIT_STATUSES: &str = "Exit status: 0 all well, 1 the job failed, 2 the request is wrong, \
+    69 no router answers, 75 the job has not ended yet";
+
+/// Submits jobs to a warmq router and tells what becomes of them.
+#[derive(Debug, Parser)]
+#[command(name = "warmq", version, after_help = EXIT_STATUSES)]
+pub struct Cli {
+    /// Which router, and how to answer.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The router
+    #[arg(
+        long,
+        global = true,
+        env = "WARMQ_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub url: String,
+    /// The key, sent as `Authorization: Key …`
+    #[arg(
+        long,
+        global = true,
+        env = "WARMQ_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    pub key: Option<String>,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Submit a job, and print its id or wait for its result
+    Submit(Submit),
+    /// Where a job stands
+    Status {
+        /// The job
+        id: JobId,
+    },
+    /// A job's result
+    Result {
+        /// The job
+        id: JobId,
+        /// Save its pictures in this folder
+        #[arg(long, value_name = "DIR")]
+        save: Option<PathBuf>,
+    },
+    /// The runners: what each is doing and which models it holds
+    Runners {
+        /// Only those of this app
+        #[arg(long, value_name = "OWNER/NAME")]
+        app: Option<AppId>,
+    },
+    /// The apps: how many jobs wait and how many runners serve them
+    Apps,
+    /// What happened to a job, and why it went where it went
+    Explain {
+        /// The job
+        id: JobId,
+    },
+}
+
+/// `warmq submit`.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// The app, and perhaps a path in it
+    #[arg(value_name = "OWNER/NAME[/PATH]")]
+    pub app: AppPath,
+    /// What the job needs: a model's name
+    #[arg(long)]
+    pub hint: Option<Hint>,
+    /// The app's input: JSON, @file.json, or - for standard input
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "{}",
+        hide_default_value = true
+    )]
+    pub input: String,
+    /// `low` runs where no normal job waits
+    #[arg(long, value_enum, default_value_t = Lane::Normal)]
+    pub priority: Lane,
+    /// Wait for the end, show the progress and print the result
+    #[arg(long)]
+    pub wait: bool,
+    /// Save the pictures in this folder (and wait for them)
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+}
+
+/// `owner/name`, and what follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppPath {
+    /// The app.
+    pub app: AppId,
+    /// The rest, without slashes at its ends; empty for the app's root.
+    pub path: String,
+}
+
+impl std::str::FromStr for AppPath {
+    type Err = Usage;
+    fn from_str(text: &str) -> Result<Self, Usage> {
+        let mut parts = text.trim_matches('/').splitn(3, '/');
+        let owner = parts.next().unwrap_or_default();
+        let name = parts.next().unwrap_or_default();
+        let app = AppId::parse(&format!("{owner}/{name}")).map_err(|e| Usage(e.to_string()))?;
+        let path = parts.next().unwrap_or_default().to_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_/.".contains(c);
+        if path.chars().all(plain) && !path.split('/').any(|part| part == "..") {
+            Ok(Self { app, path })
+        } else {
+            Err(Usage(format!("'{path}' is no path in an app")))
+        }
+    }
+}
+
+/// The lanes, as flags spell them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lane {
+    /// The default.
+    Normal,
+    /// Runs where no normal job waits.
+    Low,
+}
+
+impl From<Lane> for Priority {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Normal => Self::Normal,
+            Lane::Low => Self::Low,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_app_is_its_path() {
+        let parsed: AppPath = "warmq/diffusion/v1/turbo".parse().unwrap();
+        assert_eq!(parsed.app.as_str(), "warmq/diffusion");
+        assert_eq!(parsed.path, "v1/turbo");
+        for bad in ["warmq", "Warmq/x", "a/b/../c", "a/b/c?x=1"] {
+            assert!(bad.parse::<AppPath>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What is sent and what comes back.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use warmq_common::hint::Hint;
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::job::{JobRecord, Priority};
+use warmq_common::store::RunnerRecord;
+
+/// A job to submit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// The app.
+    pub app: AppId,
+    /// What follows `owner/name/`; empty for the app's root.
+    pub path: String,
+    /// What the job needs.
+    pub hint: Option<Hint>,
+    /// Its lane.
+    pub priority: Priority,
+    /// The app's input.
+    pub input: Value,
+}
+
+impl Submission {
+    /// A job of normal priority, without a hint.
+    pub fn new(app: AppId, input: Value) -> Self {
+        Self {
+            app,
+            path: String::new(),
+            hint: None,
+            priority: Priority::Normal,
+            input,
+        }
+    }
+
+    /// Says what the job needs.
+    #[must_use]
+    pub fn hint(mut self, hint: Hint) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// Puts the job into a lane.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+}
+
+/// The answer to a submission: fal's shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// `IN_QUEUE`.
+    pub status: String,
+    /// The job's id.
+    pub request_id: JobId,
+    /// Where its result will be.
+    pub response_url: String,
+    /// Where its status is.
+    pub status_url: String,
+    /// Where it can be cancelled.
+    pub cancel_url: String,
+    /// Jobs ahead of it.
+    pub queue_position: Option<u64>,
+}
+
+/// A job as `/v1/jobs/{id}` shows it: its record, artifacts as URLs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// The record.
+    #[serde(flatten)]
+    pub record: JobRecord,
+    /// Jobs ahead of it, while it waits.
+    #[serde(default)]
+    pub queue_position: Option<u64>,
+}
+
+/// An HTTP status and a JSON body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunResult {
+    /// 200 when the job succeeded.
+    pub status: u16,
+    /// The output, or the error.
+    pub body: Value,
+}
+
+/// One app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// Its name.
+    pub app: AppId,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Live runners.
+    pub runners: u64,
+    /// How its jobs are routed.
+    pub policy: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Apps {
+    pub(super) apps: Vec<AppRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Runners {
+    pub(super) runners: Vec<RunnerRecord>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_job_is_read_back_as_the_router_writes_it() {
+        let id = JobId::generate();
+        let wire = json!({
+            "id": id, "app": "warmq/diffusion", "hint": "shapes", "priority": "normal",
+            "input": {"prompt": "a red circle"}, "created_ms": 1000, "state": "queued",
+            "attempt": 0, "fence": 0, "queue_position": 3
+        });
+        let job: JobView = serde_json::from_value(wire).unwrap();
+        assert_eq!(job.record.spec.id, id);
+        assert_eq!(job.queue_position, Some(3));
+        assert_eq!(job.record.runner, None);
+    }
+}

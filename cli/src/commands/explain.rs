@@ -1,0 +1,18 @@
+//! `warmq explain`
+
+use warmq_common::ids::JobId;
+
+use super::known_job;
+use crate::client::{Client, pretty};
+use crate::{exit, explain, time};
+
+/// Tells a job's story.
+pub(super) async fn run(client: &Client, id: JobId, json: bool) -> anyhow::Result<u8> {
+    let job = known_job(client, id).await?;
+    if json {
+        println!("{}", pretty(&job));
+    } else {
+        println!("{}", explain::story(&job, time::now_ms()).join("\n"));
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,41 @@
+//! One file per command. Each prints its answer on standard output and returns the exit status.
+
+mod apps;
+mod explain;
+mod result;
+mod runners;
+mod status;
+mod submit;
+
+use warmq_common::ids::JobId;
+
+use crate::args::{Cli, Command};
+use crate::client::{Client, JobView};
+use crate::exit::Usage;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// It can not be done; [`crate::exit::status_of`] tells the exit status.
+pub async fn run(cli: Cli) -> anyhow::Result<u8> {
+    let client = Client::new(&cli.global.url, cli.global.key.as_deref())?;
+    let json = cli.global.json;
+    match cli.command {
+        Command::Submit(submit) => submit::run(&client, submit, json).await,
+        Command::Status { id } => status::run(&client, id, json).await,
+        Command::Result { id, save } => result::run(&client, id, save.as_deref()).await,
+        Command::Runners { app } => runners::run(&client, app.as_ref(), json).await,
+        Command::Apps => apps::run(&client, json).await,
+        Command::Explain { id } => explain::run(&client, id, json).await,
+    }
+}
+
+/// The job, which must exist.
+async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
+    let job = client.job(id).await?;
+    job.ok_or_else(|| {
+        let url = client.url();
+        let kept = "records are kept for a day after the end";
+        Usage(format!("the router at {url} knows no job {id}: {kept}")).into()
+    })
+}

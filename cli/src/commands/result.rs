@@ -1,0 +1,56 @@
+//! `warmq result`
+
+use std::path::Path;
+
+use serde_json::Value;
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+
+use super::known_job;
+use crate::client::{Client, JobView, pretty};
+use crate::{exit, pictures, progress};
+
+/// Prints a job's output.
+pub(super) async fn run(client: &Client, id: JobId, save: Option<&Path>) -> anyhow::Result<u8> {
+    let job = known_job(client, id).await?;
+    conclude(client, &job, save).await
+}
+
+/// Prints the output of a job that succeeded, or says why there is none.
+pub(super) async fn conclude(
+    client: &Client,
+    job: &JobView,
+    save: Option<&Path>,
+) -> anyhow::Result<u8> {
+    let id = job.record.spec.id;
+    if !job.record.state.is_terminal() {
+        eprintln!("{}", progress::sentence(job));
+        return Ok(exit::NOT_YET);
+    }
+    if job.record.state != JobState::Succeeded {
+        eprintln!("job {id} {}", why(job));
+        return Ok(exit::FAILED);
+    }
+    let output = job.record.output.clone().unwrap_or(Value::Null);
+    println!("{}", pretty(&output));
+    if let Some(folder) = save {
+        let saved = pictures::save(client, id, &output, folder).await?;
+        for path in &saved {
+            eprintln!("saved {}", path.display());
+        }
+        if saved.is_empty() {
+            eprintln!("nothing to save: the output names no file of this router");
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Why a job that ended has no output: `failed: width: 7 is not a multiple of 8`.
+fn why(job: &JobView) -> String {
+    match (&job.record.error, job.record.state) {
+        (Some(error), state) => format!("{state}: {} ({})", error.message, error.error_type),
+        (None, JobState::Cancelled) => "was cancelled".to_owned(),
+        (None, JobState::Expired) => "expired: no runner took it in time".to_owned(),
+        (None, state) => format!("{state}, and nothing is known of why"),
+    }
+}

@@ -1,0 +1,88 @@
+//! `warmq runners`
+
+use warmq_common::config::ByteSize;
+use warmq_common::ids::AppId;
+use warmq_common::store::RunnerRecord;
+
+use crate::client::{Client, pretty};
+use crate::exit;
+use crate::table::Table;
+use crate::time;
+
+/// Lists the live runners.
+pub(super) async fn run(client: &Client, app: Option<&AppId>, json: bool) -> anyhow::Result<u8> {
+    let runners = client.runners(app).await?;
+    if json {
+        println!("{}", pretty(&runners));
+    } else if runners.is_empty() {
+        println!("no runners: start one with `warmq-worker --app owner/name`, or `make up`");
+    } else {
+        println!("{}", table(&runners, time::now_ms()));
+    }
+    Ok(exit::OK)
+}
+
+fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
+    let header = ["RUNNER", "APP", "DEVICE", "DOING", "LOADED", "MEMORY", "UP"];
+    let mut table = Table::new(header);
+    for runner in runners {
+        let doing = match (&runner.job, runner.idle) {
+            (Some(job), _) => format!("job {job}"),
+            (None, true) => "idle".to_owned(),
+            (None, false) => "busy".to_owned(),
+        };
+        let hints: Vec<&str> = runner.hints.iter().map(|hint| hint.as_str()).collect();
+        let loaded = match hints.is_empty() {
+            true => "-".to_owned(),
+            false => hints.join(", "),
+        };
+        let memory = match runner.memory_budget_bytes {
+            0 => "-".to_owned(),
+            budget => format!("{} of {}", ByteSize(runner.memory_bytes), ByteSize(budget)),
+        };
+        table.row([
+            runner.id.to_string(),
+            runner.app.to_string(),
+            runner.device.clone(),
+            doing,
+            loaded,
+            memory,
+            time::duration(now_ms.saturating_sub(runner.since_ms)),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warmq_common::hint::Hint;
+    use warmq_common::ids::{Epoch, RunnerId};
+
+    #[test]
+    fn a_runner_is_one_line() {
+        let runner = RunnerRecord {
+            id: RunnerId::parse("gpu-a").unwrap(),
+            app: AppId::parse("warmq/diffusion").unwrap(),
+            epoch: Epoch(1),
+            host: "h".to_owned(),
+            pid: 1,
+            engine: "diffusion".to_owned(),
+            device: "cpu".to_owned(),
+            memory_budget_bytes: 64 << 20,
+            memory_bytes: 24 << 20,
+            hints: vec![
+                Hint::parse("shapes").unwrap(),
+                Hint::parse("digits").unwrap(),
+            ],
+            idle: true,
+            job: None,
+            since_ms: 1_000,
+            lease_until_ms: 0,
+        };
+        let text = table(&[runner], 61_000).to_string();
+        let expected =
+            "gpu-a   warmq/diffusion  cpu     idle   shapes, digits  24.0 MiB of 64.0 MiB  1 min";
+        assert_eq!(text.lines().nth(1), Some(expected));
+    }
+}

@@ -1,0 +1,79 @@
+//! Exit statuses, and which error has which.
+
+use warmq_common::ids::InvalidName;
+
+use crate::client;
+use crate::input;
+
+/// All went well.
+pub const OK: u8 = 0;
+
+/// The job failed, or something unforeseen did.
+pub const FAILED: u8 = 1;
+
+/// The command line, or what it asked for, is wrong.
+pub const USAGE: u8 = 2;
+
+/// The router, or what it needs, is away (`EX_UNAVAILABLE` of sysexits.h).
+pub const UNREACHABLE: u8 = 69;
+
+/// The job has not ended yet: ask again (`EX_TEMPFAIL` of sysexits.h).
+pub const NOT_YET: u8 = 75;
+
+/// The status for an error.
+pub fn status_of(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<client::Error>() {
+        return match error {
+            client::Error::Unreachable { .. }
+            | client::Error::Refused {
+                status: 502..=504, ..
+            } => UNREACHABLE,
+            client::Error::Refused {
+                status: 400..=499, ..
+            }
+            | client::Error::Setting { .. } => USAGE,
+            client::Error::Refused { .. } | client::Error::Unreadable { .. } => FAILED,
+        };
+    }
+    let usage = error.is::<input::Error>() || error.is::<InvalidName>() || error.is::<Usage>();
+    if usage { USAGE } else { FAILED }
+}
+
+/// An error and its context in one line. Our own errors tell their causes themselves.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        if cause.is::<client::Error>() || cause.is::<input::Error>() {
+            break;
+        }
+    }
+    text
+}
+
+/// Something wrong with what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_without_its_servers_counts_as_unreachable() {
+        let refused = |status| {
+            status_of(&anyhow::Error::from(client::Error::Refused {
+                status,
+                error_type: None,
+                message: String::new(),
+            }))
+        };
+        assert_eq!(refused(503), UNREACHABLE);
+        assert_eq!(refused(422), USAGE);
+        assert_eq!(refused(500), FAILED);
+    }
+}

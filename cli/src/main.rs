@@ -1,0 +1,18 @@
+//! `warmq`: submits jobs to a router and tells what becomes of them.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use warmq_cli::args::Cli;
+use warmq_cli::{commands, exit};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match commands::run(Cli::parse()).await {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("warmq: {}", exit::sentence(&error));
+            ExitCode::from(exit::status_of(&error))
+        }
+    }
+}

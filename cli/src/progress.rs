@@ -1,0 +1,181 @@
+//! A job's way, live: its place in the queue, then the model's load, then the denoising steps.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use warmq_common::ids::JobId;
+use warmq_common::job::Phase;
+use warmq_common::state::JobState;
+
+use crate::client::{Client, JobView};
+use crate::exit::Usage;
+use crate::time;
+
+/// How often the router is asked.
+const POLL: Duration = Duration::from_millis(150);
+
+/// Follows a job to its end, on standard error: a bar on a terminal, one line per change elsewhere.
+///
+/// # Errors
+/// The router is away, or the job is not known (any more).
+pub async fn follow(client: &Client, id: JobId) -> anyhow::Result<JobView> {
+    let mut display = Display::new();
+    let mut ticks = tokio::time::interval(POLL);
+    loop {
+        ticks.tick().await;
+        let job = client
+            .job(id)
+            .await?
+            .ok_or_else(|| Usage(format!("the router knows no job {id} any more")))?;
+        display.show(&job);
+        if job.record.state.is_terminal() {
+            display.end();
+            return Ok(job);
+        }
+    }
+}
+
+enum Display {
+    Bar(ProgressBar),
+    Lines { last: String },
+}
+
+impl Display {
+    fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines {
+                last: String::new(),
+            };
+        }
+        let bar = ProgressBar::new(1);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self::Bar(bar)
+    }
+
+    fn show(&mut self, job: &JobView) {
+        let (done, of) = steps(job);
+        let text = words(job);
+        match self {
+            Self::Bar(bar) => {
+                let template = match of {
+                    0 => "{spinner} {msg} ({elapsed})",
+                    _ => "{spinner} {msg} [{bar:30}] {pos}/{len} ({elapsed})",
+                };
+                // The templates are ours and valid; should one not be, the default style does.
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_length(u64::from(of));
+                bar.set_position(u64::from(done));
+                bar.set_message(text);
+            }
+            // Steps would be a line each: only the changes of phase are worth one.
+            Self::Lines { last } if *last != text => {
+                eprintln!("{text}");
+                *last = text;
+            }
+            Self::Lines { .. } => {}
+        }
+    }
+
+    fn end(self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Where a job stands, in a sentence with its id.
+pub fn sentence(job: &JobView) -> String {
+    let steps = match steps(job) {
+        (_, 0) => String::new(),
+        (done, of) => format!(", step {done} of {of}"),
+    };
+    format!("job {}: {}{steps}", job.record.spec.id, words(job))
+}
+
+/// Where a job stands, without its id and steps.
+fn words(job: &JobView) -> String {
+    let record = &job.record;
+    let on = match &record.runner {
+        Some(runner) => format!(" on {runner}"),
+        None => String::new(),
+    };
+    match record.state {
+        JobState::Queued => match job.queue_position {
+            Some(0) => "queued, next in line".to_owned(),
+            Some(1) => "queued, one job ahead".to_owned(),
+            Some(ahead) => format!("queued, {ahead} jobs ahead"),
+            None => "queued".to_owned(),
+        },
+        JobState::Dispatched => match &record.runner {
+            Some(runner) => format!("sent to {runner}"),
+            None => "sent to whichever runner is free first".to_owned(),
+        },
+        JobState::Running => match record.progress.as_ref().map(|progress| progress.phase) {
+            Some(Phase::Loading) => format!("loading the model{on}"),
+            Some(Phase::Running) => format!("running{on}"),
+            Some(Phase::Storing) => format!("storing the pictures{on}"),
+            None => format!("starting{on}"),
+        },
+        JobState::Succeeded => match record.timings {
+            Some(timings) => {
+                let run = time::duration(timings.run_ms);
+                match timings.warm {
+                    true => format!("succeeded{on}, warm, in {run}"),
+                    false => format!(
+                        "succeeded{on}, cold, in {run} after {} of loading",
+                        time::duration(timings.load_ms)
+                    ),
+                }
+            }
+            None => format!("succeeded{on}"),
+        },
+        JobState::Failed => match &record.error {
+            Some(error) => format!("failed{on}: {}", error.message),
+            None => format!("failed{on}"),
+        },
+        JobState::Cancelled => "cancelled".to_owned(),
+        JobState::Expired => "expired: no runner took it in time".to_owned(),
+    }
+}
+
+/// Steps done, and of how many; zero of zero when there are none to count.
+fn steps(job: &JobView) -> (u32, u32) {
+    match (&job.record.progress, job.record.state) {
+        (Some(progress), JobState::Running) => (progress.step, progress.steps),
+        _ => (0, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::tests::job;
+    use warmq_common::job::Progress;
+
+    #[test]
+    fn each_stage_has_its_words() {
+        let mut job = job();
+        job.record.state = JobState::Queued;
+        job.queue_position = Some(4);
+        assert_eq!(words(&job), "queued, 4 jobs ahead");
+        job.record.state = JobState::Running;
+        job.record.progress = Some(Progress {
+            phase: Phase::Running,
+            step: 7,
+            steps: 20,
+        });
+        assert!(
+            sentence(&job).ends_with("running on gpu-b, step 7 of 20"),
+            "{}",
+            sentence(&job)
+        );
+        job.record.state = JobState::Succeeded;
+        assert_eq!(
+            words(&job),
+            "succeeded on gpu-b, cold, in 240 ms after 150 ms of loading"
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! `warmq` and its client against a router that is played by this test.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is a test's verdict, in its helpers too"
+)]
+
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use warmq_cli::client::{Client, Error, Submission};
+use warmq_common::hint::Hint;
+use warmq_common::ids::AppId;
+
+const ID: &str = "01a0a1b8-0d70-7000-8000-000000000001";
+
+/// The headers and input of every submission, and the `Authorization` of every file request.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<(HeaderMap, Value)>>>);
+
+async fn submit(
+    State(seen): State<Seen>,
+    Path((owner, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    Json(input): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    if name == "unknown" {
+        let body = json!({"detail": format!("there is no app {owner}/{name}")});
+        return (StatusCode::NOT_FOUND, Json(body));
+    }
+    if input["width"] == 7 {
+        let detail =
+            json!([{"loc": ["body", "width"], "msg": "7 is too small", "type": "minimum"}]);
+        return (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Json(json!({"detail": detail})),
+        );
+    }
+    seen.0.lock().unwrap().push((headers, input));
+    let answer = json!({
+        "status": "IN_QUEUE", "request_id": ID, "response_url": "http://h/r", "status_url": "http://h/s",
+        "cancel_url": "http://h/c", "queue_position": 0, "logs": null, "metrics": {}
+    });
+    (StatusCode::OK, Json(answer))
+}
+
+/// A job that succeeded, with a picture at this router.
+async fn job(headers: HeaderMap) -> Json<Value> {
+    let host = headers["host"].to_str().unwrap();
+    Json(json!({
+        "id": ID, "app": "warmq/diffusion", "hint": "shapes", "priority": "normal", "input": {},
+        "created_ms": 1000, "state": "succeeded", "attempt": 1, "fence": 1, "dispatched_ms": 1001,
+        "started_ms": 1002, "finished_ms": 1300, "runner": "gpu-a",
+        "timings": {"warm": true, "load_ms": 0, "run_ms": 250},
+        "output": {"images": [{"url": format!("http://{host}/files/warmq/diffusion/{ID}/0.png")}]},
+        "queue_position": null
+    }))
+}
+
+async fn file(State(seen): State<Seen>, headers: HeaderMap) -> &'static str {
+    seen.0.lock().unwrap().push((headers, Value::Null));
+    "a picture"
+}
+
+async fn router() -> (String, Seen) {
+    let seen = Seen::default();
+    let routes = Router::new()
+        .route("/queue/{owner}/{name}", post(submit))
+        .route("/v1/jobs/{id}", get(job))
+        .route("/files/{*key}", get(file))
+        .with_state(seen.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    (url, seen)
+}
+
+/// Runs the built `warmq` while the played router goes on.
+async fn warmq(url: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_warmq"));
+    command
+        .env_remove("WARMQ_KEY")
+        .args(["--url", url])
+        .args(args);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn app() -> AppId {
+    AppId::parse("warmq/diffusion").unwrap()
+}
+
+#[tokio::test]
+async fn hint_priority_and_key_travel_as_headers() {
+    let (url, seen) = router().await;
+    let client = Client::new(&format!("{url}/"), Some("secret")).unwrap();
+    let hint = Hint::parse("größe").unwrap();
+    let submission = Submission::new(app(), json!({"prompt": "x"})).hint(hint);
+    assert_eq!(
+        client
+            .submit(&submission)
+            .await
+            .unwrap()
+            .request_id
+            .to_string(),
+        ID
+    );
+    let seen = seen.0.lock().unwrap();
+    let (headers, input) = &seen[0];
+    assert_eq!(headers["x-fal-runner-hint"].as_bytes(), "größe".as_bytes());
+    assert_eq!(headers["x-fal-queue-priority"], "normal");
+    assert_eq!(headers["authorization"], "Key secret");
+    assert_eq!(input["prompt"], "x");
+}
+
+#[tokio::test]
+async fn a_key_is_never_sent_to_another_server() {
+    let (url, _) = router().await;
+    let (elsewhere, seen) = router().await;
+    let client = Client::new(&url, Some("secret")).unwrap();
+    let file = format!("{elsewhere}/files/x.png").parse().unwrap();
+    assert_eq!(client.file(&file).await.unwrap(), "a picture");
+    assert!(!seen.0.lock().unwrap()[0].0.contains_key("authorization"));
+    assert!(!format!("{client:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn an_unknown_job_is_none_and_an_unknown_app_is_refused() {
+    let (url, _) = router().await;
+    let client = Client::new(&url, None).unwrap();
+    let unknown = Submission::new(AppId::parse("a/unknown").unwrap(), json!({}));
+    let refused = client.submit(&unknown).await.unwrap_err();
+    assert!(
+        matches!(refused, Error::Refused { status: 404, .. }),
+        "{refused}"
+    );
+    // No such route: 404.
+    let nowhere = Client::new(&format!("{url}/nowhere"), None).unwrap();
+    assert!(nowhere.job(ID.parse().unwrap()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn submitting_prints_the_id_alone() {
+    let (url, _) = router().await;
+    let output = warmq(&url, &["submit", "warmq/diffusion", "--input", "{}"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{ID}\n"));
+}
+
+#[tokio::test]
+async fn waiting_prints_the_result_and_saves_the_pictures() {
+    let (url, _) = router().await;
+    let folder = std::env::temp_dir().join(format!("warmq-save-{}", std::process::id()));
+    let save = folder.display().to_string();
+    let output = warmq(&url, &["submit", "warmq/diffusion", "--save", &save]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["images"][0]["url"].is_string());
+    let saved = std::fs::read_to_string(folder.join(format!("{ID}-0.png"))).unwrap();
+    assert_eq!(saved, "a picture");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_field_is_named_and_is_a_usage_error() {
+    let (url, _) = router().await;
+    let args = ["submit", "warmq/diffusion", "--input", r#"{"width": 7}"#];
+    let output = warmq(&url, &args).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("width: 7 is too small"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn json_with_a_mistake_is_a_usage_error_that_says_where() {
+    let args = ["submit", "a/b", "--input", "{\"a\": }"];
+    let output = warmq("http://127.0.0.1:9", &args).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("line 1 column 7"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn without_a_router_the_message_says_where_it_looked_and_how_to_start_one() {
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let output = warmq(&url, &["apps"]).await;
+    assert_eq!(output.status.code(), Some(69));
+    let text = stderr(&output);
+    assert!(text.contains(&url) && text.contains("make up"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
