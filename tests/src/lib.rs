@@ -1,1 +1,12 @@
-//! (skeleton)
+//! The harness: a cluster of real processes in a namespace of its own, and what a test says to it.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
+//! | [`amqp`] | a submitter that speaks AMQP only |
+
+pub mod amqp;
+pub mod stage;
+
+pub use amqp::AmqpUser;
+pub use stage::{Answer, Stage};

@@ -1,0 +1,163 @@
+//! The AMQP door: the same jobs, results by id, replies, dead letters.
+
+use lapin::BasicProperties;
+use warmq_cluster::eventually;
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next, with_hint};
+use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::{AmqpUser, Stage};
+
+#[tokio::test]
+async fn a_published_job_runs_and_is_polled_by_its_id() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let id = JobId::generate();
+    let properties = with_hint("m").with_message_id(id.to_string().into());
+    // Published twice, as a submitter does that saw no confirm: it is one job.
+    for _ in 0..2 {
+        user.submit(
+            TIMED,
+            r#"{"run_ms": 5, "load_ms": 5, "output": "done"}"#,
+            properties.clone(),
+        )
+        .await;
+    }
+    eventually("the job is known", SOON, async || {
+        stage.cluster.store().job(id).await.unwrap()
+    })
+    .await
+    .unwrap();
+    let job = stage.succeeded(id).await;
+    assert_eq!(job.spec.hint.unwrap().as_str(), "m");
+    let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+    assert_eq!(result.body, "done");
+    // The copy behind it is dropped, not run again.
+    let last = stage.submit("m", 1).await;
+    stage.succeeded(last).await;
+    assert_eq!(stage.job(id).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn the_outcome_comes_back_to_who_asked_for_a_reply() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut direct = user.consume(DIRECT_REPLY_TO).await;
+    let named = format!("reply.{}", stage.cluster.namespace());
+    user.own_queue(&named).await;
+    let mut own = user.consume(&named).await;
+    for (queue, replies) in [(DIRECT_REPLY_TO, &mut direct), (named.as_str(), &mut own)] {
+        let properties = with_hint("m")
+            .with_reply_to(queue.into())
+            .with_correlation_id("mine".into());
+        user.submit(
+            TIMED,
+            r#"{"run_ms": 5, "load_ms": 5, "output": {"n": 1}}"#,
+            properties,
+        )
+        .await;
+        let reply = next(replies).await;
+        let body = json(&reply);
+        assert_eq!(
+            reply.properties.correlation_id().as_ref().unwrap().as_str(),
+            "mine"
+        );
+        assert_eq!(
+            (&body["status"], &body["payload"]["n"]),
+            (&"OK".into(), &1.into())
+        );
+    }
+    let properties = BasicProperties::default().with_reply_to(DIRECT_REPLY_TO.into());
+    user.submit(TIMED, r#"{"run_ms": 5, "fail": "no"}"#, properties)
+        .await;
+    let body = json(&next(&mut direct).await);
+    assert_eq!(
+        (&body["status"], &body["error"]),
+        (&"ERROR".into(), &"no".into())
+    );
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_message_that_can_be_no_job_is_dead_lettered_with_the_reason_and_told() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let topology = stage.cluster.topology();
+    let mut replies = user.consume(DIRECT_REPLY_TO).await;
+    // The app's queues are there once it has had a job.
+    stage.succeeded(stage.submit("m", 1).await).await;
+    let app = TIMED.parse().unwrap();
+    let mut dead = user.consume(&topology.dead_queue(&app)).await;
+    let mut dead_submissions = user.consume(&topology.dead_submissions_queue()).await;
+    let with_reply = || BasicProperties::default().with_reply_to(DIRECT_REPLY_TO.into());
+
+    for (app, body, reason, consumer) in [
+        (TIMED, "{oops", "not JSON", &mut dead),
+        (TIMED, r#"{"run_ms": "long"}"#, "run_ms", &mut dead),
+        ("no/where", "{}", "no/where", &mut dead_submissions),
+        ("No App", "{}", "No App", &mut dead_submissions),
+    ] {
+        user.submit(app, body, with_reply()).await;
+        let letter = next(consumer).await;
+        assert_eq!(letter.data, body.as_bytes());
+        let told = header(&letter, "x-warmq-reason");
+        assert!(told.contains(reason), "{told}");
+        let reply = json(&next(&mut replies).await);
+        assert_eq!(reply["status"], "ERROR");
+        assert!(reply["error"].as_str().unwrap().contains(reason), "{reply}");
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn nobody_can_have_a_reply_put_into_somebody_elses_queue() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    stage.succeeded(stage.submit("m", 1).await).await;
+    let app = TIMED.parse().unwrap();
+    let mut dead = user
+        .consume(&stage.cluster.topology().dead_queue(&app))
+        .await;
+    let foreign = stage.cluster.topology().submissions_queue();
+    let id = JobId::generate();
+    let properties = BasicProperties::default()
+        .with_reply_to(foreign.as_str().into())
+        .with_message_id(id.to_string().into());
+    user.submit(TIMED, r#"{"run_ms": 1}"#, properties).await;
+    let letter = next(&mut dead).await;
+    assert!(header(&letter, "x-warmq-reason").contains("no reply queue"));
+    assert!(stage.cluster.store().job(id).await.unwrap().is_none());
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn http_and_amqp_jobs_share_one_queue() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut jobs = Vec::new();
+    for n in 0..20 {
+        if n % 2 == 0 {
+            jobs.push(stage.submit("m", 5).await);
+        } else {
+            let id = JobId::generate();
+            let properties = with_hint("m").with_message_id(id.to_string().into());
+            user.submit(TIMED, r#"{"run_ms": 5}"#, properties).await;
+            jobs.push(id);
+        }
+    }
+    for id in jobs {
+        eventually("the job succeeded", SOON, async || {
+            let job = stage.cluster.store().job(id).await.unwrap()?;
+            (job.state == JobState::Succeeded).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    stage.clean_up().await;
+}

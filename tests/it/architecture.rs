@@ -1,0 +1,156 @@
+//! The invariants of ARCHITECTURE.md, held against the source.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every file under `folder` with this extension, as (path from the root, text without its tests).
+fn sources(folder: &str, extension: &str) -> Vec<(String, String)> {
+    fn walk(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, extension, found);
+            } else if path.extension().is_some_and(|end| end == extension) {
+                found.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    let (root, mut found) = (root(), Vec::new());
+    walk(&root.join(folder), extension, &mut paths);
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let name = path.strip_prefix(&root).unwrap().display().to_string();
+        found.push((name, code.to_owned()));
+    }
+    assert!(!found.is_empty(), "no sources under {folder}");
+    found
+}
+
+/// Fails for every file under `folder` that says one of `words`, unless `allowed` names the file.
+fn never_says(folder: &str, words: &[&str], allowed: &[&str]) {
+    for (name, code) in sources(folder, "rs") {
+        if allowed.iter().any(|path| name.starts_with(path)) {
+            continue;
+        }
+        let code: Vec<&str> = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        for word in words {
+            let guilty = code.iter().find(|line| line.contains(word));
+            assert_eq!(guilty, None, "{name} must not say '{word}'");
+        }
+    }
+}
+
+#[test]
+fn decisions_are_pure() {
+    let impure = [
+        "tokio",
+        "lapin",
+        "redis",
+        "Instant",
+        "SystemTime",
+        "rand::",
+        "std::fs",
+        "std::env",
+    ];
+    never_says("router/src/policy", &impure, &[]);
+    for file in ["common/src/state.rs", "worker/src/model_cache/eviction.rs"] {
+        let (folder, _) = file.rsplit_once('/').unwrap();
+        let (_, code) = sources(folder, "rs")
+            .into_iter()
+            .find(|(name, _)| name == file)
+            .unwrap();
+        for word in impure {
+            assert!(!code.contains(word), "{file} must not say '{word}'");
+        }
+    }
+}
+
+#[test]
+fn only_the_topology_declares_queues() {
+    let declarations = ["queue_declare(", "exchange_declare(", "queue_bind("];
+    for crate_folder in [
+        "common/src",
+        "router/src",
+        "worker/src",
+        "cli/src",
+        "demo/src",
+    ] {
+        never_says(
+            crate_folder,
+            &declarations,
+            &["common/src/amqp/topology.rs"],
+        );
+    }
+}
+
+#[test]
+fn only_the_store_spells_redis() {
+    for crate_folder in [
+        "common/src",
+        "router/src",
+        "worker/src",
+        "cli/src",
+        "demo/src",
+    ] {
+        never_says(crate_folder, &["redis::"], &["common/src/store/"]);
+    }
+}
+
+#[test]
+fn unmaintained_crates_are_named_in_one_module_each() {
+    for crate_folder in [
+        "common/src",
+        "router/src",
+        "worker/src",
+        "cli/src",
+        "diffusion/src",
+    ] {
+        never_says(crate_folder, &["backoff::"], &["common/src/retry.rs"]);
+        never_says(
+            crate_folder,
+            &["use diffusers::", " diffusers::"],
+            &["diffusion/src/diffusers_rs"],
+        );
+    }
+}
+
+#[test]
+fn router_and_worker_never_depend_on_each_other_and_tensors_stay_in_their_crate() {
+    let manifest = |name: &str| {
+        let text = std::fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        text.split("[dev-dependencies]").next().unwrap().to_owned()
+    };
+    assert!(!manifest("router").contains("warmq-worker"));
+    assert!(!manifest("worker").contains("warmq-router"));
+    for name in ["common", "router", "cli", "cluster"] {
+        let text = manifest(name);
+        assert!(
+            !text.contains("warmq-diffusion") && !text.contains("tch"),
+            "{name}"
+        );
+    }
+    assert!(!manifest("worker").contains("tch"));
+    assert!(
+        !manifest("diffusion").contains("warmq-common"),
+        "tensors know no queue"
+    );
+}
+
+#[test]
+fn every_script_says_what_it_takes_and_gives() {
+    for (name, code) in sources("common/src/store/lua", "lua") {
+        if name.ends_with("prelude.lua") {
+            continue;
+        }
+        assert!(code.contains("-- KEYS 1"), "{name} names its keys");
+        assert!(code.contains("-- ARGV 1"), "{name} names its arguments");
+    }
+}

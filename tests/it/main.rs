@@ -1,0 +1,11 @@
+//! What users rely on. One file per promise; every test has a namespace of its own on the real servers.
+
+mod amqp_submissions;
+mod architecture;
+mod bad_input_gets_a_clear_answer;
+mod hints_route_jobs;
+mod http_submissions;
+mod missing_servers_are_named;
+mod nothing_is_lost;
+mod pictures_come_from_prompts;
+mod workers_scale_alone;

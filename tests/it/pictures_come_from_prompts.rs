@@ -1,0 +1,236 @@
+//! The real engine behind the real queue: prompts become PNGs, bad models do not take the worker with them.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use warmq_cluster::{Worker, WorkerOptions};
+use warmq_common::state::JobState;
+use warmq_tests::Stage;
+
+const APP: &str = "warmq/diffusion";
+
+fn shipped_models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
+}
+
+async fn painter(stage: &Stage, models: &Path) -> Worker {
+    stage
+        .worker(WorkerOptions::diffusion("painter", APP, models))
+        .await
+}
+
+/// A folder with a copy of one shipped model under `name`.
+fn copy_model(folder: &Path, model: &str, name: &str) -> PathBuf {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let target = folder.join(name);
+    copy(&shipped_models().join(model), &target);
+    target
+}
+
+#[tokio::test]
+async fn a_prompt_becomes_a_picture_that_is_served() {
+    let stage = Stage::start().await;
+    let _painter = painter(&stage, &shipped_models()).await;
+    let input = json!({"prompt": "a red circle on a blue background", "seed": 7, "steps": 10});
+    let id = stage.submit_to(APP, "shapes", input).await;
+    let job = stage.succeeded(id).await;
+    assert!(!job.timings.unwrap().warm);
+    let result = stage.get(&format!("/queue/{APP}/requests/{id}")).await.body;
+    assert_eq!(result["seed"], 7);
+    let picture = &result["images"][0];
+    assert_eq!(
+        (&picture["width"], &picture["height"]),
+        (&json!(64), &json!(64))
+    );
+    let url = picture["url"].as_str().unwrap();
+    let path = url.strip_prefix(stage.router.url()).unwrap();
+    let file = stage.get(path).await;
+    assert_eq!(file.status, StatusCode::OK);
+    assert_eq!(file.headers["content-type"], "image/png");
+    assert_eq!(file.headers["x-content-type-options"], "nosniff");
+    let decoded = image::load_from_memory(&file.bytes).unwrap().to_rgb8();
+    assert_eq!(decoded.dimensions(), (64, 64));
+    let [red, _, blue] = decoded.get_pixel(32, 32).0;
+    assert!(red > blue, "the circle in the middle is red");
+    let [red, _, blue] = decoded.get_pixel(3, 3).0;
+    assert!(blue > red, "the corner is blue");
+
+    // The same seed warm: the same picture, and no load.
+    stage.all_idle(APP).await;
+    let input = json!({"prompt": "a red circle on a blue background", "seed": 7, "steps": 10});
+    let again = stage
+        .succeeded(stage.submit_to(APP, "shapes", input).await)
+        .await;
+    assert!(again.timings.unwrap().warm && again.timings.unwrap().load_ms == 0);
+    let url = again.output.unwrap()["images"][0]["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let key = url.strip_prefix("warmq://files/").unwrap();
+    assert_eq!(stage.get(&format!("/files/{key}")).await.bytes, file.bytes);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn models_beyond_the_memory_budget_push_out_the_least_recently_used() {
+    let stage = Stage::start().await;
+    let options = WorkerOptions::diffusion("painter", APP, shipped_models());
+    let probe = stage.worker(options.clone()).await;
+    let prompt = json!({"prompt": "a", "steps": 1});
+    stage
+        .succeeded(stage.submit_to(APP, "shapes", prompt.clone()).await)
+        .await;
+    let one_model = stage.runners(APP).await[0].memory_bytes;
+    assert!(one_model > 1_000_000, "{one_model} bytes");
+    drop(probe);
+    // Room for two of three.
+    let budget = Some(format!("{}B", one_model * 5 / 2));
+    let _painter = stage
+        .worker(WorkerOptions {
+            name: "small".into(),
+            memory_budget: budget,
+            ..options
+        })
+        .await;
+    for (model, loaded) in [
+        ("shapes", &["shapes"] as &[&str]),
+        ("digits", &["shapes", "digits"]),
+        ("shapes", &["digits", "shapes"]),
+        ("landscapes", &["shapes", "landscapes"]),
+    ] {
+        stage
+            .succeeded(stage.submit_to(APP, model, prompt.clone()).await)
+            .await;
+        let runners = stage.runners(APP).await;
+        let small = runners
+            .iter()
+            .find(|runner| runner.id.as_str() == "small")
+            .unwrap();
+        let hints: Vec<&str> = small.hints.iter().map(|hint| hint.as_str()).collect();
+        assert_eq!(hints, loaded);
+        assert!(small.memory_bytes <= small.memory_budget_bytes);
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_unknown_model_fails_its_job_and_names_the_known_ones() {
+    let stage = Stage::start().await;
+    let _painter = painter(&stage, &shipped_models()).await;
+    for hint in ["flux", "../shapes", ""] {
+        let id = stage.submit_to(APP, hint, json!({"prompt": "a"})).await;
+        let job = stage.ended(id).await;
+        assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
+        let result = stage.get(&format!("/queue/{APP}/requests/{id}")).await;
+        assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(result.body["detail"][0]["loc"], json!(["body", "model"]));
+        let message = result.body["detail"][0]["msg"].as_str().unwrap();
+        for known in [hint, "digits", "landscapes", "shapes"] {
+            assert!(message.contains(known), "{message}");
+        }
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn inputs_out_of_range_are_refused_by_field() {
+    let stage = Stage::start().await;
+    let _painter = painter(&stage, &shipped_models()).await;
+    for (input, field) in [
+        (json!({}), "prompt"),
+        (json!({"prompt": 7}), "prompt"),
+        (json!({"prompt": "a", "steps": 0}), "steps"),
+        (json!({"prompt": "a", "steps": 1_000_000}), "steps"),
+        (json!({"prompt": "a", "width": "wide"}), "width"),
+        (json!({"prompt": "a", "width": 63}), "width"),
+        (json!({"prompt": "a", "num_images": 100}), "num_images"),
+        (json!({"prompt": "a", "guidance": -1}), "guidance"),
+        (json!({"prompt": "a", "seed": -1}), "seed"),
+    ] {
+        let answer = stage
+            .post(APP, &[("x-fal-runner-hint", "shapes")], &input.to_string())
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{input}: {:?}",
+            answer.body
+        );
+        assert_eq!(
+            answer.body["detail"][0]["loc"],
+            json!(["body", field]),
+            "{input}"
+        );
+    }
+    // What only the model knows is refused by the worker, in the same shape.
+    let id = stage
+        .submit_to(APP, "shapes", json!({"prompt": "a", "width": 512}))
+        .await;
+    let job = stage.ended(id).await;
+    let error: Value = job.error.unwrap().body();
+    assert_eq!(error["detail"][0]["loc"], json!(["body", "width"]));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_broken_checkpoint_is_named_and_the_worker_goes_on() {
+    let stage = Stage::start().await;
+    let models = tempfile::tempdir().unwrap();
+    copy_model(models.path(), "shapes", "shapes");
+    let truncated = copy_model(models.path(), "shapes", "truncated");
+    let weights = truncated.join("unet/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    let swapped = copy_model(models.path(), "shapes", "swapped");
+    // A checkpoint of another architecture: well-formed, but not this model's tensors.
+    std::fs::copy(
+        swapped.join("vae/diffusion_pytorch_model.safetensors"),
+        swapped.join("unet/diffusion_pytorch_model.safetensors"),
+    )
+    .unwrap();
+    // Without sizes and sums, so that the tensors themselves are looked at.
+    for model in [&truncated, &swapped] {
+        let path = model.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        manifest["files"] = json!([]);
+        manifest["name"] = model.file_name().unwrap().to_str().unwrap().into();
+        std::fs::write(&path, manifest.to_string()).unwrap();
+    }
+    let painter = painter(&stage, models.path()).await;
+    for (model, said) in [
+        ("truncated", "diffusion_pytorch_model.safetensors"),
+        ("swapped", "conv_in"),
+    ] {
+        let id = stage.submit_to(APP, model, json!({"prompt": "a"})).await;
+        let job = stage.ended(id).await;
+        assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
+        let message = job.error.unwrap().message;
+        assert!(
+            message.contains(model) && message.contains(said),
+            "{message}"
+        );
+        stage.all_idle(APP).await;
+    }
+    let good = stage
+        .submit_to(APP, "shapes", json!({"prompt": "a", "steps": 1}))
+        .await;
+    assert_eq!(
+        stage.succeeded(good).await.runner.unwrap(),
+        *painter.runner()
+    );
+    let runner = &stage.runners(APP).await[0];
+    assert_eq!(runner.hints.len(), 1, "only the good model is loaded");
+    stage.clean_up().await;
+}

@@ -1,0 +1,181 @@
+//! One router and any number of workers, and an HTTP user in front of them.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use warmq_cluster::{Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::job::JobRecord;
+use warmq_common::state::JobState;
+use warmq_common::store::RunnerRecord;
+
+/// The app of the `timed` workers.
+pub const TIMED: &str = "bench/timed";
+
+/// How long anything may take that is not meant to be slow, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A cluster with a running router.
+pub struct Stage {
+    /// The servers' namespace.
+    pub cluster: Cluster,
+    /// The router.
+    pub router: Router,
+    http: reqwest::Client,
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// Its body, if it is JSON; else null.
+    pub body: Value,
+    /// Its body.
+    pub bytes: Vec<u8>,
+}
+
+impl Stage {
+    /// A router with an empty configuration.
+    pub async fn start() -> Self {
+        Self::with_config("").await
+    }
+
+    /// A router with this warmq.toml.
+    pub async fn with_config(toml: &str) -> Self {
+        let cluster = Cluster::builder().config(toml).start().await.unwrap();
+        let router = cluster.router(&[]).await.unwrap();
+        Self {
+            cluster,
+            router,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    /// Deletes what the namespace left on the servers. The processes die with their handles.
+    pub async fn clean_up(self) {
+        let Self {
+            cluster, router, ..
+        } = self;
+        drop(router);
+        cluster.cleanup().await.unwrap();
+    }
+
+    /// A worker of [`TIMED`], registered.
+    pub async fn timed(&self, name: &str) -> Worker {
+        self.worker(WorkerOptions::timed(name, TIMED)).await
+    }
+
+    /// A worker, registered.
+    pub async fn worker(&self, options: WorkerOptions) -> Worker {
+        self.cluster.worker(options).await.unwrap()
+    }
+
+    /// One HTTP request to the router.
+    pub async fn http(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.router.url()))
+            .body(body);
+        for (name, value) in headers {
+            // Raw bytes: reqwest would refuse UTF-8 in a `&str` header.
+            let value = reqwest::header::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request = request.header(*name, value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.unwrap().to_vec();
+        Answer {
+            status,
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            bytes,
+        }
+    }
+
+    /// `GET path`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.http(Method::GET, path, &[], "").await
+    }
+
+    /// Submits to `app` by HTTP; the answer may be a refusal.
+    pub async fn post(&self, app: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let path = format!("/queue/{app}");
+        self.http(Method::POST, &path, headers, body.to_owned())
+            .await
+    }
+
+    /// Submits a job to `app` with a hint and returns its id.
+    pub async fn submit_to(&self, app: &str, hint: &str, input: Value) -> JobId {
+        let headers = [("x-fal-runner-hint", hint)];
+        let answer = self.post(app, &headers, &input.to_string()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+        answer.body["request_id"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Submits a job of `run_ms` to [`TIMED`], loading for 50 ms when cold.
+    pub async fn submit(&self, hint: &str, run_ms: u64) -> JobId {
+        let input = json!({"run_ms": run_ms, "load_ms": 50});
+        self.submit_to(TIMED, hint, input).await
+    }
+
+    /// A job's record.
+    pub async fn job(&self, id: JobId) -> JobRecord {
+        self.cluster.store().job(id).await.unwrap().unwrap()
+    }
+
+    /// Waits until a job reached `state`.
+    pub async fn reached(&self, id: JobId, state: JobState) -> JobRecord {
+        eventually(&format!("job {id} is {state}"), SOON, async || {
+            Some(self.job(id).await).filter(|job| job.state == state)
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Waits until a job ended, however.
+    pub async fn ended(&self, id: JobId) -> JobRecord {
+        self.ended_within(id, SOON).await
+    }
+
+    /// Waits until a job ended, however, for at most `bound`.
+    pub async fn ended_within(&self, id: JobId, bound: Duration) -> JobRecord {
+        eventually(&format!("job {id} ended"), bound, async || {
+            Some(self.job(id).await).filter(|job| job.state.is_terminal())
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Waits until a job succeeded, and fails the test with its error if it did not.
+    pub async fn succeeded(&self, id: JobId) -> JobRecord {
+        let job = self.ended(id).await;
+        assert_eq!(job.state, JobState::Succeeded, "{:?}", job.error);
+        job
+    }
+
+    /// The live runners of an app.
+    pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
+        let app = AppId::parse(app).unwrap();
+        self.cluster.store().runners(&app).await.unwrap()
+    }
+
+    /// Waits until all runners of an app are idle.
+    pub async fn all_idle(&self, app: &str) {
+        eventually("all runners are idle", SOON, async || {
+            let runners = self.runners(app).await;
+            runners.iter().all(|runner| runner.idle).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+}
