@@ -1,1 +1,155 @@
-//! (skeleton)
+//! The worker: runs the jobs of one app and keeps their models in memory between them.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`config`] | flags, environment, `warmq.toml` |
+//! | [`runner`] | one slot: idle, a job, idle; life after life |
+//! | [`incarnation`] | one life between two connections: epoch, own queue, registration |
+//! | [`consumer`] | the own queue and the shared one, never two jobs at once |
+//! | `attempt` | one delivery: start, run, store the end, acknowledge |
+//! | [`lease`] | keeps a running job's lease, notices when the job is lost |
+//! | [`report`] | progress, files and the event at the end |
+//! | [`engine`] | what runs jobs, on a thread of its own: `timed` |
+//! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
+//!
+//! A job's way: `consumer` → `attempt` → `start.lua` → engine thread → artifacts → `finish.lua` → event → ack.
+//! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
+
+mod attempt;
+pub mod config;
+pub mod consumer;
+pub mod engine;
+pub mod incarnation;
+pub mod lease;
+pub mod model_cache;
+pub mod report;
+pub mod runner;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{PublishError, Publisher, Topology};
+use warmq_common::artifacts::{self, Artifacts};
+use warmq_common::config::EXIT_BAD_CONFIG;
+use warmq_common::store::{self, Store};
+
+use crate::config::Config;
+use crate::runner::{Pace, Runner, Shared};
+
+/// The exit status of a worker without RabbitMQ, Redis, storage or device (`EX_UNAVAILABLE` of sysexits.h).
+pub const EXIT_UNAVAILABLE: u8 = 69;
+
+/// Why a worker could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Redis does not answer.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// RabbitMQ does not answer.
+    #[error(transparent)]
+    Publisher(#[from] PublishError),
+    /// RabbitMQ or Redis refused the runner.
+    #[error(transparent)]
+    Join(#[from] incarnation::Error),
+    /// The storage can not be opened.
+    #[error(transparent)]
+    Storage(#[from] artifacts::Error),
+    /// There is no engine.
+    #[error(transparent)]
+    Engine(#[from] engine::BuildError),
+    /// A bug.
+    #[error("a runner ended by itself: {0}")]
+    Runner(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// The exit status that says so.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(engine::BuildError::Setting(_)) => EXIT_BAD_CONFIG,
+            Self::Runner(_) => 1,
+            _ => EXIT_UNAVAILABLE,
+        }
+    }
+}
+
+/// Runs the configured runners until `stop`, and then their jobs to the end, as long as the drain timeout allows.
+///
+/// # Errors
+/// RabbitMQ, Redis, the storage or the engine can not be had at start. Lost later, they are waited for.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    run_at(Pace::default(), config, stop).await
+}
+
+/// As [`run`], at another pace than the routers' (tests).
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let servers = &config.servers;
+    let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");
+    publisher.channel().await?;
+    let shared = Shared {
+        topology: Topology::new(servers.namespace.clone(), servers.queue_type),
+        artifacts: Artifacts::open(&servers.storage)?,
+        store,
+        publisher,
+        pace,
+        stop: stop.clone(),
+        give_up: token_after(stop, config.drain_timeout),
+        config: Arc::new(config),
+    };
+
+    let mut joined = Vec::new();
+    for id in &shared.config.runners {
+        let mut runner = Runner::new(shared.clone(), id.clone()).await?;
+        let incarnation = runner.join().await?;
+        joined.push((runner, incarnation));
+    }
+    log_ready(&shared.config, joined.first().map(|(runner, _)| runner));
+
+    let mut runners = JoinSet::new();
+    for (runner, incarnation) in joined {
+        runners.spawn(runner.run(incarnation));
+    }
+    while let Some(ended) = runners.join_next().await {
+        if let Err(error) = ended {
+            // The others end in order first.
+            shared.stop.cancel();
+            while runners.join_next().await.is_some() {}
+            return Err(error.into());
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A token that is cancelled some time after `first`.
+fn token_after(first: CancellationToken, delay: std::time::Duration) -> CancellationToken {
+    let token = CancellationToken::new();
+    let second = token.clone();
+    tokio::spawn(async move {
+        first.cancelled().await;
+        tokio::time::sleep(delay).await;
+        second.cancel();
+    });
+    token
+}
+
+fn log_ready(config: &Config, runner: Option<&Runner>) {
+    let Some(description) = runner.map(Runner::description) else {
+        return;
+    };
+    let runners: Vec<&str> = config.runners.iter().map(|id| id.as_str()).collect();
+    let models = match description.models.as_slice() {
+        [] => "any".to_owned(),
+        names => names.join(", "),
+    };
+    tracing::info!(
+        runner = %runners.join(", "), app = %config.app, engine = %config.engine.kind, device = description.device,
+        memory_budget = %config.engine.memory_budget, models, namespace = %config.servers.namespace,
+        "ready for jobs"
+    );
+}

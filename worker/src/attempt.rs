@@ -1,0 +1,381 @@
+//! What a runner does with a delivery: start the job, run it, store its end, and only then acknowledge.
+//!
+//! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
+//! elsewhere, or somebody else runs it) and the message is acknowledged; or the message goes back.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{Message, RetryTier};
+use warmq_common::job::{JobError, JobSpec, Timings};
+use warmq_common::message::{JobMessage, Versioned};
+use warmq_common::retry::until_success;
+use warmq_common::state::JobState;
+use warmq_common::store::{Finish, Lease, Outcome, RunnerReport, Start, Unavailable};
+
+use crate::consumer::{Source, Taken};
+use crate::engine::Failure;
+use crate::engine::thread::{Crashed, Done};
+use crate::incarnation::Incarnation;
+use crate::lease::LeaseKeeper;
+use crate::report::{self, ProgressReporter};
+use crate::runner::{End, Next, Runner, Shared};
+
+/// Says in a dead letter why it is one.
+const REASON_HEADER: &str = "x-warmq-reason";
+
+impl Runner {
+    /// Deals with one delivery.
+    pub(crate) async fn attend(&mut self, incarnation: &mut Incarnation, taken: Taken) -> Next {
+        let job = match self.read(&taken) {
+            Ok(job) => job,
+            Err(reason) => {
+                self.shared.bury(taken, &reason).await;
+                return Next::Idle;
+            }
+        };
+        loop {
+            let Shared {
+                store,
+                config,
+                pace,
+                stop,
+                ..
+            } = &self.shared;
+            let claimed = taken.source == Source::Own;
+            let start = until_success("starting a job", stop, || {
+                let lease_ms = pace.lease_ms();
+                store.start(
+                    &config.app,
+                    job.id,
+                    &self.id,
+                    incarnation.epoch,
+                    lease_ms,
+                    claimed,
+                )
+            });
+            match start.await {
+                Some(Start::Started(lease)) => {
+                    return self.run_job(incarnation, taken, job, lease).await;
+                }
+                Some(Start::Claimed) => {
+                    taken.give_back().await;
+                    return Next::Expect;
+                }
+                Some(Start::Stale) => {
+                    taken.give_back().await;
+                    return Next::End(End::Unregistered);
+                }
+                Some(Start::Unavailable(Unavailable::Missing)) => {
+                    tracing::warn!(job.id = %job.id, "Redis has no record of a job; recording it again");
+                    let created =
+                        until_success("recording a job again", stop, || store.create(&job));
+                    if created.await.is_none() {
+                        taken.give_back().await;
+                        return Next::Idle;
+                    }
+                }
+                Some(Start::Unavailable(Unavailable::Terminal(state))) => {
+                    // Whoever ended it may have died before saying so.
+                    self.shared
+                        .announce_then_ack(&job, state, Some(taken))
+                        .await;
+                    return Next::Idle;
+                }
+                Some(Start::Unavailable(Unavailable::Leased { remaining_ms })) => {
+                    let remaining = Duration::from_millis(remaining_ms);
+                    self.shared.park_then_ack(&job, remaining, taken).await;
+                    return Next::Idle;
+                }
+                None => {
+                    taken.give_back().await;
+                    return Next::Idle;
+                }
+            }
+        }
+    }
+
+    /// The job in a message, or why there is none.
+    fn read(&self, taken: &Taken) -> Result<JobSpec, String> {
+        let job = JobMessage::decode(taken.body())
+            .map_err(|error| error.to_string())?
+            .job;
+        let app = &self.shared.config.app;
+        if job.app == *app {
+            Ok(job)
+        } else {
+            Err(format!("a job of {} in a queue of {app}", job.app))
+        }
+    }
+
+    /// Runs a job that is ours.
+    async fn run_job(
+        &mut self,
+        incarnation: &mut Incarnation,
+        taken: Taken,
+        job: JobSpec,
+        lease: Lease,
+    ) -> Next {
+        let shared = self.shared.clone();
+        let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
+        tracing::info!(
+            runner = %self.id, job.id = %job.id, job.hint = hint, attempt = lease.attempt, from = ?taken.source,
+            "a job begins"
+        );
+
+        // Cancelled once the job is no longer ours; the engine's token also when the time to drain is over.
+        let lost = CancellationToken::new();
+        let cancel = lost.child_token();
+        let keeper = LeaseKeeper::start(
+            &shared,
+            &self.id,
+            incarnation.epoch,
+            job.id,
+            lease.fence,
+            lost.clone(),
+        );
+        let progress = ProgressReporter::start(
+            shared.store.clone(),
+            job.app.clone(),
+            job.id,
+            lease.fence,
+            lost.clone(),
+        );
+
+        let mut message = Some(taken);
+        let mut connected = true;
+        let done = {
+            let mut run = pin!(
+                self.engine
+                    .run(job.clone(), progress.sender(), cancel.clone())
+            );
+            let too_long = Instant::now() + shared.pace.unacknowledged;
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut run => break done,
+                    () = shared.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+                    own = incarnation.consumers.next_own(), if connected => match own {
+                        // A claim that had lapsed when its job came.
+                        Ok(late) => late.give_back().await,
+                        // The job goes on: its result counts, whatever becomes of its message.
+                        Err(_) => connected = false,
+                    },
+                    () = tokio::time::sleep_until(too_long), if connected && message.is_some() => {
+                        if let Some(taken) = message.take() {
+                            shared.park_then_ack(&job, RetryTier::M10.delay(), taken).await;
+                        }
+                    }
+                }
+            }
+        };
+
+        let crashed = done.is_err();
+        let (outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
+        drop(progress);
+        if outcome == Outcome::Cancelled && !lost.is_cancelled() {
+            drop(keeper);
+            shared.hand_back(&job, lease, message).await;
+            return Next::Idle;
+        }
+
+        let finish = Finish {
+            app: &job.app,
+            job: job.id,
+            runner: &self.id,
+            epoch: incarnation.epoch,
+            fence: lease.fence,
+            outcome: &outcome,
+            timings,
+            reported: &self.report.hints,
+            report: &report,
+            idle: connected && !crashed && !shared.stop.is_cancelled(),
+        };
+        let finished = until_success("storing a result", &shared.give_up, || {
+            shared.store.finish(&finish)
+        });
+        let finished = finished.await;
+        drop(keeper);
+        match finished {
+            Some(accepted) => {
+                self.report = report;
+                log_end(self, &job, &outcome, timings, accepted);
+                let state = accepted.then(|| outcome.state());
+                shared.settle(&job, state, message).await;
+            }
+            None => {
+                tracing::error!(job.id = %job.id, "stopping without Redis; the job will run again elsewhere");
+                give_back(message).await;
+            }
+        }
+        if crashed {
+            self.rebuild_engine().await;
+        }
+        if connected {
+            Next::Idle
+        } else {
+            Next::End(End::Lost(crate::consumer::Lost::Ended(Source::Own)))
+        }
+    }
+}
+
+/// Turns what the engine said into the job's end, with its files stored.
+async fn conclude(
+    shared: &Shared,
+    job: &JobSpec,
+    done: Result<Done, Crashed>,
+    progress: &ProgressReporter,
+) -> (Outcome, Timings, RunnerReport) {
+    let Done { ended, report } = match done {
+        Ok(done) => done,
+        Err(crashed) => {
+            tracing::error!(job.id = %job.id, reason = crashed.reason, "the engine crashed under a job");
+            let error = JobError::internal("runner_server_error", crashed.to_string());
+            let nothing = (Timings::default(), RunnerReport::default());
+            return (Outcome::Failed(error), nothing.0, nothing.1);
+        }
+    };
+    let outcome = match ended.result {
+        Ok(produced) => {
+            if !produced.files.is_empty() {
+                progress.storing();
+            }
+            match report::store_files(&shared.artifacts, job, produced).await {
+                Ok(output) => Outcome::Succeeded(output),
+                Err(error) => Outcome::Failed(error),
+            }
+        }
+        Err(Failure::Job(error)) => Outcome::Failed(error),
+        Err(Failure::Cancelled) => Outcome::Cancelled,
+    };
+    (outcome, ended.timings, report)
+}
+
+fn log_end(runner: &Runner, job: &JobSpec, outcome: &Outcome, timings: Timings, accepted: bool) {
+    let Timings {
+        warm,
+        load_ms,
+        run_ms,
+    } = timings;
+    let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
+    let (id, state) = (&runner.id, outcome.state());
+    let error = match outcome {
+        Outcome::Failed(error) => error.message.as_str(),
+        _ => "",
+    };
+    if accepted {
+        tracing::info!(
+            runner = %id, job.id = %job.id, job.hint = hint, job.state = %state, warm, load_ms, run_ms, error,
+            "a job ended"
+        );
+    } else {
+        tracing::warn!(
+            runner = %id, job.id = %job.id, job.hint = hint, warm, load_ms, run_ms,
+            "a job's result was dropped: the job is no longer this runner's"
+        );
+    }
+}
+
+impl Shared {
+    /// After the end of an attempt: says what became of the job and acknowledges. `state`: what this attempt made of it;
+    /// `None` when its result was refused.
+    async fn settle(&self, job: &JobSpec, state: Option<JobState>, message: Option<Taken>) {
+        if let Some(state) = state {
+            return self.announce_then_ack(job, state, message).await;
+        }
+        match self.store.job_of(&job.app, job.id).await {
+            // Perhaps our own result, taken by a call whose answer was lost.
+            Ok(Some(record)) if record.state.is_terminal() => {
+                self.announce_then_ack(job, record.state, message).await;
+            }
+            // Somebody else has it, with a message of its own.
+            Ok(Some(_)) => ack(message).await,
+            // Redis lost it; this message may be all that is left of it.
+            Ok(None) | Err(_) => give_back(message).await,
+        }
+    }
+
+    async fn announce_then_ack(&self, job: &JobSpec, state: JobState, message: Option<Taken>) {
+        let announced = until_success("announcing a job's end", &self.give_up, || {
+            report::announce(self, job, state)
+        });
+        match announced.await {
+            Some(()) => ack(message).await,
+            None => give_back(message).await,
+        }
+    }
+
+    /// Puts a copy of the job away for `delay` at least, then acknowledges.
+    async fn park_then_ack(&self, job: &JobSpec, delay: Duration, taken: Taken) {
+        let exchange = self.topology.retry_exchange(RetryTier::at_least(delay));
+        let key = self.topology.lane_key(&job.app, job.priority);
+        let copy = report::message(job.id, &JobMessage::new(job.clone()));
+        let parked = until_success("parking a job", &self.stop, || {
+            self.publisher.publish(&exchange, &key, &copy)
+        });
+        match parked.await {
+            Some(()) => taken.ack().await,
+            None => taken.give_back().await,
+        }
+    }
+
+    /// Puts what is no job of ours into the app's dead-letter queue, with the reason.
+    async fn bury(&self, taken: Taken, reason: &str) {
+        tracing::warn!(
+            reason,
+            "a message can not be read; it goes to the dead-letter queue"
+        );
+        let queue = self.topology.dead_queue(&self.config.app);
+        let letter = Message {
+            headers: vec![(REASON_HEADER, reason.to_owned())],
+            ..Message::new(taken.body().to_vec())
+        };
+        let buried = until_success("writing a dead letter", &self.stop, || {
+            self.publisher.publish("", &queue, &letter)
+        });
+        match buried.await {
+            Some(()) => taken.ack().await,
+            None => taken.give_back().await,
+        }
+    }
+
+    /// The worker stops before the job's end: the job is queued again at once, and this attempt does not count.
+    async fn hand_back(&self, job: &JobSpec, lease: Lease, message: Option<Taken>) {
+        let handed = async {
+            let ours = self.store.requeue(&job.app, job.id, lease.fence).await;
+            if !ours.map_err(|error| error.to_string())? {
+                return Err("it is no longer this runner's".to_owned());
+            }
+            let copy = report::message(job.id, &JobMessage::new(job.clone()));
+            let key = self.topology.lane_key(&job.app, job.priority);
+            self.publisher
+                .publish(&self.topology.dispatch_exchange(), &key, &copy)
+                .await
+                .map_err(|error| error.to_string())
+        };
+        match handed.await {
+            Ok(()) => {
+                tracing::info!(job.id = %job.id, "stopping: the job was given back unfinished");
+                ack(message).await;
+            }
+            Err(reason) => {
+                tracing::warn!(job.id = %job.id, reason, "stopping: the job's message goes back");
+                give_back(message).await;
+            }
+        }
+    }
+}
+
+async fn ack(message: Option<Taken>) {
+    if let Some(taken) = message {
+        taken.ack().await;
+    }
+}
+
+async fn give_back(message: Option<Taken>) {
+    if let Some(taken) = message {
+        taken.give_back().await;
+    }
+}

@@ -1,0 +1,282 @@
+//! Flags, environment and `warmq.toml` of a worker.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use uuid::Uuid;
+use warmq_common::config::{ByteSize, Problems, ServerArgs, Servers, Settings};
+use warmq_common::ids::{AppId, RunnerId};
+
+use crate::engine::{self, EngineKind};
+
+/// Longest name that still takes a slot's number.
+const LONGEST_NAME: usize = 72;
+
+/// Runs the jobs of one app and keeps models in memory between them.
+#[derive(Debug, Clone, Default, clap::Parser)]
+#[command(name = "warmq-worker", version)]
+pub struct Args {
+    /// RabbitMQ, Redis, storage.
+    #[command(flatten)]
+    pub servers: ServerArgs,
+    /// The app whose jobs it runs
+    #[arg(long, env = "WARMQ_APP", value_name = "OWNER/NAME")]
+    pub app: Option<String>,
+    /// What runs them: diffusion, or timed (no tensors, for tests) [default: diffusion]
+    #[arg(long, env = "WARMQ_ENGINE", value_name = "ENGINE")]
+    pub engine: Option<String>,
+    /// Folder of model folders [default: ./models]
+    #[arg(long, env = "WARMQ_MODELS", value_name = "FOLDER")]
+    pub models: Option<String>,
+    /// How much memory the loaded models of one runner may hold [default: 512MiB]
+    #[arg(long, env = "WARMQ_MEMORY_BUDGET", value_name = "SIZE")]
+    pub memory_budget: Option<String>,
+    /// Where models live: auto (a GPU if there is one), cpu, cuda:0 [default: auto]
+    #[arg(long, env = "WARMQ_DEVICE", value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Runners in this process, each with a memory budget of its own; 1 for a GPU [default: 1]
+    #[arg(long, env = "WARMQ_CONCURRENCY", value_name = "N")]
+    pub concurrency: Option<String>,
+    /// Models that a timed engine holds [default: 2]
+    #[arg(long, env = "WARMQ_SLOTS", value_name = "N")]
+    pub slots: Option<String>,
+    /// Name of the runner, unique among the living [default: the host's name and six random digits]
+    #[arg(long, env = "WARMQ_RUNNER_NAME", value_name = "NAME")]
+    pub runner_name: Option<String>,
+    /// A job that the runner does not take within this time goes back to the router, ms [default: 2000]
+    #[arg(long, env = "WARMQ_ACCEPT_TIMEOUT_MS", value_name = "MS")]
+    pub accept_timeout_ms: Option<String>,
+    /// How long a running job may go on after the signal to stop, s [default: 30]
+    #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
+    pub drain_timeout_s: Option<String>,
+}
+
+/// Everything a worker must know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// RabbitMQ, Redis, storage.
+    pub servers: Servers,
+    /// The app whose jobs it runs.
+    pub app: AppId,
+    /// What runs them.
+    pub engine: engine::Options,
+    /// Its runners, one or more.
+    pub runners: Vec<RunnerId>,
+    /// How long a job may wait in a runner's queue.
+    pub accept_timeout: Duration,
+    /// How long a running job may go on after the signal to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(args: &Args) -> Result<Self, Problems> {
+        Self::from_settings(Settings::read(args.servers.config.as_deref()), args)
+    }
+
+    fn from_settings(mut settings: Settings, args: &Args) -> Result<Self, Problems> {
+        let from = &mut settings;
+        let servers = Servers::read(from, &args.servers);
+        let app = from.take::<App>("app", args.app.as_deref(), "");
+        let kind = from.take::<EngineKind>("engine", args.engine.as_deref(), "diffusion");
+        let models = from.take::<PathBuf>("models", args.models.as_deref(), "./models");
+        let memory_budget =
+            from.take::<ByteSize>("memory_budget", args.memory_budget.as_deref(), "512MiB");
+        let device = from.take::<Device>("device", args.device.as_deref(), "auto");
+        let concurrency = number(from, "concurrency", &args.concurrency, "1", 1..=256);
+        let slots = number(from, "slots", &args.slots, "2", 1..=u16::MAX);
+        let name = from.take_optional::<Name>("runner_name", args.runner_name.as_deref());
+        let accept_ms = number(
+            from,
+            "accept_timeout_ms",
+            &args.accept_timeout_ms,
+            "2000",
+            50..=600_000,
+        );
+        let drain_s = number(
+            from,
+            "drain_timeout_s",
+            &args.drain_timeout_s,
+            "30",
+            0..=86_400,
+        );
+        let config = || {
+            Some(Self {
+                servers: servers?,
+                app: app?.0,
+                engine: engine::Options {
+                    kind: kind?,
+                    models: models?,
+                    memory_budget: memory_budget?,
+                    device: device?.0,
+                    slots: slots?,
+                },
+                runners: runners(&name.unwrap_or_else(Name::of_this_host).0, concurrency?)?,
+                accept_timeout: Duration::from_millis(accept_ms?),
+                drain_timeout: Duration::from_secs(drain_s?),
+            })
+        };
+        let config = config();
+        settings.finish(config)
+    }
+}
+
+/// A number within `range`; anything else is noted as a problem.
+fn number<T>(
+    settings: &mut Settings,
+    key: &str,
+    flag: &Option<String>,
+    default: &str,
+    range: RangeInclusive<T>,
+) -> Option<T>
+where
+    T: FromStr<Err = std::num::ParseIntError> + PartialOrd + std::fmt::Display,
+{
+    let value = settings.take::<T>(key, flag.as_deref(), default)?;
+    if range.contains(&value) {
+        return Some(value);
+    }
+    settings.problem(format!(
+        "{}: {value} is not in {} to {}",
+        key.replace('_', "-"),
+        range.start(),
+        range.end()
+    ));
+    None
+}
+
+/// One runner: `name`; several: `name-0`, `name-1`, …
+fn runners(name: &str, concurrency: u16) -> Option<Vec<RunnerId>> {
+    if concurrency == 1 {
+        return Some(vec![RunnerId::parse(name).ok()?]);
+    }
+    (0..concurrency)
+        .map(|slot| RunnerId::parse(&format!("{name}-{slot}")).ok())
+        .collect()
+}
+
+/// The app's name, which has no default.
+struct App(AppId);
+
+impl FromStr for App {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("say whose jobs this worker runs: --app owner/name".to_owned());
+        }
+        AppId::parse(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// A device that may be there; the engine knows whether it is.
+struct Device(String);
+
+impl FromStr for Device {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index = text.strip_prefix("cuda:").map(str::parse::<u16>);
+        if matches!(text, "auto" | "cpu" | "cuda") || matches!(index, Some(Ok(_))) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("'{text}' is not auto, cpu or cuda:0"))
+        }
+    }
+}
+
+/// A text made into a runner's name: what does not belong there becomes a dash.
+struct Name(String);
+
+impl Name {
+    /// The host's name and six random digits, so that no two workers meet under one name.
+    fn of_this_host() -> Self {
+        let random = Uuid::new_v4().simple().to_string();
+        let mut name = sanitised(&host());
+        name.truncate(LONGEST_NAME - 7);
+        Self(format!("{name}-{}", &random[..6]))
+    }
+}
+
+impl FromStr for Name {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.chars().any(|c| c.is_ascii_alphanumeric()) {
+            Ok(Self(sanitised(text)))
+        } else {
+            Err(format!("'{text}' holds no letter and no digit"))
+        }
+    }
+}
+
+fn sanitised(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    text.chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| if allowed(c) { c } else { '-' })
+        .take(LONGEST_NAME)
+        .collect()
+}
+
+/// This machine's name.
+pub fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "worker".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str, args: &Args) -> Result<Config, Problems> {
+        Config::from_settings(Settings::from_toml(file, "warmq.toml"), args)
+    }
+
+    #[test]
+    fn an_app_is_enough() {
+        let config = read("app = 'warmq/diffusion'", &Args::default()).unwrap();
+        assert_eq!(config.engine.kind, EngineKind::Diffusion);
+        assert_eq!(config.runners.len(), 1);
+        assert_eq!(config.accept_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        let args = Args {
+            engine: Some("gpu".into()),
+            memory_budget: Some("much".into()),
+            device: Some("tpu".into()),
+            concurrency: Some("0".into()),
+            slots: Some("two".into()),
+            runner_name: Some("...".into()),
+            ..Args::default()
+        };
+        let problems = read("", &args).unwrap_err();
+        assert_eq!(problems.sentences().len(), 7, "{problems}");
+        assert!(problems.to_string().contains("--app owner/name"));
+    }
+
+    #[test]
+    fn a_name_is_made_to_fit() {
+        let args = Args {
+            app: Some("a/b".into()),
+            concurrency: Some("2".into()),
+            runner_name: Some("GPU.1@example".into()),
+            ..Args::default()
+        };
+        let config = read("", &args).unwrap();
+        let names: Vec<&str> = config.runners.iter().map(RunnerId::as_str).collect();
+        assert_eq!(names, ["gpu-1-example-0", "gpu-1-example-1"]);
+        let long = Name::from_str(&"x".repeat(500)).unwrap();
+        assert!(runners(&long.0, 256).is_some());
+    }
+}

@@ -1,0 +1,187 @@
+//! What runs jobs: the seam between the runner, which knows queues, and an engine, which knows models.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`thread`] | the OS thread that an engine lives on; tensors never leave it |
+//! | [`input`] | a job's input, read into a type; what is wrong with it, field by field |
+//! | [`timed`] | an engine that only takes time, for tests of routing and load |
+//!
+//! Each runner has an engine, and so a cache and a memory budget, of its own.
+
+pub mod input;
+pub mod thread;
+pub mod timed;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde_json::Value;
+use warmq_common::config::ByteSize;
+use warmq_common::ids::RunnerId;
+use warmq_common::job::{JobError, JobSpec, Progress, Timings};
+use warmq_common::store::RunnerReport;
+
+use crate::model_cache;
+
+/// Which engine a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Stable Diffusion.
+    Diffusion,
+    /// Only takes time.
+    Timed,
+}
+
+impl FromStr for EngineKind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "diffusion" => Ok(Self::Diffusion),
+            "timed" => Ok(Self::Timed),
+            other => Err(format!("unknown engine '{other}'; known: diffusion, timed")),
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Diffusion => "diffusion",
+            Self::Timed => "timed",
+        })
+    }
+}
+
+/// What an engine is built from.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which one.
+    pub kind: EngineKind,
+    /// The folder of model folders.
+    pub models: PathBuf,
+    /// How much the loaded models of one runner may hold.
+    pub memory_budget: ByteSize,
+    /// Where tensors shall live: `auto`, `cpu`, `cuda:0`.
+    pub device: String,
+    /// How many models a timed engine holds.
+    pub slots: u16,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The settings ask for what is not there.
+    #[error("{0}")]
+    Setting(String),
+    /// The machine has not got it.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Builds the engine that `options` ask for, on the calling thread.
+///
+/// # Errors
+/// The models or the device are not there.
+pub fn build(options: &Options, runner: &RunnerId) -> Result<Box<dyn Engine>, BuildError> {
+    match options.kind {
+        EngineKind::Timed => Ok(Box::new(timed::Timed::new(options, runner.clone()))),
+        EngineKind::Diffusion => Err(BuildError::Unavailable("not yet".to_owned())),
+    }
+}
+
+/// What an engine says of itself, once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// Where tensors live: `cpu`, `cuda:0`.
+    pub device: String,
+    /// The models that it can load; empty when it takes any name.
+    pub models: Vec<String>,
+    /// JSON Schema of the input.
+    pub input_schema: Value,
+}
+
+/// Runs jobs, one at a time, and keeps models between them. Built, used and dropped on one thread.
+pub trait Engine {
+    /// What it is.
+    fn describe(&self) -> Description;
+
+    /// What it holds now.
+    fn report(&self) -> RunnerReport;
+
+    /// Runs a job to its end.
+    fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
+}
+
+/// What an engine tells while it runs a job, and how it learns that it shall stop.
+pub trait RunContext {
+    /// Says how far the job is. `Break`: nobody wants the job any more, end with [`Failure::Cancelled`].
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
+
+    /// As [`RunContext::progress`], with nothing to say.
+    fn cancelled(&self) -> bool;
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// What came of it.
+    pub result: Result<Produced, Failure>,
+    /// What it cost; of a failed run too.
+    pub timings: Timings,
+}
+
+/// What a job made.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Produced {
+    /// The app's output, with a null where each file's reference belongs.
+    pub output: Value,
+    /// The files, to be stored before the output means anything.
+    pub files: Vec<File>,
+}
+
+/// A file that a job made.
+#[derive(Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its name among the job's files: `0.png`.
+    pub name: String,
+    /// Where in the output its reference belongs (JSON pointer): `/images/0/url`.
+    pub pointer: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "File({}, {} bytes)", self.name, self.bytes.len())
+    }
+}
+
+/// Why a run made nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failure {
+    /// The job fails with this error. It is not tried again: it would fail again.
+    Job(JobError),
+    /// It stopped because it was told to.
+    Cancelled,
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
+    }
+}
+
+impl From<model_cache::Error<Failure>> for Failure {
+    fn from(error: model_cache::Error<Failure>) -> Self {
+        match error {
+            model_cache::Error::Load(failure) => failure,
+            // Another worker's budget may be larger, but the job can not know.
+            model_cache::Error::TooLarge(refused) => Self::Job(JobError::internal(
+                "runner_server_error",
+                refused.to_string(),
+            )),
+        }
+    }
+}

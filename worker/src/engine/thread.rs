@@ -1,0 +1,254 @@
+//! The OS thread that an engine lives on. Tensors never leave it, and a panic there ends that thread, not the worker.
+
+use std::any::Any;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use warmq_common::ids::RunnerId;
+use warmq_common::job::{JobSpec, Progress};
+use warmq_common::store::RunnerReport;
+
+use super::{BuildError, Description, Ended, Engine, RunContext};
+
+/// An engine on its thread.
+pub struct EngineThread {
+    work: mpsc::Sender<Work>,
+    thread: std::thread::JoinHandle<()>,
+    /// What the engine is.
+    pub description: Description,
+    /// What it held when it was built.
+    pub report: RunnerReport,
+}
+
+/// The engine died under a job; its thread is gone, a new one must be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine stopped: {reason}")]
+pub struct Crashed {
+    /// What it said last.
+    pub reason: String,
+}
+
+/// A job that the engine ran to its end, and what the engine holds after it.
+#[derive(Debug)]
+pub struct Done {
+    /// How it ended.
+    pub ended: Ended,
+    /// What the engine holds now.
+    pub report: RunnerReport,
+}
+
+struct Work {
+    job: JobSpec,
+    progress: watch::Sender<Option<Progress>>,
+    cancel: CancellationToken,
+    done: oneshot::Sender<Result<Done, Crashed>>,
+}
+
+impl EngineThread {
+    /// Starts a thread and builds an engine on it.
+    ///
+    /// # Errors
+    /// There is no engine, or no thread.
+    pub async fn start(
+        runner: &RunnerId,
+        build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError> + Send + 'static,
+    ) -> Result<Self, BuildError> {
+        let (work, inbox) = mpsc::channel(1);
+        let (ready, built) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("engine-{runner}"))
+            .spawn(move || live(build, ready, inbox))
+            .map_err(|error| {
+                BuildError::Unavailable(format!("no thread for the engine: {error}"))
+            })?;
+        let lost = || BuildError::Unavailable("the engine died while it was built".to_owned());
+        let (description, report) = built.await.map_err(|_| lost())??;
+        Ok(Self {
+            work,
+            thread,
+            description,
+            report,
+        })
+    }
+
+    /// Runs a job. `cancel` ends it at its next step.
+    ///
+    /// # Errors
+    /// The engine died.
+    pub async fn run(
+        &self,
+        job: JobSpec,
+        progress: watch::Sender<Option<Progress>>,
+        cancel: CancellationToken,
+    ) -> Result<Done, Crashed> {
+        let gone = || Crashed {
+            reason: "its thread is gone".to_owned(),
+        };
+        let (done, result) = oneshot::channel();
+        let work = Work {
+            job,
+            progress,
+            cancel,
+            done,
+        };
+        self.work.send(work).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Ends the thread and waits until the engine's memory is free.
+    pub async fn stop(self) {
+        drop(self.work);
+        // An engine that panics while it is dropped is gone all the same.
+        let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+    }
+}
+
+/// The thread: builds, then runs jobs until nobody sends any.
+fn live(
+    build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
+    ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,
+    mut inbox: mpsc::Receiver<Work>,
+) {
+    let mut engine = match build() {
+        Ok(engine) => engine,
+        Err(error) => {
+            // Nobody waits only if the worker is stopping.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    if ready
+        .send(Ok((engine.describe(), engine.report())))
+        .is_err()
+    {
+        return;
+    }
+    while let Some(work) = inbox.blocking_recv() {
+        let mut context = Context {
+            progress: &work.progress,
+            cancel: &work.cancel,
+        };
+        // After a panic the engine is not used any more, so no broken state is seen.
+        let run = AssertUnwindSafe(|| {
+            let ended = engine.run(&work.job, &mut context);
+            let report = engine.report();
+            Done { ended, report }
+        });
+        match catch_unwind(run) {
+            // The runner always waits; if it does not, the process is ending.
+            Ok(done) => drop(work.done.send(Ok(done))),
+            Err(panic) => {
+                // First the memory, so that the next engine finds it free.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
+                let reason = sentence(panic.as_ref());
+                drop(work.done.send(Err(Crashed { reason })));
+                return;
+            }
+        }
+    }
+}
+
+fn sentence(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    text.and_then(|text| text.lines().next())
+        .unwrap_or("it panicked without a message")
+        .to_owned()
+}
+
+struct Context<'a> {
+    progress: &'a watch::Sender<Option<Progress>>,
+    cancel: &'a CancellationToken,
+}
+
+impl RunContext for Context<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self.progress.send_replace(Some(progress));
+        if self.cancelled() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Produced;
+    use serde_json::{Value, json};
+    use warmq_common::ids::{AppId, JobId};
+    use warmq_common::job::{Priority, Timings};
+
+    /// Panics when the input says so.
+    struct Fragile;
+
+    impl Engine for Fragile {
+        fn describe(&self) -> Description {
+            Description {
+                device: "none".to_owned(),
+                models: Vec::new(),
+                input_schema: json!({}),
+            }
+        }
+
+        fn report(&self) -> RunnerReport {
+            RunnerReport::default()
+        }
+
+        fn run(&mut self, job: &JobSpec, _: &mut dyn RunContext) -> Ended {
+            if let Some(message) = job.input.as_str() {
+                panic!("{message}\nand a stack");
+            }
+            Ended {
+                result: Ok(Produced::default()),
+                timings: Timings::default(),
+            }
+        }
+    }
+
+    async fn run(engine: &EngineThread, input: Value) -> Result<Done, Crashed> {
+        let job = JobSpec {
+            id: JobId::generate(),
+            app: AppId::parse("a/b").unwrap(),
+            path: String::new(),
+            hint: None,
+            priority: Priority::Normal,
+            input,
+            created_ms: 0,
+            reply_to: None,
+        };
+        let (progress, _) = watch::channel(None);
+        engine.run(job, progress, CancellationToken::new()).await
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_ends_only_the_thread() {
+        let runner = RunnerId::parse("r").unwrap();
+        let engine = EngineThread::start(&runner, || Ok(Box::new(Fragile)))
+            .await
+            .unwrap();
+        assert!(run(&engine, Value::Null).await.is_ok());
+        let crashed = run(&engine, json!("out of luck")).await.unwrap_err();
+        assert_eq!(crashed.to_string(), "the engine stopped: out of luck");
+        let crashed = run(&engine, Value::Null).await.unwrap_err();
+        assert_eq!(crashed.reason, "its thread is gone");
+        engine.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_can_not_be_built_says_why() {
+        let runner = RunnerId::parse("r").unwrap();
+        let refused = || Err(BuildError::Setting("no models".to_owned()));
+        let error = EngineThread::start(&runner, refused).await.err().unwrap();
+        assert_eq!(error.to_string(), "no models");
+    }
+}

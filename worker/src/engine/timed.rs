@@ -1,0 +1,347 @@
+//! An engine that only takes time: for tests of routing and load, without tensors. A job's hint is its model.
+
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use warmq_common::hint::Hint;
+use warmq_common::ids::RunnerId;
+use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
+use warmq_common::store::RunnerReport;
+
+use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, input};
+use crate::model_cache::{Loaded, Loader, ModelCache};
+
+/// How soon a cancelled job ends.
+const CANCEL_CHECK: Duration = Duration::from_millis(20);
+
+/// Progress reports per run.
+const STEPS: u32 = 10;
+
+const LONGEST_MS: u64 = 3_600_000;
+
+/// Input of the timed engine: it takes the time that it is told to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(title = "TimedInput")]
+struct Input {
+    /// How long the job runs, ms.
+    #[serde(default = "default_run_ms")]
+    #[schemars(range(max = 3_600_000))]
+    run_ms: u64,
+    /// How long loading the model takes, ms; paid when the runner is cold.
+    #[serde(default = "default_load_ms")]
+    #[schemars(range(max = 3_600_000))]
+    load_ms: u64,
+    /// After `run_ms` the job fails with this message.
+    fail: Option<String>,
+    /// The job's output; by default the runner's name and whether it was warm.
+    output: Option<Value>,
+}
+
+fn default_run_ms() -> u64 {
+    100
+}
+
+fn default_load_ms() -> u64 {
+    500
+}
+
+/// The engine.
+pub struct Timed {
+    runner: RunnerId,
+    cache: ModelCache<Waiting>,
+}
+
+impl Timed {
+    /// An engine whose models share the memory budget evenly.
+    pub fn new(options: &Options, runner: RunnerId) -> Self {
+        let slots = u64::from(options.slots.max(1));
+        let unit_bytes = (options.memory_budget.0 / slots).max(1);
+        Self {
+            runner,
+            cache: ModelCache::new(Waiting { unit_bytes }, unit_bytes * slots),
+        }
+    }
+
+    fn produce(
+        &mut self,
+        job: &JobSpec,
+        context: &mut dyn RunContext,
+        timings: &mut Timings,
+    ) -> Result<Produced, Failure> {
+        let input: Input = input::parse(&job.input)?;
+        input::within("run_ms", input.run_ms, 0..=LONGEST_MS)?;
+        input::within("load_ms", input.load_ms, 0..=LONGEST_MS)?;
+
+        if let Some(hint) = &job.hint {
+            timings.warm = self.cache.contains(hint.as_str());
+            let begun = Instant::now();
+            let load = Load {
+                duration: Duration::from_millis(input.load_ms),
+                context: &mut *context,
+            };
+            let loaded = self.cache.get(hint.as_str(), load).map(drop);
+            if !timings.warm {
+                timings.load_ms = millis(begun);
+            }
+            loaded?;
+        }
+
+        let begun = Instant::now();
+        let ran = run(begun, Duration::from_millis(input.run_ms), context);
+        timings.run_ms = millis(begun);
+        ran?;
+        if let Some(message) = input.fail {
+            return Err(JobError::field(&[], "model_error", message).into());
+        }
+        Ok(Produced {
+            output: input
+                .output
+                .unwrap_or_else(|| json!({"runner": self.runner, "warm": timings.warm})),
+            files: Vec::new(),
+        })
+    }
+}
+
+impl Engine for Timed {
+    fn describe(&self) -> Description {
+        Description {
+            device: "none".to_owned(),
+            models: Vec::new(),
+            input_schema: input::schema::<Input>(),
+        }
+    }
+
+    fn report(&self) -> RunnerReport {
+        RunnerReport {
+            hints: self
+                .cache
+                .names()
+                .into_iter()
+                .filter_map(|name| Hint::parse(name).ok())
+                .collect(),
+            memory_bytes: self.cache.bytes(),
+        }
+    }
+
+    fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
+        let mut timings = Timings {
+            // Without a hint there is nothing to load.
+            warm: job.hint.is_none(),
+            ..Timings::default()
+        };
+        let result = self.produce(job, context, &mut timings);
+        Ended { result, timings }
+    }
+}
+
+/// Its models are nothing but the wait for them, each of the same size.
+struct Waiting {
+    unit_bytes: u64,
+}
+
+struct Load<'a> {
+    duration: Duration,
+    context: &'a mut dyn RunContext,
+}
+
+impl Loader for Waiting {
+    type Model = ();
+    type Error = Failure;
+    type Context<'a> = Load<'a>;
+
+    fn estimate_bytes(&self, _: &str) -> Result<u64, Failure> {
+        Ok(self.unit_bytes)
+    }
+
+    fn load(&mut self, _: &str, load: Load<'_>) -> Result<Loaded<()>, Failure> {
+        let progress = Progress {
+            phase: Phase::Loading,
+            step: 0,
+            steps: 0,
+        };
+        if load.context.progress(progress).is_break() {
+            return Err(Failure::Cancelled);
+        }
+        wait_until(Instant::now() + load.duration, load.context)?;
+        Ok(Loaded {
+            model: (),
+            bytes: self.unit_bytes,
+        })
+    }
+}
+
+fn run(begun: Instant, duration: Duration, context: &mut dyn RunContext) -> Result<(), Failure> {
+    for step in 1..=STEPS {
+        wait_until(begun + duration * step / STEPS, context)?;
+        let progress = Progress {
+            phase: Phase::Running,
+            step,
+            steps: STEPS,
+        };
+        if context.progress(progress).is_break() {
+            return Err(Failure::Cancelled);
+        }
+    }
+    Ok(())
+}
+
+fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure> {
+    loop {
+        if context.cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(CANCEL_CHECK));
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineKind;
+    use std::ops::ControlFlow;
+    use warmq_common::config::ByteSize;
+    use warmq_common::ids::{AppId, JobId};
+    use warmq_common::job::Priority;
+
+    #[derive(Default)]
+    struct Told {
+        progress: Vec<Progress>,
+        stop_after: Option<usize>,
+    }
+
+    impl RunContext for Told {
+        fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+            self.progress.push(progress);
+            if self.cancelled() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+
+        fn cancelled(&self) -> bool {
+            self.stop_after
+                .is_some_and(|limit| self.progress.len() >= limit)
+        }
+    }
+
+    fn engine(slots: u16) -> Timed {
+        let options = Options {
+            kind: EngineKind::Timed,
+            models: "models".into(),
+            memory_budget: ByteSize(1000),
+            device: "auto".to_owned(),
+            slots,
+        };
+        Timed::new(&options, RunnerId::parse("r").unwrap())
+    }
+
+    fn job(hint: &str, input: Value) -> JobSpec {
+        JobSpec {
+            id: JobId::generate(),
+            app: AppId::parse("a/b").unwrap(),
+            path: String::new(),
+            hint: Hint::parse_optional(hint).unwrap(),
+            priority: Priority::Normal,
+            input,
+            created_ms: 0,
+            reply_to: None,
+        }
+    }
+
+    fn hints(engine: &Timed) -> Vec<String> {
+        let report = engine.report();
+        report.hints.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_second_job_with_a_hint_is_warm_and_the_oldest_model_leaves() {
+        let mut engine = engine(2);
+        let input = json!({"run_ms": 0, "load_ms": 1});
+        let warm = |engine: &mut Timed, hint| {
+            let ended = engine.run(&job(hint, input.clone()), &mut Told::default());
+            let output = ended.result.unwrap().output;
+            assert_eq!(output, json!({"runner": "r", "warm": ended.timings.warm}));
+            ended.timings.warm
+        };
+        assert_eq!(
+            ["a", "a", "b", "a", "c", "b"].map(|hint| warm(&mut engine, hint)),
+            [false, true, false, true, false, false]
+        );
+        assert_eq!(hints(&engine), ["c", "b"]);
+        assert_eq!(engine.report().memory_bytes, 1000);
+    }
+
+    #[test]
+    fn a_job_without_hint_is_warm_and_loads_nothing() {
+        let mut engine = engine(2);
+        let ended = engine.run(&job("", json!({"run_ms": 0})), &mut Told::default());
+        assert_eq!((ended.timings.warm, ended.timings.load_ms), (true, 0));
+        assert!(hints(&engine).is_empty());
+    }
+
+    #[test]
+    fn a_run_reports_ten_times_and_obeys_cancel() {
+        let mut engine = engine(2);
+        let mut told = Told::default();
+        let input = json!({"run_ms": 5, "output": [1]});
+        let ended = engine.run(&job("", input.clone()), &mut told);
+        assert_eq!(ended.result.unwrap().output, json!([1]));
+        assert_eq!(told.progress.len(), 10);
+        let mut told = Told {
+            stop_after: Some(3),
+            ..Told::default()
+        };
+        let ended = engine.run(&job("", input), &mut told);
+        assert_eq!(ended.result, Err(Failure::Cancelled));
+        assert_eq!(told.progress.len(), 3);
+    }
+
+    #[test]
+    fn a_load_obeys_cancel_and_leaves_no_model() {
+        let mut engine = engine(2);
+        let mut told = Told {
+            stop_after: Some(1),
+            ..Told::default()
+        };
+        let ended = engine.run(&job("m", json!({"load_ms": 3_600_000})), &mut told);
+        assert_eq!(ended.result, Err(Failure::Cancelled));
+        assert!(hints(&engine).is_empty());
+    }
+
+    #[test]
+    fn failures_have_fals_shape_and_keep_their_timings() {
+        let mut engine = engine(2);
+        let input = json!({"run_ms": 20, "load_ms": 0, "fail": "no luck"});
+        let ended = engine.run(&job("m", input), &mut Told::default());
+        assert!(ended.timings.run_ms >= 20);
+        let Err(Failure::Job(error)) = ended.result else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(error.status, 422);
+        assert_eq!(
+            error.body(),
+            json!({"detail": [{"loc": ["body"], "msg": "no luck", "type": "model_error"}]})
+        );
+        assert_eq!(hints(&engine), ["m"]);
+    }
+
+    #[test]
+    fn an_input_out_of_range_names_its_field() {
+        let mut engine = engine(2);
+        let ended = engine.run(&job("", json!({"run_ms": 3_600_001})), &mut Told::default());
+        assert!(
+            matches!(ended.result, Err(Failure::Job(error)) if error.message.starts_with("run_ms: "))
+        );
+    }
+}

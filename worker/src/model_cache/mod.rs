@@ -1,0 +1,281 @@
+//! Loaded models within a memory budget: a hit costs nothing, a miss drops the least recently used ones first.
+//!
+//! Room is made by the loader's estimate before the load, and set right by what the model really holds after it.
+
+pub mod eviction;
+
+use eviction::{DoesNotFit, Held};
+
+/// Knows how to load models.
+pub trait Loader {
+    /// A model in memory.
+    type Model;
+    /// Why there is none.
+    type Error;
+    /// What one load needs from its caller, to tell of progress and to be cancelled.
+    type Context<'a>;
+
+    /// What `name` will hold once loaded, bytes. Asked before anything is dropped: an unknown name fails here.
+    ///
+    /// # Errors
+    /// There is no such model.
+    fn estimate_bytes(&self, name: &str) -> Result<u64, Self::Error>;
+
+    /// Loads `name`.
+    ///
+    /// # Errors
+    /// The model is damaged, or the load was cancelled.
+    fn load(
+        &mut self,
+        name: &str,
+        context: Self::Context<'_>,
+    ) -> Result<Loaded<Self::Model>, Self::Error>;
+}
+
+/// A model just loaded.
+#[derive(Debug)]
+pub struct Loaded<M> {
+    /// The model.
+    pub model: M,
+    /// What it really holds, bytes.
+    pub bytes: u64,
+}
+
+/// A model larger than the whole budget.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("model '{model}' does not fit: {reason}")]
+pub struct TooLarge {
+    /// The model's name.
+    pub model: String,
+    /// By how much.
+    pub reason: DoesNotFit,
+}
+
+/// Why a model is not to be had.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Error<E> {
+    /// It is larger than the whole budget.
+    TooLarge(TooLarge),
+    /// The loader failed.
+    Load(E),
+}
+
+/// The models that are loaded now.
+#[derive(Debug)]
+pub struct ModelCache<L: Loader> {
+    loader: L,
+    budget_bytes: u64,
+    // A handful at most: a scan is quicker than any index.
+    entries: Vec<Entry<L::Model>>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Entry<M> {
+    name: String,
+    model: M,
+    bytes: u64,
+    last_used: u64,
+}
+
+impl<L: Loader> ModelCache<L> {
+    /// An empty cache of `budget_bytes`.
+    pub fn new(loader: L, budget_bytes: u64) -> Self {
+        Self {
+            loader,
+            budget_bytes,
+            entries: Vec::new(),
+            uses: 0,
+        }
+    }
+
+    /// Whether `name` is loaded.
+    pub fn contains(&self, name: &str) -> bool {
+        self.position(name).is_some()
+    }
+
+    /// The model `name`, loaded if need be, and now the most recently used.
+    ///
+    /// # Errors
+    /// See [`Error`]. After a failed load the models dropped for it stay dropped; all others stay loaded.
+    pub fn get(
+        &mut self,
+        name: &str,
+        context: L::Context<'_>,
+    ) -> Result<&mut L::Model, Error<L::Error>> {
+        let index = match self.position(name) {
+            Some(index) => index,
+            None => self.load(name, context)?,
+        };
+        self.uses += 1;
+        let entry = &mut self.entries[index];
+        entry.last_used = self.uses;
+        Ok(&mut entry.model)
+    }
+
+    /// Names of the loaded models, least recently used first.
+    pub fn names(&self) -> Vec<&str> {
+        let mut entries: Vec<&Entry<L::Model>> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| entry.last_used);
+        entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    /// What the loaded models hold, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
+    }
+
+    /// Drops every model.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// The loader.
+    pub fn loader(&self) -> &L {
+        &self.loader
+    }
+
+    /// Loads `name` and returns its place.
+    fn load(&mut self, name: &str, context: L::Context<'_>) -> Result<usize, Error<L::Error>> {
+        let estimate = self.loader.estimate_bytes(name).map_err(Error::Load)?;
+        self.make_room(name, estimate)?;
+        let Loaded { model, bytes } = self.loader.load(name, context).map_err(Error::Load)?;
+        // The estimate may have been too low. When the model alone is over the budget it is dropped here.
+        self.make_room(name, bytes)?;
+        self.entries.push(Entry {
+            name: name.to_owned(),
+            model,
+            bytes,
+            last_used: self.uses,
+        });
+        Ok(self.entries.len() - 1)
+    }
+
+    fn make_room(&mut self, model: &str, bytes: u64) -> Result<(), Error<L::Error>> {
+        let held: Vec<Held<'_>> = self
+            .entries
+            .iter()
+            .map(|entry| Held {
+                name: &entry.name,
+                bytes: entry.bytes,
+                last_used: entry.last_used,
+            })
+            .collect();
+        let victims: Vec<String> = eviction::victims(&held, bytes, self.budget_bytes)
+            .map_err(|reason| {
+                Error::TooLarge(TooLarge {
+                    model: model.to_owned(),
+                    reason,
+                })
+            })?
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        if !victims.is_empty() {
+            tracing::info!(model, evicted = %victims.join(", "), "making room for a model");
+        }
+        self.entries.retain(|entry| !victims.contains(&entry.name));
+        Ok(())
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Models named by their size; `5-really-9` is estimated as 5 and holds 9; `broken…` fails to load.
+    #[derive(Default)]
+    struct Sizes {
+        loads: Vec<String>,
+    }
+
+    impl Loader for Sizes {
+        type Model = String;
+        type Error = String;
+        type Context<'a> = ();
+
+        fn estimate_bytes(&self, name: &str) -> Result<u64, String> {
+            let digits = name.trim_start_matches("broken").split('-').next();
+            digits
+                .unwrap_or_default()
+                .parse()
+                .map_err(|_| format!("unknown {name}"))
+        }
+
+        fn load(&mut self, name: &str, (): ()) -> Result<Loaded<String>, String> {
+            self.loads.push(name.to_owned());
+            if name.starts_with("broken") {
+                return Err(format!("{name} is damaged"));
+            }
+            let bytes = match name.split_once("-really-") {
+                Some((_, real)) => real.parse().unwrap(),
+                None => self.estimate_bytes(name)?,
+            };
+            Ok(Loaded {
+                model: name.to_owned(),
+                bytes,
+            })
+        }
+    }
+
+    fn cache() -> ModelCache<Sizes> {
+        ModelCache::new(Sizes::default(), 10)
+    }
+
+    #[test]
+    fn a_hit_loads_nothing_and_renews() {
+        let mut cache = cache();
+        for name in ["3-a", "3-b", "3-c", "3-a"] {
+            assert_eq!(cache.get(name, ()).unwrap(), name);
+        }
+        assert_eq!(cache.names(), ["3-b", "3-c", "3-a"]);
+        assert_eq!(cache.loader().loads.len(), 3);
+        cache.get("3-d", ()).unwrap();
+        assert_eq!(cache.names(), ["3-c", "3-a", "3-d"]);
+        assert_eq!(cache.bytes(), 9);
+    }
+
+    #[test]
+    fn a_model_over_the_budget_is_refused_by_name_and_nothing_is_dropped() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        let Err(Error::TooLarge(refused)) = cache.get("11", ()) else {
+            panic!("it was loaded");
+        };
+        assert_eq!(
+            refused.to_string(),
+            "model '11' does not fit: it needs 11 bytes and the memory budget is 10 bytes"
+        );
+        assert_eq!(cache.names(), ["3-a"]);
+        assert_eq!(cache.loader().loads, ["3-a"]);
+    }
+
+    #[test]
+    fn what_a_model_really_holds_counts() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        cache.get("5-really-9", ()).unwrap();
+        assert_eq!(cache.names(), ["5-really-9"]);
+        assert!(matches!(
+            cache.get("5-really-12", ()),
+            Err(Error::TooLarge(_))
+        ));
+        assert!(cache.bytes() <= 10);
+    }
+
+    #[test]
+    fn a_failed_load_leaves_the_others() {
+        let mut cache = cache();
+        cache.get("5-a", ()).unwrap();
+        assert_eq!(
+            cache.get("broken5", ()),
+            Err(Error::Load("broken5 is damaged".to_owned()))
+        );
+        assert!(matches!(cache.get("nonsense", ()), Err(Error::Load(_))));
+        assert_eq!(cache.names(), ["5-a"]);
+    }
+}

@@ -1,0 +1,258 @@
+//! A runner: one slot, one job at a time, life after life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{Publisher, Topology};
+use warmq_common::artifacts::Artifacts;
+use warmq_common::ids::{Epoch, RunnerId};
+use warmq_common::retry::until_success;
+use warmq_common::store::{RunnerReport, Store};
+
+use crate::config::Config;
+use crate::consumer::Lost;
+use crate::engine;
+use crate::engine::thread::EngineThread;
+use crate::incarnation::{Incarnation, epoch_after};
+
+/// How often and how long, in a runner's life. The defaults are the ones that routers count on.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How long a runner counts as alive after it was heard of, and a job as its own.
+    pub lease: Duration,
+    /// How often it is heard of.
+    pub heartbeat: Duration,
+    /// How long a job's message stays unacknowledged. RabbitMQ closes the channel after 30 min.
+    pub unacknowledged: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(5),
+            unacknowledged: Duration::from_secs(20 * 60),
+        }
+    }
+}
+
+impl Pace {
+    /// The lease in ms.
+    pub fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What all runners of a process share; cheap to clone.
+#[derive(Clone)]
+pub struct Shared {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Redis.
+    pub store: Store,
+    /// A connection for publishing only: an alarm stalls it, and acknowledgements must not wait behind it.
+    pub publisher: Publisher,
+    /// Names and declarations.
+    pub topology: Topology,
+    /// Where files go.
+    pub artifacts: Artifacts,
+    /// How often and how long.
+    pub pace: Pace,
+    /// Take no more jobs.
+    pub stop: CancellationToken,
+    /// Give up on the running job too: the time to drain is over.
+    pub give_up: CancellationToken,
+}
+
+/// One slot of a worker.
+pub struct Runner {
+    pub(crate) shared: Shared,
+    pub(crate) id: RunnerId,
+    pub(crate) engine: EngineThread,
+    /// What Redis knows of the engine's models.
+    pub(crate) report: RunnerReport,
+    epoch: Epoch,
+}
+
+/// How a life ended.
+pub(crate) enum End {
+    /// The worker stops.
+    Stopped,
+    /// RabbitMQ is gone.
+    Lost(Lost),
+    /// Redis does not know the runner any more.
+    Unregistered,
+}
+
+/// What comes after a delivery.
+pub(crate) enum Next {
+    /// The runner is free.
+    Idle,
+    /// The dispatcher claimed the runner for another job, which is on its way.
+    Expect,
+    /// This life is over.
+    End(End),
+}
+
+impl Runner {
+    /// A runner with an engine, not joined yet.
+    ///
+    /// # Errors
+    /// There is no engine.
+    pub async fn new(shared: Shared, id: RunnerId) -> Result<Self, engine::BuildError> {
+        let engine = start_engine(&shared, &id).await?;
+        Ok(Self {
+            report: engine.report.clone(),
+            shared,
+            id,
+            engine,
+            epoch: Epoch(0),
+        })
+    }
+
+    /// Begins a new life.
+    ///
+    /// # Errors
+    /// RabbitMQ or Redis is away.
+    pub async fn join(&mut self) -> Result<Incarnation, crate::incarnation::Error> {
+        self.epoch = epoch_after(self.epoch);
+        let description = &self.engine.description;
+        Incarnation::open(
+            &self.shared,
+            &self.id,
+            self.epoch,
+            description,
+            &self.report,
+        )
+        .await
+    }
+
+    /// What the engine is.
+    pub fn description(&self) -> &engine::Description {
+        &self.engine.description
+    }
+
+    /// Runs jobs until the worker stops.
+    pub async fn run(mut self, first: Incarnation) {
+        let stop = self.shared.stop.clone();
+        let mut incarnation = first;
+        loop {
+            match self.live(&mut incarnation).await {
+                End::Stopped => {
+                    incarnation.leave(&self.shared, &self.id).await;
+                    break;
+                }
+                End::Lost(reason) => {
+                    tracing::warn!(runner = %self.id, %reason, "lost RabbitMQ; joining again");
+                }
+                End::Unregistered => {
+                    tracing::warn!(runner = %self.id, "Redis does not know this runner any more; joining again");
+                }
+            }
+            incarnation.abandon(&self.shared, &self.id).await;
+            let epoch = &mut self.epoch;
+            let (shared, id) = (&self.shared, &self.id);
+            let (description, report) = (&self.engine.description, &self.report);
+            let joined = until_success("joining", &stop, || {
+                *epoch = epoch_after(*epoch);
+                Incarnation::open(shared, id, *epoch, description, report)
+            });
+            let Some(next) = joined.await else { break };
+            tracing::info!(runner = %self.id, epoch = next.epoch.0, "joined again");
+            incarnation = next;
+        }
+        self.engine.stop().await;
+    }
+
+    /// One life: idle, a delivery, idle, …
+    async fn live(&mut self, incarnation: &mut Incarnation) -> End {
+        let stop = self.shared.stop.clone();
+        let mut heartbeats = tokio::time::interval(self.shared.pace.heartbeat);
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // After a claim that lost us a shared job: until then only the own queue is read.
+        let mut expecting: Option<Instant> = None;
+        loop {
+            if expecting.is_none()
+                && let Err(lost) = incarnation.consumers.attach_shared().await
+            {
+                return End::Lost(lost);
+            }
+            let first = tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                taken = incarnation.consumers.next() => match taken {
+                    Ok(taken) => taken,
+                    Err(lost) => return End::Lost(lost),
+                },
+                () = at(expecting) => {
+                    expecting = None;
+                    continue;
+                }
+                // Never beside a start: a heartbeat of an idle runner makes it claimable.
+                _ = heartbeats.tick() => {
+                    if !self.heartbeat(incarnation.epoch).await {
+                        return End::Unregistered;
+                    }
+                    continue;
+                }
+            };
+            let kept = match incarnation.consumers.keep_one(first).await {
+                Ok(kept) => kept,
+                Err(lost) => return End::Lost(lost),
+            };
+            expecting = match self.attend(incarnation, kept).await {
+                Next::Idle => None,
+                Next::Expect => Some(Instant::now() + self.shared.config.accept_timeout),
+                Next::End(end) => return end,
+            };
+        }
+    }
+
+    /// False: the runner is registered no more.
+    async fn heartbeat(&self, epoch: Epoch) -> bool {
+        let Shared {
+            store,
+            config,
+            pace,
+            ..
+        } = &self.shared;
+        match store
+            .heartbeat(&config.app, &self.id, epoch, pace.lease, false)
+            .await
+        {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
+                true
+            }
+        }
+    }
+
+    /// After a crash: a new engine, as soon as one can be built.
+    pub(crate) async fn rebuild_engine(&mut self) {
+        let (shared, id) = (&self.shared, &self.id);
+        let built = until_success("starting the engine again", &shared.stop, || {
+            start_engine(shared, id)
+        });
+        if let Some(engine) = built.await {
+            let old = std::mem::replace(&mut self.engine, engine);
+            old.stop().await;
+        }
+    }
+}
+
+async fn start_engine(shared: &Shared, id: &RunnerId) -> Result<EngineThread, engine::BuildError> {
+    let options = shared.config.engine.clone();
+    let runner = id.clone();
+    EngineThread::start(id, move || engine::build(&options, &runner)).await
+}
+
+/// Waits until `time`, or for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,244 @@
+//! What becomes of each kind of delivery.
+
+use std::time::Duration;
+
+use lapin::types::AMQPValue;
+use serde_json::json;
+use warmq_common::amqp::{Message, RetryTier, Topology};
+use warmq_common::ids::Fence;
+use warmq_common::job::Priority;
+use warmq_common::state::JobState;
+use warmq_common::store::Start;
+
+use crate::harness::{World, takes};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_job_runs_and_its_end_is_stored_and_announced() {
+    let world = World::new().await;
+    let mut events = world.events().await;
+    let worker = world.worker("a").await;
+    let job = world.share("model", takes(10)).await;
+    assert_eq!(events.event().await, (job.id, JobState::Succeeded));
+    let record = world.record(&job).await.unwrap();
+    assert_eq!(record.state, JobState::Succeeded);
+    assert_eq!(record.output, Some(json!({"runner": "a", "warm": false})));
+    assert_eq!((record.attempt, record.progress), (1, None));
+    assert!(record.timings.unwrap().load_ms >= 10);
+    let runner = world.runner("a").await.unwrap();
+    assert_eq!(runner.hints[0].as_str(), "model");
+    assert!(runner.idle && runner.job.is_none() && runner.memory_bytes > 0);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claimed_job_runs_from_the_own_queue_and_the_next_one_is_warm() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    for warm in [false, true] {
+        let job = world.send_to("a", "model", takes(10)).await;
+        let record = world.reached(&job, JobState::Succeeded).await;
+        assert_eq!(record.timings.unwrap().warm, warm);
+        assert_eq!(record.runner.unwrap().as_str(), "a");
+    }
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_job_is_not_tried_again_and_its_model_stays() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let job = world
+        .share("m", json!({"run_ms": 1, "load_ms": 1, "fail": "no luck"}))
+        .await;
+    let record = world.reached(&job, JobState::Failed).await;
+    let error = record.error.unwrap();
+    assert_eq!((error.status, error.message.as_str()), (422, "no luck"));
+    let wrong = world.share("", json!({"run_ms": "soon"})).await;
+    let error = world.reached(&wrong, JobState::Failed).await.error.unwrap();
+    assert_eq!(error.detail[0].loc, ["body", "run_ms"]);
+    assert_eq!(world.runner("a").await.unwrap().hints[0].as_str(), "m");
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_shown_while_a_job_runs() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let job = world.share("", takes(1_500)).await;
+    let progress = world
+        .until("progress is shown", async || {
+            world.record(&job).await?.progress
+        })
+        .await;
+    assert_eq!(progress.steps, 10);
+    world.reached(&job, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_message_of_an_ended_job_announces_its_end_again() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let job = world.share("", takes(1)).await;
+    world.reached(&job, JobState::Succeeded).await;
+    let mut events = world.events().await;
+    world.publish_shared(&job).await;
+    // The first run's event may come late; both say the same.
+    assert_eq!(events.event().await, (job.id, JobState::Succeeded));
+    assert_eq!(world.record(&job).await.unwrap().attempt, 1);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_redis_lost_is_recorded_again_and_runs() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let job = world.spec("", takes(1));
+    world.publish_shared(&job).await;
+    world.reached(&job, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog() {
+    let world = World::new().await;
+    let (holder, worker) = (world.worker("holder").await, world.worker("a").await);
+    let job = world.spec("", takes(1));
+    let store = world.cluster.store();
+    store.create(&job).await.unwrap();
+    let runner = world.runner("holder").await.unwrap();
+    let started = store
+        .start(&world.app, job.id, &runner.id, runner.epoch, 900, false)
+        .await;
+    assert!(matches!(started, Ok(Start::Started(_))));
+    world.publish_shared(&job).await;
+    let backlog = world
+        .cluster
+        .topology()
+        .backlog_queue(&world.app, Priority::Normal);
+    let mut backlog = world.listen(&backlog).await;
+    assert_eq!(backlog.job().await, job);
+    world.end([holder, worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_job_becomes_a_dead_letter_with_its_reason() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let topology = world.cluster.topology();
+    let mut dead = world.listen(&topology.dead_queue(&world.app)).await;
+    let publisher = world.cluster.publisher();
+    for (body, reason) in [
+        ("{}", "missing field"),
+        (r#"{"v":9,"job":{}}"#, "missing field"),
+    ] {
+        let message = Message::new(body.as_bytes().to_vec());
+        publisher
+            .publish("", &topology.shared_queue(&world.app), &message)
+            .await
+            .unwrap();
+        let letter = dead.message().await;
+        assert_eq!(letter.data, body.as_bytes());
+        let headers = letter.properties.headers().clone().unwrap_or_default();
+        let Some(AMQPValue::LongString(told)) = headers.inner().get("x-warmq-reason") else {
+            panic!("no reason: {headers:?}");
+        };
+        let told = told.to_string();
+        assert!(told.contains(reason), "{told}");
+    }
+    let job = world.share("", takes(1)).await;
+    world.reached(&job, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_comes_to_the_own_queue_of_a_busy_runner_is_decided_again() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let long = world.share("", takes(2_000)).await;
+    world.reached(&long, JobState::Running).await;
+    let topology = world.cluster.topology();
+    let mut backlog = world
+        .listen(&topology.backlog_queue(&world.app, Priority::Normal))
+        .await;
+    let late = world.spec("", takes(1));
+    let runner = world.runner("a").await.unwrap();
+    world
+        .publish("", &topology.runner_queue(&runner.id, runner.epoch), &late)
+        .await;
+    assert_eq!(backlog.job().await, late);
+    assert_eq!(world.record(&long).await.unwrap().state, JobState::Running);
+    world.reached(&long, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let job = world
+        .share("m", json!({"run_ms": 600_000, "load_ms": 1}))
+        .await;
+    let record = world.reached(&job, JobState::Running).await;
+    let store = world.cluster.store();
+    assert!(
+        store
+            .requeue(&world.app, job.id, record.fence)
+            .await
+            .unwrap()
+    );
+    world
+        .until("the runner is idle again", async || {
+            world.runner("a").await?.idle.then_some(())
+        })
+        .await;
+    let record = world.record(&job).await.unwrap();
+    assert_eq!((record.state, record.fence), (JobState::Queued, Fence(1)));
+    // What it had loaded is still told.
+    assert_eq!(world.runner("a").await.unwrap().hints[0].as_str(), "m");
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_redis_forgot_joins_again() {
+    let world = World::new().await;
+    let pace = warmq_worker::runner::Pace {
+        heartbeat: Duration::from_millis(200),
+        ..Default::default()
+    };
+    let worker = world.worker_with(pace, world.config("a")).await;
+    let first = world.runner("a").await.unwrap();
+    let store = world.cluster.store();
+    store
+        .leave(&world.app, &first.id, first.epoch)
+        .await
+        .unwrap();
+    let second = world
+        .until("it is back", async || world.runner("a").await)
+        .await;
+    assert!(second.epoch > first.epoch);
+    let job = world.send_to("a", "", takes(1)).await;
+    world.reached(&job, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_job_is_acknowledged_early_and_a_copy_is_kept() {
+    let world = World::new().await;
+    let pace = warmq_worker::runner::Pace {
+        unacknowledged: Duration::from_millis(100),
+        ..Default::default()
+    };
+    let worker = world.worker_with(pace, world.config("a")).await;
+    let job = world.share("", takes(3_000)).await;
+    let channel = world.cluster.publisher().channel().await.unwrap();
+    let parked = world.cluster.topology().retry_exchange(RetryTier::M10);
+    world
+        .until("a copy is parked", async || {
+            (Topology::depth(&channel, &parked).await.unwrap() == 1).then_some(())
+        })
+        .await;
+    assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
+    world.reached(&job, JobState::Succeeded).await;
+    world.end([worker]).await;
+}

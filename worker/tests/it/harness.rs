@@ -1,0 +1,302 @@
+//! A namespace, workers in this process, and the part of a router that a test needs.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use warmq_cluster::{Cluster, eventually};
+use warmq_common::amqp::{Message, Publisher};
+use warmq_common::config::ByteSize;
+use warmq_common::hint::Hint;
+use warmq_common::ids::{AppId, JobId, RunnerId};
+use warmq_common::job::{Decision, JobRecord, JobSpec, Priority, Target};
+use warmq_common::message::{JobEvent, JobMessage, Versioned};
+use warmq_common::state::JobState;
+use warmq_common::store::{Claim, RunnerRecord};
+use warmq_worker::config::Config;
+use warmq_worker::engine::{EngineKind, Options};
+use warmq_worker::runner::Pace;
+
+/// Long enough on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const APP: &str = "test/timed";
+
+pub struct World {
+    pub cluster: Cluster,
+    pub app: AppId,
+}
+
+/// A worker in this process.
+pub struct InProcess {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), warmq_worker::Error>>,
+}
+
+impl InProcess {
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(self) {
+        self.ask_to_stop();
+        self.stopped().await;
+    }
+
+    pub fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub async fn stopped(self) {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("it stops").unwrap().unwrap();
+    }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let cluster = Cluster::builder().start().await.unwrap();
+        let app = AppId::parse(APP).unwrap();
+        let channel = cluster.publisher().channel().await.unwrap();
+        let topology = cluster.topology();
+        topology.declare_base(&channel).await.unwrap();
+        topology.declare_app(&channel, &app).await.unwrap();
+        Self { cluster, app }
+    }
+
+    pub fn config(&self, name: &str) -> Config {
+        let storage = format!("file://{}/files", self.cluster.folder().display());
+        Config {
+            servers: warmq_common::config::Servers {
+                namespace: self.cluster.namespace().clone(),
+                amqp_url: self.cluster.amqp_url().clone(),
+                redis_url: self.cluster.redis_url().clone(),
+                storage: storage.parse().unwrap(),
+                queue_type: Default::default(),
+            },
+            app: self.app.clone(),
+            engine: Options {
+                kind: EngineKind::Timed,
+                models: "models".into(),
+                memory_budget: ByteSize(1 << 20),
+                device: "auto".to_owned(),
+                slots: 2,
+            },
+            runners: vec![RunnerId::parse(name).unwrap()],
+            accept_timeout: Duration::from_secs(2),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// A worker that is registered when this returns.
+    pub async fn worker(&self, name: &str) -> InProcess {
+        self.worker_with(Pace::default(), self.config(name)).await
+    }
+
+    pub async fn worker_with(&self, pace: Pace, config: Config) -> InProcess {
+        let names = config.runners.clone();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(warmq_worker::run_at(pace, config, stop.clone()));
+        for name in names {
+            self.until(&format!("{name} is idle"), async || {
+                let runner = self.runner(name.as_str()).await?;
+                runner.idle.then_some(())
+            })
+            .await;
+        }
+        InProcess { stop, task }
+    }
+
+    pub async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+        eventually(what, PATIENCE, probe).await.unwrap()
+    }
+
+    pub async fn runner(&self, name: &str) -> Option<RunnerRecord> {
+        let runners = self.cluster.store().runners(&self.app).await.unwrap();
+        runners
+            .into_iter()
+            .find(|runner| runner.id.as_str() == name)
+    }
+
+    pub fn spec(&self, hint: &str, input: Value) -> JobSpec {
+        JobSpec {
+            id: JobId::generate(),
+            app: self.app.clone(),
+            path: String::new(),
+            hint: Hint::parse_optional(hint).unwrap(),
+            priority: Priority::Normal,
+            input,
+            created_ms: 0,
+            reply_to: None,
+        }
+    }
+
+    /// Records a job and sends it to the shared queue.
+    pub async fn share(&self, hint: &str, input: Value) -> JobSpec {
+        let job = self.spec(hint, input);
+        self.cluster.store().create(&job).await.unwrap();
+        self.publish_shared(&job).await;
+        job
+    }
+
+    pub async fn publish_shared(&self, job: &JobSpec) {
+        let queue = self.cluster.topology().shared_queue(&self.app);
+        self.publish("", &queue, job).await;
+    }
+
+    /// Records a job, claims `runner` for it, and sends it to the runner's own queue.
+    pub async fn send_to(&self, runner: &str, hint: &str, input: Value) -> JobSpec {
+        let job = self.spec(hint, input);
+        self.cluster.store().create(&job).await.unwrap();
+        assert!(
+            self.try_send_to(&job, runner).await,
+            "{runner} was not idle"
+        );
+        job
+    }
+
+    /// False: the claim was refused.
+    pub async fn try_send_to(&self, job: &JobSpec, runner: &str) -> bool {
+        let id = RunnerId::parse(runner).unwrap();
+        let decision = Decision {
+            policy: "test".to_owned(),
+            target: Target::Runner { runner: id.clone() },
+            warm: false,
+            warm_candidates: Vec::new(),
+            blank_candidates: Vec::new(),
+            idle_runners: 1,
+            refused_claims: 0,
+            reason: "a test said so".to_owned(),
+        };
+        let store = self.cluster.store();
+        let claim = store.claim(&self.app, job.id, &id, 2_000, &decision).await;
+        match claim.unwrap() {
+            Claim::Won(epoch) => {
+                let queue = self.cluster.topology().runner_queue(&id, epoch);
+                self.publish("", &queue, job).await;
+                true
+            }
+            Claim::Refused => false,
+            Claim::Unavailable(reason) => panic!("{reason:?}"),
+        }
+    }
+
+    pub async fn publish(&self, exchange: &str, key: &str, job: &JobSpec) {
+        let body = JobMessage::new(job.clone()).encode().unwrap();
+        let publisher: &Publisher = self.cluster.publisher();
+        publisher
+            .publish(exchange, key, &Message::new(body))
+            .await
+            .unwrap();
+    }
+
+    pub async fn record(&self, job: &JobSpec) -> Option<JobRecord> {
+        self.cluster
+            .store()
+            .job_of(&self.app, job.id)
+            .await
+            .unwrap()
+    }
+
+    pub async fn reached(&self, job: &JobSpec, state: JobState) -> JobRecord {
+        self.until(&format!("the job is {state}"), async || {
+            let record = self.record(job).await?;
+            (record.state == state).then_some(record)
+        })
+        .await
+    }
+
+    /// Messages of a queue as they come, each acknowledged.
+    pub async fn listen(&self, queue: &str) -> Listener {
+        let connection = warmq_common::amqp::connect(self.cluster.amqp_url(), "listener");
+        let connection = connection.await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let consumer = channel
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        Listener {
+            consumer,
+            _connection: connection,
+        }
+    }
+
+    /// A queue of the events of all jobs from now on.
+    pub async fn events(&self) -> Listener {
+        let channel = self.cluster.publisher().channel().await.unwrap();
+        let queue = format!("{}.test-events", self.cluster.namespace());
+        let mut options = QueueDeclareOptions::default();
+        options.auto_delete = true;
+        channel
+            .queue_declare(queue.as_str().into(), options, FieldTable::default())
+            .await
+            .unwrap();
+        channel
+            .queue_bind(
+                queue.as_str().into(),
+                self.cluster.topology().events_exchange().into(),
+                "#".into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        self.listen(&queue).await
+    }
+
+    pub async fn end(self, workers: impl IntoIterator<Item = InProcess>) {
+        for worker in workers {
+            worker.stop().await;
+        }
+        self.cluster.cleanup().await.unwrap();
+    }
+}
+
+pub struct Listener {
+    consumer: lapin::Consumer,
+    _connection: lapin::Connection,
+}
+
+impl Listener {
+    pub async fn message(&mut self) -> lapin::message::Delivery {
+        let next = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
+        let delivery = next.expect("a message comes").unwrap().unwrap();
+        delivery
+            .acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap();
+        delivery
+    }
+
+    pub async fn job(&mut self) -> JobSpec {
+        JobMessage::decode(&self.message().await.data).unwrap().job
+    }
+
+    /// As [`Listener::job`], however long it takes.
+    pub async fn job_whenever(&mut self) -> JobSpec {
+        let delivery = self.consumer.next().await.unwrap().unwrap();
+        delivery
+            .acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap();
+        JobMessage::decode(&delivery.data).unwrap().job
+    }
+
+    pub async fn event(&mut self) -> (JobId, JobState) {
+        let event = JobEvent::decode(&self.message().await.data).unwrap();
+        (event.job_id, event.state)
+    }
+}
+
+/// An input that takes `run_ms`.
+pub fn takes(run_ms: u64) -> Value {
+    json!({"run_ms": run_ms, "load_ms": 10})
+}

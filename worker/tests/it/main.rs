@@ -1,0 +1,8 @@
+//! What a worker promises, on a real RabbitMQ and a real Redis, each test in a namespace of its own. There is no router:
+//! the tests dispatch.
+
+mod deliveries;
+mod harness;
+mod race;
+mod start;
+mod stop;

@@ -1,0 +1,106 @@
+//! How a worker stops, asked to or not.
+
+use std::time::{Duration, Instant};
+
+use warmq_cluster::WorkerOptions;
+use warmq_common::amqp::Topology;
+use warmq_common::job::Priority;
+use warmq_common::state::JobState;
+
+use crate::harness::{APP, PATIENCE, World, takes};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_stops_at_once_and_leaves_nothing() {
+    let world = World::new().await;
+    let mut worker = world
+        .cluster
+        .worker(WorkerOptions::timed("a", APP))
+        .await
+        .unwrap();
+    let runner = world.runner("a").await.unwrap();
+    let begun = Instant::now();
+    worker.terminate().unwrap();
+    assert!(
+        worker.wait(PATIENCE).await.unwrap().success(),
+        "{}",
+        worker.log_tail()
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(world.runner("a").await.is_none());
+    let queue = world
+        .cluster
+        .topology()
+        .runner_queue(&runner.id, runner.epoch);
+    let connection = warmq_common::amqp::connect(world.cluster.amqp_url(), "probe");
+    let connection = connection.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    assert!(Topology::depth(&channel, &queue).await.is_err());
+    world.end([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_worker_finishes_its_job_and_takes_no_other() {
+    let world = World::new().await;
+    let worker = world.worker("a").await;
+    let job = world.share("", takes(1_000)).await;
+    world.reached(&job, JobState::Running).await;
+    let next = world.share("", takes(1)).await;
+    worker.stop().await;
+    assert_eq!(world.record(&job).await.unwrap().state, JobState::Succeeded);
+    assert_eq!(world.record(&next).await.unwrap().state, JobState::Queued);
+    assert!(world.runner("a").await.is_none());
+    world.end([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attempt() {
+    let world = World::new().await;
+    let mut config = world.config("a");
+    config.drain_timeout = Duration::from_millis(300);
+    let worker = world.worker_with(Default::default(), config).await;
+    let job = world.share("", takes(600_000)).await;
+    world.reached(&job, JobState::Running).await;
+    worker.stop().await;
+    let record = world.record(&job).await.unwrap();
+    assert_eq!((record.state, record.attempt), (JobState::Queued, 0));
+    let backlog = world
+        .cluster
+        .topology()
+        .backlog_queue(&world.app, Priority::Normal);
+    assert_eq!(world.listen(&backlog).await.job().await, job);
+    world.end([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_job_of_a_killed_worker_runs_again_once_its_lease_lapsed() {
+    let world = World::new().await;
+    let mut killed = world
+        .cluster
+        .worker(WorkerOptions::timed("a", APP))
+        .await
+        .unwrap();
+    let job = world.share("", takes(2_000)).await;
+    world.reached(&job, JobState::Running).await;
+    let other = world.worker("b").await;
+    killed.kill9().await.unwrap();
+    // The other runner gets the message at once, finds the lease, parks a copy.
+    let backlog = world
+        .cluster
+        .topology()
+        .backlog_queue(&world.app, Priority::Normal);
+    let mut backlog = world.listen(&backlog).await;
+    let parked = tokio::time::timeout(Duration::from_secs(40), backlog.job()).await;
+    let back = match parked {
+        Ok(back) => back,
+        Err(_) => panic!("the job is lost"),
+    };
+    assert_eq!(back, job);
+    world.publish_shared(&back).await;
+    let record = world.reached(&job, JobState::Succeeded).await;
+    assert_eq!((record.attempt, record.runner.unwrap().as_str()), (2, "b"));
+    world.end([other]).await;
+}
