@@ -130,6 +130,8 @@ impl Store {
     ) -> Result<(), Error> {
         let app = &registration.app;
         let mut connection = self.connection.clone();
+        // An earlier incarnation that did not take leave may stand in the sets of other hints.
+        self.remove(app, &registration.runner, None, "left").await?;
         let _: () = connection
             .set(self.keys.schema(app), schema.to_string())
             .await?;
