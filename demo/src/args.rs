@@ -1,0 +1,23 @@
+//! Flags of the demo.
+
+use std::path::PathBuf;
+
+use warmq_common::config::ByteSize;
+
+/// Runs 24 image-generation jobs through a router and three runners on this machine, and shows where each went and why.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "warmq-demo", version)]
+pub struct Args {
+    /// Folder of model folders: shapes, digits and landscapes must be in it
+    #[arg(long, value_name = "DIR", default_value = "models")]
+    pub models: PathBuf,
+    /// Where the pictures go
+    #[arg(long, value_name = "DIR", default_value = "out/demo")]
+    pub out: PathBuf,
+    /// What the models of one runner may hold [default: room for two of the three]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_budget: Option<ByteSize>,
+    /// Tell each job's routing decision, not only three
+    #[arg(long)]
+    pub explain: bool,
+}

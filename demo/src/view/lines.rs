@@ -1,0 +1,57 @@
+//! One plain line per job that ends, for logs.
+
+use std::collections::BTreeSet;
+
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+
+use crate::watch::{Snapshot, Submitted};
+
+/// What was told already.
+pub struct Lines {
+    jobs: usize,
+    told: BTreeSet<JobId>,
+}
+
+impl Lines {
+    pub(super) fn new(jobs: usize) -> Self {
+        Self {
+            jobs,
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Lines about what ended since.
+    pub(super) fn show(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        let ended = snapshot
+            .jobs
+            .iter()
+            .filter(|job| job.state() == JobState::Succeeded);
+        let new: Vec<&Submitted> = ended.filter(|job| self.told.insert(job.id)).collect();
+        let before = self.told.len() - new.len();
+        let lines = new.iter().enumerate().map(|(index, job)| {
+            format!("[{:>2}/{}] {}", before + index + 1, self.jobs, words(job))
+        });
+        lines.collect()
+    }
+}
+
+fn words(job: &Submitted) -> String {
+    let order = &job.order;
+    let runner = job.runner().map_or("?", |runner| runner.as_str());
+    let timings = job.view.as_ref().and_then(|view| view.record.timings);
+    let cost = match timings {
+        Some(timings) if timings.warm => format!("warm, ran {} ms", timings.run_ms),
+        Some(timings) => format!(
+            "cold, loaded {} ms, ran {} ms",
+            timings.load_ms, timings.run_ms
+        ),
+        None => String::new(),
+    };
+    format!(
+        "#{:02} {:<10} by {} on {runner}: {cost}",
+        order.number,
+        order.model,
+        order.via.as_str()
+    )
+}

@@ -1,0 +1,56 @@
+//! The demo while it runs: live lines on a terminal, plain ones where there is none.
+
+mod bars;
+mod lines;
+
+use std::io::IsTerminal;
+
+use bars::Bars;
+use lines::Lines;
+
+use crate::watch::Snapshot;
+
+/// Shows snapshots.
+pub enum View {
+    /// On a terminal.
+    Bars(Bars),
+    /// Into a file or pipe.
+    Lines(Lines),
+}
+
+impl View {
+    /// The view that fits standard output, for `jobs` jobs.
+    pub fn new(jobs: usize) -> Self {
+        if std::io::stdout().is_terminal() {
+            Self::Bars(Bars::new(jobs))
+        } else {
+            Self::Lines(Lines::new(jobs))
+        }
+    }
+
+    /// Shows what changed.
+    pub fn show(&mut self, snapshot: &Snapshot) {
+        match self {
+            Self::Bars(bars) => bars.show(snapshot),
+            Self::Lines(lines) => lines
+                .show(snapshot)
+                .iter()
+                .for_each(|line| println!("{line}")),
+        }
+    }
+
+    /// Says something that stays.
+    pub fn say(&self, text: &str) {
+        match self {
+            Self::Bars(bars) => bars.say(text),
+            Self::Lines(_) => println!("{text}"),
+        }
+    }
+
+    /// Takes the live lines away.
+    pub fn end(self) {
+        if let Self::Bars(bars) = self {
+            bars.end();
+        }
+    }
+}
