@@ -11,12 +11,13 @@ mod support;
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use support::{load, models};
 use tch::{Kind, Tensor};
-use warmq_diffusion::{Pipeline, Request};
+use warmq_diffusion::{Catalog, Device, Pipeline, Request};
 
 /// Relative L2 distance that is still the same computation, rounded differently.
 const BOUND: f64 = 1e-5;
@@ -111,4 +112,39 @@ fn shapes_agrees_with_python() {
 #[test]
 fn digits_agrees_with_python() {
     stage_by_stage("digits");
+}
+
+/// Without our manifest the same facts come from Hugging Face's configs.
+#[test]
+fn a_bare_hugging_face_folder_draws_the_same_picture() {
+    let with_manifest = load("shapes");
+    let bare = tempfile::tempdir().unwrap();
+    copy(&models().join("shapes"), &bare.path().join("shapes"));
+    fs::remove_file(bare.path().join("shapes/manifest.json")).unwrap();
+    let manifest = Catalog::open(bare.path())
+        .unwrap()
+        .manifest("shapes")
+        .unwrap();
+    let bare = Pipeline::load(&manifest, &Device::Cpu, &mut |_| {}).unwrap();
+    let request = Request {
+        prompt: "a green star on a white background".to_owned(),
+        steps: Some(10),
+        guidance: Some(2.5),
+        ..Request::default()
+    };
+    let [one, other] =
+        [with_manifest, bare].map(|model| model.generate(&request, &mut ()).unwrap());
+    assert!(one == other);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)
+        } else {
+            fs::copy(from, to).map(drop).unwrap()
+        }
+    }
 }
