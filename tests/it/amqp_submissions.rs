@@ -95,14 +95,18 @@ async fn a_message_that_can_be_no_job_is_dead_lettered_with_the_reason_and_told(
     let mut dead_submissions = user.consume(&topology.dead_submissions_queue()).await;
     let with_reply = || BasicProperties::default().with_reply_to(DIRECT_REPLY_TO.into());
 
-    for (app, body, reason, consumer) in [
-        (TIMED, "{oops", "not JSON", &mut dead),
-        (TIMED, r#"{"run_ms": "long"}"#, "run_ms", &mut dead),
-        ("no/where", "{}", "no/where", &mut dead_submissions),
-        ("No App", "{}", "No App", &mut dead_submissions),
+    for (app, body, reason, known_app) in [
+        (TIMED, "{oops", "not JSON", true),
+        (TIMED, r#"{"run_ms": "long"}"#, "run_ms", true),
+        ("no/where", "{}", "no/where", false),
+        ("No App", "{}", "No App", false),
     ] {
         user.submit(app, body, with_reply()).await;
-        let letter = next(consumer).await;
+        let letters = match known_app {
+            true => &mut dead,
+            false => &mut dead_submissions,
+        };
+        let letter = next(letters).await;
         assert_eq!(letter.data, body.as_bytes());
         let told = header(&letter, "x-warmq-reason");
         assert!(told.contains(reason), "{told}");
