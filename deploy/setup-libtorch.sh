@@ -79,14 +79,16 @@ else
 fi
 
 # Wheels are fetched for one fixed Python, whichever runs pip: only their C++ half is used.
-platforms=
-for glibc in 28 27 26 25 24 17; do
+platforms="--platform manylinux2014_$arch --platform manylinux2010_$arch --platform manylinux1_$arch"
+glibc=28 # pip takes no "up to": every version that a wheel may ask for is named
+while [ $glibc -ge 5 ]; do
     platforms="$platforms --platform manylinux_2_${glibc}_$arch"
+    glibc=$((glibc - 1))
 done
 fetch() {
     # shellcheck disable=SC2086 # one option per word is the point
     "$python" -m pip download --disable-pip-version-check --only-binary=:all: --python-version 3.11 \
-        --implementation cp $platforms --platform manylinux2014_"$arch" --dest "$work/wheels" "$@"
+        --implementation cp $platforms --dest "$work/wheels" "$@"
 }
 
 if [ $flavour = cpu ]; then

@@ -21,6 +21,7 @@
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | what a caller may ask for, and the check of it against a manifest |
 //! | [`pipeline`](Pipeline) | load, then text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | `noise` | noise that the same seed draws again |
 //! | [`device`](Device), [`memory`](Memory) | where tensors live, and how much they hold |
 //! | `guard` | the border at which torch's panics become an [`Error`] |
 //! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
@@ -39,6 +40,7 @@ mod guard;
 mod hugging_face;
 mod manifest;
 mod memory;
+mod noise;
 mod picture;
 mod pipeline;
 mod random_weights;
