@@ -1,5 +1,7 @@
 //! Logs: readable lines on standard error, JSON when `WARMQ_LOG_FORMAT=json`. `WARMQ_LOG` filters as `RUST_LOG` does.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// What is logged when `WARMQ_LOG` says nothing. lapin reports every lost connection as an error of its own;
@@ -13,6 +15,7 @@ pub fn init() {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // A second initialisation in one process (tests) is no error.
     let _ = match std::env::var("WARMQ_LOG_FORMAT").as_deref() {

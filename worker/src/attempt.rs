@@ -85,8 +85,8 @@ impl Runner {
                     return Next::Idle;
                 }
                 Some(Start::Unavailable(Unavailable::Leased { remaining_ms })) => {
-                    let remaining = Duration::from_millis(remaining_ms);
-                    self.shared.park_then_ack(&job, remaining, taken).await;
+                    let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
+                    self.shared.park_then_ack(&job, tier, taken).await;
                     return Next::Idle;
                 }
                 None => {
@@ -165,7 +165,7 @@ impl Runner {
                     },
                     () = tokio::time::sleep_until(too_long), if connected && message.is_some() => {
                         if let Some(taken) = message.take() {
-                            shared.park_then_ack(&job, RetryTier::M10.delay(), taken).await;
+                            shared.park_then_ack(&job, RetryTier::M10, taken).await;
                         }
                     }
                 }
@@ -307,9 +307,9 @@ impl Shared {
         }
     }
 
-    /// Puts a copy of the job away for `delay` at least, then acknowledges.
-    async fn park_then_ack(&self, job: &JobSpec, delay: Duration, taken: Taken) {
-        let exchange = self.topology.retry_exchange(RetryTier::at_least(delay));
+    /// Puts a copy of the job away for the tier's time, then acknowledges.
+    async fn park_then_ack(&self, job: &JobSpec, tier: RetryTier, taken: Taken) {
+        let exchange = self.topology.retry_exchange(tier);
         let key = self.topology.lane_key(&job.app, job.priority);
         let copy = report::message(job.id, &JobMessage::new(job.clone()));
         let parked = until_success("parking a job", &self.stop, || {

@@ -24,15 +24,14 @@ pub enum Error {
     },
     /// Nobody answers, or the answer is no.
     #[error(
-        "RabbitMQ does not answer at {url}: {source}. Start it (Debian: `sudo apt-get install rabbitmq-server && \
+        "RabbitMQ does not answer at {url}: {reason}. Start it (Debian: `sudo apt-get install rabbitmq-server && \
          sudo systemctl start rabbitmq-server`, or `make setup`), or set --amqp-url / WARMQ_AMQP_URL"
     )]
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// lapin's reason.
-        #[source]
-        source: Box<lapin::Error>,
+        /// lapin's, which the sentence holds already.
+        reason: Box<lapin::Error>,
     },
 }
 
@@ -50,8 +49,8 @@ pub async fn connect(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     Connection::connect_uri(uri, properties)
         .await
-        .map_err(|source| Error::Unreachable {
+        .map_err(|reason| Error::Unreachable {
             url: url.to_string(),
-            source: Box::new(source),
+            reason: Box::new(reason),
         })
 }

@@ -91,6 +91,16 @@ impl RetryTier {
             .unwrap_or(RetryTier::H1)
     }
 
+    /// The longest tier that waits no longer than `delay`, or else the shortest: for something that is looked at
+    /// again until it is over.
+    pub fn at_most(delay: Duration) -> Self {
+        Self::ALL
+            .into_iter()
+            .rev()
+            .find(|tier| tier.delay() <= delay)
+            .unwrap_or(RetryTier::S1)
+    }
+
     /// How long it holds a message.
     pub fn delay(self) -> Duration {
         Duration::from_secs(match self {
@@ -431,6 +441,10 @@ mod tests {
         assert_eq!(tier(5), RetryTier::S5);
         assert_eq!(tier(6), RetryTier::S30);
         assert_eq!(tier(86_400), RetryTier::H1);
+        let tier = |s| RetryTier::at_most(Duration::from_secs(s));
+        assert_eq!(tier(0), RetryTier::S1);
+        assert_eq!(tier(15), RetryTier::S5);
+        assert_eq!(tier(30), RetryTier::S30);
     }
 
     #[test]

@@ -28,15 +28,14 @@ use scripts::Scripts;
 pub enum Error {
     /// Nobody answers, or the answer is no.
     #[error(
-        "Redis does not answer at {url}: {source}. Start it (Debian: `sudo apt-get install redis-server && \
+        "Redis does not answer at {url}: {reason}. Start it (Debian: `sudo apt-get install redis-server && \
          sudo systemctl start redis-server`, or `make setup`), or set --redis-url / WARMQ_REDIS_URL"
     )]
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// The client's reason.
-        #[source]
-        source: redis::RedisError,
+        /// The client's, which the sentence holds already.
+        reason: redis::RedisError,
     },
     /// A command failed.
     #[error("Redis: {0}")]
@@ -75,9 +74,9 @@ impl Store {
     /// # Errors
     /// Nobody answers within 5 s.
     pub async fn connect(url: &ServerUrl, namespace: Namespace) -> Result<Self, Error> {
-        let unreachable = |source| Error::Unreachable {
+        let unreachable = |reason| Error::Unreachable {
             url: url.to_string(),
-            source,
+            reason,
         };
         let client = redis::Client::open(url.expose()).map_err(unreachable)?;
         let config = ConnectionManagerConfig::new()

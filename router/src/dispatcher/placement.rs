@@ -73,7 +73,7 @@ impl Dispatcher {
                 Unavailable::Terminal(_) => return Ok(Next::Drop),
                 Unavailable::Leased { remaining_ms } => {
                     let delay = std::time::Duration::from_millis(remaining_ms);
-                    let tier = RetryTier::at_least(delay);
+                    let tier = RetryTier::at_most(delay);
                     return Ok(Next::Send(Destination::Parked(tier)));
                 }
                 // Redis lost the record (a restart without persistence); the message holds the whole job.
