@@ -6,9 +6,9 @@ StableDiffusionPipeline does it by default (its attention is torch's fused one).
 
 import argparse
 import json
-import resource
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
@@ -60,18 +60,30 @@ def draw(steps: int) -> tuple[float, list[float]]:
     return now() - start, [after - before for before, after in zip(ends, ends[1:])]
 
 
+def reset_peak() -> None:
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    if on_gpu:
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 draw(2)
-if on_gpu:
-    torch.cuda.reset_peak_memory_stats()
+reset_peak()
 pictures = [draw(options.steps) for _ in range(3)]
-peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(
     json.dumps(
         {
             "load_s": load,
             "step_s": statistics.median(step for _, steps in pictures for step in steps),
             "picture_s": statistics.median(total for total, _ in pictures),
-            "peak_bytes": peak,
+            "peak_bytes": peak_bytes(),
         }
     )
 )
