@@ -83,14 +83,6 @@ impl RetryTier {
         RetryTier::H1,
     ];
 
-    /// The shortest tier that waits at least `delay`; the longest when none does.
-    pub fn at_least(delay: Duration) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|tier| tier.delay() >= delay)
-            .unwrap_or(RetryTier::H1)
-    }
-
     /// The longest tier that waits no longer than `delay`, or else the shortest: for something that is looked at
     /// again until it is over.
     pub fn at_most(delay: Duration) -> Self {
@@ -435,16 +427,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delay_is_rounded_up_to_a_tier() {
-        let tier = |s| RetryTier::at_least(Duration::from_secs(s));
-        assert_eq!(tier(0), RetryTier::S1);
-        assert_eq!(tier(5), RetryTier::S5);
-        assert_eq!(tier(6), RetryTier::S30);
-        assert_eq!(tier(86_400), RetryTier::H1);
+    fn the_longest_tier_that_fits_is_chosen() {
         let tier = |s| RetryTier::at_most(Duration::from_secs(s));
         assert_eq!(tier(0), RetryTier::S1);
         assert_eq!(tier(15), RetryTier::S5);
         assert_eq!(tier(30), RetryTier::S30);
+        assert_eq!(tier(86_400), RetryTier::H1);
     }
 
     #[test]
