@@ -9,7 +9,7 @@
 //! | `attempt` | one delivery: start, run, store the end, acknowledge |
 //! | [`lease`] | keeps a running job's lease, notices when the job is lost |
 //! | [`report`] | progress, files and the event at the end |
-//! | [`engine`] | what runs jobs, on a thread of its own: `timed` |
+//! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
 //!
 //! A job's way: `consumer` → `attempt` → `start.lua` → engine thread → artifacts → `finish.lua` → event → ack.

@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | [`thread`] | the OS thread that an engine lives on; tensors never leave it |
 //! | [`input`] | a job's input, read into a type; what is wrong with it, field by field |
+//! | [`diffusion`] | Stable Diffusion, by the crate `warmq-diffusion` |
 //! | [`timed`] | an engine that only takes time, for tests of routing and load |
 //!
 //! Each runner has an engine, and so a cache and a memory budget, of its own.
 
+pub mod diffusion;
 pub mod input;
 pub mod thread;
 pub mod timed;
@@ -87,7 +89,7 @@ pub enum BuildError {
 pub fn build(options: &Options, runner: &RunnerId) -> Result<Box<dyn Engine>, BuildError> {
     match options.kind {
         EngineKind::Timed => Ok(Box::new(timed::Timed::new(options, runner.clone()))),
-        EngineKind::Diffusion => Err(BuildError::Unavailable("not yet".to_owned())),
+        EngineKind::Diffusion => Ok(Box::new(diffusion::Diffusion::new(options)?)),
     }
 }
 
@@ -173,15 +175,65 @@ impl From<JobError> for Failure {
     }
 }
 
+impl From<model_cache::TooLarge> for Failure {
+    fn from(refused: model_cache::TooLarge) -> Self {
+        // Another worker's budget may be larger, but the job can not know.
+        Self::Job(JobError::internal(
+            "runner_server_error",
+            refused.to_string(),
+        ))
+    }
+}
+
 impl From<model_cache::Error<Failure>> for Failure {
     fn from(error: model_cache::Error<Failure>) -> Self {
         match error {
             model_cache::Error::Load(failure) => failure,
-            // Another worker's budget may be larger, but the job can not know.
-            model_cache::Error::TooLarge(refused) => Self::Job(JobError::internal(
-                "runner_server_error",
-                refused.to_string(),
-            )),
+            model_cache::Error::TooLarge(refused) => refused.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use warmq_common::hint::Hint;
+    use warmq_common::ids::{AppId, JobId};
+    use warmq_common::job::Priority;
+
+    pub(super) fn job(hint: &str, input: Value) -> JobSpec {
+        JobSpec {
+            id: JobId::generate(),
+            app: AppId::parse("a/b").unwrap(),
+            path: String::new(),
+            hint: Hint::parse_optional(hint).unwrap(),
+            priority: Priority::Normal,
+            input,
+            created_ms: 0,
+            reply_to: None,
+        }
+    }
+
+    /// Notes what it is told, and wants the job no more after so many reports.
+    #[derive(Default)]
+    pub(super) struct Told {
+        pub(super) progress: Vec<Progress>,
+        pub(super) stop_after: Option<usize>,
+    }
+
+    impl RunContext for Told {
+        fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+            self.progress.push(progress);
+            if self.cancelled() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+
+        fn cancelled(&self) -> bool {
+            self.stop_after
+                .is_some_and(|limit| self.progress.len() >= limit)
         }
     }
 }

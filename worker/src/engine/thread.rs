@@ -184,9 +184,9 @@ impl RunContext for Context<'_> {
 mod tests {
     use super::*;
     use crate::engine::Produced;
+    use crate::engine::testing::job;
     use serde_json::{Value, json};
-    use warmq_common::ids::{AppId, JobId};
-    use warmq_common::job::{Priority, Timings};
+    use warmq_common::job::Timings;
 
     /// Panics when the input says so.
     struct Fragile;
@@ -216,18 +216,10 @@ mod tests {
     }
 
     async fn run(engine: &EngineThread, input: Value) -> Result<Done, Crashed> {
-        let job = JobSpec {
-            id: JobId::generate(),
-            app: AppId::parse("a/b").unwrap(),
-            path: String::new(),
-            hint: None,
-            priority: Priority::Normal,
-            input,
-            created_ms: 0,
-            reply_to: None,
-        };
         let (progress, _) = watch::channel(None);
-        engine.run(job, progress, CancellationToken::new()).await
+        engine
+            .run(job("", input), progress, CancellationToken::new())
+            .await
     }
 
     #[tokio::test]

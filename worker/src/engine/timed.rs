@@ -208,32 +208,8 @@ fn millis(since: Instant) -> u64 {
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
-    use std::ops::ControlFlow;
+    use crate::engine::testing::{Told, job};
     use warmq_common::config::ByteSize;
-    use warmq_common::ids::{AppId, JobId};
-    use warmq_common::job::Priority;
-
-    #[derive(Default)]
-    struct Told {
-        progress: Vec<Progress>,
-        stop_after: Option<usize>,
-    }
-
-    impl RunContext for Told {
-        fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-            self.progress.push(progress);
-            if self.cancelled() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        }
-
-        fn cancelled(&self) -> bool {
-            self.stop_after
-                .is_some_and(|limit| self.progress.len() >= limit)
-        }
-    }
 
     fn engine(slots: u16) -> Timed {
         let options = Options {
@@ -244,19 +220,6 @@ mod tests {
             slots,
         };
         Timed::new(&options, RunnerId::parse("r").unwrap())
-    }
-
-    fn job(hint: &str, input: Value) -> JobSpec {
-        JobSpec {
-            id: JobId::generate(),
-            app: AppId::parse("a/b").unwrap(),
-            path: String::new(),
-            hint: Hint::parse_optional(hint).unwrap(),
-            priority: Priority::Normal,
-            input,
-            created_ms: 0,
-            reply_to: None,
-        }
     }
 
     fn hints(engine: &Timed) -> Vec<String> {

@@ -1,0 +1,171 @@
+//! What a picture job may ask for.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use warmq_common::job::{JobError, JobSpec};
+use warmq_diffusion::Request;
+
+use crate::engine::input;
+
+const PROMPT_CHARS: usize = 2_000;
+
+/// Input of the diffusion engine: a prompt, and how it shall be drawn. What is left out takes the model's default.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(title = "DiffusionInput")]
+pub(super) struct Input {
+    /// What the picture shall show.
+    #[schemars(length(min = 1, max = 2000))]
+    prompt: String,
+    /// The model that draws it; by default the one that the job's hint names.
+    model: Option<String>,
+    /// What the picture shall not show.
+    #[schemars(length(max = 2000))]
+    negative_prompt: Option<String>,
+    /// Width in pixels.
+    #[schemars(range(min = 8, max = 2048), extend("multipleOf" = 8))]
+    width: Option<u32>,
+    /// Height in pixels.
+    #[schemars(range(min = 8, max = 2048), extend("multipleOf" = 8))]
+    height: Option<u32>,
+    /// Denoising steps: more are slower and, up to about 30, better. Also read as `num_inference_steps`.
+    #[serde(alias = "num_inference_steps")]
+    #[schemars(range(min = 1, max = 200))]
+    steps: Option<u32>,
+    /// How closely the picture follows the prompt. Also read as `guidance_scale`.
+    #[serde(alias = "guidance_scale")]
+    #[schemars(range(min = 0, max = 30))]
+    guidance: Option<f64>,
+    /// The same seed gives the same picture; by default one is drawn from the job's id.
+    seed: Option<u64>,
+    /// How many pictures.
+    #[schemars(range(min = 1, max = 4))]
+    num_images: Option<u32>,
+    /// The way from noise to the picture, among those that the model allows: `ddim`, `euler`, …
+    scheduler: Option<String>,
+}
+
+impl Input {
+    /// A job's input, within the bounds of the schema.
+    ///
+    /// # Errors
+    /// A 422 that names the field at fault.
+    pub(super) fn read(job: &JobSpec) -> Result<Self, JobError> {
+        let input: Self = input::parse(&job.input)?;
+        characters("prompt", &input.prompt, 1)?;
+        characters(
+            "negative_prompt",
+            input.negative_prompt.as_deref().unwrap_or_default(),
+            0,
+        )?;
+        for (field, side) in [("width", input.width), ("height", input.height)] {
+            let Some(side) = side else { continue };
+            input::within(field, side, 8..=2048)?;
+            if side % 8 != 0 {
+                let message = format!("{side} is not a multiple of 8");
+                return Err(JobError::field(&[field], "multiple_of", message));
+            }
+        }
+        input::within("steps", input.steps.unwrap_or(1), 1..=200)?;
+        input::within("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
+        input::within("num_images", input.num_images.unwrap_or(1), 1..=4)?;
+        Ok(input)
+    }
+
+    /// The model that shall draw: the one asked for, else the job's hint.
+    ///
+    /// # Errors
+    /// A 422 when there is neither.
+    pub(super) fn model(&self, job: &JobSpec) -> Result<String, JobError> {
+        let hint = job.hint.as_ref().map(|hint| hint.as_str());
+        let model = self.model.as_deref().or(hint);
+        model.map(str::to_owned).ok_or_else(|| {
+            let message = "Field required: name a model here or in the runner hint";
+            JobError::field(&["model"], "missing", message)
+        })
+    }
+
+    /// The request to the pipeline.
+    pub(super) fn request(self, job: &JobSpec) -> Request {
+        Request {
+            prompt: self.prompt,
+            negative_prompt: self.negative_prompt,
+            width: self.width,
+            height: self.height,
+            steps: self.steps,
+            guidance: self.guidance,
+            // From the id, so that another attempt at the job draws the same. 32 bits, since a JavaScript client would
+            // round a longer number and could not ask for the picture again.
+            seed: self.seed.unwrap_or(job.id.coin() & u64::from(u32::MAX)),
+            num_images: self.num_images.unwrap_or(1),
+            scheduler: self.scheduler,
+        }
+    }
+}
+
+fn characters(field: &str, text: &str, least: usize) -> Result<(), JobError> {
+    let count = text.chars().count();
+    if (least..=PROMPT_CHARS).contains(&count) {
+        return Ok(());
+    }
+    let message = format!("{least} to {PROMPT_CHARS} characters are expected, not {count}");
+    Err(JobError::field(&[field], "length", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::job;
+    use serde_json::{Value, json};
+
+    fn at_fault(input: Value) -> Value {
+        Input::read(&job("", input)).unwrap_err().detail[0].loc[1].clone()
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        assert_eq!(at_fault(json!({})), "prompt");
+        assert_eq!(at_fault(json!({"prompt": ""})), "prompt");
+        for (field, value) in [
+            ("width", json!(12)),
+            ("height", json!(4096)),
+            ("steps", json!(0)),
+            ("guidance", json!(31)),
+            ("num_images", json!(5)),
+            ("seed", json!(-1)),
+            ("scheduler", json!(7)),
+        ] {
+            assert_eq!(at_fault(json!({"prompt": "x", field: value})), field);
+        }
+    }
+
+    #[test]
+    fn fals_names_are_read_too_and_the_model_comes_from_the_hint() {
+        let spec = job(
+            "shapes",
+            json!({"prompt": "x", "num_inference_steps": 7, "guidance_scale": 2.5, "sync_mode": true}),
+        );
+        let input = Input::read(&spec).unwrap();
+        assert_eq!(input.model(&spec).unwrap(), "shapes");
+        let request = input.request(&spec);
+        assert_eq!((request.steps, request.guidance), (Some(7), Some(2.5)));
+        assert!(request.seed <= u64::from(u32::MAX));
+        let nameless = job("", json!({"prompt": "x"}));
+        let error = Input::read(&nameless)
+            .unwrap()
+            .model(&nameless)
+            .unwrap_err();
+        assert_eq!(error.detail[0].loc, ["body", "model"]);
+    }
+
+    #[test]
+    fn the_schema_has_the_bounds() {
+        let schema = input::schema::<Input>();
+        let width = &schema["properties"]["width"];
+        assert_eq!(
+            (&width["minimum"], &width["maximum"], &width["multipleOf"]),
+            (&json!(8), &json!(2048), &json!(8))
+        );
+        assert_eq!(schema["required"], json!(["prompt"]));
+        assert!(!schema.to_string().contains("$ref"));
+    }
+}
