@@ -62,13 +62,7 @@ fn need(hint: Option<&Hint>) -> String {
 
 fn routing(decision: &Decision, record: &JobRecord) -> Vec<String> {
     let sent = match &decision.target {
-        Target::Runner { runner } => {
-            let kind = match decision.warm {
-                true => ", which reported the hint",
-                false => "",
-            };
-            format!("sent it to {runner}{kind}")
-        }
+        Target::Runner { runner } => format!("sent it to {runner}"),
         Target::Shared => "left it to whichever runner is free first".to_owned(),
     };
     let waited = record
@@ -180,7 +174,7 @@ fn names(runners: &[RunnerId]) -> String {
         [] => "none".to_owned(),
         some => {
             let names: Vec<&str> = some.iter().map(RunnerId::as_str).collect();
-            names.join(" and ")
+            names.join(", ")
         }
     }
 }
@@ -233,7 +227,7 @@ pub(crate) mod tests {
                 "Its hint is 'digits': a runner that has that loaded serves it warm.",
                 "After 12 ms, the dispatcher (policy 'fal') sent it to gpu-b: nobody idle has digits, \
                  and gpu-b has nothing loaded.",
-                "At that moment 3 runners were idle: warm none, blank gpu-b and gpu-c.",
+                "At that moment 3 runners were idle: warm none, blank gpu-b, gpu-c.",
                 "gpu-b started it 20 ms after the submission, cold: loading took 150 ms, then it ran 240 ms.",
                 "It succeeded 430 ms after the submission.",
             ]

@@ -1,44 +1,62 @@
 //! Takes everything of a namespace off both servers.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use redis::AsyncCommands;
-use warmq_common::amqp::{RetryTier, Topology};
-use warmq_common::ids::AppId;
+use warmq_common::amqp::{Publisher, QueueType, RetryTier, Topology};
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::{AppId, Epoch, Namespace, RunnerId};
 use warmq_common::job::Priority;
+use warmq_common::store::Store;
 
-use crate::cluster::Cluster;
 use crate::error::Error;
 
 /// Keys that one SCAN looks at.
 const SCAN_COUNT: u32 = 1000;
 
-impl Cluster {
-    /// Deletes the namespace's queues, exchanges and keys. Stop its processes before: what lives declares them again.
-    /// Queues of incarnations that this cluster does not know (a runner that registered anew) expire by themselves.
-    ///
-    /// # Errors
-    /// A server is away.
-    pub async fn cleanup(&self) -> Result<(), Error> {
-        let apps = self.apps().await?;
-        let channel = self.publisher().channel().await?;
-        let topology = self.topology();
-        let mut queues = base_queues(topology);
+/// How long a cluster that was dropped without [`Cluster::cleanup`] may take for it.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a cluster may have left on the servers. It opens connections of its own: the cluster's may be gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Remains {
+    pub(crate) namespace: Namespace,
+    pub(crate) amqp_url: ServerUrl,
+    pub(crate) redis_url: ServerUrl,
+    /// Apps that Redis may not name (any more).
+    pub(crate) apps: BTreeSet<AppId>,
+    /// Incarnations of runners that Redis may not name (any more).
+    pub(crate) runners: Vec<(RunnerId, Epoch)>,
+}
+
+impl Remains {
+    /// Deletes the namespace's queues, exchanges and keys.
+    pub(crate) async fn delete(self) -> Result<(), Error> {
+        let store = Store::connect(&self.redis_url, self.namespace.clone()).await?;
+        let topology = Topology::new(self.namespace.clone(), QueueType::default());
+        let mut apps = store.apps().await?;
+        apps.extend(self.apps.iter().cloned());
+        let mut queues = base_queues(&topology);
         for app in &apps {
-            queues.extend(app_queues(topology, app));
-            for runner in self.store().runners(app).await? {
+            queues.extend(app_queues(&topology, app));
+            for runner in store.runners(app).await? {
                 queues.push(topology.runner_queue(&runner.id, runner.epoch));
             }
         }
-        for (runner, epoch) in self.incarnations() {
-            queues.push(topology.runner_queue(&runner, epoch));
+        for (runner, epoch) in &self.runners {
+            queues.push(topology.runner_queue(runner, *epoch));
         }
+        let publisher = Publisher::new(self.amqp_url.clone(), "warmq-cleanup");
+        let channel = publisher.channel().await?;
         // Deleting what does not exist is no error for RabbitMQ.
         for queue in queues {
             channel
                 .queue_delete(queue.into(), QueueDeleteOptions::default())
                 .await?;
         }
-        for exchange in exchanges(topology) {
+        for exchange in exchanges(&topology) {
             channel
                 .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
                 .await?;
@@ -46,10 +64,29 @@ impl Cluster {
         self.delete_keys().await
     }
 
+    /// As [`Remains::delete`], from code that is not async, in any thread.
+    pub(crate) fn delete_blocking(self) {
+        let namespace = self.namespace.clone();
+        // A runtime may not be started within another one's thread.
+        let thread = std::thread::spawn(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build().map_err(|e| e.to_string())?;
+            runtime.block_on(async {
+                match tokio::time::timeout(DROP_TIMEOUT, self.delete()).await {
+                    Ok(deleted) => deleted.map_err(|error| error.to_string()),
+                    Err(_) => Err("the servers do not answer".to_owned()),
+                }
+            })
+        });
+        if let Ok(Err(reason)) = thread.join() {
+            eprintln!("namespace {namespace} is not cleaned up: {reason}");
+        }
+    }
+
     async fn delete_keys(&self) -> Result<(), Error> {
-        let client = redis::Client::open(self.redis_url().expose())?;
+        let client = redis::Client::open(self.redis_url.expose())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
-        let pattern = format!("{}:*", self.namespace());
+        let pattern = format!("{}:*", self.namespace);
         let mut cursor = 0u64;
         loop {
             let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")

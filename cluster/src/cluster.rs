@@ -12,6 +12,7 @@ use warmq_common::ids::{AppId, Epoch, Namespace, RunnerId};
 use warmq_common::store::Store;
 
 use crate::binaries;
+use crate::cleanup::Remains;
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::process::Process;
@@ -121,6 +122,8 @@ struct Started {
     apps: BTreeSet<AppId>,
     /// Incarnations of runners: their queues outlive a crash.
     runners: Vec<(RunnerId, Epoch)>,
+    /// Nothing is left on the servers.
+    clean: bool,
 }
 
 impl Cluster {
@@ -226,13 +229,33 @@ impl Cluster {
         })
     }
 
-    /// Incarnations of runners that this cluster started.
-    pub(crate) fn incarnations(&self) -> Vec<(RunnerId, Epoch)> {
-        self.started().runners.clone()
+    /// Deletes the namespace's queues, exchanges and keys. Stop its processes before: what lives declares them again.
+    /// Queues of incarnations that this cluster does not know (a runner that registered anew) expire by themselves.
+    ///
+    /// A cluster that is dropped without it, since a test failed, cleans up then.
+    ///
+    /// # Errors
+    /// A server is away.
+    pub async fn cleanup(&self) -> Result<(), Error> {
+        self.remains().delete().await?;
+        self.started().clean = true;
+        Ok(())
+    }
+
+    fn remains(&self) -> Remains {
+        let started = self.started();
+        Remains {
+            namespace: self.namespace.clone(),
+            amqp_url: self.amqp_url.clone(),
+            redis_url: self.redis_url.clone(),
+            apps: started.apps.clone(),
+            runners: started.runners.clone(),
+        }
     }
 
     /// `program`, in this cluster's folder and namespace, without settings of the caller's environment.
     fn command(&self, program: &'static str) -> Result<Command, Error> {
+        self.started().clean = false;
         let mut command = Command::new(binaries::find(program)?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
@@ -240,6 +263,7 @@ impl Cluster {
         // URLs may hold passwords: not on the command line, which others can read.
         command
             .current_dir(self.folder.path())
+            .env("NO_COLOR", "1")
             .env("WARMQ_NAMESPACE", self.namespace.as_str())
             .env("WARMQ_AMQP_URL", self.amqp_url.expose())
             .env("WARMQ_REDIS_URL", self.redis_url.expose())
@@ -254,12 +278,13 @@ impl Cluster {
     fn started(&self) -> std::sync::MutexGuard<'_, Started> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Apps that have, or had, a worker here.
-    pub(crate) async fn apps(&self) -> Result<BTreeSet<AppId>, Error> {
-        let mut apps = self.store.apps().await?;
-        apps.extend(self.started().apps.iter().cloned());
-        Ok(apps)
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.started().clean {
+            self.remains().delete_blocking();
+        }
     }
 }
 

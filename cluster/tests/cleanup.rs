@@ -66,3 +66,15 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         assert!(Topology::depth(&channel, &gone).await.is_err(), "{gone}");
     }
 }
+
+#[tokio::test]
+async fn a_cluster_that_is_dropped_without_cleanup_leaves_nothing_either() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let topology = cluster.topology().clone();
+    let publisher = cluster.publisher().clone();
+    let channel = publisher.channel().await.unwrap();
+    topology.declare_base(&channel).await.unwrap();
+    drop(cluster);
+    let submissions = topology.submissions_queue();
+    assert!(Topology::depth(&channel, &submissions).await.is_err());
+}
