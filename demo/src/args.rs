@@ -17,6 +17,9 @@ pub struct Args {
     /// What the models of one runner may hold [default: room for two of the three]
     #[arg(long, value_name = "SIZE")]
     pub memory_budget: Option<ByteSize>,
+    /// Where the models live: cpu, or cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
     /// Tell each job's routing decision, not only three
     #[arg(long)]
     pub explain: bool,

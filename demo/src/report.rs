@@ -7,7 +7,7 @@ use warmq_cli::table::Table;
 use warmq_cli::time;
 use warmq_common::job::{Decision, JobRecord, Target};
 
-use crate::watch::Submitted;
+use crate::watch::{Snapshot, Submitted};
 
 /// One line per job, in the order of submission.
 pub fn table(jobs: &[Submitted]) -> Table {
@@ -38,7 +38,8 @@ pub fn table(jobs: &[Submitted]) -> Table {
 }
 
 /// The sums, one sentence per line.
-pub fn totals(jobs: &[Submitted], wall: Duration) -> Vec<String> {
+pub fn totals(end: &Snapshot, wall: Duration) -> Vec<String> {
+    let jobs = &end.jobs;
     let mut loads_ms = 0;
     let mut runs_ms = 0;
     let mut cold = 0usize;
@@ -85,8 +86,9 @@ pub fn totals(jobs: &[Submitted], wall: Duration) -> Vec<String> {
             time::duration(runs_ms)
         ),
         format!(
-            "Jobs per runner: {}.",
-            list(per_runner.into_iter().collect())
+            "Jobs per runner: {}. The most models that one held at a time: {}.",
+            list(per_runner.into_iter().collect()),
+            end.most_held
         ),
         format!(
             "Wall time of the jobs: {}.",
@@ -189,16 +191,22 @@ pub(crate) mod tests {
 
     #[test]
     fn the_totals_add_up() {
-        let totals = totals(&jobs(), Duration::from_millis(7_500));
+        let end = Snapshot {
+            jobs: jobs(),
+            runners: Vec::new(),
+            most_held: 2,
+        };
+        let totals = totals(&end, Duration::from_millis(7_500));
         assert_eq!(
             totals[0],
             "24 jobs: 16 found their model loaded, 8 had to load it."
         );
         assert!(totals[1].contains("shared queue 6"), "{}", totals[1]);
         assert!(totals[2].starts_with("Loading took 1.2 s"), "{}", totals[2]);
-        assert_eq!(
-            totals[3],
-            "Jobs per runner: runner-a 8, runner-b 8, runner-c 8."
+        assert!(
+            totals[3].starts_with("Jobs per runner: runner-a 8, runner-b 8, runner-c 8. "),
+            "{}",
+            totals[3]
         );
         assert_eq!(totals[4], "Wall time of the jobs: 7.5 s.");
     }

@@ -46,7 +46,7 @@ impl Stage {
     pub async fn set(args: Args) -> anyhow::Result<Self> {
         let budget = match args.memory_budget {
             Some(budget) => budget,
-            None => models::room_for_two(&args.models, &MODELS)?,
+            None => models::room_for_two(&args.models, &MODELS, &args.device)?,
         };
         // Logs and stored pictures of an earlier demo: nobody else's, by the folder's name.
         let folder = args.out.join("processes");
@@ -75,13 +75,13 @@ impl Stage {
         let mut cast = self.start().await?;
         let client = Client::new(cast.router.url(), None)?;
         let begin = Instant::now();
-        let jobs = tokio::time::timeout(JOBS_TIMEOUT, self.perform(&app, &client, &mut cast))
+        let end = tokio::time::timeout(JOBS_TIMEOUT, self.perform(&app, &client, &mut cast))
             .await
             .unwrap_or_else(|_| bail!("not done after {} s", JOBS_TIMEOUT.as_secs()))
             .with_context(|| format!("logs: {}", self.cluster.folder().display()))?;
         let wall = begin.elapsed();
-        self.tell(&jobs, wall);
-        let sheet = self.save(&client, &jobs).await?;
+        self.tell(&end, wall);
+        let sheet = self.save(&client, &end.jobs).await?;
         cast.stop().await;
         Ok(sheet)
     }
@@ -104,9 +104,10 @@ impl Stage {
     }
 
     async fn worker(&self, name: &str) -> anyhow::Result<Worker> {
+        let options = WorkerOptions::diffusion(name, plan::APP, &self.args.models);
         let options = WorkerOptions {
             memory_budget: Some(self.budget.0.to_string()),
-            ..WorkerOptions::diffusion(name, plan::APP, &self.args.models)
+            ..options.args([format!("--device={}", self.args.device)])
         };
         Ok(self.cluster.worker(options).await?)
     }
@@ -117,7 +118,7 @@ impl Stage {
         app: &AppId,
         client: &Client,
         cast: &mut Cast,
-    ) -> anyhow::Result<Vec<Submitted>> {
+    ) -> anyhow::Result<Snapshot> {
         let orders = plan::orders();
         let mut view = View::new(orders.len());
         let mut snapshot = Snapshot::default();
@@ -143,12 +144,13 @@ impl Stage {
             }
         }
         view.end();
-        Ok(snapshot.jobs)
+        Ok(snapshot)
     }
 
-    fn tell(&self, jobs: &[Submitted], wall: Duration) {
+    fn tell(&self, end: &Snapshot, wall: Duration) {
+        let jobs = &end.jobs;
         println!("\n{}\n", report::table(jobs));
-        for line in report::totals(jobs, wall) {
+        for line in report::totals(end, wall) {
             println!("{line}");
         }
         let (title, reasons) = match self.args.explain {

@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub jobs: Vec<Submitted>,
     /// Live runners, in alphabetical order.
     pub runners: Vec<RunnerRecord>,
+    /// The most models that one runner was seen to hold.
+    pub most_held: usize,
 }
 
 impl Snapshot {
@@ -70,6 +72,8 @@ impl Snapshot {
             }
         }
         self.runners = client.runners(Some(app)).await?;
+        let held = self.runners.iter().map(|runner| runner.hints.len()).max();
+        self.most_held = self.most_held.max(held.unwrap_or(0));
         Ok(())
     }
 
