@@ -260,21 +260,24 @@ fn log_end(runner: &Runner, job: &JobSpec, outcome: &Outcome, timings: Timings, 
         run_ms,
     } = timings;
     let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
-    let (id, state) = (&runner.id, outcome.state());
-    let error = match outcome {
-        Outcome::Failed(error) => error.message.as_str(),
-        _ => "",
-    };
-    if accepted {
-        tracing::info!(
-            runner = %id, job.id = %job.id, job.hint = hint, job.state = %state, warm, load_ms, run_ms, error,
-            "a job ended"
-        );
-    } else {
-        tracing::warn!(
-            runner = %id, job.id = %job.id, job.hint = hint, warm, load_ms, run_ms,
+    let (runner, id) = (&runner.id, job.id);
+    match outcome {
+        _ if !accepted => tracing::warn!(
+            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
             "a job's result was dropped: the job is no longer this runner's"
-        );
+        ),
+        Outcome::Failed(error) if error.status >= 500 => tracing::warn!(
+            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
+            "a job failed by this runner's fault"
+        ),
+        Outcome::Failed(error) => tracing::info!(
+            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
+            "a job failed by its own fault"
+        ),
+        Outcome::Succeeded(_) | Outcome::Cancelled => tracing::info!(
+            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
+            "a job {}", outcome.state()
+        ),
     }
 }
 

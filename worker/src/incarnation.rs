@@ -18,6 +18,9 @@ use crate::runner::Shared;
 /// After it left, a runner still looks for a job that was sent to it before, this long.
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
+/// How long the broker may take to say goodbye.
+const CLOSING: Duration = Duration::from_secs(3);
+
 /// Why a runner can not join.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -128,7 +131,7 @@ impl Incarnation {
                 .await?;
             Ok::<(), Lost>(())
         };
-        match tokio::time::timeout(Duration::from_secs(5), goodbye).await {
+        match tokio::time::timeout(CLOSING, goodbye).await {
             Ok(Ok(())) => {}
             // The broker deletes it by itself, some time later.
             Ok(Err(error)) => tracing::debug!(%error, "left the runner's queue behind"),
@@ -140,8 +143,11 @@ impl Incarnation {
     pub async fn abandon(self, shared: &Shared, runner: &RunnerId) {
         // So that the dispatcher sends nothing to a queue without a reader.
         forget(shared, runner, self.epoch).await;
-        if let Err(error) = self.connection.close(200, "starting over".into()).await {
-            tracing::debug!(%error, "the connection was closed already");
+        let close = self.connection.close(200, "starting over".into());
+        match tokio::time::timeout(CLOSING, close).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
+            Err(_) => tracing::debug!("RabbitMQ does not answer a goodbye"),
         }
     }
 }

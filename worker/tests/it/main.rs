@@ -3,6 +3,9 @@
 
 mod deliveries;
 mod harness;
+mod outage;
+mod pictures;
+mod proxy;
 mod race;
 mod start;
 mod stop;

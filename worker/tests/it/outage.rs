@@ -1,0 +1,97 @@
+//! A server is away for a while: no job and no result is lost.
+
+use std::time::Duration;
+
+use warmq_common::job::Priority;
+use warmq_common::state::JobState;
+
+use crate::harness::{World, takes};
+use crate::proxy::Proxy;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_runner_joins_again_after_rabbitmq_was_away() {
+    let world = World::new().await;
+    let proxy = Proxy::of(world.cluster.amqp_url()).await;
+    let mut config = world.config("a");
+    config.servers.amqp_url = proxy.url();
+    let worker = world.worker_with(Default::default(), config).await;
+    let first = world.runner("a").await.unwrap();
+    proxy.shut();
+    world
+        .until("it took leave", async || {
+            world.runner("a").await.is_none().then_some(())
+        })
+        .await;
+    proxy.reopen();
+    let second = world
+        .until("it is back", async || world.runner("a").await)
+        .await;
+    assert!(second.epoch > first.epoch);
+    for job in [
+        world.send_to("a", "", takes(1)).await,
+        world.share("", takes(1)).await,
+    ] {
+        world.reached(&job, JobState::Succeeded).await;
+    }
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_runs_while_rabbitmq_is_away_is_stored_and_its_end_announced_later() {
+    let world = World::new().await;
+    let proxy = Proxy::of(world.cluster.amqp_url()).await;
+    let mut config = world.config("a");
+    config.servers.amqp_url = proxy.url();
+    let worker = world.worker_with(Default::default(), config).await;
+    let mut events = world.events().await;
+    let job = world.share("", takes(1_000)).await;
+    world.reached(&job, JobState::Running).await;
+    proxy.shut();
+    let record = world.reached(&job, JobState::Succeeded).await;
+    assert_eq!(record.attempt, 1);
+    proxy.reopen();
+    assert_eq!(events.event().await, (job.id, JobState::Succeeded));
+    let next = world.share("", takes(1)).await;
+    world.reached(&next, JobState::Succeeded).await;
+    assert_eq!(world.record(&job).await.unwrap().attempt, 1);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_waits_for_redis() {
+    let world = World::new().await;
+    let proxy = Proxy::of(world.cluster.redis_url()).await;
+    let mut config = world.config("a");
+    config.servers.redis_url = proxy.url();
+    let worker = world.worker_with(Default::default(), config).await;
+    let job = world.share("m", takes(1_000)).await;
+    world.reached(&job, JobState::Running).await;
+    proxy.shut();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
+    proxy.reopen();
+    let record = world.reached(&job, JobState::Succeeded).await;
+    assert_eq!(record.attempt, 1);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stops_without_redis_gives_its_job_back() {
+    let world = World::new().await;
+    let proxy = Proxy::of(world.cluster.redis_url()).await;
+    let mut config = world.config("a");
+    config.servers.redis_url = proxy.url();
+    config.drain_timeout = Duration::from_secs(1);
+    let worker = world.worker_with(Default::default(), config).await;
+    let job = world.send_to("a", "", takes(500)).await;
+    world.reached(&job, JobState::Running).await;
+    proxy.shut();
+    worker.stop().await;
+    // From the own queue: to the dispatcher.
+    let backlog = world
+        .cluster
+        .topology()
+        .backlog_queue(&world.app, Priority::Normal);
+    assert_eq!(world.listen(&backlog).await.job().await, job);
+    world.end([]).await;
+}

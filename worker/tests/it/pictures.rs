@@ -1,0 +1,131 @@
+//! Jobs of the diffusion engine, with the models that ship.
+
+use std::path::Path;
+
+use serde_json::json;
+use warmq_common::artifacts::{Artifacts, REFERENCE_PREFIX};
+use warmq_common::config::ByteSize;
+use warmq_common::state::JobState;
+use warmq_worker::engine::EngineKind;
+
+use crate::harness::{InProcess, World};
+
+async fn worker(world: &World, models: &Path) -> InProcess {
+    let mut config = world.config("a");
+    config.engine.kind = EngineKind::Diffusion;
+    config.engine.models = models.to_owned();
+    config.engine.device = "cpu".to_owned();
+    config.engine.memory_budget = ByteSize(256 << 20);
+    world.worker_with(Default::default(), config).await
+}
+
+fn shipped_models() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_becomes_a_stored_png_and_the_model_becomes_a_hint() {
+    let world = World::new().await;
+    let worker = worker(&world, shipped_models()).await;
+    let input = json!({"prompt": "a red circle on a blue background", "steps": 4, "seed": 7, "num_images": 2});
+    let mut pictures = Vec::new();
+    for warm in [false, true] {
+        let job = world.share("shapes", input.clone()).await;
+        let record = world.reached(&job, JobState::Succeeded).await;
+        assert_eq!(record.timings.unwrap().warm, warm);
+        let output = record.output.unwrap();
+        assert_eq!(
+            (&output["model"], &output["seed"]),
+            (&json!("shapes"), &json!(7))
+        );
+        assert_eq!(output["images"].as_array().unwrap().len(), 2);
+        let image = &output["images"][1];
+        assert_eq!(
+            (&image["width"], &image["content_type"]),
+            (&json!(64), &json!("image/png"))
+        );
+        let artifacts = Artifacts::open(&world.config("a").servers.storage).unwrap();
+        let key = image["url"]
+            .as_str()
+            .unwrap()
+            .strip_prefix(REFERENCE_PREFIX)
+            .unwrap();
+        pictures.push(artifacts.get(key).await.unwrap().unwrap());
+    }
+    assert!(pictures[0].starts_with(b"\x89PNG"));
+    assert_eq!(pictures[0], pictures[1], "the same seed draws the same");
+    let runner = world.runner("a").await.unwrap();
+    assert_eq!(
+        (runner.hints[0].as_str(), runner.device.as_str()),
+        ("shapes", "cpu")
+    );
+    assert!(runner.memory_bytes > 1 << 20);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_model_is_the_jobs_fault_and_the_known_ones_are_named() {
+    let world = World::new().await;
+    let worker = worker(&world, shipped_models()).await;
+    let job = world
+        .share("", json!({"prompt": "x", "model": "nope"}))
+        .await;
+    let error = world.reached(&job, JobState::Failed).await.error.unwrap();
+    assert_eq!(
+        (error.status, error.error_type.as_str()),
+        (422, "model_not_found")
+    );
+    assert_eq!(error.detail[0].loc, ["body", "model"]);
+    assert!(
+        error.message.contains("nope") && error.message.contains("shapes"),
+        "{}",
+        error.message
+    );
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
+    let world = World::new().await;
+    let models = world.cluster.folder().join("models");
+    for name in ["shapes", "digits"] {
+        copy(&shipped_models().join(name), &models.join(name));
+    }
+    let weights = models.join("digits/unet/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
+    let worker = worker(&world, &models).await;
+    let damaged = world.share("digits", json!({"prompt": "seven"})).await;
+    let error = world
+        .reached(&damaged, JobState::Failed)
+        .await
+        .error
+        .unwrap();
+    assert_eq!(
+        (error.status, error.error_type.as_str()),
+        (500, "runner_server_error")
+    );
+    assert!(
+        error.message.contains("digits") && error.message.contains("unet/"),
+        "{}",
+        error.message
+    );
+    let sound = world
+        .share("shapes", json!({"prompt": "a red circle", "steps": 2}))
+        .await;
+    world.reached(&sound, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
