@@ -30,9 +30,10 @@ up: setup ## a router and two workers that stay running (logs and process ids in
 down: ## stops what `make up` started
 	@deploy/down.sh
 
-# The integration tests start the binaries, which nextest alone would not build. Its summary comes last.
+# The integration tests start the binaries, which nextest alone would not build; built with all targets, they share the
+# tests' dependencies. nextest's summary comes last.
 test: setup-test ## every test, against the real RabbitMQ and Redis
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --doc
 	$(CARGO) nextest run --workspace
 
