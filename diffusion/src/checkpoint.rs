@@ -14,7 +14,8 @@ use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
 use crate::error::Error;
-use crate::manifest::{self, Manifest};
+use crate::folder;
+use crate::manifest::Manifest;
 
 /// The format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -190,7 +191,7 @@ impl Checkpoint {
     }
 
     fn bad(&self, tensor: &str, message: String) -> Error {
-        manifest::bad(&self.model, &self.file, message).in_tensor(tensor)
+        folder::bad(&self.model, &self.file, message).in_tensor(tensor)
     }
 }
 

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::folder::{bad, read_json};
 use crate::manifest::{
     Activation, BetaSchedule, Defaults, Dtype, Family, Heads, ImageSizes, Manifest, PredictionType,
-    SchedulerSpec, TextSpec, TokenizerSpec, UNetSpec, VaeSpec, bad, read_json,
+    SchedulerSpec, TextSpec, TokenizerSpec, UNetSpec, VaeSpec,
 };
 use crate::scheduler::SchedulerKind;
 

@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | [`catalog`](Catalog) | a folder of model folders, and which names it knows |
 //! | [`manifest`](Manifest) | what one model is: shapes, defaults, files; `hugging_face` derives it where none is written |
+//! | `folder` | the small files around the weights, read with distrust |
 //! | `checkpoint` | one safetensors file: every name, shape and type checked, then copied into a network |
 //! | `tokenizer`, `clip` | prompt → token ids → text states `[batch, context, hidden]` |
 //! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
@@ -36,6 +37,7 @@ mod clip;
 mod device;
 mod diffusers_rs;
 mod error;
+mod folder;
 mod guard;
 mod hugging_face;
 mod manifest;

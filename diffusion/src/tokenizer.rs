@@ -2,7 +2,6 @@
 //! `</w>` at the end of each word, between a start and an end token, cut or padded to the context.
 
 use std::collections::HashMap;
-use std::fs;
 
 use serde::Deserialize;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
@@ -15,7 +14,8 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, SplitDelimiterBehavior, TruncationParams};
 
 use crate::error::Error;
-use crate::manifest::{Manifest, read_json};
+use crate::folder::{read_json, read_text};
+use crate::manifest::Manifest;
 
 const VOCABULARY: &str = "tokenizer/vocab.json";
 const MERGES: &str = "tokenizer/merges.txt";
@@ -171,8 +171,7 @@ impl Words {
             });
         }
         let vocabulary = read_json(folder, model, VOCABULARY)?;
-        let text = fs::read_to_string(folder.join(MERGES))
-            .map_err(|e| manifest.bad(MERGES, "cannot be read").because(e))?;
+        let text = read_text(folder, model, MERGES)?;
         let lines = text
             .lines()
             .filter(|line| !line.starts_with("#version") && !line.trim().is_empty());

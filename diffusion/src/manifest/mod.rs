@@ -1,18 +1,16 @@
 //! What one model is: `manifest.json` in its folder, or the same facts derived from Hugging Face's.
 
+mod validate;
+
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::folder::{self, read_json};
 use crate::hugging_face;
 use crate::scheduler::SchedulerKind;
-
-/// Files up to this size are hashed before a load; of larger ones only the size is compared, since a
-/// load must not read gigabytes twice.
-const HASHED_BYTES: u64 = 64 << 20;
 
 /// What one model is. It holds no weights: reading one is cheap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -306,174 +304,8 @@ impl Manifest {
         })
     }
 
-    /// Compares the files with the sizes and, up to 64 MiB, the checksums listed for them.
-    pub(crate) fn verify_files(&self) -> Result<(), Error> {
-        for entry in &self.files {
-            let path = self.folder.join(&entry.path);
-            let bytes = fs::metadata(&path)
-                .map_err(|e| self.bad(&entry.path, "cannot be read").because(e))?
-                .len();
-            if bytes != entry.bytes {
-                return Err(self.bad(
-                    &entry.path,
-                    format!("{bytes} bytes; the manifest says {}", entry.bytes),
-                ));
-            }
-            if bytes > HASHED_BYTES {
-                continue;
-            }
-            let content =
-                fs::read(&path).map_err(|e| self.bad(&entry.path, "cannot be read").because(e))?;
-            if format!("{:x}", Sha256::digest(content)) != entry.sha256.to_ascii_lowercase() {
-                return Err(self.bad(
-                    &entry.path,
-                    "its SHA-256 is not the manifest's: damaged or replaced",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn bad(&self, file: &str, message: impl Into<String>) -> Error {
-        bad(&self.name, file, message)
-    }
-
-    /// Whether the numbers fit each other. What the networks would otherwise assert, or allocate
-    /// without bound, is refused here; that they fit the weights is `checkpoint`'s to say.
-    fn validate(&self) -> Result<(), Error> {
-        let unet = &self.unet;
-        let vae = &self.vae;
-        let (image, text) = (&self.image, &self.text);
-        let divides = |divisor: i64, n: i64| divisor > 0 && n > 0 && n % divisor == 0;
-        let cell = vae.downsampling();
-        let heads_fit = |(index, channels): (usize, &i64)| {
-            unet.heads
-                .of_block(index)
-                .is_some_and(|heads| divides(heads, *channels))
-        };
-        let rules = [
-            (self.schema == 1, "schema: only 1 is known"),
-            (
-                self.tokenizer.kind == "clip-bpe",
-                "tokenizer.kind: only clip-bpe is known",
-            ),
-            (
-                (3..=1024).contains(&self.tokenizer.context),
-                "tokenizer.context: not in 3..=1024",
-            ),
-            (
-                divides(text.heads, text.hidden_size),
-                "text.heads does not divide text.hidden_size",
-            ),
-            (
-                (1..=1 << 14).contains(&text.hidden_size),
-                "text.hidden_size: not in 1..=16384",
-            ),
-            (
-                (1..=1 << 16).contains(&text.intermediate_size),
-                "text.intermediate_size: not in 1..=65536",
-            ),
-            (
-                (1..=128).contains(&text.layers),
-                "text.layers: not in 1..=128",
-            ),
-            (
-                (1..=6).contains(&unet.block_out_channels.len()),
-                "unet.block_out_channels: not 1 to 6 blocks",
-            ),
-            (
-                unet.block_out_channels
-                    .iter()
-                    .all(|&c| divides(32, c) && c <= 1 << 13),
-                "unet.block_out_channels: not multiples of 32 up to 8192",
-            ),
-            (
-                unet.attention_blocks.len() == unet.block_out_channels.len(),
-                "unet.attention_blocks: not one for each block",
-            ),
-            (
-                unet.block_out_channels.iter().enumerate().all(heads_fit),
-                "unet.heads does not divide unet.block_out_channels",
-            ),
-            (
-                (1..=8).contains(&unet.layers_per_block),
-                "unet.layers_per_block: not in 1..=8",
-            ),
-            (
-                unet.cross_attention_dim == text.hidden_size,
-                "unet.cross_attention_dim is not text.hidden_size",
-            ),
-            (
-                (1..=6).contains(&vae.block_out_channels.len()),
-                "vae.block_out_channels: not 1 to 6 blocks",
-            ),
-            (
-                vae.block_out_channels
-                    .iter()
-                    .all(|&c| divides(vae.norm_groups, c) && c <= 1 << 13),
-                "vae.block_out_channels: not multiples of vae.norm_groups up to 8192",
-            ),
-            (
-                (1..=8).contains(&vae.layers_per_block),
-                "vae.layers_per_block: not in 1..=8",
-            ),
-            (
-                vae.latent_channels == 4,
-                "vae.latent_channels: only 4 is supported",
-            ),
-            (
-                vae.scaling_factor.is_normal(),
-                "vae.scaling_factor: not a number other than 0",
-            ),
-            (
-                image.multiple_of > 0 && image.multiple_of % cell == 0,
-                "image.multiple_of: not a multiple of the VAE's downsampling",
-            ),
-            (
-                image.min > 0
-                    && image.min <= image.default
-                    && image.default <= image.max
-                    && image.max <= 1 << 13,
-                "image: not 1 <= min <= default <= max <= 8192",
-            ),
-            (
-                image.multiple_of > 0 && image.default % image.multiple_of == 0,
-                "image.default: not a multiple of image.multiple_of",
-            ),
-            (
-                self.scheduler.allowed.contains(&self.scheduler.default),
-                "scheduler.default is not among scheduler.allowed",
-            ),
-            (
-                0.0 < self.scheduler.beta_start
-                    && self.scheduler.beta_start <= self.scheduler.beta_end
-                    && self.scheduler.beta_end < 1.0,
-                "scheduler: not 0 < beta_start <= beta_end < 1",
-            ),
-            (
-                self.scheduler.steps_offset <= 1,
-                "scheduler.steps_offset: neither 0 nor 1",
-            ),
-            (
-                self.scheduler
-                    .default
-                    .steps()
-                    .contains(&self.defaults.steps),
-                "defaults.steps: not within the default scheduler's limits",
-            ),
-            (
-                self.defaults.guidance.is_finite(),
-                "defaults.guidance: not a number",
-            ),
-            (
-                self.files.iter().all(|entry| stays_inside(&entry.path)),
-                "files: a path leads out of the folder",
-            ),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, broken)) => Err(self.bad(FILE, *broken)),
-            None => Ok(()),
-        }
+        folder::bad(&self.name, file, message)
     }
 }
 
@@ -485,44 +317,3 @@ pub(crate) const TEXT_WEIGHTS: &str = "text_encoder/model";
 pub(crate) const UNET_WEIGHTS: &str = "unet/diffusion_pytorch_model";
 pub(crate) const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model";
 const WEIGHTS: [&str; 3] = [TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS];
-
-fn stays_inside(path: &str) -> bool {
-    Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)))
-}
-
-pub(crate) fn bad(model: &str, file: &str, message: impl Into<String>) -> Error {
-    Error::BadCheckpoint {
-        model: model.to_owned(),
-        file: file.to_owned(),
-        tensor: None,
-        message: message.into(),
-        source: None,
-    }
-}
-
-/// Reads one JSON file of a model's folder.
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(
-    folder: &Path,
-    model: &str,
-    file: &str,
-) -> Result<T, Error> {
-    let text = fs::read_to_string(folder.join(file))
-        .map_err(|e| bad(model, file, "cannot be read").because(e))?;
-    serde_json::from_str(&text)
-        .map_err(|e| bad(model, file, format!("not as expected: {e}")).because(e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listed_file_cannot_lead_out_of_the_folder() {
-        assert!(stays_inside("unet/config.json"));
-        for path in ["../x", "/etc/passwd", "a/../../x", "./x"] {
-            assert!(!stays_inside(path), "{path}");
-        }
-    }
-}

@@ -1,0 +1,124 @@
+//! The small files of a model's folder, read by someone who trusts none of them.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path};
+
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::manifest::Manifest;
+
+/// Files up to this size are hashed before a load; of larger ones only the size is compared, since a
+/// load must not read gigabytes twice. No text in a model's folder is larger.
+const SMALL_BYTES: u64 = 64 << 20;
+
+pub(crate) fn bad(model: &str, file: &str, message: impl Into<String>) -> Error {
+    Error::BadCheckpoint {
+        model: model.to_owned(),
+        file: file.to_owned(),
+        tensor: None,
+        message: message.into(),
+        source: None,
+    }
+}
+
+pub(crate) fn read_text(folder: &Path, model: &str, file: &str) -> Result<String, Error> {
+    let unreadable = |e: io::Error| bad(model, file, "cannot be read").because(e);
+    let bytes = small_file(&folder.join(file)).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|e| bad(model, file, "not UTF-8").because(e))
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(
+    folder: &Path,
+    model: &str,
+    file: &str,
+) -> Result<T, Error> {
+    serde_json::from_str(&read_text(folder, model, file)?)
+        .map_err(|e| bad(model, file, format!("not as expected: {e}")).because(e))
+}
+
+/// Whether a listed path leads to somewhere in the folder.
+pub(crate) fn stays_inside(path: &str) -> bool {
+    Path::new(path)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)))
+}
+
+impl Manifest {
+    /// Compares the files with the sizes and, up to 64 MiB, the checksums listed for them.
+    pub(crate) fn verify_files(&self) -> Result<(), Error> {
+        for entry in &self.files {
+            let path = self.folder().join(&entry.path);
+            let unreadable = |e: io::Error| self.bad(&entry.path, "cannot be read").because(e);
+            let bytes = fs::metadata(&path).map_err(unreadable)?.len();
+            if bytes != entry.bytes {
+                let message = format!("{bytes} bytes; the manifest says {}", entry.bytes);
+                return Err(self.bad(&entry.path, message));
+            }
+            if bytes > SMALL_BYTES {
+                continue;
+            }
+            let sha256 = format!(
+                "{:x}",
+                Sha256::digest(small_file(&path).map_err(unreadable)?)
+            );
+            if sha256 != entry.sha256.to_ascii_lowercase() {
+                let message = "its SHA-256 is not the manifest's: damaged or replaced";
+                return Err(self.bad(&entry.path, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opening a pipe would wait for someone to write to it, and a device may have no end.
+fn small_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(SMALL_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SMALL_BYTES {
+        return Err(io::Error::other("larger than 64 MiB"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_file_cannot_lead_out_of_the_folder() {
+        assert!(stays_inside("unet/config.json"));
+        for path in ["../x", "/etc/passwd", "a/../../x", "./x"] {
+            assert!(!stays_inside(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_small_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        let large = File::create(folder.path().join("large")).unwrap();
+        large.set_len(SMALL_BYTES + 1).unwrap();
+        for file in ["folder", "large", "missing"] {
+            let error = read_text(folder.path(), "model", file).unwrap_err();
+            assert!(
+                matches!(
+                    &error,
+                    Error::BadCheckpoint {
+                        source: Some(_),
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        assert!(small_file(Path::new("/dev/zero")).is_err());
+    }
+}
