@@ -10,7 +10,7 @@ from .datasets import DATASETS, corpus
 
 MODELS = Path(__file__).resolve().parent.parent
 VAE_STEPS = 3000
-UNET_STEPS = {"shapes": 2600, "digits": 1500, "landscapes": 1500}
+UNET_STEPS = {"shapes": 2600, "digits": 1500, "landscapes": 2500}
 
 
 def main() -> None:

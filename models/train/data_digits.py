@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 
 NAME = "digits"
 PREDICTION = "epsilon"
+NOISY_SHARE = 0.0
 SIZE = 64
 GLYPH = 56  # side of the enlarged digit; the rest is margin
 

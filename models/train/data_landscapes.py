@@ -11,6 +11,7 @@ import numpy as np
 
 NAME = "landscapes"
 PREDICTION = "v_prediction"
+NOISY_SHARE = 0.5  # only in much noise must the prompt say where the sun is
 SIZE = 64
 HORIZON = 40
 

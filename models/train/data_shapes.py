@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 NAME = "shapes"
 PREDICTION = "v_prediction"
+NOISY_SHARE = 0.0
 SIZE = 64
 SUPERSAMPLING = 4
 

@@ -16,11 +16,13 @@ from .training import Average, Schedule, steps
 BATCH = 48
 UNPROMPTED_SHARE = 0.1  # what classifier-free guidance learns from
 PICTURES = 12_000
+TIMES = 1000
 
 
 def new_scheduler(name: str) -> DDIMScheduler:
     """Stable Diffusion's noise schedule; these settings make Rust and Python agree."""
     return DDIMScheduler(
+        num_train_timesteps=TIMES,
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -33,6 +35,7 @@ def new_scheduler(name: str) -> DDIMScheduler:
 
 def train(name: str, tokenizer_folder: Path, folder: Path, count: int, seed: int) -> None:
     torch.manual_seed(seed)
+    dataset = DATASETS[name]
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     pictures, prompts = bank(name, PICTURES, seed)
     latents = analytic(pictures) * SCALING_FACTOR
@@ -46,7 +49,7 @@ def train(name: str, tokenizer_folder: Path, folder: Path, count: int, seed: int
     for step in steps(name, count):
         chosen = torch.randint(len(latents), (BATCH,))
         clean, noise = latents[chosen], torch.randn(BATCH, 4, 8, 8)
-        times = torch.randint(scheduler.config.num_train_timesteps, (BATCH,))
+        times = _times(dataset.NOISY_SHARE)
         if scheduler.config.prediction_type == "epsilon":
             target = noise
         else:
@@ -63,3 +66,10 @@ def train(name: str, tokenizer_folder: Path, folder: Path, count: int, seed: int
             averaged_unet, averaged_text_encoder = average.of(fresh)
             averaged_unet.save_pretrained(folder / "unet")
             averaged_text_encoder.save_pretrained(folder / "text_encoder")
+
+
+def _times(noisy_share: float) -> torch.Tensor:
+    """Random times, a share of them from the last third, where layout is decided."""
+    anywhere = torch.randint(TIMES, (BATCH,))
+    noisy = torch.randint(TIMES * 2 // 3, TIMES, (BATCH,))
+    return torch.where(torch.rand(BATCH) < noisy_share, noisy, anywhere)

@@ -10,20 +10,20 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from .datasets import bank
+from .datasets import DATASETS, bank
 from .latents import analytic
 from .networks import new_vae
 from .training import Average, Schedule, steps
 
 BATCH = 16
-PICTURES = {"shapes": 8000, "digits": 1500, "landscapes": 2500}  # sharp edges are the hard part
+PICTURES = 3000  # of each data set
 LOG_VARIANCE = -8.0  # the encoder is all but certain
 NOISE = 0.03
 
 
 def train(folder: Path, count: int, seed: int) -> None:
     torch.manual_seed(seed)
-    pictures = torch.cat([bank(name, number, seed + 1)[0] for name, number in PICTURES.items()])
+    pictures = torch.cat([bank(name, PICTURES, seed + 1)[0] for name in DATASETS])
     targets = analytic(pictures)
     vae = new_vae().to(memory_format=torch.channels_last)
     schedule = Schedule(vae.parameters(), 3e-3, count)
