@@ -103,59 +103,41 @@ impl Incarnation {
         })
     }
 
-    /// Says goodbye. A job that was sent before that and comes now goes back to the dispatcher.
+    /// Ends this life: the worker stops, the connection broke, or the registration is gone. A job that was sent before
+    /// and comes now goes back to the dispatcher.
     pub async fn leave(mut self, shared: &Shared, runner: &RunnerId) {
-        if let Err(error) = self.consumers.detach_shared().await {
-            tracing::debug!(%error, "could not detach from the shared queue");
-        }
-        forget(shared, runner, self.epoch).await;
-        let last_look = tokio::time::sleep(LAST_LOOK);
-        tokio::pin!(last_look);
-        loop {
-            tokio::select! {
-                () = &mut last_look => break,
-                taken = self.consumers.next_own() => match taken {
-                    Ok(taken) => taken.give_back().await,
-                    Err(_) => break,
-                },
-            }
+        // First, so that the dispatcher sends nothing to a queue without a reader.
+        if let Err(error) = shared
+            .store
+            .leave(&shared.config.app, runner, self.epoch)
+            .await
+        {
+            tracing::warn!(%runner, %error, "could not take leave; the runner's lease will lapse");
         }
         let goodbye = async {
+            self.consumers.detach_shared().await?;
+            let last_look = tokio::time::sleep(LAST_LOOK);
+            tokio::pin!(last_look);
+            loop {
+                tokio::select! {
+                    () = &mut last_look => break,
+                    late = self.consumers.next_own() => late?.give_back().await,
+                }
+            }
             self.consumers.end().await?;
             shared
                 .topology
                 .delete_runner(&self.declaring, runner, self.epoch)
                 .await?;
-            self.connection
-                .close(200, "the worker stops".into())
-                .await?;
-            Ok::<(), Lost>(())
+            let done = self.connection.close(200, "the runner leaves".into());
+            done.await.map_err(Lost::from)
         };
         match tokio::time::timeout(CLOSING, goodbye).await {
             Ok(Ok(())) => {}
-            // The broker deletes it by itself, some time later.
+            // Always so after a lost connection. The broker deletes the queue by itself, some time later.
             Ok(Err(error)) => tracing::debug!(%error, "left the runner's queue behind"),
             Err(_) => tracing::debug!("left the runner's queue behind: RabbitMQ is slow"),
         }
-    }
-
-    /// Ends a life whose connection broke or whose registration is gone.
-    pub async fn abandon(self, shared: &Shared, runner: &RunnerId) {
-        // So that the dispatcher sends nothing to a queue without a reader.
-        forget(shared, runner, self.epoch).await;
-        let close = self.connection.close(200, "starting over".into());
-        match tokio::time::timeout(CLOSING, close).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
-            Err(_) => tracing::debug!("RabbitMQ does not answer a goodbye"),
-        }
-    }
-}
-
-/// Takes the runner out of Redis; its lease does it when Redis is away now.
-async fn forget(shared: &Shared, runner: &RunnerId, epoch: Epoch) {
-    if let Err(error) = shared.store.leave(&shared.config.app, runner, epoch).await {
-        tracing::warn!(%runner, %error, "could not take leave; the runner's lease will lapse");
     }
 }
 

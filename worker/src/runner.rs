@@ -139,11 +139,10 @@ impl Runner {
         let stop = self.shared.stop.clone();
         let mut incarnation = first;
         loop {
-            match self.live(&mut incarnation).await {
-                End::Stopped => {
-                    incarnation.leave(&self.shared, &self.id).await;
-                    break;
-                }
+            let end = self.live(&mut incarnation).await;
+            incarnation.leave(&self.shared, &self.id).await;
+            match end {
+                End::Stopped => break,
                 End::Lost(reason) => {
                     tracing::warn!(runner = %self.id, %reason, "lost RabbitMQ; joining again");
                 }
@@ -151,7 +150,6 @@ impl Runner {
                     tracing::warn!(runner = %self.id, "Redis does not know this runner any more; joining again");
                 }
             }
-            incarnation.abandon(&self.shared, &self.id).await;
             let epoch = &mut self.epoch;
             let (shared, id) = (&self.shared, &self.id);
             let (description, report) = (&self.engine.description, &self.report);

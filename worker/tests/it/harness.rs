@@ -231,8 +231,10 @@ impl World {
     pub async fn events(&self) -> Listener {
         let channel = self.cluster.publisher().channel().await.unwrap();
         let queue = format!("{}.test-events", self.cluster.namespace());
-        let mut options = QueueDeclareOptions::default();
-        options.auto_delete = true;
+        let options = QueueDeclareOptions {
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
         channel
             .queue_declare(queue.as_str().into(), options, FieldTable::default())
             .await
