@@ -23,8 +23,8 @@ use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 
-/// How often new apps are looked for.
-const RESCAN: Duration = Duration::from_secs(2);
+/// How often new apps are looked for: the first job of a new app waits for it.
+const RESCAN: Duration = Duration::from_millis(500);
 
 /// All dispatchers of this process.
 #[derive(Clone)]
