@@ -74,12 +74,15 @@ impl Input {
     /// The model that shall draw: the one asked for, else the job's hint.
     ///
     /// # Errors
-    /// A 422 when there is neither.
-    pub(super) fn model(&self, job: &JobSpec) -> Result<String, JobError> {
+    /// A 422 when there is neither, naming those that are `known`.
+    pub(super) fn model(&self, job: &JobSpec, known: &[String]) -> Result<String, JobError> {
         let hint = job.hint.as_ref().map(|hint| hint.as_str());
         let model = self.model.as_deref().or(hint);
         model.map(str::to_owned).ok_or_else(|| {
-            let message = "Field required: name a model here or in the runner hint";
+            let known = known.join(", ");
+            let message = format!(
+                "Field required: name a model here or in the runner hint; known models: {known}"
+            );
             JobError::field(&["model"], "missing", message)
         })
     }
@@ -145,16 +148,16 @@ mod tests {
             json!({"prompt": "x", "num_inference_steps": 7, "guidance_scale": 2.5, "sync_mode": true}),
         );
         let input = Input::read(&spec).unwrap();
-        assert_eq!(input.model(&spec).unwrap(), "shapes");
+        assert_eq!(input.model(&spec, &[]).unwrap(), "shapes");
         let request = input.request(&spec);
         assert_eq!((request.steps, request.guidance), (Some(7), Some(2.5)));
         assert!(request.seed <= u64::from(u32::MAX));
         let nameless = job("", json!({"prompt": "x"}));
-        let error = Input::read(&nameless)
-            .unwrap()
-            .model(&nameless)
-            .unwrap_err();
+        let known = ["digits".to_owned(), "shapes".to_owned()];
+        let input = Input::read(&nameless).unwrap();
+        let error = input.model(&nameless, &known).unwrap_err();
         assert_eq!(error.detail[0].loc, ["body", "model"]);
+        assert!(error.message.ends_with("digits, shapes"), "{error:?}");
     }
 
     #[test]

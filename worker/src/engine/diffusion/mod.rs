@@ -70,7 +70,7 @@ impl Diffusion {
         timings: &mut Timings,
     ) -> Result<Produced, Failure> {
         let input = Input::read(job)?;
-        let model = input.model(job)?;
+        let model = input.model(job, &self.cache.loader().catalog.names())?;
         let request = input.request(job);
 
         timings.warm = self.cache.contains(&model);
