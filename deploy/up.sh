@@ -46,7 +46,17 @@ until answer=$(python3 deploy/probe.py "$url/readyz"); do
     sleep 1
     waited=$((waited + 1))
 done
-for name in router worker-1 worker-2; do
-    runs $name || give_up $name
+registered() {
+    python3 -c 'import json, sys, urllib.request
+print(len(json.load(urllib.request.urlopen(sys.argv[1], timeout=5))["runners"]))' "$url/v1/runners" 2>/dev/null || echo 0
+}
+# The app exists once a worker has registered it: from here on, a job can be submitted.
+until [ "$(registered)" -ge 2 ]; do
+    for name in router worker-1 worker-2; do
+        runs $name || give_up $name
+    done
+    [ $waited -lt 60 ] || { say "the workers have not registered after 60 s; see $run/worker-*.log" && exit 1; }
+    sleep 1
+    waited=$((waited + 1))
 done
-say "ready: $url (dashboard, API); logs in $run; stop with: make down"
+say "ready: $url; logs in $run; stop with: make down"

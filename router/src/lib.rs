@@ -9,11 +9,13 @@
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
+//! | [`broken`] | why a part has to start over with a new connection |
 //!
 //! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
 
 pub mod api;
 pub mod apps;
+pub mod broken;
 pub mod config;
 pub mod dispatcher;
 pub mod policy;

@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology};
+use warmq_common::amqp::{self, Message, Publisher, Topology, consumer};
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{JobEvent, Versioned, outcome_body};
 use warmq_common::retry;
-use warmq_common::store::{self, Store};
+use warmq_common::store::Store;
+
+use crate::broken::Broken;
+
+/// Events that the broker hands out ahead.
+const WINDOW: u16 = 64;
 
 /// Consumes the ended jobs.
 pub struct Replies {
@@ -29,20 +33,6 @@ pub struct Replies {
     pub public_url: Arc<str>,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Connect(#[from] amqp::Error),
-    #[error("the connection to RabbitMQ broke: {0}")]
-    Lapin(#[from] lapin::Error),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error("RabbitMQ ended the consumer")]
-    Ended,
-}
-
 impl Replies {
     /// Replies until `shutdown`, over as many connections as it takes.
     ///
@@ -56,30 +46,23 @@ impl Replies {
         Ok(())
     }
 
-    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
         let connection = amqp::connect(&self.amqp_url, "warmq-router replies").await?;
-        let channel = connection.create_channel().await?;
+        let channel = consumer::channel(&connection, WINDOW).await?;
         self.topology.declare_base(&channel).await?;
-        channel.basic_qos(64, BasicQosOptions::default()).await?;
-        let consumer = channel
-            .basic_consume(
-                self.topology.reply_events_queue().into(),
-                "reply".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        let mut events = pin!(consumer.take_until(shutdown.cancelled()));
+        let queue = self.topology.reply_events_queue();
+        let ended = consumer::consume(&channel, &queue, "reply").await?;
+        let mut events = pin!(ended.take_until(shutdown.cancelled()));
         while let Some(delivery) = events.next().await {
             self.reply(delivery?).await?;
         }
         match shutdown.is_cancelled() {
             true => Ok(()),
-            false => Err(Error::Ended),
+            false => Err(Broken::Ended),
         }
     }
 
-    async fn reply(&self, delivery: Delivery) -> Result<(), Error> {
+    async fn reply(&self, delivery: Delivery) -> Result<(), Broken> {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {

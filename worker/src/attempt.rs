@@ -21,7 +21,8 @@ use crate::engine::thread::{Crashed, Done};
 use crate::incarnation::Incarnation;
 use crate::lease::LeaseKeeper;
 use crate::report::{self, ProgressReporter};
-use crate::runner::{End, Next, Runner, Shared};
+use crate::runner::{End, Next, Runner};
+use crate::shared::Shared;
 
 /// Says in a dead letter why it is one.
 const REASON_HEADER: &str = "x-warmq-reason";

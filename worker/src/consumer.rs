@@ -5,11 +5,9 @@
 
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-};
-use lapin::types::FieldTable;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
 use lapin::{Channel, Connection, Consumer};
+use warmq_common::amqp::consumer;
 
 /// Where a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +86,12 @@ impl Consumers {
         own_queue: &str,
         shared_queue: String,
     ) -> lapin::Result<Self> {
-        let own_channel = one_at_a_time(connection).await?;
+        let own_channel = consumer::channel(connection, 1).await?;
         Ok(Self {
-            own: consume(&own_channel, own_queue, "own").await?,
+            own: consumer::consume(&own_channel, own_queue, "own").await?,
             own_channel,
             shared: None,
-            shared_channel: one_at_a_time(connection).await?,
+            shared_channel: consumer::channel(connection, 1).await?,
             shared_queue,
             attached: 0,
         })
@@ -107,7 +105,8 @@ impl Consumers {
         if self.shared.is_none() {
             self.attached += 1;
             let tag = format!("shared-{}", self.attached);
-            self.shared = Some(consume(&self.shared_channel, &self.shared_queue, &tag).await?);
+            self.shared =
+                Some(consumer::consume(&self.shared_channel, &self.shared_queue, &tag).await?);
         }
         Ok(())
     }
@@ -187,23 +186,6 @@ impl Consumers {
         }
         Ok(())
     }
-}
-
-async fn one_at_a_time(connection: &Connection) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    channel.basic_qos(1, BasicQosOptions::default()).await?;
-    Ok(channel)
-}
-
-async fn consume(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
-    channel
-        .basic_consume(
-            queue.into(),
-            tag.into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await
 }
 
 fn taken(source: Source, delivery: Option<lapin::Result<Delivery>>) -> Result<Taken, Lost> {

@@ -13,7 +13,7 @@ use warmq_common::store::{self, Registration, RunnerReport};
 use crate::config::host;
 use crate::consumer::{Consumers, Lost};
 use crate::engine::Description;
-use crate::runner::Shared;
+use crate::shared::Shared;
 
 /// After it left, a runner still looks for a job that was sent to it before, this long.
 const LAST_LOOK: Duration = Duration::from_millis(200);

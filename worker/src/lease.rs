@@ -5,7 +5,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use warmq_common::ids::{Epoch, Fence, JobId, RunnerId};
 
-use crate::runner::Shared;
+use crate::shared::Shared;
 
 /// Renews until it is dropped.
 pub struct LeaseKeeper(JoinHandle<()>);

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`runner`] | one slot: idle, a job, idle; life after life |
+//! | [`shared`] | what all runners of a process share |
 //! | [`incarnation`] | one life between two connections: epoch, own queue, registration |
 //! | [`consumer`] | the own queue and the shared one, never two jobs at once |
 //! | `attempt` | one delivery: start, run, store the end, acknowledge |
@@ -24,6 +25,7 @@ pub mod lease;
 pub mod model_cache;
 pub mod report;
 pub mod runner;
+pub mod shared;
 
 use std::sync::Arc;
 
@@ -31,14 +33,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{PublishError, Publisher, Topology};
 use warmq_common::artifacts::{self, Artifacts};
-use warmq_common::config::EXIT_BAD_CONFIG;
+use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_common::store::{self, Store};
 
 use crate::config::Config;
-use crate::runner::{Pace, Runner, Shared};
-
-/// The exit status of a worker without RabbitMQ, Redis, storage or device (`EX_UNAVAILABLE` of sysexits.h).
-pub const EXIT_UNAVAILABLE: u8 = 69;
+use crate::runner::Runner;
+use crate::shared::{Pace, Shared};
 
 /// Why a worker could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use warmq_common::state::JobState;
 use warmq_common::store::Store;
 
 use crate::engine::Produced;
-use crate::runner::Shared;
+use crate::shared::Shared;
 
 /// At most ten reports a second, but a change of phase at once.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(100);

@@ -1,70 +1,15 @@
 //! A runner: one slot, one job at a time, life after life.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Publisher, Topology};
-use warmq_common::artifacts::Artifacts;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::retry::until_success;
-use warmq_common::store::{RunnerReport, Store};
+use warmq_common::store::RunnerReport;
 
-use crate::config::Config;
 use crate::consumer::Lost;
 use crate::engine;
 use crate::engine::thread::EngineThread;
 use crate::incarnation::{Incarnation, epoch_after};
-
-/// How often and how long, in a runner's life. The defaults are the ones that routers count on.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// How long a runner counts as alive after it was heard of, and a job as its own.
-    pub lease: Duration,
-    /// How often it is heard of.
-    pub heartbeat: Duration,
-    /// How long a job's message stays unacknowledged. RabbitMQ closes the channel after 30 min.
-    pub unacknowledged: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_secs(15),
-            heartbeat: Duration::from_secs(5),
-            unacknowledged: Duration::from_secs(20 * 60),
-        }
-    }
-}
-
-impl Pace {
-    /// The lease in ms.
-    pub fn lease_ms(&self) -> u64 {
-        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// What all runners of a process share; cheap to clone.
-#[derive(Clone)]
-pub struct Shared {
-    /// The settings.
-    pub config: Arc<Config>,
-    /// Redis.
-    pub store: Store,
-    /// A connection for publishing only: an alarm stalls it, and acknowledgements must not wait behind it.
-    pub publisher: Publisher,
-    /// Names and declarations.
-    pub topology: Topology,
-    /// Where files go.
-    pub artifacts: Artifacts,
-    /// How often and how long.
-    pub pace: Pace,
-    /// Take no more jobs.
-    pub stop: CancellationToken,
-    /// Give up on the running job too: the time to drain is over.
-    pub give_up: CancellationToken,
-}
+use crate::shared::Shared;
 
 /// One slot of a worker.
 pub struct Runner {

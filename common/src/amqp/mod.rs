@@ -1,6 +1,7 @@
 //! RabbitMQ: how to reach it, what is declared on it, and publishes that are known to have arrived.
 
 pub mod connection;
+pub mod consumer;
 pub mod publisher;
 pub mod topology;
 

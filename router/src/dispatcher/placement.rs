@@ -8,7 +8,7 @@ use warmq_common::job::{JobSpec, Target};
 use warmq_common::store::{Claim, Unavailable};
 
 use super::Dispatcher;
-use super::session::Error;
+use crate::broken::Broken;
 use crate::policy;
 
 /// How long a claim keeps a runner from being claimed again, ms. The runner's queue gives the job back long before.
@@ -40,7 +40,7 @@ pub(super) enum Destination {
 
 impl Dispatcher {
     /// Decides where a job goes and reserves the place.
-    pub(super) async fn place(&self, job: &JobSpec) -> Result<Next, Error> {
+    pub(super) async fn place(&self, job: &JobSpec) -> Result<Next, Broken> {
         let store = &self.shared.store;
         let policy = self.shared.apps.config(&self.app).policy;
         let mut refused_claims = 0;
@@ -108,7 +108,7 @@ impl Dispatcher {
 
     /// Sends a held job where `next` says and acknowledges its backlog copy. Gives the job back when its runner's queue
     /// is gone: then it is to be placed again.
-    pub(super) async fn carry_out(&self, held: Held, next: Next) -> Result<Option<Held>, Error> {
+    pub(super) async fn carry_out(&self, held: Held, next: Next) -> Result<Option<Held>, Broken> {
         if let Next::Send(destination) = next {
             match self.send(&held, &destination).await {
                 Ok(()) => {}

@@ -7,18 +7,17 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
+use lapin::Consumer;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
-use lapin::{Channel, Consumer};
+use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Message, PublishError, Topology};
+use warmq_common::amqp::{self, Message, Topology, consumer};
 use warmq_common::job::Priority;
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::store;
 
 use super::Dispatcher;
 use super::placement::Held;
+use crate::broken::Broken;
 
 /// Sends that wait for their confirm at once. Decisions are made one by one all the same.
 const SENDS: usize = 64;
@@ -32,23 +31,8 @@ const REAP: Duration = Duration::from_secs(1);
 /// How often a held low job looks whether the shared queue is empty.
 const LOW_LOOK: Duration = Duration::from_millis(100);
 
-/// Why a session ended before it was told to.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error(transparent)]
-    Connect(#[from] amqp::Error),
-    #[error("the connection to RabbitMQ broke: {0}")]
-    Lapin(#[from] lapin::Error),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error("RabbitMQ ended the consumer")]
-    Ended,
-}
-
 /// Dispatches over one connection until `stop`.
-pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Error> {
+pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
     let connection =
         amqp::connect(&shared.amqp_url, &format!("warmq-router dispatch {app}")).await?;
@@ -56,9 +40,9 @@ pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Re
     shared.topology.declare_base(&channel).await?;
     shared.topology.declare_app(&channel, app).await?;
 
-    let mut normal = consume(dispatcher, &connection, Priority::Normal, WINDOW).await?;
+    let mut normal = lane(dispatcher, &connection, Priority::Normal, WINDOW).await?;
     // One low job at a time: it is held here until its turn comes.
-    let mut low = consume(dispatcher, &connection, Priority::Low, 1).await?;
+    let mut low = lane(dispatcher, &connection, Priority::Low, 1).await?;
     let mut held_low: Option<Held> = None;
     let mut sends = FuturesUnordered::new();
     let mut reap = tokio::time::interval(REAP);
@@ -73,10 +57,10 @@ pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Re
             // The runner's queue was gone: the job comes back to be placed again.
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten(),
             delivery = normal.next(), if sends.len() < SENDS => {
-                read(dispatcher, delivery.ok_or(Error::Ended)??).await?
+                read(dispatcher, delivery.ok_or(Broken::Ended)??).await?
             }
             delivery = low.next(), if held_low.is_none() => {
-                held_low = read(dispatcher, delivery.ok_or(Error::Ended)??).await?;
+                held_low = read(dispatcher, delivery.ok_or(Broken::Ended)??).await?;
                 None
             }
             _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
@@ -100,30 +84,22 @@ pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Re
     Ok(connection.close(200, "stopping".into()).await?)
 }
 
-async fn consume(
+/// A lane, on a channel of its own.
+async fn lane(
     dispatcher: &Dispatcher,
     connection: &lapin::Connection,
     lane: Priority,
     prefetch: u16,
-) -> Result<Consumer, Error> {
-    let queue = dispatcher
-        .shared
-        .topology
-        .backlog_queue(&dispatcher.app, lane);
-    // A channel of its own: prefetch and a closed channel concern one lane only.
-    let channel: Channel = connection.create_channel().await?;
-    channel
-        .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
+) -> Result<Consumer, Broken> {
+    let Dispatcher { shared, app, .. } = dispatcher;
+    let channel = consumer::channel(connection, prefetch).await?;
+    let queue = shared.topology.backlog_queue(app, lane);
     let tag = format!("dispatch-{}", lane.as_str());
-    let options = BasicConsumeOptions::default();
-    Ok(channel
-        .basic_consume(queue.into(), tag.into(), options, FieldTable::default())
-        .await?)
+    Ok(consumer::consume(&channel, &queue, &tag).await?)
 }
 
 /// The job in a delivery. One that can not be read is dead-lettered, with the reason.
-async fn read(dispatcher: &Dispatcher, delivery: Delivery) -> Result<Option<Held>, Error> {
+async fn read(dispatcher: &Dispatcher, delivery: Delivery) -> Result<Option<Held>, Broken> {
     match JobMessage::decode(&delivery.data) {
         Ok(message) => Ok(Some(Held {
             job: message.job,

@@ -5,10 +5,10 @@ use std::pin::pin;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::options::BasicAckOptions;
+use lapin::types::AMQPValue;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology};
+use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology, consumer};
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::AppId;
 use warmq_common::job::{JobError, ReplyTo};
@@ -16,6 +16,7 @@ use warmq_common::message::error_body;
 use warmq_common::retry;
 
 use super::{Submission, Submitter};
+use crate::broken::Broken;
 
 /// Submissions in work at once.
 const WINDOW: u16 = 64;
@@ -29,19 +30,6 @@ pub struct Door {
     topology: Topology,
     publisher: Publisher,
     submitter: Submitter,
-}
-
-/// Why the door closed for a moment.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Connect(#[from] amqp::Error),
-    #[error("the connection to RabbitMQ broke: {0}")]
-    Lapin(#[from] lapin::Error),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    #[error("RabbitMQ ended the consumer")]
-    Ended,
 }
 
 impl Door {
@@ -72,23 +60,14 @@ impl Door {
         Ok(())
     }
 
-    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
         let connection = amqp::connect(&self.amqp_url, "warmq-router submissions").await?;
-        let channel = connection.create_channel().await?;
+        let channel = consumer::channel(&connection, WINDOW).await?;
         self.topology.declare_base(&channel).await?;
-        channel
-            .basic_qos(WINDOW, BasicQosOptions::default())
-            .await?;
-        let consumer = channel
-            .basic_consume(
-                self.topology.submissions_queue().into(),
-                "submit".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
+        let queue = self.topology.submissions_queue();
+        let submissions = consumer::consume(&channel, &queue, "submit").await?;
         let mut in_work = pin!(
-            consumer
+            submissions
                 .take_until(shutdown.cancelled())
                 .map(|delivery| async { self.take(delivery?, shutdown).await })
                 .buffer_unordered(usize::from(WINDOW))
@@ -98,12 +77,12 @@ impl Door {
         }
         match shutdown.is_cancelled() {
             true => Ok(()),
-            false => Err(Error::Ended),
+            false => Err(Broken::Ended),
         }
     }
 
     /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.
-    async fn take(&self, delivery: Delivery, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn take(&self, delivery: Delivery, shutdown: &CancellationToken) -> Result<(), Broken> {
         let refused = match read(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
@@ -131,7 +110,7 @@ impl Door {
         Ok(())
     }
 
-    async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), Error> {
+    async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), Broken> {
         let key = delivery.routing_key.as_str();
         tracing::info!(amqp.routing_key = key, reason = %error.message, "refused an AMQP submission");
         let dead_queue = match AppId::parse(key) {

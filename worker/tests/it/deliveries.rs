@@ -202,7 +202,7 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_that_redis_forgot_joins_again() {
     let world = World::new().await;
-    let pace = warmq_worker::runner::Pace {
+    let pace = warmq_worker::shared::Pace {
         heartbeat: Duration::from_millis(200),
         ..Default::default()
     };
@@ -225,7 +225,7 @@ async fn a_runner_that_redis_forgot_joins_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_job_is_acknowledged_early_and_a_copy_is_kept() {
     let world = World::new().await;
-    let pace = warmq_worker::runner::Pace {
+    let pace = warmq_worker::shared::Pace {
         unacknowledged: Duration::from_millis(100),
         ..Default::default()
     };

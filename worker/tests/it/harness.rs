@@ -19,7 +19,7 @@ use warmq_common::state::JobState;
 use warmq_common::store::{Claim, RunnerRecord};
 use warmq_worker::config::Config;
 use warmq_worker::engine::{EngineKind, Options};
-use warmq_worker::runner::Pace;
+use warmq_worker::shared::Pace;
 
 /// Long enough on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

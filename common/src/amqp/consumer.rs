@@ -1,0 +1,33 @@
+//! Consuming a queue: a channel of its own for each consumer, since prefetch counts per consumer and an error closes the
+//! whole channel.
+
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer};
+
+/// Opens a channel that hands out at most `prefetch` unacknowledged messages per consumer.
+///
+/// # Errors
+/// The connection broke.
+pub async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await?;
+    Ok(channel)
+}
+
+/// Consumes `queue` on `channel`; `tag` names the consumer in RabbitMQ's lists and to cancel it.
+///
+/// # Errors
+/// There is no such queue, or the connection broke.
+pub async fn consume(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
+    channel
+        .basic_consume(
+            queue.into(),
+            tag.into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+}

@@ -1,0 +1,24 @@
+//! Why a long-running part has to start over with a new connection.
+
+use warmq_common::amqp::{self, PublishError};
+use warmq_common::store;
+
+/// A server went away under a part that needs it.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// RabbitMQ can not be reached.
+    #[error(transparent)]
+    Connect(#[from] amqp::Error),
+    /// The connection broke.
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Lapin(#[from] lapin::Error),
+    /// A message is not known to have arrived.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Redis is away.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// RabbitMQ ended a consumer: its queue was deleted.
+    #[error("RabbitMQ ended the consumer")]
+    Ended,
+}
