@@ -6,7 +6,9 @@ local now = now_ms()
 local reason = unavailable(KEYS[1], now)
 if reason then return reason end
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
-if not epoch or redis.call('SREM', KEYS[3], ARGV[2]) == 0 then return { 'refused' } end
+-- Out of the idle set in any case: a name without a runner behind it would be chosen for ever.
+local was_idle = redis.call('SREM', KEYS[3], ARGV[2]) == 1
+if not (epoch and was_idle) then return { 'refused' } end
 redis.call('HSET', KEYS[2], 'claimed_until', now + ARGV[3], 'job', ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'dispatched', 'dispatched_ms', now, 'runner', ARGV[2], 'decision', ARGV[4])
 return { 'claimed', epoch }
