@@ -20,6 +20,7 @@
 //! | `binaries` | where `warmq-router` and `warmq-worker` are |
 //! | [`process`](Process) | one child: signals, log, end |
 //! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and when each is ready |
+//! | [`proxy`](Proxy) | a TCP proxy that can be shut: a server that goes away and comes back |
 //! | [`cleanup`](Cluster::cleanup) | deletes everything that the namespace left on the servers |
 //! | [`mod@eventually`] | bounded waiting for a condition that can be observed |
 
@@ -30,6 +31,7 @@ mod error;
 pub mod eventually;
 mod folder;
 mod process;
+mod proxy;
 mod router;
 mod worker;
 
@@ -37,5 +39,6 @@ pub use cluster::{Builder, Cluster};
 pub use error::Error;
 pub use eventually::eventually;
 pub use process::Process;
+pub use proxy::Proxy;
 pub use router::Router;
 pub use worker::{Worker, WorkerOptions};

@@ -8,4 +8,5 @@ mod http_submissions;
 mod missing_servers_are_named;
 mod nothing_is_lost;
 mod pictures_come_from_prompts;
+mod servers_that_go_away;
 mod workers_scale_alone;

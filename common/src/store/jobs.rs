@@ -167,6 +167,21 @@ impl Store {
         })
     }
 
+    /// Takes back the record of a job that did not reach the queue. False: it did, and goes on.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn discard(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .discard
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
     /// The app of a job; `None` when the id is unknown.
     ///
     /// # Errors

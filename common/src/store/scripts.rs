@@ -6,6 +6,7 @@ const PRELUDE: &str = include_str!("lua/prelude.lua");
 
 pub(super) struct Scripts {
     pub(super) create: Script,
+    pub(super) discard: Script,
     pub(super) claim: Script,
     pub(super) share: Script,
     pub(super) start: Script,
@@ -24,6 +25,7 @@ impl Scripts {
         let script = |code: &str| Script::new(&format!("{PRELUDE}\n{code}"));
         Self {
             create: script(include_str!("lua/create.lua")),
+            discard: script(include_str!("lua/discard.lua")),
             claim: script(include_str!("lua/claim.lua")),
             share: script(include_str!("lua/share.lua")),
             start: script(include_str!("lua/start.lua")),

@@ -10,7 +10,7 @@ use lapin::types::AMQPValue;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology, consumer};
 use warmq_common::config::ServerUrl;
-use warmq_common::ids::AppId;
+use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, ReplyTo};
 use warmq_common::message::error_body;
 use warmq_common::retry;
@@ -171,8 +171,11 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         body: delivery.data.clone(),
         hint: header(delivery, "x-runner-hint"),
         priority: header(delivery, "x-queue-priority"),
-        // Any other message id is an idempotency key, which later versions keep.
-        id: id.and_then(|id| id.as_str().parse().ok()),
+        // Any other message id is an idempotency key, which later versions keep. Chosen here, so that a submission that
+        // is tried again, its message unacknowledged, stays one job.
+        id: id
+            .and_then(|id| id.as_str().parse().ok())
+            .or_else(|| Some(JobId::generate())),
         reply_to,
     })
 }

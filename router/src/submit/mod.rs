@@ -150,11 +150,19 @@ impl Submitter {
     /// See [`SubmitError`].
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
         let mut job = self.check(submission).await?;
+        let created = self.store.create(&job).await?;
         // A known id is published again: its first submission may have died between record and queue.
-        job.created_ms = match self.store.create(&job).await? {
+        job.created_ms = match created {
             Created::New { created_ms } | Created::Known { created_ms } => created_ms,
         };
-        self.publish(&job).await?;
+        if let Err(error) = self.publish(&job).await {
+            // Not accepted: a record without a message would wait for ever. One that was known is somebody's job.
+            if matches!(created, Created::New { .. }) {
+                let discarded = self.store.discard(&job.app, job.id).await;
+                tracing::debug!(job.id = %job.id, ?discarded, "took back a record");
+            }
+            return Err(error);
+        }
         let position = self.store.queue_position(&job.app, job.id).await?;
         tracing::debug!(job.id = %job.id, job.app = %job.app, "accepted a job");
         Ok(Accepted {

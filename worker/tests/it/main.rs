@@ -12,7 +12,6 @@ mod deliveries;
 mod harness;
 mod outage;
 mod pictures;
-mod proxy;
 mod race;
 mod start;
 mod stop;

@@ -6,12 +6,12 @@ use warmq_common::job::Priority;
 use warmq_common::state::JobState;
 
 use crate::harness::{World, takes};
-use crate::proxy::Proxy;
+use warmq_cluster::Proxy;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_runner_joins_again_after_rabbitmq_was_away() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.amqp_url()).await;
+    let proxy = Proxy::of(world.cluster.amqp_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.amqp_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
@@ -39,7 +39,7 @@ async fn an_idle_runner_joins_again_after_rabbitmq_was_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_runs_while_rabbitmq_is_away_is_stored_and_its_end_announced_later() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.amqp_url()).await;
+    let proxy = Proxy::of(world.cluster.amqp_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.amqp_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
@@ -60,7 +60,7 @@ async fn a_job_that_runs_while_rabbitmq_is_away_is_stored_and_its_end_announced_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_waits_for_redis() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.redis_url()).await;
+    let proxy = Proxy::of(world.cluster.redis_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.redis_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
@@ -78,7 +78,7 @@ async fn a_result_waits_for_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stops_without_redis_gives_its_job_back() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.redis_url()).await;
+    let proxy = Proxy::of(world.cluster.redis_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.redis_url = proxy.url();
     config.drain_timeout = Duration::from_secs(1);

@@ -1,0 +1,70 @@
+//! RabbitMQ or Redis goes away under a running router: submitters are told at once, nothing half-accepted stays behind,
+//! and the router recovers by itself.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use warmq_cluster::{Proxy, eventually};
+use warmq_tests::Stage;
+use warmq_tests::stage::{SOON, TIMED};
+
+/// A submission to a router of its own, which reaches one server through `proxy`; then without; then again.
+async fn shut_and_reopen(stage: &Stage, setting: &str, proxy: &Proxy) {
+    let router = stage
+        .cluster
+        .router(&[setting, proxy.url().expose()])
+        .await
+        .unwrap();
+    let client = reqwest::Client::new();
+    let url = format!("{}/queue/{TIMED}", router.url());
+    let submit = async || {
+        client
+            .post(&url)
+            .body(r#"{"run_ms": 1}"#)
+            .send()
+            .await
+            .unwrap()
+    };
+    assert_eq!(submit().await.status(), StatusCode::OK);
+
+    proxy.shut();
+    let refused = submit().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let ready = client.get(format!("{}/readyz", router.url()));
+    assert_eq!(
+        ready.send().await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+
+    proxy.reopen();
+    eventually("jobs are accepted again", SOON, async || {
+        (submit().await.status() == StatusCode::OK).then_some(())
+    })
+    .await
+    .unwrap();
+    // Whatever was accepted ran; what was refused left nothing that waits.
+    eventually("nothing waits", SOON, async || {
+        let apps = stage.get("/v1/apps").await;
+        (apps.body["apps"][0]["queued"] == json!(0)).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn without_rabbitmq_submitters_are_told_to_come_back() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let proxy = Proxy::of(stage.cluster.amqp_url()).await.unwrap();
+    shut_and_reopen(&stage, "--amqp-url", &proxy).await;
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn without_redis_submitters_are_told_to_come_back() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let proxy = Proxy::of(stage.cluster.redis_url()).await.unwrap();
+    shut_and_reopen(&stage, "--redis-url", &proxy).await;
+    stage.clean_up().await;
+}
