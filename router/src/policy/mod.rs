@@ -2,6 +2,7 @@
 //! dispatcher and a simulator can run the same code.
 
 pub mod fal;
+pub mod warm;
 
 use warmq_common::config::PolicyName;
 use warmq_common::hint::Candidates;
