@@ -386,3 +386,24 @@ proptest! {
         prop_assert!(world.passed.longest_s <= most_s, "{} s", world.passed.longest_s);
     }
 }
+
+#[test]
+fn a_held_job_goes_to_an_idle_runner_when_its_patience_ends() {
+    let mut world = World::new(Constants::default(), 2);
+    let arrive = |patience_s| Step::Arrive {
+        model: Some(0),
+        low: false,
+        patience_s,
+        run_s: 4.0,
+    };
+    world.step(&arrive(f64::INFINITY));
+    // Loaded at 10 s, by estimate free at 12 s, really at 14 s: soon enough to wait for.
+    world.advance(11.0);
+    world.step(&arrive(1.0));
+    assert_eq!(world.policy.held(), 1);
+    world.advance(11.9);
+    assert_eq!(world.policy.held(), 1);
+    world.advance(12.1);
+    assert_eq!(world.policy.held(), 0);
+    assert!(world.runners.iter().all(|runner| runner.running.is_some()));
+}
