@@ -52,9 +52,8 @@ deny: ## licences, advisories and sources of every dependency (compiles cargo-de
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'deny: installing cargo-deny (some minutes; once)'; $(CARGO) install cargo-deny --locked; }
 	$(CARGO) deny --workspace check
 
-bench: ## runs the benchmarks that exist
-	@found=$$(ls -d */benches/*.rs 2>/dev/null) || { echo 'bench: there are none yet (none in */benches)'; exit 0; }; \
-	echo "bench: $$found"; $(CARGO) bench --workspace --benches
+bench: ## the warm policy against its targets, on a virtual clock
+	$(CARGO) run --release -p warmq-bench -- table
 
 bench-gpu: build-cuda ## the diffusion engine on an NVIDIA GPU; ARGS="--python .venv/bin/python" sets Python's diffusers beside it
 	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_gpu -- $(ARGS)

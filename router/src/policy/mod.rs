@@ -1,7 +1,13 @@
 //! The routing decision: pure functions over plain data. No clock, no I/O, no global randomness, so that the
 //! dispatcher and a simulator can run the same code.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`fal`] | fal's documented rule: decides for one job at once, and remembers nothing |
+//! | [`warm`] | holds jobs for warm runners: a state machine over events, which the simulator drives and the dispatcher will |
 
 pub mod fal;
+pub mod warm;
 
 use warmq_common::config::PolicyName;
 use warmq_common::hint::Candidates;

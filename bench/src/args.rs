@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Simulates a fleet under a routing policy.
+#[derive(Debug, Parser)]
+#[command(name = "warmq-bench", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `warmq-bench` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One simulation; prints what was measured
+    Sim(Options),
+    /// Simulates every row of the targets, and prints measured beside target
+    Table(TableOptions),
+}
+
+/// How jobs are sent to runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// warmq's own: bounded waits for warm runners, copies where they pay
+    Warm,
+    /// fal's documented rule: a match, else a blank runner, else anyone
+    Fal,
+    /// One queue, whoever is free first
+    Shared,
+    /// Consistent hashing with bounded loads
+    Hash,
+    /// LARD/R: locality-aware request distribution with replication
+    Lard,
+    /// Ray Serve's rule for multiplexed models
+    Multiplex,
+}
+
+/// Options of `sim`. Times are in seconds of virtual time.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The policy
+    #[arg(long, value_enum, default_value = "warm")]
+    pub policy: PolicyName,
+    /// Runners (N)
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runners: u32,
+    /// Models that a runner holds (K)
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub slots: u32,
+    /// Models that jobs ask for (M)
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub models: u32,
+    /// Load: arrivals per second, in units of N / S, what the fleet could do if every job were warm
+    #[arg(long, default_value_t = 0.7, value_parser = positive)]
+    pub rho: f64,
+    /// Time to load a model, in units of S
+    #[arg(long, default_value_t = 5.0, value_parser = not_negative)]
+    pub load_ratio: f64,
+    /// Exponent of the Zipf law of popularity; 0 makes all models equal
+    #[arg(long, default_value_t = 0.9, value_parser = not_negative)]
+    pub zipf: f64,
+    /// Jobs to simulate
+    #[arg(long, default_value_t = 60_000)]
+    pub jobs: usize,
+    /// Seed: the same seed gives the same result
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Mean time of a warm run (S); lognormal, with a standard deviation of half of it
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub service_s: f64,
+    /// Part of the jobs, the first ones, that is not measured
+    #[arg(long, default_value_t = 0.25, value_parser = fraction)]
+    pub drop: f64,
+    /// Bursts: arrivals alternate between 1.7 and 0.3 times their rate, 60 s each on average
+    #[arg(long)]
+    pub mmpp: bool,
+    /// Jobs of one model that arrive together
+    #[arg(long, default_value_t = 1, num_args = 0..=1, default_missing_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// Popularity is dealt out anew every so many seconds
+    #[arg(long, value_parser = positive)]
+    pub drift_s: Option<f64>,
+    /// Mean time between failures of a runner; it loses its job and its models
+    #[arg(long, value_parser = positive)]
+    pub mtbf_s: Option<f64>,
+    /// Time to repair a failed runner
+    #[arg(long, default_value_t = 60.0, value_parser = not_negative)]
+    pub repair_s: f64,
+    /// Policies that look at runners learn this much later what those do
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub view_delay_ms: f64,
+    /// Saturation: 4 N jobs are in the system at all times
+    #[arg(long)]
+    pub closed: bool,
+    /// Replays arrivals from a file: lines of `seconds,model[,run seconds]`
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `table`.
+#[derive(Debug, Clone, Args)]
+pub struct TableOptions {
+    /// Policies, comma-separated
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "warm")]
+    pub policy: Vec<PolicyName>,
+    /// Seeds per row; the median is shown
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Only rows whose name contains this
+    #[arg(long, default_value = "")]
+    pub only: String,
+}
+
+fn number(text: &str, accept: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && accept(value) => Ok(value),
+        _ => Err(format!("wanted {wanted}")),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0, "a number above 0")
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |value| value >= 0.0, "a number of at least 0")
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |value| (0.0..1.0).contains(&value),
+        "a number from 0 to below 1",
+    )
+}

@@ -1,0 +1,21 @@
+//! `warmq-bench`: simulates a fleet under a routing policy.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use warmq_bench::args::{Cli, Command};
+use warmq_bench::{simulator, table};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Sim(options) => simulator::print(&options),
+        Command::Table(options) => table::print(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("warmq-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

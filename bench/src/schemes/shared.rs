@@ -1,0 +1,42 @@
+//! One queue, first in first out; whoever is free takes the head. What a plain work queue does.
+
+use std::collections::VecDeque;
+
+use super::Scheme;
+use crate::simulator::{Job, Orders, Report};
+
+pub struct SharedScheme {
+    queue: VecDeque<usize>,
+    /// In the order in which they became free.
+    idle: VecDeque<usize>,
+}
+
+impl SharedScheme {
+    pub fn new(runners: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            idle: VecDeque::with_capacity(runners),
+        }
+    }
+}
+
+impl Scheme for SharedScheme {
+    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
+        match self.idle.pop_front() {
+            Some(runner) => orders.send(job.id, runner),
+            None if job.returned => self.queue.push_front(job.id),
+            None => self.queue.push_back(job.id),
+        }
+    }
+
+    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+        match report {
+            Report::Freed { .. } => match self.queue.pop_front() {
+                Some(job) => orders.send(job, runner),
+                None => self.idle.push_back(runner),
+            },
+            Report::Lost => self.idle.retain(|idle| *idle != runner),
+            Report::Loaded(_) => {}
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Policy `warm`: the router's own state machine, told what happens in the simulated fleet.
+
+use warmq_common::job::Priority;
+use warmq_router::policy::warm::{
+    Arrival, Command, Constants, Event, Freed, Job as JobNumber, Model, Ran, Runner, Warm,
+};
+
+use super::Scheme;
+use crate::simulator::{Job, Orders, Report};
+
+pub struct WarmScheme {
+    policy: Warm,
+    slots: usize,
+}
+
+impl WarmScheme {
+    pub fn new(slots: usize) -> Self {
+        Self {
+            policy: Warm::new(Constants::default()),
+            slots,
+        }
+    }
+
+    fn tell(&mut self, event: Event, orders: &mut Orders<'_>) {
+        let coin = orders.coin();
+        for command in self.policy.on(orders.now_s, event, coin) {
+            match command {
+                Command::Send { job, runner, .. } => {
+                    orders.send(job.0 as usize, runner.0 as usize);
+                }
+                // Every job of the simulator has a model, so none is shared.
+                Command::Hold { .. } | Command::Shared { .. } => {}
+            }
+        }
+    }
+}
+
+impl Scheme for WarmScheme {
+    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
+        let arrival = Arrival {
+            job: JobNumber(job.id as u64),
+            model: Some(Model(job.model)),
+            priority: Priority::Normal,
+            since_s: job.since_s,
+            max_warm_wait_s: f64::INFINITY,
+            returned: job.returned,
+        };
+        self.tell(Event::Arrived(arrival), orders);
+    }
+
+    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+        let number = Runner(runner as u32);
+        let event = match report {
+            Report::Freed { cache, ran } => Event::Freed(Freed {
+                runner: number,
+                cache: cache.iter().copied().map(Model).collect(),
+                slots: self.slots,
+                ran: ran.map(|(model, run_s)| Ran {
+                    model: Model(model),
+                    run_s,
+                }),
+            }),
+            Report::Loaded(load_s) => Event::Loaded {
+                runner: number,
+                load_s: *load_s,
+            },
+            Report::Lost => Event::Lost { runner: number },
+        };
+        self.tell(event, orders);
+    }
+
+    fn refused(&mut self, _job: &Job, runner: usize, orders: &mut Orders<'_>) {
+        self.tell(
+            Event::Refused {
+                runner: Runner(runner as u32),
+            },
+            orders,
+        );
+    }
+
+    fn due(&mut self, orders: &mut Orders<'_>) {
+        self.tell(Event::Due, orders);
+    }
+
+    fn next_due_s(&self) -> Option<f64> {
+        self.policy.next_deadline_s()
+    }
+
+    fn learns_by_reports(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,65 @@
+//! What will happen, in order of time; of two things at the same time, the one that was planned first.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+#[derive(Debug)]
+struct Entry<T> {
+    at_s: f64,
+    count: u64,
+    what: T,
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Entry<T> {}
+
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Entry<T> {
+    /// The earliest is the greatest, as the heap gives the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_time = other.at_s.total_cmp(&self.at_s);
+        by_time.then_with(|| other.count.cmp(&self.count))
+    }
+}
+
+/// The future.
+#[derive(Debug)]
+pub struct Clock<T> {
+    entries: BinaryHeap<Entry<T>>,
+    count: u64,
+}
+
+impl<T> Clock<T> {
+    /// Nothing will happen.
+    pub fn new() -> Self {
+        Self {
+            entries: BinaryHeap::new(),
+            count: 0,
+        }
+    }
+
+    /// Plans something for `at_s`.
+    pub fn plan(&mut self, at_s: f64, what: T) {
+        self.count += 1;
+        self.entries.push(Entry {
+            at_s,
+            count: self.count,
+            what,
+        });
+    }
+
+    /// What happens next, and when.
+    pub fn next(&mut self) -> Option<(f64, T)> {
+        self.entries.pop().map(|entry| (entry.at_s, entry.what))
+    }
+}

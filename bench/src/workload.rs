@@ -1,0 +1,251 @@
+//! Which jobs come when. Everything random comes from one seeded generator, so policies are compared on the same jobs.
+
+use std::path::Path;
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Exp, LogNormal, Zipf};
+
+use crate::args::Options;
+
+/// Standard deviation of run times over their mean.
+const RUN_CV: f64 = 0.5;
+/// Rates of the two states of `--mmpp`, in units of the mean rate.
+const BURST_RATES: [f64; 2] = [1.7, 0.3];
+/// Mean stay in each of them, s.
+const BURST_STAY_S: f64 = 60.0;
+
+/// A job that will arrive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Planned {
+    /// When, s.
+    pub at_s: f64,
+    /// What it needs, a number below [`Workload::models`].
+    pub model: u32,
+    /// How long it runs once its model is loaded, s.
+    pub run_s: f64,
+}
+
+/// What is wrong with the options or the trace.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The trace can not be read.
+    #[error("{path}: {source}")]
+    Trace {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of the trace is no arrival.
+    #[error("{path}, line {line}: wanted `seconds,model[,run seconds]`, in order of time")]
+    Line {
+        /// Its path.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// No distribution has these parameters.
+    #[error("these numbers make no workload: {0}")]
+    Parameters(String),
+}
+
+/// The stream of jobs.
+#[derive(Debug)]
+pub struct Workload {
+    source: Source,
+    left: usize,
+    models: u32,
+}
+
+#[derive(Debug)]
+enum Source {
+    Drawn(Box<Drawn>),
+    Trace(std::vec::IntoIter<Planned>),
+}
+
+impl Workload {
+    /// The workload that the options describe.
+    ///
+    /// # Errors
+    /// The trace can not be read, or a parameter is beyond its distribution.
+    pub fn new(options: &Options, rng: ChaCha8Rng) -> Result<Self, Error> {
+        match &options.trace {
+            Some(path) => {
+                let mut drawn = Drawn::new(options, rng)?;
+                let (jobs, models) = read_trace(path, || drawn.run_s())?;
+                Ok(Self {
+                    left: jobs.len(),
+                    source: Source::Trace(jobs.into_iter()),
+                    models,
+                })
+            }
+            None => Ok(Self {
+                left: options.jobs,
+                source: Source::Drawn(Box::new(Drawn::new(options, rng)?)),
+                models: options.models,
+            }),
+        }
+    }
+
+    /// How many models there are.
+    pub fn models(&self) -> u32 {
+        self.models
+    }
+
+    /// How many jobs are still to come.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+impl Iterator for Workload {
+    type Item = Planned;
+
+    fn next(&mut self) -> Option<Planned> {
+        self.left = self.left.checked_sub(1)?;
+        match &mut self.source {
+            Source::Drawn(drawn) => Some(drawn.next()),
+            Source::Trace(jobs) => jobs.next(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Drawn {
+    rng: ChaCha8Rng,
+    rate: f64,
+    now_s: f64,
+    run: LogNormal<f64>,
+    rank: Zipf<f64>,
+    /// The model of each rank.
+    by_rank: Vec<u32>,
+    drift_s: f64,
+    next_drift_s: f64,
+    bursts: bool,
+    burst: usize,
+    burst_ends_s: f64,
+    batch: u32,
+    batch_left: u32,
+    batch_model: u32,
+}
+
+impl Drawn {
+    fn new(options: &Options, rng: ChaCha8Rng) -> Result<Self, Error> {
+        let invalid = |error: &dyn std::fmt::Display| Error::Parameters(error.to_string());
+        // A lognormal of mean S and variance (cv S)^2: sigma^2 = ln(1 + cv^2), mu = ln S - sigma^2 / 2.
+        let variance = (1.0 + RUN_CV * RUN_CV).ln();
+        let mu = options.service_s.ln() - variance / 2.0;
+        let drift_s = options.drift_s.unwrap_or(f64::INFINITY);
+        Ok(Self {
+            rng,
+            rate: options.rho * f64::from(options.runners) / options.service_s,
+            now_s: 0.0,
+            run: LogNormal::new(mu, variance.sqrt()).map_err(|error| invalid(&error))?,
+            rank: Zipf::new(f64::from(options.models), options.zipf)
+                .map_err(|error| invalid(&error))?,
+            by_rank: (0..options.models).collect(),
+            drift_s,
+            next_drift_s: drift_s,
+            bursts: options.mmpp,
+            burst: 0,
+            burst_ends_s: 0.0,
+            batch: options.batch,
+            batch_left: 0,
+            batch_model: 0,
+        })
+    }
+
+    fn run_s(&mut self) -> f64 {
+        self.run.sample(&mut self.rng)
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        Exp::new(1.0 / mean).map_or(mean, |law| law.sample(&mut self.rng))
+    }
+
+    /// Lets time pass until the next arrival.
+    fn advance(&mut self) {
+        let gap_s = f64::from(self.batch) / self.rate;
+        if !self.bursts {
+            self.now_s += self.exponential(gap_s);
+            return;
+        }
+        loop {
+            let next_s = self.now_s + self.exponential(gap_s / BURST_RATES[self.burst]);
+            if next_s <= self.burst_ends_s {
+                self.now_s = next_s;
+                return;
+            }
+            // Exponential gaps have no memory: draw again from the moment that the rate changes.
+            self.now_s = self.burst_ends_s;
+            self.burst = 1 - self.burst;
+            self.burst_ends_s = self.now_s + self.exponential(BURST_STAY_S);
+        }
+    }
+
+    fn next(&mut self) -> Planned {
+        if self.batch_left == 0 {
+            self.advance();
+            while self.now_s >= self.next_drift_s {
+                self.by_rank.shuffle(&mut self.rng);
+                self.next_drift_s += self.drift_s;
+            }
+            let rank = self.rank.sample(&mut self.rng) as usize;
+            let last = self.by_rank.len() - 1;
+            self.batch_model = self.by_rank[rank.saturating_sub(1).min(last)];
+            self.batch_left = self.batch;
+        }
+        self.batch_left -= 1;
+        Planned {
+            at_s: self.now_s,
+            model: self.batch_model,
+            run_s: self.run_s(),
+        }
+    }
+}
+
+/// The jobs of a trace and how many models they name; models are numbered as they appear.
+fn read_trace(path: &Path, mut run_s: impl FnMut() -> f64) -> Result<(Vec<Planned>, u32), Error> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Trace {
+        path: name.clone(),
+        source,
+    })?;
+    let mut models = std::collections::HashMap::new();
+    let mut jobs: Vec<Planned> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut fields = line.split(',').map(str::trim);
+        let at_s = fields.next().and_then(|field| field.parse::<f64>().ok());
+        let model = fields.next().filter(|field| !field.is_empty());
+        let ran = fields.next().map(str::parse::<f64>);
+        let earliest_s = jobs.last().map_or(0.0, |job| job.at_s);
+        let (Some(at_s), Some(model), Ok(ran)) = (at_s, model, ran.transpose()) else {
+            return Err(Error::Line {
+                path: name,
+                line: number + 1,
+            });
+        };
+        let run_s = ran.unwrap_or_else(&mut run_s);
+        if !(at_s >= earliest_s && at_s.is_finite() && run_s > 0.0 && run_s.is_finite()) {
+            return Err(Error::Line {
+                path: name,
+                line: number + 1,
+            });
+        }
+        let next = models.len() as u32;
+        let model = *models.entry(model.to_owned()).or_insert(next);
+        jobs.push(Planned { at_s, model, run_s });
+    }
+    Ok((jobs, models.len() as u32))
+}
+
+/// Random bits for a choice among equals.
+pub fn coin(rng: &mut ChaCha8Rng) -> u64 {
+    rng.random()
+}

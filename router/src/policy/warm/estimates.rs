@@ -1,0 +1,177 @@
+//! What the policy believes about models: run time S(m), load time L(m), arrival rate lam(m). Learned from events, with the
+//! app's average for models that nothing is known about, and priors before that.
+
+use super::constants::Constants;
+use super::event::Model;
+
+/// Weight of a new observation once there are enough of them.
+const WEIGHT: f64 = 0.1;
+
+/// A moving average that starts from a guess worth one observation.
+#[derive(Debug, Clone, Copy)]
+struct Average {
+    value: f64,
+    observations: f64,
+}
+
+impl Average {
+    fn new(guess: f64) -> Self {
+        Self {
+            value: guess,
+            observations: 1.0,
+        }
+    }
+
+    fn observe(&mut self, value: f64) {
+        if value.is_finite() && value >= 0.0 {
+            self.observations += 1.0;
+            self.value += (value - self.value) * (1.0 / self.observations).max(WEIGHT);
+        }
+    }
+}
+
+/// Arrivals, each forgotten exponentially with time constant tau.
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrivals {
+    /// sum over arrivals of exp(-age/tau), as of `at_s`.
+    count: f64,
+    at_s: f64,
+}
+
+impl Arrivals {
+    fn count(&self, now_s: f64, tau_s: f64) -> f64 {
+        self.count * (-(now_s - self.at_s).max(0.0) / tau_s).exp()
+    }
+
+    fn observe(&mut self, now_s: f64, tau_s: f64) {
+        self.count = self.count(now_s, tau_s) + 1.0;
+        self.at_s = now_s;
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ModelStats {
+    run_s: Option<Average>,
+    load_s: Option<Average>,
+    arrivals: Arrivals,
+}
+
+/// The estimates of one app.
+#[derive(Debug, Clone)]
+pub struct Estimates {
+    run_s: Average,
+    load_s: Average,
+    rate_window: f64,
+    models: Vec<ModelStats>,
+}
+
+impl Estimates {
+    /// Nothing but the priors.
+    pub fn new(constants: &Constants) -> Self {
+        Self {
+            run_s: Average::new(constants.prior_run_s),
+            load_s: Average::new(constants.prior_load_s),
+            rate_window: constants.rate_window,
+            models: Vec::new(),
+        }
+    }
+
+    fn stats(&self, model: Model) -> Option<&ModelStats> {
+        self.models.get(model.0 as usize)
+    }
+
+    fn stats_mut(&mut self, model: Model) -> &mut ModelStats {
+        let index = model.0 as usize;
+        if index >= self.models.len() {
+            self.models.resize(index + 1, ModelStats::default());
+        }
+        &mut self.models[index]
+    }
+
+    /// tau = 30 · S, s.
+    fn tau_s(&self) -> f64 {
+        (self.rate_window * self.run_s.value).max(f64::MIN_POSITIVE)
+    }
+
+    /// S(m), s: how long a run of this model takes.
+    pub fn run_s(&self, model: Model) -> f64 {
+        let known = self.stats(model).and_then(|stats| stats.run_s);
+        known.unwrap_or(self.run_s).value
+    }
+
+    /// S of the app, s.
+    pub fn any_run_s(&self) -> f64 {
+        self.run_s.value
+    }
+
+    /// L(m), s: how long loading this model takes.
+    pub fn load_s(&self, model: Model) -> f64 {
+        let known = self.stats(model).and_then(|stats| stats.load_s);
+        known.unwrap_or(self.load_s).value
+    }
+
+    /// L of the app, s.
+    pub fn any_load_s(&self) -> f64 {
+        self.load_s.value
+    }
+
+    /// lam(m), jobs/s.
+    pub fn rate(&self, model: Model, now_s: f64) -> f64 {
+        let tau_s = self.tau_s();
+        self.stats(model)
+            .map_or(0.0, |stats| stats.arrivals.count(now_s, tau_s) / tau_s)
+    }
+
+    /// A job for this model arrived.
+    pub fn arrived(&mut self, model: Model, now_s: f64) {
+        let tau_s = self.tau_s();
+        self.stats_mut(model).arrivals.observe(now_s, tau_s);
+    }
+
+    /// A run of this model took `run_s`.
+    pub fn ran(&mut self, model: Model, run_s: f64) {
+        let guess = self.run_s;
+        let known = &mut self.stats_mut(model).run_s;
+        known
+            .get_or_insert_with(|| Average::new(guess.value))
+            .observe(run_s);
+        self.run_s.observe(run_s);
+    }
+
+    /// Loading this model took `load_s`.
+    pub fn loaded(&mut self, model: Model, load_s: f64) {
+        let guess = self.load_s;
+        let known = &mut self.stats_mut(model).load_s;
+        known
+            .get_or_insert_with(|| Average::new(guess.value))
+            .observe(load_s);
+        self.load_s.observe(load_s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_model_is_taken_for_an_average_one() {
+        let mut estimates = Estimates::new(&Constants::default());
+        assert_eq!(estimates.load_s(Model(7)), 10.0);
+        for _ in 0..100 {
+            estimates.loaded(Model(0), 4.0);
+        }
+        assert!((estimates.load_s(Model(7)) - 4.0).abs() < 0.1);
+        assert!((estimates.load_s(Model(0)) - 4.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_steady_stream_shows_its_rate_and_silence_fades_it() {
+        let mut estimates = Estimates::new(&Constants::default());
+        for n in 0..4000 {
+            estimates.arrived(Model(0), f64::from(n) * 0.5);
+        }
+        assert!((estimates.rate(Model(0), 2000.0) - 2.0).abs() < 0.05);
+        assert!(estimates.rate(Model(0), 2600.0) < 0.001);
+        assert_eq!(estimates.rate(Model(1), 2000.0), 0.0);
+    }
+}

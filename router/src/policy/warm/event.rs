@@ -1,0 +1,165 @@
+//! What the policy is told ([`Event`]) and what it answers ([`Command`]). Plain data: models, runners and jobs are
+//! numbers that the caller gives out.
+
+use std::fmt;
+
+use warmq_common::job::Priority;
+
+/// A hint, as a small dense number: the caller counts them up from 0 and keeps the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Model(pub u32);
+
+/// A runner, as a small dense number: the caller counts them up from 0, and may give a lost one's number to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Runner(pub u32);
+
+/// A job; the caller never uses a number for two jobs that the policy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Job(pub u64);
+
+/// A job as it comes to the policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Arrival {
+    /// Its number.
+    pub job: Job,
+    /// What it needs; `None` for a job without hint, to which all runners are equal.
+    pub model: Option<Model>,
+    /// Its lane.
+    pub priority: Priority,
+    /// When it was accepted, s: jobs are served in this order where nothing else decides. Earlier than now for a job that
+    /// comes again.
+    pub since_s: f64,
+    /// How long it may be held for a warm runner, s; infinite for "as the policy sees fit", 0 for "any runner at once".
+    pub max_warm_wait_s: f64,
+    /// It was sent before and came back (its runner was lost): it is not held for warmth again.
+    pub returned: bool,
+}
+
+/// What a run told about its model, s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ran {
+    /// What ran.
+    pub model: Model,
+    /// How long the run took, without loading, s.
+    pub run_s: f64,
+}
+
+/// What a runner says of itself when it is free.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Freed {
+    /// Which runner.
+    pub runner: Runner,
+    /// The models that it holds, least recently used first.
+    pub cache: Vec<Model>,
+    /// How many models it can hold, as far as it knows.
+    pub slots: usize,
+    /// The run that it finished; `None` when it joined, or the run failed.
+    pub ran: Option<Ran>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A job wants a place.
+    Arrived(Arrival),
+    /// A runner joined, or finished what it did: it takes a job now.
+    Freed(Freed),
+    /// A runner loaded the model of its job and runs it now.
+    Loaded {
+        /// Which runner.
+        runner: Runner,
+        /// How long that took, s.
+        load_s: f64,
+    },
+    /// A runner that was idle took a job from elsewhere (the shared queue).
+    Taken {
+        /// Which runner.
+        runner: Runner,
+    },
+    /// A runner is gone, and what it held. Its jobs arrive again, `returned`.
+    Lost {
+        /// Which runner.
+        runner: Runner,
+    },
+    /// Somebody else has the runner that a job was sent to: the job is decided again, the runner counts as busy.
+    Refused {
+        /// Which runner.
+        runner: Runner,
+    },
+    /// A job is not wanted any more.
+    Cancelled {
+        /// Which job.
+        job: Job,
+    },
+    /// Time has passed; sent once the clock reaches [`Warm::next_deadline_s`](super::Warm::next_deadline_s).
+    Due,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Command {
+    /// Claim the runner and put the job into its own queue.
+    Send {
+        /// The job.
+        job: Job,
+        /// An idle runner; from now on it counts as busy.
+        runner: Runner,
+        /// It holds the job's model.
+        warm: bool,
+        /// Which rule chose.
+        why: Why,
+    },
+    /// Keep the job for a runner that will soon be free and holds its model.
+    Hold {
+        /// The job.
+        job: Job,
+        /// When it becomes eligible for any runner, s.
+        until_s: f64,
+    },
+    /// Put the job into the shared queue.
+    Shared {
+        /// The job.
+        job: Job,
+    },
+}
+
+/// The rule that chose a runner for a job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Why {
+    /// It arrived while a runner with its model was idle.
+    WarmAndIdle,
+    /// It was held, and a runner with its model came free.
+    LateBinding,
+    /// No runner holds its model.
+    NobodyHoldsIt,
+    /// Every holder is so busy that another copy is worth its load.
+    Replicated {
+        /// Predicted wait for a warm runner, s.
+        wait_s: f64,
+        /// What the wait was compared with, s.
+        bar_s: f64,
+    },
+    /// It was held as long as its patience allows.
+    PatienceOver,
+    /// The oldest held job, and so old that order wins over warmth.
+    Overdue,
+    /// It carries no hint.
+    NoHint,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WarmAndIdle => f.write_str("an idle runner had its model"),
+            Self::LateBinding => f.write_str("it waited for a runner with its model"),
+            Self::NobodyHoldsIt => f.write_str("no runner had its model"),
+            Self::Replicated { wait_s, bar_s } => write!(
+                f,
+                "a warm runner was {wait_s:.1} s away, more than the {bar_s:.1} s at which another copy pays"
+            ),
+            Self::PatienceOver => f.write_str("no runner with its model came free in time"),
+            Self::Overdue => f.write_str("it was the oldest by far, whatever it needs"),
+            Self::NoHint => f.write_str("it carries no hint"),
+        }
+    }
+}
