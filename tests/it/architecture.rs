@@ -2,6 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+/// The crates that users run, and the contract between them.
+const PROGRAMS: [&str; 5] = [
+    "common/src",
+    "router/src",
+    "worker/src",
+    "cli/src",
+    "demo/src",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -76,13 +85,7 @@ fn decisions_are_pure() {
 #[test]
 fn only_the_topology_declares_queues() {
     let declarations = ["queue_declare(", "exchange_declare(", "queue_bind("];
-    for crate_folder in [
-        "common/src",
-        "router/src",
-        "worker/src",
-        "cli/src",
-        "demo/src",
-    ] {
+    for crate_folder in PROGRAMS {
         never_says(
             crate_folder,
             &declarations,
@@ -93,13 +96,7 @@ fn only_the_topology_declares_queues() {
 
 #[test]
 fn only_the_store_spells_redis() {
-    for crate_folder in [
-        "common/src",
-        "router/src",
-        "worker/src",
-        "cli/src",
-        "demo/src",
-    ] {
+    for crate_folder in PROGRAMS {
         never_says(crate_folder, &["redis::"], &["common/src/store/"]);
     }
 }

@@ -24,9 +24,6 @@ use crate::report::{self, ProgressReporter};
 use crate::runner::{End, Next, Runner};
 use crate::shared::Shared;
 
-/// Says in a dead letter why it is one.
-const REASON_HEADER: &str = "x-warmq-reason";
-
 impl Runner {
     /// Deals with one delivery.
     pub(crate) async fn attend(&mut self, incarnation: &mut Incarnation, taken: Taken) -> Next {
@@ -332,10 +329,7 @@ impl Shared {
             "a message can not be read; it goes to the dead-letter queue"
         );
         let queue = self.topology.dead_queue(&self.config.app);
-        let letter = Message {
-            headers: vec![(REASON_HEADER, reason.to_owned())],
-            ..Message::new(taken.body().to_vec())
-        };
+        let letter = Message::dead_letter(taken.body().to_vec(), reason);
         let buried = until_success("writing a dead letter", &self.stop, || {
             self.publisher.publish("", &queue, &letter)
         });

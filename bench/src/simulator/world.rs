@@ -160,14 +160,7 @@ impl World<'_> {
     fn run(&mut self) -> bool {
         let runners = self.fleet.runners.len();
         for runner in 0..runners {
-            self.tell(
-                runner,
-                Report::Freed {
-                    cache: Vec::new(),
-                    ran: None,
-                },
-            );
-            self.plan_failure(runner);
+            self.join(runner);
         }
         let first = if self.options.closed { 4 * runners } else { 1 };
         for _ in 0..first {
@@ -184,6 +177,18 @@ impl World<'_> {
             }
         }
         true
+    }
+
+    /// A runner comes up with an empty cache, and will fail one day.
+    fn join(&mut self, runner: usize) {
+        self.tell(
+            runner,
+            Report::Freed {
+                cache: Vec::new(),
+                ran: None,
+            },
+        );
+        self.plan_failure(runner);
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -208,14 +213,7 @@ impl World<'_> {
             Happening::Failed { runner } => self.failed(runner),
             Happening::Repaired { runner } => {
                 self.fleet.runners[runner].up = true;
-                self.tell(
-                    runner,
-                    Report::Freed {
-                        cache: Vec::new(),
-                        ran: None,
-                    },
-                );
-                self.plan_failure(runner);
+                self.join(runner);
             }
             Happening::Due => {
                 if self.next_due_s <= self.now_s {

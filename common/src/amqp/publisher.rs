@@ -16,6 +16,9 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PERSISTENT: u8 = 2;
 
+/// Says in a dead letter why it is one.
+const REASON_HEADER: &str = "x-warmq-reason";
+
 /// Why a message is not known to have arrived. Except after [`PublishError::Returned`] it may have, nevertheless.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -60,6 +63,14 @@ impl Message {
         Self {
             body,
             ..Self::default()
+        }
+    }
+
+    /// A message for a dead-letter queue: what could not be used, and why.
+    pub fn dead_letter(body: Vec<u8>, reason: impl Into<String>) -> Self {
+        Self {
+            headers: vec![(REASON_HEADER, reason.into())],
+            ..Self::new(body)
         }
     }
 

@@ -107,11 +107,7 @@ async fn read(dispatcher: &Dispatcher, delivery: Delivery) -> Result<Option<Held
         })),
         Err(error) => {
             tracing::warn!(app = %dispatcher.app, %error, "dead-lettered a message that can not be read");
-            let dead = Message {
-                body: delivery.data.clone(),
-                headers: vec![("x-warmq-reason", error.to_string())],
-                ..Message::default()
-            };
+            let dead = Message::dead_letter(delivery.data.clone(), error.to_string());
             let queue = dispatcher.shared.topology.dead_queue(&dispatcher.app);
             dispatcher
                 .shared

@@ -118,14 +118,8 @@ impl Door {
             Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
             _ => self.topology.dead_submissions_queue(),
         };
-        let dead = Message {
-            body: delivery.data.clone(),
-            headers: vec![
-                ("x-warmq-reason", error.message.clone()),
-                ("x-warmq-routing-key", key.to_owned()),
-            ],
-            ..Message::default()
-        };
+        let mut dead = Message::dead_letter(delivery.data.clone(), error.message.as_str());
+        dead.headers.push(("x-warmq-routing-key", key.to_owned()));
         self.publish_dead(&dead_queue, &dead).await?;
         if let Some(reply_to) = reply_to(delivery).filter(may_reply) {
             let body = error_body(None, error).to_string().into_bytes();
