@@ -115,3 +115,70 @@ impl View<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+
+    const LONG_AGO_S: f64 = 60.0;
+
+    fn arrival(job: u64, model: u32, since_s: f64, max_warm_wait_s: f64) -> Event {
+        Event::Arrived(Arrival {
+            job: Job(job),
+            model: Some(Model(model)),
+            priority: Priority::Normal,
+            since_s,
+            max_warm_wait_s,
+            returned: false,
+        })
+    }
+
+    fn free(runner: u32, cache: &[u32]) -> Event {
+        Event::Freed(Freed {
+            runner: Runner(runner),
+            cache: cache.iter().copied().map(Model).collect(),
+            slots: 1,
+            ran: None,
+        })
+    }
+
+    /// The job that the last event sent, and why.
+    fn sent(commands: &[Command]) -> Option<(u64, Why)> {
+        commands.iter().find_map(|command| match command {
+            Command::Send { job, why, .. } => Some((job.0, *why)),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_runner_that_swaps_anyway_swaps_for_an_overdue_job_before_a_longer_queue() {
+        let mut policy = Warm::new(Constants::default());
+        policy.on(100.0, free(0, &[]), 0);
+        // A swap, so that residency keeps the runner from being forced to another for 10 L.
+        assert!(sent(&policy.on(100.0, arrival(0, 0, 100.0, f64::INFINITY), 0)).is_some());
+        policy.on(101.0, arrival(1, 1, 101.0 - LONG_AGO_S, f64::INFINITY), 0);
+        policy.on(102.0, arrival(2, 2, 102.0, f64::INFINITY), 0);
+        policy.on(102.0, arrival(3, 2, 102.0, f64::INFINITY), 0);
+        let commands = policy.on(112.0, free(0, &[0]), 0);
+        assert_eq!(sent(&commands), Some((1, Why::Overdue)));
+    }
+
+    #[test]
+    fn a_job_past_its_deadline_is_found_beyond_those_that_a_decision_scans() {
+        let constants = Constants {
+            scan: 1,
+            ..Constants::default()
+        };
+        let mut policy = Warm::new(constants);
+        policy.on(0.0, free(0, &[0]), 0);
+        policy.on(0.0, free(1, &[1]), 0);
+        policy.on(0.0, arrival(0, 0, 0.0, f64::INFINITY), 0);
+        policy.on(0.0, arrival(1, 1, 0.0, f64::INFINITY), 0);
+        // Both wait for runner 0, which will be free in two seconds; the second has less patience.
+        policy.on(0.1, arrival(2, 0, 0.1, f64::INFINITY), 0);
+        policy.on(0.2, arrival(3, 0, 0.2, 0.5), 0);
+        assert_eq!(sent(&policy.on(0.7, Event::Due, 0)), None);
+        let commands = policy.on(1.0, free(1, &[1]), 0);
+        assert_eq!(sent(&commands), Some((3, Why::PatienceOver)));
+    }
+}
