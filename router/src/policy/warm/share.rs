@@ -19,19 +19,16 @@ impl View<'_> {
 
     /// bar(r, m), s: a job for m waits up to this before r loads m.
     ///
-    /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), and r has room or its
-    /// victim has another copy. Else theta · L(m): a last copy is not evicted to replicate.
+    /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), and r has room (a lower
+    /// bar, as nothing is evicted) or its victim has another copy. Else theta · L(m): a last copy is not evicted to replicate.
     pub fn bar_s(&self, runner: Runner, model: Model) -> f64 {
         let constants = self.constants;
         let hot = self.earns(model, self.fleet.copies(model) + 1)
             > (1.0 + constants.steering_hysteresis) * self.share(runner);
-        let spare = match self.fleet.get(runner).victim() {
-            None => true,
-            Some(victim) => self.fleet.copies(victim) >= 2,
-        };
-        let bar = match hot && spare {
-            true => constants.steering_bar,
-            false => constants.theta,
+        let bar = match self.fleet.get(runner).victim() {
+            None if hot => constants.room_bar,
+            Some(victim) if hot && self.fleet.copies(victim) >= 2 => constants.steering_bar,
+            _ => constants.theta,
         };
         bar * self.estimates.load_s(model)
     }
