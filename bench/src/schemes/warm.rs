@@ -14,9 +14,9 @@ pub struct WarmScheme {
 }
 
 impl WarmScheme {
-    pub fn new(slots: usize) -> Self {
+    pub fn new(constants: &Constants, slots: usize) -> Self {
         Self {
-            policy: Warm::new(Constants::default()),
+            policy: Warm::new(*constants),
             slots,
         }
     }
