@@ -1,7 +1,7 @@
 //! Which jobs come when. Everything random comes from one seeded generator, so policies are compared on the same jobs.
 
-use rand::{Rng, SeedableRng};
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp, LogNormal, Zipf};
 

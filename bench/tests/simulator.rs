@@ -112,7 +112,11 @@ fn a_trace_is_replayed_to_the_letter() {
     )
     .unwrap();
     let outcome = sim(&format!("--trace {} --drop 0", path.display()));
-    std::fs::write(&path, "{\"at_s\": 5, \"hint\": \"a\"}\n{\"at_s\": 4, \"hint\": \"a\"}\n").unwrap();
+    std::fs::write(
+        &path,
+        "{\"at_s\": 5, \"hint\": \"a\"}\n{\"at_s\": 4, \"hint\": \"a\"}\n",
+    )
+    .unwrap();
     let refused = simulate(&options(&format!("--trace {}", path.display())));
     std::fs::remove_file(&path).unwrap();
     // Two loads of 10 s, and runs of 2, 3 and 4 s.

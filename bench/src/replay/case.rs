@@ -58,7 +58,11 @@ impl Case {
     /// `warm M=12 load .50`.
     pub fn name(&self) -> String {
         let hundredths = self.load * 100.0;
-        format!("{} M={} load .{hundredths:02.0}", self.policy(), self.models)
+        format!(
+            "{} M={} load .{hundredths:02.0}",
+            self.policy(),
+            self.models
+        )
     }
 
     /// The name as that of a folder.

@@ -52,9 +52,7 @@ async fn all(options: &ReplayOptions) -> anyhow::Result<()> {
     }
     let mut comparisons = Vec::new();
     for case in &cases {
-        let comparison = compare(case, options)
-            .await
-            .with_context(|| case.name())?;
+        let comparison = compare(case, options).await.with_context(|| case.name())?;
         if !options.json {
             report::print(&comparison);
         }
@@ -65,7 +63,10 @@ async fn all(options: &ReplayOptions) -> anyhow::Result<()> {
     }
     let missed = comparisons.iter().filter(|case| !case.agrees).count();
     if missed > 0 {
-        bail!("{missed} of {} cases: real and predicted differ", cases.len());
+        bail!(
+            "{missed} of {} cases: real and predicted differ",
+            cases.len()
+        );
     }
     Ok(())
 }

@@ -61,10 +61,7 @@ impl Progress {
                 "{running} running, {waiting} waiting, {submitted} submitted"
             ));
             if changed.elapsed() > STALL {
-                bail!(
-                    "no job ended for {} s, and {waiting} wait",
-                    STALL.as_secs()
-                );
+                bail!("no job ended for {} s, and {waiting} wait", STALL.as_secs());
             }
         }
     }

@@ -163,7 +163,12 @@ async fn ended_records(
                 .iter()
                 .find(|record| record.state != JobState::Succeeded);
             return match failed {
-                Some(record) => bail!("job {} {}: {:?}", record.spec.id, record.state, record.error),
+                Some(record) => bail!(
+                    "job {} {}: {:?}",
+                    record.spec.id,
+                    record.state,
+                    record.error
+                ),
                 None => Ok(records),
             };
         }
