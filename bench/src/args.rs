@@ -126,7 +126,7 @@ pub struct TableOptions {
 #[derive(Debug, Clone, Args)]
 pub struct ReplayOptions {
     /// Only cases whose name contains this, such as "fal" or "M=12 load .70"
-    #[arg(long, alias = "case", value_name = "TEXT", default_value = "")]
+    #[arg(long, visible_alias = "case", value_name = "TEXT", default_value = "")]
     pub only: String,
     /// Jobs per case
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
@@ -137,7 +137,7 @@ pub struct ReplayOptions {
     /// Prints one JSON array
     #[arg(long)]
     pub json: bool,
-    /// Keeps the processes' logs here, a folder for each case
+    /// Keeps the processes' logs and the jobs' records here, a folder for each case
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
 }

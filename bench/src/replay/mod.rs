@@ -8,6 +8,7 @@
 //! | [`prediction`] | the simulator's side |
 //! | [`reality`] | the real side: starts the processes, runs the trace, reads the records |
 //! | [`submission`] | submits each job at its planned time, however slow the answers are |
+//! | [`overheads`] | what the real system spends that the simulator does not know |
 //! | [`comparison`] | what differs, and whether it is within bounds |
 //! | [`progress`] | how far it is |
 //! | [`report`] | the table |
@@ -15,6 +16,7 @@
 pub mod case;
 pub mod comparison;
 pub mod measures;
+pub mod overheads;
 pub mod prediction;
 pub mod progress;
 pub mod reality;

@@ -1,12 +1,13 @@
 //! A trace through the real thing: RabbitMQ, Redis, a router and `timed` workers, in a namespace of their own.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::{join_all, try_join_all};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 use warmq_cli::client::{Client, Submission};
@@ -18,9 +19,10 @@ use warmq_common::store::Store;
 
 use super::case::{Case, Expected, RUN_S, RUNNERS, SLOTS};
 use super::measures::Measures;
+use super::overheads::Overheads;
 use super::progress::Progress;
-use super::submission::{self, Submitted};
-use crate::simulator::{JobRun, quantile};
+use super::submission;
+use crate::simulator::JobRun;
 use crate::workload::Planned;
 
 /// The app that the jobs are for.
@@ -43,20 +45,14 @@ const FETCHES: usize = 32;
 pub struct Reality {
     /// The measures.
     pub measures: Measures,
-    /// How well the plan was kept to.
-    pub pace: Pace,
+    /// What the simulator does not know.
+    pub overheads: Overheads,
 }
 
-/// 99th percentiles over the submissions.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Pace {
-    /// By how much requests left later than planned, ms.
-    pub late_p99_ms: f64,
-    /// How long the router took to answer, ms.
-    pub answered_p99_ms: f64,
-}
+/// The jobs' records, beside the processes' logs.
+const RECORDS: &str = "records.jsonl";
 
-/// Runs the jobs of a case, with the processes' logs in `logs`, if wanted.
+/// Runs the jobs of a case. The processes' logs and the jobs' records stay in `logs`, if given.
 ///
 /// # Errors
 /// A server is away, a program is not built, a job fails, or jobs stop ending.
@@ -68,7 +64,7 @@ pub async fn run(case: &Case, plan: &[Planned], logs: Option<PathBuf>) -> anyhow
     let cluster = cluster.start().await?;
     let fleet = Fleet::start(&cluster).await?;
     let client = Client::new(fleet.router.url(), None)?;
-    let run = replay(case, plan, &client, cluster.store()).await;
+    let run = replay(case, plan, &client, &cluster).await;
     fleet.stop().await;
     cluster.cleanup().await?;
     run
@@ -110,9 +106,10 @@ async fn replay(
     case: &Case,
     plan: &[Planned],
     client: &Client,
-    store: &Store,
+    cluster: &Cluster,
 ) -> anyhow::Result<Reality> {
     let app = AppId::parse(APP)?;
+    let store = cluster.store();
     run_first_job(client, store, &app).await?;
     let progress = Progress::new(&case.name(), plan.len());
     let run = async {
@@ -124,9 +121,10 @@ async fn replay(
             Expected::Agreement => ended_records(store, &app, &jobs).await?,
             Expected::Collapse => records(store, &app, &jobs).await?,
         };
+        write(&records, &cluster.folder().join(RECORDS))?;
         Ok(Reality {
             measures: Measures::of(&job_runs(plan, &records), case.until_s(plan)),
-            pace: Pace::of(&submitted),
+            overheads: Overheads::of(&submitted, &records),
         })
     };
     tokio::select! {
@@ -188,6 +186,15 @@ async fn records(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<V
         .await
 }
 
+fn write(records: &[JobRecord], path: &Path) -> anyhow::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for record in records {
+        serde_json::to_writer(&mut file, record)?;
+        writeln!(file)?;
+    }
+    Ok(file.flush()?)
+}
+
 /// The records as runs, by Redis' clock: the first job arrived as planned.
 fn job_runs(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
     let first = plan.first().zip(records.first());
@@ -201,21 +208,4 @@ fn job_runs(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
         warm: record.timings.map(|timings| timings.warm),
     };
     records.iter().map(run).collect()
-}
-
-impl Pace {
-    fn of(submitted: &[Submitted]) -> Self {
-        let p99_ms = |time: fn(&Submitted) -> Duration| {
-            let mut times: Vec<f64> = submitted
-                .iter()
-                .map(|job| time(job).as_secs_f64() * 1000.0)
-                .collect();
-            times.sort_by(f64::total_cmp);
-            quantile(&times, 0.99)
-        };
-        Self {
-            late_p99_ms: p99_ms(|job| job.late),
-            answered_p99_ms: p99_ms(|job| job.answered),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The table.
 
-use super::comparison::{Comparison, Measure};
+use super::comparison::{Comparison, Measure, Verdict};
+use super::overheads::{Overhead, Overheads};
 
 /// Prints a case's rows.
 pub fn print(comparison: &Comparison) {
@@ -8,13 +9,9 @@ pub fn print(comparison: &Comparison) {
         case,
         seeds,
         collapsing_seeds,
-        pace,
         ..
     } = comparison;
-    println!(
-        "{case}  (submitted late: p99 {:.1} ms; answered: p99 {:.0} ms)",
-        pace.late_p99_ms, pace.answered_p99_ms
-    );
+    println!("{case}");
     if comparison.measures.is_empty() {
         print_course(comparison);
     } else {
@@ -30,7 +27,25 @@ pub fn print(comparison: &Comparison) {
     }
     let real = if comparison.collapsing { "yes" } else { "no" };
     println!("  collapsing: real {real}, predicted in {collapsing_seeds} of {seeds} seeds");
+    print_overheads(&comparison.overheads);
     println!();
+}
+
+fn print_overheads(overheads: &Overheads) {
+    let Overheads {
+        late,
+        answered,
+        sent,
+        at_runner,
+    } = overheads;
+    let times = |overhead: &Overhead| format!("{:.0}/{:.0}", overhead.p50_ms, overhead.p99_ms);
+    println!(
+        "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}",
+        times(late),
+        times(answered),
+        times(sent),
+        times(at_runner)
+    );
 }
 
 fn print_measure(measure: &Measure) {
@@ -39,14 +54,18 @@ fn print_measure(measure: &Measure) {
         real,
         predicted,
         difference,
-        within,
+        verdict,
     } = measure;
+    let verdict = match verdict {
+        Verdict::Within => "yes",
+        Verdict::InRange => "of the seeds' range",
+        Verdict::Missed => "NO",
+    };
     println!(
-        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>+9.1} %  {}",
+        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>+9.1} %  {verdict}",
         predicted.median,
         format!("{:.4} .. {:.4}", predicted.least, predicted.greatest),
-        difference * 100.0,
-        if *within { "yes" } else { "NO" }
+        difference * 100.0
     );
 }
 
