@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use warmq_cluster::Cluster;
 use warmq_common::amqp::Topology;
-use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
-use warmq_common::job::{JobSpec, Priority};
+use warmq_common::ids::{AppId, Epoch, RunnerId};
+use warmq_common::job::JobSpec;
 use warmq_common::store::{Registration, RunnerReport};
 
 #[tokio::test]
@@ -42,16 +42,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         .register(&runner, &"{}".into(), minute)
         .await
         .unwrap();
-    let job = JobSpec {
-        id: JobId::generate(),
-        app: app.clone(),
-        path: String::new(),
-        hint: None,
-        priority: Priority::Normal,
-        input: "x".into(),
-        created_ms: 0,
-        reply_to: None,
-    };
+    let job = JobSpec::new(app.clone(), "x".into());
     cluster.store().create(&job).await.unwrap();
     cluster.cleanup().await.unwrap();
     assert!(cluster.store().job(job.id).await.unwrap().is_none());

@@ -63,6 +63,9 @@ pub struct JobSpec {
     /// Its lane.
     #[serde(default)]
     pub priority: Priority,
+    /// How long it may be held for a warm runner, ms; 0: any runner at once. The app's own setting if it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_warm_wait_ms: Option<u64>,
     /// The app's input.
     pub input: Value,
     /// When it was accepted, Unix ms.
@@ -72,23 +75,64 @@ pub struct JobSpec {
     pub reply_to: Option<ReplyTo>,
 }
 
+impl JobSpec {
+    /// A job with a fresh id and nothing but its input, not accepted yet.
+    pub fn new(app: AppId, input: Value) -> Self {
+        Self {
+            id: JobId::generate(),
+            app,
+            path: String::new(),
+            hint: None,
+            priority: Priority::Normal,
+            max_warm_wait_ms: None,
+            input,
+            created_ms: 0,
+            reply_to: None,
+        }
+    }
+}
+
 /// Where the dispatcher sent a job, and why: the routing decision, kept for `warmq explain`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The policy that decided: `fal`.
+    /// The policy that decided: `warm` or `fal`.
     pub policy: String,
     /// Where it went.
     pub target: Target,
     /// The chosen runner reports the job's hint.
     pub warm: bool,
-    /// Idle runners that reported the hint.
+    /// Idle runners that reported the hint; of many, some.
     pub warm_candidates: Vec<RunnerId>,
-    /// Idle runners that reported nothing yet, so took anything.
+    /// Idle runners that reported nothing yet, so took anything; of many, some.
     pub blank_candidates: Vec<RunnerId>,
     /// All idle runners of the app at that moment.
     pub idle_runners: u64,
+    /// Runners that held the job's model or were loading it, the busy ones too, where the policy asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders: Option<u64>,
+    /// How long the job was held for a warm runner before this, ms.
+    #[serde(default)]
+    pub held_ms: u64,
     /// Claims that another dispatcher or the runner itself won first.
     pub refused_claims: u32,
+    /// The decision in a sentence.
+    pub reason: String,
+}
+
+/// That a job was held for a warm runner, and what was expected of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when, Unix ms.
+    pub since_ms: u64,
+    /// When it becomes eligible for any runner, Unix ms.
+    pub until_ms: u64,
+    /// How long a warm runner would take to come free, by estimate, ms; none while nobody held the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<u64>,
+    /// Runners that held the job's model or were loading it.
+    pub holders: u64,
+    /// Idle runners, none of which held it.
+    pub idle_runners: u64,
     /// The decision in a sentence.
     pub reason: String,
 }
@@ -257,7 +301,10 @@ pub struct JobRecord {
     /// The runner that has it, or had it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerId>,
-    /// Why it went there.
+    /// That it was held for a warm runner, the last time that it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// Why it went where it went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// How far it is, while it runs.

@@ -126,20 +126,10 @@ pub fn error_body(id: Option<JobId>, error: &JobError) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Priority;
 
     #[test]
     fn another_version_is_refused_by_number() {
-        let job = JobSpec {
-            id: JobId::generate(),
-            app: AppId::parse("a/b").unwrap(),
-            path: String::new(),
-            hint: None,
-            priority: Priority::Normal,
-            input: json!({}),
-            created_ms: 0,
-            reply_to: None,
-        };
+        let job = JobSpec::new(AppId::parse("a/b").unwrap(), json!({}));
         let event = JobEvent::new(&job, JobState::Succeeded);
         let mut json = serde_json::to_value(&event).unwrap();
         assert_eq!(JobEvent::decode(&event.encode().unwrap()).unwrap(), event);

@@ -18,6 +18,9 @@ pub enum Broken {
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Redis ended a subscription.
+    #[error("the subscription to Redis ended")]
+    Unheard,
     /// RabbitMQ ended a consumer: its queue was deleted.
     #[error("RabbitMQ ended the consumer")]
     Ended,

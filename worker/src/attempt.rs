@@ -13,7 +13,7 @@ use warmq_common::job::{JobError, JobSpec, Timings};
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::retry::until_success;
 use warmq_common::state::JobState;
-use warmq_common::store::{Finish, Lease, Outcome, RunnerReport, Start, Unavailable};
+use warmq_common::store::{Finish, Lease, Outcome, Ran, RunnerReport, Start, Unavailable};
 
 use crate::consumer::{Source, Taken};
 use crate::engine::Failure;
@@ -189,6 +189,9 @@ impl Runner {
             timings,
             reported: &self.report.hints,
             report: &report,
+            ran: (job.hint.clone())
+                .filter(|_| matches!(outcome, Outcome::Succeeded(_)))
+                .map(|hint| Ran { hint, timings }),
             idle: connected && !crashed && !shared.stop.is_cancelled(),
         };
         let finished = until_success("storing a result", &shared.give_up, || {
@@ -346,7 +349,7 @@ impl Shared {
             if !ours.map_err(|error| error.to_string())? {
                 return Err("it is no longer this runner's".to_owned());
             }
-            let copy = report::message(job.id, &JobMessage::new(job.clone()));
+            let copy = report::message(job.id, &JobMessage::new(job.clone())).returned();
             let key = self.topology.lane_key(&job.app, job.priority);
             self.publisher
                 .publish(&self.topology.dispatch_exchange(), &key, &copy)

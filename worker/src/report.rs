@@ -187,7 +187,6 @@ mod tests {
     use super::*;
     use crate::engine::File;
     use serde_json::json;
-    use warmq_common::job::Priority;
 
     fn at(phase: Phase, step: u32) -> Option<Progress> {
         Some(Progress {
@@ -228,16 +227,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("warmq-report-{}", JobId::generate()));
         let url = format!("file://{}", folder.display());
         let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
-        let job = JobSpec {
-            id: JobId::generate(),
-            app: AppId::parse("a/b").unwrap(),
-            path: String::new(),
-            hint: None,
-            priority: Priority::Normal,
-            input: Value::Null,
-            created_ms: 0,
-            reply_to: None,
-        };
+        let job = JobSpec::new(AppId::parse("a/b").unwrap(), Value::Null);
         let produced = |pointer: &str| Produced {
             output: json!({"images": [{"url": null, "width": 8}]}),
             files: vec![File {

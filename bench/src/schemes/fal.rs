@@ -3,11 +3,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use serde_json::Value;
-use warmq_common::config::PolicyName;
 use warmq_common::hint::{Candidates, Hint};
 use warmq_common::ids::{AppId, JobId, RunnerId};
-use warmq_common::job::{JobSpec, Priority, Target};
-use warmq_router::policy;
+use warmq_common::job::{JobSpec, Target};
+use warmq_router::policy::fal;
 
 use super::Scheme;
 use crate::simulator::{Job, Orders, Report};
@@ -81,15 +80,10 @@ impl FalScheme {
             id: format!("00000000-0000-7000-8000-{tail:012x}")
                 .parse::<JobId>()
                 .ok()?,
-            app: AppId::parse("bench/sim").ok()?,
-            path: String::new(),
             hint: self.hints.get(job.model as usize).cloned(),
-            priority: Priority::Normal,
-            input: Value::Null,
-            created_ms: 0,
-            reply_to: None,
+            ..JobSpec::new(AppId::parse("bench/sim").ok()?, Value::Null)
         };
-        Some(policy::decide(PolicyName::Fal, &spec, candidates, 0).target)
+        Some(fal::decide(&spec, candidates, 0).target)
     }
 }
 

@@ -58,6 +58,7 @@ impl Scheme for WarmScheme {
                 ran: ran.map(|(model, run_s)| Ran {
                     model: Model(model),
                     run_s,
+                    load_s: None,
                 }),
             }),
             Report::Loaded(load_s) => Event::Loaded {

@@ -75,6 +75,7 @@ mod tests {
                 Hint::parse("shapes").unwrap(),
                 Hint::parse("digits").unwrap(),
             ],
+            slots: 5,
             idle: true,
             job: None,
             since_ms: 1_000,

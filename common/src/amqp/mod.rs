@@ -6,5 +6,5 @@ pub mod publisher;
 pub mod topology;
 
 pub use connection::{Error, connect};
-pub use publisher::{Message, PublishError, Publisher};
+pub use publisher::{Message, PublishError, Publisher, has_returned};
 pub use topology::{QueueType, RetryTier, Topology};

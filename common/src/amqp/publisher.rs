@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::message::Delivery;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
@@ -18,6 +19,18 @@ const PERSISTENT: u8 = 2;
 
 /// Says in a dead letter why it is one.
 const REASON_HEADER: &str = "x-warmq-reason";
+
+/// Marks a job that a runner gave back.
+const RETURNED_HEADER: &str = "x-warmq-returned";
+
+/// Whether a job's message comes back: a runner gave it back, or the broker took it from a runner's queue or a retry tier.
+pub fn has_returned(delivery: &Delivery) -> bool {
+    let headers = delivery.properties.headers().as_ref();
+    headers.is_some_and(|headers| {
+        let headers = headers.inner();
+        headers.contains_key(RETURNED_HEADER) || headers.contains_key("x-death")
+    })
+}
 
 /// Why a message is not known to have arrived. Except after [`PublishError::Returned`] it may have, nevertheless.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +85,13 @@ impl Message {
             headers: vec![(REASON_HEADER, reason.into())],
             ..Self::new(body)
         }
+    }
+
+    /// Says that this job had a runner and comes back.
+    #[must_use]
+    pub fn returned(mut self) -> Self {
+        self.headers.push((RETURNED_HEADER, "1".to_owned()));
+        self
     }
 
     fn properties(&self) -> BasicProperties {

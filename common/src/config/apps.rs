@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::Settings;
+use super::{Seconds, Settings};
 use crate::hint::{Hint, InvalidHint};
 use crate::ids::AppId;
 
 /// How the dispatcher of an app decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PolicyName {
-    /// fal's documented rule: an idle runner that reports the hint, else an idle one that reports nothing, else anyone.
+    /// A job waits a bounded time for a runner that has its model; a model gets another copy where that pays.
     #[default]
+    Warm,
+    /// fal's documented rule: an idle runner that reports the hint, else an idle one that reports nothing, else anyone.
     Fal,
 }
 
@@ -21,8 +26,9 @@ impl FromStr for PolicyName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "warm" => Ok(Self::Warm),
             "fal" => Ok(Self::Fal),
-            other => Err(format!("unknown policy '{other}'; known: fal")),
+            other => Err(format!("unknown policy '{other}'; known: warm, fal")),
         }
     }
 }
@@ -63,12 +69,30 @@ impl FromStr for HintPath {
 }
 
 /// One app's settings; the defaults serve an app that the file does not name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppConfig {
     /// How its jobs are routed.
     pub policy: PolicyName,
     /// Where its hint stands when the submitter gives none.
     pub hint_from: Option<HintPath>,
+    /// How long a job that does not say so itself may be held for a warm runner; as long as the policy sees fit if unset.
+    pub max_warm_wait: Option<Duration>,
+    /// How long a run takes, until runs have shown it.
+    pub prior_run: Duration,
+    /// How long loading a model takes, until loads have shown it.
+    pub prior_load: Duration,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            policy: PolicyName::default(),
+            hint_from: None,
+            max_warm_wait: None,
+            prior_run: Duration::from_secs(2),
+            prior_load: Duration::from_secs(10),
+        }
+    }
 }
 
 /// The apps that the file names.
@@ -109,19 +133,41 @@ impl Apps {
 fn read_app(settings: &mut Settings, name: &str, entry: toml::Table) -> AppConfig {
     let mut config = AppConfig::default();
     for (key, value) in entry {
-        let problem = match (key.as_str(), value.as_str()) {
-            ("policy", Some(text)) => text.parse().map(|policy| config.policy = policy).err(),
-            ("hint_from", Some(text)) => {
-                text.parse().map(|path| config.hint_from = Some(path)).err()
-            }
-            ("policy" | "hint_from", None) => Some("text is expected".to_owned()),
-            _ => Some("unknown setting".to_owned()),
+        let set = match key.as_str() {
+            "policy" => text(&value).map(|policy| config.policy = policy),
+            "hint_from" => text(&value).map(|path| config.hint_from = Some(path)),
+            "max_warm_wait" => time(&value).map(|time| config.max_warm_wait = Some(time)),
+            "prior_run" => positive_time(&value).map(|time| config.prior_run = time),
+            "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
+            _ => Err("unknown setting".to_owned()),
         };
-        if let Some(problem) = problem {
+        if let Err(problem) = set {
             settings.problem(format!("apps.\"{name}\".{key}: {problem}"));
         }
     }
     config
+}
+
+fn text<T: FromStr<Err = String>>(value: &toml::Value) -> Result<T, String> {
+    value.as_str().ok_or("text is expected")?.parse()
+}
+
+/// A number of seconds, or text with a unit.
+fn time(value: &toml::Value) -> Result<Duration, String> {
+    let text = match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(seconds) => seconds.to_string(),
+        toml::Value::Float(seconds) => seconds.to_string(),
+        _ => return Err("a time is expected, such as 2.5 (seconds) or \"500ms\"".to_owned()),
+    };
+    text.parse::<Seconds>().map(Seconds::duration)
+}
+
+fn positive_time(value: &toml::Value) -> Result<Duration, String> {
+    match time(value)? {
+        Duration::ZERO => Err("it must be more than 0: nothing takes no time".to_owned()),
+        time => Ok(time),
+    }
 }
 
 #[cfg(test)]
@@ -144,10 +190,24 @@ mod tests {
 
     #[test]
     fn every_mistake_in_every_app_is_reported() {
-        let text = "[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nhint_from = 'model'\nspeed = 9";
+        let text = "[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nhint_from = 'model'\nspeed = 9\n\
+                    max_warm_wait = -1\nprior_run = 0\nprior_load = '0ms'\n\
+                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         Apps::read(&mut settings);
         let problems = settings.finish(Some(())).unwrap_err();
-        assert_eq!(problems.sentences().len(), 4, "{problems}");
+        assert_eq!(problems.sentences().len(), 9, "{problems}");
+    }
+
+    #[test]
+    fn times_may_have_units() {
+        let text = "[apps.'a/b']\nmax_warm_wait = '500ms'\nprior_run = 0.2\nprior_load = 1";
+        let mut settings = Settings::from_toml(text, "warmq.toml");
+        let apps = Apps::read(&mut settings);
+        settings.finish(Some(())).unwrap();
+        let app = apps.get(&AppId::parse("a/b").unwrap());
+        assert_eq!(app.max_warm_wait, Some(Duration::from_millis(500)));
+        assert_eq!(app.prior_run, Duration::from_millis(200));
+        assert_eq!(app.prior_load, Duration::from_secs(1));
     }
 }

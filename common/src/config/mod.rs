@@ -4,10 +4,12 @@
 //! once, each with the name of the setting.
 
 mod apps;
+mod seconds;
 mod servers;
 mod size;
 
 pub use apps::{AppConfig, Apps, HintPath, PolicyName};
+pub use seconds::Seconds;
 pub use servers::{ServerArgs, ServerUrl, Servers};
 pub use size::ByteSize;
 

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Error, RunnerReport, Store};
+use super::{Error, Ran, RunnerReport, Store};
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, Fence, JobId, RunnerId};
-use crate::job::{Decision, JobError, JobRecord, JobSpec, Priority, Progress, Timings};
+use crate::job::{Decision, Hold, JobError, JobRecord, JobSpec, Priority, Progress, Timings};
 use crate::state::JobState;
 
 /// How long a job can be found by its id alone; longer than any job waits and is kept.
@@ -125,6 +125,8 @@ pub struct Finish<'a> {
     pub reported: &'a [Hint],
     /// What it reports now.
     pub report: &'a RunnerReport,
+    /// What the run taught about its model; `None` if it failed.
+    pub ran: Option<Ran>,
     /// Whether it takes jobs again; false while it drains.
     pub idle: bool,
 }
@@ -153,6 +155,10 @@ impl Store {
             (
                 "path",
                 Some(spec.path.clone()).filter(|path| !path.is_empty()),
+            ),
+            (
+                "max_warm_wait_ms",
+                spec.max_warm_wait_ms.map(|wait_ms| wait_ms.to_string()),
             ),
             ("reply_to", reply_to),
         ] {
@@ -265,6 +271,20 @@ impl Store {
             ["refused"] => Ok(Claim::Refused),
             other => Ok(Claim::Unavailable(unavailable(other)?)),
         }
+    }
+
+    /// Notes that `job` is held. False: it needs no runner any more, or somebody runs it.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn hold(&self, app: &AppId, job: JobId, hold: &Hold) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .hold
+            .key(self.keys.job(app, job))
+            .arg(json(hold))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
     }
 
     /// Notes that `job` goes to the app's shared queue; the reason when it must not.
@@ -414,7 +434,9 @@ impl Store {
             .arg(finish.report.memory_bytes)
             .arg(u8::from(finish.idle))
             .arg(self.keys.changes(app))
-            .arg(left.len());
+            .arg(left.len())
+            .arg(finish.report.slots)
+            .arg(finish.ran.as_ref().map(json).unwrap_or_default());
         Ok(invocation
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -479,6 +501,7 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
         priority: text("priority")
             .and_then(Priority::parse)
             .unwrap_or_default(),
+        max_warm_wait_ms: parsed(fields, "max_warm_wait_ms")?,
         input: from_json(fields, "input")?.unwrap_or_default(),
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,
@@ -492,6 +515,7 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
         started_ms: parsed(fields, "started_ms")?,
         finished_ms: parsed(fields, "finished_ms")?,
         runner: parsed(fields, "runner")?,
+        hold: from_json(fields, "hold")?,
         decision: from_json(fields, "decision")?,
         progress: from_json(fields, "progress")?,
         timings: from_json(fields, "timings")?,

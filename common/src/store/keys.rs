@@ -73,7 +73,12 @@ impl Keys {
         self.of_app(app, "schema")
     }
 
-    /// Pub/sub channel: a runner was freed, joined, left or was lost.
+    /// Hash: what was learned about each model.
+    pub(super) fn stats(&self, app: &AppId) -> String {
+        self.of_app(app, "stats")
+    }
+
+    /// Pub/sub channel: a runner can be claimed, took a job by itself, or is gone.
     pub(super) fn changes(&self, app: &AppId) -> String {
         self.of_app(app, "changes")
     }

@@ -9,13 +9,16 @@ mod hints;
 mod jobs;
 mod keys;
 mod scripts;
+mod stats;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-pub use fleet::{Change, Changes, Registration, RunnerRecord, RunnerReport};
+pub use fleet::{
+    Change, Changes, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
+};
 pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
 
 use crate::config::ServerUrl;
@@ -98,6 +101,17 @@ impl Store {
             keys: Keys::new(namespace),
             scripts: Arc::new(Scripts::load()),
         })
+    }
+
+    /// Redis' clock, Unix ms.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn now_ms(&self) -> Result<u64, Error> {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+            .query_async(&mut self.connection.clone())
+            .await?;
+        Ok(seconds * 1000 + micros / 1000)
     }
 
     /// Whether Redis answers now.

@@ -17,7 +17,7 @@ pub(super) struct AppsView {
 #[derive(Serialize)]
 struct AppView {
     app: AppId,
-    policy: &'static str,
+    policy: PolicyName,
     /// Jobs that wait.
     queued: u64,
     /// Live runners.
@@ -38,9 +38,7 @@ pub(super) async fn apps(State(api): State<Api>) -> Result<Json<AppsView>, ApiEr
     let mut apps = Vec::new();
     for app in api.apps.all().await? {
         apps.push(AppView {
-            policy: match api.apps.config(&app).policy {
-                PolicyName::Fal => "fal",
-            },
+            policy: api.apps.config(&app).policy,
             queued: api.store.queue_length(&app).await?,
             runners: api.store.runners(&app).await?.len(),
             app,

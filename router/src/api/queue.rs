@@ -67,6 +67,7 @@ async fn accept(
         body: body.to_vec(),
         hint: header(headers, "runner-hint")?,
         priority: header(headers, "queue-priority")?,
+        max_warm_wait: header(headers, "max-warm-wait")?,
         ..Submission::default()
     };
     let accepted = api.submitter.submit(submission).await?;

@@ -11,8 +11,11 @@ use warmq_common::retry;
 /// How long leadership lasts unless renewed.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// How often the leader renews, and a follower tries.
+/// How often the leader renews.
 const RENEWAL: Duration = Duration::from_millis(1500);
+
+/// How often a follower tries, and so how long after a lapsed lease the next reign begins at the latest.
+const TRY: Duration = Duration::from_millis(500);
 
 /// Leads whenever nobody else does, until `shutdown`.
 pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) {
@@ -38,7 +41,7 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(RENEWAL) => {}
+            () = tokio::time::sleep(if reign.is_some() { RENEWAL } else { TRY }) => {}
         }
     }
     end(&mut reign).await;

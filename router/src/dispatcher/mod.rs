@@ -1,13 +1,17 @@
 //! Sends every job of every app to a runner. One leader per app among all routers.
 //!
 //! ```text
-//! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> session::run
-//!                                                       jobs.<app> ──> placement: candidates → policy → claim
-//!                                                                          └─> runner.<id>.<epoch> | shared.<app>
+//! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> session::run, by the app's policy
+//!
+//! jobs.<app> ──> lanes ──> holding (policy warm) | at_once (policy fal) ── claim ──> sending ──> runner.<id>.<epoch>
+//!                                                                                           └──> shared.<app>
 //! ```
 
+mod at_once;
+mod holding;
+mod lanes;
 mod leader;
-mod placement;
+mod sending;
 mod session;
 
 use std::collections::BTreeSet;

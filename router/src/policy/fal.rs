@@ -6,7 +6,8 @@ use warmq_common::hint::Candidates;
 use warmq_common::ids::{JobId, RunnerId};
 use warmq_common::job::{Decision, JobSpec, Target};
 
-/// Decides for one job. Never holds it.
+/// Decides for one job, given the idle runners that it could use. Never holds it. `refused_claims`: how often it lost the
+/// runner that an earlier decision chose.
 pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Decision {
     let (target, warm, reason) = match &job.hint {
         None => (
@@ -44,6 +45,8 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
         warm_candidates: candidates.warm,
         blank_candidates: candidates.blank,
         idle_runners: candidates.idle,
+        holders: None,
+        held_ms: 0,
         refused_claims,
         reason,
     }
@@ -60,18 +63,11 @@ mod tests {
     use proptest::prelude::*;
     use warmq_common::hint::Hint;
     use warmq_common::ids::AppId;
-    use warmq_common::job::Priority;
 
     fn job(hint: Option<&str>) -> JobSpec {
         JobSpec {
-            id: JobId::generate(),
-            app: AppId::parse("a/b").unwrap(),
-            path: String::new(),
             hint: hint.map(|hint| Hint::parse(hint).unwrap()),
-            priority: Priority::Normal,
-            input: serde_json::json!({}),
-            created_ms: 0,
-            reply_to: None,
+            ..JobSpec::new(AppId::parse("a/b").unwrap(), serde_json::json!({}))
         }
     }
 

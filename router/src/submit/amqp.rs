@@ -165,6 +165,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         body: delivery.data.clone(),
         hint: header(delivery, "x-runner-hint"),
         priority: header(delivery, "x-queue-priority"),
+        max_warm_wait: header(delivery, "x-max-warm-wait"),
         // Any other message id is an idempotency key, which later versions keep. Chosen here, so that a submission that
         // is tried again, its message unacknowledged, stays one job.
         id: id
@@ -179,6 +180,12 @@ fn header(delivery: &Delivery, name: &str) -> Option<String> {
     match headers.inner().get(name)? {
         AMQPValue::LongString(text) => Some(text.to_string()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
+        // A client library sends the number that it was given.
+        AMQPValue::ShortShortInt(number) => Some(number.to_string()),
+        AMQPValue::ShortInt(number) => Some(number.to_string()),
+        AMQPValue::LongInt(number) => Some(number.to_string()),
+        AMQPValue::LongLongInt(number) => Some(number.to_string()),
+        AMQPValue::Double(number) => Some(number.to_string()),
         _ => None,
     }
 }

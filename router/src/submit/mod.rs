@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
+use warmq_common::config::Seconds;
 use warmq_common::hint::{Hint, InvalidHint};
 use warmq_common::ids::{AppId, InvalidName, JobId};
 use warmq_common::job::{FieldError, JobError, JobSpec, Priority, ReplyTo};
@@ -32,6 +33,8 @@ pub struct Submission {
     pub hint: Option<String>,
     /// `normal` or `low`.
     pub priority: Option<String>,
+    /// How long the job may be held for a warm runner: `2.5` (seconds), `500ms`.
+    pub max_warm_wait: Option<String>,
     /// An id that the submitter chose, so that a repeated submission is known.
     pub id: Option<JobId>,
     /// Who wants the outcome by AMQP.
@@ -70,6 +73,9 @@ pub enum SubmitError {
     /// The priority is neither `normal` nor `low`.
     #[error("the priority is 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
+    /// The patience is no time.
+    #[error("{0}")]
+    InvalidPatience(String),
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] warmq_common::store::Error),
@@ -113,6 +119,7 @@ impl SubmitError {
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
+            Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
             Self::Store(_) | Self::Publish(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
@@ -199,15 +206,20 @@ impl Submitter {
                 .ok_or_else(|| SubmitError::InvalidPriority(text.chars().take(40).collect()))?,
             None => Priority::default(),
         };
+        let max_warm_wait = (submission.max_warm_wait.as_deref())
+            .map(|text| {
+                text.parse::<Seconds>()
+                    .map_err(SubmitError::InvalidPatience)
+            })
+            .transpose()?;
         Ok(JobSpec {
             id: submission.id.unwrap_or_else(JobId::generate),
-            app: app_id,
             path: submission.path,
             hint,
             priority,
-            input,
-            created_ms: 0,
+            max_warm_wait_ms: max_warm_wait.map(Seconds::as_ms),
             reply_to: submission.reply_to,
+            ..JobSpec::new(app_id, input)
         })
     }
 

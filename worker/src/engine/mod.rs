@@ -198,19 +198,12 @@ impl From<model_cache::Error<Failure>> for Failure {
 mod testing {
     use super::*;
     use warmq_common::hint::Hint;
-    use warmq_common::ids::{AppId, JobId};
-    use warmq_common::job::Priority;
+    use warmq_common::ids::AppId;
 
     pub(super) fn job(hint: &str, input: Value) -> JobSpec {
         JobSpec {
-            id: JobId::generate(),
-            app: AppId::parse("a/b").unwrap(),
-            path: String::new(),
             hint: Hint::parse_optional(hint).unwrap(),
-            priority: Priority::Normal,
-            input,
-            created_ms: 0,
-            reply_to: None,
+            ..JobSpec::new(AppId::parse("a/b").unwrap(), input)
         }
     }
 

@@ -122,6 +122,7 @@ impl Engine for Timed {
                 .filter_map(|name| Hint::parse(name).ok())
                 .collect(),
             memory_bytes: self.cache.bytes(),
+            slots: self.cache.slots(),
         }
     }
 

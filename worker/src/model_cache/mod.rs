@@ -125,6 +125,16 @@ impl<L: Loader> ModelCache<L> {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
+    /// How many models fit at once, if further ones are as large as the largest that is loaded; 1 while none is.
+    pub fn slots(&self) -> u32 {
+        let largest = self.entries.iter().map(|entry| entry.bytes).max();
+        let room = self.budget_bytes.saturating_sub(self.bytes());
+        let more = largest
+            .and_then(|largest| room.checked_div(largest))
+            .unwrap_or(0);
+        u32::try_from(self.entries.len() as u64 + more).map_or(u32::MAX, |slots| slots.max(1))
+    }
+
     /// Drops every model.
     pub fn clear(&mut self) {
         self.entries.clear();

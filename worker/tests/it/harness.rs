@@ -13,7 +13,7 @@ use warmq_common::amqp::{Message, Publisher};
 use warmq_common::config::ByteSize;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{AppId, JobId, RunnerId};
-use warmq_common::job::{Decision, JobRecord, JobSpec, Priority, Target};
+use warmq_common::job::{Decision, JobRecord, JobSpec, Target};
 use warmq_common::message::{JobEvent, JobMessage, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{Claim, RunnerRecord};
@@ -121,14 +121,8 @@ impl World {
 
     pub fn spec(&self, hint: &str, input: Value) -> JobSpec {
         JobSpec {
-            id: JobId::generate(),
-            app: self.app.clone(),
-            path: String::new(),
             hint: Hint::parse_optional(hint).unwrap(),
-            priority: Priority::Normal,
-            input,
-            created_ms: 0,
-            reply_to: None,
+            ..JobSpec::new(self.app.clone(), input)
         }
     }
 
@@ -166,6 +160,8 @@ impl World {
             warm_candidates: Vec::new(),
             blank_candidates: Vec::new(),
             idle_runners: 1,
+            holders: None,
+            held_ms: 0,
             refused_claims: 0,
             reason: "a test said so".to_owned(),
         };

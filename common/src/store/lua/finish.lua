@@ -3,7 +3,7 @@
 -- KEYS 1 job, 2 runner, 3 idle, 4 blank, then the hint sets to leave, then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON or ''),
 --      8 timings (JSON), 9 retention (s), 10 hints (JSON), 11 number of hints, 12 memory used (bytes),
---      13 '1' to become idle, 14 changes channel, 15 number of hint sets to leave
+--      13 '1' to become idle, 14 changes channel, 15 number of hint sets to leave, 16 slots, 17 what ran (JSON or '')
 -- Returns 1 if the result was taken, 0 if refused
 local accepted = 0
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
@@ -21,7 +21,7 @@ if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
     redis.call(i < 5 + leave and 'SREM' or 'SADD', KEYS[i], ARGV[2])
   end
   redis.call(ARGV[11] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
-  redis.call('HSET', KEYS[2], 'hints', ARGV[10], 'memory_bytes', ARGV[12])
-  if ARGV[13] == '1' then set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2]) end
+  redis.call('HSET', KEYS[2], 'hints', ARGV[10], 'slots', ARGV[16], 'memory_bytes', ARGV[12])
+  if ARGV[13] == '1' then set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2], ARGV[17]) end
 end
 return accepted

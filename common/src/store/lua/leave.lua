@@ -12,5 +12,5 @@ for i = 4, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[5], ARGV[3] .. ' ' .. ARGV[1])
+tell(ARGV[5], 'gone', ARGV[1], ARGV[2], '')
 return 1

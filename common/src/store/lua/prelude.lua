@@ -19,10 +19,23 @@ local function unavailable(job_key, now)
   return nil
 end
 
+-- A change of the fleet, as store::fleet::Change reads it. `rest`: further fields, each with a comma in front.
+local function tell(channel, what, runner, epoch, rest)
+  redis.call('PUBLISH', channel, '{"what":"' .. what .. '","runner":"' .. runner .. '","epoch":' .. epoch .. rest .. '}')
+end
+
+-- The runner can be claimed, with all that a dispatcher needs to choose a job for it. `ran`: JSON, or ''.
+local function tell_free(runner_key, channel, runner, ran)
+  local frees = redis.call('HINCRBY', runner_key, 'frees', 1)
+  local known = redis.call('HMGET', runner_key, 'epoch', 'slots', 'hints')
+  if not known[1] then return end
+  local rest = ',"frees":' .. frees .. ',"slots":' .. (known[2] or 1) .. ',"hints":' .. (known[3] or '[]')
+  if ran ~= '' then rest = rest .. ',"ran":' .. ran end
+  tell(channel, 'freed', runner, known[1], rest)
+end
+
 -- The runner can be claimed again. Told only when it is news.
-local function set_idle(idle_key, runner_key, channel, runner)
+local function set_idle(idle_key, runner_key, channel, runner, ran)
   redis.call('HDEL', runner_key, 'claimed_until', 'job')
-  if redis.call('SADD', idle_key, runner) == 1 then
-    redis.call('PUBLISH', channel, 'freed ' .. runner)
-  end
+  if redis.call('SADD', idle_key, runner) == 1 then tell_free(runner_key, channel, runner, ran) end
 end

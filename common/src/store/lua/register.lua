@@ -8,5 +8,5 @@ redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
 redis.call(#KEYS == 4 and 'SADD' or 'SREM', KEYS[4], ARGV[1])
 for i = 5, #KEYS do redis.call('SADD', KEYS[i], ARGV[1]) end
 redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('PUBLISH', ARGV[3], 'joined ' .. ARGV[1])
+tell_free(KEYS[1], ARGV[3], ARGV[1], '')
 return 1

@@ -4,12 +4,12 @@
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared', 6 changes channel
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
 local now = now_ms()
-local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until')
+local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
 if runner[1] ~= ARGV[3] then return { 'stale' } end
 if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], now)
 if reason then
-  set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2])
+  set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '')
   return reason
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
@@ -17,7 +17,10 @@ local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'started_ms', now, 'lease_until', now + ARGV[4])
 redis.call('HDEL', KEYS[1], 'progress')
 redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('SREM', KEYS[3], ARGV[2])
+-- After a claim it is no news that the runner is busy.
+if redis.call('SREM', KEYS[3], ARGV[2]) == 1 then
+  tell(ARGV[6], 'taken', ARGV[2], ARGV[3], ',"frees":' .. (runner[3] or 0))
+end
 redis.call('HDEL', KEYS[2], 'claimed_until')
 redis.call('HSET', KEYS[2], 'job', ARGV[1])
 return { 'started', tostring(attempt), tostring(fence) }

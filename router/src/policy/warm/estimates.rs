@@ -1,6 +1,8 @@
 //! What the policy believes about models: run time S(m), load time L(m), arrival rate lam(m). Learned from events, with the
 //! app's average for models that nothing is known about, and priors before that.
 
+use serde::{Deserialize, Serialize};
+
 use super::constants::Constants;
 use super::event::Model;
 
@@ -8,7 +10,7 @@ use super::event::Model;
 const WEIGHT: f64 = 0.1;
 
 /// A moving average that starts from a guess worth one observation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Average {
     value: f64,
     observations: f64,
@@ -31,7 +33,7 @@ impl Average {
 }
 
 /// Arrivals, each forgotten exponentially with time constant tau.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Arrivals {
     /// sum over arrivals of exp(-age/tau), as of `at_s`.
     count: f64,
@@ -49,12 +51,19 @@ impl Arrivals {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct ModelStats {
+/// What is known about a model, or about the app as a whole; its JSON is for another leader of the same version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learned {
+    #[serde(skip_serializing_if = "Option::is_none")]
     run_s: Option<Average>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     load_s: Option<Average>,
     arrivals: Arrivals,
 }
+
+/// Arrivals below which a model counts as one that nobody asks for: the last came 5 tau ago.
+const FADED: f64 = 0.01;
 
 /// The estimates of one app.
 #[derive(Debug, Clone)]
@@ -62,7 +71,7 @@ pub struct Estimates {
     run_s: Average,
     load_s: Average,
     rate_window: f64,
-    models: Vec<ModelStats>,
+    models: Vec<Learned>,
 }
 
 impl Estimates {
@@ -76,14 +85,14 @@ impl Estimates {
         }
     }
 
-    fn stats(&self, model: Model) -> Option<&ModelStats> {
+    fn stats(&self, model: Model) -> Option<&Learned> {
         self.models.get(model.0 as usize)
     }
 
-    fn stats_mut(&mut self, model: Model) -> &mut ModelStats {
+    fn stats_mut(&mut self, model: Model) -> &mut Learned {
         let index = model.0 as usize;
         if index >= self.models.len() {
-            self.models.resize(index + 1, ModelStats::default());
+            self.models.resize(index + 1, Learned::default());
         }
         &mut self.models[index]
     }
@@ -120,6 +129,40 @@ impl Estimates {
         let tau_s = self.tau_s();
         self.stats(model)
             .map_or(0.0, |stats| stats.arrivals.count(now_s, tau_s) / tau_s)
+    }
+
+    /// What is known about a model, or with `None` about the app.
+    pub fn learned(&self, model: Option<Model>) -> Learned {
+        match model {
+            Some(model) => self.stats(model).copied().unwrap_or_default(),
+            None => Learned {
+                run_s: Some(self.run_s),
+                load_s: Some(self.load_s),
+                arrivals: Arrivals::default(),
+            },
+        }
+    }
+
+    /// Takes over what was learned elsewhere.
+    pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
+        match model {
+            Some(model) => *self.stats_mut(model) = learned,
+            None => {
+                self.run_s = learned.run_s.unwrap_or(self.run_s);
+                self.load_s = learned.load_s.unwrap_or(self.load_s);
+            }
+        }
+    }
+
+    /// Forgets a model; false if jobs for it came lately.
+    pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
+        let tau_s = self.tau_s();
+        let stats = self.stats_mut(model);
+        let faded = stats.arrivals.count(now_s, tau_s) < FADED;
+        if faded {
+            *stats = Learned::default();
+        }
+        faded
     }
 
     /// A job for this model arrived.

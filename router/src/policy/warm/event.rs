@@ -1,8 +1,6 @@
 //! What the policy is told ([`Event`]) and what it answers ([`Command`]). Plain data: models, runners and jobs are
 //! numbers that the caller gives out.
 
-use std::fmt;
-
 use warmq_common::job::Priority;
 
 /// A hint, as a small dense number: the caller counts them up from 0 and keeps the names.
@@ -42,6 +40,8 @@ pub struct Ran {
     pub model: Model,
     /// How long the run took, without loading, s.
     pub run_s: f64,
+    /// How long loading took, s; `None` if it was warm, or if [`Event::Loaded`] said so before.
+    pub load_s: Option<f64>,
 }
 
 /// What a runner says of itself when it is free.
@@ -57,6 +57,17 @@ pub struct Freed {
     pub ran: Option<Ran>,
 }
 
+/// A runner that was busy when it was first heard of: whoever led before sent it something.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Which runner.
+    pub runner: Runner,
+    /// The models that it held when it was last free, least recently used first.
+    pub cache: Vec<Model>,
+    /// How many models it can hold, as far as it knows.
+    pub slots: usize,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -64,6 +75,8 @@ pub enum Event {
     Arrived(Arrival),
     /// A runner joined, or finished what it did: it takes a job now.
     Freed(Freed),
+    /// A runner is there, and busy.
+    Found(Found),
     /// A runner loaded the model of its job and runs it now.
     Loaded {
         /// Which runner.
@@ -86,13 +99,28 @@ pub enum Event {
         /// Which runner.
         runner: Runner,
     },
-    /// A job is not wanted any more.
+    /// The job that a runner was sent needs none any more: it ended meanwhile, or somebody else runs it. The runner is idle,
+    /// as it was.
+    Unneeded {
+        /// Which runner.
+        runner: Runner,
+    },
+    /// A held job is not wanted any more.
     Cancelled {
         /// Which job.
         job: Job,
     },
     /// Time has passed; sent once the clock reaches [`Warm::next_deadline_s`](super::Warm::next_deadline_s).
     Due,
+}
+
+/// What a decision about a job saw of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// Idle runners.
+    pub idle: usize,
+    /// n(m): runners that hold the job's model or are loading it; 0 for a job without hint.
+    pub holders: usize,
 }
 
 /// What to do.
@@ -108,6 +136,8 @@ pub enum Command {
         warm: bool,
         /// Which rule chose.
         why: Why,
+        /// The fleet as the decision saw it.
+        outlook: Outlook,
     },
     /// Keep the job for a runner that will soon be free and holds its model.
     Hold {
@@ -115,11 +145,17 @@ pub enum Command {
         job: Job,
         /// When it becomes eligible for any runner, s.
         until_s: f64,
+        /// W(m), s: how long a runner with its model would take to come free; infinite if nobody holds it.
+        wait_s: f64,
+        /// The fleet as the decision saw it.
+        outlook: Outlook,
     },
     /// Put the job into the shared queue.
     Shared {
         /// The job.
         job: Job,
+        /// The fleet as the decision saw it.
+        outlook: Outlook,
     },
 }
 
@@ -145,21 +181,4 @@ pub enum Why {
     Overdue,
     /// It carries no hint.
     NoHint,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WarmAndIdle => f.write_str("an idle runner had its model"),
-            Self::LateBinding => f.write_str("it waited for a runner with its model"),
-            Self::NobodyHoldsIt => f.write_str("no runner had its model"),
-            Self::Replicated { wait_s, bar_s } => write!(
-                f,
-                "a warm runner was {wait_s:.1} s away, more than the {bar_s:.1} s at which another copy pays"
-            ),
-            Self::PatienceOver => f.write_str("no runner with its model came free in time"),
-            Self::Overdue => f.write_str("it was the oldest by far, whatever it needs"),
-            Self::NoHint => f.write_str("it carries no hint"),
-        }
-    }
 }

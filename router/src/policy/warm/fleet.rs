@@ -176,9 +176,28 @@ impl Fleet {
         }
     }
 
+    /// How many are idle.
+    pub fn idle_count(&self) -> usize {
+        self.idle.members.len()
+    }
+
     /// Somebody is idle.
     pub fn anyone_idle(&self) -> bool {
-        !self.idle.members.is_empty()
+        self.idle_count() > 0
+    }
+
+    /// This one is idle.
+    pub fn is_idle(&self, runner: Runner) -> bool {
+        self.get(runner).doing == Doing::Idle
+    }
+
+    /// At most `count` idle holders of the model.
+    pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
+        let holders = self.holders.get(model.0 as usize);
+        let idle = holders
+            .into_iter()
+            .flat_map(|holders| &holders.idle.members);
+        idle.take(count).copied().collect()
     }
 
     fn runner_mut(&mut self, runner: Runner) -> &mut RunnerView {
@@ -290,12 +309,21 @@ impl Fleet {
     /// The last send to the runner did not happen: undoes it and returns its job. The runner counts as busy until it
     /// says otherwise.
     pub fn refused(&mut self, runner: Runner, ends_s: f64, run_s: f64) -> Option<Held> {
+        self.undo(runner, Doing::Busy { ends_s, run_s })
+    }
+
+    /// The last send to the runner did not happen, and the runner is idle as before.
+    pub fn unsent(&mut self, runner: Runner) {
+        self.undo(runner, Doing::Idle);
+    }
+
+    fn undo(&mut self, runner: Runner, doing: Doing) -> Option<Held> {
         let mut back = None;
         self.update(runner, |view| {
             if let Some(sent) = view.sent.take() {
                 view.cache = sent.cache;
                 view.last_swap_s = sent.last_swap_s;
-                view.doing = Doing::Busy { ends_s, run_s };
+                view.doing = doing;
                 back = Some(sent.held);
             }
         });

@@ -34,7 +34,8 @@ mod wait;
 mod window;
 
 pub use constants::Constants;
-pub use event::{Arrival, Command, Event, Freed, Job, Model, Ran, Runner, Why};
+pub use estimates::Learned;
+pub use event::{Arrival, Command, Event, Found, Freed, Job, Model, Outlook, Ran, Runner, Why};
 
 use dice::Dice;
 use estimates::Estimates;
@@ -58,6 +59,16 @@ struct View<'a> {
     fleet: &'a Fleet,
     window: &'a Window,
     now_s: f64,
+}
+
+impl View<'_> {
+    /// The fleet as a job for this model sees it.
+    fn outlook(&self, model: Option<Model>) -> Outlook {
+        Outlook {
+            idle: self.fleet.idle_count(),
+            holders: model.map_or(0, |model| self.fleet.copies(model)),
+        }
+    }
 }
 
 /// One event's handling: its time, its random bits, the commands so far.
@@ -89,6 +100,11 @@ impl Warm {
         match event {
             Event::Arrived(arrival) => self.arrived(&arrival, &mut turn),
             Event::Freed(freed) => self.freed(freed, &mut turn),
+            Event::Found(found) => {
+                let run_s = self.estimates.any_run_s();
+                self.fleet.freed(found.runner, found.cache, found.slots);
+                self.fleet.taken(found.runner, now_s + run_s, run_s);
+            }
             Event::Loaded { runner, load_s } => {
                 if let Some(model) = self.fleet.loaded(runner, now_s) {
                     self.estimates.loaded(model, load_s);
@@ -103,6 +119,12 @@ impl Warm {
                 let run_s = self.estimates.any_run_s();
                 if let Some(held) = self.fleet.refused(runner, now_s + run_s, run_s) {
                     self.place_or_hold(held, &mut turn);
+                }
+            }
+            Event::Unneeded { runner } => {
+                self.fleet.unsent(runner);
+                if self.fleet.is_idle(runner) {
+                    self.offer(runner, &mut turn);
                 }
             }
             Event::Cancelled { job } => {
@@ -121,6 +143,37 @@ impl Warm {
     /// How many jobs are held now.
     pub fn held(&self) -> usize {
         self.window.len()
+    }
+
+    /// Whether a runner waits for a job, as far as the policy knows.
+    pub fn is_idle(&self, runner: Runner) -> bool {
+        self.fleet.is_idle(runner)
+    }
+
+    /// Some of the idle runners that hold a model, at most `count`.
+    pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
+        self.fleet.idle_holders(model, count)
+    }
+
+    /// What was learned about a model, or with `None` about the app as a whole: for the next leader.
+    pub fn learned(&self, model: Option<Model>) -> Learned {
+        self.estimates.learned(model)
+    }
+
+    /// Takes over what an earlier leader learned.
+    pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
+        self.estimates.learn(model, learned);
+    }
+
+    /// Forgets a model that nobody holds and nobody has asked for lately, so that its number can be given to another.
+    /// False: it is in use.
+    pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
+        let lanes = [Priority::Normal, Priority::Low];
+        let unused = self.fleet.copies(model) == 0
+            && lanes
+                .iter()
+                .all(|lane| self.window.head(*lane, model).is_none());
+        unused && self.estimates.forget(model, now_s)
     }
 
     fn view(&self, now_s: f64) -> View<'_> {
@@ -170,7 +223,11 @@ impl Warm {
             let view = self.view(turn.now_s);
             let Some(model) = held.model else {
                 if view.fleet.anyone_idle() {
-                    turn.commands.push(Command::Shared { job: held.job });
+                    let outlook = view.outlook(held.model);
+                    turn.commands.push(Command::Shared {
+                        job: held.job,
+                        outlook,
+                    });
                 } else {
                     self.hold(held, turn);
                 }
@@ -191,14 +248,22 @@ impl Warm {
 
     fn hold(&mut self, mut held: Held, turn: &mut Turn) {
         held.deadline_s = held.deadline_s.max(turn.now_s);
-        self.window.insert(held);
+        let view = self.view(turn.now_s);
+        let wait_s = match held.model {
+            Some(model) => view.wait_s(model, held.priority, &mut turn.dice),
+            None => f64::INFINITY,
+        };
         turn.commands.push(Command::Hold {
             job: held.job,
             until_s: held.deadline_s,
+            wait_s,
+            outlook: view.outlook(held.model),
         });
+        self.window.insert(held);
     }
 
     fn send(&mut self, held: Held, runner: Runner, why: Why, turn: &mut Turn) {
+        let outlook = self.view(turn.now_s).outlook(held.model);
         self.window.remove(held.job);
         let cache = &self.fleet.get(runner).cache;
         let warm = held.model.is_none_or(|model| cache.contains(&model));
@@ -217,12 +282,16 @@ impl Warm {
             runner,
             warm,
             why,
+            outlook,
         });
     }
 
     fn freed(&mut self, freed: Freed, turn: &mut Turn) {
         if let Some(ran) = freed.ran {
             self.estimates.ran(ran.model, ran.run_s);
+            if let Some(load_s) = ran.load_s {
+                self.estimates.loaded(ran.model, load_s);
+            }
         }
         self.fleet.freed(freed.runner, freed.cache, freed.slots);
         self.offer(freed.runner, turn);

@@ -91,11 +91,11 @@ impl World {
         let mut refused = Vec::new();
         for command in self.policy.on(self.now_s, event, self.coin) {
             match command {
-                Command::Hold { job, until_s } => {
+                Command::Hold { job, until_s, .. } => {
                     assert!(until_s >= self.now_s);
                     self.jobs.get_mut(&job.0).unwrap().held_until_s = Some(until_s);
                 }
-                Command::Shared { job } => {
+                Command::Shared { job, .. } => {
                     let state = self.jobs.get_mut(&job.0).unwrap();
                     assert_eq!(state.arrival.model, None, "only these are shared");
                     // Whoever takes it from the shared queue; the test has no use for the rest of its life.
@@ -266,6 +266,7 @@ impl World {
             Some(Ran {
                 model,
                 run_s: job.run_s,
+                load_s: None,
             })
         });
         self.free(index, ran);

@@ -159,6 +159,7 @@ impl Engine for Diffusion {
                 .filter_map(|name| Hint::parse(name).ok())
                 .collect(),
             memory_bytes: self.cache.bytes(),
+            slots: self.cache.slots(),
         }
     }
 

@@ -1,0 +1,89 @@
+//! Times as people write them: `2.5` (seconds), `500ms`, `5s`, `2m`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The longest time that a setting or a header may ask for: nothing in warmq waits longer on purpose.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// A time from 0 to a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(Duration);
+
+impl Seconds {
+    /// As a duration.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// In ms.
+    pub fn as_ms(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it is no time at all.
+    pub fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        // `ms` before `s` and `m`, which it ends and begins with.
+        let (number, unit_s) = [("ms", 0.001), ("s", 1.0), ("m", 60.0)]
+            .into_iter()
+            .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+            .unwrap_or((text, 1.0));
+        let seconds = number.trim_end().parse::<f64>().map_err(|_| {
+            format!(
+                "'{}' is no time; write 2.5 (seconds), 500ms, 5s or 2m",
+                shown(text)
+            )
+        })? * unit_s;
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(duration) if duration <= LONGEST => Ok(Self(duration)),
+            _ => Err(format!(
+                "'{}' is out of range; a time is at least 0 and at most {} h",
+                shown(text),
+                LONGEST.as_secs() / 3600
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f64())
+    }
+}
+
+/// The beginning of what somebody sent us, fit for a message.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(40)
+        .flat_map(char::escape_default)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_and_without_units() {
+        let ms = |text: &str| text.parse::<Seconds>().map(Seconds::as_ms);
+        assert_eq!(ms("2.5"), Ok(2500));
+        assert_eq!(ms(" 500ms "), Ok(500));
+        assert_eq!(ms("5 s"), Ok(5000));
+        assert_eq!(ms("2m"), Ok(120_000));
+        assert_eq!(ms("0"), Ok(0));
+        for bad in [
+            "", "s", "-1", "-0.5s", "inf", "NaN", "1e300", "25000m", "soon", "1h\n",
+        ] {
+            assert!(ms(bad).is_err(), "{bad}");
+        }
+    }
+}

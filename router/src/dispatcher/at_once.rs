@@ -1,0 +1,105 @@
+//! Policy `fal`: every job is decided as it comes, from what Redis says at that moment.
+
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::Topology;
+use warmq_common::job::{JobSpec, Priority, Target};
+use warmq_common::store::Claim;
+
+use super::Dispatcher;
+use super::lanes::Held;
+use super::sending::{CLAIM_MS, Destination, RunnerGone};
+use super::session::{REAP, Session, ticks};
+use crate::broken::Broken;
+use crate::policy::fal;
+
+/// Sends that wait for their confirm at once. Decisions are made one by one all the same.
+const SENDS: usize = 64;
+
+/// Jobs of the normal lane that the broker hands out ahead.
+const WINDOW: u16 = 256;
+
+/// How often a held low job looks whether the shared queue is empty.
+const LOW_LOOK: Duration = Duration::from_millis(100);
+
+/// Dispatches until `stop`.
+pub(super) async fn run(
+    dispatcher: &Dispatcher,
+    session: &Session,
+    stop: &CancellationToken,
+) -> Result<(), Broken> {
+    let Dispatcher { shared, app, .. } = dispatcher;
+    let connection = &session.connection;
+    let mut normal = dispatcher
+        .lane(connection, Priority::Normal, WINDOW)
+        .await?;
+    // One low job at a time: it is held here until its turn comes.
+    let mut low = dispatcher.lane(connection, Priority::Low, 1).await?;
+    let mut held_low: Option<Held> = None;
+    let mut sends = FuturesUnordered::new();
+    let mut reap = ticks(REAP);
+    let mut low_look = ticks(LOW_LOOK);
+    loop {
+        let held = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
+            _ = reap.tick() => {
+                dispatcher.reap().await?;
+                None
+            }
+            delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,
+            delivery = low.next(), if held_low.is_none() => {
+                held_low = dispatcher.read(delivery).await?;
+                None
+            }
+            _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
+                let shared_queue = shared.topology.shared_queue(app);
+                let depth = Topology::depth(&session.channel, &shared_queue).await?;
+                if depth == 0 { held_low.take() } else { None }
+            }
+        };
+        if let Some(held) = held {
+            let destination = dispatcher.place(&held.job).await?;
+            sends.push(dispatcher.send(held, destination));
+        }
+    }
+    // What is on its way arrives and is acknowledged; what is held goes back with the channel.
+    while sends.try_next().await?.is_some() {}
+    Ok(())
+}
+
+impl Dispatcher {
+    /// Decides where a job goes and reserves the place. A refused claim is decided again.
+    async fn place(&self, job: &JobSpec) -> Result<Destination, Broken> {
+        let store = &self.shared.store;
+        let mut refused_claims = 0;
+        loop {
+            let candidates = store.candidates(&self.app, job.hint.as_ref()).await?;
+            let decision = fal::decide(job, candidates, refused_claims);
+            let unavailable = match &decision.target {
+                Target::Runner { runner } => {
+                    let claim = store.claim(&self.app, job.id, runner, CLAIM_MS, &decision);
+                    match claim.await? {
+                        Claim::Won(epoch) => return Ok(Destination::Runner(runner.clone(), epoch)),
+                        Claim::Refused => {
+                            refused_claims += 1;
+                            continue;
+                        }
+                        Claim::Unavailable(reason) => reason,
+                    }
+                }
+                Target::Shared => match store.share(&self.app, job.id, &decision).await? {
+                    None => return Ok(Destination::Shared),
+                    Some(reason) => reason,
+                },
+            };
+            if let Some(instead) = self.instead(job, unavailable).await? {
+                return Ok(instead);
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Where the policy's events come in and its commands are carried out, one at a time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use tokio::time::Instant;
+use warmq_common::amqp::has_returned;
+use warmq_common::job::Decision;
+use warmq_common::store::{Change, Claim};
+
+use super::super::Dispatcher;
+use super::super::lanes::Held;
+use super::super::sending::{CLAIM_MS, Destination, RunnerGone};
+use super::clock::{Clock, ms, seconds};
+use super::fleet::Fleet;
+use super::hints::Hints;
+use super::record;
+use super::window::{Waiting, Window};
+use crate::broken::Broken;
+use crate::policy::warm::{
+    Arrival, Command, Constants, Event, Job, Model, Outlook, Runner, Warm, Why,
+};
+
+/// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
+/// consumer that keeps a message for half an hour.
+const LONGEST_HELD: Duration = Duration::from_secs(10 * 60);
+
+/// Candidates that a record names.
+const CANDIDATES: usize = 8;
+
+/// The dispatcher's state for one session.
+pub(super) struct Desk<'a> {
+    dispatcher: &'a Dispatcher,
+    clock: Clock,
+    policy: Warm,
+    fleet: Fleet,
+    hints: Hints,
+    window: Window,
+    /// Models about which something was learned since it was last kept; `None` stands for the app.
+    learned: BTreeSet<Option<Model>>,
+    /// Jobs whose place is decided and reserved.
+    pub(super) outbox: Vec<(Held, Destination)>,
+}
+
+/// A job's send as the policy ordered it.
+struct Order {
+    job: Job,
+    runner: Runner,
+    warm: bool,
+    why: Why,
+    outlook: Outlook,
+}
+
+impl<'a> Desk<'a> {
+    /// Starts from what Redis knows.
+    pub(super) async fn open(dispatcher: &'a Dispatcher) -> Result<Self, Broken> {
+        let store = &dispatcher.shared.store;
+        let config = dispatcher.shared.apps.config(&dispatcher.app);
+        let constants = Constants {
+            prior_run_s: config.prior_run.as_secs_f64(),
+            prior_load_s: config.prior_load.as_secs_f64(),
+            ..Constants::default()
+        };
+        let mut desk = Self {
+            dispatcher,
+            clock: Clock::new(store.now_ms().await?),
+            policy: Warm::new(constants),
+            fleet: Fleet::default(),
+            hints: Hints::default(),
+            window: Window::default(),
+            learned: BTreeSet::new(),
+            outbox: Vec::new(),
+        };
+        for (hint, json) in store.stats(&dispatcher.app).await? {
+            match serde_json::from_str(&json) {
+                Ok(learned) => {
+                    let model = hint.map(|hint| desk.hints.number(&hint));
+                    desk.policy.learn(model, learned);
+                }
+                Err(error) => tracing::debug!(%error, "left out what another version had learned"),
+            }
+        }
+        desk.compare().await?;
+        Ok(desk)
+    }
+
+    /// When [`Desk::due`] wants to be called.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadline_s = self.policy.next_deadline_s()?;
+        Some(self.clock.instant(deadline_s))
+    }
+
+    /// A job came from the backlog.
+    pub(super) async fn arrived(&mut self, held: Held) -> Result<(), Broken> {
+        let returned = has_returned(&held.delivery);
+        self.place(held, returned).await
+    }
+
+    /// Places a job. `returned`: it had a runner.
+    async fn place(&mut self, held: Held, returned: bool) -> Result<(), Broken> {
+        let config = self.dispatcher.shared.apps.config(&self.dispatcher.app);
+        let spec = &held.job;
+        let max_warm_wait_s = match (spec.max_warm_wait_ms, config.max_warm_wait) {
+            (Some(wait_ms), _) => seconds(wait_ms),
+            (None, Some(wait)) => wait.as_secs_f64(),
+            (None, None) => f64::INFINITY,
+        };
+        let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
+        let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
+        let (job, older) = self.window.insert(held, self.clock.now_s());
+        if let Some(older) = older {
+            // The same job came again (a submission that was published twice): one message of it is enough.
+            older.delivery.ack(BasicAckOptions::default()).await?;
+            return Ok(());
+        }
+        self.learned.extend(model.map(Some));
+        let arrival = Arrival {
+            job,
+            model,
+            priority,
+            since_s,
+            max_warm_wait_s,
+            returned,
+        };
+        self.tell(Event::Arrived(arrival)).await
+    }
+
+    /// A send found its runner gone.
+    pub(super) async fn came_back(&mut self, gone: RunnerGone) -> Result<(), Broken> {
+        let RunnerGone {
+            held,
+            runner,
+            epoch,
+        } = gone;
+        self.changed(Change::Gone { runner, epoch }).await?;
+        self.place(held, true).await
+    }
+
+    /// Something happened to a runner.
+    pub(super) async fn changed(&mut self, change: Change) -> Result<(), Broken> {
+        let events = self.fleet.changed(change, &mut self.hints);
+        self.tell_all(events).await
+    }
+
+    /// A deadline has passed.
+    pub(super) async fn due(&mut self) -> Result<(), Broken> {
+        self.tell(Event::Due).await
+    }
+
+    /// What is done every second, whatever happened.
+    pub(super) async fn look(&mut self) -> Result<(), Broken> {
+        self.dispatcher.reap().await?;
+        self.compare().await?;
+        self.hand_back_the_oldest().await?;
+        self.keep_what_was_learned().await
+    }
+
+    /// Ends the session.
+    pub(super) async fn close(&mut self) -> Result<(), Broken> {
+        self.keep_what_was_learned().await
+    }
+
+    /// Looks at all runners: news may have been missed.
+    async fn compare(&mut self) -> Result<(), Broken> {
+        let Dispatcher { shared, app, .. } = self.dispatcher;
+        let pulses = shared.store.pulses(app).await?;
+        let policy = &self.policy;
+        let (unclear, lost) = self
+            .fleet
+            .compared(&pulses, |runner| policy.is_idle(runner));
+        self.tell_all(lost).await?;
+        for runner in unclear {
+            // Read only now: an event before may have sent this very runner a job.
+            if let Some((now, is_idle)) = shared.store.standing(app, &runner).await? {
+                let number = self.fleet.number(&runner);
+                let thought_idle = number.is_some_and(|number| self.policy.is_idle(number));
+                let events = self.fleet.seen(now, is_idle, thought_idle, &mut self.hints);
+                self.tell_all(events).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_back_the_oldest(&mut self) -> Result<(), Broken> {
+        let latest_s = self.clock.now_s() - LONGEST_HELD.as_secs_f64();
+        for job in self.window.older_than(latest_s) {
+            self.tell(Event::Cancelled { job }).await?;
+            if let Some(waiting) = self.window.remove(job) {
+                let again = BasicNackOptions {
+                    requeue: true,
+                    ..BasicNackOptions::default()
+                };
+                waiting.held.delivery.nack(again).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_what_was_learned(&mut self) -> Result<(), Broken> {
+        let now_s = self.clock.now_s();
+        let policy = &mut self.policy;
+        let forgotten = self.hints.sweep(|model| policy.forget(model, now_s));
+        let mut fields = Vec::new();
+        for model in std::mem::take(&mut self.learned) {
+            let hint = match model {
+                Some(model) => match self.hints.name(model) {
+                    Some(hint) => Some(hint.clone()),
+                    None => continue,
+                },
+                None => None,
+            };
+            // Encoding has no way to fail: string keys, finite numbers.
+            let json = serde_json::to_string(&self.policy.learned(model)).unwrap_or_default();
+            fields.push((hint, json));
+        }
+        if !fields.is_empty() || !forgotten.is_empty() {
+            let Dispatcher { shared, app, .. } = self.dispatcher;
+            shared.store.save_stats(app, &fields, &forgotten).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_all(&mut self, events: Vec<Event>) -> Result<(), Broken> {
+        for event in events {
+            self.tell(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the policy what happened and does what it says. A refused claim is decided again.
+    async fn tell(&mut self, event: Event) -> Result<(), Broken> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            if let Event::Freed(freed) = &event
+                && let Some(ran) = freed.ran
+            {
+                self.learned.extend([Some(ran.model), None]);
+            }
+            // Of many idle runners with its model a job gets any; its record names some.
+            let candidates = match &event {
+                Event::Arrived(arrival) => arrival
+                    .model
+                    .map(|model| self.policy.idle_holders(model, CANDIDATES))
+                    .unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            let now_s = self.clock.now_s();
+            for command in self.policy.on(now_s, event, rand::random()) {
+                match command {
+                    Command::Send {
+                        job,
+                        runner,
+                        warm,
+                        why,
+                        outlook,
+                    } => {
+                        let order = Order {
+                            job,
+                            runner,
+                            warm,
+                            why,
+                            outlook,
+                        };
+                        events.extend(self.claim(&order, &candidates).await?);
+                    }
+                    Command::Hold {
+                        job,
+                        until_s,
+                        wait_s,
+                        outlook,
+                    } => self.hold(job, until_s, wait_s, outlook).await?,
+                    Command::Shared { job, outlook } => self.share(job, outlook).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves the runner for the job. What the policy has to hear if that can not be.
+    async fn claim(
+        &mut self,
+        order: &Order,
+        candidates: &[Runner],
+    ) -> Result<Option<Event>, Broken> {
+        let Order { job, runner, .. } = *order;
+        let (Some(name), Some(mut waiting)) =
+            (self.fleet.name(runner).cloned(), self.window.remove(job))
+        else {
+            tracing::error!(?job, ?runner, "the policy sent a job that is not held");
+            return Ok(Some(Event::Unneeded { runner }));
+        };
+        let named = |runner: &Runner| self.fleet.name(*runner).cloned();
+        let candidates = match order.why {
+            Why::WarmAndIdle => candidates.iter().filter_map(named).collect(),
+            _ if order.warm => vec![name.clone()],
+            _ => Vec::new(),
+        };
+        let hint = waiting.held.job.hint.as_ref();
+        let decision = Decision {
+            held_ms: self.held_ms(&waiting),
+            refused_claims: waiting.refused_claims,
+            ..record::sent(
+                &name,
+                hint,
+                order.warm,
+                order.why,
+                order.outlook,
+                candidates,
+            )
+        };
+        let Dispatcher { shared, app, .. } = self.dispatcher;
+        loop {
+            let id = waiting.held.job.id;
+            let claim = shared.store.claim(app, id, &name, CLAIM_MS, &decision);
+            match claim.await? {
+                Claim::Won(epoch) => {
+                    let destination = Destination::Runner(name, epoch);
+                    self.outbox.push((waiting.held, destination));
+                    return Ok(None);
+                }
+                Claim::Refused => {
+                    waiting.refused_claims += 1;
+                    self.window.put_back(job, waiting);
+                    return Ok(Some(Event::Refused { runner }));
+                }
+                Claim::Unavailable(reason) => {
+                    let instead = self.dispatcher.instead(&waiting.held.job, reason).await?;
+                    if let Some(destination) = instead {
+                        self.outbox.push((waiting.held, destination));
+                        return Ok(Some(Event::Unneeded { runner }));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hold(
+        &mut self,
+        job: Job,
+        until_s: f64,
+        wait_s: f64,
+        outlook: Outlook,
+    ) -> Result<(), Broken> {
+        let now_s = self.clock.now_s();
+        let Some(waiting) = self.window.get_mut(job) else {
+            return Ok(());
+        };
+        let spec = &waiting.held.job;
+        let mut hold = record::held(spec.hint.as_ref(), now_s, until_s, wait_s, outlook);
+        if let Some(earlier) = &waiting.hold {
+            hold.since_ms = earlier.since_ms;
+        }
+        let Dispatcher { shared, app, .. } = self.dispatcher;
+        shared.store.hold(app, spec.id, &hold).await?;
+        waiting.hold = Some(hold);
+        Ok(())
+    }
+
+    async fn share(&mut self, job: Job, outlook: Outlook) -> Result<(), Broken> {
+        let Some(waiting) = self.window.remove(job) else {
+            return Ok(());
+        };
+        let decision = Decision {
+            held_ms: self.held_ms(&waiting),
+            ..record::shared(outlook)
+        };
+        let Dispatcher { shared, app, .. } = self.dispatcher;
+        let spec = &waiting.held.job;
+        loop {
+            let destination = match shared.store.share(app, spec.id, &decision).await? {
+                None => Some(Destination::Shared),
+                Some(reason) => self.dispatcher.instead(spec, reason).await?,
+            };
+            if let Some(destination) = destination {
+                self.outbox.push((waiting.held, destination));
+                return Ok(());
+            }
+        }
+    }
+
+    fn held_ms(&self, waiting: &Waiting) -> u64 {
+        waiting.hold.as_ref().map_or(0, |hold| {
+            ms(self.clock.now_s()).saturating_sub(hold.since_ms)
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! The runners by name, incarnation and number: turns what Redis tells of them into events for the policy. Pure.
+//!
+//! News come on two ways, as they happen (some may be missed) and by a regular look at all of them, so the same news may
+//! come twice and in any order. An incarnation counts how often it came free, which tells old news from new.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use warmq_common::ids::{Epoch, RunnerId};
+use warmq_common::store::{Change, FreeRunner, Pulse};
+
+use super::hints::Hints;
+use crate::policy::warm::{Event, Found, Freed, Ran, Runner};
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    number: Runner,
+    epoch: Epoch,
+    frees: u64,
+}
+
+/// The runners that the policy knows.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    runners: HashMap<RunnerId, Known>,
+    names: Vec<Option<RunnerId>>,
+    spare: Vec<Runner>,
+}
+
+impl Fleet {
+    /// The name of a runner.
+    pub(super) fn name(&self, number: Runner) -> Option<&RunnerId> {
+        self.names.get(number.0 as usize)?.as_ref()
+    }
+
+    /// What the policy has to hear about a change.
+    pub(super) fn changed(&mut self, change: Change, hints: &mut Hints) -> Vec<Event> {
+        match change {
+            Change::Freed(free) => {
+                let known = self.runners.get(&free.runner);
+                let news =
+                    known.is_none_or(|known| (known.epoch, known.frees) < (free.epoch, free.frees));
+                match news {
+                    true => self.freed(free, hints),
+                    false => Vec::new(),
+                }
+            }
+            Change::Taken {
+                runner,
+                epoch,
+                frees,
+            } => match self.runners.get(&runner) {
+                Some(known) if (known.epoch, known.frees) == (epoch, frees) => {
+                    vec![Event::Taken {
+                        runner: known.number,
+                    }]
+                }
+                _ => Vec::new(),
+            },
+            Change::Gone { runner, epoch } => match self.runners.get(&runner) {
+                Some(known) if known.epoch == epoch => self.lost(&runner).into_iter().collect(),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// What the policy has to hear about a runner as Redis has it at this moment. `thought_idle`: by the policy.
+    pub(super) fn seen(
+        &mut self,
+        now: FreeRunner,
+        is_idle: bool,
+        thought_idle: bool,
+        hints: &mut Hints,
+    ) -> Vec<Event> {
+        match self.runners.get_mut(&now.runner) {
+            Some(known) if known.epoch == now.epoch => {
+                let number = known.number;
+                match (is_idle, thought_idle) {
+                    (true, false) => self.freed(now, hints),
+                    (false, true) => {
+                        known.frees = now.frees;
+                        vec![Event::Taken { runner: number }]
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            _ if is_idle => self.freed(now, hints),
+            _ => {
+                let (runner, mut events) = self.know(&now);
+                events.push(Event::Found(Found {
+                    runner,
+                    cache: models(&now, hints),
+                    slots: now.slots as usize,
+                }));
+                events
+            }
+        }
+    }
+
+    /// The runners that need a closer look, and the losses among those known. `thought_idle`: by the policy.
+    pub(super) fn compared(
+        &mut self,
+        pulses: &[Pulse],
+        thought_idle: impl Fn(Runner) -> bool,
+    ) -> (Vec<RunnerId>, Vec<Event>) {
+        let alive: HashSet<&RunnerId> = pulses.iter().map(|pulse| &pulse.runner).collect();
+        let gone: Vec<RunnerId> = self
+            .runners
+            .keys()
+            .filter(|runner| !alive.contains(runner))
+            .cloned()
+            .collect();
+        let lost = gone.iter().filter_map(|runner| self.lost(runner)).collect();
+        let unclear = pulses.iter().filter(|pulse| {
+            self.runners.get(&pulse.runner).is_none_or(|known| {
+                known.epoch != pulse.epoch || thought_idle(known.number) != pulse.idle
+            })
+        });
+        (unclear.map(|pulse| pulse.runner.clone()).collect(), lost)
+    }
+
+    /// The number of a live runner.
+    pub(super) fn number(&self, runner: &RunnerId) -> Option<Runner> {
+        self.runners.get(runner).map(|known| known.number)
+    }
+
+    fn freed(&mut self, free: FreeRunner, hints: &mut Hints) -> Vec<Event> {
+        let (runner, mut events) = self.know(&free);
+        events.push(Event::Freed(Freed {
+            runner,
+            cache: models(&free, hints),
+            slots: free.slots as usize,
+            ran: free.ran.map(|ran| Ran {
+                model: hints.number(&ran.hint),
+                run_s: ran.timings.run_ms as f64 / 1000.0,
+                load_s: (!ran.timings.warm).then_some(ran.timings.load_ms as f64 / 1000.0),
+            }),
+        }));
+        events
+    }
+
+    /// Takes the runner's incarnation in; an earlier one is lost.
+    fn know(&mut self, runner: &FreeRunner) -> (Runner, Vec<Event>) {
+        let earlier = self.runners.get(&runner.runner);
+        let mut events = Vec::new();
+        let number = match earlier {
+            Some(known) if known.epoch == runner.epoch => known.number,
+            Some(_) => {
+                events.extend(self.lost(&runner.runner));
+                self.new_number(&runner.runner)
+            }
+            None => self.new_number(&runner.runner),
+        };
+        let known = Known {
+            number,
+            epoch: runner.epoch,
+            frees: runner.frees,
+        };
+        self.runners.insert(runner.runner.clone(), known);
+        (number, events)
+    }
+
+    fn new_number(&mut self, name: &RunnerId) -> Runner {
+        let number = self.spare.pop().unwrap_or_else(|| {
+            self.names.push(None);
+            Runner(self.names.len() as u32 - 1)
+        });
+        self.names[number.0 as usize] = Some(name.clone());
+        number
+    }
+
+    fn lost(&mut self, runner: &RunnerId) -> Option<Event> {
+        let known = self.runners.remove(runner)?;
+        self.names[known.number.0 as usize] = None;
+        self.spare.push(known.number);
+        Some(Event::Lost {
+            runner: known.number,
+        })
+    }
+}
+
+/// What a runner holds, each model once: its report is not ours to trust.
+fn models(runner: &FreeRunner, hints: &mut Hints) -> Vec<crate::policy::warm::Model> {
+    let mut seen = HashSet::new();
+    let models = runner.hints.iter().map(|hint| hints.number(hint));
+    models.filter(|model| seen.insert(*model)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::warm::Model;
+    use warmq_common::hint::Hint;
+
+    fn free(name: &str, epoch: u64, frees: u64) -> FreeRunner {
+        FreeRunner {
+            runner: RunnerId::parse(name).unwrap(),
+            epoch: Epoch(epoch),
+            frees,
+            slots: 2,
+            hints: vec![Hint::parse("m").unwrap(), Hint::parse("m").unwrap()],
+            ran: None,
+        }
+    }
+
+    fn is_freed(events: &[Event], number: u32) -> bool {
+        matches!(events, [Event::Freed(freed)]
+            if freed.runner == Runner(number) && freed.cache == [Model(0)])
+    }
+
+    #[test]
+    fn news_count_once_whichever_way_they_come_first() {
+        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        let joined = fleet.changed(Change::Freed(free("a", 1, 1)), &mut hints);
+        assert!(is_freed(&joined, 0));
+        // The regular look was first, the message comes after.
+        assert!(is_freed(
+            &fleet.seen(free("a", 1, 2), true, false, &mut hints),
+            0
+        ));
+        let late = fleet.changed(Change::Freed(free("a", 1, 2)), &mut hints);
+        assert!(late.is_empty());
+        let taken = |frees| Change::Taken {
+            runner: RunnerId::parse("a").unwrap(),
+            epoch: Epoch(1),
+            frees,
+        };
+        assert!(fleet.changed(taken(1), &mut hints).is_empty());
+        let taken = fleet.changed(taken(2), &mut hints);
+        assert_eq!(taken, [Event::Taken { runner: Runner(0) }]);
+        // A message was missed.
+        let now = free("a", 1, 4);
+        assert!(fleet.seen(now.clone(), false, false, &mut hints).is_empty());
+        assert!(is_freed(&fleet.seen(now, true, false, &mut hints), 0));
+    }
+
+    #[test]
+    fn a_new_incarnation_ends_the_old_one_and_old_news_of_it_count_no_more() {
+        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        fleet.changed(Change::Freed(free("a", 1, 7)), &mut hints);
+        let events = fleet.changed(Change::Freed(free("a", 2, 1)), &mut hints);
+        assert_eq!(events[0], Event::Lost { runner: Runner(0) });
+        assert!(is_freed(&events[1..], 0));
+        let old = fleet.changed(Change::Freed(free("a", 1, 8)), &mut hints);
+        assert!(old.is_empty());
+        let gone = |epoch| Change::Gone {
+            runner: RunnerId::parse("a").unwrap(),
+            epoch: Epoch(epoch),
+        };
+        assert!(fleet.changed(gone(1), &mut hints).is_empty());
+        assert_eq!(
+            fleet.changed(gone(2), &mut hints),
+            [Event::Lost { runner: Runner(0) }]
+        );
+        assert_eq!(fleet.name(Runner(0)), None);
+    }
+
+    #[test]
+    fn a_regular_look_finds_what_is_new_what_differs_and_what_is_gone() {
+        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        for name in ["a", "b", "c"] {
+            fleet.changed(Change::Freed(free(name, 1, 1)), &mut hints);
+        }
+        let pulse = |name, epoch, idle| Pulse {
+            runner: RunnerId::parse(name).unwrap(),
+            epoch: Epoch(epoch),
+            frees: 1,
+            idle,
+        };
+        let pulses = [
+            pulse("a", 1, true),
+            pulse("b", 1, false),
+            pulse("d", 1, false),
+        ];
+        let (unclear, lost) = fleet.compared(&pulses, |_| true);
+        assert_eq!(lost, [Event::Lost { runner: Runner(2) }]);
+        let names: Vec<&str> = unclear.iter().map(RunnerId::as_str).collect();
+        assert_eq!(names, ["b", "d"]);
+        let taken = fleet.seen(free("b", 1, 1), false, true, &mut hints);
+        assert_eq!(taken, [Event::Taken { runner: Runner(1) }]);
+        let found = fleet.seen(free("d", 1, 1), false, false, &mut hints);
+        assert!(matches!(&found[..], [Event::Found(found)] if found.runner == Runner(2)));
+    }
+}

@@ -1,0 +1,98 @@
+//! Policy `warm`: jobs are held, unacknowledged, until the policy has a runner for them.
+//!
+//! ```text
+//! jobs.<app>, jobs.<app>.low ─┐
+//! {app}:changes, a look/s ────┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
+//! the earliest deadline ──────┘
+//! ```
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `desk` | the policy, and how its commands are carried out |
+//! | `fleet` | runners: news from Redis become the policy's events |
+//! | `hints` | the policy's numbers for hints |
+//! | `window` | the held jobs with their deliveries |
+//! | `clock` | seconds, by Redis' clock |
+//! | `record` | decisions in words, for the job's record |
+//!
+//! Everything here can be lost: the next session reads the fleet and what was learned from Redis, and the broker delivers
+//! the held jobs again.
+
+mod clock;
+mod desk;
+mod fleet;
+mod hints;
+mod record;
+mod window;
+
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+use warmq_common::job::Priority;
+
+use super::Dispatcher;
+use super::session::{REAP, Session, ticks};
+use crate::broken::Broken;
+use desk::Desk;
+
+/// Jobs of a lane that are held at most; the others wait in RabbitMQ.
+const WINDOW: u16 = 1000;
+
+/// Sends that wait for their confirm at once, before further jobs are taken in.
+const SENDS: usize = 256;
+
+/// While no deadline is ahead.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Dispatches until `stop`.
+pub(super) async fn run(
+    dispatcher: &Dispatcher,
+    session: &Session,
+    stop: &CancellationToken,
+) -> Result<(), Broken> {
+    // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
+    let mut changes = dispatcher.shared.store.changes(&dispatcher.app).await?;
+    let mut desk = Desk::open(dispatcher).await?;
+    let connection = &session.connection;
+    let mut normal = dispatcher
+        .lane(connection, Priority::Normal, WINDOW)
+        .await?;
+    let mut low = dispatcher.lane(connection, Priority::Low, WINDOW).await?;
+    let mut sends = FuturesUnordered::new();
+    let mut looks = ticks(REAP);
+    loop {
+        let due = desk
+            .next_deadline()
+            .unwrap_or_else(|| tokio::time::Instant::now() + LONG);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            sent = sends.try_next(), if !sends.is_empty() => {
+                if let Some(gone) = sent?.flatten() {
+                    desk.came_back(gone).await?;
+                }
+            }
+            change = changes.next() => desk.changed(change.ok_or(Broken::Unheard)?).await?,
+            _ = looks.tick() => desk.look().await?,
+            () = tokio::time::sleep_until(due) => desk.due().await?,
+            delivery = normal.next(), if sends.len() < SENDS => {
+                if let Some(held) = dispatcher.read(delivery).await? {
+                    desk.arrived(held).await?;
+                }
+            }
+            delivery = low.next(), if sends.len() < SENDS => {
+                if let Some(held) = dispatcher.read(delivery).await? {
+                    desk.arrived(held).await?;
+                }
+            }
+        }
+        for (held, destination) in desk.outbox.drain(..) {
+            sends.push(dispatcher.send(held, destination));
+        }
+    }
+    // What is on its way arrives and is acknowledged; what is held goes back with the channel.
+    while sends.try_next().await?.is_some() {}
+    desk.close().await
+}

@@ -1,0 +1,110 @@
+//! The policy's decisions in words: what a job's record says of where it went and why.
+
+use warmq_common::hint::Hint;
+use warmq_common::ids::RunnerId;
+use warmq_common::job::{Decision, Hold, Target};
+
+use super::clock::ms;
+use crate::policy::warm::{Outlook, Why};
+
+const POLICY: &str = "warm";
+
+/// That a job is sent to `runner`. `candidates`: the idle runners that had its model.
+pub(super) fn sent(
+    runner: &RunnerId,
+    hint: Option<&Hint>,
+    warm: bool,
+    why: Why,
+    outlook: Outlook,
+    candidates: Vec<RunnerId>,
+) -> Decision {
+    let model = quoted(hint);
+    let reason = match why {
+        Why::WarmAndIdle => format!("{runner} was idle and had {model} loaded"),
+        Why::LateBinding => format!("{runner} came free, with {model} loaded"),
+        Why::NobodyHoldsIt => {
+            format!("no runner had {model}, and loading it costs the others least on {runner}")
+        }
+        Why::Replicated { wait_s, bar_s } => format!(
+            "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s another copy pays, so \
+             {runner} loads it"
+        ),
+        Why::PatienceOver if warm => {
+            format!("its patience was over, and {runner} had {model} loaded")
+        }
+        Why::PatienceOver => {
+            format!("its patience was over, so {runner} took it without {model} loaded")
+        }
+        Why::Overdue => format!("it was the oldest by far, so {runner} took it out of turn"),
+        Why::NoHint => {
+            format!("it carries no hint, so every runner is equal to it; {runner} came free")
+        }
+    };
+    Decision {
+        policy: POLICY.to_owned(),
+        target: Target::Runner {
+            runner: runner.clone(),
+        },
+        warm,
+        warm_candidates: candidates,
+        blank_candidates: Vec::new(),
+        idle_runners: outlook.idle as u64,
+        holders: Some(outlook.holders as u64),
+        held_ms: 0,
+        refused_claims: 0,
+        reason,
+    }
+}
+
+/// That a job without hint goes to whoever is free.
+pub(super) fn shared(outlook: Outlook) -> Decision {
+    Decision {
+        policy: POLICY.to_owned(),
+        target: Target::Shared,
+        warm: false,
+        warm_candidates: Vec::new(),
+        blank_candidates: Vec::new(),
+        idle_runners: outlook.idle as u64,
+        holders: None,
+        held_ms: 0,
+        refused_claims: 0,
+        reason: "it carries no hint, so every runner is equal to it: whoever is free first"
+            .to_owned(),
+    }
+}
+
+/// That a job is held from `now_s` until `until_s` at most, and a warm runner expected in `wait_s`.
+pub(super) fn held(
+    hint: Option<&Hint>,
+    now_s: f64,
+    until_s: f64,
+    wait_s: f64,
+    outlook: Outlook,
+) -> Hold {
+    let model = quoted(hint);
+    let busy = match outlook.holders {
+        1 => format!("the one runner with {model} is busy"),
+        holders => format!("all {holders} runners with {model} are busy"),
+    };
+    let reason = match (hint, outlook.holders, outlook.idle) {
+        (None, _, _) => "no runner is idle".to_owned(),
+        (Some(_), 0, 0) => format!("no runner is idle, and none has {model}"),
+        (Some(_), 0, _) => format!("no runner has {model}, and the idle ones are wanted by others"),
+        (Some(_), _, 0) => format!("{busy}, and no other is idle"),
+        (Some(_), _, _) => {
+            format!("{busy}, and one is expected sooner than loading {model} once more pays")
+        }
+    };
+    Hold {
+        since_ms: ms(now_s),
+        until_ms: ms(until_s),
+        predicted_ms: wait_s.is_finite().then(|| ms(wait_s)),
+        holders: outlook.holders as u64,
+        idle_runners: outlook.idle as u64,
+        reason,
+    }
+}
+
+fn quoted(hint: Option<&Hint>) -> String {
+    hint.map_or_else(|| "any model".to_owned(), |hint| format!("'{hint}'"))
+}

@@ -1,0 +1,75 @@
+//! The held jobs, unacknowledged, by the numbers that the policy knows them by.
+
+use std::collections::HashMap;
+
+use warmq_common::ids::JobId;
+use warmq_common::job::Hold;
+
+use super::super::lanes::Held;
+use crate::policy::warm::Job;
+
+/// A job in the dispatcher's hands.
+pub(super) struct Waiting {
+    /// The job and its delivery.
+    pub(super) held: Held,
+    /// When it came, s on the dispatcher's clock.
+    pub(super) since_s: f64,
+    /// That it is held, once it is.
+    pub(super) hold: Option<Hold>,
+    /// Claims that it lost.
+    pub(super) refused_claims: u32,
+}
+
+/// The jobs in the dispatcher's hands that have no runner yet.
+#[derive(Default)]
+pub(super) struct Window {
+    jobs: HashMap<Job, Waiting>,
+    numbers: HashMap<JobId, Job>,
+    last: u64,
+}
+
+impl Window {
+    /// Takes a job in, under a number. If it was held already, its newer delivery takes the place of the older one, which
+    /// is returned.
+    pub(super) fn insert(&mut self, held: Held, since_s: f64) -> (Job, Option<Held>) {
+        if let Some(number) = self.numbers.get(&held.job.id)
+            && let Some(waiting) = self.jobs.get_mut(number)
+        {
+            return (*number, Some(std::mem::replace(&mut waiting.held, held)));
+        }
+        self.last += 1;
+        let number = Job(self.last);
+        let waiting = Waiting {
+            held,
+            since_s,
+            hold: None,
+            refused_claims: 0,
+        };
+        self.put_back(number, waiting);
+        (number, None)
+    }
+
+    /// A job that was taken out is held again.
+    pub(super) fn put_back(&mut self, number: Job, waiting: Waiting) {
+        self.numbers.insert(waiting.held.job.id, number);
+        self.jobs.insert(number, waiting);
+    }
+
+    /// A held job.
+    pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut Waiting> {
+        self.jobs.get_mut(&number)
+    }
+
+    /// Takes a job out.
+    pub(super) fn remove(&mut self, number: Job) -> Option<Waiting> {
+        let waiting = self.jobs.remove(&number)?;
+        self.numbers.remove(&waiting.held.job.id);
+        Some(waiting)
+    }
+
+    /// The jobs that came before `time_s`.
+    pub(super) fn older_than(&self, time_s: f64) -> Vec<Job> {
+        let old = self.jobs.iter().filter(|(_, job)| job.since_s < time_s);
+        old.map(|(number, _)| *number).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! Sends a job to its next queue: publish, wait for the broker's confirm, and only then acknowledge the backlog's copy.
+
+use std::time::Duration;
+
+use lapin::options::BasicAckOptions;
+use warmq_common::amqp::{Message, PublishError, RetryTier};
+use warmq_common::ids::{Epoch, RunnerId};
+use warmq_common::job::JobSpec;
+use warmq_common::store::Unavailable;
+
+use super::Dispatcher;
+use super::lanes::Held;
+use crate::broken::Broken;
+
+/// How long a claim keeps a runner from being claimed again, ms. The runner's queue gives the job back long before.
+pub(super) const CLAIM_MS: u64 = 10_000;
+
+/// Where a job goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// Into the claimed runner's own queue.
+    Runner(RunnerId, Epoch),
+    /// Into the app's shared queue.
+    Shared,
+    /// Into a retry tier: somebody holds the job's lease, perhaps a dead one. Never dropped, it may be the only copy.
+    Parked(RetryTier),
+    /// Nowhere: it needs no runner any more.
+    Nowhere,
+}
+
+/// A job whose runner's queue is gone: it is to be placed again.
+pub(super) struct RunnerGone {
+    pub(super) held: Held,
+    pub(super) runner: RunnerId,
+    pub(super) epoch: Epoch,
+}
+
+impl Dispatcher {
+    /// Sends a held job on its way. `None`: it is in its next queue.
+    pub(super) async fn send(
+        &self,
+        held: Held,
+        to: Destination,
+    ) -> Result<Option<RunnerGone>, Broken> {
+        if to != Destination::Nowhere {
+            match (self.publish(&held, &to).await, to) {
+                (Ok(()), _) => {}
+                (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
+                    tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; deciding again");
+                    return Ok(Some(RunnerGone {
+                        held,
+                        runner,
+                        epoch,
+                    }));
+                }
+                (Err(error), _) => return Err(error.into()),
+            }
+        }
+        held.delivery.ack(BasicAckOptions::default()).await?;
+        Ok(None)
+    }
+
+    /// Publishes a job as it came. Fresh properties: what the broker added on its way is not carried over.
+    async fn publish(&self, held: &Held, to: &Destination) -> Result<(), PublishError> {
+        let topology = &self.shared.topology;
+        let (exchange, key) = match to {
+            Destination::Runner(runner, epoch) => {
+                (String::new(), topology.runner_queue(runner, *epoch))
+            }
+            Destination::Shared => (String::new(), topology.shared_queue(&self.app)),
+            Destination::Parked(tier) => (
+                topology.retry_exchange(*tier),
+                topology.lane_key(&self.app, held.job.priority),
+            ),
+            Destination::Nowhere => return Ok(()),
+        };
+        let message = Message {
+            message_id: Some(held.job.id.to_string()),
+            ..Message::new(held.delivery.data.clone())
+        };
+        let publisher = &self.shared.publisher;
+        publisher.publish(&exchange, &key, &message).await
+    }
+
+    /// Where a job goes that Redis does not let go to a runner now. `None`: it may be tried again at once.
+    pub(super) async fn instead(
+        &self,
+        job: &JobSpec,
+        unavailable: Unavailable,
+    ) -> Result<Option<Destination>, Broken> {
+        match unavailable {
+            Unavailable::Terminal(_) => Ok(Some(Destination::Nowhere)),
+            Unavailable::Leased { remaining_ms } => {
+                let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
+                Ok(Some(Destination::Parked(tier)))
+            }
+            // Redis lost the record (a restart without persistence); the message holds the whole job.
+            Unavailable::Missing => {
+                tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
+                self.shared.store.create(job).await?;
+                Ok(None)
+            }
+        }
+    }
+}
