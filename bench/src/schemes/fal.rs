@@ -112,7 +112,7 @@ impl Scheme for FalScheme {
                 None => self.make_idle(runner, cache),
             },
             Report::Lost => self.make_busy(runner),
-            Report::Loaded(_) => {}
+            Report::Loaded => {}
         }
     }
 }

@@ -55,16 +55,14 @@ impl Scheme for WarmScheme {
                 runner: number,
                 cache: cache.iter().copied().map(Model).collect(),
                 slots: self.slots,
-                ran: ran.map(|(model, run_s)| Ran {
-                    model: Model(model),
-                    run_s,
-                    load_s: None,
+                ran: ran.map(|ran| Ran {
+                    model: Model(ran.model),
+                    run_s: ran.run_s,
+                    load_s: ran.load_s,
                 }),
             }),
-            Report::Loaded(load_s) => Event::Loaded {
-                runner: number,
-                load_s: *load_s,
-            },
+            // Dispatchers hear of a load when its job has ended.
+            Report::Loaded => return,
             Report::Lost => Event::Lost { runner: number },
         };
         self.tell(event, orders);

@@ -65,6 +65,17 @@ impl Orders<'_> {
     }
 }
 
+/// A job as its runner tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran {
+    /// The model.
+    pub model: u32,
+    /// How long it ran, s.
+    pub run_s: f64,
+    /// How long the model was loaded before, s; `None` if it was there.
+    pub load_s: Option<f64>,
+}
+
 /// What schemes are told about runners.
 #[derive(Debug, Clone)]
 pub enum Report {
@@ -72,11 +83,11 @@ pub enum Report {
     Freed {
         /// The models, least recently used first.
         cache: Vec<u32>,
-        /// What it ran, and for how long, s; `None` when it joins.
-        ran: Option<(u32, f64)>,
+        /// What it ran; `None` when it joins.
+        ran: Option<Ran>,
     },
-    /// It loaded its job's model in so many seconds.
-    Loaded(f64),
+    /// It loaded its job's model. The router hears of that only once the job has ended.
+    Loaded,
     /// It failed.
     Lost,
 }
@@ -209,8 +220,7 @@ impl World<'_> {
             Happening::Arrival(planned) => self.arrival(planned),
             Happening::Loaded { runner, life } => {
                 if self.fleet.runners[runner].life == life {
-                    let load_s = self.load_s();
-                    self.tell(runner, Report::Loaded(load_s));
+                    self.tell(runner, Report::Loaded);
                 }
             }
             Happening::Ended { runner, life } => {
@@ -347,10 +357,15 @@ impl World<'_> {
         let Some(id) = self.fleet.runners[runner].running.take() else {
             return;
         };
+        let load_s = self.load_s();
         let state = &mut self.jobs[id];
         state.course.ended_s = Some(self.now_s);
         self.in_system -= 1;
-        let ran = (state.job.model, state.run_s);
+        let ran = Ran {
+            model: state.job.model,
+            run_s: state.run_s,
+            load_s: (state.course.warm == Some(false)).then_some(load_s),
+        };
         let time_s = self.now_s - state.job.since_s;
         match id >= self.first_measured {
             true => self.tally.times_s.push(time_s),
