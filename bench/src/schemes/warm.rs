@@ -68,13 +68,15 @@ impl Scheme for WarmScheme {
         self.tell(event, orders);
     }
 
-    fn refused(&mut self, _job: &Job, runner: usize, orders: &mut Orders<'_>) {
-        self.tell(
-            Event::Refused {
-                runner: Runner(runner as u32),
-            },
-            orders,
-        );
+    /// As a dispatcher whose send finds the runner's queue gone.
+    fn refused(&mut self, job: &Job, runner: usize, orders: &mut Orders<'_>) {
+        let runner = Runner(runner as u32);
+        self.tell(Event::Lost { runner }, orders);
+        let returned = Job {
+            returned: true,
+            ..*job
+        };
+        self.arrived(&returned, orders);
     }
 
     fn due(&mut self, orders: &mut Orders<'_>) {
