@@ -43,7 +43,7 @@ pub struct Measure {
     pub real: f64,
     /// The simulator's.
     pub predicted: Spread,
-    /// Real minus predicted, as a part of predicted.
+    /// Real minus predicted.
     pub difference: f64,
     /// How that compares with the bounds.
     pub verdict: Verdict,
@@ -115,7 +115,7 @@ impl Measure {
             name,
             real,
             predicted,
-            difference: difference / predicted.median,
+            difference,
             verdict: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
                 Verdict::Within
             } else if (predicted.least..=predicted.greatest).contains(&real) {

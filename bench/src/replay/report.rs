@@ -16,7 +16,7 @@ pub fn print(comparison: &Comparison) {
         print_course(comparison);
     } else {
         println!(
-            "  {:<10} {:>9} {:>10} {:>20} {:>11}  within",
+            "  {:<10} {:>9} {:>10} {:>20} {:>19}  within",
             "",
             "real",
             "predicted",
@@ -58,14 +58,17 @@ fn print_measure(measure: &Measure) {
     } = measure;
     let verdict = match verdict {
         Verdict::Within => "yes",
-        Verdict::InRange => "of the seeds' range",
+        Verdict::InRange => "in the seeds' range",
         Verdict::Missed => "NO",
     };
     println!(
-        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>+9.1} %  {verdict}",
+        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>19}  {verdict}",
         predicted.median,
         format!("{:.4} .. {:.4}", predicted.least, predicted.greatest),
-        difference * 100.0
+        format!(
+            "{difference:+.4} {:>+8.1} %",
+            difference / predicted.median * 100.0
+        )
     );
 }
 
