@@ -198,7 +198,7 @@ impl Drawn {
     }
 }
 
-/// One of the independent generators of a seed: 0 draws the workload, 1 the policy's coins, 2 failures.
+/// One of the independent generators of a seed: 0 draws the workload, 1 the policy's coins, 2 failures, 3 the shifts of a replay.
 pub fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);
