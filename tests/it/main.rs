@@ -3,10 +3,12 @@
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_answer;
-mod hints_route_jobs;
+mod fal_routes_to_the_letter;
+mod hints_are_any_text;
 mod http_submissions;
 mod missing_servers_are_named;
 mod nothing_is_lost;
 mod pictures_come_from_prompts;
 mod servers_that_go_away;
+mod warm_runners_are_waited_for;
 mod workers_scale_alone;

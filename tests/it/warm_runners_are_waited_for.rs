@@ -1,0 +1,284 @@
+//! Policy `warm`: a job waits a bounded time for a runner that has its model, and the fleet loads what pays.
+
+use std::time::Duration;
+
+use lapin::types::AMQPValue;
+use serde_json::json;
+use warmq_cluster::WorkerOptions;
+use warmq_cluster::eventually;
+use warmq_common::hint::Hint;
+use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_common::job::{JobRecord, JobSpec, Target};
+use warmq_common::state::JobState;
+use warmq_common::store::{Claim, Registration, RunnerReport};
+use warmq_tests::Stage;
+use warmq_tests::amqp::{AmqpUser, with_hint};
+use warmq_tests::stage::{SOON, TIMED};
+
+fn app() -> AppId {
+    AppId::parse(TIMED).unwrap()
+}
+
+/// Two runners, one of which has `hot` loaded and is busy with it for `run_ms`.
+async fn one_warm_and_busy(stage: &Stage, run_ms: u64) -> JobRecord {
+    stage.succeeded(stage.submit("hot", 10).await).await;
+    stage.all_idle(TIMED).await;
+    let busy = stage.submit("hot", run_ms).await;
+    stage.reached(busy, JobState::Running).await
+}
+
+async fn post(stage: &Stage, headers: &[(&str, &str)], body: &str) -> JobId {
+    let answer = stage.post(TIMED, headers, body).await;
+    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_waits_for_the_busy_runner_that_has_its_model() {
+    let stage = Stage::start().await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let busy = one_warm_and_busy(&stage, 1000).await;
+    let id = stage.submit("hot", 10).await;
+    let held = eventually("the job is held", SOON, async || stage.job(id).await.hold)
+        .await
+        .unwrap();
+    assert_eq!((held.holders, held.idle_runners), (1, 1), "{held:?}");
+    assert!(held.predicted_ms.is_some() && held.until_ms > held.since_ms);
+    let job = stage.succeeded(id).await;
+    let decision = job.decision.unwrap();
+    assert_eq!(job.runner, busy.runner, "{}", decision.reason);
+    assert!(decision.warm && job.timings.unwrap().warm);
+    assert!(decision.held_ms > 100, "{decision:?}");
+    assert_eq!(decision.policy, "warm");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_to_wait_goes_to_any_runner_at_once() {
+    let stage = Stage::start().await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let busy = one_warm_and_busy(&stage, 2000).await;
+    let headers = [("x-fal-runner-hint", "hot"), ("x-max-warm-wait", "0")];
+    let job = post(&stage, &headers, r#"{"run_ms": 1, "load_ms": 1}"#).await;
+    let job = stage.succeeded(job).await;
+    assert_ne!(job.runner, busy.runner);
+    assert_eq!(job.spec.max_warm_wait_ms, Some(0));
+    assert_eq!(
+        stage.job(busy.spec.id).await.state,
+        JobState::Running,
+        "the test was too slow to tell"
+    );
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn patience_ends_when_the_amqp_header_or_the_config_says_so() {
+    let config = "[apps.'bench/timed']\nmax_warm_wait = '300ms'";
+    for (config, header) in [(config, None), ("", Some(AMQPValue::Double(0.3)))] {
+        let stage = Stage::with_config(config).await;
+        let _workers = [stage.timed("a").await, stage.timed("b").await];
+        let busy = one_warm_and_busy(&stage, 5000).await;
+        let id = JobId::generate();
+        let mut properties = with_hint("hot").with_message_id(id.to_string().into());
+        if let Some(wait) = header {
+            let mut headers = properties.headers().clone().unwrap();
+            headers.insert("x-max-warm-wait".into(), wait);
+            properties = properties.with_headers(headers);
+        }
+        let user = AmqpUser::connect(&stage.cluster).await;
+        user.submit(TIMED, r#"{"run_ms": 1, "load_ms": 1}"#, properties)
+            .await;
+        eventually("the job is recorded", SOON, async || {
+            stage.cluster.store().job(id).await.unwrap()
+        })
+        .await
+        .unwrap();
+        let job = stage.succeeded(id).await;
+        let decision = job.decision.unwrap();
+        assert_ne!(job.runner, busy.runner, "{decision:?}");
+        assert!((300..3000).contains(&decision.held_ms), "{decision:?}");
+        assert!(decision.reason.contains("patience"), "{decision:?}");
+        stage.clean_up().await;
+    }
+}
+
+#[tokio::test]
+async fn cold_loads_of_one_model_coalesce() {
+    let stage = Stage::start().await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let mut jobs = Vec::new();
+    for _ in 0..6 {
+        let input = json!({"run_ms": 20, "load_ms": 600});
+        jobs.push(stage.submit_to(TIMED, "new", input).await);
+    }
+    let mut loads = 0;
+    for id in jobs {
+        loads += u32::from(!stage.succeeded(id).await.timings.unwrap().warm);
+    }
+    assert_eq!(loads, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_low_job_waits_until_no_normal_one_does() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let busy = stage.submit("m", 1000).await;
+    stage.reached(busy, JobState::Running).await;
+    let headers = [("x-fal-queue-priority", "low"), ("x-fal-runner-hint", "m")];
+    let low = post(&stage, &headers, r#"{"run_ms": 1}"#).await;
+    // The cold one too: the runner is wanted by a normal job.
+    let normal = [stage.submit("m", 100).await, stage.submit("n", 100).await];
+    let low = stage.succeeded(low).await;
+    for id in normal {
+        let normal = stage.succeeded(id).await;
+        assert!(
+            normal.started_ms < low.started_ms,
+            "a low job overtook a normal one"
+        );
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_without_hint_takes_whoever_is_free() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let free = stage.succeeded(stage.submit("", 300).await).await;
+    assert_eq!(free.decision.unwrap().target, Target::Shared);
+    stage.all_idle(TIMED).await;
+    // While nobody is, it is held like any other, and goes in turn.
+    let busy = stage.submit("", 500).await;
+    stage.reached(busy, JobState::Running).await;
+    let [first, second] = [stage.submit("", 10).await, stage.submit("m", 10).await];
+    let (first, second) = (stage.succeeded(first).await, stage.succeeded(second).await);
+    assert!(first.started_ms <= second.started_ms);
+    assert!(first.decision.unwrap().held_ms > 0);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_somebody_else_claimed_is_not_used() {
+    let stage = Stage::start().await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let first = stage.succeeded(stage.submit("m", 10).await).await;
+    stage.all_idle(TIMED).await;
+    let (runner, decision) = (first.runner.unwrap(), first.decision.unwrap());
+    // Nobody is told of a claim; the dispatcher finds out when its own is refused.
+    let store = stage.cluster.store();
+    let foreign = JobSpec::new(app(), json!({}));
+    store.create(&foreign).await.unwrap();
+    let claim = store
+        .claim(&foreign.app, foreign.id, &runner, 60_000, &decision)
+        .await;
+    assert!(matches!(claim.unwrap(), Claim::Won(_)));
+    let headers = [("x-fal-runner-hint", "m"), ("x-max-warm-wait", "0")];
+    let job = post(&stage, &headers, r#"{"run_ms": 1, "load_ms": 1}"#).await;
+    let job = stage.succeeded(job).await;
+    assert_ne!(job.runner.as_ref(), Some(&runner));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_runner_may_report_ten_thousand_hints() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let names = (0..10_000).map(|n| format!("model, {n} — «{{{n}}}» 模型"));
+    let report = RunnerReport {
+        hints: names.map(|name| Hint::parse(&name).unwrap()).collect(),
+        memory_bytes: 0,
+        slots: 10_000,
+    };
+    let last = report.hints.last().unwrap().clone();
+    let giant = Registration {
+        app: app(),
+        runner: RunnerId::parse("giant").unwrap(),
+        epoch: Epoch(1),
+        host: "h".to_owned(),
+        pid: 1,
+        engine: "timed".to_owned(),
+        device: "none".to_owned(),
+        memory_budget_bytes: 1,
+        report,
+    };
+    let lease = Duration::from_secs(60);
+    let store = stage.cluster.store();
+    store.register(&giant, &json!({}), lease).await.unwrap();
+    let other = stage.submit("small", 10).await;
+    let id = stage.submit(last.as_str(), 10).await;
+    // It has no queue, so the job comes back and goes to a runner that has one.
+    let job = stage.succeeded(id).await;
+    assert_eq!(job.runner.unwrap().as_str(), "a");
+    stage.succeeded(other).await;
+    store
+        .leave(&app(), &giant.runner, giant.epoch)
+        .await
+        .unwrap();
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn what_was_learned_outlives_the_router() {
+    let mut stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    for _ in 0..3 {
+        stage.succeeded(stage.submit("m", 30).await).await;
+    }
+    let hint = Some(Hint::parse("m").unwrap());
+    let learned = async || {
+        let stats = stage.cluster.store().stats(&app()).await.unwrap();
+        let text = stats.get(&hint)?;
+        let stats: serde_json::Value = serde_json::from_str(text).unwrap();
+        // The prior counts as one observation.
+        (stats["run_s"]["observations"] == 4.0).then(|| stats["run_s"]["value"].as_f64().unwrap())
+    };
+    let before = eventually("three runs are kept", SOON, learned)
+        .await
+        .unwrap();
+    assert!((0.03..2.0).contains(&before), "{before}");
+    stage.router.kill9().await.unwrap();
+    stage.router = stage.cluster.router(&[]).await.unwrap();
+    stage.succeeded(stage.submit("m", 30).await).await;
+    eventually("the next leader goes on from there", SOON, async || {
+        let stats = stage.cluster.store().stats(&app()).await.unwrap();
+        let stats: serde_json::Value = serde_json::from_str(stats.get(&hint)?).unwrap();
+        (stats["run_s"]["observations"] == 5.0).then_some(())
+    })
+    .await
+    .unwrap();
+    stage.clean_up().await;
+}
+
+/// The leader's lease (5 s), and how much later the next one may dispatch at the latest.
+const TAKE_OVER_MS: u64 = 6000;
+
+#[tokio::test]
+async fn the_next_leader_dispatches_within_the_lease_and_a_second() {
+    let mut stage = Stage::start().await;
+    let second = stage.cluster.router(&[]).await.unwrap();
+    let mut workers = Vec::new();
+    for name in ["a", "b", "c"] {
+        workers.push(stage.worker(WorkerOptions::timed(name, TIMED)).await);
+    }
+    let mut jobs = Vec::new();
+    for n in 0..90 {
+        jobs.push(stage.submit(["x", "y", "z", "u", "v"][n % 5], 40).await);
+    }
+    stage.router.kill9().await.unwrap();
+    let killed_ms = stage.cluster.store().now_ms().await.unwrap();
+    stage.router = second;
+    for n in 0..30 {
+        jobs.push(stage.submit(["x", "y", "z"][n % 3], 40).await);
+    }
+    let mut after = Vec::new();
+    for id in jobs {
+        let job = stage.succeeded(id).await;
+        assert_eq!(job.attempt, 1, "{id} ran more than once");
+        after.extend(job.dispatched_ms.filter(|at| *at > killed_ms));
+    }
+    let first = after.iter().min().unwrap() - killed_ms;
+    assert!(
+        first <= TAKE_OVER_MS,
+        "the first dispatch came after {first} ms"
+    );
+    stage.clean_up().await;
+}
