@@ -59,6 +59,18 @@ impl RunnerView {
         self.cache.len() < self.slots
     }
 
+    /// It was sent a job that needs this model, which it lacked, and is not yet through with loading it, by estimate.
+    pub fn is_loading(&self, model: Model, now_s: f64) -> bool {
+        match (self.doing, &self.sent) {
+            (Doing::Busy { ends_s, run_s }, Some(sent)) => {
+                sent.held.model == Some(model)
+                    && !sent.cache.contains(&model)
+                    && ends_s - run_s > now_s
+            }
+            _ => false,
+        }
+    }
+
     /// LRU(r): the model that it would evict for another; `None` while it has room.
     pub fn victim(&self) -> Option<Model> {
         match self.has_room() {

@@ -36,7 +36,7 @@ impl View<'_> {
             return Some(Why::PatienceOver);
         }
         let wait_s = self.wait_s(model, held.priority, dice);
-        let bar_s = self.bar_s(runner, model);
+        let bar_s = self.bar_s(runner, model, dice);
         (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
     }
 

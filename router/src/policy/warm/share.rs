@@ -1,6 +1,7 @@
 //! What a runner's next victim is worth, and how long a wait must be before another copy is worth its load.
 
 use super::View;
+use super::dice::Dice;
 use super::event::{Model, Runner};
 
 impl View<'_> {
@@ -19,9 +20,10 @@ impl View<'_> {
 
     /// bar(r, m), s: a job for m waits up to this before r loads m.
     ///
-    /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), and r has room or its
-    /// victim has another copy. Else theta · L(m): a last copy is not evicted to replicate.
-    pub fn bar_s(&self, runner: Runner, model: Model) -> f64 {
+    /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), r has room or its
+    /// victim has another copy, and no more copies are being loaded than are there. Else theta · L(m): a last copy is not
+    /// evicted to replicate, and while a model's first copy loads, jobs wait for it rather than load it beside.
+    pub fn bar_s(&self, runner: Runner, model: Model, dice: &mut Dice) -> f64 {
         let constants = self.constants;
         let hot = self.earns(model, self.fleet.copies(model) + 1)
             > (1.0 + constants.steering_hysteresis) * self.share(runner);
@@ -29,10 +31,21 @@ impl View<'_> {
             None => true,
             Some(victim) => self.fleet.copies(victim) >= 2,
         };
-        let bar = match hot && spare {
+        let bar = match hot && spare && self.may_double(model, dice) {
             true => constants.steering_bar,
             false => constants.theta,
         };
         bar * self.estimates.load_s(model)
+    }
+
+    /// At most half of m's copies are being loaded: in the time of one load they may double.
+    fn may_double(&self, model: Model, dice: &mut Dice) -> bool {
+        let holders = self.fleet.holders(model, self.constants.holders, dice);
+        let (mut loading, mut all) = (0, 0);
+        for holder in holders {
+            loading += usize::from(self.fleet.get(holder).is_loading(model, self.now_s));
+            all += 1;
+        }
+        2 * loading <= all
     }
 }
