@@ -18,6 +18,10 @@ pub struct Cli {
 pub enum Command {
     /// One simulation; prints what was measured
     Sim(Options),
+    /// Prints the jobs that `sim` is given with the same options, as JSON lines for `--trace`
+    Trace(Options),
+    /// Runs traces through RabbitMQ, Redis, a router and workers, and sets them beside the simulator
+    Replay(ReplayOptions),
     /// Simulates every row of the targets, and prints measured beside target
     Table(TableOptions),
 }
@@ -96,7 +100,7 @@ pub struct Options {
     /// Saturation: 4 N jobs are in the system at all times
     #[arg(long)]
     pub closed: bool,
-    /// Replays arrivals from a file: lines of `seconds,model[,run seconds]`
+    /// Replays arrivals from a file of JSON lines: {"at_s": 0.41, "hint": "m3", "run_s": 0.21}
     #[arg(long)]
     pub trace: Option<PathBuf>,
     /// Prints one JSON object
@@ -116,6 +120,26 @@ pub struct TableOptions {
     /// Only rows whose name contains this
     #[arg(long, default_value = "")]
     pub only: String,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayOptions {
+    /// Only cases whose name contains this, such as "fal" or "M=12 load .70"
+    #[arg(long, visible_alias = "case", value_name = "TEXT", default_value = "")]
+    pub only: String,
+    /// Jobs per case
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub jobs: u32,
+    /// Seed of the traces
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Prints one JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Keeps the processes' logs and the jobs' records here, a folder for each case
+    #[arg(long, value_name = "FOLDER")]
+    pub logs: Option<PathBuf>,
 }
 
 fn number(text: &str, accept: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
-use warmq_bench::{simulator, table};
+use warmq_bench::{replay, simulator, table, trace};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Sim(options) => simulator::print(&options),
+        Command::Trace(options) => trace::print(&options),
+        Command::Replay(options) => replay::print(&options),
         Command::Table(options) => table::print(&options),
     };
     match outcome {

@@ -1,13 +1,12 @@
 //! Which jobs come when. Everything random comes from one seeded generator, so policies are compared on the same jobs.
 
-use std::path::Path;
-
-use rand::Rng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp, LogNormal, Zipf};
 
 use crate::args::Options;
+use crate::trace;
 
 /// Standard deviation of run times over their mean.
 const RUN_CV: f64 = 0.5;
@@ -31,21 +30,8 @@ pub struct Planned {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The trace can not be read.
-    #[error("{path}: {source}")]
-    Trace {
-        /// Its path.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line of the trace is no arrival.
-    #[error("{path}, line {line}: wanted `seconds,model[,run seconds]`, in order of time")]
-    Line {
-        /// Its path.
-        path: String,
-        /// Counted from 1.
-        line: usize,
-    },
+    #[error(transparent)]
+    Trace(#[from] trace::Error),
     /// No distribution has these parameters.
     #[error("these numbers make no workload: {0}")]
     Parameters(String),
@@ -70,22 +56,28 @@ impl Workload {
     ///
     /// # Errors
     /// The trace can not be read, or a parameter is beyond its distribution.
-    pub fn new(options: &Options, rng: ChaCha8Rng) -> Result<Self, Error> {
+    pub fn of(options: &Options) -> Result<Self, Error> {
+        let rng = stream(options.seed, 0);
         match &options.trace {
             Some(path) => {
                 let mut drawn = Drawn::new(options, rng)?;
-                let (jobs, models) = read_trace(path, || drawn.run_s())?;
-                Ok(Self {
-                    left: jobs.len(),
-                    source: Source::Trace(jobs.into_iter()),
-                    models,
-                })
+                let (jobs, models) = trace::read(path, || drawn.run_s())?;
+                Ok(Self::planned(jobs, models))
             }
             None => Ok(Self {
                 left: options.jobs,
                 source: Source::Drawn(Box::new(Drawn::new(options, rng)?)),
                 models: options.models,
             }),
+        }
+    }
+
+    /// These jobs, in order of time, for models numbered from 0 to below `models`.
+    pub fn planned(jobs: Vec<Planned>, models: u32) -> Self {
+        Self {
+            left: jobs.len(),
+            source: Source::Trace(jobs.into_iter()),
+            models,
         }
     }
 
@@ -206,43 +198,11 @@ impl Drawn {
     }
 }
 
-/// The jobs of a trace and how many models they name; models are numbered as they appear.
-fn read_trace(path: &Path, mut run_s: impl FnMut() -> f64) -> Result<(Vec<Planned>, u32), Error> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Trace {
-        path: name.clone(),
-        source,
-    })?;
-    let mut models = std::collections::HashMap::new();
-    let mut jobs: Vec<Planned> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let mut fields = line.split(',').map(str::trim);
-        let at_s = fields.next().and_then(|field| field.parse::<f64>().ok());
-        let model = fields.next().filter(|field| !field.is_empty());
-        let ran = fields.next().map(str::parse::<f64>);
-        let earliest_s = jobs.last().map_or(0.0, |job| job.at_s);
-        let (Some(at_s), Some(model), Ok(ran)) = (at_s, model, ran.transpose()) else {
-            return Err(Error::Line {
-                path: name,
-                line: number + 1,
-            });
-        };
-        let run_s = ran.unwrap_or_else(&mut run_s);
-        if !(at_s >= earliest_s && at_s.is_finite() && run_s > 0.0 && run_s.is_finite()) {
-            return Err(Error::Line {
-                path: name,
-                line: number + 1,
-            });
-        }
-        let next = models.len() as u32;
-        let model = *models.entry(model.to_owned()).or_insert(next);
-        jobs.push(Planned { at_s, model, run_s });
-    }
-    Ok((jobs, models.len() as u32))
+/// One of the independent generators of a seed: 0 draws the workload, 1 the policy's coins, 2 failures, 3 the shifts of a replay.
+pub fn stream(seed: u64, number: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(number);
+    rng
 }
 
 /// Random bits for a choice among equals.

@@ -13,7 +13,7 @@ fn options(arguments: &str) -> Options {
     let line = line.chain(arguments.split_whitespace());
     match Cli::try_parse_from(line).unwrap().command {
         Command::Sim(options) => options,
-        Command::Table(_) => unreachable!("it says sim"),
+        _ => unreachable!("it says sim"),
     }
 }
 
@@ -106,11 +106,17 @@ fn a_trace_is_replayed_to_the_letter() {
     let path = std::env::temp_dir().join(format!("warmq-bench-trace-{}", std::process::id()));
     std::fs::write(
         &path,
-        "# seconds,model,run seconds\n0,a,2\n100,a,3\n200,b,4\n",
+        "{\"at_s\": 0, \"hint\": \"a\", \"run_s\": 2}\n\
+         {\"t\": 100, \"model\": \"a\", \"service_s\": 3}\n\
+         {\"at_s\": 200, \"hint\": \"b\", \"run_s\": 4}\n",
     )
     .unwrap();
     let outcome = sim(&format!("--trace {} --drop 0", path.display()));
-    std::fs::write(&path, "5,a\n4,a\n").unwrap();
+    std::fs::write(
+        &path,
+        "{\"at_s\": 5, \"hint\": \"a\"}\n{\"at_s\": 4, \"hint\": \"a\"}\n",
+    )
+    .unwrap();
     let refused = simulate(&options(&format!("--trace {}", path.display())));
     std::fs::remove_file(&path).unwrap();
     // Two loads of 10 s, and runs of 2, 3 and 4 s.

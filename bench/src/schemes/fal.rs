@@ -15,8 +15,8 @@ pub struct FalScheme {
     names: Vec<RunnerId>,
     hints: Vec<Hint>,
     shared: VecDeque<usize>,
-    idle: Vec<usize>,
-    idle_at: Vec<Option<usize>>,
+    /// In the order in which they became free.
+    idle: VecDeque<usize>,
     blank: BTreeSet<usize>,
     holders: Vec<BTreeSet<usize>>,
     caches: Vec<Vec<u32>>,
@@ -33,8 +33,7 @@ impl FalScheme {
                 .filter_map(|model| Hint::parse(&format!("m{model}")).ok())
                 .collect(),
             shared: VecDeque::new(),
-            idle: Vec::new(),
-            idle_at: vec![None; runners],
+            idle: VecDeque::with_capacity(runners),
             blank: BTreeSet::new(),
             holders: vec![BTreeSet::new(); models as usize],
             caches: vec![Vec::new(); runners],
@@ -42,10 +41,7 @@ impl FalScheme {
     }
 
     fn make_idle(&mut self, runner: usize, cache: &[u32]) {
-        if self.idle_at[runner].is_none() {
-            self.idle_at[runner] = Some(self.idle.len());
-            self.idle.push(runner);
-        }
+        self.idle.push_back(runner);
         for &model in cache {
             self.holders[model as usize].insert(runner);
         }
@@ -56,12 +52,7 @@ impl FalScheme {
     }
 
     fn make_busy(&mut self, runner: usize) {
-        if let Some(position) = self.idle_at[runner].take() {
-            self.idle.swap_remove(position);
-            if let Some(&moved) = self.idle.get(position) {
-                self.idle_at[moved] = Some(position);
-            }
-        }
+        self.idle.retain(|idle| *idle != runner);
         for model in self.caches[runner].drain(..) {
             self.holders[model as usize].remove(&runner);
         }
@@ -101,12 +92,8 @@ impl Scheme for FalScheme {
         let coin = orders.coin();
         let chosen = match self.decide(job, coin) {
             Some(Target::Runner { runner }) => self.names.binary_search(&runner).ok(),
-            // A runner that is idle takes from the shared queue at once.
-            _ if !self.idle.is_empty() => {
-                let index = orders.below(self.idle.len());
-                Some(self.idle[index])
-            }
-            _ => None,
+            // RabbitMQ gives a job in the shared queue to the consumer that waits longest.
+            _ => self.idle.front().copied(),
         };
         match chosen {
             Some(runner) => {
@@ -125,7 +112,7 @@ impl Scheme for FalScheme {
                 None => self.make_idle(runner, cache),
             },
             Report::Lost => self.make_busy(runner),
-            Report::Loaded(_) => {}
+            Report::Loaded => {}
         }
     }
 }

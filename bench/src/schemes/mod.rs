@@ -8,6 +8,8 @@ mod multiplex;
 mod shared;
 mod warm;
 
+use warmq_router::policy::warm::Constants;
+
 use crate::args::{Options, PolicyName};
 use crate::simulator::{Job, Orders, Report};
 
@@ -42,12 +44,12 @@ pub trait Scheme {
     }
 }
 
-/// The scheme that the options name. `models`: how many models the workload has.
-pub fn make(options: &Options, models: u32) -> Box<dyn Scheme> {
+/// The scheme that the options name. `models`: how many models the workload has; `constants`: policy `warm`'s.
+pub fn make(options: &Options, models: u32, constants: &Constants) -> Box<dyn Scheme> {
     let runners = options.runners as usize;
     let load_ratio = options.load_ratio;
     match options.policy {
-        PolicyName::Warm => Box::new(warm::WarmScheme::new(options.slots as usize)),
+        PolicyName::Warm => Box::new(warm::WarmScheme::new(constants, options.slots as usize)),
         PolicyName::Fal => Box::new(fal::FalScheme::new(runners, models)),
         PolicyName::Shared => Box::new(shared::SharedScheme::new(runners)),
         PolicyName::Hash => Box::new(hash::HashScheme::new(runners)),

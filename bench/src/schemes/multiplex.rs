@@ -113,7 +113,7 @@ impl Scheme for MultiplexScheme {
             Report::Freed { cache, .. } => self.caches[runner].clone_from(cache),
             Report::Lost => self.caches[runner].clear(),
             // A replica tells what it holds once it has loaded it.
-            Report::Loaded(_) => {
+            Report::Loaded => {
                 self.caches[runner].clone_from(&orders.fleet.runners[runner].cache);
             }
         }

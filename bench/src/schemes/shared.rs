@@ -36,7 +36,7 @@ impl Scheme for SharedScheme {
                 None => self.idle.push_back(runner),
             },
             Report::Lost => self.idle.retain(|idle| *idle != runner),
-            Report::Loaded(_) => {}
+            Report::Loaded => {}
         }
     }
 }

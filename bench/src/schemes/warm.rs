@@ -14,9 +14,9 @@ pub struct WarmScheme {
 }
 
 impl WarmScheme {
-    pub fn new(slots: usize) -> Self {
+    pub fn new(constants: &Constants, slots: usize) -> Self {
         Self {
-            policy: Warm::new(Constants::default()),
+            policy: Warm::new(*constants),
             slots,
         }
     }
@@ -55,28 +55,28 @@ impl Scheme for WarmScheme {
                 runner: number,
                 cache: cache.iter().copied().map(Model).collect(),
                 slots: self.slots,
-                ran: ran.map(|(model, run_s)| Ran {
-                    model: Model(model),
-                    run_s,
-                    load_s: None,
+                ran: ran.map(|ran| Ran {
+                    model: Model(ran.model),
+                    run_s: ran.run_s,
+                    load_s: ran.load_s,
                 }),
             }),
-            Report::Loaded(load_s) => Event::Loaded {
-                runner: number,
-                load_s: *load_s,
-            },
+            // Dispatchers hear of a load when its job has ended.
+            Report::Loaded => return,
             Report::Lost => Event::Lost { runner: number },
         };
         self.tell(event, orders);
     }
 
-    fn refused(&mut self, _job: &Job, runner: usize, orders: &mut Orders<'_>) {
-        self.tell(
-            Event::Refused {
-                runner: Runner(runner as u32),
-            },
-            orders,
-        );
+    /// As a dispatcher whose send finds the runner's queue gone.
+    fn refused(&mut self, job: &Job, runner: usize, orders: &mut Orders<'_>) {
+        let runner = Runner(runner as u32);
+        self.tell(Event::Lost { runner }, orders);
+        let returned = Job {
+            returned: true,
+            ..*job
+        };
+        self.arrived(&returned, orders);
     }
 
     fn due(&mut self, orders: &mut Orders<'_>) {

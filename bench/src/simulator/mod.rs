@@ -6,8 +6,8 @@ mod outcome;
 mod world;
 
 pub use fleet::{Fleet, RunnerState};
-pub use outcome::Outcome;
-pub use world::{Job, Order, Orders, Report, simulate};
+pub use outcome::{JobRun, Outcome, quantile};
+pub use world::{History, Job, Order, Orders, Ran, Report, run, simulate};
 
 use crate::args::Options;
 

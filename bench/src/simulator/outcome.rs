@@ -37,6 +37,17 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What became of one job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct JobRun {
+    /// When it arrived, s.
+    pub arrived_s: f64,
+    /// When it ended, s; `None` if it did not.
+    pub ended_s: Option<f64>,
+    /// Whether its runner held its model, the last time that it started.
+    pub warm: Option<bool>,
+}
+
 /// Jobs started, and how many of them loaded their model first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Starts {
@@ -96,7 +107,7 @@ impl Tally {
 }
 
 /// The nearest-rank quantile of sorted times; 0 if there are none.
-fn quantile(sorted_s: &[f64], part: f64) -> f64 {
+pub fn quantile(sorted_s: &[f64], part: f64) -> f64 {
     let rank = (part * sorted_s.len() as f64).ceil() as usize;
     sorted_s.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }

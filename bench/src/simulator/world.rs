@@ -1,15 +1,15 @@
 //! The simulation itself.
 
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp};
+use warmq_router::policy::warm::Constants;
 
 use super::clock::Clock;
 use super::fleet::Fleet;
-use super::outcome::{Outcome, Tally};
+use super::outcome::{JobRun, Outcome, Tally};
 use crate::args::Options;
 use crate::schemes::{self, Scheme};
-use crate::workload::{self, Planned, Workload};
+use crate::workload::{self, Planned, Workload, stream};
 
 /// How long it takes to learn that a chosen runner is gone, s.
 const REFUSAL_S: f64 = 0.01;
@@ -65,6 +65,17 @@ impl Orders<'_> {
     }
 }
 
+/// A job as its runner tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran {
+    /// The model.
+    pub model: u32,
+    /// How long it ran, s.
+    pub run_s: f64,
+    /// How long the model was loaded before, s; `None` if it was there.
+    pub load_s: Option<f64>,
+}
+
 /// What schemes are told about runners.
 #[derive(Debug, Clone)]
 pub enum Report {
@@ -72,11 +83,11 @@ pub enum Report {
     Freed {
         /// The models, least recently used first.
         cache: Vec<u32>,
-        /// What it ran, and for how long, s; `None` when it joins.
-        ran: Option<(u32, f64)>,
+        /// What it ran; `None` when it joins.
+        ran: Option<Ran>,
     },
-    /// It loaded its job's model in so many seconds.
-    Loaded(f64),
+    /// It loaded its job's model. The router hears of that only once the job has ended.
+    Loaded,
     /// It failed.
     Lost,
 }
@@ -97,6 +108,7 @@ enum Happening {
 struct JobState {
     job: Job,
     run_s: f64,
+    course: JobRun,
 }
 
 struct World<'a> {
@@ -118,21 +130,31 @@ struct World<'a> {
     tally: Tally,
 }
 
+/// What was measured, and what became of each job that arrived, in order of arrival.
+#[derive(Debug)]
+pub struct History {
+    /// The measures.
+    pub outcome: Outcome,
+    /// The jobs.
+    pub jobs: Vec<JobRun>,
+}
+
 /// Runs one simulation.
 ///
 /// # Errors
 /// The workload can not be made.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
-    let stream = |number: u64| {
-        let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-        rng.set_stream(number);
-        rng
-    };
-    let workload = Workload::new(options, stream(0))?;
+    let workload = Workload::of(options)?;
+    Ok(run(options, workload, &Constants::default(), options.seed).outcome)
+}
+
+/// Runs one simulation of a given workload, with policy `warm`'s constants and the seed of all that is random beside the
+/// workload.
+pub fn run(options: &Options, workload: Workload, constants: &Constants, seed: u64) -> History {
     let runners = options.runners as usize;
     let slots = options.slots as usize;
     let first_measured = (workload.left() as f64 * options.drop) as usize;
-    let scheme = schemes::make(options, workload.models());
+    let scheme = schemes::make(options, workload.models(), constants);
     let mut world = World {
         options,
         clock: Clock::new(),
@@ -145,14 +167,16 @@ pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
         workload,
         scheme,
         next_due_s: f64::INFINITY,
-        coins: stream(1),
-        failures: stream(2),
+        coins: stream(seed, 1),
+        failures: stream(seed, 2),
         tally: Tally::default(),
     };
     let stable = world.run();
-    Ok(world
+    let outcome = world
         .tally
-        .outcome(runners, options.service_s, world.now_s, stable))
+        .outcome(runners, options.service_s, world.now_s, stable);
+    let jobs = world.jobs.into_iter().map(|state| state.course).collect();
+    History { outcome, jobs }
 }
 
 impl World<'_> {
@@ -196,8 +220,7 @@ impl World<'_> {
             Happening::Arrival(planned) => self.arrival(planned),
             Happening::Loaded { runner, life } => {
                 if self.fleet.runners[runner].life == life {
-                    let load_s = self.load_s();
-                    self.tell(runner, Report::Loaded(load_s));
+                    self.tell(runner, Report::Loaded);
                 }
             }
             Happening::Ended { runner, life } => {
@@ -252,6 +275,11 @@ impl World<'_> {
         self.jobs.push(JobState {
             job,
             run_s: planned.run_s,
+            course: JobRun {
+                arrived_s: self.now_s,
+                ended_s: None,
+                warm: None,
+            },
         });
         self.to_come -= 1;
         self.in_system += 1;
@@ -305,6 +333,7 @@ impl World<'_> {
         };
         let (model, run_s) = (self.jobs[id].job.model, self.jobs[id].run_s);
         let warm = self.fleet.use_model(runner, model);
+        self.jobs[id].course.warm = Some(warm);
         let count = match id >= self.first_measured {
             true => &mut self.tally.starts,
             false => &mut self.tally.early_starts,
@@ -328,9 +357,15 @@ impl World<'_> {
         let Some(id) = self.fleet.runners[runner].running.take() else {
             return;
         };
-        let state = &self.jobs[id];
+        let load_s = self.load_s();
+        let state = &mut self.jobs[id];
+        state.course.ended_s = Some(self.now_s);
         self.in_system -= 1;
-        let ran = (state.job.model, state.run_s);
+        let ran = Ran {
+            model: state.job.model,
+            run_s: state.run_s,
+            load_s: (state.course.warm == Some(false)).then_some(load_s),
+        };
         let time_s = self.now_s - state.job.since_s;
         match id >= self.first_measured {
             true => self.tally.times_s.push(time_s),

@@ -1,0 +1,173 @@
+//! Real beside predicted.
+
+use serde::Serialize;
+
+use super::case::{Case, Expected};
+use super::measures::{Measures, Quarter};
+use super::overheads::Overheads;
+use super::prediction::{Prediction, Spread};
+use super::reality::Reality;
+
+/// The greatest difference, as a part of what is predicted.
+const BOUND: f64 = 0.15;
+/// The greatest difference of swaps per job that is no miss, however few are predicted.
+const SWAPS_BOUND: f64 = 0.01;
+
+/// A case's outcome.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// Its name.
+    pub case: String,
+    /// The measures that are held to bounds; none if the case should collapse.
+    pub measures: Vec<Measure>,
+    /// The course of the run.
+    pub quarters: Vec<Course>,
+    /// Whether jobs piled up in the real system.
+    pub collapsing: bool,
+    /// Whether they did in the simulator: in how many of its seeds.
+    pub collapsing_seeds: usize,
+    /// Seeds of the simulator.
+    pub seeds: usize,
+    /// What the real system spent beside waiting, loading and running.
+    pub overheads: Overheads,
+    /// No bound is missed, and both sides collapse or neither does, as expected.
+    pub agrees: bool,
+}
+
+/// One measure on both sides.
+#[derive(Debug, Serialize)]
+pub struct Measure {
+    /// Its name, with its unit.
+    pub name: &'static str,
+    /// The real system's.
+    pub real: f64,
+    /// The simulator's.
+    pub predicted: Spread,
+    /// Real minus predicted.
+    pub difference: f64,
+    /// How that compares with the bounds.
+    pub verdict: Verdict,
+}
+
+/// How far apart real and predicted are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Within bounds.
+    Within,
+    /// Beyond the bounds, but no further from the prediction than the simulator's own seeds: one run can not tell more.
+    InRange,
+    /// Missed.
+    Missed,
+}
+
+/// A quarter on both sides.
+#[derive(Debug, Serialize)]
+pub struct Course {
+    /// The real system's.
+    pub real: Quarter,
+    /// The simulator's median of the mean time, s.
+    pub predicted_mean_s: f64,
+    /// The simulator's median of the backlog, jobs.
+    pub predicted_backlog: f64,
+}
+
+impl Comparison {
+    /// Compares.
+    pub fn new(case: &Case, real: &Reality, predicted: &Prediction) -> Self {
+        let (seeds, collapsing_seeds) = (predicted.seeds(), predicted.collapsing());
+        let collapsing = real.measures.collapsing();
+        let compare = |name, bound, of: fn(&Measures) -> f64| {
+            Measure::new(name, of(&real.measures), predicted.of(of), bound)
+        };
+        let (measures, as_expected) = match case.expected {
+            Expected::Collapse => (Vec::new(), collapsing && collapsing_seeds == seeds),
+            Expected::Agreement => (
+                vec![
+                    compare("mean s", 0.0, |run| run.mean_s),
+                    compare("p95 s", 0.0, |run| run.p95_s),
+                    compare("swaps/job", SWAPS_BOUND, |run| run.swaps_per_job),
+                ],
+                !collapsing && collapsing_seeds == 0,
+            ),
+        };
+        Self {
+            case: case.name(),
+            agrees: as_expected
+                && measures
+                    .iter()
+                    .all(|measure| measure.verdict != Verdict::Missed),
+            measures,
+            quarters: courses(&real.measures, predicted),
+            collapsing,
+            collapsing_seeds,
+            seeds,
+            overheads: real.overheads,
+        }
+    }
+}
+
+impl Measure {
+    /// The bound is [`BOUND`], or `least_bound` in the measure's own unit if that is more.
+    fn new(name: &'static str, real: f64, predicted: Spread, least_bound: f64) -> Self {
+        let difference = real - predicted.median;
+        Self {
+            name,
+            real,
+            predicted,
+            difference,
+            verdict: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
+                Verdict::Within
+            } else if (predicted.least..=predicted.greatest).contains(&real) {
+                Verdict::InRange
+            } else {
+                Verdict::Missed
+            },
+        }
+    }
+}
+
+fn courses(real: &Measures, predicted: &Prediction) -> Vec<Course> {
+    let quarter = |(index, real): (usize, &Quarter)| {
+        let of = |field: fn(&Quarter) -> f64| {
+            let spread = predicted.of(|run| run.quarters.get(index).map_or(f64::NAN, field));
+            spread.median
+        };
+        Course {
+            real: *real,
+            predicted_mean_s: of(|quarter| quarter.mean_s),
+            predicted_backlog: of(|quarter| quarter.backlog as f64),
+        }
+    };
+    real.quarters.iter().enumerate().map(quarter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(real: f64, least_bound: f64) -> Verdict {
+        let predicted = Spread {
+            median: 1.0,
+            least: 0.9,
+            greatest: 1.5,
+        };
+        Measure::new("", real, predicted, least_bound).verdict
+    }
+
+    #[test]
+    fn a_measure_may_differ_by_15_percent_or_by_its_own_bound() {
+        assert_eq!(
+            [1.14, 0.86].map(|real| verdict(real, 0.0)),
+            [Verdict::Within; 2]
+        );
+        assert_eq!(verdict(0.84, 0.0), Verdict::Missed);
+        assert_eq!(verdict(0.84, 0.2), Verdict::Within);
+    }
+
+    #[test]
+    fn what_a_seed_of_the_simulator_does_too_is_no_miss() {
+        assert_eq!(verdict(1.4, 0.0), Verdict::InRange);
+        assert_eq!(verdict(1.6, 0.0), Verdict::Missed);
+    }
+}

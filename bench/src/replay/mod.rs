@@ -1,0 +1,82 @@
+//! The simulator against the real thing: one trace runs on the virtual clock, and through RabbitMQ, Redis, a router and
+//! `timed` workers on this machine. What both measured stands side by side.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`case`] | the fleet, the workloads, and what is expected of each |
+//! | [`measures`] | times, swaps and backlog of a run; the same for both sides |
+//! | [`prediction`] | the simulator's side |
+//! | [`reality`] | the real side: starts the processes, runs the trace, reads the records |
+//! | [`submission`] | submits each job at its planned time, however slow the answers are |
+//! | [`overheads`] | what the real system spends that the simulator does not know |
+//! | [`comparison`] | what differs, and whether it is within bounds |
+//! | [`progress`] | how far it is |
+//! | [`report`] | the table |
+
+pub mod case;
+pub mod comparison;
+pub mod measures;
+pub mod overheads;
+pub mod prediction;
+pub mod progress;
+pub mod reality;
+pub mod report;
+pub mod submission;
+
+use anyhow::{Context, bail};
+
+use crate::args::ReplayOptions;
+use case::Case;
+use comparison::Comparison;
+
+/// Runs the cases that the options name and prints what the real system did beside what was predicted.
+///
+/// # Errors
+/// A bound is missed, a case can not be run, or there is no such case.
+pub fn print(options: &ReplayOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = all(options) => done,
+            // What is running is dropped, which stops the processes and cleans up behind them.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    })
+}
+
+async fn all(options: &ReplayOptions) -> anyhow::Result<()> {
+    let cases: Vec<Case> = case::all()
+        .into_iter()
+        .filter(|case| case.name().contains(&options.only))
+        .collect();
+    if cases.is_empty() {
+        bail!("no case's name contains '{}'", options.only);
+    }
+    let mut comparisons = Vec::new();
+    for case in &cases {
+        let comparison = compare(case, options).await.with_context(|| case.name())?;
+        if !options.json {
+            report::print(&comparison);
+        }
+        comparisons.push(comparison);
+    }
+    if options.json {
+        println!("{}", serde_json::to_string(&comparisons)?);
+    }
+    let missed = comparisons.iter().filter(|case| !case.agrees).count();
+    if missed > 0 {
+        bail!(
+            "{missed} of {} cases: real and predicted differ",
+            cases.len()
+        );
+    }
+    Ok(())
+}
+
+async fn compare(case: &Case, options: &ReplayOptions) -> anyhow::Result<Comparison> {
+    let plan = case.plan(options.jobs as usize, options.seed)?;
+    let predicted = prediction::predict(case, &plan);
+    let logs = options.logs.as_ref().map(|logs| logs.join(case.slug()));
+    let real = reality::run(case, &plan, logs).await?;
+    Ok(Comparison::new(case, &real, &predicted))
+}

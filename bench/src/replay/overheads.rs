@@ -1,0 +1,70 @@
+//! What the real system spends beside waiting, loading and running, which the simulator does not know. A busy machine shows
+//! here first.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use warmq_common::job::{JobRecord, Target};
+
+use super::submission::Submitted;
+use crate::simulator::quantile;
+
+/// The overheads of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Overheads {
+    /// Requests left later than planned.
+    pub late: Overhead,
+    /// The router took to answer.
+    pub answered: Overhead,
+    /// From the decision for a runner to the start there.
+    pub sent: Overhead,
+    /// From start to end on the runner, beyond load and run.
+    pub at_runner: Overhead,
+}
+
+/// One overhead over all jobs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Overhead {
+    /// Its median, ms.
+    pub p50_ms: f64,
+    /// Its 99th percentile, ms.
+    pub p99_ms: f64,
+}
+
+impl Overheads {
+    /// The overheads of jobs with these records.
+    pub fn of(submitted: &[Submitted], records: &[JobRecord]) -> Self {
+        let in_ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        Self {
+            late: Overhead::of(submitted.iter().map(|job| in_ms(job.late))),
+            answered: Overhead::of(submitted.iter().map(|job| in_ms(job.answered))),
+            sent: Overhead::of(records.iter().filter_map(sent_ms)),
+            at_runner: Overhead::of(records.iter().filter_map(at_runner_ms)),
+        }
+    }
+}
+
+impl Overhead {
+    fn of(values_ms: impl Iterator<Item = f64>) -> Self {
+        let mut values_ms: Vec<f64> = values_ms.collect();
+        values_ms.sort_by(f64::total_cmp);
+        Self {
+            p50_ms: quantile(&values_ms, 0.50),
+            p99_ms: quantile(&values_ms, 0.99),
+        }
+    }
+}
+
+/// Of a job in the shared queue it is not known how long it had to wait there.
+fn sent_ms(record: &JobRecord) -> Option<f64> {
+    let Target::Runner { .. } = record.decision.as_ref()?.target else {
+        return None;
+    };
+    Some(record.started_ms?.saturating_sub(record.dispatched_ms?) as f64)
+}
+
+fn at_runner_ms(record: &JobRecord) -> Option<f64> {
+    let timings = record.timings?;
+    let took_ms = record.finished_ms?.saturating_sub(record.started_ms?);
+    Some(took_ms.saturating_sub(timings.load_ms + timings.run_ms) as f64)
+}

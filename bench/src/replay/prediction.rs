@@ -1,0 +1,93 @@
+//! What the simulator says of a trace.
+
+use rand::Rng;
+use serde::Serialize;
+
+use super::case::Case;
+use super::measures::Measures;
+use crate::simulator;
+use crate::workload::{Planned, Workload, stream};
+
+/// Simulations of the same trace, whose median is the prediction. Choices among equal runners are random, in the real
+/// system too, and near its limits a queue magnifies the least difference: 1 ms more or less decides who is idle when a
+/// job comes, and so which models stay where.
+const SEEDS: u64 = 101;
+/// Greatest shift of a run time, s: a trace holds whole ms, and no real run keeps to less.
+const SHIFT_S: f64 = 0.0005;
+
+/// The measures of all seeds.
+#[derive(Debug)]
+pub struct Prediction(Vec<Measures>);
+
+/// One measure over all seeds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Spread {
+    /// The prediction.
+    pub median: f64,
+    /// The least of any seed.
+    pub least: f64,
+    /// The greatest.
+    pub greatest: f64,
+}
+
+impl Prediction {
+    /// What it says of one measure.
+    pub fn of(&self, measure: impl Fn(&Measures) -> f64) -> Spread {
+        let mut values: Vec<f64> = self.0.iter().map(measure).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Spread {
+            median: at(values.len() / 2),
+            least: at(0),
+            greatest: at(values.len().saturating_sub(1)),
+        }
+    }
+
+    /// How many seeds collapse.
+    pub fn collapsing(&self) -> usize {
+        self.0.iter().filter(|run| run.collapsing()).count()
+    }
+
+    /// How many seeds there are.
+    pub fn seeds(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Simulates the jobs of a case.
+pub fn predict(case: &Case, plan: &[Planned]) -> Prediction {
+    let options = case.options(plan.len(), 0);
+    let run = |seed| {
+        let workload = Workload::planned(shifted(plan, seed), case.models);
+        let history = simulator::run(&options, workload, &case.constants(), seed);
+        Measures::of(&history.jobs, case.until_s(plan))
+    };
+    Prediction((0..SEEDS).map(run).collect())
+}
+
+fn shifted(plan: &[Planned], seed: u64) -> Vec<Planned> {
+    let mut rng = stream(seed, 3);
+    let shifted = plan.iter().map(|planned| Planned {
+        run_s: planned.run_s + rng.random_range(-SHIFT_S..SHIFT_S),
+        ..*planned
+    });
+    shifted.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::case::{self, Expected};
+
+    #[test]
+    fn only_the_cases_that_should_collapse_do() {
+        for case in case::all() {
+            let prediction = predict(&case, &case.plan(1000, 1).unwrap());
+            let expected = match case.expected {
+                Expected::Agreement => 0,
+                Expected::Collapse => prediction.seeds(),
+            };
+            assert_eq!(prediction.collapsing(), expected, "{}", case.name());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The table.
+
+use super::comparison::{Comparison, Measure, Verdict};
+use super::overheads::{Overhead, Overheads};
+
+/// Prints a case's rows.
+pub fn print(comparison: &Comparison) {
+    let Comparison {
+        case,
+        seeds,
+        collapsing_seeds,
+        ..
+    } = comparison;
+    println!("{case}");
+    if comparison.measures.is_empty() {
+        print_course(comparison);
+    } else {
+        println!(
+            "  {:<10} {:>9} {:>10} {:>20} {:>19}  within",
+            "",
+            "real",
+            "predicted",
+            format!("(of {seeds} seeds)"),
+            "difference"
+        );
+        comparison.measures.iter().for_each(print_measure);
+    }
+    let real = if comparison.collapsing { "yes" } else { "no" };
+    println!("  collapsing: real {real}, predicted in {collapsing_seeds} of {seeds} seeds");
+    print_overheads(&comparison.overheads);
+    println!();
+}
+
+fn print_overheads(overheads: &Overheads) {
+    let Overheads {
+        late,
+        answered,
+        sent,
+        at_runner,
+    } = overheads;
+    let times = |overhead: &Overhead| format!("{:.0}/{:.0}", overhead.p50_ms, overhead.p99_ms);
+    println!(
+        "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}",
+        times(late),
+        times(answered),
+        times(sent),
+        times(at_runner)
+    );
+}
+
+fn print_measure(measure: &Measure) {
+    let Measure {
+        name,
+        real,
+        predicted,
+        difference,
+        verdict,
+    } = measure;
+    let verdict = match verdict {
+        Verdict::Within => "yes",
+        Verdict::InRange => "in the seeds' range",
+        Verdict::Missed => "NO",
+    };
+    println!(
+        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>19}  {verdict}",
+        predicted.median,
+        format!("{:.4} .. {:.4}", predicted.least, predicted.greatest),
+        format!(
+            "{difference:+.4} {:>+8.1} %",
+            difference / predicted.median * 100.0
+        )
+    );
+}
+
+/// Quarters side by side: where jobs pile up, each is worse than the one before.
+fn print_course(comparison: &Comparison) {
+    println!(
+        "  {:<10} {:>12} {:>12} {:>14} {:>18}",
+        "quarter", "real mean s", "predicted", "real backlog", "predicted backlog"
+    );
+    for (index, course) in comparison.quarters.iter().enumerate() {
+        println!(
+            "  {:<10} {:>12.2} {:>12.2} {:>14} {:>18.0}",
+            index + 1,
+            course.real.mean_s,
+            course.predicted_mean_s,
+            course.real.backlog,
+            course.predicted_backlog
+        );
+    }
+}
