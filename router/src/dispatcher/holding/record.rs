@@ -84,6 +84,7 @@ pub(super) fn held(
     let model = quoted(hint);
     let busy = match outlook.holders {
         1 => format!("the one runner with {model} is busy"),
+        2 => format!("both runners with {model} are busy"),
         holders => format!("all {holders} runners with {model} are busy"),
     };
     let reason = match (hint, outlook.holders, outlook.idle) {
