@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use warmq_common::config::ByteSize;
 
-/// Runs 24 image-generation jobs through a router and three runners on this machine, and shows where each went and why.
+/// Runs 24 image-generation jobs through a router and three runners on this machine, shows where each went and why, and
+/// what the same jobs cost on a plain shared queue.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "warmq-demo", version)]
 pub struct Args {
@@ -20,7 +21,7 @@ pub struct Args {
     /// Where the models live: cpu, or cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
-    /// Tell each job's routing decision, not only three
+    /// Tell each job's routing decision, not only one of each kind
     #[arg(long)]
     pub explain: bool,
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_common::shutdown;
 use warmq_demo::args::Args;
-use warmq_demo::show::Stage;
+use warmq_demo::show::Show;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -20,15 +20,7 @@ async fn main() -> ExitCode {
 
 async fn demo(args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let stage = Stage::set(args).await?;
-    // Dropping the run kills the processes.
-    let outcome = tokio::select! {
-        outcome = stage.run() => outcome,
-        () = stop.cancelled() => Err(anyhow::anyhow!("interrupted; all processes are stopped")),
-    };
-    let cleared = stage.clear().await;
-    let sheet = outcome?;
-    cleared?;
+    let sheet = Show::prepare(args)?.run(&stop).await?;
     println!("\nContact sheet: {}", sheet.display());
     Ok(())
 }

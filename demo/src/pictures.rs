@@ -8,27 +8,88 @@ use serde_json::Value;
 use warmq_cli::client::Client;
 use warmq_cli::pictures;
 
+use crate::plan::Order;
 use crate::watch::Submitted;
 
-/// Fetches a job's picture and saves it as `<folder>/NN-<model>.png`, as it came.
-///
-/// # Errors
-/// The output names no picture, or it can not be fetched, read or written.
-pub async fn save(client: &Client, job: &Submitted, folder: &Path) -> anyhow::Result<RgbImage> {
-    let output = job
-        .view
-        .as_ref()
-        .and_then(|view| view.record.output.as_ref());
-    let urls = pictures::urls(output.unwrap_or(&Value::Null));
-    let Some(url) = urls.first() else {
-        bail!("the output of job #{} names no picture", job.order.number);
-    };
-    let bytes = client.file(url).await?;
-    let name = format!("{:02}-{}.png", job.order.number, job.order.model);
-    let path = folder.join(name);
-    std::fs::write(&path, &bytes)
-        .with_context(|| format!("{} can not be written", path.display()))?;
-    let picture = image::load_from_memory(&bytes)
-        .with_context(|| format!("the picture at {url} can not be read"))?;
-    Ok(picture.into_rgb8())
+/// A job's picture.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// What was asked.
+    pub order: Order,
+    /// The file, as the router gave it.
+    pub file: Vec<u8>,
+    /// Its pixels.
+    pub pixels: RgbImage,
+}
+
+impl Picture {
+    /// Fetches a job's picture.
+    ///
+    /// # Errors
+    /// The output names no picture, or it can not be fetched or read.
+    pub async fn fetch(client: &Client, job: &Submitted) -> anyhow::Result<Self> {
+        let output = job
+            .view
+            .as_ref()
+            .and_then(|view| view.record.output.as_ref());
+        let urls = pictures::urls(output.unwrap_or(&Value::Null));
+        let Some(url) = urls.first() else {
+            bail!("the output of job #{} names no picture", job.order.number);
+        };
+        let file = client.file(url).await?.to_vec();
+        let picture = image::load_from_memory(&file)
+            .with_context(|| format!("the picture at {url} can not be read"))?;
+        Ok(Self {
+            order: job.order,
+            file,
+            pixels: picture.into_rgb8(),
+        })
+    }
+
+    /// Saves it as `<folder>/NN-<model>.png`, as it came.
+    ///
+    /// # Errors
+    /// It can not be written.
+    pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
+        let name = format!("{:02}-{}.png", self.order.number, self.order.model);
+        let path = folder.join(name);
+        std::fs::write(&path, &self.file)
+            .with_context(|| format!("{} can not be written", path.display()))
+    }
+}
+
+/// Whether the pictures of two runs are the same, in a sentence.
+pub fn same(first: &[Picture], second: &[Picture]) -> String {
+    let pairs = first.iter().zip(second);
+    let same = pairs.filter(|(a, b)| a.pixels == b.pixels).count();
+    match first.len() {
+        all if all == same => {
+            format!(
+                "All {all} pictures of the second run equal those of the first, pixel by pixel."
+            )
+        }
+        all => format!(
+            "Of {all} pictures, {same} are the same in both runs, pixel by pixel; the others differ."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+
+    #[test]
+    fn a_pixel_that_differs_is_told() {
+        let picture = |order| Picture {
+            order,
+            file: Vec::new(),
+            pixels: RgbImage::new(2, 2),
+        };
+        let first: Vec<Picture> = plan::orders().into_iter().map(picture).collect();
+        let mut second = first.clone();
+        assert!(same(&first, &second).starts_with("All 24 pictures"));
+        second[7].pixels.get_pixel_mut(1, 1).0[0] = 1;
+        assert!(same(&first, &second).starts_with("Of 24 pictures, 23 are the same"));
+    }
 }

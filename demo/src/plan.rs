@@ -75,7 +75,7 @@ impl Via {
 pub struct Order {
     /// From 1.
     pub number: usize,
-    /// The model that it needs: its hint.
+    /// The model that it needs: its hint, where jobs carry hints.
     pub model: &'static str,
     /// What to draw.
     pub prompt: &'static str,

@@ -7,40 +7,56 @@ use warmq_common::hint::Hint;
 use warmq_common::ids::{AppId, JobId};
 
 use crate::plan::{Order, Via};
+use crate::routing::Routing;
 
-/// Submits one job by its door, and returns its id.
-///
-/// # Errors
-/// The router or RabbitMQ does not take it.
-pub async fn submit(
-    cluster: &Cluster,
-    client: &Client,
-    app: &AppId,
-    order: &Order,
-) -> anyhow::Result<JobId> {
-    match order.via {
-        Via::Http => by_http(client, app, order).await,
-        Via::Amqp => by_amqp(cluster, app, order).await,
+/// Where jobs go in.
+pub struct Door<'a> {
+    /// Has the exchange `jobs`.
+    pub cluster: &'a Cluster,
+    /// The HTTP API.
+    pub client: &'a Client,
+    /// What runs them.
+    pub app: &'a AppId,
+    /// Whether they carry hints.
+    pub routing: Routing,
+}
+
+impl Door<'_> {
+    /// Submits one job, and returns its id.
+    ///
+    /// # Errors
+    /// The router or RabbitMQ does not take it.
+    pub async fn submit(&self, order: &Order) -> anyhow::Result<JobId> {
+        let hint = self.routing.hint(order)?;
+        match order.via {
+            Via::Http => self.by_http(order, hint).await,
+            Via::Amqp => self.by_amqp(order, hint).await,
+        }
     }
-}
 
-async fn by_http(client: &Client, app: &AppId, order: &Order) -> anyhow::Result<JobId> {
-    let submission = Submission::new(app.clone(), order.input()).hint(Hint::parse(order.model)?);
-    Ok(client.submit(&submission).await?.request_id)
-}
+    async fn by_http(&self, order: &Order, hint: Option<Hint>) -> anyhow::Result<JobId> {
+        let submission = Submission::new(self.app.clone(), order.input());
+        let submission = match hint {
+            Some(hint) => submission.hint(hint),
+            None => submission,
+        };
+        Ok(self.client.submit(&submission).await?.request_id)
+    }
 
-/// What any AMQP client does: publish the input to exchange `<namespace>.jobs`. The message's id becomes the job's.
-async fn by_amqp(cluster: &Cluster, app: &AppId, order: &Order) -> anyhow::Result<JobId> {
-    let id = JobId::generate();
-    let message = Message {
-        message_id: Some(id.to_string()),
-        headers: vec![("x-runner-hint", order.model.to_owned())],
-        ..Message::new(order.input().to_string().into_bytes())
-    };
-    let exchange = cluster.topology().jobs_exchange();
-    cluster
-        .publisher()
-        .publish(&exchange, app.as_str(), &message)
-        .await?;
-    Ok(id)
+    /// What any AMQP client does: publish the input to exchange `<namespace>.jobs`. The message's id becomes the job's.
+    async fn by_amqp(&self, order: &Order, hint: Option<Hint>) -> anyhow::Result<JobId> {
+        let id = JobId::generate();
+        let hint = hint.map(|hint| ("x-runner-hint", String::from(hint)));
+        let message = Message {
+            message_id: Some(id.to_string()),
+            headers: hint.into_iter().collect(),
+            ..Message::new(order.input().to_string().into_bytes())
+        };
+        let exchange = self.cluster.topology().jobs_exchange();
+        self.cluster
+            .publisher()
+            .publish(&exchange, self.app.as_str(), &message)
+            .await?;
+        Ok(id)
+    }
 }

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use warmq_cli::client::{Client, JobView};
 use warmq_common::ids::{AppId, JobId, RunnerId};
+use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
 use warmq_common::store::RunnerRecord;
 
@@ -39,6 +40,12 @@ impl Submitted {
         let timings = self.view.as_ref().and_then(|view| view.record.timings);
         timings.map(|timings| timings.warm)
     }
+}
+
+/// The jobs that the router has seen, with what it said of them.
+pub fn records(jobs: &[Submitted]) -> impl Iterator<Item = (&Submitted, &JobRecord)> {
+    jobs.iter()
+        .filter_map(|job| Some((job, &job.view.as_ref()?.record)))
 }
 
 /// All jobs and runners at one moment.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use warmq_common::ids::JobId;
 use warmq_common::state::JobState;
 
+use crate::report;
 use crate::watch::{Snapshot, Submitted};
 
 /// What was told already.
@@ -39,7 +40,12 @@ impl Lines {
 fn words(job: &Submitted) -> String {
     let order = &job.order;
     let runner = job.runner().map_or("?", |runner| runner.as_str());
-    let timings = job.view.as_ref().and_then(|view| view.record.timings);
+    let record = job.view.as_ref().map(|view| &view.record);
+    let held = match record.map_or(0, report::held_ms) {
+        0 => String::new(),
+        ms => format!("held {ms} ms, "),
+    };
+    let timings = record.and_then(|record| record.timings);
     let cost = match timings {
         Some(timings) if timings.warm => format!("warm, ran {} ms", timings.run_ms),
         Some(timings) => format!(
@@ -49,7 +55,7 @@ fn words(job: &Submitted) -> String {
         None => String::new(),
     };
     format!(
-        "#{:02} {:<10} by {} on {runner}: {cost}",
+        "#{:02} {:<10} by {} on {runner}: {held}{cost}",
         order.number,
         order.model,
         order.via.as_str()

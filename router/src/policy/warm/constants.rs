@@ -5,8 +5,10 @@
 pub struct Constants {
     /// theta: a job is held for a warm runner up to theta · L.
     pub theta: f64,
-    /// tb: the wait, in units of L, above which a hot model gets another copy.
+    /// tb: the wait, in units of L, above which a hot model gets another copy that evicts a model.
     pub steering_bar: f64,
+    /// The same where a runner has room: that copy costs no model its place.
+    pub room_bar: f64,
     /// delta: a model is hot on a runner if a further copy would earn more than 1 + delta times the victim's share.
     pub steering_hysteresis: f64,
     /// D in units of max(S, L): the age at which a held job's order wins over warmth.
@@ -31,12 +33,13 @@ impl Default for Constants {
     fn default() -> Self {
         Self {
             theta: 2.0,
-            steering_bar: 0.3,
+            steering_bar: 0.6,
+            room_bar: 0.3,
             steering_hysteresis: 1.0,
             overdue: 6.0,
             residency: 10.0,
             sample: 8,
-            scan: 16,
+            scan: 32,
             holders: 32,
             rate_window: 30.0,
             prior_run_s: 2.0,

@@ -234,13 +234,15 @@ impl Fleet {
         let before = std::mem::take(&mut view.cache);
         view.cache.clone_from(&before);
         change(view);
-        let after = view.cache.clone();
+        // Sorted, so that a runner which reports thousands of models costs K log K.
+        let mut after = view.cache.clone();
+        after.sort_unstable();
         let idle = view.doing == Doing::Idle;
         let room = view.has_room();
         for model in before {
             let holders = self.holders_mut(model);
             holders.idle.remove(runner);
-            if !after.contains(&model) {
+            if after.binary_search(&model).is_err() {
                 holders.all.remove(&runner);
             }
         }

@@ -29,6 +29,8 @@ mod fleet;
 mod pick;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod rules;
 mod share;
 mod wait;
 mod window;

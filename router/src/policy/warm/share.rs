@@ -20,20 +20,19 @@ impl View<'_> {
 
     /// bar(r, m), s: a job for m waits up to this before r loads m.
     ///
-    /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), r has room or its
-    /// victim has another copy, and no more copies are being loaded than are there. Else theta · L(m): a last copy is not
-    /// evicted to replicate, and while a model's first copy loads, jobs wait for it rather than load it beside.
+    /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), r has room (a lower bar,
+    /// as nothing is evicted) or its victim has another copy, and no more copies are being loaded than are there. Else
+    /// theta · L(m): a last copy is not evicted to replicate, and while a model's first copy loads, jobs wait for it rather
+    /// than load it beside.
     pub fn bar_s(&self, runner: Runner, model: Model, dice: &mut Dice) -> f64 {
         let constants = self.constants;
         let hot = self.earns(model, self.fleet.copies(model) + 1)
             > (1.0 + constants.steering_hysteresis) * self.share(runner);
-        let spare = match self.fleet.get(runner).victim() {
-            None => true,
-            Some(victim) => self.fleet.copies(victim) >= 2,
-        };
-        let bar = match hot && spare && self.may_double(model, dice) {
-            true => constants.steering_bar,
-            false => constants.theta,
+        let bar = match self.fleet.get(runner).victim() {
+            _ if !hot || !self.may_double(model, dice) => constants.theta,
+            None => constants.room_bar,
+            Some(victim) if self.fleet.copies(victim) >= 2 => constants.steering_bar,
+            Some(_) => constants.theta,
         };
         bar * self.estimates.load_s(model)
     }

@@ -1,0 +1,275 @@
+//! Each rule in one small story. S = 2 s and L = 10 s, the priors, so D = 60 s, theta · L = 20 s and R = 100 s.
+
+use super::*;
+
+const FOREVER_S: f64 = f64::INFINITY;
+
+struct Story {
+    policy: Warm,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self::with(Constants::default())
+    }
+
+    fn with(constants: Constants) -> Self {
+        Self {
+            policy: Warm::new(constants),
+        }
+    }
+
+    /// A runner is free and holds these models; it has no more slots than that, but at least one.
+    fn free(&mut self, now_s: f64, runner: u32, cache: &[u32]) -> Vec<Command> {
+        self.free_with_slots(now_s, runner, cache, cache.len().max(1))
+    }
+
+    fn free_with_slots(
+        &mut self,
+        now_s: f64,
+        runner: u32,
+        cache: &[u32],
+        slots: usize,
+    ) -> Vec<Command> {
+        let freed = Freed {
+            runner: Runner(runner),
+            cache: cache.iter().copied().map(Model).collect(),
+            slots,
+            ran: None,
+        };
+        self.policy.on(now_s, Event::Freed(freed), 0)
+    }
+
+    fn lost(&mut self, now_s: f64, runner: u32) -> Vec<Command> {
+        let runner = Runner(runner);
+        self.policy.on(now_s, Event::Lost { runner }, 0)
+    }
+
+    fn arrive(
+        &mut self,
+        now_s: f64,
+        job: u64,
+        model: u32,
+        change: fn(&mut Arrival),
+    ) -> Vec<Command> {
+        let mut arrival = Arrival {
+            job: Job(job),
+            model: Some(Model(model)),
+            priority: Priority::Normal,
+            since_s: now_s,
+            max_warm_wait_s: FOREVER_S,
+            returned: false,
+        };
+        change(&mut arrival);
+        self.policy.on(now_s, Event::Arrived(arrival), 0)
+    }
+
+    fn job(&mut self, now_s: f64, job: u64, model: u32) -> Vec<Command> {
+        self.arrive(now_s, job, model, |_| {})
+    }
+
+    fn due(&mut self, now_s: f64) -> Vec<Command> {
+        self.policy.on(now_s, Event::Due, 0)
+    }
+}
+
+/// What was sent: job, runner, rule.
+fn sent(commands: &[Command]) -> Vec<(u64, u32, Why)> {
+    let send = |command: &Command| match command {
+        Command::Send {
+            job, runner, why, ..
+        } => Some((job.0, runner.0, *why)),
+        _ => None,
+    };
+    commands.iter().filter_map(send).collect()
+}
+
+/// The jobs held: until when, and their predicted wait, s.
+fn held(commands: &[Command]) -> Vec<(u64, f64, f64)> {
+    let hold = |command: &Command| match command {
+        Command::Hold {
+            job,
+            until_s,
+            wait_s,
+            ..
+        } => Some((job.0, *until_s, *wait_s)),
+        _ => None,
+    };
+    commands.iter().filter_map(hold).collect()
+}
+
+/// Runner 0 has model 0 and runs job 0 for two more seconds; runner 1 is idle with the last copy of model 1.
+fn a_holder_at_work_and_an_idle_stranger() -> Story {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.free(0.0, 1, &[1]);
+    assert_eq!(sent(&story.job(0.0, 0, 0)), [(0, 0, Why::WarmAndIdle)]);
+    story
+}
+
+#[test]
+fn a_job_waits_for_its_holder_rather_than_evict_a_last_copy() {
+    let mut story = a_holder_at_work_and_an_idle_stranger();
+    assert_eq!(held(&story.job(0.0, 1, 0)), [(1, 20.0, 2.0)]);
+    assert_eq!(sent(&story.free(2.0, 0, &[0])), [(1, 0, Why::LateBinding)]);
+}
+
+#[test]
+fn a_hot_model_gets_another_copy_sooner_where_there_is_room_and_later_where_one_is_evicted() {
+    // Runner 0 loads and runs for 12 s, so a job waits that long.
+    let loading = || {
+        let mut story = Story::new();
+        story.free(0.0, 0, &[]);
+        assert_eq!(sent(&story.job(0.0, 0, 0)), [(0, 0, Why::NobodyHoldsIt)]);
+        story
+    };
+    let copied = |bar_s| {
+        let wait_s = 12.0;
+        [(1, 1, Why::Replicated { wait_s, bar_s })]
+    };
+    let mut room = loading();
+    room.free_with_slots(0.0, 1, &[1], 2);
+    assert_eq!(sent(&room.job(0.0, 1, 0)), copied(3.0));
+    let mut spare = loading();
+    spare.free(0.0, 1, &[1]);
+    spare.free(0.0, 2, &[1]);
+    let [(1, _, why)] = sent(&spare.job(0.0, 1, 0))[..] else {
+        unreachable!("a spare copy gives way");
+    };
+    assert_eq!(why, copied(6.0)[0].2);
+    let mut last = loading();
+    last.free(0.0, 1, &[1]);
+    assert_eq!(sent(&last.job(0.0, 1, 0)), []);
+}
+
+#[test]
+fn a_runner_serves_the_oldest_job_of_all_its_models() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0, 1]);
+    story.job(0.0, 0, 0);
+    story.job(0.1, 1, 1);
+    story.job(0.2, 2, 0);
+    let commands = story.free(2.0, 0, &[0, 1]);
+    assert_eq!(sent(&commands), [(1, 0, Why::LateBinding)]);
+}
+
+#[test]
+fn who_must_load_serves_the_longest_queue() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.job(0.0, 0, 0);
+    story.job(0.1, 1, 1);
+    story.job(0.2, 2, 2);
+    story.job(0.3, 3, 2);
+    let commands = story.free(2.0, 0, &[0]);
+    assert_eq!(sent(&commands), [(2, 0, Why::NobodyHoldsIt)]);
+}
+
+#[test]
+fn an_overdue_job_breaks_into_warm_work_once_residency_is_over() {
+    for (freed_s, expected) in [
+        (150.0, (1, 0, Why::LateBinding)),
+        (201.0, (2, 0, Why::Overdue)),
+    ] {
+        let mut story = Story::new();
+        story.free(100.0, 0, &[]);
+        // A swap, at 100 s.
+        story.job(100.0, 0, 0);
+        story.arrive(101.0, 2, 1, |arrival| arrival.since_s = 41.0);
+        story.job(101.0, 1, 0);
+        assert_eq!(sent(&story.free(freed_s, 0, &[0])), [expected]);
+    }
+}
+
+#[test]
+fn a_runner_that_swaps_anyway_swaps_for_an_overdue_job_before_a_longer_queue() {
+    let mut story = Story::new();
+    story.free(100.0, 0, &[]);
+    story.job(100.0, 0, 0);
+    story.arrive(101.0, 1, 1, |arrival| arrival.since_s = 41.0);
+    story.job(102.0, 2, 2);
+    story.job(102.0, 3, 2);
+    let commands = story.free(112.0, 0, &[0]);
+    assert_eq!(sent(&commands), [(1, 0, Why::Overdue)]);
+}
+
+#[test]
+fn a_job_past_its_deadline_is_found_beyond_those_that_a_decision_scans() {
+    let mut story = Story::with(Constants {
+        scan: 1,
+        ..Constants::default()
+    });
+    story.free(0.0, 0, &[0]);
+    story.free(0.0, 1, &[1]);
+    story.job(0.0, 0, 0);
+    story.job(0.0, 1, 1);
+    // Both wait for runner 0; the younger has less patience.
+    story.job(0.1, 2, 0);
+    story.arrive(0.2, 3, 0, |arrival| arrival.max_warm_wait_s = 0.5);
+    assert_eq!(sent(&story.due(0.7)), []);
+    let commands = story.free(1.0, 1, &[1]);
+    assert_eq!(sent(&commands), [(3, 1, Why::PatienceOver)]);
+}
+
+#[test]
+fn nobody_is_held_for_warmth_beyond_the_age_at_which_order_wins() {
+    let mut story = a_holder_at_work_and_an_idle_stranger();
+    let commands = story.arrive(57.0, 1, 0, |arrival| arrival.since_s = 0.0);
+    assert_eq!(held(&commands)[0].1, 60.0);
+}
+
+#[test]
+fn jobs_whose_last_holder_is_lost_go_to_whoever_is_idle() {
+    let mut story = a_holder_at_work_and_an_idle_stranger();
+    story.job(0.0, 1, 0);
+    let commands = story.lost(1.0, 0);
+    assert_eq!(sent(&commands), [(1, 1, Why::NobodyHoldsIt)]);
+}
+
+#[test]
+fn a_low_job_expects_to_wait_for_all_normal_ones() {
+    let mut story = a_holder_at_work_and_an_idle_stranger();
+    for job in 1..=3 {
+        story.job(0.0, job, 0);
+    }
+    let commands = story.arrive(0.0, 4, 0, |arrival| arrival.priority = Priority::Low);
+    assert_eq!(held(&commands), [(4, 20.0, 8.0)]);
+}
+
+/// Runner 1 is idle with model 1. Normal jobs 2 to 6 wait for model 0, low job 7 too, with little patience. One of two holders is
+/// lost, so that waiting is not worth it any more, but nothing has told runner 1 of that yet.
+fn an_idle_runner_that_normal_jobs_want_by_now() -> Story {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[]);
+    story.job(0.0, 0, 0);
+    story.free(0.0, 2, &[0]);
+    story.job(0.0, 1, 0);
+    story.free(0.0, 1, &[1]);
+    for job in 2..=6 {
+        assert_eq!(held(&story.job(0.0, job, 0)).len(), 1);
+    }
+    story.arrive(0.0, 7, 0, |arrival| {
+        arrival.priority = Priority::Low;
+        arrival.max_warm_wait_s = 0.5;
+    });
+    assert_eq!(sent(&story.lost(0.1, 2)), []);
+    story
+}
+
+#[test]
+fn a_low_job_that_arrives_takes_no_runner_that_a_normal_one_wants_by_now() {
+    let mut story = an_idle_runner_that_normal_jobs_want_by_now();
+    let commands = story.arrive(0.1, 8, 1, |arrival| arrival.priority = Priority::Low);
+    let [(2, 1, Why::Replicated { .. })] = sent(&commands)[..] else {
+        unreachable!("not {commands:?}");
+    };
+}
+
+#[test]
+fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_wants_by_now() {
+    let mut story = an_idle_runner_that_normal_jobs_want_by_now();
+    let commands = story.due(0.5);
+    let [(2, 1, Why::Replicated { .. })] = sent(&commands)[..] else {
+        unreachable!("not {commands:?}");
+    };
+}
