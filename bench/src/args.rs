@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Simulates a fleet under a routing policy.
+/// Simulates a fleet under a routing policy, and runs the same jobs through a real one.
 #[derive(Debug, Parser)]
 #[command(name = "warmq-bench", version, about)]
 pub struct Cli {

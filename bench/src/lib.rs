@@ -1,5 +1,5 @@
 //! What a fleet does under a routing policy, computed on a virtual clock: no servers, no waiting, the same result for the
-//! same seed.
+//! same seed. [`replay`] holds it against real servers.
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -6,7 +6,9 @@
 //! | [`case`] | the fleet, the workloads, and what is expected of each |
 //! | [`measures`] | times, swaps and backlog of a run; the same for both sides |
 //! | [`prediction`] | the simulator's side |
-//! | [`reality`] | the real side: starts the processes, runs the trace, reads the records |
+//! | [`reality`] | the real side |
+//! | [`fleet`] | its processes |
+//! | [`records`] | what it keeps of each job |
 //! | [`submission`] | submits each job at its planned time, however slow the answers are |
 //! | [`overheads`] | what the real system spends that the simulator does not know |
 //! | [`comparison`] | what differs, and whether it is within bounds |
@@ -15,11 +17,13 @@
 
 pub mod case;
 pub mod comparison;
+pub mod fleet;
 pub mod measures;
 pub mod overheads;
 pub mod prediction;
 pub mod progress;
 pub mod reality;
+pub mod records;
 pub mod report;
 pub mod submission;
 
