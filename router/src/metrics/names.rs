@@ -51,7 +51,7 @@ pub(super) const COLD_LOADS: Metric = Metric::count(
 );
 pub(super) const SWAPS_AVOIDED: Metric = Metric::count(
     "warmq_swaps_avoided_total",
-    "Jobs that were held and then sent to a runner that had their model; sent at once, they would have cost a load.",
+    "Jobs that were held and then sent to a runner that had their model: holding saved at most this many loads.",
 );
 pub(super) const REFUSED_CLAIMS: Metric = Metric::count(
     "warmq_refused_claims_total",
