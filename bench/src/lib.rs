@@ -7,10 +7,21 @@
 //! | [`workload`] | which jobs come when: Poisson, bursts, drifting popularity, traces |
 //! | [`simulator`] | the clock, the runners and their caches, what is measured |
 //! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are here to compare with |
-//! | [`table`] | measures every row of the targets |
+//! | [`targets`] | the workloads and values that policy `warm` is held to |
+//! | [`bound`] | what no policy can beat |
+//! | [`sweep`] | many simulations on all cores |
+//! | [`table`] | every row of the targets, measured |
+//! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
+//! | [`scaling`] | what a decision costs |
 
 pub mod args;
+pub mod bound;
+pub mod chart;
+pub mod curves;
+pub mod scaling;
 pub mod schemes;
 pub mod simulator;
+pub mod sweep;
 pub mod table;
+pub mod targets;
 pub mod workload;

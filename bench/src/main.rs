@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
-use warmq_bench::{simulator, table};
+use warmq_bench::{curves, scaling, simulator, table};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Sim(options) => simulator::print(&options),
         Command::Table(options) => table::print(&options),
+        Command::Curves(options) => curves::draw(&options),
+        Command::Scaling(options) => scaling::print(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,8 @@ mod multiplex;
 mod shared;
 mod warm;
 
+pub use warm::{Heard, WarmScheme};
+
 use crate::args::{Options, PolicyName};
 use crate::simulator::{Job, Orders, Report};
 

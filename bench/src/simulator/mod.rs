@@ -7,7 +7,7 @@ mod world;
 
 pub use fleet::{Fleet, RunnerState};
 pub use outcome::Outcome;
-pub use world::{Job, Order, Orders, Report, simulate};
+pub use world::{Job, Order, Orders, Report, run, simulate, stream};
 
 use crate::args::Options;
 

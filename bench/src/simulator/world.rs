@@ -111,7 +111,7 @@ struct World<'a> {
     to_come: usize,
     first_measured: usize,
     workload: Workload,
-    scheme: Box<dyn Scheme>,
+    scheme: &'a mut dyn Scheme,
     next_due_s: f64,
     coins: ChaCha8Rng,
     failures: ChaCha8Rng,
@@ -123,16 +123,23 @@ struct World<'a> {
 /// # Errors
 /// The workload can not be made.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
-    let stream = |number: u64| {
-        let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-        rng.set_stream(number);
-        rng
-    };
-    let workload = Workload::new(options, stream(0))?;
+    let workload = Workload::new(options, stream(options, 0))?;
+    let mut scheme = schemes::make(options, workload.models());
+    Ok(run(options, workload, scheme.as_mut()))
+}
+
+/// One of the independent generators of the options' seed: 0 draws the workload, 1 the scheme's coins, 2 failures.
+pub fn stream(options: &Options, number: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    rng.set_stream(number);
+    rng
+}
+
+/// Runs one simulation of a workload under a scheme.
+pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme) -> Outcome {
     let runners = options.runners as usize;
     let slots = options.slots as usize;
     let first_measured = (workload.left() as f64 * options.drop) as usize;
-    let scheme = schemes::make(options, workload.models());
     let mut world = World {
         options,
         clock: Clock::new(),
@@ -145,14 +152,14 @@ pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
         workload,
         scheme,
         next_due_s: f64::INFINITY,
-        coins: stream(1),
-        failures: stream(2),
+        coins: stream(options, 1),
+        failures: stream(options, 2),
         tally: Tally::default(),
     };
     let stable = world.run();
-    Ok(world
+    world
         .tally
-        .outcome(runners, options.service_s, world.now_s, stable))
+        .outcome(runners, options.service_s, world.now_s, stable)
 }
 
 impl World<'_> {
@@ -275,7 +282,7 @@ impl World<'_> {
             sends: Vec::new(),
             rng: &mut self.coins,
         };
-        question(self.scheme.as_mut(), &mut orders);
+        question(self.scheme, &mut orders);
         for Order { job, runner } in orders.sends {
             let state = &mut self.fleet.runners[runner];
             if state.up {
