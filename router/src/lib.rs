@@ -95,6 +95,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             topology: topology.clone(),
             publisher: publisher.clone(),
             apps,
+            reconcile_after: config.reconcile_after,
             metrics,
         };
         parts.spawn(dispatchers.run(shutdown.clone()));

@@ -37,6 +37,7 @@ const KNOWN: &[&str] = &[
     "public_url",
     "roles",
     "max_body",
+    "reconcile_after",
     "allow_anonymous",
     "app",
     "engine",

@@ -73,6 +73,16 @@ impl Keys {
         self.of_app(app, "schema")
     }
 
+    /// Sorted set: jobs whose runner was lost, by when that was (Unix ms).
+    pub(super) fn suspects(&self, app: &AppId) -> String {
+        self.of_app(app, "suspects")
+    }
+
+    /// Sorted set: `<runner> <epoch>` of incarnations that ended, by when that was (Unix ms). Their queues may be left.
+    pub(super) fn ended(&self, app: &AppId) -> String {
+        self.of_app(app, "ended")
+    }
+
     /// Hash: what was learned about each model.
     pub(super) fn stats(&self, app: &AppId) -> String {
         self.of_app(app, "stats")

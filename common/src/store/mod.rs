@@ -10,6 +10,7 @@ mod jobs;
 mod keys;
 mod scripts;
 mod stats;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub use fleet::{
     Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };
 pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
+
+pub use upkeep::Depths;
 
 use crate::config::ServerUrl;
 use crate::ids::Namespace;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::time::Instant;
 use warmq_common::amqp::has_returned;
+use warmq_common::ids::JobId;
 use warmq_common::job::Decision;
 use warmq_common::store::{Change, Claim};
 
@@ -142,6 +143,11 @@ impl<'a> Desk<'a> {
         self.policy.held()
     }
 
+    /// Whether this job waits here.
+    pub(super) fn holds(&self, job: JobId) -> bool {
+        self.window.holds(job)
+    }
+
     /// Something happened to a runner.
     pub(super) async fn changed(&mut self, change: Change) -> Result<(), Broken> {
         self.dispatcher.metrics.heard(&change);
@@ -156,7 +162,6 @@ impl<'a> Desk<'a> {
 
     /// What is done every second, whatever happened.
     pub(super) async fn look(&mut self) -> Result<(), Broken> {
-        self.dispatcher.reap().await?;
         self.compare().await?;
         self.hand_back_the_oldest().await?;
         self.keep_what_was_learned().await

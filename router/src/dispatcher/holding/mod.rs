@@ -33,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::job::Priority;
 
 use super::Dispatcher;
-use super::session::{REAP, Session, ticks};
+use super::session::{LOOK, Session, ticks};
+use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use desk::Desk;
 
@@ -61,7 +62,8 @@ pub(super) async fn run(
         .await?;
     let mut low = dispatcher.lane(connection, Priority::Low, WINDOW).await?;
     let mut sends = FuturesUnordered::new();
-    let mut looks = ticks(REAP);
+    let mut looks = ticks(LOOK);
+    let mut upkeep = Upkeep::new();
     loop {
         let due = desk
             .next_deadline()
@@ -77,7 +79,7 @@ pub(super) async fn run(
             change = changes.next() => desk.changed(change.ok_or(Broken::Unheard)?).await?,
             _ = looks.tick() => {
                 desk.look().await?;
-                dispatcher.show(session, desk.held()).await?;
+                upkeep.look(dispatcher, session, desk.held(), |job| desk.holds(job)).await?;
             }
             () = tokio::time::sleep_until(due) => desk.due().await?,
             delivery = normal.next(), if sends.len() < SENDS => {
