@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test lint deny bench bench-replay bench-gpu build-cuda clean
+.PHONY: help setup setup-test build demo up down test lint deny bench bench-routing bench-replay bench-gpu build-cuda clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,12 @@ deny: ## licences, advisories and sources of every dependency (compiles cargo-de
 
 bench: ## the warm policy against its targets, on a virtual clock
 	$(CARGO) run --release -p warmq-bench -- table
+
+bench-routing: ## every policy against the targets and the pooled bound, what a decision costs, and the README's curves
+	$(CARGO) build --release -p warmq-bench
+	target/release/warmq-bench table --policy shared,fal,multiplex,hash,lard,warm
+	target/release/warmq-bench scaling
+	target/release/warmq-bench curves
 
 bench-replay: setup ## the simulator against the real thing, about 15 min; ARGS="--only fal" for some cases
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench

@@ -24,6 +24,10 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Simulates every row of the targets, and prints measured beside target
     Table(TableOptions),
+    /// Draws mean latency over load and swaps over models, for all policies, as SVG
+    Curves(CurvesOptions),
+    /// Processor time per decision of policy warm, from 32 to 2000 runners
+    Scaling(ScalingOptions),
 }
 
 /// How jobs are sent to runners.
@@ -41,6 +45,30 @@ pub enum PolicyName {
     Lard,
     /// Ray Serve's rule for multiplexed models
     Multiplex,
+}
+
+impl PolicyName {
+    /// All of them, the best last.
+    pub const ALL: [Self; 6] = [
+        Self::Shared,
+        Self::Fal,
+        Self::Multiplex,
+        Self::Hash,
+        Self::Lard,
+        Self::Warm,
+    ];
+
+    /// As the command line calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Fal => "fal",
+            Self::Shared => "shared",
+            Self::Hash => "hash",
+            Self::Lard => "lard",
+            Self::Multiplex => "multiplex",
+        }
+    }
 }
 
 /// Options of `sim`. Times are in seconds of virtual time.
@@ -140,6 +168,31 @@ pub struct ReplayOptions {
     /// Keeps the processes' logs and the jobs' records here, a folder for each case
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
+}
+
+/// Options of `curves`.
+#[derive(Debug, Clone, Args)]
+pub struct CurvesOptions {
+    /// Folder for the pictures
+    #[arg(long, default_value = "docs")]
+    pub out: PathBuf,
+    /// Seeds per point; the median is drawn
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+}
+
+/// Options of `scaling`.
+#[derive(Debug, Clone, Args)]
+pub struct ScalingOptions {
+    /// Repetitions; the median is shown
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub runs: u64,
+    /// Load
+    #[arg(long, default_value_t = 0.7, value_parser = positive)]
+    pub rho: f64,
+    /// Prints one JSON array
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn number(text: &str, accept: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {

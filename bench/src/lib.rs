@@ -9,12 +9,23 @@
 //! | [`simulator`] | the clock, the runners and their caches, what is measured |
 //! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are here to compare with |
 //! | [`replay`] | the same trace through the simulator and through the real thing |
-//! | [`table`] | measures every row of the targets |
+//! | [`targets`] | the workloads and values that policy `warm` is held to |
+//! | [`bound`] | what no policy can beat |
+//! | [`sweep`] | many simulations on all cores |
+//! | [`table`] | every row of the targets, measured |
+//! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
+//! | [`scaling`] | what a decision costs |
 
 pub mod args;
+pub mod bound;
+pub mod chart;
+pub mod curves;
 pub mod replay;
+pub mod scaling;
 pub mod schemes;
 pub mod simulator;
+pub mod sweep;
 pub mod table;
+pub mod targets;
 pub mod trace;
 pub mod workload;

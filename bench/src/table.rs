@@ -1,163 +1,93 @@
-//! The targets that the warm policy is held to, and what it does.
+//! Every row of the targets under each policy: measured beside target beside the pooled bound.
 
 use crate::args::{Options, PolicyName, TableOptions};
-use crate::simulator::{Outcome, simulate};
-
-/// One row: a workload and the greatest values allowed.
-struct Row {
-    name: &'static str,
-    change: fn(&mut Options),
-    wanted: Wanted,
-}
-
-/// The targets of a row; throughput is the least wanted, the others the greatest.
-#[derive(Default)]
-struct Wanted {
-    swaps_per_job: Option<f64>,
-    mean_s: Option<f64>,
-    p99_s: Option<f64>,
-    throughput: Option<f64>,
-}
-
-fn open(swaps_per_job: f64, mean_s: f64, p99_s: f64) -> Wanted {
-    Wanted {
-        swaps_per_job: Some(swaps_per_job),
-        mean_s: Some(mean_s),
-        p99_s: Some(p99_s),
-        throughput: None,
-    }
-}
-
-fn mean(mean_s: f64) -> Wanted {
-    Wanted {
-        mean_s: Some(mean_s),
-        ..Wanted::default()
-    }
-}
-
-fn saturated(throughput: f64) -> Wanted {
-    Wanted {
-        throughput: Some(throughput),
-        ..Wanted::default()
-    }
-}
-
-fn load(options: &mut Options, models: u32, rho: f64) {
-    options.models = models;
-    options.rho = rho;
-}
-
-fn closed(options: &mut Options, models: u32) {
-    options.models = models;
-    options.closed = true;
-}
-
-/// N = 32, K = 3, S = 2 s, L = 10 s, Zipf 0.9, 60,000 jobs and a cold fleet, unless the row says otherwise.
-#[rustfmt::skip]
-fn rows() -> Vec<Row> {
-    vec![
-        Row { name: "M=24 load .70", change: |o| load(o, 24, 0.70), wanted: open(0.001, 2.3, 6.2) },
-        Row { name: "M=48 load .50", change: |o| load(o, 48, 0.50), wanted: open(0.005, 2.35, 7.5) },
-        Row { name: "M=48 load .70", change: |o| load(o, 48, 0.70), wanted: open(0.003, 2.7, 9.0) },
-        Row { name: "M=48 load .85", change: |o| load(o, 48, 0.85), wanted: open(0.003, 3.3, 11.0) },
-        Row { name: "M=48 load .95", change: |o| load(o, 48, 0.95), wanted: open(0.005, 4.8, 16.0) },
-        Row { name: "M=96 load .50", change: |o| load(o, 96, 0.50), wanted: open(0.08, 4.5, 16.5) },
-        Row { name: "M=96 load .70", change: |o| load(o, 96, 0.70), wanted: open(0.07, 7.8, 24.0) },
-        Row { name: "M=192 load .30", change: |o| load(o, 192, 0.30), wanted: open(0.24, 6.6, 17.5) },
-        Row { name: "M=192 load .50", change: |o| load(o, 192, 0.50), wanted: open(0.21, 12.8, 38.0) },
-        Row { name: "saturated M=48", change: |o| closed(o, 48), wanted: saturated(0.96) },
-        Row { name: "saturated M=96", change: |o| closed(o, 96), wanted: saturated(0.77) },
-        Row { name: "saturated M=192", change: |o| closed(o, 192), wanted: saturated(0.52) },
-        Row {
-            name: "stampede M=48 load .50",
-            change: |o| { load(o, 48, 0.50); o.jobs = 1500; o.drop = 0.0; },
-            wanted: Wanted { swaps_per_job: Some(0.09), ..mean(5.2) },
-        },
-        Row {
-            name: "drift 300 s M=48 load .60",
-            change: |o| { load(o, 48, 0.60); o.drift_s = Some(300.0); },
-            wanted: mean(3.5),
-        },
-        Row {
-            name: "failures M=48 load .60",
-            change: |o| { load(o, 48, 0.60); o.mtbf_s = Some(1800.0); o.repair_s = 60.0; },
-            wanted: mean(3.3),
-        },
-        Row {
-            name: "N=256 M=384 load .70",
-            change: |o| { load(o, 384, 0.70); o.runners = 256; },
-            wanted: mean(2.7),
-        },
-    ]
-}
-
-/// The options of every row before it changes them.
-fn base(policy: PolicyName, seed: u64) -> Options {
-    Options {
-        policy,
-        runners: 32,
-        slots: 3,
-        models: 48,
-        rho: 0.7,
-        load_ratio: 5.0,
-        zipf: 0.9,
-        jobs: 60_000,
-        seed,
-        service_s: 2.0,
-        drop: 0.25,
-        mmpp: false,
-        batch: 1,
-        drift_s: None,
-        mtbf_s: None,
-        repair_s: 60.0,
-        view_delay_ms: 0.0,
-        closed: false,
-        trace: None,
-        json: false,
-    }
-}
-
-/// One measure over all seeds.
-struct Measured {
-    median: f64,
-    least: f64,
-    greatest: f64,
-}
-
-fn measured(outcomes: &[Outcome], field: fn(&Outcome) -> f64) -> Measured {
-    let mut values: Vec<f64> = outcomes.iter().map(field).collect();
-    values.sort_by(f64::total_cmp);
-    Measured {
-        median: values.get(values.len() / 2).copied().unwrap_or(f64::NAN),
-        least: values.first().copied().unwrap_or(f64::NAN),
-        greatest: values.last().copied().unwrap_or(f64::NAN),
-    }
-}
+use crate::bound::{self, Bound};
+use crate::simulator::Outcome;
+use crate::sweep::{each, median, simulate_all};
+use crate::targets::{Row, Wanted, rows};
 
 /// The greatest that one seed may exceed a target by, as a factor.
 const SPREAD: f64 = 1.3;
 
-fn cell(measured: &Measured, wanted: Option<f64>, digits: usize, at_least: bool) -> String {
-    let (worst, met) = match at_least {
-        true => (
-            measured.least,
-            wanted.is_none_or(|wanted| {
-                measured.median >= wanted && measured.least >= wanted / SPREAD
-            }),
-        ),
-        false => (
-            measured.greatest,
-            wanted.is_none_or(|wanted| {
-                measured.median <= wanted && measured.greatest <= wanted * SPREAD
-            }),
-        ),
-    };
-    let mark = if met { ' ' } else { '!' };
-    let wanted = wanted.map_or("-".to_owned(), |wanted| format!("{wanted:.digits$}"));
-    format!(
-        "{mark}{:.digits$} ({worst:.digits$}) / {wanted}",
-        measured.median
-    )
+/// A column of the table.
+struct Measure {
+    of: fn(&Outcome) -> f64,
+    wanted: fn(&Wanted) -> Option<f64>,
+    digits: usize,
+    /// The target is the least allowed, not the greatest.
+    at_least: bool,
+}
+
+const MEASURES: [Measure; 4] = [
+    Measure {
+        of: |outcome| outcome.swaps_per_job,
+        wanted: |wanted| wanted.swaps_per_job,
+        digits: 4,
+        at_least: false,
+    },
+    Measure {
+        of: |outcome| outcome.mean_s,
+        wanted: |wanted| wanted.mean_s,
+        digits: 2,
+        at_least: false,
+    },
+    Measure {
+        of: |outcome| outcome.p99_s,
+        wanted: |wanted| wanted.p99_s,
+        digits: 1,
+        at_least: false,
+    },
+    Measure {
+        of: |outcome| outcome.throughput,
+        wanted: |wanted| wanted.throughput,
+        digits: 3,
+        at_least: true,
+    },
+];
+
+impl Measure {
+    /// `median (worst seed) / target`, behind `!` if the target is missed.
+    fn cell(&self, outcomes: &[Outcome], wanted: &Wanted) -> String {
+        let values = || outcomes.iter().map(self.of);
+        let middle = median(values());
+        let (worst, met): (f64, &dyn Fn(f64) -> bool) = match self.at_least {
+            true => {
+                let worst = values().fold(f64::INFINITY, f64::min);
+                (worst, &move |least| {
+                    middle >= least && worst >= least / SPREAD
+                })
+            }
+            false => {
+                let worst = values().fold(0.0, f64::max);
+                (worst, &move |most| middle <= most && worst <= most * SPREAD)
+            }
+        };
+        let digits = self.digits;
+        let wanted = (self.wanted)(wanted);
+        let mark = if wanted.is_none_or(met) { ' ' } else { '!' };
+        let wanted = wanted.map_or("-".to_owned(), |wanted| format!("{wanted:.digits$}"));
+        format!("{mark}{middle:.digits$} ({worst:.digits$}) / {wanted}")
+    }
+}
+
+/// The bound, on the measure that the row has a target for.
+fn bound_cell(row: &Row, bounds: &[Bound]) -> String {
+    match row.wanted.throughput {
+        Some(_) => format!("{:.3}", median(bounds.iter().map(|bound| bound.throughput))),
+        None => format!("{:.2} s", median(bounds.iter().map(|bound| bound.mean_s))),
+    }
+}
+
+fn line(row: &Row, policy: PolicyName, outcomes: &[Outcome], bound: &str) -> String {
+    let piled = outcomes.iter().filter(|outcome| !outcome.stable).count();
+    let name = format!("{:<26} {:<9}", row.name, policy.name());
+    if piled > 0 {
+        let seeds = outcomes.len();
+        return format!("{name} !jobs pile up in {piled} of {seeds} seeds");
+    }
+    let [swaps, mean, p99, throughput] =
+        MEASURES.map(|measure| measure.cell(outcomes, &row.wanted));
+    format!("{name} {swaps:<24} {mean:<22} {p99:<20} {throughput:<22} {bound}")
 }
 
 /// Simulates every row and prints, per measure, `median (worst seed) / target`; `!` where the target is missed.
@@ -165,44 +95,33 @@ fn cell(measured: &Measured, wanted: Option<f64>, digits: usize, at_least: bool)
 /// # Errors
 /// A workload can not be made.
 pub fn print(options: &TableOptions) -> anyhow::Result<()> {
+    let rows: Vec<Row> = rows()
+        .into_iter()
+        .filter(|row| row.name.contains(&options.only))
+        .collect();
+    let seeds = || 1..=options.seeds;
+    let runs: Vec<Options> = rows
+        .iter()
+        .flat_map(|row| options.policy.iter().map(move |policy| (row, *policy)))
+        .flat_map(|(row, policy)| seeds().map(move |seed| row.options(policy, seed)))
+        .collect();
+    let outcomes = simulate_all("table", &runs)?;
+    let workloads: Vec<Options> = rows
+        .iter()
+        .flat_map(|row| seeds().map(|seed| row.options(PolicyName::Warm, seed)))
+        .collect();
+    let bounds = each("pooled bound", &workloads, bound::pooled)?;
+
     println!(
-        "{:<26} {:<9} {:<26} {:<24} {:<24} {:<24}",
-        "median (worst) / target", "policy", "swaps/job", "mean s", "p99 s", "throughput"
+        "{:<26} {:<9} {:<24} {:<22} {:<20} {:<22} pooled bound",
+        "median (worst) / target", "policy", " swaps/job", " mean s", " p99 s", " throughput"
     );
-    for row in rows().iter().filter(|row| row.name.contains(&options.only)) {
-        for &policy in &options.policy {
-            let outcomes = (1..=options.seeds)
-                .map(|seed| {
-                    let mut options = base(policy, seed);
-                    (row.change)(&mut options);
-                    simulate(&options)
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let stable = outcomes.iter().filter(|outcome| outcome.stable).count();
-            if stable < outcomes.len() {
-                println!(
-                    "{:<26} {:<9} !jobs pile up in {} of {} seeds",
-                    row.name,
-                    format!("{policy:?}").to_lowercase(),
-                    outcomes.len() - stable,
-                    outcomes.len()
-                );
-                continue;
-            }
-            let wanted = &row.wanted;
-            let swaps = measured(&outcomes, |outcome| outcome.swaps_per_job);
-            let mean = measured(&outcomes, |outcome| outcome.mean_s);
-            let p99 = measured(&outcomes, |outcome| outcome.p99_s);
-            let throughput = measured(&outcomes, |outcome| outcome.throughput);
-            println!(
-                "{:<26} {:<9} {:<26} {:<24} {:<24} {}",
-                row.name,
-                format!("{policy:?}").to_lowercase(),
-                cell(&swaps, wanted.swaps_per_job, 4, false),
-                cell(&mean, wanted.mean_s, 2, false),
-                cell(&p99, wanted.p99_s, 1, false),
-                cell(&throughput, wanted.throughput, 3, true)
-            );
+    let per_row = options.seeds as usize;
+    let mut outcomes = outcomes.chunks(per_row);
+    for (row, bounds) in rows.iter().zip(bounds.chunks(per_row)) {
+        let bound = bound_cell(row, bounds);
+        for (&policy, outcomes) in options.policy.iter().zip(outcomes.by_ref()) {
+            println!("{}", line(row, policy, outcomes, &bound));
         }
     }
     Ok(())

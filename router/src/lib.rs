@@ -5,10 +5,11 @@
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
-//! | [`api`] | HTTP: fal's queue protocol, `/v1`, `/files` |
+//! | [`api`] | HTTP: fal's queue protocol, `/v1`, `/files`, `/metrics` |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
+//! | [`metrics`] | what Prometheus is told |
 //! | [`broken`] | why a part has to start over with a new connection |
 //!
 //! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
@@ -18,6 +19,7 @@ pub mod apps;
 pub mod broken;
 pub mod config;
 pub mod dispatcher;
+pub mod metrics;
 pub mod policy;
 pub mod reply;
 pub mod submit;
@@ -33,6 +35,7 @@ use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 use crate::config::{Config, Role};
+use crate::metrics::Metrics;
 use crate::submit::Submitter;
 
 /// Runs the configured roles until `shutdown`.
@@ -58,28 +61,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     );
 
     // Bound before anything starts: replies, too, name the address that is really served.
-    let server = match config.roles.contains(&Role::Api) {
-        true => Some(api::Server::bind(config.listen).await?),
-        false => None,
-    };
-    let served = match &server {
-        Some(server) => server.address()?,
-        None => config.listen,
-    };
-    let public_url: Arc<str> = config.public_url(served).into();
+    let server = api::Server::bind(config.listen).await?;
+    let public_url: Arc<str> = config.public_url(server.address()?).into();
+    let metrics = Metrics::new()?;
 
     let mut parts = JoinSet::new();
-    if let Some(server) = server {
-        let api = api::Api {
-            store: store.clone(),
-            apps: apps.clone(),
-            submitter: submitter.clone(),
-            publisher: publisher.clone(),
-            artifacts,
-            public_url: public_url.clone(),
-            max_body_bytes: config.max_body_bytes,
-        };
-        parts.spawn(server.run(api, shutdown.clone()));
+    let api = api::Api {
+        store: store.clone(),
+        apps: apps.clone(),
+        submitter: submitter.clone(),
+        publisher: publisher.clone(),
+        artifacts,
+        public_url: public_url.clone(),
+        max_body_bytes: config.max_body_bytes,
+        metrics: metrics.clone(),
+        is_door: config.roles.contains(&Role::Api),
+    };
+    parts.spawn(server.run(api, shutdown.clone()));
+    parts.spawn(metrics.clone().run(shutdown.clone()));
+    if config.roles.contains(&Role::Api) {
         let door = submit::amqp::Door::new(
             servers.amqp_url.clone(),
             topology.clone(),
@@ -95,6 +95,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             topology: topology.clone(),
             publisher: publisher.clone(),
             apps,
+            metrics,
         };
         parts.spawn(dispatchers.run(shutdown.clone()));
     }

@@ -42,7 +42,7 @@ async fn a_job_waits_for_the_busy_runner_that_has_its_model() {
         .await
         .unwrap();
     assert_eq!((held.holders, held.idle_runners), (1, 1), "{held:?}");
-    assert!(held.predicted_ms.is_some() && held.until_ms > held.since_ms);
+    assert!(held.predicted_wait_ms.is_some() && held.until_ms > held.since_ms);
     let job = stage.succeeded(id).await;
     let decision = job.decision.unwrap();
     assert_eq!(job.runner, busy.runner, "{}", decision.reason);

@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
 //! | [`amqp`] | a submitter that speaks AMQP only |
+//! | [`metrics`] | a strict reader of `/metrics` |
 
 pub mod amqp;
+pub mod metrics;
 pub mod stage;
 
 pub use amqp::AmqpUser;

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::case::Case;
 use super::measures::Measures;
-use crate::simulator;
 use crate::workload::{Planned, Workload, stream};
+use crate::{schemes, simulator};
 
 /// Simulations of the same trace, whose median is the prediction. Choices among equal runners are random, in the real
 /// system too, and near its limits a queue magnifies the least difference: 1 ms more or less decides who is idle when a
@@ -59,7 +59,8 @@ pub fn predict(case: &Case, plan: &[Planned], overhead_s: f64) -> Prediction {
     let options = case.options(plan.len(), 0);
     let run = |seed| {
         let workload = Workload::planned(shifted(plan, seed, overhead_s), case.models);
-        let history = simulator::run(&options, workload, &case.constants(), seed);
+        let mut scheme = schemes::make(&options, workload.models(), &case.constants());
+        let history = simulator::run(&options, workload, scheme.as_mut(), seed);
         Measures::of(&history.jobs, case.until_s(plan))
     };
     Prediction((0..SEEDS).map(run).collect())

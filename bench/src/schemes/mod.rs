@@ -8,6 +8,8 @@ mod multiplex;
 mod shared;
 mod warm;
 
+pub use warm::{Heard, WarmScheme};
+
 use warmq_router::policy::warm::Constants;
 
 use crate::args::{Options, PolicyName};

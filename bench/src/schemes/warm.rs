@@ -8,21 +8,54 @@ use warmq_router::policy::warm::{
 use super::Scheme;
 use crate::simulator::{Job, Orders, Report};
 
+/// What the policy was told: enough to tell it again.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// When, s.
+    pub now_s: f64,
+    /// What.
+    pub event: Event,
+    /// The random bits with it.
+    pub coin: u64,
+}
+
+/// The policy, with what it heard so far if that is recorded.
 pub struct WarmScheme {
     policy: Warm,
     slots: usize,
+    record: Option<Vec<Heard>>,
 }
 
 impl WarmScheme {
+    /// A policy with these constants, for runners that hold `slots` models each.
     pub fn new(constants: &Constants, slots: usize) -> Self {
         Self {
             policy: Warm::new(*constants),
             slots,
+            record: None,
         }
+    }
+
+    /// Records from now on.
+    pub fn recording(mut self) -> Self {
+        self.record = Some(Vec::new());
+        self
+    }
+
+    /// What was recorded, in order.
+    pub fn into_record(self) -> Vec<Heard> {
+        self.record.unwrap_or_default()
     }
 
     fn tell(&mut self, event: Event, orders: &mut Orders<'_>) {
         let coin = orders.coin();
+        if let Some(record) = &mut self.record {
+            record.push(Heard {
+                now_s: orders.now_s,
+                event: event.clone(),
+                coin,
+            });
+        }
         for command in self.policy.on(orders.now_s, event, coin) {
             match command {
                 Command::Send { job, runner, .. } => {

@@ -123,7 +123,7 @@ struct World<'a> {
     to_come: usize,
     first_measured: usize,
     workload: Workload,
-    scheme: Box<dyn Scheme>,
+    scheme: &'a mut dyn Scheme,
     next_due_s: f64,
     coins: ChaCha8Rng,
     failures: ChaCha8Rng,
@@ -145,16 +145,15 @@ pub struct History {
 /// The workload can not be made.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
     let workload = Workload::of(options)?;
-    Ok(run(options, workload, &Constants::default(), options.seed).outcome)
+    let mut scheme = schemes::make(options, workload.models(), &Constants::default());
+    Ok(run(options, workload, scheme.as_mut(), options.seed).outcome)
 }
 
-/// Runs one simulation of a given workload, with policy `warm`'s constants and the seed of all that is random beside the
-/// workload.
-pub fn run(options: &Options, workload: Workload, constants: &Constants, seed: u64) -> History {
+/// Runs one simulation of a given workload under a scheme; `seed`: of all that is random beside the workload.
+pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed: u64) -> History {
     let runners = options.runners as usize;
     let slots = options.slots as usize;
     let first_measured = (workload.left() as f64 * options.drop) as usize;
-    let scheme = schemes::make(options, workload.models(), constants);
     let mut world = World {
         options,
         clock: Clock::new(),
@@ -303,7 +302,7 @@ impl World<'_> {
             sends: Vec::new(),
             rng: &mut self.coins,
         };
-        question(self.scheme.as_mut(), &mut orders);
+        question(self.scheme, &mut orders);
         for Order { job, runner } in orders.sends {
             let state = &mut self.fleet.runners[runner];
             if state.up {

@@ -165,6 +165,17 @@ pub struct Pulse {
     pub idle: bool,
 }
 
+/// How much there is of an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Runners whose lease has not lapsed, or not been found lapsed.
+    pub live: u64,
+    /// Those that can be claimed.
+    pub idle: u64,
+    /// Jobs that no runner has started yet.
+    pub queued: u64,
+}
+
 impl Store {
     /// A runner joins, idle, with the input schema of its app.
     ///
@@ -407,6 +418,20 @@ impl Store {
             }));
         }
         Ok(pulses)
+    }
+
+    /// How much there is of the app.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn counts(&self, app: &AppId) -> Result<Counts, Error> {
+        let (live, idle, queued) = redis::pipe()
+            .zcard(self.keys.runners(app))
+            .scard(self.keys.idle(app))
+            .zcard(self.keys.queued(app))
+            .query_async(&mut self.connection.clone())
+            .await?;
+        Ok(Counts { live, idle, queued })
     }
 
     /// A live runner as it stands now, and whether it can be claimed; `None` when it is gone.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 pub use fleet::{
-    Change, Changes, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
+    Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };
 pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
 

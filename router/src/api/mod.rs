@@ -1,10 +1,12 @@
-//! HTTP: fal's queue protocol under `/queue`, our own answers under `/v1`, pictures under `/files`.
+//! HTTP: fal's queue protocol under `/queue`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
+//! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod error;
 mod files;
 mod fleet;
 mod health;
 mod jobs;
+mod metrics;
 mod queue;
 
 use std::net::SocketAddr;
@@ -24,6 +26,7 @@ use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
+use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
 
@@ -44,6 +47,10 @@ pub struct Api {
     pub public_url: Arc<str>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
+    /// What this process counted.
+    pub metrics: Metrics,
+    /// Jobs come in here and can be looked at; else only the router itself can.
+    pub is_door: bool,
 }
 
 /// A bound address, not yet served.
@@ -93,16 +100,31 @@ impl Server {
 }
 
 fn routes(api: Api) -> Router {
+    let routes = match api.is_door {
+        true => door().merge(watch()),
+        false => watch(),
+    };
+    routes
+        .fallback(|| async { ApiError::not_found("there is nothing at this path") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(api.max_body_bytes))
+        .with_state(api)
+}
+
+/// For those who submit jobs and ask for them.
+fn door() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/apps", get(fleet::apps))
         .route("/v1/runners", get(fleet::runners))
         .route("/files/{*key}", get(files::show))
+}
+
+/// For those who watch over the process.
+fn watch() -> Router<Api> {
+    Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .fallback(|| async { ApiError::not_found("there is nothing at this path") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(DefaultBodyLimit::max(api.max_body_bytes))
-        .with_state(api)
+        .route("/metrics", get(metrics::show))
 }

@@ -33,6 +33,7 @@ pub(super) async fn run(
 ) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
     let connection = &session.connection;
+    let mut changes = shared.store.changes(app).await?;
     let mut normal = dispatcher
         .lane(connection, Priority::Normal, WINDOW)
         .await?;
@@ -49,6 +50,11 @@ pub(super) async fn run(
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
             _ = reap.tick() => {
                 dispatcher.reap().await?;
+                dispatcher.show(session, usize::from(held_low.is_some())).await?;
+                None
+            }
+            change = changes.next() => {
+                dispatcher.metrics.heard(&change.ok_or(Broken::Unheard)?);
                 None
             }
             delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,
@@ -76,16 +82,21 @@ impl Dispatcher {
     /// Decides where a job goes and reserves the place. A refused claim is decided again.
     async fn place(&self, job: &JobSpec) -> Result<Destination, Broken> {
         let store = &self.shared.store;
+        let hint = job.hint.as_ref();
         let mut refused_claims = 0;
         loop {
-            let candidates = store.candidates(&self.app, job.hint.as_ref()).await?;
+            let candidates = store.candidates(&self.app, hint).await?;
             let decision = fal::decide(job, candidates, refused_claims);
             let unavailable = match &decision.target {
                 Target::Runner { runner } => {
                     let claim = store.claim(&self.app, job.id, runner, CLAIM_MS, &decision);
                     match claim.await? {
-                        Claim::Won(epoch) => return Ok(Destination::Runner(runner.clone(), epoch)),
+                        Claim::Won(epoch) => {
+                            self.metrics.dispatched(hint, &decision);
+                            return Ok(Destination::Runner(runner.clone(), epoch));
+                        }
                         Claim::Refused => {
+                            self.metrics.refused(hint);
                             refused_claims += 1;
                             continue;
                         }
@@ -93,7 +104,10 @@ impl Dispatcher {
                     }
                 }
                 Target::Shared => match store.share(&self.app, job.id, &decision).await? {
-                    None => return Ok(Destination::Shared),
+                    None => {
+                        self.metrics.dispatched(hint, &decision);
+                        return Ok(Destination::Shared);
+                    }
                     Some(reason) => reason,
                 },
             };

@@ -45,7 +45,9 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
         }
     }
     end(&mut reign).await;
-    let Dispatcher { shared, app, name } = &dispatcher;
+    let Dispatcher {
+        shared, app, name, ..
+    } = &dispatcher;
     if let Err(error) = shared.store.stop_leading(app, name).await {
         tracing::debug!(%error, "the leader lease stays until it lapses");
     }

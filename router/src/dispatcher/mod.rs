@@ -26,6 +26,7 @@ use warmq_common::retry;
 use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
+use crate::metrics::{AppMetrics, Metrics};
 
 /// How often new apps are looked for: the first job of a new app waits for it.
 const RESCAN: Duration = Duration::from_millis(500);
@@ -43,6 +44,8 @@ pub struct Dispatchers {
     pub publisher: Publisher,
     /// Which apps there are.
     pub apps: AppDirectory,
+    /// Where they count.
+    pub metrics: Metrics,
 }
 
 impl Dispatchers {
@@ -60,6 +63,7 @@ impl Dispatchers {
                 if served.insert(app.clone()) {
                     let dispatcher = Dispatcher {
                         shared: self.clone(),
+                        metrics: self.metrics.app(&app),
                         name: format!("router-{}", JobId::generate()),
                         app,
                     };
@@ -81,6 +85,7 @@ impl Dispatchers {
 struct Dispatcher {
     shared: Dispatchers,
     app: AppId,
+    metrics: AppMetrics,
     /// Who it is in the leader lease.
     name: String,
 }

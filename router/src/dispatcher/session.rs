@@ -12,14 +12,16 @@ use warmq_common::ids::RunnerId;
 
 use super::{Dispatcher, at_once, holding};
 use crate::broken::Broken;
+use crate::metrics::Gauges;
 
 /// How often lost runners are looked for.
 pub(super) const REAP: Duration = Duration::from_secs(1);
 
-/// A connection, and a channel for declarations.
+/// A connection, a channel for declarations, and the gauges that show what goes on.
 pub(super) struct Session {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
+    gauges: Gauges,
 }
 
 /// Dispatches over one connection until `stop`.
@@ -33,6 +35,7 @@ pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Re
     let session = Session {
         connection,
         channel,
+        gauges: dispatcher.metrics.lead(),
     };
     match shared.apps.config(app).policy {
         PolicyName::Warm => holding::run(dispatcher, &session, stop).await?,
@@ -42,6 +45,13 @@ pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Re
 }
 
 impl Dispatcher {
+    /// Lets the gauges show what there is now, and that `held` jobs are held.
+    pub(super) async fn show(&self, session: &Session, held: usize) -> Result<(), Broken> {
+        let counts = self.shared.store.counts(&self.app).await?;
+        session.gauges.show(held, counts);
+        Ok(())
+    }
+
     /// Removes the runners that were not heard of for a whole lease.
     pub(super) async fn reap(&self) -> Result<Vec<RunnerId>, Broken> {
         let lost = self.shared.store.reap(&self.app).await?;

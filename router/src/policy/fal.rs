@@ -46,6 +46,7 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
         blank_candidates: candidates.blank,
         idle_runners: candidates.idle,
         holders: None,
+        predicted_wait_ms: None,
         held_ms: 0,
         refused_claims,
         reason,

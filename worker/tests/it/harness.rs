@@ -161,6 +161,7 @@ impl World {
             blank_candidates: Vec::new(),
             idle_runners: 1,
             holders: None,
+            predicted_wait_ms: None,
             held_ms: 0,
             refused_claims: 0,
             reason: "a test said so".to_owned(),

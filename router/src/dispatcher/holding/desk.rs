@@ -137,8 +137,14 @@ impl<'a> Desk<'a> {
         self.place(held, true).await
     }
 
+    /// Jobs that wait here.
+    pub(super) fn held(&self) -> usize {
+        self.policy.held()
+    }
+
     /// Something happened to a runner.
     pub(super) async fn changed(&mut self, change: Change) -> Result<(), Broken> {
+        self.dispatcher.metrics.heard(&change);
         let events = self.fleet.changed(change, &mut self.hints);
         self.tell_all(events).await
     }
@@ -296,9 +302,14 @@ impl<'a> Desk<'a> {
             _ if order.warm => vec![name.clone()],
             _ => Vec::new(),
         };
+        let Dispatcher {
+            shared,
+            app,
+            metrics,
+            ..
+        } = self.dispatcher;
         let hint = waiting.held.job.hint.as_ref();
         let decision = Decision {
-            held_ms: self.held_ms(&waiting),
             refused_claims: waiting.refused_claims,
             ..record::sent(
                 &name,
@@ -309,17 +320,19 @@ impl<'a> Desk<'a> {
                 candidates,
             )
         };
-        let Dispatcher { shared, app, .. } = self.dispatcher;
+        let decision = self.after_hold(&waiting, decision);
         loop {
             let id = waiting.held.job.id;
             let claim = shared.store.claim(app, id, &name, CLAIM_MS, &decision);
             match claim.await? {
                 Claim::Won(epoch) => {
+                    metrics.dispatched(hint, &decision);
                     let destination = Destination::Runner(name, epoch);
                     self.outbox.push((waiting.held, destination));
                     return Ok(None);
                 }
                 Claim::Refused => {
+                    metrics.refused(hint);
                     waiting.refused_claims += 1;
                     self.window.put_back(job, waiting);
                     return Ok(Some(Event::Refused { runner }));
@@ -349,6 +362,8 @@ impl<'a> Desk<'a> {
         let spec = &waiting.held.job;
         let mut hold = record::held(spec.hint.as_ref(), now_s, until_s, wait_s, outlook);
         if let Some(earlier) = &waiting.hold {
+            let held_ms = hold.since_ms.saturating_sub(earlier.since_ms);
+            hold.predicted_wait_ms = hold.predicted_wait_ms.map(|wait_ms| held_ms + wait_ms);
             hold.since_ms = earlier.since_ms;
         }
         let Dispatcher { shared, app, .. } = self.dispatcher;
@@ -361,15 +376,20 @@ impl<'a> Desk<'a> {
         let Some(waiting) = self.window.remove(job) else {
             return Ok(());
         };
-        let decision = Decision {
-            held_ms: self.held_ms(&waiting),
-            ..record::shared(outlook)
-        };
-        let Dispatcher { shared, app, .. } = self.dispatcher;
+        let decision = self.after_hold(&waiting, record::shared(outlook));
+        let Dispatcher {
+            shared,
+            app,
+            metrics,
+            ..
+        } = self.dispatcher;
         let spec = &waiting.held.job;
         loop {
             let destination = match shared.store.share(app, spec.id, &decision).await? {
-                None => Some(Destination::Shared),
+                None => {
+                    metrics.dispatched(spec.hint.as_ref(), &decision);
+                    Some(Destination::Shared)
+                }
                 Some(reason) => self.dispatcher.instead(spec, reason).await?,
             };
             if let Some(destination) = destination {
@@ -379,9 +399,16 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn held_ms(&self, waiting: &Waiting) -> u64 {
-        waiting.hold.as_ref().map_or(0, |hold| {
-            ms(self.clock.now_s()).saturating_sub(hold.since_ms)
-        })
+    /// The decision about a job that was held: with the wait that was predicted, and the one that came.
+    fn after_hold(&self, waiting: &Waiting, decision: Decision) -> Decision {
+        match &waiting.hold {
+            Some(hold) => Decision {
+                predicted_wait_ms: hold.predicted_wait_ms,
+                // At least 1: 0 says that it was not held.
+                held_ms: ms(self.clock.now_s()).saturating_sub(hold.since_ms).max(1),
+                ..decision
+            },
+            None => decision,
+        }
     }
 }

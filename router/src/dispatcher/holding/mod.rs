@@ -75,7 +75,10 @@ pub(super) async fn run(
                 }
             }
             change = changes.next() => desk.changed(change.ok_or(Broken::Unheard)?).await?,
-            _ = looks.tick() => desk.look().await?,
+            _ = looks.tick() => {
+                desk.look().await?;
+                dispatcher.show(session, desk.held()).await?;
+            }
             () = tokio::time::sleep_until(due) => desk.due().await?,
             delivery = normal.next(), if sends.len() < SENDS => {
                 if let Some(held) = dispatcher.read(delivery).await? {

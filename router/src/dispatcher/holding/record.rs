@@ -50,6 +50,10 @@ pub(super) fn sent(
         blank_candidates: Vec::new(),
         idle_runners: outlook.idle as u64,
         holders: Some(outlook.holders as u64),
+        predicted_wait_ms: match why {
+            Why::Replicated { wait_s, .. } => Some(ms(wait_s)),
+            _ => None,
+        },
         held_ms: 0,
         refused_claims: 0,
         reason,
@@ -66,6 +70,7 @@ pub(super) fn shared(outlook: Outlook) -> Decision {
         blank_candidates: Vec::new(),
         idle_runners: outlook.idle as u64,
         holders: None,
+        predicted_wait_ms: None,
         held_ms: 0,
         refused_claims: 0,
         reason: "it carries no hint, so every runner is equal to it: whoever is free first"
@@ -83,22 +88,25 @@ pub(super) fn held(
 ) -> Hold {
     let model = quoted(hint);
     let busy = match outlook.holders {
-        1 => format!("the one runner with {model} is busy"),
-        holders => format!("all {holders} runners with {model} are busy"),
+        1 => format!("the one runner with {model} was busy"),
+        2 => format!("both runners with {model} were busy"),
+        holders => format!("all {holders} runners with {model} were busy"),
     };
     let reason = match (hint, outlook.holders, outlook.idle) {
-        (None, _, _) => "no runner is idle".to_owned(),
-        (Some(_), 0, 0) => format!("no runner is idle, and none has {model}"),
-        (Some(_), 0, _) => format!("no runner has {model}, and the idle ones are wanted by others"),
-        (Some(_), _, 0) => format!("{busy}, and no other is idle"),
+        (None, _, _) => "no runner was idle".to_owned(),
+        (Some(_), 0, 0) => format!("no runner was idle, and none had {model}"),
+        (Some(_), 0, _) => {
+            format!("no runner had {model}, and the idle ones were wanted by others")
+        }
+        (Some(_), _, 0) => format!("{busy}, and no other was idle"),
         (Some(_), _, _) => {
-            format!("{busy}, and one is expected sooner than loading {model} once more pays")
+            format!("{busy}, and one was expected sooner than loading {model} once more pays")
         }
     };
     Hold {
         since_ms: ms(now_s),
         until_ms: ms(until_s),
-        predicted_ms: wait_s.is_finite().then(|| ms(wait_s)),
+        predicted_wait_ms: wait_s.is_finite().then(|| ms(wait_s)),
         holders: outlook.holders as u64,
         idle_runners: outlook.idle as u64,
         reason,

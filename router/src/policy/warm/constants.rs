@@ -40,7 +40,7 @@ impl Default for Constants {
             residency: 10.0,
             sample: 8,
             scan: 32,
-            holders: 32,
+            holders: 8,
             rate_window: 30.0,
             prior_run_s: 2.0,
             prior_load_s: 10.0,

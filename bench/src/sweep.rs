@@ -1,0 +1,47 @@
+//! Many simulations at once, on all cores.
+
+use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+
+use crate::args::Options;
+use crate::simulator::{Outcome, simulate};
+use crate::workload::Error;
+
+/// A bar on standard error; nothing if that is no terminal.
+fn bar(count: usize, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} ({eta})");
+    ProgressBar::new(count as u64)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what.to_owned())
+}
+
+/// Does something with each of many inputs, in parallel; the results keep the order.
+///
+/// # Errors
+/// The first that any of them met.
+pub fn each<T: Sync, R: Send>(
+    what: &str,
+    inputs: &[T],
+    act: impl Fn(&T) -> Result<R, Error> + Sync + Send,
+) -> Result<Vec<R>, Error> {
+    inputs
+        .par_iter()
+        .progress_with(bar(inputs.len(), what))
+        .map(act)
+        .collect()
+}
+
+/// Simulates all of these.
+///
+/// # Errors
+/// A workload can not be made.
+pub fn simulate_all(what: &str, runs: &[Options]) -> Result<Vec<Outcome>, Error> {
+    each(what, runs, simulate)
+}
+
+/// The middle one of some values: the greater of the two middle ones of an even count; NaN of none.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,140 @@
+//! A job's story in sentences, told from its record: what was asked, how long it was held and why, where it went and why,
+//! what it cost, and whether it came as predicted.
+
+mod way;
+mod words;
+
+use warmq_common::hint::Hint;
+use warmq_common::job::{JobRecord, Priority, Target, Timings};
+use warmq_common::state::JobState;
+
+use crate::client::JobView;
+use crate::time::{duration, utc};
+use words::ended;
+
+/// The story, one sentence (or two) per line. `now_ms`: the present, Unix ms.
+pub fn story(job: &JobView, now_ms: u64) -> Vec<String> {
+    let record = &job.record;
+    let mut story = vec![submission(record, now_ms), need(record.spec.hint.as_ref())];
+    story.extend(way::way(job, now_ms));
+    story.extend(cost(record));
+    story.push(outcome(record, now_ms));
+    story
+}
+
+fn submission(record: &JobRecord, now_ms: u64) -> String {
+    let spec = &record.spec;
+    let path = match spec.path.as_str() {
+        "" => String::new(),
+        path => format!(" at path '{path}'"),
+    };
+    let lane = match spec.priority {
+        Priority::Normal => "",
+        Priority::Low => ", with low priority",
+    };
+    let reply = match &spec.reply_to {
+        Some(_) => " by AMQP, with a queue for the reply",
+        None => "",
+    };
+    format!(
+        "Job {} was submitted to {}{path}{reply} at {} ({} ago){lane}.",
+        spec.id,
+        spec.app,
+        utc(spec.created_ms),
+        duration(now_ms.saturating_sub(spec.created_ms)),
+    )
+}
+
+fn need(hint: Option<&Hint>) -> String {
+    match hint {
+        Some(hint) => {
+            format!("Its hint is '{hint}': a runner that has that loaded serves it warm.")
+        }
+        None => "It has no hint, so any runner serves it equally well.".to_owned(),
+    }
+}
+
+/// Waiting, loading and running, as far as it got.
+fn cost(record: &JobRecord) -> Option<String> {
+    let started = record.started_ms?;
+    let runner = match &record.runner {
+        Some(runner) => runner.to_string(),
+        None => "A runner".to_owned(),
+    };
+    let queued = duration(started.saturating_sub(record.spec.created_ms));
+    let attempt = match record.attempt {
+        0 | 1 => String::new(),
+        attempt => format!(", as attempt {attempt}"),
+    };
+    let began = format!("{runner} started it {queued} after the submission{attempt}");
+    let Some(Timings {
+        warm,
+        load_ms,
+        run_ms,
+    }) = record.timings
+    else {
+        return Some(format!("{began}."));
+    };
+    let (load, ran) = (duration(load_ms), duration(run_ms));
+    Some(match (warm, predicted_warm(record)) {
+        (true, Some(true)) => {
+            format!("{began}, warm as predicted: nothing had to be loaded, and it ran {ran}.")
+        }
+        (false, Some(false)) => {
+            format!("{began}, cold as predicted: loading took {load}, then it ran {ran}.")
+        }
+        (true, Some(false)) => format!(
+            "{began}, warm: nothing had to be loaded, and it ran {ran}. A load had been predicted, but its model was \
+             there by then."
+        ),
+        (false, Some(true)) => format!(
+            "{began}, cold: loading took {load}, then it ran {ran}. It had been predicted warm, but its model was gone \
+             by then."
+        ),
+        (true, None) => format!("{began}, warm: nothing had to be loaded, and it ran {ran}."),
+        (false, None) => format!("{began}, cold: loading took {load}, then it ran {ran}."),
+    })
+}
+
+/// What the decision said of the runner that ran it; none if it said nothing, or of another.
+fn predicted_warm(record: &JobRecord) -> Option<bool> {
+    record.spec.hint.as_ref()?;
+    let decision = record.decision.as_ref()?;
+    match &decision.target {
+        Target::Runner { runner } if record.runner.as_ref() == Some(runner) => Some(decision.warm),
+        _ => None,
+    }
+}
+
+fn outcome(record: &JobRecord, now_ms: u64) -> String {
+    let took = record
+        .finished_ms
+        .map(|at| duration(at.saturating_sub(record.spec.created_ms)));
+    let after = took.map_or_else(String::new, |took| format!(" {took} after the submission"));
+    match (record.state, &record.error) {
+        (JobState::Succeeded, _) => format!("It succeeded{after}."),
+        (JobState::Failed, Some(error)) => format!(
+            "It failed{after}, with {} (HTTP {}): {}",
+            error.error_type,
+            error.status,
+            ended(&error.message)
+        ),
+        (JobState::Failed, None) => format!("It failed{after}."),
+        (JobState::Cancelled, _) => format!("It was cancelled{after}."),
+        (JobState::Expired, _) => format!("It expired{after}: no runner took it in time."),
+        (JobState::Queued, _) => "It has not started.".to_owned(),
+        (JobState::Dispatched, _) => "The runner has not started it yet.".to_owned(),
+        (JobState::Running, _) => {
+            let since = record
+                .started_ms
+                .map(|at| duration(now_ms.saturating_sub(at)));
+            match since {
+                Some(since) => format!("It has been running for {since}."),
+                None => "It is running.".to_owned(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

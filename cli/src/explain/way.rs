@@ -1,0 +1,174 @@
+//! A job's way from the queue to a runner: held, why and for how long, sent where and why.
+
+use warmq_common::hint::Hint;
+use warmq_common::job::{Decision, Hold, JobRecord, Target};
+use warmq_common::state::JobState;
+
+use super::words::{count, ended, names};
+use crate::client::JobView;
+use crate::time::duration;
+
+/// From the queue to a runner, as far as it got.
+pub(super) fn way(job: &JobView, now_ms: u64) -> Vec<String> {
+    let record = &job.record;
+    let is_waiting = matches!(record.state, JobState::Queued | JobState::Dispatched);
+    let held_now = record.hold.as_ref().filter(|hold| {
+        is_waiting
+            && record
+                .dispatched_ms
+                .is_none_or(|sent_ms| hold.since_ms >= sent_ms)
+    });
+    let mut way = Vec::new();
+    match &record.decision {
+        Some(decision) => way.extend(routing(decision, record)),
+        None if is_waiting => {}
+        None if record.state == JobState::Cancelled || record.state == JobState::Expired => {}
+        None => way.push("Why it went where it went is not recorded.".to_owned()),
+    }
+    let came_back =
+        record.decision.is_some() && (record.state == JobState::Queued || held_now.is_some());
+    if came_back {
+        way.push("It came back since, and waits again.".to_owned());
+    }
+    if let Some(hold) = held_now {
+        way.push(held(hold, record));
+        way.push(held_so_far(hold, record, now_ms));
+    }
+    if record.state == JobState::Queued {
+        way.push(waiting(job));
+    }
+    way
+}
+
+/// The decision that sent it, and the hold that it ended.
+fn routing(decision: &Decision, record: &JobRecord) -> Vec<String> {
+    let sent = match &decision.target {
+        Target::Runner { runner } => format!("sent it to {runner}"),
+        Target::Shared => "left it to whichever runner is free first".to_owned(),
+    };
+    let reason = ended(&decision.reason);
+    let hold = record.hold.as_ref().filter(|_| decision.held_ms > 0);
+    let mut lines = match hold {
+        Some(hold) => vec![
+            held(hold, record),
+            held_in_all(hold, decision, record),
+            format!(
+                "Then the dispatcher (policy '{}') {sent}: {reason}",
+                decision.policy
+            ),
+        ],
+        None => vec![format!(
+            "{} (policy '{}') {sent}: {reason}",
+            dispatcher(record, record.dispatched_ms),
+            decision.policy
+        )],
+    };
+    lines.push(fleet(decision, record.spec.hint.as_ref()));
+    if decision.refused_claims > 0 {
+        lines.push(format!(
+            "{} before: the runner was taken in between.",
+            count(
+                u64::from(decision.refused_claims),
+                "claim had failed",
+                "claims had failed"
+            )
+        ));
+    }
+    lines
+}
+
+/// `After 12 ms, the dispatcher`
+fn dispatcher(record: &JobRecord, acted_ms: Option<u64>) -> String {
+    let since_ms = |at_ms: u64| at_ms.saturating_sub(record.spec.created_ms);
+    match acted_ms.map(since_ms) {
+        Some(ms) => format!("After {}, the dispatcher", duration(ms)),
+        None => "The dispatcher".to_owned(),
+    }
+}
+
+/// That it was held, and why.
+fn held(hold: &Hold, record: &JobRecord) -> String {
+    let what_for = match patience_ms(hold, record) {
+        Some(_) => "for a warm runner",
+        None => "until one comes free",
+    };
+    format!(
+        "{} held it {what_for}: {}",
+        dispatcher(record, Some(hold.since_ms)),
+        ended(&hold.reason)
+    )
+}
+
+/// How long the hold lasted, beside what was predicted.
+fn held_in_all(hold: &Hold, decision: &Decision, record: &JobRecord) -> String {
+    let held = duration(decision.held_ms);
+    match (patience_ms(hold, record), decision.predicted_wait_ms) {
+        (None, _) => format!("Any runner would do; it was held for {held}."),
+        (Some(patience_ms), Some(predicted_ms)) => format!(
+            "A warm one was predicted in {}, and after {} any runner would do; in fact it was held for {held}.",
+            duration(predicted_ms),
+            duration(patience_ms)
+        ),
+        (Some(patience_ms), None) => format!(
+            "When a warm one would come could not be predicted, and after {} any runner would do; it was held for {held}.",
+            duration(patience_ms)
+        ),
+    }
+}
+
+/// How long it has been held, and how much longer it may be.
+fn held_so_far(hold: &Hold, record: &JobRecord, now_ms: u64) -> String {
+    let held = duration(now_ms.saturating_sub(hold.since_ms));
+    let predicted = match hold.predicted_wait_ms {
+        _ if patience_ms(hold, record).is_none() => String::new(),
+        Some(predicted_ms) => format!("A warm one was predicted in {}. ", duration(predicted_ms)),
+        None => "When a warm one will come can not be predicted. ".to_owned(),
+    };
+    let left = match hold.until_ms.saturating_sub(now_ms) {
+        0 => "any runner will do by now".to_owned(),
+        left_ms => format!("in {} at most any runner will do", duration(left_ms)),
+    };
+    format!("{predicted}It has been held for {held}; {left}.")
+}
+
+/// How long it is held for a warm runner at most, ms; none if any runner will do from the start.
+fn patience_ms(hold: &Hold, record: &JobRecord) -> Option<u64> {
+    let patience_ms = hold.until_ms.saturating_sub(hold.since_ms);
+    Some(patience_ms).filter(|ms| *ms > 0 && record.spec.hint.is_some())
+}
+
+/// Who could have had it.
+fn fleet(decision: &Decision, hint: Option<&Hint>) -> String {
+    let idle = count(
+        decision.idle_runners,
+        "runner was idle",
+        "runners were idle",
+    );
+    let mut sentence = format!("At that moment {idle}");
+    if hint.is_some() {
+        if decision.idle_runners > 0 {
+            sentence += &format!(", {} with its model", names(&decision.warm_candidates));
+        }
+        if !decision.blank_candidates.is_empty() {
+            let blank = names(&decision.blank_candidates);
+            sentence += &format!(", {blank} with nothing loaded yet");
+        }
+        sentence += &match decision.holders {
+            None => String::new(),
+            Some(0) => "; no runner held it".to_owned(),
+            Some(1) => "; 1 runner in all held it or was loading it".to_owned(),
+            Some(holders) => format!("; {holders} runners in all held it or were loading it"),
+        };
+    }
+    sentence + "."
+}
+
+fn waiting(job: &JobView) -> String {
+    match job.queue_position {
+        Some(ahead) => format!(
+            "It waits in the queue, with {} ahead.",
+            count(ahead, "job", "jobs")
+        ),
+        None => "It waits in the queue.".to_owned(),
+    }
+}

@@ -1,0 +1,29 @@
+//! Words that sentences are made of.
+
+use warmq_common::ids::RunnerId;
+
+/// `none`, `a`, `a, b and c`.
+pub(super) fn names(runners: &[RunnerId]) -> String {
+    match runners {
+        [] => "none".to_owned(),
+        [one] => one.to_string(),
+        [some @ .., last] => {
+            let some: Vec<&str> = some.iter().map(RunnerId::as_str).collect();
+            format!("{} and {last}", some.join(", "))
+        }
+    }
+}
+
+/// `no runners`, `1 runner`, `2 runners`.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    match number {
+        0 => format!("no {many}"),
+        1 => format!("1 {one}"),
+        number => format!("{number} {many}"),
+    }
+}
+
+/// With a full stop at its end.
+pub(super) fn ended(sentence: &str) -> String {
+    format!("{}.", sentence.trim().trim_end_matches('.'))
+}

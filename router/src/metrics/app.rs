@@ -1,0 +1,144 @@
+//! One app's numbers. Its leader counts them, so that of all routers one speaks for the app.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::PrometheusRecorder;
+use warmq_common::hint::Hint;
+use warmq_common::ids::AppId;
+use warmq_common::job::{Decision, Target};
+use warmq_common::store::{Change, Counts, FreeRunner, Ran};
+
+use super::labels::Labels;
+use super::names::{
+    COLD_LOADS, DISPATCHED, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS, LOAD, Metric,
+    QUEUED_JOBS, REFUSED_CLAIMS, SWAPS_AVOIDED, WARM_HITS,
+};
+
+/// The recorder asks for it and does not look at it.
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// Counts what happens to an app's jobs. Clones count together.
+#[derive(Clone)]
+pub struct AppMetrics {
+    recorder: Arc<PrometheusRecorder>,
+    app: AppId,
+    labels: Arc<Labels>,
+}
+
+impl AppMetrics {
+    pub(super) fn new(recorder: Arc<PrometheusRecorder>, app: AppId) -> Self {
+        Self {
+            recorder,
+            app,
+            labels: Arc::default(),
+        }
+    }
+
+    /// A job with this hint was sent on.
+    pub fn dispatched(&self, hint: Option<&Hint>, decision: &Decision) {
+        let target = match decision.target {
+            Target::Runner { .. } => "runner",
+            Target::Shared => "shared",
+        };
+        self.counter(&DISPATCHED, Label::from_static_parts("target", target))
+            .increment(1);
+        if decision.held_ms > 0 {
+            self.histogram(&HOLD, hint).record(s(decision.held_ms));
+            if decision.warm && hint.is_some() {
+                self.counter(&SWAPS_AVOIDED, self.label(hint)).increment(1);
+            }
+        }
+    }
+
+    /// The runner that was chosen for a job with this hint was somebody else's already.
+    pub fn refused(&self, hint: Option<&Hint>) {
+        self.counter(&REFUSED_CLAIMS, self.label(hint)).increment(1);
+    }
+
+    /// Something happened to a runner: when it came free, it tells what it ran.
+    pub fn heard(&self, change: &Change) {
+        let Change::Freed(FreeRunner { ran: Some(ran), .. }) = change else {
+            return;
+        };
+        let Ran { hint, timings } = ran;
+        self.labels.earned(hint);
+        let hint = Some(hint);
+        match timings.warm {
+            true => self.counter(&WARM_HITS, self.label(hint)).increment(1),
+            false => {
+                self.counter(&COLD_LOADS, self.label(hint)).increment(1);
+                self.histogram(&LOAD, hint).record(s(timings.load_ms));
+            }
+        }
+    }
+
+    /// The app's gauges, for as long as this router leads it.
+    pub fn lead(&self) -> Gauges {
+        let gauge = |metric| self.gauge(metric);
+        let gauges = Gauges {
+            leader: gauge(&LEADER),
+            held: gauge(&HELD_JOBS),
+            queued: gauge(&QUEUED_JOBS),
+            idle: gauge(&IDLE_RUNNERS),
+            live: gauge(&LIVE_RUNNERS),
+        };
+        gauges.leader.set(1);
+        gauges
+    }
+
+    fn label(&self, hint: Option<&Hint>) -> Label {
+        Label::new("hint", self.labels.of(hint))
+    }
+
+    fn counter(&self, metric: &Metric, label: Label) -> Counter {
+        let key = self.key(metric, Some(label));
+        self.recorder.register_counter(&key, &METADATA)
+    }
+
+    fn histogram(&self, metric: &Metric, hint: Option<&Hint>) -> Histogram {
+        let key = self.key(metric, Some(self.label(hint)));
+        self.recorder.register_histogram(&key, &METADATA)
+    }
+
+    fn gauge(&self, metric: &Metric) -> Gauge {
+        self.recorder
+            .register_gauge(&self.key(metric, None), &METADATA)
+    }
+
+    fn key(&self, metric: &Metric, label: Option<Label>) -> Key {
+        let app = Label::new("app", self.app.to_string());
+        let labels: Vec<Label> = std::iter::once(app).chain(label).collect();
+        Key::from_parts(metric.name, labels)
+    }
+}
+
+/// The gauges of an app that this router leads. Dropped, they fall to 0: whoever leads next has its own.
+pub struct Gauges {
+    leader: Gauge,
+    held: Gauge,
+    queued: Gauge,
+    idle: Gauge,
+    live: Gauge,
+}
+
+impl Gauges {
+    /// Shows what there is now. `held`: jobs in the dispatcher's hands.
+    pub fn show(&self, held: usize, counts: Counts) {
+        self.held.set(held as f64);
+        self.queued.set(counts.queued as f64);
+        self.idle.set(counts.idle as f64);
+        self.live.set(counts.live as f64);
+    }
+}
+
+impl Drop for Gauges {
+    fn drop(&mut self) {
+        self.leader.set(0);
+        self.show(0, Counts::default());
+    }
+}
+
+fn s(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}

@@ -1,0 +1,91 @@
+//! The metrics: what each is called, its unit, what it means. README.md lists them.
+
+use metrics::{SharedString, Unit};
+
+/// A metric's name with what its help line says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) unit: Unit,
+    help: &'static str,
+}
+
+impl Metric {
+    const fn count(name: &'static str, help: &'static str) -> Self {
+        let unit = Unit::Count;
+        Self { name, unit, help }
+    }
+
+    const fn seconds(name: &'static str, help: &'static str) -> Self {
+        let unit = Unit::Seconds;
+        Self { name, unit, help }
+    }
+
+    pub(super) fn help(&self) -> SharedString {
+        self.help.into()
+    }
+}
+
+/// Counters, per app and hint; [`DISPATCHED`] per app and target.
+pub(super) const COUNTERS: [Metric; 5] = [
+    WARM_HITS,
+    COLD_LOADS,
+    SWAPS_AVOIDED,
+    REFUSED_CLAIMS,
+    DISPATCHED,
+];
+
+/// Histograms, per app and hint.
+pub(super) const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
+
+/// Gauges, per app.
+pub(super) const GAUGES: [Metric; 5] = [LEADER, HELD_JOBS, QUEUED_JOBS, IDLE_RUNNERS, LIVE_RUNNERS];
+
+pub(super) const WARM_HITS: Metric = Metric::count(
+    "warmq_warm_hits_total",
+    "Successful runs that found their model loaded, as runners report them.",
+);
+pub(super) const COLD_LOADS: Metric = Metric::count(
+    "warmq_cold_loads_total",
+    "Successful runs that had to load their model first, as runners report them.",
+);
+pub(super) const SWAPS_AVOIDED: Metric = Metric::count(
+    "warmq_swaps_avoided_total",
+    "Jobs that were held and then sent to a runner that had their model: holding saved at most this many loads.",
+);
+pub(super) const REFUSED_CLAIMS: Metric = Metric::count(
+    "warmq_refused_claims_total",
+    "Claims of a runner that somebody else had taken in between; the job was decided again.",
+);
+pub(super) const DISPATCHED: Metric = Metric::count(
+    "warmq_dispatched_total",
+    "Jobs sent on, by target: 'runner' is a claimed runner's own queue, 'shared' whoever is free first. A job that comes \
+     back counts again.",
+);
+pub(super) const HOLD: Metric = Metric::seconds(
+    "warmq_hold_seconds",
+    "How long the jobs that were held were held, until they were sent. Jobs sent at once are not in it.",
+);
+pub(super) const LOAD: Metric = Metric::seconds(
+    "warmq_load_seconds",
+    "How long runners took to load a model, as they report it.",
+);
+pub(super) const LEADER: Metric = Metric::count(
+    "warmq_leader",
+    "1 while this router dispatches the app; the app's other gauges are 0 on all other routers.",
+);
+pub(super) const HELD_JOBS: Metric = Metric::count(
+    "warmq_held_jobs",
+    "Jobs that the dispatcher holds for a runner now.",
+);
+pub(super) const QUEUED_JOBS: Metric =
+    Metric::count("warmq_queued_jobs", "Jobs that no runner has started yet.");
+pub(super) const IDLE_RUNNERS: Metric =
+    Metric::count("warmq_idle_runners", "Runners that can be claimed now.");
+pub(super) const LIVE_RUNNERS: Metric = Metric::count(
+    "warmq_live_runners",
+    "Runners that were heard of within their lease.",
+);
+
+/// Upper bounds of the histograms' buckets, s: from a small file in the page cache to a big checkpoint over the network.
+pub(super) const BUCKETS_S: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];

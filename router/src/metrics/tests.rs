@@ -1,0 +1,160 @@
+use warmq_common::hint::Hint;
+use warmq_common::ids::{Epoch, RunnerId};
+use warmq_common::job::{Decision, Target, Timings};
+use warmq_common::store::{Change, Counts, FreeRunner, Ran};
+
+use super::*;
+
+fn hint(text: &str) -> Hint {
+    Hint::parse(text).unwrap()
+}
+
+fn app(metrics: &Metrics) -> AppMetrics {
+    metrics.app(&AppId::parse("a/b").unwrap())
+}
+
+fn ran(text: &str, load_ms: u64) -> Change {
+    let timings = Timings {
+        warm: load_ms == 0,
+        load_ms,
+        run_ms: 10,
+    };
+    Change::Freed(FreeRunner {
+        runner: RunnerId::parse("r").unwrap(),
+        epoch: Epoch(1),
+        frees: 1,
+        slots: 1,
+        hints: Vec::new(),
+        ran: Some(Ran {
+            hint: hint(text),
+            timings,
+        }),
+    })
+}
+
+fn sent(warm: bool, held_ms: u64) -> Decision {
+    Decision {
+        policy: "warm".to_owned(),
+        target: Target::Runner {
+            runner: RunnerId::parse("r").unwrap(),
+        },
+        warm,
+        warm_candidates: Vec::new(),
+        blank_candidates: Vec::new(),
+        idle_runners: 1,
+        holders: Some(1),
+        predicted_wait_ms: None,
+        held_ms,
+        refused_claims: 0,
+        reason: String::new(),
+    }
+}
+
+/// Asserts that the page has exactly this line.
+fn says(metrics: &Metrics, line: &str) {
+    let page = metrics.page();
+    assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+}
+
+#[test]
+fn a_swap_is_avoided_by_a_job_that_was_held_and_then_warm() {
+    let metrics = Metrics::new().unwrap();
+    let app = app(&metrics);
+    app.heard(&ran("m", 700));
+    app.heard(&ran("m", 0));
+    for decision in [sent(true, 0), sent(false, 300), sent(true, 300)] {
+        app.dispatched(Some(&hint("m")), &decision);
+    }
+    // Held as well, but to no model's benefit.
+    app.dispatched(None, &sent(true, 300));
+    for line in [
+        r#"warmq_cold_loads_total{app="a/b",hint="m"} 1"#,
+        r#"warmq_warm_hits_total{app="a/b",hint="m"} 1"#,
+        r#"warmq_load_seconds_bucket{app="a/b",hint="m",le="0.5"} 0"#,
+        r#"warmq_load_seconds_bucket{app="a/b",hint="m",le="1"} 1"#,
+        r#"warmq_load_seconds_sum{app="a/b",hint="m"} 0.7"#,
+        r#"warmq_hold_seconds_count{app="a/b",hint="m"} 2"#,
+        r#"warmq_hold_seconds_count{app="a/b",hint=""} 1"#,
+        r#"warmq_swaps_avoided_total{app="a/b",hint="m"} 1"#,
+        r#"warmq_dispatched_total{app="a/b",target="runner"} 4"#,
+        "# TYPE warmq_hold_seconds histogram",
+        "# TYPE warmq_dispatched_total counter",
+    ] {
+        says(&metrics, line);
+    }
+}
+
+#[test]
+fn every_metric_says_what_it_is() {
+    for metric in names::COUNTERS {
+        assert!(metric.name.ends_with("_total"), "{}", metric.name);
+    }
+    for metric in names::HISTOGRAMS {
+        assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
+    }
+    let metrics = Metrics::new().unwrap();
+    let _gauges = app(&metrics).lead();
+    says(
+        &metrics,
+        "# HELP warmq_idle_runners Runners that can be claimed now.",
+    );
+}
+
+#[test]
+fn a_router_that_no_longer_leads_an_app_shows_zeros() {
+    let metrics = Metrics::new().unwrap();
+    let gauges = app(&metrics).lead();
+    let counts = Counts {
+        live: 3,
+        idle: 2,
+        queued: 7,
+    };
+    gauges.show(5, counts);
+    says(&metrics, r#"warmq_leader{app="a/b"} 1"#);
+    says(&metrics, r#"warmq_held_jobs{app="a/b"} 5"#);
+    says(&metrics, r#"warmq_queued_jobs{app="a/b"} 7"#);
+    drop(gauges);
+    says(&metrics, r#"warmq_leader{app="a/b"} 0"#);
+    says(&metrics, r#"warmq_idle_runners{app="a/b"} 0"#);
+    says(&metrics, r#"warmq_live_runners{app="a/b"} 0"#);
+}
+
+#[test]
+fn hostile_hints_stay_in_their_quotes_and_apart() {
+    let metrics = Metrics::new().unwrap();
+    let app = app(&metrics);
+    for (text, label) in [
+        (r#"a"b"#, r#"a\"b"#),
+        (r#"a\"b"#, r#"a\\\"b"#),
+        (r"a\b", r"a\\b"),
+        (r"a\\b", r"a\\\\b"),
+        (r"a\", r"a\\"),
+        ("a\nb", r"a\nb"),
+        ("a\\\nb", r"a\\\nb"),
+        (r"a\nb", r"a\\nb"),
+        ("模型 {x=\"y\"} 1", r#"模型 {x=\"y\"} 1"#),
+    ] {
+        app.heard(&ran(text, 0));
+        let line = format!(r#"warmq_warm_hits_total{{app="a/b",hint="{label}"}} 1"#);
+        says(&metrics, &line);
+    }
+}
+
+#[test]
+fn thousands_of_hints_make_a_hundred_series_and_one_for_the_others() {
+    let metrics = Metrics::new().unwrap();
+    let app = app(&metrics);
+    for number in 0..5000 {
+        let name = format!("m{number}");
+        app.refused(Some(&hint(&name)));
+        app.heard(&ran(&name, 0));
+    }
+    let page = metrics.page();
+    let series = |metric| page.lines().filter(|line| line.starts_with(metric)).count();
+    assert_eq!(series("warmq_warm_hits_total{"), labels::OWN_LABELS + 1);
+    assert_eq!(series("warmq_refused_claims_total{"), 1);
+    says(
+        &metrics,
+        r#"warmq_warm_hits_total{app="a/b",hint="other"} 4900"#,
+    );
+}
