@@ -69,10 +69,18 @@ fn print_measure(measure: &Measure) {
         predicted.median,
         format!("{:.4} .. {:.4}", predicted.least, predicted.greatest),
         format!(
-            "{difference:+.4} {:>+8.1} %",
-            difference / predicted.median * 100.0
+            "{difference:+.4} {:>10}",
+            percent(*difference, predicted.median)
         )
     );
+}
+
+/// The difference as a part of what was predicted, unless that is nothing.
+fn percent(difference: f64, predicted: f64) -> String {
+    match predicted > 0.0 {
+        true => format!("{:+.1} %", difference / predicted * 100.0),
+        false => String::new(),
+    }
 }
 
 /// Quarters side by side: where jobs pile up, each is worse than the one before.
