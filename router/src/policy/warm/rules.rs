@@ -116,30 +116,42 @@ fn a_job_waits_for_its_holder_rather_than_evict_a_last_copy() {
 
 #[test]
 fn a_hot_model_gets_another_copy_sooner_where_there_is_room_and_later_where_one_is_evicted() {
-    // Runner 0 loads and runs for 12 s, so a job waits that long.
-    let loading = || {
+    // Runner 0 runs for 2 s and three jobs wait for it: the next would wait for 8 s.
+    let queued = || {
         let mut story = Story::new();
-        story.free(0.0, 0, &[]);
-        assert_eq!(sent(&story.job(0.0, 0, 0)), [(0, 0, Why::NobodyHoldsIt)]);
+        story.free(0.0, 0, &[0]);
+        for job in 0..4 {
+            story.job(0.0, job, 0);
+        }
         story
     };
-    let copied = |bar_s| {
-        let wait_s = 12.0;
-        [(1, 1, Why::Replicated { wait_s, bar_s })]
+    let copied = |runner, bar_s| {
+        let wait_s = 8.0;
+        [(1, runner, Why::Replicated { wait_s, bar_s })]
     };
-    let mut room = loading();
-    room.free_with_slots(0.0, 1, &[1], 2);
-    assert_eq!(sent(&room.job(0.0, 1, 0)), copied(3.0));
-    let mut spare = loading();
-    spare.free(0.0, 1, &[1]);
-    spare.free(0.0, 2, &[1]);
-    let [(1, _, why)] = sent(&spare.job(0.0, 1, 0))[..] else {
-        unreachable!("a spare copy gives way");
-    };
-    assert_eq!(why, copied(6.0)[0].2);
-    let mut last = loading();
-    last.free(0.0, 1, &[1]);
-    assert_eq!(sent(&last.job(0.0, 1, 0)), []);
+    let mut room = queued();
+    let commands = room.free_with_slots(0.0, 1, &[1], 2);
+    assert_eq!(sent(&commands), copied(1, 3.0));
+    let mut spare = queued();
+    assert_eq!(sent(&spare.free(0.0, 1, &[1])), [], "a last copy gives way");
+    assert_eq!(sent(&spare.free(0.0, 2, &[1])), copied(2, 6.0));
+}
+
+#[test]
+fn jobs_wait_for_a_first_copy_that_loads_rather_than_load_it_beside() {
+    let mut story = Story::new();
+    for runner in 0..8 {
+        story.free(0.0, runner, &[]);
+    }
+    let first = sent(&story.job(0.0, 0, 0));
+    assert_eq!(first[0].2, Why::NobodyHoldsIt);
+    // Until the wait is above theta · L: 12 s for the first job, and 2 s for each that waits.
+    for job in 1..6 {
+        assert_eq!(held(&story.job(0.0, job, 0)).len(), 1);
+    }
+    let (wait_s, bar_s) = (22.0, 20.0);
+    let sixth = sent(&story.job(0.0, 6, 0));
+    assert_eq!(sixth[0].2, Why::Replicated { wait_s, bar_s });
 }
 
 #[test]
