@@ -16,7 +16,7 @@ use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 
 /// Messages count as lost after a second.
-const SOON_MISSED: &str = "reconcile_after = '1s'";
+const SOON_MISSED: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
 
 /// A runner's lease (15 s), and time to find out.
 const AFTER_A_CRASH: Duration = Duration::from_secs(60);
