@@ -68,6 +68,11 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         save: Option<PathBuf>,
     },
+    /// Cancel a job: one that waits vanishes, one that runs stops at its next step
+    Cancel {
+        /// The job
+        id: JobId,
+    },
     /// The runners: what each is doing and which models it holds
     Runners {
         /// Only those of this app

@@ -62,6 +62,22 @@ async fn job(headers: HeaderMap) -> Json<Value> {
     }))
 }
 
+/// A job that can be cancelled, and one that ended before.
+async fn cancel(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
+    let body = json!({
+        "id": id, "app": "warmq/diffusion", "priority": "normal", "input": {}, "created_ms": 1000,
+        "state": "cancelled", "attempt": 0, "fence": 0, "finished_ms": 3000, "queue_position": null
+    });
+    match id.as_str() {
+        ID => (StatusCode::OK, Json(body)),
+        _ => {
+            let detail = "the job can not be cancelled: it has succeeded";
+            let body = json!({"detail": detail, "error_type": "already_completed"});
+            (StatusCode::BAD_REQUEST, Json(body))
+        }
+    }
+}
+
 async fn file(State(seen): State<Seen>, headers: HeaderMap) -> &'static str {
     seen.0.lock().unwrap().push((headers, Value::Null));
     "a picture"
@@ -71,7 +87,7 @@ async fn router() -> (String, Seen) {
     let seen = Seen::default();
     let routes = Router::new()
         .route("/queue/{owner}/{name}", post(submit))
-        .route("/v1/jobs/{id}", get(job))
+        .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/files/{*key}", get(file))
         .with_state(seen.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -169,6 +185,25 @@ async fn waiting_prints_the_result_and_saves_the_pictures() {
     let saved = std::fs::read_to_string(folder.join(format!("{ID}-0.png"))).unwrap();
     assert_eq!(saved, "a picture");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn cancelling_says_so_and_a_job_that_ended_before_is_a_usage_error() {
+    let (url, _) = router().await;
+    let output = warmq(&url, &["cancel", ID]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, format!("job {ID}: cancelled\n"));
+    let ended = ID.replace("0001", "0002");
+    let output = warmq(&url, &["cancel", &ended]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("it has succeeded"),
+        "{}",
+        stderr(&output)
+    );
+    let nowhere = warmq(&format!("{url}/nowhere"), &["cancel", ID]).await;
+    assert_eq!(nowhere.status.code(), Some(2));
 }
 
 #[tokio::test]

@@ -329,6 +329,31 @@ pub struct JobRecord {
     pub error: Option<JobError>,
 }
 
+impl JobRecord {
+    /// Why a job that ended gives no output; `None` if it succeeded, or has not ended.
+    pub fn failure(&self) -> Option<JobError> {
+        let ended = |status, error_type: &str, message: &str| JobError {
+            status,
+            error_type: error_type.to_owned(),
+            message: message.to_owned(),
+            detail: Vec::new(),
+        };
+        match self.state {
+            JobState::Failed => Some(self.error.clone().unwrap_or_else(|| {
+                JobError::internal("internal_error", "the job failed without a reason")
+            })),
+            JobState::Cancelled => Some(ended(499, "client_cancelled", "the job was cancelled")),
+            JobState::Expired => {
+                let message = "the job did not start before its deadline";
+                Some(ended(504, "request_timeout", message))
+            }
+            JobState::Queued | JobState::Dispatched | JobState::Running | JobState::Succeeded => {
+                None
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -101,13 +101,13 @@ impl Versioned for JobEvent {
 
 /// The body of a reply (and of a webhook): fal's shape for an outcome.
 pub fn outcome_body(record: &JobRecord) -> Value {
-    match (&record.error, &record.output) {
-        (Some(error), _) => error_body(Some(record.spec.id), error),
-        (None, output) => json!({
+    match record.failure() {
+        Some(error) => error_body(Some(record.spec.id), &error),
+        None => json!({
             "request_id": record.spec.id,
             "gateway_request_id": record.spec.id,
             "status": if record.state == JobState::Succeeded { "OK" } else { "ERROR" },
-            "payload": output,
+            "payload": record.output,
         }),
     }
 }

@@ -8,6 +8,7 @@
 //! | [`api`] | HTTP: fal's queue protocol, `/v1`, `/files`, `/metrics` |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
+//! | [`ending`] | jobs that end without a result: cancelled |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`metrics`] | what Prometheus is told |
 //! | [`broken`] | why a part has to start over with a new connection |
@@ -19,6 +20,7 @@ pub mod apps;
 pub mod broken;
 pub mod config;
 pub mod dispatcher;
+pub mod ending;
 pub mod metrics;
 pub mod policy;
 pub mod reply;
@@ -35,6 +37,7 @@ use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 use crate::config::{Config, Role};
+use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 
@@ -59,6 +62,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         topology.clone(),
         apps.clone(),
     );
+    let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
 
     // Bound before anything starts: replies, too, name the address that is really served.
     let server = api::Server::bind(config.listen).await?;
@@ -70,6 +74,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store: store.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
+        endings,
         publisher: publisher.clone(),
         artifacts,
         public_url: public_url.clone(),

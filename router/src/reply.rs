@@ -1,4 +1,5 @@
-//! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named.
+//! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An end may be announced
+//! more than once; it is told once.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ impl Replies {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
                 if let Some(reply_to) = &event.reply_to
+                    && !self.store.has_replied(&event.app, event.job_id).await?
                     && let Some(record) = self.store.job_of(&event.app, event.job_id).await?
                 {
                     let mut body = outcome_body(&record);
@@ -79,6 +81,7 @@ impl Replies {
                     self.publisher
                         .announce("", &reply_to.queue, &message)
                         .await?;
+                    self.store.note_reply(&event.app, event.job_id).await?;
                 }
             }
         }

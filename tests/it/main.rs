@@ -7,6 +7,7 @@ mod decisions_explain_themselves;
 mod fal_routes_to_the_letter;
 mod hints_are_any_text;
 mod http_submissions;
+mod jobs_can_be_cancelled;
 mod lost_messages_are_found;
 mod missing_servers_are_named;
 mod nothing_is_lost;

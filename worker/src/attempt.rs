@@ -15,6 +15,7 @@ use warmq_common::retry::until_success;
 use warmq_common::state::JobState;
 use warmq_common::store::{Finish, Lease, Outcome, Ran, RunnerReport, Start, Unavailable};
 
+use crate::cancellations::Watch;
 use crate::consumer::{Source, Taken};
 use crate::engine::Failure;
 use crate::engine::thread::{Crashed, Done};
@@ -34,6 +35,8 @@ impl Runner {
                 return Next::Idle;
             }
         };
+        // Before the job starts: a cancellation right after that is heard as well.
+        let watch = self.shared.cancellations.watch(job.id);
         loop {
             let Shared {
                 store,
@@ -56,7 +59,7 @@ impl Runner {
             });
             match start.await {
                 Some(Start::Started(lease)) => {
-                    return self.run_job(incarnation, taken, job, lease).await;
+                    return self.run_job(incarnation, taken, job, lease, watch).await;
                 }
                 Some(Start::Claimed) => {
                     taken.give_back().await;
@@ -115,6 +118,7 @@ impl Runner {
         taken: Taken,
         job: JobSpec,
         lease: Lease,
+        mut watch: Watch,
     ) -> Next {
         let shared = self.shared.clone();
         let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
@@ -155,6 +159,7 @@ impl Runner {
                     biased;
                     done = &mut run => break done,
                     () = shared.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+                    () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
                     own = incarnation.consumers.next_own(), if connected => match own {
                         // A claim that had lapsed when its job came.
                         Ok(late) => late.give_back().await,
@@ -263,6 +268,10 @@ fn log_end(runner: &Runner, job: &JobSpec, outcome: &Outcome, timings: Timings, 
     let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
     let (runner, id) = (&runner.id, job.id);
     match outcome {
+        Outcome::Cancelled if !accepted => tracing::info!(
+            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
+            "a job was stopped: it was cancelled, or is no longer this runner's"
+        ),
         _ if !accepted => tracing::warn!(
             %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
             "a job's result was dropped: the job is no longer this runner's"

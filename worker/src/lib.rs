@@ -8,6 +8,7 @@
 //! | [`incarnation`] | one life between two connections: epoch, own queue, registration |
 //! | [`consumer`] | the own queue and the shared one, never two jobs at once |
 //! | `attempt` | one delivery: start, run, store the end, acknowledge |
+//! | [`cancellations`] | one subscription per process to the jobs that were cancelled |
 //! | [`lease`] | keeps a running job's lease, notices when the job is lost |
 //! | [`report`] | progress, files and the event at the end |
 //! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `timed` |
@@ -17,6 +18,7 @@
 //! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
 
 mod attempt;
+pub mod cancellations;
 pub mod config;
 pub mod consumer;
 pub mod engine;
@@ -36,6 +38,7 @@ use warmq_common::artifacts::{self, Artifacts};
 use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_common::store::{self, Store};
 
+use crate::cancellations::Cancellations;
 use crate::config::Config;
 use crate::runner::Runner;
 use crate::shared::{Pace, Shared};
@@ -91,14 +94,16 @@ pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Resu
     let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");
     publisher.channel().await?;
+    let give_up = token_after(stop.clone(), config.drain_timeout);
     let shared = Shared {
+        cancellations: Cancellations::listen(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         artifacts: Artifacts::open(&servers.storage)?,
         store,
         publisher,
         pace,
-        stop: stop.clone(),
-        give_up: token_after(stop, config.drain_timeout),
+        stop,
+        give_up,
         config: Arc::new(config),
     };
 

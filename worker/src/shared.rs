@@ -8,6 +8,7 @@ use warmq_common::amqp::{Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
+use crate::cancellations::Cancellations;
 use crate::config::Config;
 
 /// How often and how long, in a runner's life. The defaults are the ones that routers count on.
@@ -51,6 +52,8 @@ pub struct Shared {
     pub topology: Topology,
     /// Where files go.
     pub artifacts: Artifacts,
+    /// What is heard of cancelled jobs.
+    pub cancellations: Cancellations,
     /// How often and how long.
     pub pace: Pace,
     /// Take no more jobs.

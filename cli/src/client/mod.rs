@@ -105,6 +105,19 @@ impl Client {
         }
     }
 
+    /// Cancels a job, and tells what is known of it then; `None` when the router knows no such job.
+    ///
+    /// # Errors
+    /// The job ended otherwise before (status 400), or the router is away.
+    pub async fn cancel(&self, id: JobId) -> Result<Option<JobView>, Error> {
+        let request = self.request(Method::DELETE, &format!("/v1/jobs/{id}"));
+        match self.read(request).await {
+            Ok(job) => Ok(Some(job)),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A job's result as fal's clients see it: the bare output, or the error's status and body.
     ///
     /// # Errors

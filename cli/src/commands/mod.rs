@@ -1,6 +1,7 @@
 //! One file per command. Each prints its answer on standard output and returns the exit status.
 
 mod apps;
+mod cancel;
 mod explain;
 mod result;
 mod runners;
@@ -24,6 +25,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Submit(submit) => submit::run(&client, submit, json).await,
         Command::Status { id } => status::run(&client, id, json).await,
         Command::Result { id, save } => result::run(&client, id, save.as_deref()).await,
+        Command::Cancel { id } => cancel::run(&client, id, json).await,
         Command::Runners { app } => runners::run(&client, app.as_ref(), json).await,
         Command::Apps => apps::run(&client, json).await,
         Command::Explain { id } => explain::run(&client, id, json).await,
@@ -33,9 +35,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
 /// The job, which must exist.
 async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
     let job = client.job(id).await?;
-    job.ok_or_else(|| {
-        let url = client.url();
-        let kept = "records are kept for a day after the end";
-        Usage(format!("the router at {url} knows no job {id}: {kept}")).into()
-    })
+    job.ok_or_else(|| unknown_job(client, id).into())
+}
+
+fn unknown_job(client: &Client, id: JobId) -> Usage {
+    let url = client.url();
+    let kept = "records are kept for a day after the end";
+    Usage(format!("the router at {url} knows no job {id}: {kept}"))
 }

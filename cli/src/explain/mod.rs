@@ -120,7 +120,10 @@ fn outcome(record: &JobRecord, now_ms: u64) -> String {
             ended(&error.message)
         ),
         (JobState::Failed, None) => format!("It failed{after}."),
-        (JobState::Cancelled, _) => format!("It was cancelled{after}."),
+        (JobState::Cancelled, _) => match record.finished_ms {
+            Some(at) => format!("It was cancelled at {},{after}.", utc(at)),
+            None => "It was cancelled.".to_owned(),
+        },
         (JobState::Expired, _) => format!("It expired{after}: no runner took it in time."),
         (JobState::Queued, _) => "It has not started.".to_owned(),
         (JobState::Dispatched, _) => "The runner has not started it yet.".to_owned(),

@@ -330,3 +330,14 @@ fn a_prediction_that_failed_is_said_so() {
          been predicted, but its model was there by then."
     );
 }
+
+#[test]
+fn a_cancelled_jobs_story_says_when() {
+    let mut job = job();
+    job.record.state = JobState::Cancelled;
+    job.record.timings = None;
+    assert_eq!(
+        story(&job, CREATED).last().unwrap(),
+        "It was cancelled at 2026-11-22 04:18:05 UTC, 430 ms after the submission."
+    );
+}

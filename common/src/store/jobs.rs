@@ -18,7 +18,7 @@ use crate::state::JobState;
 const JOB_APP_TTL_S: u64 = 7 * 24 * 3600;
 
 /// How long a record is kept after its job ended, s.
-const RETENTION_S: u64 = 24 * 3600;
+pub(super) const RETENTION_S: u64 = 24 * 3600;
 
 /// What became of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,18 +273,27 @@ impl Store {
         }
     }
 
-    /// Notes that `job` is held. False: it needs no runner any more, or somebody runs it.
+    /// Notes that `job` is held; the reason when it must not be.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn hold(&self, app: &AppId, job: JobId, hold: &Hold) -> Result<bool, Error> {
-        Ok(self
+    pub async fn hold(
+        &self,
+        app: &AppId,
+        job: JobId,
+        hold: &Hold,
+    ) -> Result<Option<Unavailable>, Error> {
+        let reply: Vec<String> = self
             .scripts
             .hold
             .key(self.keys.job(app, job))
             .arg(json(hold))
             .invoke_async(&mut self.connection.clone())
-            .await?)
+            .await?;
+        match words(&reply).as_slice() {
+            ["held"] => Ok(None),
+            other => Ok(Some(unavailable(other)?)),
+        }
     }
 
     /// Notes that `job` goes to the app's shared queue; the reason when it must not.
@@ -464,7 +473,7 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn words(reply: &[String]) -> Vec<&str> {
+pub(super) fn words(reply: &[String]) -> Vec<&str> {
     reply.iter().map(String::as_str).collect()
 }
 

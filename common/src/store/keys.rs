@@ -88,6 +88,16 @@ impl Keys {
         self.of_app(app, "stats")
     }
 
+    /// Pub/sub channel: the ids of jobs that were cancelled.
+    pub(super) fn cancelled(&self, app: &AppId) -> String {
+        self.of_app(app, "cancelled")
+    }
+
+    /// String: a job's outcome was sent to the queue that its submitter named.
+    pub(super) fn replied(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:replied"))
+    }
+
     /// Pub/sub channel: a runner can be claimed, took a job by itself, or is gone.
     pub(super) fn changes(&self, app: &AppId) -> String {
         self.of_app(app, "changes")

@@ -1,13 +1,15 @@
 //! Redis: the jobs' records, and what runners say of themselves. Every change is one atomic script.
 //!
-//! `keys` alone spells keys, `lua/` holds one file per atomic change, `jobs`, `fleet` and `hints` are the calls.
+//! `keys` alone spells keys, `lua/` holds one file per atomic change, the other modules are the calls.
 //! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
 //! Times are Redis' own clock (Unix ms): hosts need not agree.
 
+mod cancel;
 mod fleet;
 mod hints;
 mod jobs;
 mod keys;
+mod replies;
 mod scripts;
 mod stats;
 mod upkeep;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
+pub use cancel::{Cancel, Cancellations};
 pub use fleet::{
     Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };

@@ -7,6 +7,7 @@ const PRELUDE: &str = include_str!("lua/prelude.lua");
 pub(super) struct Scripts {
     pub(super) create: Script,
     pub(super) discard: Script,
+    pub(super) cancel: Script,
     pub(super) claim: Script,
     pub(super) hold: Script,
     pub(super) share: Script,
@@ -28,6 +29,7 @@ impl Scripts {
         Self {
             create: script(include_str!("lua/create.lua")),
             discard: script(include_str!("lua/discard.lua")),
+            cancel: script(include_str!("lua/cancel.lua")),
             claim: script(include_str!("lua/claim.lua")),
             hold: script(include_str!("lua/hold.lua")),
             share: script(include_str!("lua/share.lua")),

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use warmq_common::job::JobError;
+use warmq_common::state::JobState;
 use warmq_common::store;
 
+use crate::ending::EndError;
 use crate::submit::SubmitError;
 
 /// After how many seconds a client may try again when a server is away.
@@ -34,6 +36,20 @@ impl ApiError {
         Self::not_found(format!(
             "there is no job '{id}', or its result was kept long enough"
         ))
+    }
+
+    /// Not 409, which fal's Python client repeats for a minute.
+    pub(super) fn already_ended(state: JobState) -> Self {
+        let message = format!(
+            "the job can not be cancelled: it {}",
+            match state {
+                JobState::Succeeded => "has succeeded",
+                JobState::Failed => "has failed",
+                JobState::Expired => "has expired",
+                _ => "has ended",
+            }
+        );
+        Self::plain(StatusCode::BAD_REQUEST, "already_completed", message)
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -88,6 +104,18 @@ impl From<store::Error> for ApiError {
                 Self::internal("a record is damaged; the router's log says which")
             }
             _ => Self::unavailable("the job store does not answer right now; try again soon"),
+        }
+    }
+}
+
+impl From<EndError> for ApiError {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Store(error) => error.into(),
+            EndError::Announce(error) => {
+                tracing::warn!(%error, "could not announce a job's end");
+                Self::unavailable("the job has ended, but RabbitMQ can not be told; try again soon")
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
+use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
@@ -39,6 +40,8 @@ pub struct Api {
     pub apps: AppDirectory,
     /// The door for jobs.
     pub submitter: Submitter,
+    /// Ends jobs that nobody wants any more.
+    pub endings: Endings,
     /// To see whether RabbitMQ answers.
     pub publisher: Publisher,
     /// Pictures.
@@ -115,7 +118,7 @@ fn routes(api: Api) -> Router {
 fn door() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
-        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
         .route("/v1/runners", get(fleet::runners))
         .route("/files/{*key}", get(files::show))

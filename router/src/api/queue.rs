@@ -1,19 +1,20 @@
-//! fal's queue protocol: submit, status, result.
+//! fal's queue protocol: submit, status, result, cancel.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::ids::JobId;
-use warmq_common::job::{JobError, JobRecord};
+use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
 
 use super::{Api, ApiError};
+use crate::ending::Cancelled;
 use crate::submit::Submission;
 
 pub(super) fn routes() -> Router<Api> {
@@ -23,6 +24,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/{owner}/{app}/requests/{id}", get(result))
         .route("/{owner}/{app}/requests/{id}/response", get(result))
         .route("/{owner}/{app}/requests/{id}/status", get(status))
+        .route("/{owner}/{app}/requests/{id}/cancel", put(cancel))
 }
 
 async fn submit(
@@ -100,7 +102,7 @@ async fn status(
         _ => "COMPLETED",
     };
     answer["status"] = status.into();
-    if let Some(error) = failure(&record) {
+    if let Some(error) = record.failure() {
         answer["error"] = error.message.into();
         answer["error_type"] = error.error_type.into();
     }
@@ -120,7 +122,7 @@ async fn result(
     Path((owner, app, id)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let mut record = find(&api, &owner, &app, &id).await?;
-    let response = if let Some(error) = failure(&record) {
+    let response = if let Some(error) = record.failure() {
         ApiError::from(error).into_response()
     } else if record.state == JobState::Succeeded {
         let mut output = record.output.take().unwrap_or_default();
@@ -132,15 +134,41 @@ async fn result(
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
 }
 
+/// fal's three answers, whose bodies its clients read. A cancelled job can be cancelled again.
+async fn cancel(
+    State(api): State<Api>,
+    Path((owner, app, id)): Path<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let answer = |code, status: &str| (code, Json(json!({"status": status}))).into_response();
+    let Some(record) = lookup(&api, &owner, &app, &id).await? else {
+        return Ok(answer(StatusCode::NOT_FOUND, "NOT_FOUND"));
+    };
+    let response = match api.endings.cancel(&record.spec).await? {
+        Cancelled::Yes => answer(StatusCode::ACCEPTED, "CANCELLATION_REQUESTED"),
+        Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, "ALREADY_COMPLETED"),
+        Cancelled::Missing => answer(StatusCode::NOT_FOUND, "NOT_FOUND"),
+    };
+    Ok(with_job_headers(response, record.spec.id, Some(&record)))
+}
+
 /// The job, if it is one of this app.
 async fn find(api: &Api, owner: &str, app: &str, id: &str) -> Result<JobRecord, ApiError> {
+    let found = lookup(api, owner, app, id).await?;
+    found.ok_or_else(|| ApiError::no_such_job(id))
+}
+
+/// As [`find`]; `None` if there is no such job.
+async fn lookup(
+    api: &Api,
+    owner: &str,
+    app: &str,
+    id: &str,
+) -> Result<Option<JobRecord>, ApiError> {
     let Ok(job) = id.parse::<JobId>() else {
-        return Err(ApiError::no_such_job(id));
+        return Ok(None);
     };
-    match api.store.job(job).await? {
-        Some(record) if record.spec.app.as_str() == format!("{owner}/{app}") => Ok(record),
-        _ => Err(ApiError::no_such_job(id)),
-    }
+    let record = api.store.job(job).await?;
+    Ok(record.filter(|record| record.spec.app.as_str() == format!("{owner}/{app}")))
 }
 
 /// What every answer about a job says. No query in these URLs: the clients append their own.
@@ -154,27 +182,6 @@ fn status_body(api: &Api, app: &str, id: JobId) -> Value {
         "logs": null,
         "metrics": {},
     })
-}
-
-/// Why a job that ended gives no output.
-fn failure(record: &JobRecord) -> Option<JobError> {
-    let ended = |status, error_type: &str, message: &str| JobError {
-        status,
-        error_type: error_type.to_owned(),
-        message: message.to_owned(),
-        detail: Vec::new(),
-    };
-    match record.state {
-        JobState::Failed => Some(record.error.clone().unwrap_or_else(|| {
-            JobError::internal("internal_error", "the job failed without a reason")
-        })),
-        JobState::Cancelled => Some(ended(499, "client_cancelled", "the job was cancelled")),
-        JobState::Expired => {
-            let message = "the job did not start before its deadline";
-            Some(ended(504, "request_timeout", message))
-        }
-        _ => None,
-    }
 }
 
 fn with_job_headers(mut response: Response, id: JobId, record: Option<&JobRecord>) -> Response {

@@ -35,6 +35,7 @@ pub(super) async fn run(
     let Dispatcher { shared, app, .. } = dispatcher;
     let connection = &session.connection;
     let mut changes = shared.store.changes(app).await?;
+    let mut cancellations = shared.store.cancellations(app).await?;
     let mut normal = dispatcher
         .lane(connection, Priority::Normal, WINDOW)
         .await?;
@@ -57,6 +58,13 @@ pub(super) async fn run(
             }
             change = changes.next() => {
                 dispatcher.metrics.heard(&change.ok_or(Broken::Unheard)?);
+                None
+            }
+            cancelled = cancellations.next() => {
+                let cancelled = cancelled.ok_or(Broken::Unheard)?;
+                if let Some(held) = held_low.take_if(|held| held.job.id == cancelled) {
+                    sends.push(dispatcher.send(held, Destination::Nowhere));
+                }
                 None
             }
             delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,

@@ -19,6 +19,14 @@ local function unavailable(job_key, now)
   return nil
 end
 
+-- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
+local function end_unrun(job_key, queued_key, job, state, now, retention_s)
+  redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
+  redis.call('HDEL', job_key, 'progress', 'lease_until')
+  redis.call('EXPIRE', job_key, retention_s)
+  redis.call('ZREM', queued_key, job)
+end
+
 -- A change of the fleet, as store::fleet::Change reads it. `rest`: further fields, each with a comma in front.
 local function tell(channel, what, runner, epoch, rest)
   redis.call('PUBLISH', channel, '{"what":"' .. what .. '","runner":"' .. runner .. '","epoch":' .. epoch .. rest .. '}')

@@ -155,6 +155,18 @@ impl<'a> Desk<'a> {
         self.tell_all(events).await
     }
 
+    /// A job ended by somebody else's hand: it leaves at once if it is held here.
+    pub(super) async fn ended(&mut self, id: JobId) -> Result<(), Broken> {
+        let Some(job) = self.window.number(id) else {
+            return Ok(());
+        };
+        self.tell(Event::Cancelled { job }).await?;
+        if let Some(waiting) = self.window.remove(job) {
+            self.outbox.push((waiting.held, Destination::Nowhere));
+        }
+        Ok(())
+    }
+
     /// A deadline has passed.
     pub(super) async fn due(&mut self) -> Result<(), Broken> {
         self.tell(Event::Due).await
@@ -280,7 +292,7 @@ impl<'a> Desk<'a> {
                         until_s,
                         wait_s,
                         outlook,
-                    } => self.hold(job, until_s, wait_s, outlook).await?,
+                    } => events.extend(self.hold(job, until_s, wait_s, outlook).await?),
                     Command::Shared { job, outlook } => self.share(job, outlook).await?,
                 }
             }
@@ -353,16 +365,17 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Notes that a job is held. What the policy has to hear if it must not be.
     async fn hold(
         &mut self,
         job: Job,
         until_s: f64,
         wait_s: f64,
         outlook: Outlook,
-    ) -> Result<(), Broken> {
+    ) -> Result<Option<Event>, Broken> {
         let now_s = self.clock.now_s();
         let Some(waiting) = self.window.get_mut(job) else {
-            return Ok(());
+            return Ok(None);
         };
         let spec = &waiting.held.job;
         let mut hold = record::held(spec.hint.as_ref(), now_s, until_s, wait_s, outlook);
@@ -372,9 +385,15 @@ impl<'a> Desk<'a> {
             hold.since_ms = earlier.since_ms;
         }
         let Dispatcher { shared, app, .. } = self.dispatcher;
-        shared.store.hold(app, spec.id, &hold).await?;
+        while let Some(reason) = shared.store.hold(app, spec.id, &hold).await? {
+            if let Some(destination) = self.dispatcher.instead(spec, reason).await? {
+                self.outbox
+                    .extend((self.window.remove(job)).map(|waiting| (waiting.held, destination)));
+                return Ok(Some(Event::Cancelled { job }));
+            }
+        }
         waiting.hold = Some(hold);
-        Ok(())
+        Ok(None)
     }
 
     async fn share(&mut self, job: Job, outlook: Outlook) -> Result<(), Broken> {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! jobs.<app>, jobs.<app>.low ─┐
-//! {app}:changes, a look/s ────┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
-//! the earliest deadline ──────┘
+//! {app}:changes, :cancelled, ─┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
+//! a look/s, deadlines ─────────┘
 //! ```
 //!
 //! | module | what it holds |
@@ -54,7 +54,9 @@ pub(super) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), Broken> {
     // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
-    let mut changes = dispatcher.shared.store.changes(&dispatcher.app).await?;
+    let Dispatcher { shared, app, .. } = dispatcher;
+    let mut changes = shared.store.changes(app).await?;
+    let mut cancellations = shared.store.cancellations(app).await?;
     let mut desk = Desk::open(dispatcher).await?;
     let connection = &session.connection;
     let mut normal = dispatcher
@@ -77,6 +79,9 @@ pub(super) async fn run(
                 }
             }
             change = changes.next() => desk.changed(change.ok_or(Broken::Unheard)?).await?,
+            cancelled = cancellations.next() => {
+                desk.ended(cancelled.ok_or(Broken::Unheard)?).await?;
+            }
             _ = looks.tick() => {
                 desk.look().await?;
                 upkeep.look(dispatcher, session, desk.held(), |job| desk.holds(job)).await?;

@@ -65,6 +65,11 @@ impl Window {
         self.jobs.get_mut(&number)
     }
 
+    /// The number of a job that is held.
+    pub(super) fn number(&self, job: JobId) -> Option<Job> {
+        self.numbers.get(&job).copied()
+    }
+
     /// Takes a job out.
     pub(super) fn remove(&mut self, number: Job) -> Option<Waiting> {
         let waiting = self.jobs.remove(&number)?;

@@ -1,0 +1,78 @@
+//! Jobs that their owners no longer want.
+
+use futures::StreamExt;
+
+use super::jobs::{RETENTION_S, words};
+use super::{Error, Store};
+use crate::ids::{AppId, JobId};
+use crate::state::JobState;
+
+/// What became of a wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// The job has ended by it.
+    Cancelled,
+    /// It had ended before.
+    Ended(JobState),
+    /// There is no record.
+    Missing,
+}
+
+/// Jobs of one app that were cancelled, as it happens. Some may be missed: whoever has such a job finds its state out when
+/// it next says something about it.
+pub struct Cancellations(redis::aio::PubSub);
+
+impl Cancellations {
+    /// The next one; `None` once the connection broke.
+    pub async fn next(&mut self) -> Option<JobId> {
+        let mut messages = self.0.on_message();
+        loop {
+            let text: String = messages.next().await?.get_payload().unwrap_or_default();
+            match text.parse() {
+                Ok(job) => return Some(job),
+                Err(_) => tracing::debug!(text, "not the id of a job"),
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Ends `job`, wherever it is, and tells those who follow [`Store::cancellations`].
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn cancel(&self, app: &AppId, job: JobId) -> Result<Cancel, Error> {
+        let reply: Vec<String> = self
+            .scripts
+            .cancel
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .arg(RETENTION_S)
+            .arg(self.keys.cancelled(app))
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match words(&reply).as_slice() {
+            ["cancelled"] => Ok(Cancel::Cancelled),
+            ["missing"] => Ok(Cancel::Missing),
+            ["ended", state] => state
+                .parse()
+                .map(Cancel::Ended)
+                .map_err(|error| Error::damaged("a script's reply", error)),
+            other => Err(Error::damaged(
+                "a script's reply",
+                format_args!("{other:?} is unknown"),
+            )),
+        }
+    }
+
+    /// Follows the app's cancelled jobs from now on.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn cancellations(&self, app: &AppId) -> Result<Cancellations, Error> {
+        let mut subscription = self.client.get_async_pubsub().await?;
+        subscription.subscribe(self.keys.cancelled(app)).await?;
+        Ok(Cancellations(subscription))
+    }
+}

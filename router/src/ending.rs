@@ -1,0 +1,80 @@
+//! Jobs that end without a result, and everybody hears of it.
+
+use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
+use warmq_common::job::JobSpec;
+use warmq_common::message::{JobEvent, Versioned};
+use warmq_common::state::JobState;
+use warmq_common::store::{self, Cancel, Store};
+
+/// What became of a wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The job is cancelled, and that was announced.
+    Yes,
+    /// It ended otherwise before.
+    Ended(JobState),
+    /// There is no record of it.
+    Missing,
+}
+
+/// Why a job's end is not done, or not known to be told. The same call may be made again.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// Redis is away.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// RabbitMQ is away, or stalled by an alarm.
+    #[error(transparent)]
+    Announce(#[from] PublishError),
+}
+
+/// A cheap handle on the end of jobs.
+#[derive(Clone)]
+pub struct Endings {
+    store: Store,
+    publisher: Publisher,
+    topology: Topology,
+}
+
+impl Endings {
+    /// For the jobs of the given servers.
+    pub fn new(store: Store, publisher: Publisher, topology: Topology) -> Self {
+        Self {
+            store,
+            publisher,
+            topology,
+        }
+    }
+
+    /// Cancels a job, wherever it is, and announces it. Of a job that was cancelled before it is announced again: whoever
+    /// cancelled it may have died before saying so.
+    ///
+    /// # Errors
+    /// See [`EndError`].
+    pub async fn cancel(&self, job: &JobSpec) -> Result<Cancelled, EndError> {
+        match self.store.cancel(&job.app, job.id).await? {
+            Cancel::Missing => return Ok(Cancelled::Missing),
+            Cancel::Ended(state) if state != JobState::Cancelled => {
+                return Ok(Cancelled::Ended(state));
+            }
+            Cancel::Ended(_) => {}
+            Cancel::Cancelled => {
+                tracing::info!(job.id = %job.id, app = %job.app, "a job was cancelled");
+            }
+        }
+        self.announce(job, JobState::Cancelled).await?;
+        Ok(Cancelled::Yes)
+    }
+
+    /// Tells everybody that a job ended; confirmed.
+    async fn announce(&self, job: &JobSpec, state: JobState) -> Result<(), PublishError> {
+        let message = Message {
+            message_id: Some(job.id.to_string()),
+            // Encoding has no way to fail: string keys, no I/O.
+            ..Message::new(JobEvent::new(job, state).encode().unwrap_or_default())
+        };
+        let key = self.topology.event_key(&job.app, state);
+        let exchange = self.topology.events_exchange();
+        self.publisher.announce(&exchange, &key, &message).await
+    }
+}
