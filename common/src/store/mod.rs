@@ -19,7 +19,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 pub use fleet::{
     Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };
-pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
+pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Terms, Unavailable};
 
 use crate::config::ServerUrl;
 use crate::ids::Namespace;

@@ -19,6 +19,13 @@ local function unavailable(job_key, now)
   return nil
 end
 
+-- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
+local function keep_ended(job_key, default_s)
+  local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
+  if said[2] then redis.call('HDEL', job_key, 'input') end
+  redis.call('EXPIRE', job_key, said[1] or default_s)
+end
+
 -- A change of the fleet, as store::fleet::Change reads it. `rest`: further fields, each with a comma in front.
 local function tell(channel, what, runner, epoch, rest)
   redis.call('PUBLISH', channel, '{"what":"' .. what .. '","runner":"' .. runner .. '","epoch":' .. epoch .. rest .. '}')
