@@ -75,7 +75,8 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
     let file = folder.path().join("bad.toml");
     std::fs::write(
         &file,
-        "nonsense = 1\n[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nmax_warm_wait = -1\nprior_run = 0\n",
+        "nonsense = 1\n[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nmax_warm_wait = -1\nprior_run = 0\n\
+         retention = '1s'\nmax_queue_length = 0\n",
     )
     .unwrap();
     let config = file.to_str().unwrap();
@@ -91,6 +92,8 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
         "luck",
         "max_warm_wait",
         "prior_run",
+        "retention",
+        "max_queue_length",
         "namespace",
         "listen",
     ] {

@@ -1,7 +1,7 @@
 //! Every key of Redis, and nobody else spells one.
 
 use crate::hint::Hint;
-use crate::ids::{AppId, JobId, Namespace, RunnerId};
+use crate::ids::{AppId, IdempotencyKey, JobId, Namespace, RunnerId};
 
 /// Keys of one namespace.
 #[derive(Debug, Clone)]
@@ -36,6 +36,11 @@ impl Keys {
     /// Sorted set: waiting jobs by arrival.
     pub(super) fn queued(&self, app: &AppId) -> String {
         self.of_app(app, "queued")
+    }
+
+    /// String: the job that a submitter's idempotency key stands for.
+    pub(super) fn idempotency(&self, app: &AppId, key: &IdempotencyKey) -> String {
+        self.of_app(app, format_args!("idem:{key}"))
     }
 
     /// Set: live runners that report `hint`.

@@ -23,7 +23,7 @@ pub use cancel::{Cancel, Cancellations};
 pub use fleet::{
     Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };
-pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
+pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Terms, Unavailable};
 
 pub use upkeep::Depths;
 
