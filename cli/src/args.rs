@@ -10,7 +10,7 @@ use warmq_common::job::Priority;
 use crate::exit::Usage;
 
 const EXIT_STATUSES: &str = "Exit status: 0 all well, 1 the job failed, 2 the request is wrong, \
-    69 no router answers, 75 the job has not ended yet";
+    69 no router answers, 75 the job has not ended yet or the queue is full";
 
 /// Submits jobs to a warmq router and tells what becomes of them.
 #[derive(Debug, Parser)]

@@ -17,7 +17,7 @@ pub const USAGE: u8 = 2;
 /// The router, or what it needs, is away (`EX_UNAVAILABLE` of sysexits.h).
 pub const UNREACHABLE: u8 = 69;
 
-/// The job has not ended yet: ask again (`EX_TEMPFAIL` of sysexits.h).
+/// The job has not ended yet, or the queue is full: ask again (`EX_TEMPFAIL` of sysexits.h).
 pub const NOT_YET: u8 = 75;
 
 /// The status for an error.
@@ -28,6 +28,7 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
             | client::Error::Refused {
                 status: 502..=504, ..
             } => UNREACHABLE,
+            client::Error::Refused { status: 429, .. } => NOT_YET,
             client::Error::Refused {
                 status: 400..=499, ..
             }
@@ -74,6 +75,7 @@ mod tests {
         };
         assert_eq!(refused(503), UNREACHABLE);
         assert_eq!(refused(422), USAGE);
+        assert_eq!(refused(429), NOT_YET);
         assert_eq!(refused(500), FAILED);
     }
 }

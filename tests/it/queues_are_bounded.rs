@@ -123,7 +123,7 @@ async fn an_amqp_submission_too_many_is_dead_lettered_with_the_reason_and_told()
     let letter = next(&mut dead).await;
     assert_eq!(letter.data, br#"{"run_ms": 3}"#);
     let reason = header(&letter, "x-warmq-reason");
-    assert!(reason.contains("1 jobs of bench/timed wait"), "{reason}");
+    assert!(reason.contains("full (1 waiting, 1 allowed)"), "{reason}");
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["payload"]["error_type"], "queue_full");
     stage.clean_up().await;

@@ -98,7 +98,7 @@ pub enum SubmitError {
     #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
     /// As many jobs wait as the app or the submitter allows.
-    #[error("{waiting} jobs of {app} wait, and {bound} is the most allowed; try again later")]
+    #[error("the queue of {app} is full ({waiting} waiting, {bound} allowed); try again later")]
     QueueFull {
         /// The app.
         app: AppId,
