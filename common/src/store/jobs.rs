@@ -146,8 +146,10 @@ impl Store {
         invocation
             .key(self.keys.job(&spec.app, spec.id))
             .key(self.keys.queued(&spec.app))
+            .key(self.keys.start_deadlines(&spec.app))
             .arg(spec.id.to_string());
         let reply_to = spec.reply_to.as_ref().map(json);
+        let number = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
             ("priority", Some(spec.priority.as_str().to_owned())),
@@ -156,10 +158,9 @@ impl Store {
                 "path",
                 Some(spec.path.clone()).filter(|path| !path.is_empty()),
             ),
-            (
-                "max_warm_wait_ms",
-                spec.max_warm_wait_ms.map(|wait_ms| wait_ms.to_string()),
-            ),
+            ("max_warm_wait_ms", number(spec.max_warm_wait_ms)),
+            ("start_timeout_ms", number(spec.start_timeout_ms)),
+            ("run_timeout_ms", number(spec.run_timeout_ms)),
             ("reply_to", reply_to),
         ] {
             if let Some(value) = value {
@@ -346,6 +347,7 @@ impl Store {
             .arg(lease_ms)
             .arg(if claimed { "own" } else { "shared" })
             .arg(self.keys.changes(app))
+            .arg(RETENTION_S)
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
@@ -461,6 +463,7 @@ impl Store {
             .requeue
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
             .arg(job.to_string())
             .arg(fence.0)
             .invoke_async(&mut self.connection.clone())
@@ -511,6 +514,8 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
             .and_then(Priority::parse)
             .unwrap_or_default(),
         max_warm_wait_ms: parsed(fields, "max_warm_wait_ms")?,
+        start_timeout_ms: parsed(fields, "start_timeout_ms")?,
+        run_timeout_ms: parsed(fields, "run_timeout_ms")?,
         input: from_json(fields, "input")?.unwrap_or_default(),
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,

@@ -51,6 +51,10 @@ pub(super) async fn run(
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
             _ = reap.tick() => {
                 dispatcher.reap().await?;
+                let expired = dispatcher.expire().await?;
+                if let Some(held) = held_low.take_if(|held| expired.contains(&held.job.id)) {
+                    sends.push(dispatcher.send(held, Destination::Nowhere));
+                }
                 dispatcher.show(session, usize::from(held_low.is_some())).await?;
                 None
             }

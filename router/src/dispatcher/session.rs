@@ -8,13 +8,13 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp;
 use warmq_common::config::PolicyName;
-use warmq_common::ids::RunnerId;
+use warmq_common::ids::{JobId, RunnerId};
 
 use super::{Dispatcher, at_once, holding};
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
-/// How often lost runners are looked for.
+/// How often lost runners are looked for, and jobs that have not started in time.
 pub(super) const REAP: Duration = Duration::from_secs(1);
 
 /// A connection, a channel for declarations, and the gauges that show what goes on.
@@ -50,6 +50,11 @@ impl Dispatcher {
         let counts = self.shared.store.counts(&self.app).await?;
         session.gauges.show(held, counts);
         Ok(())
+    }
+
+    /// Ends the jobs that have not started in time, and names them.
+    pub(super) async fn expire(&self) -> Result<Vec<JobId>, Broken> {
+        Ok(self.shared.endings.expire(&self.app).await?)
     }
 
     /// Removes the runners that were not heard of for a whole lease.

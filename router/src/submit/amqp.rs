@@ -166,6 +166,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         hint: header(delivery, "x-runner-hint"),
         priority: header(delivery, "x-queue-priority"),
         max_warm_wait: header(delivery, "x-max-warm-wait"),
+        start_timeout: header(delivery, "x-request-timeout"),
         // Any other message id is an idempotency key, which later versions keep. Chosen here, so that a submission that
         // is tried again, its message unacknowledged, stays one job.
         id: id

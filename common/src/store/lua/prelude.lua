@@ -19,6 +19,18 @@ local function unavailable(job_key, now)
   return nil
 end
 
+-- When a job must have started, Unix ms; nil if at any time.
+local function start_deadline(job_key)
+  local job = redis.call('HMGET', job_key, 'created_ms', 'start_timeout_ms')
+  return job[2] and job[1] + job[2]
+end
+
+-- Whether it is too late for a job to start.
+local function start_overdue(job_key, now)
+  local deadline = start_deadline(job_key)
+  return deadline and deadline <= now
+end
+
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
 local function end_unrun(job_key, queued_key, job, state, now, retention_s)
   redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
