@@ -1,8 +1,10 @@
-//! A door in front of a server, which a test can shut.
+//! A door in front of a server, which a test can shut, and through which it can put words into the server's mouth.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use warmq_common::config::ServerUrl;
 
@@ -12,6 +14,7 @@ use crate::error::Error;
 pub struct Proxy {
     url: ServerUrl,
     open: Arc<Mutex<Option<JoinSet<()>>>>,
+    words: broadcast::Sender<Vec<u8>>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -39,10 +42,13 @@ impl Proxy {
         own.set_port(Some(port)).map_err(|()| no_server(url))?;
         let own = own.as_str().parse().map_err(|_| no_server(url))?;
         let open = Arc::new(Mutex::new(Some(JoinSet::new())));
-        let accepting = tokio::spawn(accept(listener, (host, target), Arc::clone(&open)));
+        let (words, _) = broadcast::channel(16);
+        let accepting = accept(listener, (host, target), Arc::clone(&open), words.clone());
+        let accepting = tokio::spawn(accepting);
         Ok(Self {
             url: own,
             open,
+            words,
             accepting,
         })
     }
@@ -50,6 +56,12 @@ impl Proxy {
     /// The server's URL, with the proxy's address in it.
     pub fn url(&self) -> ServerUrl {
         self.url.clone()
+    }
+
+    /// Sends `bytes` to all clients as if the server had: between two packets of it, so while it is not in mid-sentence.
+    pub fn say(&self, bytes: &[u8]) {
+        // No client is connected: nobody hears it.
+        let _ = self.words.send(bytes.to_vec());
     }
 
     /// Breaks all connections and lets none through.
@@ -73,18 +85,46 @@ async fn accept(
     listener: TcpListener,
     target: (String, u16),
     open: Arc<Mutex<Option<JoinSet<()>>>>,
+    words: broadcast::Sender<Vec<u8>>,
 ) {
-    while let Ok((mut client, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.accept().await {
         let target = target.clone();
         // Shut: the client's connection is dropped.
         if let Some(connections) = lock(&open).as_mut() {
+            let words = words.subscribe();
             connections.spawn(async move {
-                if let Ok(mut server) = TcpStream::connect(target).await {
+                if let Ok(server) = TcpStream::connect(target).await {
                     // A broken pipe is what a proxy in a test is for.
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    let _ = pass_on(client, server, words).await;
                 }
             });
         }
+    }
+}
+
+/// Until either side is gone.
+async fn pass_on(
+    client: TcpStream,
+    server: TcpStream,
+    mut words: broadcast::Receiver<Vec<u8>>,
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let down = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            tokio::select! {
+                read = from_server.read(&mut buffer) => match read? {
+                    0 => return Ok(()),
+                    bytes => to_client.write_all(&buffer[..bytes]).await?,
+                },
+                Ok(said) = words.recv() => to_client.write_all(&said).await?,
+            }
+        }
+    };
+    tokio::select! {
+        up = tokio::io::copy(&mut from_client, &mut to_server) => up.map(drop),
+        down = down => down,
     }
 }
 

@@ -126,6 +126,14 @@ name!(
 );
 
 name!(
+    /// A submitter's own name for one submission: repeated under the same key, it is the same job.
+    IdempotencyKey,
+    "an idempotency key",
+    "1 to 255 printable characters are expected",
+    |text| (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+);
+
+name!(
     /// One slot of a worker process. Unique among the living; no dots, since it is part of a queue's name.
     RunnerId,
     "a runner name",

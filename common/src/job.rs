@@ -79,6 +79,12 @@ pub struct JobSpec {
     /// Who wants the outcome by AMQP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
+    /// How long its record is kept after it ended, s. The store's default if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_s: Option<u64>,
+    /// The input is shown to nobody, and forgotten once the job ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_store: bool,
 }
 
 impl JobSpec {
@@ -96,6 +102,8 @@ impl JobSpec {
             input,
             created_ms: 0,
             reply_to: None,
+            retention_s: None,
+            no_store: false,
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
-use warmq_common::config::{Apps, ByteSize, Problems, ServerArgs, Servers, Settings};
+use warmq_common::config::{Apps, ByteSize, Problems, Seconds, ServerArgs, Servers, Settings};
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -24,6 +25,9 @@ pub struct Args {
     /// Largest request body [default: 10MiB]
     #[arg(long, env = "WARMQ_MAX_BODY", value_name = "SIZE")]
     max_body: Option<String>,
+    /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
+    #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
+    reconcile_after: Option<String>,
     /// Serve strangers on an address that is not loopback
     #[arg(long, env = "WARMQ_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: Option<String>,
@@ -76,6 +80,8 @@ pub struct Config {
     pub roles: BTreeSet<Role>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
+    /// How long nothing must have been heard of a job before its message is published again.
+    pub reconcile_after: Duration,
     /// What the file says of apps.
     pub apps: Apps,
     public_url: Option<url::Url>,
@@ -94,6 +100,13 @@ impl Config {
         let roles = settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply");
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
+        let reconcile_after =
+            settings.take::<Seconds>("reconcile_after", args.reconcile_after.as_deref(), "60s");
+        if reconcile_after.is_some_and(Seconds::is_zero) {
+            settings.problem(
+                "reconcile-after: it must be more than 0: every job is silent for a moment",
+            );
+        }
         let apps = Apps::read(&mut settings);
         if let (Some(listen), Some(false)) = (listen, anonymous) {
             refuse_strangers(&mut settings, listen);
@@ -104,6 +117,7 @@ impl Config {
                 listen: listen?,
                 roles: roles?.0,
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
+                reconcile_after: reconcile_after?.duration(),
                 apps,
                 public_url,
             })

@@ -101,6 +101,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             publisher: publisher.clone(),
             endings,
             apps,
+            reconcile_after: config.reconcile_after,
             metrics,
         };
         parts.spawn(dispatchers.run(shutdown.clone()));

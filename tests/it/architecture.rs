@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// The crates that users run, and the contract between them.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "common/src",
     "router/src",
     "worker/src",
     "cli/src",
     "demo/src",
+    "bench/src",
 ];
 
 fn root() -> PathBuf {
@@ -70,6 +71,16 @@ fn decisions_are_pure() {
         "std::env",
     ];
     never_says("router/src/policy", &impure, &[]);
+    // The simulator draws from seeded generators only.
+    let unseeded = [
+        "tokio",
+        "Instant",
+        "SystemTime",
+        "rand::rng",
+        "rand::random",
+    ];
+    never_says("bench/src/simulator", &unseeded, &[]);
+    never_says("bench/src/schemes", &unseeded, &[]);
     for file in ["common/src/state.rs", "worker/src/model_cache/eviction.rs"] {
         let (folder, _) = file.rsplit_once('/').unwrap();
         let (_, code) = sources(folder, "rs")

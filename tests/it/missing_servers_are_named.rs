@@ -75,7 +75,8 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
     let file = folder.path().join("bad.toml");
     std::fs::write(
         &file,
-        "nonsense = 1\n[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\n",
+        "nonsense = 1\n[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nmax_warm_wait = -1\nprior_run = 0\n\
+         retention = '1s'\nmax_queue_length = 0\n",
     )
     .unwrap();
     let config = file.to_str().unwrap();
@@ -85,7 +86,17 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
     )
     .await;
     assert_eq!(code, Some(64));
-    for mistake in ["nonsense", "'A'", "luck", "namespace", "listen"] {
+    for mistake in [
+        "nonsense",
+        "'A'",
+        "luck",
+        "max_warm_wait",
+        "prior_run",
+        "retention",
+        "max_queue_length",
+        "namespace",
+        "listen",
+    ] {
         assert!(said.contains(mistake), "{mistake} is missing in: {said}");
     }
     let (code, said) = run(

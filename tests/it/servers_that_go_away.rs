@@ -1,10 +1,13 @@
 //! RabbitMQ or Redis goes away under a running router: submitters are told at once, nothing half-accepted stays behind,
 //! and the router recovers by itself.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use serde_json::json;
 use warmq_cluster::{Proxy, eventually};
 use warmq_tests::Stage;
+use warmq_tests::amqp::{connection_blocked, connection_unblocked};
 use warmq_tests::stage::{SOON, TIMED};
 
 /// A submission to a router of its own, which reaches one server through `proxy`; then without; then again.
@@ -66,5 +69,45 @@ async fn without_redis_submitters_are_told_to_come_back() {
     let _worker = stage.timed("a").await;
     let proxy = Proxy::of(stage.cluster.redis_url()).await.unwrap();
     shut_and_reopen(&stage, "--redis-url", &proxy).await;
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_no_messages_is_told_of_at_once_and_so_is_the_end_of_it() {
+    let mut stage = Stage::start().await;
+    let proxy = Proxy::of(stage.cluster.amqp_url()).await.unwrap();
+    let url = proxy.url();
+    stage.router = (stage.cluster.router(&["--amqp-url", url.expose()]).await).unwrap();
+    let _worker = stage.timed("a").await;
+    stage.succeeded(stage.submit("m", 1).await).await;
+    // An alarm on the real broker would stop everybody else's messages too.
+    proxy.say(&connection_blocked("low on memory"));
+    let submit = async || stage.post(TIMED, &[], r#"{"run_ms": 1}"#).await;
+    // Without the broker's notice, the first answer would take as long as a confirm may: 10 s.
+    let refused = eventually(
+        "submissions are refused",
+        Duration::from_secs(8),
+        async || {
+            Some(submit().await).filter(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE)
+        },
+    );
+    let refused = refused.await.unwrap();
+    assert!(refused.headers.contains_key("retry-after"));
+    let ready = stage.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let told = ready.body["rabbitmq"].as_str().unwrap();
+    assert!(told.contains("low on memory"), "{told}");
+    proxy.say(&connection_unblocked());
+    eventually("jobs are accepted again", SOON, async || {
+        (submit().await.status == StatusCode::OK).then_some(())
+    })
+    .await
+    .unwrap();
+    eventually("nothing waits", SOON, async || {
+        let apps = stage.get("/v1/apps").await;
+        (apps.body["apps"][0]["queued"] == json!(0)).then_some(())
+    })
+    .await
+    .unwrap();
     stage.clean_up().await;
 }

@@ -282,3 +282,20 @@ async fn the_next_leader_dispatches_within_the_lease_and_a_second() {
     );
     stage.clean_up().await;
 }
+
+#[tokio::test]
+async fn a_patience_that_is_no_time_is_refused_by_name() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    for bad in ["-1", "inf", "NaN", "soon", "1e9", ""] {
+        let answer = stage.post(TIMED, &[("x-max-warm-wait", bad)], "{}").await;
+        assert_eq!(answer.status, 422, "'{bad}': {:?}", answer.body);
+        let detail = &answer.body["detail"][0];
+        assert_eq!(detail["loc"], json!(["header", "x-max-warm-wait"]));
+        assert_eq!(detail["type"], "invalid_max_warm_wait");
+    }
+    for good in ["0", "2.5", "500ms", "1m"] {
+        let answer = stage.post(TIMED, &[("x-max-warm-wait", good)], "{}").await;
+        assert_eq!(answer.status, 200, "'{good}': {:?}", answer.body);
+    }
+    stage.clean_up().await;
+}

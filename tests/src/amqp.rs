@@ -112,3 +112,21 @@ pub fn header(delivery: &Delivery, name: &str) -> String {
         _ => String::new(),
     }
 }
+
+/// What RabbitMQ says on a connection that publishes while a memory or disk alarm is set: `connection.blocked`.
+pub fn connection_blocked(reason: &str) -> Vec<u8> {
+    let length = u8::try_from(reason.len()).unwrap();
+    connection_method(60, &[&[length], reason.as_bytes()].concat())
+}
+
+/// What it says once the alarm is over: `connection.unblocked`.
+pub fn connection_unblocked() -> Vec<u8> {
+    connection_method(61, &[])
+}
+
+/// An AMQP method frame on channel 0: type, channel, length, class and method, arguments, end.
+fn connection_method(method: u8, arguments: &[u8]) -> Vec<u8> {
+    let payload = [&[0, 10, 0, method], arguments].concat();
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[1, 0, 0], &length[..], &payload, &[0xCE]].concat()
+}

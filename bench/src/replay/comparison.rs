@@ -41,8 +41,10 @@ pub struct Measure {
     pub name: &'static str,
     /// The real system's.
     pub real: f64,
-    /// The simulator's.
+    /// The simulator's, told what a job cost its runner beside load and run.
     pub predicted: Spread,
+    /// The simulator's if that were nothing.
+    pub ideal: f64,
     /// Real minus predicted.
     pub difference: f64,
     /// How that compares with the bounds.
@@ -73,12 +75,13 @@ pub struct Course {
 }
 
 impl Comparison {
-    /// Compares.
-    pub fn new(case: &Case, real: &Reality, predicted: &Prediction) -> Self {
+    /// Compares. `ideal`: the prediction without overheads.
+    pub fn new(case: &Case, real: &Reality, predicted: &Prediction, ideal: &Prediction) -> Self {
         let (seeds, collapsing_seeds) = (predicted.seeds(), predicted.collapsing());
         let collapsing = real.measures.collapsing();
         let compare = |name, bound, of: fn(&Measures) -> f64| {
-            Measure::new(name, of(&real.measures), predicted.of(of), bound)
+            let ideal = ideal.of(of).median;
+            Measure::new(name, of(&real.measures), predicted.of(of), ideal, bound)
         };
         let (measures, as_expected) = match case.expected {
             Expected::Collapse => (Vec::new(), collapsing && collapsing_seeds == seeds),
@@ -109,12 +112,13 @@ impl Comparison {
 
 impl Measure {
     /// The bound is [`BOUND`], or `least_bound` in the measure's own unit if that is more.
-    fn new(name: &'static str, real: f64, predicted: Spread, least_bound: f64) -> Self {
+    fn new(name: &'static str, real: f64, predicted: Spread, ideal: f64, least_bound: f64) -> Self {
         let difference = real - predicted.median;
         Self {
             name,
             real,
             predicted,
+            ideal,
             difference,
             verdict: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
                 Verdict::Within
@@ -152,7 +156,7 @@ mod tests {
             least: 0.9,
             greatest: 1.5,
         };
-        Measure::new("", real, predicted, least_bound).verdict
+        Measure::new("", real, predicted, 1.0, least_bound).verdict
     }
 
     #[test]

@@ -79,8 +79,10 @@ async fn all(options: &ReplayOptions) -> anyhow::Result<()> {
 
 async fn compare(case: &Case, options: &ReplayOptions) -> anyhow::Result<Comparison> {
     let plan = case.plan(options.jobs as usize, options.seed)?;
-    let predicted = prediction::predict(case, &plan);
     let logs = options.logs.as_ref().map(|logs| logs.join(case.slug()));
     let real = reality::run(case, &plan, logs).await?;
-    Ok(Comparison::new(case, &real, &predicted))
+    let overhead_s = real.overheads.per_job_ms / 1000.0;
+    let predicted = prediction::predict(case, &plan, overhead_s);
+    let ideal = prediction::predict(case, &plan, 0.0);
+    Ok(Comparison::new(case, &real, &predicted, &ideal))
 }

@@ -1,5 +1,5 @@
-//! What the real system spends beside waiting, loading and running, which the simulator does not know. A busy machine shows
-//! here first.
+//! What the real system spends beside waiting, loading and running, which a simulation has to be told. A busy machine
+//! shows here first.
 
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub struct Overheads {
     pub sent: Overhead,
     /// From start to end on the runner, beyond load and run.
     pub at_runner: Overhead,
+    /// What a job takes of its runner's time beyond load and run, the sum of the two before, on average, ms.
+    pub per_job_ms: f64,
 }
 
 /// One overhead over all jobs.
@@ -35,11 +37,14 @@ impl Overheads {
     /// The overheads of jobs with these records.
     pub fn of(submitted: &[Submitted], records: &[JobRecord]) -> Self {
         let in_ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let sent = || records.iter().filter_map(sent_ms);
+        let at_runner = || records.iter().filter_map(at_runner_ms);
         Self {
             late: Overhead::of(submitted.iter().map(|job| in_ms(job.late))),
             answered: Overhead::of(submitted.iter().map(|job| in_ms(job.answered))),
-            sent: Overhead::of(records.iter().filter_map(sent_ms)),
-            at_runner: Overhead::of(records.iter().filter_map(at_runner_ms)),
+            sent: Overhead::of(sent()),
+            at_runner: Overhead::of(at_runner()),
+            per_job_ms: mean(sent()) + mean(at_runner()),
         }
     }
 }
@@ -53,6 +58,11 @@ impl Overhead {
             p99_ms: quantile(&values_ms, 0.99),
         }
     }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (count, sum) = values.fold((0u32, 0.0), |(count, sum), value| (count + 1, sum + value));
+    sum / f64::from(count.max(1))
 }
 
 /// Of a job in the shared queue it is not known how long it had to wait there.

@@ -54,11 +54,11 @@ impl Prediction {
     }
 }
 
-/// Simulates the jobs of a case.
-pub fn predict(case: &Case, plan: &[Planned]) -> Prediction {
+/// Simulates the jobs of a case, as if each took its runner `overhead_s` longer, s.
+pub fn predict(case: &Case, plan: &[Planned], overhead_s: f64) -> Prediction {
     let options = case.options(plan.len(), 0);
     let run = |seed| {
-        let workload = Workload::planned(shifted(plan, seed), case.models);
+        let workload = Workload::planned(shifted(plan, seed, overhead_s), case.models);
         let mut scheme = schemes::make(&options, workload.models(), &case.constants());
         let history = simulator::run(&options, workload, scheme.as_mut(), seed);
         Measures::of(&history.jobs, case.until_s(plan))
@@ -66,10 +66,10 @@ pub fn predict(case: &Case, plan: &[Planned]) -> Prediction {
     Prediction((0..SEEDS).map(run).collect())
 }
 
-fn shifted(plan: &[Planned], seed: u64) -> Vec<Planned> {
+fn shifted(plan: &[Planned], seed: u64, overhead_s: f64) -> Vec<Planned> {
     let mut rng = stream(seed, 3);
     let shifted = plan.iter().map(|planned| Planned {
-        run_s: planned.run_s + rng.random_range(-SHIFT_S..SHIFT_S),
+        run_s: planned.run_s + overhead_s + rng.random_range(-SHIFT_S..SHIFT_S),
         ..*planned
     });
     shifted.collect()
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn only_the_cases_that_should_collapse_do() {
         for case in case::all() {
-            let prediction = predict(&case, &case.plan(1000, 1).unwrap());
+            let prediction = predict(&case, &case.plan(1000, 1).unwrap(), 0.0);
             let expected = match case.expected {
                 Expected::Agreement => 0,
                 Expected::Collapse => prediction.seeds(),

@@ -16,12 +16,13 @@ pub fn print(comparison: &Comparison) {
         print_course(comparison);
     } else {
         println!(
-            "  {:<10} {:>9} {:>10} {:>20} {:>19}  within",
+            "  {:<10} {:>9} {:>10} {:>20} {:>19} {:>9}  within",
             "",
             "real",
             "predicted",
             format!("(of {seeds} seeds)"),
-            "difference"
+            "difference",
+            "ideal"
         );
         comparison.measures.iter().for_each(print_measure);
     }
@@ -37,10 +38,11 @@ fn print_overheads(overheads: &Overheads) {
         answered,
         sent,
         at_runner,
+        per_job_ms,
     } = overheads;
     let times = |overhead: &Overhead| format!("{:.0}/{:.0}", overhead.p50_ms, overhead.p99_ms);
     println!(
-        "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}",
+        "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}; {per_job_ms:.1} ms per job",
         times(late),
         times(answered),
         times(sent),
@@ -53,6 +55,7 @@ fn print_measure(measure: &Measure) {
         name,
         real,
         predicted,
+        ideal,
         difference,
         verdict,
     } = measure;
@@ -62,14 +65,22 @@ fn print_measure(measure: &Measure) {
         Verdict::Missed => "NO",
     };
     println!(
-        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>19}  {verdict}",
+        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>19} {ideal:>9.4}  {verdict}",
         predicted.median,
         format!("{:.4} .. {:.4}", predicted.least, predicted.greatest),
         format!(
-            "{difference:+.4} {:>+8.1} %",
-            difference / predicted.median * 100.0
+            "{difference:+.4} {:>10}",
+            percent(*difference, predicted.median)
         )
     );
+}
+
+/// The difference as a part of what was predicted, unless that is nothing.
+fn percent(difference: f64, predicted: f64) -> String {
+    match predicted > 0.0 {
+        true => format!("{:+.1} %", difference / predicted * 100.0),
+        false => String::new(),
+    }
 }
 
 /// Quarters side by side: where jobs pile up, each is worse than the one before.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::Mutex;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use tokio::sync::{Mutex, watch};
 
 use super::connection;
 use crate::config::ServerUrl;
@@ -49,6 +50,12 @@ pub enum PublishError {
     /// The broker refused it.
     #[error("RabbitMQ refused the message")]
     Refused,
+    /// The broker takes no messages until a memory or disk alarm is over.
+    #[error("RabbitMQ takes no messages now: {reason}")]
+    Blocked {
+        /// The broker's own words.
+        reason: String,
+    },
     /// No confirm in time: the broker is stalled (a memory or disk alarm?) or gone.
     #[error("RabbitMQ did not confirm within {} s: is a memory or disk alarm set?", CONFIRM_TIMEOUT.as_secs())]
     Timeout,
@@ -126,10 +133,13 @@ pub struct Publisher {
     link: Arc<Mutex<Option<Link>>>,
 }
 
+#[derive(Clone)]
 struct Link {
     channel: Channel,
+    /// Why the broker takes no messages on this connection, while it does not.
+    blocked: watch::Receiver<Option<String>>,
     // Dropping it would close the channel's connection.
-    _connection: Connection,
+    _connection: Arc<Connection>,
 }
 
 impl Publisher {
@@ -145,24 +155,35 @@ impl Publisher {
     /// The open channel, in confirm mode: to declare with, before the first publish.
     ///
     /// # Errors
-    /// There is no connection and none can be made.
+    /// There is no connection and none can be made, or the broker takes nothing on it now.
     pub async fn channel(&self) -> Result<Channel, PublishError> {
+        let link = self.link().await?;
+        let blocked = link.blocked.borrow().clone();
+        match blocked {
+            Some(reason) => Err(PublishError::Blocked { reason }),
+            None => Ok(link.channel),
+        }
+    }
+
+    async fn link(&self) -> Result<Link, PublishError> {
         let mut link = self.link.lock().await;
         if let Some(open) = link.as_ref()
             && open.channel.status().connected()
         {
-            return Ok(open.channel.clone());
+            return Ok(open.clone());
         }
         let connection = connection::connect(&self.url, &self.name).await?;
         let channel = connection.create_channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
-        *link = Some(Link {
-            channel: channel.clone(),
-            _connection: connection,
-        });
-        Ok(channel)
+        let open = Link {
+            channel,
+            blocked: watch_alarms(&connection),
+            _connection: Arc::new(connection),
+        };
+        *link = Some(open.clone());
+        Ok(open)
     }
 
     /// Publishes and waits until the broker has stored the message in a queue.
@@ -198,7 +219,11 @@ impl Publisher {
         message: &Message,
         mandatory: bool,
     ) -> Result<(), PublishError> {
-        let channel = self.channel().await?;
+        let Link {
+            channel,
+            mut blocked,
+            ..
+        } = self.link().await?;
         let options = BasicPublishOptions {
             mandatory,
             ..BasicPublishOptions::default()
@@ -215,7 +240,20 @@ impl Publisher {
                 .await?
                 .await
         };
-        match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
+        // Told by the broker at the first message that it does not take; without this, that message would wait for its confirm.
+        let alarm = async {
+            let reason = blocked.wait_for(Option::is_some).await.ok();
+            match reason.and_then(|reason| reason.clone()) {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
+        };
+        let confirmed = tokio::select! {
+            biased;
+            reason = alarm => return Err(PublishError::Blocked { reason }),
+            confirmed = tokio::time::timeout(CONFIRM_TIMEOUT, confirmed) => confirmed,
+        };
+        match confirmed {
             Err(_) => Err(PublishError::Timeout),
             Ok(Err(error)) => Err(error.into()),
             // A returned message is acknowledged all the same: look at the message, not at the kind.
@@ -231,4 +269,32 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Follows the broker's word on whether it takes messages, for as long as somebody wants to know.
+fn watch_alarms(connection: &Connection) -> watch::Receiver<Option<String>> {
+    let events = connection.events_listener();
+    let (tell, blocked) = watch::channel(None);
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(events);
+        loop {
+            let event = tokio::select! {
+                () = tell.closed() => return,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Event::ConnectionBlocked(reason)) => {
+                    tracing::warn!(%reason, "RabbitMQ takes no messages");
+                    tell.send_replace(Some(reason));
+                }
+                Some(Event::ConnectionUnblocked) => {
+                    tracing::info!("RabbitMQ takes messages again");
+                    tell.send_replace(None);
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    });
+    blocked
 }

@@ -11,6 +11,9 @@ use super::{Seconds, Settings};
 use crate::hint::{Hint, InvalidHint};
 use crate::ids::AppId;
 
+/// The least time that records are kept: a copy of a job parked behind a lease, and the broker's redeliveries, come sooner.
+pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
+
 /// How the dispatcher of an app decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +86,10 @@ pub struct AppConfig {
     pub prior_run: Duration,
     /// How long loading a model takes, until loads have shown it.
     pub prior_load: Duration,
+    /// How long a job's record and result are kept after it ended; at least [`SHORTEST_RETENTION`].
+    pub retention: Duration,
+    /// A submission is refused if that many jobs wait already; any number may if unset.
+    pub max_queue_length: Option<u64>,
 }
 
 impl Default for AppConfig {
@@ -94,6 +101,8 @@ impl Default for AppConfig {
             run_timeout: None,
             prior_run: Duration::from_secs(2),
             prior_load: Duration::from_secs(10),
+            retention: Duration::from_secs(24 * 3600),
+            max_queue_length: None,
         }
     }
 }
@@ -143,6 +152,8 @@ fn read_app(settings: &mut Settings, name: &str, entry: toml::Table) -> AppConfi
             "run_timeout" => positive_time(&value).map(|time| config.run_timeout = Some(time)),
             "prior_run" => positive_time(&value).map(|time| config.prior_run = time),
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
+            "retention" => retention(&value).map(|time| config.retention = time),
+            "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
             _ => Err("unknown setting".to_owned()),
         };
         if let Err(problem) = set {
@@ -174,6 +185,23 @@ fn positive_time(value: &toml::Value) -> Result<Duration, String> {
     }
 }
 
+fn retention(value: &toml::Value) -> Result<Duration, String> {
+    match time(value)? {
+        time if time < SHORTEST_RETENTION => Err(format!(
+            "it must be at least {} s: a copy of a job that is still under way would run again once its record is gone",
+            SHORTEST_RETENTION.as_secs()
+        )),
+        time => Ok(time),
+    }
+}
+
+fn length(value: &toml::Value) -> Result<u64, String> {
+    match value.as_integer().map(u64::try_from) {
+        Some(Ok(length)) if length > 0 => Ok(length),
+        _ => Err("a number of jobs is expected, at least 1".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,16 +224,20 @@ mod tests {
     fn every_mistake_in_every_app_is_reported() {
         let text = "[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nhint_from = 'model'\nspeed = 9\n\
                     max_warm_wait = -1\nprior_run = 0\nprior_load = '0ms'\n\
-                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0";
+                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0\n\
+                    [apps.'a/d']\nretention = '59s'\nmax_queue_length = 0\n\
+                    [apps.'a/e']\nretention = 'long'\nmax_queue_length = '9'\n\
+                    [apps.'a/f']\nretention = '25h'\nmax_queue_length = -1";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         Apps::read(&mut settings);
         let problems = settings.finish(Some(())).unwrap_err();
-        assert_eq!(problems.sentences().len(), 10, "{problems}");
+        assert_eq!(problems.sentences().len(), 16, "{problems}");
     }
 
     #[test]
     fn times_may_have_units() {
-        let text = "[apps.'a/b']\nmax_warm_wait = '500ms'\nprior_run = 0.2\nprior_load = 1\nrun_timeout = '5m'";
+        let text = "[apps.'a/b']\nmax_warm_wait = '500ms'\nprior_run = 0.2\nprior_load = 1\n\
+                    retention = '1.5h'\nmax_queue_length = 9\nrun_timeout = '5m'";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         let apps = Apps::read(&mut settings);
         settings.finish(Some(())).unwrap();
@@ -214,5 +246,7 @@ mod tests {
         assert_eq!(app.run_timeout, Some(Duration::from_secs(300)));
         assert_eq!(app.prior_run, Duration::from_millis(200));
         assert_eq!(app.prior_load, Duration::from_secs(1));
+        assert_eq!(app.retention, Duration::from_secs(5400));
+        assert_eq!(app.max_queue_length, Some(9));
     }
 }

@@ -8,7 +8,7 @@ mod seconds;
 mod servers;
 mod size;
 
-pub use apps::{AppConfig, Apps, HintPath, PolicyName};
+pub use apps::{AppConfig, Apps, HintPath, PolicyName, SHORTEST_RETENTION};
 pub use seconds::Seconds;
 pub use servers::{ServerArgs, ServerUrl, Servers};
 pub use size::ByteSize;
@@ -37,6 +37,7 @@ const KNOWN: &[&str] = &[
     "public_url",
     "roles",
     "max_body",
+    "reconcile_after",
     "allow_anonymous",
     "app",
     "engine",

@@ -1,4 +1,4 @@
-//! Times as people write them: `2.5` (seconds), `500ms`, `5s`, `2m`.
+//! Times as people write them: `2.5` (seconds), `500ms`, `5s`, `2m`, `1h`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,13 +33,13 @@ impl FromStr for Seconds {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         // `ms` before `s` and `m`, which it ends and begins with.
-        let (number, unit_s) = [("ms", 0.001), ("s", 1.0), ("m", 60.0)]
+        let (number, unit_s) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
             .into_iter()
             .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
             .unwrap_or((text, 1.0));
         let seconds = number.trim_end().parse::<f64>().map_err(|_| {
             format!(
-                "'{}' is no time; write 2.5 (seconds), 500ms, 5s or 2m",
+                "'{}' is no time; write 2.5 (seconds), 500ms, 5s, 2m or 1h",
                 shown(text)
             )
         })? * unit_s;
@@ -79,9 +79,10 @@ mod tests {
         assert_eq!(ms(" 500ms "), Ok(500));
         assert_eq!(ms("5 s"), Ok(5000));
         assert_eq!(ms("2m"), Ok(120_000));
+        assert_eq!(ms("24h"), Ok(86_400_000));
         assert_eq!(ms("0"), Ok(0));
         for bad in [
-            "", "s", "-1", "-0.5s", "inf", "NaN", "1e300", "25000m", "soon", "1h\n",
+            "", "s", "-1", "-0.5s", "inf", "NaN", "1e300", "25000m", "soon", "25h", "1d",
         ] {
             assert!(ms(bad).is_err(), "{bad}");
         }

@@ -308,7 +308,9 @@ impl Store {
             .key(key)
             .key(self.keys.idle(app))
             .key(self.keys.runners(app))
-            .key(self.keys.blank(app));
+            .key(self.keys.blank(app))
+            .key(self.keys.suspects(app))
+            .key(self.keys.ended(app));
         for hint in parse_hints(&hints) {
             invocation.key(self.keys.hint(app, &hint));
         }

@@ -10,28 +10,45 @@ use serde_json::Value;
 
 use super::{Error, Ran, RunnerReport, Store};
 use crate::hint::Hint;
-use crate::ids::{AppId, Epoch, Fence, JobId, RunnerId};
+use crate::ids::{AppId, Epoch, Fence, IdempotencyKey, JobId, RunnerId};
 use crate::job::{Decision, Hold, JobError, JobRecord, JobSpec, Priority, Progress, Timings};
 use crate::state::JobState;
 
-/// How long a job can be found by its id alone; longer than any job waits and is kept.
-const JOB_APP_TTL_S: u64 = 7 * 24 * 3600;
+/// How long a job can be found by its id alone and by its idempotency key, besides its retention: longer than any job waits
+/// and runs, s.
+const LONGEST_LIFE_S: u64 = 7 * 24 * 3600;
 
-/// How long a record is kept after its job ended, s.
+/// How long a record that does not say is kept after its job ended, s.
 pub(super) const RETENTION_S: u64 = 24 * 3600;
+
+/// On what terms a job is taken in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms<'a> {
+    /// The submitter's own name for the submission.
+    pub key: Option<&'a IdempotencyKey>,
+    /// A new job is refused if that many of the app wait already.
+    pub max_queue_length: Option<u64>,
+}
 
 /// What became of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It is a new job, accepted at this time (Unix ms).
+    /// It is a new job.
     New {
-        /// Unix ms.
+        /// Its id: the one that came with it, or the one that its key keeps.
+        id: JobId,
+        /// When it was accepted, Unix ms.
         created_ms: u64,
     },
-    /// The id is known; nothing changed.
+    /// The id or the idempotency key is known.
     Known {
-        /// When the job was accepted, Unix ms.
-        created_ms: u64,
+        /// The job that it stands for.
+        id: JobId,
+    },
+    /// Too many jobs wait; nothing was recorded.
+    Full {
+        /// So many.
+        waiting: u64,
     },
 }
 
@@ -132,24 +149,75 @@ pub struct Finish<'a> {
 }
 
 impl Store {
-    /// Records a job unless its id is known. `spec.created_ms` is not used: Redis' clock decides.
+    /// Records a job again that was accepted before, unless its id is known. `spec.created_ms` is not used: Redis' clock
+    /// decides.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
+        self.create_as(spec.id, spec, Terms::default()).await
+    }
+
+    /// Records a new job on `terms`, unless its id or idempotency key is known.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn admit(&self, spec: &JobSpec, terms: Terms<'_>) -> Result<Created, Error> {
+        let mut id = match terms.key {
+            Some(key) => self.job_of_key(&spec.app, key).await?.unwrap_or(spec.id),
+            None => spec.id,
+        };
+        // Another submission may take the key meanwhile.
+        loop {
+            match self.create_as(id, spec, terms).await? {
+                Created::Known { id: owner } if owner != id => id = owner,
+                created => return Ok(created),
+            }
+        }
+    }
+
+    /// The job that an idempotency key stands for; `None` when the key is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn job_of_key(
+        &self,
+        app: &AppId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<JobId>, Error> {
+        let key = self.keys.idempotency(app, key);
+        let id: Option<String> = self.connection.clone().get(&key).await?;
+        id.map(|id| id.parse().map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    async fn create_as(
+        &self,
+        id: JobId,
+        spec: &JobSpec,
+        terms: Terms<'_>,
+    ) -> Result<Created, Error> {
         let mut connection = self.connection.clone();
+        let index_s = LONGEST_LIFE_S + spec.retention_s.unwrap_or(RETENTION_S);
         // The index first: a record that can not be found would be worse than an index entry without record.
         let _: () = connection
-            .set_ex(self.keys.job_app(spec.id), spec.app.as_str(), JOB_APP_TTL_S)
+            .set_ex(self.keys.job_app(id), spec.app.as_str(), index_s)
             .await?;
         let mut invocation = self.scripts.create.prepare_invoke();
         invocation
-            .key(self.keys.job(&spec.app, spec.id))
+            .key(self.keys.job(&spec.app, id))
             .key(self.keys.queued(&spec.app))
-            .key(self.keys.start_deadlines(&spec.app))
-            .arg(spec.id.to_string());
+            .key(self.keys.start_deadlines(&spec.app));
+        if let Some(key) = terms.key {
+            invocation.key(self.keys.idempotency(&spec.app, key));
+        }
+        let bound = terms.max_queue_length.map(|bound| bound.to_string());
+        invocation
+            .arg(id.to_string())
+            .arg(bound.unwrap_or_default())
+            .arg(index_s);
         let reply_to = spec.reply_to.as_ref().map(json);
-        let number = |ms: Option<u64>| ms.map(|ms| ms.to_string());
+        let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
             ("priority", Some(spec.priority.as_str().to_owned())),
@@ -158,23 +226,41 @@ impl Store {
                 "path",
                 Some(spec.path.clone()).filter(|path| !path.is_empty()),
             ),
-            ("max_warm_wait_ms", number(spec.max_warm_wait_ms)),
-            ("start_timeout_ms", number(spec.start_timeout_ms)),
-            ("run_timeout_ms", number(spec.run_timeout_ms)),
+            ("max_warm_wait_ms", ms(spec.max_warm_wait_ms)),
+            ("start_timeout_ms", ms(spec.start_timeout_ms)),
+            ("run_timeout_ms", ms(spec.run_timeout_ms)),
             ("reply_to", reply_to),
+            ("retention_s", spec.retention_s.map(|s| s.to_string())),
+            ("no_store", spec.no_store.then(|| "1".to_owned())),
         ] {
             if let Some(value) = value {
                 invocation.arg(field).arg(value);
             }
         }
-        let (verdict, created_ms): (String, u64) = invocation.invoke_async(&mut connection).await?;
-        Ok(match verdict.as_str() {
-            "created" => Created::New { created_ms },
-            _ => Created::Known { created_ms },
-        })
+        let reply: Vec<String> = invocation.invoke_async(&mut connection).await?;
+        match words(&reply).as_slice() {
+            ["created", now] => Ok(Created::New {
+                id,
+                created_ms: number(now)?,
+            }),
+            ["known"] => Ok(Created::Known { id }),
+            ["another", owner] => Ok(Created::Known {
+                id: owner
+                    .parse()
+                    .map_err(|error| Error::damaged("an idempotency key", error))?,
+            }),
+            ["full", waiting] => Ok(Created::Full {
+                waiting: number(waiting)?,
+            }),
+            other => Err(Error::damaged(
+                "a script's reply",
+                format_args!("{other:?} is unknown"),
+            )),
+        }
     }
 
-    /// Takes back the record of a job that did not reach the queue. False: it did, and goes on.
+    /// Takes a submission back that did not reach the queue, and with the last one the record. False: the job
+    /// goes on, since it reached the queue, or another submission of it did.
     ///
     /// # Errors
     /// Redis is away.
@@ -224,6 +310,15 @@ impl Store {
         record(app, job, &fields)
             .map(Some)
             .map_err(|reason| Error::damaged(&key, reason))
+    }
+
+    /// How long the record of a job that ended is still kept, s; `None` for a job that did not end, or is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn kept_s(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
+        let left_s: i64 = self.connection.clone().ttl(self.keys.job(app, job)).await?;
+        Ok(u64::try_from(left_s).ok())
     }
 
     /// Jobs of the app that wait in front of this one; `None` when it does not wait.
@@ -519,6 +614,8 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
         input: from_json(fields, "input")?.unwrap_or_default(),
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,
+        retention_s: parsed(fields, "retention_s")?,
+        no_store: text("no_store").is_some(),
     };
     Ok(JobRecord {
         spec,

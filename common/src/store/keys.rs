@@ -1,7 +1,7 @@
 //! Every key of Redis, and nobody else spells one.
 
 use crate::hint::Hint;
-use crate::ids::{AppId, JobId, Namespace, RunnerId};
+use crate::ids::{AppId, IdempotencyKey, JobId, Namespace, RunnerId};
 
 /// Keys of one namespace.
 #[derive(Debug, Clone)]
@@ -38,6 +38,11 @@ impl Keys {
         self.of_app(app, "queued")
     }
 
+    /// String: the job that a submitter's idempotency key stands for.
+    pub(super) fn idempotency(&self, app: &AppId, key: &IdempotencyKey) -> String {
+        self.of_app(app, format_args!("idem:{key}"))
+    }
+
     /// Set: live runners that report `hint`.
     pub(super) fn hint(&self, app: &AppId, hint: &Hint) -> String {
         self.of_app(app, format_args!("hint:{hint}"))
@@ -71,6 +76,16 @@ impl Keys {
     /// String: the JSON Schema of the app's input, as its workers publish it.
     pub(super) fn schema(&self, app: &AppId) -> String {
         self.of_app(app, "schema")
+    }
+
+    /// Sorted set: jobs whose runner was lost, by when that was (Unix ms).
+    pub(super) fn suspects(&self, app: &AppId) -> String {
+        self.of_app(app, "suspects")
+    }
+
+    /// Sorted set: `<runner> <epoch>` of incarnations that ended, by when that was (Unix ms). Their queues may be left.
+    pub(super) fn ended(&self, app: &AppId) -> String {
+        self.of_app(app, "ended")
     }
 
     /// Hash: what was learned about each model.

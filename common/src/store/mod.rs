@@ -13,6 +13,7 @@ mod keys;
 mod replies;
 mod scripts;
 mod stats;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,9 @@ pub use cancel::{Cancel, Cancellations};
 pub use fleet::{
     Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };
-pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Unavailable};
+pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Terms, Unavailable};
+
+pub use upkeep::Depths;
 
 use crate::config::ServerUrl;
 use crate::ids::Namespace;

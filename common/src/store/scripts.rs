@@ -20,6 +20,7 @@ pub(super) struct Scripts {
     pub(super) register: Script,
     pub(super) heartbeat: Script,
     pub(super) leave: Script,
+    pub(super) reconcile: Script,
     pub(super) lead: Script,
 }
 
@@ -42,6 +43,7 @@ impl Scripts {
             register: script(include_str!("lua/register.lua")),
             heartbeat: script(include_str!("lua/heartbeat.lua")),
             leave: script(include_str!("lua/leave.lua")),
+            reconcile: script(include_str!("lua/reconcile.lua")),
             lead: script(include_str!("lua/lead.lua")),
         }
     }

@@ -10,7 +10,7 @@ use warmq_common::store;
 use crate::ending::EndError;
 use crate::submit::SubmitError;
 
-/// After how many seconds a client may try again when a server is away.
+/// After how many seconds a client may try again when a server is away, or too many jobs wait.
 const RETRY_AFTER_S: &str = "2";
 
 /// A refusal, and what the client is told.
@@ -130,7 +130,10 @@ impl IntoResponse for ApiError {
         if let Ok(error_type) = HeaderValue::from_str(&error.error_type) {
             headers.insert("x-fal-error-type", error_type);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         response

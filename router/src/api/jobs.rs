@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
+use serde_json::Value;
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::job::JobRecord;
 
@@ -53,6 +54,9 @@ async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiErro
         .store
         .queue_position(&record.spec.app, record.spec.id)
         .await?;
+    if record.spec.no_store {
+        record.spec.input = Value::Null;
+    }
     if let Some(output) = &mut record.output {
         with_public_urls(output, &api.public_url);
     }

@@ -1,8 +1,10 @@
 //! fal's queue protocol: submit, status, result, cancel.
 
+use std::collections::HashMap;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -17,6 +19,9 @@ use super::{Api, ApiError};
 use crate::ending::Cancelled;
 use crate::submit::Submission;
 
+/// What stands behind the `?`; the last one counts.
+type Flags = HashMap<String, String>;
+
 pub(super) fn routes() -> Router<Api> {
     Router::new()
         .route("/{owner}/{app}", post(submit))
@@ -30,6 +35,7 @@ pub(super) fn routes() -> Router<Api> {
 async fn submit(
     State(api): State<Api>,
     Path((owner, app)): Path<(String, String)>,
+    Query(query): Query<Flags>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -37,6 +43,7 @@ async fn submit(
         &api,
         format!("{owner}/{app}"),
         String::new(),
+        query,
         &headers,
         body,
     )
@@ -46,16 +53,18 @@ async fn submit(
 async fn submit_to_path(
     State(api): State<Api>,
     Path((owner, app, path)): Path<(String, String, String)>,
+    Query(query): Query<Flags>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    accept(&api, format!("{owner}/{app}"), path, &headers, body).await
+    accept(&api, format!("{owner}/{app}"), path, query, &headers, body).await
 }
 
 async fn accept(
     api: &Api,
     app: String,
     path: String,
+    mut query: Flags,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -71,6 +80,9 @@ async fn accept(
         priority: header(headers, "queue-priority")?,
         max_warm_wait: header(headers, "max-warm-wait")?,
         start_timeout: header(headers, "request-timeout")?,
+        idempotency_key: text_of(headers, "idempotency-key")?,
+        store_io: header(headers, "store-io")?,
+        max_queue_length: query.remove("fal_max_queue_length"),
         ..Submission::default()
     };
     let accepted = api.submitter.submit(submission).await?;
@@ -211,10 +223,15 @@ fn with_job_headers(mut response: Response, id: JobId, record: Option<&JobRecord
 
 /// A header under fal's name (`X-Fal-…`) or ours (`X-…`), as UTF-8.
 fn header(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
-    let found = [format!("x-fal-{name}"), format!("x-{name}")]
-        .into_iter()
-        .find_map(|name| Some((headers.get(&name)?, name)));
-    let Some((value, name)) = found else {
+    match text_of(headers, &format!("x-fal-{name}"))? {
+        None => text_of(headers, &format!("x-{name}")),
+        found => Ok(found),
+    }
+}
+
+/// A header as UTF-8.
+fn text_of(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(name) else {
         return Ok(None);
     };
     match std::str::from_utf8(value.as_bytes()) {

@@ -12,7 +12,8 @@ use warmq_common::store::Claim;
 use super::Dispatcher;
 use super::lanes::Held;
 use super::sending::{CLAIM_MS, Destination, RunnerGone};
-use super::session::{REAP, Session, ticks};
+use super::session::{LOOK, Session, ticks};
+use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use crate::policy::fal;
 
@@ -42,20 +43,21 @@ pub(super) async fn run(
     let mut low = dispatcher.lane(connection, Priority::Low, 1).await?;
     let mut held_low: Option<Held> = None;
     let mut sends = FuturesUnordered::new();
-    let mut reap = ticks(REAP);
+    let mut looks = ticks(LOOK);
+    let mut upkeep = Upkeep::new();
     let mut low_look = ticks(LOW_LOOK);
     loop {
         let held = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
-            _ = reap.tick() => {
-                dispatcher.reap().await?;
+            _ = looks.tick() => {
                 let expired = dispatcher.expire().await?;
                 if let Some(held) = held_low.take_if(|held| expired.contains(&held.job.id)) {
                     sends.push(dispatcher.send(held, Destination::Nowhere));
                 }
-                dispatcher.show(session, usize::from(held_low.is_some())).await?;
+                let low = held_low.as_ref().map(|held| held.job.id);
+                upkeep.look(dispatcher, session, usize::from(low.is_some()), |job| low == Some(job)).await?;
                 None
             }
             change = changes.next() => {

@@ -13,6 +13,7 @@ mod lanes;
 mod leader;
 mod sending;
 mod session;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct Dispatchers {
     pub endings: Endings,
     /// Which apps there are.
     pub apps: AppDirectory,
+    /// How long nothing must have been heard of a job before its message counts as lost.
+    pub reconcile_after: Duration,
     /// Where they count.
     pub metrics: Metrics,
 }

@@ -8,14 +8,13 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp;
 use warmq_common::config::PolicyName;
-use warmq_common::ids::{JobId, RunnerId};
 
 use super::{Dispatcher, at_once, holding};
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
-/// How often lost runners are looked for, and jobs that have not started in time.
-pub(super) const REAP: Duration = Duration::from_secs(1);
+/// How often the leader looks after what no event tells.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection, a channel for declarations, and the gauges that show what goes on.
 pub(super) struct Session {
@@ -50,20 +49,6 @@ impl Dispatcher {
         let counts = self.shared.store.counts(&self.app).await?;
         session.gauges.show(held, counts);
         Ok(())
-    }
-
-    /// Ends the jobs that have not started in time, and names them.
-    pub(super) async fn expire(&self) -> Result<Vec<JobId>, Broken> {
-        Ok(self.shared.endings.expire(&self.app).await?)
-    }
-
-    /// Removes the runners that were not heard of for a whole lease.
-    pub(super) async fn reap(&self) -> Result<Vec<RunnerId>, Broken> {
-        let lost = self.shared.store.reap(&self.app).await?;
-        for runner in &lost {
-            tracing::warn!(app = %self.app, %runner, "lost a runner: nothing heard for a whole lease");
-        }
-        Ok(lost)
     }
 }
 

@@ -158,7 +158,10 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         ));
     }
     let properties = &delivery.properties;
-    let id = properties.message_id().as_ref();
+    let message_id = properties.message_id().as_ref();
+    // Some clients send an empty one when they were given none.
+    let message_id = message_id.map(|id| id.as_str()).filter(|id| !id.is_empty());
+    let id: Option<JobId> = message_id.and_then(|id| id.parse().ok());
     Ok(Submission {
         app: delivery.routing_key.to_string(),
         path: String::new(),
@@ -167,12 +170,12 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         priority: header(delivery, "x-queue-priority"),
         max_warm_wait: header(delivery, "x-max-warm-wait"),
         start_timeout: header(delivery, "x-request-timeout"),
-        // Any other message id is an idempotency key, which later versions keep. Chosen here, so that a submission that
-        // is tried again, its message unacknowledged, stays one job.
-        id: id
-            .and_then(|id| id.as_str().parse().ok())
-            .or_else(|| Some(JobId::generate())),
+        // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
+        id: Some(id.unwrap_or_else(JobId::generate)),
+        idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),
+        store_io: header(delivery, "x-store-io"),
         reply_to,
+        ..Submission::default()
     })
 }
 

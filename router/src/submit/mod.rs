@@ -4,21 +4,27 @@ pub mod amqp;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Mutex;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
 use warmq_common::config::Seconds;
 use warmq_common::hint::{Hint, InvalidHint};
-use warmq_common::ids::{AppId, InvalidName, JobId};
+use warmq_common::ids::{AppId, IdempotencyKey, InvalidName, JobId};
 use warmq_common::job::{FieldError, JobError, JobSpec, Priority, ReplyTo};
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::store::{Created, Store};
+use warmq_common::state::JobState;
+use warmq_common::store::{Created, Store, Terms};
 
 use crate::apps::AppDirectory;
 
 /// How often a job is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
+
+/// How long the record of a job that is not to be stored is kept after its end: time enough for a client that polls, and for
+/// a reply or a webhook that is tried again.
+const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 
 /// A job as its submitter gave it, nothing checked.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +45,12 @@ pub struct Submission {
     pub start_timeout: Option<String>,
     /// An id that the submitter chose, so that a repeated submission is known.
     pub id: Option<JobId>,
+    /// The submitter's own name for the submission, for the same.
+    pub idempotency_key: Option<String>,
+    /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
+    pub store_io: Option<String>,
+    /// The submitter wants to hear at once if that many jobs wait already.
+    pub max_queue_length: Option<String>,
     /// Who wants the outcome by AMQP.
     pub reply_to: Option<ReplyTo>,
 }
@@ -81,6 +93,25 @@ pub enum SubmitError {
     /// The time to start is no time, or none at all.
     #[error("{0}")]
     InvalidStartTimeout(String),
+    /// The idempotency key is empty, too long or not printable.
+    #[error("{0}")]
+    InvalidKey(InvalidName),
+    /// Whether to store is neither `0` nor `1`.
+    #[error("whether input and output are stored is '0' or '1', not '{0}'")]
+    InvalidStoreIo(String),
+    /// The longest queue is no number.
+    #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
+    InvalidQueueLength(String),
+    /// As many jobs wait as the app or the submitter allows.
+    #[error("{waiting} jobs of {app} wait, and {bound} is the most allowed; try again later")]
+    QueueFull {
+        /// The app.
+        app: AppId,
+        /// Jobs that wait.
+        waiting: u64,
+        /// The app's bound, or the submitter's if that is less.
+        bound: u64,
+    },
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] warmq_common::store::Error),
@@ -128,6 +159,14 @@ impl SubmitError {
             Self::InvalidStartTimeout(_) => {
                 header("x-fal-request-timeout", "invalid_request_timeout")
             }
+            Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
+            Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),
+            Self::InvalidQueueLength(_) => JobError::fields(vec![FieldError {
+                loc: vec!["query".into(), "fal_max_queue_length".into()],
+                msg: self.to_string(),
+                error_type: "invalid_max_queue_length".to_owned(),
+            }]),
+            Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::Store(_) | Self::Publish(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
@@ -135,6 +174,13 @@ impl SubmitError {
             Self::Message(_) => plain(500, "internal_error"),
         }
     }
+}
+
+/// A submission without mistakes: the job as it would be new, and on what terms.
+struct Checked {
+    job: JobSpec,
+    key: Option<IdempotencyKey>,
+    max_queue_length: Option<u64>,
 }
 
 /// A cheap handle on the door.
@@ -164,18 +210,14 @@ impl Submitter {
     /// # Errors
     /// See [`SubmitError`].
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
-        let mut job = self.check(submission).await?;
-        let created = self.store.create(&job).await?;
-        // A known id is published again: its first submission may have died between record and queue.
-        job.created_ms = match created {
-            Created::New { created_ms } | Created::Known { created_ms } => created_ms,
-        };
-        if let Err(error) = self.publish(&job).await {
-            // Not accepted: a record without a message would wait for ever. One that was known is somebody's job.
-            if matches!(created, Created::New { .. }) {
-                let discarded = self.store.discard(&job.app, job.id).await;
-                tracing::debug!(job.id = %job.id, ?discarded, "took back a record");
-            }
+        let (job, state) = self.admit(self.check(submission).await?).await?;
+        // A known job that waits is published again: its first submission may have died between record and queue.
+        if state == JobState::Queued
+            && let Err(error) = self.publish(&job).await
+        {
+            // Not accepted: a record without a message would wait for ever. Unless another submission accepted it.
+            let discarded = self.store.discard(&job.app, job.id).await;
+            tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
             return Err(error);
         }
         let position = self.store.queue_position(&job.app, job.id).await?;
@@ -186,8 +228,35 @@ impl Submitter {
         })
     }
 
+    /// The job as it is recorded, and where it stands: new, or as its first submission said.
+    async fn admit(&self, checked: Checked) -> Result<(JobSpec, JobState), SubmitError> {
+        let Checked { mut job, .. } = checked;
+        let terms = Terms {
+            key: checked.key.as_ref(),
+            max_queue_length: checked.max_queue_length,
+        };
+        match self.store.admit(&job, terms).await? {
+            Created::New { id, created_ms } => {
+                (job.id, job.created_ms) = (id, created_ms);
+                Ok((job, JobState::Queued))
+            }
+            Created::Known { id } => {
+                job.id = id;
+                let first = self.store.job_of(&job.app, id).await?;
+                Ok(first.map_or((job, JobState::Queued), |record| {
+                    (record.spec, record.state)
+                }))
+            }
+            Created::Full { waiting } => Err(SubmitError::QueueFull {
+                app: job.app,
+                waiting,
+                bound: checked.max_queue_length.unwrap_or_default(),
+            }),
+        }
+    }
+
     /// Everything that can be wrong with a submission by itself.
-    async fn check(&self, submission: Submission) -> Result<JobSpec, SubmitError> {
+    async fn check(&self, submission: Submission) -> Result<Checked, SubmitError> {
         let app_id = AppId::parse(&submission.app)?;
         let Some(app) = self.apps.find(&app_id).await? else {
             return Err(SubmitError::UnknownApp(app_id));
@@ -210,8 +279,9 @@ impl Submitter {
             (given, _) => given,
         };
         let priority = match submission.priority.as_deref() {
-            Some(text) => Priority::parse(text)
-                .ok_or_else(|| SubmitError::InvalidPriority(text.chars().take(40).collect()))?,
+            Some(text) => {
+                Priority::parse(text).ok_or_else(|| SubmitError::InvalidPriority(shown(text)))?
+            }
             None => Priority::default(),
         };
         let max_warm_wait = (submission.max_warm_wait.as_deref())
@@ -224,7 +294,25 @@ impl Submitter {
             .map(start_timeout_ms)
             .transpose()?;
         let run_timeout = app.config.run_timeout;
-        Ok(JobSpec {
+        let key = (submission.idempotency_key.as_deref())
+            .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
+            .transpose()?;
+        let no_store = match submission.store_io.as_deref() {
+            None | Some("1") => false,
+            Some("0") => true,
+            Some(other) => return Err(SubmitError::InvalidStoreIo(shown(other))),
+        };
+        let own_bound = (submission.max_queue_length.as_deref())
+            .map(|text| {
+                text.parse::<u64>()
+                    .map_err(|_| SubmitError::InvalidQueueLength(shown(text)))
+            })
+            .transpose()?;
+        let retention = match no_store {
+            true => app.config.retention.min(NO_STORE_RETENTION),
+            false => app.config.retention,
+        };
+        let job = JobSpec {
             id: submission.id.unwrap_or_else(JobId::generate),
             path: submission.path,
             hint,
@@ -234,7 +322,17 @@ impl Submitter {
             run_timeout_ms: run_timeout
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             reply_to: submission.reply_to,
+            retention_s: Some(retention.as_secs()),
+            no_store,
             ..JobSpec::new(app_id, input)
+        };
+        Ok(Checked {
+            job,
+            key,
+            max_queue_length: own_bound
+                .into_iter()
+                .chain(app.config.max_queue_length)
+                .min(),
         })
     }
 
@@ -283,4 +381,9 @@ fn start_timeout_ms(text: &str) -> Result<u64, SubmitError> {
         )),
         ms => Ok(ms),
     }
+}
+
+/// The beginning of what somebody sent us, fit for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
 }

@@ -2,7 +2,7 @@
 -- refused by its fence; the hints are taken all the same.
 -- KEYS 1 job, 2 runner, 3 idle, 4 blank, then the hint sets to leave, then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON or ''),
---      8 timings (JSON), 9 retention (s), 10 hints (JSON), 11 number of hints, 12 memory used (bytes),
+--      8 timings (JSON), 9 retention of a record that does not say (s), 10 hints (JSON), 11 number of hints, 12 memory used (bytes),
 --      13 '1' to become idle, 14 changes channel, 15 number of hint sets to leave, 16 slots, 17 what ran (JSON or '')
 -- Returns 1 if the result was taken, 0 if refused
 local accepted = 0
@@ -13,7 +13,7 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
-  redis.call('EXPIRE', KEYS[1], ARGV[9])
+  keep_ended(KEYS[1], ARGV[9])
 end
 if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
   local leave = tonumber(ARGV[15])

@@ -19,7 +19,7 @@ local function unavailable(job_key, now)
   return nil
 end
 
--- When a job must have started, Unix ms; nil if at any time.
+-- When a job must have started, Unix ms; false if at any time.
 local function start_deadline(job_key)
   local job = redis.call('HMGET', job_key, 'created_ms', 'start_timeout_ms')
   return job[2] and job[1] + job[2]
@@ -31,12 +31,19 @@ local function start_overdue(job_key, now)
   return deadline and deadline <= now
 end
 
+-- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
+local function keep_ended(job_key, default_s)
+  local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
+  if said[2] then redis.call('HDEL', job_key, 'input') end
+  redis.call('EXPIRE', job_key, said[1] or default_s)
+end
+
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
-local function end_unrun(job_key, queued_key, job, state, now, retention_s)
+local function end_unrun(job_key, queued_key, job, state, now, default_s)
   redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
   redis.call('HDEL', job_key, 'progress', 'lease_until')
-  redis.call('EXPIRE', job_key, retention_s)
   redis.call('ZREM', queued_key, job)
+  keep_ended(job_key, default_s)
 end
 
 -- A change of the fleet, as store::fleet::Change reads it. `rest`: further fields, each with a comma in front.

@@ -148,6 +148,11 @@ impl<'a> Desk<'a> {
         self.policy.held()
     }
 
+    /// Whether this job waits here.
+    pub(super) fn holds(&self, job: JobId) -> bool {
+        self.window.holds(job)
+    }
+
     /// Something happened to a runner.
     pub(super) async fn changed(&mut self, change: Change) -> Result<(), Broken> {
         self.dispatcher.metrics.heard(&change);
@@ -174,7 +179,6 @@ impl<'a> Desk<'a> {
 
     /// What is done every second, whatever happened.
     pub(super) async fn look(&mut self) -> Result<(), Broken> {
-        self.dispatcher.reap().await?;
         for expired in self.dispatcher.expire().await? {
             self.ended(expired).await?;
         }

@@ -33,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::job::Priority;
 
 use super::Dispatcher;
-use super::session::{REAP, Session, ticks};
+use super::session::{LOOK, Session, ticks};
+use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use desk::Desk;
 
@@ -63,7 +64,8 @@ pub(super) async fn run(
         .await?;
     let mut low = dispatcher.lane(connection, Priority::Low, WINDOW).await?;
     let mut sends = FuturesUnordered::new();
-    let mut looks = ticks(REAP);
+    let mut looks = ticks(LOOK);
+    let mut upkeep = Upkeep::new();
     loop {
         let due = desk
             .next_deadline()
@@ -82,7 +84,7 @@ pub(super) async fn run(
             }
             _ = looks.tick() => {
                 desk.look().await?;
-                dispatcher.show(session, desk.held()).await?;
+                upkeep.look(dispatcher, session, desk.held(), |job| desk.holds(job)).await?;
             }
             () = tokio::time::sleep_until(due) => desk.due().await?,
             delivery = normal.next(), if sends.len() < SENDS => {

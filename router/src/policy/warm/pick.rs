@@ -35,9 +35,14 @@ impl View<'_> {
         if held.deadline_s <= self.now_s {
             return Some(Why::PatienceOver);
         }
-        let wait_s = self.wait_s(model, held.priority, dice);
         let bar_s = self.bar_s(runner, model, dice);
-        (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
+        // Most scanned jobs wait for somebody who is soon free: the first such holder settles it.
+        let mut same = *dice;
+        if !self.waits_longer(model, held.priority, bar_s, dice) {
+            return None;
+        }
+        let wait_s = self.wait_s(model, held.priority, &mut same);
+        Some(Why::Replicated { wait_s, bar_s })
     }
 
     /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.

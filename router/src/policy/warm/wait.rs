@@ -19,8 +19,20 @@ impl View<'_> {
     pub fn wait_s(&self, model: Model, lane: Priority, dice: &mut Dice) -> f64 {
         self.fleet
             .holders(model, self.constants.holders, dice)
-            .map(|holder| self.remaining_s(holder) + self.backlog_s(holder, lane))
+            .map(|holder| self.wait_for_s(holder, lane))
             .fold(f64::INFINITY, f64::min)
+    }
+
+    /// Whether W(m) is above `bar_s`, without computing it.
+    pub fn waits_longer(&self, model: Model, lane: Priority, bar_s: f64, dice: &mut Dice) -> bool {
+        self.fleet
+            .holders(model, self.constants.holders, dice)
+            .all(|holder| self.wait_for_s(holder, lane) > bar_s)
+    }
+
+    /// How long until this holder takes a further job of this lane, s.
+    fn wait_for_s(&self, holder: Runner, lane: Priority) -> f64 {
+        self.remaining_s(holder) + self.backlog_s(holder, lane)
     }
 
     fn remaining_s(&self, runner: Runner) -> f64 {

@@ -1,0 +1,110 @@
+//! A record whose message is gone (the broker lost it, or its publisher died before) is published again; a queue whose
+//! runner is gone is deleted.
+
+use std::time::Duration;
+
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use serde_json::json;
+use warmq_cluster::eventually;
+use warmq_common::amqp;
+use warmq_common::ids::AppId;
+use warmq_common::job::{JobSpec, Priority};
+use warmq_common::state::JobState;
+use warmq_tests::Stage;
+use warmq_tests::stage::{SOON, TIMED};
+
+/// Messages count as lost after a second.
+const SOON_MISSED: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
+
+/// A runner's lease (15 s), and time to find out.
+const AFTER_A_CRASH: Duration = Duration::from_secs(60);
+
+async fn broker(stage: &Stage) -> (Connection, Channel) {
+    let connection = amqp::connect(stage.cluster.amqp_url(), "warmq-tests")
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+#[tokio::test]
+async fn a_record_without_a_message_is_published() {
+    let stage = Stage::with_config(SOON_MISSED).await;
+    let _worker = stage.timed("a").await;
+    // As if a router had died between the two.
+    let job = JobSpec::new(AppId::parse(TIMED).unwrap(), json!({"run_ms": 1}));
+    stage.cluster.store().create(&job).await.unwrap();
+    assert_eq!(stage.succeeded(job.id).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_message_that_the_broker_lost_is_published_again_by_the_next_leader() {
+    let mut stage = Stage::with_config(SOON_MISSED).await;
+    let jobs = [stage.submit("m", 1).await, stage.submit("n", 1).await];
+    stage.router.kill9().await.unwrap();
+    let (_connection, channel) = broker(&stage).await;
+    let backlog =
+        (stage.cluster.topology()).backlog_queue(&AppId::parse(TIMED).unwrap(), Priority::Normal);
+    eventually("both jobs are back in the backlog", SOON, async || {
+        let options = QueuePurgeOptions::default();
+        let purged = channel.queue_purge(backlog.as_str().into(), options).await;
+        (purged.unwrap() == 2).then_some(())
+    })
+    .await
+    .unwrap();
+    stage.router = stage.cluster.router(&[]).await.unwrap();
+    let _worker = stage.timed("a").await;
+    for id in jobs {
+        assert_eq!(stage.succeeded(id).await.attempt, 1);
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_queue_is_deleted() {
+    let stage = Stage::with_config(SOON_MISSED).await;
+    let mut victim = stage.timed("victim").await;
+    let queue = {
+        let runner = &victim.runners()[0];
+        stage
+            .cluster
+            .topology()
+            .runner_queue(&runner.id, runner.epoch)
+    };
+    let id = stage.submit("m", 3000).await;
+    stage.reached(id, JobState::Running).await;
+    let (_connection, channel) = broker(&stage).await;
+    // A queue that is deleted takes its messages with it; the name stands for a queue that a dead runner left behind.
+    let gone = QueueDeleteOptions::default();
+    channel
+        .queue_delete(queue.as_str().into(), gone)
+        .await
+        .unwrap();
+    victim.kill9().await.unwrap();
+    let left = QueueDeclareOptions::default();
+    let none = FieldTable::default();
+    channel
+        .queue_declare(queue.as_str().into(), left, none)
+        .await
+        .unwrap();
+    let _survivor = stage.timed("survivor").await;
+    let job = stage.ended_within(id, AFTER_A_CRASH).await;
+    assert_eq!(job.state, JobState::Succeeded, "{:?}", job.error);
+    assert_eq!(job.runner.unwrap().as_str(), "survivor");
+    assert_eq!(job.attempt, 2);
+    eventually("the dead runner's queue is deleted", SOON, async || {
+        let (_connection, channel) = broker(&stage).await;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let found = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default());
+        found.await.is_err().then_some(())
+    })
+    .await
+    .unwrap();
+    stage.clean_up().await;
+}
