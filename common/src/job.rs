@@ -66,6 +66,12 @@ pub struct JobSpec {
     /// How long it may be held for a warm runner, ms; 0: any runner at once. The app's own setting if it says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_warm_wait_ms: Option<u64>,
+    /// How long after it was accepted it may start at the latest, ms, over all attempts; at any time if it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_timeout_ms: Option<u64>,
+    /// How long an attempt may take, loading included, ms; as long as it takes if it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_timeout_ms: Option<u64>,
     /// The app's input.
     pub input: Value,
     /// When it was accepted, Unix ms.
@@ -91,6 +97,8 @@ impl JobSpec {
             hint: None,
             priority: Priority::Normal,
             max_warm_wait_ms: None,
+            start_timeout_ms: None,
+            run_timeout_ms: None,
             input,
             created_ms: 0,
             reply_to: None,
@@ -251,6 +259,16 @@ impl JobError {
         }
     }
 
+    /// The job was given too little time, or took too much.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self {
+            status: 504,
+            error_type: "request_timeout".to_owned(),
+            message: message.into(),
+            detail: Vec::new(),
+        }
+    }
+
     /// The body of the job's result: fal's two error shapes.
     pub fn body(&self) -> Value {
         if self.detail.is_empty() {
@@ -340,21 +358,19 @@ pub struct JobRecord {
 impl JobRecord {
     /// Why a job that ended gives no output; `None` if it succeeded, or has not ended.
     pub fn failure(&self) -> Option<JobError> {
-        let ended = |status, error_type: &str, message: &str| JobError {
-            status,
-            error_type: error_type.to_owned(),
-            message: message.to_owned(),
-            detail: Vec::new(),
-        };
         match self.state {
             JobState::Failed => Some(self.error.clone().unwrap_or_else(|| {
                 JobError::internal("internal_error", "the job failed without a reason")
             })),
-            JobState::Cancelled => Some(ended(499, "client_cancelled", "the job was cancelled")),
-            JobState::Expired => {
-                let message = "the job did not start before its deadline";
-                Some(ended(504, "request_timeout", message))
-            }
+            JobState::Cancelled => Some(JobError {
+                status: 499,
+                error_type: "client_cancelled".to_owned(),
+                message: "the job was cancelled".to_owned(),
+                detail: Vec::new(),
+            }),
+            JobState::Expired => Some(JobError::timeout(
+                "the job did not start before its deadline",
+            )),
             JobState::Queued | JobState::Dispatched | JobState::Running | JobState::Succeeded => {
                 None
             }

@@ -3,6 +3,8 @@
 use warmq_common::amqp::{self, PublishError};
 use warmq_common::store;
 
+use crate::ending::EndError;
+
 /// A server went away under a part that needs it.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
@@ -24,4 +26,13 @@ pub enum Broken {
     /// RabbitMQ ended a consumer: its queue was deleted.
     #[error("RabbitMQ ended the consumer")]
     Ended,
+}
+
+impl From<EndError> for Broken {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Store(error) => error.into(),
+            EndError::Announce(error) => error.into(),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Jobs that end without a result, and everybody hears of it.
 
+use futures::future::try_join_all;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
+use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::JobSpec;
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::state::JobState;
@@ -64,6 +66,21 @@ impl Endings {
         }
         self.announce(job, JobState::Cancelled).await?;
         Ok(Cancelled::Yes)
+    }
+
+    /// Ends the app's jobs that have not started in time, announces it, and names them.
+    ///
+    /// # Errors
+    /// See [`EndError`]; what was not announced is named again by the next call.
+    pub async fn expire(&self, app: &AppId) -> Result<Vec<JobId>, EndError> {
+        let expired = self.store.expire(app).await?;
+        try_join_all(expired.iter().map(async |job: &JobSpec| {
+            tracing::info!(job.id = %job.id, %app, "a job expired: it had not started in time");
+            self.announce(job, JobState::Expired).await?;
+            self.store.expiry_told(app, job.id).await?;
+            Ok::<_, EndError>(job.id)
+        }))
+        .await
     }
 
     /// Tells everybody that a job ended; confirmed.

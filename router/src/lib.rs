@@ -8,7 +8,7 @@
 //! | [`api`] | HTTP: fal's queue protocol, `/v1`, `/files`, `/metrics` |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
-//! | [`ending`] | jobs that end without a result: cancelled |
+//! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`metrics`] | what Prometheus is told |
 //! | [`broken`] | why a part has to start over with a new connection |
@@ -74,7 +74,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store: store.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
-        endings,
+        endings: endings.clone(),
         publisher: publisher.clone(),
         artifacts,
         public_url: public_url.clone(),
@@ -99,6 +99,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             amqp_url: servers.amqp_url.clone(),
             topology: topology.clone(),
             publisher: publisher.clone(),
+            endings,
             apps,
             reconcile_after: config.reconcile_after,
             metrics,

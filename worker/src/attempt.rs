@@ -22,7 +22,7 @@ use crate::engine::thread::{Crashed, Done};
 use crate::incarnation::Incarnation;
 use crate::lease::LeaseKeeper;
 use crate::report::{self, ProgressReporter};
-use crate::runner::{End, Next, Runner};
+use crate::runner::{End, Next, Runner, at};
 use crate::shared::Shared;
 
 impl Runner {
@@ -146,6 +146,9 @@ impl Runner {
             lost.clone(),
         );
 
+        let run_timeout = job.run_timeout_ms.map(Duration::from_millis);
+        let run_until = run_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut timed_out = false;
         let mut message = Some(taken);
         let mut connected = true;
         let done = {
@@ -159,6 +162,10 @@ impl Runner {
                     biased;
                     done = &mut run => break done,
                     () = shared.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+                    () = at(run_until), if !cancel.is_cancelled() => {
+                        timed_out = true;
+                        cancel.cancel();
+                    }
                     () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
                     own = incarnation.consumers.next_own(), if connected => match own {
                         // A claim that had lapsed when its job came.
@@ -176,8 +183,17 @@ impl Runner {
         };
 
         let crashed = done.is_err();
-        let (outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
+        let (mut outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
         drop(progress);
+        if outcome == Outcome::Cancelled
+            && timed_out
+            && let Some(timeout) = run_timeout
+        {
+            outcome = Outcome::Failed(JobError::timeout(format!(
+                "the attempt took longer than the {} s that the app's run_timeout allows",
+                timeout.as_secs_f64()
+            )));
+        }
         if outcome == Outcome::Cancelled && !lost.is_cancelled() {
             drop(keeper);
             shared.hand_back(&job, lease, message).await;

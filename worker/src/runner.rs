@@ -193,7 +193,7 @@ async fn start_engine(shared: &Shared, id: &RunnerId) -> Result<EngineThread, en
 }
 
 /// Waits until `time`, or for ever.
-async fn at(time: Option<Instant>) {
+pub(crate) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

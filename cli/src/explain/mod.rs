@@ -124,7 +124,13 @@ fn outcome(record: &JobRecord, now_ms: u64) -> String {
             Some(at) => format!("It was cancelled at {},{after}.", utc(at)),
             None => "It was cancelled.".to_owned(),
         },
-        (JobState::Expired, _) => format!("It expired{after}: no runner took it in time."),
+        (JobState::Expired, _) => match record.spec.start_timeout_ms {
+            Some(timeout_ms) => format!(
+                "It expired{after}: it had not started within {}.",
+                duration(timeout_ms)
+            ),
+            None => format!("It expired{after}: no runner took it in time."),
+        },
         (JobState::Queued, _) => "It has not started.".to_owned(),
         (JobState::Dispatched, _) => "The runner has not started it yet.".to_owned(),
         (JobState::Running, _) => {

@@ -80,6 +80,8 @@ pub struct AppConfig {
     pub hint_from: Option<HintPath>,
     /// How long a job that does not say so itself may be held for a warm runner; as long as the policy sees fit if unset.
     pub max_warm_wait: Option<Duration>,
+    /// How long an attempt may take, loading included; as long as it takes if unset.
+    pub run_timeout: Option<Duration>,
     /// How long a run takes, until runs have shown it.
     pub prior_run: Duration,
     /// How long loading a model takes, until loads have shown it.
@@ -96,6 +98,7 @@ impl Default for AppConfig {
             policy: PolicyName::default(),
             hint_from: None,
             max_warm_wait: None,
+            run_timeout: None,
             prior_run: Duration::from_secs(2),
             prior_load: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
@@ -146,6 +149,7 @@ fn read_app(settings: &mut Settings, name: &str, entry: toml::Table) -> AppConfi
             "policy" => text(&value).map(|policy| config.policy = policy),
             "hint_from" => text(&value).map(|path| config.hint_from = Some(path)),
             "max_warm_wait" => time(&value).map(|time| config.max_warm_wait = Some(time)),
+            "run_timeout" => positive_time(&value).map(|time| config.run_timeout = Some(time)),
             "prior_run" => positive_time(&value).map(|time| config.prior_run = time),
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
@@ -220,25 +224,26 @@ mod tests {
     fn every_mistake_in_every_app_is_reported() {
         let text = "[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nhint_from = 'model'\nspeed = 9\n\
                     max_warm_wait = -1\nprior_run = 0\nprior_load = '0ms'\n\
-                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\n\
+                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0\n\
                     [apps.'a/d']\nretention = '59s'\nmax_queue_length = 0\n\
                     [apps.'a/e']\nretention = 'long'\nmax_queue_length = '9'\n\
                     [apps.'a/f']\nretention = '25h'\nmax_queue_length = -1";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         Apps::read(&mut settings);
         let problems = settings.finish(Some(())).unwrap_err();
-        assert_eq!(problems.sentences().len(), 15, "{problems}");
+        assert_eq!(problems.sentences().len(), 16, "{problems}");
     }
 
     #[test]
     fn times_may_have_units() {
         let text = "[apps.'a/b']\nmax_warm_wait = '500ms'\nprior_run = 0.2\nprior_load = 1\n\
-                    retention = '1.5h'\nmax_queue_length = 9";
+                    retention = '1.5h'\nmax_queue_length = 9\nrun_timeout = '5m'";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         let apps = Apps::read(&mut settings);
         settings.finish(Some(())).unwrap();
         let app = apps.get(&AppId::parse("a/b").unwrap());
         assert_eq!(app.max_warm_wait, Some(Duration::from_millis(500)));
+        assert_eq!(app.run_timeout, Some(Duration::from_secs(300)));
         assert_eq!(app.prior_run, Duration::from_millis(200));
         assert_eq!(app.prior_load, Duration::from_secs(1));
         assert_eq!(app.retention, Duration::from_secs(5400));

@@ -206,7 +206,8 @@ impl Store {
         let mut invocation = self.scripts.create.prepare_invoke();
         invocation
             .key(self.keys.job(&spec.app, id))
-            .key(self.keys.queued(&spec.app));
+            .key(self.keys.queued(&spec.app))
+            .key(self.keys.start_deadlines(&spec.app));
         if let Some(key) = terms.key {
             invocation.key(self.keys.idempotency(&spec.app, key));
         }
@@ -216,6 +217,7 @@ impl Store {
             .arg(bound.unwrap_or_default())
             .arg(index_s);
         let reply_to = spec.reply_to.as_ref().map(json);
+        let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
             ("priority", Some(spec.priority.as_str().to_owned())),
@@ -224,10 +226,9 @@ impl Store {
                 "path",
                 Some(spec.path.clone()).filter(|path| !path.is_empty()),
             ),
-            (
-                "max_warm_wait_ms",
-                spec.max_warm_wait_ms.map(|wait_ms| wait_ms.to_string()),
-            ),
+            ("max_warm_wait_ms", ms(spec.max_warm_wait_ms)),
+            ("start_timeout_ms", ms(spec.start_timeout_ms)),
+            ("run_timeout_ms", ms(spec.run_timeout_ms)),
             ("reply_to", reply_to),
             ("retention_s", spec.retention_s.map(|s| s.to_string())),
             ("no_store", spec.no_store.then(|| "1".to_owned())),
@@ -441,6 +442,7 @@ impl Store {
             .arg(lease_ms)
             .arg(if claimed { "own" } else { "shared" })
             .arg(self.keys.changes(app))
+            .arg(RETENTION_S)
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
@@ -556,6 +558,7 @@ impl Store {
             .requeue
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
             .arg(job.to_string())
             .arg(fence.0)
             .invoke_async(&mut self.connection.clone())
@@ -606,6 +609,8 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
             .and_then(Priority::parse)
             .unwrap_or_default(),
         max_warm_wait_ms: parsed(fields, "max_warm_wait_ms")?,
+        start_timeout_ms: parsed(fields, "start_timeout_ms")?,
+        run_timeout_ms: parsed(fields, "run_timeout_ms")?,
         input: from_json(fields, "input")?.unwrap_or_default(),
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,

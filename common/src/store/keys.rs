@@ -93,6 +93,11 @@ impl Keys {
         self.of_app(app, "stats")
     }
 
+    /// Sorted set: jobs by the time at which they must have started.
+    pub(super) fn start_deadlines(&self, app: &AppId) -> String {
+        self.of_app(app, "start_deadlines")
+    }
+
     /// Pub/sub channel: the ids of jobs that were cancelled.
     pub(super) fn cancelled(&self, app: &AppId) -> String {
         self.of_app(app, "cancelled")

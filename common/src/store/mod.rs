@@ -5,6 +5,7 @@
 //! Times are Redis' own clock (Unix ms): hosts need not agree.
 
 mod cancel;
+mod deadlines;
 mod fleet;
 mod hints;
 mod jobs;

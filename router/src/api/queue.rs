@@ -79,6 +79,7 @@ async fn accept(
         hint: header(headers, "runner-hint")?,
         priority: header(headers, "queue-priority")?,
         max_warm_wait: header(headers, "max-warm-wait")?,
+        start_timeout: header(headers, "request-timeout")?,
         idempotency_key: text_of(headers, "idempotency-key")?,
         store_io: header(headers, "store-io")?,
         max_queue_length: query.remove("fal_max_queue_length"),
@@ -134,7 +135,7 @@ async fn result(
     Path((owner, app, id)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let mut record = find(&api, &owner, &app, &id).await?;
-    let response = if let Some(error) = record.failure() {
+    let mut response = if let Some(error) = record.failure() {
         ApiError::from(error).into_response()
     } else if record.state == JobState::Succeeded {
         let mut output = record.output.take().unwrap_or_default();
@@ -143,6 +144,11 @@ async fn result(
     } else {
         ApiError::bad_request("Request is still in progress").into_response()
     };
+    if record.state == JobState::Expired {
+        // The deadline was the submitter's own; fal's clients do not try again then.
+        let user = HeaderValue::from_static("user");
+        (response.headers_mut()).insert("x-fal-request-timeout-type", user);
+    }
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
 }
 

@@ -52,6 +52,10 @@ pub(super) async fn run(
             () = stop.cancelled() => break,
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
             _ = looks.tick() => {
+                let expired = dispatcher.expire().await?;
+                if let Some(held) = held_low.take_if(|held| expired.contains(&held.job.id)) {
+                    sends.push(dispatcher.send(held, Destination::Nowhere));
+                }
                 let low = held_low.as_ref().map(|held| held.job.id);
                 upkeep.look(dispatcher, session, usize::from(low.is_some()), |job| low == Some(job)).await?;
                 None

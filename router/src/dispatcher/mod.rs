@@ -27,6 +27,7 @@ use warmq_common::retry;
 use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
+use crate::ending::Endings;
 use crate::metrics::{AppMetrics, Metrics};
 
 /// How often new apps are looked for: the first job of a new app waits for it.
@@ -43,6 +44,8 @@ pub struct Dispatchers {
     pub topology: Topology,
     /// For sends to runners.
     pub publisher: Publisher,
+    /// For jobs that do not start in time.
+    pub endings: Endings,
     /// Which apps there are.
     pub apps: AppDirectory,
     /// How long nothing must have been heard of a job before its message counts as lost.

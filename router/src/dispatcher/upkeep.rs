@@ -63,6 +63,11 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Ends the jobs that have not started in time, and names them: the session drops those that it holds.
+    pub(super) async fn expire(&self) -> Result<Vec<JobId>, Broken> {
+        Ok(self.shared.endings.expire(&self.app).await?)
+    }
+
     /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
     /// message too many does no harm, since a job that runs or has ended is not started.
     async fn reconcile(

@@ -169,6 +169,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         hint: header(delivery, "x-runner-hint"),
         priority: header(delivery, "x-queue-priority"),
         max_warm_wait: header(delivery, "x-max-warm-wait"),
+        start_timeout: header(delivery, "x-request-timeout"),
         // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
         id: Some(id.unwrap_or_else(JobId::generate)),
         idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),

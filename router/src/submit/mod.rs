@@ -41,6 +41,8 @@ pub struct Submission {
     pub priority: Option<String>,
     /// How long the job may be held for a warm runner: `2.5` (seconds), `500ms`.
     pub max_warm_wait: Option<String>,
+    /// How long after its acceptance the job may start at the latest: `30` (seconds), `500ms`.
+    pub start_timeout: Option<String>,
     /// An id that the submitter chose, so that a repeated submission is known.
     pub id: Option<JobId>,
     /// The submitter's own name for the submission, for the same.
@@ -88,6 +90,9 @@ pub enum SubmitError {
     /// The patience is no time.
     #[error("{0}")]
     InvalidPatience(String),
+    /// The time to start is no time, or none at all.
+    #[error("{0}")]
+    InvalidStartTimeout(String),
     /// The idempotency key is empty, too long or not printable.
     #[error("{0}")]
     InvalidKey(InvalidName),
@@ -151,6 +156,9 @@ impl SubmitError {
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
             Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
+            Self::InvalidStartTimeout(_) => {
+                header("x-fal-request-timeout", "invalid_request_timeout")
+            }
             Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
             Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),
             Self::InvalidQueueLength(_) => JobError::fields(vec![FieldError {
@@ -282,6 +290,10 @@ impl Submitter {
                     .map_err(SubmitError::InvalidPatience)
             })
             .transpose()?;
+        let start_timeout_ms = (submission.start_timeout.as_deref())
+            .map(start_timeout_ms)
+            .transpose()?;
+        let run_timeout = app.config.run_timeout;
         let key = (submission.idempotency_key.as_deref())
             .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
             .transpose()?;
@@ -306,6 +318,9 @@ impl Submitter {
             hint,
             priority,
             max_warm_wait_ms: max_warm_wait.map(Seconds::as_ms),
+            start_timeout_ms,
+            run_timeout_ms: run_timeout
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             reply_to: submission.reply_to,
             retention_s: Some(retention.as_secs()),
             no_store,
@@ -352,6 +367,19 @@ impl Submitter {
             declared.insert(app.clone());
         }
         Ok(())
+    }
+}
+
+/// A time to start in, ms: more than none.
+fn start_timeout_ms(text: &str) -> Result<u64, SubmitError> {
+    let timeout = text
+        .parse::<Seconds>()
+        .map_err(SubmitError::InvalidStartTimeout)?;
+    match timeout.as_ms() {
+        0 => Err(SubmitError::InvalidStartTimeout(
+            "the time to start must be more than 0: nothing starts at once".to_owned(),
+        )),
+        ms => Ok(ms),
     }
 }
 

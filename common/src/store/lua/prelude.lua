@@ -19,6 +19,18 @@ local function unavailable(job_key, now)
   return nil
 end
 
+-- When a job must have started, Unix ms; false if at any time.
+local function start_deadline(job_key)
+  local job = redis.call('HMGET', job_key, 'created_ms', 'start_timeout_ms')
+  return job[2] and job[1] + job[2]
+end
+
+-- Whether it is too late for a job to start.
+local function start_overdue(job_key, now)
+  local deadline = start_deadline(job_key)
+  return deadline and deadline <= now
+end
+
 -- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
 local function keep_ended(job_key, default_s)
   local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')

@@ -1,5 +1,5 @@
 -- A runner gives a running job back unfinished. The attempt does not count: the job is not to blame.
--- KEYS 1 job, 2 queued
+-- KEYS 1 job, 2 queued, 3 start deadlines
 -- ARGV 1 job id, 2 fence
 -- Returns 1, or 0 when the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'created_ms')
@@ -8,4 +8,6 @@ redis.call('HSET', KEYS[1], 'state', 'queued')
 redis.call('HINCRBY', KEYS[1], 'attempt', -1)
 redis.call('HDEL', KEYS[1], 'progress', 'lease_until', 'runner', 'decision')
 redis.call('ZADD', KEYS[2], job[3], ARGV[1])
+local deadline = start_deadline(KEYS[1])
+if deadline then redis.call('ZADD', KEYS[3], deadline, ARGV[1]) end
 return 1

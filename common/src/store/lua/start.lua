@@ -1,13 +1,18 @@
 -- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
 -- claims itself here, unless the dispatcher's claim for another job came first.
 -- KEYS 1 job, 2 runner, 3 idle, 4 queued
--- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared', 6 changes channel
+-- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared', 6 changes channel,
+--      7 retention (s), of a job that is too late to start
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
 local now = now_ms()
 local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
 if runner[1] ~= ARGV[3] then return { 'stale' } end
 if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], now)
+if not reason and start_overdue(KEYS[1], now) then
+  end_unrun(KEYS[1], KEYS[4], ARGV[1], 'expired', now, ARGV[7])
+  reason = { 'terminal', 'expired' }
+end
 if reason then
   set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '')
   return reason

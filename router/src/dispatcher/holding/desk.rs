@@ -107,6 +107,11 @@ impl<'a> Desk<'a> {
             (None, Some(wait)) => wait.as_secs_f64(),
             (None, None) => f64::INFINITY,
         };
+        // A hint never blocks a job: half of its time to start is left for any runner.
+        let max_warm_wait_s = match spec.start_timeout_ms {
+            Some(timeout_ms) => max_warm_wait_s.min(seconds(timeout_ms) / 2.0),
+            None => max_warm_wait_s,
+        };
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let (job, older) = self.window.insert(held, self.clock.now_s());
@@ -174,6 +179,9 @@ impl<'a> Desk<'a> {
 
     /// What is done every second, whatever happened.
     pub(super) async fn look(&mut self) -> Result<(), Broken> {
+        for expired in self.dispatcher.expire().await? {
+            self.ended(expired).await?;
+        }
         self.compare().await?;
         self.hand_back_the_oldest().await?;
         self.keep_what_was_learned().await

@@ -3,7 +3,7 @@
 //! ```text
 //! jobs.<app>, jobs.<app>.low ─┐
 //! {app}:changes, :cancelled, ─┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
-//! a look/s, deadlines ─────────┘
+//! a look/s, deadlines ────────┘
 //! ```
 //!
 //! | module | what it holds |
@@ -53,8 +53,8 @@ pub(super) async fn run(
     session: &Session,
     stop: &CancellationToken,
 ) -> Result<(), Broken> {
-    // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
     let Dispatcher { shared, app, .. } = dispatcher;
+    // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
     let mut changes = shared.store.changes(app).await?;
     let mut cancellations = shared.store.cancellations(app).await?;
     let mut desk = Desk::open(dispatcher).await?;

@@ -1,0 +1,251 @@
+//! A job that has not started in time expires, and an attempt that takes too long ends; both say so.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use warmq_cluster::{Cluster, eventually};
+use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_common::job::JobSpec;
+use warmq_common::state::JobState;
+use warmq_common::store::{Registration, RunnerReport, Start, Unavailable};
+use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
+use warmq_tests::metrics::Page;
+use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::{AmqpUser, Stage};
+
+async fn submit(stage: &Stage, timeout: &str, run_ms: u32) -> JobId {
+    let headers = [
+        ("x-fal-request-timeout", timeout),
+        ("x-fal-runner-hint", "m"),
+    ];
+    let input = json!({"run_ms": run_ms, "load_ms": 1}).to_string();
+    let answer = stage.post(TIMED, &headers, &input).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+}
+
+/// Waits until a job has expired, and checks what fal's clients see.
+async fn expired(stage: &Stage, id: JobId) {
+    let job = stage.ended(id).await;
+    assert_eq!((job.state, job.attempt), (JobState::Expired, 0));
+    let waited_ms = job.finished_ms.unwrap() - job.spec.created_ms;
+    assert!(
+        waited_ms >= job.spec.start_timeout_ms.unwrap(),
+        "too early: {waited_ms} ms"
+    );
+    let base = format!("/queue/{TIMED}/requests/{id}");
+    let status = stage.get(&format!("{base}/status")).await;
+    assert_eq!(status.status, StatusCode::OK);
+    assert_eq!(status.body["status"], "COMPLETED");
+    assert_eq!(status.body["error_type"], "request_timeout");
+    let result = stage.get(&base).await;
+    assert_eq!(result.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
+    assert_eq!(result.headers["x-fal-error-type"], "request_timeout");
+    assert_eq!(result.body["error_type"], "request_timeout");
+    let cancel = stage
+        .http(Method::PUT, &format!("{base}/cancel"), &[], "")
+        .await;
+    assert_eq!(cancel.body, json!({"status": "ALREADY_COMPLETED"}));
+}
+
+async fn nothing_is_held(stage: &Stage) {
+    eventually("no job is held", SOON, async || {
+        let page = Page::read(&String::from_utf8(stage.get("/metrics").await.bytes).unwrap());
+        (page.get("warmq_held_jobs", &[("app", TIMED)]) == Some(0.0)).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_held_job_that_can_not_start_in_time_expires() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let id = submit(&stage, "0.5", 1).await;
+    let patient = submit(&stage, "3600", 1).await;
+    expired(&stage, id).await;
+    let app = AppId::parse(TIMED).unwrap();
+    let position = stage.cluster.store().queue_position(&app, patient).await;
+    assert_eq!(position.unwrap(), Some(0));
+    let _worker = stage.timed("a").await;
+    stage.succeeded(patient).await;
+    assert_eq!(stage.job(id).await.attempt, 0);
+    nothing_is_held(&stage).await;
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_in_the_shared_queue_and_a_held_low_one_expire_under_policy_fal() {
+    let stage = Stage::with_config("[apps.'bench/timed']\npolicy = 'fal'").await;
+    let _worker = stage.timed("a").await;
+    let busy = submit(&stage, "30.0", 4000).await;
+    stage.reached(busy, JobState::Running).await;
+    let shared = submit(&stage, "1", 1).await;
+    let headers = [
+        ("x-fal-queue-priority", "low"),
+        ("x-fal-request-timeout", "1"),
+    ];
+    let answer = stage.post(TIMED, &headers, "{}").await;
+    let low = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    expired(&stage, shared).await;
+    expired(&stage, low).await;
+    nothing_is_held(&stage).await;
+    stage.succeeded(busy).await;
+    stage.succeeded(stage.submit("m", 1).await).await;
+    for id in [shared, low] {
+        assert_eq!(stage.job(id).await.attempt, 0);
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_started_in_time_may_take_its_time() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let id = submit(&stage, "5", 6_000).await;
+    let job = stage.succeeded(id).await;
+    assert!(job.finished_ms.unwrap() - job.spec.created_ms > 6_000);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_is_not_held_for_a_warm_runner_until_it_expires() {
+    let stage = Stage::start().await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    stage.succeeded(stage.submit("m", 10).await).await;
+    stage.all_idle(TIMED).await;
+    let busy = stage.submit("m", 60_000).await;
+    let busy = stage.reached(busy, JobState::Running).await;
+    let job = stage.succeeded(submit(&stage, "6", 1).await).await;
+    assert_ne!(job.runner, busy.runner);
+    if let Some(hold) = job.hold {
+        assert!(hold.until_ms <= job.spec.created_ms + 3100, "{hold:?}");
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
+    // No router, so nobody looks each second.
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let runner = RunnerId::parse("r").unwrap();
+    let registration = Registration {
+        app: app.clone(),
+        runner: runner.clone(),
+        epoch: Epoch(1),
+        host: "here".to_owned(),
+        pid: 1,
+        engine: "timed".to_owned(),
+        device: "none".to_owned(),
+        memory_budget_bytes: 1,
+        report: RunnerReport::default(),
+    };
+    let schema = Value::Object(serde_json::Map::new());
+    store
+        .register(&registration, &schema, Duration::from_secs(60))
+        .await
+        .unwrap();
+    let spec = JobSpec {
+        start_timeout_ms: Some(1),
+        ..JobSpec::new(app.clone(), json!({}))
+    };
+    store.create(&spec).await.unwrap();
+    let created_ms = store.job(spec.id).await.unwrap().unwrap().spec.created_ms;
+    eventually("a moment has passed", SOON, async || {
+        (store.now_ms().await.unwrap() > created_ms + 1).then_some(())
+    })
+    .await
+    .unwrap();
+    let start = store.start(&app, spec.id, &runner, Epoch(1), 1000, false);
+    assert_eq!(
+        start.await.unwrap(),
+        Start::Unavailable(Unavailable::Terminal(JobState::Expired))
+    );
+    let job = store.job(spec.id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.attempt), (JobState::Expired, 0));
+    assert_eq!(store.queue_position(&app, spec.id).await.unwrap(), None);
+    // The leader still hears of it, until it has told everybody.
+    for told in [false, true] {
+        let expired = store.expire(&app).await.unwrap();
+        assert_eq!(expired.len(), 1, "{told}");
+        if told {
+            store.expiry_told(&app, spec.id).await.unwrap();
+        }
+    }
+    assert_eq!(store.expire(&app).await.unwrap(), []);
+    cluster.cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_back_still_has_its_deadline() {
+    let stage = Stage::start().await;
+    let options = warmq_cluster::WorkerOptions::timed("a", TIMED).args(["--drain-timeout-s", "0"]);
+    let worker = stage.worker(options).await;
+    let id = submit(&stage, "1", 60_000).await;
+    let job = stage.reached(id, JobState::Running).await;
+    let deadline_ms = job.spec.created_ms + 1000;
+    eventually("the deadline has passed", SOON, async || {
+        let now_ms = stage.cluster.store().now_ms().await.unwrap();
+        (now_ms > deadline_ms).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(stage.job(id).await.state, JobState::Running);
+    worker.terminate().unwrap();
+    assert_eq!(stage.ended(id).await.state, JobState::Expired);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_amqp_submitter_gives_a_deadline_and_is_told_of_its_end() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut replies = user.consume(DIRECT_REPLY_TO).await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-request-timeout".into(), AMQPValue::Double(0.5));
+    let properties = BasicProperties::default()
+        .with_headers(headers)
+        .with_reply_to(DIRECT_REPLY_TO.into());
+    user.submit(TIMED, "{}", properties).await;
+    let reply = body_of(&next(&mut replies).await);
+    assert_eq!(reply["status"], "ERROR");
+    assert_eq!(reply["payload"]["error_type"], "request_timeout");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_time_to_start_that_is_none_is_refused() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    for bad in ["0", "-1", "soon", "0.0001", "1e9"] {
+        let answer = stage
+            .post(TIMED, &[("x-fal-request-timeout", bad)], "{}")
+            .await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
+        let detail = &answer.body["detail"][0];
+        assert_eq!(detail["loc"], json!(["header", "x-fal-request-timeout"]));
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_longer_than_the_app_allows_fails_and_its_runner_stays_warm() {
+    let stage = Stage::with_config("[apps.'bench/timed']\nrun_timeout = '2s'").await;
+    let _worker = stage.timed("a").await;
+    let id = stage.submit("m", 60_000).await;
+    let job = stage.ended(id).await;
+    assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
+    let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+    assert_eq!(result.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(result.body["error_type"], "request_timeout");
+    let detail = result.body["detail"].as_str().unwrap();
+    assert!(detail.contains("2 s"), "{detail}");
+    // The deadline was not the submitter's.
+    assert!(!result.headers.contains_key("x-fal-request-timeout-type"));
+    let next = stage.succeeded(stage.submit("m", 1).await).await;
+    assert!(next.timings.unwrap().warm);
+    stage.clean_up().await;
+}
