@@ -146,7 +146,7 @@ async fn unknown_jobs_paths_and_methods_are_told_apart() {
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert!(answer.body["detail"].is_string(), "{path}");
     }
-    let answer = stage.http(Method::DELETE, "/v1/jobs/x", &[], "").await;
+    let answer = stage.http(Method::POST, "/v1/jobs/x", &[], "").await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(answer.body["detail"].is_string());
     stage.clean_up().await;

@@ -6,7 +6,7 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 use warmq_common::amqp::{Message, RetryTier, Topology};
 use warmq_common::ids::Fence;
-use warmq_common::job::Priority;
+use warmq_common::job::{Phase, Priority};
 use warmq_common::state::JobState;
 use warmq_common::store::Start;
 
@@ -180,6 +180,13 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
         .share("m", json!({"run_ms": 600_000, "load_ms": 1}))
         .await;
     let record = world.reached(&job, JobState::Running).await;
+    // A load that is broken off leaves no model.
+    world
+        .until("the model is loaded", async || {
+            let progress = world.record(&job).await?.progress?;
+            (progress.phase == Phase::Running).then_some(())
+        })
+        .await;
     let store = world.cluster.store();
     assert!(
         store
