@@ -4,7 +4,7 @@
 //! queued ──dispatch──> dispatched ──start──> running ──succeed──> succeeded
 //!   ^  │                 │   ^                  │ │ └───fail─────> failed
 //!   │  └──start──────────┼───┼──────────────────┘ └───cancel────> cancelled
-//!   └────requeue─────────┴───┴── dispatch again       expire────> expired
+//!   └──requeue, loss─────┴───┴── dispatch again       expire────> expired
 //! ```
 //! The Lua scripts in `store/lua` enforce the same table.
 

@@ -10,6 +10,7 @@ mod http_submissions;
 mod missing_servers_are_named;
 mod nothing_is_lost;
 mod pictures_come_from_prompts;
+mod poison_jobs_are_quarantined;
 mod servers_that_go_away;
 mod warm_runners_are_waited_for;
 mod workers_scale_alone;

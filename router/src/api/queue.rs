@@ -68,6 +68,7 @@ async fn accept(
         hint: header(headers, "runner-hint")?,
         priority: header(headers, "queue-priority")?,
         max_warm_wait: header(headers, "max-warm-wait")?,
+        no_retry: header(headers, "no-retry")?,
         ..Submission::default()
     };
     let accepted = api.submitter.submit(submission).await?;

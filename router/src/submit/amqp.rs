@@ -6,9 +6,9 @@ use std::pin::pin;
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
-use lapin::types::AMQPValue;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology, consumer};
+use warmq_common::amqp::dead_letter::{RefusedSubmission, submission_headers, text_header};
+use warmq_common::amqp::{self, DeadLetter, Message, PublishError, Publisher, Topology, consumer};
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, ReplyTo};
@@ -118,9 +118,16 @@ impl Door {
             Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
             _ => self.topology.dead_submissions_queue(),
         };
-        let mut dead = Message::dead_letter(delivery.data.clone(), error.message.as_str());
-        dead.headers.push(("x-warmq-routing-key", key.to_owned()));
-        self.publish_dead(&dead_queue, &dead).await?;
+        let properties = &delivery.properties;
+        let dead = DeadLetter {
+            submission: Some(RefusedSubmission {
+                routing_key: key.to_owned(),
+                message_id: properties.message_id().as_ref().map(ToString::to_string),
+                headers: submission_headers(properties),
+            }),
+            ..DeadLetter::new(delivery.data.clone(), error.message.as_str())
+        };
+        self.publish_dead(&dead_queue, &dead.message()).await?;
         if let Some(reply_to) = reply_to(delivery).filter(may_reply) {
             let body = error_body(None, error).to_string().into_bytes();
             let reply = Message {
@@ -159,13 +166,15 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
     }
     let properties = &delivery.properties;
     let id = properties.message_id().as_ref();
+    let header = |name: &str| text_header(properties, name);
     Ok(Submission {
         app: delivery.routing_key.to_string(),
         path: String::new(),
         body: delivery.data.clone(),
-        hint: header(delivery, "x-runner-hint"),
-        priority: header(delivery, "x-queue-priority"),
-        max_warm_wait: header(delivery, "x-max-warm-wait"),
+        hint: header("x-runner-hint"),
+        priority: header("x-queue-priority"),
+        max_warm_wait: header("x-max-warm-wait"),
+        no_retry: header("x-no-retry"),
         // Any other message id is an idempotency key, which later versions keep. Chosen here, so that a submission that
         // is tried again, its message unacknowledged, stays one job.
         id: id
@@ -173,21 +182,6 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
             .or_else(|| Some(JobId::generate())),
         reply_to,
     })
-}
-
-fn header(delivery: &Delivery, name: &str) -> Option<String> {
-    let headers = delivery.properties.headers().as_ref()?;
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        // A client library sends the number that it was given.
-        AMQPValue::ShortShortInt(number) => Some(number.to_string()),
-        AMQPValue::ShortInt(number) => Some(number.to_string()),
-        AMQPValue::LongInt(number) => Some(number.to_string()),
-        AMQPValue::LongLongInt(number) => Some(number.to_string()),
-        AMQPValue::Double(number) => Some(number.to_string()),
-        _ => None,
-    }
 }
 
 fn reply_to(delivery: &Delivery) -> Option<ReplyTo> {

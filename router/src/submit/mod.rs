@@ -35,6 +35,8 @@ pub struct Submission {
     pub priority: Option<String>,
     /// How long the job may be held for a warm runner: `2.5` (seconds), `500ms`.
     pub max_warm_wait: Option<String>,
+    /// `1` or `true`: it is begun once at most, even if its runner is lost.
+    pub no_retry: Option<String>,
     /// An id that the submitter chose, so that a repeated submission is known.
     pub id: Option<JobId>,
     /// Who wants the outcome by AMQP.
@@ -76,6 +78,9 @@ pub enum SubmitError {
     /// The patience is no time.
     #[error("{0}")]
     InvalidPatience(String),
+    /// It is neither wanted nor not wanted to be tried again.
+    #[error("no-retry is '1' or 'true', '0' or 'false', not '{0}'")]
+    InvalidNoRetry(String),
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] warmq_common::store::Error),
@@ -120,6 +125,7 @@ impl SubmitError {
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
             Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
+            Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
             Self::Store(_) | Self::Publish(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
@@ -212,12 +218,21 @@ impl Submitter {
                     .map_err(SubmitError::InvalidPatience)
             })
             .transpose()?;
+        let max_attempts = match submission.no_retry.as_deref() {
+            Some("1" | "true") => 1,
+            None | Some("" | "0" | "false") => app.config.max_attempts,
+            Some(other) => {
+                let told = other.chars().take(40).collect();
+                return Err(SubmitError::InvalidNoRetry(told));
+            }
+        };
         Ok(JobSpec {
             id: submission.id.unwrap_or_else(JobId::generate),
             path: submission.path,
             hint,
             priority,
             max_warm_wait_ms: max_warm_wait.map(Seconds::as_ms),
+            max_attempts,
             reply_to: submission.reply_to,
             ..JobSpec::new(app_id, input)
         })

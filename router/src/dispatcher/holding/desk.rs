@@ -275,7 +275,7 @@ impl<'a> Desk<'a> {
                         until_s,
                         wait_s,
                         outlook,
-                    } => self.hold(job, until_s, wait_s, outlook).await?,
+                    } => events.extend(self.hold(job, until_s, wait_s, outlook).await?),
                     Command::Shared { job, outlook } => self.share(job, outlook).await?,
                 }
             }
@@ -348,16 +348,17 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Notes that a job is held. What the policy has to hear if it is not to be.
     async fn hold(
         &mut self,
         job: Job,
         until_s: f64,
         wait_s: f64,
         outlook: Outlook,
-    ) -> Result<(), Broken> {
+    ) -> Result<Option<Event>, Broken> {
         let now_s = self.clock.now_s();
         let Some(waiting) = self.window.get_mut(job) else {
-            return Ok(());
+            return Ok(None);
         };
         let spec = &waiting.held.job;
         let mut hold = record::held(spec.hint.as_ref(), now_s, until_s, wait_s, outlook);
@@ -367,9 +368,15 @@ impl<'a> Desk<'a> {
             hold.since_ms = earlier.since_ms;
         }
         let Dispatcher { shared, app, .. } = self.dispatcher;
-        shared.store.hold(app, spec.id, &hold).await?;
+        while let Some(reason) = shared.store.hold(app, spec.id, &hold).await? {
+            if let Some(destination) = self.dispatcher.instead(spec, reason).await? {
+                self.outbox
+                    .extend((self.window.remove(job)).map(|waiting| (waiting.held, destination)));
+                return Ok(Some(Event::Cancelled { job }));
+            }
+        }
         waiting.hold = Some(hold);
-        Ok(())
+        Ok(None)
     }
 
     async fn share(&mut self, job: Job, outlook: Outlook) -> Result<(), Broken> {
