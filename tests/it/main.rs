@@ -3,6 +3,7 @@
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_answer;
+mod dead_letters_can_be_redriven;
 mod decisions_explain_themselves;
 mod fal_routes_to_the_letter;
 mod hints_are_any_text;

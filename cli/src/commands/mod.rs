@@ -1,6 +1,7 @@
 //! One file per command. Each prints its answer on standard output and returns the exit status.
 
 mod apps;
+mod dead;
 mod explain;
 mod result;
 mod runners;
@@ -26,6 +27,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Result { id, save } => result::run(&client, id, save.as_deref()).await,
         Command::Runners { app } => runners::run(&client, app.as_ref(), json).await,
         Command::Apps => apps::run(&client, json).await,
+        Command::Dead(dead) => dead::run(&client, dead, json).await,
         Command::Explain { id } => explain::run(&client, id, json).await,
     }
 }

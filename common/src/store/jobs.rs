@@ -512,6 +512,26 @@ impl Store {
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
+
+    /// Gives a quarantined job all its attempts again; to publish it is the caller's business. False: it is not quarantined
+    /// (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        let mut connection = self.connection.clone();
+        let _: () = connection
+            .set_ex(self.keys.job_app(job), app.as_str(), JOB_APP_TTL_S)
+            .await?;
+        Ok(self
+            .scripts
+            .revive
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .invoke_async(&mut connection)
+            .await?)
+    }
 }
 
 /// Serialises a value that has no way to fail (string keys, no I/O).
