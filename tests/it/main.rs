@@ -8,6 +8,7 @@ mod decisions_explain_themselves;
 mod fal_routes_to_the_letter;
 mod hints_are_any_text;
 mod http_submissions;
+mod lua_obeys_the_state_machine;
 mod missing_servers_are_named;
 mod nothing_is_lost;
 mod pictures_come_from_prompts;
