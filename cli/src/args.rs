@@ -81,11 +81,41 @@ pub enum Command {
     },
     /// The apps: how many jobs wait and how many runners serve them
     Apps,
+    /// Dead letters: what could not be run, and why
+    #[command(subcommand)]
+    Dead(Dead),
     /// What happened to a job, and why it went where it went
     Explain {
         /// The job
         id: JobId,
     },
+}
+
+/// `warmq dead`.
+#[derive(Debug, Subcommand)]
+pub enum Dead {
+    /// The letters with their reasons, up to 1000 of each queue
+    List {
+        /// Only those of this app
+        #[arg(long, value_name = "OWNER/NAME")]
+        app: Option<AppId>,
+    },
+    /// A letter with its body
+    Show(Letter),
+    /// Try a letter's job again: a quarantined one under its id, a refused submission as it was submitted
+    Redrive(Letter),
+    /// Throw a letter away
+    Drop(Letter),
+}
+
+/// Which dead letter.
+#[derive(Debug, Args)]
+pub struct Letter {
+    /// The job, or the letter
+    pub id: JobId,
+    /// Look only in this app's letters
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub app: Option<AppId>,
 }
 
 /// `warmq submit`.

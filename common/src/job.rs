@@ -7,6 +7,13 @@ use crate::hint::Hint;
 use crate::ids::{AppId, Fence, JobId, RunnerId};
 use crate::state::JobState;
 
+/// Attempts that a job has unless its app or its submitter says otherwise.
+pub const MAX_ATTEMPTS: u32 = 10;
+
+fn max_attempts() -> u32 {
+    MAX_ATTEMPTS
+}
+
 /// Which lane a job waits in. `Low` runs only where no normal job waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +79,10 @@ pub struct JobSpec {
     /// How long an attempt may take, loading included, ms; as long as it takes if it says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_timeout_ms: Option<u64>,
+    /// How often it may be begun. An attempt that ends by itself, well or badly, is the last; one that loses its runner is
+    /// followed by the next, as long as there is one. Then the job is quarantined.
+    #[serde(default = "max_attempts")]
+    pub max_attempts: u32,
     /// The app's input.
     pub input: Value,
     /// When it was accepted, Unix ms.
@@ -99,6 +110,7 @@ impl JobSpec {
             max_warm_wait_ms: None,
             start_timeout_ms: None,
             run_timeout_ms: None,
+            max_attempts: MAX_ATTEMPTS,
             input,
             created_ms: 0,
             reply_to: None,
@@ -269,6 +281,25 @@ impl JobError {
         }
     }
 
+    /// Why a job is not tried again, after `attempts` that lost their runners: status 503.
+    pub fn quarantined(attempts: u32, lost: &[RunnerId]) -> Self {
+        let names: Vec<&str> = lost.iter().map(RunnerId::as_str).collect();
+        let message = match names.len() {
+            0 => format!("it did not end within its {attempts} attempts"),
+            1 => format!("it was running when its runner was lost: {}", names[0]),
+            lost => format!(
+                "it was running when {lost} runners were lost: {}",
+                names.join(", ")
+            ),
+        };
+        Self {
+            status: 503,
+            error_type: "runner_disconnected".to_owned(),
+            message,
+            detail: Vec::new(),
+        }
+    }
+
     /// The body of the job's result: fal's two error shapes.
     pub fn body(&self) -> Value {
         if self.detail.is_empty() {
@@ -335,6 +366,9 @@ pub struct JobRecord {
     /// The runner that has it, or had it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerId>,
+    /// Runners that were lost while they ran it, the first one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_runners: Vec<RunnerId>,
     /// That it was held for a warm runner, the last time that it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,

@@ -36,6 +36,26 @@ impl Delays {
     }
 }
 
+/// How long a job waits for its next attempt after it lost the runner of attempt number `attempt` (from 1) of
+/// `max_attempts`: nothing after the first, since its lease had to lapse already; then 2 s, doubling up to 10 min. Nothing
+/// after the last. No jitter: the broker's retry tiers, to which delays are rounded up, would swallow it.
+pub fn after_loss(attempt: u32, max_attempts: u32) -> Duration {
+    if attempt >= max_attempts {
+        return Duration::ZERO;
+    }
+    let mut delays = Delays(ExponentialBackoff {
+        current_interval: Duration::from_secs(2),
+        initial_interval: Duration::from_secs(2),
+        randomization_factor: 0.0,
+        multiplier: 2.0,
+        max_interval: Duration::from_secs(10 * 60),
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    });
+    // The longest delay is reached long before.
+    (1..attempt.min(64)).fold(Duration::ZERO, |_, _| delays.next_delay())
+}
+
 /// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. `None`: the shutdown came first.
 /// Each failure is logged as `what`.
 pub async fn until_success<T, E, F>(
@@ -69,6 +89,16 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_lost_runner_doubles_the_wait_up_to_ten_minutes() {
+        let waits: Vec<u64> = (1..=6)
+            .map(|attempt| after_loss(attempt, 10).as_secs())
+            .collect();
+        assert_eq!(waits, [0, 2, 4, 8, 16, 32]);
+        assert_eq!(after_loss(u32::MAX - 1, u32::MAX), Duration::from_secs(600));
+        assert_eq!(after_loss(10, 10), Duration::ZERO);
+    }
 
     #[test]
     fn delays_grow_to_five_seconds_and_never_end() {

@@ -4,9 +4,11 @@
 //! queued ──dispatch──> dispatched ──start──> running ──succeed──> succeeded
 //!   ^  │                 │   ^                  │ │ └───fail─────> failed
 //!   │  └──start──────────┼───┼──────────────────┘ └───cancel────> cancelled
-//!   └────requeue─────────┴───┴── dispatch again       expire────> expired
+//!   └──requeue, loss─────┴───┴── dispatch again       expire────> expired
+//!
+//! failed ──redrive──> queued: only a job that was quarantined.
 //! ```
-//! The Lua scripts in `store/lua` enforce the same table.
+//! The Lua scripts in `store/lua` enforce the same table; `tests/it/lua_obeys_the_state_machine.rs` holds both together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,6 +52,8 @@ pub enum Move {
     Cancel,
     /// It waited past its deadline.
     Expire,
+    /// Somebody wants to see it tried again after it was quarantined.
+    Redrive,
 }
 
 /// A move that the table does not hold.
@@ -86,6 +90,7 @@ impl JobState {
             (Queued | Dispatched | Running, Move::Fail) => Ok(Failed),
             (Queued | Dispatched | Running, Move::Cancel) => Ok(Cancelled),
             (Queued | Dispatched, Move::Expire) => Ok(Expired),
+            (Failed, Move::Redrive) => Ok(Queued),
             _ => Err(IllegalMove {
                 from: self,
                 attempted: made,
@@ -93,7 +98,7 @@ impl JobState {
         }
     }
 
-    /// Nothing happens to the job any more.
+    /// Nothing happens to the job any more, unless somebody redrives it.
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -141,7 +146,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MOVES: [Move; 7] = [
+    const MOVES: [Move; 8] = [
         Move::Dispatch,
         Move::Start,
         Move::Requeue,
@@ -149,16 +154,17 @@ mod tests {
         Move::Fail,
         Move::Cancel,
         Move::Expire,
+        Move::Redrive,
     ];
 
     proptest! {
         #[test]
-        fn a_terminal_state_is_never_left(moves in prop::collection::vec(0..MOVES.len(), 0..40)) {
+        fn only_a_redrive_leaves_a_terminal_state(moves in prop::collection::vec(0..MOVES.len(), 0..40)) {
             let mut state = JobState::Queued;
             for index in moves {
                 match state.after(MOVES[index]) {
                     Ok(next) => {
-                        prop_assert!(!state.is_terminal());
+                        prop_assert!(!state.is_terminal() || MOVES[index] == Move::Redrive);
                         state = next;
                     }
                     Err(error) => prop_assert_eq!(error.from, state),

@@ -9,6 +9,7 @@
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
+//! | [`dead`] | dead letters: looked at, tried again, thrown away |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`metrics`] | what Prometheus is told |
 //! | [`broken`] | why a part has to start over with a new connection |
@@ -19,6 +20,7 @@ pub mod api;
 pub mod apps;
 pub mod broken;
 pub mod config;
+pub mod dead;
 pub mod dispatcher;
 pub mod ending;
 pub mod metrics;
@@ -37,6 +39,7 @@ use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 use crate::config::{Config, Role};
+use crate::dead::DeadLetters;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
@@ -55,6 +58,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         "RabbitMQ has queues of this namespace with other arguments (another --queue-type?)",
     )?;
     let artifacts = Artifacts::open(&servers.storage)?;
+    let dead = DeadLetters::new(
+        servers.amqp_url.clone(),
+        topology.clone(),
+        publisher.clone(),
+        store.clone(),
+    );
     let apps = AppDirectory::new(store.clone(), config.apps.clone());
     let submitter = Submitter::new(
         store.clone(),
@@ -76,6 +85,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         submitter: submitter.clone(),
         endings: endings.clone(),
         publisher: publisher.clone(),
+        dead,
         artifacts,
         public_url: public_url.clone(),
         max_body_bytes: config.max_body_bytes,

@@ -163,6 +163,16 @@ impl Stage {
         job
     }
 
+    /// Waits until `probe` finds something.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        bound: Duration,
+        probe: impl AsyncFnMut() -> Option<T>,
+    ) -> T {
+        eventually(what, bound, probe).await.unwrap()
+    }
+
     /// The live runners of an app.
     pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
         let app = AppId::parse(app).unwrap();

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Message, RetryTier};
+use warmq_common::amqp::{DeadLetter, RetryTier};
 use warmq_common::job::{JobError, JobSpec, Timings};
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::retry::until_success;
+use warmq_common::retry::{self, until_success};
 use warmq_common::state::JobState;
 use warmq_common::store::{Finish, Lease, Outcome, Ran, RunnerReport, Start, Unavailable};
 
@@ -88,6 +88,25 @@ impl Runner {
                 Some(Start::Unavailable(Unavailable::Leased { remaining_ms })) => {
                     let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
                     self.shared.park_then_ack(&job, tier, taken).await;
+                    return Next::Idle;
+                }
+                Some(Start::Unavailable(Unavailable::Lost)) => {
+                    let lost = until_success("noting a lost runner", stop, || {
+                        store.lose(&config.app, job.id)
+                    });
+                    let delay = lost.await.flatten().map_or(Duration::ZERO, |attempt| {
+                        retry::after_loss(attempt, job.max_attempts)
+                    });
+                    if !delay.is_zero() {
+                        let tier = RetryTier::at_least(delay);
+                        self.shared.park_then_ack(&job, tier, taken).await;
+                        return Next::Idle;
+                    }
+                }
+                // To quarantine a job is the dispatcher's business.
+                Some(Start::Unavailable(Unavailable::Spent)) => {
+                    let exchange = self.shared.topology.dispatch_exchange();
+                    self.shared.copy_then_ack(&job, &exchange, taken).await;
                     return Next::Idle;
                 }
                 None => {
@@ -339,12 +358,17 @@ impl Shared {
     /// Puts a copy of the job away for the tier's time, then acknowledges.
     async fn park_then_ack(&self, job: &JobSpec, tier: RetryTier, taken: Taken) {
         let exchange = self.topology.retry_exchange(tier);
+        self.copy_then_ack(job, &exchange, taken).await;
+    }
+
+    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges.
+    async fn copy_then_ack(&self, job: &JobSpec, exchange: &str, taken: Taken) {
         let key = self.topology.lane_key(&job.app, job.priority);
-        let copy = report::message(job.id, &JobMessage::new(job.clone()));
-        let parked = until_success("parking a job", &self.stop, || {
-            self.publisher.publish(&exchange, &key, &copy)
+        let copy = report::message(job.id, &JobMessage::new(job.clone())).returned();
+        let copied = until_success("sending a job back", &self.stop, || {
+            self.publisher.publish(exchange, &key, &copy)
         });
-        match parked.await {
+        match copied.await {
             Some(()) => taken.ack().await,
             None => taken.give_back().await,
         }
@@ -357,7 +381,7 @@ impl Shared {
             "a message can not be read; it goes to the dead-letter queue"
         );
         let queue = self.topology.dead_queue(&self.config.app);
-        let letter = Message::dead_letter(taken.body().to_vec(), reason);
+        let letter = DeadLetter::new(taken.body().to_vec(), reason).message();
         let buried = until_success("writing a dead letter", &self.stop, || {
             self.publisher.publish("", &queue, &letter)
         });

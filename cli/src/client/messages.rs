@@ -99,6 +99,35 @@ pub struct AppRecord {
     pub policy: String,
 }
 
+/// Some dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetters {
+    /// The oldest of each queue first.
+    pub letters: Vec<DeadLetterRecord>,
+    /// There may be more.
+    pub truncated: bool,
+}
+
+/// A dead letter without its body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterRecord {
+    /// The job's id, if it is a job's; else the letter's own.
+    pub id: JobId,
+    /// `owner/name`, or `_/submissions`: for apps that do not exist.
+    pub place: String,
+    /// `job` or `submission`.
+    pub kind: String,
+    /// Why it could not be run.
+    pub reason: String,
+    /// Since when, Unix ms.
+    pub since_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Redriven {
+    pub(super) job_id: JobId,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Apps {
     pub(super) apps: Vec<AppRecord>,

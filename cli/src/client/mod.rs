@@ -12,12 +12,14 @@ use serde_json::Value;
 use url::Url;
 
 pub use error::Error;
-pub use messages::{AppRecord, JobView, RunResult, Submission, Submitted};
+pub use messages::{
+    AppRecord, DeadLetterRecord, DeadLetters, JobView, RunResult, Submission, Submitted,
+};
 
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::store::RunnerRecord;
 
-use messages::{Apps, Runners};
+use messages::{Apps, Redriven, Runners};
 
 /// How long to wait for a connection. Answers may take as long as they like.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -165,6 +167,44 @@ impl Client {
     pub async fn apps(&self) -> Result<Vec<AppRecord>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.apps)
+    }
+
+    /// Dead letters, of one app or all there are, the submissions for unknown apps among them.
+    ///
+    /// # Errors
+    /// The router refuses or is away.
+    pub async fn dead_letters(&self, app: Option<&AppId>) -> Result<DeadLetters, Error> {
+        let place = app.map_or_else(String::new, |app| format!("/{app}"));
+        let request = self.request(Method::GET, &format!("/v1/dead{place}"));
+        self.read(request).await
+    }
+
+    /// A dead letter with its body; `place` as in [`DeadLetterRecord::place`].
+    ///
+    /// # Errors
+    /// There is no such letter, or the router refuses or is away.
+    pub async fn dead_letter(&self, place: &str, id: JobId) -> Result<Value, Error> {
+        let request = self.request(Method::GET, &format!("/v1/dead/{place}/{id}"));
+        self.read(request).await
+    }
+
+    /// Tries a dead letter's job again. The id of the job.
+    ///
+    /// # Errors
+    /// There is no such letter or it is no job's, or the router refuses or is away.
+    pub async fn redrive(&self, place: &str, id: JobId) -> Result<JobId, Error> {
+        let path = format!("/v1/dead/{place}/{id}/redrive");
+        let request = self.request(Method::POST, &path);
+        Ok(self.read::<Redriven>(request).await?.job_id)
+    }
+
+    /// Throws a dead letter away.
+    ///
+    /// # Errors
+    /// There is no such letter, or the router refuses or is away.
+    pub async fn drop_dead_letter(&self, place: &str, id: JobId) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, &format!("/v1/dead/{place}/{id}"));
+        self.accepted(request).await.map(drop)
     }
 
     /// Whether the router is ready for jobs.

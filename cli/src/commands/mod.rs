@@ -2,6 +2,7 @@
 
 mod apps;
 mod cancel;
+mod dead;
 mod explain;
 mod result;
 mod runners;
@@ -28,6 +29,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Cancel { id } => cancel::run(&client, id, json).await,
         Command::Runners { app } => runners::run(&client, app.as_ref(), json).await,
         Command::Apps => apps::run(&client, json).await,
+        Command::Dead(dead) => dead::run(&client, dead, json).await,
         Command::Explain { id } => explain::run(&client, id, json).await,
     }
 }

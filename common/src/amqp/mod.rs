@@ -2,9 +2,11 @@
 
 pub mod connection;
 pub mod consumer;
+pub mod dead_letter;
 pub mod publisher;
 pub mod topology;
 
 pub use connection::{Error, connect};
+pub use dead_letter::DeadLetter;
 pub use publisher::{Message, PublishError, Publisher, has_returned};
 pub use topology::{QueueType, RetryTier, Topology};

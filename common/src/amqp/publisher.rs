@@ -18,9 +18,6 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PERSISTENT: u8 = 2;
 
-/// Says in a dead letter why it is one.
-const REASON_HEADER: &str = "x-warmq-reason";
-
 /// Marks a job that a runner gave back.
 const RETURNED_HEADER: &str = "x-warmq-returned";
 
@@ -86,14 +83,6 @@ impl Message {
         }
     }
 
-    /// A message for a dead-letter queue: what could not be used, and why.
-    pub fn dead_letter(body: Vec<u8>, reason: impl Into<String>) -> Self {
-        Self {
-            headers: vec![(REASON_HEADER, reason.into())],
-            ..Self::new(body)
-        }
-    }
-
     /// Says that this job had a runner and comes back.
     #[must_use]
     pub fn returned(mut self) -> Self {
@@ -101,7 +90,7 @@ impl Message {
         self
     }
 
-    fn properties(&self) -> BasicProperties {
+    pub(super) fn properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into());

@@ -93,6 +93,14 @@ impl RetryTier {
             .unwrap_or(RetryTier::S1)
     }
 
+    /// The shortest tier that waits as long as `delay`, or else the longest: for a wait that is not to be cut short.
+    pub fn at_least(delay: Duration) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|tier| tier.delay() >= delay)
+            .unwrap_or(RetryTier::H1)
+    }
+
     /// How long it holds a message.
     pub fn delay(self) -> Duration {
         Duration::from_secs(match self {
@@ -431,6 +439,14 @@ mod tests {
         let tier = |s| RetryTier::at_most(Duration::from_secs(s));
         assert_eq!(tier(0), RetryTier::S1);
         assert_eq!(tier(15), RetryTier::S5);
+        assert_eq!(tier(30), RetryTier::S30);
+        assert_eq!(tier(86_400), RetryTier::H1);
+    }
+
+    #[test]
+    fn a_delay_is_rounded_up_to_a_tier() {
+        let tier = |s| RetryTier::at_least(Duration::from_secs(s));
+        assert_eq!(tier(2), RetryTier::S5);
         assert_eq!(tier(30), RetryTier::S30);
         assert_eq!(tier(86_400), RetryTier::H1);
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Seconds, Settings};
 use crate::hint::{Hint, InvalidHint};
 use crate::ids::AppId;
+use crate::job::MAX_ATTEMPTS;
 
 /// The least time that records are kept: a copy of a job parked behind a lease, and the broker's redeliveries, come sooner.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
@@ -82,6 +83,8 @@ pub struct AppConfig {
     pub max_warm_wait: Option<Duration>,
     /// How long an attempt may take, loading included; as long as it takes if unset.
     pub run_timeout: Option<Duration>,
+    /// How often a job is begun before it is quarantined, if its runners are lost.
+    pub max_attempts: u32,
     /// How long a run takes, until runs have shown it.
     pub prior_run: Duration,
     /// How long loading a model takes, until loads have shown it.
@@ -99,6 +102,7 @@ impl Default for AppConfig {
             hint_from: None,
             max_warm_wait: None,
             run_timeout: None,
+            max_attempts: MAX_ATTEMPTS,
             prior_run: Duration::from_secs(2),
             prior_load: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
@@ -150,6 +154,7 @@ fn read_app(settings: &mut Settings, name: &str, entry: toml::Table) -> AppConfi
             "hint_from" => text(&value).map(|path| config.hint_from = Some(path)),
             "max_warm_wait" => time(&value).map(|time| config.max_warm_wait = Some(time)),
             "run_timeout" => positive_time(&value).map(|time| config.run_timeout = Some(time)),
+            "max_attempts" => count(&value).map(|count| config.max_attempts = count),
             "prior_run" => positive_time(&value).map(|time| config.prior_run = time),
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
@@ -176,6 +181,14 @@ fn time(value: &toml::Value) -> Result<Duration, String> {
         _ => return Err("a time is expected, such as 2.5 (seconds) or \"500ms\"".to_owned()),
     };
     text.parse::<Seconds>().map(Seconds::duration)
+}
+
+/// A whole number from 1.
+fn count(value: &toml::Value) -> Result<u32, String> {
+    let number = value.as_integer().and_then(|number| number.try_into().ok());
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "a whole number from 1 is expected".to_owned())
 }
 
 fn positive_time(value: &toml::Value) -> Result<Duration, String> {
@@ -223,27 +236,28 @@ mod tests {
     #[test]
     fn every_mistake_in_every_app_is_reported() {
         let text = "[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nhint_from = 'model'\nspeed = 9\n\
-                    max_warm_wait = -1\nprior_run = 0\nprior_load = '0ms'\n\
-                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0\n\
+                    max_warm_wait = -1\nprior_run = 0\nprior_load = '0ms'\nmax_attempts = 0\n\
+                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0\nmax_attempts = 2.5\n\
                     [apps.'a/d']\nretention = '59s'\nmax_queue_length = 0\n\
                     [apps.'a/e']\nretention = 'long'\nmax_queue_length = '9'\n\
                     [apps.'a/f']\nretention = '25h'\nmax_queue_length = -1";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         Apps::read(&mut settings);
         let problems = settings.finish(Some(())).unwrap_err();
-        assert_eq!(problems.sentences().len(), 16, "{problems}");
+        assert_eq!(problems.sentences().len(), 18, "{problems}");
     }
 
     #[test]
     fn times_may_have_units() {
         let text = "[apps.'a/b']\nmax_warm_wait = '500ms'\nprior_run = 0.2\nprior_load = 1\n\
-                    retention = '1.5h'\nmax_queue_length = 9\nrun_timeout = '5m'";
+                    retention = '1.5h'\nmax_queue_length = 9\nrun_timeout = '5m'\nmax_attempts = 3";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         let apps = Apps::read(&mut settings);
         settings.finish(Some(())).unwrap();
         let app = apps.get(&AppId::parse("a/b").unwrap());
         assert_eq!(app.max_warm_wait, Some(Duration::from_millis(500)));
         assert_eq!(app.run_timeout, Some(Duration::from_secs(300)));
+        assert_eq!(app.max_attempts, 3);
         assert_eq!(app.prior_run, Duration::from_millis(200));
         assert_eq!(app.prior_load, Duration::from_secs(1));
         assert_eq!(app.retention, Duration::from_secs(5400));

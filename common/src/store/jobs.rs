@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::{Error, Ran, RunnerReport, Store};
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, Fence, IdempotencyKey, JobId, RunnerId};
-use crate::job::{Decision, Hold, JobError, JobRecord, JobSpec, Priority, Progress, Timings};
+use crate::job::{
+    Decision, Hold, JobError, JobRecord, JobSpec, MAX_ATTEMPTS, Priority, Progress, Timings,
+};
 use crate::state::JobState;
 
 /// How long a job can be found by its id alone and by its idempotency key, besides its retention: longer than any job waits
@@ -64,6 +66,10 @@ pub enum Unavailable {
         /// Until the lease lapses, ms.
         remaining_ms: u64,
     },
+    /// Its runner is lost: note that with [`Store::lose`], then look again.
+    Lost,
+    /// It had all its attempts: end it with [`Store::quarantine`].
+    Spent,
 }
 
 /// What became of an attempt to claim a runner.
@@ -229,6 +235,7 @@ impl Store {
             ("max_warm_wait_ms", ms(spec.max_warm_wait_ms)),
             ("start_timeout_ms", ms(spec.start_timeout_ms)),
             ("run_timeout_ms", ms(spec.run_timeout_ms)),
+            ("max_attempts", Some(spec.max_attempts.to_string())),
             ("reply_to", reply_to),
             ("retention_s", spec.retention_s.map(|s| s.to_string())),
             ("no_store", spec.no_store.then(|| "1".to_owned())),
@@ -564,6 +571,65 @@ impl Store {
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
+
+    /// Notes that the runner of a job is lost; the job is queued again. The number of the attempt that was lost; `None`: the
+    /// job is not a lost runner's (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn lose(&self, app: &AppId, job: JobId) -> Result<Option<u32>, Error> {
+        let attempt: u32 = self
+            .scripts
+            .lose
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        Ok(Some(attempt).filter(|attempt| *attempt > 0))
+    }
+
+    /// Ends a job that had all its attempts. False: it has one left, runs, or ended.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn quarantine(
+        &self,
+        app: &AppId,
+        job: JobId,
+        error: &JobError,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .quarantine
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .arg(json(error))
+            .arg(RETENTION_S)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives a quarantined job all its attempts again; to publish it is the caller's business. False: it is not quarantined
+    /// (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        let mut connection = self.connection.clone();
+        let _: () = connection
+            .set_ex(self.keys.job_app(job), app.as_str(), LONGEST_LIFE_S + RETENTION_S)
+            .await?;
+        Ok(self
+            .scripts
+            .revive
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .invoke_async(&mut connection)
+            .await?)
+    }
 }
 
 /// Serialises a value that has no way to fail (string keys, no I/O).
@@ -590,6 +656,8 @@ fn unavailable(reply: &[&str]) -> Result<Unavailable, Error> {
         ["leased", remaining] => Ok(Unavailable::Leased {
             remaining_ms: number(remaining)?,
         }),
+        ["lost"] => Ok(Unavailable::Lost),
+        ["spent"] => Ok(Unavailable::Spent),
         other => Err(Error::damaged(
             "a script's reply",
             format_args!("{other:?} is unknown"),
@@ -611,6 +679,7 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
         max_warm_wait_ms: parsed(fields, "max_warm_wait_ms")?,
         start_timeout_ms: parsed(fields, "start_timeout_ms")?,
         run_timeout_ms: parsed(fields, "run_timeout_ms")?,
+        max_attempts: parsed(fields, "max_attempts")?.unwrap_or(MAX_ATTEMPTS),
         input: from_json(fields, "input")?.unwrap_or_default(),
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,
@@ -626,6 +695,7 @@ fn record(app: &AppId, id: JobId, fields: &HashMap<String, String>) -> Result<Jo
         started_ms: parsed(fields, "started_ms")?,
         finished_ms: parsed(fields, "finished_ms")?,
         runner: parsed(fields, "runner")?,
+        lost_runners: from_json(fields, "lost_runners")?.unwrap_or_default(),
         hold: from_json(fields, "hold")?,
         decision: from_json(fields, "decision")?,
         progress: from_json(fields, "progress")?,

@@ -1,6 +1,7 @@
 //! HTTP: fal's queue protocol under `/queue`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
 //! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
+mod dead;
 mod error;
 mod files;
 mod fleet;
@@ -26,6 +27,7 @@ use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
+use crate::dead::DeadLetters;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
@@ -44,6 +46,8 @@ pub struct Api {
     pub endings: Endings,
     /// To see whether RabbitMQ answers.
     pub publisher: Publisher,
+    /// What could not be run.
+    pub dead: DeadLetters,
     /// Pictures.
     pub artifacts: Artifacts,
     /// Begins every URL in answers.
@@ -118,6 +122,7 @@ fn routes(api: Api) -> Router {
 fn door() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
+        .nest("/v1/dead", dead::routes())
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
         .route("/v1/runners", get(fleet::runners))

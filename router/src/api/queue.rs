@@ -83,6 +83,7 @@ async fn accept(
         idempotency_key: text_of(headers, "idempotency-key")?,
         store_io: header(headers, "store-io")?,
         max_queue_length: query.remove("fal_max_queue_length"),
+        no_retry: header(headers, "no-retry")?,
         ..Submission::default()
     };
     let accepted = api.submitter.submit(submission).await?;

@@ -3,7 +3,7 @@
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use lapin::{Connection, Consumer};
-use warmq_common::amqp::{Message, consumer};
+use warmq_common::amqp::{DeadLetter, consumer};
 use warmq_common::job::{JobSpec, Priority};
 use warmq_common::message::{JobMessage, Versioned};
 
@@ -40,7 +40,7 @@ impl Dispatcher {
             Ok(JobMessage { job, .. }) => Ok(Some(Held { job, delivery })),
             Err(error) => {
                 tracing::warn!(app = %self.app, %error, "dead-lettered a message that can not be read");
-                let dead = Message::dead_letter(delivery.data.clone(), error.to_string());
+                let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
                 let queue = self.shared.topology.dead_queue(&self.app);
                 self.shared.publisher.publish("", &queue, &dead).await?;
                 delivery.ack(BasicAckOptions::default()).await?;

@@ -11,6 +11,7 @@ mod at_once;
 mod holding;
 mod lanes;
 mod leader;
+mod quarantine;
 mod sending;
 mod session;
 mod upkeep;

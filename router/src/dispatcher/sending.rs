@@ -6,6 +6,7 @@ use lapin::options::BasicAckOptions;
 use warmq_common::amqp::{Message, PublishError, RetryTier};
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::job::JobSpec;
+use warmq_common::retry;
 use warmq_common::store::Unavailable;
 
 use super::Dispatcher;
@@ -22,7 +23,8 @@ pub(super) enum Destination {
     Runner(RunnerId, Epoch),
     /// Into the app's shared queue.
     Shared,
-    /// Into a retry tier: somebody holds the job's lease, perhaps a dead one. Never dropped, it may be the only copy.
+    /// Into a retry tier: somebody holds the job's lease, perhaps a dead one, or it waits for its next attempt. Never
+    /// dropped, it may be the only copy.
     Parked(RetryTier),
     /// Nowhere: it needs no runner any more.
     Nowhere,
@@ -89,10 +91,29 @@ impl Dispatcher {
         unavailable: Unavailable,
     ) -> Result<Option<Destination>, Broken> {
         match unavailable {
-            Unavailable::Terminal(_) => Ok(Some(Destination::Nowhere)),
+            Unavailable::Terminal(state) => {
+                // Whoever ended it may have died before saying so.
+                self.announce(job, state).await?;
+                Ok(Some(Destination::Nowhere))
+            }
             Unavailable::Leased { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
                 Ok(Some(Destination::Parked(tier)))
+            }
+            Unavailable::Lost => {
+                let Some(attempt) = self.shared.store.lose(&self.app, job.id).await? else {
+                    return Ok(None);
+                };
+                let delay = retry::after_loss(attempt, job.max_attempts);
+                tracing::warn!(
+                    job.id = %job.id, attempt, retry_in_ms = delay.as_millis() as u64,
+                    "a job's runner was lost under it"
+                );
+                Ok((!delay.is_zero()).then(|| Destination::Parked(RetryTier::at_least(delay))))
+            }
+            Unavailable::Spent => {
+                self.quarantine(job).await?;
+                Ok(Some(Destination::Nowhere))
             }
             // Redis lost the record (a restart without persistence); the message holds the whole job.
             Unavailable::Missing => {

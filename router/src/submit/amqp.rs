@@ -6,9 +6,9 @@ use std::pin::pin;
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
-use lapin::types::AMQPValue;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Message, PublishError, Publisher, Topology, consumer};
+use warmq_common::amqp::dead_letter::{RefusedSubmission, submission_headers, text_header};
+use warmq_common::amqp::{self, DeadLetter, Message, PublishError, Publisher, Topology, consumer};
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, ReplyTo};
@@ -118,9 +118,16 @@ impl Door {
             Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
             _ => self.topology.dead_submissions_queue(),
         };
-        let mut dead = Message::dead_letter(delivery.data.clone(), error.message.as_str());
-        dead.headers.push(("x-warmq-routing-key", key.to_owned()));
-        self.publish_dead(&dead_queue, &dead).await?;
+        let properties = &delivery.properties;
+        let dead = DeadLetter {
+            submission: Some(RefusedSubmission {
+                routing_key: key.to_owned(),
+                message_id: properties.message_id().as_ref().map(ToString::to_string),
+                headers: submission_headers(properties),
+            }),
+            ..DeadLetter::new(delivery.data.clone(), error.message.as_str())
+        };
+        self.publish_dead(&dead_queue, &dead.message()).await?;
         if let Some(reply_to) = reply_to(delivery).filter(may_reply) {
             let body = error_body(None, error).to_string().into_bytes();
             let reply = Message {
@@ -162,36 +169,23 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
     // Some clients send an empty one when they were given none.
     let message_id = message_id.map(|id| id.as_str()).filter(|id| !id.is_empty());
     let id: Option<JobId> = message_id.and_then(|id| id.parse().ok());
+    let header = |name: &str| text_header(properties, name);
     Ok(Submission {
         app: delivery.routing_key.to_string(),
         path: String::new(),
         body: delivery.data.clone(),
-        hint: header(delivery, "x-runner-hint"),
-        priority: header(delivery, "x-queue-priority"),
-        max_warm_wait: header(delivery, "x-max-warm-wait"),
-        start_timeout: header(delivery, "x-request-timeout"),
+        hint: header("x-runner-hint"),
+        priority: header("x-queue-priority"),
+        max_warm_wait: header("x-max-warm-wait"),
+        start_timeout: header("x-request-timeout"),
         // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
         id: Some(id.unwrap_or_else(JobId::generate)),
+        no_retry: header("x-no-retry"),
         idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),
-        store_io: header(delivery, "x-store-io"),
+        store_io: header("x-store-io"),
         reply_to,
         ..Submission::default()
     })
-}
-
-fn header(delivery: &Delivery, name: &str) -> Option<String> {
-    let headers = delivery.properties.headers().as_ref()?;
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        // A client library sends the number that it was given.
-        AMQPValue::ShortShortInt(number) => Some(number.to_string()),
-        AMQPValue::ShortInt(number) => Some(number.to_string()),
-        AMQPValue::LongInt(number) => Some(number.to_string()),
-        AMQPValue::LongLongInt(number) => Some(number.to_string()),
-        AMQPValue::Double(number) => Some(number.to_string()),
-        _ => None,
-    }
 }
 
 fn reply_to(delivery: &Delivery) -> Option<ReplyTo> {

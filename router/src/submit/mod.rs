@@ -43,6 +43,8 @@ pub struct Submission {
     pub max_warm_wait: Option<String>,
     /// How long after its acceptance the job may start at the latest: `30` (seconds), `500ms`.
     pub start_timeout: Option<String>,
+    /// `1` or `true`: it is begun once at most, even if its runner is lost.
+    pub no_retry: Option<String>,
     /// An id that the submitter chose, so that a repeated submission is known.
     pub id: Option<JobId>,
     /// The submitter's own name for the submission, for the same.
@@ -112,6 +114,9 @@ pub enum SubmitError {
         /// The app's bound, or the submitter's if that is less.
         bound: u64,
     },
+    /// It is neither wanted nor not wanted to be tried again.
+    #[error("no-retry is '1' or 'true', '0' or 'false', not '{0}'")]
+    InvalidNoRetry(String),
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] warmq_common::store::Error),
@@ -167,6 +172,7 @@ impl SubmitError {
                 error_type: "invalid_max_queue_length".to_owned(),
             }]),
             Self::QueueFull { .. } => plain(429, "queue_full"),
+            Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
             Self::Store(_) | Self::Publish(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
@@ -290,6 +296,14 @@ impl Submitter {
                     .map_err(SubmitError::InvalidPatience)
             })
             .transpose()?;
+        let max_attempts = match submission.no_retry.as_deref() {
+            Some("1" | "true") => 1,
+            None | Some("" | "0" | "false") => app.config.max_attempts,
+            Some(other) => {
+                let told = other.chars().take(40).collect();
+                return Err(SubmitError::InvalidNoRetry(told));
+            }
+        };
         let start_timeout_ms = (submission.start_timeout.as_deref())
             .map(start_timeout_ms)
             .transpose()?;
@@ -321,6 +335,7 @@ impl Submitter {
             start_timeout_ms,
             run_timeout_ms: run_timeout
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            max_attempts,
             reply_to: submission.reply_to,
             retention_s: Some(retention.as_secs()),
             no_store,

@@ -9,13 +9,19 @@ end
 local TERMINAL = { succeeded = true, failed = true, cancelled = true, expired = true }
 
 -- Whether a job can be sent or started now. Returns nil if so, else the reason as a reply:
--- {'missing'} | {'terminal', state} | {'leased', ms left}
+-- {'missing'} | {'terminal', state} | {'leased', ms left} | {'lost'}: its runner is, see lose.lua
+-- | {'spent'}: it had all its attempts, see quarantine.lua
 local function unavailable(job_key, now)
-  local job = redis.call('HMGET', job_key, 'state', 'lease_until')
+  local job = redis.call('HMGET', job_key, 'state', 'lease_until', 'attempt', 'max_attempts')
   local state, lease_until = job[1], tonumber(job[2] or 0)
   if not state then return { 'missing' } end
   if TERMINAL[state] then return { 'terminal', state } end
-  if state == 'running' and lease_until > now then return { 'leased', lease_until - now } end
+  if state == 'running' then
+    if lease_until > now then return { 'leased', lease_until - now } end
+    return { 'lost' }
+  end
+  -- 10: records of earlier versions do not say how many.
+  if tonumber(job[3] or 0) >= tonumber(job[4] or 10) then return { 'spent' } end
   return nil
 end
 

@@ -1,0 +1,147 @@
+//! Dead letters: what could not be run, and why.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+use super::publisher::Message;
+use crate::ids::JobId;
+
+/// Why it is one.
+const REASON_HEADER: &str = "x-warmq-reason";
+
+/// Since when it is one, Unix ms by the clock of who wrote it.
+const TIME_HEADER: &str = "x-warmq-dead-since";
+
+/// On exchange `jobs`, where a refused submission came from.
+const ROUTING_KEY_HEADER: &str = "x-warmq-routing-key";
+
+/// The message id that a refused submission had.
+const MESSAGE_ID_HEADER: &str = "x-warmq-message-id";
+
+/// What a submission may say in its headers, and says again when it is tried again.
+pub const SUBMISSION_HEADERS: [&str; 4] = [
+    "x-runner-hint",
+    "x-queue-priority",
+    "x-max-warm-wait",
+    "x-no-retry",
+];
+
+/// A message in a dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The job's id, if it is a job's; else the letter's own.
+    pub id: JobId,
+    /// Why it is one.
+    pub reason: String,
+    /// Since when, Unix ms.
+    pub since_ms: u64,
+    /// Set if it is a submission that was refused.
+    pub submission: Option<RefusedSubmission>,
+    /// The body that could not be used.
+    pub body: Vec<u8>,
+}
+
+/// What an AMQP submission said beside its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RefusedSubmission {
+    /// The app, by what the submitter wrote.
+    pub routing_key: String,
+    /// Its own id, if it had one.
+    pub message_id: Option<String>,
+    /// Of [`SUBMISSION_HEADERS`], those that it had.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl DeadLetter {
+    /// What could not be used at all.
+    pub fn new(body: Vec<u8>, reason: impl Into<String>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            id: JobId::generate(),
+            reason: reason.into(),
+            since_ms: since.map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            }),
+            submission: None,
+            body,
+        }
+    }
+
+    /// The message to publish.
+    pub fn message(self) -> Message {
+        let mut headers = vec![
+            (REASON_HEADER, self.reason),
+            (TIME_HEADER, self.since_ms.to_string()),
+        ];
+        if let Some(submission) = self.submission {
+            headers.push((ROUTING_KEY_HEADER, submission.routing_key));
+            headers.extend(submission.message_id.map(|id| (MESSAGE_ID_HEADER, id)));
+            headers.extend(submission.headers);
+        }
+        Message {
+            message_id: Some(self.id.to_string()),
+            headers,
+            ..Message::new(self.body)
+        }
+    }
+
+    /// Reads what [`DeadLetter::message`] wrote; `None` if the message has no id of that kind.
+    pub fn read(properties: &BasicProperties, body: Vec<u8>) -> Option<Self> {
+        let id = properties.message_id().as_ref()?.as_str().parse().ok()?;
+        let header = |name: &str| text_header(properties, name);
+        let since_ms = header(TIME_HEADER).and_then(|text| text.parse().ok());
+        Some(Self {
+            id,
+            reason: header(REASON_HEADER).unwrap_or_default(),
+            since_ms: since_ms.unwrap_or(0),
+            submission: header(ROUTING_KEY_HEADER).map(|routing_key| RefusedSubmission {
+                routing_key,
+                message_id: header(MESSAGE_ID_HEADER),
+                headers: submission_headers(properties),
+            }),
+            body,
+        })
+    }
+}
+
+/// Those of [`SUBMISSION_HEADERS`] that a message has, as text.
+pub fn submission_headers(properties: &BasicProperties) -> Vec<(&'static str, String)> {
+    let found = |name| Some((name, text_header(properties, name)?));
+    SUBMISSION_HEADERS.into_iter().filter_map(found).collect()
+}
+
+/// A header as text; a client library sends a number or a truth value as it was given.
+pub fn text_header(properties: &BasicProperties, name: &str) -> Option<String> {
+    match properties.headers().as_ref()?.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::Boolean(truth) => Some(truth.to_string()),
+        AMQPValue::ShortShortInt(number) => Some(number.to_string()),
+        AMQPValue::ShortInt(number) => Some(number.to_string()),
+        AMQPValue::LongInt(number) => Some(number.to_string()),
+        AMQPValue::LongLongInt(number) => Some(number.to_string()),
+        AMQPValue::Double(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_read_as_it_was_written() {
+        let letter = DeadLetter {
+            submission: Some(RefusedSubmission {
+                routing_key: "no/where".to_owned(),
+                message_id: Some("order-7".to_owned()),
+                headers: vec![("x-runner-hint", "größe".to_owned())],
+            }),
+            ..DeadLetter::new(b"{".to_vec(), "not JSON")
+        };
+        let properties = letter.clone().message().properties();
+        assert_eq!(DeadLetter::read(&properties, b"{".to_vec()), Some(letter));
+    }
+}

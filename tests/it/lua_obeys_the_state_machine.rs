@@ -1,0 +1,394 @@
+//! The Lua scripts and the table of states say the same: any sequence of calls leaves the record where the table says.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestError, TestRunner};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use warmq_cluster::Cluster;
+use warmq_common::ids::{AppId, Epoch, Fence, JobId, RunnerId};
+use warmq_common::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
+use warmq_common::state::{JobState, Move};
+use warmq_common::store::{
+    Claim, Created, Finish, Outcome, Registration, RunnerReport, Start, Store, Unavailable,
+};
+
+const LEASE_MS: u64 = 600_000;
+
+/// What somebody calls. `ours`: with the fence of the latest attempt, else with another.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Create,
+    Discard,
+    Hold,
+    Claim(usize),
+    Share,
+    Start {
+        runner: usize,
+        claimed: bool,
+    },
+    Renew {
+        ours: bool,
+    },
+    /// Nobody renews, and the time goes by.
+    Lapse,
+    Finish {
+        ours: bool,
+        made: Move,
+    },
+    Requeue {
+        ours: bool,
+    },
+    Lose,
+    Quarantine,
+    Revive,
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    // The latest attempt calls more often than an older one.
+    let ours = || prop::bool::weighted(0.75);
+    let runner = || 0..3_usize;
+    let end = prop::sample::select(vec![Move::Succeed, Move::Fail, Move::Cancel]);
+    let call = prop_oneof![
+        2 => Just(Call::Create),
+        1 => Just(Call::Discard),
+        1 => Just(Call::Hold),
+        3 => runner().prop_map(Call::Claim),
+        2 => Just(Call::Share),
+        6 => (runner(), any::<bool>()).prop_map(|(runner, claimed)| Call::Start { runner, claimed }),
+        2 => ours().prop_map(|ours| Call::Renew { ours }),
+        4 => Just(Call::Lapse),
+        1 => (ours(), end).prop_map(|(ours, made)| Call::Finish { ours, made }),
+        1 => ours().prop_map(|ours| Call::Requeue { ours }),
+        4 => Just(Call::Lose),
+        3 => Just(Call::Quarantine),
+        2 => Just(Call::Revive),
+    ];
+    prop::collection::vec(call, 1..60)
+}
+
+/// The job as it should be: the table, and what guards it.
+#[derive(Debug)]
+struct Model {
+    max_attempts: u32,
+    job: Option<Job>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    state: JobState,
+    attempt: u32,
+    fence: u64,
+    leased: bool,
+    quarantined: bool,
+}
+
+impl Model {
+    /// Makes a move that the table must hold.
+    fn moves(&mut self, made: Move) -> &mut Job {
+        let job = self.job.as_mut().expect("there is a job");
+        job.state = job
+            .state
+            .after(made)
+            .expect("a script made an illegal move");
+        job
+    }
+
+    /// Why the job can not be sent or started, without times.
+    fn unavailable(&self) -> Option<Unavailable> {
+        let Some(job) = self.job else {
+            return Some(Unavailable::Missing);
+        };
+        match job.state {
+            state if state.is_terminal() => Some(Unavailable::Terminal(state)),
+            JobState::Running if job.leased => Some(Unavailable::Leased { remaining_ms: 0 }),
+            JobState::Running => Some(Unavailable::Lost),
+            _ if job.attempt >= self.max_attempts => Some(Unavailable::Spent),
+            _ => None,
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.job.is_some_and(|job| job.state == JobState::Running)
+    }
+
+    /// The fence that a caller gives.
+    fn fence(&self, ours: bool) -> Fence {
+        let latest = self.job.map_or(0, |job| job.fence);
+        Fence(if ours { latest } else { latest + 7 })
+    }
+}
+
+/// Redis with one job and three runners.
+struct Stand {
+    store: Store,
+    app: AppId,
+    spec: JobSpec,
+    model: Model,
+}
+
+impl Stand {
+    fn new(store: &Store, app: &AppId, max_attempts: u32) -> Self {
+        Self {
+            store: store.clone(),
+            app: app.clone(),
+            spec: JobSpec {
+                max_attempts,
+                ..JobSpec::new(app.clone(), json!({}))
+            },
+            model: Model {
+                max_attempts,
+                job: None,
+            },
+        }
+    }
+
+    /// Calls the script, and tells the model what it should have done. True: they agree on the answer.
+    async fn make(&mut self, call: Call) -> bool {
+        let (store, app, id) = (self.store.clone(), self.app.clone(), self.spec.id);
+        let model = &mut self.model;
+        let why_not = model.unavailable();
+        match call {
+            Call::Create => {
+                let created = store.create(&self.spec).await.unwrap();
+                let is_new = matches!(created, Created::New { .. });
+                let expected = model.job.is_none();
+                model.job.get_or_insert(Job {
+                    state: JobState::Queued,
+                    attempt: 0,
+                    fence: 0,
+                    leased: false,
+                    quarantined: false,
+                });
+                is_new == expected
+            }
+            Call::Discard => {
+                let discarded = store.discard(&app, id).await.unwrap();
+                let expected = model.job.is_some_and(|job| job.state == JobState::Queued);
+                if expected {
+                    model.job = None;
+                }
+                discarded == expected
+            }
+            Call::Hold => {
+                let refused = store.hold(&app, id, &hold()).await.unwrap();
+                timeless(refused) == why_not
+            }
+            Call::Claim(runner) => {
+                let runner = join(&store, &app, runner).await;
+                let claim = store.claim(&app, id, &runner, 1, &decision(&runner)).await;
+                if why_not.is_none() {
+                    model.moves(Move::Dispatch);
+                }
+                match claim.unwrap() {
+                    Claim::Won(_) => why_not.is_none(),
+                    Claim::Refused => false,
+                    Claim::Unavailable(reason) => timeless(Some(reason)) == why_not,
+                }
+            }
+            Call::Share => {
+                let runner = runner(0);
+                let refused = store.share(&app, id, &decision(&runner)).await.unwrap();
+                if why_not.is_none() {
+                    model.moves(Move::Dispatch);
+                }
+                timeless(refused) == why_not
+            }
+            Call::Start { runner, claimed } => {
+                let runner = join(&store, &app, runner).await;
+                let start = store.start(&app, id, &runner, Epoch(1), LEASE_MS, claimed);
+                let start = start.await.unwrap();
+                if why_not.is_none() {
+                    let job = model.moves(Move::Start);
+                    (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
+                    job.leased = true;
+                }
+                match start {
+                    Start::Started(lease) => {
+                        let job = model.job.expect("it was started");
+                        why_not.is_none()
+                            && (lease.attempt, lease.fence) == (job.attempt, Fence(job.fence))
+                    }
+                    Start::Claimed | Start::Stale => false,
+                    Start::Unavailable(reason) => timeless(Some(reason)) == why_not,
+                }
+            }
+            Call::Renew { ours } => {
+                let (fence, expected) = (model.fence(ours), ours && model.runs());
+                let renewed = store.renew(&app, id, fence, LEASE_MS).await.unwrap();
+                if let Some(job) = model.job.as_mut().filter(|_| expected) {
+                    job.leased = true;
+                }
+                renewed == expected
+            }
+            Call::Lapse => {
+                let (fence, expected) = (model.fence(true), model.runs());
+                let lapsed = store.renew(&app, id, fence, 0).await.unwrap();
+                if let Some(job) = model.job.as_mut().filter(|_| expected) {
+                    job.leased = false;
+                }
+                lapsed == expected
+            }
+            Call::Finish { ours, made } => {
+                let (fence, expected) = (model.fence(ours), ours && model.runs());
+                let accepted = finish(&store, &app, id, fence, made).await;
+                if expected {
+                    model.moves(made);
+                }
+                accepted == expected
+            }
+            Call::Requeue { ours } => {
+                let (fence, expected) = (model.fence(ours), ours && model.runs());
+                let requeued = store.requeue(&app, id, fence).await.unwrap();
+                if expected {
+                    model.moves(Move::Requeue).attempt -= 1;
+                }
+                requeued == expected
+            }
+            Call::Lose => {
+                let lost = store.lose(&app, id).await.unwrap();
+                let expected = (why_not == Some(Unavailable::Lost))
+                    .then(|| model.moves(Move::Requeue).attempt);
+                lost == expected
+            }
+            Call::Quarantine => {
+                let error = JobError::quarantined(1, &[]);
+                let ended = store.quarantine(&app, id, &error).await.unwrap();
+                let expected = why_not == Some(Unavailable::Spent);
+                if expected {
+                    model.moves(Move::Fail).quarantined = true;
+                }
+                ended == expected
+            }
+            Call::Revive => {
+                let revived = store.revive(&app, id).await.unwrap();
+                let expected = model.job.is_some_and(|job| job.quarantined);
+                if expected {
+                    let job = model.moves(Move::Redrive);
+                    (job.attempt, job.quarantined) = (0, false);
+                }
+                revived == expected
+            }
+        }
+    }
+
+    /// The record's state, attempt and fence, beside the model's.
+    async fn compared(&self) -> [Option<(JobState, u32, u64)>; 2] {
+        let record = self.store.job_of(&self.app, self.spec.id).await.unwrap();
+        let found = record.map(|record| (record.state, record.attempt, record.fence.0));
+        let job = self.model.job;
+        [found, job.map(|job| (job.state, job.attempt, job.fence))]
+    }
+}
+
+fn timeless(reason: Option<Unavailable>) -> Option<Unavailable> {
+    reason.map(|reason| match reason {
+        Unavailable::Leased { .. } => Unavailable::Leased { remaining_ms: 0 },
+        other => other,
+    })
+}
+
+fn runner(number: usize) -> RunnerId {
+    ["a", "b", "c"][number].parse().unwrap()
+}
+
+/// The runner is idle, whatever it was before.
+async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
+    let registration = Registration {
+        app: app.clone(),
+        runner: runner(number),
+        epoch: Epoch(1),
+        host: "here".to_owned(),
+        pid: 1,
+        engine: "timed".to_owned(),
+        device: "cpu".to_owned(),
+        memory_budget_bytes: 1,
+        report: RunnerReport::default(),
+    };
+    store
+        .register(&registration, &Value::Bool(true), Duration::from_secs(600))
+        .await
+        .unwrap();
+    registration.runner
+}
+
+async fn finish(store: &Store, app: &AppId, job: JobId, fence: Fence, made: Move) -> bool {
+    let outcome = match made {
+        Move::Succeed => Outcome::Succeeded(json!("done")),
+        Move::Fail => Outcome::Failed(JobError::internal("internal_error", "no luck")),
+        _ => Outcome::Cancelled,
+    };
+    let finish = Finish {
+        app,
+        job,
+        runner: &runner(0),
+        epoch: Epoch(1),
+        fence,
+        outcome: &outcome,
+        timings: Timings::default(),
+        reported: &[],
+        report: &RunnerReport::default(),
+        ran: None,
+        idle: true,
+    };
+    store.finish(&finish).await.unwrap()
+}
+
+fn decision(runner: &RunnerId) -> Decision {
+    Decision {
+        policy: "test".to_owned(),
+        target: Target::Runner {
+            runner: runner.clone(),
+        },
+        warm: false,
+        warm_candidates: Vec::new(),
+        blank_candidates: Vec::new(),
+        idle_runners: 1,
+        holders: None,
+        predicted_wait_ms: None,
+        held_ms: 0,
+        refused_claims: 0,
+        reason: "a test said so".to_owned(),
+    }
+}
+
+fn hold() -> Hold {
+    Hold {
+        since_ms: 1,
+        until_ms: 2,
+        predicted_wait_ms: None,
+        holders: 0,
+        idle_runners: 0,
+        reason: "a test said so".to_owned(),
+    }
+}
+
+#[test]
+fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
+    let runtime = Runtime::new().unwrap();
+    let cluster = runtime.block_on(Cluster::builder().start()).unwrap();
+    let app = AppId::parse("test/states").unwrap();
+    let config = Config {
+        cases: 100,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let tested = TestRunner::new(config).run(&(1..4_u32, calls()), |(max_attempts, calls)| {
+        runtime.block_on(async {
+            let mut stand = Stand::new(cluster.store(), &app, max_attempts);
+            for (number, call) in calls.into_iter().enumerate() {
+                let agreed = stand.make(call).await;
+                prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);
+                let [found, expected] = stand.compared().await;
+                prop_assert_eq!(found, expected, "after call {}, {:?}", number, call);
+            }
+            Ok(())
+        })
+    });
+    if let Err(TestError::Fail(reason, (max_attempts, calls))) = &tested {
+        panic!("{reason}\nwith {max_attempts} attempts: {calls:#?}");
+    }
+    tested.unwrap();
+    runtime.block_on(cluster.cleanup()).unwrap();
+}

@@ -1,0 +1,108 @@
+//! A job that takes its runners down does so a bounded number of times; then it is put away with its reason.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use warmq_common::ids::JobId;
+use warmq_common::job::JobRecord;
+use warmq_common::message::{JobMessage, Versioned};
+use warmq_common::state::JobState;
+use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next};
+use warmq_tests::stage::TIMED;
+use warmq_tests::{AmqpUser, Stage};
+
+/// A runner's lease (15 s), the retry tier that parks its job, and some air.
+const A_LEASE: Duration = Duration::from_secs(60);
+
+const TWO_ATTEMPTS: &str = "[apps.'bench/timed']\nmax_attempts = 2";
+
+/// Kills the worker that runs the job as soon as it does.
+async fn dies_of(stage: &Stage, job: JobId, name: &str) {
+    let mut victim = stage.timed(name).await;
+    stage
+        .until("a worker has the job", A_LEASE, async || {
+            let record = stage.cluster.store().job(job).await.unwrap()?;
+            let runs = record.state == JobState::Running;
+            (runs && record.runner?.as_str() == name).then_some(())
+        })
+        .await;
+    victim.kill9().await.unwrap();
+}
+
+fn assert_quarantined(record: &JobRecord, reason: &str) {
+    assert_eq!(record.state, JobState::Failed);
+    let error = record.error.as_ref().unwrap();
+    assert_eq!(
+        (error.status, error.error_type.as_str()),
+        (503, "runner_disconnected")
+    );
+    assert_eq!(error.message, reason);
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_the_reason() {
+    let stage = Stage::with_config(TWO_ATTEMPTS).await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut replies = user.consume(DIRECT_REPLY_TO).await;
+    let id = JobId::generate();
+    let properties = BasicProperties::default()
+        .with_message_id(id.to_string().into())
+        .with_reply_to(DIRECT_REPLY_TO.into());
+    user.submit(TIMED, r#"{"run_ms": 600000}"#, properties)
+        .await;
+    dies_of(&stage, id, "first").await;
+    dies_of(&stage, id, "second").await;
+
+    // Whoever comes now is not its victim.
+    let _survivor = stage.timed("survivor").await;
+    let record = stage.ended_within(id, A_LEASE).await;
+    let reason = "it was running when 2 runners were lost: first, second";
+    assert_quarantined(&record, reason);
+    assert_eq!(record.attempt, 2);
+
+    let app = TIMED.parse().unwrap();
+    let dead_queue = stage.cluster.topology().dead_queue(&app);
+    let letter = next(&mut user.consume(&dead_queue).await).await;
+    assert_eq!(header(&letter, "x-warmq-reason"), reason);
+    let message = JobMessage::decode(&letter.data).unwrap();
+    assert_eq!(message.job.id, id);
+    let reply = json(&next(&mut replies).await);
+    assert_eq!(
+        (&reply["status"], &reply["error"]),
+        (&"ERROR".into(), &reason.into())
+    );
+    stage.succeeded(stage.submit("m", 1).await).await;
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_to_be_retried_has_one_attempt_whichever_way_it_came() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-no-retry".into(), AMQPValue::Boolean(true));
+    headers.insert("x-runner-hint".into(), AMQPValue::LongString("m".into()));
+    let by_amqp = JobId::generate();
+    let properties = BasicProperties::default()
+        .with_message_id(by_amqp.to_string().into())
+        .with_headers(headers);
+    user.submit(TIMED, r#"{"run_ms": 600000}"#, properties)
+        .await;
+    dies_of(&stage, by_amqp, "first").await;
+    let headers = [("x-fal-no-retry", "1"), ("x-fal-runner-hint", "m")];
+    let answer = stage.post(TIMED, &headers, r#"{"run_ms": 600000}"#).await;
+    let by_http: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    dies_of(&stage, by_http, "second").await;
+
+    // Nobody is left to run them, and they end all the same.
+    for (id, runner) in [(by_amqp, "first"), (by_http, "second")] {
+        let record = stage.ended_within(id, A_LEASE).await;
+        let reason = format!("it was running when its runner was lost: {runner}");
+        assert_quarantined(&record, &reason);
+        assert_eq!(record.attempt, 1);
+    }
+    let answer = stage.post(TIMED, &[("x-no-retry", "maybe")], "{}").await;
+    assert_eq!(answer.status, 422, "{:?}", answer.body);
+    stage.clean_up().await;
+}
