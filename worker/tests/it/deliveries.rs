@@ -177,10 +177,10 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
     let world = World::new().await;
     let worker = world.worker("a").await;
     let job = world
-        .share("m", json!({"run_ms": 600_000, "load_ms": 1}))
+        .share("m", json!({"run_ms": 20_000, "load_ms": 1}))
         .await;
     let record = world.reached(&job, JobState::Running).await;
-    // A load that is broken off leaves no model.
+    // A load that is broken off leaves no model. The first step is told after a tenth of the run.
     world
         .until("the model is loaded", async || {
             let progress = world.record(&job).await?.progress?;
