@@ -67,15 +67,38 @@ where
     E: std::fmt::Display,
     F: Future<Output = Result<T, E>>,
 {
+    until_known(what, shutdown, || {
+        let result = operation();
+        async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Ok(None),
+                result = result => result.map(Some),
+            }
+        }
+    })
+    .await
+    .flatten()
+}
+
+/// As [`until_success`], but an operation that began is waited for: for those whose effect must be known, shutdown or not.
+pub async fn until_known<T, E, F>(
+    what: &str,
+    shutdown: &CancellationToken,
+    mut operation: impl FnMut() -> F,
+) -> Option<T>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
     let mut delays = Delays::reconnect();
     loop {
-        let error = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return None,
-            result = operation() => match result {
-                Ok(value) => return Some(value),
-                Err(error) => error,
-            },
+        if shutdown.is_cancelled() {
+            return None;
+        }
+        let error = match operation().await {
+            Ok(value) => return Some(value),
+            Err(error) => error,
         };
         let delay = delays.next_delay();
         tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "{what} failed");

@@ -82,6 +82,8 @@ struct Job {
     fence: u64,
     leased: bool,
     quarantined: bool,
+    /// Submissions of it that did not fail.
+    submissions: i64,
 }
 
 impl Model {
@@ -160,12 +162,18 @@ impl Stand {
                     fence: 0,
                     leased: false,
                     quarantined: false,
+                    submissions: 0,
                 });
+                model.job.iter_mut().for_each(|job| job.submissions += 1);
                 is_new == expected
             }
             Call::Discard => {
                 let discarded = store.discard(&app, id).await.unwrap();
-                let expected = model.job.is_some_and(|job| job.state == JobState::Queued);
+                let queued = |job: &&mut Job| job.state == JobState::Queued;
+                let expected = model.job.as_mut().filter(queued).is_some_and(|job| {
+                    job.submissions -= 1;
+                    job.submissions <= 0
+                });
                 if expected {
                     model.job = None;
                 }

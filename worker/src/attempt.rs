@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{DeadLetter, RetryTier};
 use warmq_common::job::{JobError, JobSpec, Timings};
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::retry::{self, until_success};
+use warmq_common::retry::{self, until_known, until_success};
 use warmq_common::state::JobState;
 use warmq_common::store::{Finish, Lease, Outcome, Ran, RunnerReport, Start, Unavailable};
 
@@ -46,7 +46,8 @@ impl Runner {
                 ..
             } = &self.shared;
             let claimed = taken.source == Source::Own;
-            let start = until_success("starting a job", stop, || {
+            // Its answer is waited for: a job that was started and is not run would wait for its lease to lapse.
+            let start = until_known("starting a job", stop, || {
                 let lease_ms = pace.lease_ms();
                 store.start(
                     &config.app,

@@ -619,7 +619,11 @@ impl Store {
     pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
         let _: () = connection
-            .set_ex(self.keys.job_app(job), app.as_str(), LONGEST_LIFE_S + RETENTION_S)
+            .set_ex(
+                self.keys.job_app(job),
+                app.as_str(),
+                LONGEST_LIFE_S + RETENTION_S,
+            )
             .await?;
         Ok(self
             .scripts
