@@ -2,7 +2,8 @@
 
 use futures::StreamExt;
 
-use super::jobs::{RETENTION_S, words};
+use super::answers::words;
+use super::jobs::RETENTION_S;
 use super::{Error, Store};
 use crate::ids::{AppId, JobId};
 use crate::state::JobState;

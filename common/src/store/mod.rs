@@ -1,15 +1,28 @@
 //! Redis: the jobs' records, and what runners say of themselves. Every change is one atomic script.
 //!
-//! `keys` alone spells keys, `lua/` holds one file per atomic change, the other modules are the calls.
+//! | module | what it holds |
+//! | --- | --- |
+//! | `keys` | the keys, and nobody else spells one |
+//! | `lua/`, `scripts`, `answers` | one file per atomic change; how they are loaded, and what they answer |
+//! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
+//! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
+//! | `cancel`, `deadlines`, `replies` | jobs that end without a result, and who was told |
+//! | `fleet`, `hints` | runners: who lives, who is idle, who holds what |
+//! | `stats`, `upkeep` | what the leader learned, and what it looks after |
+//!
 //! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
 //! Times are Redis' own clock (Unix ms): hosts need not agree.
 
+mod answers;
+mod attempts;
 mod cancel;
 mod deadlines;
 mod fleet;
 mod hints;
 mod jobs;
 mod keys;
+mod placement;
+mod record;
 mod replies;
 mod scripts;
 mod stats;
@@ -20,11 +33,13 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
+pub use attempts::{Finish, Lease, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use fleet::{
     Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
 };
-pub use jobs::{Claim, Created, Finish, Lease, Outcome, Start, Terms, Unavailable};
+pub use jobs::{Created, Terms};
+pub use placement::{Claim, Unavailable};
 
 pub use upkeep::Depths;
 

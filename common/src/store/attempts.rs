@@ -1,0 +1,299 @@
+//! A job's attempts: begun, kept alive, ended; lost with their runners, and given up.
+
+use redis::AsyncCommands;
+use serde_json::Value;
+
+use super::answers::{number, unavailable, words};
+use super::jobs::{LONGEST_LIFE_S, RETENTION_S};
+use super::record::json;
+use super::{Error, Ran, RunnerReport, Store, Unavailable};
+use crate::hint::Hint;
+use crate::ids::{AppId, Epoch, Fence, JobId, RunnerId};
+use crate::job::{JobError, Progress, Timings};
+use crate::state::JobState;
+
+/// A right to run a job, and which attempt it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// 1 for the first.
+    pub attempt: u32,
+    /// Proves that a result is this attempt's.
+    pub fence: Fence,
+}
+
+/// What became of an attempt to start a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Run it.
+    Started(Lease),
+    /// The dispatcher claimed the runner for another job meanwhile: give this one back.
+    Claimed,
+    /// The runner is registered no more: it must register again first.
+    Stale,
+    /// The job is not to be run now.
+    Unavailable(Unavailable),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// With the app's output.
+    Succeeded(Value),
+    /// With an error.
+    Failed(JobError),
+    /// Told to stop, it stopped.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The state that the job ends in.
+    pub fn state(&self) -> JobState {
+        match self {
+            Outcome::Succeeded(_) => JobState::Succeeded,
+            Outcome::Failed(_) => JobState::Failed,
+            Outcome::Cancelled => JobState::Cancelled,
+        }
+    }
+}
+
+/// An attempt's end, and the runner's state after it.
+#[derive(Debug)]
+pub struct Finish<'a> {
+    /// The app.
+    pub app: &'a AppId,
+    /// The job.
+    pub job: JobId,
+    /// Who ran it.
+    pub runner: &'a RunnerId,
+    /// In which incarnation.
+    pub epoch: Epoch,
+    /// The attempt's fence.
+    pub fence: Fence,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// What it cost.
+    pub timings: Timings,
+    /// The hints that the runner reported before.
+    pub reported: &'a [Hint],
+    /// What it reports now.
+    pub report: &'a RunnerReport,
+    /// What the run taught about its model; `None` if it failed.
+    pub ran: Option<Ran>,
+    /// Whether it takes jobs again; false while it drains.
+    pub idle: bool,
+}
+
+impl Store {
+    /// Begins an attempt of `job` on `runner`. `claimed`: the dispatcher claimed this runner for it; else the runner took
+    /// it from the shared queue and claims itself.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn start(
+        &self,
+        app: &AppId,
+        job: JobId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        lease_ms: u64,
+        claimed: bool,
+    ) -> Result<Start, Error> {
+        let reply: Vec<String> = self
+            .scripts
+            .start
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .arg(runner.as_str())
+            .arg(epoch.0)
+            .arg(lease_ms)
+            .arg(if claimed { "own" } else { "shared" })
+            .arg(self.keys.changes(app))
+            .arg(RETENTION_S)
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match words(&reply).as_slice() {
+            ["started", attempt, fence] => Ok(Start::Started(Lease {
+                attempt: number(attempt)?,
+                fence: Fence(number(fence)?),
+            })),
+            ["claimed"] => Ok(Start::Claimed),
+            ["stale"] => Ok(Start::Stale),
+            other => Ok(Start::Unavailable(unavailable(other)?)),
+        }
+    }
+
+    /// Keeps a running job's lease for another `lease_ms`. False: the job is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn renew(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        lease_ms: u64,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .renew
+            .key(self.keys.job(app, job))
+            .arg(fence.0)
+            .arg(lease_ms)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Notes how far a running job is. False: the job is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn progress(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        progress: &Progress,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .progress
+            .key(self.keys.job(app, job))
+            .arg(fence.0)
+            .arg(json(progress))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Ends an attempt. False: the result was refused, since the job is no longer this attempt's; the runner's hints
+    /// are taken all the same.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn finish(&self, finish: &Finish<'_>) -> Result<bool, Error> {
+        let Finish { app, job, .. } = *finish;
+        let (output, error) = match finish.outcome {
+            Outcome::Succeeded(output) => (json(output), String::new()),
+            Outcome::Failed(error) => (String::new(), json(error)),
+            Outcome::Cancelled => (String::new(), String::new()),
+        };
+        let hints = &finish.report.hints;
+        let left: Vec<&Hint> = finish
+            .reported
+            .iter()
+            .filter(|hint| !hints.contains(hint))
+            .collect();
+        let mut invocation = self.scripts.finish.prepare_invoke();
+        invocation
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, finish.runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.blank(app));
+        for hint in left.iter().copied().chain(hints) {
+            invocation.key(self.keys.hint(app, hint));
+        }
+        invocation
+            .arg(job.to_string())
+            .arg(finish.runner.as_str())
+            .arg(finish.epoch.0)
+            .arg(finish.fence.0)
+            .arg(finish.outcome.state().as_str())
+            .arg(output)
+            .arg(error)
+            .arg(json(&finish.timings))
+            .arg(RETENTION_S)
+            .arg(json(hints))
+            .arg(hints.len())
+            .arg(finish.report.memory_bytes)
+            .arg(u8::from(finish.idle))
+            .arg(self.keys.changes(app))
+            .arg(left.len())
+            .arg(finish.report.slots)
+            .arg(finish.ran.as_ref().map(json).unwrap_or_default());
+        Ok(invocation
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives a running job back unfinished, without costing it an attempt. False: it is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn requeue(&self, app: &AppId, job: JobId, fence: Fence) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .requeue
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
+            .arg(job.to_string())
+            .arg(fence.0)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Notes that the runner of a job is lost; the job is queued again. The number of the attempt that was lost; `None`: the
+    /// job is not a lost runner's (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn lose(&self, app: &AppId, job: JobId) -> Result<Option<u32>, Error> {
+        let attempt: u32 = self
+            .scripts
+            .lose
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        Ok(Some(attempt).filter(|attempt| *attempt > 0))
+    }
+
+    /// Ends a job that had all its attempts. False: it has one left, runs, or ended.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn quarantine(
+        &self,
+        app: &AppId,
+        job: JobId,
+        error: &JobError,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .quarantine
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .arg(json(error))
+            .arg(RETENTION_S)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives a quarantined job all its attempts again; to publish it is the caller's business. False: it is not quarantined
+    /// (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        let mut connection = self.connection.clone();
+        let _: () = connection
+            .set_ex(
+                self.keys.job_app(job),
+                app.as_str(),
+                LONGEST_LIFE_S + RETENTION_S,
+            )
+            .await?;
+        Ok(self
+            .scripts
+            .revive
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .arg(job.to_string())
+            .invoke_async(&mut connection)
+            .await?)
+    }
+}

@@ -1,0 +1,80 @@
+//! A job's hash, read into a record.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ids::{AppId, Fence, JobId};
+use crate::job::{JobRecord, JobSpec, MAX_ATTEMPTS, Priority};
+
+/// Serialises a value that has no way to fail (string keys, no I/O).
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+pub(super) fn record(
+    app: &AppId,
+    id: JobId,
+    fields: &HashMap<String, String>,
+) -> Result<JobRecord, String> {
+    let text = |name: &str| fields.get(name).map(String::as_str);
+    let state = text("state").ok_or("it has no state")?;
+    let spec = JobSpec {
+        id,
+        app: app.clone(),
+        path: text("path").unwrap_or_default().to_owned(),
+        hint: parsed(fields, "hint")?,
+        priority: text("priority")
+            .and_then(Priority::parse)
+            .unwrap_or_default(),
+        max_warm_wait_ms: parsed(fields, "max_warm_wait_ms")?,
+        start_timeout_ms: parsed(fields, "start_timeout_ms")?,
+        run_timeout_ms: parsed(fields, "run_timeout_ms")?,
+        max_attempts: parsed(fields, "max_attempts")?.unwrap_or(MAX_ATTEMPTS),
+        input: from_json(fields, "input")?.unwrap_or_default(),
+        created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
+        reply_to: from_json(fields, "reply_to")?,
+        retention_s: parsed(fields, "retention_s")?,
+        no_store: text("no_store").is_some(),
+    };
+    Ok(JobRecord {
+        spec,
+        state: state.parse().map_err(|error| format!("{error}"))?,
+        attempt: parsed(fields, "attempt")?.unwrap_or(0),
+        fence: Fence(parsed(fields, "fence")?.unwrap_or(0)),
+        dispatched_ms: parsed(fields, "dispatched_ms")?,
+        started_ms: parsed(fields, "started_ms")?,
+        finished_ms: parsed(fields, "finished_ms")?,
+        runner: parsed(fields, "runner")?,
+        lost_runners: from_json(fields, "lost_runners")?.unwrap_or_default(),
+        hold: from_json(fields, "hold")?,
+        decision: from_json(fields, "decision")?,
+        progress: from_json(fields, "progress")?,
+        timings: from_json(fields, "timings")?,
+        output: from_json(fields, "output")?,
+        error: from_json(fields, "error")?,
+    })
+}
+
+fn parsed<T>(fields: &HashMap<String, String>, name: &str) -> Result<Option<T>, String>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    fields
+        .get(name)
+        .map(|text| text.parse().map_err(|error| format!("{name}: {error}")))
+        .transpose()
+}
+
+fn from_json<T: DeserializeOwned>(
+    fields: &HashMap<String, String>,
+    name: &str,
+) -> Result<Option<T>, String> {
+    fields
+        .get(name)
+        .map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}")))
+        .transpose()
+}
