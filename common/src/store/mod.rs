@@ -7,7 +7,7 @@
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
 //! | `cancel`, `deadlines`, `replies` | jobs that end without a result, and who was told |
-//! | `fleet`, `hints` | runners: who lives, who is idle, who holds what |
+//! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
 //! | `stats`, `upkeep` | what the leader learned, and what it looks after |
 //!
 //! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
@@ -16,6 +16,7 @@
 mod answers;
 mod attempts;
 mod cancel;
+mod changes;
 mod deadlines;
 mod fleet;
 mod hints;
@@ -35,9 +36,8 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 pub use attempts::{Finish, Lease, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
-pub use fleet::{
-    Change, Changes, Counts, FreeRunner, Pulse, Ran, Registration, RunnerRecord, RunnerReport,
-};
+pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
+pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
 pub use jobs::{Created, Terms};
 pub use placement::{Claim, Unavailable};
 

@@ -52,7 +52,7 @@ local function end_unrun(job_key, queued_key, job, state, now, default_s)
   keep_ended(job_key, default_s)
 end
 
--- A change of the fleet, as store::fleet::Change reads it. `rest`: further fields, each with a comma in front.
+-- A change of the fleet, as store::changes::Change reads it. `rest`: further fields, each with a comma in front.
 local function tell(channel, what, runner, epoch, rest)
   redis.call('PUBLISH', channel, '{"what":"' .. what .. '","runner":"' .. runner .. '","epoch":' .. epoch .. rest .. '}')
 end
