@@ -83,8 +83,11 @@ impl Endings {
         .await
     }
 
-    /// Tells everybody that a job ended; confirmed.
-    async fn announce(&self, job: &JobSpec, state: JobState) -> Result<(), PublishError> {
+    /// Tells everybody that a job ended; confirmed. Listeners take it twice.
+    ///
+    /// # Errors
+    /// RabbitMQ is away, or stalled by an alarm.
+    pub async fn announce(&self, job: &JobSpec, state: JobState) -> Result<(), PublishError> {
         let message = Message {
             message_id: Some(job.id.to_string()),
             // Encoding has no way to fail: string keys, no I/O.

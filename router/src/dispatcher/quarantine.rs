@@ -1,8 +1,8 @@
 //! A job that had all its attempts is put away, with its reason: it may be what takes its runners down.
 
-use warmq_common::amqp::{DeadLetter, Message};
+use warmq_common::amqp::DeadLetter;
 use warmq_common::job::{JobError, JobSpec};
-use warmq_common::message::{JobEvent, JobMessage, Versioned};
+use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
 
 use super::Dispatcher;
@@ -18,7 +18,8 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(record.attempt, &record.lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let message = encoded(&JobMessage::new(record.spec));
+        // Encoding has no way to fail: string keys, no I/O.
+        let message = JobMessage::new(record.spec).encode().unwrap_or_default();
         let letter = DeadLetter {
             id: job.id,
             ..DeadLetter::new(message, error.message.as_str())
@@ -32,29 +33,8 @@ impl Dispatcher {
             .quarantine(&self.app, job.id, &error)
             .await?
         {
-            self.announce(job, JobState::Failed).await?;
+            self.shared.endings.announce(job, JobState::Failed).await?;
         }
         Ok(())
     }
-
-    /// Tells everybody that a job ended; listeners take it twice.
-    pub(super) async fn announce(&self, job: &JobSpec, state: JobState) -> Result<(), Broken> {
-        let topology = &self.shared.topology;
-        let event = Message {
-            message_id: Some(job.id.to_string()),
-            ..Message::new(encoded(&JobEvent::new(job, state)))
-        };
-        let key = topology.event_key(&job.app, state);
-        let exchange = topology.events_exchange();
-        Ok(self
-            .shared
-            .publisher
-            .announce(&exchange, &key, &event)
-            .await?)
-    }
-}
-
-/// Encoding has no way to fail: string keys, no I/O.
-fn encoded(content: &impl Versioned) -> Vec<u8> {
-    content.encode().unwrap_or_default()
 }

@@ -93,7 +93,7 @@ impl Dispatcher {
         match unavailable {
             Unavailable::Terminal(state) => {
                 // Whoever ended it may have died before saying so.
-                self.announce(job, state).await?;
+                self.shared.endings.announce(job, state).await?;
                 Ok(Some(Destination::Nowhere))
             }
             Unavailable::Leased { remaining_ms } => {
