@@ -11,7 +11,7 @@ use warmq_common::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use warmq_common::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
 use warmq_common::state::{JobState, Move};
 use warmq_common::store::{
-    Claim, Created, Finish, Outcome, Registration, RunnerReport, Start, Store, Unavailable,
+    Cancel, Claim, Created, Finish, Outcome, Registration, RunnerReport, Start, Store, Unavailable,
 };
 
 const LEASE_MS: u64 = 600_000;
@@ -41,6 +41,7 @@ enum Call {
         ours: bool,
     },
     Lose,
+    Cancel,
     Quarantine,
     Revive,
 }
@@ -62,6 +63,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => (ours(), end).prop_map(|(ours, made)| Call::Finish { ours, made }),
         1 => ours().prop_map(|ours| Call::Requeue { ours }),
         4 => Just(Call::Lose),
+        1 => Just(Call::Cancel),
         3 => Just(Call::Quarantine),
         2 => Just(Call::Revive),
     ];
@@ -259,6 +261,18 @@ impl Stand {
                 let expected = (why_not == Some(Unavailable::Lost))
                     .then(|| model.moves(Move::Requeue).attempt);
                 lost == expected
+            }
+            Call::Cancel => {
+                let cancelled = store.cancel(&app, id).await.unwrap();
+                let expected = match why_not {
+                    Some(Unavailable::Missing) => Cancel::Missing,
+                    Some(Unavailable::Terminal(state)) => Cancel::Ended(state),
+                    _ => {
+                        model.moves(Move::Cancel);
+                        Cancel::Cancelled
+                    }
+                };
+                cancelled == expected
             }
             Call::Quarantine => {
                 let error = JobError::quarantined(1, &[]);
