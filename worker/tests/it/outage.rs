@@ -65,7 +65,12 @@ async fn a_result_waits_for_redis() {
     config.servers.redis_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
     let job = world.share("m", takes(1_000)).await;
-    world.reached(&job, JobState::Running).await;
+    // The record says Running before the worker knows that it may run; its first report comes after.
+    world
+        .until("the worker runs it", async || {
+            world.record(&job).await?.progress
+        })
+        .await;
     proxy.shut();
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
