@@ -150,7 +150,7 @@ impl<'a> Desk<'a> {
 
     /// Whether this job waits here.
     pub(super) fn holds(&self, job: JobId) -> bool {
-        self.window.holds(job)
+        self.window.number(job).is_some()
     }
 
     /// Something happened to a runner.
@@ -165,11 +165,16 @@ impl<'a> Desk<'a> {
         let Some(job) = self.window.number(id) else {
             return Ok(());
         };
-        self.tell(Event::Cancelled { job }).await?;
-        if let Some(waiting) = self.window.remove(job) {
-            self.outbox.push((waiting.held, Destination::Nowhere));
-        }
+        let held = self.withdraw(job).await?;
+        self.outbox
+            .extend(held.map(|held| (held, Destination::Nowhere)));
         Ok(())
+    }
+
+    /// Takes a job out, of the policy too.
+    async fn withdraw(&mut self, job: Job) -> Result<Option<Held>, Broken> {
+        self.tell(Event::Cancelled { job }).await?;
+        Ok(self.window.remove(job).map(|waiting| waiting.held))
     }
 
     /// A deadline has passed.
@@ -216,13 +221,12 @@ impl<'a> Desk<'a> {
     async fn hand_back_the_oldest(&mut self) -> Result<(), Broken> {
         let latest_s = self.clock.now_s() - LONGEST_HELD.as_secs_f64();
         for job in self.window.older_than(latest_s) {
-            self.tell(Event::Cancelled { job }).await?;
-            if let Some(waiting) = self.window.remove(job) {
+            if let Some(held) = self.withdraw(job).await? {
                 let again = BasicNackOptions {
                     requeue: true,
                     ..BasicNackOptions::default()
                 };
-                waiting.held.delivery.nack(again).await?;
+                held.delivery.nack(again).await?;
             }
         }
         Ok(())

@@ -55,11 +55,6 @@ impl Window {
         self.jobs.insert(number, waiting);
     }
 
-    /// Whether this job is held.
-    pub(super) fn holds(&self, job: JobId) -> bool {
-        self.numbers.contains_key(&job)
-    }
-
     /// A held job.
     pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut Waiting> {
         self.jobs.get_mut(&number)
