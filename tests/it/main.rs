@@ -10,6 +10,7 @@ mod fal_routes_to_the_letter;
 mod hints_are_any_text;
 mod http_submissions;
 mod jobs_can_be_cancelled;
+mod jobs_go_on_without_redis;
 mod lost_messages_are_found;
 mod lua_obeys_the_state_machine;
 mod missing_servers_are_named;
