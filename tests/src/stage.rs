@@ -55,6 +55,13 @@ impl Stage {
         }
     }
 
+    /// Stops the router in good order and starts another, with these flags.
+    pub async fn replace_router(&mut self, args: &[&str]) {
+        self.router.terminate().unwrap();
+        self.router.wait(SOON).await.unwrap();
+        self.router = self.cluster.router(args).await.unwrap();
+    }
+
     /// Deletes what the namespace left on the servers. The processes die with their handles.
     pub async fn clean_up(self) {
         let Self {
