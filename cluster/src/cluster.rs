@@ -29,6 +29,7 @@ pub struct Builder {
     folder: Option<PathBuf>,
     amqp_url: Option<String>,
     redis_url: Option<String>,
+    queue_type: QueueType,
     config: String,
 }
 
@@ -61,6 +62,13 @@ impl Builder {
         self
     }
 
+    /// The type of its durable queues [default: classic].
+    #[must_use]
+    pub fn queue_type(mut self, queue_type: QueueType) -> Self {
+        self.queue_type = queue_type;
+        self
+    }
+
     /// The `warmq.toml` that all processes read [default: empty].
     #[must_use]
     pub fn config(mut self, toml: impl Into<String>) -> Self {
@@ -90,7 +98,8 @@ impl Builder {
         let publisher = Publisher::new(amqp_url.clone(), "warmq-cluster");
         publisher.channel().await?;
         Ok(Cluster {
-            topology: Topology::new(namespace.clone(), QueueType::default()),
+            topology: Topology::new(namespace.clone(), self.queue_type),
+            queue_type: self.queue_type,
             namespace,
             amqp_url,
             redis_url,
@@ -107,6 +116,7 @@ pub struct Cluster {
     namespace: Namespace,
     amqp_url: ServerUrl,
     redis_url: ServerUrl,
+    queue_type: QueueType,
     topology: Topology,
     folder: Folder,
     store: Store,
@@ -267,6 +277,7 @@ impl Cluster {
             .env("WARMQ_NAMESPACE", self.namespace.as_str())
             .env("WARMQ_AMQP_URL", self.amqp_url.expose())
             .env("WARMQ_REDIS_URL", self.redis_url.expose())
+            .env("WARMQ_QUEUE_TYPE", self.queue_type.to_string())
             .env("WARMQ_STORAGE", self.storage_url());
         Ok(command)
     }

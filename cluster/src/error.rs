@@ -18,6 +18,16 @@ pub enum Error {
         /// Where it was looked for.
         near: PathBuf,
     },
+    /// A server that a test wants for itself is not installed.
+    #[error(
+        "{program} is not installed (Debian: `sudo apt-get install {package}`, or `make setup`)"
+    )]
+    NoServer {
+        /// Its program.
+        program: &'static str,
+        /// The package that brings it.
+        package: &'static str,
+    },
     /// A setting of the environment or of the caller is wrong.
     #[error("{what}: {reason}")]
     Setting {

@@ -21,6 +21,7 @@
 //! | [`process`](Process) | one child: signals, log, end |
 //! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and when each is ready |
 //! | [`proxy`](Proxy) | a TCP proxy that can be shut: a server that goes away and comes back |
+//! | [`servers`](PrivateRabbit) | a RabbitMQ and a [Redis](PrivateRedis) of one's own, which may be killed |
 //! | [`cleanup`](Cluster::cleanup) | deletes everything that the namespace left on the servers |
 //! | [`mod@eventually`] | bounded waiting for a condition that can be observed |
 
@@ -33,6 +34,7 @@ mod folder;
 mod process;
 mod proxy;
 mod router;
+mod servers;
 mod worker;
 
 pub use cluster::{Builder, Cluster};
@@ -41,4 +43,5 @@ pub use eventually::eventually;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use router::Router;
+pub use servers::{PrivateRabbit, PrivateRedis};
 pub use worker::{Worker, WorkerOptions};

@@ -1,0 +1,43 @@
+//! Ports for servers that come and go.
+
+use std::net::TcpListener;
+
+use crate::error::Error;
+
+/// Where to look. Below the ports that the system gives to clients (from 32768 on Linux): while a server is down, a client
+/// that tries to reach it could be given the server's own port, and the server would not come back.
+const RANGE: std::ops::Range<u16> = 20_000..32_000;
+
+/// How often another port is tried.
+const TRIES: u32 = 100;
+
+/// A port of this machine's loopback that nobody listens on.
+pub(super) fn free() -> Result<u16, Error> {
+    let mut refused = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in 0..TRIES {
+        let port = random();
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => refused = error,
+        }
+    }
+    Err(Error::io("a free port")(refused))
+}
+
+/// Random, so that two processes that look at once seldom find the same.
+fn random() -> u16 {
+    let bytes = uuid::Uuid::new_v4().into_bytes();
+    RANGE.start + u16::from_be_bytes([bytes[0], bytes[1]]) % (RANGE.end - RANGE.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_can_be_listened_on() {
+        let port = free().unwrap();
+        assert!(RANGE.contains(&port));
+        TcpListener::bind(("127.0.0.1", port)).unwrap();
+    }
+}
