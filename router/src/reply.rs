@@ -40,7 +40,8 @@ impl Replies {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        retry::until_success("replying to AMQP submitters", &shutdown, || {
+        // A reply under way is noted: the next router must not tell it again.
+        retry::until_known("replying to AMQP submitters", &shutdown, || {
             self.consume(&shutdown)
         })
         .await;
@@ -58,7 +59,7 @@ impl Replies {
             self.reply(delivery?).await?;
         }
         match shutdown.is_cancelled() {
-            true => Ok(()),
+            true => Ok(connection.close(200, "stopping".into()).await?),
             false => Err(Broken::Ended),
         }
     }
