@@ -4,34 +4,15 @@ use std::time::Duration;
 
 use serde_json::json;
 use warmq_cluster::{Proxy, eventually};
-use warmq_common::ids::JobId;
 use warmq_common::state::JobState;
 use warmq_tests::amqp::next_end;
-use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
 
+use super::held_jobs;
+
 /// A leader's lease (5 s), three heartbeats of the broker (15 s), and some air.
 const AFTER_A_HANG: Duration = Duration::from_secs(60);
-
-/// A worker that is busy for 2 s with model `m`, and jobs for `m` that the dispatcher holds meanwhile.
-async fn held_jobs(stage: &Stage) -> Vec<JobId> {
-    stage.succeeded(stage.submit("m", 1).await).await;
-    let busy = stage.submit("m", 2_000).await;
-    stage.reached(busy, JobState::Running).await;
-    let mut jobs = Vec::new();
-    for _ in 0..5 {
-        jobs.push(stage.submit("m", 10).await);
-    }
-    for id in &jobs {
-        eventually("the dispatcher holds it", SOON, async || {
-            stage.job(*id).await.hold
-        })
-        .await
-        .unwrap();
-    }
-    jobs
-}
 
 #[tokio::test]
 async fn a_router_killed_under_load_loses_nothing() {
@@ -130,9 +111,7 @@ async fn a_dispatcher_that_hangs_is_replaced_and_follows_when_it_wakes() {
     hung.resume().unwrap();
     let mut standby = std::mem::replace(&mut stage.router, hung);
     eventually("it follows", SOON, async || {
-        let page = stage.get("/metrics").await.bytes;
-        let page = Page::read(&String::from_utf8(page).unwrap());
-        (page.get("warmq_leader", &[("app", TIMED)]) == Some(0.0)).then_some(())
+        (!stage.leads().await).then_some(())
     })
     .await
     .unwrap();
