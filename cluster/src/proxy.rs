@@ -1,4 +1,5 @@
-//! A door in front of a server, which a test can shut, and through which it can put words into the server's mouth.
+//! A door in front of a server, which a test can shut, and through which it can put words into the server's mouth or keep
+//! from it what clients say.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,11 +11,15 @@ use warmq_common::config::ServerUrl;
 
 use crate::error::Error;
 
+/// How much of what a client says first is searched for its name, bytes: AMQP clients tell it in their second frame.
+const GREETING: usize = 4096;
+
 /// Passes connections on to a server until it is shut. Ends with its handle.
 pub struct Proxy {
     url: ServerUrl,
     open: Arc<Mutex<Option<JoinSet<()>>>>,
     words: broadcast::Sender<Vec<u8>>,
+    muted: Muted,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -43,12 +48,18 @@ impl Proxy {
         let own = own.as_str().parse().map_err(|_| no_server(url))?;
         let open = Arc::new(Mutex::new(Some(JoinSet::new())));
         let (words, _) = broadcast::channel(16);
-        let accepting = accept(listener, (host, target), Arc::clone(&open), words.clone());
-        let accepting = tokio::spawn(accepting);
+        let muted = Muted::default();
+        let passing = Passing {
+            target: (host, target),
+            words: words.clone(),
+            muted: muted.clone(),
+        };
+        let accepting = tokio::spawn(accept(listener, passing, Arc::clone(&open)));
         Ok(Self {
             url: own,
             open,
             words,
+            muted,
             accepting,
         })
     }
@@ -62,6 +73,13 @@ impl Proxy {
     pub fn say(&self, bytes: &[u8]) {
         // No client is connected: nobody hears it.
         let _ = self.words.send(bytes.to_vec());
+    }
+
+    /// From now on nothing reaches the server that is said on connections whose greeting holds `name`: what RabbitMQ lists
+    /// as the connection's name. What the server says still arrives. This can not be taken back: half a sentence may be
+    /// lost. It ends with the connections, as when their client dies before it can say more.
+    pub fn mute(&self, name: &str) {
+        *lock(&self.muted.0) = Some(name.to_owned());
     }
 
     /// Breaks all connections and lets none through.
@@ -81,21 +99,36 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// What every connection needs.
+#[derive(Clone)]
+struct Passing {
     target: (String, u16),
-    open: Arc<Mutex<Option<JoinSet<()>>>>,
     words: broadcast::Sender<Vec<u8>>,
-) {
+    muted: Muted,
+}
+
+/// The name of connections on which clients are not heard.
+#[derive(Clone, Default)]
+struct Muted(Arc<Mutex<Option<String>>>);
+
+impl Muted {
+    fn is_named_in(&self, greeting: &[u8]) -> bool {
+        let name = lock(&self.0);
+        let greeting = String::from_utf8_lossy(greeting);
+        name.as_ref().is_some_and(|name| greeting.contains(name))
+    }
+}
+
+async fn accept(listener: TcpListener, passing: Passing, open: Arc<Mutex<Option<JoinSet<()>>>>) {
     while let Ok((client, _)) = listener.accept().await {
-        let target = target.clone();
         // Shut: the client's connection is dropped.
         if let Some(connections) = lock(&open).as_mut() {
-            let words = words.subscribe();
+            let passing = passing.clone();
+            let words = passing.words.subscribe();
             connections.spawn(async move {
-                if let Ok(server) = TcpStream::connect(target).await {
+                if let Ok(server) = TcpStream::connect(passing.target).await {
                     // A broken pipe is what a proxy in a test is for.
-                    let _ = pass_on(client, server, words).await;
+                    let _ = pass_on(client, server, words, passing.muted).await;
                 }
             });
         }
@@ -107,9 +140,27 @@ async fn pass_on(
     client: TcpStream,
     server: TcpStream,
     mut words: broadcast::Receiver<Vec<u8>>,
+    muted: Muted,
 ) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let up = async {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut greeting = Vec::new();
+        loop {
+            let bytes = from_client.read(&mut buffer).await?;
+            if bytes == 0 {
+                return Ok(());
+            }
+            let said = &buffer[..bytes];
+            if greeting.len() < GREETING {
+                greeting.extend_from_slice(said);
+            }
+            if !muted.is_named_in(&greeting) {
+                to_server.write_all(said).await?;
+            }
+        }
+    };
     let down = async {
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -123,11 +174,11 @@ async fn pass_on(
         }
     };
     tokio::select! {
-        up = tokio::io::copy(&mut from_client, &mut to_server) => up.map(drop),
+        up = up => up,
         down = down => down,
     }
 }
 
-fn lock(open: &Mutex<Option<JoinSet<()>>>) -> MutexGuard<'_, Option<JoinSet<()>>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,6 +28,9 @@ pub struct Args {
     /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
+    /// How long answers under way may take after the signal to stop, s [default: 30]
+    #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
+    drain_timeout_s: Option<String>,
     /// Serve strangers on an address that is not loopback
     #[arg(long, env = "WARMQ_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: Option<String>,
@@ -82,6 +85,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// How long nothing must have been heard of a job before its message is published again.
     pub reconcile_after: Duration,
+    /// How long answers under way may take after the signal to stop.
+    pub drain_timeout: Duration,
     /// What the file says of apps.
     pub apps: Apps,
     public_url: Option<url::Url>,
@@ -107,6 +112,8 @@ impl Config {
                 "reconcile-after: it must be more than 0: every job is silent for a moment",
             );
         }
+        let drain_s =
+            settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let apps = Apps::read(&mut settings);
         if let (Some(listen), Some(false)) = (listen, anonymous) {
             refuse_strangers(&mut settings, listen);
@@ -118,6 +125,7 @@ impl Config {
                 roles: roles?.0,
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 reconcile_after: reconcile_after?.duration(),
+                drain_timeout: Duration::from_secs(drain_s?.into()),
                 apps,
                 public_url,
             })

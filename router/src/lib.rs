@@ -96,7 +96,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         metrics: metrics.clone(),
         is_door: config.roles.contains(&Role::Api),
     };
-    parts.spawn(server.run(api, shutdown.clone()));
+    parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
     if config.roles.contains(&Role::Api) {
         let door = submit::amqp::Door::new(

@@ -40,7 +40,8 @@ impl Replies {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        retry::until_success("replying to AMQP submitters", &shutdown, || {
+        // A reply under way is noted: the next router must not tell it again.
+        retry::until_known("replying to AMQP submitters", &shutdown, || {
             self.consume(&shutdown)
         })
         .await;
@@ -58,7 +59,7 @@ impl Replies {
             self.reply(delivery?).await?;
         }
         match shutdown.is_cancelled() {
-            true => Ok(()),
+            true => Ok(connection.close(200, "stopping".into()).await?),
             false => Err(Broken::Ended),
         }
     }
@@ -67,9 +68,10 @@ impl Replies {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
-                if let Some(reply_to) = &event.reply_to
-                    && !self.store.has_replied(&event.app, event.job_id).await?
-                    && let Some(record) = self.store.job_of(&event.app, event.job_id).await?
+                let (app, job) = (&event.app, event.job_id);
+                let first = event.reply_to.as_ref();
+                if let Some(reply_to) = self.store.reply_address(app, job, first).await?
+                    && let Some(record) = self.store.job_of(app, job).await?
                 {
                     let mut body = outcome_body(&record);
                     with_public_urls(&mut body, &self.public_url);
@@ -81,7 +83,7 @@ impl Replies {
                     self.publisher
                         .announce("", &reply_to.queue, &message)
                         .await?;
-                    self.store.note_reply(&event.app, event.job_id).await?;
+                    self.store.note_reply(app, job, &reply_to).await?;
                 }
             }
         }

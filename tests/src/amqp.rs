@@ -4,12 +4,17 @@ use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
+    QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, Consumer};
+use lapin::{BasicProperties, Channel, Connection, Consumer, PublisherConfirm};
 use serde_json::Value;
 use warmq_cluster::Cluster;
+use warmq_common::amqp::Topology;
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::JobId;
+use warmq_common::message::{JobEvent, Versioned};
+use warmq_common::state::JobState;
 
 use crate::stage::SOON;
 
@@ -19,14 +24,19 @@ pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// A connection of a submitter.
 pub struct AmqpUser {
     channel: Channel,
-    exchange: String,
+    topology: Topology,
     _connection: Connection,
 }
 
 impl AmqpUser {
     /// Connects to the cluster's RabbitMQ.
     pub async fn connect(cluster: &Cluster) -> Self {
-        let connection = warmq_common::amqp::connect(cluster.amqp_url(), "warmq-tests")
+        Self::connect_at(cluster, cluster.amqp_url()).await
+    }
+
+    /// Connects to the cluster's RabbitMQ by another address.
+    pub async fn connect_at(cluster: &Cluster, url: &ServerUrl) -> Self {
+        let connection = warmq_common::amqp::connect(url, "warmq-tests")
             .await
             .unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -36,21 +46,32 @@ impl AmqpUser {
             .unwrap();
         Self {
             channel,
-            exchange: cluster.topology().jobs_exchange(),
+            topology: cluster.topology().clone(),
             _connection: connection,
         }
     }
 
     /// Publishes a submission to `app`.
     pub async fn submit(&self, app: &str, body: &str, properties: BasicProperties) {
+        let published = self.publish(app, body, properties).await;
+        published.await.unwrap();
+    }
+
+    /// As [`AmqpUser::submit`], but whether the broker has it is not waited for.
+    pub async fn publish(
+        &self,
+        app: &str,
+        body: &str,
+        properties: BasicProperties,
+    ) -> PublisherConfirm {
         let published = self.channel.basic_publish(
-            self.exchange.as_str().into(),
+            self.topology.jobs_exchange().into(),
             app.into(),
             BasicPublishOptions::default(),
             body.as_bytes(),
             properties,
         );
-        published.await.unwrap().await.unwrap();
+        published.await.unwrap()
     }
 
     /// Consumes a queue; [`DIRECT_REPLY_TO`] must be consumed before a submission names it.
@@ -65,6 +86,21 @@ impl AmqpUser {
             .unwrap()
     }
 
+    /// The ends of jobs from now on, as they are announced: once or more each.
+    pub async fn ends(&self) -> Consumer {
+        let queue = format!("{}.ends", self.topology.jobs_exchange());
+        self.own_queue(&queue).await;
+        let bound = self.channel.queue_bind(
+            queue.as_str().into(),
+            self.topology.events_exchange().into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.unwrap();
+        self.consume(&queue).await
+    }
+
     /// Declares a queue that lives as long as this connection.
     pub async fn own_queue(&self, name: &str) {
         let options = QueueDeclareOptions {
@@ -76,6 +112,14 @@ impl AmqpUser {
             .await
             .unwrap();
     }
+}
+
+/// Properties of a job that gets this id, and whose outcome is told to `reply_to`.
+pub fn with_id(id: JobId, reply_to: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_message_id(id.to_string().into())
+        .with_reply_to(reply_to.into())
+        .with_correlation_id(id.to_string().into())
 }
 
 /// Properties with a hint.
@@ -97,6 +141,12 @@ pub async fn next(consumer: &mut Consumer) -> Delivery {
         delivery.ack(BasicAckOptions::default()).await.unwrap();
     }
     delivery
+}
+
+/// The next end that was announced.
+pub async fn next_end(ends: &mut Consumer) -> (JobId, JobState) {
+    let event = JobEvent::decode(&next(ends).await.data).unwrap();
+    (event.job_id, event.state)
 }
 
 /// A message's body as JSON.

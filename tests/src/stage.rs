@@ -10,6 +10,8 @@ use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
 use warmq_common::store::RunnerRecord;
 
+use crate::metrics::Page;
+
 /// The app of the `timed` workers.
 pub const TIMED: &str = "bench/timed";
 
@@ -57,6 +59,13 @@ impl Stage {
             router,
             http: reqwest::Client::new(),
         }
+    }
+
+    /// Stops the router in good order and starts another, with these flags.
+    pub async fn replace_router(&mut self, args: &[&str]) {
+        self.router.terminate().unwrap();
+        self.router.wait(SOON).await.unwrap();
+        self.router = self.cluster.router(args).await.unwrap();
     }
 
     /// Deletes what the namespace left on the servers. The processes die with their handles.
@@ -109,6 +118,12 @@ impl Stage {
     /// `GET path`.
     pub async fn get(&self, path: &str) -> Answer {
         self.http(Method::GET, path, &[], "").await
+    }
+
+    /// Whether the router dispatches [`TIMED`].
+    pub async fn leads(&self) -> bool {
+        let page = String::from_utf8(self.get("/metrics").await.bytes).unwrap();
+        Page::read(&page).get("warmq_leader", &[("app", TIMED)]) == Some(1.0)
     }
 
     /// Submits to `app` by HTTP; the answer may be a refusal.

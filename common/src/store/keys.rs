@@ -103,7 +103,12 @@ impl Keys {
         self.of_app(app, "cancelled")
     }
 
-    /// String: a job's outcome was sent to the queue that its submitter named.
+    /// String: where a job's outcome is to be told (JSON), since somebody submitted it again.
+    pub(super) fn reply_to(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:reply_to"))
+    }
+
+    /// String: where a job's outcome was told (JSON).
     pub(super) fn replied(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:replied"))
     }

@@ -1,27 +1,76 @@
-//! Which outcomes were sent to their submitters: a job's end may be announced more than once, and is told once.
+//! Where the outcome of a job is told, and that it was: a job's end may be announced more than once, and is told once. Who
+//! submits a job again has lost its answer, perhaps with the queue for it, so it is told anew.
 
 use redis::AsyncCommands;
 
 use super::jobs::RETENTION_S;
+use super::record::json;
 use super::{Error, Store};
 use crate::ids::{AppId, JobId};
+use crate::job::ReplyTo;
 
 impl Store {
-    /// Whether the job's outcome was sent to its submitter.
+    /// From now on the job's outcome is for this queue, told before or not.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn has_replied(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
-        let key = self.keys.replied(app, job);
-        Ok(self.connection.clone().exists(key).await?)
+    pub async fn redirect_reply(
+        &self,
+        app: &AppId,
+        job: JobId,
+        reply_to: &ReplyTo,
+    ) -> Result<(), Error> {
+        let key = self.keys.reply_to(app, job);
+        redis::pipe()
+            .atomic()
+            .set_ex(key, json(reply_to), RETENTION_S)
+            .ignore()
+            .del(self.keys.replied(app, job))
+            .ignore()
+            .query_async::<()>(&mut self.connection.clone())
+            .await?;
+        Ok(())
     }
 
-    /// Notes that it was, for as long as the record is kept.
+    /// Where the job's outcome is still to be told. `first`: what its first submission said.
+    ///
+    /// # Errors
+    /// Redis is away, or the address is damaged.
+    pub async fn reply_address(
+        &self,
+        app: &AppId,
+        job: JobId,
+        first: Option<&ReplyTo>,
+    ) -> Result<Option<ReplyTo>, Error> {
+        let key = self.keys.reply_to(app, job);
+        let keys = [&key, &self.keys.replied(app, job)];
+        let (later, told): (Option<String>, Option<String>) =
+            self.connection.clone().mget(&keys).await?;
+        let address = match later {
+            Some(text) => {
+                Some(serde_json::from_str(&text).map_err(|reason| Error::damaged(&key, reason))?)
+            }
+            None => first.cloned(),
+        };
+        Ok(address.filter(|address| told.as_deref() != Some(&json(address))))
+    }
+
+    /// Notes that the outcome was told there, for as long as the record is kept.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn note_reply(&self, app: &AppId, job: JobId) -> Result<(), Error> {
+    pub async fn note_reply(
+        &self,
+        app: &AppId,
+        job: JobId,
+        reply_to: &ReplyTo,
+    ) -> Result<(), Error> {
         let key = self.keys.replied(app, job);
-        Ok(self.connection.clone().set_ex(key, 1, RETENTION_S).await?)
+        let told = json(reply_to);
+        Ok(self
+            .connection
+            .clone()
+            .set_ex(key, told, RETENTION_S)
+            .await?)
     }
 }

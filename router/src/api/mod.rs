@@ -7,11 +7,13 @@ mod files;
 mod fleet;
 mod health;
 mod jobs;
+mod listener;
 mod metrics;
 mod queue;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -32,6 +34,11 @@ use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
+use listener::Closing;
+
+/// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
+/// kept alive between two requests, would else be closed on a request that is on its way.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -85,24 +92,41 @@ impl Server {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves until `shutdown`, then finishes the answers under way.
+    /// Serves until `shutdown`, then finishes the answers under way, for `drain_timeout` at most: a client may be silent for ever.
     ///
     /// # Errors
     /// The socket broke.
-    pub async fn run(self, api: Api, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        api: Api,
+        drain_timeout: Duration,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
         let address = self.address()?;
         tracing::info!(%address, public_url = %api.public_url, "serving HTTP");
         // For whoever started us with port 0, and waits for us to be ready.
         println!("listening on http://{address}");
-        let listener = self.listener.tap_io(|stream| {
+        let listener = Closing::new(self.listener, shutdown.clone())?.tap_io(|stream| {
             // Small answers must not wait for more data; without it they are late, not wrong.
             let _ = stream.set_nodelay(true);
         });
         let service = NormalizePathLayer::trim_trailing_slash().layer(routes(api));
-        axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await
-            .context("serving HTTP")
+        let after = |delay: Duration| {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.cancelled().await;
+                tokio::time::sleep(delay).await;
+            }
+        };
+        let serving = axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
+            .with_graceful_shutdown(after(LAST_REQUESTS.min(drain_timeout)));
+        tokio::select! {
+            served = serving.into_future() => served.context("serving HTTP"),
+            () = after(drain_timeout) => {
+                tracing::warn!("stopping without some answers: their clients are too slow");
+                Ok(())
+            }
+        }
     }
 }
 

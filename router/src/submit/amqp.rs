@@ -53,7 +53,7 @@ impl Door {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        retry::until_success("taking AMQP submissions", &shutdown, || {
+        retry::until_known("taking AMQP submissions", &shutdown, || {
             self.consume(&shutdown)
         })
         .await;
@@ -76,7 +76,7 @@ impl Door {
             taken?;
         }
         match shutdown.is_cancelled() {
-            true => Ok(()),
+            true => Ok(connection.close(200, "stopping".into()).await?),
             false => Err(Broken::Ended),
         }
     }
@@ -86,17 +86,17 @@ impl Door {
         let refused = match read(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
-                let outcome =
-                    retry::until_success("accepting an AMQP submission", shutdown, || {
-                        let submission = submission.clone();
-                        async {
-                            match self.submitter.submit(submission).await {
-                                Ok(_) => Ok(None),
-                                Err(error) if error.is_temporary() => Err(error),
-                                Err(error) => Ok(Some(error.to_job_error())),
-                            }
+                // Cut off half-way it would be a job, and its message another one for the next router.
+                let outcome = retry::until_known("accepting an AMQP submission", shutdown, || {
+                    let submission = submission.clone();
+                    async {
+                        match self.submitter.submit(submission).await {
+                            Ok(_) => Ok(None),
+                            Err(error) if error.is_temporary() => Err(error),
+                            Err(error) => Ok(Some(error.to_job_error())),
                         }
-                    });
+                    }
+                });
                 match outcome.await {
                     Some(refused) => refused,
                     None => return Ok(()), // Stopping: the broker gives it to another router.

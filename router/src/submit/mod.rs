@@ -18,6 +18,7 @@ use warmq_common::state::JobState;
 use warmq_common::store::{Created, Store, Terms};
 
 use crate::apps::AppDirectory;
+use crate::ending::Endings;
 
 /// How often a job is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
@@ -196,6 +197,7 @@ pub struct Submitter {
     publisher: Publisher,
     topology: Topology,
     apps: AppDirectory,
+    endings: Endings,
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
 
@@ -203,6 +205,7 @@ impl Submitter {
     /// The door into the given servers.
     pub fn new(store: Store, publisher: Publisher, topology: Topology, apps: AppDirectory) -> Self {
         Self {
+            endings: Endings::new(store.clone(), publisher.clone(), topology.clone()),
             store,
             publisher,
             topology,
@@ -248,10 +251,7 @@ impl Submitter {
             }
             Created::Known { id } => {
                 job.id = id;
-                let first = self.store.job_of(&job.app, id).await?;
-                Ok(first.map_or((job, JobState::Queued), |record| {
-                    (record.spec, record.state)
-                }))
+                self.known(job).await
             }
             Created::Full { waiting } => Err(SubmitError::QueueFull {
                 app: job.app,
@@ -259,6 +259,22 @@ impl Submitter {
                 bound: checked.max_queue_length.unwrap_or_default(),
             }),
         }
+    }
+
+    /// A job that was submitted before, as its first submission said. `again`: as it is now. Whoever submits again by AMQP
+    /// wants to hear how it ends; if it has ended, that is announced again.
+    async fn known(&self, again: JobSpec) -> Result<(JobSpec, JobState), SubmitError> {
+        if let Some(reply_to) = &again.reply_to {
+            let redirected = self.store.redirect_reply(&again.app, again.id, reply_to);
+            redirected.await?;
+        }
+        let Some(first) = self.store.job_of(&again.app, again.id).await? else {
+            return Ok((again, JobState::Queued));
+        };
+        if again.reply_to.is_some() && first.state.is_terminal() {
+            self.endings.announce(&again, first.state).await?;
+        }
+        Ok((first.spec, first.state))
     }
 
     /// Everything that can be wrong with a submission by itself.

@@ -57,6 +57,32 @@ async fn a_busy_worker_finishes_its_job_and_takes_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_was_sent_to_a_worker_that_stops_is_back_at_once() {
+    let world = World::new().await;
+    let mut config = world.config("a");
+    // The broker would give it back only after this.
+    config.accept_timeout = Duration::from_secs(60);
+    let worker = world.worker_with(Default::default(), config).await;
+    let runner = world.runner("a").await.unwrap();
+    let running = world.share("", takes(3_000)).await;
+    world.reached(&running, JobState::Running).await;
+    worker.ask_to_stop();
+    let topology = world.cluster.topology();
+    let sent = world.spec("", takes(1));
+    world
+        .publish("", &topology.runner_queue(&runner.id, runner.epoch), &sent)
+        .await;
+    let backlog = topology.backlog_queue(&world.app, Priority::Normal);
+    assert_eq!(world.listen(&backlog).await.job().await, sent);
+    let state = world.record(&running).await.unwrap().state;
+    assert_eq!(state, JobState::Running, "the worker still drains");
+    worker.stopped().await;
+    let record = world.record(&running).await.unwrap();
+    assert_eq!((record.state, record.attempt), (JobState::Succeeded, 1));
+    world.end([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attempt() {
     let world = World::new().await;
     let mut config = world.config("a");

@@ -1,0 +1,212 @@
+//! Everything is replaced under load, one process after the other, as in every update. Nobody notices.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::join_all;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use warmq_cluster::{Router, Worker, WorkerOptions};
+use warmq_common::ids::JobId;
+use warmq_tests::amqp::{json, next, with_id};
+use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::{AmqpUser, Stage};
+
+/// Users who submit by HTTP, each a job at a time: more than there are runners.
+const USERS: usize = 8;
+
+/// Between a user's questions, and between a refusal and the next attempt.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const INPUT: &str = r#"{"run_ms": 100, "load_ms": 50}"#;
+const MODELS: [&str; 3] = ["x", "y", "z"];
+
+/// What stands in front of the routers: it takes a dead one out only when a client found that nobody is there.
+#[derive(Clone, Default)]
+struct Balancer(Arc<Mutex<Vec<String>>>);
+
+impl Balancer {
+    fn add(&self, router: &Router) {
+        self.0.lock().unwrap().push(router.url().to_owned());
+    }
+
+    fn remove(&self, url: &str) {
+        self.0.lock().unwrap().retain(|known| known != url);
+    }
+
+    /// The routers take turns.
+    fn next(&self) -> Option<String> {
+        let mut urls = self.0.lock().unwrap();
+        if !urls.is_empty() {
+            urls.rotate_left(1);
+        }
+        urls.first().cloned()
+    }
+}
+
+/// Whether no router had taken the connection: it was refused, or reset while it waited to be accepted. A router that stops
+/// answers those that it took.
+fn nobody_was_there(error: &reqwest::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    error.is_connect()
+        || causes.any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
+        })
+}
+
+/// A user of the HTTP API. Whatever it is answered must be what a user can live with.
+struct User {
+    balancer: Balancer,
+    client: Client,
+}
+
+impl User {
+    /// Asks until it is answered. Nobody there: another router; not now: again.
+    async fn ask(&self, request: impl Fn(&Client, &str) -> reqwest::RequestBuilder) -> Response {
+        loop {
+            if let Some(url) = self.balancer.next() {
+                match request(&self.client, &url).send().await {
+                    Err(error) => {
+                        assert!(nobody_was_there(&error), "{error:?}");
+                        self.balancer.remove(&url);
+                    }
+                    Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                        assert!(answer.headers().contains_key("retry-after"));
+                    }
+                    Ok(answer) => {
+                        assert!(!answer.status().is_server_error(), "{answer:?}");
+                        return answer;
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Submits a job and waits for its end.
+    async fn run_a_job(&self, hint: &str) -> JobId {
+        let key = JobId::generate().to_string();
+        let answer = self.ask(|client, url| {
+            let request = client.post(format!("{url}/queue/{TIMED}"));
+            let request = request.header("x-fal-runner-hint", hint);
+            request.header("idempotency-key", &key).body(INPUT)
+        });
+        let answer = answer.await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let body: Value = answer.json().await.unwrap();
+        let id: JobId = body["request_id"].as_str().unwrap().parse().unwrap();
+        loop {
+            let path = format!("/queue/{TIMED}/requests/{id}/status");
+            let status = self.ask(|client, url| client.get(format!("{url}{path}")));
+            match status.await.status() {
+                StatusCode::OK => return id,
+                StatusCode::ACCEPTED => tokio::time::sleep(PAUSE).await,
+                other => panic!("{path}: {other}"),
+            }
+        }
+    }
+}
+
+/// Users who submit until they are told to stop, and the jobs that they were told of.
+fn users(balancer: &Balancer, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<JobId>>> {
+    let user = |number: usize| {
+        let user = User {
+            balancer: balancer.clone(),
+            // A connection each: whether a server that closes an idle one heard a last request on it, no client can know.
+            client: Client::builder().pool_max_idle_per_host(0).build().unwrap(),
+        };
+        let stop = Arc::clone(stop);
+        tokio::spawn(async move {
+            let mut jobs = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let hint = MODELS[(number + jobs.len()) % MODELS.len()];
+                jobs.push(user.run_a_job(hint).await);
+            }
+            jobs
+        })
+    };
+    (0..USERS).map(user).collect()
+}
+
+/// A user by AMQP: a job every [`PAUSE`], without waiting for the one before.
+fn amqp_user(user: AmqpUser, replies: String, stop: &Arc<AtomicBool>) -> JoinHandle<Vec<JobId>> {
+    let stop = Arc::clone(stop);
+    tokio::spawn(async move {
+        let mut jobs = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let id = JobId::generate();
+            user.submit(TIMED, INPUT, with_id(id, &replies)).await;
+            jobs.push(id);
+            tokio::time::sleep(PAUSE * 2).await;
+        }
+        jobs
+    })
+}
+
+/// A worker that does not wait for its job when it is stopped.
+async fn impatient(stage: &Stage, name: &str) -> Worker {
+    let options = WorkerOptions::timed(name, TIMED).args(["--drain-timeout-s", "0"]);
+    stage.worker(options).await
+}
+
+#[tokio::test]
+async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_attempt() {
+    let mut stage = Stage::start().await;
+    let second = stage.cluster.router(&[]).await.unwrap();
+    let balancer = Balancer::default();
+    balancer.add(&stage.router);
+    balancer.add(&second);
+    let mut workers = Vec::new();
+    for name in ["a", "b", "c"] {
+        workers.push(impatient(&stage, name).await);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let amqp = AmqpUser::connect(&stage.cluster).await;
+    let queue = format!("reply.{}", stage.cluster.namespace());
+    amqp.own_queue(&queue).await;
+    let mut replies = amqp.consume(&queue).await;
+    let by_http = users(&balancer, &stop);
+    let by_amqp = amqp_user(amqp, queue, &stop);
+
+    let mut handed_back = 0;
+    for (old, name) in workers.iter_mut().zip(["d", "e", "f"]) {
+        let new = impatient(&stage, name).await;
+        old.terminate().unwrap();
+        assert!(old.wait(SOON).await.unwrap().success());
+        handed_back += usize::from(old.log_tail().contains("the job was given back unfinished"));
+        *old = new;
+    }
+    assert!(handed_back > 0, "no worker was stopped under a job");
+    let mut routers = [second, stage.router];
+    for old in &mut routers {
+        let new = stage.cluster.router(&[]).await.unwrap();
+        balancer.add(&new);
+        old.terminate().unwrap();
+        assert!(old.wait(SOON).await.unwrap().success());
+        *old = new;
+    }
+    let [_, last] = routers;
+    stage.router = last;
+
+    stop.store(true, Ordering::Relaxed);
+    let by_http = join_all(by_http).await.into_iter();
+    let mut jobs: Vec<JobId> = by_http.flat_map(Result::unwrap).collect();
+    let by_amqp = by_amqp.await.unwrap();
+    let mut told: BTreeMap<JobId, u32> = BTreeMap::new();
+    while told.len() < by_amqp.len() {
+        let reply = json(&next(&mut replies).await);
+        let id: JobId = reply["request_id"].as_str().unwrap().parse().unwrap();
+        *told.entry(id).or_default() += 1;
+    }
+    assert!(told.values().all(|times| *times == 1), "{told:?}");
+    jobs.extend(by_amqp);
+    for id in jobs {
+        assert_eq!(stage.succeeded(id).await.attempt, 1);
+    }
+    stage.clean_up().await;
+}

@@ -1,0 +1,93 @@
+//! Who submits dies, or loses its connection, before it is told that its job was accepted: it submits again.
+
+use lapin::Consumer;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use warmq_cluster::{Proxy, eventually};
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+use warmq_tests::amqp::{DIRECT_REPLY_TO, json, next, with_id};
+use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::{AmqpUser, Stage};
+
+const SHORT: &str = r#"{"run_ms": 1}"#;
+const LONG: &str = r#"{"run_ms": 2000}"#;
+
+/// Waits until a job that was submitted by AMQP stands in Redis as `state`.
+async fn stands(stage: &Stage, id: JobId, state: JobState) {
+    eventually(&format!("job {id} is {state}"), SOON, async || {
+        let record = stage.cluster.store().job(id).await.unwrap()?;
+        (record.state == state).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn next_reply(replies: &mut Consumer) -> Value {
+    json(&next(replies).await)
+}
+
+#[tokio::test]
+async fn who_died_before_the_confirm_submits_again_and_hears_of_its_one_job() {
+    let stage = Stage::start().await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let [ended, running, lost] = [JobId::generate(), JobId::generate(), JobId::generate()];
+    let proxy = Proxy::of(stage.cluster.amqp_url()).await.unwrap();
+    let dying = AmqpUser::connect_at(&stage.cluster, &proxy.url()).await;
+    let _unheard = dying.consume(DIRECT_REPLY_TO).await;
+    // Whether its messages arrived, it can not know.
+    for (id, input) in [(ended, SHORT), (running, LONG)] {
+        let properties = with_id(id, DIRECT_REPLY_TO);
+        drop(dying.publish(TIMED, input, properties).await);
+    }
+    stands(&stage, ended, JobState::Succeeded).await;
+    stands(&stage, running, JobState::Running).await;
+    proxy.mute("warmq-tests");
+    let properties = with_id(lost, DIRECT_REPLY_TO);
+    drop(dying.publish(TIMED, SHORT, properties).await);
+    proxy.shut();
+
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut replies = user.consume(DIRECT_REPLY_TO).await;
+    for (id, input) in [(ended, SHORT), (running, LONG), (lost, SHORT)] {
+        let properties = with_id(id, DIRECT_REPLY_TO);
+        user.submit(TIMED, input, properties).await;
+    }
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let reply = next_reply(&mut replies).await;
+        assert_eq!(reply["status"], "OK");
+        let id: JobId = reply["request_id"].as_str().unwrap().parse().unwrap();
+        assert_eq!(stage.job(id).await.attempt, 1);
+        told.push(id);
+    }
+    told.sort();
+    assert_eq!(told, [ended, running, lost]);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn who_lost_the_connection_before_the_answer_submits_again_under_its_key() {
+    let stage = Stage::start().await;
+    let worker = stage.timed("a").await;
+    let address = stage.router.url().strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST /queue/{TIMED} HTTP/1.1\r\nhost: {address}\r\nidempotency-key: k\r\ncontent-length: {}\r\n\r\n{SHORT}",
+        SHORT.len()
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let key = "k".parse().unwrap();
+    let first = eventually("the job is known", SOON, async || {
+        let store = stage.cluster.store();
+        store.job_of_key(worker.app(), &key).await.unwrap()
+    })
+    .await
+    .unwrap();
+    drop(connection);
+    let again = stage.post(TIMED, &[("idempotency-key", "k")], SHORT).await;
+    assert_eq!(again.body["request_id"], first.to_string());
+    assert_eq!(stage.succeeded(first).await.attempt, 1);
+    stage.clean_up().await;
+}
