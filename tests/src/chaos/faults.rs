@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::diary::Diary;
-use super::plan::{Fault, Harm, Kind};
+use super::plan::{Fault, Harm};
 use super::subject::Subject;
 
 /// How soon a process that ended by itself is started again.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// Does to `subject` what its `faults` say, counted from `begun`, and tells `healed` of each kind as it is over. Then
+/// Does to `subject` what its `faults` say, counted from `begun`, and tells `healed` of each one as it is over. Then
 /// watches over it until `stop`, and gives it back.
 ///
 /// # Errors
@@ -22,20 +22,19 @@ pub async fn inflict(
     mut subject: Subject,
     faults: Vec<Fault>,
     begun: Instant,
-    healed: mpsc::Sender<Kind>,
+    healed: mpsc::Sender<Fault>,
     diary: &Diary,
     stop: &CancellationToken,
 ) -> anyhow::Result<Subject> {
     for fault in faults {
         let its_time = tokio::time::sleep_until(begun + fault.at);
         watch_over(&mut subject, its_time, diary).await?;
-        let kind = fault.kind();
-        let (victim, lasts) = (fault.victim, fault.lasts.as_millis());
+        let (kind, victim, lasts) = (fault.kind(), fault.victim, fault.lasts.as_millis());
         diary.note(&format!("{victim}: {kind}, for {lasts} ms"));
         suffer(&mut subject, &fault).await?;
         diary.note(&format!("{victim}: healed"));
         // Nobody measures any more.
-        let _ = healed.send(kind).await;
+        let _ = healed.send(fault).await;
     }
     drop(healed);
     watch_over(&mut subject, stop.cancelled(), diary).await?;

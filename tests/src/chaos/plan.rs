@@ -24,8 +24,9 @@ pub struct Scale {
     pub faults: usize,
     /// Jobs are submitted, and faults begin, within this time.
     pub length: Duration,
-    /// A job that has not ended so long after the last fault was healed is stuck.
-    pub settling: Duration,
+    /// Once everything is healed, the jobs that are left when none ended for so long are stuck. Longer than a lease and the
+    /// retry tier that a job may be parked in.
+    pub patience: Duration,
 }
 
 impl Scale {
@@ -34,7 +35,7 @@ impl Scale {
         jobs: 3000,
         faults: Kind::ALL.len(),
         length: Duration::from_secs(50),
-        settling: Duration::from_secs(150),
+        patience: Duration::from_secs(100),
     };
 
     /// For a test that others wait for.
@@ -42,7 +43,7 @@ impl Scale {
         jobs: 600,
         faults: 8,
         length: Duration::from_secs(25),
-        settling: Duration::from_secs(90),
+        patience: Duration::from_secs(60),
     };
 }
 

@@ -8,6 +8,7 @@ use warmq_cli::table::Table;
 
 use super::accountant::{Bad, Finding};
 use super::plan::Kind;
+use super::recovery::Recovery;
 use super::run::Outcome;
 
 /// One row per run.
@@ -51,25 +52,35 @@ pub fn executions(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// How soon after each kind of fault a fresh job had ended, in all runs.
+/// What came after each kind of fault, in all runs.
 pub fn recoveries(outcomes: &[Outcome]) -> Table {
-    let mut times: BTreeMap<Kind, Vec<Duration>> = BTreeMap::new();
-    for (kind, took) in outcomes.iter().flat_map(|outcome| &outcome.recoveries) {
-        times.entry(*kind).or_default().push(*took);
+    let mut kinds: BTreeMap<Kind, Vec<Recovery>> = BTreeMap::new();
+    for recovery in outcomes.iter().flat_map(|outcome| &outcome.recoveries) {
+        kinds.entry(recovery.kind).or_default().push(*recovery);
     }
-    let header = ["fault", "times", "median s", "worst s"];
-    let mut table = Table::new(header).right([1, 2, 3]);
-    let seconds = |took: Option<&Duration>| took.map_or(0.0, Duration::as_secs_f64);
-    for (kind, mut took) in times {
-        took.sort_unstable();
-        table.row([
-            kind.to_string(),
-            took.len().to_string(),
-            format!("{:.2}", seconds(took.get(took.len() / 2))),
-            format!("{:.2}", seconds(took.last())),
-        ]);
+    let header = ["fault", "times", "next job: median s", "worst s"];
+    let last = ["fresh job: median s", "worst s"];
+    let mut table = Table::new(header.into_iter().chain(last)).right(1..6);
+    for (kind, recoveries) in kinds {
+        let next = spread(recoveries.iter().filter_map(|recovery| recovery.next));
+        let fresh = spread(recoveries.iter().filter_map(|recovery| recovery.fresh));
+        let first = [kind.to_string(), recoveries.len().to_string()];
+        table.row(first.into_iter().chain(next).chain(fresh));
     }
     table
+}
+
+/// The median and the greatest, s.
+fn spread(times: impl Iterator<Item = Duration>) -> [String; 2] {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    let cell = |time: Option<&Duration>| {
+        time.map_or_else(
+            || "-".to_owned(),
+            |time| format!("{:.2}", time.as_secs_f64()),
+        )
+    };
+    [cell(times.get(times.len() / 2)), cell(times.last())]
 }
 
 /// All that is known of a bad job.

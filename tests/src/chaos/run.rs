@@ -22,14 +22,18 @@ use super::diary::Diary;
 use super::faults::inflict;
 use super::ledger::{Account, End, Ledger, Witness};
 use super::patience::persist;
-use super::plan::{Kind, Plan, Scale};
+use super::plan::{Plan, Scale};
 use super::progress::Progress;
+use super::recovery::Recovery;
 use super::users::Users;
 use super::{observer, orders, recovery};
 use crate::stage::TIMED;
 
 /// How long events and replies may come after the last job ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// How long after its time a job may be submitted at the latest.
+const SUBMITTING: Duration = Duration::from_secs(300);
 
 /// How long reading all records and results may take.
 const RECKONING: Duration = Duration::from_secs(60);
@@ -44,8 +48,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// How the jobs fared.
     pub verdict: Verdict,
-    /// How soon after each fault a job ended.
-    pub recoveries: Vec<(Kind, Duration)>,
+    /// What came after each fault.
+    pub recoveries: Vec<Recovery>,
     /// From the last fault's healing until every job had ended, or until no longer was waited.
     pub settled: Duration,
     /// All of it, the start of the servers too.
@@ -96,12 +100,12 @@ pub async fn run(
     }));
     drop(tell);
     let reckoning = async {
-        let deadline = begun + scale.length + 2 * scale.settling;
+        let deadline = begun + scale.length + SUBMITTING;
         let probing = recovery::probe(&users, &ledger, healed, deadline);
         let submitting = users.submit_all(orders, begun, deadline);
         let ((), probes) = tokio::join!(submitting, probing);
         diary.note("everything is healed, and everything submitted");
-        let settled = settle(&ledger, scale.settling, &diary).await;
+        let settled = settle(&ledger, scale.patience, &diary).await;
         let accounts = reckon(&cluster, &users, &ledger).await?;
         stop.cancel();
         anyhow::Ok((settled, probes, accounts))
@@ -113,23 +117,28 @@ pub async fn run(
     drop((subjects, cluster, servers));
     Ok(Outcome {
         plan,
-        recoveries: recovery::times(&probes, &accounts),
+        recoveries: recovery::recoveries(&probes, &accounts),
         verdict: Verdict::on(accounts),
         settled,
         took: started.elapsed(),
     })
 }
 
-/// Waits until every accepted job has ended, no longer than `bound`; how long that took.
-async fn settle(ledger: &Ledger, bound: Duration, diary: &Diary) -> Duration {
+/// Waits until every accepted job has ended, or none has for as long as `patience`; how long that took.
+async fn settle(ledger: &Ledger, patience: Duration, diary: &Diary) -> Duration {
     let healed = Instant::now();
-    let all_ended = eventually("all jobs ended", bound, async || {
-        ledger.open_jobs().is_empty().then_some(())
-    });
-    diary.note(match all_ended.await {
-        Ok(()) => "all jobs ended",
-        Err(_) => "some jobs have not ended, and no longer is waited",
-    });
+    let mut open = ledger.open_jobs().len();
+    while open > 0 {
+        // A backlog takes as long as it takes; jobs that do not end while others do are seen at its end.
+        let fewer = eventually("a job ended", patience, async || {
+            Some(ledger.open_jobs().len()).filter(|left| *left < open)
+        });
+        match fewer.await {
+            Ok(left) => open = left,
+            Err(_) => break,
+        }
+    }
+    diary.note(&format!("the end: {open} jobs have not ended"));
     healed.elapsed()
 }
 
