@@ -90,9 +90,42 @@ pub struct Candidates {
     pub idle: u64,
 }
 
+impl Candidates {
+    /// Leaves a runner out where there is another: a job came to nothing under it.
+    #[must_use]
+    pub fn without(mut self, avoid: Option<&RunnerId>) -> Self {
+        let others = |runner: &RunnerId| Some(runner) != avoid;
+        if self.warm.iter().chain(&self.blank).any(others) {
+            self.warm.retain(others);
+            self.blank.retain(others);
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runner_is_left_out_only_where_there_is_another() {
+        let names = |names: &[&str]| -> Vec<RunnerId> {
+            let names = names.iter().map(|name| RunnerId::parse(name).unwrap());
+            names.collect()
+        };
+        let among = |warm: &[&str], blank: &[&str]| {
+            let candidates = Candidates {
+                warm: names(warm),
+                blank: names(blank),
+                idle: 2,
+            };
+            let left = candidates.without(names(&["bad"]).first());
+            (left.warm, left.blank)
+        };
+        assert_eq!(among(&["bad", "b"], &[]), (names(&["b"]), names(&[])));
+        assert_eq!(among(&["bad"], &["b"]), (names(&[]), names(&["b"])));
+        assert_eq!(among(&["bad"], &[]), (names(&["bad"]), names(&[])));
+    }
 
     #[test]
     fn length_is_counted_in_bytes() {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ids::{AppId, JobId};
+use crate::ids::{AppId, JobId, RunnerId};
 use crate::job::{JobError, JobRecord, JobSpec, ReplyTo};
 use crate::state::JobState;
 
@@ -30,12 +30,28 @@ pub struct JobMessage {
     v: u32,
     /// The job.
     pub job: JobSpec,
+    /// The runner under which its last attempt came to nothing: another one is preferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avoid: Option<RunnerId>,
 }
 
 impl JobMessage {
     /// Wraps a job in this build's version.
     pub fn new(job: JobSpec) -> Self {
-        Self { v: VERSION, job }
+        Self {
+            v: VERSION,
+            job,
+            avoid: None,
+        }
+    }
+
+    /// Says that a runner is to be avoided, if there is another.
+    #[must_use]
+    pub fn avoiding(self, runner: Option<RunnerId>) -> Self {
+        Self {
+            avoid: runner,
+            ..self
+        }
     }
 }
 

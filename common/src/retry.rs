@@ -36,12 +36,12 @@ impl Delays {
     }
 }
 
-/// How long a job waits for its next attempt after it lost the runner of attempt number `attempt` (from 1) of
-/// `max_attempts`: nothing after the first, since its lease had to lapse already; then 2 s, doubling up to 10 min. Nothing
-/// after the last. No jitter: the broker's retry tiers, to which delays are rounded up, would swallow it.
-pub fn after_loss(attempt: u32, max_attempts: u32) -> Duration {
+/// How long a job waits for its next attempt after attempt number `attempt` (from 1) of `max_attempts` lost its runner or
+/// took too long: nothing after the first, since that took its time already; then 2 s, doubling up to 10 min. `None`: that
+/// was the last. No jitter: the broker's retry tiers, to which delays are rounded up, would swallow it.
+pub fn before_next(attempt: u32, max_attempts: u32) -> Option<Duration> {
     if attempt >= max_attempts {
-        return Duration::ZERO;
+        return None;
     }
     let mut delays = Delays(ExponentialBackoff {
         current_interval: Duration::from_secs(2),
@@ -53,7 +53,7 @@ pub fn after_loss(attempt: u32, max_attempts: u32) -> Duration {
         ..ExponentialBackoff::default()
     });
     // The longest delay is reached long before.
-    (1..attempt.min(64)).fold(Duration::ZERO, |_, _| delays.next_delay())
+    Some((1..attempt.min(64)).fold(Duration::ZERO, |_, _| delays.next_delay()))
 }
 
 /// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. `None`: the shutdown came first.
@@ -114,13 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_lost_runner_doubles_the_wait_up_to_ten_minutes() {
+    fn each_attempt_in_vain_doubles_the_wait_up_to_ten_minutes() {
         let waits: Vec<u64> = (1..=6)
-            .map(|attempt| after_loss(attempt, 10).as_secs())
+            .filter_map(|attempt| Some(before_next(attempt, 10)?.as_secs()))
             .collect();
         assert_eq!(waits, [0, 2, 4, 8, 16, 32]);
-        assert_eq!(after_loss(u32::MAX - 1, u32::MAX), Duration::from_secs(600));
-        assert_eq!(after_loss(10, 10), Duration::ZERO);
+        let longest = before_next(u32::MAX - 1, u32::MAX);
+        assert_eq!(longest, Some(Duration::from_secs(600)));
+        assert_eq!(before_next(10, 10), None);
     }
 
     #[test]

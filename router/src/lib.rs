@@ -10,6 +10,7 @@
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
+//! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`metrics`] | what Prometheus is told |
 //! | [`broken`] | why a part has to start over with a new connection |
@@ -27,6 +28,7 @@ pub mod metrics;
 pub mod policy;
 pub mod reply;
 pub mod submit;
+pub mod unroutable;
 
 use std::sync::Arc;
 
@@ -104,6 +106,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         parts.spawn(door.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Dispatch) {
+        let unroutable = unroutable::Unroutable {
+            amqp_url: servers.amqp_url.clone(),
+            topology: topology.clone(),
+            publisher: publisher.clone(),
+        };
+        parts.spawn(unroutable.run(shutdown.clone()));
         let dispatchers = dispatcher::Dispatchers {
             store: store.clone(),
             amqp_url: servers.amqp_url.clone(),

@@ -10,7 +10,7 @@ use warmq_common::ids::{AppId, Epoch, JobId};
 use warmq_common::job::{JobError, JobSpec};
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
-use warmq_common::store::{Registration, RunnerReport};
+use warmq_common::store::{Ground, Registration, RunnerReport};
 use warmq_tests::amqp::with_hint;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
@@ -56,9 +56,10 @@ async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
         ..JobSpec::new(app.clone(), json!({"run_ms": 1, "load_ms": 1}))
     };
     store.create(&job).await.unwrap();
-    let started = store.start(app, job.id, runner, *epoch, 0, true);
+    let started = store.start(app, job.id, runner, *epoch, 0, Ground::Claim);
     started.await.unwrap();
-    assert_eq!(store.lose(app, job.id).await.unwrap(), Some(1));
+    let loss = store.lose(app, job.id).await.unwrap();
+    assert_eq!(loss.unwrap().attempt, 1);
     store.leave(app, runner, *epoch).await.unwrap();
     let error = JobError::quarantined(1, std::slice::from_ref(runner));
     let body = JobMessage::new(job.clone()).encode().unwrap();

@@ -10,7 +10,7 @@ use warmq_cluster::{Cluster, eventually};
 use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
 use warmq_common::job::JobSpec;
 use warmq_common::state::JobState;
-use warmq_common::store::{Registration, RunnerReport, Start, Unavailable};
+use warmq_common::store::{Ground, Registration, RunnerReport, Start, Unavailable};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
@@ -160,7 +160,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     })
     .await
     .unwrap();
-    let start = store.start(&app, spec.id, &runner, Epoch(1), 1000, false);
+    let start = store.start(&app, spec.id, &runner, Epoch(1), 1000, Ground::SharedQueue);
     assert_eq!(
         start.await.unwrap(),
         Start::Unavailable(Unavailable::Terminal(JobState::Expired))
@@ -232,8 +232,9 @@ async fn a_time_to_start_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_takes_longer_than_the_app_allows_fails_and_its_runner_stays_warm() {
-    let stage = Stage::with_config("[apps.'bench/timed']\nrun_timeout = '2s'").await;
+async fn a_last_attempt_that_takes_longer_than_the_app_allows_fails_and_its_runner_stays_warm() {
+    let stage =
+        Stage::with_config("[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1").await;
     let _worker = stage.timed("a").await;
     let id = stage.submit("m", 60_000).await;
     let job = stage.ended(id).await;
@@ -248,4 +249,23 @@ async fn an_attempt_that_takes_longer_than_the_app_allows_fails_and_its_runner_s
     let next = stage.succeeded(stage.submit("m", 1).await).await;
     assert!(next.timings.unwrap().warm);
     stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_too_long_is_followed_by_one_elsewhere() {
+    for policy in ["warm", "fal"] {
+        let config = format!(
+            "[apps.'bench/timed']\npolicy = '{policy}'\nrun_timeout = '500ms'\nmax_attempts = 2"
+        );
+        let stage = Stage::with_config(&config).await;
+        let _workers = [stage.timed("a").await, stage.timed("b").await];
+        let id = stage.submit("m", 60_000).await;
+        let first = stage.reached(id, JobState::Running).await.runner;
+        let job = stage.ended(id).await;
+        assert_eq!((job.state, job.attempt), (JobState::Failed, 2), "{policy}");
+        assert_eq!(job.error.unwrap().status, 504);
+        // Though the first runner has the model by now.
+        assert_ne!(job.runner, first, "{policy}");
+        stage.clean_up().await;
+    }
 }

@@ -11,7 +11,8 @@ use warmq_common::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use warmq_common::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
 use warmq_common::state::{JobState, Move};
 use warmq_common::store::{
-    Cancel, Claim, Created, Finish, Outcome, Registration, RunnerReport, Start, Store, Unavailable,
+    Cancel, Claim, Created, Finish, GivenBack, Ground, Loss, Outcome, Registration, RunnerReport,
+    Start, Store, Unavailable,
 };
 
 const LEASE_MS: u64 = 600_000;
@@ -26,7 +27,7 @@ enum Call {
     Share,
     Start {
         runner: usize,
-        claimed: bool,
+        ground: Ground,
     },
     Renew {
         ours: bool,
@@ -39,6 +40,7 @@ enum Call {
     },
     Requeue {
         ours: bool,
+        attempt: GivenBack,
     },
     Lose,
     Cancel,
@@ -51,17 +53,23 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     let ours = || prop::bool::weighted(0.75);
     let runner = || 0..3_usize;
     let end = prop::sample::select(vec![Move::Succeed, Move::Fail, Move::Cancel]);
+    let ground = prop::sample::select(vec![
+        Ground::Claim,
+        Ground::SharedQueue,
+        Ground::BegunWithout { ago_ms: 1000 },
+    ]);
+    let given_back = prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted]);
     let call = prop_oneof![
         2 => Just(Call::Create),
         1 => Just(Call::Discard),
         1 => Just(Call::Hold),
         3 => runner().prop_map(Call::Claim),
         2 => Just(Call::Share),
-        6 => (runner(), any::<bool>()).prop_map(|(runner, claimed)| Call::Start { runner, claimed }),
+        6 => (runner(), ground).prop_map(|(runner, ground)| Call::Start { runner, ground }),
         2 => ours().prop_map(|ours| Call::Renew { ours }),
         4 => Just(Call::Lapse),
         1 => (ours(), end).prop_map(|(ours, made)| Call::Finish { ours, made }),
-        1 => ours().prop_map(|ours| Call::Requeue { ours }),
+        1 => (ours(), given_back).prop_map(|(ours, attempt)| Call::Requeue { ours, attempt }),
         4 => Just(Call::Lose),
         1 => Just(Call::Cancel),
         3 => Just(Call::Quarantine),
@@ -83,6 +91,8 @@ struct Job {
     attempt: u32,
     fence: u64,
     leased: bool,
+    /// Who runs it, while it runs.
+    runner: Option<usize>,
     quarantined: bool,
     /// Submissions of it that did not fail.
     submissions: i64,
@@ -163,6 +173,7 @@ impl Stand {
                     attempt: 0,
                     fence: 0,
                     leased: false,
+                    runner: None,
                     quarantined: false,
                     submissions: 0,
                 });
@@ -205,19 +216,23 @@ impl Stand {
                 }
                 timeless(refused) == why_not
             }
-            Call::Start { runner, claimed } => {
-                let runner = join(&store, &app, runner).await;
-                let start = store.start(&app, id, &runner, Epoch(1), LEASE_MS, claimed);
+            Call::Start { runner, ground } => {
+                let name = join(&store, &app, runner).await;
+                let start = store.start(&app, id, &name, Epoch(1), LEASE_MS, ground);
                 let start = start.await.unwrap();
+                let is_its_own =
+                    model.runs() && model.job.and_then(|job| job.runner) == Some(runner);
                 if why_not.is_none() {
                     let job = model.moves(Move::Start);
                     (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
+                    (job.leased, job.runner) = (true, Some(runner));
+                } else if let Some(job) = model.job.as_mut().filter(|_| is_its_own) {
                     job.leased = true;
                 }
                 match start {
                     Start::Started(lease) => {
                         let job = model.job.expect("it was started");
-                        why_not.is_none()
+                        (why_not.is_none() || is_its_own)
                             && (lease.attempt, lease.fence) == (job.attempt, Fence(job.fence))
                     }
                     Start::Claimed | Start::Stale => false,
@@ -248,18 +263,24 @@ impl Stand {
                 }
                 accepted == expected
             }
-            Call::Requeue { ours } => {
+            Call::Requeue { ours, attempt } => {
                 let (fence, expected) = (model.fence(ours), ours && model.runs());
-                let requeued = store.requeue(&app, id, fence).await.unwrap();
+                let requeued = store.requeue(&app, id, fence, attempt).await.unwrap();
                 if expected {
-                    model.moves(Move::Requeue).attempt -= 1;
+                    let uncounted = u32::from(attempt == GivenBack::Uncounted);
+                    model.moves(Move::Requeue).attempt -= uncounted;
                 }
                 requeued == expected
             }
             Call::Lose => {
                 let lost = store.lose(&app, id).await.unwrap();
-                let expected = (why_not == Some(Unavailable::Lost))
-                    .then(|| model.moves(Move::Requeue).attempt);
+                let expected = (why_not == Some(Unavailable::Lost)).then(|| {
+                    let job = model.moves(Move::Requeue);
+                    Loss {
+                        attempt: job.attempt,
+                        runner: runner(job.runner.expect("somebody ran it")),
+                    }
+                });
                 lost == expected
             }
             Call::Cancel => {

@@ -1,67 +1,142 @@
-//! While a job runs: keeps its lease and the runner's, and notices when the job is no longer this runner's.
+//! While a job runs: keeps its lease and the runner's, and notices when the job is no longer this runner's. A job that began
+//! without Redis gets its lease as soon as Redis is back.
 
+use std::time::Duration;
+
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use warmq_common::ids::{Epoch, Fence, JobId, RunnerId};
+use warmq_common::ids::{Epoch, RunnerId};
+use warmq_common::job::JobSpec;
+use warmq_common::store::{self, Ground, Lease, Start, Unavailable};
 
 use crate::shared::Shared;
 
-/// Renews until it is dropped.
-pub struct LeaseKeeper(JoinHandle<()>);
+/// How often a job without lease asks whether Redis is back.
+const ASK: Duration = Duration::from_secs(1);
+
+/// An attempt as its runner knows it, whether or not Redis does.
+#[derive(Clone)]
+pub struct Begun {
+    /// Who runs it.
+    pub runner: RunnerId,
+    /// In which incarnation.
+    pub epoch: Epoch,
+    /// What runs.
+    pub job: JobSpec,
+    /// Since when.
+    pub since: Instant,
+}
+
+impl Begun {
+    /// Tells Redis that the attempt began. `None`: it ended or is somebody else's, so this attempt counts for nothing.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, store::Error> {
+        let (store, app, job) = (&shared.store, &self.job.app, self.job.id);
+        loop {
+            let ago_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let ground = Ground::BegunWithout { ago_ms };
+            let lease_ms = shared.pace.lease_ms();
+            let start = store.start(app, job, &self.runner, self.epoch, lease_ms, ground);
+            match start.await? {
+                Start::Started(lease) => return Ok(Some(lease)),
+                Start::Unavailable(Unavailable::Missing) => {
+                    store.create(&self.job).await?;
+                }
+                Start::Unavailable(Unavailable::Lost) => {
+                    store.lose(app, job).await?;
+                }
+                Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Keeps the leases until it is dropped.
+pub struct LeaseKeeper {
+    task: JoinHandle<()>,
+    lease: watch::Receiver<Option<Lease>>,
+}
 
 impl LeaseKeeper {
-    /// Starts renewing; `lost` is cancelled once the job is no longer this attempt's: it was cancelled, or the lease
-    /// lapsed and somebody else has it.
+    /// Starts to keep `lease`, or to ask for one. `lost` is cancelled once the job is no longer this attempt's: it was
+    /// cancelled, or the lease lapsed and somebody else has it.
     pub fn start(
         shared: &Shared,
-        runner: &RunnerId,
-        epoch: Epoch,
-        job: JobId,
-        fence: Fence,
+        begun: &Begun,
+        lease: Option<Lease>,
         lost: CancellationToken,
     ) -> Self {
-        let shared = shared.clone();
-        let runner = runner.clone();
-        Self(tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(shared.pace.heartbeat);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // The first tick comes at once, and the lease has just been taken.
-            ticks.tick().await;
-            let app = &shared.config.app;
-            loop {
-                ticks.tick().await;
-                let lease = shared.pace.lease;
-                match shared
-                    .store
-                    .renew(app, job, fence, shared.pace.lease_ms())
-                    .await
-                {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        lost.cancel();
-                        return;
-                    }
-                    // The job goes on: its result is offered when Redis is back.
-                    Err(error) => {
-                        tracing::warn!(job.id = %job, %error, "could not renew a job's lease")
-                    }
-                }
-                // False: the runner is registered no more. It joins again once this job is done.
-                if let Err(error) = shared
-                    .store
-                    .heartbeat(app, &runner, epoch, lease, true)
-                    .await
-                {
-                    tracing::warn!(%runner, %error, "a heartbeat failed");
-                }
+        let (given, lease) = watch::channel(lease);
+        let (shared, begun) = (shared.clone(), begun.clone());
+        let task = tokio::spawn(async move {
+            if !keep(&shared, &begun, &given).await {
+                lost.cancel();
             }
-        }))
+        });
+        Self { task, lease }
+    }
+
+    /// The lease, once there is one.
+    pub fn lease(&self) -> watch::Receiver<Option<Lease>> {
+        self.lease.clone()
     }
 }
 
 impl Drop for LeaseKeeper {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+/// False once the job is no longer this attempt's.
+async fn keep(shared: &Shared, begun: &Begun, given: &watch::Sender<Option<Lease>>) -> bool {
+    let (app, job) = (&begun.job.app, begun.job.id);
+    let known = *given.borrow();
+    let lease = match known {
+        Some(lease) => lease,
+        None => match asked(shared, begun).await {
+            Some(lease) => {
+                given.send_replace(Some(lease));
+                lease
+            }
+            None => return false,
+        },
+    };
+    let mut ticks = tokio::time::interval(shared.pace.heartbeat);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, and the lease has just been taken.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let lease_ms = shared.pace.lease_ms();
+        match shared.store.renew(app, job, lease.fence, lease_ms).await {
+            Ok(true) => {}
+            Ok(false) => return false,
+            // The job goes on: its result is offered when Redis is back.
+            Err(error) => tracing::warn!(job.id = %job, %error, "could not renew a job's lease"),
+        }
+        // False: the runner is registered no more. It joins again once this job is done.
+        let (runner, epoch) = (&begun.runner, begun.epoch);
+        let alive = (shared.store).heartbeat(app, runner, epoch, shared.pace.lease, true);
+        if let Err(error) = alive.await {
+            tracing::warn!(%runner, %error, "a heartbeat failed");
+        }
+    }
+}
+
+/// A lease, as soon as Redis is back; `None` if there is none to be had.
+async fn asked(shared: &Shared, begun: &Begun) -> Option<Lease> {
+    loop {
+        tokio::time::sleep(ASK).await;
+        match begun.record(shared).await {
+            Ok(lease) => return lease,
+            Err(error) => {
+                tracing::debug!(job.id = %begun.job.id, %error, "a job still runs without lease");
+            }
+        }
     }
 }

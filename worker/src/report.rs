@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Message, PublishError};
 use warmq_common::artifacts::Artifacts;
-use warmq_common::ids::{AppId, Fence, JobId};
+use warmq_common::ids::JobId;
 use warmq_common::job::{JobError, JobSpec, Phase, Progress};
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::retry::Delays;
 use warmq_common::state::JobState;
-use warmq_common::store::Store;
+use warmq_common::store::{Lease, Store};
 
 use crate::engine::Produced;
 use crate::shared::Shared;
@@ -33,18 +33,21 @@ pub struct ProgressReporter {
 }
 
 impl ProgressReporter {
-    /// Starts forwarding; `lost` is cancelled once the job is no longer this attempt's.
+    /// Starts forwarding, as soon as there is a lease; `lost` is cancelled once the job is no longer this attempt's.
     pub fn start(
         store: Store,
-        app: AppId,
-        job: JobId,
-        fence: Fence,
+        job: &JobSpec,
+        lease: watch::Receiver<Option<Lease>>,
         lost: CancellationToken,
     ) -> Self {
         let (sender, receiver) = watch::channel(None);
+        let (app, job) = (job.app.clone(), job.id);
         let task = tokio::spawn(async move {
             let mut reports = Throttled::new(receiver);
             while let Some(progress) = reports.next().await {
+                let Some(Lease { fence, .. }) = *lease.borrow() else {
+                    continue;
+                };
                 match store.progress(&app, job, fence, &progress).await {
                     Ok(true) => {}
                     Ok(false) => lost.cancel(),
@@ -187,6 +190,7 @@ mod tests {
     use super::*;
     use crate::engine::File;
     use serde_json::json;
+    use warmq_common::ids::AppId;
 
     fn at(phase: Phase, step: u32) -> Option<Progress> {
         Some(Progress {

@@ -77,6 +77,7 @@ impl Scheme for WarmScheme {
             since_s: job.since_s,
             max_warm_wait_s: f64::INFINITY,
             returned: job.returned,
+            avoid: None,
         };
         self.tell(Event::Arrived(arrival), orders);
     }

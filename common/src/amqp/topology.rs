@@ -10,7 +10,7 @@
 //! | `runner.<id>.<epoch>` | queue | one claimed job at most; unaccepted ones go back to `dispatch` |
 //! | `retry.<tier>` | fanout exchange and queue | holds a message for the tier's time, then back to `dispatch` |
 //! | `dead.<app>` | queue | what can not be run, with the reason |
-//! | `unroutable` | fanout exchange and queue | published for an app without queues |
+//! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
 //! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>` |
 //! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
 

@@ -21,6 +21,38 @@ pub struct Lease {
     pub fence: Fence,
 }
 
+/// On what ground a runner starts a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// The dispatcher claimed it for this job.
+    Claim,
+    /// It took the job from the shared queue and claims itself.
+    SharedQueue,
+    /// It runs the job already: Redis was away when it began.
+    BegunWithout {
+        /// How long ago that was, ms.
+        ago_ms: u64,
+    },
+}
+
+/// A runner that was lost under a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The number of the attempt that was lost.
+    pub attempt: u32,
+    /// Who was lost.
+    pub runner: RunnerId,
+}
+
+/// What becomes of the attempt when a runner gives its job back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBack {
+    /// It does not count: the runner stops, and the job is not to blame.
+    Uncounted,
+    /// It counts: it took too long.
+    Counted,
+}
+
 /// What became of an attempt to start a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -84,8 +116,8 @@ pub struct Finish<'a> {
 }
 
 impl Store {
-    /// Begins an attempt of `job` on `runner`. `claimed`: the dispatcher claimed this runner for it; else the runner took
-    /// it from the shared queue and claims itself.
+    /// Begins an attempt of `job` on `runner`, or gives the one again that this very incarnation has begun: after an answer
+    /// that was lost.
     ///
     /// # Errors
     /// Redis is away.
@@ -96,8 +128,13 @@ impl Store {
         runner: &RunnerId,
         epoch: Epoch,
         lease_ms: u64,
-        claimed: bool,
+        ground: Ground,
     ) -> Result<Start, Error> {
+        let (ground, ago_ms) = match ground {
+            Ground::Claim => ("own", 0),
+            Ground::SharedQueue => ("shared", 0),
+            Ground::BegunWithout { ago_ms } => ("late", ago_ms),
+        };
         let reply: Vec<String> = self
             .scripts
             .start
@@ -109,9 +146,10 @@ impl Store {
             .arg(runner.as_str())
             .arg(epoch.0)
             .arg(lease_ms)
-            .arg(if claimed { "own" } else { "shared" })
+            .arg(ground)
             .arg(self.keys.changes(app))
             .arg(RETENTION_S)
+            .arg(ago_ms)
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
@@ -217,11 +255,17 @@ impl Store {
             .await?)
     }
 
-    /// Gives a running job back unfinished, without costing it an attempt. False: it is no longer this attempt's.
+    /// Gives a running job back unfinished. False: it is no longer this attempt's.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn requeue(&self, app: &AppId, job: JobId, fence: Fence) -> Result<bool, Error> {
+    pub async fn requeue(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        attempt: GivenBack,
+    ) -> Result<bool, Error> {
         Ok(self
             .scripts
             .requeue
@@ -230,17 +274,17 @@ impl Store {
             .key(self.keys.start_deadlines(app))
             .arg(job.to_string())
             .arg(fence.0)
+            .arg(u8::from(attempt == GivenBack::Counted))
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
 
-    /// Notes that the runner of a job is lost; the job is queued again. The number of the attempt that was lost; `None`: the
-    /// job is not a lost runner's (any more).
+    /// Notes that the runner of a job is lost; the job is queued again. `None`: the job is not a lost runner's (any more).
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn lose(&self, app: &AppId, job: JobId) -> Result<Option<u32>, Error> {
-        let attempt: u32 = self
+    pub async fn lose(&self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
+        let reply: Vec<String> = self
             .scripts
             .lose
             .key(self.keys.job(app, job))
@@ -248,7 +292,14 @@ impl Store {
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?;
-        Ok(Some(attempt).filter(|attempt| *attempt > 0))
+        match words(&reply).as_slice() {
+            ["lost", attempt, runner] => Ok(Some(Loss {
+                attempt: number(attempt)?,
+                runner: RunnerId::parse(runner)
+                    .map_err(|error| Error::damaged("a script's reply", error))?,
+            })),
+            _ => Ok(None),
+        }
     }
 
     /// Ends a job that had all its attempts. False: it has one left, runs, or ended.

@@ -29,12 +29,13 @@ mod scripts;
 mod stats;
 mod upkeep;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-pub use attempts::{Finish, Lease, Outcome, Start};
+pub use attempts::{Finish, GivenBack, Ground, Lease, Loss, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
 pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
@@ -134,6 +135,34 @@ impl Store {
             .query_async(&mut self.connection.clone())
             .await?;
         Ok(seconds * 1000 + micros / 1000)
+    }
+
+    /// What Redis may lose when it dies, in a sentence; `None` if it keeps everything, or does not say.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn weakness(&self) -> Result<Option<String>, Error> {
+        let asked = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("append*")
+            .query_async::<HashMap<String, String>>(&mut self.connection.clone())
+            .await;
+        let settings = match asked {
+            Ok(settings) => settings,
+            // Managed servers keep their settings to themselves.
+            Err(error) if !error.is_unrecoverable_error() && !error.is_io_error() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let setting = |name: &str| settings.get(name).map_or("unknown", String::as_str);
+        Ok(match (setting("appendonly"), setting("appendfsync")) {
+            ("yes", "always") => None,
+            (only, sync) => Some(format!(
+                "Redis may lose its last writes when it dies (appendonly {only}, appendfsync {sync}): jobs then run again. \
+                 Set appendonly yes and appendfsync always"
+            )),
+        })
     }
 
     /// Whether Redis answers now.

@@ -12,14 +12,21 @@ pub(super) async fn alive() -> Json<Value> {
 }
 
 pub(super) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Value>) {
-    let redis = api.store.ping().await.map_err(|error| error.to_string());
+    // Asking for its settings is asking whether it answers.
+    let redis = api
+        .store
+        .weakness()
+        .await
+        .map_err(|error| error.to_string());
     let rabbitmq = api.publisher.channel().await.map(drop);
     let rabbitmq = rabbitmq.map_err(|error| error.to_string());
     let status = match (&redis, &rabbitmq) {
-        (Ok(()), Ok(())) => StatusCode::OK,
+        (Ok(_), Ok(())) => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let warnings: Vec<String> = redis.iter().flatten().cloned().collect();
     let word = |server: Result<(), String>| server.map_or_else(Value::from, |()| "ok".into());
-    let body = json!({"redis": word(redis), "rabbitmq": word(rabbitmq)});
+    let body =
+        json!({"redis": word(redis.map(drop)), "rabbitmq": word(rabbitmq), "warnings": warnings});
     (status, Json(body))
 }

@@ -1,16 +1,13 @@
 //! Policy `fal`: every job is decided as it comes, from what Redis says at that moment.
 
-use std::time::Duration;
-
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::Topology;
-use warmq_common::job::{JobSpec, Priority, Target};
+use warmq_common::job::{Priority, Target};
 use warmq_common::store::Claim;
 
 use super::Dispatcher;
-use super::lanes::Held;
+use super::lanes::{Held, LOW_LOOK};
 use super::sending::{CLAIM_MS, Destination, RunnerGone};
 use super::session::{LOOK, Session, ticks};
 use super::upkeep::Upkeep;
@@ -22,9 +19,6 @@ const SENDS: usize = 64;
 
 /// Jobs of the normal lane that the broker hands out ahead.
 const WINDOW: u16 = 256;
-
-/// How often a held low job looks whether the shared queue is empty.
-const LOW_LOOK: Duration = Duration::from_millis(100);
 
 /// Dispatches until `stop`.
 pub(super) async fn run(
@@ -77,13 +71,11 @@ pub(super) async fn run(
                 None
             }
             _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
-                let shared_queue = shared.topology.shared_queue(app);
-                let depth = Topology::depth(&session.channel, &shared_queue).await?;
-                if depth == 0 { held_low.take() } else { None }
+                if dispatcher.shared_is_empty(&session.channel).await? { held_low.take() } else { None }
             }
         };
         if let Some(held) = held {
-            let destination = dispatcher.place(&held.job).await?;
+            let destination = dispatcher.place(&held).await?;
             sends.push(dispatcher.send(held, destination));
         }
     }
@@ -94,12 +86,14 @@ pub(super) async fn run(
 
 impl Dispatcher {
     /// Decides where a job goes and reserves the place. A refused claim is decided again.
-    async fn place(&self, job: &JobSpec) -> Result<Destination, Broken> {
+    async fn place(&self, held: &Held) -> Result<Destination, Broken> {
         let store = &self.shared.store;
+        let Held { job, avoid, .. } = held;
         let hint = job.hint.as_ref();
         let mut refused_claims = 0;
         loop {
             let candidates = store.candidates(&self.app, hint).await?;
+            let candidates = candidates.without(avoid.as_ref());
             let decision = fal::decide(job, candidates, refused_claims);
             let unavailable = match &decision.target {
                 Target::Runner { runner } => {

@@ -1,18 +1,26 @@
 //! An app's backlog as the dispatcher reads it: two lanes, each on a channel of its own.
 
+use std::time::Duration;
+
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
-use lapin::{Connection, Consumer};
-use warmq_common::amqp::{DeadLetter, consumer};
+use lapin::{Channel, Connection, Consumer};
+use warmq_common::amqp::{DeadLetter, Topology, consumer};
+use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobSpec, Priority};
 use warmq_common::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
 use crate::broken::Broken;
 
+/// How often a held low job looks whether the shared queue is empty.
+pub(super) const LOW_LOOK: Duration = Duration::from_millis(100);
+
 /// A job between its backlog and its runner: unacknowledged, so whatever breaks here, it is delivered again.
 pub(super) struct Held {
     pub(super) job: JobSpec,
+    /// The runner under which its last attempt came to nothing.
+    pub(super) avoid: Option<RunnerId>,
     pub(super) delivery: Delivery,
 }
 
@@ -30,6 +38,12 @@ impl Dispatcher {
         Ok(consumer::consume(&channel, &queue, &tag).await?)
     }
 
+    /// Whether no job waits for whichever runner is free first: a low one may go there then.
+    pub(super) async fn shared_is_empty(&self, channel: &Channel) -> Result<bool, Broken> {
+        let queue = self.shared.topology.shared_queue(&self.app);
+        Ok(Topology::depth(channel, &queue).await? == 0)
+    }
+
     /// The job in what a lane gave. One that can not be read is dead-lettered, with the reason.
     pub(super) async fn read(
         &self,
@@ -37,7 +51,11 @@ impl Dispatcher {
     ) -> Result<Option<Held>, Broken> {
         let delivery = delivery.ok_or(Broken::Ended)??;
         match JobMessage::decode(&delivery.data) {
-            Ok(JobMessage { job, .. }) => Ok(Some(Held { job, delivery })),
+            Ok(JobMessage { job, avoid, .. }) => Ok(Some(Held {
+                job,
+                avoid,
+                delivery,
+            })),
             Err(error) => {
                 tracing::warn!(app = %self.app, %error, "dead-lettered a message that can not be read");
                 let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, session};
@@ -20,13 +21,14 @@ const TRY: Duration = Duration::from_millis(500);
 /// Leads whenever nobody else does, until `shutdown`.
 pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let mut reign: Option<Reign> = None;
+    let mut answered = Instant::now();
     loop {
         let leads = dispatcher
             .shared
             .store
             .lead(&dispatcher.app, &dispatcher.name, LEASE)
             .await;
-        match (leads, &reign) {
+        match (&leads, &reign) {
             (Ok(true), None) => {
                 tracing::info!(app = %dispatcher.app, "leads the dispatching of an app");
                 reign = Some(Reign::begin(&dispatcher, &shutdown));
@@ -36,8 +38,19 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
                 end(&mut reign).await;
             }
             // Redis is away: keep dispatching, since the single active consumer still fences us.
-            (Err(error), _) => tracing::warn!(%error, "the leader lease can not be renewed"),
+            (Err(error), Some(_)) => {
+                tracing::warn!(%error, "the leader lease can not be renewed");
+            }
+            // Nobody can be elected, and whoever led may be dead: the single active consumer chooses.
+            (Err(error), None) if answered.elapsed() > LEASE => {
+                tracing::warn!(app = %dispatcher.app, %error, "dispatches without being elected");
+                reign = Some(Reign::begin(&dispatcher, &shutdown));
+            }
+            (Err(error), None) => tracing::debug!(%error, "nobody can be elected now"),
             (Ok(true), Some(_)) | (Ok(false), None) => {}
+        }
+        if leads.is_ok() {
+            answered = Instant::now();
         }
         tokio::select! {
             () = shutdown.cancelled() => break,

@@ -4,7 +4,7 @@
 //! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> session::run, by the app's policy
 //!
 //! jobs.<app> ──> lanes ──> holding (policy warm) | at_once (policy fal) ── claim ──> sending ──> runner.<id>.<epoch>
-//!                                                                                           └──> shared.<app>
+//!                      └─> without_redis ──────────────────────────────────────────────────┴──> shared.<app>
 //! ```
 
 mod at_once;
@@ -15,6 +15,7 @@ mod quarantine;
 mod sending;
 mod session;
 mod upkeep;
+mod without_redis;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -6,8 +6,9 @@ use lapin::options::BasicAckOptions;
 use warmq_common::amqp::{Message, PublishError, RetryTier};
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::job::JobSpec;
+use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::retry;
-use warmq_common::store::Unavailable;
+use warmq_common::store::{Loss, Unavailable};
 
 use super::Dispatcher;
 use super::lanes::Held;
@@ -23,9 +24,10 @@ pub(super) enum Destination {
     Runner(RunnerId, Epoch),
     /// Into the app's shared queue.
     Shared,
-    /// Into a retry tier: somebody holds the job's lease, perhaps a dead one, or it waits for its next attempt. Never
-    /// dropped, it may be the only copy.
+    /// Into a retry tier: somebody holds the job's lease, perhaps a dead one. Never dropped, it may be the only copy.
     Parked(RetryTier),
+    /// Into a retry tier until its next attempt, since this runner was lost under it.
+    Later(RetryTier, RunnerId),
     /// Nowhere: it needs no runner any more.
     Nowhere,
 }
@@ -65,20 +67,26 @@ impl Dispatcher {
     /// Publishes a job as it came. Fresh properties: what the broker added on its way is not carried over.
     async fn publish(&self, held: &Held, to: &Destination) -> Result<(), PublishError> {
         let topology = &self.shared.topology;
+        let mut body = held.delivery.data.clone();
         let (exchange, key) = match to {
             Destination::Runner(runner, epoch) => {
                 (String::new(), topology.runner_queue(runner, *epoch))
             }
             Destination::Shared => (String::new(), topology.shared_queue(&self.app)),
-            Destination::Parked(tier) => (
+            Destination::Parked(tier) | Destination::Later(tier, _) => (
                 topology.retry_exchange(*tier),
                 topology.lane_key(&self.app, held.job.priority),
             ),
             Destination::Nowhere => return Ok(()),
         };
+        if let Destination::Later(_, lost) = to {
+            let message = JobMessage::new(held.job.clone()).avoiding(Some(lost.clone()));
+            // Encoding has no way to fail: string keys, no I/O.
+            body = message.encode().unwrap_or_default();
+        }
         let message = Message {
             message_id: Some(held.job.id.to_string()),
-            ..Message::new(held.delivery.data.clone())
+            ..Message::new(body)
         };
         let publisher = &self.shared.publisher;
         publisher.publish(&exchange, &key, &message).await
@@ -101,15 +109,13 @@ impl Dispatcher {
                 Ok(Some(Destination::Parked(tier)))
             }
             Unavailable::Lost => {
-                let Some(attempt) = self.shared.store.lose(&self.app, job.id).await? else {
+                let Some(loss) = self.shared.store.lose(&self.app, job.id).await? else {
                     return Ok(None);
                 };
-                let delay = retry::after_loss(attempt, job.max_attempts);
-                tracing::warn!(
-                    job.id = %job.id, attempt, retry_in_ms = delay.as_millis() as u64,
-                    "a job's runner was lost under it"
-                );
-                Ok((!delay.is_zero()).then(|| Destination::Parked(RetryTier::at_least(delay))))
+                let Loss { attempt, runner } = loss;
+                tracing::warn!(job.id = %job.id, attempt, %runner, "a job's runner was lost under it");
+                let delay = retry::before_next(attempt, job.max_attempts);
+                Ok(delay.map(|delay| Destination::Later(RetryTier::at_least(delay), runner)))
             }
             Unavailable::Spent => {
                 self.quarantine(job).await?;

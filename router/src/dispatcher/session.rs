@@ -1,5 +1,5 @@
-//! One connection's worth of dispatching, by the app's policy. Whatever breaks ends the session; the next one starts from
-//! what RabbitMQ and Redis know.
+//! One connection's worth of dispatching, by the app's policy, or without one while Redis is away. Whatever breaks ends the
+//! session; the next one starts from what RabbitMQ and Redis know.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::amqp;
 use warmq_common::config::PolicyName;
 
-use super::{Dispatcher, at_once, holding};
+use super::{Dispatcher, at_once, holding, without_redis};
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
@@ -23,27 +23,39 @@ pub(super) struct Session {
     gauges: Gauges,
 }
 
-/// Dispatches over one connection until `stop`.
+/// Dispatches until `stop`: by the app's policy, or without one while Redis is away.
 pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
-    let name = format!("warmq-router dispatch {app}");
-    let connection = amqp::connect(&shared.amqp_url, &name).await?;
-    let channel = connection.create_channel().await?;
-    shared.topology.declare_base(&channel).await?;
-    shared.topology.declare_app(&channel, app).await?;
-    let session = Session {
-        connection,
-        channel,
-        gauges: dispatcher.metrics.lead(),
-    };
-    match shared.apps.config(app).policy {
-        PolicyName::Warm => holding::run(dispatcher, &session, stop).await?,
-        PolicyName::Fal => at_once::run(dispatcher, &session, stop).await?,
+    while !stop.is_cancelled() {
+        let session = dispatcher.session().await?;
+        match (shared.store.ping().await, shared.apps.config(app).policy) {
+            (Err(reason), _) => {
+                without_redis::run(dispatcher, &session, stop, &reason).await?;
+            }
+            (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, stop).await?,
+            (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, stop).await?,
+        }
+        session.connection.close(200, "done".into()).await?;
     }
-    Ok(session.connection.close(200, "stopping".into()).await?)
+    Ok(())
 }
 
 impl Dispatcher {
+    /// A connection with everything declared on it.
+    async fn session(&self) -> Result<Session, Broken> {
+        let Self { shared, app, .. } = self;
+        let name = format!("warmq-router dispatch {app}");
+        let connection = amqp::connect(&shared.amqp_url, &name).await?;
+        let channel = connection.create_channel().await?;
+        shared.topology.declare_base(&channel).await?;
+        shared.topology.declare_app(&channel, app).await?;
+        Ok(Session {
+            connection,
+            channel,
+            gauges: self.metrics.lead(),
+        })
+    }
+
     /// Lets the gauges show what there is now, and that `held` jobs are held.
     pub(super) async fn show(&self, session: &Session, held: usize) -> Result<(), Broken> {
         let counts = self.shared.store.counts(&self.app).await?;

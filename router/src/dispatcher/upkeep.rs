@@ -23,15 +23,21 @@ const JOBS: isize = 1000;
 /// How long after a runner's end its queue is deleted, in units of the time after which messages are missed.
 const GRAVE: u32 = 2;
 
-/// When the next round is due.
+/// How long a new session waits before it removes lapsed runners: after an outage of Redis all have lapsed, and each is
+/// heard of within a heartbeat (5 s).
+const GRACE: Duration = Duration::from_secs(6);
+
+/// When what is due.
 pub(super) struct Upkeep {
     next_round: Instant,
+    first_reaping: Instant,
 }
 
 impl Upkeep {
     pub(super) fn new() -> Self {
         Self {
             next_round: Instant::now() + ROUND,
+            first_reaping: Instant::now() + GRACE,
         }
     }
 
@@ -43,7 +49,9 @@ impl Upkeep {
         held: usize,
         holds: impl Fn(JobId) -> bool,
     ) -> Result<(), Broken> {
-        dispatcher.reap().await?;
+        if Instant::now() >= self.first_reaping {
+            dispatcher.reap().await?;
+        }
         dispatcher.show(session, held).await?;
         if Instant::now() >= self.next_round {
             self.next_round = Instant::now() + ROUND;

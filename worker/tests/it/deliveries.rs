@@ -8,7 +8,7 @@ use warmq_common::amqp::{Message, RetryTier, Topology};
 use warmq_common::ids::Fence;
 use warmq_common::job::{Phase, Priority};
 use warmq_common::state::JobState;
-use warmq_common::store::Start;
+use warmq_common::store::{GivenBack, Ground, Start};
 
 use crate::harness::{World, takes};
 
@@ -108,7 +108,14 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     store.create(&job).await.unwrap();
     let runner = world.runner("holder").await.unwrap();
     let started = store
-        .start(&world.app, job.id, &runner.id, runner.epoch, 900, false)
+        .start(
+            &world.app,
+            job.id,
+            &runner.id,
+            runner.epoch,
+            900,
+            Ground::SharedQueue,
+        )
         .await;
     assert!(matches!(started, Ok(Start::Started(_))));
     world.publish_shared(&job).await;
@@ -190,7 +197,7 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
     let store = world.cluster.store();
     assert!(
         store
-            .requeue(&world.app, job.id, record.fence)
+            .requeue(&world.app, job.id, record.fence, GivenBack::Uncounted)
             .await
             .unwrap()
     );

@@ -22,6 +22,10 @@ if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
   end
   redis.call(ARGV[11] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
   redis.call('HSET', KEYS[2], 'hints', ARGV[10], 'slots', ARGV[16], 'memory_bytes', ARGV[12])
-  if ARGV[13] == '1' then set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2], ARGV[17]) end
+  -- Not if this is said again, since the answer was lost, and the runner was claimed for another job meanwhile.
+  local has = redis.call('HGET', KEYS[2], 'job')
+  if ARGV[13] == '1' and (not has or has == ARGV[1]) then
+    set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2], ARGV[17])
+  end
 end
 return accepted

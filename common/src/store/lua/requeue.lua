@@ -1,11 +1,12 @@
--- A runner gives a running job back unfinished. The attempt does not count: the job is not to blame.
+-- A runner gives a running job back unfinished. The attempt does not count, unless it took too long.
 -- KEYS 1 job, 2 queued, 3 start deadlines
--- ARGV 1 job id, 2 fence
+-- ARGV 1 job id, 2 fence, 3 '1' if the attempt counts
 -- Returns 1, or 0 when the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'created_ms')
 if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'state', 'queued')
-redis.call('HINCRBY', KEYS[1], 'attempt', -1)
+-- Its message may be parked for a while: that is no silence yet.
+redis.call('HSET', KEYS[1], 'state', 'queued', 'reconciled_ms', now_ms())
+if ARGV[3] ~= '1' then redis.call('HINCRBY', KEYS[1], 'attempt', -1) end
 redis.call('HDEL', KEYS[1], 'progress', 'lease_until', 'runner', 'decision')
 redis.call('ZADD', KEYS[2], job[3], ARGV[1])
 local deadline = start_deadline(KEYS[1])

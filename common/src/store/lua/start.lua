@@ -1,31 +1,44 @@
 -- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
--- claims itself here, unless the dispatcher's claim for another job came first.
+-- claims itself here, unless the dispatcher's claim for another job came first. One that asks again, since the answer
+-- was lost, gets its lease again: it has one job at a time.
 -- KEYS 1 job, 2 runner, 3 idle, 4 queued
--- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared', 6 changes channel,
---      7 retention (s), of a job that is too late to start
+-- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': Redis was away and it began without,
+--      6 changes channel, 7 retention (s), of a job that is too late to start, 8 how long ago it began (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
 local now = now_ms()
+local began = now - ARGV[8]
+local late = ARGV[5] == 'late'
+local job = redis.call('HMGET', KEYS[1], 'state', 'runner', 'epoch', 'attempt', 'fence')
+if job[1] == 'running' and job[2] == ARGV[2] and job[3] == ARGV[3] then
+  redis.call('HSET', KEYS[1], 'lease_until', now + ARGV[4])
+  return { 'started', job[4], job[5] }
+end
 local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
-if runner[1] ~= ARGV[3] then return { 'stale' } end
+-- What runs already counts, whether or not its runner is still registered.
+local registered = runner[1] == ARGV[3]
+if not registered and not late then return { 'stale' } end
 if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], now)
-if not reason and start_overdue(KEYS[1], now) then
+if not reason and start_overdue(KEYS[1], began) then
   end_unrun(KEYS[1], KEYS[4], ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
 if reason then
-  set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '')
+  if not late then set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '') end
   return reason
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'started_ms', now, 'lease_until', now + ARGV[4])
+redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began,
+  'lease_until', now + ARGV[4])
 redis.call('HDEL', KEYS[1], 'progress')
 redis.call('ZREM', KEYS[4], ARGV[1])
--- After a claim it is no news that the runner is busy.
-if redis.call('SREM', KEYS[3], ARGV[2]) == 1 then
-  tell(ARGV[6], 'taken', ARGV[2], ARGV[3], ',"frees":' .. (runner[3] or 0))
+if registered then
+  -- After a claim it is no news that the runner is busy.
+  if redis.call('SREM', KEYS[3], ARGV[2]) == 1 then
+    tell(ARGV[6], 'taken', ARGV[2], ARGV[3], ',"frees":' .. (runner[3] or 0))
+  end
+  redis.call('HDEL', KEYS[2], 'claimed_until')
+  redis.call('HSET', KEYS[2], 'job', ARGV[1])
 end
-redis.call('HDEL', KEYS[2], 'claimed_until')
-redis.call('HSET', KEYS[2], 'job', ARGV[1])
 return { 'started', tostring(attempt), tostring(fence) }

@@ -113,6 +113,8 @@ impl<'a> Desk<'a> {
             None => max_warm_wait_s,
         };
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
+        let avoid = held.avoid.as_ref();
+        let avoid = avoid.and_then(|runner| self.fleet.number(runner));
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let (job, older) = self.window.insert(held, self.clock.now_s());
         if let Some(older) = older {
@@ -128,6 +130,7 @@ impl<'a> Desk<'a> {
             since_s,
             max_warm_wait_s,
             returned,
+            avoid,
         };
         self.tell(Event::Arrived(arrival)).await
     }

@@ -39,6 +39,9 @@ pub(super) fn sent(
         Why::NoHint => {
             format!("it carries no hint, so every runner is equal to it; {runner} came free")
         }
+        Why::Elsewhere => {
+            format!("its last attempt came to nothing on another runner, and {runner} was idle")
+        }
     };
     Decision {
         policy: POLICY.to_owned(),

@@ -31,6 +31,8 @@ pub struct Arrival {
     pub max_warm_wait_s: f64,
     /// It was sent before and came back (its runner was lost): it is not held for warmth again.
     pub returned: bool,
+    /// A runner under which it came to nothing: any other idle one is better, warm or cold.
+    pub avoid: Option<Runner>,
 }
 
 /// What a run told about its model, s.
@@ -181,4 +183,6 @@ pub enum Why {
     Overdue,
     /// It carries no hint.
     NoHint,
+    /// Its last attempt came to nothing under another runner.
+    Elsewhere,
 }

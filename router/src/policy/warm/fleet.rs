@@ -109,14 +109,22 @@ impl Pool {
         }
     }
 
-    /// Up to `count` members: all of them, or consecutive ones from a random place.
-    fn sample(&self, count: usize, dice: &mut Dice) -> impl Iterator<Item = Runner> + use<'_> {
+    /// Up to `count` members other than `but`: all of them, or consecutive ones from a random place.
+    fn sample(
+        &self,
+        count: usize,
+        but: Option<Runner>,
+        dice: &mut Dice,
+    ) -> impl Iterator<Item = Runner> + use<'_> {
         let start = match self.members.len() > count {
             true => dice.below(self.members.len()),
             false => 0,
         };
         let around = self.members.iter().cycle().skip(start);
-        around.take(count.min(self.members.len())).copied()
+        let others = around.take(self.members.len()).copied();
+        others
+            .filter(move |member| Some(*member) != but)
+            .take(count)
     }
 }
 
@@ -170,21 +178,32 @@ impl Fleet {
             .copied()
     }
 
-    /// An idle holder of the model, at random.
-    pub fn idle_holder(&self, model: Model, dice: &mut Dice) -> Option<Runner> {
+    /// An idle holder of the model other than `but`, at random.
+    pub fn idle_holder(
+        &self,
+        model: Model,
+        but: Option<Runner>,
+        dice: &mut Dice,
+    ) -> Option<Runner> {
         let holders = self.holders.get(model.0 as usize)?;
-        holders.idle.sample(1, dice).next()
+        holders.idle.sample(1, but, dice).next()
     }
 
-    /// Up to `count` idle runners; if any have room, one of those.
+    /// Up to `count` idle runners other than `but`; if any have room, one of those.
     pub fn idle_sample(
         &self,
         count: usize,
+        but: Option<Runner>,
         dice: &mut Dice,
     ) -> impl Iterator<Item = Runner> + use<'_> {
-        match self.idle_with_room.members.is_empty() {
-            true => self.idle.sample(count, dice),
-            false => self.idle_with_room.sample(1, dice),
+        match self
+            .idle_with_room
+            .members
+            .iter()
+            .any(|runner| Some(*runner) != but)
+        {
+            true => self.idle_with_room.sample(1, but, dice),
+            false => self.idle.sample(count, but, dice),
         }
     }
 

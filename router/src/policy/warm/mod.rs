@@ -214,6 +214,7 @@ impl Warm {
             deadline_s: (turn.now_s + patience_s)
                 .min(arrival.since_s + overdue_s)
                 .max(turn.now_s),
+            avoid: arrival.avoid,
             order: self.window.next_order(arrival.since_s),
         };
         self.place_or_hold(held, turn);
@@ -223,19 +224,21 @@ impl Warm {
     fn place_or_hold(&mut self, held: Held, turn: &mut Turn) {
         loop {
             let view = self.view(turn.now_s);
-            let Some(model) = held.model else {
-                if view.fleet.anyone_idle() {
+            let elsewhere = view.elsewhere(&held, &mut turn.dice);
+            let chosen = match (elsewhere, held.model) {
+                (Some(runner), _) => Some((runner, Why::Elsewhere)),
+                (None, Some(model)) => view.runner_for(&held, model, &mut turn.dice),
+                (None, None) if view.fleet.anyone_idle() => {
                     let outlook = view.outlook(held.model);
                     turn.commands.push(Command::Shared {
                         job: held.job,
                         outlook,
                     });
-                } else {
-                    self.hold(held, turn);
+                    return;
                 }
-                return;
+                (None, None) => None,
             };
-            let Some((runner, why)) = view.runner_for(&held, model, &mut turn.dice) else {
+            let Some((runner, why)) = chosen else {
                 self.hold(held, turn);
                 return;
             };
@@ -323,7 +326,8 @@ impl Warm {
             for lane in [Priority::Normal, Priority::Low] {
                 let stranded =
                     self.fleet.copies(model) == 0 && self.window.head(lane, model).is_some();
-                if stranded && let Some(idle) = self.view(turn.now_s).cheapest_idle(&mut turn.dice)
+                if stranded
+                    && let Some(idle) = self.view(turn.now_s).cheapest_idle(None, &mut turn.dice)
                 {
                     self.offer(idle, turn);
                 }
@@ -333,7 +337,7 @@ impl Warm {
 
     fn due(&mut self, turn: &mut Turn) {
         while let Some(held) = self.window.pop_due(turn.now_s) {
-            while let Some(runner) = self.view(turn.now_s).cheapest_idle(&mut turn.dice) {
+            while let Some(runner) = self.view(turn.now_s).cheapest_idle(None, &mut turn.dice) {
                 if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn)
                 {
                     continue;

@@ -8,21 +8,30 @@ use super::event::{Model, Runner, Why};
 use super::window::{Held, Order};
 
 impl View<'_> {
-    /// The idle runner whose next victim is worth least, of a sample.
-    pub fn cheapest_idle(&self, dice: &mut Dice) -> Option<Runner> {
-        let sample = self.fleet.idle_sample(self.constants.sample, dice);
+    /// The idle runner whose next victim is worth least, of a sample without `but`.
+    pub fn cheapest_idle(&self, but: Option<Runner>, dice: &mut Dice) -> Option<Runner> {
+        let sample = self.fleet.idle_sample(self.constants.sample, but, dice);
         sample
             .map(|runner| (runner, self.share(runner)))
             .min_by(|(_, a), (_, b)| a.total_cmp(b))
             .map(|(runner, _)| runner)
     }
 
+    /// An idle runner other than the one under which a job came to nothing; with its model, if there is one.
+    pub fn elsewhere(&self, held: &Held, dice: &mut Dice) -> Option<Runner> {
+        let avoid = Some(held.avoid?);
+        let holder = held
+            .model
+            .and_then(|model| self.fleet.idle_holder(model, avoid, dice));
+        holder.or_else(|| self.cheapest_idle(avoid, dice))
+    }
+
     /// A runner for a job that has a hint, if it should be sent now.
     pub fn runner_for(&self, held: &Held, model: Model, dice: &mut Dice) -> Option<(Runner, Why)> {
-        if let Some(holder) = self.fleet.idle_holder(model, dice) {
+        if let Some(holder) = self.fleet.idle_holder(model, None, dice) {
             return Some((holder, Why::WarmAndIdle));
         }
-        let runner = self.cheapest_idle(dice)?;
+        let runner = self.cheapest_idle(None, dice)?;
         let why = self.why_cold(held, model, runner, dice)?;
         Some((runner, why))
     }

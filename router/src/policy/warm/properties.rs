@@ -218,7 +218,7 @@ impl World {
         });
         if let Some(job) = running.and_then(|(_, _, id)| self.jobs.get_mut(&id)) {
             job.gone = false;
-            job.arrival.returned = true;
+            (job.arrival.returned, job.arrival.avoid) = (true, Some(Runner(runner as u32)));
             let arrival = job.arrival;
             self.tell(Event::Arrived(arrival));
         }
@@ -289,6 +289,7 @@ impl World {
                     since_s: self.now_s,
                     max_warm_wait_s: patience_s,
                     returned: false,
+                    avoid: None,
                 };
                 self.jobs.insert(
                     id,

@@ -59,6 +59,7 @@ impl Story {
             since_s: now_s,
             max_warm_wait_s: FOREVER_S,
             returned: false,
+            avoid: None,
         };
         change(&mut arrival);
         self.policy.on(now_s, Event::Arrived(arrival), 0)
@@ -284,4 +285,33 @@ fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_wants_by_now(
     let [(2, 1, Why::Replicated { .. })] = sent(&commands)[..] else {
         unreachable!("not {commands:?}");
     };
+}
+
+/// A job of model 0 that came to nothing under runner 0.
+fn once_more(arrival: &mut Arrival) {
+    (arrival.returned, arrival.avoid) = (true, Some(Runner(0)));
+}
+
+#[test]
+fn a_job_goes_elsewhere_after_an_attempt_came_to_nothing_though_it_is_cold_there() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.free(0.0, 1, &[1]);
+    let placed = story.arrive(0.0, 0, 0, once_more);
+    assert_eq!(sent(&placed), [(0, 1, Why::Elsewhere)]);
+    let without_hint = |arrival: &mut Arrival| {
+        once_more(arrival);
+        arrival.model = None;
+    };
+    story.free(1.0, 2, &[2]);
+    let placed = story.arrive(1.0, 1, 0, without_hint);
+    assert_eq!(sent(&placed), [(1, 2, Why::Elsewhere)]);
+}
+
+#[test]
+fn a_job_goes_to_the_same_runner_again_where_there_is_no_other() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    let placed = story.arrive(0.0, 0, 0, once_more);
+    assert_eq!(sent(&placed), [(0, 0, Why::WarmAndIdle)]);
 }

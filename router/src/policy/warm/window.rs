@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use warmq_common::job::Priority;
 
-use super::event::{Job, Model};
+use super::event::{Job, Model, Runner};
 
 /// Where a job stands among the held: by acceptance, then by the order in which they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,8 @@ pub struct Held {
     pub since_s: f64,
     /// When it becomes eligible for any runner, s.
     pub deadline_s: f64,
+    /// A runner that is to be left out, if another is idle.
+    pub avoid: Option<Runner>,
     /// Its place in the window.
     pub order: Order,
 }

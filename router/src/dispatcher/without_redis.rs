@@ -1,0 +1,86 @@
+//! Redis is away: nobody knows who is idle and who holds what, but jobs go on. Everything goes to the shared queue as it
+//! comes, until Redis answers again. Workers run it without a lease and record that when Redis is back.
+//!
+//! All routers may do this at once, since nobody can be elected: the broker's single active consumer chooses one.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+use warmq_common::job::Priority;
+use warmq_common::store::{self, Store};
+
+use super::Dispatcher;
+use super::lanes::{Held, LOW_LOOK};
+use super::sending::Destination;
+use super::session::{Session, ticks};
+use crate::broken::Broken;
+
+/// Sends that wait for their confirm at once.
+const SENDS: usize = 64;
+
+/// Jobs of the normal lane that the broker hands out ahead.
+const WINDOW: u16 = 256;
+
+/// How often Redis is asked whether it is back.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Sends everything to the shared queue until Redis is back, or `stop`. `reason`: why it is away.
+pub(super) async fn run(
+    dispatcher: &Dispatcher,
+    session: &Session,
+    stop: &CancellationToken,
+    reason: &store::Error,
+) -> Result<(), Broken> {
+    let Dispatcher { shared, app, .. } = dispatcher;
+    tracing::warn!(%app, %reason, "Redis is away: jobs go to the shared queue");
+    let connection = &session.connection;
+    let mut normal = dispatcher
+        .lane(connection, Priority::Normal, WINDOW)
+        .await?;
+    // One low job at a time: it is held here until nothing else waits.
+    let mut low = dispatcher.lane(connection, Priority::Low, 1).await?;
+    let mut held_low: Option<Held> = None;
+    let mut sends = FuturesUnordered::new();
+    let mut low_look = ticks(LOW_LOOK);
+    let mut back = pin!(answers(&shared.store));
+    loop {
+        let held = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = &mut back => {
+                tracing::info!(%app, "Redis is back: jobs go to chosen runners again");
+                break;
+            }
+            sent = sends.try_next(), if !sends.is_empty() => {
+                sent?;
+                None
+            }
+            delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,
+            delivery = low.next(), if held_low.is_none() => {
+                held_low = dispatcher.read(delivery).await?;
+                None
+            }
+            _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
+                if dispatcher.shared_is_empty(&session.channel).await? { held_low.take() } else { None }
+            }
+        };
+        if let Some(held) = held {
+            sends.push(dispatcher.send(held, Destination::Shared));
+        }
+    }
+    while sends.try_next().await?.is_some() {}
+    Ok(())
+}
+
+/// Returns once Redis answers.
+async fn answers(store: &Store) {
+    loop {
+        tokio::time::sleep(ASK).await;
+        if store.ping().await.is_ok() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app before RabbitMQ did. They are
+//! sent again once the queues are there; what is no job becomes a dead letter.
+
+use std::pin::pin;
+
+use futures::StreamExt;
+use lapin::Channel;
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{self, DeadLetter, Message, Publisher, Topology, consumer};
+use warmq_common::config::ServerUrl;
+use warmq_common::message::{JobMessage, Versioned};
+use warmq_common::retry;
+
+use crate::broken::Broken;
+
+/// Messages that the broker hands out ahead.
+const WINDOW: u16 = 16;
+
+/// Consumes what the broker could not route.
+pub struct Unroutable {
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Its names.
+    pub topology: Topology,
+    /// For what is sent again.
+    pub publisher: Publisher,
+}
+
+impl Unroutable {
+    /// Sends jobs again until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        retry::until_success("reading what could not be routed", &shutdown, || {
+            self.consume(&shutdown)
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
+        let connection = amqp::connect(&self.amqp_url, "warmq-router unroutable").await?;
+        let channel = consumer::channel(&connection, WINDOW).await?;
+        self.topology.declare_base(&channel).await?;
+        let queue = self.topology.unroutable_queue();
+        let returned = consumer::consume(&channel, &queue, "unroutable").await?;
+        let mut messages = pin!(returned.take_until(shutdown.cancelled()));
+        while let Some(delivery) = messages.next().await {
+            self.send_again(&channel, delivery?).await?;
+        }
+        match shutdown.is_cancelled() {
+            true => Ok(()),
+            false => Err(Broken::Ended),
+        }
+    }
+
+    async fn send_again(&self, channel: &Channel, delivery: Delivery) -> Result<(), Broken> {
+        let (topology, publisher) = (&self.topology, &self.publisher);
+        match JobMessage::decode(&delivery.data) {
+            Ok(JobMessage { job, .. }) => {
+                tracing::warn!(job.id = %job.id, app = %job.app, "a job found no queue; declaring its app's and sending it again");
+                topology.declare_app(channel, &job.app).await?;
+                let message = Message {
+                    message_id: Some(job.id.to_string()),
+                    ..Message::new(delivery.data.clone())
+                }
+                .returned();
+                let key = topology.lane_key(&job.app, job.priority);
+                let exchange = topology.dispatch_exchange();
+                publisher.publish(&exchange, &key, &message).await?;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "dead-lettered a message that found no queue and can not be read");
+                let letter = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
+                let queue = topology.dead_submissions_queue();
+                publisher.publish("", &queue, &letter).await?;
+            }
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! Where a job is safe: its end announced, or a confirmed copy of it elsewhere. Only then is its message acknowledged.
+
+use warmq_common::amqp::{DeadLetter, RetryTier};
+use warmq_common::ids::RunnerId;
+use warmq_common::job::JobSpec;
+use warmq_common::message::JobMessage;
+use warmq_common::retry::until_success;
+use warmq_common::state::JobState;
+use warmq_common::store::{GivenBack, Lease};
+
+use crate::consumer::Taken;
+use crate::report;
+use crate::shared::Shared;
+
+impl Shared {
+    /// After the end of an attempt: says what became of the job and acknowledges. `state`: what this attempt made of it;
+    /// `None` when its result was refused.
+    pub(super) async fn settle(
+        &self,
+        job: &JobSpec,
+        state: Option<JobState>,
+        message: Option<Taken>,
+    ) {
+        if let Some(state) = state {
+            return self.announce_then_ack(job, state, message).await;
+        }
+        match self.store.job_of(&job.app, job.id).await {
+            // Perhaps our own result, taken by a call whose answer was lost.
+            Ok(Some(record)) if record.state.is_terminal() => {
+                self.announce_then_ack(job, record.state, message).await;
+            }
+            // Somebody else has it, with a message of its own.
+            Ok(Some(_)) => ack(message).await,
+            // Redis lost it; this message may be all that is left of it.
+            Ok(None) | Err(_) => give_back(message).await,
+        }
+    }
+
+    pub(super) async fn announce_then_ack(
+        &self,
+        job: &JobSpec,
+        state: JobState,
+        message: Option<Taken>,
+    ) {
+        let announced = until_success("announcing a job's end", &self.give_up, || {
+            report::announce(self, job, state)
+        });
+        match announced.await {
+            Some(()) => ack(message).await,
+            None => give_back(message).await,
+        }
+    }
+
+    /// Puts a copy of the job away for the tier's time, then acknowledges. `avoid`: as in [`JobMessage`].
+    pub(super) async fn park_then_ack(
+        &self,
+        job: &JobSpec,
+        tier: RetryTier,
+        avoid: Option<RunnerId>,
+        taken: Taken,
+    ) {
+        let exchange = self.topology.retry_exchange(tier);
+        self.copy_then_ack(job, &exchange, avoid, taken).await;
+    }
+
+    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges.
+    pub(super) async fn copy_then_ack(
+        &self,
+        job: &JobSpec,
+        exchange: &str,
+        avoid: Option<RunnerId>,
+        taken: Taken,
+    ) {
+        let key = self.topology.lane_key(&job.app, job.priority);
+        let copy = JobMessage::new(job.clone()).avoiding(avoid);
+        let copy = report::message(job.id, &copy).returned();
+        let copied = until_success("sending a job back", &self.stop, || {
+            self.publisher.publish(exchange, &key, &copy)
+        });
+        match copied.await {
+            Some(()) => taken.ack().await,
+            None => taken.give_back().await,
+        }
+    }
+
+    /// Puts what is no job of ours into the app's dead-letter queue, with the reason.
+    pub(super) async fn bury(&self, taken: Taken, reason: &str) {
+        tracing::warn!(
+            reason,
+            "a message can not be read; it goes to the dead-letter queue"
+        );
+        let queue = self.topology.dead_queue(&self.config.app);
+        let letter = DeadLetter::new(taken.body().to_vec(), reason).message();
+        let buried = until_success("writing a dead letter", &self.stop, || {
+            self.publisher.publish("", &queue, &letter)
+        });
+        match buried.await {
+            Some(()) => taken.ack().await,
+            None => taken.give_back().await,
+        }
+    }
+
+    /// The worker stops before the job's end: the job is queued again at once, and this attempt does not count.
+    pub(super) async fn hand_back(
+        &self,
+        job: &JobSpec,
+        lease: Option<Lease>,
+        message: Option<Taken>,
+    ) {
+        let handed = async {
+            let Some(Lease { fence, .. }) = lease else {
+                return Err("it is not this runner's".to_owned());
+            };
+            let requeued = (self.store).requeue(&job.app, job.id, fence, GivenBack::Uncounted);
+            if !requeued.await.map_err(|error| error.to_string())? {
+                return Err("it is no longer this runner's".to_owned());
+            }
+            let copy = report::message(job.id, &JobMessage::new(job.clone())).returned();
+            let key = self.topology.lane_key(&job.app, job.priority);
+            self.publisher
+                .publish(&self.topology.dispatch_exchange(), &key, &copy)
+                .await
+                .map_err(|error| error.to_string())
+        };
+        match handed.await {
+            Ok(()) => {
+                tracing::info!(job.id = %job.id, "stopping: the job was given back unfinished");
+                ack(message).await;
+            }
+            Err(reason) => {
+                tracing::warn!(job.id = %job.id, reason, "stopping: the job's message goes back");
+                give_back(message).await;
+            }
+        }
+    }
+}
+
+async fn ack(message: Option<Taken>) {
+    if let Some(taken) = message {
+        taken.ack().await;
+    }
+}
+
+pub(super) async fn give_back(message: Option<Taken>) {
+    if let Some(taken) = message {
+        taken.give_back().await;
+    }
+}

@@ -1,0 +1,146 @@
+//! What a runner does with a delivery: start the job, run it, store its end, and only then acknowledge.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | here | starts the job, or finds out why it is not to be started |
+//! | `run` | runs it and stores its end |
+//! | `hands` | puts it into safe hands before its message is acknowledged |
+//!
+//! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
+//! elsewhere, or somebody else runs it) and the message is acknowledged; or the message goes back.
+
+mod hands;
+mod run;
+
+use std::time::Duration;
+
+use warmq_common::amqp::RetryTier;
+use warmq_common::job::JobSpec;
+use warmq_common::message::{JobMessage, Versioned};
+use warmq_common::retry::{self, until_known, until_success};
+use warmq_common::store::{Ground, Loss, Start, Unavailable};
+
+use crate::consumer::{Source, Taken};
+use crate::incarnation::Incarnation;
+use crate::runner::{End, Next, Runner};
+use crate::shared::Shared;
+
+/// How long Redis may be away before a job begins without it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Runner {
+    /// Deals with one delivery.
+    pub(crate) async fn attend(&mut self, incarnation: &mut Incarnation, taken: Taken) -> Next {
+        let job = match self.read(&taken) {
+            Ok(job) => job,
+            Err(reason) => {
+                self.shared.bury(taken, &reason).await;
+                return Next::Idle;
+            }
+        };
+        // Before the job starts: a cancellation right after that is heard as well.
+        let watch = self.shared.cancellations.watch(job.id);
+        loop {
+            let Shared {
+                store,
+                config,
+                pace,
+                stop,
+                ..
+            } = &self.shared;
+            let ground = match taken.source {
+                Source::Own => Ground::Claim,
+                Source::Shared => Ground::SharedQueue,
+            };
+            // Its answer is waited for: a job that was started and is not run would wait for its lease to lapse.
+            let start = until_known("starting a job", stop, || {
+                let lease_ms = pace.lease_ms();
+                let epoch = incarnation.epoch;
+                store.start(&config.app, job.id, &self.id, epoch, lease_ms, ground)
+            });
+            let start = match tokio::time::timeout(PATIENCE, start).await {
+                Ok(Some(start)) => start,
+                Ok(None) => {
+                    taken.give_back().await;
+                    return Next::Idle;
+                }
+                Err(_) => {
+                    tracing::warn!(job.id = %job.id, "Redis is away: a job begins without lease");
+                    return self.run_job(incarnation, taken, job, None, watch).await;
+                }
+            };
+            let reason = match start {
+                Start::Started(lease) => {
+                    return self
+                        .run_job(incarnation, taken, job, Some(lease), watch)
+                        .await;
+                }
+                Start::Claimed => {
+                    taken.give_back().await;
+                    return Next::Expect;
+                }
+                Start::Stale => {
+                    taken.give_back().await;
+                    return Next::End(End::Unregistered);
+                }
+                Start::Unavailable(reason) => reason,
+            };
+            match reason {
+                Unavailable::Missing => {
+                    tracing::warn!(job.id = %job.id, "Redis has no record of a job; recording it again");
+                    let created =
+                        until_success("recording a job again", stop, || store.create(&job));
+                    if created.await.is_none() {
+                        taken.give_back().await;
+                        return Next::Idle;
+                    }
+                }
+                Unavailable::Terminal(state) => {
+                    // Whoever ended it may have died before saying so.
+                    self.shared
+                        .announce_then_ack(&job, state, Some(taken))
+                        .await;
+                    return Next::Idle;
+                }
+                Unavailable::Leased { remaining_ms } => {
+                    let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
+                    self.shared.park_then_ack(&job, tier, None, taken).await;
+                    return Next::Idle;
+                }
+                Unavailable::Lost => {
+                    let lost = until_success("noting a lost runner", stop, || {
+                        store.lose(&config.app, job.id)
+                    });
+                    if let Some(Loss { attempt, runner }) = lost.await.flatten()
+                        && let Some(delay) = retry::before_next(attempt, job.max_attempts)
+                    {
+                        let tier = RetryTier::at_least(delay);
+                        let shared = &self.shared;
+                        shared.park_then_ack(&job, tier, Some(runner), taken).await;
+                        return Next::Idle;
+                    }
+                }
+                // To quarantine a job is the dispatcher's business.
+                Unavailable::Spent => {
+                    let exchange = self.shared.topology.dispatch_exchange();
+                    let shared = &self.shared;
+                    shared.copy_then_ack(&job, &exchange, None, taken).await;
+                    return Next::Idle;
+                }
+            }
+        }
+    }
+
+    /// The job in a message, or why there is none.
+    fn read(&self, taken: &Taken) -> Result<JobSpec, String> {
+        let job = JobMessage::decode(taken.body())
+            .map_err(|error| error.to_string())?
+            .job;
+        let app = &self.shared.config.app;
+        if job.app == *app {
+            Ok(job)
+        } else {
+            Err(format!("a job of {} in a queue of {app}", job.app))
+        }
+    }
+}
