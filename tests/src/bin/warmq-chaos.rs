@@ -1,10 +1,11 @@
-//! `warmq-chaos`: runs seeds of chaos, and fails if any job was lost, stuck, doubly visible, wrong or not taken.
+//! `warmq-chaos`: runs seeds of chaos, and fails if any job was lost, stuck, doubly visible, untold, wrong or not taken.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use warmq_tests::chaos::{Outcome, Progress, Scale, report, run};
 
 /// Bad jobs of a run that are told on the terminal; all of them are in its folder.
@@ -46,13 +47,33 @@ impl Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match all(&Args::parse()).await {
+    let args = Args::parse();
+    let outcome = tokio::select! {
+        outcome = all(&args) => outcome,
+        // Dropping a run kills what it started; the servers would outlive us else.
+        stopped = stopped() => Err(stopped),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("warmq-chaos: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Waits until somebody wants this process to end.
+async fn stopped() -> anyhow::Error {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => terminated.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminated => anyhow!("stopped by SIGTERM"),
+        _ = tokio::signal::ctrl_c() => anyhow!("stopped by SIGINT"),
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Finding {
     Stuck,
     /// It was told to have ended in two ways, or it is two jobs.
     DoublyVisible,
+    /// It ended, and no event told of that, or no reply its submitter, who waits for one.
+    Untold,
     /// It ended as it must not.
     Wrong,
     /// It was refused for good, or nobody took it.
@@ -30,10 +32,11 @@ pub enum Finding {
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Lost,
         Self::Stuck,
         Self::DoublyVisible,
+        Self::Untold,
         Self::Wrong,
         Self::NotTaken,
     ];
@@ -45,6 +48,7 @@ impl fmt::Display for Finding {
             Self::Lost => "lost",
             Self::Stuck => "stuck",
             Self::DoublyVisible => "doubly visible",
+            Self::Untold => "untold",
             Self::Wrong => "wrong",
             Self::NotTaken => "not taken",
         })
@@ -71,10 +75,6 @@ pub struct Verdict {
     pub ends: BTreeMap<&'static str, usize>,
     /// Jobs by how often they were begun.
     pub executions: BTreeMap<u64, usize>,
-    /// Jobs of whose end no event told.
-    pub unannounced: usize,
-    /// Jobs whose submitter waits for a reply in vain.
-    pub unanswered: usize,
     /// What is wrong.
     pub bad: Vec<Bad>,
 }
@@ -105,9 +105,6 @@ impl Verdict {
         if let Some(record) = account.record.as_ref().filter(|r| r.state.is_terminal()) {
             *self.ends.entry(end_name(record)).or_default() += 1;
             *self.executions.entry(record.fence.0).or_default() += 1;
-            self.unannounced += usize::from(!account.was_told_by(Witness::Event));
-            let wants_reply = account.order.door == Door::Amqp { reply: true };
-            self.unanswered += usize::from(wants_reply && !account.was_told_by(Witness::Reply));
         }
         if let Err((finding, why)) = judge(&account) {
             self.bad.push(Bad {
@@ -153,6 +150,12 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
         if let Some(difference) = difference(told, &end) {
             let why = format!("{witness:?} told another end: {difference}");
             return Err((Finding::DoublyVisible, why));
+        }
+    }
+    let wants_reply = account.order.door == Door::Amqp { reply: true };
+    for (witness, wanted) in [(Witness::Event, true), (Witness::Reply, wants_reply)] {
+        if wanted && !account.was_told_by(witness) {
+            return Err((Finding::Untold, format!("no {witness:?} told of its end")));
         }
     }
     expected(account, record).map_err(|why| (Finding::Wrong, why))
@@ -202,6 +205,7 @@ mod tests {
         let app = AppId::parse("a/b").unwrap();
         let spec = JobSpec::new(app, account.order.input());
         account.ids.insert(spec.id);
+        account.told = vec![(Witness::Event, End::state(JobState::Succeeded))];
         let record = json!({
             "state": "succeeded", "attempt": 1, "fence": 1, "finished_ms": 5, "output": {"number": 3},
         });
@@ -267,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_nobody_hears_of_is_untold() {
+        assert_eq!(findings(|account| account.told.clear()), [Finding::Untold]);
+        let unanswered = |account: &mut Account| account.order.door = Door::Amqp { reply: true };
+        assert_eq!(findings(unanswered), [Finding::Untold]);
+    }
+
+    #[test]
     fn one_order_that_became_two_jobs_is_doubly_visible() {
         let twice = |account: &mut Account| {
             account.ids.insert(JobId::generate());
@@ -278,10 +289,13 @@ mod tests {
     fn another_jobs_output_is_wrong_and_so_is_an_end_that_nobody_asked_for() {
         let foreign = |account: &mut Account| record(account).output = Some(json!({"number": 4}));
         assert_eq!(findings(foreign), [Finding::Wrong]);
-        let cancelled = |account: &mut Account| record(account).state = JobState::Cancelled;
-        assert_eq!(findings(cancelled), [Finding::Wrong]);
-        let expired = |account: &mut Account| record(account).state = JobState::Expired;
-        assert_eq!(findings(expired), [Finding::Wrong]);
+        for state in [JobState::Cancelled, JobState::Expired] {
+            let unasked = |account: &mut Account| {
+                record(account).state = state;
+                account.told = vec![(Witness::Event, End::state(state))];
+            };
+            assert_eq!(findings(unasked), [Finding::Wrong]);
+        }
     }
 
     #[test]
@@ -299,12 +313,12 @@ mod tests {
         (ended.state, ended.output) = (JobState::Failed, None);
         ended.error = Some(JobError::quarantined(1, &[]));
         ended.fence = Fence(2);
+        account.told = vec![(Witness::Event, End::state(JobState::Failed))];
         let verdict = Verdict::on(vec![account, well()]);
         assert!(verdict.is_clean(), "{:?}", verdict.bad);
         let ends = [("quarantined", 1), ("succeeded", 1)];
         assert_eq!(verdict.ends, BTreeMap::from(ends));
         assert_eq!(verdict.executions, BTreeMap::from([(1, 1), (2, 1)]));
-        assert_eq!(verdict.unannounced, 2);
     }
 
     trait IntoEnd {

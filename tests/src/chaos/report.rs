@@ -15,7 +15,7 @@ use super::run::Outcome;
 pub fn runs(outcomes: &[Outcome]) -> Table {
     let findings = Finding::ALL.map(|finding| finding.to_string());
     let header = ["seed", "queues", "accepted", "ended as"].map(str::to_owned);
-    let last = ["not told", "settled s", "took s"].map(str::to_owned);
+    let last = ["settled s", "took s"].map(str::to_owned);
     let mut table = Table::new(header.into_iter().chain(findings).chain(last))
         .right([0, 2].into_iter().chain(4..12));
     for outcome in outcomes {
@@ -29,7 +29,6 @@ pub fn runs(outcomes: &[Outcome]) -> Table {
             ends.join(", "),
         ];
         cells.extend(Finding::ALL.map(|finding| verdict.count(finding).to_string()));
-        cells.push((verdict.unannounced + verdict.unanswered).to_string());
         cells.push(format!("{:.0}", outcome.settled.as_secs_f64()));
         cells.push(format!("{:.0}", outcome.took.as_secs_f64()));
         table.row(cells);

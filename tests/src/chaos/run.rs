@@ -16,7 +16,7 @@ use warmq_cluster::{Cluster, eventually};
 use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 
-use super::accountant::{QUARANTINED, Verdict};
+use super::accountant::{Finding, QUARANTINED, Verdict};
 use super::arena::Arena;
 use super::diary::Diary;
 use super::faults::inflict;
@@ -30,7 +30,7 @@ use super::{observer, orders, recovery};
 use crate::stage::TIMED;
 
 /// How long events and replies may come after the last job ended.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// How long after its time a job may be submitted at the latest.
 const SUBMITTING: Duration = Duration::from_secs(300);
@@ -172,10 +172,10 @@ async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Re
         }
         accounts
     };
-    // Whoever has not been told by then is counted.
+    // What is untold then stays so.
     let _ = eventually("all ends were told", LAST_WORDS, async || {
         let verdict = Verdict::on(with_records());
-        (verdict.unannounced + verdict.unanswered == 0).then_some(())
+        (verdict.count(Finding::Untold) == 0).then_some(())
     })
     .await;
     Ok(with_records())
