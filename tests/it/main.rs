@@ -3,6 +3,7 @@
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_answer;
+mod chaos_leaves_every_job_with_one_end;
 mod dead_letters_can_be_redriven;
 mod deadlines_are_kept;
 mod decisions_explain_themselves;
