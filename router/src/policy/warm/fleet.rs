@@ -311,15 +311,6 @@ impl Fleet {
         });
     }
 
-    /// The runner loaded its model and will end at `ends_s`; returns the model.
-    pub fn loaded(&mut self, runner: Runner, now_s: f64) -> Option<Model> {
-        let view = self.runner_mut(runner);
-        if let Doing::Busy { ends_s, run_s } = &mut view.doing {
-            *ends_s = now_s + *run_s;
-        }
-        view.sent.as_ref()?.held.model
-    }
-
     /// The last send to the runner did not happen: undoes it and returns its job. The runner counts as busy until it
     /// says otherwise.
     pub fn refused(&mut self, runner: Runner, ends_s: f64, run_s: f64) -> Option<Held> {
