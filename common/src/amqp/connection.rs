@@ -3,6 +3,8 @@
 //! No automatic recovery: lapin's re-declares queues, and a runner's queue must never be re-created
 //! (messages that died with the old one would be lost in silence). Each long-running part reconnects by itself.
 
+use std::time::Duration;
+
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
@@ -10,6 +12,10 @@ use crate::config::ServerUrl;
 
 /// Heartbeat that we ask for, s: a frozen peer is noticed after about three.
 const HEARTBEAT_S: u16 = 5;
+
+/// How long a connection may take, from TCP to the broker's last word of welcome. lapin bounds TCP alone: a broker that hangs
+/// keeps it waiting, and (4.12) a refusal that comes before lapin listens for it does for ever.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,14 @@ pub enum Error {
         /// lapin's, which the sentence holds already.
         reason: Box<lapin::Error>,
     },
+    /// Somebody may be there, but says nothing.
+    #[error("RabbitMQ at {url} has not answered for {} s: does it hang?", waited.as_secs())]
+    Silent {
+        /// The URL, without its password.
+        url: String,
+        /// The bound.
+        waited: Duration,
+    },
 }
 
 /// Opens a connection that shows as `name` in RabbitMQ's lists.
@@ -40,6 +54,14 @@ pub enum Error {
 /// # Errors
 /// The URL can not be read, or nobody answers there.
 pub async fn connect(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
+    connect_within(CONNECT_TIMEOUT, url, name).await
+}
+
+async fn connect_within(
+    timeout: Duration,
+    url: &ServerUrl,
+    name: &str,
+) -> Result<Connection, Error> {
     let mut uri: AMQPUri = url.expose().parse().map_err(|reason: String| Error::Url {
         url: url.to_string(),
         reason,
@@ -47,10 +69,29 @@ pub async fn connect(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
     uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
     uri.query.connection_timeout.get_or_insert(5_000);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    Connection::connect_uri(uri, properties)
-        .await
-        .map_err(|reason| Error::Unreachable {
+    match tokio::time::timeout(timeout, Connection::connect_uri(uri, properties)).await {
+        Ok(connected) => connected.map_err(|reason| Error::Unreachable {
             url: url.to_string(),
             reason: Box::new(reason),
-        })
+        }),
+        Err(_) => Err(Error::Silent {
+            url: url.to_string(),
+            waited: timeout,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("amqp://127.0.0.1:{port}/%2f").parse().unwrap();
+        // The system takes the connection; nobody reads from it.
+        let connected = connect_within(Duration::from_millis(100), &url, "test").await;
+        assert!(matches!(connected, Err(Error::Silent { .. })));
+    }
 }
