@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test lint deny bench bench-routing bench-replay bench-gpu build-cuda clean
+.PHONY: help setup setup-test build demo up down test lint deny bench bench-routing bench-replay bench-gpu build-cuda chaos clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,10 @@ lint: ## formatting, clippy without warnings, shellcheck, cargo-deny
 deny: ## licences, advisories and sources of every dependency (compiles cargo-deny once)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'deny: installing cargo-deny (some minutes; once)'; $(CARGO) install cargo-deny --locked; }
 	$(CARGO) deny --workspace check
+
+chaos: setup ## kills, freezes and cuts off everything while jobs run, and accounts for each; SEEDS=20, or SEED=7 alone
+	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-tests
+	target/release/warmq-chaos $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
 
 bench: ## the warm policy against its targets, on a virtual clock
 	$(CARGO) run --release -p warmq-bench -- table

@@ -43,5 +43,5 @@ pub use eventually::eventually;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use router::Router;
-pub use servers::{PrivateRabbit, PrivateRedis};
+pub use servers::{PrivateRabbit, PrivateRedis, free_port};
 pub use worker::{Worker, WorkerOptions};

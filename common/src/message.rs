@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ids::{AppId, JobId, RunnerId};
-use crate::job::{JobError, JobRecord, JobSpec, ReplyTo};
+use crate::ids::{AppId, Epoch, JobId, RunnerId};
+use crate::job::{JobError, JobRecord, JobSpec, ReplyTo, Timings};
 use crate::state::JobState;
+use crate::store::{Lease, Outcome};
 
 /// The version that this build writes and reads.
 pub const VERSION: u32 = 1;
@@ -83,6 +84,48 @@ impl JobEvent {
     }
 }
 
+/// How an attempt ended, on its way to Redis by the broker: Redis is away, and the runner goes on with the next job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LateEnd {
+    v: u32,
+    /// What ran.
+    pub job: JobSpec,
+    /// Who ran it.
+    pub runner: RunnerId,
+    /// In which incarnation.
+    pub epoch: Epoch,
+    /// Since when, Unix ms by that machine's clock.
+    pub since_ms: u64,
+    /// Its right to do so; none if Redis was away already when it began.
+    pub lease: Option<Lease>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it cost.
+    pub timings: Timings,
+}
+
+impl LateEnd {
+    /// Of an attempt of `job` by this incarnation of `runner`, begun at `since_ms` (Unix ms).
+    pub fn new(
+        job: JobSpec,
+        (runner, epoch): (RunnerId, Epoch),
+        since_ms: u64,
+        lease: Option<Lease>,
+        (outcome, timings): (Outcome, Timings),
+    ) -> Self {
+        Self {
+            v: VERSION,
+            job,
+            runner,
+            epoch,
+            since_ms,
+            lease,
+            outcome,
+            timings,
+        }
+    }
+}
+
 /// A message type that carries its version.
 pub trait Versioned: Serialize + for<'a> Deserialize<'a> {
     /// The version found in the message.
@@ -104,6 +147,12 @@ pub trait Versioned: Serialize + for<'a> Deserialize<'a> {
 }
 
 impl Versioned for JobMessage {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+impl Versioned for LateEnd {
     fn version(&self) -> u32 {
         self.v
     }

@@ -10,6 +10,7 @@
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
+//! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`metrics`] | what Prometheus is told |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod dead;
 pub mod dispatcher;
 pub mod ending;
+pub mod late;
 pub mod metrics;
 pub mod policy;
 pub mod reply;
@@ -112,6 +114,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             publisher: publisher.clone(),
         };
         parts.spawn(unroutable.run(shutdown.clone()));
+        let late_ends = late::LateEnds {
+            store: store.clone(),
+            amqp_url: servers.amqp_url.clone(),
+            topology: topology.clone(),
+            endings: endings.clone(),
+        };
+        parts.spawn(late_ends.run(shutdown.clone()));
         let dispatchers = dispatcher::Dispatchers {
             store: store.clone(),
             amqp_url: servers.amqp_url.clone(),

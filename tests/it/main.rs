@@ -3,6 +3,7 @@
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_answer;
+mod chaos_leaves_every_job_with_one_end;
 mod dead_letters_can_be_redriven;
 mod deadlines_are_kept;
 mod decisions_explain_themselves;
@@ -10,6 +11,7 @@ mod fal_routes_to_the_letter;
 mod hints_are_any_text;
 mod http_submissions;
 mod jobs_can_be_cancelled;
+mod jobs_go_on_without_redis;
 mod lost_messages_are_found;
 mod lua_obeys_the_state_machine;
 mod missing_servers_are_named;

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
 //! | [`amqp`] | a submitter that speaks AMQP only |
+//! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
 //! | [`metrics`] | a strict reader of `/metrics` |
 
 pub mod amqp;
+pub mod chaos;
 pub mod metrics;
 pub mod stage;
 

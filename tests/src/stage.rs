@@ -48,7 +48,11 @@ impl Stage {
 
     /// A router with this warmq.toml.
     pub async fn with_config(toml: &str) -> Self {
-        let cluster = Cluster::builder().config(toml).start().await.unwrap();
+        Self::of(Cluster::builder().config(toml).start().await.unwrap()).await
+    }
+
+    /// A router on this cluster.
+    pub async fn of(cluster: Cluster) -> Self {
         let router = cluster.router(&[]).await.unwrap();
         Self {
             cluster,

@@ -1,7 +1,7 @@
 //! While a job runs: keeps its lease and the runner's, and notices when the job is no longer this runner's. A job that began
 //! without Redis gets its lease as soon as Redis is back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::job::JobSpec;
-use warmq_common::store::{self, Ground, Lease, Start, Unavailable};
+use warmq_common::store::{self, LateStart, Lease};
 
 use crate::shared::Shared;
 
@@ -30,28 +30,33 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Tells Redis that the attempt began. `None`: it ended or is somebody else's, so this attempt counts for nothing.
+    /// How long ago it began, ms.
+    fn ago_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When it began, by this machine's clock, Unix ms.
+    pub fn since_ms(&self) -> u64 {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_sub(self.ago_ms())
+    }
+
+    /// Tells Redis that the attempt began. `None`: its job ended or is somebody else's, so it counts for nothing.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, store::Error> {
-        let (store, app, job) = (&shared.store, &self.job.app, self.job.id);
-        loop {
-            let ago_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let ground = Ground::BegunWithout { ago_ms };
-            let lease_ms = shared.pace.lease_ms();
-            let start = store.start(app, job, &self.runner, self.epoch, lease_ms, ground);
-            match start.await? {
-                Start::Started(lease) => return Ok(Some(lease)),
-                Start::Unavailable(Unavailable::Missing) => {
-                    store.create(&self.job).await?;
-                }
-                Start::Unavailable(Unavailable::Lost) => {
-                    store.lose(app, job).await?;
-                }
-                Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
-            }
-        }
+        let start = LateStart {
+            job: &self.job,
+            runner: &self.runner,
+            epoch: self.epoch,
+            ago_ms: self.ago_ms(),
+            lease_ms: shared.pace.lease_ms(),
+        };
+        shared.store.begin_late(&start).await
     }
 }
 

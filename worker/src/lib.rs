@@ -10,6 +10,7 @@
 //! | `attempt` | one delivery: start, run, store the end, acknowledge |
 //! | [`cancellations`] | one subscription per process to the jobs that were cancelled |
 //! | [`lease`] | keeps a running job's lease, notices when the job is lost |
+//! | [`patience`] | how long Redis is waited for before a job goes on without |
 //! | [`report`] | progress, files and the event at the end |
 //! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod incarnation;
 pub mod lease;
 pub mod model_cache;
+pub mod patience;
 pub mod report;
 pub mod runner;
 pub mod shared;

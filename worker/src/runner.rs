@@ -1,6 +1,7 @@
 //! A runner: one slot, one job at a time, life after life.
 
 use tokio::time::{Instant, MissedTickBehavior};
+use warmq_common::hint::Hint;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::retry::until_success;
 use warmq_common::store::RunnerReport;
@@ -9,6 +10,7 @@ use crate::consumer::Lost;
 use crate::engine;
 use crate::engine::thread::EngineThread;
 use crate::incarnation::{Incarnation, epoch_after};
+use crate::patience::Patience;
 use crate::shared::Shared;
 
 /// One slot of a worker.
@@ -16,8 +18,11 @@ pub struct Runner {
     pub(crate) shared: Shared,
     pub(crate) id: RunnerId,
     pub(crate) engine: EngineThread,
-    /// What Redis knows of the engine's models.
+    /// The engine's models.
     pub(crate) report: RunnerReport,
+    /// Those that Redis knows of: others, while it is away.
+    pub(crate) known: Vec<Hint>,
+    pub(crate) patience: Patience,
     epoch: Epoch,
 }
 
@@ -49,7 +54,9 @@ impl Runner {
     pub async fn new(shared: Shared, id: RunnerId) -> Result<Self, engine::BuildError> {
         let engine = start_engine(&shared, &id).await?;
         Ok(Self {
+            known: engine.report.hints.clone(),
             report: engine.report.clone(),
+            patience: Patience::default(),
             shared,
             id,
             engine,
@@ -92,7 +99,7 @@ impl Runner {
                     tracing::warn!(runner = %self.id, %reason, "lost RabbitMQ; joining again");
                 }
                 End::Unregistered => {
-                    tracing::warn!(runner = %self.id, "Redis does not know this runner any more; joining again");
+                    tracing::warn!(runner = %self.id, "Redis does not know this runner as it is; joining again");
                 }
             }
             let epoch = &mut self.epoch;
@@ -105,6 +112,7 @@ impl Runner {
             let Some(next) = joined.await else { break };
             tracing::info!(runner = %self.id, epoch = next.epoch.0, "joined again");
             incarnation = next;
+            self.known.clone_from(&self.report.hints);
         }
         self.engine.stop().await;
     }
@@ -153,7 +161,7 @@ impl Runner {
         }
     }
 
-    /// False: the runner is registered no more.
+    /// False: the runner is not registered (any more) as it is.
     async fn heartbeat(&self, epoch: Epoch) -> bool {
         let Shared {
             store,
@@ -165,7 +173,7 @@ impl Runner {
             .heartbeat(&config.app, &self.id, epoch, pace.lease, false)
             .await
         {
-            Ok(known) => known,
+            Ok(known) => known && self.known == self.report.hints,
             Err(error) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
                 true

@@ -20,6 +20,7 @@ use warmq_common::config::ServerUrl;
 
 use crate::error::Error;
 
+pub use port::free as free_port;
 pub use rabbitmq::PrivateRabbit;
 pub use redis::PrivateRedis;
 

@@ -11,8 +11,11 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 /// How often another port is tried.
 const TRIES: u32 = 100;
 
-/// A port of this machine's loopback that nobody listens on.
-pub(super) fn free() -> Result<u16, Error> {
+/// A port of this machine's loopback that nobody listens on, and that no client is given while its server is down.
+///
+/// # Errors
+/// None was found.
+pub fn free() -> Result<u16, Error> {
     let mut refused = std::io::Error::from(std::io::ErrorKind::AddrInUse);
     for _ in 0..TRIES {
         let port = random();

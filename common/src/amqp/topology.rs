@@ -11,6 +11,7 @@
 //! | `retry.<tier>` | fanout exchange and queue | holds a message for the tier's time, then back to `dispatch` |
 //! | `dead.<app>` | queue | what can not be run, with the reason |
 //! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
+//! | `late` | queue | ends of jobs that came while Redis was away; the router stores them |
 //! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>` |
 //! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
 
@@ -209,6 +210,11 @@ impl Topology {
         self.name("unroutable")
     }
 
+    /// Queue of ends that came while Redis was away.
+    pub fn late_queue(&self) -> String {
+        self.name("late")
+    }
+
     /// Queue of ended jobs, for replies.
     pub fn reply_events_queue(&self) -> String {
         self.name("events.reply")
@@ -250,6 +256,8 @@ impl Topology {
         self.queue(channel, &submissions, self.durable()).await?;
         self.bind(channel, &submissions, &jobs, "#").await?;
         self.queue(channel, &self.dead_submissions_queue(), self.durable())
+            .await?;
+        self.queue(channel, &self.late_queue(), self.durable())
             .await?;
 
         let events = self.events_exchange();

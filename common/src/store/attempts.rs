@@ -1,6 +1,7 @@
 //! A job's attempts: begun, kept alive, ended; lost with their runners, and given up.
 
 use redis::AsyncCommands;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answers::{number, unavailable, words};
@@ -13,7 +14,7 @@ use crate::job::{JobError, Progress, Timings};
 use crate::state::JobState;
 
 /// A right to run a job, and which attempt it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// 1 for the first.
     pub attempt: u32,
@@ -67,7 +68,8 @@ pub enum Start {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// With the app's output.
     Succeeded(Value),

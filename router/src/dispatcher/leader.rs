@@ -77,7 +77,8 @@ impl Reign {
         let stop = shutdown.child_token();
         let (dispatcher, until) = (dispatcher.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            retry::until_success("dispatching", &until, || session::run(&dispatcher, &until)).await;
+            // It looks at `until` itself: what is on its way then is brought to its end.
+            retry::until_known("dispatching", &until, || session::run(&dispatcher, &until)).await;
         });
         Self { stop, task }
     }

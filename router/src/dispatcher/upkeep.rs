@@ -91,6 +91,10 @@ impl Dispatcher {
         }
         let depth = async |queue: String| Topology::depth(&session.channel, &queue).await;
         let topology = &shared.topology;
+        // Redis was away: some may have ended meanwhile.
+        if depth(topology.late_queue()).await? > 0 {
+            return Ok(());
+        }
         let depths = Depths {
             backlog_empty: depth(topology.backlog_queue(app, Priority::Normal)).await? == 0
                 && depth(topology.backlog_queue(app, Priority::Low)).await? == 0,

@@ -3,12 +3,14 @@
 use warmq_common::amqp::{DeadLetter, RetryTier};
 use warmq_common::ids::RunnerId;
 use warmq_common::job::JobSpec;
-use warmq_common::message::JobMessage;
+use warmq_common::message::{JobMessage, LateEnd};
 use warmq_common::retry::until_success;
 use warmq_common::state::JobState;
 use warmq_common::store::{GivenBack, Lease};
 
+use super::end::Attempt;
 use crate::consumer::Taken;
+use crate::lease::Begun;
 use crate::report;
 use crate::shared::Shared;
 
@@ -46,6 +48,33 @@ impl Shared {
             report::announce(self, job, state)
         });
         match announced.await {
+            Some(()) => ack(message).await,
+            None => give_back(message).await,
+        }
+    }
+
+    /// Redis is away: the attempt's end goes to the router by the broker, which keeps it until Redis is back.
+    pub(super) async fn send_end_then_ack(&self, attempt: Attempt, message: Option<Taken>) {
+        let Attempt {
+            begun,
+            lease,
+            outcome,
+            timings,
+        } = attempt;
+        let job = begun.job.id;
+        tracing::warn!(job.id = %job, "Redis is away: a job's end goes by RabbitMQ");
+        let since_ms = begun.since_ms();
+        let Begun {
+            runner, epoch, job, ..
+        } = begun;
+        let id = job.id;
+        let end = LateEnd::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
+        let end = report::message(id, &end);
+        let queue = self.topology.late_queue();
+        let sent = until_success("sending a job's end", &self.give_up, || {
+            self.publisher.publish("", &queue, &end)
+        });
+        match sent.await {
             Some(()) => ack(message).await,
             None => give_back(message).await,
         }
@@ -135,7 +164,7 @@ impl Shared {
     }
 }
 
-async fn ack(message: Option<Taken>) {
+pub(super) async fn ack(message: Option<Taken>) {
     if let Some(taken) = message {
         taken.ack().await;
     }

@@ -3,12 +3,14 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | here | starts the job, or finds out why it is not to be started |
-//! | `run` | runs it and stores its end |
+//! | `run` | runs it until it ends |
+//! | `end` | how it ended, and how that is stored |
 //! | `hands` | puts it into safe hands before its message is acknowledged |
 //!
 //! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
 //! elsewhere, or somebody else runs it) and the message is acknowledged; or the message goes back.
 
+mod end;
 mod hands;
 mod run;
 
@@ -24,9 +26,6 @@ use crate::consumer::{Source, Taken};
 use crate::incarnation::Incarnation;
 use crate::runner::{End, Next, Runner};
 use crate::shared::Shared;
-
-/// How long Redis may be away before a job begins without it.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Runner {
     /// Deals with one delivery.
@@ -58,13 +57,13 @@ impl Runner {
                 let epoch = incarnation.epoch;
                 store.start(&config.app, job.id, &self.id, epoch, lease_ms, ground)
             });
-            let start = match tokio::time::timeout(PATIENCE, start).await {
-                Ok(Some(start)) => start,
-                Ok(None) => {
+            let start = match self.patience.with(start).await {
+                Some(Some(start)) => start,
+                Some(None) => {
                     taken.give_back().await;
                     return Next::Idle;
                 }
-                Err(_) => {
+                None => {
                     tracing::warn!(job.id = %job.id, "Redis is away: a job begins without lease");
                     return self.run_job(incarnation, taken, job, None, watch).await;
                 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::RetryTier;
-use warmq_common::ids::Fence;
 use warmq_common::job::{JobError, JobSpec, Timings};
-use warmq_common::retry::{self, until_success};
-use warmq_common::store::{Finish, GivenBack, Lease, Outcome, Ran, RunnerReport};
+use warmq_common::retry::until_success;
+use warmq_common::store::{GivenBack, Lease, Outcome, RunnerReport};
 
-use super::hands::give_back;
+use super::end::{Attempt, too_long};
+use super::hands::{ack, give_back};
 use crate::cancellations::Watch;
 use crate::consumer::{self, Source, Taken};
 use crate::engine::Failure;
@@ -21,9 +21,6 @@ use crate::lease::{Begun, LeaseKeeper};
 use crate::report::{self, ProgressReporter};
 use crate::runner::{End, Next, Runner, at};
 use crate::shared::Shared;
-
-/// The fence of a job that is no longer ours: no attempt has it, so nothing is stored but what the runner holds.
-const NOT_OURS: Fence = Fence(0);
 
 impl Runner {
     /// Runs a job. `lease`: none if Redis is away.
@@ -92,77 +89,52 @@ impl Runner {
         };
 
         let crashed = done.is_err();
-        let (mut outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
+        let (outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
         drop(progress);
-        // Without lease no end can be stored, so it is asked for until Redis is back.
-        let known = *keeper.lease().borrow();
-        let lease = match known {
-            None if !lost.is_cancelled() => {
-                let recorded = until_success("recording a job's start", &shared.give_up, || {
-                    begun.record(&shared)
-                });
-                match recorded.await {
-                    Some(lease) => lease,
-                    None => {
-                        stopped_without_redis(&job);
-                        give_back(message).await;
-                        return Next::Idle;
-                    }
-                }
-            }
-            known => known,
+        let has_lease = keeper.lease();
+        let mut attempt = Attempt {
+            begun,
+            lease: *has_lease.borrow(),
+            outcome,
+            timings,
         };
-        if outcome == Outcome::Cancelled && !lost.is_cancelled() && timed_out.is_none() {
+        let mut is_ours = !lost.is_cancelled();
+        if attempt.outcome == Outcome::Cancelled && is_ours && timed_out.is_none() {
             drop(keeper);
-            shared.hand_back(&job, lease, message).await;
+            shared.hand_back(&job, attempt.lease, message).await;
             return Next::Idle;
         }
-        if let (Outcome::Cancelled, Some(timeout), Some(lease)) = (&outcome, timed_out, lease) {
-            match retry::before_next(lease.attempt, job.max_attempts) {
+        if let (Outcome::Cancelled, true, Some(timeout)) = (&attempt.outcome, is_ours, timed_out) {
+            match attempt.delay_before_next() {
                 Some(delay) => {
-                    let tier = RetryTier::at_least(delay);
-                    message = self.try_later(&job, lease, tier, message).await;
+                    message = self.try_later(&attempt, delay, message).await;
+                    is_ours = false;
                 }
-                None => {
-                    outcome = Outcome::Failed(JobError::timeout(format!(
-                        "the attempt took longer than the {} s that the app's run_timeout allows",
-                        timeout.as_secs_f64()
-                    )));
-                }
+                None => attempt.outcome = Outcome::Failed(too_long(timeout)),
             }
         }
 
-        let finish = Finish {
-            app: &job.app,
-            job: job.id,
-            runner: &self.id,
-            epoch: incarnation.epoch,
-            fence: lease.map_or(NOT_OURS, |lease| lease.fence),
-            outcome: &outcome,
-            timings,
-            reported: &self.report.hints,
-            report: &report,
-            ran: (job.hint.clone())
-                .filter(|_| matches!(outcome, Outcome::Succeeded(_)))
-                .map(|hint| Ran { hint, timings }),
-            idle: connected && !crashed && !shared.stop.is_cancelled(),
-        };
-        let finished = until_success("storing a result", &shared.give_up, || {
-            shared.store.finish(&finish)
+        let idle = connected && !crashed && !shared.stop.is_cancelled();
+        let stored = until_success("storing a result", &shared.give_up, || {
+            attempt.store(&shared, is_ours, &self.known, &report, idle)
         });
-        let finished = finished.await;
+        let stored = self.patience.with(stored).await;
         drop(keeper);
-        match finished {
-            Some(accepted) => {
-                self.report = report;
-                log_end(self, &job, &outcome, timings, accepted);
-                let state = accepted.then(|| outcome.state());
+        self.report = report;
+        match stored {
+            Some(Some(accepted)) => {
+                self.known.clone_from(&self.report.hints);
+                attempt.log(accepted);
+                let state = accepted.then(|| attempt.outcome.state());
                 shared.settle(&job, state, message).await;
             }
-            None => {
-                stopped_without_redis(&job);
+            Some(None) => {
+                tracing::error!(job.id = %job.id, "stopping without Redis; the job will run again elsewhere");
                 give_back(message).await;
             }
+            None if is_ours => shared.send_end_then_ack(attempt, message).await,
+            // Its end is known, or somebody else has it.
+            None => ack(message).await,
         }
         if crashed {
             self.rebuild_engine().await;
@@ -174,24 +146,25 @@ impl Runner {
         }
     }
 
-    /// An attempt took too long: the job is queued again, and comes back after the tier's time. Returns the message if it
-    /// is not acknowledged.
+    /// An attempt took too long: the job is queued again, and comes back after the delay. Returns the message if it is not
+    /// acknowledged.
     async fn try_later(
         &self,
-        job: &JobSpec,
-        lease: Lease,
-        tier: RetryTier,
+        attempt: &Attempt,
+        delay: Duration,
         message: Option<Taken>,
     ) -> Option<Taken> {
-        let shared = &self.shared;
-        let requeued = until_success("giving a job back", &shared.give_up, || {
-            (shared.store).requeue(&job.app, job.id, lease.fence, GivenBack::Counted)
-        });
-        if requeued.await != Some(true) {
-            return message;
+        let (shared, job, tier) = (&self.shared, &attempt.begun.job, RetryTier::at_least(delay));
+        if let Some(Lease { fence, .. }) = attempt.lease {
+            let requeued = until_success("giving a job back", &shared.give_up, || {
+                (shared.store).requeue(&job.app, job.id, fence, GivenBack::Counted)
+            });
+            if requeued.await != Some(true) {
+                return message;
+            }
         }
         tracing::warn!(
-            runner = %self.id, job.id = %job.id, attempt = lease.attempt, retry_in_ms = tier.delay().as_millis() as u64,
+            runner = %self.id, job.id = %job.id, retry_in_ms = tier.delay().as_millis() as u64,
             "an attempt took too long; the job will be tried again"
         );
         // Without a message, a copy of it is parked already.
@@ -233,40 +206,4 @@ async fn conclude(
         Err(Failure::Cancelled) => Outcome::Cancelled,
     };
     (outcome, ended.timings, report)
-}
-
-fn stopped_without_redis(job: &JobSpec) {
-    tracing::error!(job.id = %job.id, "stopping without Redis; the job will run again elsewhere");
-}
-
-fn log_end(runner: &Runner, job: &JobSpec, outcome: &Outcome, timings: Timings, accepted: bool) {
-    let Timings {
-        warm,
-        load_ms,
-        run_ms,
-    } = timings;
-    let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
-    let (runner, id) = (&runner.id, job.id);
-    match outcome {
-        Outcome::Cancelled if !accepted => tracing::info!(
-            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-            "a job was stopped: it was cancelled, or is no longer this runner's"
-        ),
-        _ if !accepted => tracing::warn!(
-            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-            "a job's result was dropped: the job is no longer this runner's"
-        ),
-        Outcome::Failed(error) if error.status >= 500 => tracing::warn!(
-            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-            "a job failed by this runner's fault"
-        ),
-        Outcome::Failed(error) => tracing::info!(
-            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-            "a job failed by its own fault"
-        ),
-        Outcome::Succeeded(_) | Outcome::Cancelled => tracing::info!(
-            %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-            "a job {}", outcome.state()
-        ),
-    }
 }

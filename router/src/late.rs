@@ -1,0 +1,90 @@
+//! Ends of jobs that came while Redis was away: stored when it is back, and announced.
+
+use std::pin::pin;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{self, Topology, consumer};
+use warmq_common::config::ServerUrl;
+use warmq_common::message::{LateEnd, Versioned};
+use warmq_common::retry;
+use warmq_common::store::Store;
+
+use crate::broken::Broken;
+use crate::ending::Endings;
+
+/// Ends that the broker hands out ahead.
+const WINDOW: u16 = 64;
+
+/// Consumes the ends that workers could not store.
+pub struct LateEnds {
+    /// Where they belong.
+    pub store: Store,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Its names.
+    pub topology: Topology,
+    /// For announcing them.
+    pub endings: Endings,
+}
+
+impl LateEnds {
+    /// Stores ends until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        retry::until_success("storing late results", &shutdown, || {
+            self.consume(&shutdown)
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
+        // Until then the broker keeps them.
+        self.store.ping().await?;
+        let connection = amqp::connect(&self.amqp_url, "warmq-router late results").await?;
+        let channel = consumer::channel(&connection, WINDOW).await?;
+        self.topology.declare_base(&channel).await?;
+        let ends = consumer::consume(&channel, &self.topology.late_queue(), "late").await?;
+        let mut ends = pin!(ends.take_until(shutdown.cancelled()));
+        while let Some(delivery) = ends.next().await {
+            self.store(delivery?).await?;
+        }
+        match shutdown.is_cancelled() {
+            true => Ok(()),
+            false => Err(Broken::Ended),
+        }
+    }
+
+    async fn store(&self, delivery: Delivery) -> Result<(), Broken> {
+        match LateEnd::decode(&delivery.data) {
+            Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
+            Ok(end) => {
+                let ago_ms = now_ms().saturating_sub(end.since_ms);
+                let stored = self.store.end_late(&end, ago_ms).await?;
+                let job = &end.job;
+                tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
+                // Stored now, or before a message that came again: whoever stored it may have died before saying so.
+                let record = self.store.job_of(&job.app, job.id).await?;
+                if let Some(record) = record.filter(|record| record.state.is_terminal()) {
+                    self.endings.announce(job, record.state).await?;
+                }
+            }
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+}
+
+/// This machine's clock, Unix ms.
+fn now_ms() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

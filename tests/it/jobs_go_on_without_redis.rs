@@ -1,0 +1,60 @@
+//! Redis dies under running and waiting jobs: they run on and are run all the same, and their ends are stored when it is
+//! back.
+
+use std::time::Duration;
+
+use warmq_cluster::{Cluster, PrivateRedis};
+use warmq_common::amqp::Topology;
+use warmq_common::ids::AppId;
+use warmq_common::state::JobState;
+use warmq_tests::Stage;
+use warmq_tests::stage::{SOON, TIMED};
+
+#[tokio::test]
+async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
+    let mut redis = PrivateRedis::start().await.unwrap();
+    let cluster = Cluster::builder().redis_url(redis.url().expose());
+    let stage = Stage::of(cluster.start().await.unwrap()).await;
+    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let mut jobs = Vec::new();
+    for n in 0..6 {
+        jobs.push(stage.submit(["x", "y"][n % 2], 1500).await);
+    }
+    for id in &jobs[..2] {
+        stage.reached(*id, JobState::Running).await;
+    }
+    redis.kill9().await.unwrap();
+
+    // Held jobs leave the dispatcher's hands; each worker takes one, and begins it without a lease.
+    let app = AppId::parse(TIMED).unwrap();
+    let shared = stage.cluster.topology().shared_queue(&app);
+    let channel = stage.cluster.publisher().channel().await.unwrap();
+    stage
+        .until("jobs wait for whoever is free first", SOON, async || {
+            let depth = Topology::depth(&channel, &shared).await.unwrap();
+            (depth > 0).then_some(())
+        })
+        .await;
+    // Six ends, of which none could be stored: the runners go on all the same.
+    let late = stage.cluster.topology().late_queue();
+    stage
+        .until("all jobs have ended without Redis", SOON, async || {
+            let depth = Topology::depth(&channel, &late).await.unwrap();
+            (depth == 6).then_some(())
+        })
+        .await;
+
+    redis.restart().await.unwrap();
+    stage
+        .until("Redis answers again", SOON, async || {
+            stage.cluster.store().ping().await.ok()
+        })
+        .await;
+    for id in jobs {
+        let job = stage.ended_within(id, Duration::from_secs(60)).await;
+        assert_eq!((job.state, job.attempt), (JobState::Succeeded, 1));
+    }
+    let id = stage.submit("x", 1).await;
+    stage.succeeded(id).await;
+    stage.clean_up().await;
+}

@@ -1,0 +1,97 @@
+//! Carries a plan out: each victim suffers its faults one after the other, and is watched over in between.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::diary::Diary;
+use super::plan::{Fault, Harm};
+use super::subject::Subject;
+
+/// How soon a process that ended by itself is started again.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// Does to `subject` what its `faults` say, counted from `begun`, and tells `healed` of each one as it is over. Then
+/// watches over it until `stop`, and gives it back.
+///
+/// # Errors
+/// It could not be harmed, or did not come back.
+pub async fn inflict(
+    mut subject: Subject,
+    faults: Vec<Fault>,
+    begun: Instant,
+    healed: mpsc::Sender<Fault>,
+    diary: &Diary,
+    stop: &CancellationToken,
+) -> anyhow::Result<Subject> {
+    for fault in faults {
+        let its_time = tokio::time::sleep_until(begun + fault.at);
+        watch_over(&mut subject, its_time, diary).await?;
+        let (kind, victim, lasts) = (fault.kind(), fault.victim, fault.lasts.as_millis());
+        diary.note(&format!("{victim}: {kind}, for {lasts} ms"));
+        suffer(&mut subject, &fault).await?;
+        diary.note(&format!("{victim}: healed"));
+        // Nobody measures any more.
+        let _ = healed.send(fault).await;
+    }
+    drop(healed);
+    watch_over(&mut subject, stop.cancelled(), diary).await?;
+    Ok(subject)
+}
+
+/// One fault, until it is healed.
+async fn suffer(subject: &mut Subject, fault: &Fault) -> anyhow::Result<()> {
+    let over = tokio::time::sleep(fault.lasts);
+    match fault.harm {
+        Harm::Kill => {
+            subject.process().kill9().await?;
+            over.await;
+            subject.start_again().await?;
+        }
+        Harm::Freeze => {
+            subject.process().freeze()?;
+            over.await;
+            subject.process().resume()?;
+        }
+        Harm::Restart => {
+            subject.stop().await?;
+            subject.start_again().await?;
+        }
+        Harm::CutFromRedis | Harm::CutFromRabbitMq => {
+            let link = match fault.harm {
+                Harm::CutFromRedis => subject.link_to_redis(),
+                _ => subject.link_to_rabbitmq(),
+            };
+            if let Some(link) = link {
+                link.shut();
+                over.await;
+                link.reopen();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Starts the process again whenever it ends by itself, until `end`.
+async fn watch_over(
+    subject: &mut Subject,
+    end: impl Future<Output = ()>,
+    diary: &Diary,
+) -> anyhow::Result<()> {
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut end => return Ok(()),
+            () = tokio::time::sleep(WATCH) => {}
+        }
+        if let Some(status) = subject.process().ended() {
+            let victim = subject.victim;
+            diary.note(&format!("{victim}: ended by itself ({status})"));
+            subject.start_again().await?;
+            diary.note(&format!("{victim}: started again"));
+        }
+    }
+}

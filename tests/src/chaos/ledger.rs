@@ -1,0 +1,204 @@
+//! What was ordered, what was accepted, and every end of a job that anybody was told.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use warmq_common::ids::JobId;
+use warmq_common::job::JobRecord;
+use warmq_common::state::JobState;
+
+use super::orders::Order;
+
+/// Who told of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    /// `GET /v1/jobs/{id}`
+    Record,
+    /// `GET /queue/{app}/requests/{id}`
+    Result,
+    /// Exchange `jobs.events`.
+    Event,
+    /// The message to `reply_to`.
+    Reply,
+    /// The answer to a cancellation.
+    Cancellation,
+}
+
+/// An end as somebody was told it; what was not told is missing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// The job's state.
+    pub state: Option<JobState>,
+    /// The output, or the error's body.
+    pub body: Option<Value>,
+    /// When it ended, Unix ms.
+    pub finished_ms: Option<u64>,
+}
+
+impl End {
+    /// The state alone.
+    pub fn state(state: JobState) -> Self {
+        Self {
+            state: Some(state),
+            body: None,
+            finished_ms: None,
+        }
+    }
+
+    /// The result alone.
+    pub fn body(body: Value) -> Self {
+        Self {
+            state: None,
+            body: Some(body),
+            finished_ms: None,
+        }
+    }
+
+    /// What a record says, if the job ended.
+    pub fn of(record: &JobRecord) -> Option<Self> {
+        let body = match record.failure() {
+            Some(error) => error.body(),
+            None => record.output.clone().unwrap_or_default(),
+        };
+        record.state.is_terminal().then_some(Self {
+            state: Some(record.state),
+            body: Some(body),
+            finished_ms: record.finished_ms,
+        })
+    }
+}
+
+/// All that is known about one order.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// What was wanted.
+    pub order: Order,
+    /// The ids that it was accepted under.
+    pub ids: BTreeSet<JobId>,
+    /// Why it was refused for good.
+    pub refused: Option<String>,
+    /// The different ends that were told, by whom first.
+    pub told: Vec<(Witness, End)>,
+    /// Its record, when all was over.
+    pub record: Option<JobRecord>,
+}
+
+impl Account {
+    /// An order that nobody has taken yet.
+    pub fn new(order: Order) -> Self {
+        Self {
+            order,
+            ids: BTreeSet::new(),
+            refused: None,
+            told: Vec::new(),
+            record: None,
+        }
+    }
+
+    /// Whether `witness` told of an end.
+    pub fn was_told_by(&self, witness: Witness) -> bool {
+        self.told.iter().any(|(teller, _)| *teller == witness)
+    }
+}
+
+/// A cheap handle on all accounts of a run.
+#[derive(Clone, Default)]
+pub struct Ledger(Arc<Mutex<Book>>);
+
+#[derive(Default)]
+struct Book {
+    accounts: Vec<Account>,
+    /// Which account an accepted id belongs to.
+    by_id: HashMap<JobId, usize>,
+    /// Events may come before the submitter's answer.
+    early: HashMap<JobId, Vec<(Witness, End)>>,
+}
+
+impl Ledger {
+    /// Opens an account for each order.
+    pub fn of(orders: &[Order]) -> Self {
+        let ledger = Self::default();
+        ledger.book().accounts = orders.iter().cloned().map(Account::new).collect();
+        ledger
+    }
+
+    /// Opens one more account, for the order that `order` makes of its number.
+    pub fn open(&self, order: impl FnOnce(usize) -> Order) -> Order {
+        let mut book = self.book();
+        let order = order(book.accounts.len());
+        book.accounts.push(Account::new(order.clone()));
+        order
+    }
+
+    /// An order was accepted.
+    pub fn accepted(&self, number: usize, id: JobId) {
+        let mut book = self.book();
+        book.accounts[number].ids.insert(id);
+        book.by_id.insert(id, number);
+        let early = book.early.remove(&id).unwrap_or_default();
+        for (witness, end) in early {
+            book.note(number, witness, end);
+        }
+    }
+
+    /// An order was refused for good.
+    pub fn refused(&self, number: usize, why: String) {
+        self.book().accounts[number].refused = Some(why);
+    }
+
+    /// Somebody was told how a job ended.
+    pub fn told(&self, id: JobId, witness: Witness, end: End) {
+        let mut book = self.book();
+        match book.by_id.get(&id).copied() {
+            Some(number) => book.note(number, witness, end),
+            None => book.early.entry(id).or_default().push((witness, end)),
+        }
+    }
+
+    /// The accepted jobs whose end has not been read.
+    pub fn open_jobs(&self) -> Vec<JobId> {
+        let book = self.book();
+        let open = book
+            .accounts
+            .iter()
+            .filter(|account| !account.was_told_by(Witness::Record));
+        open.flat_map(|account| account.ids.iter().copied())
+            .collect()
+    }
+
+    /// Orders in all; orders that were accepted or refused; jobs whose end was read.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let book = self.book();
+        let count = |what: fn(&Account) -> bool| {
+            let found = book.accounts.iter().filter(|account| what(account));
+            found.count()
+        };
+        let answered = count(|account| !account.ids.is_empty() || account.refused.is_some());
+        let ended = count(|account| account.was_told_by(Witness::Record));
+        (book.accounts.len(), answered, ended)
+    }
+
+    /// The ids that an order was accepted under so far.
+    pub fn ids(&self, number: usize) -> Vec<JobId> {
+        self.book().accounts[number].ids.iter().copied().collect()
+    }
+
+    /// All accounts, as they are now.
+    pub fn accounts(&self) -> Vec<Account> {
+        self.book().accounts.clone()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn note(&mut self, number: usize, witness: Witness, end: End) {
+        let told = &mut self.accounts[number].told;
+        if !told.contains(&(witness, end.clone())) {
+            told.push((witness, end));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Hears of every end: by events, by replies, and by asking.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{self, Topology, consumer};
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::JobId;
+use warmq_common::message::{JobEvent, Versioned};
+
+use super::ledger::{End, Ledger, Witness};
+use super::users::Users;
+
+/// Where replies go.
+pub const REPLIES: &str = "reply.chaos";
+
+/// Where events go.
+const EVENTS: &str = "chaos.events";
+
+/// Before another connection is tried.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Messages that the broker hands out ahead.
+const WINDOW: u16 = 64;
+
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(2);
+
+/// Between two questions: answering them must not be what the routers do most.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// Makes the observer's queues: before the first job, so that no end is missed.
+///
+/// # Errors
+/// RabbitMQ is away.
+pub async fn declare(url: &ServerUrl, topology: &Topology) -> anyhow::Result<()> {
+    let connection = amqp::connect(url, "warmq-chaos observer").await?;
+    let channel = connection.create_channel().await?;
+    topology.declare_base(&channel).await?;
+    for queue in [REPLIES, EVENTS] {
+        let options = QueueDeclareOptions::durable();
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
+        declared.await?;
+    }
+    let exchange = topology.events_exchange();
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel
+        .queue_bind(
+            EVENTS.into(),
+            exchange.into(),
+            "#".into(),
+            options,
+            arguments,
+        )
+        .await?;
+    Ok(())
+}
+
+/// Notes what events and replies tell, over as many connections as it takes, until `stop`.
+pub async fn listen(url: ServerUrl, ledger: Ledger, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        // Broken: what was not acknowledged comes again.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = listen_once(&url, &ledger) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn listen_once(url: &ServerUrl, ledger: &Ledger) -> anyhow::Result<()> {
+    let connection = amqp::connect(url, "warmq-chaos observer").await?;
+    let channel = consumer::channel(&connection, WINDOW).await?;
+    let mut events = consumer::consume(&channel, EVENTS, "events").await?;
+    let mut replies = consumer::consume(&channel, REPLIES, "replies").await?;
+    loop {
+        let (delivery, told) = tokio::select! {
+            Some(event) = events.next() => { let event = event?; let told = read_event(&event); (event, told) }
+            Some(reply) = replies.next() => { let reply = reply?; let told = read_reply(&reply); (reply, told) }
+            else => return Ok(()),
+        };
+        if let Some((id, witness, end)) = told {
+            ledger.told(id, witness, end);
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+    }
+}
+
+/// The end in an event; `None` if it tells of none.
+fn read_event(delivery: &Delivery) -> Option<(JobId, Witness, End)> {
+    let event = JobEvent::decode(&delivery.data).ok()?;
+    (event.state.is_terminal()).then(|| (event.job_id, Witness::Event, End::state(event.state)))
+}
+
+/// The end in a reply.
+fn read_reply(delivery: &Delivery) -> Option<(JobId, Witness, End)> {
+    let id = delivery.properties.correlation_id().as_ref()?;
+    let body: Value = serde_json::from_slice(&delivery.data).ok()?;
+    let end = End::body(body["payload"].clone());
+    Some((id.as_str().parse().ok()?, Witness::Reply, end))
+}
+
+/// Asks for every job, again and again, until its end was read; until `stop`.
+pub async fn ask(users: Users, ledger: Ledger, stop: CancellationToken) {
+    let mut jobs = VecDeque::new();
+    while !stop.is_cancelled() {
+        tokio::time::sleep(BREATH).await;
+        let Some(id) = jobs.pop_front() else {
+            jobs = ledger.open_jobs().into();
+            continue;
+        };
+        let question = users.router().job(id);
+        if let Ok(Ok(Some(view))) = tokio::time::timeout(QUESTION, question).await
+            && let Some(end) = End::of(&view.record)
+        {
+            ledger.told(id, Witness::Record, end);
+        }
+    }
+}

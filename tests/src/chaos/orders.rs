@@ -1,0 +1,157 @@
+//! The jobs of a run, and what may become of each: drawn from the seed, before anything runs.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use super::plan::{Scale, stream};
+
+/// What a job that is to fail says.
+pub const FAILURE: &str = "it was to fail";
+
+/// Models that jobs ask for; more than the workers hold together would be loads only.
+const HINTS: u32 = 6;
+
+/// How long a load takes, ms.
+const LOAD_MS: u32 = 50;
+
+/// The way that a job is submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// With an idempotency key of its own.
+    Http,
+    /// With a message id of its own.
+    Amqp {
+        /// The outcome is wanted as a message.
+        reply: bool,
+    },
+}
+
+/// How a job ends, if nobody cancels it and its runners live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With its own number as output: another job's output would show.
+    Number,
+    /// With what differs between two executions as output (runner, warm or cold): a second execution's would show.
+    Execution,
+    /// With the error [`FAILURE`].
+    Failure,
+}
+
+/// A job that a user wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its own number.
+    pub number: usize,
+    /// When it is submitted, from the first one on.
+    pub at: Duration,
+    /// The way.
+    pub door: Door,
+    /// What it needs.
+    pub hint: Option<String>,
+    /// How long it runs, ms.
+    pub run_ms: u32,
+    /// How it ends.
+    pub ending: Ending,
+    /// It may be begun once only.
+    pub no_retry: bool,
+    /// It is submitted again after it was accepted, as by somebody who did not hear the answer.
+    pub twice: bool,
+    /// It is cancelled so long after it was accepted.
+    pub cancelled_after: Option<Duration>,
+}
+
+impl Order {
+    /// A job that is only there to see how fast it ends.
+    pub fn probe(number: usize) -> Self {
+        Self {
+            number,
+            at: Duration::ZERO,
+            door: Door::Http,
+            hint: None,
+            run_ms: 1,
+            ending: Ending::Number,
+            no_retry: false,
+            twice: false,
+            cancelled_after: None,
+        }
+    }
+
+    /// Its input.
+    pub fn input(&self) -> Value {
+        let mut input = json!({"run_ms": self.run_ms, "load_ms": LOAD_MS});
+        match self.ending {
+            Ending::Number => input["output"] = self.output(),
+            Ending::Execution => {}
+            Ending::Failure => input["fail"] = FAILURE.into(),
+        }
+        input
+    }
+
+    /// Its output, if it ends with its number.
+    pub fn output(&self) -> Value {
+        json!({"number": self.number})
+    }
+}
+
+/// The jobs of a seed, in the order of their submission.
+pub fn draw(seed: u64, scale: Scale) -> Vec<Order> {
+    let mut rng = stream(seed, 1);
+    let count = u32::try_from(scale.jobs.max(1)).unwrap_or(u32::MAX);
+    (0..scale.jobs)
+        .map(|number| {
+            let at = scale.length / count * u32::try_from(number).unwrap_or(u32::MAX);
+            order(&mut rng, number, at)
+        })
+        .collect()
+}
+
+fn order(rng: &mut ChaCha8Rng, number: usize, at: Duration) -> Order {
+    let door = match rng.random_ratio(2, 3) {
+        true => Door::Http,
+        false => Door::Amqp {
+            reply: rng.random_ratio(1, 2),
+        },
+    };
+    let hint = rng.random_range(0..=HINTS);
+    Order {
+        number,
+        at,
+        door,
+        // The last one stands for none.
+        hint: (hint < HINTS).then(|| format!("model-{hint}")),
+        run_ms: rng.random_range(5..=50),
+        ending: match rng.random_range(0..20) {
+            0 => Ending::Failure,
+            1..10 => Ending::Number,
+            _ => Ending::Execution,
+        },
+        no_retry: rng.random_ratio(1, 20),
+        twice: rng.random_ratio(1, 20),
+        cancelled_after: (rng.random_ratio(1, 25))
+            .then(|| Duration::from_millis(rng.random_range(0..500))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_tells_all_jobs_and_has_all_sorts_of_them() {
+        let orders = draw(7, Scale::FULL);
+        assert_eq!(orders, draw(7, Scale::FULL));
+        assert_eq!(orders.len(), Scale::FULL.jobs);
+        let some = |sort: fn(&Order) -> bool| assert!(orders.iter().any(sort));
+        some(|order| order.door == Door::Amqp { reply: true });
+        some(|order| order.door == Door::Amqp { reply: false });
+        some(|order| order.door == Door::Http && order.twice);
+        some(|order| order.hint.is_none());
+        some(|order| order.ending == Ending::Failure);
+        some(|order| order.no_retry);
+        some(|order| order.cancelled_after.is_some());
+        assert!(orders.is_sorted_by_key(|order| order.at));
+    }
+}

@@ -1,0 +1,38 @@
+//! How far a run is, on standard error; nothing where that is no terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+
+/// How often it is drawn.
+const DRAWN_EVERY: Duration = Duration::from_millis(250);
+
+/// Jobs submitted and ended, of one run.
+#[derive(Clone)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// The progress of the run called `name`.
+    pub fn new(name: &str) -> Self {
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} ended, {msg}");
+        let bar = ProgressBar::new(0)
+            .with_prefix(name.to_owned())
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    /// Shows what a ledger holds, until `stop`.
+    pub async fn follow(self, ledger: Ledger, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let (orders, answered, ended) = ledger.counts();
+            self.0.set_length(orders as u64);
+            self.0.set_position(ended as u64);
+            self.0.set_message(format!("{answered} submitted"));
+            tokio::time::sleep(DRAWN_EVERY).await;
+        }
+        self.0.finish_and_clear();
+    }
+}

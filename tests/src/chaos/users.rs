@@ -1,0 +1,233 @@
+//! Users: they submit what was ordered, by HTTP and AMQP, try again what may have failed, and cancel some of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use reqwest::StatusCode;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use warmq_cli::client::{self, Client};
+use warmq_common::amqp;
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+
+use super::ledger::{End, Ledger, Witness};
+use super::observer::REPLIES;
+use super::orders::{Door, Order};
+use super::patience::persist;
+use crate::stage::TIMED;
+
+/// Submissions under way at once.
+const WINDOW: usize = 48;
+
+/// How long the broker may take to confirm, before the message is published again.
+const CONFIRM: Duration = Duration::from_secs(5);
+
+const PERSISTENT: u8 = 2;
+
+/// A cheap handle on all users.
+#[derive(Clone)]
+pub struct Users {
+    http: reqwest::Client,
+    routers: Arc<[Client]>,
+    /// Turns from router to router.
+    turn: Arc<AtomicUsize>,
+    amqp_url: ServerUrl,
+    jobs_exchange: String,
+    link: Arc<Mutex<Option<Link>>>,
+    ledger: Ledger,
+}
+
+/// A publishing connection.
+struct Link {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Users {
+    /// Users of these routers and this RabbitMQ.
+    ///
+    /// # Errors
+    /// A router's URL is none.
+    pub fn new(
+        routers: &[String],
+        amqp_url: ServerUrl,
+        jobs_exchange: String,
+        ledger: Ledger,
+    ) -> Result<Self, client::Error> {
+        let routers: Result<Vec<Client>, _> =
+            routers.iter().map(|url| Client::new(url, None)).collect();
+        Ok(Self {
+            http: reqwest::Client::new(),
+            routers: routers?.into(),
+            turn: Arc::default(),
+            amqp_url,
+            jobs_exchange,
+            link: Arc::default(),
+            ledger,
+        })
+    }
+
+    /// The next router to ask: another one each time, since this one may be down.
+    pub fn router(&self) -> &Client {
+        &self.routers[self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len()]
+    }
+
+    /// Submits the orders, each at its time counted from `begun`, and sees each through.
+    pub async fn submit_all(&self, orders: Vec<Order>, begun: Instant, deadline: Instant) {
+        let orders = futures::stream::iter(orders);
+        orders
+            .for_each_concurrent(WINDOW, async |order| {
+                tokio::time::sleep_until(begun + order.at).await;
+                self.see_through(&order, deadline).await;
+            })
+            .await;
+    }
+
+    /// Submits an order until it is accepted or refused, perhaps again, and perhaps cancels it. Its id, if accepted.
+    pub async fn see_through(&self, order: &Order, deadline: Instant) -> Option<JobId> {
+        let id = self.submit(order, deadline).await?;
+        if order.twice {
+            self.submit(order, deadline).await;
+        }
+        if let Some(after) = order.cancelled_after {
+            tokio::time::sleep(after).await;
+            self.cancel(id, deadline).await;
+        }
+        Some(id)
+    }
+
+    async fn submit(&self, order: &Order, deadline: Instant) -> Option<JobId> {
+        let answer = match order.door {
+            Door::Http => persist(deadline, async || self.post(order).await).await?,
+            Door::Amqp { reply } => {
+                let id = self.id_of(order);
+                let publish = async || self.publish(order, id, reply).await;
+                persist(deadline, publish).await.map(|()| Ok(id))?
+            }
+        };
+        match answer {
+            Ok(id) => {
+                self.ledger.accepted(order.number, id);
+                Some(id)
+            }
+            Err(refusal) => {
+                self.ledger.refused(order.number, refusal);
+                None
+            }
+        }
+    }
+
+    /// The job's id, or why it is refused for good; `None`: to be tried again.
+    async fn post(&self, order: &Order) -> Option<Result<JobId, String>> {
+        let url = format!("{}/queue/{TIMED}", self.router().url());
+        let mut request = (self.http.post(url))
+            .json(&order.input())
+            .header("idempotency-key", format!("order-{}", order.number));
+        if let Some(hint) = &order.hint {
+            request = request.header("x-fal-runner-hint", hint);
+        }
+        if order.no_retry {
+            request = request.header("x-fal-no-retry", "1");
+        }
+        let response = request.send().await.ok()?;
+        let status = response.status();
+        let body = response.text().await.ok()?;
+        if status == StatusCode::OK {
+            let body: client::Submitted = serde_json::from_str(&body).ok()?;
+            return Some(Ok(body.request_id));
+        }
+        let for_good = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        for_good.then(|| Err(format!("HTTP {status}: {body}")))
+    }
+
+    /// A user chooses the id once for all tries.
+    fn id_of(&self, order: &Order) -> JobId {
+        let known = self.ledger.ids(order.number);
+        known.first().copied().unwrap_or_else(JobId::generate)
+    }
+
+    /// `None`: it is not known to have arrived.
+    async fn publish(&self, order: &Order, id: JobId, reply: bool) -> Option<()> {
+        let channel = self.channel().await?;
+        let mut headers = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        if let Some(hint) = &order.hint {
+            headers.insert("x-runner-hint".into(), text(hint));
+        }
+        if order.no_retry {
+            headers.insert("x-no-retry".into(), text("1"));
+        }
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(id.to_string().into())
+            .with_headers(headers);
+        if reply {
+            properties = properties
+                .with_reply_to(REPLIES.into())
+                .with_correlation_id(id.to_string().into());
+        }
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let confirmed = async {
+            let exchange = self.jobs_exchange.as_str().into();
+            let body = order.input().to_string();
+            let published =
+                channel.basic_publish(exchange, TIMED.into(), options, body.as_bytes(), properties);
+            published.await?.await
+        };
+        match tokio::time::timeout(CONFIRM, confirmed).await {
+            Ok(Ok(Confirmation::Ack(None))) => Some(()),
+            Ok(Ok(_)) => None,
+            // The connection is broken, or as good as that.
+            Ok(Err(_)) | Err(_) => {
+                self.link.lock().await.take();
+                None
+            }
+        }
+    }
+
+    async fn channel(&self) -> Option<Channel> {
+        let mut link = self.link.lock().await;
+        if let Some(open) = link.as_ref()
+            && open.channel.status().connected()
+        {
+            return Some(open.channel.clone());
+        }
+        let connecting = amqp::connect(&self.amqp_url, "warmq-chaos users");
+        let connection = tokio::time::timeout(CONFIRM, connecting).await.ok()?.ok()?;
+        let channel = connection.create_channel().await.ok()?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        confirms.await.ok()?;
+        *link = Some(Link {
+            channel: channel.clone(),
+            _connection: connection,
+        });
+        Some(channel)
+    }
+
+    async fn cancel(&self, id: JobId, deadline: Instant) {
+        persist(deadline, async || {
+            match self.router().cancel(id).await {
+                Ok(Some(_)) => {
+                    let end = End::state(JobState::Cancelled);
+                    self.ledger.told(id, Witness::Cancellation, end);
+                    Some(())
+                }
+                // Ended otherwise before.
+                Err(client::Error::Refused { status: 400, .. }) => Some(()),
+                // Not recorded yet, if it came by AMQP; or somebody is away.
+                Ok(None) | Err(_) => None,
+            }
+        })
+        .await;
+    }
+}

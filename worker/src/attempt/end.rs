@@ -1,0 +1,117 @@
+//! How an attempt ended, and how that is stored.
+
+use std::time::Duration;
+
+use warmq_common::hint::Hint;
+use warmq_common::ids::Fence;
+use warmq_common::job::{JobError, Timings};
+use warmq_common::retry;
+use warmq_common::store::{self, Finish, Lease, Outcome, Ran, RunnerReport};
+
+use crate::lease::Begun;
+use crate::shared::Shared;
+
+/// The fence of a job that is no longer ours: no attempt has it, so nothing is stored but what the runner holds.
+const NOT_OURS: Fence = Fence(0);
+
+/// How long a job waits after an attempt that took too long and was not counted, Redis being away.
+const UNCOUNTED: Duration = Duration::from_secs(30);
+
+/// An attempt that ended.
+pub(super) struct Attempt {
+    pub(super) begun: Begun,
+    /// None if Redis does not know of it yet.
+    pub(super) lease: Option<Lease>,
+    pub(super) outcome: Outcome,
+    pub(super) timings: Timings,
+}
+
+impl Attempt {
+    /// How long the job waits after an attempt that took too long; `None` if it was the last. Without Redis nobody can
+    /// count, and the first does not come again at once.
+    pub(super) fn delay_before_next(&self) -> Option<Duration> {
+        let max_attempts = self.begun.job.max_attempts;
+        match self.lease {
+            Some(lease) => retry::before_next(lease.attempt, max_attempts),
+            None => retry::before_next(1, max_attempts).map(|_| UNCOUNTED),
+        }
+    }
+
+    /// Stores the end, and what the runner holds. False: it was refused, as the job is not ours.
+    pub(super) async fn store(
+        &self,
+        shared: &Shared,
+        is_ours: bool,
+        known: &[Hint],
+        report: &RunnerReport,
+        idle: bool,
+    ) -> Result<bool, store::Error> {
+        let Begun {
+            runner, epoch, job, ..
+        } = &self.begun;
+        let lease = match self.lease {
+            None if is_ours => self.begun.record(shared).await?,
+            lease => lease,
+        };
+        let finish = Finish {
+            app: &job.app,
+            job: job.id,
+            runner,
+            epoch: *epoch,
+            fence: lease.map_or(NOT_OURS, |lease| lease.fence),
+            outcome: &self.outcome,
+            timings: self.timings,
+            reported: known,
+            report,
+            ran: (job.hint.clone())
+                .filter(|_| matches!(self.outcome, Outcome::Succeeded(_)))
+                .map(|hint| Ran {
+                    hint,
+                    timings: self.timings,
+                }),
+            idle,
+        };
+        shared.store.finish(&finish).await
+    }
+
+    /// Logs how it ended. `accepted`: its result counts.
+    pub(super) fn log(&self, accepted: bool) {
+        let (job, outcome) = (&self.begun.job, &self.outcome);
+        let Timings {
+            warm,
+            load_ms,
+            run_ms,
+        } = self.timings;
+        let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
+        let (runner, id) = (&self.begun.runner, job.id);
+        match outcome {
+            Outcome::Cancelled if !accepted => tracing::info!(
+                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
+                "a job was stopped: it was cancelled, or is no longer this runner's"
+            ),
+            _ if !accepted => tracing::warn!(
+                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
+                "a job's result was dropped: the job is no longer this runner's"
+            ),
+            Outcome::Failed(error) if error.status >= 500 => tracing::warn!(
+                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
+                "a job failed by this runner's fault"
+            ),
+            Outcome::Failed(error) => tracing::info!(
+                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
+                "a job failed by its own fault"
+            ),
+            Outcome::Succeeded(_) | Outcome::Cancelled => tracing::info!(
+                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
+                "a job {}", outcome.state()
+            ),
+        }
+    }
+}
+
+pub(super) fn too_long(timeout: Duration) -> JobError {
+    JobError::timeout(format!(
+        "the attempt took longer than the {} s that the app's run_timeout allows",
+        timeout.as_secs_f64()
+    ))
+}
