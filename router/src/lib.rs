@@ -129,6 +129,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             endings,
             apps,
             reconcile_after: config.reconcile_after,
+            longest_held: servers.consumer_timeout / 3,
             metrics,
         };
         parts.spawn(dispatchers.run(shutdown.clone()));

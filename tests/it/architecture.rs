@@ -153,6 +153,35 @@ fn router_and_worker_never_depend_on_each_other_and_tensors_stay_in_their_crate(
 }
 
 #[test]
+fn each_row_of_the_failure_table_names_its_tests() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, table) = text.split_once("## The failure table").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let tests: String = ["tests/it", "worker/tests/it"]
+        .into_iter()
+        .flat_map(|folder| sources(folder, "rs"))
+        .map(|(_, code)| code)
+        .collect();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .collect();
+    // The first one is the head.
+    for row in &rows[1..] {
+        if row.starts_with("| ---") {
+            continue;
+        }
+        let named = row.rsplit('|').nth(1).unwrap();
+        let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            let function = format!("async fn {name}()");
+            assert!(tests.contains(&function), "there is no test '{name}'");
+        }
+    }
+}
+
+#[test]
 fn every_script_says_what_it_takes_and_gives() {
     for (name, code) in sources("common/src/store/lua", "lua") {
         if name.ends_with("prelude.lua") {

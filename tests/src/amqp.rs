@@ -114,9 +114,10 @@ impl AmqpUser {
     }
 }
 
-/// Properties of a job that gets this id, and whose outcome is told to `reply_to`.
+/// Properties of a job that gets this id, and whose outcome is told to `reply_to`. The broker keeps it over a restart.
 pub fn with_id(id: JobId, reply_to: &str) -> BasicProperties {
     BasicProperties::default()
+        .with_delivery_mode(2)
         .with_message_id(id.to_string().into())
         .with_reply_to(reply_to.into())
         .with_correlation_id(id.to_string().into())

@@ -53,10 +53,9 @@ impl Stage {
 
     /// A router on this cluster.
     pub async fn of(cluster: Cluster) -> Self {
-        let router = cluster.router(&[]).await.unwrap();
         Self {
+            router: cluster.router(&[]).await.unwrap(),
             cluster,
-            router,
             http: reqwest::Client::new(),
         }
     }
@@ -152,6 +151,16 @@ impl Stage {
         self.cluster.store().job(id).await.unwrap().unwrap()
     }
 
+    /// Waits until a job that may not be recorded yet, as it was submitted by AMQP, reached `state`.
+    pub async fn stands(&self, id: JobId, state: JobState) -> JobRecord {
+        eventually(&format!("job {id} is {state}"), SOON, async || {
+            let record = self.cluster.store().job(id).await.unwrap();
+            record.filter(|job| job.state == state)
+        })
+        .await
+        .unwrap()
+    }
+
     /// Waits until a job reached `state`.
     pub async fn reached(&self, id: JobId, state: JobState) -> JobRecord {
         eventually(&format!("job {id} is {state}"), SOON, async || {
@@ -190,6 +199,24 @@ impl Stage {
         probe: impl AsyncFnMut() -> Option<T>,
     ) -> T {
         eventually(what, bound, probe).await.unwrap()
+    }
+
+    /// Has the only worker busy for 2 s with model `m`; these are jobs for `m` that the dispatcher holds meanwhile.
+    pub async fn held_jobs(&self) -> Vec<JobId> {
+        self.succeeded(self.submit("m", 1).await).await;
+        let busy = self.submit("m", 2_000).await;
+        self.reached(busy, JobState::Running).await;
+        let mut jobs = Vec::new();
+        for _ in 0..5 {
+            jobs.push(self.submit("m", 10).await);
+        }
+        for id in &jobs {
+            let held = async || self.job(*id).await.hold;
+            eventually("the dispatcher holds it", SOON, held)
+                .await
+                .unwrap();
+        }
+        jobs
     }
 
     /// The live runners of an app.

@@ -84,7 +84,8 @@ impl Error {
 /// # Errors
 /// RabbitMQ, Redis, the storage or the engine can not be had at start. Lost later, they are waited for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
-    run_at(Pace::default(), config, stop).await
+    let pace = Pace::within(config.servers.consumer_timeout);
+    run_at(pace, config, stop).await
 }
 
 /// As [`run`], at another pace than the routers' (tests).

@@ -18,7 +18,7 @@ pub struct Pace {
     pub lease: Duration,
     /// How often it is heard of.
     pub heartbeat: Duration,
-    /// How long a job's message stays unacknowledged. RabbitMQ closes the channel after 30 min.
+    /// How long a job's message stays unacknowledged while it runs; then a copy takes its place.
     pub unacknowledged: Duration,
 }
 
@@ -33,6 +33,14 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// The routers' pace, on a RabbitMQ that takes a message back after `consumer_timeout`.
+    pub fn within(consumer_timeout: Duration) -> Self {
+        Self {
+            unacknowledged: consumer_timeout * 2 / 3,
+            ..Self::default()
+        }
+    }
+
     /// The lease in ms.
     pub fn lease_ms(&self) -> u64 {
         u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)

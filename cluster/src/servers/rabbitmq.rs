@@ -19,6 +19,9 @@ use super::{READY_TIMEOUT, port, program, url};
 /// Debian's node itself; the `rabbitmq-server` in its search path changes the user first.
 const DEBIAN: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
+/// Debian's tool; the one in its search path changes the user first.
+const DEBIAN_TOOL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
 /// One thread that runs Erlang: a test's broker has little to do, and its machine few processors.
 const ERLANG_ARGS: &str = "+S 1:1";
 
@@ -105,6 +108,25 @@ impl PrivateRabbit {
         self.answers().await
     }
 
+    /// Says something to it with `rabbitmqctl`, such as `["set_vm_memory_high_watermark", "absolute", "1"]`, which sets an
+    /// alarm. Takes a second or two.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn ctl(&self, args: &[&str]) -> Result<(), Error> {
+        let mut command = Command::new(program("rabbitmqctl", &[DEBIAN_TOOL], "rabbitmq-server")?);
+        self.node.surround(&mut command, self.folder.path());
+        let said = command.args(["--node", &self.node.name]).args(args);
+        let said = said.output().await.map_err(Error::io("rabbitmqctl"))?;
+        if said.status.success() {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            what: "rabbitmqctl",
+            reason: String::from_utf8_lossy(&said.stderr).into_owned(),
+        })
+    }
+
     async fn answers(&mut self) -> Result<(), Error> {
         let url = &self.url;
         self.process
@@ -119,20 +141,12 @@ impl PrivateRabbit {
 impl Node {
     fn spawn(&self, folder: &Path) -> Result<Process, Error> {
         let mut command = Command::new(program("rabbitmq-server", &[DEBIAN], "rabbitmq-server")?);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("RABBITMQ_") {
-                command.env_remove(name);
-            }
-        }
+        self.surround(&mut command, folder);
         command
-            .current_dir(folder)
-            // Erlang keeps its cookie there.
-            .env("HOME", folder)
             // The script then becomes the node, instead of waiting for it, and gives it no shell.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env_remove("NOTIFY_SOCKET")
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
             .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.amqp_port.to_string())
@@ -143,8 +157,7 @@ impl Node {
         for (variable, file) in [
             ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
-            // These need not be there; the machine's own would be read else.
-            ("RABBITMQ_CONF_ENV_FILE", "rabbitmq-env.conf"),
+            // It need not be there; the machine's own would be read else.
             ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
             ("RABBITMQ_MNESIA_BASE", "data"),
             ("RABBITMQ_MNESIA_DIR", "data/node"),
@@ -155,6 +168,22 @@ impl Node {
             command.env(variable, folder.join(file));
         }
         Process::spawn(command, "rabbitmq", folder)
+    }
+
+    /// What the node and those who speak to it have to agree on, and nothing of this machine's own node.
+    fn surround(&self, command: &mut Command, folder: &Path) {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("RABBITMQ_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .current_dir(folder)
+            // Erlang keeps its cookie there.
+            .env("HOME", folder)
+            .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
+            // It need not be there; the machine's own would be read else.
+            .env("RABBITMQ_CONF_ENV_FILE", folder.join("rabbitmq-env.conf"));
     }
 
     fn spawn_port_mapper(&self, folder: &Path) -> Result<Process, Error> {

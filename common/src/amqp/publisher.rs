@@ -1,6 +1,9 @@
 //! Publishes that are known to have arrived: confirmed, mandatory and persistent.
+//!
+//! Each message in flight has a channel to itself: lapin hands a message that came back to whichever confirm of its channel
+//! comes next, so on a shared one the wrong publisher would hear of it, and the right one that all is well.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -8,13 +11,16 @@ use lapin::message::Delivery;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::connection;
 use crate::config::ServerUrl;
 
 /// How long the broker may take to confirm. A memory or disk alarm stalls confirms for as long as it lasts.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Messages in flight at once, each on a channel of its own; RabbitMQ allows 2047 channels on a connection.
+const IN_FLIGHT: usize = 512;
 
 const PERSISTENT: u8 = 2;
 
@@ -119,16 +125,72 @@ impl Message {
 pub struct Publisher {
     url: ServerUrl,
     name: Arc<str>,
-    link: Arc<Mutex<Option<Link>>>,
+    link: Arc<Mutex<Option<Arc<Link>>>>,
 }
 
-#[derive(Clone)]
 struct Link {
+    /// To declare with.
     channel: Channel,
+    connection: Connection,
+    /// Channels in confirm mode on which nothing is in flight.
+    quiet: std::sync::Mutex<Vec<Channel>>,
+    turns: Semaphore,
     /// Why the broker takes no messages on this connection, while it does not.
     blocked: watch::Receiver<Option<String>>,
-    // Dropping it would close the channel's connection.
-    _connection: Arc<Connection>,
+}
+
+impl Link {
+    async fn open(url: &ServerUrl, name: &str) -> Result<Self, PublishError> {
+        let connection = connection::connect(url, name).await?;
+        Ok(Self {
+            channel: connection.create_channel().await?,
+            quiet: std::sync::Mutex::default(),
+            turns: Semaphore::new(IN_FLIGHT),
+            blocked: watch_alarms(&connection),
+            connection,
+        })
+    }
+
+    /// Publishes and waits for the confirm. A channel whose confirm is not waited for to the end is given up, with what
+    /// may still come on it.
+    async fn confirmed(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: &Message,
+        mandatory: bool,
+    ) -> lapin::Result<Confirmation> {
+        // Nobody closes the semaphore, so each gets a turn.
+        let _turn = self.turns.acquire().await.ok();
+        let quiet = self.quiet().pop();
+        let channel = match quiet {
+            Some(channel) => channel,
+            None => {
+                let channel = self.connection.create_channel().await?;
+                let confirms = ConfirmSelectOptions::default();
+                channel.confirm_select(confirms).await?;
+                channel
+            }
+        };
+        let options = BasicPublishOptions {
+            mandatory,
+            ..BasicPublishOptions::default()
+        };
+        let published = channel.basic_publish(
+            exchange.into(),
+            routing_key.into(),
+            options,
+            &message.body,
+            message.properties(),
+        );
+        let confirmation = published.await?.await?;
+        self.quiet().push(channel);
+        Ok(confirmation)
+    }
+
+    fn quiet(&self) -> std::sync::MutexGuard<'_, Vec<Channel>> {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Publisher {
@@ -141,7 +203,7 @@ impl Publisher {
         }
     }
 
-    /// The open channel, in confirm mode: to declare with, before the first publish.
+    /// An open channel: to declare with, before the first publish.
     ///
     /// # Errors
     /// There is no connection and none can be made, or the broker takes nothing on it now.
@@ -150,28 +212,19 @@ impl Publisher {
         let blocked = link.blocked.borrow().clone();
         match blocked {
             Some(reason) => Err(PublishError::Blocked { reason }),
-            None => Ok(link.channel),
+            None => Ok(link.channel.clone()),
         }
     }
 
-    async fn link(&self) -> Result<Link, PublishError> {
+    async fn link(&self) -> Result<Arc<Link>, PublishError> {
         let mut link = self.link.lock().await;
         if let Some(open) = link.as_ref()
             && open.channel.status().connected()
         {
-            return Ok(open.clone());
+            return Ok(Arc::clone(open));
         }
-        let connection = connection::connect(&self.url, &self.name).await?;
-        let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        let open = Link {
-            channel,
-            blocked: watch_alarms(&connection),
-            _connection: Arc::new(connection),
-        };
-        *link = Some(open.clone());
+        let open = Arc::new(Link::open(&self.url, &self.name).await?);
+        *link = Some(Arc::clone(&open));
         Ok(open)
     }
 
@@ -208,27 +261,9 @@ impl Publisher {
         message: &Message,
         mandatory: bool,
     ) -> Result<(), PublishError> {
-        let Link {
-            channel,
-            mut blocked,
-            ..
-        } = self.link().await?;
-        let options = BasicPublishOptions {
-            mandatory,
-            ..BasicPublishOptions::default()
-        };
-        let confirmed = async {
-            channel
-                .basic_publish(
-                    exchange.into(),
-                    routing_key.into(),
-                    options,
-                    &message.body,
-                    message.properties(),
-                )
-                .await?
-                .await
-        };
+        let link = self.link().await?;
+        let confirmed = link.confirmed(exchange, routing_key, message, mandatory);
+        let mut blocked = link.blocked.clone();
         // Told by the broker at the first message that it does not take; without this, that message would wait for its confirm.
         let alarm = async {
             let reason = blocked.wait_for(Option::is_some).await.ok();

@@ -33,6 +33,7 @@ const KNOWN: &[&str] = &[
     "redis_url",
     "storage",
     "queue_type",
+    "consumer_timeout",
     "listen",
     "public_url",
     "roles",

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Settings;
+use super::{Seconds, Settings};
 use crate::amqp::QueueType;
 use crate::ids::Namespace;
 
@@ -44,6 +45,9 @@ pub struct ServerArgs {
     /// Type of the durable queues, the same for all processes of a namespace: classic, or quorum in a cluster [default: classic]
     #[arg(long, env = "WARMQ_QUEUE_TYPE", value_name = "TYPE")]
     pub queue_type: Option<String>,
+    /// RabbitMQ's setting of that name: after this time it takes a message back that is not acknowledged [default: 30m]
+    #[arg(long, env = "WARMQ_CONSUMER_TIMEOUT", value_name = "TIME")]
+    pub consumer_timeout: Option<String>,
 }
 
 /// The servers of one namespace.
@@ -59,6 +63,8 @@ pub struct Servers {
     pub storage: ServerUrl,
     /// Type of the durable queues.
     pub queue_type: QueueType,
+    /// After this time RabbitMQ takes a message back that is not acknowledged, and closes its consumer's channel.
+    pub consumer_timeout: Duration,
 }
 
 impl Servers {
@@ -81,6 +87,11 @@ impl Servers {
         );
         let storage = settings.take::<ServerUrl>("storage", args.storage.as_deref(), &storage);
         let queue_type = settings.take("queue_type", args.queue_type.as_deref(), "classic");
+        let consumer_timeout =
+            settings.take::<Seconds>("consumer_timeout", args.consumer_timeout.as_deref(), "30m");
+        if consumer_timeout.is_some_and(Seconds::is_zero) {
+            settings.problem("consumer-timeout: it must be more than 0");
+        }
         for (name, url, schemes) in [
             ("amqp-url", &amqp_url, ["amqp", "amqps"]),
             ("redis-url", &redis_url, ["redis", "rediss"]),
@@ -101,6 +112,7 @@ impl Servers {
             redis_url: redis_url?,
             storage: storage?,
             queue_type: queue_type?,
+            consumer_timeout: consumer_timeout?.duration(),
         })
     }
 }

@@ -52,6 +52,9 @@ pub struct Dispatchers {
     pub apps: AppDirectory,
     /// How long nothing must have been heard of a job before its message counts as lost.
     pub reconcile_after: Duration,
+    /// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
+    /// consumer that keeps a message too long.
+    pub longest_held: Duration,
     /// Where they count.
     pub metrics: Metrics,
 }

@@ -9,8 +9,6 @@ use warmq_tests::amqp::next_end;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
 
-use super::held_jobs;
-
 /// A leader's lease (5 s), three heartbeats of the broker (15 s), and some air.
 const AFTER_A_HANG: Duration = Duration::from_secs(60);
 
@@ -48,7 +46,7 @@ async fn a_second_router_takes_over_from_a_dead_one() {
 async fn what_a_dead_dispatcher_held_is_dispatched_by_the_next_one_in_order() {
     let mut stage = Stage::start().await;
     let _worker = stage.timed("a").await;
-    let jobs = held_jobs(&stage).await;
+    let jobs = stage.held_jobs().await;
     let standby = stage.cluster.router(&[]).await.unwrap();
     stage.router.kill9().await.unwrap();
     stage.router = standby;
@@ -100,7 +98,7 @@ async fn the_copy_that_a_dispatcher_did_not_live_to_acknowledge_does_not_run() {
 async fn a_dispatcher_that_hangs_is_replaced_and_follows_when_it_wakes() {
     let mut stage = Stage::start().await;
     let _worker = stage.timed("a").await;
-    let jobs = held_jobs(&stage).await;
+    let jobs = stage.held_jobs().await;
     let standby = stage.cluster.router(&[]).await.unwrap();
     stage.router.freeze().unwrap();
     let hung = std::mem::replace(&mut stage.router, standby);

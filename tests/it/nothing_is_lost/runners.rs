@@ -114,12 +114,7 @@ async fn the_late_result_of_a_worker_that_hung_is_refused_and_one_result_is_seen
     let id = JobId::generate();
     user.submit(TIMED, r#"{"run_ms": 2000}"#, with_id(id, DIRECT_REPLY_TO))
         .await;
-    eventually("it runs", SOON, async || {
-        let record = stage.cluster.store().job(id).await.unwrap()?;
-        (record.state == JobState::Running).then_some(())
-    })
-    .await
-    .unwrap();
+    stage.stands(id, JobState::Running).await;
     hanging.freeze().unwrap();
     let _other = stage.timed("other").await;
     let job = stage.ended_within(id, AFTER_A_CRASH).await;
@@ -160,12 +155,7 @@ async fn the_end_of_a_job_whose_worker_died_before_saying_so_is_told_by_another(
     let id = JobId::generate();
     user.submit(TIMED, r#"{"run_ms": 1000}"#, with_id(id, DIRECT_REPLY_TO))
         .await;
-    eventually("it runs", SOON, async || {
-        let record = stage.cluster.store().job(id).await.unwrap()?;
-        (record.state == JobState::Running).then_some(())
-    })
-    .await
-    .unwrap();
+    stage.stands(id, JobState::Running).await;
     // The result is stored in Redis; neither its announcement nor the acknowledgement reaches the broker.
     proxy.mute("warmq-worker");
     let ended = stage.succeeded(id).await;

@@ -9,8 +9,6 @@ use warmq_common::state::JobState;
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 
-use super::held_jobs;
-
 /// Less than a leader's lease (5 s): who leads within this time did not wait for it to lapse.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
@@ -52,7 +50,7 @@ async fn a_worker_that_is_stopped_finishes_its_job_when_there_is_time() {
 async fn a_router_that_is_stopped_hands_its_jobs_over_at_once_and_finishes_its_answers() {
     let mut stage = Stage::start().await;
     let _worker = stage.timed("a").await;
-    let jobs = held_jobs(&stage).await;
+    let jobs = stage.held_jobs().await;
     let next = stage.cluster.router(&[]).await.unwrap();
     // An upload under way, for which the router has to wait.
     let input = r#"{"run_ms": 1}"#;

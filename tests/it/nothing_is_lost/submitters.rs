@@ -14,16 +14,6 @@ use warmq_tests::{AmqpUser, Stage};
 const SHORT: &str = r#"{"run_ms": 1}"#;
 const LONG: &str = r#"{"run_ms": 2000}"#;
 
-/// Waits until a job that was submitted by AMQP stands in Redis as `state`.
-async fn stands(stage: &Stage, id: JobId, state: JobState) {
-    eventually(&format!("job {id} is {state}"), SOON, async || {
-        let record = stage.cluster.store().job(id).await.unwrap()?;
-        (record.state == state).then_some(())
-    })
-    .await
-    .unwrap();
-}
-
 async fn next_reply(replies: &mut Consumer) -> Value {
     json(&next(replies).await)
 }
@@ -41,8 +31,8 @@ async fn who_died_before_the_confirm_submits_again_and_hears_of_its_one_job() {
         let properties = with_id(id, DIRECT_REPLY_TO);
         drop(dying.publish(TIMED, input, properties).await);
     }
-    stands(&stage, ended, JobState::Succeeded).await;
-    stands(&stage, running, JobState::Running).await;
+    stage.stands(ended, JobState::Succeeded).await;
+    stage.stands(running, JobState::Running).await;
     proxy.mute("warmq-tests");
     let properties = with_id(lost, DIRECT_REPLY_TO);
     drop(dying.publish(TIMED, SHORT, properties).await);

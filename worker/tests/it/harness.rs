@@ -74,6 +74,7 @@ impl World {
                 redis_url: self.cluster.redis_url().clone(),
                 storage: storage.parse().unwrap(),
                 queue_type: Default::default(),
+                consumer_timeout: Duration::from_secs(1800),
             },
             app: self.app.clone(),
             engine: Options {

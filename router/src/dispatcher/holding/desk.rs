@@ -1,7 +1,6 @@
 //! Where the policy's events come in and its commands are carried out, one at a time.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::time::Instant;
@@ -22,10 +21,6 @@ use crate::broken::Broken;
 use crate::policy::warm::{
     Arrival, Command, Constants, Event, Job, Model, Outlook, Runner, Warm, Why,
 };
-
-/// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
-/// consumer that keeps a message for half an hour.
-const LONGEST_HELD: Duration = Duration::from_secs(10 * 60);
 
 /// Candidates that a record names.
 const CANDIDATES: usize = 8;
@@ -222,7 +217,8 @@ impl<'a> Desk<'a> {
     }
 
     async fn hand_back_the_oldest(&mut self) -> Result<(), Broken> {
-        let latest_s = self.clock.now_s() - LONGEST_HELD.as_secs_f64();
+        let longest_s = self.dispatcher.shared.longest_held.as_secs_f64();
+        let latest_s = self.clock.now_s() - longest_s;
         for job in self.window.older_than(latest_s) {
             if let Some(held) = self.withdraw(job).await? {
                 let again = BasicNackOptions {

@@ -1,0 +1,29 @@
+//! Whoever publishes is told what became of its own message, however many others are on their way.
+
+use futures::future::join_all;
+use warmq_common::amqp::{Message, PublishError};
+use warmq_tests::{AmqpUser, Stage};
+
+const MESSAGES: usize = 400;
+
+#[tokio::test]
+async fn a_message_that_no_queue_took_is_told_to_its_own_publisher_and_to_no_other() {
+    let stage = Stage::start().await;
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let there = format!("{}.there", stage.cluster.namespace());
+    user.own_queue(&there).await;
+    let publisher = stage.cluster.publisher();
+    let outcomes = join_all((0..MESSAGES).map(async |n| {
+        let queue = if n % 2 == 0 { &there } else { "nowhere" };
+        let message = Message::new(vec![b'x'; 1000]);
+        publisher.publish("", queue, &message).await
+    }));
+    for (n, outcome) in outcomes.await.into_iter().enumerate() {
+        match outcome {
+            Ok(()) => assert_eq!(n % 2, 0, "number {n} was lost"),
+            Err(PublishError::Returned { .. }) => assert_eq!(n % 2, 1, "number {n} arrived"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stage.clean_up().await;
+}

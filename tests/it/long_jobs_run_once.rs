@@ -1,0 +1,63 @@
+//! RabbitMQ takes a message back that is not acknowledged for long (`consumer_timeout`, half an hour). A job may run or wait
+//! for longer all the same, and runs once.
+
+use std::time::Duration;
+
+use warmq_cluster::{Cluster, PrivateRabbit};
+use warmq_common::state::JobState;
+use warmq_tests::Stage;
+
+/// Several times the broker's patience.
+const LONG_MS: u64 = 14_000;
+const A_WHILE: Duration = Duration::from_secs(60);
+
+/// A broker with 6 s of patience, which it looks at twice a second instead of once a minute.
+async fn impatient_broker() -> PrivateRabbit {
+    let rabbit = PrivateRabbit::start(&["consumer_timeout = 6000"]);
+    let rabbit = rabbit.await.unwrap();
+    let look = "application:set_env(rabbit, channel_tick_interval, 500).";
+    rabbit.ctl(&["eval", look]).await.unwrap();
+    rabbit
+}
+
+fn lost_its_patience(rabbit: &PrivateRabbit) -> bool {
+    let log = std::fs::read_to_string(rabbit.log()).unwrap();
+    log.contains("has timed out waiting for delivery acknowledgement")
+}
+
+async fn stage_of(rabbit: &PrivateRabbit, config: &str) -> Stage {
+    let cluster = Cluster::builder().amqp_url(rabbit.url().expose());
+    Stage::of(cluster.config(config).start().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_job_that_runs_or_is_held_longer_than_the_brokers_patience_runs_once() {
+    let rabbit = impatient_broker().await;
+    let stage = stage_of(&rabbit, "consumer_timeout = '6s'").await;
+    let _worker = stage.timed("a").await;
+    let long = stage.submit("m", LONG_MS).await;
+    stage.reached(long, JobState::Running).await;
+    let held = stage.submit("m", 1).await;
+    for id in [long, held] {
+        let job = stage.ended_within(id, A_WHILE).await;
+        assert_eq!((job.state, job.attempt), (JobState::Succeeded, 1));
+    }
+    assert_eq!(stage.succeeded(stage.submit("m", 1).await).await.attempt, 1);
+    assert!(!lost_its_patience(&rabbit));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_loses_its_patience_all_the_same_costs_no_second_run() {
+    let rabbit = impatient_broker().await;
+    // Nobody told the worker.
+    let stage = stage_of(&rabbit, "").await;
+    let worker = stage.timed("a").await;
+    let long = stage.submit("m", LONG_MS).await;
+    let job = stage.ended_within(long, A_WHILE).await;
+    assert_eq!((job.state, job.attempt), (JobState::Succeeded, 1));
+    assert_eq!(job.runner.as_ref(), Some(worker.runner()));
+    assert!(lost_its_patience(&rabbit));
+    stage.succeeded(stage.submit("m", 1).await).await;
+    stage.clean_up().await;
+}

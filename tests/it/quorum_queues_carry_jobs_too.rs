@@ -1,0 +1,48 @@
+//! With `--queue-type quorum`, as in a cluster of brokers, everything goes the same way.
+
+use std::time::Duration;
+
+use warmq_cluster::Cluster;
+use warmq_common::amqp::QueueType;
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+use warmq_tests::amqp::{DIRECT_REPLY_TO, json, next, with_id};
+use warmq_tests::stage::TIMED;
+use warmq_tests::{AmqpUser, Stage};
+
+/// A runner's lease (15 s), the retry tier that parks its job, and some air.
+const AFTER_A_CRASH: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn jobs_are_held_sent_shared_parked_and_told_of_over_quorum_queues() {
+    let cluster = Cluster::builder().queue_type(QueueType::Quorum);
+    let mut stage = Stage::of(cluster.start().await.unwrap()).await;
+    let mut dying = stage.timed("dying").await;
+    // Held by one router, sent by the next.
+    let held = stage.held_jobs().await;
+    stage.replace_router(&[]).await;
+    for id in held {
+        assert_eq!(stage.succeeded(id).await.attempt, 1);
+    }
+    // In the low lane; without a hint, so by the shared queue.
+    let headers = [("x-fal-queue-priority", "low")];
+    let low = stage.post(TIMED, &headers, r#"{"run_ms": 1}"#).await;
+    let low = low.body["request_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(stage.succeeded(low).await.attempt, 1);
+    // By AMQP, parked while the lease of a dead worker lasts, and the outcome told.
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut replies = user.consume(DIRECT_REPLY_TO).await;
+    let id = JobId::generate();
+    let properties = with_id(id, DIRECT_REPLY_TO);
+    user.submit(TIMED, r#"{"run_ms": 1000}"#, properties).await;
+    stage.stands(id, JobState::Running).await;
+    dying.kill9().await.unwrap();
+    let _other = stage.timed("other").await;
+    let job = stage.ended_within(id, AFTER_A_CRASH).await;
+    assert_eq!((job.state, job.attempt), (JobState::Succeeded, 2));
+    assert_eq!(
+        json(&next(&mut replies).await)["payload"]["runner"],
+        "other"
+    );
+    stage.clean_up().await;
+}
