@@ -7,11 +7,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::diary::Diary;
-use super::plan::{Fault, Harm};
+use super::plan::{Fault, Harm, Role};
 use super::subject::Subject;
 
 /// How soon a process that ended by itself is started again.
 const WATCH: Duration = Duration::from_millis(250);
+
+/// How often is looked whether a worker has a job.
+const AIM: Duration = Duration::from_millis(10);
+
+/// How long a worker's fault waits for that.
+const AIMING: Duration = Duration::from_secs(2);
 
 /// Does to `subject` what its `faults` say, counted from `begun`, and tells `healed` of each one as it is over. Then
 /// watches over it until `stop`, and gives it back.
@@ -29,6 +35,9 @@ pub async fn inflict(
     for fault in faults {
         let its_time = tokio::time::sleep_until(begun + fault.at);
         watch_over(&mut subject, its_time, diary).await?;
+        if fault.victim.role == Role::Worker {
+            await_a_job(&subject).await;
+        }
         let (kind, victim, lasts) = (fault.kind(), fault.victim, fault.lasts.as_millis());
         diary.note(&format!("{victim}: {kind}, for {lasts} ms"));
         suffer(&mut subject, &fault).await?;
@@ -39,6 +48,16 @@ pub async fn inflict(
     drop(healed);
     watch_over(&mut subject, stop.cancelled(), diary).await?;
     Ok(subject)
+}
+
+/// A fault in the middle of a job tells more; but it comes in any case.
+async fn await_a_job(worker: &Subject) {
+    let busy = async {
+        while !worker.is_busy().await {
+            tokio::time::sleep(AIM).await;
+        }
+    };
+    let _ = tokio::time::timeout(AIMING, busy).await;
 }
 
 /// One fault, until it is healed.

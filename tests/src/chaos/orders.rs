@@ -122,7 +122,11 @@ fn order(rng: &mut ChaCha8Rng, number: usize, at: Duration) -> Order {
         door,
         // The last one stands for none.
         hint: (hint < HINTS).then(|| format!("model-{hint}")),
-        run_ms: rng.random_range(5..=50),
+        run_ms: match rng.random_ratio(1, 60) {
+            // Long enough for a worker to be hit in the middle of it.
+            true => rng.random_range(500..=2000),
+            false => rng.random_range(5..=50),
+        },
         ending: match rng.random_range(0..20) {
             0 => Ending::Failure,
             1..10 => Ending::Number,

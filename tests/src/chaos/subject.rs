@@ -141,6 +141,19 @@ impl Subject {
         }
     }
 
+    /// Whether it runs a job; only a worker does. Not known while Redis is away.
+    pub async fn is_busy(&self) -> bool {
+        let Body::Worker {
+            worker, cluster, ..
+        } = &self.body
+        else {
+            return false;
+        };
+        let runners = cluster.store().runners(worker.app()).await;
+        let mut runners = runners.into_iter().flatten();
+        runners.any(|runner| runner.id == *worker.runner() && runner.job.is_some())
+    }
+
     /// Asks it to stop, and waits for that.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let process = self.process();
