@@ -8,6 +8,8 @@ use warmq_cluster::{
     Cluster, PrivateRabbit, PrivateRedis, Process, Proxy, Router, Worker, WorkerOptions,
 };
 
+use warmq_common::ids::JobId;
+
 use super::plan::Victim;
 use crate::stage::TIMED;
 
@@ -141,17 +143,17 @@ impl Subject {
         }
     }
 
-    /// Whether it runs a job; only a worker does. Not known while Redis is away.
-    pub async fn is_busy(&self) -> bool {
+    /// The job that it runs; only a worker does. Not known while Redis is away.
+    pub async fn job(&self) -> Option<JobId> {
         let Body::Worker {
             worker, cluster, ..
         } = &self.body
         else {
-            return false;
+            return None;
         };
-        let runners = cluster.store().runners(worker.app()).await;
-        let mut runners = runners.into_iter().flatten();
-        runners.any(|runner| runner.id == *worker.runner() && runner.job.is_some())
+        let runners = cluster.store().runners(worker.app()).await.ok()?;
+        let mut runners = runners.into_iter();
+        runners.find(|runner| runner.id == *worker.runner())?.job
     }
 
     /// Asks it to stop, and waits for that.
