@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use warmq_router::policy::warm::{Constants, Event, Warm};
+use warmq_router::policy::warm::{Constants, Warm};
 
 use crate::args::{Options, PolicyName, ScalingOptions};
 use crate::schemes::{Heard, WarmScheme};
@@ -86,8 +86,7 @@ pub fn measure(options: &ScalingOptions) -> anyhow::Result<Vec<Cost>> {
     let mut costs: Vec<Cost> = Vec::new();
     for runners in RUNNERS {
         let record = record(runners, options.rho)?;
-        let decides = |heard: &&Heard| !matches!(heard.event, Event::Loaded { .. });
-        let decisions = record.iter().filter(decides).count();
+        let decisions = record.len();
         let times_ns = (0..options.runs)
             .map(|_| replay(&record))
             .collect::<Result<Vec<_>, _>>()?;

@@ -7,11 +7,12 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions}
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use serde_json::json;
-use warmq_cluster::eventually;
+use warmq_cluster::{Cluster, eventually};
 use warmq_common::amqp;
 use warmq_common::ids::AppId;
 use warmq_common::job::{JobSpec, Priority};
 use warmq_common::state::JobState;
+use warmq_common::store::Depths;
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 
@@ -38,6 +39,29 @@ async fn a_record_without_a_message_is_published() {
     stage.cluster.store().create(&job).await.unwrap();
     assert_eq!(stage.succeeded(job.id).await.attempt, 1);
     stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_backlog_that_never_empties_hides_no_loss_for_ever() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let job = JobSpec::new(app.clone(), json!({}));
+    store.create(&job).await.unwrap();
+    let quiet = Duration::from_millis(200);
+    let busy = Depths {
+        backlog_empty: false,
+        shared_empty: true,
+    };
+    let created_ms = store.now_ms().await.unwrap();
+    eventually("the job's message is missed", SOON, async || {
+        let missed = store.reconcile(&app, job.id, quiet, busy).await.unwrap();
+        missed.then_some(())
+    })
+    .await
+    .unwrap();
+    // Not before it is long overdue: it may be on its way through the backlog.
+    assert!(store.now_ms().await.unwrap() >= created_ms + 1900);
+    cluster.cleanup().await.unwrap();
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub struct Measure {
     pub name: &'static str,
     /// The real system's.
     pub real: f64,
-    /// The simulator's, told what a job cost its runner beside load and run.
+    /// The simulator's, told what a job cost its runner beside load and run, and how late the dispatcher heard of its end.
     pub predicted: Spread,
     /// The simulator's if that were nothing.
     pub ideal: f64,

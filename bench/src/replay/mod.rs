@@ -32,6 +32,7 @@ use anyhow::{Context, bail};
 use crate::args::ReplayOptions;
 use case::Case;
 use comparison::Comparison;
+use prediction::Delays;
 
 /// Runs the cases that the options name and prints what the real system did beside what was predicted.
 ///
@@ -81,8 +82,11 @@ async fn compare(case: &Case, options: &ReplayOptions) -> anyhow::Result<Compari
     let plan = case.plan(options.jobs as usize, options.seed)?;
     let logs = options.logs.as_ref().map(|logs| logs.join(case.slug()));
     let real = reality::run(case, &plan, logs).await?;
-    let overhead_s = real.overheads.per_job_ms / 1000.0;
-    let predicted = prediction::predict(case, &plan, overhead_s);
-    let ideal = prediction::predict(case, &plan, 0.0);
+    let delays = Delays {
+        per_job_s: real.overheads.per_job_ms / 1000.0,
+        heard_s: real.overheads.heard_ms / 1000.0,
+    };
+    let predicted = prediction::predict(case, &plan, delays);
+    let ideal = prediction::predict(case, &plan, Delays::default());
     Ok(Comparison::new(case, &real, &predicted, &ideal))
 }

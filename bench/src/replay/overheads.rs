@@ -1,6 +1,7 @@
 //! What the real system spends beside waiting, loading and running, which a simulation has to be told. A busy machine
 //! shows here first.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,6 +23,11 @@ pub struct Overheads {
     pub at_runner: Overhead,
     /// What a job takes of its runner's time beyond load and run, the sum of the two before, on average, ms.
     pub per_job_ms: f64,
+    /// From a runner's end of a job to the decision that it takes another one, which was waiting for it: it stands idle, since
+    /// the dispatcher has not heard yet that it is free.
+    pub heard: Overhead,
+    /// That on average, ms.
+    pub heard_ms: f64,
 }
 
 /// One overhead over all jobs.
@@ -39,12 +45,15 @@ impl Overheads {
         let in_ms = |time: Duration| time.as_secs_f64() * 1000.0;
         let sent = || records.iter().filter_map(sent_ms);
         let at_runner = || records.iter().filter_map(at_runner_ms);
+        let heard = || heard_ms(records).into_iter();
         Self {
             late: Overhead::of(submitted.iter().map(|job| in_ms(job.late))),
             answered: Overhead::of(submitted.iter().map(|job| in_ms(job.answered))),
             sent: Overhead::of(sent()),
             at_runner: Overhead::of(at_runner()),
             per_job_ms: mean(sent()) + mean(at_runner()),
+            heard: Overhead::of(heard()),
+            heard_ms: mean(heard()),
         }
     }
 }
@@ -71,6 +80,28 @@ fn sent_ms(record: &JobRecord) -> Option<f64> {
         return None;
     };
     Some(record.started_ms?.saturating_sub(record.dispatched_ms?) as f64)
+}
+
+/// Of each job that was held until a runner with its model came free.
+fn heard_ms(records: &[JobRecord]) -> Vec<f64> {
+    let mut by_start: Vec<&JobRecord> = records.iter().collect();
+    by_start.sort_by_key(|record| record.started_ms);
+    let mut last_ends_ms = HashMap::new();
+    let mut heard_ms = Vec::new();
+    for record in by_start {
+        let Some(runner) = &record.runner else {
+            continue;
+        };
+        let before_ms = last_ends_ms.insert(runner, record.finished_ms).flatten();
+        if let Some((decision, dispatched_ms)) = record.decision.as_ref().zip(record.dispatched_ms)
+            && let Some(freed_ms) = before_ms
+            && decision.warm
+            && dispatched_ms.saturating_sub(decision.held_ms) < freed_ms
+        {
+            heard_ms.push(dispatched_ms.saturating_sub(freed_ms) as f64);
+        }
+    }
+    heard_ms
 }
 
 fn at_runner_ms(record: &JobRecord) -> Option<f64> {

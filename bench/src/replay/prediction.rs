@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::case::Case;
 use super::measures::Measures;
+use crate::args::Options;
 use crate::workload::{Planned, Workload, stream};
 use crate::{schemes, simulator};
 
@@ -54,11 +55,23 @@ impl Prediction {
     }
 }
 
-/// Simulates the jobs of a case, as if each took its runner `overhead_s` longer, s.
-pub fn predict(case: &Case, plan: &[Planned], overhead_s: f64) -> Prediction {
-    let options = case.options(plan.len(), 0);
+/// What the simulator is told of the real system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delays {
+    /// What each job takes of its runner beyond load and run, s.
+    pub per_job_s: f64,
+    /// How late the policy hears that a runner is free, s.
+    pub heard_s: f64,
+}
+
+/// Simulates the jobs of a case with these delays.
+pub fn predict(case: &Case, plan: &[Planned], delays: Delays) -> Prediction {
+    let options = Options {
+        view_delay_ms: delays.heard_s * 1000.0,
+        ..case.options(plan.len(), 0)
+    };
     let run = |seed| {
-        let workload = Workload::planned(shifted(plan, seed, overhead_s), case.models);
+        let workload = Workload::planned(shifted(plan, seed, delays.per_job_s), case.models);
         let mut scheme = schemes::make(&options, workload.models(), &case.constants());
         let history = simulator::run(&options, workload, scheme.as_mut(), seed);
         Measures::of(&history.jobs, case.until_s(plan))
@@ -66,10 +79,10 @@ pub fn predict(case: &Case, plan: &[Planned], overhead_s: f64) -> Prediction {
     Prediction((0..SEEDS).map(run).collect())
 }
 
-fn shifted(plan: &[Planned], seed: u64, overhead_s: f64) -> Vec<Planned> {
+fn shifted(plan: &[Planned], seed: u64, per_job_s: f64) -> Vec<Planned> {
     let mut rng = stream(seed, 3);
     let shifted = plan.iter().map(|planned| Planned {
-        run_s: planned.run_s + overhead_s + rng.random_range(-SHIFT_S..SHIFT_S),
+        run_s: planned.run_s + per_job_s + rng.random_range(-SHIFT_S..SHIFT_S),
         ..*planned
     });
     shifted.collect()
@@ -83,7 +96,7 @@ mod tests {
     #[test]
     fn only_the_cases_that_should_collapse_do() {
         for case in case::all() {
-            let prediction = predict(&case, &case.plan(1000, 1).unwrap(), 0.0);
+            let prediction = predict(&case, &case.plan(1000, 1).unwrap(), Delays::default());
             let expected = match case.expected {
                 Expected::Agreement => 0,
                 Expected::Collapse => prediction.seeds(),

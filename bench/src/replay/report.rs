@@ -39,14 +39,18 @@ fn print_overheads(overheads: &Overheads) {
         sent,
         at_runner,
         per_job_ms,
+        heard,
+        heard_ms,
     } = overheads;
     let times = |overhead: &Overhead| format!("{:.0}/{:.0}", overhead.p50_ms, overhead.p99_ms);
     println!(
-        "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}; {per_job_ms:.1} ms per job",
+        "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}; {per_job_ms:.1} ms per job; \
+         free and not yet heard of {}, {heard_ms:.1} ms on average",
         times(late),
         times(answered),
         times(sent),
-        times(at_runner)
+        times(at_runner),
+        times(heard)
     );
 }
 

@@ -4,10 +4,11 @@
 //! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> session::run, by the app's policy
 //!
 //! jobs.<app> ──> lanes ──> holding (policy warm) | at_once (policy fal) ── claim ──> sending ──> runner.<id>.<epoch>
-//!                      └─> without_redis ──────────────────────────────────────────────────┴──> shared.<app>
+//!                      └─> blind (no Redis) ───────────────────────────────────────────────┴──> shared.<app>
 //! ```
 
 mod at_once;
+mod blind;
 mod holding;
 mod lanes;
 mod leader;
@@ -15,7 +16,6 @@ mod quarantine;
 mod sending;
 mod session;
 mod upkeep;
-mod without_redis;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

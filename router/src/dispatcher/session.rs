@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::amqp;
 use warmq_common::config::PolicyName;
 
-use super::{Dispatcher, at_once, holding, without_redis};
+use super::{Dispatcher, at_once, blind, holding};
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Re
         let session = dispatcher.session().await?;
         match (shared.store.ping().await, shared.apps.config(app).policy) {
             (Err(reason), _) => {
-                without_redis::run(dispatcher, &session, stop, &reason).await?;
+                blind::run(dispatcher, &session, stop, &reason).await?;
             }
             (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, stop).await?,
             (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, stop).await?,

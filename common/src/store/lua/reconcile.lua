@@ -19,7 +19,9 @@ if state == 'running' and lease_until > now then
 end
 local heard = math.max(tonumber(job[3] or 0), tonumber(job[4] or 0), lease_until, tonumber(job[6] or 0))
 if heard + ARGV[2] > now then return 0 end
-if state == 'queued' and ARGV[3] ~= '1' then return 0 end
+-- A backlog that never empties must not hide a loss: its oldest jobs are in the dispatcher's hands, so one that is not, for
+-- so long, is somewhere else or nowhere.
+if state == 'queued' and ARGV[3] ~= '1' and heard + 10 * ARGV[2] > now then return 0 end
 if state == 'dispatched' and not runner and ARGV[4] ~= '1' then return 0 end
 redis.call('HSET', KEYS[1], 'reconciled_ms', now)
 return 1

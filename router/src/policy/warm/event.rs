@@ -42,7 +42,7 @@ pub struct Ran {
     pub model: Model,
     /// How long the run took, without loading, s.
     pub run_s: f64,
-    /// How long loading took, s; `None` if it was warm, or if [`Event::Loaded`] said so before.
+    /// How long loading took before it, s; `None` if it was warm.
     pub load_s: Option<f64>,
 }
 
@@ -79,13 +79,6 @@ pub enum Event {
     Freed(Freed),
     /// A runner is there, and busy.
     Found(Found),
-    /// A runner loaded the model of its job and runs it now.
-    Loaded {
-        /// Which runner.
-        runner: Runner,
-        /// How long that took, s.
-        load_s: f64,
-    },
     /// A runner that was idle took a job from elsewhere (the shared queue).
     Taken {
         /// Which runner.

@@ -1,7 +1,8 @@
 //! The runners as the policy sees them: who is idle, who holds what, when the busy ones end. What a runner holds after a
 //! send is predicted (it evicts its least recently used model); what it reports when it is free is the truth.
 
-use std::collections::BTreeSet;
+use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
 
 use super::dice::Dice;
 use super::event::{Model, Runner};
@@ -23,11 +24,13 @@ pub enum Doing {
     },
 }
 
-/// A send that the runner may yet refuse, and how the runner was before it.
-#[derive(Debug, Clone)]
+/// A send that the runner may yet refuse, and what it changed.
+#[derive(Debug, Clone, Copy)]
 struct Sent {
     held: Held,
-    cache: Vec<Model>,
+    /// Where the job's model stood in the cache; `None`: it was not there, or there is no such model.
+    place: Option<usize>,
+    evicted: Option<Model>,
     last_swap_s: f64,
 }
 
@@ -61,11 +64,9 @@ impl RunnerView {
 
     /// It was sent a job that needs this model, which it lacked, and is not yet through with loading it, by estimate.
     pub fn is_loading(&self, model: Model, now_s: f64) -> bool {
-        match (self.doing, &self.sent) {
+        match (self.doing, self.sent) {
             (Doing::Busy { ends_s, run_s }, Some(sent)) => {
-                sent.held.model == Some(model)
-                    && !sent.cache.contains(&model)
-                    && ends_s - run_s > now_s
+                sent.held.model == Some(model) && sent.place.is_none() && ends_s - run_s > now_s
             }
             _ => false,
         }
@@ -82,31 +83,14 @@ impl RunnerView {
 
 /// A set to draw from at random; every operation costs O(1).
 #[derive(Debug, Clone, Default)]
-struct Pool {
-    members: Vec<Runner>,
-    positions: Vec<Option<usize>>,
-}
+struct Pool(IndexSet<Runner, FxBuildHasher>);
 
 impl Pool {
-    fn insert(&mut self, runner: Runner) {
-        let index = runner.0 as usize;
-        if index >= self.positions.len() {
-            self.positions.resize(index + 1, None);
-        }
-        if self.positions[index].is_none() {
-            self.positions[index] = Some(self.members.len());
-            self.members.push(runner);
-        }
-    }
-
-    fn remove(&mut self, runner: Runner) {
-        let index = runner.0 as usize;
-        if let Some(position) = self.positions.get_mut(index).and_then(Option::take) {
-            self.members.swap_remove(position);
-            if let Some(moved) = self.members.get(position) {
-                self.positions[moved.0 as usize] = Some(position);
-            }
-        }
+    fn put(&mut self, runner: Runner, member: bool) {
+        match member {
+            true => self.0.insert(runner),
+            false => self.0.swap_remove(&runner),
+        };
     }
 
     /// Up to `count` members other than `but`: all of them, or consecutive ones from a random place.
@@ -116,13 +100,13 @@ impl Pool {
         but: Option<Runner>,
         dice: &mut Dice,
     ) -> impl Iterator<Item = Runner> + use<'_> {
-        let start = match self.members.len() > count {
-            true => dice.below(self.members.len()),
+        let start = match self.0.len() > count {
+            true => dice.below(self.0.len()),
             false => 0,
         };
-        let around = self.members.iter().cycle().skip(start);
-        let others = around.take(self.members.len()).copied();
-        others
+        let (before, after) = self.0.as_slice().split_at(start);
+        let around = after.iter().chain(before).copied();
+        around
             .filter(move |member| Some(*member) != but)
             .take(count)
     }
@@ -130,7 +114,7 @@ impl Pool {
 
 #[derive(Debug, Clone, Default)]
 struct Holders {
-    all: BTreeSet<Runner>,
+    all: Pool,
     idle: Pool,
 }
 
@@ -154,7 +138,7 @@ impl Fleet {
     pub fn copies(&self, model: Model) -> usize {
         self.holders
             .get(model.0 as usize)
-            .map_or(0, |holders| holders.all.len())
+            .map_or(0, |holders| holders.all.0.len())
     }
 
     /// Up to `count` holders of the model, from a random place on.
@@ -164,18 +148,9 @@ impl Fleet {
         count: usize,
         dice: &mut Dice,
     ) -> impl Iterator<Item = Runner> + use<'_> {
-        let all = self
-            .holders
-            .get(model.0 as usize)
-            .map(|holders| &holders.all);
-        let start = match all {
-            Some(all) if all.len() > count => Runner(dice.below(self.runners.len()) as u32),
-            _ => Runner(0),
-        };
-        all.into_iter()
-            .flat_map(move |all| all.range(start..).chain(all.range(..start)))
-            .take(count)
-            .copied()
+        let holders = self.holders.get(model.0 as usize);
+        let sample = holders.map(|holders| holders.all.sample(count, None, dice));
+        sample.into_iter().flatten()
     }
 
     /// An idle holder of the model other than `but`, at random.
@@ -198,7 +173,7 @@ impl Fleet {
     ) -> impl Iterator<Item = Runner> + use<'_> {
         match self
             .idle_with_room
-            .members
+            .0
             .iter()
             .any(|runner| Some(*runner) != but)
         {
@@ -209,7 +184,7 @@ impl Fleet {
 
     /// How many are idle.
     pub fn idle_count(&self) -> usize {
-        self.idle.members.len()
+        self.idle.0.len()
     }
 
     /// Somebody is idle.
@@ -225,9 +200,7 @@ impl Fleet {
     /// At most `count` idle holders of the model.
     pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
         let holders = self.holders.get(model.0 as usize);
-        let idle = holders
-            .into_iter()
-            .flat_map(|holders| &holders.idle.members);
+        let idle = holders.into_iter().flat_map(|holders| &holders.idle.0);
         idle.take(count).copied().collect()
     }
 
@@ -247,96 +220,104 @@ impl Fleet {
         &mut self.holders[index]
     }
 
-    /// Changes a runner with `change` and brings the indexes after it.
-    fn update(&mut self, runner: Runner, change: impl FnOnce(&mut RunnerView)) {
-        let view = self.runner_mut(runner);
-        let before = std::mem::take(&mut view.cache);
-        view.cache.clone_from(&before);
-        change(view);
-        // Sorted, so that a runner which reports thousands of models costs K log K.
-        let mut after = view.cache.clone();
-        after.sort_unstable();
-        let idle = view.doing == Doing::Idle;
-        let room = view.has_room();
+    /// Notes in the indexes that the runner holds the model, or not.
+    fn index(&mut self, runner: Runner, model: Model, held: bool) {
+        let idle = held && self.is_idle(runner);
+        let holders = self.holders_mut(model);
+        holders.all.put(runner, held);
+        holders.idle.put(runner, idle);
+    }
+
+    /// Replaces what the runner holds.
+    fn set_cache(&mut self, runner: Runner, cache: Vec<Model>) {
+        // Mostly a runner reports what was predicted.
+        if self.get(runner).cache == cache {
+            return;
+        }
+        let before = std::mem::take(&mut self.runner_mut(runner).cache);
         for model in before {
-            let holders = self.holders_mut(model);
-            holders.idle.remove(runner);
-            if after.binary_search(&model).is_err() {
-                holders.all.remove(&runner);
+            self.index(runner, model, false);
+        }
+        for &model in &cache {
+            self.index(runner, model, true);
+        }
+        self.runner_mut(runner).cache = cache;
+    }
+
+    /// Changes what the runner does. Comes after all changes of its cache and slots.
+    fn set_doing(&mut self, runner: Runner, doing: Doing) {
+        let view = self.runner_mut(runner);
+        let was_idle = view.doing == Doing::Idle;
+        view.doing = doing;
+        let (idle, room) = (doing == Doing::Idle, view.has_room());
+        self.idle_with_room.put(runner, idle && room);
+        if idle != was_idle {
+            self.idle.put(runner, idle);
+            let view = &self.runners[runner.0 as usize];
+            for model in &view.cache {
+                self.holders[model.0 as usize].idle.put(runner, idle);
             }
-        }
-        for model in after {
-            let holders = self.holders_mut(model);
-            holders.all.insert(runner);
-            if idle {
-                holders.idle.insert(runner);
-            }
-        }
-        match idle {
-            true => self.idle.insert(runner),
-            false => self.idle.remove(runner),
-        }
-        match idle && room {
-            true => self.idle_with_room.insert(runner),
-            false => self.idle_with_room.remove(runner),
         }
     }
 
     /// The runner is idle and holds `cache`.
     pub fn freed(&mut self, runner: Runner, cache: Vec<Model>, slots: usize) {
-        self.update(runner, |view| {
-            view.doing = Doing::Idle;
-            view.cache = cache;
-            view.slots = slots;
-            view.sent = None;
-        });
+        self.set_cache(runner, cache);
+        let view = self.runner_mut(runner);
+        view.slots = slots;
+        view.sent = None;
+        self.set_doing(runner, Doing::Idle);
     }
 
     /// The runner is gone; returns what it held.
     pub fn lost(&mut self, runner: Runner) -> Vec<Model> {
         let cache = self.get(runner).cache.clone();
-        self.update(runner, |view| *view = RunnerView::GONE);
+        self.set_cache(runner, Vec::new());
+        self.set_doing(runner, Doing::Nothing);
+        *self.runner_mut(runner) = RunnerView::GONE;
         cache
     }
 
     /// The runner is busy with something that the policy did not send.
     pub fn taken(&mut self, runner: Runner, ends_s: f64, run_s: f64) {
-        self.update(runner, |view| {
-            if view.doing != Doing::Nothing {
-                view.doing = Doing::Busy { ends_s, run_s };
-            }
-        });
+        if self.get(runner).doing != Doing::Nothing {
+            self.set_doing(runner, Doing::Busy { ends_s, run_s });
+        }
     }
 
     /// The runner was sent `held` and will end at `ends_s`. Predicts what it will then hold.
     pub fn sent(&mut self, runner: Runner, held: Held, now_s: f64, ends_s: f64, run_s: f64) {
-        self.update(runner, |view| {
-            view.sent = Some(Sent {
-                held,
-                cache: view.cache.clone(),
-                last_swap_s: view.last_swap_s,
-            });
-            view.doing = Doing::Busy { ends_s, run_s };
-            let Some(model) = held.model else { return };
-            if let Some(position) = view.cache.iter().position(|held| *held == model) {
-                view.cache.remove(position);
-            } else {
-                view.last_swap_s = now_s;
-                if !view.has_room() && !view.cache.is_empty() {
-                    view.cache.remove(0);
+        self.set_doing(runner, Doing::Busy { ends_s, run_s });
+        let view = self.runner_mut(runner);
+        let mut sent = Sent {
+            held,
+            place: None,
+            evicted: None,
+            last_swap_s: view.last_swap_s,
+        };
+        if let Some(model) = held.model {
+            sent.place = view.cache.iter().position(|held| *held == model);
+            match sent.place {
+                Some(place) => {
+                    view.cache.remove(place);
+                }
+                None => {
+                    view.last_swap_s = now_s;
+                    sent.evicted = view.victim();
+                    if sent.evicted.is_some() {
+                        view.cache.remove(0);
+                    }
                 }
             }
             view.cache.push(model);
-        });
-    }
-
-    /// The runner loaded its model and will end at `ends_s`; returns the model.
-    pub fn loaded(&mut self, runner: Runner, now_s: f64) -> Option<Model> {
-        let view = self.runner_mut(runner);
-        if let Doing::Busy { ends_s, run_s } = &mut view.doing {
-            *ends_s = now_s + *run_s;
+            if sent.place.is_none() {
+                self.index(runner, model, true);
+            }
+            if let Some(victim) = sent.evicted {
+                self.index(runner, victim, false);
+            }
         }
-        view.sent.as_ref()?.held.model
+        self.runner_mut(runner).sent = Some(sent);
     }
 
     /// The last send to the runner did not happen: undoes it and returns its job. The runner counts as busy until it
@@ -351,15 +332,19 @@ impl Fleet {
     }
 
     fn undo(&mut self, runner: Runner, doing: Doing) -> Option<Held> {
-        let mut back = None;
-        self.update(runner, |view| {
-            if let Some(sent) = view.sent.take() {
-                view.cache = sent.cache;
-                view.last_swap_s = sent.last_swap_s;
-                view.doing = doing;
-                back = Some(sent.held);
+        let view = self.runner_mut(runner);
+        let sent = view.sent.take()?;
+        view.last_swap_s = sent.last_swap_s;
+        let mut cache = view.cache.clone();
+        if let Some(model) = sent.held.model {
+            cache.pop();
+            match sent.place {
+                Some(place) => cache.insert(place, model),
+                None => cache.splice(0..0, sent.evicted).for_each(drop),
             }
-        });
-        back
+        }
+        self.set_cache(runner, cache);
+        self.set_doing(runner, doing);
+        Some(sent.held)
     }
 }

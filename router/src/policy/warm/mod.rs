@@ -107,11 +107,6 @@ impl Warm {
                 self.fleet.freed(found.runner, found.cache, found.slots);
                 self.fleet.taken(found.runner, now_s + run_s, run_s);
             }
-            Event::Loaded { runner, load_s } => {
-                if let Some(model) = self.fleet.loaded(runner, now_s) {
-                    self.estimates.loaded(model, load_s);
-                }
-            }
             Event::Taken { runner } => {
                 let run_s = self.estimates.any_run_s();
                 self.fleet.taken(runner, now_s + run_s, run_s);

@@ -5,6 +5,7 @@ use warmq_common::job::Priority;
 use super::View;
 use super::dice::Dice;
 use super::event::{Model, Runner, Why};
+use super::share::Offer;
 use super::window::{Held, Order};
 
 impl View<'_> {
@@ -32,26 +33,27 @@ impl View<'_> {
             return Some((holder, Why::WarmAndIdle));
         }
         let runner = self.cheapest_idle(None, dice)?;
-        let why = self.why_cold(held, model, runner, dice)?;
+        let why = self.why_cold(held, model, &self.offer(runner), dice)?;
         Some((runner, why))
     }
 
     /// Why a job may go to a runner that lacks its model; `None` if it should rather wait.
-    fn why_cold(&self, held: &Held, model: Model, runner: Runner, dice: &mut Dice) -> Option<Why> {
+    fn why_cold(&self, held: &Held, model: Model, offer: &Offer, dice: &mut Dice) -> Option<Why> {
         if self.fleet.copies(model) == 0 {
             return Some(Why::NobodyHoldsIt);
         }
         if held.deadline_s <= self.now_s {
             return Some(Why::PatienceOver);
         }
-        let bar_s = self.bar_s(runner, model, dice);
         // Most scanned jobs wait for somebody who is soon free: the first such holder settles it.
         let mut same = *dice;
-        if !self.waits_longer(model, held.priority, bar_s, dice) {
+        let least_s = self.least_bar_s(offer, model);
+        if !self.waits_longer(model, held.priority, least_s, dice) {
             return None;
         }
         let wait_s = self.wait_s(model, held.priority, &mut same);
-        Some(Why::Replicated { wait_s, bar_s })
+        let bar_s = self.bar_s(offer, model, dice);
+        (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
     }
 
     /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.
@@ -82,13 +84,14 @@ impl View<'_> {
     /// Of the oldest held jobs, the head of the model with the longest queue per copy, so that the load serves many. An
     /// overdue one goes first: who swaps anyway swaps for it.
     fn cold_job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
+        let offer = self.offer(runner);
         let mut best: Option<(f64, Held, Why)> = None;
         for held in self.window.oldest_first(lane).take(self.constants.scan) {
             let Some(model) = held.model else { continue };
             if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
                 continue;
             }
-            let Some(why) = self.why_cold(held, model, runner, dice) else {
+            let Some(why) = self.why_cold(held, model, &offer, dice) else {
                 continue;
             };
             if self.is_overdue(held) {

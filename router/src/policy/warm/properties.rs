@@ -31,8 +31,15 @@ struct RunnerState {
     cache: Vec<Model>,
     /// What it held before it was sent its last job.
     before: Vec<Model>,
-    /// (end, loaded at, job), s.
-    running: Option<(f64, Option<f64>, u64)>,
+    running: Option<Running>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    job: u64,
+    ends_s: f64,
+    /// It loads its model first.
+    cold: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -143,8 +150,6 @@ impl World {
                 );
             }
         }
-        let cold = job.arrival.model.filter(|_| !warm);
-        let loaded_s = cold.map(|_| self.now_s + LOAD_S);
         let target = &mut self.runners[runner];
         target.before.clone_from(&target.cache);
         if let Some(model) = job.arrival.model {
@@ -154,8 +159,12 @@ impl World {
             }
             target.cache.push(model);
         }
-        let ends_s = loaded_s.unwrap_or(self.now_s) + job.run_s;
-        target.running = Some((ends_s, loaded_s, id));
+        let load_s = if warm { 0.0 } else { LOAD_S };
+        target.running = Some(Running {
+            job: id,
+            ends_s: self.now_s + load_s + job.run_s,
+            cold: !warm,
+        });
         let state = self.jobs.get_mut(&id).unwrap();
         state.gone = true;
         state.held_until_s = None;
@@ -164,10 +173,14 @@ impl World {
     /// Somebody else had the runner: it is busy for a while with a model that it holds.
     fn refuse(&mut self, runner: Runner) {
         let target = &mut self.runners[runner.0 as usize];
-        let (_, _, id) = target.running.take().unwrap();
+        let refused = target.running.take().unwrap();
         target.cache.clone_from(&target.before);
-        target.running = Some((self.now_s + 1.0, None, u64::MAX));
-        self.jobs.get_mut(&id).unwrap().gone = false;
+        target.running = Some(Running {
+            job: u64::MAX,
+            ends_s: self.now_s + 1.0,
+            cold: false,
+        });
+        self.jobs.get_mut(&refused.job).unwrap().gone = false;
         self.tell(Event::Refused { runner });
     }
 
@@ -216,7 +229,7 @@ impl World {
         self.tell(Event::Lost {
             runner: Runner(runner as u32),
         });
-        if let Some(job) = running.and_then(|(_, _, id)| self.jobs.get_mut(&id)) {
+        if let Some(job) = running.and_then(|running| self.jobs.get_mut(&running.job)) {
             job.gone = false;
             (job.arrival.returned, job.arrival.avoid) = (true, Some(Runner(runner as u32)));
             let arrival = job.arrival;
@@ -231,10 +244,7 @@ impl World {
                 .runners
                 .iter()
                 .enumerate()
-                .filter_map(|(index, state)| {
-                    let (ends_s, loaded_s, _) = state.running?;
-                    Some((loaded_s.unwrap_or(ends_s), Some(index)))
-                });
+                .filter_map(|(index, state)| Some((state.running?.ends_s, Some(index))));
             let due = self.policy.next_deadline_s().map(|due_s| (due_s, None));
             let next = ends.chain(due).min_by(|(a, _), (b, _)| a.total_cmp(b));
             let Some((at_s, what)) = next.filter(|(at_s, _)| *at_s <= until_s) else {
@@ -243,31 +253,20 @@ impl World {
             self.now_s = self.now_s.max(at_s);
             match what {
                 None => self.tell(Event::Due),
-                Some(index) => self.proceed(index),
+                Some(index) => self.end(index),
             }
         }
         self.now_s = self.now_s.max(until_s);
     }
 
-    /// A runner loaded its model, or ended its job.
-    fn proceed(&mut self, index: usize) {
-        let runner = Runner(index as u32);
-        let (ends_s, loaded_s, id) = self.runners[index].running.unwrap();
-        if loaded_s.is_some() {
-            self.runners[index].running = Some((ends_s, None, id));
-            self.tell(Event::Loaded {
-                runner,
-                load_s: LOAD_S,
-            });
-            return;
-        }
-        self.runners[index].running = None;
-        let ran = self.jobs.get(&id).and_then(|job| {
-            let model = job.arrival.model?;
+    /// A runner ended its job.
+    fn end(&mut self, index: usize) {
+        let ended = self.runners[index].running.take().unwrap();
+        let ran = self.jobs.get(&ended.job).and_then(|job| {
             Some(Ran {
-                model,
+                model: job.arrival.model?,
                 run_s: job.run_s,
-                load_s: None,
+                load_s: ended.cold.then_some(LOAD_S),
             })
         });
         self.free(index, ran);

@@ -4,6 +4,15 @@ use super::View;
 use super::dice::Dice;
 use super::event::{Model, Runner};
 
+/// A runner as a place for further models: the same for every job that it is offered.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// A model is hot here if a further copy would earn more than this, jobs/s.
+    hot_above: f64,
+    /// The bar for a hot model, in units of L.
+    least_bar: f64,
+}
+
 impl View<'_> {
     /// lam(m)/n, jobs/s: what one of n copies of a model earns.
     fn earns(&self, model: Model, copies: usize) -> f64 {
@@ -18,23 +27,38 @@ impl View<'_> {
         }
     }
 
+    /// What loading a model on a runner costs the others.
+    pub fn offer(&self, runner: Runner) -> Offer {
+        let constants = self.constants;
+        let bar = match self.fleet.get(runner).victim() {
+            None => constants.room_bar,
+            Some(victim) if self.fleet.copies(victim) >= 2 => constants.steering_bar,
+            Some(_) => constants.theta,
+        };
+        Offer {
+            hot_above: (1.0 + constants.steering_hysteresis) * self.share(runner),
+            least_bar: bar.min(constants.theta),
+        }
+    }
+
     /// bar(r, m), s: a job for m waits up to this before r loads m.
     ///
     /// tb · L(m) if m is hot here: a further copy would earn lam(m)/(n(m)+1) > (1+delta) · share(r), r has room (a lower bar,
     /// as nothing is evicted) or its victim has another copy, and no more copies are being loaded than are there. Else
     /// theta · L(m): a last copy is not evicted to replicate, and while a model's first copy loads, jobs wait for it rather
     /// than load it beside.
-    pub fn bar_s(&self, runner: Runner, model: Model, dice: &mut Dice) -> f64 {
-        let constants = self.constants;
-        let hot = self.earns(model, self.fleet.copies(model) + 1)
-            > (1.0 + constants.steering_hysteresis) * self.share(runner);
-        let bar = match self.fleet.get(runner).victim() {
-            _ if !hot || !self.may_double(model, dice) => constants.theta,
-            None => constants.room_bar,
-            Some(victim) if self.fleet.copies(victim) >= 2 => constants.steering_bar,
-            Some(_) => constants.theta,
+    pub fn bar_s(&self, offer: &Offer, model: Model, dice: &mut Dice) -> f64 {
+        let hot = self.earns(model, self.fleet.copies(model) + 1) > offer.hot_above;
+        let bar = match hot && self.may_double(model, dice) {
+            true => offer.least_bar,
+            false => self.constants.theta,
         };
         bar * self.estimates.load_s(model)
+    }
+
+    /// The least that [`View::bar_s`] can be, s: most waits are below it, which settles the matter.
+    pub fn least_bar_s(&self, offer: &Offer, model: Model) -> f64 {
+        offer.least_bar * self.estimates.load_s(model)
     }
 
     /// At most half of m's copies are being loaded: in the time of one load they may double.

@@ -1,7 +1,8 @@
 //! The held jobs: by age, by model and by deadline, normal and low apart. Every operation costs O(log jobs).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap;
 use warmq_common::job::Priority;
 
 use super::event::{Job, Model, Runner};
@@ -51,7 +52,7 @@ struct Lane {
 pub struct Window {
     normal: Lane,
     low: Lane,
-    places: HashMap<Job, (Priority, Order)>,
+    places: FxHashMap<Job, (Priority, Order)>,
     /// Deadlines that have not passed, µs, rounded down.
     deadlines: BTreeMap<(u64, Order), Job>,
     count: u64,
