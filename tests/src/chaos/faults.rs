@@ -7,11 +7,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::diary::Diary;
-use super::plan::{Fault, Harm};
+use super::ledger::Ledger;
+use super::plan::{Fault, Harm, Role};
 use super::subject::Subject;
 
 /// How soon a process that ended by itself is started again.
 const WATCH: Duration = Duration::from_millis(250);
+
+/// How often is looked whether a worker has a long job.
+const AIM: Duration = Duration::from_millis(10);
+
+/// How long a worker's fault waits for that.
+const AIMING: Duration = Duration::from_secs(4);
 
 /// Does to `subject` what its `faults` say, counted from `begun`, and tells `healed` of each one as it is over. Then
 /// watches over it until `stop`, and gives it back.
@@ -23,12 +30,16 @@ pub async fn inflict(
     faults: Vec<Fault>,
     begun: Instant,
     healed: mpsc::Sender<Fault>,
+    ledger: &Ledger,
     diary: &Diary,
     stop: &CancellationToken,
 ) -> anyhow::Result<Subject> {
     for fault in faults {
         let its_time = tokio::time::sleep_until(begun + fault.at);
         watch_over(&mut subject, its_time, diary).await?;
+        if fault.victim.role == Role::Worker {
+            await_a_long_job(&subject, ledger).await;
+        }
         let (kind, victim, lasts) = (fault.kind(), fault.victim, fault.lasts.as_millis());
         diary.note(&format!("{victim}: {kind}, for {lasts} ms"));
         suffer(&mut subject, &fault).await?;
@@ -39,6 +50,16 @@ pub async fn inflict(
     drop(healed);
     watch_over(&mut subject, stop.cancelled(), diary).await?;
     Ok(subject)
+}
+
+/// A fault in the middle of a job tells more; but it comes in any case.
+async fn await_a_long_job(worker: &Subject, ledger: &Ledger) {
+    let busy = async {
+        while !worker.job().await.is_some_and(|id| ledger.is_long(id)) {
+            tokio::time::sleep(AIM).await;
+        }
+    };
+    let _ = tokio::time::timeout(AIMING, busy).await;
 }
 
 /// One fault, until it is healed.

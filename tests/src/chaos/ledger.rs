@@ -8,7 +8,7 @@ use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
 
-use super::orders::Order;
+use super::orders::{LONG_MS, Order};
 
 /// Who told of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +182,13 @@ impl Ledger {
     /// The ids that an order was accepted under so far.
     pub fn ids(&self, number: usize) -> Vec<JobId> {
         self.book().accounts[number].ids.iter().copied().collect()
+    }
+
+    /// Whether a job runs long enough to be hit in the middle.
+    pub fn is_long(&self, id: JobId) -> bool {
+        let book = self.book();
+        let account = book.by_id.get(&id).map(|number| &book.accounts[*number]);
+        account.is_some_and(|account| account.order.run_ms >= LONG_MS)
     }
 
     /// All accounts, as they are now.

@@ -17,6 +17,9 @@ const HINTS: u32 = 6;
 /// How long a load takes, ms.
 const LOAD_MS: u32 = 50;
 
+/// A job that runs so long, ms, is long enough for its worker to be hit in the middle of it.
+pub const LONG_MS: u32 = 300;
+
 /// The way that a job is submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
@@ -122,7 +125,10 @@ fn order(rng: &mut ChaCha8Rng, number: usize, at: Duration) -> Order {
         door,
         // The last one stands for none.
         hint: (hint < HINTS).then(|| format!("model-{hint}")),
-        run_ms: rng.random_range(5..=50),
+        run_ms: match rng.random_ratio(1, 25) {
+            true => rng.random_range(LONG_MS..=4 * LONG_MS),
+            false => rng.random_range(5..=50),
+        },
         ending: match rng.random_range(0..20) {
             0 => Ending::Failure,
             1..10 => Ending::Number,

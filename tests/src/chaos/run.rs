@@ -96,7 +96,7 @@ pub async fn run(
     let (tell, healed) = mpsc::channel(plan.faults.len().max(1));
     let suffering = try_join_all(subjects.into_iter().map(|subject| {
         let faults = plan.of(subject.victim);
-        inflict(subject, faults, begun, tell.clone(), &diary, &stop)
+        inflict(subject, faults, begun, tell.clone(), &ledger, &diary, &stop)
     }));
     drop(tell);
     let reckoning = async {

@@ -8,6 +8,8 @@ use warmq_cluster::{
     Cluster, PrivateRabbit, PrivateRedis, Process, Proxy, Router, Worker, WorkerOptions,
 };
 
+use warmq_common::ids::JobId;
+
 use super::plan::Victim;
 use crate::stage::TIMED;
 
@@ -139,6 +141,19 @@ impl Subject {
             Body::Worker { links, .. } | Body::Router { links, .. } => Some(links),
             Body::Redis(_) | Body::RabbitMq(_) => None,
         }
+    }
+
+    /// The job that it runs; only a worker does. Not known while Redis is away.
+    pub async fn job(&self) -> Option<JobId> {
+        let Body::Worker {
+            worker, cluster, ..
+        } = &self.body
+        else {
+            return None;
+        };
+        let runners = cluster.store().runners(worker.app()).await.ok()?;
+        let mut runners = runners.into_iter();
+        runners.find(|runner| runner.id == *worker.runner())?.job
     }
 
     /// Asks it to stop, and waits for that.

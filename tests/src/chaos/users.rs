@@ -27,7 +27,7 @@ use crate::stage::TIMED;
 const WINDOW: usize = 48;
 
 /// How long the broker may take to confirm, before the message is published again.
-const CONFIRM: Duration = Duration::from_secs(5);
+const CONFIRM: Duration = Duration::from_secs(3);
 
 const PERSISTENT: u8 = 2;
 
