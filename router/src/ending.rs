@@ -1,5 +1,7 @@
 //! Jobs that end without a result, and everybody hears of it.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
 use warmq_common::ids::{AppId, JobId};
@@ -71,16 +73,27 @@ impl Endings {
     /// Ends the app's jobs that have not started in time, announces it, and names them.
     ///
     /// # Errors
-    /// See [`EndError`]; what was not announced is named again by the next call.
+    /// See [`EndError`]; what was not announced is so later.
     pub async fn expire(&self, app: &AppId) -> Result<Vec<JobId>, EndError> {
         let expired = self.store.expire(app).await?;
         try_join_all(expired.iter().map(async |job: &JobSpec| {
             tracing::info!(job.id = %job.id, %app, "a job expired: it had not started in time");
             self.announce(job, JobState::Expired).await?;
-            self.store.expiry_told(app, job.id).await?;
             Ok::<_, EndError>(job.id)
         }))
         .await
+    }
+
+    /// Announces ends of the app that nobody may have been told of for `ago`: whoever stored them died before.
+    ///
+    /// # Errors
+    /// See [`EndError`].
+    pub async fn announce_untold(&self, app: &AppId, ago: Duration) -> Result<(), EndError> {
+        for record in self.store.untold(app, ago).await? {
+            tracing::info!(job.id = %record.spec.id, state = %record.state, "announces an end that nobody may have been told of");
+            self.announce(&record.spec, record.state).await?;
+        }
+        Ok(())
     }
 
     /// Tells everybody that a job ended; confirmed. Listeners take it twice.
@@ -95,6 +108,11 @@ impl Endings {
         };
         let key = self.topology.event_key(&job.app, state);
         let exchange = self.topology.events_exchange();
-        self.publisher.announce(&exchange, &key, &message).await
+        self.publisher.announce(&exchange, &key, &message).await?;
+        // Else it is announced once more.
+        if let Err(error) = self.store.told(&job.app, job.id).await {
+            tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
+        }
+        Ok(())
     }
 }

@@ -144,6 +144,7 @@ impl Store {
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.queued(app))
+            .key(self.keys.untold(app))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(epoch.0)
@@ -230,7 +231,8 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.runner(app, finish.runner))
             .key(self.keys.idle(app))
-            .key(self.keys.blank(app));
+            .key(self.keys.blank(app))
+            .key(self.keys.untold(app));
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -319,6 +321,7 @@ impl Store {
             .quarantine
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.untold(app))
             .arg(job.to_string())
             .arg(json(error))
             .arg(RETENTION_S)

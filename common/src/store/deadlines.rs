@@ -11,8 +11,7 @@ use crate::job::JobSpec;
 const AT_ONCE: isize = 1000;
 
 impl Store {
-    /// Ends the app's jobs that have not started in time. Each is named again by the next call, until
-    /// [`Store::expiry_told`] says that everybody knows.
+    /// Ends the app's jobs that have not started in time.
     ///
     /// # Errors
     /// Redis is away, or a record is not what this build writes.
@@ -31,6 +30,7 @@ impl Store {
                 .key(self.keys.job(app, job))
                 .key(self.keys.queued(app))
                 .key(self.keys.start_deadlines(app))
+                .key(self.keys.untold(app))
                 .arg(job.to_string())
                 .arg(RETENTION_S)
                 .invoke_async(&mut self.connection.clone())
@@ -40,14 +40,5 @@ impl Store {
             }
         }
         Ok(expired)
-    }
-
-    /// Notes that everybody was told of a job's expiry.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn expiry_told(&self, app: &AppId, job: JobId) -> Result<(), Error> {
-        let key = self.keys.start_deadlines(app);
-        Ok(self.connection.clone().zrem(key, job.to_string()).await?)
     }
 }

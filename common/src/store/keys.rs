@@ -88,6 +88,11 @@ impl Keys {
         self.of_app(app, "ended")
     }
 
+    /// Sorted set: jobs that ended and whose end may not be announced yet, by when that was (Unix ms).
+    pub(super) fn untold(&self, app: &AppId) -> String {
+        self.of_app(app, "untold")
+    }
+
     /// Hash: what was learned about each model.
     pub(super) fn stats(&self, app: &AppId) -> String {
         self.of_app(app, "stats")

@@ -7,7 +7,8 @@
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
 //! | `late` | attempts that began or ended while Redis was away |
-//! | `cancel`, `deadlines`, `replies` | jobs that end without a result, and who was told |
+//! | `cancel`, `deadlines` | jobs that end without a result |
+//! | `untold`, `replies` | ends that are to be announced, and who was told |
 //! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
 //! | `stats`, `upkeep` | what the leader learned, and what it looks after |
 //!
@@ -29,6 +30,7 @@ mod record;
 mod replies;
 mod scripts;
 mod stats;
+mod untold;
 mod upkeep;
 
 use std::collections::HashMap;

@@ -20,6 +20,9 @@ const ROUND: Duration = Duration::from_secs(5);
 /// Jobs looked at in one round.
 const JOBS: isize = 1000;
 
+/// How long an end may be stored and not announced, before the leader announces it: others are about to.
+const UNTOLD: Duration = Duration::from_secs(10);
+
 /// How long after a runner's end its queue is deleted, in units of the time after which messages are missed.
 const GRAVE: u32 = 2;
 
@@ -55,6 +58,8 @@ impl Upkeep {
         dispatcher.show(session, held).await?;
         if Instant::now() >= self.next_round {
             self.next_round = Instant::now() + ROUND;
+            let endings = &dispatcher.shared.endings;
+            endings.announce_untold(&dispatcher.app, UNTOLD).await?;
             dispatcher.reconcile(session, holds).await?;
             dispatcher.clear_away(session).await?;
         }

@@ -1,5 +1,7 @@
 //! Where a job is safe: its end announced, or a confirmed copy of it elsewhere. Only then is its message acknowledged.
 
+use std::time::Duration;
+
 use warmq_common::amqp::{DeadLetter, RetryTier};
 use warmq_common::ids::RunnerId;
 use warmq_common::job::JobSpec;
@@ -13,6 +15,9 @@ use crate::consumer::Taken;
 use crate::lease::Begun;
 use crate::report;
 use crate::shared::Shared;
+
+/// How long noting may take what need not be noted.
+const NOTING: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// After the end of an attempt: says what became of the job and acknowledges. `state`: what this attempt made of it;
@@ -48,7 +53,14 @@ impl Shared {
             report::announce(self, job, state)
         });
         match announced.await {
-            Some(()) => ack(message).await,
+            Some(()) => {
+                ack(message).await;
+                // Else the leader announces it once more.
+                let noted = self.store.told(&job.app, job.id);
+                if !matches!(tokio::time::timeout(NOTING, noted).await, Ok(Ok(()))) {
+                    tracing::debug!(job.id = %job.id, "could not note that an end was announced");
+                }
+            }
             None => give_back(message).await,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::types::AMQPValue;
 use serde_json::json;
 use warmq_common::amqp::{Message, RetryTier, Topology};
-use warmq_common::ids::Fence;
+use warmq_common::ids::{Epoch, Fence, RunnerId};
 use warmq_common::job::{Phase, Priority};
 use warmq_common::state::JobState;
 use warmq_common::store::{GivenBack, Ground, Start};
@@ -102,20 +102,14 @@ async fn a_job_that_redis_lost_is_recorded_again_and_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog() {
     let world = World::new().await;
-    let (holder, worker) = (world.worker("holder").await, world.worker("a").await);
+    let worker = world.worker("a").await;
     let job = world.spec("", takes(1));
     let store = world.cluster.store();
     store.create(&job).await.unwrap();
-    let runner = world.runner("holder").await.unwrap();
+    let holder = RunnerId::parse("elsewhere").unwrap();
+    let ground = Ground::BegunWithout { ago_ms: 0 };
     let started = store
-        .start(
-            &world.app,
-            job.id,
-            &runner.id,
-            runner.epoch,
-            900,
-            Ground::SharedQueue,
-        )
+        .start(&world.app, job.id, &holder, Epoch(1), 900, ground)
         .await;
     assert!(matches!(started, Ok(Start::Started(_))));
     world.publish_shared(&job).await;
@@ -125,7 +119,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
         .backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     assert_eq!(backlog.job().await, job);
-    world.end([holder, worker]).await;
+    world.end([worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use warmq_common::config::ByteSize;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{AppId, JobId, RunnerId};
 use warmq_common::job::{Decision, JobRecord, JobSpec, Target};
-use warmq_common::message::{JobEvent, JobMessage, Versioned};
+use warmq_common::message::{JobEvent, JobMessage, LateEnd, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{Claim, RunnerRecord};
 use warmq_worker::config::Config;
@@ -277,6 +277,10 @@ impl Listener {
 
     pub async fn job(&mut self) -> JobSpec {
         JobMessage::decode(&self.message().await.data).unwrap().job
+    }
+
+    pub async fn late_end(&mut self) -> LateEnd {
+        LateEnd::decode(&self.message().await.data).unwrap()
     }
 
     /// As [`Listener::job`], however long it takes.

@@ -44,9 +44,15 @@ local function keep_ended(job_key, default_s)
   redis.call('EXPIRE', job_key, said[1] or default_s)
 end
 
+-- Notes an end that is to be announced; see store/untold.rs.
+local function to_tell(untold_key, job, now)
+  redis.call('ZADD', untold_key, now, job)
+end
+
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
-local function end_unrun(job_key, queued_key, job, state, now, default_s)
+local function end_unrun(job_key, queued_key, untold_key, job, state, now, default_s)
   redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
+  to_tell(untold_key, job, now)
   redis.call('HDEL', job_key, 'progress', 'lease_until')
   redis.call('ZREM', queued_key, job)
   keep_ended(job_key, default_s)
