@@ -133,9 +133,11 @@ async fn apps_and_runners_are_listed() {
         stage.get("/v1/runners?app=named/only").await.body,
         json!({"runners": []})
     );
+    // Whether it warns is this Redis' business.
+    let ready = stage.get("/readyz").await.body;
     assert_eq!(
-        stage.get("/readyz").await.body,
-        json!({"redis": "ok", "rabbitmq": "ok"})
+        (&ready["redis"], &ready["rabbitmq"]),
+        (&json!("ok"), &json!("ok"))
     );
     stage.clean_up().await;
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use warmq_cluster::{Cluster, PrivateRedis};
 use warmq_common::amqp::Topology;
 use warmq_common::ids::AppId;
@@ -15,6 +16,8 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
     let mut redis = PrivateRedis::start().await.unwrap();
     let cluster = Cluster::builder().redis_url(redis.url().expose());
     let stage = Stage::of(cluster.start().await.unwrap()).await;
+    // It keeps all that it is told.
+    assert_eq!(stage.get("/readyz").await.body["warnings"], json!([]));
     let _workers = [stage.timed("a").await, stage.timed("b").await];
     let mut jobs = Vec::new();
     for n in 0..6 {
