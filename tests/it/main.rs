@@ -20,6 +20,7 @@ mod pictures_come_from_prompts;
 mod poison_jobs_are_quarantined;
 mod queues_are_bounded;
 mod results_are_kept_as_long_as_asked;
+mod results_can_be_waited_for;
 mod servers_that_go_away;
 mod submissions_are_idempotent;
 mod warm_runners_are_waited_for;

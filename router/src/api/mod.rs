@@ -1,4 +1,4 @@
-//! HTTP: fal's queue protocol under `/queue`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
+//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
 //! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod dead;
@@ -9,7 +9,11 @@ mod health;
 mod jobs;
 mod listener;
 mod metrics;
+mod outcome;
 mod queue;
+mod run;
+mod submission;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +34,7 @@ use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 use crate::dead::DeadLetters;
+use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
@@ -51,6 +56,8 @@ pub struct Api {
     pub submitter: Submitter,
     /// Ends jobs that nobody wants any more.
     pub endings: Endings,
+    /// Tells of jobs that ended.
+    pub ended: EndedJobs,
     /// To see whether RabbitMQ answers.
     pub publisher: Publisher,
     /// What could not be run.
@@ -146,6 +153,7 @@ fn routes(api: Api) -> Router {
 fn door() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
+        .nest("/run", run::routes())
         .nest("/v1/dead", dead::routes())
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
