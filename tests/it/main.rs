@@ -3,6 +3,7 @@
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_answer;
+mod browsers_may_call_it;
 mod chaos_leaves_every_job_with_one_end;
 mod dead_letters_can_be_redriven;
 mod deadlines_are_kept;
@@ -22,6 +23,7 @@ mod queues_are_bounded;
 mod results_are_kept_as_long_as_asked;
 mod results_can_be_waited_for;
 mod servers_that_go_away;
+mod status_can_be_streamed;
 mod submissions_are_idempotent;
 mod warm_runners_are_waited_for;
 mod workers_scale_alone;

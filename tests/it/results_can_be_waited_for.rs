@@ -61,7 +61,10 @@ async fn a_hundred_who_wait_at_once_get_each_their_own() {
         (number, run(&stage, TIMED, &[], &body).await)
     }));
     for (number, answer) in answers.await {
-        assert_eq!((answer.status, answer.body), (StatusCode::OK, json!(number)));
+        assert_eq!(
+            (answer.status, answer.body),
+            (StatusCode::OK, json!(number))
+        );
     }
     stage.clean_up().await;
 }
@@ -70,7 +73,13 @@ async fn a_hundred_who_wait_at_once_get_each_their_own() {
 async fn a_failure_is_the_answer_with_its_status() {
     let stage = Stage::start().await;
     let _worker = stage.timed("a").await;
-    let failed = run(&stage, TIMED, &[], r#"{"run_ms": 1, "fail": "no such colour"}"#).await;
+    let failed = run(
+        &stage,
+        TIMED,
+        &[],
+        r#"{"run_ms": 1, "fail": "no such colour"}"#,
+    )
+    .await;
     assert_eq!(failed.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(failed.body["detail"][0]["msg"], "no such colour");
     let wrong = run(&stage, TIMED, &[], r#"{"run_ms": -1}"#).await;
@@ -127,5 +136,74 @@ async fn a_client_that_comes_again_under_its_key_gets_the_first_result() {
     assert_eq!(again.body, "once");
     assert_eq!(again.headers["x-fal-request-id"], first.to_string());
     assert_eq!(stage.job(first).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+/// The events of a stream that has ended.
+fn events(answer: &Answer) -> Vec<serde_json::Value> {
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let text = std::str::from_utf8(&answer.bytes).unwrap();
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.map(|json| serde_json::from_str(json).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stream_tells_progress_and_ends_with_the_result() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let body = r#"{"run_ms": 1500, "output": {"seven": 7}}"#;
+    let answer = run(&stage, &format!("{TIMED}/turbo/stream"), &[], body).await;
+    let events = events(&answer);
+    let (result, progress) = events.split_last().unwrap();
+    assert_eq!(result, &json!({"seven": 7}));
+    let steps = progress
+        .iter()
+        .filter(|event| event["progress"]["step"].is_u64());
+    assert!(steps.count() > 2, "{progress:?}");
+    let id = answer.headers["x-fal-request-id"].to_str().unwrap();
+    assert_eq!(stage.job(id.parse().unwrap()).await.spec.path, "turbo");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_stream_says_at_last_why_the_job_failed() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let path = format!("{TIMED}/stream");
+    let failed = run(
+        &stage,
+        &path,
+        &[],
+        r#"{"run_ms": 1, "fail": "no such colour"}"#,
+    )
+    .await;
+    let events = events(&failed);
+    let last = events.last().unwrap();
+    assert_eq!(last["detail"][0]["msg"], "no such colour");
+    assert_eq!(
+        (&last["status"], &last["error"]),
+        (&json!(422), &json!("no such colour"))
+    );
+    // What is never accepted has no stream.
+    let wrong = run(&stage, &path, &[], r#"{"run_ms": -1}"#).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_takes_its_job_with_it() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let path = format!("{TIMED}/stream");
+    let abandoned = {
+        let wait = run(&stage, &path, &[], r#"{"run_ms": 60000}"#);
+        tokio::select! {
+            answer = wait => panic!("{answer:?}"),
+            id = running(&stage) => id,
+        }
+    };
+    stage.reached(abandoned, JobState::Cancelled).await;
     stage.clean_up().await;
 }

@@ -48,6 +48,7 @@ impl Store {
             .cancel
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))

@@ -172,6 +172,7 @@ impl Store {
             .discard
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?)

@@ -96,6 +96,12 @@ impl From<JobError> for ApiError {
     }
 }
 
+impl From<ApiError> for JobError {
+    fn from(ApiError(error): ApiError) -> Self {
+        error
+    }
+}
+
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let told = error.to_job_error();

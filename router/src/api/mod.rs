@@ -1,10 +1,12 @@
 //! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
 //! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
+mod browsers;
 mod dead;
 mod error;
 mod files;
 mod fleet;
+mod following;
 mod health;
 mod jobs;
 mod listener;
@@ -12,8 +14,9 @@ mod metrics;
 mod outcome;
 mod queue;
 mod run;
+mod sse;
+mod status;
 mod submission;
-mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -144,7 +147,7 @@ fn routes(api: Api) -> Router {
     };
     routes
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(api.max_body_bytes))
         .with_state(api)
 }
@@ -152,13 +155,26 @@ fn routes(api: Api) -> Router {
 /// For those who submit jobs and ask for them.
 fn door() -> Router<Api> {
     Router::new()
-        .nest("/queue", queue::routes())
-        .nest("/run", run::routes())
+        .merge(for_pages())
         .nest("/v1/dead", dead::routes())
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
         .route("/v1/runners", get(fleet::runners))
+}
+
+/// What web pages may call, too.
+fn for_pages() -> Router<Api> {
+    Router::new()
+        .nest("/queue", queue::routes())
+        .nest("/run", run::routes())
         .route("/files/{*key}", get(files::show))
+        // Here already, so that the layer is around it: what a browser asks first has a method of its own.
+        .method_not_allowed_fallback(wrong_method)
+        .layer(browsers::any())
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::method_not_allowed()
 }
 
 /// For those who watch over the process.

@@ -3,23 +3,19 @@
 use axum::Json;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
+use warmq_common::job::{JobError, JobRecord};
 use warmq_common::state::JobState;
 
 use super::ApiError;
 
 /// The app's output, bare; or the error that the job ended with; or that it has not ended.
 pub(super) fn outcome(mut record: JobRecord, public_url: &str) -> Response {
-    let mut response = if let Some(error) = record.failure() {
-        ApiError::from(error).into_response()
-    } else if record.state == JobState::Succeeded {
-        let mut output = record.output.take().unwrap_or_default();
-        with_public_urls(&mut output, public_url);
-        Json(output).into_response()
-    } else {
-        ApiError::bad_request("Request is still in progress").into_response()
+    let mut response = match output(&mut record, public_url) {
+        Ok(output) => Json(output).into_response(),
+        Err(error) => ApiError::from(error).into_response(),
     };
     if record.state == JobState::Expired {
         // The deadline was the submitter's own; fal's clients do not try again then.
@@ -27,6 +23,22 @@ pub(super) fn outcome(mut record: JobRecord, public_url: &str) -> Response {
         (response.headers_mut()).insert("x-fal-request-timeout-type", user);
     }
     with_job_headers(response, record.spec.id, Some(&record))
+}
+
+/// Takes the output out of a record.
+///
+/// # Errors
+/// The job ended otherwise, or has not ended.
+pub(super) fn output(record: &mut JobRecord, public_url: &str) -> Result<Value, JobError> {
+    if let Some(error) = record.failure() {
+        return Err(error);
+    }
+    if record.state != JobState::Succeeded {
+        return Err(ApiError::bad_request("Request is still in progress").into());
+    }
+    let mut output = record.output.take().unwrap_or_default();
+    with_public_urls(&mut output, public_url);
+    Ok(output)
 }
 
 /// Says which job an answer is about, and what is known of its runner.

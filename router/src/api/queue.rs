@@ -1,19 +1,27 @@
 //! fal's queue protocol: submit, status, result, cancel.
 
-use axum::extract::{Path, State};
+use std::collections::HashMap;
+
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use futures::stream;
+use serde_json::json;
 use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_common::store::Glance;
 
+use super::following::{Following, News};
 use super::outcome::{outcome, with_job_headers};
+use super::status::{status, waiting};
 use super::submission::Asked;
-use super::{Api, ApiError};
+use super::{Api, ApiError, sse};
 use crate::ending::Cancelled;
+
+/// What stands behind the `?`; the last one counts.
+type Flags = HashMap<String, String>;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -21,54 +29,65 @@ pub(super) fn routes() -> Router<Api> {
         .route("/{owner}/{app}/{*path}", post(submit))
         .route("/{owner}/{app}/requests/{id}", get(result))
         .route("/{owner}/{app}/requests/{id}/response", get(result))
-        .route("/{owner}/{app}/requests/{id}/status", get(status))
+        .route("/{owner}/{app}/requests/{id}/status", get(poll))
+        .route("/{owner}/{app}/requests/{id}/status/stream", get(follow))
         .route("/{owner}/{app}/requests/{id}/cancel", put(cancel))
 }
 
-async fn submit(
-    State(api): State<Api>,
-    Asked(submission): Asked,
-) -> Result<Response, ApiError> {
+async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Response, ApiError> {
     let accepted = api.submitter.submit(submission).await?;
-    let mut answer = status_body(&api, &accepted.job.app.to_string(), accepted.job.id);
-    answer["status"] = "IN_QUEUE".into();
-    answer["queue_position"] = accepted.queue_position.into();
+    let job = accepted.job;
+    let answer = waiting(&api, &job.app, job.id, accepted.queue_position);
     let response = Json(answer).into_response();
-    Ok(with_job_headers(response, accepted.job.id, None))
+    Ok(with_job_headers(response, job.id, None))
 }
 
-async fn status(
+async fn poll(
     State(api): State<Api>,
     Path((owner, app, id)): Path<(String, String, String)>,
+    Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
     let record = find(&api, &owner, &app, &id).await?;
-    let mut answer = status_body(&api, &format!("{owner}/{app}"), record.spec.id);
-    let status = match record.state {
-        JobState::Queued | JobState::Dispatched => {
-            let position = api
-                .store
-                .queue_position(&record.spec.app, record.spec.id)
-                .await?;
-            answer["queue_position"] = position.unwrap_or(0).into();
-            "IN_QUEUE"
-        }
-        JobState::Running => "IN_PROGRESS",
-        _ => "COMPLETED",
+    let (app, id) = (&record.spec.app, record.spec.id);
+    let with_log = wants_log(&flags);
+    let glance = Glance {
+        state: record.state,
+        progress: record.progress.clone(),
+        queue_position: match record.state.is_terminal() {
+            true => None,
+            false => api.store.queue_position(app, id).await?,
+        },
+        log: match with_log {
+            true => api.store.log(app, id).await?,
+            false => Vec::new(),
+        },
     };
-    answer["status"] = status.into();
-    if let Some(error) = record.failure() {
-        answer["error"] = error.message.into();
-        answer["error_type"] = error.error_type.into();
-    }
-    if let Some(timings) = &record.timings {
-        answer["metrics"]["inference_time"] = (timings.run_ms as f64 / 1000.0).into();
-    }
+    let answer = status(&api, (app, id), &glance, Some(&record), with_log);
     let code = match record.state.is_terminal() {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };
     let response = (code, Json(answer)).into_response();
-    Ok(with_job_headers(response, record.spec.id, Some(&record)))
+    Ok(with_job_headers(response, id, Some(&record)))
+}
+
+/// The status whenever it changes, until the job has ended; of the log, what is new each time.
+async fn follow(
+    State(api): State<Api>,
+    Path((owner, app, id)): Path<(String, String, String)>,
+    Query(flags): Query<Flags>,
+) -> Result<Response, ApiError> {
+    let job = find(&api, &owner, &app, &id).await?.spec;
+    let (id, with_log) = (job.id, wants_log(&flags));
+    let following = Following::new(api, job, with_log);
+    let answers = stream::unfold(Some(following), move |following| async move {
+        let mut following: Following = following?;
+        let News { glance, end } = following.next().await?;
+        let (api, job) = following.subject();
+        let answer = status(api, (&job.app, job.id), &glance, end.as_ref(), with_log);
+        Some((answer, end.is_none().then_some(following)))
+    });
+    Ok(with_job_headers(sse::events(answers), id, None))
 }
 
 async fn result(
@@ -116,15 +135,7 @@ async fn lookup(
     Ok(record.filter(|record| record.spec.app.as_str() == format!("{owner}/{app}")))
 }
 
-/// What every answer about a job says. No query in these URLs: the clients append their own.
-fn status_body(api: &Api, app: &str, id: JobId) -> Value {
-    let url = format!("{}/queue/{app}/requests/{id}", api.public_url);
-    json!({
-        "request_id": id,
-        "response_url": url,
-        "status_url": format!("{url}/status"),
-        "cancel_url": format!("{url}/cancel"),
-        "logs": null,
-        "metrics": {},
-    })
+/// fal's clients say `true`, `false`, `1` or `0`.
+fn wants_log(flags: &Flags) -> bool {
+    matches!(flags.get("logs").map(String::as_str), Some("1" | "true"))
 }

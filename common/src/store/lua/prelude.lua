@@ -1,4 +1,4 @@
--- In front of every script: the clock, the state table, and how changes are told.
+-- In front of every script: the clock, the state table, logs, and how changes are told.
 
 -- Redis' own clock, Unix ms.
 local function now_ms()
@@ -37,19 +37,26 @@ local function start_overdue(job_key, now)
   return deadline and deadline <= now
 end
 
+-- A line for the job's owner; its id is its time. `runner`: whom it is about, or ''. What is oldest goes beyond 200 lines.
+local function log(log_key, level, message, runner)
+  redis.call('XADD', log_key, 'MAXLEN', 200, '*', 'level', level, 'message', message, 'runner', runner)
+end
+
 -- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
-local function keep_ended(job_key, default_s)
+local function keep_ended(job_key, log_key, default_s)
   local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
   if said[2] then redis.call('HDEL', job_key, 'input') end
   redis.call('EXPIRE', job_key, said[1] or default_s)
+  redis.call('EXPIRE', log_key, said[1] or default_s)
 end
 
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
-local function end_unrun(job_key, queued_key, job, state, now, default_s)
+local function end_unrun(job_key, log_key, queued_key, job, state, now, default_s)
+  log(log_key, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
   redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
   redis.call('HDEL', job_key, 'progress', 'lease_until')
   redis.call('ZREM', queued_key, job)
-  keep_ended(job_key, default_s)
+  keep_ended(job_key, log_key, default_s)
 end
 
 -- A change of the fleet, as store::changes::Change reads it. `rest`: further fields, each with a comma in front.
