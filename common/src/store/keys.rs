@@ -33,9 +33,9 @@ impl Keys {
         self.of_app(app, format_args!("job:{job}"))
     }
 
-    /// Stream: what is told to a job's owner while it waits and runs.
+    /// List: what is told to a job's owner while it waits and runs (JSON).
     pub(super) fn log(&self, app: &AppId, job: JobId) -> String {
-        self.of_app(app, format_args!("job:{job}:events"))
+        self.of_app(app, format_args!("job:{job}:log"))
     }
 
     /// Sorted set: waiting jobs by arrival.

@@ -45,7 +45,7 @@ pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
 pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
 pub use jobs::{Created, Terms};
 pub use late::LateStart;
-pub use log::{Glance, LogLine, LogPlace};
+pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
 
 pub use upkeep::Depths;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::store::{self, Glance, LogPlace};
+use warmq_common::store::{self, Glance};
 
 use super::{Api, ApiError};
 use crate::ended::Watch;
@@ -48,7 +48,8 @@ pub(super) struct Following {
     job: JobSpec,
     watch: Watch,
     with_log: bool,
-    seen: Option<LogPlace>,
+    /// Lines of the log that were told.
+    seen: usize,
     told: Option<Glance>,
 }
 
@@ -60,7 +61,7 @@ impl Following {
             api,
             job,
             with_log,
-            seen: None,
+            seen: 0,
             told: None,
         }
     }
@@ -94,16 +95,16 @@ impl Following {
 
     async fn look(&mut self) -> Result<Option<News>, store::Error> {
         let (store, app, id) = (&self.api.store, &self.job.app, self.job.id);
-        let Some(mut glance) = store.glance(app, id, self.seen.as_ref()).await? else {
+        let Some(mut glance) = store.glance(app, id, self.seen).await? else {
             return Ok(None);
         };
         let end = match glance.state.is_terminal() {
             true => store.job_of(app, id).await?,
             false => None,
         };
-        match glance.log.last() {
-            Some(last) if self.with_log => self.seen = Some(last.place.clone()),
-            _ => glance.log.clear(),
+        match self.with_log {
+            true => self.seen += glance.log.len(),
+            false => glance.log.clear(),
         }
         Ok(Some(News { glance, end }))
     }

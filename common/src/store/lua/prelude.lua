@@ -37,9 +37,12 @@ local function start_overdue(job_key, now)
   return deadline and deadline <= now
 end
 
--- A line for the job's owner; its id is its time. `runner`: whom it is about, or ''. What is oldest goes beyond 200 lines.
+-- A line for the job's owner, as store::log::LogLine reads it. `runner`: whom it is about, or ''. A list, since a stream
+-- takes 4 KB from its first entry on. The first 200 lines are kept, so that a reader's place never moves.
 local function log(log_key, level, message, runner)
-  redis.call('XADD', log_key, 'MAXLEN', 200, '*', 'level', level, 'message', message, 'runner', runner)
+  if redis.call('LLEN', log_key) >= 200 then return end
+  if runner == '' then runner = nil end
+  redis.call('RPUSH', log_key, cjson.encode({ at_ms = now_ms(), level = level, message = message, runner = runner }))
 end
 
 -- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
