@@ -6,7 +6,7 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest; fal's Python client, into .venv
+#   test       cargo-nextest; fal's clients, into .venv and tests/clients/node_modules
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -160,8 +160,8 @@ check_test_tools() {
     say "$(cargo nextest --version | head -n 1)"
 }
 
-# fal's own client, which the tests drive unmodified.
-check_fal_client() {
+# fal's own clients, which the tests drive unmodified.
+check_fal_clients() {
     python=$root/.venv/bin/python
     wanted=$(cat "$root/tests/clients/requirements.txt") # NAME==VERSION
     name=${wanted%%=*}
@@ -175,6 +175,20 @@ check_fal_client() {
             die "$wanted could not be installed; some tests need it"
     fi
     say "$wanted in .venv"
+
+    has node && has npm || apt_install nodejs npm || true
+    has node && has npm || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
+    clients=$root/tests/clients
+    if ! node -e '
+        const [folder] = process.argv.slice(1);
+        for (const [name, version] of Object.entries(require(`${folder}/package.json`).dependencies))
+            if (require(`${folder}/node_modules/${name}/package.json`).version !== version) process.exit(1);
+        ' "$clients" 2>/dev/null; then
+        say "installing fal's JavaScript client into tests/clients/node_modules"
+        (cd "$clients" && npm install --silent --no-package-lock --no-audit --no-fund) ||
+            die "fal's JavaScript client could not be installed; some tests need it"
+    fi
+    say "@fal-ai/client in tests/clients/node_modules, node $(node --version)"
 }
 
 [ $# -gt 0 ] || set -- build services
@@ -191,7 +205,7 @@ for part in "$@"; do
         ;;
     test)
         check_test_tools
-        check_fal_client
+        check_fal_clients
         ;;
     *)
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"

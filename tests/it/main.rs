@@ -9,7 +9,7 @@ mod dead_letters_can_be_redriven;
 mod deadlines_are_kept;
 mod decisions_explain_themselves;
 mod fal_routes_to_the_letter;
-mod fals_python_client_works;
+mod fals_clients_work;
 mod hints_are_any_text;
 mod http_submissions;
 mod jobs_can_be_cancelled;

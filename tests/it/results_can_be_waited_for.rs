@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use warmq_cluster::Proxy;
 use warmq_common::ids::JobId;
 use warmq_common::state::JobState;
 use warmq_tests::stage::TIMED;
@@ -136,6 +137,33 @@ async fn a_client_that_comes_again_under_its_key_gets_the_first_result() {
     assert_eq!(again.body, "once");
     assert_eq!(again.headers["x-fal-request-id"], first.to_string());
     assert_eq!(stage.job(first).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_end_that_comes_while_the_router_is_cut_off_is_found() {
+    let mut stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let [amqp, redis] = [stage.cluster.amqp_url(), stage.cluster.redis_url()].map(Proxy::of);
+    let (amqp, redis) = (amqp.await.unwrap(), redis.await.unwrap());
+    let (amqp_url, redis_url) = (amqp.url(), redis.url());
+    let servers = [
+        "--amqp-url",
+        amqp_url.expose(),
+        "--redis-url",
+        redis_url.expose(),
+    ];
+    stage.router = stage.cluster.router(&servers).await.unwrap();
+    let wait = run(&stage, TIMED, &[], r#"{"run_ms": 1000, "output": "late"}"#);
+    let (answer, ()) = tokio::join!(wait, async {
+        let id = running(&stage).await;
+        amqp.shut();
+        redis.shut();
+        stage.succeeded(id).await;
+        redis.reopen();
+    });
+    assert_eq!(answer.body, "late");
+    amqp.reopen();
     stage.clean_up().await;
 }
 
