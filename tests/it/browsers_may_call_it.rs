@@ -16,6 +16,7 @@ async fn a_preflight_is_answered_for_the_headers_that_fals_client_sends() {
         ("PUT", format!("/queue/{TIMED}/requests/1/cancel")),
         ("GET", format!("/queue/{TIMED}/requests/1/status/stream")),
         ("GET", "/files/a/b/c.png".to_owned()),
+        ("POST", "/api/fal/proxy".to_owned()),
     ] {
         let headers = [
             ORIGIN,
@@ -45,6 +46,32 @@ async fn answers_and_refusals_can_be_read_with_the_jobs_id() {
             exposed.split(',').any(|name| name == "x-fal-request-id"),
             "{exposed}"
         );
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn the_proxy_leads_to_fals_calls_only() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    for (target, status) in [
+        (format!("https://queue.fal.run/{TIMED}"), StatusCode::OK),
+        ("https://fal.run/no/app".to_owned(), StatusCode::NOT_FOUND),
+        (
+            "https://rest.fal.ai/tokens/".to_owned(),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            format!("{}/v1/dead", stage.router.url()),
+            StatusCode::BAD_REQUEST,
+        ),
+    ] {
+        let headers = [ORIGIN, ("x-fal-target-url", &target)];
+        let answer = stage
+            .http(Method::POST, "/api/fal/proxy", &headers, "{}")
+            .await;
+        assert_eq!(answer.status, status, "{target}");
+        let allowed = answer.headers.get_all("access-control-allow-origin");
+        assert_eq!(allowed.iter().collect::<Vec<_>>(), ["*"]);
     }
     stage.clean_up().await;
 }

@@ -12,6 +12,7 @@ mod jobs;
 mod listener;
 mod metrics;
 mod outcome;
+mod proxy;
 mod queue;
 mod run;
 mod sse;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{ServiceExt, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -142,7 +143,7 @@ impl Server {
 
 fn routes(api: Api) -> Router {
     let routes = match api.is_door {
-        true => door().merge(watch()),
+        true => door(&api).merge(watch()),
         false => watch(),
     };
     routes
@@ -153,9 +154,9 @@ fn routes(api: Api) -> Router {
 }
 
 /// For those who submit jobs and ask for them.
-fn door() -> Router<Api> {
+fn door(api: &Api) -> Router<Api> {
     Router::new()
-        .merge(for_pages())
+        .merge(for_pages(api))
         .nest("/v1/dead", dead::routes())
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
@@ -163,14 +164,21 @@ fn door() -> Router<Api> {
 }
 
 /// What web pages may call, too.
-fn for_pages() -> Router<Api> {
+fn for_pages(api: &Api) -> Router<Api> {
+    let proxy = any(proxy::answer).with_state(calls().with_state(api.clone()));
+    // The layer is around the fallback for wrong methods, too: what a browser asks first has a method of its own.
+    calls()
+        .route("/api/fal/proxy", proxy)
+        .layer(browsers::any())
+}
+
+/// fal's protocol, and the files that results name.
+fn calls() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
         .route("/files/{*key}", get(files::show))
-        // Here already, so that the layer is around it: what a browser asks first has a method of its own.
         .method_not_allowed_fallback(wrong_method)
-        .layer(browsers::any())
 }
 
 async fn wrong_method() -> ApiError {
