@@ -12,7 +12,7 @@ help: ## list these targets
 setup: ## RabbitMQ, Redis, libtorch, build tools: installs what is missing
 	@deploy/setup.sh
 
-setup-test: ## setup, and cargo-nextest
+setup-test: ## setup, cargo-nextest, and fal's clients for Python and JavaScript
 	@deploy/setup.sh build services test
 
 build: ## router, workers, command line and demo, optimised, into target/release

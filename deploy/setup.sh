@@ -6,7 +6,7 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest
+#   test       cargo-nextest; fal's clients, into .venv and tests/clients/node_modules
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -160,6 +160,37 @@ check_test_tools() {
     say "$(cargo nextest --version | head -n 1)"
 }
 
+# fal's own clients, which the tests drive unmodified.
+check_fal_clients() {
+    python=$root/.venv/bin/python
+    wanted=$(cat "$root/tests/clients/requirements.txt") # NAME==VERSION
+    name=${wanted%%=*}
+    version_of="import importlib.metadata, sys; print(sys.argv[1] + '==' + importlib.metadata.version(sys.argv[1]))"
+    if [ "$("$python" -c "$version_of" "$name" 2>/dev/null)" != "$wanted" ]; then
+        say "installing $wanted into .venv"
+        has python3 || apt_install python3
+        python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
+        [ -x "$python" ] || python3 -m venv "$root/.venv" || die "no .venv without Python's venv (Debian: apt-get install python3-venv)"
+        "$python" -m pip install --quiet --disable-pip-version-check "$wanted" ||
+            die "$wanted could not be installed; some tests need it"
+    fi
+    say "$wanted in .venv"
+
+    has node && has npm || apt_install nodejs npm || true
+    has node && has npm || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
+    clients=$root/tests/clients
+    if ! node -e '
+        const [folder] = process.argv.slice(1);
+        for (const [name, version] of Object.entries(require(`${folder}/package.json`).dependencies))
+            if (require(`${folder}/node_modules/${name}/package.json`).version !== version) process.exit(1);
+        ' "$clients" 2>/dev/null; then
+        say "installing fal's JavaScript client into tests/clients/node_modules"
+        (cd "$clients" && npm install --silent --no-package-lock --no-audit --no-fund) ||
+            die "fal's JavaScript client could not be installed; some tests need it"
+    fi
+    say "@fal-ai/client in tests/clients/node_modules, node $(node --version)"
+}
+
 [ $# -gt 0 ] || set -- build services
 for part in "$@"; do
     case $part in
@@ -172,7 +203,10 @@ for part in "$@"; do
         has python3 || apt_install python3
         check_services
         ;;
-    test) check_test_tools ;;
+    test)
+        check_test_tools
+        check_fal_clients
+        ;;
     *)
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
         exit 64

@@ -5,9 +5,10 @@
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
-//! | [`api`] | HTTP: fal's queue protocol, `/v1`, `/files`, `/metrics` |
+//! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/metrics` |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
+//! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
 //! | [`late`] | ends that came while Redis was away |
@@ -24,6 +25,7 @@ pub mod broken;
 pub mod config;
 pub mod dead;
 pub mod dispatcher;
+pub mod ended;
 pub mod ending;
 pub mod late;
 pub mod metrics;
@@ -44,6 +46,7 @@ use warmq_common::store::Store;
 use crate::apps::AppDirectory;
 use crate::config::{Config, Role};
 use crate::dead::DeadLetters;
+use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
@@ -81,6 +84,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let server = api::Server::bind(config.listen).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
     let metrics = Metrics::new()?;
+    let ended = EndedJobs::default();
 
     let mut parts = JoinSet::new();
     let api = api::Api {
@@ -88,6 +92,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         apps: apps.clone(),
         submitter: submitter.clone(),
         endings: endings.clone(),
+        ended: ended.clone(),
         publisher: publisher.clone(),
         dead,
         artifacts,
@@ -106,6 +111,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             submitter,
         );
         parts.spawn(door.run(shutdown.clone()));
+        let follower = ended::Follower {
+            amqp_url: servers.amqp_url.clone(),
+            topology: topology.clone(),
+            ended,
+        };
+        parts.spawn(follower.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Dispatch) {
         let unroutable = unroutable::Unroutable {

@@ -31,3 +31,17 @@ pub async fn consume(channel: &Channel, queue: &str, tag: &str) -> lapin::Result
         )
         .await
 }
+
+/// As [`consume`], but nothing is acknowledged: what the consumer does not get is lost.
+///
+/// # Errors
+/// There is no such queue, or the connection broke.
+pub async fn follow(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    channel
+        .basic_consume(queue.into(), tag.into(), options, FieldTable::default())
+        .await
+}

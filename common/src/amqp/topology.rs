@@ -14,6 +14,7 @@
 //! | `late` | queue | ends of jobs that came while Redis was away; the router stores them |
 //! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>` |
 //! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
+//! | `events.api.<random>` | transient queue | ended jobs, for the clients that wait at one router |
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, ExchangeKind};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::ids::{AppId, Epoch, Namespace, RunnerId};
 use crate::job::Priority;
@@ -265,13 +267,7 @@ impl Topology {
         self.exchange(channel, &events, ExchangeKind::Topic, Args::new())
             .await?;
         self.queue(channel, &reply, self.durable()).await?;
-        for state in JobState::ALL
-            .into_iter()
-            .filter(|state| state.is_terminal())
-        {
-            self.bind(channel, &reply, &events, &format!("{state}.#"))
-                .await?;
-        }
+        self.bind_ends(channel, &reply).await?;
 
         for tier in RetryTier::ALL {
             let name = self.retry_exchange(tier);
@@ -330,6 +326,25 @@ impl Topology {
             .text("x-dead-letter-routing-key", app.as_str());
         self.queue(channel, &self.runner_queue(runner, epoch), arguments)
             .await
+    }
+
+    /// Declares a queue of ended jobs that lives as long as the channel's connection, and names it. What happens while nobody
+    /// listens is missed.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn declare_live_ends(&self, channel: &Channel) -> lapin::Result<String> {
+        let name = self.name(format_args!("events.api.{}", Uuid::new_v4().simple()));
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel
+            .queue_declare(name.as_str().into(), options, FieldTable::default())
+            .await?;
+        self.bind_ends(channel, &name).await?;
+        Ok(name)
     }
 
     /// Deletes the queue of a runner that leaves, provided that it holds no job.
@@ -396,6 +411,19 @@ impl Topology {
             .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments.0)
             .await
             .map(drop)
+    }
+
+    /// Lets a queue hear of every job's end.
+    async fn bind_ends(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
+        let events = self.events_exchange();
+        for state in JobState::ALL
+            .into_iter()
+            .filter(|state| state.is_terminal())
+        {
+            self.bind(channel, queue, &events, &format!("{state}.#"))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn bind(

@@ -117,6 +117,26 @@ pub struct Finish<'a> {
     pub idle: bool,
 }
 
+impl Finish<'_> {
+    /// Level and text of what the job's log says of its end.
+    fn last_line(&self) -> (&'static str, String) {
+        let Timings {
+            warm,
+            load_ms,
+            run_ms,
+        } = self.timings;
+        match self.outcome {
+            Outcome::Succeeded(_) if warm => ("INFO", format!("succeeded: warm, ran {run_ms} ms")),
+            Outcome::Succeeded(_) => (
+                "INFO",
+                format!("succeeded: cold, loaded {load_ms} ms, ran {run_ms} ms"),
+            ),
+            Outcome::Failed(error) => ("ERROR", format!("failed: {}", error.message)),
+            Outcome::Cancelled => ("ERROR", "cancelled".to_owned()),
+        }
+    }
+}
+
 impl Store {
     /// Begins an attempt of `job` on `runner`, or gives the one again that this very incarnation has begun: after an answer
     /// that was lost.
@@ -145,6 +165,7 @@ impl Store {
             .key(self.keys.idle(app))
             .key(self.keys.queued(app))
             .key(self.keys.untold(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(epoch.0)
@@ -202,6 +223,7 @@ impl Store {
             .scripts
             .progress
             .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
             .arg(fence.0)
             .arg(json(progress))
             .invoke_async(&mut self.connection.clone())
@@ -232,7 +254,8 @@ impl Store {
             .key(self.keys.runner(app, finish.runner))
             .key(self.keys.idle(app))
             .key(self.keys.blank(app))
-            .key(self.keys.untold(app));
+            .key(self.keys.untold(app))
+            .key(self.keys.log(app, job));
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -254,6 +277,8 @@ impl Store {
             .arg(left.len())
             .arg(finish.report.slots)
             .arg(finish.ran.as_ref().map(json).unwrap_or_default());
+        let (level, line) = finish.last_line();
+        invocation.arg(level).arg(line);
         Ok(invocation
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -276,6 +301,7 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.start_deadlines(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(fence.0)
             .arg(u8::from(attempt == GivenBack::Counted))
@@ -293,6 +319,7 @@ impl Store {
             .lose
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?;
@@ -322,9 +349,11 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.untold(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(json(error))
             .arg(RETENTION_S)
+            .arg(format!("failed: {}", error.message))
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
@@ -348,6 +377,7 @@ impl Store {
             .revive
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .invoke_async(&mut connection)
             .await?)

@@ -49,6 +49,7 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.untold(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))

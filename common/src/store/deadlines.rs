@@ -31,6 +31,7 @@ impl Store {
                 .key(self.keys.queued(app))
                 .key(self.keys.start_deadlines(app))
                 .key(self.keys.untold(app))
+                .key(self.keys.log(app, job))
                 .arg(job.to_string())
                 .arg(RETENTION_S)
                 .invoke_async(&mut self.connection.clone())

@@ -9,6 +9,7 @@ use super::record::{json, record};
 use super::{Error, Store};
 use crate::ids::{AppId, IdempotencyKey, JobId};
 use crate::job::{JobRecord, JobSpec};
+use crate::state::JobState;
 
 /// How long a job can be found by its id alone and by its idempotency key, besides its retention: longer than any job waits
 /// and runs, s.
@@ -171,6 +172,7 @@ impl Store {
             .discard
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -211,6 +213,18 @@ impl Store {
         record(app, job, &fields)
             .map(Some)
             .map_err(|reason| Error::damaged(&key, reason))
+    }
+
+    /// Where a job stands, without the rest of its record; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn state_of(&self, app: &AppId, job: JobId) -> Result<Option<JobState>, Error> {
+        let key = self.keys.job(app, job);
+        let state: Option<String> = self.connection.clone().hget(&key, "state").await?;
+        state
+            .map(|state| state.parse().map_err(|error| Error::damaged(&key, error)))
+            .transpose()
     }
 
     /// How long the record of a job that ended is still kept, s; `None` for a job that did not end, or is unknown.

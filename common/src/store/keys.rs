@@ -33,6 +33,11 @@ impl Keys {
         self.of_app(app, format_args!("job:{job}"))
     }
 
+    /// List: what is told to a job's owner while it waits and runs (JSON).
+    pub(super) fn log(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:log"))
+    }
+
     /// Sorted set: waiting jobs by arrival.
     pub(super) fn queued(&self, app: &AppId) -> String {
         self.of_app(app, "queued")

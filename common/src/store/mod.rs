@@ -6,6 +6,7 @@
 //! | `lua/`, `scripts`, `answers` | one file per atomic change; how they are loaded, and what they answer |
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
+//! | `log` | what a job's owner is told meanwhile |
 //! | `late` | attempts that began or ended while Redis was away |
 //! | `cancel`, `deadlines` | jobs that end without a result |
 //! | `untold`, `replies` | ends that are to be announced, and who was told |
@@ -25,6 +26,7 @@ mod hints;
 mod jobs;
 mod keys;
 mod late;
+mod log;
 mod placement;
 mod record;
 mod replies;
@@ -45,6 +47,7 @@ pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
 pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
 pub use jobs::{Created, Terms};
 pub use late::LateStart;
+pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
 
 pub use upkeep::Depths;

@@ -55,10 +55,12 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
+            .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(claim_ms)
             .arg(json(decision))
+            .arg(format!("sent to {runner}: {}", decision.reason))
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
@@ -82,7 +84,9 @@ impl Store {
             .scripts
             .hold
             .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
             .arg(json(hold))
+            .arg(format!("held: {}", hold.reason))
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
@@ -105,7 +109,12 @@ impl Store {
             .scripts
             .share
             .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
             .arg(json(decision))
+            .arg(format!(
+                "sent to whichever runner is free first: {}",
+                decision.reason
+            ))
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {

@@ -75,6 +75,16 @@ impl ApiError {
         Self::plain(status, "runner_scheduling_failure", message)
     }
 
+    /// Nobody reads it.
+    pub(super) fn client_disconnected() -> Self {
+        Self(JobError {
+            status: 499,
+            error_type: "client_disconnected".to_owned(),
+            message: "the client went away".to_owned(),
+            detail: Vec::new(),
+        })
+    }
+
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self(JobError::internal("internal_error", message))
     }
@@ -83,6 +93,12 @@ impl ApiError {
 impl From<JobError> for ApiError {
     fn from(error: JobError) -> Self {
         Self(error)
+    }
+}
+
+impl From<ApiError> for JobError {
+    fn from(ApiError(error): ApiError) -> Self {
+        error
     }
 }
 

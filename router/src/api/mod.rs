@@ -1,15 +1,23 @@
-//! HTTP: fal's queue protocol under `/queue`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
+//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
 //! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
+mod browsers;
 mod dead;
 mod error;
 mod files;
 mod fleet;
+mod following;
 mod health;
 mod jobs;
 mod listener;
 mod metrics;
+mod outcome;
+mod proxy;
 mod queue;
+mod run;
+mod sse;
+mod status;
+mod submission;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{ServiceExt, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +38,7 @@ use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 use crate::dead::DeadLetters;
+use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
@@ -51,6 +60,8 @@ pub struct Api {
     pub submitter: Submitter,
     /// Ends jobs that nobody wants any more.
     pub endings: Endings,
+    /// Tells of jobs that ended.
+    pub ended: EndedJobs,
     /// To see whether RabbitMQ answers.
     pub publisher: Publisher,
     /// What could not be run.
@@ -132,25 +143,46 @@ impl Server {
 
 fn routes(api: Api) -> Router {
     let routes = match api.is_door {
-        true => door().merge(watch()),
+        true => door(&api).merge(watch()),
         false => watch(),
     };
     routes
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(api.max_body_bytes))
         .with_state(api)
 }
 
 /// For those who submit jobs and ask for them.
-fn door() -> Router<Api> {
+fn door(api: &Api) -> Router<Api> {
     Router::new()
-        .nest("/queue", queue::routes())
+        .merge(for_pages(api))
         .nest("/v1/dead", dead::routes())
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
         .route("/v1/runners", get(fleet::runners))
+}
+
+/// What web pages may call, too.
+fn for_pages(api: &Api) -> Router<Api> {
+    let proxy = any(proxy::answer).with_state(calls().with_state(api.clone()));
+    // The layer is around the fallback for wrong methods, too: what a browser asks first has a method of its own.
+    calls()
+        .route("/api/fal/proxy", proxy)
+        .layer(browsers::any())
+}
+
+/// fal's protocol, and the files that results name.
+fn calls() -> Router<Api> {
+    Router::new()
+        .nest("/queue", queue::routes())
+        .nest("/run", run::routes())
         .route("/files/{*key}", get(files::show))
+        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::method_not_allowed()
 }
 
 /// For those who watch over the process.

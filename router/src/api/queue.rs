@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use serde_json::{Value, json};
-use warmq_common::artifacts::with_public_urls;
+use futures::stream;
+use serde_json::json;
 use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_common::store::Glance;
 
-use super::{Api, ApiError};
+use super::following::{Following, News};
+use super::outcome::{outcome, with_job_headers};
+use super::status::{status, waiting};
+use super::submission::Asked;
+use super::{Api, ApiError, sse};
 use crate::ending::Cancelled;
-use crate::submit::Submission;
 
 /// What stands behind the `?`; the last one counts.
 type Flags = HashMap<String, String>;
@@ -25,132 +26,76 @@ type Flags = HashMap<String, String>;
 pub(super) fn routes() -> Router<Api> {
     Router::new()
         .route("/{owner}/{app}", post(submit))
-        .route("/{owner}/{app}/{*path}", post(submit_to_path))
+        .route("/{owner}/{app}/{*path}", post(submit))
         .route("/{owner}/{app}/requests/{id}", get(result))
         .route("/{owner}/{app}/requests/{id}/response", get(result))
-        .route("/{owner}/{app}/requests/{id}/status", get(status))
+        .route("/{owner}/{app}/requests/{id}/status", get(poll))
+        .route("/{owner}/{app}/requests/{id}/status/stream", get(follow))
         .route("/{owner}/{app}/requests/{id}/cancel", put(cancel))
 }
 
-async fn submit(
-    State(api): State<Api>,
-    Path((owner, app)): Path<(String, String)>,
-    Query(query): Query<Flags>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    accept(
-        &api,
-        format!("{owner}/{app}"),
-        String::new(),
-        query,
-        &headers,
-        body,
-    )
-    .await
-}
-
-async fn submit_to_path(
-    State(api): State<Api>,
-    Path((owner, app, path)): Path<(String, String, String)>,
-    Query(query): Query<Flags>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    accept(&api, format!("{owner}/{app}"), path, query, &headers, body).await
-}
-
-async fn accept(
-    api: &Api,
-    app: String,
-    path: String,
-    mut query: Flags,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(api.max_body_bytes),
-        _ => ApiError::bad_request(rejection.body_text()),
-    })?;
-    let submission = Submission {
-        app,
-        path,
-        body: body.to_vec(),
-        hint: header(headers, "runner-hint")?,
-        priority: header(headers, "queue-priority")?,
-        max_warm_wait: header(headers, "max-warm-wait")?,
-        start_timeout: header(headers, "request-timeout")?,
-        idempotency_key: text_of(headers, "idempotency-key")?,
-        store_io: header(headers, "store-io")?,
-        max_queue_length: query.remove("fal_max_queue_length"),
-        no_retry: header(headers, "no-retry")?,
-        ..Submission::default()
-    };
+async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Response, ApiError> {
     let accepted = api.submitter.submit(submission).await?;
-    let mut answer = status_body(api, &accepted.job.app.to_string(), accepted.job.id);
-    answer["status"] = "IN_QUEUE".into();
-    answer["queue_position"] = accepted.queue_position.into();
-    Ok(with_job_headers(
-        Json(answer).into_response(),
-        accepted.job.id,
-        None,
-    ))
+    let job = accepted.job;
+    let answer = waiting(&api, &job.app, job.id, accepted.queue_position);
+    let response = Json(answer).into_response();
+    Ok(with_job_headers(response, job.id, None))
 }
 
-async fn status(
+async fn poll(
     State(api): State<Api>,
     Path((owner, app, id)): Path<(String, String, String)>,
+    Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
     let record = find(&api, &owner, &app, &id).await?;
-    let mut answer = status_body(&api, &format!("{owner}/{app}"), record.spec.id);
-    let status = match record.state {
-        JobState::Queued | JobState::Dispatched => {
-            let position = api
-                .store
-                .queue_position(&record.spec.app, record.spec.id)
-                .await?;
-            answer["queue_position"] = position.unwrap_or(0).into();
-            "IN_QUEUE"
-        }
-        JobState::Running => "IN_PROGRESS",
-        _ => "COMPLETED",
+    let (app, id) = (&record.spec.app, record.spec.id);
+    let with_log = wants_log(&flags);
+    let glance = Glance {
+        state: record.state,
+        progress: record.progress.clone(),
+        queue_position: match record.state.is_terminal() {
+            true => None,
+            false => api.store.queue_position(app, id).await?,
+        },
+        log: match with_log {
+            true => api.store.log(app, id).await?,
+            false => Vec::new(),
+        },
     };
-    answer["status"] = status.into();
-    if let Some(error) = record.failure() {
-        answer["error"] = error.message.into();
-        answer["error_type"] = error.error_type.into();
-    }
-    if let Some(timings) = &record.timings {
-        answer["metrics"]["inference_time"] = (timings.run_ms as f64 / 1000.0).into();
-    }
+    let answer = status(&api, (app, id), &glance, Some(&record), with_log);
     let code = match record.state.is_terminal() {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };
     let response = (code, Json(answer)).into_response();
-    Ok(with_job_headers(response, record.spec.id, Some(&record)))
+    Ok(with_job_headers(response, id, Some(&record)))
+}
+
+/// The status whenever it changes, until the job has ended; of the log, what is new each time.
+async fn follow(
+    State(api): State<Api>,
+    Path((owner, app, id)): Path<(String, String, String)>,
+    Query(flags): Query<Flags>,
+) -> Result<Response, ApiError> {
+    let job = find(&api, &owner, &app, &id).await?.spec;
+    let (id, with_log) = (job.id, wants_log(&flags));
+    let following = Following::new(api, job, with_log);
+    let answers = stream::unfold(Some(following), move |following| async move {
+        let mut following: Following = following?;
+        let News { glance, end } = following.next().await?;
+        let (api, job) = following.subject();
+        let answer = status(api, (&job.app, job.id), &glance, end.as_ref(), with_log);
+        Some((answer, end.is_none().then_some(following)))
+    });
+    Ok(with_job_headers(sse::events(answers), id, None))
 }
 
 async fn result(
     State(api): State<Api>,
     Path((owner, app, id)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
-    let mut record = find(&api, &owner, &app, &id).await?;
-    let mut response = if let Some(error) = record.failure() {
-        ApiError::from(error).into_response()
-    } else if record.state == JobState::Succeeded {
-        let mut output = record.output.take().unwrap_or_default();
-        with_public_urls(&mut output, &api.public_url);
-        Json(output).into_response()
-    } else {
-        ApiError::bad_request("Request is still in progress").into_response()
-    };
-    if record.state == JobState::Expired {
-        // The deadline was the submitter's own; fal's clients do not try again then.
-        let user = HeaderValue::from_static("user");
-        (response.headers_mut()).insert("x-fal-request-timeout-type", user);
-    }
-    Ok(with_job_headers(response, record.spec.id, Some(&record)))
+    let record = find(&api, &owner, &app, &id).await?;
+    Ok(outcome(record, &api.public_url))
 }
 
 /// fal's three answers, whose bodies its clients read. A cancelled job can be cancelled again.
@@ -190,53 +135,7 @@ async fn lookup(
     Ok(record.filter(|record| record.spec.app.as_str() == format!("{owner}/{app}")))
 }
 
-/// What every answer about a job says. No query in these URLs: the clients append their own.
-fn status_body(api: &Api, app: &str, id: JobId) -> Value {
-    let url = format!("{}/queue/{app}/requests/{id}", api.public_url);
-    json!({
-        "request_id": id,
-        "response_url": url,
-        "status_url": format!("{url}/status"),
-        "cancel_url": format!("{url}/cancel"),
-        "logs": null,
-        "metrics": {},
-    })
-}
-
-fn with_job_headers(mut response: Response, id: JobId, record: Option<&JobRecord>) -> Response {
-    let headers = response.headers_mut();
-    let mut insert = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    insert("x-fal-request-id", &id.to_string());
-    if let Some(record) = record {
-        if let Some(runner) = &record.runner {
-            insert("x-warmq-runner", runner.as_str());
-        }
-        if let Some(timings) = &record.timings {
-            insert("x-warmq-warm", if timings.warm { "1" } else { "0" });
-        }
-    }
-    response
-}
-
-/// A header under fal's name (`X-Fal-…`) or ours (`X-…`), as UTF-8.
-fn header(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
-    match text_of(headers, &format!("x-fal-{name}"))? {
-        None => text_of(headers, &format!("x-{name}")),
-        found => Ok(found),
-    }
-}
-
-/// A header as UTF-8.
-fn text_of(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(name) else {
-        return Ok(None);
-    };
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Ok(Some(text.to_owned())),
-        Err(_) => Err(ApiError::bad_request(format!("header {name} is not UTF-8"))),
-    }
+/// fal's clients say `true`, `false`, `1` or `0`.
+fn wants_log(flags: &Flags) -> bool {
+    matches!(flags.get("logs").map(String::as_str), Some("1" | "true"))
 }

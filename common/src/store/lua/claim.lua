@@ -1,6 +1,6 @@
 -- Reserves an idle runner for a job.
--- KEYS 1 job, 2 runner, 3 idle
--- ARGV 1 job id, 2 runner id, 3 how long the claim holds (ms), 4 decision (JSON)
+-- KEYS 1 job, 2 runner, 3 idle, 4 log
+-- ARGV 1 job id, 2 runner id, 3 how long the claim holds (ms), 4 decision (JSON), 5 the decision in a sentence
 -- Returns {'claimed', epoch} | {'refused'} | see unavailable()
 local now = now_ms()
 local reason = unavailable(KEYS[1], now)
@@ -11,4 +11,5 @@ local was_idle = redis.call('SREM', KEYS[3], ARGV[2]) == 1
 if not (epoch and was_idle) then return { 'refused' } end
 redis.call('HSET', KEYS[2], 'claimed_until', now + ARGV[3], 'job', ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'dispatched', 'dispatched_ms', now, 'runner', ARGV[2], 'decision', ARGV[4])
+log(KEYS[4], 'INFO', ARGV[5], ARGV[2])
 return { 'claimed', epoch }

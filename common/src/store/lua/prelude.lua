@@ -1,4 +1,4 @@
--- In front of every script: the clock, the state table, and how changes are told.
+-- In front of every script: the clock, the state table, logs, and how changes are told.
 
 -- Redis' own clock, Unix ms.
 local function now_ms()
@@ -37,11 +37,20 @@ local function start_overdue(job_key, now)
   return deadline and deadline <= now
 end
 
+-- A line for the job's owner, as store::log::LogLine reads it. `runner`: whom it is about, or ''. A list, since a stream
+-- takes 4 KB from its first entry on. The first 200 lines are kept, so that a reader's place never moves.
+local function log(log_key, level, message, runner)
+  if redis.call('LLEN', log_key) >= 200 then return end
+  if runner == '' then runner = nil end
+  redis.call('RPUSH', log_key, cjson.encode({ at_ms = now_ms(), level = level, message = message, runner = runner }))
+end
+
 -- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
-local function keep_ended(job_key, default_s)
+local function keep_ended(job_key, log_key, default_s)
   local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
   if said[2] then redis.call('HDEL', job_key, 'input') end
   redis.call('EXPIRE', job_key, said[1] or default_s)
+  redis.call('EXPIRE', log_key, said[1] or default_s)
 end
 
 -- Notes an end that is to be announced; see store/untold.rs.
@@ -50,12 +59,13 @@ local function to_tell(untold_key, job, now)
 end
 
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
-local function end_unrun(job_key, queued_key, untold_key, job, state, now, default_s)
+local function end_unrun(job_key, log_key, queued_key, untold_key, job, state, now, default_s)
+  log(log_key, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
   redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
   to_tell(untold_key, job, now)
   redis.call('HDEL', job_key, 'progress', 'lease_until')
   redis.call('ZREM', queued_key, job)
-  keep_ended(job_key, default_s)
+  keep_ended(job_key, log_key, default_s)
 end
 
 -- A change of the fleet, as store::changes::Change reads it. `rest`: further fields, each with a comma in front.

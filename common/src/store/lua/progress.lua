@@ -1,8 +1,15 @@
--- Notes how far a running job is.
--- KEYS 1 job
+-- Notes how far a running job is. The owner's log gets each new phase, and of the steps each quarter.
+-- KEYS 1 job, 2 log
 -- ARGV 1 fence, 2 progress (JSON)
 -- Returns 1, or 0 when the job is no longer this attempt's
-local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
+local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'progress', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'progress', ARGV[2])
+local now, before = cjson.decode(ARGV[2]), cjson.decode(job[3] or '{}')
+local function quarter(progress) return math.floor(4 * progress.step / math.max(progress.steps, 1)) end
+if now.phase ~= before.phase or quarter(now) ~= quarter(before) then
+  local line = now.phase
+  if now.steps > 0 then line = line .. ': step ' .. now.step .. ' of ' .. now.steps end
+  log(KEYS[2], 'INFO', line, job[4] or '')
+end
 return 1

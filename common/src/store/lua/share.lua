@@ -1,10 +1,11 @@
 -- Notes that a job goes to the app's shared queue.
--- KEYS 1 job
--- ARGV 1 decision (JSON)
+-- KEYS 1 job, 2 log
+-- ARGV 1 decision (JSON), 2 the decision in a sentence
 -- Returns {'shared'} | see unavailable()
 local now = now_ms()
 local reason = unavailable(KEYS[1], now)
 if reason then return reason end
 redis.call('HSET', KEYS[1], 'state', 'dispatched', 'dispatched_ms', now, 'decision', ARGV[1])
 redis.call('HDEL', KEYS[1], 'runner')
+log(KEYS[2], 'INFO', ARGV[2], '')
 return { 'shared' }

@@ -1,7 +1,7 @@
 -- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
 -- claims itself here, unless the dispatcher's claim for another job came first. One that asks again, since the answer
 -- was lost, gets its lease again: it has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold, 6 log
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': Redis was away and it began without,
 --      6 changes channel, 7 retention (s), of a job that is too late to start, 8 how long ago it began (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
@@ -20,7 +20,7 @@ if not registered and not late then return { 'stale' } end
 if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], now)
 if not reason and start_overdue(KEYS[1], began) then
-  end_unrun(KEYS[1], KEYS[4], KEYS[5], ARGV[1], 'expired', now, ARGV[7])
+  end_unrun(KEYS[1], KEYS[6], KEYS[4], KEYS[5], ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
 if reason then
@@ -32,6 +32,7 @@ local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began,
   'lease_until', now + ARGV[4])
 redis.call('HDEL', KEYS[1], 'progress')
+log(KEYS[6], 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
 redis.call('ZREM', KEYS[4], ARGV[1])
 if registered then
   -- After a claim it is no news that the runner is busy.

@@ -1,0 +1,66 @@
+//! A job's outcome as the answer to a request, and the headers that every answer about a job carries.
+
+use axum::Json;
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use warmq_common::artifacts::with_public_urls;
+use warmq_common::ids::JobId;
+use warmq_common::job::{JobError, JobRecord};
+use warmq_common::state::JobState;
+
+use super::ApiError;
+
+/// The app's output, bare; or the error that the job ended with; or that it has not ended.
+pub(super) fn outcome(mut record: JobRecord, public_url: &str) -> Response {
+    let mut response = match output(&mut record, public_url) {
+        Ok(output) => Json(output).into_response(),
+        Err(error) => ApiError::from(error).into_response(),
+    };
+    if record.state == JobState::Expired {
+        // The deadline was the submitter's own; fal's clients do not try again then.
+        let user = HeaderValue::from_static("user");
+        (response.headers_mut()).insert("x-fal-request-timeout-type", user);
+    }
+    with_job_headers(response, record.spec.id, Some(&record))
+}
+
+/// Takes the output out of a record.
+///
+/// # Errors
+/// The job ended otherwise, or has not ended.
+pub(super) fn output(record: &mut JobRecord, public_url: &str) -> Result<Value, JobError> {
+    if let Some(error) = record.failure() {
+        return Err(error);
+    }
+    if record.state != JobState::Succeeded {
+        return Err(ApiError::bad_request("Request is still in progress").into());
+    }
+    let mut output = record.output.take().unwrap_or_default();
+    with_public_urls(&mut output, public_url);
+    Ok(output)
+}
+
+/// Says which job an answer is about, and what is known of its runner.
+pub(super) fn with_job_headers(
+    mut response: Response,
+    id: JobId,
+    record: Option<&JobRecord>,
+) -> Response {
+    let headers = response.headers_mut();
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    insert("x-fal-request-id", &id.to_string());
+    if let Some(record) = record {
+        if let Some(runner) = &record.runner {
+            insert("x-warmq-runner", runner.as_str());
+        }
+        if let Some(timings) = &record.timings {
+            insert("x-warmq-warm", if timings.warm { "1" } else { "0" });
+        }
+    }
+    response
+}

@@ -1,0 +1,73 @@
+//! fal's proxy protocol: each call comes to one address with its own method and body; the address that it is for, at fal, is in
+//! a header. Nothing is sent there: this router has the same calls.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+use tower::ServiceExt;
+use url::Url;
+
+use super::ApiError;
+
+const TARGET: &str = "x-fal-target-url";
+
+/// Answers as `calls` do.
+pub(super) async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
+    let target = request.headers().get(TARGET);
+    let Some(here) = target.and_then(|target| here(target.to_str().ok()?)) else {
+        let message =
+            format!("{TARGET} is to begin with https://queue.fal.run/ or https://fal.run/");
+        return ApiError::bad_request(message).into_response();
+    };
+    *request.uri_mut() = here;
+    match calls.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Where a call to fal is answered here.
+fn here(target: &str) -> Option<Uri> {
+    let target = Url::parse(target).ok()?;
+    let root = match (target.scheme(), target.host_str()?) {
+        ("https", "queue.fal.run") => "/queue",
+        ("https", "fal.run") => "/run",
+        _ => return None,
+    };
+    let path = target.path().trim_end_matches('/');
+    let query = target.query().map(|query| format!("?{query}"));
+    format!("{root}{path}{}", query.unwrap_or_default())
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(target: &str) -> Option<String> {
+        here(target).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn fals_hosts_are_two_folders_here_and_nothing_else_is() {
+        let queue = "https://queue.fal.run/a/b/requests/1/status?logs=1";
+        let queue = path(queue);
+        assert_eq!(
+            queue.as_deref(),
+            Some("/queue/a/b/requests/1/status?logs=1")
+        );
+        assert_eq!(path("https://fal.run/a/b/").as_deref(), Some("/run/a/b"));
+        for elsewhere in [
+            "https://example.com/a/b",
+            "http://fal.run/a/b",
+            "/v1/dead",
+            "",
+        ] {
+            assert_eq!(path(elsewhere), None, "{elsewhere}");
+        }
+        let upwards = path("https://fal.run/../v1/dead");
+        assert_eq!(upwards.as_deref(), Some("/run/v1/dead"));
+    }
+}

@@ -1,0 +1,65 @@
+//! Server-sent events as fal's clients read them: `data: {json}` and nothing else, with a heartbeat in between.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, StreamExt};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::{Formatter, Serializer};
+
+/// How long nothing may be said: proxies close silent connections after a minute or less.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The values as events; the answer ends with them.
+pub(super) fn events(values: impl Stream<Item = Value> + Send + 'static) -> Response {
+    let events = values.map(|value| Ok::<_, Infallible>(Event::default().data(ascii(&value))));
+    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("ping");
+    Sse::new(events).keep_alive(heartbeat).into_response()
+}
+
+/// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a character that two share.
+fn ascii(value: &Value) -> String {
+    let mut text = Vec::new();
+    // No way to fail: string keys, no I/O.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut text, Ascii));
+    String::from_utf8(text).unwrap_or_default()
+}
+
+struct Ascii;
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        for character in fragment.chars() {
+            if character.is_ascii() {
+                write!(writer, "{character}")?;
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_character_survives_as_ascii() {
+        let value = json!({"né\n": ["\u{7f}\"\\", "猫🐈", 1.5, null]});
+        let text = ascii(&value);
+        assert!(text.is_ascii() && !text.contains('\n'), "{text}");
+        assert!(text.contains("\\u732b\\ud83d\\udc08"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+}

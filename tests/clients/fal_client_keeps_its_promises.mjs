@@ -1,0 +1,92 @@
+// What users of fal's JavaScript client rely on, said with the unmodified client to a router with `timed` workers.
+//
+//     ROUTER=http://127.0.0.1:8080 node --test fal_client_keeps_its_promises.mjs
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createFalClient } from "@fal-ai/client";
+
+const APP = "bench/timed";
+const ROUTER = process.env.ROUTER;
+const QUICK = { run_ms: 600, load_ms: 10, output: { text: "schön 猫" } };
+const RESULT = { text: "schön 猫" };
+const WRONG = { run_ms: 10, load_ms: 10, fail: "no such colour" };
+const LONG = { run_ms: 600_000, load_ms: 10 };
+
+const CLIENTS = {
+  "by middleware": createFalClient({
+    credentials: "any",
+    requestMiddleware: async (request) => ({
+      ...request,
+      url: request.url.replace("https://queue.fal.run", `${ROUTER}/queue`).replace("https://fal.run", `${ROUTER}/run`),
+    }),
+  }),
+  "by proxy": createFalClient({ proxyUrl: { url: `${ROUTER}/api/fal/proxy`, when: "always" } }),
+};
+
+async function subscribed(fal, mode) {
+  const updates = [];
+  const { data, requestId } = await fal.subscribe(APP, {
+    input: QUICK,
+    logs: true,
+    mode,
+    pollInterval: 50,
+    hint: "m",
+    // The client goes on adding to the logs that it gave.
+    onQueueUpdate: (update) => updates.push({ ...update, logs: [...(update.logs ?? [])] }),
+  });
+  assert.deepEqual(data, RESULT);
+  assert.ok(updates.some((update) => update.status === "IN_PROGRESS"));
+  const last = updates.at(-1);
+  assert.equal(last.status, "COMPLETED");
+  assert.equal(last.request_id, requestId);
+  const messages = last.logs.map((entry) => entry.message);
+  assert.equal(messages.filter((message) => message.startsWith("attempt 1 begins")).length, 1);
+  assert.match(messages.at(-1), /^succeeded/);
+}
+
+for (const [way, fal] of Object.entries(CLIENTS)) {
+  test(`${way}, subscribing by polling tells each update and gives the result`, () => subscribed(fal, "polling"));
+
+  test(`${way}, subscribing by streaming tells each update and gives the result`, () => subscribed(fal, "streaming"));
+
+  test(`${way}, a job is submitted and its result fetched by its id`, async () => {
+    const { request_id: requestId } = await fal.queue.submit(`${APP}/turbo`, { input: QUICK, priority: "low" });
+    await fal.queue.subscribeToStatus(APP, { requestId, mode: "polling", pollInterval: 50 });
+    const { data } = await fal.queue.result(APP, { requestId });
+    assert.deepEqual(data, RESULT);
+  });
+
+  test(`${way}, a cancelled job ends`, async () => {
+    const { request_id: requestId } = await fal.queue.submit(APP, { input: LONG });
+    await fal.queue.cancel(APP, { requestId });
+    const status = await fal.queue.status(APP, { requestId });
+    assert.equal(status.status, "COMPLETED");
+    assert.equal(status.error_type, "client_cancelled");
+    await assert.rejects(fal.queue.result(APP, { requestId }), { status: 499 });
+  });
+
+  test(`${way}, a failed job rejects with its error`, async () => {
+    await assert.rejects(fal.subscribe(APP, { input: WRONG, pollInterval: 50 }), (error) => {
+      assert.equal(error.status, 422);
+      assert.equal(error.body.detail[0].msg, "no such colour");
+      return true;
+    });
+  });
+
+  test(`${way}, running gives the result or rejects`, async () => {
+    const { data, requestId } = await fal.run(APP, { input: QUICK });
+    assert.deepEqual(data, RESULT);
+    assert.ok(requestId);
+    await assert.rejects(fal.run(APP, { input: WRONG }), { status: 422 });
+  });
+
+  test(`${way}, streaming gives progress and at last the result`, async () => {
+    const stream = await fal.stream(APP, { input: QUICK });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    assert.deepEqual(await stream.done(), RESULT);
+    assert.deepEqual(events.at(-1), RESULT);
+    assert.ok(events.some((event) => event.progress?.phase === "running"));
+  });
+}

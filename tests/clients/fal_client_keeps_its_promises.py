@@ -1,0 +1,152 @@
+"""What users of fal's Python client rely on, said with the unmodified client to a router with one `timed` worker.
+
+    python fal_client_keeps_its_promises.py http://127.0.0.1:8080 [Sync | Async]
+"""
+
+import asyncio
+import os
+import sys
+import unittest
+
+os.environ["FAL_KEY"] = "any"  # the client does not start without one
+
+import fal_client
+import fal_client.client as settings
+
+APP = "bench/timed"
+ROUTER = sys.argv.pop(1)
+settings.QUEUE_URL_FORMAT = f"{ROUTER}/queue/"
+settings.RUN_URL_FORMAT = f"{ROUTER}/run/"
+
+QUICK = {"run_ms": 100, "load_ms": 10, "output": {"text": "schön 猫"}}
+RESULT = {"text": "schön 猫"}
+WRONG = {"run_ms": 10, "load_ms": 10, "fail": "no such colour"}
+LONG = {"run_ms": 600_000, "load_ms": 10}
+
+
+class Promises:
+    """What holds for both ways to use the client."""
+
+    def assert_events(self, events):
+        *before, last = events
+        self.assertTrue(before)
+        for event in before:
+            self.assertIsInstance(event, (fal_client.Queued, fal_client.InProgress))
+        self.assertIsInstance(last, fal_client.Completed)
+        self.assertIsNone(last.error)
+        self.assertGreaterEqual(last.metrics["inference_time"], 0.1)
+        self.assertIn("succeeded", last.logs[-1]["message"])
+        for entry in last.logs:
+            self.assertEqual(set(entry), {"message", "timestamp", "level", "source", "labels"})
+
+    def assert_streamed(self, events):
+        *before, last = events
+        self.assertEqual(last, RESULT)
+        self.assertIn("IN_PROGRESS", [event["status"] for event in before])
+
+    def assert_model_error(self, error):
+        self.assertEqual(error.status_code, 422)
+        self.assertEqual(error.message[0]["msg"], "no such colour")
+
+    def assert_cancelled(self, status, error):
+        self.assertIsInstance(status, fal_client.Completed)
+        self.assertEqual(status.error_type, "client_cancelled")
+        self.assertEqual((error.status_code, error.error_type), (499, "client_cancelled"))
+
+
+class Sync(Promises, unittest.TestCase):
+    def test_a_job_is_submitted_and_its_result_fetched_by_its_id(self):
+        handle = fal_client.submit(APP, QUICK, hint="m", priority="low", path="/turbo", start_timeout=60)
+        self.assertEqual(handle.get(), RESULT)
+        self.assertEqual(fal_client.result(APP, handle.request_id), RESULT)
+        self.assertIsInstance(fal_client.status(APP, handle.request_id), fal_client.Completed)
+
+    def test_events_are_iterated(self):
+        handle = fal_client.submit(APP, {**QUICK, "run_ms": 500})
+        self.assert_events(list(handle.iter_events(with_logs=True, interval=0.05)))
+
+    def test_subscribing_tells_each_update_and_gives_the_result(self):
+        ids, updates = [], []
+        result = fal_client.subscribe(
+            APP, QUICK, with_logs=True, interval=0.02, on_enqueue=ids.append, on_queue_update=updates.append
+        )
+        self.assertEqual(result, RESULT)
+        self.assertEqual(len(ids), 1)
+        self.assert_events(updates)
+
+    def test_subscribing_with_a_timeout_cancels(self):
+        with self.assertRaises(fal_client.FalClientTimeoutError) as raised:
+            fal_client.subscribe(APP, LONG, client_timeout=1.5)
+        status = fal_client.status(APP, raised.exception.request_id)
+        self.assertEqual(status.error_type, "client_cancelled")
+
+    def test_a_cancelled_job_ends(self):
+        handle = fal_client.submit(APP, LONG)
+        handle.cancel()
+        *_, last = handle.iter_events()
+        with self.assertRaises(fal_client.FalClientHTTPError) as raised:
+            handle.get()
+        self.assert_cancelled(last, raised.exception)
+
+    def test_a_failed_job_raises_its_error(self):
+        handle = fal_client.submit(APP, WRONG)
+        with self.assertRaises(fal_client.FalClientHTTPError) as raised:
+            handle.get()
+        self.assert_model_error(raised.exception)
+        self.assertEqual(handle.status().error, "no such colour")
+
+    def test_running_gives_the_result_or_raises(self):
+        self.assertEqual(fal_client.run(APP, QUICK, hint="m", path="turbo"), RESULT)
+        with self.assertRaises(fal_client.FalClientHTTPError) as raised:
+            fal_client.run(APP, WRONG)
+        self.assert_model_error(raised.exception)
+
+    def test_streaming_gives_progress_and_at_last_the_result(self):
+        self.assert_streamed(list(fal_client.stream(APP, {**QUICK, "run_ms": 1000})))
+
+
+class Async(Promises, unittest.IsolatedAsyncioTestCase):
+    def setUp(self):
+        # The module's own client belongs to the event loop of the first test.
+        self.client = fal_client.AsyncClient()
+
+    async def test_a_job_is_submitted_and_its_result_fetched_by_its_id(self):
+        handle = await self.client.submit(APP, QUICK, hint="m", priority="low", start_timeout=60)
+        self.assertEqual(await handle.get(), RESULT)
+        self.assertEqual(await self.client.result(APP, handle.request_id), RESULT)
+
+    async def test_events_are_iterated(self):
+        handle = await self.client.submit(APP, {**QUICK, "run_ms": 500})
+        self.assert_events([event async for event in handle.iter_events(with_logs=True, interval=0.05)])
+
+    async def test_subscribing_tells_each_update_and_gives_the_result(self):
+        updates = []
+        result = await self.client.subscribe(
+            APP, QUICK, with_logs=True, interval=0.02, on_queue_update=updates.append
+        )
+        self.assertEqual(result, RESULT)
+        self.assert_events(updates)
+
+    async def test_a_cancelled_job_ends(self):
+        handle = await self.client.submit(APP, LONG)
+        await handle.cancel()
+        with self.assertRaises(fal_client.FalClientHTTPError) as raised:
+            await handle.get()
+        self.assert_cancelled(await handle.status(), raised.exception)
+
+    async def test_a_failed_job_raises_its_error(self):
+        with self.assertRaises(fal_client.FalClientHTTPError) as raised:
+            await self.client.subscribe(APP, WRONG)
+        self.assert_model_error(raised.exception)
+
+    async def test_many_who_run_at_once_get_each_their_own(self):
+        outputs = [{"number": number} for number in range(20)]
+        runs = [self.client.run(APP, {**QUICK, "run_ms": 1, "output": output}) for output in outputs]
+        self.assertEqual(await asyncio.gather(*runs), outputs)
+
+    async def test_streaming_gives_progress_and_at_last_the_result(self):
+        self.assert_streamed([event async for event in self.client.stream(APP, {**QUICK, "run_ms": 1000})])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,98 @@
+//! Web pages of any origin may submit jobs and read results; the rest is not for them.
+
+use reqwest::{Method, StatusCode};
+use warmq_tests::Stage;
+use warmq_tests::stage::TIMED;
+
+const ORIGIN: (&str, &str) = ("origin", "https://example.com");
+
+#[tokio::test]
+async fn a_preflight_is_answered_for_the_headers_that_fals_client_sends() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let asked = "authorization,content-type,x-fal-queue-priority,x-fal-runner-hint";
+    for (method, path) in [
+        ("POST", format!("/queue/{TIMED}")),
+        ("POST", format!("/run/{TIMED}/stream")),
+        ("PUT", format!("/queue/{TIMED}/requests/1/cancel")),
+        ("GET", format!("/queue/{TIMED}/requests/1/status/stream")),
+        ("GET", "/files/a/b/c.png".to_owned()),
+        ("POST", "/api/fal/proxy".to_owned()),
+    ] {
+        let headers = [
+            ORIGIN,
+            ("access-control-request-method", method),
+            ("access-control-request-headers", asked),
+        ];
+        let answer = stage.http(Method::OPTIONS, &path, &headers, "").await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        assert_eq!(answer.headers["access-control-allow-methods"], method);
+        assert_eq!(answer.headers["access-control-allow-headers"], asked);
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn answers_and_refusals_can_be_read_with_the_jobs_id() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    for (app, status) in [(TIMED, StatusCode::OK), ("no/app", StatusCode::NOT_FOUND)] {
+        let answer = stage.post(app, &[ORIGIN], "{}").await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        let exposed = answer.headers["access-control-expose-headers"]
+            .to_str()
+            .unwrap();
+        assert!(
+            exposed.split(',').any(|name| name == "x-fal-request-id"),
+            "{exposed}"
+        );
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn the_proxy_leads_to_fals_calls_only() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    for (target, status) in [
+        (format!("https://queue.fal.run/{TIMED}"), StatusCode::OK),
+        ("https://fal.run/no/app".to_owned(), StatusCode::NOT_FOUND),
+        (
+            "https://rest.fal.ai/tokens/".to_owned(),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            format!("{}/v1/dead", stage.router.url()),
+            StatusCode::BAD_REQUEST,
+        ),
+    ] {
+        let headers = [ORIGIN, ("x-fal-target-url", &target)];
+        let answer = stage
+            .http(Method::POST, "/api/fal/proxy", &headers, "{}")
+            .await;
+        assert_eq!(answer.status, status, "{target}");
+        let allowed = answer.headers.get_all("access-control-allow-origin");
+        assert_eq!(allowed.iter().collect::<Vec<_>>(), ["*"]);
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn what_is_for_operators_is_not_for_web_pages() {
+    let stage = Stage::start().await;
+    for path in ["/v1/dead", "/v1/runners", "/metrics"] {
+        let answer = stage.http(Method::GET, path, &[ORIGIN], "").await;
+        assert_eq!(
+            answer.headers.get("access-control-allow-origin"),
+            None,
+            "{path}"
+        );
+        let headers = [ORIGIN, ("access-control-request-method", "DELETE")];
+        let answer = stage.http(Method::OPTIONS, path, &headers, "").await;
+        assert_eq!(
+            answer.headers.get("access-control-allow-origin"),
+            None,
+            "{path}"
+        );
+    }
+    stage.clean_up().await;
+}

@@ -1,0 +1,159 @@
+//! Whoever follows a job hears of each change until its end, and can read its log.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
+use warmq_tests::stage::TIMED;
+use warmq_tests::{Answer, Stage};
+
+fn status_path(id: JobId) -> String {
+    format!("/queue/{TIMED}/requests/{id}/status")
+}
+
+/// The events of a stream that has ended: `data: {json}` and an empty line each, and nothing else but heartbeats.
+fn events(answer: &Answer) -> Vec<Value> {
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let text = std::str::from_utf8(&answer.bytes).unwrap();
+    assert!(text.is_ascii(), "{text}");
+    let blocks = text.strip_suffix("\n\n").unwrap().split("\n\n");
+    blocks
+        .filter(|block| *block != ": ping")
+        .map(|block| serde_json::from_str(block.strip_prefix("data: ").unwrap()).unwrap())
+        .collect()
+}
+
+fn statuses(events: &[Value]) -> Vec<&str> {
+    let mut statuses: Vec<&str> = events
+        .iter()
+        .map(|event| event["status"].as_str().unwrap())
+        .collect();
+    statuses.dedup();
+    statuses
+}
+
+fn log(events: &[Value]) -> Vec<&Value> {
+    let logs = events.iter().flat_map(|event| event["logs"].as_array());
+    logs.flatten().collect()
+}
+
+#[tokio::test]
+async fn each_change_is_told_until_the_job_has_ended() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let input = json!({"run_ms": 1500, "load_ms": 500});
+    let busy = stage.submit_to(TIMED, "other", input.clone()).await;
+    stage.reached(busy, JobState::Running).await;
+    let id = stage.submit_to(TIMED, "m", input).await;
+    let answer = stage
+        .get(&format!("{}/stream?logs=1", status_path(id)))
+        .await;
+    assert_eq!(answer.headers["x-fal-request-id"], id.to_string());
+    let events = events(&answer);
+    assert_eq!(statuses(&events), ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]);
+    assert_eq!(events[0]["queue_position"], 0);
+    let last = events.last().unwrap();
+    assert!(last["metrics"]["inference_time"].as_f64().unwrap() >= 1.5);
+    let steps: Vec<u64> = events
+        .iter()
+        .filter(|event| event["progress"]["phase"] == "running")
+        .map(|event| event["progress"]["step"].as_u64().unwrap())
+        .collect();
+    assert!(steps.len() > 2 && steps.is_sorted(), "{steps:?}");
+
+    // Of the log, each line once; who polls is told all of it.
+    let polled = stage.get(&format!("{}?logs=true", status_path(id))).await;
+    let polled = [polled.body];
+    assert_eq!(log(&events), log(&polled));
+    let messages: Vec<&str> = log(&polled)
+        .iter()
+        .map(|entry| entry["message"].as_str().unwrap())
+        .collect();
+    for begin in [
+        "sent to a: ",
+        "attempt 1 begins",
+        "loading",
+        "running: step 5 of 10",
+        "succeeded: cold, ",
+    ] {
+        let found = messages.iter().filter(|message| message.starts_with(begin));
+        assert_eq!(found.count(), 1, "{begin}: {messages:#?}");
+    }
+    assert!(messages.len() <= 12, "{messages:#?}");
+    let first = log(&polled)[0];
+    assert_eq!(first["source"], "USER");
+    assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_told_in_ascii_and_the_log_is_left_out_unless_asked_for() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let input = json!({"run_ms": 1, "load_ms": 0, "fail": "kein schönes 猫🐈"});
+    let id = stage.submit_to(TIMED, "m", input).await;
+    let streamed = events(&stage.get(&format!("{}/stream", status_path(id))).await);
+    let last = streamed.last().unwrap();
+    assert_eq!(last["status"], "COMPLETED");
+    assert_eq!(last["error"], "kein schönes 猫🐈");
+    assert_eq!(last["error_type"], "model_error");
+    assert!(streamed.iter().all(|event| event["logs"].is_null()));
+    // A job that has ended is told once.
+    let again = events(
+        &stage
+            .get(&format!("{}/stream?logs=1", status_path(id)))
+            .await,
+    );
+    assert_eq!(again.len(), 1);
+    assert_eq!(log(&again).last().unwrap()["level"], "ERROR");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn places_in_the_queue_and_a_cancellation_are_told() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let first = stage.submit("m", 1).await;
+    let second = stage.submit("m", 1).await;
+    let (path, heard) = (
+        format!("{}/stream", status_path(second)),
+        Duration::from_secs(2),
+    );
+    let (answer, ()) = tokio::join!(stage.get(&path), async {
+        // Long enough for the stream to tell the first place; a shorter wait would make the test weaker, not wrong.
+        tokio::time::sleep(heard).await;
+        for id in [first, second] {
+            let path = format!("/v1/jobs/{id}");
+            stage.http(reqwest::Method::DELETE, &path, &[], "").await;
+            tokio::time::sleep(heard).await;
+        }
+    });
+    let events = events(&answer);
+    let places: Vec<&Value> = events
+        .iter()
+        .map(|event| &event["queue_position"])
+        .collect();
+    assert_eq!(places, [&json!(1), &json!(0), &Value::Null]);
+    assert_eq!(events.last().unwrap()["error_type"], "client_cancelled");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn silence_is_filled_and_an_unknown_job_is_not_found() {
+    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let id = stage.submit("m", 1).await;
+    let url = format!("{}{}/stream", stage.router.url(), status_path(id));
+    let mut answer = reqwest::get(url).await.unwrap();
+    let mut text = String::new();
+    while !text.ends_with("\n\n: ping\n\n") {
+        let chunk = tokio::time::timeout(Duration::from_secs(30), answer.chunk());
+        let chunk = chunk.await.unwrap().unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let unknown = status_path(JobId::generate());
+    let answer = stage.get(&format!("{unknown}/stream")).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    stage.clean_up().await;
+}
