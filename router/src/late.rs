@@ -1,19 +1,17 @@
 //! Ends of jobs that came while Redis was away: stored when it is back, and announced.
 
-use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Topology, consumer};
+use warmq_common::amqp::Topology;
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{LateEnd, Versioned};
-use warmq_common::retry;
 use warmq_common::store::Store;
 
 use crate::broken::Broken;
+use crate::consuming::Consuming;
 use crate::ending::Endings;
 
 /// Ends that the broker hands out ahead.
@@ -37,28 +35,16 @@ impl LateEnds {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        retry::until_success("storing late results", &shutdown, || {
-            self.consume(&shutdown)
-        })
-        .await;
+        let ends = Consuming {
+            what: "late results",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.late_queue(),
+            window: WINDOW,
+            side_by_side: 1,
+        };
+        ends.each(&shutdown, |delivery| self.store(delivery)).await;
         Ok(())
-    }
-
-    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
-        // Until then the broker keeps them.
-        self.store.ping().await?;
-        let connection = amqp::connect(&self.amqp_url, "warmq-router late results").await?;
-        let channel = consumer::channel(&connection, WINDOW).await?;
-        self.topology.declare_base(&channel).await?;
-        let ends = consumer::consume(&channel, &self.topology.late_queue(), "late").await?;
-        let mut ends = pin!(ends.take_until(shutdown.cancelled()));
-        while let Some(delivery) = ends.next().await {
-            self.store(delivery?).await?;
-        }
-        match shutdown.is_cancelled() {
-            true => Ok(()),
-            false => Err(Broken::Ended),
-        }
     }
 
     async fn store(&self, delivery: Delivery) -> Result<(), Broken> {

@@ -15,6 +15,7 @@
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`metrics`] | what Prometheus is told |
+//! | [`consuming`] | a queue, message by message, over as many connections as it takes |
 //! | [`broken`] | why a part has to start over with a new connection |
 //!
 //! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
@@ -23,6 +24,7 @@ pub mod api;
 pub mod apps;
 pub mod broken;
 pub mod config;
+pub mod consuming;
 pub mod dead;
 pub mod dispatcher;
 pub mod ended;

@@ -1,21 +1,19 @@
 //! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An end may be announced
 //! more than once; it is told once.
 
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Message, Publisher, Topology, consumer};
+use warmq_common::amqp::{Message, Publisher, Topology};
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{JobEvent, Versioned, outcome_body};
-use warmq_common::retry;
 use warmq_common::store::Store;
 
 use crate::broken::Broken;
+use crate::consuming::Consuming;
 
 /// Events that the broker hands out ahead.
 const WINDOW: u16 = 64;
@@ -40,28 +38,18 @@ impl Replies {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        // A reply under way is noted: the next router must not tell it again.
-        retry::until_known("replying to AMQP submitters", &shutdown, || {
-            self.consume(&shutdown)
-        })
-        .await;
+        let replies = Consuming {
+            what: "ends to reply to",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.reply_events_queue(),
+            window: WINDOW,
+            side_by_side: 1,
+        };
+        replies
+            .each(&shutdown, |delivery| self.reply(delivery))
+            .await;
         Ok(())
-    }
-
-    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
-        let connection = amqp::connect(&self.amqp_url, "warmq-router replies").await?;
-        let channel = consumer::channel(&connection, WINDOW).await?;
-        self.topology.declare_base(&channel).await?;
-        let queue = self.topology.reply_events_queue();
-        let ended = consumer::consume(&channel, &queue, "reply").await?;
-        let mut events = pin!(ended.take_until(shutdown.cancelled()));
-        while let Some(delivery) = events.next().await {
-            self.reply(delivery?).await?;
-        }
-        match shutdown.is_cancelled() {
-            true => Ok(connection.close(200, "stopping".into()).await?),
-            false => Err(Broken::Ended),
-        }
     }
 
     async fn reply(&self, delivery: Delivery) -> Result<(), Broken> {

@@ -1,19 +1,15 @@
 //! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app before RabbitMQ did. They are
 //! sent again once the queues are there; what is no job becomes a dead letter.
 
-use std::pin::pin;
-
-use futures::StreamExt;
-use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, DeadLetter, Message, Publisher, Topology, consumer};
+use warmq_common::amqp::{DeadLetter, Message, Publisher, Topology};
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::retry;
 
 use crate::broken::Broken;
+use crate::consuming::Consuming;
 
 /// Messages that the broker hands out ahead.
 const WINDOW: u16 = 16;
@@ -34,35 +30,28 @@ impl Unroutable {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        retry::until_success("reading what could not be routed", &shutdown, || {
-            self.consume(&shutdown)
-        })
-        .await;
+        let unroutable = Consuming {
+            what: "what could not be routed",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.unroutable_queue(),
+            window: WINDOW,
+            side_by_side: 1,
+        };
+        unroutable
+            .each(&shutdown, |delivery| self.send_again(delivery))
+            .await;
         Ok(())
     }
 
-    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
-        let connection = amqp::connect(&self.amqp_url, "warmq-router unroutable").await?;
-        let channel = consumer::channel(&connection, WINDOW).await?;
-        self.topology.declare_base(&channel).await?;
-        let queue = self.topology.unroutable_queue();
-        let returned = consumer::consume(&channel, &queue, "unroutable").await?;
-        let mut messages = pin!(returned.take_until(shutdown.cancelled()));
-        while let Some(delivery) = messages.next().await {
-            self.send_again(&channel, delivery?).await?;
-        }
-        match shutdown.is_cancelled() {
-            true => Ok(()),
-            false => Err(Broken::Ended),
-        }
-    }
-
-    async fn send_again(&self, channel: &Channel, delivery: Delivery) -> Result<(), Broken> {
+    async fn send_again(&self, delivery: Delivery) -> Result<(), Broken> {
         let (topology, publisher) = (&self.topology, &self.publisher);
         match JobMessage::decode(&delivery.data) {
             Ok(JobMessage { job, .. }) => {
                 tracing::warn!(job.id = %job.id, app = %job.app, "a job found no queue; declaring its app's and sending it again");
-                topology.declare_app(channel, &job.app).await?;
+                topology
+                    .declare_app(&publisher.channel().await?, &job.app)
+                    .await?;
                 let message = Message {
                     message_id: Some(job.id.to_string()),
                     ..Message::new(delivery.data.clone())

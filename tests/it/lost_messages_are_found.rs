@@ -7,10 +7,11 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions}
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use serde_json::json;
-use warmq_cluster::{Cluster, eventually};
-use warmq_common::amqp;
+use warmq_cluster::{Cluster, WorkerOptions, eventually};
+use warmq_common::amqp::{self, Message};
 use warmq_common::ids::AppId;
 use warmq_common::job::{JobSpec, Priority};
+use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::Depths;
 use warmq_tests::Stage;
@@ -38,6 +39,27 @@ async fn a_record_without_a_message_is_published() {
     let job = JobSpec::new(AppId::parse(TIMED).unwrap(), json!({"run_ms": 1}));
     stage.cluster.store().create(&job).await.unwrap();
     assert_eq!(stage.succeeded(job.id).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_found_no_queue_is_kept_for_its_apps_first_worker() {
+    let stage = Stage::start().await;
+    let app = AppId::parse("ghost/app").unwrap();
+    let job = JobSpec::new(app, json!({"run_ms": 1}));
+    let message = Message::new(JobMessage::new(job.clone()).encode().unwrap());
+    let (topology, publisher) = (stage.cluster.topology(), stage.cluster.publisher());
+    let exchange = topology.dispatch_exchange();
+    let sent = publisher.publish(&exchange, "ghost/app", &message);
+    sent.await.unwrap();
+    let worker = WorkerOptions::timed("first", "ghost/app");
+    let _worker = stage.worker(worker).await;
+    stage
+        .until("it is recorded and runs", SOON, async || {
+            let record = stage.cluster.store().job(job.id).await.unwrap()?;
+            (record.state == JobState::Succeeded).then_some(())
+        })
+        .await;
     stage.clean_up().await;
 }
 

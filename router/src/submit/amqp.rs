@@ -1,14 +1,11 @@
 //! The AMQP door: messages of exchange `jobs` become submissions. What can not be accepted goes to a dead-letter queue
 //! with the reason, and its submitter is told if it gave `reply_to`.
 
-use std::pin::pin;
-
-use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::dead_letter::{RefusedSubmission, submission_headers, text_header};
-use warmq_common::amqp::{self, DeadLetter, Message, PublishError, Publisher, Topology, consumer};
+use warmq_common::amqp::{DeadLetter, Message, PublishError, Publisher, Topology};
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, ReplyTo};
@@ -17,6 +14,7 @@ use warmq_common::retry;
 
 use super::{Submission, Submitter};
 use crate::broken::Broken;
+use crate::consuming::Consuming;
 
 /// Submissions in work at once.
 const WINDOW: u16 = 64;
@@ -53,32 +51,18 @@ impl Door {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        retry::until_known("taking AMQP submissions", &shutdown, || {
-            self.consume(&shutdown)
-        })
-        .await;
+        let submissions = Consuming {
+            what: "submissions",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.submissions_queue(),
+            window: WINDOW,
+            side_by_side: usize::from(WINDOW),
+        };
+        submissions
+            .each(&shutdown, |delivery| self.take(delivery, &shutdown))
+            .await;
         Ok(())
-    }
-
-    async fn consume(&self, shutdown: &CancellationToken) -> Result<(), Broken> {
-        let connection = amqp::connect(&self.amqp_url, "warmq-router submissions").await?;
-        let channel = consumer::channel(&connection, WINDOW).await?;
-        self.topology.declare_base(&channel).await?;
-        let queue = self.topology.submissions_queue();
-        let submissions = consumer::consume(&channel, &queue, "submit").await?;
-        let mut in_work = pin!(
-            submissions
-                .take_until(shutdown.cancelled())
-                .map(|delivery| async { self.take(delivery?, shutdown).await })
-                .buffer_unordered(usize::from(WINDOW))
-        );
-        while let Some(taken) = in_work.next().await {
-            taken?;
-        }
-        match shutdown.is_cancelled() {
-            true => Ok(connection.close(200, "stopping".into()).await?),
-            false => Err(Broken::Ended),
-        }
     }
 
     /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use warmq_cluster::{Router, Worker, WorkerOptions};
 use warmq_common::ids::JobId;
+use warmq_common::state::JobState;
 use warmq_tests::amqp::{json, next, with_id};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
@@ -22,7 +23,7 @@ const USERS: usize = 8;
 /// Between a user's questions, and between a refusal and the next attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const INPUT: &str = r#"{"run_ms": 100, "load_ms": 50}"#;
+const INPUT: &str = r#"{"run_ms": 200, "load_ms": 50}"#;
 const MODELS: [&str; 3] = ["x", "y", "z"];
 
 /// What stands in front of the routers: it takes a dead one out only when a client found that nobody is there.
@@ -176,6 +177,14 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
     let mut handed_back = 0;
     for (old, name) in workers.iter_mut().zip(["d", "e", "f"]) {
         let new = impatient(&stage, name).await;
+        let leaving = old.runner().clone();
+        let runs = async || {
+            let runners = stage.runners(TIMED).await;
+            let runner = runners.iter().find(|runner| runner.id == leaving);
+            let job = stage.job(runner?.job?).await;
+            (job.state == JobState::Running).then_some(())
+        };
+        stage.until("it runs a job", SOON, runs).await;
         old.terminate().unwrap();
         assert!(old.wait(SOON).await.unwrap().success());
         handed_back += usize::from(old.log_tail().contains("the job was given back unfinished"));

@@ -81,7 +81,8 @@ async fn a_job_in_the_queue_of_a_dead_worker_goes_elsewhere_after_the_accept_tim
 async fn a_worker_killed_in_the_middle_of_a_job_loses_nothing() {
     let stage = Stage::start().await;
     let mut victim = stage.timed("victim").await;
-    let first = stage.submit("m", 3000).await;
+    // Longer than it takes to submit the others.
+    let first = stage.submit("m", 8000).await;
     stage.reached(first, JobState::Running).await;
     let _survivor = stage.timed("survivor").await;
     let mut jobs = vec![first];

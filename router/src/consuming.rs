@@ -1,0 +1,68 @@
+//! A durable queue as a role of the router reads it: message by message, over as many connections as it takes.
+
+use std::pin::pin;
+
+use futures::StreamExt;
+use lapin::message::Delivery;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::{self, Topology, consumer};
+use warmq_common::config::ServerUrl;
+use warmq_common::retry;
+
+use crate::broken::Broken;
+
+/// What is read, and how.
+pub struct Consuming<'a> {
+    /// What for, as logs and RabbitMQ's lists show it: `late results`.
+    pub what: &'static str,
+    /// RabbitMQ.
+    pub amqp_url: &'a ServerUrl,
+    /// Its names.
+    pub topology: &'a Topology,
+    /// The queue.
+    pub queue: String,
+    /// Messages that the broker hands out ahead.
+    pub window: u16,
+    /// Messages that are handled side by side.
+    pub side_by_side: usize,
+}
+
+impl Consuming<'_> {
+    /// Hands each message to `handle`, which acknowledges it, until `shutdown`. What is under way then is brought to its end: a
+    /// message whose work is half done would be done twice.
+    pub async fn each<F>(&self, shutdown: &CancellationToken, handle: impl Fn(Delivery) -> F)
+    where
+        F: Future<Output = Result<(), Broken>>,
+    {
+        let what = format!("reading {}", self.what);
+        retry::until_known(&what, shutdown, || self.connected(shutdown, &handle)).await;
+    }
+
+    async fn connected<F>(
+        &self,
+        shutdown: &CancellationToken,
+        handle: &impl Fn(Delivery) -> F,
+    ) -> Result<(), Broken>
+    where
+        F: Future<Output = Result<(), Broken>>,
+    {
+        let name = format!("warmq-router {}", self.what);
+        let connection = amqp::connect(self.amqp_url, &name).await?;
+        let channel = consumer::channel(&connection, self.window).await?;
+        self.topology.declare_base(&channel).await?;
+        let messages = consumer::consume(&channel, &self.queue, "router").await?;
+        let mut handled = pin!(
+            messages
+                .take_until(shutdown.cancelled())
+                .map(|delivery| async { handle(delivery?).await })
+                .buffer_unordered(self.side_by_side)
+        );
+        while let Some(done) = handled.next().await {
+            done?;
+        }
+        match shutdown.is_cancelled() {
+            true => Ok(connection.close(200, "stopping".into()).await?),
+            false => Err(Broken::Ended),
+        }
+    }
+}
