@@ -6,8 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, session};
+use warmq_common::config::PolicyName;
 use warmq_common::retry;
+
+use super::{Dispatcher, at_once, blind, holding};
+use crate::broken::Broken;
 
 /// How long leadership lasts unless renewed.
 const LEASE: Duration = Duration::from_secs(5);
@@ -78,10 +81,25 @@ impl Reign {
         let (dispatcher, until) = (dispatcher.clone(), stop.clone());
         let task = tokio::spawn(async move {
             // It looks at `until` itself: what is on its way then is brought to its end.
-            retry::until_known("dispatching", &until, || session::run(&dispatcher, &until)).await;
+            retry::until_known("dispatching", &until, || dispatch(&dispatcher, &until)).await;
         });
         Self { stop, task }
     }
+}
+
+/// Dispatches until `stop`, session after session: by the app's policy, or without one while Redis is away.
+async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Broken> {
+    let Dispatcher { shared, app, .. } = dispatcher;
+    while !stop.is_cancelled() {
+        let session = dispatcher.session().await?;
+        match (shared.store.ping().await, shared.apps.config(app).policy) {
+            (Err(reason), _) => blind::run(dispatcher, &session, stop, &reason).await?,
+            (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, stop).await?,
+            (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, stop).await?,
+        }
+        session.connection.close(200, "done".into()).await?;
+    }
+    Ok(())
 }
 
 async fn end(reign: &mut Option<Reign>) {

@@ -1,7 +1,7 @@
 //! Sends every job of every app to a runner. One leader per app among all routers.
 //!
 //! ```text
-//! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> session::run, by the app's policy
+//! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> leader::dispatch, by the app's policy
 //!
 //! jobs.<app> ──> lanes ──> holding (policy warm) | at_once (policy fal) ── claim ──> sending ──> runner.<id>.<epoch>
 //!                      └─> blind (no Redis) ───────────────────────────────────────────────┴──> shared.<app>

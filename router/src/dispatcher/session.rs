@@ -1,15 +1,13 @@
-//! One connection's worth of dispatching, by the app's policy, or without one while Redis is away. Whatever breaks ends the
-//! session; the next one starts from what RabbitMQ and Redis know.
+//! One connection's worth of dispatching. Whatever breaks ends the session; the next one starts from what RabbitMQ and Redis
+//! know.
 
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
 use tokio::time::{Interval, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use warmq_common::amqp;
-use warmq_common::config::PolicyName;
 
-use super::{Dispatcher, at_once, blind, holding};
+use super::Dispatcher;
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
@@ -23,26 +21,9 @@ pub(super) struct Session {
     gauges: Gauges,
 }
 
-/// Dispatches until `stop`: by the app's policy, or without one while Redis is away.
-pub(super) async fn run(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Broken> {
-    let Dispatcher { shared, app, .. } = dispatcher;
-    while !stop.is_cancelled() {
-        let session = dispatcher.session().await?;
-        match (shared.store.ping().await, shared.apps.config(app).policy) {
-            (Err(reason), _) => {
-                blind::run(dispatcher, &session, stop, &reason).await?;
-            }
-            (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, stop).await?,
-            (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, stop).await?,
-        }
-        session.connection.close(200, "done".into()).await?;
-    }
-    Ok(())
-}
-
 impl Dispatcher {
     /// A connection with everything declared on it.
-    async fn session(&self) -> Result<Session, Broken> {
+    pub(super) async fn session(&self) -> Result<Session, Broken> {
         let Self { shared, app, .. } = self;
         let name = format!("warmq-router dispatch {app}");
         let connection = amqp::connect(&shared.amqp_url, &name).await?;
