@@ -326,7 +326,7 @@ impl<'a> Desk<'a> {
         };
         let named = |runner: &Runner| self.fleet.name(*runner).cloned();
         let candidates = match order.why {
-            Why::WarmAndIdle => candidates.iter().filter_map(named).collect(),
+            Why::WarmAndIdle | Why::Elsewhere => candidates.iter().filter_map(named).collect(),
             _ if order.warm => vec![name.clone()],
             _ => Vec::new(),
         };
