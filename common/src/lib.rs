@@ -10,12 +10,14 @@
 //! | [`amqp`] | connection, topology, confirmed publishes |
 //! | [`store`] | Redis: keys, atomic scripts, jobs, fleet |
 //! | [`artifacts`] | where pictures go: object storage |
+//! | [`clock`] | this machine's clock |
 //! | [`config`] | flags, environment and `warmq.toml`; every mistake reported at once |
 //! | [`retry`] | delays between attempts, on `backoff` |
 //! | [`telemetry`], [`shutdown`] | logs and signals |
 
 pub mod amqp;
 pub mod artifacts;
+pub mod clock;
 pub mod config;
 pub mod hint;
 pub mod ids;

@@ -1,11 +1,10 @@
 //! Ends of jobs that came while Redis was away: stored when it is back, and announced.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::Topology;
+use warmq_common::clock::unix_ms;
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{LateEnd, Versioned};
 use warmq_common::store::Store;
@@ -51,7 +50,7 @@ impl LateEnds {
         match LateEnd::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
             Ok(end) => {
-                let ago_ms = now_ms().saturating_sub(end.since_ms);
+                let ago_ms = unix_ms().saturating_sub(end.since_ms);
                 let stored = self.store.end_late(&end, ago_ms).await?;
                 let job = &end.job;
                 tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
@@ -65,12 +64,4 @@ impl LateEnds {
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
-}
-
-/// This machine's clock, Unix ms.
-fn now_ms() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

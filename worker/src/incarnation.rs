@@ -3,10 +3,11 @@
 //! A lost connection ends it. The next one gets a fresh epoch and so a fresh queue: a queue that was gone may have taken
 //! jobs with it, and a name used twice would hide that.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lapin::{Channel, Connection};
 use warmq_common::amqp;
+use warmq_common::clock::unix_ms;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::store::{self, Registration, RunnerReport};
 
@@ -143,11 +144,7 @@ impl Incarnation {
 
 /// An epoch later than `last`: Unix ms, unless the clock went back.
 pub fn epoch_after(last: Epoch) -> Epoch {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    Epoch(now_ms.max(last.0 + 1))
+    Epoch(unix_ms().max(last.0 + 1))
 }
 
 #[cfg(test)]

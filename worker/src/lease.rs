@@ -1,12 +1,13 @@
 //! While a job runs: keeps its lease and the runner's, and notices when the job is no longer this runner's. A job that began
 //! without Redis gets its lease as soon as Redis is back.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use warmq_common::clock::unix_ms;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::job::JobSpec;
 use warmq_common::store::{self, LateStart, Lease};
@@ -37,11 +38,7 @@ impl Begun {
 
     /// When it began, by this machine's clock, Unix ms.
     pub fn since_ms(&self) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        now_ms.saturating_sub(self.ago_ms())
+        unix_ms().saturating_sub(self.ago_ms())
     }
 
     /// Tells Redis that the attempt began. `None`: its job ended or is somebody else's, so it counts for nothing.
