@@ -23,6 +23,11 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
+    /// String: a secret that all routers share.
+    pub(super) fn secret(&self, name: &str) -> String {
+        format!("{}:secret:{name}", self.namespace)
+    }
+
     /// String: the app of a job, so that it can be found by its id alone.
     pub(super) fn job_app(&self, job: JobId) -> String {
         format!("{}:job:{job}", self.namespace)

@@ -11,6 +11,7 @@
 //! | `cancel`, `deadlines` | jobs that end without a result |
 //! | `untold`, `replies` | ends that are to be announced, and who was told |
 //! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
+//! | `secrets` | what all routers sign with |
 //! | `stats`, `upkeep` | what the leader learned, and what it looks after |
 //!
 //! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
@@ -31,6 +32,7 @@ mod placement;
 mod record;
 mod replies;
 mod scripts;
+mod secrets;
 mod stats;
 mod untold;
 mod upkeep;
@@ -49,7 +51,7 @@ pub use jobs::{Created, Terms};
 pub use late::LateStart;
 pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
-
+pub use secrets::Secret;
 pub use upkeep::Depths;
 
 use crate::config::ServerUrl;

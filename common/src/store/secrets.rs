@@ -1,0 +1,39 @@
+//! Secrets that all routers of a namespace share, made by the first one that needs them.
+
+use redis::AsyncCommands;
+
+use super::{Error, Store};
+
+/// What a secret is for. Each use has its own, so that none can be turned against another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secret {
+    /// Signs links to files (HMAC-SHA-256).
+    Links,
+    /// Signs webhooks (seed of an ED25519 key).
+    Webhooks,
+}
+
+impl Secret {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Links => "links",
+            Self::Webhooks => "webhooks",
+        }
+    }
+}
+
+impl Store {
+    /// The 32 bytes of a secret. `fresh`: random ones, which it shall be if nobody made it yet.
+    ///
+    /// # Errors
+    /// Redis is away, or holds something else there.
+    pub async fn secret(&self, secret: Secret, fresh: [u8; 32]) -> Result<[u8; 32], Error> {
+        let key = self.keys.secret(secret.name());
+        let mut connection = self.connection.clone();
+        connection.set_nx::<_, _, ()>(&key, &fresh[..]).await?;
+        let found: Vec<u8> = connection.get(&key).await?;
+        let length = found.len();
+        <[u8; 32]>::try_from(found)
+            .map_err(|_| Error::damaged(&key, format_args!("{length} bytes, not 32")))
+    }
+}
