@@ -1,12 +1,15 @@
 //! The runners as the policy sees them: who is idle, who holds what, when the busy ones end. What a runner holds after a
 //! send is predicted (it evicts its least recently used model); what it reports when it is free is the truth.
 
-use indexmap::IndexSet;
-use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::dice::Dice;
 use super::event::{Model, Runner};
+use super::pool::Pool;
 use super::window::Held;
+
+/// Models that a runner holds, least recently used first. The usual few stand beside what else is known of it.
+pub type Cache = SmallVec<[Model; 4]>;
 
 /// What a runner does.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,36 +43,24 @@ pub struct RunnerView {
     /// What it does.
     pub doing: Doing,
     /// What it holds or is loading, least recently used first.
-    pub cache: Vec<Model>,
+    pub cache: Cache,
     /// How many models it can hold.
     pub slots: usize,
     /// When it was last sent a cold job, s.
     pub last_swap_s: f64,
-    sent: Option<Sent>,
 }
 
 impl RunnerView {
     const GONE: Self = Self {
         doing: Doing::Nothing,
-        cache: Vec::new(),
+        cache: SmallVec::new_const(),
         slots: 0,
         last_swap_s: f64::NEG_INFINITY,
-        sent: None,
     };
 
     /// It can load a model without evicting one.
     pub fn has_room(&self) -> bool {
         self.cache.len() < self.slots
-    }
-
-    /// It was sent a job that needs this model, which it lacked, and is not yet through with loading it, by estimate.
-    pub fn is_loading(&self, model: Model, now_s: f64) -> bool {
-        match (self.doing, self.sent) {
-            (Doing::Busy { ends_s, run_s }, Some(sent)) => {
-                sent.held.model == Some(model) && sent.place.is_none() && ends_s - run_s > now_s
-            }
-            _ => false,
-        }
     }
 
     /// LRU(r): the model that it would evict for another; `None` while it has room.
@@ -78,37 +69,6 @@ impl RunnerView {
             true => None,
             false => self.cache.first().copied(),
         }
-    }
-}
-
-/// A set to draw from at random; every operation costs O(1).
-#[derive(Debug, Clone, Default)]
-struct Pool(IndexSet<Runner, FxBuildHasher>);
-
-impl Pool {
-    fn put(&mut self, runner: Runner, member: bool) {
-        match member {
-            true => self.0.insert(runner),
-            false => self.0.swap_remove(&runner),
-        };
-    }
-
-    /// Up to `count` members other than `but`: all of them, or consecutive ones from a random place.
-    fn sample(
-        &self,
-        count: usize,
-        but: Option<Runner>,
-        dice: &mut Dice,
-    ) -> impl Iterator<Item = Runner> + use<'_> {
-        let start = match self.0.len() > count {
-            true => dice.below(self.0.len()),
-            false => 0,
-        };
-        let (before, after) = self.0.as_slice().split_at(start);
-        let around = after.iter().chain(before).copied();
-        around
-            .filter(move |member| Some(*member) != but)
-            .take(count)
     }
 }
 
@@ -122,6 +82,8 @@ struct Holders {
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     runners: Vec<RunnerView>,
+    /// The last send to each runner that may be refused; apart, as few questions are about it.
+    sent: Vec<Option<Sent>>,
     holders: Vec<Holders>,
     idle: Pool,
     idle_with_room: Pool,
@@ -134,11 +96,22 @@ impl Fleet {
         self.runners.get(runner.0 as usize).unwrap_or(GONE)
     }
 
+    /// The runner was sent a job that needs this model, which it lacked, and is not yet through with loading it, by estimate.
+    pub fn is_loading(&self, runner: Runner, model: Model, now_s: f64) -> bool {
+        let sent = self.sent.get(runner.0 as usize).copied().flatten();
+        match (self.get(runner).doing, sent) {
+            (Doing::Busy { ends_s, run_s }, Some(sent)) => {
+                sent.held.model == Some(model) && sent.place.is_none() && ends_s - run_s > now_s
+            }
+            _ => false,
+        }
+    }
+
     /// n(m): runners that hold the model or are loading it.
     pub fn copies(&self, model: Model) -> usize {
         self.holders
             .get(model.0 as usize)
-            .map_or(0, |holders| holders.all.0.len())
+            .map_or(0, |holders| holders.all.len())
     }
 
     /// Up to `count` holders of the model, from a random place on.
@@ -171,20 +144,15 @@ impl Fleet {
         but: Option<Runner>,
         dice: &mut Dice,
     ) -> impl Iterator<Item = Runner> + use<'_> {
-        match self
-            .idle_with_room
-            .0
-            .iter()
-            .any(|runner| Some(*runner) != but)
-        {
-            true => self.idle_with_room.sample(1, but, dice),
-            false => self.idle.sample(count, but, dice),
+        match self.idle_with_room.is_empty_but_for(but) {
+            false => self.idle_with_room.sample(1, but, dice),
+            true => self.idle.sample(count, but, dice),
         }
     }
 
     /// How many are idle.
     pub fn idle_count(&self) -> usize {
-        self.idle.0.len()
+        self.idle.len()
     }
 
     /// Somebody is idle.
@@ -200,14 +168,15 @@ impl Fleet {
     /// At most `count` idle holders of the model.
     pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
         let holders = self.holders.get(model.0 as usize);
-        let idle = holders.into_iter().flat_map(|holders| &holders.idle.0);
-        idle.take(count).copied().collect()
+        let idle = holders.into_iter().flat_map(|holders| holders.idle.iter());
+        idle.take(count).collect()
     }
 
     fn runner_mut(&mut self, runner: Runner) -> &mut RunnerView {
         let index = runner.0 as usize;
         if index >= self.runners.len() {
             self.runners.resize(index + 1, RunnerView::GONE);
+            self.sent.resize(index + 1, None);
         }
         &mut self.runners[index]
     }
@@ -229,19 +198,19 @@ impl Fleet {
     }
 
     /// Replaces what the runner holds.
-    fn set_cache(&mut self, runner: Runner, cache: Vec<Model>) {
+    fn set_cache(&mut self, runner: Runner, cache: &[Model]) {
         // Mostly a runner reports what was predicted.
-        if self.get(runner).cache == cache {
+        if self.get(runner).cache.as_slice() == cache {
             return;
         }
         let before = std::mem::take(&mut self.runner_mut(runner).cache);
         for model in before {
             self.index(runner, model, false);
         }
-        for &model in &cache {
+        for &model in cache {
             self.index(runner, model, true);
         }
-        self.runner_mut(runner).cache = cache;
+        self.runner_mut(runner).cache = cache.into();
     }
 
     /// Changes what the runner does. Comes after all changes of its cache and slots.
@@ -261,21 +230,25 @@ impl Fleet {
     }
 
     /// The runner is idle and holds `cache`.
-    pub fn freed(&mut self, runner: Runner, cache: Vec<Model>, slots: usize) {
+    pub fn freed(&mut self, runner: Runner, cache: &[Model], slots: usize) {
         self.set_cache(runner, cache);
-        let view = self.runner_mut(runner);
-        view.slots = slots;
-        view.sent = None;
+        self.runner_mut(runner).slots = slots;
+        self.forget_send(runner);
         self.set_doing(runner, Doing::Idle);
     }
 
     /// The runner is gone; returns what it held.
-    pub fn lost(&mut self, runner: Runner) -> Vec<Model> {
+    pub fn lost(&mut self, runner: Runner) -> Cache {
         let cache = self.get(runner).cache.clone();
-        self.set_cache(runner, Vec::new());
+        self.set_cache(runner, &[]);
         self.set_doing(runner, Doing::Nothing);
         *self.runner_mut(runner) = RunnerView::GONE;
+        self.forget_send(runner);
         cache
+    }
+
+    fn forget_send(&mut self, runner: Runner) -> Option<Sent> {
+        self.sent.get_mut(runner.0 as usize)?.take()
     }
 
     /// The runner is busy with something that the policy did not send.
@@ -317,7 +290,7 @@ impl Fleet {
                 self.index(runner, victim, false);
             }
         }
-        self.runner_mut(runner).sent = Some(sent);
+        self.sent[runner.0 as usize] = Some(sent);
     }
 
     /// The last send to the runner did not happen: undoes it and returns its job. The runner counts as busy until it
@@ -332,18 +305,18 @@ impl Fleet {
     }
 
     fn undo(&mut self, runner: Runner, doing: Doing) -> Option<Held> {
+        let sent = self.forget_send(runner)?;
         let view = self.runner_mut(runner);
-        let sent = view.sent.take()?;
         view.last_swap_s = sent.last_swap_s;
         let mut cache = view.cache.clone();
         if let Some(model) = sent.held.model {
             cache.pop();
             match sent.place {
                 Some(place) => cache.insert(place, model),
-                None => cache.splice(0..0, sent.evicted).for_each(drop),
+                None => cache.insert_many(0, sent.evicted),
             }
         }
-        self.set_cache(runner, cache);
+        self.set_cache(runner, &cache);
         self.set_doing(runner, doing);
         Some(sent.held)
     }

@@ -7,7 +7,7 @@
 //! | `event` | what the policy is told, what it answers |
 //! | `constants` | theta, tb, delta, D, R |
 //! | `estimates` | S(m), L(m), lam(m), learned |
-//! | `fleet` | runners: idle sets, holders, predicted caches |
+//! | `fleet`, `pool` | runners: idle sets, holders, predicted caches; a set to draw from |
 //! | `window` | held jobs: by age, model, deadline |
 //! | `wait` | W(m), the wait for a warm runner |
 //! | `share` | what a victim is worth; the bar that a wait must exceed |
@@ -27,6 +27,7 @@ mod estimates;
 mod event;
 mod fleet;
 mod pick;
+mod pool;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -104,7 +105,7 @@ impl Warm {
             Event::Freed(freed) => self.freed(freed, &mut turn),
             Event::Found(found) => {
                 let run_s = self.estimates.any_run_s();
-                self.fleet.freed(found.runner, found.cache, found.slots);
+                self.fleet.freed(found.runner, &found.cache, found.slots);
                 self.fleet.taken(found.runner, now_s + run_s, run_s);
             }
             Event::Taken { runner } => {
@@ -293,7 +294,7 @@ impl Warm {
                 self.estimates.loaded(ran.model, load_s);
             }
         }
-        self.fleet.freed(freed.runner, freed.cache, freed.slots);
+        self.fleet.freed(freed.runner, &freed.cache, freed.slots);
         self.offer(freed.runner, turn);
     }
 

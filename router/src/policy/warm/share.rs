@@ -66,7 +66,7 @@ impl View<'_> {
         let holders = self.fleet.holders(model, self.constants.holders, dice);
         let (mut loading, mut all) = (0, 0);
         for holder in holders {
-            loading += usize::from(self.fleet.get(holder).is_loading(model, self.now_s));
+            loading += usize::from(self.fleet.is_loading(holder, model, self.now_s));
             all += 1;
         }
         2 * loading <= all
