@@ -46,11 +46,6 @@ impl ApiError {
         Self::plain(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
-    /// The body is readable, and makes no sense.
-    pub(super) fn unprocessable(message: impl Into<String>) -> Self {
-        Self::plain(StatusCode::UNPROCESSABLE_ENTITY, "bad_request", message)
-    }
-
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::plain(StatusCode::NOT_FOUND, "not_found", message)
     }

@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use warmq_common::access::{ApiKey, NewKey};
 use warmq_common::ids::KeyId;
+use warmq_common::job::JobError;
 use warmq_common::store::{Kept, Revoked};
 
 use super::gate::By;
@@ -48,8 +49,8 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let Json(wished) = wished.map_err(|rejection| unreadable(&rejection))?;
     if wished.scopes.is_empty() {
-        let message = "scopes: a key without any is of no use; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
-        return Err(ApiError::unprocessable(message));
+        let message = "a key without any is of no use; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
+        return Err(JobError::field(&["scopes"], "no_scopes", message).into());
     }
     let (key, credentials, kept) = api.keys.create(wished).await?;
     match kept {
@@ -95,7 +96,9 @@ async fn revoke(
 
 fn unreadable(rejection: &JsonRejection) -> ApiError {
     match rejection {
-        JsonRejection::JsonDataError(_) => ApiError::unprocessable(rejection.body_text()),
+        JsonRejection::JsonDataError(_) => {
+            JobError::field(&[], "invalid_key", rejection.body_text()).into()
+        }
         JsonRejection::MissingJsonContentType(_) => {
             ApiError::bad_request("the body is to be JSON, and content-type application/json")
         }
