@@ -282,7 +282,10 @@ async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
     assert_eq!(output.stdout, b"key shop-1: revoked\n");
     for (args, named) in [
         (&["keys", "revoke", "other"] as &[&str], "no key"),
-        (&["keys", "create", "x", "--scope", "root"], "'root' is no scope"),
+        (
+            &["keys", "create", "x", "--scope", "root"],
+            "'root' is no scope",
+        ),
         (&["keys", "create", "x", "--rate", "0"], "not 0"),
         (&["keys", "create", "X"], "a key's name"),
     ] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use warmq_common::access::AdminKey;
 use warmq_common::config::{
-    Apps, ByteSize, Problems, SecretText, Seconds, ServerArgs, Servers, Settings,
+    Apps, ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
 };
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
@@ -187,7 +187,10 @@ mod tests {
         assert_eq!(config.admin_key.as_ref().unwrap().0.key.id.as_str(), "root");
         assert!(!format!("{args:?} {config:?}").contains("s3cr3t"));
         let problems = read(&["--admin-key", "s3cr3t"]).unwrap_err().to_string();
-        assert!(problems.contains("admin-key") && !problems.contains("s3cr3t"), "{problems}");
+        assert!(
+            problems.contains("admin-key") && !problems.contains("s3cr3t"),
+            "{problems}"
+        );
         assert_eq!(read(&["--admin-key", ""]).unwrap().admin_key, None);
     }
 

@@ -116,7 +116,11 @@ fn only_the_store_spells_redis() {
 #[test]
 fn one_place_finds_jobs_for_callers() {
     // Elsewhere, a job is one that was found there, or was submitted just now.
-    never_says("router/src/api", &["store.job("], &["router/src/api/own.rs"]);
+    never_says(
+        "router/src/api",
+        &["store.job("],
+        &["router/src/api/own.rs"],
+    );
     let reads = ["store.job_of("];
     let allowed = ["router/src/api/following.rs", "router/src/api/jobs.rs"];
     never_says("router/src/api", &reads, &allowed);

@@ -42,7 +42,10 @@ fn wished(name: &str, scopes: &[&str], limits: Limits) -> NewKey {
 /// A key made by the admin: `id:secret`.
 async fn limited(stage: &Stage, name: &str, scopes: &[&str], limits: Limits) -> String {
     let root = client(stage.router.url(), ROOT);
-    let made = root.create_key(&wished(name, scopes, limits)).await.unwrap();
+    let made = root
+        .create_key(&wished(name, scopes, limits))
+        .await
+        .unwrap();
     made.credentials
 }
 
@@ -161,13 +164,24 @@ async fn a_key_opens_what_it_is_made_for_and_a_refusal_names_the_scope_that_is_m
     // Bearer is as good.
     let bearer = format!("Bearer {user}");
     id(&stage.post(TIMED, &[("authorization", &bearer)], "{}").await);
-    assert_eq!(submit(&stage, &user, "bench/none").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        submit(&stage, &user, "bench/none").await.status,
+        StatusCode::NOT_FOUND
+    );
     let proxied = |app: &str| {
-        let (target, user) = (format!("https://queue.fal.run/{app}"), format!("Key {user}"));
+        let (target, user) = (
+            format!("https://queue.fal.run/{app}"),
+            format!("Key {user}"),
+        );
         let stage = &stage;
         async move {
-            let headers = [("authorization", user.as_str()), ("x-fal-target-url", &target)];
-            stage.http(Method::POST, "/api/fal/proxy", &headers, "{}").await
+            let headers = [
+                ("authorization", user.as_str()),
+                ("x-fal-target-url", &target),
+            ];
+            stage
+                .http(Method::POST, "/api/fal/proxy", &headers, "{}")
+                .await
         }
     };
     id(&proxied(TIMED).await);
@@ -234,7 +248,9 @@ async fn a_job_of_somebody_else_is_as_unknown_as_one_that_there_is_not() {
                 ("authorization", authorization.as_str()),
                 ("x-fal-target-url", &target),
             ];
-            let proxied = stage.http(method.clone(), "/api/fal/proxy", &headers, "").await;
+            let proxied = stage
+                .http(method.clone(), "/api/fal/proxy", &headers, "")
+                .await;
             assert_eq!(anonymous(&proxied, &job), foreign, "{target}");
         }
         // Whoever may look at no job is told so, of any.
@@ -282,7 +298,10 @@ async fn two_owners_may_give_two_jobs_the_same_idempotency_key() {
     let submit = |key: &str| {
         let (stage, key) = (&stage, format!("Key {key}"));
         async move {
-            let headers = [("authorization", key.as_str()), ("idempotency-key", "order 7")];
+            let headers = [
+                ("authorization", key.as_str()),
+                ("idempotency-key", "order 7"),
+            ];
             id(&stage.post(TIMED, &headers, "{}").await)
         }
     };
@@ -317,7 +336,10 @@ async fn a_new_key_opens_every_router_at_once_and_a_revoked_one_none_within_seco
     })
     .await
     .unwrap();
-    assert!(root.keys().await.unwrap().is_empty(), "it is listed no more");
+    assert!(
+        root.keys().await.unwrap().is_empty(),
+        "it is listed no more"
+    );
     let again = root.revoke_key(&listed[0].id).await.unwrap_err();
     assert!(again.to_string().contains("404"), "{again}");
     stage.clean_up().await;
@@ -336,7 +358,11 @@ async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_as
     let http = reqwest::Client::new();
     let submit = async |url: &str, key: &str| {
         let request = http.post(format!("{url}/queue/{TIMED}")).body("{}");
-        request.header("authorization", format!("Key {key}")).send().await.unwrap()
+        request
+            .header("authorization", format!("Key {key}"))
+            .send()
+            .await
+            .unwrap()
     };
     let retry_after = |answer: &reqwest::Response| {
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -356,7 +382,11 @@ async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_as
     })
     .await
     .unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(4900), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(4900),
+        "{:?}",
+        began.elapsed()
+    );
     // Others are not held up by it.
     assert_eq!(submit(here, &slow).await.status(), StatusCode::OK);
     let wait_s = retry_after(&submit(here, &slow).await);
@@ -413,7 +443,10 @@ async fn the_first_key_must_be_an_admins_and_from_then_on_everybody_is_asked() {
     let anyone = client(stage.router.url(), "any");
     let user = wished("user", &["submit:*", "read"], Limits::default());
     let refused = anyone.create_key(&user).await.unwrap_err().to_string();
-    assert!(refused.contains("first key must be an admin's"), "{refused}");
+    assert!(
+        refused.contains("first key must be an admin's"),
+        "{refused}"
+    );
     assert!(anyone.keys().await.unwrap().is_empty());
     let admin = wished("root", &["admin"], Limits::default());
     let root_key = anyone.create_key(&admin).await.unwrap();
@@ -421,7 +454,11 @@ async fn the_first_key_must_be_an_admins_and_from_then_on_everybody_is_asked() {
     assert!(matches!(told, Error::Refused { status: 401, .. }), "{told}");
     let root = client(stage.router.url(), &root_key.credentials);
     let user_key = root.create_key(&user).await.unwrap();
-    let refused = root.revoke_key(&root_key.key.id).await.unwrap_err().to_string();
+    let refused = root
+        .revoke_key(&root_key.key.id)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("last key that may manage"), "{refused}");
     root.revoke_key(&user_key.key.id).await.unwrap();
     root.revoke_key(&root_key.key.id).await.unwrap();
@@ -438,13 +475,21 @@ async fn what_is_no_key_is_named_and_a_web_page_can_not_make_one() {
     let stage = Stage::start().await;
     let json_body = [("content-type", "application/json")];
     let create = async |headers: &[(&str, &str)], body: &str| {
-        stage.http(Method::POST, "/v1/keys", headers, body.to_owned()).await
+        stage
+            .http(Method::POST, "/v1/keys", headers, body.to_owned())
+            .await
     };
     for (body, named) in [
         (r#"{"name": "x", "scopes": ["root"]}"#, "'root' is no scope"),
-        (r#"{"name": "X", "scopes": ["admin"]}"#, "'X' is not a key's name"),
+        (
+            r#"{"name": "X", "scopes": ["admin"]}"#,
+            "'X' is not a key's name",
+        ),
         (r#"{"name": "x", "scopes": []}"#, "scopes"),
-        (r#"{"name": "x", "scopes": ["admin"], "limits": {"rate": {"per_second": 0}}}"#, "not 0"),
+        (
+            r#"{"name": "x", "scopes": ["admin"], "limits": {"rate": {"per_second": 0}}}"#,
+            "not 0",
+        ),
         (r#"{"name": "x"}"#, "scopes"),
     ] {
         let refused = create(&json_body, body).await;
@@ -452,12 +497,24 @@ async fn what_is_no_key_is_named_and_a_web_page_can_not_make_one() {
         let detail = refused.body["detail"][0].to_string();
         assert!(detail.contains(named), "{detail}");
     }
-    assert_eq!(create(&json_body, "{").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        create(&json_body, "{").await.status,
+        StatusCode::BAD_REQUEST
+    );
     // What a page may send without asking before.
-    let page = [("content-type", "text/plain"), ("origin", "https://example.com")];
+    let page = [
+        ("content-type", "text/plain"),
+        ("origin", "https://example.com"),
+    ];
     let refused = create(&page, r#"{"name": "x", "scopes": ["admin"]}"#).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
-    assert!(client(stage.router.url(), "any").keys().await.unwrap().is_empty());
+    assert!(
+        client(stage.router.url(), "any")
+            .keys()
+            .await
+            .unwrap()
+            .is_empty()
+    );
     stage.clean_up().await;
 }
 
@@ -466,10 +523,18 @@ async fn redis_of(cluster: &Cluster) -> String {
     let client = redis::Client::open(cluster.redis_url().expose()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let pattern = format!("{}:*", cluster.namespace());
-    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg(pattern)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     let mut found = Vec::new();
     for key in keys {
-        let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut redis).await.unwrap();
+        let kind: String = redis::cmd("TYPE")
+            .arg(&key)
+            .query_async(&mut redis)
+            .await
+            .unwrap();
         let mut command = match kind.as_str() {
             "string" => redis::cmd("GET"),
             "hash" => redis::cmd("HGETALL"),
@@ -494,7 +559,10 @@ async fn secrets_are_neither_in_redis_nor_in_a_list_nor_in_the_log() {
     let alice = key(&stage, "alice", &["submit:*", "read"]).await;
     id(&submit(&stage, &alice, TIMED).await);
     let wrong = format!("{alice}0");
-    assert_eq!(submit(&stage, &wrong, TIMED).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        submit(&stage, &wrong, TIMED).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     let listed = call(&stage, ROOT, Method::GET, "/v1/keys").await;
     let redis = redis_of(&stage.cluster).await;
     let log = std::fs::read_to_string(stage.router.log()).unwrap();
@@ -515,17 +583,31 @@ async fn secrets_are_neither_in_redis_nor_in_a_list_nor_in_the_log() {
 #[tokio::test]
 async fn without_keys_only_this_machine_may_be_listened_to_unless_that_is_said() {
     let cluster = Cluster::builder().start().await.unwrap();
-    let refused = cluster.router_at("0.0.0.0:0", &[]).await.unwrap_err().to_string();
-    for way in ["exit status: 64", "0.0.0.0", "--admin-key", "--allow-anonymous"] {
+    let refused = cluster
+        .router_at("0.0.0.0:0", &[])
+        .await
+        .unwrap_err()
+        .to_string();
+    for way in [
+        "exit status: 64",
+        "0.0.0.0",
+        "--admin-key",
+        "--allow-anonymous",
+    ] {
         assert!(refused.contains(way), "{refused}");
     }
-    let apps = async |url: &str, key: Option<&str>| {
-        Client::new(url, key).unwrap().apps().await.map(drop)
-    };
-    let open = cluster.router_at("0.0.0.0:0", &["--allow-anonymous"]).await.unwrap();
+    let apps =
+        async |url: &str, key: Option<&str>| Client::new(url, key).unwrap().apps().await.map(drop);
+    let open = cluster
+        .router_at("0.0.0.0:0", &["--allow-anonymous"])
+        .await
+        .unwrap();
     apps(open.url(), None).await.unwrap();
     drop(open);
-    let rooted = cluster.router_at("0.0.0.0:0", &["--admin-key", ROOT]).await.unwrap();
+    let rooted = cluster
+        .router_at("0.0.0.0:0", &["--admin-key", ROOT])
+        .await
+        .unwrap();
     apps(rooted.url(), None).await.unwrap_err();
     apps(rooted.url(), Some(ROOT)).await.unwrap();
     // From now on Redis has one, and that is enough.
@@ -546,7 +628,11 @@ async fn without_redis_known_keys_are_known_and_nobody_else_is_let_in() {
     let stage = keyed().await;
     let proxy = Proxy::of(stage.cluster.redis_url()).await.unwrap();
     let url = proxy.url();
-    let router = stage.cluster.router(&["--redis-url", url.expose()]).await.unwrap();
+    let router = stage
+        .cluster
+        .router(&["--redis-url", url.expose()])
+        .await
+        .unwrap();
     let alice = key(&stage, "alice", &["submit:*", "watch"]).await;
     let status = async |key: &str| {
         let request = reqwest::Client::new().get(format!("{}/metrics", router.url()));

@@ -123,9 +123,15 @@ mod tests {
     #[test]
     fn an_admin_key_that_can_be_guessed_is_refused_without_being_repeated() {
         let error = "root:hunter2".parse::<AdminKey>().unwrap_err();
-        assert!(error.contains("guessed") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("guessed") && !error.contains("hunter2"),
+            "{error}"
+        );
         let error = "hunter2".parse::<AdminKey>().unwrap_err();
-        assert!(error.contains("id:secret") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("id:secret") && !error.contains("hunter2"),
+            "{error}"
+        );
         let AdminKey(root) = format!("root:{}", "s".repeat(32)).parse().unwrap();
         assert!(root.key.is_admin());
         assert!(!format!("{root:?}").contains("ssss"));

@@ -146,8 +146,18 @@ mod tests {
             assert_eq!(scope.to_string(), text);
         }
         for text in [
-            "", "Admin", "read ", "submit", "submit:", "submit:*/*", "submit:*/a", "submit:a",
-            "submit:a/b*", "submit:a/*/*", "submit:A/*", "write",
+            "",
+            "Admin",
+            "read ",
+            "submit",
+            "submit:",
+            "submit:*/*",
+            "submit:*/a",
+            "submit:a",
+            "submit:a/b*",
+            "submit:a/*/*",
+            "submit:A/*",
+            "write",
         ] {
             assert!(text.parse::<Scope>().is_err(), "'{text}'");
         }

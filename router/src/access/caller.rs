@@ -72,8 +72,7 @@ impl Caller {
     /// # Errors
     /// It may not.
     pub fn may_submit_to(&self, app: &AppId) -> Result<(), Denied> {
-        let covers =
-            |scope: &Scope| matches!(scope, Scope::Submit(apps) if apps.covers(app));
+        let covers = |scope: &Scope| matches!(scope, Scope::Submit(apps) if apps.covers(app));
         self.has(covers, || format!("submit:{app}"))
     }
 
@@ -138,7 +137,10 @@ mod tests {
     #[test]
     fn each_scope_allows_its_own_thing_and_admin_everything() {
         assert_eq!(rights(&holder("a", &[])), [true, false, false, false]);
-        assert_eq!(rights(&holder("a", &["submit:*"])), [true, false, false, false]);
+        assert_eq!(
+            rights(&holder("a", &["submit:*"])),
+            [true, false, false, false]
+        );
         assert_eq!(rights(&holder("a", &["read"])), [true, true, false, false]);
         assert_eq!(rights(&holder("a", &["watch"])), [true, false, true, false]);
         assert_eq!(rights(&holder("a", &["admin"])), [true; 4]);
@@ -148,19 +150,31 @@ mod tests {
     #[test]
     fn jobs_go_to_named_apps_only_and_a_refusal_says_what_is_missing() {
         let caller = holder("alice-1", &["submit:a/b", "submit:c/*", "read", "watch"]);
-        for (app, may) in [("a/b", true), ("a/c", false), ("c/x", true), ("cc/x", false)] {
+        for (app, may) in [
+            ("a/b", true),
+            ("a/c", false),
+            ("c/x", true),
+            ("cc/x", false),
+        ] {
             let app = app.parse().unwrap();
             assert_eq!(caller.may_submit_to(&app).is_ok(), may, "{app}");
         }
         let refused = caller.may_submit_to(&"a/c".parse().unwrap()).unwrap_err();
         let expected = "the key 'alice-1' does not allow that: it needs the scope submit:a/c";
         assert_eq!(refused.to_string(), expected);
-        assert!(holder("a", &["admin"]).may_submit_to(&"x/y".parse().unwrap()).is_ok());
+        assert!(
+            holder("a", &["admin"])
+                .may_submit_to(&"x/y".parse().unwrap())
+                .is_ok()
+        );
     }
 
     #[test]
     fn a_job_is_its_owners_and_one_without_owner_is_for_admins() {
-        let (alice, bob) = (holder("alice", &["read"]), holder("bob", &["read", "watch"]));
+        let (alice, bob) = (
+            holder("alice", &["read"]),
+            holder("bob", &["read", "watch"]),
+        );
         let admin = holder("root", &["admin"]);
         let (hers, nobodys) = (job_of(&alice), job_of(&Caller::Trusted));
         assert!(alice.owns(&hers) && !bob.owns(&hers) && admin.owns(&hers));

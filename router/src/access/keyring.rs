@@ -109,7 +109,10 @@ impl Keyring {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn create(&self, wished: NewKey) -> Result<(ApiKey, Credentials, Kept), store::Error> {
+    pub async fn create(
+        &self,
+        wished: NewKey,
+    ) -> Result<(ApiKey, Credentials, Kept), store::Error> {
         // The thread's generator is one for secrets, seeded by the system's.
         let credentials = Credentials::new(KeyId::generate(&wished.name), rand::random());
         let stored = StoredKey {
@@ -121,7 +124,10 @@ impl Keyring {
                 created_ms: self.store.now_ms().await?,
             },
         };
-        let kept = self.store.keep_api_key(&stored, self.root.is_some()).await?;
+        let kept = self
+            .store
+            .keep_api_key(&stored, self.root.is_some())
+            .await?;
         if kept == Kept::Yes {
             self.learn(&stored);
         }

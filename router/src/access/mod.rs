@@ -61,7 +61,12 @@ mod tests {
         }
         let told = may_listen("0.0.0.0:8080".parse().unwrap(), false, false);
         let told = told.unwrap_err().to_string();
-        for way in ["0.0.0.0:8080", "--admin-key", "--allow-anonymous", "127.0.0.1"] {
+        for way in [
+            "0.0.0.0:8080",
+            "--admin-key",
+            "--allow-anonymous",
+            "127.0.0.1",
+        ] {
             assert!(told.contains(way), "{told}");
         }
     }

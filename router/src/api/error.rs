@@ -182,7 +182,10 @@ impl IntoResponse for ApiError {
             headers.insert("x-fal-error-type", error_type);
         }
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(CHALLENGE),
+            );
         }
         if matches!(
             status,

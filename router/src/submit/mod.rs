@@ -80,7 +80,10 @@ pub enum SubmitError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The caller's key submits too often.
-    #[error("the key '{key}' may submit {rate}; try again in {} s", in_seconds(wait))]
+    #[error(
+        "the key '{key}' may submit {rate}; try again in {} s",
+        in_seconds(wait)
+    )]
     TooOften {
         /// The key.
         key: KeyId,
@@ -90,7 +93,9 @@ pub enum SubmitError {
         wait: Duration,
     },
     /// As many jobs of the caller's key wait or run as it may have.
-    #[error("this key's jobs that wait or run are as many as they may be ({0}); try again when one has ended")]
+    #[error(
+        "this key's jobs that wait or run are as many as they may be ({0}); try again when one has ended"
+    )]
     TooManyJobs(u64),
     /// Nobody serves that app.
     #[error(
@@ -325,11 +330,7 @@ impl Submitter {
     }
 
     /// Everything that can be wrong with a submission by itself.
-    async fn check(
-        &self,
-        app_id: AppId,
-        submission: Submission,
-    ) -> Result<Checked, SubmitError> {
+    async fn check(&self, app_id: AppId, submission: Submission) -> Result<Checked, SubmitError> {
         let Some(app) = self.apps.find(&app_id).await? else {
             return Err(SubmitError::UnknownApp(app_id));
         };
