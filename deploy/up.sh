@@ -35,9 +35,14 @@ if ! runs router && python3 deploy/probe.py "$url/healthz" >/dev/null; then
     exit 1
 fi
 start router target/release/warmq-router --listen "$listen"
-for n in 1 2; do
-    start worker-$n target/release/warmq-worker --app warmq/diffusion --engine diffusion --models models --memory-budget 40MiB
-done
+(
+    # With these an app can call other apps. They are not the keys of whoever starts it.
+    unset WARMQ_ADMIN_KEY
+    export WARMQ_URL="$url" WARMQ_KEY="${WARMQ_WORKER_KEY:-any}"
+    for n in 1 2; do
+        start worker-$n target/release/warmq-worker --app warmq/diffusion --engine diffusion --models models --memory-budget 40MiB
+    done
+)
 
 waited=0
 until answer=$(python3 deploy/probe.py "$url/readyz"); do
@@ -46,12 +51,16 @@ until answer=$(python3 deploy/probe.py "$url/readyz"); do
     sleep 1
     waited=$((waited + 1))
 done
-registered() {
-    python3 -c 'import json, sys, urllib.request
-print(len(json.load(urllib.request.urlopen(sys.argv[1], timeout=5))["runners"]))' "$url/v1/runners" 2>/dev/null || echo 0
+registered() { # how many workers are, or `unseen` where the router asks for a key that may watch
+    key=${WARMQ_KEY:-${WARMQ_ADMIN_KEY:-any}} python3 -c 'import json, os, sys, urllib.error, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Key " + os.environ["key"]})
+try:
+    print(len(json.load(urllib.request.urlopen(request, timeout=5))["runners"]))
+except urllib.error.HTTPError as error:
+    print("unseen" if error.code in (401, 403) else 0)' "$url/v1/runners" 2>/dev/null || echo 0
 }
 # The app exists once a worker has registered it: from here on, a job can be submitted.
-until [ "$(registered)" -ge 2 ]; do
+until workers=$(registered) && { [ "$workers" = unseen ] || [ "$workers" -ge 2 ]; }; do
     for name in router worker-1 worker-2; do
         runs $name || give_up $name
     done
@@ -59,4 +68,7 @@ until [ "$(registered)" -ge 2 ]; do
     sleep 1
     waited=$((waited + 1))
 done
+if [ "$workers" = unseen ]; then
+    say "the router asks for keys: with one in WARMQ_KEY that may watch, this would wait for the workers"
+fi
 say "ready: $url; logs in $run; stop with: make down"

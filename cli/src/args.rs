@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use warmq_common::access::Scope;
+use warmq_common::config::SecretText;
 use warmq_common::hint::Hint;
-use warmq_common::ids::{AppId, JobId};
+use warmq_common::ids::{AppId, JobId, KeyId, KeyName};
 use warmq_common::job::Priority;
 
 use crate::exit::Usage;
@@ -44,7 +46,7 @@ pub struct Global {
         value_name = "KEY",
         hide_env_values = true
     )]
-    pub key: Option<String>,
+    pub key: Option<SecretText>,
     /// Answer in JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
@@ -84,11 +86,53 @@ pub enum Command {
     /// Dead letters: what could not be run, and why
     #[command(subcommand)]
     Dead(Dead),
+    /// Keys: who may submit jobs and look at them
+    #[command(subcommand)]
+    Keys(Keys),
     /// What happened to a job, and why it went where it went
     Explain {
         /// The job
         id: JobId,
     },
+}
+
+/// `warmq keys`.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key and print it: id:secret. It is shown this once
+    Create(NewKeyArgs),
+    /// The keys, without their secrets
+    List,
+    /// Revoke a key: from then on nobody is let in with it, within 2 s
+    Revoke {
+        /// The part of the key before the colon
+        id: KeyId,
+    },
+}
+
+/// `warmq keys create`.
+#[derive(Debug, Args)]
+pub struct NewKeyArgs {
+    /// Whom or what it is for: its id begins so
+    pub name: KeyName,
+    /// What it allows, comma-separated: submit:owner/name, submit:owner/*, submit:*, read (its own jobs), watch (apps, runners,
+    /// metrics), admin (everything)
+    #[arg(
+        long = "scope",
+        value_name = "SCOPES",
+        value_delimiter = ',',
+        default_value = "submit:*,read"
+    )]
+    pub scopes: Vec<Scope>,
+    /// Submissions per second, on average
+    #[arg(long, value_name = "NUMBER")]
+    pub rate: Option<f64>,
+    /// Submissions at once after a pause [default: what comes in a second, at least 1]
+    #[arg(long, value_name = "NUMBER", requires = "rate")]
+    pub burst: Option<u32>,
+    /// Jobs that may wait or run at a time
+    #[arg(long, value_name = "NUMBER")]
+    pub max_jobs: Option<u64>,
 }
 
 /// `warmq dead`.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use warmq_cli::client::{Client, Error, Submission};
@@ -78,6 +78,34 @@ async fn cancel(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
     }
 }
 
+async fn create_key(
+    State(seen): State<Seen>,
+    headers: HeaderMap,
+    Json(wished): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let mut made = wished.clone();
+    made["id"] = "shop-1".into();
+    made["created_ms"] = 1000.into();
+    made["credentials"] = "shop-1:s3cr3t".into();
+    seen.0.lock().unwrap().push((headers, wished));
+    (StatusCode::CREATED, Json(made))
+}
+
+async fn keys() -> (StatusCode, Json<Value>) {
+    let body = json!({"detail": "this router asks for a key", "error_type": "unauthorized"});
+    (StatusCode::UNAUTHORIZED, Json(body))
+}
+
+async fn revoke_key(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
+    match id.as_str() {
+        "shop-1" => (StatusCode::NO_CONTENT, Json(Value::Null)),
+        _ => {
+            let body = json!({"detail": "there is no key of that id", "error_type": "not_found"});
+            (StatusCode::NOT_FOUND, Json(body))
+        }
+    }
+}
+
 async fn file(State(seen): State<Seen>, headers: HeaderMap) -> &'static str {
     seen.0.lock().unwrap().push((headers, Value::Null));
     "a picture"
@@ -89,6 +117,8 @@ async fn router() -> (String, Seen) {
         .route("/queue/{owner}/{name}", post(submit))
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/files/{*key}", get(file))
+        .route("/v1/keys", get(keys).post(create_key))
+        .route("/v1/keys/{id}", delete(revoke_key))
         .with_state(seen.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -217,6 +247,60 @@ async fn a_wrong_field_is_named_and_is_a_usage_error() {
         "{}",
         stderr(&output)
     );
+}
+
+#[tokio::test]
+async fn a_new_key_is_alone_on_standard_output_and_is_what_was_asked_for() {
+    let (url, seen) = router().await;
+    let args = [
+        "keys",
+        "create",
+        "shop",
+        "--scope",
+        "submit:warmq/*,read",
+        "--rate",
+        "2.5",
+        "--max-jobs",
+        "40",
+    ];
+    let output = warmq(&url, &args).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(output.stdout, b"shop-1:s3cr3t\n");
+    assert!(!stderr(&output).contains("s3cr3t"), "{}", stderr(&output));
+    let wished = json!({
+        "name": "shop", "scopes": ["submit:warmq/*", "read"],
+        "limits": {"rate": {"per_second": 2.5, "burst": 3}, "max_jobs": 40}
+    });
+    assert_eq!(seen.0.lock().unwrap()[0].1, wished);
+}
+
+#[tokio::test]
+async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
+    let (url, _) = router().await;
+    let output = warmq(&url, &["keys", "revoke", "shop-1"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(output.stdout, b"key shop-1: revoked\n");
+    for (args, named) in [
+        (&["keys", "revoke", "other"] as &[&str], "no key"),
+        (
+            &["keys", "create", "x", "--scope", "root"],
+            "'root' is no scope",
+        ),
+        (&["keys", "create", "x", "--rate", "0"], "not 0"),
+        (&["keys", "create", "X"], "a key's name"),
+    ] {
+        let output = warmq(&url, args).await;
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
+#[tokio::test]
+async fn who_is_asked_for_a_key_is_told_how_to_say_it() {
+    let (url, _) = router().await;
+    let output = warmq(&url, &["keys", "list"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("WARMQ_KEY"), "{}", stderr(&output));
 }
 
 #[tokio::test]

@@ -125,6 +125,13 @@ name!(
     }
 );
 
+impl AppId {
+    /// What stands in front of the slash.
+    pub fn owner(&self) -> &str {
+        self.0.split_once('/').map_or("", |(owner, _)| owner)
+    }
+}
+
 name!(
     /// A submitter's own name for one submission: repeated under the same key, it is the same job.
     IdempotencyKey,
@@ -132,6 +139,31 @@ name!(
     "1 to 255 printable characters are expected",
     |text| (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 );
+
+name!(
+    /// Whom or what a key is for.
+    KeyName,
+    "a key's name",
+    "1 to 40 characters of a-z 0-9 - _ are expected",
+    |text| is_word(text, "-_", 40)
+);
+
+name!(
+    /// The part of a key that may be seen: whom it is for, and which of theirs it is. It is not given again, so that nobody
+    /// comes into the jobs of somebody whose key was revoked.
+    KeyId,
+    "a key's id",
+    "1 to 64 characters of a-z 0-9 - _ are expected",
+    |text| is_word(text, "-_", 64)
+);
+
+impl KeyId {
+    /// A new one: the name, and what tells it from others of that name.
+    pub fn generate(name: &KeyName) -> Self {
+        let random = Uuid::new_v4().simple().to_string();
+        Self(format!("{name}-{}", &random[..8]))
+    }
+}
 
 name!(
     /// One slot of a worker process. Unique among the living; no dots, since it is part of a queue's name.
@@ -185,6 +217,14 @@ mod tests {
         ] {
             assert!(AppId::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn two_keys_of_one_name_have_two_valid_ids() {
+        let name = KeyName::parse(&"x".repeat(40)).unwrap();
+        let (one, other) = (KeyId::generate(&name), KeyId::generate(&name));
+        assert_ne!(one, other);
+        assert_eq!(KeyId::parse(one.as_str()), Ok(one));
     }
 
     #[test]

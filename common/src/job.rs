@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hint::Hint;
-use crate::ids::{AppId, Fence, JobId, RunnerId};
+use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
 use crate::state::JobState;
 
 /// Attempts that a job has unless its app or its submitter says otherwise.
@@ -64,6 +64,9 @@ pub struct JobSpec {
     /// What followed `owner/app/` in the submission's path; empty for the app's root.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// The key under which it was submitted: its holder may look at it. None if nobody was asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<KeyId>,
     /// What it needs, if it said so or the app derives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
@@ -105,6 +108,7 @@ impl JobSpec {
             id: JobId::generate(),
             app,
             path: String::new(),
+            owner: None,
             hint: None,
             priority: Priority::Normal,
             max_warm_wait_ms: None,

@@ -9,12 +9,14 @@
 //! | [`message`] | what travels through RabbitMQ, versioned |
 //! | [`amqp`] | connection, topology, confirmed publishes |
 //! | [`store`] | Redis: keys, atomic scripts, jobs, fleet |
+//! | [`access`] | keys: what their holders may do, and how much |
 //! | [`artifacts`] | where pictures go: object storage |
 //! | [`clock`] | this machine's clock |
 //! | [`config`] | flags, environment and `warmq.toml`; every mistake reported at once |
 //! | [`retry`] | delays between attempts, on `backoff` |
 //! | [`telemetry`], [`shutdown`] | logs and signals |
 
+pub mod access;
 pub mod amqp;
 pub mod artifacts;
 pub mod clock;

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use warmq_common::config::{Apps, ByteSize, Problems, Seconds, ServerArgs, Servers, Settings};
+use warmq_common::access::AdminKey;
+use warmq_common::config::{
+    Apps, ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
+};
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -31,7 +34,16 @@ pub struct Args {
     /// How long answers under way may take after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
-    /// Serve strangers on an address that is not loopback
+    /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the router asks for keys from its
+    /// first moment
+    #[arg(
+        long,
+        env = "WARMQ_ADMIN_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    admin_key: Option<SecretText>,
+    /// While there are no keys, serve strangers on an address that is not loopback
     #[arg(long, env = "WARMQ_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: Option<String>,
 }
@@ -87,6 +99,10 @@ pub struct Config {
     pub reconcile_after: Duration,
     /// How long answers under way may take after the signal to stop.
     pub drain_timeout: Duration,
+    /// A key that may do everything.
+    pub admin_key: Option<AdminKey>,
+    /// Strangers may come in while there are no keys: something else keeps them out.
+    pub allow_anonymous: bool,
     /// What the file says of apps.
     pub apps: Apps,
     public_url: Option<url::Url>,
@@ -105,6 +121,10 @@ impl Config {
         let roles = settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply");
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
+        let admin_key = args.admin_key.as_ref().map(SecretText::expose);
+        // A compose file sets a variable to nothing where there is none.
+        let admin_key = admin_key.filter(|key| !key.is_empty());
+        let admin_key = settings.take_optional("admin_key", admin_key);
         let reconcile_after =
             settings.take::<Seconds>("reconcile_after", args.reconcile_after.as_deref(), "60s");
         if reconcile_after.is_some_and(Seconds::is_zero) {
@@ -115,9 +135,6 @@ impl Config {
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let apps = Apps::read(&mut settings);
-        if let (Some(listen), Some(false)) = (listen, anonymous) {
-            refuse_strangers(&mut settings, listen);
-        }
         let config = (|| {
             Some(Self {
                 servers: servers?,
@@ -126,6 +143,8 @@ impl Config {
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 reconcile_after: reconcile_after?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
+                admin_key,
+                allow_anonymous: anonymous?,
                 apps,
                 public_url,
             })
@@ -143,16 +162,6 @@ impl Config {
     }
 }
 
-/// There are no keys yet, so whoever reaches the router may use it: by default that is this machine alone.
-fn refuse_strangers(settings: &mut Settings, listen: SocketAddr) {
-    if !listen.ip().is_loopback() {
-        settings.problem(format!(
-            "listen: {listen} can be reached from other machines, and this router asks nobody for a key; listen on \
-             127.0.0.1, or say --allow-anonymous if something in front of it keeps strangers out"
-        ));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,14 +172,26 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_refused_unless_allowed() {
-        let problems = read(&["--listen", "0.0.0.0:8080"]).unwrap_err();
+    fn an_address_for_everybody_is_named_as_this_machine_reaches_it() {
+        let config = read(&["--listen", "0.0.0.0:8080", "--allow-anonymous"]).unwrap();
+        assert!(config.allow_anonymous);
+        assert_eq!(config.public_url(config.listen), "http://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn an_admin_key_is_never_printed_whether_or_not_it_is_one() {
+        let secret = "s3cr3t".repeat(6);
+        let args = ["warmq-router", "--admin-key", &format!("root:{secret}")];
+        let args = Args::parse_from(args);
+        let config = Config::read(&args).unwrap();
+        assert_eq!(config.admin_key.as_ref().unwrap().0.key.id.as_str(), "root");
+        assert!(!format!("{args:?} {config:?}").contains("s3cr3t"));
+        let problems = read(&["--admin-key", "s3cr3t"]).unwrap_err().to_string();
         assert!(
-            problems.to_string().contains("--allow-anonymous"),
+            problems.contains("admin-key") && !problems.contains("s3cr3t"),
             "{problems}"
         );
-        let config = read(&["--listen", "0.0.0.0:8080", "--allow-anonymous"]).unwrap();
-        assert_eq!(config.public_url(config.listen), "http://127.0.0.1:8080");
+        assert_eq!(read(&["--admin-key", ""]).unwrap().admin_key, None);
     }
 
     #[test]

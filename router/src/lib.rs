@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
+//! | [`access`] | who may do what: keys, and what their holders may |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/metrics` |
@@ -20,6 +21,7 @@
 //!
 //! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
 
+pub mod access;
 pub mod api;
 pub mod apps;
 pub mod broken;
@@ -45,6 +47,7 @@ use warmq_common::amqp::{Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
+use crate::access::Keyring;
 use crate::apps::AppDirectory;
 use crate::config::{Config, Role};
 use crate::dead::DeadLetters;
@@ -60,6 +63,8 @@ use crate::submit::Submitter;
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let servers = &config.servers;
     let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let keys = Keyring::open(store.clone(), config.admin_key.clone()).await?;
+    access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
     let channel = publisher.channel().await?;
@@ -91,6 +96,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let mut parts = JoinSet::new();
     let api = api::Api {
         store: store.clone(),
+        keys: keys.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
         endings: endings.clone(),
@@ -104,6 +110,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         is_door: config.roles.contains(&Role::Api),
     };
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
+    parts.spawn(keys.run(shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
     if config.roles.contains(&Role::Api) {
         let door = submit::amqp::Door::new(

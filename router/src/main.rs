@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_common::{shutdown, telemetry};
+use warmq_router::access::OpenToStrangers;
 use warmq_router::config::{Args, Config};
 
 fn main() -> ExitCode {
@@ -21,7 +22,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("warmq-router: {error:#}");
-            ExitCode::from(EXIT_UNAVAILABLE)
+            ExitCode::from(match error.is::<OpenToStrangers>() {
+                true => EXIT_BAD_CONFIG,
+                false => EXIT_UNAVAILABLE,
+            })
         }
     }
 }

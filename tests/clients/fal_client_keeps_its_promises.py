@@ -8,7 +8,7 @@ import os
 import sys
 import unittest
 
-os.environ["FAL_KEY"] = "any"  # the client does not start without one
+os.environ.setdefault("FAL_KEY", "any")  # the client does not start without one
 
 import fal_client
 import fal_client.client as settings

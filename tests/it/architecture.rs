@@ -81,6 +81,7 @@ fn decisions_are_pure() {
     ];
     never_says("bench/src/simulator", &unseeded, &[]);
     never_says("bench/src/schemes", &unseeded, &[]);
+    never_says("common/src/access", &impure, &[]);
     for file in ["common/src/state.rs", "worker/src/model_cache/eviction.rs"] {
         let (folder, _) = file.rsplit_once('/').unwrap();
         let (_, code) = sources(folder, "rs")
@@ -110,6 +111,19 @@ fn only_the_store_spells_redis() {
     for crate_folder in PROGRAMS {
         never_says(crate_folder, &["redis::"], &["common/src/store/"]);
     }
+}
+
+#[test]
+fn one_place_finds_jobs_for_callers() {
+    // Elsewhere, a job is one that was found there, or was submitted just now.
+    never_says(
+        "router/src/api",
+        &["store.job("],
+        &["router/src/api/own.rs"],
+    );
+    let reads = ["store.job_of("];
+    let allowed = ["router/src/api/following.rs", "router/src/api/jobs.rs"];
+    never_says("router/src/api", &reads, &allowed);
 }
 
 #[test]

@@ -21,8 +21,7 @@ fn installed(path: PathBuf) -> PathBuf {
 }
 
 /// Lets a client say to a router with two workers what its users rely on.
-async fn promises_hold(command: impl FnOnce(&str) -> Command) {
-    let stage = Stage::start().await;
+async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
     let _workers = [stage.timed("a").await, stage.timed("b").await];
     let told = command(stage.router.url()).kill_on_drop(true).output();
     let told = tokio::time::timeout(BOUND, told).await.unwrap().unwrap();
@@ -33,11 +32,12 @@ async fn promises_hold(command: impl FnOnce(&str) -> Command) {
     stage.clean_up().await;
 }
 
-async fn pythons_promises_hold(class: &str) {
+async fn pythons_promises_hold(stage: Stage, key: &str, class: &str) {
     let python = installed(clients().join("../../.venv/bin/python"));
-    promises_hold(|router| {
+    promises_hold(stage, |router| {
         let mut command = Command::new(python);
         command
+            .env("FAL_KEY", key)
             .arg(clients().join("fal_client_keeps_its_promises.py"))
             .args([router, class]);
         command
@@ -46,19 +46,21 @@ async fn pythons_promises_hold(class: &str) {
 }
 
 #[tokio::test]
-async fn python_synchronously() {
-    pythons_promises_hold("Sync").await;
+async fn python_synchronously_with_a_key_of_the_routers() {
+    let key = format!("me:{}", "0".repeat(64));
+    let stage = Stage::with_config(&format!("admin_key = '{key}'")).await;
+    pythons_promises_hold(stage, &key, "Sync").await;
 }
 
 #[tokio::test]
-async fn python_asynchronously() {
-    pythons_promises_hold("Async").await;
+async fn python_asynchronously_with_any_key() {
+    pythons_promises_hold(Stage::start().await, "any", "Async").await;
 }
 
 #[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
-    promises_hold(|router| {
+    promises_hold(Stage::start().await, |router| {
         let mut command = Command::new("node");
         command
             .arg("--test")

@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_cluster::Cluster;
-use warmq_common::ids::{AppId, Epoch, Fence, JobId, RunnerId};
+use warmq_common::ids::{AppId, Epoch, Fence, JobId, KeyId, RunnerId};
 use warmq_common::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
 use warmq_common::state::{JobState, Move};
 use warmq_common::store::{
@@ -123,6 +123,12 @@ impl Model {
         }
     }
 
+    /// How many jobs its owner has that wait or run.
+    fn active(&self) -> u64 {
+        let ended = |job: Job| job.state.is_terminal();
+        u64::from(self.job.is_some_and(|job| !ended(job)))
+    }
+
     fn runs(&self) -> bool {
         self.job.is_some_and(|job| job.state == JobState::Running)
     }
@@ -149,6 +155,7 @@ impl Stand {
             app: app.clone(),
             spec: JobSpec {
                 max_attempts,
+                owner: Some(KeyId::generate(&"somebody".parse().unwrap())),
                 ..JobSpec::new(app.clone(), json!({}))
             },
             model: Model {
@@ -323,6 +330,12 @@ impl Stand {
         let job = self.model.job;
         [found, job.map(|job| (job.state, job.attempt, job.fence))]
     }
+
+    /// Its owner's jobs that wait or run, as they are counted.
+    async fn active(&self) -> u64 {
+        let owner = self.spec.owner.as_ref().expect("it has one");
+        self.store.active_jobs([&self.app], owner).await.unwrap()
+    }
 }
 
 fn timeless(reason: Option<Unavailable>) -> Option<Unavailable> {
@@ -425,6 +438,8 @@ fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
                 prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);
                 let [found, expected] = stand.compared().await;
                 prop_assert_eq!(found, expected, "after call {}, {:?}", number, call);
+                let (counted, active) = (stand.active().await, stand.model.active());
+                prop_assert_eq!(counted, active, "jobs after call {}, {:?}", number, call);
             }
             Ok(())
         })

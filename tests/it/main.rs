@@ -15,6 +15,7 @@ mod hints_are_any_text;
 mod http_submissions;
 mod jobs_can_be_cancelled;
 mod jobs_go_on_without_redis;
+mod keys_keep_strangers_out;
 mod long_jobs_run_once;
 mod lost_messages_are_found;
 mod lua_obeys_the_state_machine;

@@ -82,7 +82,7 @@ async fn a_submission_that_died_between_record_and_queue_is_completed_by_its_rep
     let key = "k".parse().unwrap();
     let terms = Terms {
         key: Some(&key),
-        max_queue_length: None,
+        ..Terms::default()
     };
     // As a router does that is killed before it publishes.
     let created = stage.cluster.store().admit(&job, terms).await.unwrap();
@@ -125,7 +125,7 @@ async fn one_failed_submission_does_not_take_the_job_from_another_that_was_accep
     let key = "k".parse().unwrap();
     let terms = Terms {
         key: Some(&key),
-        max_queue_length: None,
+        ..Terms::default()
     };
     store.admit(&job, terms).await.unwrap();
     let again = JobSpec::new(job.app.clone(), json!({}));
@@ -194,7 +194,7 @@ async fn a_message_id_of_the_submitters_own_is_an_idempotency_key_at_both_doors(
     let store = stage.cluster.store();
     let key = "theirs".parse().unwrap();
     let theirs = eventually("the job is known", SOON, async || {
-        store.job_of_key(&app, &key).await.unwrap()
+        store.job_of_key(&app, None, &key).await.unwrap()
     });
     let theirs = theirs.await.unwrap();
     let by_http = stage.post(TIMED, &[(KEY, "theirs")], "{}").await;

@@ -85,6 +85,10 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
         Detail::Sentence(sentence) => sentence,
         Detail::Other(value) => value.to_string(),
     };
+    let message = match status {
+        401 => format!("{message}. Say which key is yours with WARMQ_KEY or --key"),
+        _ => message,
+    };
     Error::Refused {
         status,
         error_type,
@@ -119,6 +123,12 @@ mod tests {
     fn a_sentence_is_passed_on() {
         let error = refusal(404, br#"{"detail":"there is no app a/b"}"#);
         assert_eq!(error.to_string(), "there is no app a/b (HTTP 404)");
+    }
+
+    #[test]
+    fn who_is_asked_for_a_key_is_told_how_to_say_it() {
+        let error = refusal(401, br#"{"detail":"this router asks for a key"}"#).to_string();
+        assert!(error.starts_with("this router asks for a key. ") && error.contains("WARMQ_KEY"));
     }
 
     #[test]

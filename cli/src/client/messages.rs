@@ -1,7 +1,10 @@
 //! What is sent and what comes back.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use warmq_common::access::ApiKey;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobRecord, Priority};
@@ -121,6 +124,28 @@ pub struct DeadLetterRecord {
     pub reason: String,
     /// Since when, Unix ms.
     pub since_ms: u64,
+}
+
+/// A key that was just made.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct MadeKey {
+    /// What may be seen of it.
+    #[serde(flatten)]
+    pub key: ApiKey,
+    /// `id:secret`, told this once.
+    pub credentials: String,
+}
+
+/// Without the secret.
+impl fmt::Debug for MadeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MadeKey({})", self.key.id)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Keys {
+    pub(super) keys: Vec<ApiKey>,
 }
 
 #[derive(Debug, Deserialize)]

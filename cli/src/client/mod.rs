@@ -13,13 +13,14 @@ use url::Url;
 
 pub use error::Error;
 pub use messages::{
-    AppRecord, DeadLetterRecord, DeadLetters, JobView, RunResult, Submission, Submitted,
+    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RunResult, Submission, Submitted,
 };
 
-use warmq_common::ids::{AppId, JobId};
+use warmq_common::access::{ApiKey, NewKey};
+use warmq_common::ids::{AppId, JobId, KeyId};
 use warmq_common::store::RunnerRecord;
 
-use messages::{Apps, Redriven, Runners};
+use messages::{Apps, Keys, Redriven, Runners};
 
 /// How long to wait for a connection. Answers may take as long as they like.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -204,6 +205,33 @@ impl Client {
     /// There is no such letter, or the router refuses or is away.
     pub async fn drop_dead_letter(&self, place: &str, id: JobId) -> Result<(), Error> {
         let request = self.request(Method::DELETE, &format!("/v1/dead/{place}/{id}"));
+        self.accepted(request).await.map(drop)
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// The router refuses or is away.
+    pub async fn create_key(&self, key: &NewKey) -> Result<MadeKey, Error> {
+        self.read(self.request(Method::POST, "/v1/keys").json(key))
+            .await
+    }
+
+    /// The keys, the oldest first.
+    ///
+    /// # Errors
+    /// The router refuses or is away.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, Error> {
+        let request = self.request(Method::GET, "/v1/keys");
+        Ok(self.read::<Keys>(request).await?.keys)
+    }
+
+    /// Revokes a key.
+    ///
+    /// # Errors
+    /// There is no such key, or it is the last that may manage the others; or the router refuses or is away.
+    pub async fn revoke_key(&self, id: &KeyId) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, &format!("/v1/keys/{id}"));
         self.accepted(request).await.map(drop)
     }
 

@@ -4,11 +4,13 @@ mod apps;
 mod cancel;
 mod dead;
 mod explain;
+mod keys;
 mod result;
 mod runners;
 mod status;
 mod submit;
 
+use warmq_common::config::SecretText;
 use warmq_common::ids::JobId;
 
 use crate::args::{Cli, Command};
@@ -20,7 +22,8 @@ use crate::exit::Usage;
 /// # Errors
 /// It can not be done; [`crate::exit::status_of`] tells the exit status.
 pub async fn run(cli: Cli) -> anyhow::Result<u8> {
-    let client = Client::new(&cli.global.url, cli.global.key.as_deref())?;
+    let key = cli.global.key.as_ref().map(SecretText::expose);
+    let client = Client::new(&cli.global.url, key)?;
     let json = cli.global.json;
     match cli.command {
         Command::Submit(submit) => submit::run(&client, submit, json).await,
@@ -30,6 +33,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Runners { app } => runners::run(&client, app.as_ref(), json).await,
         Command::Apps => apps::run(&client, json).await,
         Command::Dead(dead) => dead::run(&client, dead, json).await,
+        Command::Keys(keys) => keys::run(&client, keys, json).await,
         Command::Explain { id } => explain::run(&client, id, json).await,
     }
 }

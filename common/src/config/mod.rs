@@ -5,11 +5,13 @@
 
 mod apps;
 mod seconds;
+mod secret;
 mod servers;
 mod size;
 
 pub use apps::{AppConfig, Apps, HintPath, PolicyName, SHORTEST_RETENTION};
 pub use seconds::Seconds;
+pub use secret::SecretText;
 pub use servers::{ServerArgs, ServerUrl, Servers};
 pub use size::ByteSize;
 
@@ -40,6 +42,7 @@ const KNOWN: &[&str] = &[
     "max_body",
     "reconcile_after",
     "allow_anonymous",
+    "admin_key",
     "app",
     "engine",
     "models",

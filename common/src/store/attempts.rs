@@ -166,6 +166,7 @@ impl Store {
             .key(self.keys.queued(app))
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(epoch.0)
@@ -255,7 +256,8 @@ impl Store {
             .key(self.keys.idle(app))
             .key(self.keys.blank(app))
             .key(self.keys.untold(app))
-            .key(self.keys.log(app, job));
+            .key(self.keys.log(app, job))
+            .key(self.keys.active(app));
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -350,6 +352,7 @@ impl Store {
             .key(self.keys.queued(app))
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
             .arg(job.to_string())
             .arg(json(error))
             .arg(RETENTION_S)
@@ -378,6 +381,7 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
             .arg(job.to_string())
             .invoke_async(&mut connection)
             .await?)

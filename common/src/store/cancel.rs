@@ -50,6 +50,7 @@ impl Store {
             .key(self.keys.queued(app))
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))

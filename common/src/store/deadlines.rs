@@ -32,6 +32,7 @@ impl Store {
                 .key(self.keys.start_deadlines(app))
                 .key(self.keys.untold(app))
                 .key(self.keys.log(app, job))
+                .key(self.keys.active(app))
                 .arg(job.to_string())
                 .arg(RETENTION_S)
                 .invoke_async(&mut self.connection.clone())

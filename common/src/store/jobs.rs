@@ -7,7 +7,7 @@ use redis::AsyncCommands;
 use super::answers::{number, words};
 use super::record::{json, record};
 use super::{Error, Store};
-use crate::ids::{AppId, IdempotencyKey, JobId};
+use crate::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use crate::job::{JobRecord, JobSpec};
 use crate::state::JobState;
 
@@ -25,6 +25,8 @@ pub struct Terms<'a> {
     pub key: Option<&'a IdempotencyKey>,
     /// A new job is refused if that many of the app wait already.
     pub max_queue_length: Option<u64>,
+    /// A new job is refused if that many of the app and of its owner wait or run already.
+    pub max_active: Option<u64>,
 }
 
 /// What became of a submission.
@@ -47,6 +49,8 @@ pub enum Created {
         /// So many.
         waiting: u64,
     },
+    /// Too many jobs of its owner wait or run; nothing was recorded.
+    Busy,
 }
 
 impl Store {
@@ -65,7 +69,10 @@ impl Store {
     /// Redis is away.
     pub async fn admit(&self, spec: &JobSpec, terms: Terms<'_>) -> Result<Created, Error> {
         let mut id = match terms.key {
-            Some(key) => self.job_of_key(&spec.app, key).await?.unwrap_or(spec.id),
+            Some(key) => self
+                .job_of_key(&spec.app, spec.owner.as_ref(), key)
+                .await?
+                .unwrap_or(spec.id),
             None => spec.id,
         };
         // Another submission may take the key meanwhile.
@@ -77,16 +84,17 @@ impl Store {
         }
     }
 
-    /// The job that an idempotency key stands for; `None` when the key is unknown.
+    /// The job that an owner's idempotency key stands for; `None` when the key is unknown.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn job_of_key(
         &self,
         app: &AppId,
+        owner: Option<&KeyId>,
         key: &IdempotencyKey,
     ) -> Result<Option<JobId>, Error> {
-        let key = self.keys.idempotency(app, key);
+        let key = self.keys.idempotency(app, owner, key);
         let id: Option<String> = self.connection.clone().get(&key).await?;
         id.map(|id| id.parse().map_err(|error| Error::damaged(&key, error)))
             .transpose()
@@ -108,20 +116,25 @@ impl Store {
         invocation
             .key(self.keys.job(&spec.app, id))
             .key(self.keys.queued(&spec.app))
-            .key(self.keys.start_deadlines(&spec.app));
+            .key(self.keys.start_deadlines(&spec.app))
+            .key(self.keys.active(&spec.app));
+        let owner = spec.owner.as_ref();
         if let Some(key) = terms.key {
-            invocation.key(self.keys.idempotency(&spec.app, key));
+            invocation.key(self.keys.idempotency(&spec.app, owner, key));
         }
-        let bound = terms.max_queue_length.map(|bound| bound.to_string());
+        let bound = |bound: Option<u64>| bound.map(|bound| bound.to_string()).unwrap_or_default();
         invocation
             .arg(id.to_string())
-            .arg(bound.unwrap_or_default())
-            .arg(index_s);
+            .arg(bound(terms.max_queue_length))
+            .arg(index_s)
+            .arg(owner.map_or("", KeyId::as_str))
+            .arg(bound(terms.max_active));
         let reply_to = spec.reply_to.as_ref().map(json);
         let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
             ("priority", Some(spec.priority.as_str().to_owned())),
+            ("owner", owner.map(ToString::to_string)),
             ("hint", spec.hint.as_ref().map(ToString::to_string)),
             (
                 "path",
@@ -154,6 +167,7 @@ impl Store {
             ["full", waiting] => Ok(Created::Full {
                 waiting: number(waiting)?,
             }),
+            ["busy"] => Ok(Created::Busy),
             other => Err(Error::damaged(
                 "a script's reply",
                 format_args!("{other:?} is unknown"),
@@ -173,6 +187,7 @@ impl Store {
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -251,5 +266,22 @@ impl Store {
     /// Redis is away.
     pub async fn queue_length(&self, app: &AppId) -> Result<u64, Error> {
         Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
+    }
+
+    /// How many of an owner's jobs wait or run, over `apps`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn active_jobs(
+        &self,
+        apps: impl IntoIterator<Item = &AppId>,
+        owner: &KeyId,
+    ) -> Result<u64, Error> {
+        let mut pipe = redis::pipe();
+        for app in apps {
+            pipe.hget(self.keys.active(app), owner.as_str());
+        }
+        let active: Vec<Option<u64>> = pipe.query_async(&mut self.connection.clone()).await?;
+        Ok(active.into_iter().flatten().sum())
     }
 }

@@ -1,7 +1,7 @@
 //! Every key of Redis, and nobody else spells one.
 
 use crate::hint::Hint;
-use crate::ids::{AppId, IdempotencyKey, JobId, Namespace, RunnerId};
+use crate::ids::{AppId, IdempotencyKey, JobId, KeyId, Namespace, RunnerId};
 
 /// Keys of one namespace.
 #[derive(Debug, Clone)]
@@ -28,6 +28,16 @@ impl Keys {
         format!("{}:secret:{name}", self.namespace)
     }
 
+    /// Hash: API keys (JSON, with the hash of the secret) by id.
+    pub(super) fn api_keys(&self) -> String {
+        format!("{}:api_keys", self.namespace)
+    }
+
+    /// String: when the allowance of a key's rate will be full again, Unix ms.
+    pub(super) fn rate(&self, key: &KeyId) -> String {
+        format!("{}:rate:{key}", self.namespace)
+    }
+
     /// String: the app of a job, so that it can be found by its id alone.
     pub(super) fn job_app(&self, job: JobId) -> String {
         format!("{}:job:{job}", self.namespace)
@@ -48,9 +58,22 @@ impl Keys {
         self.of_app(app, "queued")
     }
 
-    /// String: the job that a submitter's idempotency key stands for.
-    pub(super) fn idempotency(&self, app: &AppId, key: &IdempotencyKey) -> String {
-        self.of_app(app, format_args!("idem:{key}"))
+    /// String: the job that a submitter's idempotency key stands for. Each owner has its own.
+    pub(super) fn idempotency(
+        &self,
+        app: &AppId,
+        owner: Option<&KeyId>,
+        key: &IdempotencyKey,
+    ) -> String {
+        match owner {
+            None => self.of_app(app, format_args!("idem:{key}")),
+            Some(owner) => self.of_app(app, format_args!("idem@{owner}:{key}")),
+        }
+    }
+
+    /// Hash: how many jobs of each owner wait or run.
+    pub(super) fn active(&self, app: &AppId) -> String {
+        self.of_app(app, "active")
     }
 
     /// Set: live runners that report `hint`.

@@ -11,6 +11,7 @@
 //! | `cancel`, `deadlines` | jobs that end without a result |
 //! | `untold`, `replies` | ends that are to be announced, and who was told |
 //! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
+//! | `api_keys` | keys of those who submit, and how often each may |
 //! | `secrets` | what all routers sign with |
 //! | `stats`, `upkeep` | what the leader learned, and what it looks after |
 //!
@@ -18,6 +19,7 @@
 //! Times are Redis' own clock (Unix ms): hosts need not agree.
 
 mod answers;
+mod api_keys;
 mod attempts;
 mod cancel;
 mod changes;
@@ -43,6 +45,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
+pub use api_keys::{Kept, Revoked};
 pub use attempts::{Finish, GivenBack, Ground, Lease, Loss, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};

@@ -25,6 +25,7 @@ pub(super) fn record(
         id,
         app: app.clone(),
         path: text("path").unwrap_or_default().to_owned(),
+        owner: parsed(fields, "owner")?,
         hint: parsed(fields, "hint")?,
         priority: text("priority")
             .and_then(Priority::parse)

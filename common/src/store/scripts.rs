@@ -3,6 +3,7 @@
 use redis::Script;
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
+const KEYS_PRELUDE: &str = include_str!("lua/keys_prelude.lua");
 
 pub(super) struct Scripts {
     pub(super) create: Script,
@@ -25,11 +26,15 @@ pub(super) struct Scripts {
     pub(super) leave: Script,
     pub(super) reconcile: Script,
     pub(super) lead: Script,
+    pub(super) create_key: Script,
+    pub(super) revoke_key: Script,
+    pub(super) throttle: Script,
 }
 
 impl Scripts {
     pub(super) fn load() -> Self {
         let script = |code: &str| Script::new(&format!("{PRELUDE}\n{code}"));
+        let about_keys = |code: &str| Script::new(&format!("{KEYS_PRELUDE}\n{code}"));
         Self {
             create: script(include_str!("lua/create.lua")),
             discard: script(include_str!("lua/discard.lua")),
@@ -51,6 +56,9 @@ impl Scripts {
             leave: script(include_str!("lua/leave.lua")),
             reconcile: script(include_str!("lua/reconcile.lua")),
             lead: script(include_str!("lua/lead.lua")),
+            create_key: about_keys(include_str!("lua/create_key.lua")),
+            revoke_key: about_keys(include_str!("lua/revoke_key.lua")),
+            throttle: script(include_str!("lua/throttle.lua")),
         }
     }
 }

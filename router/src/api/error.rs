@@ -7,24 +7,43 @@ use warmq_common::job::JobError;
 use warmq_common::state::JobState;
 use warmq_common::store;
 
+use crate::access::Denied;
 use crate::ending::EndError;
 use crate::submit::SubmitError;
 
 /// After how many seconds a client may try again when a server is away, or too many jobs wait.
-const RETRY_AFTER_S: &str = "2";
+const RETRY_AFTER_S: u64 = 2;
+
+/// How a key is to be sent.
+const CHALLENGE: &str = "Key realm=\"warmq\"";
 
 /// A refusal, and what the client is told.
 #[derive(Debug)]
-pub(super) struct ApiError(JobError);
+pub(super) struct ApiError {
+    told: JobError,
+    /// After how many seconds the same will be accepted, if that is known.
+    retry_after_s: Option<u64>,
+}
 
 impl ApiError {
     fn plain(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
-        Self(JobError {
+        let told = JobError {
             status: status.as_u16(),
             error_type: error_type.to_owned(),
             message: message.into(),
             detail: Vec::new(),
-        })
+        };
+        told.into()
+    }
+
+    /// Whether it says that there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.told.status == StatusCode::NOT_FOUND
+    }
+
+    /// Whoever asks is to say who it is.
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
@@ -77,28 +96,32 @@ impl ApiError {
 
     /// Nobody reads it.
     pub(super) fn client_disconnected() -> Self {
-        Self(JobError {
+        let told = JobError {
             status: 499,
             error_type: "client_disconnected".to_owned(),
             message: "the client went away".to_owned(),
             detail: Vec::new(),
-        })
+        };
+        told.into()
     }
 
     pub(super) fn internal(message: impl Into<String>) -> Self {
-        Self(JobError::internal("internal_error", message))
+        JobError::internal("internal_error", message).into()
     }
 }
 
 impl From<JobError> for ApiError {
-    fn from(error: JobError) -> Self {
-        Self(error)
+    fn from(told: JobError) -> Self {
+        Self {
+            told,
+            retry_after_s: None,
+        }
     }
 }
 
 impl From<ApiError> for JobError {
-    fn from(ApiError(error): ApiError) -> Self {
-        error
+    fn from(error: ApiError) -> Self {
+        error.told
     }
 }
 
@@ -108,7 +131,16 @@ impl From<SubmitError> for ApiError {
         if told.status >= 500 {
             tracing::warn!(%error, "could not accept a job");
         }
-        Self(told)
+        Self {
+            told,
+            retry_after_s: error.retry_after_s(),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(error: Denied) -> Self {
+        SubmitError::from(error).into()
     }
 }
 
@@ -138,7 +170,10 @@ impl From<EndError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self(error) = self;
+        let Self {
+            told: error,
+            retry_after_s,
+        } = self;
         let status =
             StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(error.body())).into_response();
@@ -146,11 +181,18 @@ impl IntoResponse for ApiError {
         if let Ok(error_type) = HeaderValue::from_str(&error.error_type) {
             headers.insert("x-fal-error-type", error_type);
         }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(CHALLENGE),
+            );
+        }
         if matches!(
             status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
         ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            let retry_after_s = retry_after_s.unwrap_or(RETRY_AFTER_S);
+            headers.insert(header::RETRY_AFTER, retry_after_s.into());
         }
         response
     }

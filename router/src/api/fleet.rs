@@ -7,6 +7,7 @@ use warmq_common::config::PolicyName;
 use warmq_common::ids::AppId;
 use warmq_common::store::RunnerRecord;
 
+use super::gate::By;
 use super::{Api, ApiError};
 
 #[derive(Serialize)]
@@ -34,9 +35,14 @@ pub(super) struct OneApp {
     app: Option<String>,
 }
 
-pub(super) async fn apps(State(api): State<Api>) -> Result<Json<AppsView>, ApiError> {
+/// Those that the caller may submit to; all, for one that watches.
+pub(super) async fn apps(
+    State(api): State<Api>,
+    By(caller): By,
+) -> Result<Json<AppsView>, ApiError> {
     let mut apps = Vec::new();
-    for app in api.apps.all().await? {
+    let known = api.apps.all().await?.into_iter();
+    for app in known.filter(|app| caller.knows(app)) {
         apps.push(AppView {
             policy: api.apps.config(&app).policy,
             queued: api.store.queue_length(&app).await?,

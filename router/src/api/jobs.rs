@@ -1,12 +1,13 @@
 //! `/v1/jobs/{id}`: the whole record, with the routing decision; and its end, if its owner wants that.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::job::JobRecord;
 
+use super::own::Own;
 use super::{Api, ApiError};
 use crate::ending::Cancelled;
 
@@ -20,33 +21,24 @@ pub(super) struct JobView {
 
 pub(super) async fn show(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Own(record): Own,
 ) -> Result<Json<JobView>, ApiError> {
-    let record = find(&api, &id).await?;
     view(&api, record).await
 }
 
 /// Cancels. A job that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
 pub(super) async fn cancel(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Own(JobRecord { spec: job, .. }): Own,
 ) -> Result<Json<JobView>, ApiError> {
-    let record = find(&api, &id).await?;
-    match api.endings.cancel(&record.spec).await? {
+    let missing = || ApiError::no_such_job(&job.id.to_string());
+    match api.endings.cancel(&job).await? {
         Cancelled::Yes => {}
         Cancelled::Ended(state) => return Err(ApiError::already_ended(state)),
-        Cancelled::Missing => return Err(ApiError::no_such_job(&id)),
+        Cancelled::Missing => return Err(missing()),
     }
-    let record = find(&api, &id).await?;
-    view(&api, record).await
-}
-
-async fn find(api: &Api, id: &str) -> Result<JobRecord, ApiError> {
-    let found = match id.parse() {
-        Ok(job) => api.store.job(job).await?,
-        Err(_) => None,
-    };
-    found.ok_or_else(|| ApiError::no_such_job(id))
+    let record = api.store.job_of(&job.app, job.id).await?;
+    view(&api, record.ok_or_else(missing)?).await
 }
 
 async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiError> {

@@ -7,11 +7,14 @@ mod error;
 mod files;
 mod fleet;
 mod following;
+mod gate;
 mod health;
 mod jobs;
+mod keys;
 mod listener;
 mod metrics;
 mod outcome;
+mod own;
 mod proxy;
 mod queue;
 mod run;
@@ -36,6 +39,7 @@ use warmq_common::amqp::Publisher;
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
+use crate::access::{Keyring, Right};
 use crate::apps::AppDirectory;
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
@@ -43,6 +47,7 @@ use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
+use gate::guarded;
 use listener::Closing;
 
 /// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
@@ -54,6 +59,8 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 pub struct Api {
     /// Jobs and fleet.
     pub store: Store,
+    /// Who may come in.
+    pub keys: Keyring,
     /// Which apps there are.
     pub apps: AppDirectory,
     /// The door for jobs.
@@ -143,8 +150,8 @@ impl Server {
 
 fn routes(api: Api) -> Router {
     let routes = match api.is_door {
-        true => door(&api).merge(watch()),
-        false => watch(),
+        true => door(&api).merge(watch(&api)),
+        false => watch(&api),
     };
     routes
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
@@ -153,31 +160,40 @@ fn routes(api: Api) -> Router {
         .with_state(api)
 }
 
-/// For those who submit jobs and ask for them.
+/// For those who submit jobs and ask for them, and for those who look after them. Only files are not behind the gate: their
+/// URLs stand in results, for browsers and others that know of no key.
 fn door(api: &Api) -> Router<Api> {
+    let with_a_key = Router::new()
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
+        .route("/v1/apps", get(fleet::apps));
+    let watching = Router::new().route("/v1/runners", get(fleet::runners));
+    let administering = Router::new()
+        .nest("/v1/dead", dead::routes())
+        .nest("/v1/keys", keys::routes());
     Router::new()
         .merge(for_pages(api))
-        .nest("/v1/dead", dead::routes())
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/apps", get(fleet::apps))
-        .route("/v1/runners", get(fleet::runners))
+        .merge(guarded(with_a_key, api, Right::Call))
+        .merge(guarded(watching, api, Right::Watch))
+        .merge(guarded(administering, api, Right::Administer))
 }
 
 /// What web pages may call, too.
 fn for_pages(api: &Api) -> Router<Api> {
     let proxy = any(proxy::answer).with_state(calls().with_state(api.clone()));
-    // The layer is around the fallback for wrong methods, too: what a browser asks first has a method of its own.
-    calls()
-        .route("/api/fal/proxy", proxy)
+    let with_a_key = calls().route("/api/fal/proxy", proxy);
+    // The outer layer is around the gate, so that pages can read its refusals, and around the fallback for wrong methods: what
+    // a browser asks first has a method of its own, and no key.
+    guarded(with_a_key, api, Right::Call)
+        .route("/files/{*key}", get(files::show))
+        .method_not_allowed_fallback(wrong_method)
         .layer(browsers::any())
 }
 
-/// fal's protocol, and the files that results name.
+/// fal's protocol. Behind the proxy, too, which passes on who asks.
 fn calls() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
-        .route("/files/{*key}", get(files::show))
         .method_not_allowed_fallback(wrong_method)
 }
 
@@ -185,10 +201,11 @@ async fn wrong_method() -> ApiError {
     ApiError::method_not_allowed()
 }
 
-/// For those who watch over the process.
-fn watch() -> Router<Api> {
+/// For those who watch over the process. Whether it lives is no secret; what it does is.
+fn watch(api: &Api) -> Router<Api> {
+    let watching = Router::new().route("/metrics", get(metrics::show));
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
+        .merge(guarded(watching, api, Right::Watch))
 }

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures::stream;
 use serde_json::json;
-use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 use warmq_common::store::Glance;
 
 use super::following::{Following, News};
+use super::gate::By;
 use super::outcome::{outcome, with_job_headers};
+use super::own::Own;
 use super::status::{status, waiting};
 use super::submission::Asked;
 use super::{Api, ApiError, sse};
@@ -34,8 +35,12 @@ pub(super) fn routes() -> Router<Api> {
         .route("/{owner}/{app}/requests/{id}/cancel", put(cancel))
 }
 
-async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Response, ApiError> {
-    let accepted = api.submitter.submit(submission).await?;
+async fn submit(
+    State(api): State<Api>,
+    By(caller): By,
+    Asked(submission): Asked,
+) -> Result<Response, ApiError> {
+    let accepted = api.submitter.submit(&caller, submission).await?;
     let job = accepted.job;
     let answer = waiting(&api, &job.app, job.id, accepted.queue_position);
     let response = Json(answer).into_response();
@@ -44,10 +49,9 @@ async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Resp
 
 async fn poll(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    Own(record): Own,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let record = find(&api, &owner, &app, &id).await?;
     let (app, id) = (&record.spec.app, record.spec.id);
     let with_log = wants_log(&flags);
     let glance = Glance {
@@ -74,10 +78,9 @@ async fn poll(
 /// The status whenever it changes, until the job has ended; of the log, what is new each time.
 async fn follow(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    Own(JobRecord { spec: job, .. }): Own,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let job = find(&api, &owner, &app, &id).await?.spec;
     let (id, with_log) = (job.id, wants_log(&flags));
     let following = Following::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
@@ -90,22 +93,22 @@ async fn follow(
     Ok(with_job_headers(sse::events(answers), id, None))
 }
 
-async fn result(
-    State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
-) -> Result<Response, ApiError> {
-    let record = find(&api, &owner, &app, &id).await?;
+async fn result(State(api): State<Api>, Own(record): Own) -> Result<Response, ApiError> {
     Ok(outcome(record, &api.public_url))
 }
 
 /// fal's three answers, whose bodies its clients read. A cancelled job can be cancelled again.
 async fn cancel(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    found: Result<Own, ApiError>,
 ) -> Result<Response, ApiError> {
     let answer = |code, status: &str| (code, Json(json!({"status": status}))).into_response();
-    let Some(record) = lookup(&api, &owner, &app, &id).await? else {
-        return Ok(answer(StatusCode::NOT_FOUND, "NOT_FOUND"));
+    let record = match found {
+        Ok(Own(record)) => record,
+        Err(error) if error.is_not_found() => {
+            return Ok(answer(StatusCode::NOT_FOUND, "NOT_FOUND"));
+        }
+        Err(error) => return Err(error),
     };
     let response = match api.endings.cancel(&record.spec).await? {
         Cancelled::Yes => answer(StatusCode::ACCEPTED, "CANCELLATION_REQUESTED"),
@@ -113,26 +116,6 @@ async fn cancel(
         Cancelled::Missing => answer(StatusCode::NOT_FOUND, "NOT_FOUND"),
     };
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
-}
-
-/// The job, if it is one of this app.
-async fn find(api: &Api, owner: &str, app: &str, id: &str) -> Result<JobRecord, ApiError> {
-    let found = lookup(api, owner, app, id).await?;
-    found.ok_or_else(|| ApiError::no_such_job(id))
-}
-
-/// As [`find`]; `None` if there is no such job.
-async fn lookup(
-    api: &Api,
-    owner: &str,
-    app: &str,
-    id: &str,
-) -> Result<Option<JobRecord>, ApiError> {
-    let Ok(job) = id.parse::<JobId>() else {
-        return Ok(None);
-    };
-    let record = api.store.job(job).await?;
-    Ok(record.filter(|record| record.spec.app.as_str() == format!("{owner}/{app}")))
 }
 
 /// fal's clients say `true`, `false`, `1` or `0`.

@@ -11,10 +11,12 @@ use warmq_common::ids::JobId;
 use warmq_common::job::{JobRecord, JobSpec};
 
 use super::following::{Following, News, until_ended};
+use super::gate::By;
 use super::outcome::{outcome, output, with_job_headers};
 use super::status::word;
 use super::submission::Asked;
 use super::{Api, ApiError, sse};
+use crate::access::Caller;
 use crate::submit::Submission;
 
 /// Events that a slow reader may be behind; then it is waited for.
@@ -26,10 +28,14 @@ pub(super) fn routes() -> Router<Api> {
         .route("/{owner}/{app}/{*path}", post(run))
 }
 
-async fn run(State(api): State<Api>, Asked(submission): Asked) -> Result<Response, ApiError> {
+async fn run(
+    State(api): State<Api>,
+    By(caller): By,
+    Asked(submission): Asked,
+) -> Result<Response, ApiError> {
     match path_to_stream(&submission.path).map(str::to_owned) {
-        Some(path) => answer_with_events(api, Submission { path, ..submission }).await,
-        None => answer_with_result(api, submission).await,
+        Some(path) => answer_with_events(api, caller, Submission { path, ..submission }).await,
+        None => answer_with_result(api, caller, submission).await,
     }
 }
 
@@ -41,12 +47,16 @@ fn path_to_stream(path: &str) -> Option<&str> {
     }
 }
 
-async fn answer_with_result(api: Api, submission: Submission) -> Result<Response, ApiError> {
+async fn answer_with_result(
+    api: Api,
+    caller: Caller,
+    submission: Submission,
+) -> Result<Response, ApiError> {
     let (mut tell, told) = oneshot::channel();
     let public_url = api.public_url.clone();
     // A task of its own: this function is dropped when the client goes away.
     tokio::spawn(async move {
-        let record = submit_and_wait(&api, submission, tell.closed()).await;
+        let record = submit_and_wait(&api, &caller, submission, tell.closed()).await;
         // Nobody may be left to hear it.
         let _ = tell.send(record);
     });
@@ -59,11 +69,12 @@ async fn answer_with_result(api: Api, submission: Submission) -> Result<Response
 /// The job's record once it has ended; the job is cancelled when the client is `gone`.
 async fn submit_and_wait(
     api: &Api,
+    caller: &Caller,
     submission: Submission,
     gone: impl Future<Output = ()>,
 ) -> Result<JobRecord, ApiError> {
     let may_come_again = submission.idempotency_key.is_some();
-    let job = api.submitter.submit(submission).await?.job;
+    let job = api.submitter.submit(caller, submission).await?.job;
     tokio::select! {
         biased;
         record = until_ended(api, &job) => return record,
@@ -76,10 +87,14 @@ async fn submit_and_wait(
 }
 
 /// Says whether the job was accepted as the answer's status, and the rest in events.
-async fn answer_with_events(api: Api, submission: Submission) -> Result<Response, ApiError> {
+async fn answer_with_events(
+    api: Api,
+    caller: Caller,
+    submission: Submission,
+) -> Result<Response, ApiError> {
     let (accept, accepted) = oneshot::channel();
     let (tell, told) = mpsc::channel(BACKLOG);
-    tokio::spawn(submit_and_tell(api, submission, accept, tell));
+    tokio::spawn(submit_and_tell(api, caller, submission, accept, tell));
     let job = accepted.await.map_err(|_| broke_off())??;
     let events = stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
     Ok(with_job_headers(sse::events(events), job, None))
@@ -88,12 +103,13 @@ async fn answer_with_events(api: Api, submission: Submission) -> Result<Response
 /// Tells each progress and at last the output; the job is cancelled when nobody listens any more.
 async fn submit_and_tell(
     api: Api,
+    caller: Caller,
     submission: Submission,
     accept: oneshot::Sender<Result<JobId, ApiError>>,
     tell: mpsc::Sender<Value>,
 ) {
     let may_come_again = submission.idempotency_key.is_some();
-    let job = match api.submitter.submit(submission).await {
+    let job = match api.submitter.submit(&caller, submission).await {
         Ok(accepted) => accepted.job,
         Err(error) => {
             let _ = accept.send(Err(error.into()));

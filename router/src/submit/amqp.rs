@@ -13,6 +13,7 @@ use warmq_common::message::error_body;
 use warmq_common::retry;
 
 use super::{Submission, Submitter};
+use crate::access::Caller;
 use crate::broken::Broken;
 use crate::consuming::Consuming;
 
@@ -74,7 +75,8 @@ impl Door {
                 let outcome = retry::until_known("accepting an AMQP submission", shutdown, || {
                     let submission = submission.clone();
                     async {
-                        match self.submitter.submit(submission).await {
+                        // Whoever RabbitMQ let in is trusted.
+                        match self.submitter.submit(&Caller::Trusted, submission).await {
                             Ok(_) => Ok(None),
                             Err(error) if error.is_temporary() => Err(error),
                             Err(error) => Ok(Some(error.to_job_error())),

@@ -1,5 +1,6 @@
 //! The one door for jobs, whichever way they come: check, derive the hint, record, publish.
 
+mod allowance;
 pub mod amqp;
 
 use std::collections::HashSet;
@@ -8,15 +9,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Mutex;
+use warmq_common::access::Rate;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
 use warmq_common::config::Seconds;
 use warmq_common::hint::{Hint, InvalidHint};
-use warmq_common::ids::{AppId, IdempotencyKey, InvalidName, JobId};
+use warmq_common::ids::{AppId, IdempotencyKey, InvalidName, JobId, KeyId};
 use warmq_common::job::{FieldError, JobError, JobSpec, Priority, ReplyTo};
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{Created, Store, Terms};
 
+use crate::access::{Caller, Denied};
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
 
@@ -73,6 +76,27 @@ pub enum SubmitError {
     /// The app's name breaks the grammar.
     #[error(transparent)]
     InvalidApp(#[from] InvalidName),
+    /// The caller's key does not allow it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The caller's key submits too often.
+    #[error(
+        "the key '{key}' may submit {rate}; try again in {} s",
+        in_seconds(wait)
+    )]
+    TooOften {
+        /// The key.
+        key: KeyId,
+        /// What is allowed.
+        rate: Rate,
+        /// After how long the next submission is.
+        wait: Duration,
+    },
+    /// As many jobs of the caller's key wait or run as it may have.
+    #[error(
+        "this key's jobs that wait or run are as many as they may be ({0}); try again when one has ended"
+    )]
+    TooManyJobs(u64),
     /// Nobody serves that app.
     #[error(
         "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
@@ -135,6 +159,14 @@ impl SubmitError {
         matches!(self, Self::Store(_) | Self::Publish(_))
     }
 
+    /// After how many seconds the same will be accepted, if that is known.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::TooOften { wait, .. } => Some(in_seconds(wait)),
+            _ => None,
+        }
+    }
+
     /// What the submitter is told: status and body.
     pub fn to_job_error(&self) -> JobError {
         let header = |name: &str, error_type: &str| {
@@ -157,6 +189,9 @@ impl SubmitError {
                 error_type: "invalid_app".to_owned(),
             }]),
             Self::UnknownApp(_) => plain(404, "not_found"),
+            Self::Denied(_) => plain(403, "forbidden"),
+            Self::TooOften { .. } => plain(429, "rate_limited"),
+            Self::TooManyJobs(_) => plain(429, "too_many_jobs"),
             Self::MalformedJson(_) => plain(400, "bad_request"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
@@ -188,6 +223,8 @@ struct Checked {
     job: JobSpec,
     key: Option<IdempotencyKey>,
     max_queue_length: Option<u64>,
+    /// How many jobs its owner may have.
+    max_jobs: Option<u64>,
 }
 
 /// A cheap handle on the door.
@@ -214,12 +251,23 @@ impl Submitter {
         }
     }
 
-    /// Accepts a job: once this returns, it is in Redis and in RabbitMQ.
+    /// Accepts a job, if `caller` may submit it: once this returns, it is in Redis and in RabbitMQ.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
-        let (job, state) = self.admit(self.check(submission).await?).await?;
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        submission: Submission,
+    ) -> Result<Accepted, SubmitError> {
+        let app = AppId::parse(&submission.app)?;
+        caller.may_submit_to(&app)?;
+        // Whatever comes of it, it was one more.
+        self.throttle(caller).await?;
+        let mut checked = self.check(app, submission).await?;
+        checked.job.owner = caller.owner().cloned();
+        checked.max_jobs = caller.limits().max_jobs;
+        let (job, state) = self.admit(checked).await?;
         // A known job that waits is published again: its first submission may have died between record and queue.
         if state == JobState::Queued
             && let Err(error) = self.publish(&job).await
@@ -243,6 +291,7 @@ impl Submitter {
         let terms = Terms {
             key: checked.key.as_ref(),
             max_queue_length: checked.max_queue_length,
+            max_active: self.jobs_left(&job, checked.max_jobs).await?,
         };
         match self.store.admit(&job, terms).await? {
             Created::New { id, created_ms } => {
@@ -258,6 +307,9 @@ impl Submitter {
                 waiting,
                 bound: checked.max_queue_length.unwrap_or_default(),
             }),
+            Created::Busy => Err(SubmitError::TooManyJobs(
+                checked.max_jobs.unwrap_or_default(),
+            )),
         }
     }
 
@@ -278,8 +330,7 @@ impl Submitter {
     }
 
     /// Everything that can be wrong with a submission by itself.
-    async fn check(&self, submission: Submission) -> Result<Checked, SubmitError> {
-        let app_id = AppId::parse(&submission.app)?;
+    async fn check(&self, app_id: AppId, submission: Submission) -> Result<Checked, SubmitError> {
         let Some(app) = self.apps.find(&app_id).await? else {
             return Err(SubmitError::UnknownApp(app_id));
         };
@@ -364,6 +415,7 @@ impl Submitter {
                 .into_iter()
                 .chain(app.config.max_queue_length)
                 .min(),
+            max_jobs: None,
         })
     }
 
@@ -412,6 +464,11 @@ fn start_timeout_ms(text: &str) -> Result<u64, SubmitError> {
         )),
         ms => Ok(ms),
     }
+}
+
+/// Rounded up, as `Retry-After` has whole seconds: who comes then is not too early.
+fn in_seconds(wait: &Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// The beginning of what somebody sent us, fit for a message.

@@ -71,7 +71,7 @@ async fn who_lost_the_connection_before_the_answer_submits_again_under_its_key()
     let key = "k".parse().unwrap();
     let first = eventually("the job is known", SOON, async || {
         let store = stage.cluster.store();
-        store.job_of_key(worker.app(), &key).await.unwrap()
+        store.job_of_key(worker.app(), None, &key).await.unwrap()
     })
     .await
     .unwrap();

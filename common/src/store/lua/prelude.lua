@@ -45,8 +45,15 @@ local function log(log_key, level, message, runner)
   redis.call('RPUSH', log_key, cjson.encode({ at_ms = now_ms(), level = level, message = message, runner = runner }))
 end
 
+-- One of its owner's jobs more (1) or less (-1) waits or runs. A job without owner is not counted.
+local function count_active(active_key, job_key, by)
+  local owner = redis.call('HGET', job_key, 'owner')
+  if owner and redis.call('HINCRBY', active_key, owner, by) <= 0 then redis.call('HDEL', active_key, owner) end
+end
+
 -- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
-local function keep_ended(job_key, log_key, default_s)
+local function keep_ended(job_key, log_key, active_key, default_s)
+  count_active(active_key, job_key, -1)
   local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
   if said[2] then redis.call('HDEL', job_key, 'input') end
   redis.call('EXPIRE', job_key, said[1] or default_s)
@@ -59,13 +66,13 @@ local function to_tell(untold_key, job, now)
 end
 
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
-local function end_unrun(job_key, log_key, queued_key, untold_key, job, state, now, default_s)
+local function end_unrun(job_key, log_key, queued_key, untold_key, active_key, job, state, now, default_s)
   log(log_key, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
   redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
   to_tell(untold_key, job, now)
   redis.call('HDEL', job_key, 'progress', 'lease_until')
   redis.call('ZREM', queued_key, job)
-  keep_ended(job_key, log_key, default_s)
+  keep_ended(job_key, log_key, active_key, default_s)
 end
 
 -- A change of the fleet, as store::changes::Change reads it. `rest`: further fields, each with a comma in front.

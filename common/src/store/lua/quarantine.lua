@@ -1,5 +1,5 @@
 -- Ends a job that had all its attempts, so that it can take no more runners down.
--- KEYS 1 job, 2 queued, 3 untold, 4 log
+-- KEYS 1 job, 2 queued, 3 untold, 4 log, 5 active
 -- ARGV 1 job id, 2 error (JSON), 3 retention (s) of a record that does not say, 4 the error in a sentence
 -- Returns 1, or 0 when the job has an attempt left, runs, or ended
 local now = now_ms()
@@ -10,5 +10,5 @@ redis.call('HDEL', KEYS[1], 'runner', 'decision')
 redis.call('ZREM', KEYS[2], ARGV[1])
 to_tell(KEYS[3], ARGV[1], now)
 log(KEYS[4], 'ERROR', ARGV[4], '')
-keep_ended(KEYS[1], KEYS[4], ARGV[3])
+keep_ended(KEYS[1], KEYS[4], KEYS[5], ARGV[3])
 return 1

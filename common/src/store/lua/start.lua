@@ -1,7 +1,7 @@
 -- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
 -- claims itself here, unless the dispatcher's claim for another job came first. One that asks again, since the answer
 -- was lost, gets its lease again: it has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold, 6 log
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold, 6 log, 7 active
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': Redis was away and it began without,
 --      6 changes channel, 7 retention (s), of a job that is too late to start, 8 how long ago it began (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
@@ -20,7 +20,7 @@ if not registered and not late then return { 'stale' } end
 if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], now)
 if not reason and start_overdue(KEYS[1], began) then
-  end_unrun(KEYS[1], KEYS[6], KEYS[4], KEYS[5], ARGV[1], 'expired', now, ARGV[7])
+  end_unrun(KEYS[1], KEYS[6], KEYS[4], KEYS[5], KEYS[7], ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
 if reason then

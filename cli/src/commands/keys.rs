@@ -1,0 +1,110 @@
+//! `warmq keys`
+
+use warmq_common::access::{ApiKey, Limits, NewKey, Rate};
+
+use crate::args::{Keys, NewKeyArgs};
+use crate::client::{Client, MadeKey, pretty};
+use crate::exit::{self, Usage};
+use crate::table::Table;
+use crate::time;
+
+/// Makes, lists or revokes.
+pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::Result<u8> {
+    match command {
+        Keys::Create(args) => {
+            let made = client.create_key(&wished(args)?).await?;
+            match json {
+                true => println!("{}", pretty(&made)),
+                false => print_once(&made),
+            }
+        }
+        Keys::List => {
+            let keys = client.keys().await?;
+            match json {
+                true => println!("{}", pretty(&keys)),
+                false => print_all(&keys),
+            }
+        }
+        Keys::Revoke { id } => {
+            client.revoke_key(&id).await?;
+            if !json {
+                println!("key {id}: revoked");
+            }
+        }
+    }
+    Ok(exit::OK)
+}
+
+fn wished(args: NewKeyArgs) -> Result<NewKey, Usage> {
+    let rate = args.rate.map(|rate| Rate::new(rate, args.burst));
+    let rate = rate.transpose().map_err(|error| Usage(error.to_string()))?;
+    Ok(NewKey {
+        name: args.name,
+        scopes: args.scopes.into_iter().collect(),
+        limits: Limits {
+            rate,
+            max_jobs: args.max_jobs,
+        },
+    })
+}
+
+/// The key alone on standard output, so that a script can keep it.
+fn print_once(made: &MadeKey) {
+    println!("{}", made.credentials);
+    eprintln!(
+        "allows {}. Keep it: it is shown this once",
+        scopes(&made.key)
+    );
+}
+
+fn print_all(keys: &[ApiKey]) {
+    match keys {
+        [] => println!(
+            "no keys; those that a router's settings give are not listed. The first one: warmq keys create root --scope admin"
+        ),
+        keys => println!("{}", table(keys)),
+    }
+}
+
+fn table(keys: &[ApiKey]) -> Table {
+    let mut table = Table::new(["ID", "SCOPES", "RATE", "JOBS", "CREATED"]).right([3]);
+    for key in keys {
+        let Limits { rate, max_jobs } = key.limits;
+        let unbounded = || "-".to_owned();
+        table.row([
+            key.id.to_string(),
+            scopes(key),
+            rate.map_or_else(unbounded, |rate| rate.to_string()),
+            max_jobs.map_or_else(unbounded, |jobs| jobs.to_string()),
+            time::utc(key.created_ms),
+        ]);
+    }
+    table
+}
+
+fn scopes(key: &ApiKey) -> String {
+    let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
+    scopes.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_line_that_says_what_it_allows() {
+        let key = ApiKey {
+            id: "shop-1".parse().unwrap(),
+            scopes: ["read".parse().unwrap(), "submit:warmq/*".parse().unwrap()].into(),
+            limits: Limits {
+                rate: Some(Rate::new(2.5, None).unwrap()),
+                max_jobs: Some(40),
+            },
+            created_ms: 1_795_321_085_000,
+        };
+        let text = table(&[key]).to_string();
+        let expected =
+            "shop-1  submit:warmq/*,read  2.5/s, 3 at once    40  2026-11-22 04:18:05 UTC";
+        assert_eq!(text.lines().nth(1), Some(expected));
+    }
+}

@@ -1,0 +1,139 @@
+//! A key, as those who manage keys see it, as Redis keeps it, and as a setting gives it.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Credentials, Limits, Scope, SecretHash};
+use crate::ids::{KeyId, KeyName};
+
+/// The shortest secret of an admin key that somebody chose, characters.
+const SHORTEST_SECRET: usize = 32;
+
+/// A key that is wished for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// Whom or what it is for; its id begins so.
+    pub name: KeyName,
+    /// What its holder may do.
+    pub scopes: BTreeSet<Scope>,
+    /// How much of it.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// A key, without its secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: KeyId,
+    /// What its holder may do.
+    pub scopes: BTreeSet<Scope>,
+    /// How much of it.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When it was made, Unix ms; 0 for one that a setting gives.
+    pub created_ms: u64,
+}
+
+impl ApiKey {
+    /// Whether its holder may do everything.
+    pub fn is_admin(&self) -> bool {
+        self.scopes.contains(&Scope::Admin)
+    }
+}
+
+/// A key as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredKey {
+    /// What may be seen.
+    #[serde(flatten)]
+    pub key: ApiKey,
+    /// What is left of the secret.
+    pub secret_sha256: SecretHash,
+}
+
+impl StoredKey {
+    /// Whether these are its holder's.
+    pub fn opens_with(&self, credentials: &Credentials) -> bool {
+        self.key.id == credentials.id && self.secret_sha256 == credentials.hash()
+    }
+}
+
+/// An admin key by setting, `id:secret`: there before any other, and when Redis has lost them. The secret is forgotten as soon
+/// as it is read, so nothing can print it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminKey(pub StoredKey);
+
+impl FromStr for AdminKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let credentials: Credentials = text.parse().map_err(|_| {
+            format!("it is written id:secret, with 1 to 64 characters of a-z 0-9 - _ for the id and at least {SHORTEST_SECRET} \
+                     for the secret")
+        })?;
+        if credentials.secret_len() < SHORTEST_SECRET {
+            return Err(format!(
+                "its secret can be guessed: it must have {SHORTEST_SECRET} characters at least; `openssl rand -hex 32` makes one"
+            ));
+        }
+        Ok(Self(StoredKey {
+            secret_sha256: credentials.hash(),
+            key: ApiKey {
+                id: credentials.id,
+                scopes: [Scope::Admin].into(),
+                limits: Limits::default(),
+                created_ms: 0,
+            },
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_key_holds_no_secret_and_is_read_as_it_was_written() {
+        let credentials = Credentials::new("alice-1".parse().unwrap(), [7; 32]);
+        let stored = StoredKey {
+            secret_sha256: credentials.hash(),
+            key: ApiKey {
+                id: credentials.id.clone(),
+                scopes: ["read".parse().unwrap(), "submit:a/*".parse().unwrap()].into(),
+                limits: Limits::default(),
+                created_ms: 5,
+            },
+        };
+        let json = serde_json::to_string(&stored).unwrap();
+        assert!(!json.contains("0707"), "{json}");
+        assert!(json.contains(r#""scopes":["submit:a/*","read"]"#), "{json}");
+        let again: StoredKey = serde_json::from_str(&json).unwrap();
+        assert_eq!(again, stored);
+        assert!(again.opens_with(&credentials));
+        let guess = Credentials::new("alice-1".parse().unwrap(), [8; 32]);
+        assert!(!again.opens_with(&guess));
+        let other = Credentials::new("bob-1".parse().unwrap(), [7; 32]);
+        assert!(!again.opens_with(&other));
+    }
+
+    #[test]
+    fn an_admin_key_that_can_be_guessed_is_refused_without_being_repeated() {
+        let error = "root:hunter2".parse::<AdminKey>().unwrap_err();
+        assert!(
+            error.contains("guessed") && !error.contains("hunter2"),
+            "{error}"
+        );
+        let error = "hunter2".parse::<AdminKey>().unwrap_err();
+        assert!(
+            error.contains("id:secret") && !error.contains("hunter2"),
+            "{error}"
+        );
+        let AdminKey(root) = format!("root:{}", "s".repeat(32)).parse().unwrap();
+        assert!(root.key.is_admin());
+        assert!(!format!("{root:?}").contains("ssss"));
+    }
+}

@@ -1,0 +1,142 @@
+//! What only a key's holder knows, and how it is compared with what is kept of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::ids::KeyId;
+
+/// A key as its holder says it: `id:secret`. It prints without the secret.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The part that may be seen.
+    pub id: KeyId,
+    secret: String,
+}
+
+/// A text that is no key. It does not say which text: it may be a key all but for a typing error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key is written id:secret, as `warmq keys create` printed it")]
+pub struct NoCredentials;
+
+impl Credentials {
+    /// A new key's.
+    pub fn new(id: KeyId, secret: [u8; 32]) -> Self {
+        Self {
+            id,
+            secret: hex::encode(secret),
+        }
+    }
+
+    /// What is kept of the secret.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(&self.secret)
+    }
+
+    /// `id:secret`, for its holder only.
+    pub fn expose(&self) -> String {
+        format!("{}:{}", self.id, self.secret)
+    }
+
+    /// How long the secret is, characters.
+    pub(super) fn secret_len(&self) -> usize {
+        self.secret.len()
+    }
+}
+
+impl FromStr for Credentials {
+    type Err = NoCredentials;
+
+    fn from_str(text: &str) -> Result<Self, NoCredentials> {
+        let (id, secret) = text.split_once(':').ok_or(NoCredentials)?;
+        let id = KeyId::parse(id).map_err(|_| NoCredentials)?;
+        let secret = secret.to_owned();
+        Ok(Self { id, secret })
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}:***)", self.id)
+    }
+}
+
+/// All that is kept of a secret: its SHA-256. No slow hash is needed, since secrets are 256 random bits and not somebody's
+/// password: nobody gets through so many guesses, at whatever speed. (Those that people may choose, an [`AdminKey`]'s, are
+/// not kept.)
+///
+/// [`AdminKey`]: super::AdminKey
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// Of this secret.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+}
+
+/// Takes the same time wherever the two differ.
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SecretHash {}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(***)")
+    }
+}
+
+impl TryFrom<String> for SecretHash {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, hex::FromHexError> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash)?;
+        Ok(Self(hash))
+    }
+}
+
+impl From<SecretHash> for String {
+    fn from(hash: SecretHash) -> String {
+        hex::encode(hash.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_written_and_prints_without_its_secret() {
+        let key = Credentials::new("alice-1".parse().unwrap(), [7; 32]);
+        let text = key.expose();
+        assert_eq!(text, format!("alice-1:{}", "07".repeat(32)));
+        let again: Credentials = text.parse().unwrap();
+        assert!(again.hash() == key.hash() && again.id == key.id);
+        assert!(!format!("{key:?} {:?}", key.hash()).contains("0707"));
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_repeated() {
+        for text in ["", "any", "hunter2", ":x", "A b:x"] {
+            let error = text.parse::<Credentials>().unwrap_err().to_string();
+            assert!(text.is_empty() || !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_character_is_a_stranger() {
+        assert!(SecretHash::of("secret") == SecretHash::of("secret"));
+        assert!(SecretHash::of("secret") != SecretHash::of("secres"));
+        let known = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        assert_eq!(String::from(SecretHash::of("secret")), known);
+    }
+}

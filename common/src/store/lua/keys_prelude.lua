@@ -1,0 +1,19 @@
+-- In front of the scripts about keys: who may administer. Keys are JSON, as access::StoredKey writes them.
+
+local function is_admin(key)
+  local readable, read = pcall(cjson.decode, key)
+  if not readable then return false end
+  for _, scope in ipairs(read.scopes or {}) do
+    if scope == 'admin' then return true end
+  end
+  return false
+end
+
+-- Whether a key other than `id` may.
+local function has_other_admin(keys_key, id)
+  local all = redis.call('HGETALL', keys_key)
+  for i = 1, #all, 2 do
+    if all[i] ~= id and is_admin(all[i + 1]) then return true end
+  end
+  return false
+end

@@ -1,0 +1,192 @@
+//! Who asks, and what it may do. No I/O: what is known of a key was read before.
+
+use std::sync::Arc;
+
+use warmq_common::access::{ApiKey, Limits, Scope};
+use warmq_common::ids::{AppId, KeyId};
+use warmq_common::job::JobSpec;
+
+/// Whoever wants something of the router.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Caller {
+    /// Somebody who is not asked for a key: there are none, or RabbitMQ asked already, whose logins are fully trusted.
+    Trusted,
+    /// The holder of a key.
+    Holder(Arc<ApiKey>),
+}
+
+/// What a request wants, besides submitting to an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// To be known at all.
+    Call,
+    /// To look at its own jobs, and cancel them.
+    Read,
+    /// To look at what serves all jobs.
+    Watch,
+    /// To look after dead letters and keys.
+    Administer,
+}
+
+/// A key does not allow what its holder wants.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the key '{key}' does not allow that: it needs the scope {needed}")]
+pub struct Denied {
+    key: KeyId,
+    needed: String,
+}
+
+impl Caller {
+    /// Whose the jobs are that it submits.
+    pub fn owner(&self) -> Option<&KeyId> {
+        match self {
+            Self::Trusted => None,
+            Self::Holder(key) => Some(&key.id),
+        }
+    }
+
+    /// How much it may do.
+    pub fn limits(&self) -> Limits {
+        match self {
+            Self::Trusted => Limits::default(),
+            Self::Holder(key) => key.limits,
+        }
+    }
+
+    /// Whether it has `right`.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn may(&self, right: Right) -> Result<(), Denied> {
+        let needed = match right {
+            Right::Call => return Ok(()),
+            Right::Read => Scope::Read,
+            Right::Watch => Scope::Watch,
+            Right::Administer => Scope::Admin,
+        };
+        self.has(|scope| *scope == needed, || needed.to_string())
+    }
+
+    /// Whether it may submit jobs to `app`, which need not exist.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn may_submit_to(&self, app: &AppId) -> Result<(), Denied> {
+        let covers = |scope: &Scope| matches!(scope, Scope::Submit(apps) if apps.covers(app));
+        self.has(covers, || format!("submit:{app}"))
+    }
+
+    /// Whether it may know that there is such an app.
+    pub fn knows(&self, app: &AppId) -> bool {
+        self.may(Right::Watch).is_ok() || self.may_submit_to(app).is_ok()
+    }
+
+    /// Whether the job is its own, or everybody's is. A job without owner, since it came by AMQP or before there were keys, is
+    /// for admins.
+    pub fn owns(&self, job: &JobSpec) -> bool {
+        match self {
+            Self::Trusted => true,
+            Self::Holder(key) => key.is_admin() || job.owner.as_ref() == Some(&key.id),
+        }
+    }
+
+    fn has(
+        &self,
+        allows: impl Fn(&Scope) -> bool,
+        needed: impl FnOnce() -> String,
+    ) -> Result<(), Denied> {
+        match self {
+            Self::Trusted => Ok(()),
+            Self::Holder(key) if key.is_admin() || key.scopes.iter().any(allows) => Ok(()),
+            Self::Holder(key) => Err(Denied {
+                key: key.id.clone(),
+                needed: needed(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const RIGHTS: [Right; 4] = [Right::Call, Right::Read, Right::Watch, Right::Administer];
+
+    fn holder(id: &str, scopes: &[&str]) -> Caller {
+        Caller::Holder(Arc::new(ApiKey {
+            id: id.parse().unwrap(),
+            scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
+            limits: Limits::default(),
+            created_ms: 0,
+        }))
+    }
+
+    fn job_of(caller: &Caller) -> JobSpec {
+        JobSpec {
+            owner: caller.owner().cloned(),
+            ..JobSpec::new("a/b".parse().unwrap(), json!({}))
+        }
+    }
+
+    /// Which of [`RIGHTS`] it has.
+    fn rights(caller: &Caller) -> [bool; 4] {
+        RIGHTS.map(|right| caller.may(right).is_ok())
+    }
+
+    #[test]
+    fn each_scope_allows_its_own_thing_and_admin_everything() {
+        assert_eq!(rights(&holder("a", &[])), [true, false, false, false]);
+        assert_eq!(
+            rights(&holder("a", &["submit:*"])),
+            [true, false, false, false]
+        );
+        assert_eq!(rights(&holder("a", &["read"])), [true, true, false, false]);
+        assert_eq!(rights(&holder("a", &["watch"])), [true, false, true, false]);
+        assert_eq!(rights(&holder("a", &["admin"])), [true; 4]);
+        assert_eq!(rights(&Caller::Trusted), [true; 4]);
+    }
+
+    #[test]
+    fn jobs_go_to_named_apps_only_and_a_refusal_says_what_is_missing() {
+        let caller = holder("alice-1", &["submit:a/b", "submit:c/*", "read", "watch"]);
+        for (app, may) in [
+            ("a/b", true),
+            ("a/c", false),
+            ("c/x", true),
+            ("cc/x", false),
+        ] {
+            let app = app.parse().unwrap();
+            assert_eq!(caller.may_submit_to(&app).is_ok(), may, "{app}");
+        }
+        let refused = caller.may_submit_to(&"a/c".parse().unwrap()).unwrap_err();
+        let expected = "the key 'alice-1' does not allow that: it needs the scope submit:a/c";
+        assert_eq!(refused.to_string(), expected);
+        assert!(
+            holder("a", &["admin"])
+                .may_submit_to(&"x/y".parse().unwrap())
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_job_is_its_owners_and_one_without_owner_is_for_admins() {
+        let (alice, bob) = (
+            holder("alice", &["read"]),
+            holder("bob", &["read", "watch"]),
+        );
+        let admin = holder("root", &["admin"]);
+        let (hers, nobodys) = (job_of(&alice), job_of(&Caller::Trusted));
+        assert!(alice.owns(&hers) && !bob.owns(&hers) && admin.owns(&hers));
+        assert!(!alice.owns(&nobodys) && admin.owns(&nobodys));
+        assert!(Caller::Trusted.owns(&hers) && Caller::Trusted.owns(&nobodys));
+    }
+
+    #[test]
+    fn apps_are_known_to_those_who_may_submit_to_them_or_watch() {
+        let app = "a/b".parse().unwrap();
+        assert!(holder("a", &["submit:a/*"]).knows(&app));
+        assert!(holder("a", &["watch"]).knows(&app));
+        assert!(!holder("a", &["submit:c/*", "read"]).knows(&app));
+    }
+}

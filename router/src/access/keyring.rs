@@ -1,0 +1,221 @@
+//! The keys that there are, as this router knows them.
+//!
+//! Redis has them; this is a copy, read again every [`FRESH`], so that a request costs no look into Redis, a revoked key
+//! is refused soon, and those who are known stay known while Redis is away. A key that is not in the copy is looked for
+//! in Redis at once: it may have just been made, by another router.
+//!
+//! While there are no keys, nobody is asked. Once there was one, this router asks until it ends, even if Redis forgets all of
+//! them: a router that keeps strangers out must not let them in because its store was emptied.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+use warmq_common::access::{AdminKey, ApiKey, Credentials, NewKey, SecretHash, StoredKey};
+use warmq_common::ids::KeyId;
+use warmq_common::store::{self, Kept, Revoked, Store};
+
+use super::{Caller, NoKey, header};
+
+/// How long the copy is believed.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Why a request is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It names no key.
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+    /// There is no such key, or not with that secret: which of the two is nobody's business.
+    #[error("this key is not known: it was revoked, or never made")]
+    Unknown,
+    /// Whether there is such a key can not be said now.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// A cheap handle on the keys.
+#[derive(Clone)]
+pub struct Keyring {
+    store: Store,
+    root: Option<Known>,
+    copy: Arc<RwLock<Snapshot>>,
+}
+
+/// A key, and what its holder must know.
+#[derive(Clone)]
+struct Known {
+    key: Arc<ApiKey>,
+    secret: SecretHash,
+}
+
+#[derive(Default)]
+struct Snapshot {
+    keys: HashMap<KeyId, Known>,
+    /// There are keys, or were.
+    asks: bool,
+}
+
+impl Keyring {
+    /// The keys in `store`, and the one that a setting gives.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn open(store: Store, root: Option<AdminKey>) -> Result<Self, store::Error> {
+        let keyring = Self {
+            store,
+            root: root.map(|AdminKey(key)| key.into()),
+            copy: Arc::default(),
+        };
+        keyring.read().await?;
+        Ok(keyring)
+    }
+
+    /// Whether those who come are asked for a key.
+    pub fn asks(&self) -> bool {
+        self.root.is_some() || self.copy().asks
+    }
+
+    /// Who sends a request with these headers.
+    ///
+    /// # Errors
+    /// It has to say so with a key, and does not.
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
+        if !self.asks() {
+            return Ok(Caller::Trusted);
+        }
+        let credentials = header::credentials(headers)?;
+        let known = self.find(&credentials).await?.ok_or(Refused::Unknown)?;
+        match known.secret == credentials.hash() {
+            true => Ok(Caller::Holder(known.key)),
+            false => Err(Refused::Unknown),
+        }
+    }
+
+    /// All keys but the one that a setting gives; the oldest first.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn list(&self) -> Result<Vec<ApiKey>, store::Error> {
+        let all = self.store.api_keys().await?.into_iter();
+        let mut keys: Vec<ApiKey> = all.filter_map(readable).map(|stored| stored.key).collect();
+        keys.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
+        Ok(keys)
+    }
+
+    /// Makes a key. Its secret is in the answer, and nowhere else.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn create(
+        &self,
+        wished: NewKey,
+    ) -> Result<(ApiKey, Credentials, Kept), store::Error> {
+        // The thread's generator is one for secrets, seeded by the system's.
+        let credentials = Credentials::new(KeyId::generate(&wished.name), rand::random());
+        let stored = StoredKey {
+            secret_sha256: credentials.hash(),
+            key: ApiKey {
+                id: credentials.id.clone(),
+                scopes: wished.scopes,
+                limits: wished.limits,
+                created_ms: self.store.now_ms().await?,
+            },
+        };
+        let kept = self
+            .store
+            .keep_api_key(&stored, self.root.is_some())
+            .await?;
+        if kept == Kept::Yes {
+            self.learn(&stored);
+        }
+        Ok((stored.key, credentials, kept))
+    }
+
+    /// Revokes a key: here at once, at other routers within [`FRESH`].
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn revoke(&self, id: &KeyId) -> Result<Revoked, store::Error> {
+        let revoked = self.store.revoke_api_key(id, self.root.is_some()).await?;
+        if revoked != Revoked::LastAdmin {
+            self.copy_mut().keys.remove(id);
+        }
+        Ok(revoked)
+    }
+
+    /// Keeps the copy fresh until `shutdown`.
+    ///
+    /// # Errors
+    /// Never; while Redis is away the copy stays as it is.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(FRESH) => {}
+            }
+            if let Err(error) = self.read().await {
+                tracing::debug!(%error, "could not read the keys");
+            }
+        }
+    }
+
+    /// The key that somebody claims to hold.
+    async fn find(&self, claimed: &Credentials) -> Result<Option<Known>, store::Error> {
+        if let Some(root) = &self.root
+            && root.key.id == claimed.id
+        {
+            return Ok(Some(root.clone()));
+        }
+        if let Some(known) = self.copy().keys.get(&claimed.id) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.store.api_key(&claimed.id).await?;
+        Ok(found.map(|stored| self.learn(&stored)))
+    }
+
+    async fn read(&self) -> Result<(), store::Error> {
+        let all = self.store.api_keys().await?;
+        // One that can not be read is one all the same.
+        let are_there = !all.is_empty();
+        let all = all.into_iter().filter_map(readable).map(Known::from);
+        let keys = all.map(|known| (known.key.id.clone(), known)).collect();
+        let mut copy = self.copy_mut();
+        copy.keys = keys;
+        copy.asks |= are_there;
+        Ok(())
+    }
+
+    fn learn(&self, stored: &StoredKey) -> Known {
+        let known = Known::from(stored.clone());
+        let mut copy = self.copy_mut();
+        copy.keys.insert(stored.key.id.clone(), known.clone());
+        copy.asks = true;
+        known
+    }
+
+    fn copy(&self) -> std::sync::RwLockReadGuard<'_, Snapshot> {
+        self.copy.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copy_mut(&self) -> std::sync::RwLockWriteGuard<'_, Snapshot> {
+        self.copy.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<StoredKey> for Known {
+    fn from(stored: StoredKey) -> Self {
+        Self {
+            key: Arc::new(stored.key),
+            secret: stored.secret_sha256,
+        }
+    }
+}
+
+/// A key, unless another version wrote it: then its holder is not let in, and the others are.
+fn readable(key: Result<StoredKey, store::Error>) -> Option<StoredKey> {
+    key.inspect_err(|error| tracing::warn!(%error, "a key is not known here"))
+        .ok()
+}

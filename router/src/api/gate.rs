@@ -1,0 +1,51 @@
+//! The gate in front of the handlers: each request is asked once who it is, and what is behind the gate learns it.
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+
+use super::{Api, ApiError};
+use crate::access::{Caller, Keyring, Refused, Right};
+
+/// Puts `routes` behind the gate, for callers that have `right`.
+pub(super) fn guarded(routes: Router<Api>, api: &Api, right: Right) -> Router<Api> {
+    let state = (api.keys.clone(), right);
+    routes.layer(middleware::from_fn_with_state(state, ask))
+}
+
+async fn ask(
+    State((keys, right)): State<(Keyring, Right)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let caller = keys.caller(request.headers()).await?;
+    caller.may(right)?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Who asks, as the gate found out.
+pub(super) struct By(pub(super) Caller);
+
+impl FromRequestParts<Api> for By {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        // Nobody is let in by a gate that was left out.
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller
+            .map(Self)
+            .ok_or_else(|| ApiError::internal("nobody asked who you are"))
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Store(error) => error.into(),
+            Refused::NoKey(_) | Refused::Unknown => Self::unauthorized(refused.to_string()),
+        }
+    }
+}

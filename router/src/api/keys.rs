@@ -1,0 +1,107 @@
+//! `/v1/keys`: made, listed, revoked. Each secret is told once, to whoever makes the key.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use serde::Serialize;
+use warmq_common::access::{ApiKey, NewKey};
+use warmq_common::ids::KeyId;
+use warmq_common::job::JobError;
+use warmq_common::store::{Kept, Revoked};
+
+use super::gate::By;
+use super::{Api, ApiError};
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/", get(list).post(create))
+        .route("/{id}", delete(revoke))
+}
+
+#[derive(Serialize)]
+struct KeysView {
+    keys: Vec<ApiKey>,
+}
+
+/// A key that was just made.
+#[derive(Serialize)]
+struct MadeView {
+    #[serde(flatten)]
+    key: ApiKey,
+    /// `id:secret`.
+    credentials: String,
+}
+
+async fn list(State(api): State<Api>) -> Result<Json<KeysView>, ApiError> {
+    let keys = api.keys.list().await?;
+    Ok(Json(KeysView { keys }))
+}
+
+/// The body must come as `application/json`, which a web page can not send without being allowed to: while there are no keys,
+/// it could else make one in the browser of whoever runs the router.
+async fn create(
+    State(api): State<Api>,
+    By(caller): By,
+    wished: Result<Json<NewKey>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(wished) = wished.map_err(|rejection| unreadable(&rejection))?;
+    if wished.scopes.is_empty() {
+        let message = "a key without any is of no use; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
+        return Err(JobError::field(&["scopes"], "no_scopes", message).into());
+    }
+    let (key, credentials, kept) = api.keys.create(wished).await?;
+    match kept {
+        Kept::Yes => {}
+        Kept::Taken => return Err(ApiError::unavailable("that id is taken; try again")),
+        Kept::NoAdmin => {
+            return Err(ApiError::bad_request(
+                "the first key must be an admin's (scope admin): from then on this router asks everybody for a key, and \
+                 nobody could make a second one",
+            ));
+        }
+    }
+    let by = caller.owner().map_or("nobody yet", KeyId::as_str);
+    tracing::info!(key.id = %key.id, by, "made a key");
+    let made = MadeView {
+        key,
+        credentials: credentials.expose(),
+    };
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    Ok((StatusCode::CREATED, no_store, Json(made)).into_response())
+}
+
+async fn revoke(
+    State(api): State<Api>,
+    By(caller): By,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let unknown = || ApiError::not_found("there is no key of that id");
+    let id = KeyId::parse(&id).map_err(|_| unknown())?;
+    match api.keys.revoke(&id).await? {
+        Revoked::Yes => {}
+        Revoked::Unknown => return Err(unknown()),
+        Revoked::LastAdmin => {
+            return Err(ApiError::bad_request(
+                "it is the last key that may manage the others (scope admin): revoke those first, or make another like it",
+            ));
+        }
+    }
+    let by = caller.owner().map_or("nobody yet", KeyId::as_str);
+    tracing::info!(key.id = %id, by, "revoked a key");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn unreadable(rejection: &JsonRejection) -> ApiError {
+    match rejection {
+        JsonRejection::JsonDataError(_) => {
+            JobError::field(&[], "invalid_key", rejection.body_text()).into()
+        }
+        JsonRejection::MissingJsonContentType(_) => {
+            ApiError::bad_request("the body is to be JSON, and content-type application/json")
+        }
+        _ => ApiError::bad_request(rejection.body_text()),
+    }
+}
