@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use warmq_common::config::{Apps, ByteSize, Problems, Seconds, ServerArgs, Servers, Settings};
+use warmq_fetch::Allowed;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -31,6 +32,9 @@ pub struct Args {
     /// How long answers under way may take after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
+    /// Addresses that webhooks may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
+    #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
+    fetch_allow: Option<String>,
     /// Serve strangers on an address that is not loopback
     #[arg(long, env = "WARMQ_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: Option<String>,
@@ -87,6 +91,8 @@ pub struct Config {
     pub reconcile_after: Duration,
     /// How long answers under way may take after the signal to stop.
     pub drain_timeout: Duration,
+    /// What webhooks may lead to, beside public addresses.
+    pub fetch_allow: Allowed,
     /// What the file says of apps.
     pub apps: Apps,
     public_url: Option<url::Url>,
@@ -114,6 +120,7 @@ impl Config {
         }
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
+        let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
         let apps = Apps::read(&mut settings);
         if let (Some(listen), Some(false)) = (listen, anonymous) {
             refuse_strangers(&mut settings, listen);
@@ -126,6 +133,7 @@ impl Config {
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 reconcile_after: reconcile_after?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
+                fetch_allow: fetch_allow?,
                 apps,
                 public_url,
             })

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// The crates that users run, and the contract between them.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "common/src",
     "router/src",
     "worker/src",
     "cli/src",
+    "fetch/src",
     "demo/src",
     "bench/src",
 ];
