@@ -20,7 +20,7 @@ pub struct Args {
     /// How users reach this router: begins every URL in answers [default: http:// and the address served on]
     #[arg(long, env = "WARMQ_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
-    /// What this process does, comma-separated: api, dispatch, reply [default: all]
+    /// What this process does, comma-separated: api, dispatch, reply, webhook [default: all]
     #[arg(long, env = "WARMQ_ROLES", value_name = "ROLES")]
     roles: Option<String>,
     /// Largest request body [default: 10MiB]
@@ -49,6 +49,8 @@ pub enum Role {
     Dispatch,
     /// Outcomes for AMQP submitters.
     Reply,
+    /// Outcomes for submitters that gave a URL.
+    Webhook,
 }
 
 impl FromStr for Role {
@@ -58,8 +60,9 @@ impl FromStr for Role {
             "api" => Ok(Self::Api),
             "dispatch" => Ok(Self::Dispatch),
             "reply" => Ok(Self::Reply),
+            "webhook" => Ok(Self::Webhook),
             other => Err(format!(
-                "unknown role '{other}'; known: api, dispatch, reply"
+                "unknown role '{other}'; known: api, dispatch, reply, webhook"
             )),
         }
     }
@@ -108,7 +111,8 @@ impl Config {
         let servers = Servers::read(&mut settings, &args.servers);
         let listen = settings.take("listen", args.listen.as_deref(), "127.0.0.1:8080");
         let public_url = settings.take_optional("public_url", args.public_url.as_deref());
-        let roles = settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply");
+        let roles =
+            settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply,webhook");
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
         let reconcile_after =
@@ -179,6 +183,16 @@ mod tests {
         );
         let config = read(&["--listen", "0.0.0.0:8080", "--allow-anonymous"]).unwrap();
         assert_eq!(config.public_url(config.listen), "http://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn nothing_private_may_be_reached_unless_it_is_named() {
+        let none = read(&[]).unwrap().fetch_allow;
+        assert_eq!(none, Allowed::default());
+        let some = read(&["--fetch-allow", "10.1.0.0/16,::1"]).unwrap();
+        assert_eq!(some.fetch_allow.to_string(), "10.1.0.0/16,::1/128");
+        let problems = read(&["--fetch-allow", "everything"]).unwrap_err();
+        assert!(problems.to_string().contains("fetch-allow: 'everything'"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Scripts {
     pub(super) leave: Script,
     pub(super) reconcile: Script,
     pub(super) lead: Script,
+    pub(super) begin_telling: Script,
+    pub(super) end_telling: Script,
 }
 
 impl Scripts {
@@ -51,6 +53,8 @@ impl Scripts {
             leave: script(include_str!("lua/leave.lua")),
             reconcile: script(include_str!("lua/reconcile.lua")),
             lead: script(include_str!("lua/lead.lua")),
+            begin_telling: script(include_str!("lua/begin_telling.lua")),
+            end_telling: script(include_str!("lua/end_telling.lua")),
         }
     }
 }

@@ -18,6 +18,7 @@ mod run;
 mod sse;
 mod status;
 mod submission;
+mod webhook_keys;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -161,6 +162,7 @@ fn door(api: &Api) -> Router<Api> {
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
         .route("/v1/runners", get(fleet::runners))
+        .route("/.well-known/jwks.json", get(webhook_keys::show))
 }
 
 /// What web pages may call, too.
