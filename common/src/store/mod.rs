@@ -54,7 +54,7 @@ pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
 pub use secrets::Secret;
 pub use upkeep::Depths;
-pub use webhooks::{Then, Turn};
+pub use webhooks::{Telling, Then, Turn};
 
 use crate::config::ServerUrl;
 use crate::ids::Namespace;

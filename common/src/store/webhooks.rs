@@ -3,12 +3,30 @@
 
 use std::time::Duration;
 
+use redis::AsyncCommands;
+
 use super::answers::{number, words};
 use super::{Error, Store};
 use crate::ids::{AppId, JobId};
 
 /// Attempts made once there is to be no other.
 const ALL: u32 = u32::MAX;
+
+/// What there is to tell of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Telling {
+    /// That it ended at `end_ms`.
+    Of {
+        /// The receiver's URL.
+        webhook: String,
+        /// Unix ms.
+        end_ms: u64,
+    },
+    /// Nothing (yet): it has not ended, or nobody asked for it.
+    Nothing,
+    /// Nothing any more: its record was kept long enough.
+    Gone,
+}
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +49,22 @@ pub enum Then {
 }
 
 impl Store {
+    /// What there is to tell of a job, and whom.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn telling(&self, app: &AppId, job: JobId) -> Result<Telling, Error> {
+        let key = self.keys.job(app, job);
+        let fields = ["state", "webhook", "finished_ms"];
+        let (state, webhook, end_ms): (Option<String>, Option<String>, Option<u64>) =
+            self.connection.clone().hmget(key, &fields).await?;
+        Ok(match (state, webhook, end_ms) {
+            (None, ..) => Telling::Gone,
+            (_, Some(webhook), Some(end_ms)) => Telling::Of { webhook, end_ms },
+            _ => Telling::Nothing,
+        })
+    }
+
     /// Takes the turn to make attempt number `attempt` (from 1) to tell of the end at `end_ms` (Unix ms). Who took it and dies
     /// keeps others from it for `lease`.
     ///

@@ -30,7 +30,7 @@ use warmq_common::clock::unix_ms;
 use warmq_common::config::ServerUrl;
 use warmq_common::job::{JobRecord, JobSpec};
 use warmq_common::message::outcome_body;
-use warmq_common::store::{self, Secret, Store, Then, Turn};
+use warmq_common::store::{self, Secret, Store, Telling, Then, Turn};
 use warmq_fetch::Fetcher;
 
 use crate::broken::Broken;
@@ -118,34 +118,47 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Tells the job's end if it is this notice's turn.
+    /// Tells the job's end if there is one to tell, and it is this notice's turn.
     async fn tell(&self, mut notice: Notice, receivers: &Receivers) -> Result<(), Broken> {
         let (app, job) = (notice.app().clone(), notice.job());
-        let Some(record) = self.store.job_of(&app, job).await? else {
-            tracing::warn!(job.id = %job, "a webhook is not told: the result was kept long enough");
-            self.metrics.webhook(&app, "given_up");
-            return Ok(());
+        let (url, end_ms) = match self.store.telling(&app, job).await? {
+            Telling::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
+            // It was redriven. Another notice comes with its other end.
+            Telling::Of { .. } | Telling::Nothing => return Ok(()),
+            Telling::Gone => {
+                tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook is not told: the result was kept long enough");
+                self.metrics.webhook(&app, "given_up");
+                return Ok(());
+            }
         };
-        let (Some(url), Some(end_ms)) = (record.spec.webhook.clone(), record.finished_ms) else {
-            // It was redriven, and will end again.
-            return Ok(());
-        };
-        if !notice.is_of(end_ms) {
-            return Ok(());
-        }
         let host = host(&url);
         let Some(_place) = receivers.enter(&host) else {
             return Ok(self.park(&notice, Duration::ZERO).await?);
         };
-        let counted = (notice.attempt, end_ms);
-        let turn = self.store.begin_telling(&app, job, counted, LEASE);
+        let attempt = (notice.attempt, end_ms);
+        let turn = self.store.begin_telling(&app, job, attempt, LEASE);
         match turn.await? {
-            Turn::Never => return Ok(()),
-            Turn::After(wait) => return Ok(self.park(&notice, wait).await?),
-            Turn::Now => {}
+            Turn::Never => Ok(()),
+            Turn::After(wait) => Ok(self.park(&notice, wait).await?),
+            Turn::Now => self.attempt(notice, end_ms, &url, &host).await,
         }
-        let answer = self.post(&record, &url).await?;
-        let verdict = Verdict::of(&host, answer, notice.attempt);
+    }
+
+    /// One attempt, and what follows it.
+    async fn attempt(
+        &self,
+        mut notice: Notice,
+        end_ms: u64,
+        url: &str,
+        host: &str,
+    ) -> Result<(), Broken> {
+        let (app, job, attempt) = (notice.app().clone(), notice.job(), notice.attempt);
+        let record = self.store.job_of(&app, job).await?;
+        let Some(record) = record.filter(|record| record.finished_ms == Some(end_ms)) else {
+            return Ok(());
+        };
+        let answer = self.post(&record, url).await?;
+        let verdict = Verdict::of(host, answer, attempt);
         // First the message, then the count: if this router dies between, the attempt is made again.
         if let Then::Again(wait) = verdict.then {
             notice.attempt += 1;
@@ -154,10 +167,10 @@ impl Webhooks {
         let line = (verdict.level, verdict.line.as_str());
         let noted = self
             .store
-            .end_telling(&app, job, counted, verdict.then, line);
+            .end_telling(&app, job, (attempt, end_ms), verdict.then, line);
         noted.await?;
         self.metrics.webhook(&app, verdict.outcome);
-        tracing::info!(job.id = %job, host, attempt = counted.0, outcome = verdict.outcome, "{}", verdict.line);
+        tracing::info!(job.id = %job, host, attempt, outcome = verdict.outcome, "{}", verdict.line);
         Ok(())
     }
 
