@@ -138,7 +138,9 @@ async fn this_machine_its_network_and_its_clouds_metadata_are_refused_however_th
 async fn a_name_that_resolves_to_this_machine_is_refused_as_one_that_resolves_to_nothing() {
     let served = Served::start().await;
     let nobodys = fetcher("");
-    for host in ["localhost", "LOCALHOST", "no-such-host.invalid"] {
+    // No label is that long, so no server has to be asked.
+    let nothing = format!("{}.example", "x".repeat(64));
+    for host in ["localhost", "LOCALHOST", &nothing] {
         let url = format!("http://{host}:{}/hello", served.port);
         nobodys.check(&url).unwrap();
         let sentence = format!(
