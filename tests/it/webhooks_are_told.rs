@@ -248,15 +248,11 @@ async fn a_result_is_told_once_and_the_published_key_verifies_it() {
 
 async fn announce(stage: &Stage, job: &JobSpec, state: JobState) {
     let topology = stage.cluster.topology();
-    let event = JobEvent::new(job, state).encode().unwrap();
-    let key = topology.event_key(job, state);
+    let event = Message::new(JobEvent::new(job, state).encode().unwrap());
+    let (exchange, key) = (topology.events_exchange(), topology.event_key(job, state));
     assert!(key.ends_with(".webhook"), "{key}");
-    let published =
-        stage
-            .cluster
-            .publisher()
-            .announce(&topology.events_exchange(), &key, &Message::new(event));
-    published.await.unwrap();
+    let publisher = stage.cluster.publisher();
+    publisher.announce(&exchange, &key, &event).await.unwrap();
 }
 
 #[tokio::test]
