@@ -163,15 +163,19 @@ check_test_tools() {
 # fal's own clients, which the tests drive unmodified.
 check_fal_clients() {
     python=$root/.venv/bin/python
-    wanted=$(cat "$root/tests/clients/requirements.txt") # NAME==VERSION
-    name=${wanted%%=*}
-    version_of="import importlib.metadata, sys; print(sys.argv[1] + '==' + importlib.metadata.version(sys.argv[1]))"
-    if [ "$("$python" -c "$version_of" "$name" 2>/dev/null)" != "$wanted" ]; then
+    requirements=$root/tests/clients/requirements.txt # NAME==VERSION, one a line
+    wanted=$(paste -sd ' ' "$requirements")
+    all_there='
+import importlib.metadata, sys
+for name, _, version in (line.strip().partition("==") for line in open(sys.argv[1])):
+    if importlib.metadata.version(name) != version:
+        sys.exit(1)'
+    if ! "$python" -c "$all_there" "$requirements" 2>/dev/null; then
         say "installing $wanted into .venv"
         has python3 || apt_install python3
         python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
         [ -x "$python" ] || python3 -m venv "$root/.venv" || die "no .venv without Python's venv (Debian: apt-get install python3-venv)"
-        "$python" -m pip install --quiet --disable-pip-version-check "$wanted" ||
+        "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
             die "$wanted could not be installed; some tests need it"
     fi
     say "$wanted in .venv"

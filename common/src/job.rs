@@ -93,6 +93,9 @@ pub struct JobSpec {
     /// Who wants the outcome by AMQP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
+    /// Who wants the outcome by HTTP: the URL that is told. It may hold a secret of the receiver's, so no log names more than its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
     /// How long its record is kept after it ended, s. The store's default if it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_s: Option<u64>,
@@ -118,6 +121,7 @@ impl JobSpec {
             input,
             created_ms: 0,
             reply_to: None,
+            webhook: None,
             retention_s: None,
             no_store: false,
         }

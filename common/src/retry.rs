@@ -8,6 +8,9 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio_util::sync::CancellationToken;
 
+/// How often a webhook is told again, as fal does it.
+pub const WEBHOOK_RETRIES: u32 = 10;
+
 /// An endless series of growing delays.
 #[derive(Debug)]
 pub struct Delays(ExponentialBackoff);
@@ -54,6 +57,24 @@ pub fn before_next(attempt: u32, max_attempts: u32) -> Option<Duration> {
     });
     // The longest delay is reached long before.
     Some((1..attempt.min(64)).fold(Duration::ZERO, |_, _| delays.next_delay()))
+}
+
+/// How long a webhook waits after attempt number `attempt` (from 1) to tell it failed: 7 s, doubling up to an hour, so that ten
+/// more attempts take two hours in all. `None`: that was the last.
+pub fn before_telling_again(attempt: u32) -> Option<Duration> {
+    if !(1..=WEBHOOK_RETRIES).contains(&attempt) {
+        return None;
+    }
+    let mut delays = Delays(ExponentialBackoff {
+        current_interval: Duration::from_secs(7),
+        initial_interval: Duration::from_secs(7),
+        randomization_factor: 0.0,
+        multiplier: 2.0,
+        max_interval: Duration::from_secs(3600),
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    });
+    (0..attempt).map(|_| delays.next_delay()).last()
 }
 
 /// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. `None`: the shutdown came first.
@@ -122,6 +143,17 @@ mod tests {
         let longest = before_next(u32::MAX - 1, u32::MAX);
         assert_eq!(longest, Some(Duration::from_secs(600)));
         assert_eq!(before_next(10, 10), None);
+    }
+
+    #[test]
+    fn a_webhook_is_told_ten_times_more_within_two_hours() {
+        let waits: Vec<u64> = (1..)
+            .map_while(|attempt| Some(before_telling_again(attempt)?.as_secs()))
+            .collect();
+        assert_eq!(waits, [7, 14, 28, 56, 112, 224, 448, 896, 1792, 3584]);
+        let all: u64 = waits.iter().sum();
+        assert!((7000..7200).contains(&all), "{all}");
+        assert_eq!(before_telling_again(0), None);
     }
 
     #[test]

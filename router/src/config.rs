@@ -9,6 +9,7 @@ use warmq_common::access::AdminKey;
 use warmq_common::config::{
     Apps, ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
 };
+use warmq_fetch::Allowed;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -22,7 +23,7 @@ pub struct Args {
     /// How users reach this router: begins every URL in answers [default: http:// and the address served on]
     #[arg(long, env = "WARMQ_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
-    /// What this process does, comma-separated: api, dispatch, reply [default: all]
+    /// What this process does, comma-separated: api, dispatch, reply, webhook [default: all]
     #[arg(long, env = "WARMQ_ROLES", value_name = "ROLES")]
     roles: Option<String>,
     /// Largest request body [default: 10MiB]
@@ -34,6 +35,9 @@ pub struct Args {
     /// How long answers under way may take after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
+    /// Addresses that webhooks may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
+    #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
+    fetch_allow: Option<String>,
     /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the router asks for keys from its
     /// first moment
     #[arg(
@@ -57,6 +61,8 @@ pub enum Role {
     Dispatch,
     /// Outcomes for AMQP submitters.
     Reply,
+    /// Outcomes for submitters that gave a URL.
+    Webhook,
 }
 
 impl FromStr for Role {
@@ -66,8 +72,9 @@ impl FromStr for Role {
             "api" => Ok(Self::Api),
             "dispatch" => Ok(Self::Dispatch),
             "reply" => Ok(Self::Reply),
+            "webhook" => Ok(Self::Webhook),
             other => Err(format!(
-                "unknown role '{other}'; known: api, dispatch, reply"
+                "unknown role '{other}'; known: api, dispatch, reply, webhook"
             )),
         }
     }
@@ -103,6 +110,8 @@ pub struct Config {
     pub admin_key: Option<AdminKey>,
     /// Strangers may come in while there are no keys: something else keeps them out.
     pub allow_anonymous: bool,
+    /// What webhooks may lead to, beside public addresses.
+    pub fetch_allow: Allowed,
     /// What the file says of apps.
     pub apps: Apps,
     public_url: Option<url::Url>,
@@ -118,7 +127,8 @@ impl Config {
         let servers = Servers::read(&mut settings, &args.servers);
         let listen = settings.take("listen", args.listen.as_deref(), "127.0.0.1:8080");
         let public_url = settings.take_optional("public_url", args.public_url.as_deref());
-        let roles = settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply");
+        let roles =
+            settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply,webhook");
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
         let admin_key = args.admin_key.as_ref().map(SecretText::expose);
@@ -134,6 +144,7 @@ impl Config {
         }
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
+        let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
         let apps = Apps::read(&mut settings);
         let config = (|| {
             Some(Self {
@@ -145,6 +156,7 @@ impl Config {
                 drain_timeout: Duration::from_secs(drain_s?.into()),
                 admin_key,
                 allow_anonymous: anonymous?,
+                fetch_allow: fetch_allow?,
                 apps,
                 public_url,
             })
@@ -192,6 +204,16 @@ mod tests {
             "{problems}"
         );
         assert_eq!(read(&["--admin-key", ""]).unwrap().admin_key, None);
+    }
+
+    #[test]
+    fn nothing_private_may_be_reached_unless_it_is_named() {
+        let none = read(&[]).unwrap().fetch_allow;
+        assert_eq!(none, Allowed::default());
+        let some = read(&["--fetch-allow", "10.1.0.0/16,::1"]).unwrap();
+        assert_eq!(some.fetch_allow.to_string(), "10.1.0.0/16,::1/128");
+        let problems = read(&["--fetch-allow", "everything"]).unwrap_err();
+        assert!(problems.to_string().contains("fetch-allow: 'everything'"));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Endings {
             // Encoding has no way to fail: string keys, no I/O.
             ..Message::new(JobEvent::new(job, state).encode().unwrap_or_default())
         };
-        let key = self.topology.event_key(&job.app, state);
+        let key = self.topology.event_key(job, state);
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
         // Else it is announced once more.

@@ -15,6 +15,7 @@
 //! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
+//! | [`webhook`] | outcomes for HTTP submitters that gave a URL |
 //! | [`metrics`] | what Prometheus is told |
 //! | [`consuming`] | a queue, message by message, over as many connections as it takes |
 //! | [`broken`] | why a part has to start over with a new connection |
@@ -37,6 +38,7 @@ pub mod policy;
 pub mod reply;
 pub mod submit;
 pub mod unroutable;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -46,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
+use warmq_fetch::Fetcher;
 
 use crate::access::Keyring;
 use crate::apps::AppDirectory;
@@ -79,11 +82,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store.clone(),
     );
     let apps = AppDirectory::new(store.clone(), config.apps.clone());
+    let fetcher = Fetcher::new(config.fetch_allow.clone())?;
     let submitter = Submitter::new(
         store.clone(),
         publisher.clone(),
         topology.clone(),
         apps.clone(),
+        fetcher.clone(),
     );
     let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
 
@@ -150,19 +155,31 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             apps,
             reconcile_after: config.reconcile_after,
             longest_held: servers.consumer_timeout / 3,
-            metrics,
+            metrics: metrics.clone(),
         };
         parts.spawn(dispatchers.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Reply) {
         let replies = reply::Replies {
+            store: store.clone(),
+            amqp_url: servers.amqp_url.clone(),
+            topology: topology.clone(),
+            publisher: publisher.clone(),
+            public_url: public_url.clone(),
+        };
+        parts.spawn(replies.run(shutdown.clone()));
+    }
+    if config.roles.contains(&Role::Webhook) {
+        let webhooks = webhook::Webhooks {
             store,
             amqp_url: servers.amqp_url.clone(),
             topology,
             publisher,
+            fetcher,
             public_url,
+            metrics,
         };
-        parts.spawn(replies.run(shutdown.clone()));
+        parts.spawn(webhooks.run(shutdown.clone()));
     }
     while let Some(ended) = parts.join_next().await {
         ended.context("a part of the router panicked")??;

@@ -3,6 +3,9 @@
 //     ROUTER=http://127.0.0.1:8080 node --test fal_client_keeps_its_promises.mjs
 
 import assert from "node:assert/strict";
+import { createHash, createPublicKey, verify } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { test } from "node:test";
 import { createFalClient } from "@fal-ai/client";
 
@@ -45,6 +48,44 @@ async function subscribed(fal, mode) {
   assert.match(messages.at(-1), /^succeeded/);
 }
 
+/** The recipe of fal's documentation, with the router's keys. */
+async function verified(headers, body) {
+  const header = (name) => headers[`x-fal-webhook-${name}`];
+  if (Math.abs(Date.now() / 1000 - Number(header("timestamp"))) > 300) return false;
+  const hash = createHash("sha256").update(body).digest("hex");
+  const message = [header("request-id"), header("user-id"), header("timestamp"), hash].join("\n");
+  const signature = Buffer.from(header("signature"), "hex");
+  const { keys } = await (await fetch(`${ROUTER}/.well-known/jwks.json`)).json();
+  return keys.some(({ x }) => {
+    const key = { kty: "OKP", crv: "Ed25519", x: Buffer.from(x, "base64url").toString("base64url") };
+    return verify(null, Buffer.from(message), createPublicKey({ key, format: "jwk" }), signature);
+  });
+}
+
+/** Submits with a webhook; what it is told. */
+async function told(fal, input) {
+  const server = createServer(async (request, response) => {
+    const body = [];
+    for await (const piece of request) body.push(piece);
+    response.end();
+    server.emit("told", request.headers, Buffer.concat(body));
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  try {
+    const webhookUrl = `http://127.0.0.1:${server.address().port}/webhook?order=7`;
+    const heard = once(server, "told", { signal: AbortSignal.timeout(30_000) });
+    const { request_id: requestId } = await fal.queue.submit(APP, { input, webhookUrl });
+    const [headers, body] = await heard;
+    assert.ok(await verified(headers, body));
+    assert.ok(!(await verified(headers, `${body} `)));
+    const outcome = JSON.parse(body);
+    assert.equal(outcome.request_id, requestId);
+    return outcome;
+  } finally {
+    server.close();
+  }
+}
+
 for (const [way, fal] of Object.entries(CLIENTS)) {
   test(`${way}, subscribing by polling tells each update and gives the result`, () => subscribed(fal, "polling"));
 
@@ -72,6 +113,15 @@ for (const [way, fal] of Object.entries(CLIENTS)) {
       assert.equal(error.body.detail[0].msg, "no such colour");
       return true;
     });
+  });
+
+  test(`${way}, a webhook is told and its signature verified`, async () => {
+    const done = await told(fal, QUICK);
+    assert.equal(done.status, "OK");
+    assert.deepEqual(done.payload, RESULT);
+    const failed = await told(fal, WRONG);
+    assert.equal(failed.status, "ERROR");
+    assert.equal(failed.error, "no such colour");
   });
 
   test(`${way}, running gives the result or rejects`, async () => {

@@ -4,14 +4,24 @@
 """
 
 import asyncio
+import base64
+import hashlib
+import http.server
+import json
 import os
+import queue
 import sys
+import threading
+import time
 import unittest
+import urllib.request
 
 os.environ.setdefault("FAL_KEY", "any")  # the client does not start without one
 
 import fal_client
 import fal_client.client as settings
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 APP = "bench/timed"
 ROUTER = sys.argv.pop(1)
@@ -24,8 +34,57 @@ WRONG = {"run_ms": 10, "load_ms": 10, "fail": "no such colour"}
 LONG = {"run_ms": 600_000, "load_ms": 10}
 
 
+class Receiver:
+    """A web server that webhooks are told to."""
+
+    def __init__(self):
+        told = self.told = queue.Queue()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                told.put((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/webhook?order=7"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def verify_webhook(headers, body):
+    """The recipe of fal's documentation, with the router's keys."""
+    headers = {name.lower(): value for name, value in headers.items()}
+    request_id, user_id, timestamp, signature = (
+        headers[f"x-fal-webhook-{name}"] for name in ("request-id", "user-id", "timestamp", "signature")
+    )
+    if abs(int(time.time()) - int(timestamp)) > 300:
+        return False
+    message = "\n".join([request_id, user_id, timestamp, hashlib.sha256(body).hexdigest()]).encode()
+    with urllib.request.urlopen(f"{ROUTER}/.well-known/jwks.json") as answer:
+        keys = json.load(answer)["keys"]
+    for key in keys:
+        try:
+            VerifyKey(base64.urlsafe_b64decode(key["x"])).verify(message, bytes.fromhex(signature))
+            return True
+        except BadSignatureError:
+            continue
+    return False
+
+
 class Promises:
     """What holds for both ways to use the client."""
+
+    def assert_told(self, receiver, request_id, status):
+        headers, body = receiver.told.get(timeout=30)
+        self.assertTrue(verify_webhook(headers, body))
+        self.assertFalse(verify_webhook(headers, body + b" "))
+        told = json.loads(body)
+        self.assertEqual((told["request_id"], told["gateway_request_id"]), (request_id, request_id))
+        self.assertEqual(told["status"], status)
+        return told
 
     def assert_events(self, events):
         *before, last = events
@@ -104,6 +163,15 @@ class Sync(Promises, unittest.TestCase):
     def test_streaming_gives_progress_and_at_last_the_result(self):
         self.assert_streamed(list(fal_client.stream(APP, {**QUICK, "run_ms": 1000})))
 
+    def test_a_webhook_is_told_and_its_signature_verified(self):
+        receiver = Receiver()
+        handle = fal_client.submit(APP, QUICK, webhook_url=receiver.url)
+        self.assertEqual(self.assert_told(receiver, handle.request_id, "OK")["payload"], RESULT)
+        handle = fal_client.submit(APP, WRONG, webhook_url=receiver.url)
+        told = self.assert_told(receiver, handle.request_id, "ERROR")
+        self.assertEqual(told["error"], "no such colour")
+        self.assertEqual(told["payload"]["detail"][0]["msg"], "no such colour")
+
 
 class Async(Promises, unittest.IsolatedAsyncioTestCase):
     def setUp(self):
@@ -146,6 +214,12 @@ class Async(Promises, unittest.IsolatedAsyncioTestCase):
 
     async def test_streaming_gives_progress_and_at_last_the_result(self):
         self.assert_streamed([event async for event in self.client.stream(APP, {**QUICK, "run_ms": 1000})])
+
+    async def test_a_webhook_is_told_and_its_signature_verified(self):
+        receiver = Receiver()
+        handle = await self.client.submit(APP, QUICK, webhook_url=receiver.url)
+        told = await asyncio.to_thread(self.assert_told, receiver, handle.request_id, "OK")
+        self.assertEqual(told["payload"], RESULT)
 
 
 if __name__ == "__main__":

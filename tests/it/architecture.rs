@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// The crates that users run, and the contract between them.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "common/src",
     "router/src",
     "worker/src",
     "cli/src",
+    "fetch/src",
     "demo/src",
     "bench/src",
 ];
@@ -127,6 +128,13 @@ fn one_place_finds_jobs_for_callers() {
 }
 
 #[test]
+fn servers_reach_out_by_the_guarded_client_alone() {
+    for crate_folder in ["common/src", "router/src", "worker/src"] {
+        never_says(crate_folder, &["reqwest::", "hyper_util::client"], &[]);
+    }
+}
+
+#[test]
 fn unmaintained_crates_are_named_in_one_module_each() {
     for crate_folder in [
         "common/src",
@@ -155,11 +163,11 @@ fn router_and_worker_never_depend_on_each_other_and_tensors_stay_in_their_crate(
     for name in ["common", "router", "cli", "cluster"] {
         let text = manifest(name);
         assert!(
-            !text.contains("warmq-diffusion") && !text.contains("tch"),
+            !text.contains("warmq-diffusion") && !text.contains("\ntch"),
             "{name}"
         );
     }
-    assert!(!manifest("worker").contains("tch"));
+    assert!(!manifest("worker").contains("\ntch"));
     assert!(
         !manifest("diffusion").contains("warmq-common"),
         "tensors know no queue"

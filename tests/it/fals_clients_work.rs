@@ -20,6 +20,12 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
+/// A router that is set up like this, besides.
+async fn stage(settings: &str) -> Stage {
+    // The clients' webhooks are received on this machine.
+    Stage::with_config(&format!("fetch_allow = '127.0.0.0/8'\n{settings}")).await
+}
+
 /// Lets a client say to a router with two workers what its users rely on.
 async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
     let _workers = [stage.timed("a").await, stage.timed("b").await];
@@ -48,19 +54,19 @@ async fn pythons_promises_hold(stage: Stage, key: &str, class: &str) {
 #[tokio::test]
 async fn python_synchronously_with_a_key_of_the_routers() {
     let key = format!("me:{}", "0".repeat(64));
-    let stage = Stage::with_config(&format!("admin_key = '{key}'")).await;
+    let stage = stage(&format!("admin_key = '{key}'")).await;
     pythons_promises_hold(stage, &key, "Sync").await;
 }
 
 #[tokio::test]
 async fn python_asynchronously_with_any_key() {
-    pythons_promises_hold(Stage::start().await, "any", "Async").await;
+    pythons_promises_hold(stage("").await, "any", "Async").await;
 }
 
 #[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
-    promises_hold(Stage::start().await, |router| {
+    promises_hold(stage("").await, |router| {
         let mut command = Command::new("node");
         command
             .arg("--test")

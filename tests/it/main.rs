@@ -31,4 +31,5 @@ mod servers_that_go_away;
 mod status_can_be_streamed;
 mod submissions_are_idempotent;
 mod warm_runners_are_waited_for;
+mod webhooks_are_told;
 mod workers_scale_alone;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use warmq_common::config::{ByteSize, Problems, ServerArgs, Servers, Settings};
 use warmq_common::ids::{AppId, RunnerId};
+use warmq_fetch::Allowed;
 
 use crate::engine::{self, EngineKind};
 
@@ -51,6 +52,9 @@ pub struct Args {
     /// How long a running job may go on after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     pub drain_timeout_s: Option<String>,
+    /// Addresses that URLs in inputs may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
+    #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
+    pub fetch_allow: Option<String>,
 }
 
 /// Everything a worker must know.
@@ -68,6 +72,8 @@ pub struct Config {
     pub accept_timeout: Duration,
     /// How long a running job may go on after the signal to stop.
     pub drain_timeout: Duration,
+    /// What URLs in inputs may lead to, beside public addresses.
+    pub fetch_allow: Allowed,
 }
 
 impl Config {
@@ -105,6 +111,7 @@ impl Config {
             "30",
             0..=86_400,
         );
+        let fetch_allow = from.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
         let config = || {
             Some(Self {
                 servers: servers?,
@@ -119,6 +126,7 @@ impl Config {
                 runners: runners(&name.unwrap_or_else(Name::of_this_host).0, concurrency?)?,
                 accept_timeout: Duration::from_millis(accept_ms?),
                 drain_timeout: Duration::from_secs(drain_s?),
+                fetch_allow: fetch_allow?,
             })
         };
         let config = config();

@@ -169,7 +169,7 @@ pub async fn store_files(
 pub async fn announce(shared: &Shared, job: &JobSpec, state: JobState) -> Result<(), PublishError> {
     let topology = &shared.topology;
     let message = message(job.id, &JobEvent::new(job, state));
-    let key = topology.event_key(&job.app, state);
+    let key = topology.event_key(job, state);
     shared
         .publisher
         .announce(&topology.events_exchange(), &key, &message)

@@ -12,8 +12,9 @@
 //! | `dead.<app>` | queue | what can not be run, with the reason |
 //! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
 //! | `late` | queue | ends of jobs that came while Redis was away; the router stores them |
-//! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>` |
+//! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>`, with `.webhook` behind it if one is to be told |
 //! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
+//! | `events.webhook` | queue | ended jobs whose webhook is to be told; `dispatch` brings back those that wait in a retry tier for another try, by key `webhook` |
 //! | `events.api.<random>` | transient queue | ended jobs, for the clients that wait at one router |
 
 use std::time::Duration;
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{AppId, Epoch, Namespace, RunnerId};
-use crate::job::Priority;
+use crate::job::{JobSpec, Priority};
 use crate::state::JobState;
 
 /// RabbitMQ 3.10 loses nacked messages at -1, and 4.0 dead-letters after 20: attempts are counted in Redis instead.
@@ -35,6 +36,9 @@ const NO_DELIVERY_LIMIT: i32 = 1_000_000;
 
 /// A runner's queue outlives its last consumer by this much at least (and by ten accept timeouts).
 const RUNNER_QUEUE_EXPIRY: Duration = Duration::from_secs(30 * 60);
+
+/// Ends the keys of events that are told by webhook, and is the key of those that wait to be told again.
+const WEBHOOK: &str = "webhook";
 
 /// The type of the durable queues: one setting for all, the same in every process of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -222,6 +226,17 @@ impl Topology {
         self.name("events.reply")
     }
 
+    /// Queue of ended jobs whose webhook is to be told.
+    pub fn webhook_events_queue(&self) -> String {
+        self.name("events.webhook")
+    }
+
+    /// Routing key on the retry exchanges (and then on `dispatch`) for [`Self::webhook_events_queue`]. No app's, since an app's name
+    /// holds a slash.
+    pub fn webhook_key(&self) -> &'static str {
+        WEBHOOK
+    }
+
     /// Routing key on `dispatch` (and on the retry exchanges) for an app's lane.
     pub fn lane_key(&self, app: &AppId, lane: Priority) -> String {
         match lane {
@@ -230,9 +245,12 @@ impl Topology {
         }
     }
 
-    /// Routing key on `jobs.events`.
-    pub fn event_key(&self, app: &AppId, state: JobState) -> String {
-        format!("{state}.{app}")
+    /// Routing key on `jobs.events`. What has no webhook makes no message for those who tell them.
+    pub fn event_key(&self, job: &JobSpec, state: JobState) -> String {
+        match job.webhook {
+            Some(_) => format!("{state}.{}.{WEBHOOK}", job.app),
+            None => format!("{state}.{}", job.app),
+        }
     }
 
     /// Declares what every process relies on.
@@ -267,7 +285,12 @@ impl Topology {
         self.exchange(channel, &events, ExchangeKind::Topic, Args::new())
             .await?;
         self.queue(channel, &reply, self.durable()).await?;
-        self.bind_ends(channel, &reply).await?;
+        self.bind_ends(channel, &reply, "#").await?;
+        let webhook = self.webhook_events_queue();
+        self.queue(channel, &webhook, self.durable()).await?;
+        let wants_webhook = format!("*.{WEBHOOK}");
+        self.bind_ends(channel, &webhook, &wants_webhook).await?;
+        self.bind(channel, &webhook, &dispatch, WEBHOOK).await?;
 
         for tier in RetryTier::ALL {
             let name = self.retry_exchange(tier);
@@ -343,7 +366,7 @@ impl Topology {
         channel
             .queue_declare(name.as_str().into(), options, FieldTable::default())
             .await?;
-        self.bind_ends(channel, &name).await?;
+        self.bind_ends(channel, &name, "#").await?;
         Ok(name)
     }
 
@@ -413,14 +436,14 @@ impl Topology {
             .map(drop)
     }
 
-    /// Lets a queue hear of every job's end.
-    async fn bind_ends(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
+    /// Lets a queue hear of every job's end, if what follows the state in the event's key is like `rest`.
+    async fn bind_ends(&self, channel: &Channel, queue: &str, rest: &str) -> lapin::Result<()> {
         let events = self.events_exchange();
         for state in JobState::ALL
             .into_iter()
             .filter(|state| state.is_terminal())
         {
-            self.bind(channel, queue, &events, &format!("{state}.#"))
+            self.bind(channel, queue, &events, &format!("{state}.{rest}"))
                 .await?;
         }
         Ok(())
@@ -494,6 +517,16 @@ mod tests {
         assert_eq!(tier(2), RetryTier::S5);
         assert_eq!(tier(30), RetryTier::S30);
         assert_eq!(tier(86_400), RetryTier::H1);
+    }
+
+    #[test]
+    fn only_ends_that_are_told_by_webhook_say_so() {
+        let topology = Topology::new(Namespace::parse("test").unwrap(), QueueType::Classic);
+        let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), serde_json::Value::Null);
+        let key = |job: &JobSpec| topology.event_key(job, JobState::Failed);
+        assert_eq!(key(&job), "failed.a/b");
+        job.webhook = Some("https://example.com/".to_owned());
+        assert_eq!(key(&job), "failed.a/b.webhook");
     }
 
     #[test]

@@ -53,6 +53,7 @@ const KNOWN: &[&str] = &[
     "runner_name",
     "accept_timeout_ms",
     "drain_timeout_s",
+    "fetch_allow",
     "apps",
 ];
 

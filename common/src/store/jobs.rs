@@ -145,6 +145,7 @@ impl Store {
             ("run_timeout_ms", ms(spec.run_timeout_ms)),
             ("max_attempts", Some(spec.max_attempts.to_string())),
             ("reply_to", reply_to),
+            ("webhook", spec.webhook.clone()),
             ("retention_s", spec.retention_s.map(|s| s.to_string())),
             ("no_store", spec.no_store.then(|| "1".to_owned())),
         ] {

@@ -151,6 +151,11 @@ impl Keys {
         self.of_app(app, format_args!("job:{job}:replied"))
     }
 
+    /// Hash: how far a job's webhook is told, and of which end.
+    pub(super) fn webhook(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:webhook"))
+    }
+
     /// Pub/sub channel: a runner can be claimed, took a job by itself, or is gone.
     pub(super) fn changes(&self, app: &AppId) -> String {
         self.of_app(app, "changes")

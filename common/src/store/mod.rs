@@ -9,7 +9,7 @@
 //! | `log` | what a job's owner is told meanwhile |
 //! | `late` | attempts that began or ended while Redis was away |
 //! | `cancel`, `deadlines` | jobs that end without a result |
-//! | `untold`, `replies` | ends that are to be announced, and who was told |
+//! | `untold`, `replies`, `webhooks` | ends that are to be announced, and who was told |
 //! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
 //! | `api_keys` | keys of those who submit, and how often each may |
 //! | `secrets` | what all routers sign with |
@@ -38,6 +38,7 @@ mod secrets;
 mod stats;
 mod untold;
 mod upkeep;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
 pub use secrets::Secret;
 pub use upkeep::Depths;
+pub use webhooks::{Telling, Then, Turn};
 
 use crate::config::ServerUrl;
 use crate::ids::Namespace;

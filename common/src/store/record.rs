@@ -37,6 +37,7 @@ pub(super) fn record(
         input: from_json(fields, "input")?.unwrap_or_default(),
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,
+        webhook: parsed(fields, "webhook")?,
         retention_s: parsed(fields, "retention_s")?,
         no_store: text("no_store").is_some(),
     };

@@ -29,6 +29,8 @@ pub(super) struct Scripts {
     pub(super) create_key: Script,
     pub(super) revoke_key: Script,
     pub(super) throttle: Script,
+    pub(super) begin_telling: Script,
+    pub(super) end_telling: Script,
 }
 
 impl Scripts {
@@ -59,6 +61,8 @@ impl Scripts {
             create_key: about_keys(include_str!("lua/create_key.lua")),
             revoke_key: about_keys(include_str!("lua/revoke_key.lua")),
             throttle: script(include_str!("lua/throttle.lua")),
+            begin_telling: script(include_str!("lua/begin_telling.lua")),
+            end_telling: script(include_str!("lua/end_telling.lua")),
         }
     }
 }

@@ -21,6 +21,7 @@ mod run;
 mod sse;
 mod status;
 mod submission;
+mod webhook_keys;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -175,6 +176,7 @@ fn door(api: &Api) -> Router<Api> {
         .merge(guarded(with_a_key, api, Right::Call))
         .merge(guarded(watching, api, Right::Watch))
         .merge(guarded(administering, api, Right::Administer))
+        .route("/.well-known/jwks.json", get(webhook_keys::show))
 }
 
 /// What web pages may call, too.

@@ -52,6 +52,7 @@ impl FromRequest<Api> for Asked {
             store_io: header(&headers, "store-io")?,
             max_queue_length: query.remove("fal_max_queue_length"),
             no_retry: header(&headers, "no-retry")?,
+            webhook: query.remove("fal_webhook"),
             ..Submission::default()
         }))
     }

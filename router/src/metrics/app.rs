@@ -16,7 +16,7 @@ use super::names::{
 };
 
 /// The recorder asks for it and does not look at it.
-const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+pub(super) const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
 /// Counts what happens to an app's jobs. Clones count together.
 #[derive(Clone)]

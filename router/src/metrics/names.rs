@@ -26,13 +26,14 @@ impl Metric {
     }
 }
 
-/// Counters, per app and hint; [`DISPATCHED`] per app and target.
-pub(super) const COUNTERS: [Metric; 5] = [
+/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`WEBHOOKS`] per app and outcome.
+pub(super) const COUNTERS: [Metric; 6] = [
     WARM_HITS,
     COLD_LOADS,
     SWAPS_AVOIDED,
     REFUSED_CLAIMS,
     DISPATCHED,
+    WEBHOOKS,
 ];
 
 /// Histograms, per app and hint.
@@ -61,6 +62,10 @@ pub(super) const DISPATCHED: Metric = Metric::count(
     "warmq_dispatched_total",
     "Jobs sent on, by target: 'runner' is a claimed runner's own queue, 'shared' whoever is free first. A job that comes \
      back counts again.",
+);
+pub(super) const WEBHOOKS: Metric = Metric::count(
+    "warmq_webhooks_total",
+    "Attempts to tell a webhook, by outcome: 'delivered', 'retried' if another one follows, 'given_up' if none does.",
 );
 pub(super) const HOLD: Metric = Metric::seconds(
     "warmq_hold_seconds",

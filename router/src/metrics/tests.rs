@@ -85,6 +85,23 @@ fn a_swap_is_avoided_by_a_job_that_was_held_and_then_warm() {
 }
 
 #[test]
+fn webhooks_are_counted_by_what_became_of_them() {
+    let metrics = Metrics::new().unwrap();
+    let app = AppId::parse("a/b").unwrap();
+    for outcome in ["retried", "retried", "delivered"] {
+        metrics.webhook(&app, outcome);
+    }
+    says(
+        &metrics,
+        r#"warmq_webhooks_total{app="a/b",outcome="retried"} 2"#,
+    );
+    says(
+        &metrics,
+        r#"warmq_webhooks_total{app="a/b",outcome="delivered"} 1"#,
+    );
+}
+
+#[test]
 fn every_metric_says_what_it_is() {
     for metric in names::COUNTERS {
         assert!(metric.name.ends_with("_total"), "{}", metric.name);

@@ -18,6 +18,7 @@ use warmq_common::job::{FieldError, JobError, JobSpec, Priority, ReplyTo};
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{Created, Store, Terms};
+use warmq_fetch::Fetcher;
 
 use crate::access::{Caller, Denied};
 use crate::apps::AppDirectory;
@@ -59,6 +60,8 @@ pub struct Submission {
     pub max_queue_length: Option<String>,
     /// Who wants the outcome by AMQP.
     pub reply_to: Option<ReplyTo>,
+    /// Who wants the outcome by HTTP: a URL.
+    pub webhook: Option<String>,
 }
 
 /// A job that was accepted: it will run, whatever dies from here on.
@@ -139,6 +142,9 @@ pub enum SubmitError {
         /// The app's bound, or the submitter's if that is less.
         bound: u64,
     },
+    /// The webhook can not be reached from here, whatever happens.
+    #[error("the webhook can not be told: {0}")]
+    InvalidWebhook(warmq_fetch::Error),
     /// It is neither wanted nor not wanted to be tried again.
     #[error("no-retry is '1' or 'true', '0' or 'false', not '{0}'")]
     InvalidNoRetry(String),
@@ -169,13 +175,15 @@ impl SubmitError {
 
     /// What the submitter is told: status and body.
     pub fn to_job_error(&self) -> JobError {
-        let header = |name: &str, error_type: &str| {
+        let place = |kind: &str, name: &str, error_type: &str| {
             JobError::fields(vec![FieldError {
-                loc: vec!["header".into(), name.into()],
+                loc: vec![kind.into(), name.into()],
                 msg: self.to_string(),
                 error_type: error_type.to_owned(),
             }])
         };
+        let header = |name: &str, error_type: &str| place("header", name, error_type);
+        let query = |name: &str, error_type: &str| place("query", name, error_type);
         let plain = |status: u16, error_type: &str| JobError {
             status,
             error_type: error_type.to_owned(),
@@ -202,11 +210,10 @@ impl SubmitError {
             }
             Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
             Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),
-            Self::InvalidQueueLength(_) => JobError::fields(vec![FieldError {
-                loc: vec!["query".into(), "fal_max_queue_length".into()],
-                msg: self.to_string(),
-                error_type: "invalid_max_queue_length".to_owned(),
-            }]),
+            Self::InvalidQueueLength(_) => {
+                query("fal_max_queue_length", "invalid_max_queue_length")
+            }
+            Self::InvalidWebhook(_) => query("fal_webhook", "invalid_webhook"),
             Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
             Self::Store(_) | Self::Publish(_) => JobError {
@@ -235,18 +242,26 @@ pub struct Submitter {
     topology: Topology,
     apps: AppDirectory,
     endings: Endings,
+    fetcher: Fetcher,
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
 
 impl Submitter {
-    /// The door into the given servers.
-    pub fn new(store: Store, publisher: Publisher, topology: Topology, apps: AppDirectory) -> Self {
+    /// The door into the given servers. `fetcher`: what webhooks may reach.
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        topology: Topology,
+        apps: AppDirectory,
+        fetcher: Fetcher,
+    ) -> Self {
         Self {
             endings: Endings::new(store.clone(), publisher.clone(), topology.clone()),
             store,
             publisher,
             topology,
             apps,
+            fetcher,
             declared: Arc::default(),
         }
     }
@@ -389,6 +404,11 @@ impl Submitter {
                     .map_err(|_| SubmitError::InvalidQueueLength(shown(text)))
             })
             .transpose()?;
+        if let Some(url) = &submission.webhook {
+            self.fetcher
+                .check(url)
+                .map_err(SubmitError::InvalidWebhook)?;
+        }
         let retention = match no_store {
             true => app.config.retention.min(NO_STORE_RETENTION),
             false => app.config.retention,
@@ -404,6 +424,7 @@ impl Submitter {
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             max_attempts,
             reply_to: submission.reply_to,
+            webhook: submission.webhook,
             retention_s: Some(retention.as_secs()),
             no_store,
             ..JobSpec::new(app_id, input)

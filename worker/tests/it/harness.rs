@@ -87,6 +87,7 @@ impl World {
             runners: vec![RunnerId::parse(name).unwrap()],
             accept_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
+            fetch_allow: warmq_fetch::Allowed::default(),
         }
     }
 

@@ -1,0 +1,218 @@
+//! The client: every URL is checked before a connection is made, every name after it was resolved.
+
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use url::{Host, Url};
+
+use crate::allowed::Allowed;
+use crate::error::{Error, LONGEST_URL};
+use crate::resolver::{Gated, NoAddress};
+
+/// How long a connection may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Redirects that [`Fetcher::get`] follows.
+const MOST_REDIRECTS: usize = 3;
+
+/// A cheap handle on what may be reached.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    client: Client,
+    allowed: Arc<Allowed>,
+}
+
+/// What stood at a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// All of it.
+    pub bytes: Bytes,
+    /// What it is, if its host says so.
+    pub content_type: Option<String>,
+}
+
+impl Fetcher {
+    /// Reaches what anybody could, and `allowed`.
+    ///
+    /// # Errors
+    /// This machine can not make HTTP requests.
+    pub fn new(allowed: Allowed) -> Result<Self, Error> {
+        let allowed = Arc::new(allowed);
+        let client = builder(&allowed).build().or_else(|error| {
+            // A machine without certificates can still reach http, and its router its jobs.
+            tracing::warn!(%error, "no https URL can be reached: install CA certificates (Debian: ca-certificates)");
+            builder(&allowed).tls_certs_only([]).build()
+        });
+        Ok(Self {
+            client: client.map_err(Error::Client)?,
+            allowed,
+        })
+    }
+
+    /// Everything that can be wrong with a URL before its host is resolved.
+    ///
+    /// # Errors
+    /// It is no URL that can be reached from here.
+    pub fn check(&self, url: &str) -> Result<(), Error> {
+        self.target(url).map(drop)
+    }
+
+    /// What stands at `url`, of at most `max_bytes`, within `timeout`. Up to 3 redirects are followed, each checked as `url` is.
+    ///
+    /// # Errors
+    /// See [`Error`]. An answer that is not 2xx is one.
+    pub async fn get(
+        &self,
+        url: &str,
+        max_bytes: usize,
+        timeout: Duration,
+    ) -> Result<Fetched, Error> {
+        let target = self.target(url)?;
+        match tokio::time::timeout(timeout, self.follow(target, max_bytes)).await {
+            Ok(fetched) => fetched,
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Sends `body` to `url` and says how it was answered, 3xx too; all within `timeout`. The answer's body is not read.
+    ///
+    /// # Errors
+    /// See [`Error`]: there is no answer.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<StatusCode, Error> {
+        let target = self.target(url)?;
+        let host = host(&target);
+        let request = self.client.post(target).headers(headers).body(body);
+        let answer = request.timeout(timeout).send().await;
+        Ok(answer.map_err(|error| told(error, host))?.status())
+    }
+
+    async fn follow(&self, mut target: Url, max_bytes: usize) -> Result<Fetched, Error> {
+        for _ in 0..=MOST_REDIRECTS {
+            let response = self.client.get(target.clone()).send().await;
+            let response = response.map_err(|error| told(error, host(&target)))?;
+            match redirect(&response) {
+                Some(location) => target = self.checked(target.join(location)?)?,
+                None => return read(response, host(&target), max_bytes).await,
+            }
+        }
+        Err(Error::Redirects(MOST_REDIRECTS))
+    }
+
+    fn target(&self, url: &str) -> Result<Url, Error> {
+        if url.len() > LONGEST_URL {
+            return Err(Error::TooLong);
+        }
+        self.checked(Url::parse(url)?)
+    }
+
+    /// Whatever way an IPv4 address was written in (`2130706433`, `0x7f.1`, `127.0.0.1.`), it has been read as one by now, as
+    /// WHATWG's URLs are.
+    fn checked(&self, url: Url) -> Result<Url, Error> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Error::Scheme(url.scheme().chars().take(20).collect()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Error::Credentials);
+        }
+        let address: Option<IpAddr> = match url.host() {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            Some(Host::Domain(_)) | None => None,
+        };
+        match address {
+            Some(address) if !self.allowed.reaches(address) => {
+                Err(Error::Forbidden { host: host(&url) })
+            }
+            _ => Ok(url),
+        }
+    }
+}
+
+fn builder(allowed: &Arc<Allowed>) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("warmq/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(Gated(allowed.clone())))
+        .redirect(Policy::none())
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn host(url: &Url) -> String {
+    url.host_str().unwrap_or_default().to_owned()
+}
+
+/// Where an answer sends its reader.
+fn redirect(response: &Response) -> Option<&str> {
+    let location = response.headers().get(LOCATION)?;
+    match response.status().is_redirection() {
+        true => location.to_str().ok(),
+        false => None,
+    }
+}
+
+async fn read(mut response: Response, host: String, max_bytes: usize) -> Result<Fetched, Error> {
+    let too_large = Error::TooLarge {
+        limit_bytes: max_bytes,
+    };
+    if !response.status().is_success() {
+        let status = response.status().as_u16();
+        return Err(Error::Status { host, status });
+    }
+    let announced = response.content_length().unwrap_or(0);
+    if usize::try_from(announced).map_or(true, |announced| announced > max_bytes) {
+        return Err(too_large);
+    }
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|text| Some(text.to_str().ok()?.to_owned()));
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = (response.chunk().await).map_err(|error| told(error, host.clone()))? {
+        if bytes.len() + chunk.len() > max_bytes {
+            return Err(too_large);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Fetched {
+        bytes: bytes.freeze(),
+        content_type,
+    })
+}
+
+/// The client's error, as a stranger may hear it. Its URL may hold a secret, so no log has it.
+fn told(error: reqwest::Error, host: String) -> Error {
+    let error = error.without_url();
+    tracing::debug!(host, ?error, "a stranger's URL could not be reached");
+    if is_gated(&error) {
+        Error::Forbidden { host }
+    } else if error.is_timeout() {
+        Error::Timeout
+    } else if error.is_connect() {
+        Error::Connect { host }
+    } else {
+        Error::Broken { host }
+    }
+}
+
+/// Whether the resolver had no address to give.
+fn is_gated(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<NoAddress>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,208 @@
+//! Tells by HTTP how jobs ended, to those who gave a URL for it (`?fal_webhook=`): fal's webhooks.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `notice` | the message: whose webhook, which attempt |
+//! | `receivers` | a slow receiver takes so many hands and no more |
+//! | `signature` | who told it: an ED25519 signature, and the key to check it with |
+//! | `verdict` | what an answer means, and what follows: pure |
+//!
+//! A notice comes with the job's end and comes again from a retry tier, so RabbitMQ has it while it waits, and whichever router is
+//! there tells it. It carries no result: each attempt tells what the record says, for as long as that is kept. Whether it is
+//! its turn is decided in Redis (`Store::begin_telling`), where attempts are counted; so an end that is announced twice is told once.
+
+mod notice;
+mod receivers;
+mod signature;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use warmq_common::amqp::{PublishError, Publisher, RetryTier, Topology};
+use warmq_common::artifacts::with_public_urls;
+use warmq_common::clock::unix_ms;
+use warmq_common::config::ServerUrl;
+use warmq_common::job::{JobRecord, JobSpec};
+use warmq_common::message::outcome_body;
+use warmq_common::store::{self, Secret, Store, Telling, Then, Turn};
+use warmq_fetch::Fetcher;
+
+use crate::broken::Broken;
+use crate::consuming::Consuming;
+use crate::metrics::Metrics;
+use notice::Notice;
+use receivers::Receivers;
+pub use signature::WebhookKey;
+use verdict::Verdict;
+
+/// Webhooks that are told at once.
+const WINDOW: u16 = 64;
+
+/// How many of them to one host.
+const TO_ONE_HOST: usize = 8;
+
+/// How long a receiver may take, as fal lets it.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a router that died in the middle of telling keeps others from it: more than telling takes.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// The user of a job that belongs to nobody.
+const ANONYMOUS: &str = "anonymous";
+
+/// What a receiver says.
+type Answer = Result<StatusCode, warmq_fetch::Error>;
+
+/// Tells the ended jobs' webhooks.
+pub struct Webhooks {
+    /// Where the outcomes are.
+    pub store: Store,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Its names.
+    pub topology: Topology,
+    /// For what is to be told again.
+    pub publisher: Publisher,
+    /// Reaches the receivers.
+    pub fetcher: Fetcher,
+    /// Begins the URLs of artifacts.
+    pub public_url: Arc<str>,
+    /// What this process counted.
+    pub metrics: Metrics,
+}
+
+/// What webhooks are signed with: one key for all routers, made by the first that asks. Asked for each time, since a Redis
+/// that lost it makes another.
+///
+/// # Errors
+/// Redis is away.
+pub async fn key(store: &Store) -> Result<WebhookKey, store::Error> {
+    let seed = store.secret(Secret::Webhooks, rand::random()).await?;
+    Ok(WebhookKey::of_seed(&seed))
+}
+
+impl Webhooks {
+    /// Tells until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let receivers = Receivers::new(TO_ONE_HOST);
+        let webhooks = Consuming {
+            what: "webhooks to tell",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.webhook_events_queue(),
+            window: WINDOW,
+            side_by_side: usize::from(WINDOW),
+        };
+        webhooks
+            .each(&shutdown, |delivery| self.take(delivery, &receivers))
+            .await;
+        Ok(())
+    }
+
+    async fn take(&self, delivery: Delivery, receivers: &Receivers) -> Result<(), Broken> {
+        match Notice::read(&delivery) {
+            Err(error) => tracing::warn!(%error, "dropped a webhook's notice that can not be read"),
+            Ok(notice) => self.tell(notice, receivers).await?,
+        }
+        // What is to be told again is a message of its own by now.
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Tells the job's end if there is one to tell, and it is this notice's turn.
+    async fn tell(&self, mut notice: Notice, receivers: &Receivers) -> Result<(), Broken> {
+        let (app, job) = (notice.app().clone(), notice.job());
+        let (url, end_ms) = match self.store.telling(&app, job).await? {
+            Telling::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
+            // It was redriven. Another notice comes with its other end.
+            Telling::Of { .. } | Telling::Nothing => return Ok(()),
+            Telling::Gone => {
+                tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook is not told: the result was kept long enough");
+                self.metrics.webhook(&app, "given_up");
+                return Ok(());
+            }
+        };
+        let host = host(&url);
+        let Some(_place) = receivers.enter(&host) else {
+            return Ok(self.park(&notice, Duration::ZERO).await?);
+        };
+        let attempt = (notice.attempt, end_ms);
+        let turn = self.store.begin_telling(&app, job, attempt, LEASE);
+        match turn.await? {
+            Turn::Never => Ok(()),
+            Turn::After(wait) => Ok(self.park(&notice, wait).await?),
+            Turn::Now => self.attempt(notice, end_ms, &url, &host).await,
+        }
+    }
+
+    /// One attempt, and what follows it.
+    async fn attempt(
+        &self,
+        mut notice: Notice,
+        end_ms: u64,
+        url: &str,
+        host: &str,
+    ) -> Result<(), Broken> {
+        let (app, job, attempt) = (notice.app().clone(), notice.job(), notice.attempt);
+        let record = self.store.job_of(&app, job).await?;
+        let Some(record) = record.filter(|record| record.finished_ms == Some(end_ms)) else {
+            return Ok(());
+        };
+        let answer = self.post(&record, url).await?;
+        let verdict = Verdict::of(host, answer, attempt);
+        // First the message, then the count: if this router dies between, the attempt is made again.
+        if let Then::Again(wait) = verdict.then {
+            notice.attempt += 1;
+            self.park(&notice, wait).await?;
+        }
+        let line = (verdict.level, verdict.line.as_str());
+        let noted = self
+            .store
+            .end_telling(&app, job, (attempt, end_ms), verdict.then, line);
+        noted.await?;
+        self.metrics.webhook(&app, verdict.outcome);
+        tracing::info!(job.id = %job, host, attempt, outcome = verdict.outcome, "{}", verdict.line);
+        Ok(())
+    }
+
+    /// Signs and sends what the record says.
+    async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, store::Error> {
+        let mut body = outcome_body(record);
+        with_public_urls(&mut body, &self.public_url);
+        let body = body.to_string();
+        let key = key(&self.store).await?;
+        let (job, user) = (record.spec.id, user(&record.spec));
+        let headers = key.headers(job, user, unix_ms() / 1000, body.as_bytes());
+        Ok(self.fetcher.post(url, headers, body.into(), TIMEOUT).await)
+    }
+
+    /// Has a notice come again in `wait` at the latest; whoever gets it then looks whether it is due.
+    async fn park(&self, notice: &Notice, wait: Duration) -> Result<(), PublishError> {
+        let exchange = self.topology.retry_exchange(RetryTier::at_most(wait));
+        let key = self.topology.webhook_key();
+        self.publisher
+            .publish(&exchange, key, &notice.message())
+            .await
+    }
+}
+
+/// Whose job it is.
+fn user(_job: &JobSpec) -> &str {
+    ANONYMOUS
+}
+
+/// The receiver, without the rest of its URL, which may hold a secret.
+fn host(url: &str) -> String {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str);
+    host.unwrap_or_default().to_owned()
+}

@@ -1,0 +1,129 @@
+//! What a receiver's answer means, and what follows: pure.
+
+use axum::http::StatusCode;
+use warmq_common::retry::{WEBHOOK_RETRIES, before_telling_again};
+use warmq_common::store::Then;
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Verdict {
+    /// What follows.
+    pub(super) then: Then,
+    /// `delivered`, `retried` or `given_up`.
+    pub(super) outcome: &'static str,
+    /// Level of the line.
+    pub(super) level: &'static str,
+    /// For the job's owner.
+    pub(super) line: String,
+}
+
+impl Verdict {
+    /// Of attempt number `attempt` (from 1), which `host` gave this answer: 2xx is what is wanted, 3xx the receiver's last word; whatever
+    /// else may be better the next time.
+    pub(super) fn of(
+        host: &str,
+        answer: Result<StatusCode, warmq_fetch::Error>,
+        attempt: u32,
+    ) -> Self {
+        let given_up = |line| Self {
+            then: Then::Over,
+            outcome: "given_up",
+            level: "ERROR",
+            line,
+        };
+        let reason = match answer {
+            Ok(status) if status.is_success() => {
+                return Self {
+                    then: Then::Over,
+                    outcome: "delivered",
+                    level: "INFO",
+                    line: format!("webhook told: {host} answered {}", status.as_u16()),
+                };
+            }
+            Ok(status) if status.is_redirection() => {
+                return given_up(format!(
+                    "webhook given up: {host} answered {}, and redirects are not followed",
+                    status.as_u16()
+                ));
+            }
+            Ok(status) => format!("{host} answered {}", status.as_u16()),
+            Err(error) => error.to_string(),
+        };
+        match before_telling_again(attempt) {
+            None => given_up(format!(
+                "webhook given up after {attempt} attempts: {reason}"
+            )),
+            Some(wait) => Self {
+                then: Then::Again(wait),
+                outcome: "retried",
+                level: "WARN",
+                line: format!(
+                    "webhook not told yet: {reason}; attempt {} of {} follows in {} s",
+                    attempt + 1,
+                    WEBHOOK_RETRIES + 1,
+                    wait.as_secs()
+                ),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn verdict(status: u16, attempt: u32) -> Verdict {
+        let status = StatusCode::from_u16(status).unwrap();
+        Verdict::of("example.com", Ok(status), attempt)
+    }
+
+    #[test]
+    fn success_is_the_end_and_so_is_a_redirect() {
+        for status in [200, 201, 204, 299] {
+            assert_eq!(verdict(status, 1).outcome, "delivered");
+            assert_eq!(verdict(status, 11).then, Then::Over);
+        }
+        for status in [301, 302, 303, 304, 307, 308] {
+            let verdict = verdict(status, 1);
+            assert_eq!((verdict.outcome, verdict.then), ("given_up", Then::Over));
+            assert!(verdict.line.contains("redirects are not followed"));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_tried_again_ten_times() {
+        let unreachable = || warmq_fetch::Error::Connect {
+            host: "example.com".to_owned(),
+        };
+        for attempt in 1..=10 {
+            let verdicts = [
+                verdict(400, attempt),
+                verdict(404, attempt),
+                verdict(500, attempt),
+                verdict(503, attempt),
+                Verdict::of("example.com", Err(unreachable()), attempt),
+                Verdict::of("example.com", Err(warmq_fetch::Error::Timeout), attempt),
+            ];
+            for verdict in verdicts {
+                assert!(matches!(verdict.then, Then::Again(_)), "{verdict:?}");
+            }
+        }
+        let last = verdict(500, 11);
+        assert_eq!((last.outcome, last.then), ("given_up", Then::Over));
+        assert_eq!(
+            last.line,
+            "webhook given up after 11 attempts: example.com answered 500"
+        );
+    }
+
+    #[test]
+    fn the_owner_reads_why_and_when_it_is_told_again() {
+        let first = verdict(500, 1);
+        assert_eq!(first.then, Then::Again(Duration::from_secs(7)));
+        assert_eq!(
+            first.line,
+            "webhook not told yet: example.com answered 500; attempt 2 of 11 follows in 7 s"
+        );
+    }
+}
