@@ -78,6 +78,7 @@ async fn follow(
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
     let job = find(&api, &owner, &app, &id).await?.spec;
+    let place = api.streams.place()?;
     let (id, with_log) = (job.id, wants_log(&flags));
     let following = Following::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
@@ -87,7 +88,7 @@ async fn follow(
         let answer = status(api, (&job.app, job.id), &glance, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
-    Ok(with_job_headers(sse::events(answers), id, None))
+    Ok(with_job_headers(sse::events(answers, place), id, None))
 }
 
 async fn result(
