@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
+use warmq_cluster::Certificates;
 use warmq_tests::Stage;
 
 /// How long one way to use a client may take, on a busy machine.
@@ -21,8 +22,7 @@ fn installed(path: PathBuf) -> PathBuf {
 }
 
 /// Lets a client say to a router with two workers what its users rely on.
-async fn promises_hold(command: impl FnOnce(&str) -> Command) {
-    let stage = Stage::start().await;
+async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
     let _workers = [stage.timed("a").await, stage.timed("b").await];
     let told = command(stage.router.url()).kill_on_drop(true).output();
     let told = tokio::time::timeout(BOUND, told).await.unwrap().unwrap();
@@ -33,16 +33,17 @@ async fn promises_hold(command: impl FnOnce(&str) -> Command) {
     stage.clean_up().await;
 }
 
+/// The script about the Python client, unmodified like the client itself.
+fn python(router: &str, class: &str) -> Command {
+    let mut command = Command::new(installed(clients().join("../../.venv/bin/python")));
+    command
+        .arg(clients().join("fal_client_keeps_its_promises.py"))
+        .args([router, class]);
+    command
+}
+
 async fn pythons_promises_hold(class: &str) {
-    let python = installed(clients().join("../../.venv/bin/python"));
-    promises_hold(|router| {
-        let mut command = Command::new(python);
-        command
-            .arg(clients().join("fal_client_keeps_its_promises.py"))
-            .args([router, class]);
-        command
-    })
-    .await;
+    promises_hold(Stage::start().await, |router| python(router, class)).await;
 }
 
 #[tokio::test]
@@ -56,9 +57,25 @@ async fn python_asynchronously() {
 }
 
 #[tokio::test]
+async fn python_by_environment_alone() {
+    let certificates = Certificates::fresh().unwrap();
+    let stage = Stage::secured(&certificates).await;
+    promises_hold(stage, |router| {
+        let address = router.strip_prefix("https://").unwrap();
+        let mut command = python("environment", "Sync");
+        command
+            .env("FAL_RUN_HOST", format!("{address}/run"))
+            .env("FAL_QUEUE_RUN_HOST", format!("{address}/queue"))
+            .env("SSL_CERT_FILE", certificates.authority());
+        command
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
-    promises_hold(|router| {
+    promises_hold(Stage::start().await, |router| {
         let mut command = Command::new("node");
         command
             .arg("--test")
