@@ -1,12 +1,13 @@
 #!/bin/sh
 # Makes a Debian or Ubuntu machine able to build and run warmq. Safe to run again: what is there is kept.
 #
-#   deploy/setup.sh [build] [services] [test]      (default: build services)
+#   deploy/setup.sh [build] [services] [test] [lint]      (default: build services)
 #
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
 #   test       cargo-nextest; fal's clients, into .venv and tests/clients/node_modules
+#   lint       rustfmt, clippy, cargo-deny, shellcheck
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -191,6 +192,25 @@ check_fal_clients() {
     say "@fal-ai/client in tests/clients/node_modules, node $(node --version)"
 }
 
+# ---- lint
+
+check_lint_tools() {
+    for tool in fmt clippy; do
+        cargo $tool --version >/dev/null 2>&1 && continue
+        has rustup && rustup component add "$(echo $tool | sed s/fmt/rustfmt/)" ||
+            die "cargo-$tool is missing:  rustup component add $(echo $tool | sed s/fmt/rustfmt/)"
+    done
+    if ! cargo deny --version >/dev/null 2>&1; then
+        say "installing cargo-deny, which checks the dependencies (some minutes; once)"
+        (cd "$root" && cargo install cargo-deny --locked) ||
+            die "cargo-deny did not build; prebuilt ones are at https://github.com/EmbarkStudios/cargo-deny/releases"
+    fi
+    say "$(cargo deny --version)"
+    has shellcheck || apt_install shellcheck || true
+    has shellcheck || die "no shellcheck (Debian: apt-get install shellcheck)"
+    say "shellcheck $(shellcheck --version | sed -n 's/^version: //p')"
+}
+
 [ $# -gt 0 ] || set -- build services
 for part in "$@"; do
     case $part in
@@ -207,6 +227,7 @@ for part in "$@"; do
         check_test_tools
         check_fal_clients
         ;;
+    lint) check_lint_tools ;;
     *)
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
         exit 64
