@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::tls::Tls;
 use warmq_common::config::{Apps, ByteSize, Problems, Seconds, ServerArgs, Servers, Settings};
+
+use crate::tls::Tls;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]

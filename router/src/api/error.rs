@@ -80,6 +80,10 @@ impl ApiError {
         Self::unavailable("this router serves as many connections as it can; try again soon")
     }
 
+    pub(super) fn too_many_bodies() -> Self {
+        Self::unavailable("more comes in than this router can hold; try again soon")
+    }
+
     pub(super) fn too_many_streams(bound: usize) -> Self {
         Self::unavailable(format!(
             "{bound} streams of events are open here, and more would slow all of them down; try again soon, or poll"

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::arrival::{Arriving, TooSlow};
+use super::arrival::{Arriving, GivenUp, Note, UnderWay};
 use super::limits::{HEAD_BYTES, Limits};
 use super::patience::{Activity, Busy, Patient};
 use super::{ApiError, Routes};
@@ -28,6 +28,7 @@ pub(super) struct Service {
     pub(super) routes: Routes,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
+    pub(super) under_way: UnderWay,
     /// From then on no request is waited for any more.
     pub(super) closing: CancellationToken,
 }
@@ -97,13 +98,16 @@ impl Service {
         if place == Place::None && request.uri().path() != "/healthz" {
             return Ok(ApiError::too_many_connections().into_response());
         }
-        let too_slow = TooSlow::default();
-        let request =
-            request.map(|body| Body::new(Arriving::new(body, self.limits, too_slow.clone())));
+        let note = Note::default();
+        let request = request.map(|body| {
+            let under_way = self.under_way.clone();
+            Body::new(Arriving::new(body, self.limits, under_way, note.clone()))
+        });
         let response = self.routes.clone().oneshot(request).await?;
-        Ok(match too_slow.was_noted() {
-            true => ApiError::too_slow().into_response(),
-            false => response.map(|body| Body::new(Leaving { body, _busy: busy })),
+        Ok(match note.read() {
+            Some(GivenUp::TooSlow) => ApiError::too_slow().into_response(),
+            Some(GivenUp::TooMuch) => ApiError::too_many_bodies().into_response(),
+            None => response.map(|body| Body::new(Leaving { body, _busy: busy })),
         })
     }
 }

@@ -29,6 +29,9 @@ pub struct Limits {
     pub body: Duration,
     /// How fast it must come beyond that, bytes per second on average.
     pub body_rate: u64,
+    /// Bytes of bodies that may be coming in at a time, over all connections: a hundred of the usual greatest size. More is
+    /// told to come again, since more memory than there is would end the process.
+    pub bodies: u64,
     /// How long a client may take nothing of what it is sent; also, how long it may be gone (its machine off, its network
     /// cut) until that is noticed.
     pub stalled: Duration,
@@ -44,6 +47,7 @@ impl Limits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(20),
             body_rate: 4 * 1024,
+            bodies: 1 << 30,
             stalled: Duration::from_secs(60),
         }
     }

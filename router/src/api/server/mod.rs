@@ -37,6 +37,7 @@ pub use limits::Limits;
 
 use super::{Api, ApiError, routes};
 use crate::tls::Tls;
+use arrival::UnderWay;
 use connection::{Place, Service};
 
 /// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
@@ -119,6 +120,7 @@ impl Server {
                 routes: NormalizePathLayer::trim_trailing_slash().layer(routes),
                 tls: self.tls.map(|tls| TlsAcceptor::from(tls.config())),
                 limits,
+                under_way: UnderWay::default(),
                 closing: closing.clone(),
             },
         };

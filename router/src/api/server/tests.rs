@@ -176,38 +176,78 @@ async fn beyond_its_connections_it_says_so_and_still_tells_that_it_lives() {
     tokio::time::timeout(SOON, served_again).await.unwrap();
 }
 
-#[tokio::test]
-async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
-    /// Tells that it was dropped, and the answer with it.
-    struct Dropped(Arc<AtomicBool>);
-    impl Drop for Dropped {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
+/// Tells that it was dropped, and an answer with it.
+struct Dropped(Arc<AtomicBool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A route whose answer never ends, `part` by part, and whether an answer has ended all the same.
+fn endless(part: Option<Bytes>) -> (Router, Arc<AtomicBool>) {
     let gone = Arc::new(AtomicBool::new(false));
     let told = gone.clone();
-    let endless = move || {
-        let dropped = Dropped(told.clone());
-        let megabytes = stream::repeat_with(move || {
-            let _dropped = &dropped;
-            Ok::<_, io::Error>(Bytes::from(vec![0; 1 << 20]))
+    let answer = move || {
+        let (dropped, part) = (Dropped(told.clone()), part.clone());
+        let parts = stream::unfold(dropped, move |dropped| {
+            let part = part.clone();
+            async move {
+                match part {
+                    Some(part) => Some((Ok::<_, io::Error>(part), dropped)),
+                    None => std::future::pending().await,
+                }
+            }
         });
-        async { Body::from_stream(megabytes) }
+        async move { Body::from_stream(parts) }
     };
-    let limits = Limits {
-        stalled: Duration::from_secs(1),
-        ..patient()
-    };
-    let served = serve(limits, None, Router::new().route("/endless", get(endless))).await;
-    let mut client = served.connect().await;
-    client.write_all(b"GET /endless HTTP/1.1\r\n\r\n").await.unwrap();
+    (Router::new().route("/endless", get(answer)), gone)
+}
+
+async fn is_noticed(gone: &AtomicBool) {
     let noticed = async {
         while !gone.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(SOON, noticed).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
+    let limits = Limits {
+        stalled: Duration::from_secs(1),
+        ..patient()
+    };
+    let (route, gone) = endless(Some(Bytes::from(vec![0; 1 << 20])));
+    let served = serve(limits, None, route).await;
+    let mut client = served.connect().await;
+    client.write_all(b"GET /endless HTTP/1.1\r\n\r\n").await.unwrap();
+    is_noticed(&gone).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_ends_with_its_client() {
+    let (tls, connector) = certified();
+    for tls in [None, Some(tls)] {
+        let (route, gone) = endless(None);
+        let encrypted = tls.is_some();
+        let served = serve(patient(), tls, route).await;
+        let ask = b"GET /endless HTTP/1.1\r\n\r\n";
+        let mut head = [0; 15];
+        if encrypted {
+            let mut client = shake_hands(&served, &connector).await;
+            client.write_all(ask).await.unwrap();
+            client.read_exact(&mut head).await.unwrap();
+        } else {
+            let mut client = served.connect().await;
+            client.write_all(ask).await.unwrap();
+            client.read_exact(&mut head).await.unwrap();
+        }
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        is_noticed(&gone).await;
+    }
 }
 
 #[tokio::test]
