@@ -178,8 +178,9 @@ check_fal_clients() {
     say "$wanted in .venv"
 
     has node && has npm || apt_install nodejs npm || true
-    has node && has npm || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
+    { has node && has npm; } || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
     clients=$root/tests/clients
+    # shellcheck disable=SC2016 # what stands between the quotes is JavaScript
     if ! node -e '
         const [folder] = process.argv.slice(1);
         for (const [name, version] of Object.entries(require(`${folder}/package.json`).dependencies))
@@ -195,11 +196,10 @@ check_fal_clients() {
 # ---- lint
 
 check_lint_tools() {
-    for tool in fmt clippy; do
-        cargo $tool --version >/dev/null 2>&1 && continue
-        has rustup && rustup component add "$(echo $tool | sed s/fmt/rustfmt/)" ||
-            die "cargo-$tool is missing:  rustup component add $(echo $tool | sed s/fmt/rustfmt/)"
-    done
+    if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+        has rustup || die "rustfmt and clippy are missing; they are components of Rust's own distribution (rustup)"
+        rustup component add rustfmt clippy || die "rustfmt and clippy could not be installed"
+    fi
     if ! cargo deny --version >/dev/null 2>&1; then
         say "installing cargo-deny, which checks the dependencies (some minutes; once)"
         (cd "$root" && cargo install cargo-deny --locked) ||
