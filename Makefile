@@ -37,20 +37,23 @@ test: setup-test ## every test, against the real RabbitMQ and Redis
 	$(CARGO) test --workspace --doc
 	$(CARGO) nextest run --workspace
 
+# On a developer's machine what is missing is named and left out; in CI (CI=true) it is installed, so that nothing is.
 lint: ## formatting, clippy without warnings, shellcheck, cargo-deny
-	@deploy/setup.sh build
+	@deploy/setup.sh build $(if $(CI),lint)
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo 'lint: rustfmt is missing: rustup component add rustfmt'; exit 1; }
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo 'lint: clippy is missing: rustup component add clippy'; exit 1; }
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck -x $(SCRIPTS); \
-	else echo 'lint: NOT CHECKED: shell scripts (no shellcheck; Debian: apt-get install shellcheck)'; fi
+	else echo 'lint: NOT CHECKED: shell scripts (no shellcheck; `deploy/setup.sh lint` installs it)'; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; \
-	else echo 'lint: NOT CHECKED: licences and advisories (no cargo-deny; `make deny` installs it)'; fi
+	else echo 'lint: NOT CHECKED: licences and advisories (no cargo-deny; `deploy/setup.sh lint` installs it)'; fi
 
-deny: ## licences, advisories and sources of every dependency (compiles cargo-deny once)
-	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'deny: installing cargo-deny (some minutes; once)'; $(CARGO) install cargo-deny --locked; }
-	$(CARGO) deny --workspace check
+deny: ## licences, bans and sources of every dependency; advisories, if their list can be fetched
+	@$(CARGO) deny --version >/dev/null 2>&1 || deploy/setup.sh lint
+	$(CARGO) deny --workspace check bans licenses sources
+	@if timeout 120 $(CARGO) deny --workspace fetch db; then $(CARGO) deny --workspace check --disable-fetch advisories; \
+	else echo 'deny: NOT CHECKED: advisories (their list can not be fetched from here)'; fi
 
 chaos: setup ## kills, freezes and cuts off everything while jobs run, and accounts for each; SEEDS=20, or SEED=7 alone
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-tests

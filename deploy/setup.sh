@@ -1,12 +1,13 @@
 #!/bin/sh
 # Makes a Debian or Ubuntu machine able to build and run warmq. Safe to run again: what is there is kept.
 #
-#   deploy/setup.sh [build] [services] [test]      (default: build services)
+#   deploy/setup.sh [build] [services] [test] [lint]      (default: build services)
 #
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
 #   test       cargo-nextest; fal's clients, into .venv and tests/clients/node_modules
+#   lint       rustfmt, clippy, cargo-deny, shellcheck
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -181,8 +182,9 @@ for name, _, version in (line.strip().partition("==") for line in open(sys.argv[
     say "$wanted in .venv"
 
     has node && has npm || apt_install nodejs npm || true
-    has node && has npm || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
+    { has node && has npm; } || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
     clients=$root/tests/clients
+    # shellcheck disable=SC2016 # what stands between the quotes is JavaScript
     if ! node -e '
         const [folder] = process.argv.slice(1);
         for (const [name, version] of Object.entries(require(`${folder}/package.json`).dependencies))
@@ -193,6 +195,24 @@ for name, _, version in (line.strip().partition("==") for line in open(sys.argv[
             die "fal's JavaScript client could not be installed; some tests need it"
     fi
     say "@fal-ai/client in tests/clients/node_modules, node $(node --version)"
+}
+
+# ---- lint
+
+check_lint_tools() {
+    if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+        has rustup || die "rustfmt and clippy are missing; they are components of Rust's own distribution (rustup)"
+        rustup component add rustfmt clippy || die "rustfmt and clippy could not be installed"
+    fi
+    if ! cargo deny --version >/dev/null 2>&1; then
+        say "installing cargo-deny, which checks the dependencies (some minutes; once)"
+        (cd "$root" && cargo install cargo-deny --locked) ||
+            die "cargo-deny did not build; prebuilt ones are at https://github.com/EmbarkStudios/cargo-deny/releases"
+    fi
+    say "$(cargo deny --version)"
+    has shellcheck || apt_install shellcheck || true
+    has shellcheck || die "no shellcheck (Debian: apt-get install shellcheck)"
+    say "shellcheck $(shellcheck --version | sed -n 's/^version: //p')"
 }
 
 [ $# -gt 0 ] || set -- build services
@@ -211,6 +231,7 @@ for part in "$@"; do
         check_test_tools
         check_fal_clients
         ;;
+    lint) check_lint_tools ;;
     *)
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
         exit 64

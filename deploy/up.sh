@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 . deploy/processes.sh
 
 listen=${WARMQ_LISTEN:-127.0.0.1:8080}
-url=http://$listen
+scheme=http
+[ -z "${WARMQ_TLS_CERT:-}" ] || scheme=https
+url=$scheme://$listen
 mkdir -p "$run"
 
 give_up() { # NAME: the log says why better than we could

@@ -25,6 +25,7 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<client::Error>() {
         return match error {
             client::Error::Unreachable { .. }
+            | client::Error::Untrusted { .. }
             | client::Error::Refused {
                 status: 502..=504, ..
             } => UNREACHABLE,

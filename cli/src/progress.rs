@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use warmq_common::ids::JobId;
 use warmq_common::job::Phase;
+use warmq_common::plain::plain;
 use warmq_common::state::JobState;
 
 use crate::client::{Client, JobView};
@@ -133,7 +134,7 @@ fn words(job: &JobView) -> String {
             None => format!("succeeded{on}"),
         },
         JobState::Failed => match &record.error {
-            Some(error) => format!("failed{on}: {}", error.message),
+            Some(error) => format!("failed{on}: {}", plain(&error.message)),
             None => format!("failed{on}"),
         },
         JobState::Cancelled => "cancelled".to_owned(),

@@ -1,5 +1,7 @@
 //! Columns of text.
 
+use warmq_common::plain::plain;
+
 /// A table: a header, and rows of as many cells.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -23,9 +25,10 @@ impl Table {
         self
     }
 
-    /// Adds a row.
+    /// Adds a row. What a cell holds stays one line in its column, whoever wrote it.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        let cells = cells.into_iter().map(|cell| plain(&cell.into()).into_owned());
+        self.rows.push(cells.collect());
     }
 }
 
@@ -56,6 +59,14 @@ impl std::fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_can_not_forge_a_row() {
+        let mut table = Table::new(["id", "reason"]);
+        table.row(["1", "no\n2  all is well\u{1b}[1A"]);
+        assert_eq!(table.to_string().lines().count(), 2);
+        assert!(!table.to_string().contains('\u{1b}'));
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

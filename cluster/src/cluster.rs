@@ -31,6 +31,7 @@ pub struct Builder {
     redis_url: Option<String>,
     queue_type: QueueType,
     config: String,
+    authority: Option<PathBuf>,
 }
 
 impl Builder {
@@ -76,6 +77,13 @@ impl Builder {
         self
     }
 
+    /// A PEM file with the only authorities that its processes trust [default: the system's].
+    #[must_use]
+    pub fn trusting(mut self, authority: impl Into<PathBuf>) -> Self {
+        self.authority = Some(authority.into());
+        self
+    }
+
     /// Checks that both servers answer, and prepares the folder. No process is started yet.
     ///
     /// # Errors
@@ -104,6 +112,7 @@ impl Builder {
             amqp_url,
             redis_url,
             folder,
+            authority: self.authority,
             store,
             publisher,
             started: Mutex::default(),
@@ -119,6 +128,7 @@ pub struct Cluster {
     queue_type: QueueType,
     topology: Topology,
     folder: Folder,
+    authority: Option<PathBuf>,
     store: Store,
     publisher: Publisher,
     started: Mutex<Started>,
@@ -269,6 +279,9 @@ impl Cluster {
         let mut command = Command::new(binaries::find(program)?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
+        }
+        if let Some(authority) = &self.authority {
+            command.env("SSL_CERT_FILE", authority);
         }
         // URLs may hold passwords: not on the command line, which others can read.
         command

@@ -22,10 +22,12 @@
 //! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and when each is ready |
 //! | [`proxy`](Proxy) | a TCP proxy that can be shut: a server that goes away and comes back |
 //! | [`servers`](PrivateRabbit) | a RabbitMQ and a [Redis](PrivateRedis) of one's own, which may be killed |
+//! | [`certificates`](Certificates) | an authority and a certificate of one's own, for servers that speak TLS |
 //! | [`cleanup`](Cluster::cleanup) | deletes everything that the namespace left on the servers |
 //! | [`mod@eventually`] | bounded waiting for a condition that can be observed |
 
 mod binaries;
+mod certificates;
 mod cleanup;
 mod cluster;
 mod error;
@@ -37,6 +39,7 @@ mod router;
 mod servers;
 mod worker;
 
+pub use certificates::Certificates;
 pub use cluster::{Builder, Cluster};
 pub use error::Error;
 pub use eventually::eventually;

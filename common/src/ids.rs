@@ -177,8 +177,9 @@ name!(
     /// The prefix of every queue, exchange and key, so that environments share servers safely.
     Namespace,
     "a namespace",
-    "1 to 40 characters of a-z 0-9 - are expected",
-    |text| is_word(text, "-", 40)
+    "1 to 40 characters of a-z 0-9 - are expected, and neither 'reply', with which submitters' own queues begin, nor 'amq', \
+     with which RabbitMQ's do",
+    |text| is_word(text, "-", 40) && !matches!(text, "reply" | "amq")
 );
 
 /// One incarnation of a runner (Unix ms of its registration). Its queue carries it, so a queue name is never used twice.
@@ -225,6 +226,14 @@ mod tests {
         let (one, other) = (KeyId::generate(&name), KeyId::generate(&name));
         assert_ne!(one, other);
         assert_eq!(KeyId::parse(one.as_str()), Ok(one));
+    }
+
+    #[test]
+    fn no_namespace_owns_queues_that_replies_may_go_to() {
+        assert!(Namespace::parse("replies").is_ok());
+        for bad in ["reply", "amq"] {
+            assert!(Namespace::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

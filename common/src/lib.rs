@@ -13,8 +13,10 @@
 //! | [`artifacts`] | where pictures go: object storage |
 //! | [`clock`] | this machine's clock |
 //! | [`config`] | flags, environment and `warmq.toml`; every mistake reported at once |
+//! | [`plain`] | text that others wrote, fit for logs and terminals |
 //! | [`retry`] | delays between attempts, on `backoff` |
 //! | [`telemetry`], [`shutdown`] | logs and signals |
+//! | [`tls`] | encrypted connections to the servers |
 
 pub mod access;
 pub mod amqp;
@@ -25,8 +27,10 @@ pub mod hint;
 pub mod ids;
 pub mod job;
 pub mod message;
+pub mod plain;
 pub mod retry;
 pub mod shutdown;
 pub mod state;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use warmq_common::config::{AppConfig, Apps};
 use warmq_common::ids::AppId;
 use warmq_common::job::FieldError;
+use warmq_common::plain::shortened;
 use warmq_common::store::{Error, Store};
 
 /// How long what Redis said of an app is believed.
@@ -84,14 +85,22 @@ impl AppDirectory {
 }
 
 impl App {
-    /// Everything wrong with `input`; nothing before the app's first worker came.
+    /// What is wrong with `input`, all but for the 33rd thing and what follows; nothing before the app's first worker came.
     pub fn problems(&self, input: &Value) -> Vec<FieldError> {
         match &self.validator {
-            Some(validator) => validator.iter_errors(input).map(field_error).collect(),
+            Some(validator) => (validator.iter_errors(input).take(MOST_PROBLEMS))
+                .map(field_error)
+                .collect(),
             None => Vec::new(),
         }
     }
 }
+
+/// Problems that one answer tells: an array of a million wrong items would have as many.
+const MOST_PROBLEMS: usize = 32;
+
+/// Longest sentence about a problem, bytes; a schema's complaint quotes the input, all ten megabytes of it.
+const LONGEST_PROBLEM: usize = 300;
 
 fn compile(schema: &Value) -> Option<Arc<Validator>> {
     match jsonschema::validator_for(schema) {
@@ -109,7 +118,7 @@ fn field_error(error: jsonschema::ValidationError<'_>) -> FieldError {
     for part in error.instance_path().as_str().split('/').skip(1) {
         loc.push(match part.parse::<u64>() {
             Ok(index) => index.into(),
-            Err(_) => part.replace("~1", "/").replace("~0", "~").into(),
+            Err(_) => shortened(part.replace("~1", "/").replace("~0", "~"), LONGEST_PROBLEM).into(),
         });
     }
     let mut error_type = error.kind().keyword().to_owned();
@@ -119,7 +128,7 @@ fn field_error(error: jsonschema::ValidationError<'_>) -> FieldError {
     }
     FieldError {
         loc,
-        msg: error.to_string(),
+        msg: shortened(error.to_string(), LONGEST_PROBLEM),
         error_type,
     }
 }
@@ -160,6 +169,19 @@ mod tests {
                 (json!(["body", "prompt"]), "missing"),
             ]
         );
+    }
+
+    #[test]
+    fn an_answer_is_short_however_much_is_wrong() {
+        let app = app(json!({
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "integer"}},
+        }));
+        let huge = "é".repeat(1 << 20);
+        let problems = app.problems(&json!({huge: vec![huge.as_str(); 100]}));
+        assert_eq!(problems.len(), MOST_PROBLEMS);
+        let answer = serde_json::to_string(&problems).unwrap();
+        assert!(answer.len() < 64 * 1024, "{}", answer.len());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use warmq_common::config::{
     Apps, ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
 };
 use warmq_fetch::Allowed;
+
+use crate::tls::Tls;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -20,9 +23,18 @@ pub struct Args {
     /// Address to serve HTTP on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "WARMQ_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// How users reach this router: begins every URL in answers [default: http:// and the address served on]
+    /// How users reach this router: begins every URL in answers [default: http:// or https:// and the address served on]
     #[arg(long, env = "WARMQ_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
+    /// Serve HTTPS: this certificate, and those that lead from it to its authority (PEM)
+    #[arg(long, env = "WARMQ_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "WARMQ_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Clients' connections at once; more are told to come again [default: 4096]
+    #[arg(long, env = "WARMQ_MAX_CONNECTIONS", value_name = "N")]
+    max_connections: Option<String>,
     /// What this process does, comma-separated: api, dispatch, reply, webhook [default: all]
     #[arg(long, env = "WARMQ_ROLES", value_name = "ROLES")]
     roles: Option<String>,
@@ -98,6 +110,10 @@ pub struct Config {
     pub servers: Servers,
     /// Where to serve HTTP.
     pub listen: SocketAddr,
+    /// With what to serve HTTPS instead.
+    pub tls: Option<Tls>,
+    /// Clients' connections at once.
+    pub max_connections: usize,
     /// What this process does.
     pub roles: BTreeSet<Role>,
     /// Largest request body, bytes.
@@ -129,6 +145,12 @@ impl Config {
         let public_url = settings.take_optional("public_url", args.public_url.as_deref());
         let roles =
             settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply,webhook");
+        let tls = read_tls(&mut settings, args);
+        let max_connections =
+            settings.take::<usize>("max_connections", args.max_connections.as_deref(), "4096");
+        if max_connections == Some(0) {
+            settings.problem("max-connections: it must be more than 0, or nobody is served");
+        }
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
         let admin_key = args.admin_key.as_ref().map(SecretText::expose);
@@ -150,6 +172,8 @@ impl Config {
             Some(Self {
                 servers: servers?,
                 listen: listen?,
+                tls,
+                max_connections: max_connections?,
                 roles: roles?.0,
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 reconcile_after: reconcile_after?.duration(),
@@ -166,12 +190,42 @@ impl Config {
 
     /// The URL that begins every link in answers, without a slash at its end. `served`: the address served on.
     pub fn public_url(&self, served: SocketAddr) -> String {
+        let scheme = match self.tls {
+            Some(_) => "https",
+            None => "http",
+        };
         match &self.public_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None if served.ip().is_unspecified() => format!("http://127.0.0.1:{}", served.port()),
-            None => format!("http://{served}"),
+            None if served.ip().is_unspecified() => {
+                format!("{scheme}://127.0.0.1:{}", served.port())
+            }
+            None => format!("{scheme}://{served}"),
         }
     }
+}
+
+/// Certificate and key, if both are named.
+fn read_tls(settings: &mut Settings, args: &Args) -> Option<Tls> {
+    let certificate = settings.take_optional::<PathBuf>("tls_cert", args.tls_cert.as_deref());
+    let key = settings.take_optional::<PathBuf>("tls_key", args.tls_key.as_deref());
+    let missing = match (&certificate, &key) {
+        (Some(_), None) => "tls-key",
+        (None, Some(_)) => "tls-cert",
+        (None, None) => return None,
+        (Some(certificate), Some(key)) => {
+            let read = Tls::read(certificate, key);
+            let problems = read.map_err(|problems| {
+                for problem in problems {
+                    settings.problem(problem.to_string());
+                }
+            });
+            return problems.ok();
+        }
+    };
+    settings.problem(format!(
+        "{missing}: it is missing; HTTPS takes --tls-cert and --tls-key, HTTP neither"
+    ));
+    None
 }
 
 #[cfg(test)]
@@ -221,6 +275,24 @@ mod tests {
         let problems =
             read(&["--listen", "here", "--roles", "cook", "--max-body", "big"]).unwrap_err();
         assert_eq!(problems.sentences().len(), 3, "{problems}");
+    }
+
+    #[test]
+    fn a_certificate_takes_a_key_and_both_must_be_readable() {
+        for (args, settings) in [
+            (&["--tls-cert", "/no/such.pem"] as &[&str], &["tls-key"] as &[&str]),
+            (&["--tls-key", "/no/such.pem"], &["tls-cert"]),
+            (
+                &["--tls-cert", "/no/such.pem", "--tls-key", "/no/such.pem", "--max-connections", "0"],
+                &["tls-cert", "tls-key", "max-connections"],
+            ),
+        ] {
+            let problems = read(args).unwrap_err();
+            assert_eq!(problems.sentences().len(), settings.len(), "{problems}");
+            for (problem, setting) in problems.sentences().iter().zip(settings) {
+                assert!(problem.starts_with(&format!("{setting}: ")), "{problem}");
+            }
+        }
     }
 
     #[test]

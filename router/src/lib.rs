@@ -7,6 +7,7 @@
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/metrics` |
+//! | [`tls`] | the certificate for HTTPS |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`ended`] | wakes those who wait for a job's end |
@@ -37,6 +38,7 @@ pub mod metrics;
 pub mod policy;
 pub mod reply;
 pub mod submit;
+pub mod tls;
 pub mod unroutable;
 pub mod webhook;
 
@@ -93,7 +95,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
 
     // Bound before anything starts: replies, too, name the address that is really served.
-    let server = api::Server::bind(config.listen).await?;
+    let limits = api::Limits::new(config.max_connections);
+    let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
@@ -113,6 +116,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         max_body_bytes: config.max_body_bytes,
         metrics: metrics.clone(),
         is_door: config.roles.contains(&Role::Api),
+        streams: api::Streams::default(),
     };
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(keys.run(shutdown.clone()));

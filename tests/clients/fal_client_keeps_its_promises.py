@@ -1,6 +1,11 @@
 """What users of fal's Python client rely on, said with the unmodified client to a router with one `timed` worker.
 
     python fal_client_keeps_its_promises.py http://127.0.0.1:8080 [Sync | Async]
+
+or, by fal's own variables alone, to a router that speaks HTTPS:
+
+    FAL_RUN_HOST=127.0.0.1:8443/run FAL_QUEUE_RUN_HOST=127.0.0.1:8443/queue SSL_CERT_FILE=authority.pem \\
+        python fal_client_keeps_its_promises.py environment [Sync | Async]
 """
 
 import asyncio
@@ -25,8 +30,9 @@ from nacl.signing import VerifyKey
 
 APP = "bench/timed"
 ROUTER = sys.argv.pop(1)
-settings.QUEUE_URL_FORMAT = f"{ROUTER}/queue/"
-settings.RUN_URL_FORMAT = f"{ROUTER}/run/"
+if ROUTER != "environment":
+    settings.QUEUE_URL_FORMAT = f"{ROUTER}/queue/"
+    settings.RUN_URL_FORMAT = f"{ROUTER}/run/"
 
 QUICK = {"run_ms": 100, "load_ms": 10, "output": {"text": "schön 猫"}}
 RESULT = {"text": "schön 猫"}

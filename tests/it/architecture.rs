@@ -19,6 +19,13 @@ fn root() -> PathBuf {
 
 /// Every file under `folder` with this extension, as (path from the root, text without its tests).
 fn sources(folder: &str, extension: &str) -> Vec<(String, String)> {
+    let code = |text: String| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let files = files(folder, extension).into_iter();
+    files.map(|(name, text)| (name, code(text))).collect()
+}
+
+/// Every file under `folder` with this extension, as (path from the root, text).
+fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
     fn walk(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -34,9 +41,8 @@ fn sources(folder: &str, extension: &str) -> Vec<(String, String)> {
     walk(&root.join(folder), extension, &mut paths);
     for path in paths {
         let text = std::fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let name = path.strip_prefix(&root).unwrap().display().to_string();
-        found.push((name, code.to_owned()));
+        found.push((name, text));
     }
     assert!(!found.is_empty(), "no sources under {folder}");
     found
@@ -176,12 +182,23 @@ fn router_and_worker_never_depend_on_each_other_and_tensors_stay_in_their_crate(
 
 #[test]
 fn each_row_of_the_failure_table_names_its_tests() {
+    rows_name_their_tests("## The failure table", &["tests/it", "worker/tests/it"]);
+}
+
+#[test]
+fn each_row_about_hostile_clients_names_its_tests() {
+    let folders = ["tests/it", "common", "router"];
+    rows_name_their_tests("## What hostile clients can not do", &folders);
+}
+
+/// Holds the table under a heading of ARCHITECTURE.md true: its last column names tests in these folders.
+fn rows_name_their_tests(heading: &str, folders: &[&str]) {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let (_, table) = text.split_once("## The failure table").unwrap();
+    let (_, table) = text.split_once(heading).unwrap();
     let (table, _) = table.split_once("\n## ").unwrap();
-    let tests: String = ["tests/it", "worker/tests/it"]
-        .into_iter()
-        .flat_map(|folder| sources(folder, "rs"))
+    let tests: String = folders
+        .iter()
+        .flat_map(|folder| files(folder, "rs"))
         .map(|(_, code)| code)
         .collect();
     let rows: Vec<&str> = table
@@ -197,7 +214,7 @@ fn each_row_of_the_failure_table_names_its_tests() {
         let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test: {row}");
         for name in names {
-            let function = format!("async fn {name}()");
+            let function = format!("fn {name}()");
             assert!(tests.contains(&function), "there is no test '{name}'");
         }
     }

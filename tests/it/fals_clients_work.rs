@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
+use warmq_cluster::Certificates;
 use warmq_tests::Stage;
 
 /// How long one way to use a client may take, on a busy machine.
@@ -38,14 +39,19 @@ async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
     stage.clean_up().await;
 }
 
+/// The script about the Python client, unmodified like the client itself.
+fn python(router: &str, class: &str) -> Command {
+    let mut command = Command::new(installed(clients().join("../../.venv/bin/python")));
+    command
+        .arg(clients().join("fal_client_keeps_its_promises.py"))
+        .args([router, class]);
+    command
+}
+
 async fn pythons_promises_hold(stage: Stage, key: &str, class: &str) {
-    let python = installed(clients().join("../../.venv/bin/python"));
     promises_hold(stage, |router| {
-        let mut command = Command::new(python);
-        command
-            .env("FAL_KEY", key)
-            .arg(clients().join("fal_client_keeps_its_promises.py"))
-            .args([router, class]);
+        let mut command = python(router, class);
+        command.env("FAL_KEY", key);
         command
     })
     .await;
@@ -61,6 +67,22 @@ async fn python_synchronously_with_a_key_of_the_routers() {
 #[tokio::test]
 async fn python_asynchronously_with_any_key() {
     pythons_promises_hold(stage("").await, "any", "Async").await;
+}
+
+#[tokio::test]
+async fn python_by_environment_alone() {
+    let certificates = Certificates::fresh().unwrap();
+    let stage = Stage::secured(&certificates).await;
+    promises_hold(stage, |router| {
+        let address = router.strip_prefix("https://").unwrap();
+        let mut command = python("environment", "Sync");
+        command
+            .env("FAL_RUN_HOST", format!("{address}/run"))
+            .env("FAL_QUEUE_RUN_HOST", format!("{address}/queue"))
+            .env("SSL_CERT_FILE", certificates.authority());
+        command
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -52,7 +52,12 @@ impl AmqpUser {
     }
 
     /// Publishes a submission to `app`.
-    pub async fn submit(&self, app: &str, body: &str, properties: BasicProperties) {
+    pub async fn submit(
+        &self,
+        app: &str,
+        body: impl AsRef<[u8]>,
+        properties: BasicProperties,
+    ) {
         let published = self.publish(app, body, properties).await;
         published.await.unwrap();
     }
@@ -61,14 +66,14 @@ impl AmqpUser {
     pub async fn publish(
         &self,
         app: &str,
-        body: &str,
+        body: impl AsRef<[u8]>,
         properties: BasicProperties,
     ) -> PublisherConfirm {
         let published = self.channel.basic_publish(
             self.topology.jobs_exchange().into(),
             app.into(),
             BasicPublishOptions::default(),
-            body.as_bytes(),
+            body.as_ref(),
             properties,
         );
         published.await.unwrap()
@@ -99,6 +104,11 @@ impl AmqpUser {
         );
         bound.await.unwrap();
         self.consume(&queue).await
+    }
+
+    /// Whether a queue holds nothing; an exclusive one must be this connection's own.
+    pub async fn is_empty(&self, queue: &str) -> bool {
+        Topology::depth(&self.channel, queue).await.unwrap() == 0
     }
 
     /// Declares a queue that lives as long as this connection.

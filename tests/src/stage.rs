@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_cluster::{Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_cluster::{Certificates, Cluster, Router, Worker, WorkerOptions, eventually};
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
@@ -51,6 +51,25 @@ impl Stage {
         Self::of(Cluster::builder().config(toml).start().await.unwrap()).await
     }
 
+    /// A router that speaks HTTPS, and users who trust it.
+    pub async fn secured(certificates: &Certificates) -> Self {
+        let trusted = std::fs::read(certificates.authority()).unwrap();
+        let trusted = reqwest::Certificate::from_pem(&trusted).unwrap();
+        let cluster = Cluster::builder().trusting(certificates.authority());
+        let cluster = cluster.start().await.unwrap();
+        let [certificate, key] =
+            [certificates.certificate(), certificates.key()].map(|path| path.to_str().unwrap());
+        let https = ["--tls-cert", certificate, "--tls-key", key];
+        Self {
+            router: cluster.router(&https).await.unwrap(),
+            cluster,
+            http: reqwest::Client::builder()
+                .tls_certs_only([trusted])
+                .build()
+                .unwrap(),
+        }
+    }
+
     /// A router on this cluster.
     pub async fn of(cluster: Cluster) -> Self {
         Self {
@@ -58,6 +77,11 @@ impl Stage {
             cluster,
             http: reqwest::Client::new(),
         }
+    }
+
+    /// Closes the connections that are kept for further requests.
+    pub fn forget_connections(&mut self) {
+        self.http = reqwest::Client::new();
     }
 
     /// Stops the router in good order and starts another, with these flags.

@@ -27,6 +27,17 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
+    /// Somebody answers, who can not prove to be the router.
+    #[error(
+        "the certificate of {url} is not trusted: {reason}. If its authority is your own, name a PEM file with it in \
+         SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// The router's address.
+        url: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
     /// The router says no.
     #[error("{message} (HTTP {status})")]
     Refused {

@@ -18,7 +18,9 @@ pub use messages::{
 
 use warmq_common::access::{ApiKey, NewKey};
 use warmq_common::ids::{AppId, JobId, KeyId};
+use warmq_common::plain::is_plain;
 use warmq_common::store::RunnerRecord;
+use warmq_common::tls;
 
 use messages::{Apps, Keys, Redriven, Runners};
 
@@ -270,9 +272,10 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        request.send().await.map_err(|source| Error::Unreachable {
-            url: self.url().to_owned(),
-            source,
+        let url = || self.url().to_owned();
+        request.send().await.map_err(|source| match tls::distrust(&source) {
+            Some(reason) => Error::Untrusted { url: url(), reason },
+            None => Error::Unreachable { url: url(), source },
         })
     }
 
@@ -308,8 +311,32 @@ impl Client {
     }
 }
 
-/// `value` as indented JSON.
+/// `value` as indented JSON, for programs and terminals: characters that a terminal would obey are escaped, which is the
+/// same JSON.
 pub fn pretty(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or(Value::Null);
-    format!("{value:#}")
+    let mut text = String::new();
+    for letter in format!("{value:#}").chars() {
+        // Outside of strings JSON has no others than line breaks, and no character that is not plain takes two units.
+        match letter == '\n' || is_plain(letter) {
+            true => text.push(letter),
+            false => text.push_str(&format!("\\u{:04x}", u32::from(letter))),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_for_a_terminal_is_the_same_json() {
+        let value = json!({"a\u{9b}": ["\u{1b}[2J\n", "\u{7f}\u{202e}猫🐈"]});
+        let text = pretty(&value);
+        assert!(text.split('\n').flat_map(str::chars).all(is_plain), "{text:?}");
+        assert!(text.contains("猫🐈"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
 }

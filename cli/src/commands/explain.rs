@@ -1,6 +1,7 @@
 //! `warmq explain`
 
 use warmq_common::ids::JobId;
+use warmq_common::plain::plain;
 
 use super::known_job;
 use crate::client::{Client, pretty};
@@ -12,7 +13,9 @@ pub(super) async fn run(client: &Client, id: JobId, json: bool) -> anyhow::Resul
     if json {
         println!("{}", pretty(&job));
     } else {
-        println!("{}", explain::story(&job, time::now_ms()).join("\n"));
+        for sentence in explain::story(&job, time::now_ms()) {
+            println!("{}", plain(&sentence));
+        }
     }
     Ok(exit::OK)
 }

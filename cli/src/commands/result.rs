@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use warmq_common::ids::JobId;
+use warmq_common::plain::plain;
 use warmq_common::state::JobState;
 
 use super::known_job;
@@ -48,7 +49,11 @@ pub(super) async fn conclude(
 /// Why a job that ended has no output: `failed: width: 7 is not a multiple of 8`.
 fn why(job: &JobView) -> String {
     match (&job.record.error, job.record.state) {
-        (Some(error), state) => format!("{state}: {} ({})", error.message, error.error_type),
+        (Some(error), state) => format!(
+            "{state}: {} ({})",
+            plain(&error.message),
+            plain(&error.error_type)
+        ),
         (None, JobState::Cancelled) => "was cancelled".to_owned(),
         (None, JobState::Expired) => "expired: no runner took it in time".to_owned(),
         (None, state) => format!("{state}, and nothing is known of why"),

@@ -17,6 +17,7 @@ use super::{READY_TIMEOUT, port, program, url};
 pub struct PrivateRedis {
     process: Process,
     port: u16,
+    settings: Vec<(&'static str, String)>,
     url: ServerUrl,
     folder: Folder,
 }
@@ -27,7 +28,17 @@ impl PrivateRedis {
     /// # Errors
     /// It is not installed, or did not get ready: the error shows the end of its log.
     pub async fn start() -> Result<Self, Error> {
-        Self::start_with(Folder::temporary()?).await
+        Self::start_with(Folder::temporary()?, Vec::new()).await
+    }
+
+    /// As [`PrivateRedis::start`], with more settings, such as `("--tls-port", "7000")`.
+    ///
+    /// # Errors
+    /// As [`PrivateRedis::start`].
+    pub async fn start_configured(
+        settings: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Self, Error> {
+        Self::start_with(Folder::temporary()?, settings.into_iter().collect()).await
     }
 
     /// As [`PrivateRedis::start`], with its data and log in `folder`, which stays.
@@ -35,16 +46,20 @@ impl PrivateRedis {
     /// # Errors
     /// As [`PrivateRedis::start`]; also, the folder can not be made.
     pub async fn start_in(folder: &Path) -> Result<Self, Error> {
-        Self::start_with(Folder::given(folder)?).await
+        Self::start_with(Folder::given(folder)?, Vec::new()).await
     }
 
-    async fn start_with(folder: Folder) -> Result<Self, Error> {
+    async fn start_with(
+        folder: Folder,
+        settings: Vec<(&'static str, String)>,
+    ) -> Result<Self, Error> {
         let port = port::free()?;
         let url = url(&format!("redis://127.0.0.1:{port}/0"))?;
-        let process = spawn(folder.path(), port)?;
+        let process = spawn(folder.path(), port, &settings)?;
         let mut redis = Self {
             process,
             port,
+            settings,
             url,
             folder,
         };
@@ -63,7 +78,7 @@ impl PrivateRedis {
     /// It did not get ready.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
-        self.process = spawn(self.folder.path(), self.port)?;
+        self.process = spawn(self.folder.path(), self.port, &self.settings)?;
         self.answers().await
     }
 
@@ -81,7 +96,7 @@ impl PrivateRedis {
     }
 }
 
-fn spawn(folder: &Path, port: u16) -> Result<Process, Error> {
+fn spawn(folder: &Path, port: u16, more: &[(&str, String)]) -> Result<Process, Error> {
     let mut command = Command::new(program("redis-server", &[], "redis-server")?);
     command.current_dir(folder);
     for (setting, value) in [
@@ -95,6 +110,9 @@ fn spawn(folder: &Path, port: u16) -> Result<Process, Error> {
         ("--logfile", "redis.log"),
     ] {
         command.args([setting, value]);
+    }
+    for (setting, value) in more {
+        command.args([setting, value.as_str()]);
     }
     Process::spawn(command, "redis", folder)
 }

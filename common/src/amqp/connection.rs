@@ -9,6 +9,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use crate::config::ServerUrl;
+use crate::tls;
 
 /// Heartbeat that we ask for, s: a frozen peer is noticed after about three.
 const HEARTBEAT_S: u16 = 5;
@@ -39,6 +40,17 @@ pub enum Error {
         /// lapin's, which the sentence holds already.
         reason: Box<lapin::Error>,
     },
+    /// Its certificate is none that we trust.
+    #[error(
+        "the certificate of RabbitMQ at {url} is not trusted: {reason}. If its authority is your own, name a PEM file with \
+         it in SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// The URL, without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Somebody may be there, but says nothing.
     #[error("RabbitMQ at {url} has not answered for {} s: does it hang?", waited.as_secs())]
     Silent {
@@ -62,6 +74,7 @@ async fn connect_within(
     url: &ServerUrl,
     name: &str,
 ) -> Result<Connection, Error> {
+    tls::prepare();
     let mut uri: AMQPUri = url.expose().parse().map_err(|reason: String| Error::Url {
         url: url.to_string(),
         reason,
@@ -70,9 +83,15 @@ async fn connect_within(
     uri.query.connection_timeout.get_or_insert(5_000);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     match tokio::time::timeout(timeout, Connection::connect_uri(uri, properties)).await {
-        Ok(connected) => connected.map_err(|reason| Error::Unreachable {
-            url: url.to_string(),
-            reason: Box::new(reason),
+        Ok(connected) => connected.map_err(|error| match tls::distrust(&error) {
+            Some(reason) => Error::Untrusted {
+                url: url.to_string(),
+                reason,
+            },
+            None => Error::Unreachable {
+                url: url.to_string(),
+                reason: Box::new(error),
+            },
         }),
         Err(_) => Err(Error::Silent {
             url: url.to_string(),

@@ -7,6 +7,7 @@ use lapin::types::AMQPValue;
 
 use super::publisher::Message;
 use crate::ids::JobId;
+use crate::plain::shortened;
 
 /// Why it is one.
 const REASON_HEADER: &str = "x-warmq-reason";
@@ -27,6 +28,11 @@ pub const SUBMISSION_HEADERS: [&str; 4] = [
     "x-max-warm-wait",
     "x-no-retry",
 ];
+
+/// Longest text of a header, bytes. All headers of a message travel in one frame, of 128 KiB at most unless the broker is
+/// told otherwise: one that does not fit breaks the connection, and its message would come again for ever. What is longer is
+/// wrong whole or cut (a hint has 256 bytes at most), so a submission that is tried again is refused again.
+const LONGEST_HEADER: usize = 4096;
 
 /// A message in a dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +86,10 @@ impl DeadLetter {
             headers.extend(submission.message_id.map(|id| (MESSAGE_ID_HEADER, id)));
             headers.extend(submission.headers);
         }
+        let headers = headers
+            .into_iter()
+            .map(|(name, text)| (name, shortened(text, LONGEST_HEADER)))
+            .collect();
         Message {
             message_id: Some(self.id.to_string()),
             headers,
@@ -130,6 +140,21 @@ pub fn text_header(properties: &BasicProperties, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_makes_a_header_that_breaks_the_connection() {
+        let long = "é".repeat(100_000);
+        let letter = DeadLetter {
+            submission: Some(RefusedSubmission {
+                headers: vec![("x-runner-hint", long.clone())],
+                ..RefusedSubmission::default()
+            }),
+            ..DeadLetter::new(Vec::new(), long)
+        };
+        for (name, text) in letter.message().headers {
+            assert!(text.len() <= LONGEST_HEADER + 3, "{name}");
+        }
+    }
 
     #[test]
     fn a_letter_is_read_as_it_was_written() {

@@ -61,6 +61,7 @@ pub use webhooks::{Telling, Then, Turn};
 
 use crate::config::ServerUrl;
 use crate::ids::Namespace;
+use crate::tls;
 use keys::Keys;
 use scripts::Scripts;
 
@@ -77,6 +78,17 @@ pub enum Error {
         url: String,
         /// The client's, which the sentence holds already.
         reason: redis::RedisError,
+    },
+    /// Its certificate is none that we trust.
+    #[error(
+        "the certificate of Redis at {url} is not trusted: {reason}. If its authority is your own, name a PEM file with it in \
+         SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// The URL, without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A command failed.
     #[error("Redis: {0}")]
@@ -115,9 +127,16 @@ impl Store {
     /// # Errors
     /// Nobody answers within 5 s.
     pub async fn connect(url: &ServerUrl, namespace: Namespace) -> Result<Self, Error> {
-        let unreachable = |reason| Error::Unreachable {
-            url: url.to_string(),
-            reason,
+        tls::prepare();
+        let unreachable = |error| match tls::distrust(&error) {
+            Some(reason) => Error::Untrusted {
+                url: url.to_string(),
+                reason,
+            },
+            None => Error::Unreachable {
+                url: url.to_string(),
+                reason: error,
+            },
         };
         let client = redis::Client::open(url.expose()).map_err(unreachable)?;
         let config = ConnectionManagerConfig::new()

@@ -89,6 +89,26 @@ impl ApiError {
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
     }
 
+    /// The body did not come in time.
+    pub(super) fn too_slow() -> Self {
+        let message = "the body came too slowly; what was sent of it is thrown away";
+        Self::plain(StatusCode::REQUEST_TIMEOUT, "request_body_timeout", message)
+    }
+
+    pub(super) fn too_many_connections() -> Self {
+        Self::unavailable("this router serves as many connections as it can; try again soon")
+    }
+
+    pub(super) fn too_many_bodies() -> Self {
+        Self::unavailable("more comes in than this router can hold; try again soon")
+    }
+
+    pub(super) fn too_many_streams(bound: usize) -> Self {
+        Self::unavailable(format!(
+            "{bound} streams of events are open here, and more would slow all of them down; try again soon, or poll"
+        ))
+    }
+
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::plain(status, "runner_scheduling_failure", message)

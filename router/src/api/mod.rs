@@ -11,31 +11,23 @@ mod gate;
 mod health;
 mod jobs;
 mod keys;
-mod listener;
 mod metrics;
 mod outcome;
 mod own;
 mod proxy;
 mod queue;
 mod run;
+mod server;
 mod sse;
 mod status;
 mod submission;
 mod webhook_keys;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get};
-use axum::{ServiceExt, serve::ListenerExt};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tower::Layer;
-use tower_http::normalize_path::NormalizePathLayer;
 use warmq_common::amqp::Publisher;
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
@@ -49,11 +41,9 @@ use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
 use gate::guarded;
-use listener::Closing;
 
-/// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
-/// kept alive between two requests, would else be closed on a request that is on its way.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
+pub use server::{Limits, Server};
+pub use sse::Streams;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -84,69 +74,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// Jobs come in here and can be looked at; else only the router itself can.
     pub is_door: bool,
-}
-
-/// A bound address, not yet served.
-pub struct Server {
-    listener: TcpListener,
-}
-
-impl Server {
-    /// Takes the address.
-    ///
-    /// # Errors
-    /// It is taken, or not this machine's.
-    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("{address} can not be listened on; is another router running? (--listen)")
-        })?;
-        Ok(Self { listener })
-    }
-
-    /// The address, its port chosen by the system if 0 was asked for.
-    ///
-    /// # Errors
-    /// The socket is gone.
-    pub fn address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
-    }
-
-    /// Serves until `shutdown`, then finishes the answers under way, for `drain_timeout` at most: a client may be silent for ever.
-    ///
-    /// # Errors
-    /// The socket broke.
-    pub async fn run(
-        self,
-        api: Api,
-        drain_timeout: Duration,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let address = self.address()?;
-        tracing::info!(%address, public_url = %api.public_url, "serving HTTP");
-        // For whoever started us with port 0, and waits for us to be ready.
-        println!("listening on http://{address}");
-        let listener = Closing::new(self.listener, shutdown.clone())?.tap_io(|stream| {
-            // Small answers must not wait for more data; without it they are late, not wrong.
-            let _ = stream.set_nodelay(true);
-        });
-        let service = NormalizePathLayer::trim_trailing_slash().layer(routes(api));
-        let after = |delay: Duration| {
-            let shutdown = shutdown.clone();
-            async move {
-                shutdown.cancelled().await;
-                tokio::time::sleep(delay).await;
-            }
-        };
-        let serving = axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
-            .with_graceful_shutdown(after(LAST_REQUESTS.min(drain_timeout)));
-        tokio::select! {
-            served = serving.into_future() => served.context("serving HTTP"),
-            () = after(drain_timeout) => {
-                tracing::warn!("stopping without some answers: their clients are too slow");
-                Ok(())
-            }
-        }
-    }
+    /// Answers that are streams of events.
+    pub streams: Streams,
 }
 
 fn routes(api: Api) -> Router {

@@ -81,6 +81,7 @@ async fn follow(
     Own(JobRecord { spec: job, .. }): Own,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
+    let place = api.streams.place()?;
     let (id, with_log) = (job.id, wants_log(&flags));
     let following = Following::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
@@ -90,7 +91,7 @@ async fn follow(
         let answer = status(api, (&job.app, job.id), &glance, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
-    Ok(with_job_headers(sse::events(answers), id, None))
+    Ok(with_job_headers(sse::events(answers, place), id, None))
 }
 
 async fn result(State(api): State<Api>, Own(record): Own) -> Result<Response, ApiError> {

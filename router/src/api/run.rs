@@ -92,12 +92,13 @@ async fn answer_with_events(
     caller: Caller,
     submission: Submission,
 ) -> Result<Response, ApiError> {
+    let place = api.streams.place()?;
     let (accept, accepted) = oneshot::channel();
     let (tell, told) = mpsc::channel(BACKLOG);
     tokio::spawn(submit_and_tell(api, caller, submission, accept, tell));
     let job = accepted.await.map_err(|_| broke_off())??;
     let events = stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
-    Ok(with_job_headers(sse::events(events), job, None))
+    Ok(with_job_headers(sse::events(events, place), job, None))
 }
 
 /// Tells each progress and at last the output; the job is cancelled when nobody listens any more.

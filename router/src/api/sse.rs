@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -10,13 +11,47 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::ApiError;
 
 /// How long nothing may be said: proxies close silent connections after a minute or less.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// The values as events; the answer ends with them.
-pub(super) fn events(values: impl Stream<Item = Value> + Send + 'static) -> Response {
-    let events = values.map(|value| Ok::<_, Infallible>(Event::default().data(ascii(&value))));
+/// Streams that may be open in this process. Each asks Redis four times a second, whatever its job does: these are 4000 of
+/// the some 50,000 questions that a Redis answers.
+const STREAMS: usize = 1000;
+
+/// Places for streams. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Streams(Arc<Semaphore>);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(STREAMS)))
+    }
+}
+
+impl Streams {
+    /// A place, for as long as the stream is open.
+    ///
+    /// # Errors
+    /// As many streams are open as may be.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.0).try_acquire_owned();
+        permit.map_err(|_| ApiError::too_many_streams(STREAMS))
+    }
+}
+
+/// The values as events; the answer ends with them, and gives its place back.
+pub(super) fn events(
+    values: impl Stream<Item = Value> + Send + 'static,
+    place: OwnedSemaphorePermit,
+) -> Response {
+    let events = values.map(move |value| {
+        let _place = &place;
+        Ok::<_, Infallible>(Event::default().data(ascii(&value)))
+    });
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("ping");
     Sse::new(events).keep_alive(heartbeat).into_response()
 }
@@ -53,6 +88,16 @@ impl Formatter for Ascii {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_stream_too_many_is_refused_until_another_has_ended() {
+        let streams = Streams(Arc::new(Semaphore::new(1)));
+        let answer = events(futures::stream::empty(), streams.place().unwrap());
+        let refused = streams.place().unwrap_err().into_response();
+        assert_eq!(refused.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        drop(answer);
+        streams.place().unwrap();
+    }
 
     #[test]
     fn every_character_survives_as_ascii() {

@@ -2,12 +2,12 @@
 
 mod allowance;
 pub mod amqp;
+mod input;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::Mutex;
 use warmq_common::access::Rate;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
@@ -108,6 +108,9 @@ pub enum SubmitError {
     /// The body is no JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
+    /// The body is nested deeper than [`input::DEEPEST`].
+    #[error("the input is nested more than {} levels deep", input::DEEPEST)]
+    TooDeep,
     /// The input is not what the app takes.
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
@@ -200,7 +203,7 @@ impl SubmitError {
             Self::Denied(_) => plain(403, "forbidden"),
             Self::TooOften { .. } => plain(429, "rate_limited"),
             Self::TooManyJobs(_) => plain(429, "too_many_jobs"),
-            Self::MalformedJson(_) => plain(400, "bad_request"),
+            Self::MalformedJson(_) | Self::TooDeep => plain(400, "bad_request"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
@@ -349,11 +352,7 @@ impl Submitter {
         let Some(app) = self.apps.find(&app_id).await? else {
             return Err(SubmitError::UnknownApp(app_id));
         };
-        let input: Value = if submission.body.iter().all(u8::is_ascii_whitespace) {
-            Value::Object(serde_json::Map::new())
-        } else {
-            serde_json::from_slice(&submission.body).map_err(SubmitError::MalformedJson)?
-        };
+        let input = input::read(&submission.body)?;
         let problems = app.problems(&input);
         if !problems.is_empty() {
             return Err(SubmitError::InvalidInput(problems));

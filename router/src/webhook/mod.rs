@@ -196,8 +196,8 @@ impl Webhooks {
 }
 
 /// Whose job it is.
-fn user(_job: &JobSpec) -> &str {
-    ANONYMOUS
+fn user(job: &JobSpec) -> &str {
+    job.owner.as_ref().map_or(ANONYMOUS, KeyId::as_str)
 }
 
 /// The receiver, without the rest of its URL, which may hold a secret.

@@ -1,0 +1,93 @@
+//! Text that others wrote, fit for a line of a log or for a terminal: nothing in it ends the line, moves the cursor, or makes
+//! what stands around it look like something else.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+/// `text` with everything that is not plain escaped as Rust does: `\n`, `\u{1b}`.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    // Writing to a String can not fail.
+    let _ = Plain(&mut escaped).write_str(text);
+    Cow::Owned(escaped)
+}
+
+/// As [`plain`], but the lines of `text` stay lines.
+pub fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// `text`, or as much of its beginning as fits into `bytes`, with `…` behind it.
+pub fn shortened(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
+/// A writer that lets through what is plain, and escapes the rest.
+#[derive(Debug)]
+pub struct Plain<W>(pub W);
+
+impl<W: fmt::Write> fmt::Write for Plain<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(|letter| !is_plain(letter)) {
+            let (before, after) = rest.split_at(at);
+            self.0.write_str(before)?;
+            let mut letters = after.chars();
+            if let Some(letter) = letters.next() {
+                write!(self.0, "{}", letter.escape_default())?;
+            }
+            rest = letters.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Whether a character is only itself: no control character (C0 with ESC, DEL, C1 with the one-byte CSI), none that some
+/// viewers break lines at, none that turns the direction of writing around.
+pub fn is_plain(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter,
+            '\u{2028}' | '\u{2029}'
+            | '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_speaks_to_a_terminal_is_escaped_and_nothing_else() {
+        assert_eq!(plain("größe 猫🐈 \"x\""), "größe 猫🐈 \"x\"");
+        assert_eq!(plain("a\r\nb\0"), "a\\r\\nb\\u{0}");
+        assert_eq!(plain("\u{1b}[2J\u{9b}31m"), "\\u{1b}[2J\\u{9b}31m");
+        assert_eq!(plain("\u{202e}gpj.exe\u{2028}"), "\\u{202e}gpj.exe\\u{2028}");
+        assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let cut = |text: &str, bytes| shortened(text.to_owned(), bytes);
+        assert_eq!(cut("größe", 7), "größe");
+        assert_eq!(cut("größe", 6), "größ…");
+        assert_eq!(cut("größe", 3), "gr…");
+        assert_eq!(cut("é", 0), "…");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_is_one_line_comes_of_it(text in "\\PC*|.*|[\\x00-\\x1f\\x7f-\\u{9f}]*") {
+            let escaped = plain(&text);
+            prop_assert!(escaped.chars().all(is_plain));
+            prop_assert!(text.chars().all(is_plain) == (escaped == text));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::arrival::{Arriving, GivenUp, Note, UnderWay};
+use super::limits::{HEAD_BYTES, Limits};
+use super::patience::{Activity, Busy, Patient};
+use super::{ApiError, Routes};
+
+/// What answers on a connection, and on what terms.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) routes: Routes,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) limits: Limits,
+    pub(super) under_way: UnderWay,
+    /// From then on no request is waited for any more.
+    pub(super) closing: CancellationToken,
+}
+
+/// Whether there is a place for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is served.
+    Free,
+    /// It is told to come again: as many as can be are being served.
+    None,
+}
+
+impl Service {
+    /// Serves a connection to its end.
+    pub(super) async fn serve(self, stream: TcpStream, place: Place) {
+        let Some(acceptor) = &self.tls else {
+            return self.converse(stream, place).await;
+        };
+        let handshake = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream));
+        tokio::select! {
+            // Nobody would be served after it.
+            () = self.closing.cancelled() => {}
+            shaken = handshake => match shaken {
+                Ok(Ok(stream)) => self.converse(stream, place).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn converse<S>(&self, stream: S, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Limits { head, idle, .. } = self.limits;
+        let activity = Activity::default();
+        let stream = Patient::new(stream, activity.clone(), head, idle);
+        let service = service_fn(|request| self.answer(request, place, activity.busy()));
+        // HTTP/1.1 alone: looking whether HTTP/2 is spoken would be waiting without a limit, and fal's clients do not.
+        let mut connection = pin!(
+            http1::Builder::new()
+                .max_header_size(HEAD_BYTES)
+                .keep_alive(place == Place::Free)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = self.closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    /// Answers one request; dropped when its client goes away.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        place: Place,
+        busy: Busy,
+    ) -> Result<Response, Infallible> {
+        // Who asks whether the process lives must not have it killed for being busy.
+        if place == Place::None && request.uri().path() != "/healthz" {
+            return Ok(ApiError::too_many_connections().into_response());
+        }
+        let note = Note::default();
+        let request = request.map(|body| {
+            let under_way = self.under_way.clone();
+            Body::new(Arriving::new(body, self.limits, under_way, note.clone()))
+        });
+        let response = self.routes.clone().oneshot(request).await?;
+        Ok(match note.read() {
+            Some(GivenUp::TooSlow) => ApiError::too_slow().into_response(),
+            Some(GivenUp::TooMuch) => ApiError::too_many_bodies().into_response(),
+            None => response.map(|body| Body::new(Leaving { body, _busy: busy })),
+        })
+    }
+}
+
+/// An answer's body on its way; the connection is busy until it has gone.
+struct Leaving {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Leaving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

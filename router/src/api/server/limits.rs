@@ -1,0 +1,84 @@
+//! What one client may take of a process that serves many: places, time, memory.
+
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Files that the process opens beside its clients' connections: RabbitMQ, Redis, the storage, logs.
+const OTHER_FILES: u64 = 256;
+
+/// Largest head of a request (its line and all headers), bytes. Eight times what proxies send on; then 431.
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
+
+/// Connections beyond the bound that are told so at once; the next ones are closed without a word.
+pub(super) const REFUSALS: usize = 64;
+
+/// How slow and how many clients may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long a request's head may take, from its first byte on. A browser sends it in one packet.
+    pub head: Duration,
+    /// How long a connection may be silent before its first request and between two. More than the minute for which proxies
+    /// and load balancers keep theirs, so that it is they who close: a request on its way could not be answered.
+    pub idle: Duration,
+    /// How long a request's body may be waited for in all, whatever its size.
+    pub body: Duration,
+    /// How fast it must come beyond that, bytes per second on average.
+    pub body_rate: u64,
+    /// Bytes of bodies that may be coming in at a time, over all connections: a hundred of the usual greatest size. More is
+    /// told to come again, since more memory than there is would end the process.
+    pub bodies: u64,
+    /// How long a client may take nothing of what it is sent; also, how long it may be gone (its machine off, its network
+    /// cut) until that is noticed.
+    pub stalled: Duration,
+}
+
+impl Limits {
+    /// The usual ones, for `connections` at once.
+    pub fn new(connections: usize) -> Self {
+        Self {
+            connections,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(20),
+            body_rate: 4 * 1024,
+            bodies: 1 << 30,
+            stalled: Duration::from_secs(60),
+        }
+    }
+
+    /// With no more connections than the system lets this process have open files, which it first lets have all it may:
+    /// without a file left, the router could not reach its own servers.
+    #[must_use]
+    pub fn within_open_files(self) -> Self {
+        let Some(files) = open_files() else {
+            return self;
+        };
+        let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        if most < self.connections {
+            tracing::warn!(
+                connections = most,
+                open_files = files,
+                "this process may open too few files (ulimit -n) for the connections it was to serve (--max-connections)"
+            );
+        }
+        Self {
+            connections: self.connections.min(most.max(1)),
+            ..self
+        }
+    }
+}
+
+/// How many files may be open, raised to what the system allows at most.
+fn open_files() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => Some(hard),
+        Err(_) => Some(soft),
+    }
+}

@@ -1,0 +1,215 @@
+//! A connection as long as its client has something to say: one that begins a request and does not go on, or is silent for
+//! long between two, is closed.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What a connection is doing. hyper does not tell, so the stream sees when a request begins to come, and whoever answers
+/// says when it has come and when its answer has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Nothing: it was just opened, or waits for its next request.
+    Quiet,
+    /// A request's head is on its way.
+    Head,
+    /// A request is answered, however long that takes.
+    Busy,
+}
+
+/// What the stream and the answers of one connection know together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Activity(Arc<AtomicU8>);
+
+impl Activity {
+    /// A request has come; it is being answered as long as the guard lives.
+    pub(super) fn busy(&self) -> Busy {
+        self.set(Phase::Busy);
+        Busy(self.clone())
+    }
+
+    fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            busy if busy == Phase::Busy as u8 => Phase::Busy,
+            head if head == Phase::Head as u8 => Phase::Head,
+            _ => Phase::Quiet,
+        }
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Busy(Activity);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(Phase::Quiet);
+    }
+}
+
+/// A stream that fails once its client has tried our patience.
+pub(super) struct Patient<S> {
+    stream: S,
+    activity: Activity,
+    head: Duration,
+    idle: Duration,
+    /// The phase that `until` was set for.
+    seen: Phase,
+    until: Pin<Box<Sleep>>,
+}
+
+impl<S> Patient<S> {
+    /// Gives a request's head `head`, and silence around requests `idle`.
+    pub(super) fn new(stream: S, activity: Activity, head: Duration, idle: Duration) -> Self {
+        Self {
+            stream,
+            activity,
+            head,
+            idle,
+            seen: Phase::Quiet,
+            until: Box::pin(tokio::time::sleep(idle)),
+        }
+    }
+
+    /// Whether the time for the present phase is over.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let phase = self.activity.phase();
+        let limit = match phase {
+            Phase::Busy => None,
+            Phase::Head => Some(self.head),
+            Phase::Quiet => Some(self.idle),
+        };
+        if phase != self.seen {
+            self.seen = phase;
+            if let Some(limit) = limit {
+                self.until.as_mut().reset(Instant::now() + limit);
+            }
+        }
+        limit.is_some() && self.until.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before && self.activity.phase() == Phase::Quiet {
+            self.activity.set(Phase::Head);
+        }
+        match self.is_over(cx) {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => read,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    fn connection() -> (DuplexStream, Patient<DuplexStream>, Activity) {
+        let (client, server) = tokio::io::duplex(64);
+        let activity = Activity::default();
+        let patient = Patient::new(server, activity.clone(), HEAD, IDLE);
+        (client, patient, activity)
+    }
+
+    /// How long the next byte is waited for in vain.
+    async fn patience(server: &mut Patient<DuplexStream>) -> Duration {
+        let began = Instant::now();
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        began.elapsed()
+    }
+
+    /// tokio's timers are exact to a ms.
+    fn assert_about(measured: Duration, expected: Duration) {
+        assert!(measured.abs_diff(expected) < Duration::from_millis(5), "{measured:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_borne_longer_than_half_a_request() {
+        let (_client, mut server, _) = connection();
+        assert_about(patience(&mut server).await, IDLE);
+        let (mut client, mut server, _) = connection();
+        client.write_all(b"G").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'G');
+        assert_about(patience(&mut server).await, HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_trickle_in_gain_no_time() {
+        let (mut client, mut server, _) = connection();
+        let dripping = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let began = Instant::now();
+        while server.read_u8().await.is_ok() {}
+        assert!(began.elapsed() <= HEAD + Duration::from_secs(1));
+        drop(server);
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_as_long_as_it_takes_and_then_there_is_time_for_the_next_request() {
+        let (mut client, mut server, activity) = connection();
+        client.write_all(b"G").await.unwrap();
+        server.read_u8().await.unwrap();
+        let busy = activity.busy();
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, server.read_u8()).await.is_err());
+        drop(busy);
+        assert_about(patience(&mut server).await, IDLE);
+    }
+}

@@ -1,0 +1,338 @@
+//! Clients that mean harm, at real sockets, with less patience than usual.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::routing::{get, post};
+use futures::stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::*;
+
+/// Longer than anything may take here, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+const SHORT: Duration = Duration::from_millis(300);
+
+fn patient() -> Limits {
+    Limits::new(100)
+}
+
+struct Served {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+/// Serves `/healthz`, `/wait` for ever, `/echo` bodies, and whatever else is given.
+async fn serve(limits: Limits, tls: Option<Tls>, more: Router) -> Served {
+    let routes = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/wait", get(std::future::pending::<()>))
+        .route("/echo", post(async |body: Bytes| body))
+        .merge(more);
+    let server = Server::bind(([127, 0, 0, 1], 0).into(), tls, limits)
+        .await
+        .unwrap();
+    let address = server.address().unwrap();
+    let shutdown = CancellationToken::new();
+    Served {
+        address,
+        served: tokio::spawn(server.serve(routes, SOON, shutdown.clone())),
+        shutdown,
+    }
+}
+
+impl Served {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// What a fresh connection is answered.
+    async fn ask(&self, request: &str) -> String {
+        let mut client = self.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        rest(&mut client).await
+    }
+
+    /// Whether it serves as it should.
+    async fn is_well(&self) {
+        let answer = self.ask("GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n");
+        assert!(answer.await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+/// Everything until the server closes the connection, which it must.
+async fn rest(client: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut answer = Vec::new();
+    // A reset ends it as well.
+    let read = tokio::time::timeout(SOON, client.read_to_end(&mut answer));
+    let _ = read.await.expect("the server closes the connection");
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn who_sends_half_a_head_is_hung_up_on_and_nobody_waits_for_him() {
+    let limits = Limits {
+        head: SHORT,
+        ..patient()
+    };
+    let served = serve(limits, None, Router::new()).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = served.connect().await;
+        client.write_all(b"GET /healthz HTTP/1.1\r\nx-").await.unwrap();
+        clients.push(client);
+    }
+    served.is_well().await;
+    for mut client in clients {
+        assert_eq!(rest(&mut client).await, "");
+    }
+}
+
+#[tokio::test]
+async fn who_is_silent_is_hung_up_on_before_and_after_a_request() {
+    let limits = Limits {
+        idle: SHORT,
+        ..patient()
+    };
+    let served = serve(limits, None, Router::new()).await;
+    assert_eq!(served.ask("").await, "");
+    let answer = served.ask("GET /healthz HTTP/1.1\r\n\r\n").await;
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_that_takes_long_is_waited_for() {
+    let slowly = async || {
+        tokio::time::sleep(SHORT * 4).await;
+        "done"
+    };
+    let limits = Limits {
+        head: SHORT,
+        idle: SHORT,
+        body: SHORT,
+        ..patient()
+    };
+    let served = serve(limits, None, Router::new().route("/slow", get(slowly))).await;
+    let answer = served.ask("GET /slow HTTP/1.1\r\n\r\n").await;
+    assert!(answer.ends_with("\r\n\r\ndone"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_sends_half_a_body_is_told_so() {
+    let limits = Limits {
+        body: SHORT,
+        ..patient()
+    };
+    let served = serve(limits, None, Router::new()).await;
+    let answer = served.ask("POST /echo HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf");
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("application/json"), "{answer}");
+    assert!(answer.contains("request_body_timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let served = serve(patient(), None, Router::new()).await;
+    let long = "x".repeat(limits::HEAD_BYTES);
+    let answer = served.ask(&format!("GET /healthz HTTP/1.1\r\nx: {long}\r\n\r\n"));
+    assert!(answer.await.starts_with("HTTP/1.1 431 "));
+    let many = "x: y\r\n".repeat(200);
+    let answer = served.ask(&format!("GET /healthz HTTP/1.1\r\n{many}\r\n"));
+    assert!(answer.await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
+async fn beyond_its_connections_it_says_so_and_still_tells_that_it_lives() {
+    let limits = Limits {
+        connections: 1,
+        ..patient()
+    };
+    let served = serve(limits, None, Router::new()).await;
+    let mut waiting = served.connect().await;
+    waiting.write_all(b"GET /wait HTTP/1.1\r\n\r\n").await.unwrap();
+    // Connections are taken in the order in which they came.
+    let refused = served.ask("POST /echo HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
+    let refused = refused.await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("retry-after: "), "{refused}");
+    let alive = served.ask("GET /healthz HTTP/1.1\r\n\r\n").await;
+    assert!(alive.starts_with("HTTP/1.1 200 "), "{alive}");
+    drop(waiting);
+    let echo = "POST /echo HTTP/1.1\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+    let served_again = async {
+        while !served.ask(echo).await.starts_with("HTTP/1.1 200 ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, served_again).await.unwrap();
+}
+
+/// Tells that it was dropped, and an answer with it.
+struct Dropped(Arc<AtomicBool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A route whose answer never ends, `part` by part, and whether an answer has ended all the same.
+fn endless(part: Option<Bytes>) -> (Router, Arc<AtomicBool>) {
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = gone.clone();
+    let answer = move || {
+        let (dropped, part) = (Dropped(told.clone()), part.clone());
+        let parts = stream::unfold(dropped, move |dropped| {
+            let part = part.clone();
+            async move {
+                match part {
+                    Some(part) => Some((Ok::<_, io::Error>(part), dropped)),
+                    None => std::future::pending().await,
+                }
+            }
+        });
+        async move { Body::from_stream(parts) }
+    };
+    (Router::new().route("/endless", get(answer)), gone)
+}
+
+async fn is_noticed(gone: &AtomicBool) {
+    let noticed = async {
+        while !gone.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, noticed).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
+    let limits = Limits {
+        stalled: Duration::from_secs(1),
+        ..patient()
+    };
+    let (route, gone) = endless(Some(Bytes::from(vec![0; 1 << 20])));
+    let served = serve(limits, None, route).await;
+    let mut client = served.connect().await;
+    client.write_all(b"GET /endless HTTP/1.1\r\n\r\n").await.unwrap();
+    is_noticed(&gone).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_ends_with_its_client() {
+    let (tls, connector) = certified();
+    for tls in [None, Some(tls)] {
+        let (route, gone) = endless(None);
+        let encrypted = tls.is_some();
+        let served = serve(patient(), tls, route).await;
+        let ask = b"GET /endless HTTP/1.1\r\n\r\n";
+        let mut head = [0; 15];
+        if encrypted {
+            let mut client = shake_hands(&served, &connector).await;
+            client.write_all(ask).await.unwrap();
+            client.read_exact(&mut head).await.unwrap();
+        } else {
+            let mut client = served.connect().await;
+            client.write_all(ask).await.unwrap();
+            client.read_exact(&mut head).await.unwrap();
+        }
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        is_noticed(&gone).await;
+    }
+}
+
+#[tokio::test]
+async fn at_the_end_those_who_are_silent_are_let_go_and_answers_are_finished() {
+    let slowly = async || {
+        tokio::time::sleep(LAST_REQUESTS * 3).await;
+        "done"
+    };
+    let served = serve(patient(), None, Router::new().route("/slow", get(slowly))).await;
+    let mut silent = served.connect().await;
+    let mut kept = served.connect().await;
+    kept.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    kept.read_exact(&mut head).await.unwrap();
+    let mut asking = served.connect().await;
+    asking.write_all(b"GET /slow HTTP/1.1\r\n\r\n").await.unwrap();
+    served.is_well().await;
+    served.shutdown.cancel();
+    assert_eq!(rest(&mut silent).await, "");
+    assert!(rest(&mut kept).await.ends_with("ok"));
+    assert!(rest(&mut asking).await.ends_with("done"));
+    served.served.await.unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+/// A certificate for 127.0.0.1, and a client that trusts it.
+fn certified() -> (Tls, TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = Tls::read(&certificate, &key).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = tokio_rustls::rustls::crypto::ring::default_provider();
+    let client = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (tls, TlsConnector::from(Arc::new(client)))
+}
+
+async fn shake_hands(served: &Served, connector: &TlsConnector) -> TlsStream<TcpStream> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = served.connect().await;
+    connector.connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_keeps_nobody_waiting() {
+    let (tls, connector) = certified();
+    let limits = Limits {
+        handshake: SHORT,
+        ..patient()
+    };
+    let served = serve(limits, Some(tls), Router::new()).await;
+    let mut silent = served.connect().await;
+    let mut halting = served.connect().await;
+    // The beginning of a ClientHello.
+    halting.write_all(&[0x16, 0x03, 0x01, 0x02]).await.unwrap();
+    let mut client = shake_hands(&served, &connector).await;
+    let ask = b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n";
+    client.write_all(ask).await.unwrap();
+    assert!(rest(&mut client).await.ends_with("ok"));
+    for slow in [&mut silent, &mut halting] {
+        assert_eq!(rest(slow).await, "");
+    }
+    // Who speaks plain HTTP to it is not served, and harms nobody.
+    let plain = served.ask("GET /healthz HTTP/1.1\r\n\r\n").await;
+    assert!(!plain.contains("HTTP/1.1 200"), "{plain}");
+    shake_hands(&served, &connector).await;
+}
+
+#[tokio::test]
+async fn a_handshake_under_way_does_not_keep_it_from_stopping() {
+    let (tls, _) = certified();
+    let limits = Limits {
+        handshake: SOON * 3,
+        ..patient()
+    };
+    let served = serve(limits, Some(tls), Router::new()).await;
+    let mut silent = served.connect().await;
+    served.shutdown.cancel();
+    tokio::time::timeout(SOON, served.served).await.unwrap().unwrap();
+    assert_eq!(rest(&mut silent).await, "");
+}

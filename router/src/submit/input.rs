@@ -1,0 +1,77 @@
+//! A submission's body as the app's input.
+
+use serde_json::{Map, Value};
+
+use super::SubmitError;
+
+/// How deep an input may be nested. serde_json reads 127 levels; messages and records hold the input some levels down, and what
+/// is accepted here must be read everywhere.
+pub(super) const DEEPEST: usize = 100;
+
+/// The input: JSON, or nothing at all for `{}`. Of a field that comes twice, the last one counts.
+///
+/// # Errors
+/// It is no JSON, or nested too deep.
+pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Object(Map::new()));
+    }
+    let input: Value = serde_json::from_slice(body).map_err(|error| {
+        // serde_json has no other way to tell.
+        match error.to_string().starts_with("recursion limit exceeded") {
+            true => SubmitError::TooDeep,
+            false => SubmitError::MalformedJson(error),
+        }
+    })?;
+    match depth(&input) {
+        deep if deep > DEEPEST => Err(SubmitError::TooDeep),
+        _ => Ok(input),
+    }
+}
+
+/// Levels of arrays and objects.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn nested(levels: usize) -> String {
+        format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_from_what_is_too_deep() {
+        assert_eq!(read(b" \n").unwrap(), json!({}));
+        assert_eq!(read(br#"{"a": 1, "a": 2}"#).unwrap(), json!({"a": 2}));
+        assert!(read(nested(DEEPEST).as_bytes()).is_ok());
+        for levels in [DEEPEST + 1, 127, 128, 100_000] {
+            let error = read(nested(levels).as_bytes()).unwrap_err();
+            assert!(matches!(error, SubmitError::TooDeep), "{levels}: {error}");
+        }
+        for text in [
+            "NaN",
+            "-Infinity",
+            "1e400",
+            r#""\ud800""#,
+            r#""\udc00\ud800""#,
+            "{'a': 1}",
+            "[1,]",
+            "{} {}",
+            "\"\0\"",
+            "\u{feff}{}",
+        ] {
+            let error = read(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, SubmitError::MalformedJson(_)), "{text}: {error}");
+        }
+        let not_utf8 = read(b"\"\xff\"").unwrap_err();
+        assert!(matches!(not_utf8, SubmitError::MalformedJson(_)), "{not_utf8}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Passwords stand in URLs, and URLs in messages: without them.
+
+use warmq_tests::Program;
+use warmq_tests::stage::TIMED;
+
+const SECRET: &str = "hunter2-is-a-secret";
+
+/// Starts router and worker with these settings in vain; what they say may be anything but the secret.
+async fn is_not_told(code: i32, args: &[&str], told: &[&str]) {
+    for (program, more) in [
+        ("warmq-router", &["--listen", "127.0.0.1:0"] as &[&str]),
+        ("warmq-worker", &["--app", TIMED, "--engine", "timed"]),
+    ] {
+        let said = Program::new(program, &[more, args].concat());
+        let said = said.env("WARMQ_LOG", "debug").run().await;
+        assert_eq!(said.code, Some(code), "{program}: {said:?}");
+        let all = format!("{}{}", said.out, said.err);
+        assert!(!all.contains(SECRET), "{program}: {all}");
+        for part in told {
+            assert!(all.contains(part), "{program} does not say '{part}': {all}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_a_password_does_not_have_it_told() {
+    let amqp = format!("amqp://guest:{SECRET}@127.0.0.1:5672/%2f");
+    is_not_told(69, &["--amqp-url", &amqp], &["RabbitMQ", "amqp://guest:***@127.0.0.1:5672"]).await;
+    // Without a user, and in the user's place.
+    for login in [format!(":{SECRET}"), format!("nobody:{SECRET}")] {
+        let redis = format!("redis://{login}@127.0.0.1:6379/0");
+        is_not_told(69, &["--redis-url", &redis], &["Redis", ":***@127.0.0.1:6379"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_does_not_have_its_password_told() {
+    // The discard port, where nobody listens.
+    let amqp = format!("amqps://guest:{SECRET}@127.0.0.1:9/%2f");
+    is_not_told(69, &["--amqp-url", &amqp], &["RabbitMQ"]).await;
+    let redis = format!("rediss://:{SECRET}@127.0.0.1:9/0");
+    is_not_told(69, &["--redis-url", &redis], &["Redis"]).await;
+}
+
+#[tokio::test]
+async fn a_setting_that_is_wrong_is_named_without_its_password() {
+    let wrong = format!("http://user:{SECRET}@127.0.0.1/");
+    let settings = ["--amqp-url", &wrong, "--redis-url", &wrong, "--storage", &wrong];
+    is_not_told(64, &settings, &["amqp-url", "redis-url", "storage", "***"]).await;
+    // A password that is not escaped, so that no URL comes of it, or another one.
+    for broken in [
+        format!("amqp://user:{SECRET}/x@127.0.0.1:5672"),
+        format!("redis://user:6379/{SECRET}@127.0.0.1"),
+    ] {
+        let settings = ["--amqp-url", &broken];
+        is_not_told(64, &settings, &["amqp-url"]).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! Clients that are slow on purpose, at a router as users start it. What each limit does, one by one and in less time, is told by
+//! the tests beside the server itself.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use warmq_cluster::eventually;
+use warmq_tests::Stage;
+use warmq_tests::stage::{SOON, TIMED};
+
+async fn connect(stage: &Stage) -> TcpStream {
+    let address = stage.router.url().strip_prefix("http://").unwrap();
+    TcpStream::connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn heads_that_trickle_in_are_hung_up_on_and_keep_nobody_waiting() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let began = Instant::now();
+    let mut dripping = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let mut client = connect(&stage).await;
+        dripping.spawn(async move {
+            client.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+            let (mut answers, mut says) = client.split();
+            let drip = async {
+                while says.write_all(b"x: y\r\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let mut answer = Vec::new();
+            tokio::select! {
+                () = drip => {}
+                // Closed or reset.
+                _ = answers.read_to_end(&mut answer) => {}
+            }
+            answer
+        });
+    }
+    stage.succeeded(stage.submit("m", 1).await).await;
+    while let Some(answer) = dripping.join_next().await {
+        assert_eq!(answer.unwrap(), b"");
+    }
+    // 10 s are given, and every one of them says something each second.
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_client_and_makes_room_for_the_next() {
+    let mut stage = Stage::with_config("[apps.'bench/timed']").await;
+    stage.replace_router(&["--max-connections", "1"]).await;
+    // The only connection is the one that the user's client keeps.
+    let id = stage.submit("m", 1).await;
+    let path = format!("/queue/{TIMED}/requests/{id}/status/stream");
+    let url = format!("{}{path}", stage.router.url());
+    let refused = reqwest::get(&url).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let alive = reqwest::get(format!("{}/healthz", stage.router.url())).await;
+    assert_eq!(alive.unwrap().status(), StatusCode::OK);
+    stage.forget_connections();
+    // Each stream is dropped after its first event; were its place kept, there would be no other.
+    for _ in 0..3 {
+        let served = async || {
+            let mut answer = reqwest::get(&url).await.unwrap();
+            let first = answer.chunk().await.unwrap();
+            (answer.status() == StatusCode::OK && first.is_some()).then_some(())
+        };
+        eventually("there is room for a stream", SOON, served)
+            .await
+            .unwrap();
+    }
+    stage.clean_up().await;
+}

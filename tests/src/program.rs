@@ -1,0 +1,68 @@
+//! Programs of ours that are started for what they say, not to stay.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// How long one may take until it ends by itself.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// `name` as cargo built it, in an empty folder and the namespace `t-missing`.
+pub struct Program {
+    command: Command,
+    folder: tempfile::TempDir,
+}
+
+/// How it ended, and what it said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Program {
+    /// The program with these arguments.
+    pub fn new(name: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let test = std::env::current_exe().unwrap();
+        let binaries = test.parent().and_then(|deps| deps.parent()).unwrap();
+        let mut command = Command::new(binaries.join(name));
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .env("WARMQ_NAMESPACE", "t-missing")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Self { command, folder }
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it until it ends by itself.
+    pub async fn run(mut self) -> Said {
+        let child = self.command.spawn().unwrap();
+        let output = tokio::time::timeout(BOUND, child.wait_with_output())
+            .await
+            .expect("it neither started nor gave up")
+            .unwrap();
+        drop(self.folder);
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Said {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+}
