@@ -30,7 +30,9 @@ from nacl.signing import VerifyKey
 
 APP = "bench/timed"
 ROUTER = sys.argv.pop(1)
-if ROUTER != "environment":
+if ROUTER == "environment":
+    ROUTER = "https://" + os.environ["FAL_QUEUE_RUN_HOST"].removesuffix("/queue")
+else:
     settings.QUEUE_URL_FORMAT = f"{ROUTER}/queue/"
     settings.RUN_URL_FORMAT = f"{ROUTER}/run/"
 

@@ -90,7 +90,7 @@ async fn a_server_whose_certificate_is_not_trusted_is_refused_with_the_way_to_tr
 #[tokio::test]
 async fn the_routers_own_certificate_is_told_in_its_urls_and_checked_by_the_command_line() {
     let certificates = Certificates::fresh().unwrap();
-    let stage = Stage::secured(&certificates).await;
+    let stage = Stage::secured("", &certificates).await;
     let _worker = stage.timed("a").await;
     let url = stage.router.url();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");

@@ -21,10 +21,12 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
-/// A router that is set up like this, besides.
-async fn stage(settings: &str) -> Stage {
-    // The clients' webhooks are received on this machine.
-    Stage::with_config(&format!("fetch_allow = '127.0.0.0/8'\n{settings}")).await
+/// A setting of each router: the clients' webhooks are received on this machine.
+const RECEIVERS: &str = "fetch_allow = '127.0.0.0/8'\n";
+
+/// A router with this setting, besides.
+async fn stage(setting: &str) -> Stage {
+    Stage::with_config(&format!("{RECEIVERS}{setting}")).await
 }
 
 /// Lets a client say to a router with two workers what its users rely on.
@@ -72,7 +74,7 @@ async fn python_asynchronously_with_any_key() {
 #[tokio::test]
 async fn python_by_environment_alone() {
     let certificates = Certificates::fresh().unwrap();
-    let stage = Stage::secured(&certificates).await;
+    let stage = Stage::secured(RECEIVERS, &certificates).await;
     promises_hold(stage, |router| {
         let address = router.strip_prefix("https://").unwrap();
         let mut command = python("environment", "Sync");

@@ -52,10 +52,11 @@ impl Stage {
     }
 
     /// A router that speaks HTTPS, and users who trust it.
-    pub async fn secured(certificates: &Certificates) -> Self {
+    pub async fn secured(toml: &str, certificates: &Certificates) -> Self {
         let trusted = std::fs::read(certificates.authority()).unwrap();
         let trusted = reqwest::Certificate::from_pem(&trusted).unwrap();
-        let cluster = Cluster::builder().trusting(certificates.authority());
+        let cluster = Cluster::builder().config(toml);
+        let cluster = cluster.trusting(certificates.authority());
         let cluster = cluster.start().await.unwrap();
         let [certificate, key] =
             [certificates.certificate(), certificates.key()].map(|path| path.to_str().unwrap());

@@ -28,6 +28,7 @@ use warmq_common::amqp::{PublishError, Publisher, RetryTier, Topology};
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::clock::unix_ms;
 use warmq_common::config::ServerUrl;
+use warmq_common::ids::KeyId;
 use warmq_common::job::{JobRecord, JobSpec};
 use warmq_common::message::outcome_body;
 use warmq_common::store::{self, Secret, Store, Telling, Then, Turn};
