@@ -6,7 +6,7 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest; fal's clients, into .venv and tests/clients/node_modules
+#   test       cargo-nextest; fal's clients and schemathesis, into .venv and tests/clients/node_modules
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -160,10 +160,9 @@ check_test_tools() {
     say "$(cargo nextest --version | head -n 1)"
 }
 
-# fal's own clients, which the tests drive unmodified.
-check_fal_clients() {
+check_python_package() { # REQUIREMENTS-FILE: one package, NAME==VERSION
     python=$root/.venv/bin/python
-    wanted=$(cat "$root/tests/clients/requirements.txt") # NAME==VERSION
+    wanted=$(cat "$1")
     name=${wanted%%=*}
     version_of="import importlib.metadata, sys; print(sys.argv[1] + '==' + importlib.metadata.version(sys.argv[1]))"
     if [ "$("$python" -c "$version_of" "$name" 2>/dev/null)" != "$wanted" ]; then
@@ -175,6 +174,11 @@ check_fal_clients() {
             die "$wanted could not be installed; some tests need it"
     fi
     say "$wanted in .venv"
+}
+
+# fal's own clients, which the tests drive unmodified.
+check_fal_clients() {
+    check_python_package "$root/tests/clients/requirements.txt"
 
     has node && has npm || apt_install nodejs npm || true
     has node && has npm || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
@@ -206,6 +210,7 @@ for part in "$@"; do
     test)
         check_test_tools
         check_fal_clients
+        check_python_package "$root/tests/fuzz/requirements.txt" # makes up requests
         ;;
     *)
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"

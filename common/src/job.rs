@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::hint::Hint;
 use crate::ids::{AppId, Fence, JobId, RunnerId};
@@ -15,7 +16,7 @@ fn max_attempts() -> u32 {
 }
 
 /// Which lane a job waits in. `Low` runs only where no normal job waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// The default.
@@ -45,7 +46,7 @@ impl Priority {
 }
 
 /// The AMQP queue that wants the job's outcome, and the submitter's own id for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplyTo {
     /// Routing key on the default exchange.
     pub queue: String,
@@ -55,7 +56,7 @@ pub struct ReplyTo {
 }
 
 /// What was asked: fixed at submission, carried whole by every message about the job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobSpec {
     /// Its id.
     pub id: JobId,
@@ -121,7 +122,7 @@ impl JobSpec {
 }
 
 /// Where the dispatcher sent a job, and why: the routing decision, kept for `warmq explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Decision {
     /// The policy that decided: `warm` or `fal`.
     pub policy: String,
@@ -152,7 +153,7 @@ pub struct Decision {
 }
 
 /// That a job was held, and what was expected of it. How it turned out stands in the [`Decision`] that ended it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Hold {
     /// Since when, Unix ms.
     pub since_ms: u64,
@@ -174,7 +175,7 @@ pub struct Hold {
 }
 
 /// Where a job was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     /// A claimed runner's own queue.
@@ -187,7 +188,7 @@ pub enum Target {
 }
 
 /// How far a running job is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// What the runner is doing.
     pub phase: Phase,
@@ -198,7 +199,7 @@ pub struct Progress {
 }
 
 /// What a runner does with a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Loading the model: the job is cold here.
@@ -210,7 +211,7 @@ pub enum Phase {
 }
 
 /// What an execution cost and whether it was warm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
     /// The model was loaded already when the job came.
     pub warm: bool,
@@ -221,7 +222,7 @@ pub struct Timings {
 }
 
 /// How a job failed, in the shape that its owner sees: an HTTP status and fal's error body.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
     /// The HTTP status of the result: 4xx is the job's own fault, 5xx is ours.
     pub status: u16,
@@ -311,7 +312,7 @@ impl JobError {
 }
 
 /// One thing wrong with an input, as FastAPI and fal shape it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// The path to the field: `["body", "width"]`.
     pub loc: Vec<Value>,
@@ -343,7 +344,7 @@ impl FieldError {
 }
 
 /// A job as Redis knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobRecord {
     /// What was asked.
     #[serde(flatten)]

@@ -113,6 +113,13 @@ fn only_the_store_spells_redis() {
 }
 
 #[test]
+fn every_route_is_documented() {
+    // What is routed by `routes!` alone stands in `/openapi.json`; `/docs` shows that.
+    let undocumented = [".route(", ".route_service(", ".nest_service(", ".fallback_service("];
+    never_says("router/src", &undocumented, &["router/src/api/docs.rs"]);
+}
+
+#[test]
 fn unmaintained_crates_are_named_in_one_module_each() {
     for crate_folder in [
         "common/src",

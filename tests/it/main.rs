@@ -29,5 +29,6 @@ mod results_can_be_waited_for;
 mod servers_that_go_away;
 mod status_can_be_streamed;
 mod submissions_are_idempotent;
+mod the_api_is_as_documented;
 mod warm_runners_are_waited_for;
 mod workers_scale_alone;

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
 //! | [`amqp`] | a submitter that speaks AMQP only |
+//! | [`fuzz`] | the API against `/openapi.json` |
 //! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
 //! | [`metrics`] | a strict reader of `/metrics` |
 
 pub mod amqp;
 pub mod chaos;
+pub mod fuzz;
 pub mod metrics;
 pub mod stage;
 

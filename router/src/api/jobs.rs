@@ -1,36 +1,58 @@
 //! `/v1/jobs/{id}`: the whole record, with the routing decision; and its end, if its owner wants that.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::job::JobRecord;
 
+use super::extract::Path;
+use super::openapi::{Finding, OPERATE};
 use super::{Api, ApiError};
 use crate::ending::Cancelled;
 
-#[derive(Serialize)]
-pub(super) struct JobView {
+/// A job and everything that happened to it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
+struct JobView {
     #[serde(flatten)]
     record: JobRecord,
     /// Jobs in front of it, while it waits.
     queue_position: Option<u64>,
 }
 
-pub(super) async fn show(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<JobView>, ApiError> {
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(show, cancel))
+}
+
+/// All that is known of a job, with the decision about its runner.
+#[utoipa::path(
+    get,
+    path = "/{id}",
+    operation_id = "job",
+    tag = OPERATE,
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The job", body = JobView), Finding)
+)]
+async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
     let record = find(&api, &id).await?;
     view(&api, record).await
 }
 
-/// Cancels. A job that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
-pub(super) async fn cancel(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<JobView>, ApiError> {
+/// Cancels a job. One that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
+#[utoipa::path(
+    delete,
+    path = "/{id}",
+    operation_id = "cancel_job",
+    tag = OPERATE,
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The job, cancelled", body = JobView), Finding)
+)]
+async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
     let record = find(&api, &id).await?;
     match api.endings.cancel(&record.spec).await? {
         Cancelled::Yes => {}

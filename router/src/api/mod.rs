@@ -3,7 +3,9 @@
 
 mod browsers;
 mod dead;
+mod docs;
 mod error;
+mod extract;
 mod files;
 mod fleet;
 mod following;
@@ -11,6 +13,7 @@ mod health;
 mod jobs;
 mod listener;
 mod metrics;
+mod openapi;
 mod outcome;
 mod proxy;
 mod queue;
@@ -24,14 +27,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::{any, get};
-use axum::{ServiceExt, serve::ListenerExt};
+use axum::{Extension, Router, ServiceExt, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower_http::normalize_path::NormalizePathLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::amqp::Publisher;
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
@@ -121,7 +124,7 @@ impl Server {
             // Small answers must not wait for more data; without it they are late, not wrong.
             let _ = stream.set_nodelay(true);
         });
-        let service = NormalizePathLayer::trim_trailing_slash().layer(routes(api));
+        let service = NormalizePathLayer::trim_trailing_slash().layer(routes(api)?);
         let after = |delay: Duration| {
             let shutdown = shutdown.clone();
             async move {
@@ -141,44 +144,64 @@ impl Server {
     }
 }
 
-fn routes(api: Api) -> Router {
-    let routes = match api.is_door {
+/// # Errors
+/// The routes' documentation can not be written.
+fn routes(api: Api) -> anyhow::Result<Router> {
+    let (routes, openapi) = match api.is_door {
         true => door(&api).merge(watch()),
         false => watch(),
+    }
+    .split_for_parts();
+    let routes = match api.is_door {
+        true => routes
+            .layer(Extension(openapi::Document::of(openapi)?))
+            .merge(docs::routes()),
+        false => routes,
     };
-    routes
-        .fallback(|| async { ApiError::not_found("there is nothing at this path") })
+    Ok(routes
+        .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(api.max_body_bytes))
-        .with_state(api)
+        .with_state(api))
 }
 
 /// For those who submit jobs and ask for them.
-fn door(api: &Api) -> Router<Api> {
-    Router::new()
+fn door(api: &Api) -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
         .merge(for_pages(api))
         .nest("/v1/dead", dead::routes())
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/apps", get(fleet::apps))
-        .route("/v1/runners", get(fleet::runners))
+        .nest("/v1/jobs", jobs::routes())
+        .nest("/v1", fleet::routes())
+        .routes(routes!(openapi::show))
 }
 
 /// What web pages may call, too.
-fn for_pages(api: &Api) -> Router<Api> {
-    let proxy = any(proxy::answer).with_state(calls().with_state(api.clone()));
+fn for_pages(api: &Api) -> OpenApiRouter<Api> {
+    let calls = calls();
+    let proxied = Router::from(calls.clone())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(api.clone());
+    let (routes, openapi) = calls.merge(proxy::routes(proxied)).split_for_parts();
     // The layer is around the fallback for wrong methods, too: what a browser asks first has a method of its own.
-    calls()
-        .route("/api/fal/proxy", proxy)
-        .layer(browsers::any())
+    let routes = routes
+        .method_not_allowed_fallback(wrong_method)
+        .layer(browsers::any());
+    let mut documented = OpenApiRouter::from(routes);
+    *documented.get_openapi_mut() = openapi;
+    documented
 }
 
 /// fal's protocol, and the files that results name.
-fn calls() -> Router<Api> {
-    Router::new()
+fn calls() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
-        .route("/files/{*key}", get(files::show))
-        .method_not_allowed_fallback(wrong_method)
+        .merge(files::routes())
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::not_found("there is nothing at this path")
 }
 
 async fn wrong_method() -> ApiError {
@@ -186,9 +209,8 @@ async fn wrong_method() -> ApiError {
 }
 
 /// For those who watch over the process.
-fn watch() -> Router<Api> {
-    Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
+fn watch() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .merge(health::routes())
+        .merge(metrics::routes())
 }

@@ -2,38 +2,80 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{Path, Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use futures::stream;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 use warmq_common::store::Glance;
 
+use super::extract::{AppPath, JobPath, Path, Query};
 use super::following::{Following, News};
+use super::openapi::{Finding, Listing, Outcome, QUEUE, Submitting};
 use super::outcome::{outcome, with_job_headers};
-use super::status::{status, waiting};
-use super::submission::Asked;
+use super::status::{StatusView, status, waiting};
+use super::submission::{Asked, Bounds, INPUT, SubPath, Wishes};
 use super::{Api, ApiError, sse};
 use crate::ending::Cancelled;
 
 /// What stands behind the `?`; the last one counts.
 type Flags = HashMap<String, String>;
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/{owner}/{app}", post(submit))
-        .route("/{owner}/{app}/{*path}", post(submit))
-        .route("/{owner}/{app}/requests/{id}", get(result))
-        .route("/{owner}/{app}/requests/{id}/response", get(result))
-        .route("/{owner}/{app}/requests/{id}/status", get(poll))
-        .route("/{owner}/{app}/requests/{id}/status/stream", get(follow))
-        .route("/{owner}/{app}/requests/{id}/cancel", put(cancel))
+/// What a status is to say.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "tells of what `wants_log` reads")]
+struct StatusFlags {
+    /// `1` or `true`: with the lines of the job's log. Anything else: without.
+    #[param(example = "1")]
+    logs: Option<String>,
 }
 
+/// What became of a wish to cancel.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cancellation)]
+struct CancelView {
+    status: Cancellation,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = CancellationStatus)]
+enum Cancellation {
+    /// It is cancelled, or will be as soon as its runner hears of it.
+    CancellationRequested,
+    /// It had ended.
+    AlreadyCompleted,
+    /// The app has no such job.
+    NotFound,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(submit))
+        .routes(routes!(submit_to_path))
+        .routes(routes!(result))
+        .routes(routes!(response))
+        .routes(routes!(poll))
+        .routes(routes!(follow))
+        .routes(routes!(cancel))
+}
+
+/// Submits a job. It is accepted once this answers, and will run.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}",
+    tag = QUEUE,
+    params(AppPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
+)]
 async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Response, ApiError> {
     let accepted = api.submitter.submit(submission).await?;
     let job = accepted.job;
@@ -42,12 +84,38 @@ async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Resp
     Ok(with_job_headers(response, job.id, None))
 }
 
+/// Submits a job to an endpoint of the app's own.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}/{*path}",
+    tag = QUEUE,
+    params(AppPath, SubPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
+)]
+async fn submit_to_path(state: State<Api>, asked: Asked) -> Result<Response, ApiError> {
+    submit(state, asked).await
+}
+
+/// Where a job stands.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}/status",
+    operation_id = "status",
+    tag = QUEUE,
+    params(JobPath, StatusFlags),
+    responses(
+        (status = 200, description = "It has ended", body = StatusView),
+        (status = 202, description = "It waits or runs", body = StatusView),
+        Finding,
+    )
+)]
 async fn poll(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    Path(path): Path<JobPath>,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let record = find(&api, &owner, &app, &id).await?;
+    let record = find(&api, &path).await?;
     let (app, id) = (&record.spec.app, record.spec.id);
     let with_log = wants_log(&flags);
     let glance = Glance {
@@ -71,13 +139,20 @@ async fn poll(
     Ok(with_job_headers(response, id, Some(&record)))
 }
 
-/// The status whenever it changes, until the job has ended; of the log, what is new each time.
+/// Where a job stands, whenever that changes, until it has ended: each event's data is a status, with what is new of the log.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}/status/stream",
+    tag = QUEUE,
+    params(JobPath, StatusFlags),
+    responses((status = 200, description = "Events", content(("text/event-stream"))), Finding)
+)]
 async fn follow(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    Path(path): Path<JobPath>,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let job = find(&api, &owner, &app, &id).await?.spec;
+    let job = find(&api, &path).await?.spec;
     let (id, with_log) = (job.id, wants_log(&flags));
     let following = Following::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
@@ -90,49 +165,78 @@ async fn follow(
     Ok(with_job_headers(sse::events(answers), id, None))
 }
 
-async fn result(
-    State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
-) -> Result<Response, ApiError> {
-    let record = find(&api, &owner, &app, &id).await?;
+/// A job's result: the app's output, bare.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}",
+    tag = QUEUE,
+    params(JobPath),
+    responses((status = 200, description = "The app's output", body = Value), Outcome)
+)]
+async fn result(State(api): State<Api>, Path(path): Path<JobPath>) -> Result<Response, ApiError> {
+    let record = find(&api, &path).await?;
     Ok(outcome(record, &api.public_url))
 }
 
-/// fal's three answers, whose bodies its clients read. A cancelled job can be cancelled again.
+/// A job's result, as `response_url` of newer clients names it.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}/response",
+    tag = QUEUE,
+    params(JobPath),
+    responses((status = 200, description = "The app's output", body = Value), Outcome)
+)]
+async fn response(state: State<Api>, path: Path<JobPath>) -> Result<Response, ApiError> {
+    result(state, path).await
+}
+
+/// Cancels a job. One that was cancelled already can be cancelled again.
+#[utoipa::path(
+    put,
+    path = "/{owner}/{app}/requests/{id}/cancel",
+    tag = QUEUE,
+    params(JobPath),
+    responses(
+        (status = 202, description = "It will not end otherwise any more", body = CancelView),
+        (status = 400, description = "It had ended", body = CancelView),
+        (status = 404, description = "There is no such job", body = CancelView),
+        Listing,
+    )
+)]
 async fn cancel(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    path: Result<Path<JobPath>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let answer = |code, status: &str| (code, Json(json!({"status": status}))).into_response();
-    let Some(record) = lookup(&api, &owner, &app, &id).await? else {
-        return Ok(answer(StatusCode::NOT_FOUND, "NOT_FOUND"));
+    // fal's three answers, whose bodies its clients read.
+    let answer = |code, status| (code, Json(CancelView { status })).into_response();
+    let missing = || answer(StatusCode::NOT_FOUND, Cancellation::NotFound);
+    let Ok(Path(path)) = path else {
+        return Ok(missing());
+    };
+    let Some(record) = lookup(&api, &path).await? else {
+        return Ok(missing());
     };
     let response = match api.endings.cancel(&record.spec).await? {
-        Cancelled::Yes => answer(StatusCode::ACCEPTED, "CANCELLATION_REQUESTED"),
-        Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, "ALREADY_COMPLETED"),
-        Cancelled::Missing => answer(StatusCode::NOT_FOUND, "NOT_FOUND"),
+        Cancelled::Yes => answer(StatusCode::ACCEPTED, Cancellation::CancellationRequested),
+        Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, Cancellation::AlreadyCompleted),
+        Cancelled::Missing => missing(),
     };
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
 }
 
 /// The job, if it is one of this app.
-async fn find(api: &Api, owner: &str, app: &str, id: &str) -> Result<JobRecord, ApiError> {
-    let found = lookup(api, owner, app, id).await?;
-    found.ok_or_else(|| ApiError::no_such_job(id))
+async fn find(api: &Api, path: &JobPath) -> Result<JobRecord, ApiError> {
+    let found = lookup(api, path).await?;
+    found.ok_or_else(|| ApiError::no_such_job(&path.id))
 }
 
 /// As [`find`]; `None` if there is no such job.
-async fn lookup(
-    api: &Api,
-    owner: &str,
-    app: &str,
-    id: &str,
-) -> Result<Option<JobRecord>, ApiError> {
-    let Ok(job) = id.parse::<JobId>() else {
+async fn lookup(api: &Api, path: &JobPath) -> Result<Option<JobRecord>, ApiError> {
+    let Ok(job) = path.id.parse::<JobId>() else {
         return Ok(None);
     };
     let record = api.store.job(job).await?;
-    Ok(record.filter(|record| record.spec.app.as_str() == format!("{owner}/{app}")))
+    Ok(record.filter(|record| record.spec.app.as_str() == path.app()))
 }
 
 /// fal's clients say `true`, `false`, `1` or `0`.

@@ -8,21 +8,20 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
 /// How long nothing may be said: proxies close silent connections after a minute or less.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The values as events; the answer ends with them.
-pub(super) fn events(values: impl Stream<Item = Value> + Send + 'static) -> Response {
+pub(super) fn events(values: impl Stream<Item = impl Serialize> + Send + 'static) -> Response {
     let events = values.map(|value| Ok::<_, Infallible>(Event::default().data(ascii(&value))));
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("ping");
     Sse::new(events).keep_alive(heartbeat).into_response()
 }
 
 /// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a character that two share.
-fn ascii(value: &Value) -> String {
+fn ascii(value: &impl Serialize) -> String {
     let mut text = Vec::new();
     // No way to fail: string keys, no I/O.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut text, Ascii));
@@ -52,7 +51,7 @@ impl Formatter for Ascii {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn every_character_survives_as_ascii() {
