@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test lint deny bench bench-routing bench-replay bench-gpu build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-gpu build-cuda chaos clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -12,7 +12,7 @@ help: ## list these targets
 setup: ## RabbitMQ, Redis, libtorch, build tools: installs what is missing
 	@deploy/setup.sh
 
-setup-test: ## setup, cargo-nextest, and fal's clients for Python and JavaScript
+setup-test: ## setup, cargo-nextest, fal's clients for Python and JavaScript, and schemathesis
 	@deploy/setup.sh build services test
 
 build: ## router, workers, command line and demo, optimised, into target/release
@@ -36,6 +36,10 @@ test: setup-test ## every test, against the real RabbitMQ and Redis
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --doc
 	$(CARGO) nextest run --workspace
+
+fuzz: setup-test ## makes up thousands of requests from /openapi.json and checks every answer; ARGS="--seed 7 --examples 200"
+	$(CARGO) build -p warmq-router -p warmq-worker -p warmq-tests
+	target/debug/warmq-fuzz $(ARGS)
 
 # On a developer's machine what is missing is named and left out; in CI (CI=true) it is installed, so that nothing is.
 lint: ## formatting, clippy without warnings, shellcheck, cargo-deny

@@ -6,7 +6,7 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest; fal's clients, into .venv and tests/clients/node_modules
+#   test       cargo-nextest; fal's clients and schemathesis, into .venv and tests/clients/node_modules
 #   lint       rustfmt, clippy, cargo-deny, shellcheck
 set -eu
 
@@ -161,25 +161,28 @@ check_test_tools() {
     say "$(cargo nextest --version | head -n 1)"
 }
 
-# fal's own clients, which the tests drive unmodified.
-check_fal_clients() {
+check_python_packages() { # REQUIREMENTS-FILE: NAME==VERSION, one a line
     python=$root/.venv/bin/python
-    requirements=$root/tests/clients/requirements.txt # NAME==VERSION, one a line
-    wanted=$(paste -sd ' ' "$requirements")
+    wanted=$(paste -sd ' ' "$1")
     all_there='
 import importlib.metadata, sys
 for name, _, version in (line.strip().partition("==") for line in open(sys.argv[1])):
     if importlib.metadata.version(name) != version:
         sys.exit(1)'
-    if ! "$python" -c "$all_there" "$requirements" 2>/dev/null; then
+    if ! "$python" -c "$all_there" "$1" 2>/dev/null; then
         say "installing $wanted into .venv"
         has python3 || apt_install python3
         python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
         [ -x "$python" ] || python3 -m venv "$root/.venv" || die "no .venv without Python's venv (Debian: apt-get install python3-venv)"
-        "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
+        "$python" -m pip install --quiet --disable-pip-version-check -r "$1" ||
             die "$wanted could not be installed; some tests need it"
     fi
     say "$wanted in .venv"
+}
+
+# fal's own clients, which the tests drive unmodified.
+check_fal_clients() {
+    check_python_packages "$root/tests/clients/requirements.txt"
 
     has node && has npm || apt_install nodejs npm || true
     { has node && has npm; } || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
@@ -230,6 +233,7 @@ for part in "$@"; do
     test)
         check_test_tools
         check_fal_clients
+        check_python_packages "$root/tests/fuzz/requirements.txt" # makes up requests
         ;;
     lint) check_lint_tools ;;
     *)

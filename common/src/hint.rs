@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
 
@@ -10,7 +11,7 @@ use crate::ids::RunnerId;
 pub const MAX_HINT_BYTES: usize = 256;
 
 /// A non-empty text of at most [`MAX_HINT_BYTES`] bytes, a model's name for instance.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hint(String);
 

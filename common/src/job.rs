@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::hint::Hint;
 use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
@@ -15,7 +16,7 @@ fn max_attempts() -> u32 {
 }
 
 /// Which lane a job waits in. `Low` runs only where no normal job waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// The default.
@@ -45,7 +46,7 @@ impl Priority {
 }
 
 /// The AMQP queue that wants the job's outcome, and the submitter's own id for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplyTo {
     /// Routing key on the default exchange.
     pub queue: String,
@@ -55,7 +56,7 @@ pub struct ReplyTo {
 }
 
 /// What was asked: fixed at submission, carried whole by every message about the job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobSpec {
     /// Its id.
     pub id: JobId,
@@ -129,7 +130,7 @@ impl JobSpec {
 }
 
 /// Where the dispatcher sent a job, and why: the routing decision, kept for `warmq explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Decision {
     /// The policy that decided: `warm` or `fal`.
     pub policy: String,
@@ -160,7 +161,7 @@ pub struct Decision {
 }
 
 /// That a job was held, and what was expected of it. How it turned out stands in the [`Decision`] that ended it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Hold {
     /// Since when, Unix ms.
     pub since_ms: u64,
@@ -182,7 +183,7 @@ pub struct Hold {
 }
 
 /// Where a job was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     /// A claimed runner's own queue.
@@ -195,7 +196,7 @@ pub enum Target {
 }
 
 /// How far a running job is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// What the runner is doing.
     pub phase: Phase,
@@ -206,7 +207,7 @@ pub struct Progress {
 }
 
 /// What a runner does with a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Loading the model: the job is cold here.
@@ -218,7 +219,7 @@ pub enum Phase {
 }
 
 /// What an execution cost and whether it was warm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
     /// The model was loaded already when the job came.
     pub warm: bool,
@@ -229,7 +230,7 @@ pub struct Timings {
 }
 
 /// How a job failed, in the shape that its owner sees: an HTTP status and fal's error body.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
     /// The HTTP status of the result: 4xx is the job's own fault, 5xx is ours.
     pub status: u16,
@@ -319,7 +320,7 @@ impl JobError {
 }
 
 /// One thing wrong with an input, as FastAPI and fal shape it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// The path to the field: `["body", "width"]`.
     pub loc: Vec<Value>,
@@ -351,7 +352,7 @@ impl FieldError {
 }
 
 /// A job as Redis knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobRecord {
     /// What was asked.
     #[serde(flatten)]

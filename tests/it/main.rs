@@ -34,6 +34,7 @@ mod servers_that_go_away;
 mod slow_clients_harm_nobody;
 mod status_can_be_streamed;
 mod submissions_are_idempotent;
+mod the_api_is_as_documented;
 mod warm_runners_are_waited_for;
 mod webhooks_are_told;
 mod workers_scale_alone;

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
 //! | [`amqp`] | a submitter that speaks AMQP only |
+//! | [`fuzz`] | the API against `/openapi.json` |
 //! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
 //! | [`program`] | programs of ours that are started for what they say |
 //! | [`metrics`] | a strict reader of `/metrics` |
 
 pub mod amqp;
 pub mod chaos;
+pub mod fuzz;
 pub mod metrics;
 pub mod program;
 pub mod stage;

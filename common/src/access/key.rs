@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Credentials, Limits, Scope, SecretHash};
 use crate::ids::{KeyId, KeyName};
@@ -12,7 +13,7 @@ use crate::ids::{KeyId, KeyName};
 const SHORTEST_SECRET: usize = 32;
 
 /// A key that is wished for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// Whom or what it is for; its id begins so.
@@ -25,7 +26,7 @@ pub struct NewKey {
 }
 
 /// A key, without its secret.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ApiKey {
     /// Its id.
     pub id: KeyId,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Seconds, Settings};
 use crate::hint::{Hint, InvalidHint};
@@ -16,7 +17,7 @@ use crate::job::MAX_ATTEMPTS;
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
 
 /// How the dispatcher of an app decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyName {
     /// A job waits a bounded time for a runner that has its model; a model gets another copy where that pays.

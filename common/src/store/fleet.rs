@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Error, Store};
 use crate::hint::Hint;
@@ -46,7 +47,7 @@ pub struct Registration {
 }
 
 /// A live runner, as `/v1/runners` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunnerRecord {
     /// Its id.
     pub id: RunnerId,

@@ -1,27 +1,54 @@
 //! `/v1/dead`: dead letters. Those for apps that do not exist are under `_/submissions`: no owner is called `_`.
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::amqp::DeadLetter;
 use warmq_common::ids::{AppId, JobId};
 
+use super::extract::Path;
+use super::openapi::{Finding, Listing, OPERATE};
 use super::{Api, ApiError};
 use crate::broken::Broken;
 use crate::dead::{BROWSED, RedriveError, Shelf};
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/", get(list_all))
-        .route("/{owner}/{app}", get(list))
-        .route("/{owner}/{app}/{id}", get(show).delete(throw_away))
-        .route("/{owner}/{app}/{id}/redrive", post(redrive))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(list_all))
+        .routes(routes!(list))
+        .routes(routes!(show, throw_away))
+        .routes(routes!(redrive))
 }
 
-#[derive(Serialize)]
+/// Where dead letters are: an app's, or `_` and `submissions`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct ShelfPath {
+    /// What stands before the slash in the app's name; or `_`.
+    owner: String,
+    /// What stands behind it; or `submissions`.
+    app: String,
+}
+
+/// One dead letter.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct LetterPath {
+    /// What stands before the slash in the app's name; or `_`.
+    owner: String,
+    /// What stands behind it; or `submissions`.
+    app: String,
+    /// The letter's id: its job's, if it is a job's.
+    id: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetters)]
 struct LettersView {
     letters: Vec<LetterView>,
     /// There may be more than is shown of one queue.
@@ -29,7 +56,8 @@ struct LettersView {
 }
 
 /// A letter without its body.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 struct LetterView {
     /// The job's id, if it is a job's; else the letter's own.
     id: JobId,
@@ -42,7 +70,9 @@ struct LetterView {
     since_ms: u64,
 }
 
-#[derive(Serialize)]
+/// A letter with its body.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WholeDeadLetter)]
 struct WholeLetter {
     #[serde(flatten)]
     letter: LetterView,
@@ -52,26 +82,58 @@ struct WholeLetter {
     body: Value,
 }
 
+/// A job that is tried again.
+#[derive(Serialize, ToSchema)]
+struct Redriven {
+    job_id: JobId,
+}
+
+/// All dead letters, of every app.
+#[utoipa::path(
+    get,
+    path = "/dead",
+    operation_id = "dead_letters",
+    tag = OPERATE,
+    responses((status = 200, description = "The letters, the oldest of each app first", body = LettersView), Listing)
+)]
 async fn list_all(State(api): State<Api>) -> Result<Json<LettersView>, ApiError> {
     let apps = api.apps.all().await?;
     let shelves = apps.into_iter().map(Shelf::App).chain([Shelf::Submissions]);
     letters(&api, shelves).await
 }
 
+/// The dead letters of an app; or, under `_/submissions`, those for apps that do not exist.
+#[utoipa::path(
+    get,
+    path = "/dead/{owner}/{app}",
+    operation_id = "dead_letters_of_app",
+    tag = OPERATE,
+    params(ShelfPath),
+    responses((status = 200, description = "The letters, the oldest first", body = LettersView), Finding)
+)]
 async fn list(
     State(api): State<Api>,
-    Path((owner, app)): Path<(String, String)>,
+    Path(path): Path<ShelfPath>,
 ) -> Result<Json<LettersView>, ApiError> {
-    let shelf = shelf(&api, &owner, &app).await?;
+    let shelf = shelf(&api, &path.owner, &path.app).await?;
     letters(&api, [shelf]).await
 }
 
+/// A dead letter with its body.
+#[utoipa::path(
+    get,
+    path = "/dead/{owner}/{app}/{id}",
+    operation_id = "dead_letter",
+    tag = OPERATE,
+    params(LetterPath),
+    responses((status = 200, description = "The letter", body = WholeLetter), Finding)
+)]
 async fn show(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    Path(path): Path<LetterPath>,
 ) -> Result<Json<WholeLetter>, ApiError> {
-    let shelf = shelf(&api, &owner, &app).await?;
-    let id = letter_id(&id)?;
+    let shelf = shelf(&api, &path.owner, &path.app).await?;
+    let id = letter_id(&path.id)?;
     let mut letters = api.dead.list(&shelf).await?.into_iter();
     let letter = letters
         .find(|letter| letter.id == id)
@@ -86,21 +148,38 @@ async fn show(
     }))
 }
 
+/// Tries a dead letter's job again, and takes the letter away. A quarantined job keeps its id.
+#[utoipa::path(
+    post,
+    path = "/dead/{owner}/{app}/{id}/redrive",
+    tag = OPERATE,
+    params(LetterPath),
+    responses((status = 200, description = "Its job waits again", body = Redriven), Finding)
+)]
 async fn redrive(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
-) -> Result<Json<Value>, ApiError> {
-    let shelf = shelf(&api, &owner, &app).await?;
-    let job = api.dead.redrive(&shelf, letter_id(&id)?).await?;
-    Ok(Json(json!({"job_id": job})))
+    Path(path): Path<LetterPath>,
+) -> Result<Json<Redriven>, ApiError> {
+    let shelf = shelf(&api, &path.owner, &path.app).await?;
+    let job_id = api.dead.redrive(&shelf, letter_id(&path.id)?).await?;
+    Ok(Json(Redriven { job_id }))
 }
 
+/// Throws a dead letter away.
+#[utoipa::path(
+    delete,
+    path = "/dead/{owner}/{app}/{id}",
+    operation_id = "drop_dead_letter",
+    tag = OPERATE,
+    params(LetterPath),
+    responses((status = 204, description = "It is gone"), Finding)
+)]
 async fn throw_away(
     State(api): State<Api>,
-    Path((owner, app, id)): Path<(String, String, String)>,
+    Path(path): Path<LetterPath>,
 ) -> Result<StatusCode, ApiError> {
-    let shelf = shelf(&api, &owner, &app).await?;
-    match api.dead.drop_letter(&shelf, letter_id(&id)?).await? {
+    let shelf = shelf(&api, &path.owner, &path.app).await?;
+    match api.dead.drop_letter(&shelf, letter_id(&path.id)?).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(RedriveError::Missing.into()),
     }

@@ -1,21 +1,29 @@
 //! `/v1/apps` and `/v1/runners`: what is there.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::config::PolicyName;
 use warmq_common::ids::AppId;
 use warmq_common::store::RunnerRecord;
 
+use super::extract::Query;
 use super::gate::By;
+use super::openapi::{Asking, Listing, OPERATE};
 use super::{Api, ApiError};
 
-#[derive(Serialize)]
-pub(super) struct AppsView {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Apps)]
+struct AppsView {
     apps: Vec<AppView>,
 }
 
-#[derive(Serialize)]
+/// A kind of job.
+#[derive(Serialize, ToSchema)]
+#[schema(as = App)]
 struct AppView {
     app: AppId,
     policy: PolicyName,
@@ -25,21 +33,37 @@ struct AppView {
     runners: usize,
 }
 
-#[derive(Serialize)]
-pub(super) struct RunnersView {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Runners)]
+struct RunnersView {
     runners: Vec<RunnerRecord>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct OneApp {
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct OneApp {
+    /// The runners of this app alone.
+    #[param(example = "warmq/diffusion")]
     app: Option<String>,
 }
 
-/// Those that the caller may submit to; all, for one that watches.
-pub(super) async fn apps(
-    State(api): State<Api>,
-    By(caller): By,
-) -> Result<Json<AppsView>, ApiError> {
+pub(super) fn apps_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(apps))
+}
+
+pub(super) fn runners_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(runners))
+}
+
+/// Which apps there are: those that the settings name, and those that a worker has registered. A key that does not watch sees
+/// those that it may submit to.
+#[utoipa::path(
+    get,
+    path = "/apps",
+    tag = OPERATE,
+    responses((status = 200, description = "The apps, by name", body = AppsView), Listing)
+)]
+async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, ApiError> {
     let mut apps = Vec::new();
     let known = api.apps.all().await?.into_iter();
     for app in known.filter(|app| caller.knows(app)) {
@@ -53,7 +77,15 @@ pub(super) async fn apps(
     Ok(Json(AppsView { apps }))
 }
 
-pub(super) async fn runners(
+/// Which runners live, what each holds and does.
+#[utoipa::path(
+    get,
+    path = "/runners",
+    tag = OPERATE,
+    params(OneApp),
+    responses((status = 200, description = "The runners, by app and name", body = RunnersView), Asking)
+)]
+async fn runners(
     State(api): State<Api>,
     Query(asked): Query<OneApp>,
 ) -> Result<Json<RunnersView>, ApiError> {

@@ -1,16 +1,20 @@
 //! The gate in front of the handlers: each request is asked once who it is, and what is behind the gate learns it.
 
-use axum::Router;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{Api, ApiError};
 use crate::access::{Caller, Keyring, Refused, Right};
 
 /// Puts `routes` behind the gate, for callers that have `right`.
-pub(super) fn guarded(routes: Router<Api>, api: &Api, right: Right) -> Router<Api> {
+pub(super) fn guarded(
+    routes: OpenApiRouter<Api>,
+    api: &Api,
+    right: Right,
+) -> OpenApiRouter<Api> {
     let state = (api.keys.clone(), right);
     routes.layer(middleware::from_fn_with_state(state, ask))
 }

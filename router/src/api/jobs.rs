@@ -4,30 +4,54 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::artifacts::with_public_urls;
 use warmq_common::job::JobRecord;
 
+use super::openapi::{Finding, OPERATE};
 use super::own::Own;
 use super::{Api, ApiError};
 use crate::ending::Cancelled;
 
-#[derive(Serialize)]
-pub(super) struct JobView {
+/// A job and everything that happened to it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
+struct JobView {
     #[serde(flatten)]
     record: JobRecord,
     /// Jobs in front of it, while it waits.
     queue_position: Option<u64>,
 }
 
-pub(super) async fn show(
-    State(api): State<Api>,
-    Own(record): Own,
-) -> Result<Json<JobView>, ApiError> {
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(show, cancel))
+}
+
+/// All that is known of a job, with the decision about its runner.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    operation_id = "job",
+    tag = OPERATE,
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The job", body = JobView), Finding)
+)]
+async fn show(State(api): State<Api>, Own(record): Own) -> Result<Json<JobView>, ApiError> {
     view(&api, record).await
 }
 
-/// Cancels. A job that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
-pub(super) async fn cancel(
+/// Cancels a job. One that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
+#[utoipa::path(
+    delete,
+    path = "/jobs/{id}",
+    operation_id = "cancel_job",
+    tag = OPERATE,
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The job, cancelled", body = JobView), Finding)
+)]
+async fn cancel(
     State(api): State<Api>,
     Own(JobRecord { spec: job, .. }): Own,
 ) -> Result<Json<JobView>, ApiError> {

@@ -1,33 +1,39 @@
 //! `/v1/keys`: made, listed, revoked. Each secret is told once, to whoever makes the key.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::Json;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::access::{ApiKey, NewKey};
 use warmq_common::ids::KeyId;
 use warmq_common::job::JobError;
 use warmq_common::store::{Kept, Revoked};
 
+use super::extract::Path;
 use super::gate::By;
+use super::openapi::{Finding, Listing, Making, OPERATE};
 use super::{Api, ApiError};
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/", get(list).post(create))
-        .route("/{id}", delete(revoke))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(revoke))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Keys)]
 struct KeysView {
     keys: Vec<ApiKey>,
 }
 
 /// A key that was just made.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MadeKey)]
 struct MadeView {
     #[serde(flatten)]
     key: ApiKey,
@@ -35,13 +41,33 @@ struct MadeView {
     credentials: String,
 }
 
+/// The keys, but for one that a setting gives.
+#[utoipa::path(
+    get,
+    path = "/keys",
+    operation_id = "keys",
+    tag = OPERATE,
+    responses((status = 200, description = "The keys, the oldest first", body = KeysView), Listing)
+)]
 async fn list(State(api): State<Api>) -> Result<Json<KeysView>, ApiError> {
     let keys = api.keys.list().await?;
     Ok(Json(KeysView { keys }))
 }
 
-/// The body must come as `application/json`, which a web page can not send without being allowed to: while there are no keys,
-/// it could else make one in the browser of whoever runs the router.
+/// Makes a key. The first one must be an admin's: from then on the router asks everybody for a key.
+#[utoipa::path(
+    post,
+    path = "/keys",
+    operation_id = "create_key",
+    tag = OPERATE,
+    request_body = NewKey,
+    responses(
+        (status = 201, description = "The key, with its secret, which is told nowhere else", body = MadeView),
+        Making,
+    )
+)]
+// The body must come as `application/json`, which a web page can not send without being allowed to: while there are no keys,
+// it could else make one in the browser of whoever runs the router.
 async fn create(
     State(api): State<Api>,
     By(caller): By,
@@ -73,6 +99,15 @@ async fn create(
     Ok((StatusCode::CREATED, no_store, Json(made)).into_response())
 }
 
+/// Revokes a key: every router refuses it within 2 s.
+#[utoipa::path(
+    delete,
+    path = "/keys/{id}",
+    operation_id = "revoke_key",
+    tag = OPERATE,
+    params(("id" = String, Path, description = "The key's id")),
+    responses((status = 204, description = "It is revoked"), Finding)
+)]
 async fn revoke(
     State(api): State<Api>,
     By(caller): By,

@@ -3,7 +3,9 @@
 
 mod browsers;
 mod dead;
+mod docs;
 mod error;
+mod extract;
 mod files;
 mod fleet;
 mod following;
@@ -12,6 +14,7 @@ mod health;
 mod jobs;
 mod keys;
 mod metrics;
+mod openapi;
 mod outcome;
 mod own;
 mod proxy;
@@ -25,9 +28,10 @@ mod webhook_keys;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, get};
+use axum::{Extension, Router};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::amqp::Publisher;
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
@@ -78,54 +82,69 @@ pub struct Api {
     pub streams: Streams,
 }
 
-fn routes(api: Api) -> Router {
-    let routes = match api.is_door {
+/// # Errors
+/// The routes' documentation can not be written.
+fn routes(api: Api) -> anyhow::Result<Router> {
+    let (routes, openapi) = match api.is_door {
         true => door(&api).merge(watch(&api)),
         false => watch(&api),
+    }
+    .split_for_parts();
+    let routes = match api.is_door {
+        true => routes
+            .layer(Extension(openapi::Document::of(openapi)?))
+            .merge(docs::routes()),
+        false => routes,
     };
-    routes
-        .fallback(|| async { ApiError::not_found("there is nothing at this path") })
+    Ok(routes
+        .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(api.max_body_bytes))
-        .with_state(api)
+        .with_state(api))
 }
 
 /// For those who submit jobs and ask for them, and for those who look after them. Only files are not behind the gate: their
 /// URLs stand in results, for browsers and others that know of no key.
-fn door(api: &Api) -> Router<Api> {
-    let with_a_key = Router::new()
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/apps", get(fleet::apps));
-    let watching = Router::new().route("/v1/runners", get(fleet::runners));
-    let administering = Router::new()
-        .nest("/v1/dead", dead::routes())
-        .nest("/v1/keys", keys::routes());
-    Router::new()
+fn door(api: &Api) -> OpenApiRouter<Api> {
+    let with_a_key = jobs::routes().merge(fleet::apps_routes());
+    let administering = dead::routes().merge(keys::routes());
+    OpenApiRouter::default()
         .merge(for_pages(api))
-        .merge(guarded(with_a_key, api, Right::Call))
-        .merge(guarded(watching, api, Right::Watch))
-        .merge(guarded(administering, api, Right::Administer))
-        .route("/.well-known/jwks.json", get(webhook_keys::show))
+        .nest("/v1", guarded(with_a_key, api, Right::Call))
+        .nest("/v1", guarded(fleet::runners_routes(), api, Right::Watch))
+        .nest("/v1", guarded(administering, api, Right::Administer))
+        .routes(routes!(openapi::show))
+        .routes(routes!(webhook_keys::show))
 }
 
 /// What web pages may call, too.
-fn for_pages(api: &Api) -> Router<Api> {
-    let proxy = any(proxy::answer).with_state(calls().with_state(api.clone()));
-    let with_a_key = calls().route("/api/fal/proxy", proxy);
+fn for_pages(api: &Api) -> OpenApiRouter<Api> {
+    let calls = calls();
+    let proxied = Router::from(calls.clone())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(api.clone());
+    let with_a_key = guarded(calls.merge(proxy::routes(proxied)), api, Right::Call);
+    let (routes, openapi) = with_a_key.merge(files::routes()).split_for_parts();
     // The outer layer is around the gate, so that pages can read its refusals, and around the fallback for wrong methods: what
     // a browser asks first has a method of its own, and no key.
-    guarded(with_a_key, api, Right::Call)
-        .route("/files/{*key}", get(files::show))
+    let routes = routes
         .method_not_allowed_fallback(wrong_method)
-        .layer(browsers::any())
+        .layer(browsers::any());
+    let mut documented = OpenApiRouter::from(routes);
+    *documented.get_openapi_mut() = openapi;
+    documented
 }
 
 /// fal's protocol. Behind the proxy, too, which passes on who asks.
-fn calls() -> Router<Api> {
-    Router::new()
+fn calls() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
-        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::not_found("there is nothing at this path")
 }
 
 async fn wrong_method() -> ApiError {
@@ -133,10 +152,6 @@ async fn wrong_method() -> ApiError {
 }
 
 /// For those who watch over the process. Whether it lives is no secret; what it does is.
-fn watch(api: &Api) -> Router<Api> {
-    let watching = Router::new().route("/metrics", get(metrics::show));
-    Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .merge(guarded(watching, api, Right::Watch))
+fn watch(api: &Api) -> OpenApiRouter<Api> {
+    health::routes().merge(guarded(metrics::routes(), api, Right::Watch))
 }

@@ -1,11 +1,12 @@
 //! From a path to the job that it names. Nobody else reads a job for a caller, so the one rule about whose it is stands here.
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use warmq_common::ids::AppId;
 use warmq_common::job::JobRecord;
 
+use super::extract::Path;
 use super::gate::By;
 use super::{Api, ApiError};
 use crate::access::Right;
@@ -36,9 +37,7 @@ impl FromRequestParts<Api> for Own {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let By(caller) = By::from_request_parts(parts, api).await?;
         caller.may(Right::Read)?;
-        let address = Path::<Address>::from_request_parts(parts, api).await;
-        let Path(address) =
-            address.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+        let Path(address) = Path::<Address>::from_request_parts(parts, api).await?;
         let found = match address.id.parse() {
             Ok(job) => api.store.job(job).await?,
             Err(_) => None,

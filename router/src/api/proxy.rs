@@ -7,13 +7,37 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 use url::Url;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
-use super::ApiError;
+use super::openapi::{Proxied, QUEUE};
+use super::{Api, ApiError};
 
 const TARGET: &str = "x-fal-target-url";
 
-/// Answers as `calls` do.
-pub(super) async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
+/// The proxy in front of `calls`.
+pub(super) fn routes(calls: Router) -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(answer).with_state(calls))
+}
+
+/// fal's proxy protocol: the call that the header names, with this request's method and body. Nothing is sent to fal.
+#[utoipa::path(
+    method(get, post, put),
+    path = "/api/fal/proxy",
+    operation_id = "proxy",
+    tag = QUEUE,
+    params((
+        "x-fal-target-url" = String, Header, example = "https://queue.fal.run/warmq/diffusion",
+        description = "Where the call would go at fal, of which this router has the same: https://queue.fal.run/… or https://fal.run/…"
+    )),
+    request_body(content = Option<Value>, content_type = "application/json", description = "The call's body"),
+    responses(
+        (status = 200, description = "As the call answers", content((Value = "application/json"), ("text/event-stream"))),
+        (status = 202, description = "As the call answers", body = Value),
+        Proxied,
+    )
+)]
+async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     let target = request.headers().get(TARGET);
     let Some(here) = target.and_then(|target| here(target.to_str().ok()?)) else {
         let message =

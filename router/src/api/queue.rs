@@ -2,39 +2,81 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use futures::stream;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::job::JobRecord;
 use warmq_common::store::Glance;
 
+use super::extract::{AppPath, JobPath, Query};
 use super::following::{Following, News};
 use super::gate::By;
+use super::openapi::{Finding, Listing, Outcome, QUEUE, Submitting};
 use super::outcome::{outcome, with_job_headers};
 use super::own::Own;
-use super::status::{status, waiting};
-use super::submission::Asked;
+use super::status::{StatusView, status, waiting};
+use super::submission::{Asked, Bounds, INPUT, SubPath, Wishes};
 use super::{Api, ApiError, sse};
 use crate::ending::Cancelled;
 
 /// What stands behind the `?`; the last one counts.
 type Flags = HashMap<String, String>;
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/{owner}/{app}", post(submit))
-        .route("/{owner}/{app}/{*path}", post(submit))
-        .route("/{owner}/{app}/requests/{id}", get(result))
-        .route("/{owner}/{app}/requests/{id}/response", get(result))
-        .route("/{owner}/{app}/requests/{id}/status", get(poll))
-        .route("/{owner}/{app}/requests/{id}/status/stream", get(follow))
-        .route("/{owner}/{app}/requests/{id}/cancel", put(cancel))
+/// What a status is to say.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "tells of what `wants_log` reads")]
+struct StatusFlags {
+    /// `1` or `true`: with the lines of the job's log. Anything else: without.
+    #[param(example = "1")]
+    logs: Option<String>,
 }
 
+/// What became of a wish to cancel.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cancellation)]
+struct CancelView {
+    status: Cancellation,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = CancellationStatus)]
+enum Cancellation {
+    /// It is cancelled, or will be as soon as its runner hears of it.
+    CancellationRequested,
+    /// It had ended.
+    AlreadyCompleted,
+    /// The app has no such job.
+    NotFound,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(submit))
+        .routes(routes!(submit_to_path))
+        .routes(routes!(result))
+        .routes(routes!(response))
+        .routes(routes!(poll))
+        .routes(routes!(follow))
+        .routes(routes!(cancel))
+}
+
+/// Submits a job. It is accepted once this answers, and will run.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}",
+    tag = QUEUE,
+    params(AppPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
+)]
 async fn submit(
     State(api): State<Api>,
     By(caller): By,
@@ -47,6 +89,32 @@ async fn submit(
     Ok(with_job_headers(response, job.id, None))
 }
 
+/// Submits a job to an endpoint of the app's own.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}/{*path}",
+    tag = QUEUE,
+    params(AppPath, SubPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
+)]
+async fn submit_to_path(state: State<Api>, by: By, asked: Asked) -> Result<Response, ApiError> {
+    submit(state, by, asked).await
+}
+
+/// Where a job stands.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}/status",
+    operation_id = "status",
+    tag = QUEUE,
+    params(JobPath, StatusFlags),
+    responses(
+        (status = 200, description = "It has ended", body = StatusView),
+        (status = 202, description = "It waits or runs", body = StatusView),
+        Finding,
+    )
+)]
 async fn poll(
     State(api): State<Api>,
     Own(record): Own,
@@ -75,7 +143,14 @@ async fn poll(
     Ok(with_job_headers(response, id, Some(&record)))
 }
 
-/// The status whenever it changes, until the job has ended; of the log, what is new each time.
+/// Where a job stands, whenever that changes, until it has ended: each event's data is a status, with what is new of the log.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}/status/stream",
+    tag = QUEUE,
+    params(JobPath, StatusFlags),
+    responses((status = 200, description = "Events", content(("text/event-stream"))), Finding)
+)]
 async fn follow(
     State(api): State<Api>,
     Own(JobRecord { spec: job, .. }): Own,
@@ -94,27 +169,59 @@ async fn follow(
     Ok(with_job_headers(sse::events(answers, place), id, None))
 }
 
+/// A job's result: the app's output, bare.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}",
+    tag = QUEUE,
+    params(JobPath),
+    responses((status = 200, description = "The app's output", body = Value), Outcome)
+)]
 async fn result(State(api): State<Api>, Own(record): Own) -> Result<Response, ApiError> {
     Ok(outcome(record, &api.public_url))
 }
 
-/// fal's three answers, whose bodies its clients read. A cancelled job can be cancelled again.
+/// A job's result, as `response_url` of newer clients names it.
+#[utoipa::path(
+    get,
+    path = "/{owner}/{app}/requests/{id}/response",
+    tag = QUEUE,
+    params(JobPath),
+    responses((status = 200, description = "The app's output", body = Value), Outcome)
+)]
+async fn response(state: State<Api>, found: Own) -> Result<Response, ApiError> {
+    result(state, found).await
+}
+
+/// Cancels a job. One that was cancelled already can be cancelled again.
+#[utoipa::path(
+    put,
+    path = "/{owner}/{app}/requests/{id}/cancel",
+    tag = QUEUE,
+    params(JobPath),
+    responses(
+        (status = 202, description = "It will not end otherwise any more", body = CancelView),
+        (status = 400, description = "It had ended", body = CancelView),
+        (status = 404, description = "There is no such job", body = CancelView),
+        Listing,
+    )
+)]
 async fn cancel(
     State(api): State<Api>,
     found: Result<Own, ApiError>,
 ) -> Result<Response, ApiError> {
-    let answer = |code, status: &str| (code, Json(json!({"status": status}))).into_response();
+    // fal's three answers, whose bodies its clients read.
+    let answer = |code, status| (code, Json(CancelView { status })).into_response();
+    let missing = || answer(StatusCode::NOT_FOUND, Cancellation::NotFound);
     let record = match found {
         Ok(Own(record)) => record,
-        Err(error) if error.is_not_found() => {
-            return Ok(answer(StatusCode::NOT_FOUND, "NOT_FOUND"));
-        }
+        Err(error) if error.is_not_found() => return Ok(missing()),
         Err(error) => return Err(error),
     };
     let response = match api.endings.cancel(&record.spec).await? {
-        Cancelled::Yes => answer(StatusCode::ACCEPTED, "CANCELLATION_REQUESTED"),
-        Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, "ALREADY_COMPLETED"),
-        Cancelled::Missing => answer(StatusCode::NOT_FOUND, "NOT_FOUND"),
+        Cancelled::Yes => answer(StatusCode::ACCEPTED, Cancellation::CancellationRequested),
+        Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, Cancellation::AlreadyCompleted),
+        Cancelled::Missing => missing(),
     };
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
 }

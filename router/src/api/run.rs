@@ -1,20 +1,22 @@
 //! `/run`: submit and wait, for the result alone or with each progress before it. The job is the request's: it ends with it.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::post;
 use futures::stream;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use warmq_common::ids::JobId;
 use warmq_common::job::{JobRecord, JobSpec};
 
+use super::extract::AppPath;
 use super::following::{Following, News, until_ended};
 use super::gate::By;
+use super::openapi::{RUN, Running, Submitting};
 use super::outcome::{outcome, output, with_job_headers};
-use super::status::word;
-use super::submission::Asked;
+use super::status::Word;
+use super::submission::{Asked, Bounds, INPUT, SubPath, Wishes};
 use super::{Api, ApiError, sse};
 use crate::access::Caller;
 use crate::submit::Submission;
@@ -22,28 +24,70 @@ use crate::submit::Submission;
 /// Events that a slow reader may be behind; then it is waited for.
 const BACKLOG: usize = 16;
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/{owner}/{app}", post(run))
-        .route("/{owner}/{app}/{*path}", post(run))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(run))
+        .routes(routes!(run_with_events))
+        .routes(routes!(run_path))
 }
 
+/// Submits a job and waits for its result. It is cancelled if its client goes away, unless it has an idempotency key.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}",
+    tag = RUN,
+    params(AppPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses((status = 200, description = "The app's output", body = Value), Running)
+)]
 async fn run(
     State(api): State<Api>,
     By(caller): By,
     Asked(submission): Asked,
 ) -> Result<Response, ApiError> {
-    match path_to_stream(&submission.path).map(str::to_owned) {
-        Some(path) => answer_with_events(api, caller, Submission { path, ..submission }).await,
-        None => answer_with_result(api, caller, submission).await,
-    }
+    answer_with_result(api, caller, submission).await
 }
 
-/// The app's own path, if events are wanted: `stream` ends the path then.
-fn path_to_stream(path: &str) -> Option<&str> {
-    match path {
-        "stream" => Some(""),
-        path => path.strip_suffix("/stream"),
+/// Submits a job and tells in events how far it is; the last one is the app's output, or an error with its `status`.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}/stream",
+    tag = RUN,
+    params(AppPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses((status = 200, description = "Events", content(("text/event-stream"))), Submitting)
+)]
+async fn run_with_events(
+    State(api): State<Api>,
+    By(caller): By,
+    Asked(submission): Asked,
+) -> Result<Response, ApiError> {
+    answer_with_events(api, caller, submission).await
+}
+
+/// Submits a job to an endpoint of the app's own and waits for its result; with events, if `/stream` ends the path.
+#[utoipa::path(
+    post,
+    path = "/{owner}/{app}/{*path}",
+    tag = RUN,
+    params(AppPath, SubPath, Wishes, Bounds),
+    request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
+    responses(
+        (status = 200, description = "The app's output, or events", content(
+            (Value = "application/json"),
+            ("text/event-stream"),
+        )),
+        Running,
+    )
+)]
+async fn run_path(
+    State(api): State<Api>,
+    By(caller): By,
+    Asked(submission): Asked,
+) -> Result<Response, ApiError> {
+    match submission.path.strip_suffix("/stream").map(str::to_owned) {
+        Some(path) => answer_with_events(api, caller, Submission { path, ..submission }).await,
+        None => answer_with_result(api, caller, submission).await,
     }
 }
 
@@ -149,7 +193,7 @@ fn event(api: &Api, News { glance, end }: News) -> Value {
             body
         }
         None => json!({
-            "status": word(glance.state),
+            "status": Word::from(glance.state),
             "queue_position": glance.queue_position,
             "progress": glance.progress,
         }),

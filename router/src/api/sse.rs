@@ -9,7 +9,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -45,7 +44,7 @@ impl Streams {
 
 /// The values as events; the answer ends with them, and gives its place back.
 pub(super) fn events(
-    values: impl Stream<Item = Value> + Send + 'static,
+    values: impl Stream<Item = impl Serialize> + Send + 'static,
     place: OwnedSemaphorePermit,
 ) -> Response {
     let events = values.map(move |value| {
@@ -57,7 +56,7 @@ pub(super) fn events(
 }
 
 /// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a character that two share.
-fn ascii(value: &Value) -> String {
+fn ascii(value: &impl Serialize) -> String {
     let mut text = Vec::new();
     // No way to fail: string keys, no I/O.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut text, Ascii));
@@ -87,7 +86,7 @@ impl Formatter for Ascii {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn a_stream_too_many_is_refused_until_another_has_ended() {

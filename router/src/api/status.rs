@@ -1,32 +1,103 @@
 //! Where a job stands, in fal's words: the same for those who poll and those who follow.
 
 use chrono::{DateTime, SecondsFormat};
-use serde_json::{Value, json};
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::JobRecord;
+use serde::Serialize;
+use utoipa::ToSchema;
+use warmq_common::ids::{AppId, JobId, RunnerId};
+use warmq_common::job::{JobRecord, Progress};
 use warmq_common::state::JobState;
 use warmq_common::store::{Glance, LogLine};
 
 use super::Api;
 
-const IN_QUEUE: &str = "IN_QUEUE";
+/// Where a job stands, and where more is to be asked.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Status)]
+pub(super) struct StatusView {
+    cancel_url: String,
+    /// Why the job came to nothing; of jobs that ended without a result only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// A stable name for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_type: Option<String>,
+    /// Null unless asked for.
+    logs: Option<Vec<LogEntry>>,
+    metrics: Metrics,
+    /// How far the job is, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+    /// Jobs in front of it, while it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_position: Option<u64>,
+    request_id: JobId,
+    /// Where the result is.
+    response_url: String,
+    status: Word,
+    status_url: String,
+}
 
-/// fal's name of a state.
-pub(super) fn word(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued | JobState::Dispatched => IN_QUEUE,
-        JobState::Running => "IN_PROGRESS",
-        JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired => {
-            "COMPLETED"
+/// fal's names of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = StatusName)]
+pub(super) enum Word {
+    /// It waits for a runner.
+    InQueue,
+    /// A runner has it.
+    InProgress,
+    /// It has ended, well or badly.
+    Completed,
+}
+
+/// What a job cost.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+struct Metrics {
+    /// How long it ran, s, without loading; once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inference_time: Option<f64>,
+}
+
+/// A line of a job's log.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct LogEntry {
+    labels: Labels,
+    /// `INFO`, `WARN` or `ERROR`.
+    level: String,
+    message: String,
+    /// The only source that fal's clients know.
+    #[schema(example = "USER")]
+    source: &'static str,
+    #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
+    timestamp: String,
+}
+
+/// What a line of a log is about.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct Labels {
+    /// The runner that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runner: Option<RunnerId>,
+}
+
+impl From<JobState> for Word {
+    fn from(state: JobState) -> Self {
+        match state {
+            JobState::Queued | JobState::Dispatched => Self::InQueue,
+            JobState::Running => Self::InProgress,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired => {
+                Self::Completed
+            }
         }
     }
 }
 
 /// A job that waits behind so many others.
-pub(super) fn waiting(api: &Api, app: &AppId, id: JobId, queue_position: u64) -> Value {
-    let mut answer = about(api, app, id, IN_QUEUE);
-    answer["queue_position"] = queue_position.into();
-    answer
+pub(super) fn waiting(api: &Api, app: &AppId, id: JobId, queue_position: u64) -> StatusView {
+    StatusView {
+        queue_position: Some(queue_position),
+        ..about(api, app, id, Word::InQueue)
+    }
 }
 
 /// A job at a glance. `end`: its record, if it has ended. `with_log`: the glance's lines are shown.
@@ -36,54 +107,60 @@ pub(super) fn status(
     glance: &Glance,
     end: Option<&JobRecord>,
     with_log: bool,
-) -> Value {
-    let mut answer = match word(glance.state) {
-        IN_QUEUE => waiting(api, app, id, glance.queue_position.unwrap_or(0)),
+) -> StatusView {
+    let standing = match Word::from(glance.state) {
+        Word::InQueue => waiting(api, app, id, glance.queue_position.unwrap_or(0)),
         word => about(api, app, id, word),
     };
-    if let Some(progress) = &glance.progress {
-        answer["progress"] = json!(progress);
+    let failure = end.and_then(JobRecord::failure);
+    let (error, error_type) = failure
+        .map(|error| (error.message, error.error_type))
+        .unzip();
+    let timings = end.and_then(|record| record.timings);
+    StatusView {
+        error,
+        error_type,
+        logs: with_log.then(|| glance.log.iter().map(LogEntry::from).collect()),
+        metrics: Metrics {
+            inference_time: timings.map(|timings| timings.run_ms as f64 / 1000.0),
+        },
+        progress: glance.progress.clone(),
+        ..standing
     }
-    if let Some(error) = end.and_then(JobRecord::failure) {
-        answer["error"] = error.message.into();
-        answer["error_type"] = error.error_type.into();
-    }
-    if let Some(timings) = end.and_then(|record| record.timings) {
-        answer["metrics"]["inference_time"] = (timings.run_ms as f64 / 1000.0).into();
-    }
-    if with_log {
-        answer["logs"] = glance.log.iter().map(entry).collect();
-    }
-    answer
 }
 
 /// What every answer about a job says. No query in these URLs: the clients append their own.
-fn about(api: &Api, app: &AppId, id: JobId, status: &str) -> Value {
+fn about(api: &Api, app: &AppId, id: JobId, status: Word) -> StatusView {
     let url = format!("{}/queue/{app}/requests/{id}", api.public_url);
-    json!({
-        "status": status,
-        "request_id": id,
-        "response_url": url,
-        "status_url": format!("{url}/status"),
-        "cancel_url": format!("{url}/cancel"),
-        "logs": null,
-        "metrics": {},
-    })
+    StatusView {
+        cancel_url: format!("{url}/cancel"),
+        error: None,
+        error_type: None,
+        logs: None,
+        metrics: Metrics::default(),
+        progress: None,
+        queue_position: None,
+        request_id: id,
+        status_url: format!("{url}/status"),
+        response_url: url,
+        status,
+    }
 }
 
-/// A line of a log. `USER` is the only source that fal's clients know.
-fn entry(line: &LogLine) -> Value {
-    let at = i64::try_from(line.at_ms).ok();
-    let at = at.and_then(DateTime::from_timestamp_millis);
-    let labels = match &line.runner {
-        Some(runner) => json!({"runner": runner}),
-        None => json!({}),
-    };
-    json!({
-        "message": line.message,
-        "timestamp": at.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true),
-        "level": line.level,
-        "source": "USER",
-        "labels": labels,
-    })
+impl From<&LogLine> for LogEntry {
+    fn from(line: &LogLine) -> Self {
+        let at = i64::try_from(line.at_ms).ok();
+        let at = at.and_then(DateTime::from_timestamp_millis);
+        Self {
+            labels: Labels {
+                runner: line.runner.clone(),
+            },
+            level: line.level.clone(),
+            message: line.message.clone(),
+            source: "USER",
+            timestamp: at
+                .unwrap_or_default()
+                .to_rfc3339_opts(SecondsFormat::Millis, true),
+        }
+    }
 }

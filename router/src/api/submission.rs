@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use warmq_common::job::Priority;
 
+use super::extract::{Path, Query};
 use super::{Api, ApiError};
 use crate::submit::Submission;
 
@@ -23,6 +26,57 @@ struct Address {
     path: String,
 }
 
+/// What a submission's body is.
+pub(super) const INPUT: &str = "The app's input. Nothing at all is an empty object.";
+
+/// An endpoint of an app's own.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "tells of what `Address` reads")]
+pub(super) struct SubPath {
+    /// What the app calls it. It may be of several segments, which OpenAPI can not say.
+    #[param(min_length = 1)]
+    path: String,
+}
+
+/// What a submission may ask for besides. Headers `x-fal-…` may be called `x-…` as well.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "tells of what `Asked` reads")]
+pub(super) struct Wishes {
+    /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner that has it is preferred.
+    #[param(required = false, max_length = 256, example = "shapes")]
+    x_fal_runner_hint: String,
+    /// `low` runs only where no normal job waits.
+    #[param(required = false, inline)]
+    x_fal_queue_priority: Priority,
+    /// How long the job may be held for a warm runner: seconds (`2.5`), or with a unit (`500ms`, `2m`).
+    #[param(required = false, example = "2.5")]
+    x_max_warm_wait: String,
+    /// How long after its acceptance the job may start at the latest; as `x-max-warm-wait`, and more than 0.
+    #[param(required = false, example = "30")]
+    x_fal_request_timeout: String,
+    /// `1`: it is begun once at most, even if its runner is lost.
+    #[param(required = false, pattern = "^(0|1|false|true|)$", example = "1")]
+    x_fal_no_retry: String,
+    /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
+    #[param(required = false, pattern = "^[01]$", example = "1")]
+    x_fal_store_io: String,
+    /// The submitter's own name for this submission: repeated under it, it is the same job.
+    #[param(required = false, min_length = 1, max_length = 255)]
+    idempotency_key: String,
+}
+
+/// What a submission may say in its query.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "tells of what `Asked` reads")]
+pub(super) struct Bounds {
+    /// Refuses the job with 429 if that many wait already.
+    #[param(required = false)]
+    fal_max_queue_length: u64,
+}
+
 /// What a request asks for, nothing checked.
 pub(super) struct Asked(pub(super) Submission);
 
@@ -31,12 +85,8 @@ impl FromRequest<Api> for Asked {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let address = Path::<Address>::from_request_parts(&mut parts, api).await;
-        let Path(Address { owner, app, path }) =
-            address.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
-        let query = Query::<Flags>::from_request_parts(&mut parts, api).await;
-        let Query(mut query) =
-            query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+        let Path(Address { owner, app, path }) = Path::from_request_parts(&mut parts, api).await?;
+        let Query(mut query) = Query::<Flags>::from_request_parts(&mut parts, api).await?;
         let headers = parts.headers.clone();
         let body = Bytes::from_request(Request::from_parts(parts, body), api).await;
         let body = body.map_err(|rejection| unreadable(&rejection, api))?;

@@ -105,7 +105,7 @@ impl Server {
         tracing::info!(%address, public_url = %api.public_url, "serving {}", scheme.to_uppercase());
         // For whoever started us with port 0, and waits for us to be ready.
         println!("listening on {scheme}://{address}");
-        self.serve(routes(api), drain_timeout, shutdown).await;
+        self.serve(routes(api)?, drain_timeout, shutdown).await;
         Ok(())
     }
 

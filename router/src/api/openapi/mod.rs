@@ -1,0 +1,179 @@
+//! `/openapi.json`: what this router serves. The routes are built from the documented handlers (`routes!`), so none can be
+//! missing; the refusals that many calls share are told once ([`refusals`]); and each app that a worker has registered
+//! stands there with the schema of its own input ([`apps`]), as its workers published it.
+
+mod apps;
+mod refusals;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::{Extension, Json};
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+use warmq_common::ids::AppId;
+use warmq_common::store;
+
+use super::Api;
+use crate::access::Caller;
+pub(super) use refusals::{
+    Asking, Finding, InvalidInput, Listing, Making, Outcome, Proxied, Refusal, Running, Submitting,
+};
+
+/// What is the same for all routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "warmq",
+        description = "A queue for image-generation jobs that sends each to the runner that already has its model. \
+            `/queue` and `/run` speak fal's protocol, so that fal's own clients work; `/v1` is warmq's own."
+    ),
+    components(schemas(Refusal, InvalidInput)),
+    tags(
+        (name = QUEUE, description = "fal's queue protocol: submit a job, ask for it, fetch its result, cancel it"),
+        (name = RUN, description = "Submit a job and wait for its result"),
+        (name = FILES, description = "Pictures that jobs made"),
+        (name = OPERATE, description = "Jobs with all that is known of them, apps, runners, dead letters, keys"),
+        (name = WATCH, description = "For those who watch over the process"),
+    ),
+    security((), ("Key" = []))
+)]
+struct Base;
+
+pub(super) const QUEUE: &str = "queue";
+pub(super) const RUN: &str = "run";
+pub(super) const FILES: &str = "files";
+pub(super) const OPERATE: &str = "operate";
+pub(super) const WATCH: &str = "watch";
+
+/// The document of all routes, without the apps' own paths. A cheap handle.
+#[derive(Clone)]
+pub(super) struct Document(Arc<Value>);
+
+impl Document {
+    /// The document of `routes`, as their handlers tell it.
+    ///
+    /// # Errors
+    /// It can not be written as JSON.
+    pub(super) fn of(routes: utoipa::openapi::OpenApi) -> Result<Self, serde_json::Error> {
+        let mut document = serde_json::to_value(Base::openapi().merge_from(routes))?;
+        document["components"]["responses"] = refusals::components();
+        document["components"]["headers"] = job_headers();
+        document["components"]["securitySchemes"]["Key"] = json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Key` or `Bearer`, a space, and the key: `Key id:secret`. Without keys in its settings, \
+                a router takes any.",
+        });
+        if let Some(Value::Object(paths)) = document.get_mut("paths") {
+            *paths = std::mem::take(paths).into_iter().map(finished).collect();
+        }
+        Ok(Self(Arc::new(document)))
+    }
+
+    fn with_apps(&self, apps: Vec<(AppId, Value)>) -> Value {
+        let mut document = self.0.as_ref().clone();
+        for (app, schema) in apps {
+            apps::add(&mut document, &app, schema);
+        }
+        document
+    }
+}
+
+/// This document: the API, and each app's own paths with the schema of its input. Where keys are asked for, those apps that the
+/// request's key may know of.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = WATCH,
+    responses((status = 200, description = "An OpenAPI 3.1 document", body = Value))
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    Extension(document): Extension<Document>,
+    headers: HeaderMap,
+) -> Json<Value> {
+    let caller = api.keys.caller(&headers).await.ok();
+    let apps = known_apps(&api, caller.as_ref()).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the documentation names no apps");
+        Vec::new()
+    });
+    Json(document.with_apps(apps))
+}
+
+async fn known_apps(
+    api: &Api,
+    caller: Option<&Caller>,
+) -> Result<Vec<(AppId, Value)>, store::Error> {
+    let mut found = Vec::new();
+    let Some(caller) = caller else {
+        return Ok(found);
+    };
+    let all = api.apps.all().await?.into_iter();
+    for app in all.filter(|app| caller.knows(app)) {
+        let schema = api.store.schema(&app).await?;
+        found.extend(schema.map(|schema| (app, schema)));
+    }
+    Ok(found)
+}
+
+/// A path as OpenAPI can say it. It knows no parameter of several segments (`{*key}`): it is told as one of one segment, which
+/// is true as far as it goes, and the parameter's description says the rest.
+fn finished((path, mut item): (String, Value)) -> (String, Value) {
+    if let Some(operations) = item.as_object_mut() {
+        // A handler of several methods has one id, which must name one operation.
+        let ids: Vec<Value> = operations
+            .values()
+            .map(|operation| operation["operationId"].clone())
+            .collect();
+        let is_shared = ids.iter().skip(1).any(|id| *id == ids[0]);
+        for (method, operation) in operations.iter_mut() {
+            if is_shared && let Some(id) = operation["operationId"].as_str() {
+                operation["operationId"] = format!("{id}_{method}").into();
+            }
+            tell_job_headers(operation);
+        }
+    }
+    (path.replace("{*", "{"), item)
+}
+
+/// Whatever a call about a job answers carries the job's headers.
+fn tell_job_headers(operation: &mut Value) {
+    let tags = operation["tags"].as_array();
+    let is_about_a_job = tags.is_some_and(|tags| tags.iter().any(|tag| tag == QUEUE || tag == RUN));
+    let Some(responses) = operation["responses"].as_object_mut() else {
+        return;
+    };
+    let answers = responses.iter_mut();
+    for (_, response) in answers.filter(|(status, _)| is_about_a_job && status.starts_with('2')) {
+        let headers = job_headers();
+        let names = headers.as_object().into_iter().flat_map(Map::keys);
+        response["headers"] = names
+            .map(|name| {
+                let reference = json!({"$ref": format!("#/components/headers/{name}")});
+                (name.clone(), reference)
+            })
+            .collect();
+    }
+}
+
+/// What [`with_job_headers`](super::outcome::with_job_headers) adds.
+fn job_headers() -> Value {
+    json!({
+        "x-fal-request-id": {
+            "description": "The job's id.",
+            "schema": {"$ref": "#/components/schemas/JobId"},
+        },
+        "x-warmq-runner": {
+            "description": "The runner that has the job, or had it last; once that is known.",
+            "schema": {"$ref": "#/components/schemas/RunnerId"},
+        },
+        "x-warmq-warm": {
+            "description": "Whether the job's model was loaded already when it came; once the job has ended.",
+            "schema": {"type": "string", "enum": ["0", "1"]},
+        },
+    })
+}

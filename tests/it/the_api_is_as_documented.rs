@@ -1,0 +1,121 @@
+//! `/openapi.json` is true, `/docs` shows it, and neither needs anything from elsewhere.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use warmq_tests::Stage;
+use warmq_tests::fuzz::Fuzz;
+use warmq_tests::stage::TIMED;
+
+/// `make fuzz` tries many more.
+#[tokio::test]
+async fn whatever_is_asked_is_answered_as_documented() {
+    let fuzz = Fuzz {
+        examples: 3,
+        seed: 1,
+        bound: Duration::from_secs(150),
+    };
+    let report = fuzz.run().await.unwrap();
+    assert!(report.holds, "{}", report.text);
+    assert!(report.cases > 300, "{}", report.text);
+    println!("{}", report.text);
+}
+
+#[tokio::test]
+async fn each_app_is_documented_with_the_input_that_its_workers_take() {
+    let stage = Stage::start().await;
+    let before = stage.get("/openapi.json").await.body;
+    assert_eq!(before["openapi"], "3.1.0");
+    assert!(before["paths"]["/queue/{owner}/{app}"]["post"].is_object());
+    let _worker = stage.timed("a").await;
+    let document = stage.get("/openapi.json").await.body;
+    for call in ["queue", "run"] {
+        let operation = &document["paths"][format!("/{call}/{TIMED}")]["post"];
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        let pointer = schema.as_str().unwrap().strip_prefix('#').unwrap();
+        let schema = document.pointer(pointer).unwrap();
+        assert_eq!(schema["properties"]["run_ms"]["default"], 100, "{schema}");
+    }
+    stage.clean_up().await;
+}
+
+/// The values of every `key` in `value`, at any depth.
+fn all<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| all(key, item, found)),
+        Value::Object(fields) => {
+            found.extend(fields.get(key).and_then(Value::as_str));
+            fields.values().for_each(|field| all(key, field, found));
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_the_document_leads_nowhere() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    let document = stage.get("/openapi.json").await.body;
+    let mut references = Vec::new();
+    all("$ref", &document, &mut references);
+    assert!(references.len() > 50, "{}", references.len());
+    for reference in references {
+        let found = reference
+            .strip_prefix('#')
+            .and_then(|path| document.pointer(path));
+        assert!(found.is_some(), "{reference}");
+    }
+    // Links name operations by their ids, which are of one operation each.
+    let (mut ids, mut operations) = (Vec::new(), Vec::new());
+    for item in document["paths"].as_object().unwrap().values() {
+        operations.extend(item.as_object().unwrap().values());
+    }
+    for operation in &operations {
+        ids.extend(operation["operationId"].as_str());
+    }
+    assert_eq!(ids.len(), operations.len());
+    let names: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(names.len(), ids.len(), "{ids:?}");
+    let (mut named, links) = (
+        Vec::new(),
+        &document["paths"][format!("/queue/{TIMED}")]["post"]["responses"]["200"]["links"],
+    );
+    all("operationId", links, &mut named);
+    assert_eq!(named.len(), 5, "{links}");
+    assert!(named.iter().all(|name| names.contains(name)), "{named:?}");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn the_pages_load_from_this_router_alone() {
+    let stage = Stage::start().await;
+    for path in ["/docs", "/docs/"] {
+        let page = stage.get(path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        assert_eq!(page.headers["content-type"], "text/html");
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'self';"), "{policy}");
+        let html = String::from_utf8(page.bytes).unwrap();
+        let parts = html
+            .split('"')
+            .filter(|text| text.ends_with(".js") || text.ends_with(".css"));
+        let parts: Vec<&str> = parts.collect();
+        assert!(parts.len() > 3, "{html}");
+        for part in parts {
+            let found = stage
+                .get(&format!("/docs/{}", part.trim_start_matches("./")))
+                .await;
+            assert_eq!(found.status, StatusCode::OK, "{part}");
+        }
+    }
+    let start = stage.get("/docs/swagger-initializer.js").await;
+    let start = String::from_utf8(start.bytes).unwrap();
+    assert!(start.contains("\"/openapi.json\""), "{start}");
+    assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
+    let missing = stage.get("/docs/no-such-page.html").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert_eq!(missing.body["error_type"], "not_found");
+    stage.clean_up().await;
+}

@@ -1,0 +1,134 @@
+//! The API against its own documentation: schemathesis reads `/openapi.json`, makes up requests that it allows and requests that
+//! it does not, and checks each answer: no 5xx, and status, content type, headers and body as documented.
+//!
+//! A router and two workers of the `timed` app stand behind it. Their jobs are short, so that nothing waits for long that does
+//! not hang: `fuzz/short_jobs.py` bounds what the inputs ask for, and the app's `run_timeout` what slips through.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::process::Command;
+use warmq_cluster::WorkerOptions;
+
+use crate::Stage;
+use crate::stage::TIMED;
+
+/// Runners in each of the two workers.
+const RUNNERS: u32 = 8;
+
+/// Makes up keys, too; if it had none itself, the first of them would lock it out.
+const ADMIN_KEY: &str = "fuzz:0123456789abcdef0123456789abcdef";
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Fuzz {
+    /// Requests made up at random for each operation, and sequences of calls; requests at the edges of each parameter come on top.
+    pub examples: u32,
+    /// The same seed makes up the same requests.
+    pub seed: u64,
+    /// How long it may take.
+    pub bound: Duration,
+}
+
+/// What schemathesis found.
+#[derive(Debug)]
+pub struct Report {
+    /// Every answer was as documented.
+    pub holds: bool,
+    /// Requests that were made up.
+    pub cases: u64,
+    /// All that schemathesis said.
+    pub text: String,
+}
+
+impl Fuzz {
+    /// Starts a cluster and tries its API.
+    ///
+    /// # Errors
+    /// schemathesis is not installed, could not be understood, or took too long.
+    pub async fn run(&self) -> anyhow::Result<Report> {
+        let schemathesis = installed()?;
+        let settings = format!(
+            "admin_key = '{ADMIN_KEY}'\n[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1"
+        );
+        let stage = Stage::with_config(&settings).await;
+        let worker = |name| {
+            stage.worker(WorkerOptions {
+                concurrency: RUNNERS,
+                ..WorkerOptions::timed(name, TIMED)
+            })
+        };
+        let _workers = [worker("a").await, worker("b").await];
+        let mut command = self.command(&schemathesis, stage.router.url());
+        // What it leaves behind goes with the cluster.
+        command
+            .current_dir(stage.cluster.folder())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(self.bound, command.output()).await;
+        let output =
+            output.with_context(|| format!("schemathesis took longer than {:?}", self.bound))?;
+        let report = report(&output.context("schemathesis did not start")?)?;
+        stage.clean_up().await;
+        Ok(report)
+    }
+
+    fn command(&self, schemathesis: &Path, router: &str) -> Command {
+        let folder = folder();
+        let mut command = Command::new(schemathesis);
+        command
+            .arg("--no-color")
+            .arg("--config-file")
+            .arg(folder.join("schemathesis.toml"))
+            .args(["run", &format!("{router}/openapi.json")])
+            .args(["--header", &format!("Authorization: Key {ADMIN_KEY}")])
+            .args(["--max-examples", &self.examples.to_string()])
+            .args(["--seed", &self.seed.to_string()])
+            .env("SCHEMATHESIS_HOOKS", folder.join("short_jobs.py"))
+            // Wide enough that it breaks no lines which are read below.
+            .env("COLUMNS", "160");
+        command
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn installed() -> anyhow::Result<PathBuf> {
+    let path = folder().join("../../.venv/bin/schemathesis");
+    let missing = "`make setup-test` installs schemathesis";
+    ensure!(path.exists(), "{} is missing: {missing}", path.display());
+    Ok(path)
+}
+
+fn report(output: &Output) -> anyhow::Result<Report> {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(Report {
+        holds: output.status.success(),
+        cases: cases(&text)
+            .with_context(|| format!("schemathesis did not say how much it tried:\n{text}"))?,
+        text,
+    })
+}
+
+/// The number in schemathesis' summary: `1234 generated, …`.
+fn cases(text: &str) -> Option<u64> {
+    let lines = text.lines().map(str::trim);
+    let mut counts = lines.filter_map(|line| line.split_once(" generated")?.0.parse().ok());
+    counts.next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_how_much_was_tried() {
+        let text = "Test cases:\n  1234 generated, 1230 passed\n\nSeed: 7";
+        assert_eq!(cases(text), Some(1234));
+        assert_eq!(cases("No test cases were generated"), None);
+    }
+}
