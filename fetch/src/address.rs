@@ -71,7 +71,7 @@ pub(crate) fn meant(address: IpAddr) -> IpAddr {
 }
 
 fn joined(high: u16, low: u16) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
+    Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low))
 }
 
 const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {

@@ -194,8 +194,7 @@ async fn read(mut response: Response, host: String, max_bytes: usize) -> Result<
 fn told(error: reqwest::Error, host: String) -> Error {
     let error = error.without_url();
     tracing::debug!(host, ?error, "a stranger's URL could not be reached");
-    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
-    if causes.any(|cause| cause.is::<NoAddress>()) {
+    if is_gated(&error) {
         Error::Forbidden { host }
     } else if error.is_timeout() {
         Error::Timeout
@@ -204,4 +203,16 @@ fn told(error: reqwest::Error, host: String) -> Error {
     } else {
         Error::Broken { host }
     }
+}
+
+/// Whether the resolver had no address to give.
+fn is_gated(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<NoAddress>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -53,7 +53,7 @@ impl Pipeline {
 
     /// From noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents that can be decoded. `text`
     /// is what [`Pipeline::encode_text`] returns for the negative prompt, if guidance is above 1, and the
-    /// prompt.
+    /// prompt. The request's image is not looked at.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -63,7 +63,10 @@ impl Pipeline {
         text: &Tensor,
         request: &Request,
     ) -> Result<Tensor, Error> {
-        let plan = request.plan(&self.manifest)?;
+        let plan = Plan {
+            strength: None,
+            ..request.plan(&self.manifest)?
+        };
         let mut nobody = ();
         let mut watch = Watch::new(&mut nobody, 0);
         self.denoise_plan(noise, None, text, &plan, plan.seed, &mut watch)
@@ -122,7 +125,7 @@ impl Pipeline {
     ) -> Result<Tensor, Error> {
         self.device.run(true, || {
             let mut scheduler = self.scheduler(plan);
-            let timesteps = self.timesteps(plan);
+            let timesteps = scheduler.timesteps(plan.skipped_steps());
             let mut latents = match (start, timesteps.first()) {
                 (Some(start), Some(&first)) => scheduler.add_noise(start, noise, first),
                 _ => noise * scheduler.initial_sigma(),
