@@ -115,6 +115,7 @@ fn words(job: &JobView) -> String {
             None => "sent to whichever runner is free first".to_owned(),
         },
         JobState::Running => match record.progress.as_ref().map(|progress| progress.phase) {
+            Some(Phase::Fetching) => format!("fetching its files{on}"),
             Some(Phase::Loading) => format!("loading the model{on}"),
             Some(Phase::Running) => format!("running{on}"),
             Some(Phase::Storing) => format!("storing the pictures{on}"),
@@ -163,11 +164,7 @@ mod tests {
         job.queue_position = Some(4);
         assert_eq!(words(&job), "queued, 4 jobs ahead");
         job.record.state = JobState::Running;
-        job.record.progress = Some(Progress {
-            phase: Phase::Running,
-            step: 7,
-            steps: 20,
-        });
+        job.record.progress = Some(Progress::at(Phase::Running, 7, 20));
         assert!(
             sentence(&job).ends_with("running on gpu-b, step 7 of 20"),
             "{}",

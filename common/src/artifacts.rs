@@ -27,6 +27,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A file is larger than its reader can take.
+    #[error("{bytes} bytes; at most {most} are read")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// What its reader takes.
+        most: usize,
+    },
     /// A read or write failed.
     #[error(transparent)]
     Store(#[from] object_store::Error),
@@ -96,6 +104,22 @@ impl Artifacts {
         }
     }
 
+    /// As [`Artifacts::get`], of a file that is not larger than `most` bytes.
+    ///
+    /// # Errors
+    /// It is larger, or the storage refuses.
+    pub async fn get_at_most(&self, key: &str, most: usize) -> Result<Option<Bytes>, Error> {
+        match self.store.get(&self.path(key)).await {
+            Ok(found) if found.meta.size > most as u64 => Err(Error::TooLarge {
+                bytes: found.meta.size,
+                most,
+            }),
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// `Path::from` encodes what could climb out of the root (`..`, empty segments).
     fn path(&self, key: &str) -> Path {
         let parts = self.root.parts().chain(
@@ -154,6 +178,10 @@ mod tests {
             .unwrap();
         let key = reference.strip_prefix(REFERENCE_PREFIX).unwrap();
         assert_eq!(artifacts.get(key).await.unwrap().unwrap(), "png");
+        let read = artifacts.get_at_most(key, 3).await;
+        assert_eq!(read.unwrap().unwrap(), "png");
+        let refused = artifacts.get_at_most(key, 2).await.unwrap_err();
+        assert_eq!(refused.to_string(), "3 bytes; at most 2 are read");
         for hostile in ["../secret", "a/../../secret", "/../secret", "..%2fsecret"] {
             assert!(artifacts.get(hostile).await.unwrap().is_none(), "{hostile}");
         }

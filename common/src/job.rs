@@ -204,12 +204,30 @@ pub struct Progress {
     pub step: u32,
     /// Steps in all.
     pub steps: u32,
+    /// What the picture looks like so far, as a `data:` URI of a few KB, if the job asked for previews. A report without one
+    /// leaves the last one standing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
+}
+
+impl Progress {
+    /// At `step` of `steps`.
+    pub fn at(phase: Phase, step: u32, steps: u32) -> Self {
+        Self {
+            phase,
+            step,
+            steps,
+            preview: None,
+        }
+    }
 }
 
 /// What a runner does with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Getting the files that the input names.
+    Fetching,
     /// Loading the model: the job is cold here.
     Loading,
     /// Denoising.

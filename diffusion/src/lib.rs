@@ -21,7 +21,7 @@
 //! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | what a caller may ask for, and the check of it against a manifest |
-//! | [`pipeline`](Pipeline) | load, then text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | [`pipeline`](Pipeline) | load, then text, and perhaps a picture, → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
 //! | `noise` | noise that the same seed draws again |
 //! | [`device`](Device), [`memory`](Memory) | where tensors live, and how much they hold |
 //! | `guard` | the border at which torch's panics become an [`Error`] |

@@ -16,6 +16,9 @@ pub(crate) fn initial(seed: u64, shape: [u32; 4]) -> Tensor {
     Tensor::from_slice(&noise).view(shape.map(i64::from))
 }
 
+/// Takes a step's place in [`reproducibly`] where a picture is encoded.
+pub(crate) const ENCODING: u32 = u32::MAX;
+
 /// Runs a scheduler's step, which may draw from torch's generator, so that the same seed draws the same
 /// noise. The generator is the process's: other engines' steps wait meanwhile, for microseconds.
 pub(crate) fn reproducibly<T>(seed: u64, step: u32, draw: impl FnOnce() -> T) -> T {

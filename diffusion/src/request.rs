@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::picture::Picture;
 use crate::scheduler::SchedulerKind;
 
 /// What to draw. What is `None` takes the model's default.
@@ -28,6 +29,13 @@ pub struct Request {
     pub num_images: u32,
     /// A [`SchedulerKind`]'s name, among those that the model's manifest allows.
     pub scheduler: Option<String>,
+    /// The picture to start from, of any size: it is stretched to the one that is drawn.
+    pub image: Option<Picture>,
+    /// How much of `image` is drawn anew, above 0 and up to 1: that share of the steps is taken, one at
+    /// least. 0.8 by default; it has no meaning without an image.
+    pub strength: Option<f64>,
+    /// Whether the [`Observer`](crate::Observer) is shown previews.
+    pub previews: bool,
 }
 
 impl Default for Request {
@@ -43,6 +51,9 @@ impl Default for Request {
             seed: 0,
             num_images: 1,
             scheduler: None,
+            image: None,
+            strength: None,
+            previews: false,
         }
     }
 }
@@ -61,12 +72,16 @@ pub(crate) struct Plan {
     pub seed: u64,
     pub num_images: u32,
     pub scheduler: SchedulerKind,
+    /// Share of the steps that is taken, if there is a picture to start from.
+    pub strength: Option<f64>,
+    pub previews: bool,
 }
 
 /// A prompt is cut to some tens of tokens; nobody means more than this.
 const PROMPT_BYTES: usize = 16 << 10;
 const IMAGES: RangeInclusive<u32> = 1..=16;
 const GUIDANCE: RangeInclusive<f64> = 0.0..=100.0;
+const STRENGTH: f64 = 0.8;
 
 impl Request {
     /// Whether the model can do this; cheap, so that a bad request is refused before a load.
@@ -79,14 +94,19 @@ impl Request {
 
     pub(crate) fn plan(&self, manifest: &Manifest) -> Result<Plan, Error> {
         let scheduler = scheduler(self.scheduler.as_deref(), manifest)?;
+        let strength = match &self.image {
+            Some(image) => Some(self.strength_on(image, scheduler)?),
+            None => None,
+        };
+        let (width, height) = self.default_size(manifest);
         Ok(Plan {
             prompt: prompt("prompt", &self.prompt)?,
             negative_prompt: prompt(
                 "negative_prompt",
                 self.negative_prompt.as_deref().unwrap_or_default(),
             )?,
-            width: side("width", self.width, manifest)?,
-            height: side("height", self.height, manifest)?,
+            width: side("width", self.width.unwrap_or(width), manifest)?,
+            height: side("height", self.height.unwrap_or(height), manifest)?,
             steps: within(
                 "steps",
                 self.steps.unwrap_or(manifest.defaults.steps),
@@ -100,7 +120,51 @@ impl Request {
             seed: self.seed,
             num_images: within("num_images", self.num_images, &IMAGES)?,
             scheduler,
+            strength,
+            previews: self.previews,
         })
+    }
+
+    fn strength_on(&self, image: &Picture, scheduler: SchedulerKind) -> Result<f64, Error> {
+        if !image.is_whole() {
+            return Err(Error::invalid(
+                "image",
+                "not width × height pixels of 3 bytes",
+            ));
+        }
+        if !scheduler.begins_midway() {
+            let message = format!("{scheduler} can not start from a picture");
+            return Err(Error::invalid("scheduler", message));
+        }
+        let strength = self.strength.unwrap_or(STRENGTH);
+        if strength > 0.0 && strength <= 1.0 {
+            return Ok(strength);
+        }
+        let message = format!("{strength} is not above 0 and at most 1");
+        Err(Error::invalid("strength", message))
+    }
+
+    /// Width and height where the request says nothing: the model's own; with an image, its proportions, and
+    /// as many pixels as the model draws by default.
+    fn default_size(&self, manifest: &Manifest) -> (u32, u32) {
+        let sizes = &manifest.image;
+        let usual = f64::from(sizes.default);
+        let Some(image) = &self.image else {
+            return (sizes.default, sizes.default);
+        };
+        let ratio = f64::from(image.width) / f64::from(image.height);
+        let (width, height) = match (self.width, self.height) {
+            (_, Some(height)) => (f64::from(height) * ratio, usual),
+            (Some(width), None) => (usual, f64::from(width) / ratio),
+            (None, None) => (usual * ratio.sqrt(), usual / ratio.sqrt()),
+        };
+        let fitted = |side: f64| {
+            let unit = sizes.multiple_of.max(1);
+            let units = (side / f64::from(unit)).round() as u32;
+            let (fewest, most) = (sizes.min.div_ceil(unit), sizes.max / unit);
+            units.min(most).max(fewest) * unit
+        };
+        (fitted(width), fitted(height))
     }
 }
 
@@ -112,13 +176,9 @@ fn prompt(field: &'static str, text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-fn side(field: &'static str, pixels: Option<u32>, manifest: &Manifest) -> Result<u32, Error> {
+fn side(field: &'static str, pixels: u32, manifest: &Manifest) -> Result<u32, Error> {
     let sizes = &manifest.image;
-    let pixels = within(
-        field,
-        pixels.unwrap_or(sizes.default),
-        &(sizes.min..=sizes.max),
-    )?;
+    let pixels = within(field, pixels, &(sizes.min..=sizes.max))?;
     if pixels % sizes.multiple_of != 0 {
         return Err(Error::invalid(
             field,
@@ -163,6 +223,15 @@ impl Plan {
     /// Whether the negative prompt has a say.
     pub(crate) fn guided(&self) -> bool {
         self.guidance > 1.0
+    }
+
+    /// How many of the steps are left out, as the picture to start from stands for them. One is always taken.
+    pub(crate) fn skipped_steps(&self) -> u32 {
+        let Some(strength) = self.strength else {
+            return 0;
+        };
+        let taken = (f64::from(self.steps) * strength) as u32;
+        self.steps - taken.clamp(1, self.steps.max(1))
     }
 
     /// The seed of one of the pictures.

@@ -66,6 +66,12 @@ impl SchedulerKind {
             _ => 2..=500,
         }
     }
+
+    /// Whether it can begin at a picture to which noise was added, instead of at noise alone. `Lms` can not: from its first
+    /// step on it weighs steps that were never taken.
+    pub fn begins_midway(self) -> bool {
+        self != SchedulerKind::Lms
+    }
 }
 
 impl fmt::Display for SchedulerKind {

@@ -11,11 +11,12 @@
 //! | [`cancellations`] | one subscription per process to the jobs that were cancelled |
 //! | [`lease`] | keeps a running job's lease, notices when the job is lost |
 //! | [`patience`] | how long Redis is waited for before a job goes on without |
+//! | [`input_files`] | the files that an input names, got before the run |
 //! | [`report`] | progress, files and the event at the end |
 //! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
 //!
-//! A job's way: `consumer` → `attempt` → `start.lua` → engine thread → artifacts → `finish.lua` → event → ack.
+//! A job's way: `consumer` → `attempt` → `start.lua` → input files → engine thread → artifacts → `finish.lua` → event → ack.
 //! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
 
 mod attempt;
@@ -24,6 +25,7 @@ pub mod config;
 pub mod consumer;
 pub mod engine;
 pub mod incarnation;
+pub mod input_files;
 pub mod lease;
 pub mod model_cache;
 pub mod patience;
@@ -39,9 +41,11 @@ use warmq_common::amqp::{PublishError, Publisher, Topology};
 use warmq_common::artifacts::{self, Artifacts};
 use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_common::store::{self, Store};
+use warmq_fetch::Fetcher;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::input_files::Places;
 use crate::runner::Runner;
 use crate::shared::{Pace, Shared};
 
@@ -60,6 +64,9 @@ pub enum Error {
     /// The storage can not be opened.
     #[error(transparent)]
     Storage(#[from] artifacts::Error),
+    /// No HTTP requests can be made.
+    #[error(transparent)]
+    Fetch(#[from] warmq_fetch::Error),
     /// There is no engine.
     #[error(transparent)]
     Engine(#[from] engine::BuildError),
@@ -98,10 +105,16 @@ pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Resu
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");
     publisher.channel().await?;
     let give_up = token_after(stop.clone(), config.drain_timeout);
+    let artifacts = Artifacts::open(&servers.storage)?;
+    let places = Places {
+        artifacts: artifacts.clone(),
+        web: Fetcher::new(config.fetch_allow.clone())?,
+    };
     let shared = Shared {
         cancellations: Cancellations::listen(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
-        artifacts: Artifacts::open(&servers.storage)?,
+        artifacts,
+        places,
         store,
         publisher,
         pace,

@@ -44,10 +44,16 @@ impl ProgressReporter {
         let (app, job) = (job.app.clone(), job.id);
         let task = tokio::spawn(async move {
             let mut reports = Throttled::new(receiver);
-            while let Some(progress) = reports.next().await {
+            let mut shown = None;
+            while let Some(mut progress) = reports.next().await {
                 let Some(Lease { fence, .. }) = *lease.borrow() else {
                     continue;
                 };
+                // The record keeps it.
+                match progress.preview == shown {
+                    true => progress.preview = None,
+                    false => shown.clone_from(&progress.preview),
+                }
                 match store.progress(&app, job, fence, &progress).await {
                     Ok(true) => {}
                     Ok(false) => lost.cancel(),
@@ -66,13 +72,14 @@ impl ProgressReporter {
         self.sender.clone()
     }
 
+    /// Says that the files that the job's input names are being got.
+    pub fn fetching(&self) {
+        (self.sender).send_replace(Some(Progress::at(Phase::Fetching, 0, 0)));
+    }
+
     /// Says that the job's files are being written.
     pub fn storing(&self) {
-        self.sender.send_replace(Some(Progress {
-            phase: Phase::Storing,
-            step: 0,
-            steps: 0,
-        }));
+        (self.sender).send_replace(Some(Progress::at(Phase::Storing, 0, 0)));
     }
 }
 
@@ -193,11 +200,7 @@ mod tests {
     use warmq_common::ids::AppId;
 
     fn at(phase: Phase, step: u32) -> Option<Progress> {
-        Some(Progress {
-            phase,
-            step,
-            steps: 100,
-        })
+        Some(Progress::at(phase, step, 100))
     }
 
     #[tokio::test(start_paused = true)]

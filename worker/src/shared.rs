@@ -10,6 +10,7 @@ use warmq_common::store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::input_files::Places;
 
 /// How often and how long, in a runner's life. The defaults are the ones that routers count on.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +61,8 @@ pub struct Shared {
     pub topology: Topology,
     /// Where files go.
     pub artifacts: Artifacts,
+    /// Where the files come from that inputs name.
+    pub places: Places,
     /// What is heard of cancelled jobs.
     pub cancellations: Cancellations,
     /// How often and how long.

@@ -90,6 +90,7 @@ fn doing(job: Option<&Submitted>) -> String {
         .as_ref()
         .and_then(|view| view.record.progress.as_ref());
     let phase = match progress.map(|progress| progress.phase) {
+        Some(Phase::Fetching) => "fetching",
         Some(Phase::Loading) => "loading",
         Some(Phase::Running) => "denoising",
         Some(Phase::Storing) => "storing",

@@ -1,7 +1,6 @@
-//! The autoencoder between pictures `[batch, 3, h, w]` and latents `[batch, 4, h/8, w/8]`, of which
-//! only the decoder is used.
+//! The autoencoder between pictures `[batch, 3, h, w]` and latents `[batch, 4, h/8, w/8]`.
 
-use diffusers::models::vae::{AutoEncoderKL, AutoEncoderKLConfig};
+use diffusers::models::vae::{AutoEncoderKL, AutoEncoderKLConfig, DiagonalGaussianDistribution};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -71,9 +70,30 @@ impl Autoencoder {
         }
     }
 
+    /// A picture in −1…1 → the latents that it could be.
+    pub(crate) fn encode(&self, picture: &Tensor) -> Encoded {
+        Encoded {
+            distribution: self.network.encode(picture),
+            scaling_factor: self.scaling_factor,
+        }
+    }
+
     /// Latents as the UNet knows them → a picture in −1…1, a little beyond at times.
     pub(crate) fn decode(&self, latents: &Tensor) -> Tensor {
         self.network.decode(&(latents / self.scaling_factor))
+    }
+}
+
+/// A picture as the encoder sees it: a distribution of latents.
+pub(crate) struct Encoded {
+    distribution: DiagonalGaussianDistribution,
+    scaling_factor: f64,
+}
+
+impl Encoded {
+    /// Latents as the UNet knows them, drawn from torch's global generator.
+    pub(crate) fn sample(&self) -> Tensor {
+        self.distribution.sample() * self.scaling_factor
     }
 }
 

@@ -9,6 +9,6 @@ mod autoencoder;
 mod schedulers;
 mod unet;
 
-pub(crate) use autoencoder::Autoencoder;
+pub(crate) use autoencoder::{Autoencoder, Encoded};
 pub(crate) use schedulers::Scheduler;
 pub(crate) use unet::UNet;

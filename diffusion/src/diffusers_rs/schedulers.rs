@@ -156,9 +156,60 @@ impl Scheduler {
         }
     }
 
-    /// When to ask the UNet, from noise to picture, in training steps (0 to 1000).
-    pub(crate) fn timesteps(&self) -> Vec<f64> {
-        each!(self, scheduler => scheduler.timesteps().iter().map(|t| t.to_float()).collect())
+    /// When to ask the UNet, from noise to picture, in training steps (0 to 1000). The first `skipped` steps, of those that
+    /// were asked for, are left out: the latents to begin with are as noisy as they would be after them.
+    pub(crate) fn timesteps(&self, skipped: u32) -> Vec<f64> {
+        let mut timesteps: Vec<f64> =
+            each!(self, scheduler => scheduler.timesteps().iter().map(|t| t.to_float()).collect());
+        let skipped = skipped as usize * self.questions_per_step();
+        if let Scheduler::Pndm(_) = self {
+            // It asks its second timestep twice, to warm up, wherever it begins. (Python's diffusers leaves the
+            // repetition where it was, and so ends a step too early.)
+            timesteps.dedup();
+            timesteps.drain(..skipped);
+            if let Some(&second) = timesteps.get(1) {
+                timesteps.insert(1, second);
+            }
+        } else {
+            timesteps.drain(..skipped);
+        }
+        timesteps
+    }
+
+    /// How often the UNet is asked for one step, the last one aside: schedulers of the second order look ahead.
+    pub(crate) fn questions_per_step(&self) -> usize {
+        match self {
+            Scheduler::Heun(_) | Scheduler::Kdpm2(_) | Scheduler::Kdpm2Ancestral(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// A picture's latents, as noisy as this scheduler has them at the first question of a step; `noise` has a standard
+    /// deviation of 1.
+    pub(crate) fn add_noise(&self, latents: &Tensor, noise: &Tensor, timestep: f64) -> Tensor {
+        each!(self, scheduler => scheduler.add_noise(latents, noise.shallow_clone(), Timestep::from_float(timestep)))
+    }
+
+    /// What the latents would be without noise, if the UNet's prediction at the first question of a step were right.
+    pub(crate) fn predicted_original(
+        &self,
+        prediction: &Tensor,
+        predicts: PredictionType,
+        timestep: f64,
+        latents: &Tensor,
+    ) -> Tensor {
+        // latents = signal × original + noise × deviation; half of the schedulers scale that so that signal is 1, the
+        // others, as the UNet sees it, so that the squares add up to 1.
+        let (one, zero) = (Tensor::from(1.0), Tensor::from(0.0));
+        let signal = self.add_noise(&one, &zero, timestep).double_value(&[]);
+        let deviation = self.add_noise(&zero, &one, timestep).double_value(&[]);
+        let length = signal.hypot(deviation);
+        let (signal, deviation) = (signal / length, deviation / length);
+        let latents = latents / length;
+        match predicts {
+            PredictionType::Epsilon => (latents - deviation * prediction) / signal,
+            PredictionType::VPrediction => signal * latents - deviation * prediction,
+        }
     }
 
     /// Standard deviation of the noise to start from.
@@ -215,7 +266,7 @@ mod tests {
             ] {
                 let mut scheduler = Scheduler::new(kind, steps, &spec);
                 let mut latents = Tensor::ones([1, 4, 1, 1], (Kind::Float, tch::Device::Cpu));
-                for timestep in scheduler.timesteps() {
+                for timestep in scheduler.timesteps(0) {
                     assert!(
                         (0.0..=1000.0).contains(&timestep),
                         "{kind}, {steps} steps: {timestep}"
@@ -229,5 +280,56 @@ mod tests {
                 );
             }
         }
+    }
+    /// A UNet that knows the picture: what it predicts leads every scheduler there, from wherever it begins.
+    #[test]
+    fn a_perfect_prediction_leads_back_to_the_picture_from_any_step() {
+        let options = (Kind::Float, tch::Device::Cpu);
+        let picture = Tensor::full([1, 4, 1, 1], 0.7, options);
+        let noise = Tensor::full([1, 4, 1, 1], -1.2, options);
+        for kind in SchedulerKind::ALL {
+            if !kind.begins_midway() {
+                continue;
+            }
+            for (steps, skipped) in [(20, 0), (20, 4), (20, 13), (20, 18), (20, 19)] {
+                let spec = spec(PredictionType::Epsilon, BetaSchedule::ScaledLinear);
+                let mut scheduler = Scheduler::new(kind, steps, &spec);
+                let timesteps = scheduler.timesteps(skipped);
+                let mut latents = scheduler.add_noise(&picture, &noise, timesteps[0]);
+                for (index, &timestep) in timesteps.iter().enumerate() {
+                    let input = scheduler.model_input(&latents, timestep);
+                    // The UNet sees signal² + deviation² = 1.
+                    let kept = noise_schedule(&spec, timestep).sqrt();
+                    let prediction = (input - kept * &picture) / (1.0 - kept * kept).sqrt();
+                    if index % scheduler.questions_per_step() == 0 {
+                        let seen = scheduler.predicted_original(
+                            &prediction,
+                            spec.prediction_type,
+                            timestep,
+                            &latents,
+                        );
+                        let off = (seen - &picture).abs().max().double_value(&[]);
+                        assert!(off < 1e-2, "{kind}, {skipped} of {steps} skipped: {off}");
+                    }
+                    latents = scheduler.step(&prediction, timestep, &latents);
+                }
+                let off = (latents - &picture).abs().max().double_value(&[]);
+                assert!(off < 0.1, "{kind}, {skipped} of {steps} skipped: {off}");
+            }
+        }
+    }
+
+    /// The share of the picture's variance that is left at a training step, between whole ones in proportion.
+    fn noise_schedule(spec: &SchedulerSpec, timestep: f64) -> f64 {
+        let mut left = 1.0;
+        let mut before = 1.0;
+        for step in 0..=timestep.ceil().min(999.0) as u32 {
+            let (from, to) = (spec.beta_start.sqrt(), spec.beta_end.sqrt());
+            let beta = (from + (to - from) * f64::from(step) / 999.0).powi(2);
+            before = left;
+            left *= 1.0 - beta;
+        }
+        let whole = timestep.ceil().min(999.0) - timestep.min(999.0);
+        left + (before - left) * whole
     }
 }

@@ -1,5 +1,7 @@
 //! From a model's folder into a device's memory.
 
+use std::cell::OnceCell;
+
 use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 
@@ -88,6 +90,7 @@ impl Pipeline {
                 text,
                 unet,
                 autoencoder,
+                sketch: OnceCell::new(),
                 memory_bytes: loading.memory_bytes,
             })
         })

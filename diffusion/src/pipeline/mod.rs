@@ -1,8 +1,11 @@
-//! A loaded model: text → latents → picture.
+//! A loaded model: text, and perhaps a picture, → latents → picture.
 
 mod load;
+mod sketch;
 mod stages;
+mod watch;
 
+use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
 pub use load::{LoadStep, Part};
@@ -10,13 +13,15 @@ use tch::Tensor;
 
 use crate::clip::TextTransformer;
 use crate::device::Device;
-use crate::diffusers_rs::{Autoencoder, UNet};
+use crate::diffusers_rs::{Autoencoder, Encoded, UNet};
 use crate::error::Error;
 use crate::manifest::Manifest;
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
 use crate::tokenizer::Tokenizer;
+use sketch::Sketch;
+use watch::Watch;
 
 /// A model in memory, ready to draw.
 pub struct Pipeline {
@@ -26,6 +31,7 @@ pub struct Pipeline {
     text: TextTransformer,
     unet: UNet,
     autoencoder: Autoencoder,
+    sketch: OnceCell<Sketch>,
     memory_bytes: u64,
 }
 
@@ -34,6 +40,13 @@ pub trait Observer {
     /// Called before each of the `steps` times that the UNet is asked, counted from 1 over all pictures
     /// of the request. [`ControlFlow::Break`] ends the generation with [`Error::Cancelled`].
     fn step(&mut self, step: u32, steps: u32) -> ControlFlow<()>;
+
+    /// Shown, where the request wants previews, about after each quarter of a picture's steps: what the
+    /// picture would be if the UNet were right already, one pixel for each latent cell, 64 at most on
+    /// the longer side.
+    fn preview(&mut self, preview: Picture) {
+        drop(preview);
+    }
 }
 
 /// Looks away.
@@ -75,19 +88,19 @@ impl Pipeline {
         } else {
             self.encode_text(&[&plan.prompt])?
         };
-        let each = self
-            .device
-            .run(false, || Ok(self.scheduler(&plan).timesteps().len()))?;
+        let image = match &request.image {
+            Some(image) => Some((self.device).run(false, || {
+                Ok(self.encoded(&image.to_be_encoded(plan.width, plan.height)))
+            })?),
+            None => None,
+        };
+        let each = (self.device).run(false, || Ok(self.timesteps(&plan).len()))?;
         let steps = u32::try_from(each)
             .unwrap_or(u32::MAX)
             .saturating_mul(plan.num_images);
-        let mut step = 0;
-        let mut before_step = || {
-            step += 1;
-            observer.step(step, steps)
-        };
+        let mut watch = Watch::new(observer, steps);
         (0..plan.num_images)
-            .map(|index| self.draw(&plan, &text, index, &mut before_step))
+            .map(|index| self.draw(&plan, &text, image.as_ref(), index, &mut watch))
             .collect()
     }
 
@@ -95,8 +108,9 @@ impl Pipeline {
         &self,
         plan: &Plan,
         text: &Tensor,
+        image: Option<&Encoded>,
         index: u32,
-        before_step: &mut dyn FnMut() -> ControlFlow<()>,
+        watch: &mut Watch<'_>,
     ) -> Result<Picture, Error> {
         let seed = plan.seed_of(index);
         let cell = self.manifest.vae.downsampling();
@@ -104,7 +118,16 @@ impl Pipeline {
             let noise = noise::initial(seed, [1, 4, plan.height / cell, plan.width / cell]);
             Ok(noise.to_device(self.device.torch()))
         })?;
-        let latents = self.denoise_plan(&noise, text, plan, seed, before_step)?;
+        let start = image.map(|image| {
+            let sample = || {
+                Ok(noise::reproducibly(seed, noise::ENCODING, || {
+                    image.sample()
+                }))
+            };
+            self.device.run(false, sample)
+        });
+        let start = start.transpose()?;
+        let latents = self.denoise_plan(&noise, start.as_ref(), text, plan, seed, watch)?;
         let decoded = self.decode(&latents)?;
         self.device.run(false, || Picture::from_decoded(&decoded))
     }

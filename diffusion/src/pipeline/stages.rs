@@ -1,14 +1,15 @@
 //! The stages of a generation, one by one: what `generate` is made of, and what is compared with Python.
 
-use std::ops::ControlFlow;
-
 use tch::nn::Module;
 use tch::{Kind, Tensor};
 
 use super::Pipeline;
-use crate::diffusers_rs::Scheduler;
+use super::sketch::Sketch;
+use super::watch::Watch;
+use crate::diffusers_rs::{Encoded, Scheduler};
 use crate::error::Error;
 use crate::noise;
+use crate::picture::Picture;
 use crate::request::{Plan, Request};
 
 /// Up to this many latent cells (512 × 512 pixels) the UNet sees prompt and negative prompt in one
@@ -52,7 +53,7 @@ impl Pipeline {
 
     /// From noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents that can be decoded. `text`
     /// is what [`Pipeline::encode_text`] returns for the negative prompt, if guidance is above 1, and the
-    /// prompt.
+    /// prompt. The request's image is not looked at.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -62,10 +63,45 @@ impl Pipeline {
         text: &Tensor,
         request: &Request,
     ) -> Result<Tensor, Error> {
-        let plan = request.plan(&self.manifest)?;
-        self.denoise_plan(noise, text, &plan, plan.seed, &mut || {
-            ControlFlow::Continue(())
+        let plan = Plan {
+            strength: None,
+            ..request.plan(&self.manifest)?
+        };
+        let mut nobody = ();
+        let mut watch = Watch::new(&mut nobody, 0);
+        self.denoise_plan(noise, None, text, &plan, plan.seed, &mut watch)
+    }
+
+    /// A picture `[1, 3, h, w]` in −1…1 → latents `[1, 4, h/8, w/8]`. An encoder gives a distribution; the
+    /// seed draws from it.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn encode(&self, picture: &Tensor, seed: u64) -> Result<Tensor, Error> {
+        self.device.run(false, || {
+            let encoded = self.encoded(picture);
+            Ok(noise::reproducibly(seed, noise::ENCODING, || {
+                encoded.sample()
+            }))
         })
+    }
+
+    /// As [`Pipeline::denoise`], from a picture's `latents`, as [`Pipeline::encode`] returns them. The request
+    /// has an image, whose strength says how much of them the noise covers.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn redraw(
+        &self,
+        latents: &Tensor,
+        noise: &Tensor,
+        text: &Tensor,
+        request: &Request,
+    ) -> Result<Tensor, Error> {
+        let plan = request.plan(&self.manifest)?;
+        let mut nobody = ();
+        let mut watch = Watch::new(&mut nobody, 0);
+        self.denoise_plan(noise, Some(latents), text, &plan, plan.seed, &mut watch)
     }
 
     /// Latents `[1, 4, h/8, w/8]` → a picture `[1, 3, h, w]` in −1…1.
@@ -77,24 +113,36 @@ impl Pipeline {
             .run(false, || Ok(self.autoencoder.decode(latents)))
     }
 
-    /// `before_step` is asked before each question to the UNet, and may end it all.
+    /// From noise, or from the latents of a picture to `start` from and that noise.
     pub(super) fn denoise_plan(
         &self,
         noise: &Tensor,
+        start: Option<&Tensor>,
         text: &Tensor,
         plan: &Plan,
         seed: u64,
-        before_step: &mut dyn FnMut() -> ControlFlow<()>,
+        watch: &mut Watch<'_>,
     ) -> Result<Tensor, Error> {
         self.device.run(true, || {
             let mut scheduler = self.scheduler(plan);
-            let mut latents = noise * scheduler.initial_sigma();
-            for (step, timestep) in (0..).zip(scheduler.timesteps()) {
-                if before_step().is_break() {
+            let timesteps = scheduler.timesteps(plan.skipped_steps());
+            let mut latents = match (start, timesteps.first()) {
+                (Some(start), Some(&first)) => scheduler.add_noise(start, noise, first),
+                _ => noise * scheduler.initial_sigma(),
+            };
+            let preview_at = preview_at(timesteps.len(), scheduler.questions_per_step());
+            for (index, (step, timestep)) in (0..).zip(timesteps).enumerate() {
+                if watch.step().is_break() {
                     return Err(Error::Cancelled);
                 }
                 let input = scheduler.model_input(&latents, timestep);
                 let prediction = self.guided_prediction(&input, timestep, text, plan);
+                if plan.previews && preview_at.contains(&index) {
+                    let predicts = self.manifest.scheduler.prediction_type;
+                    let original =
+                        scheduler.predicted_original(&prediction, predicts, timestep, &latents);
+                    watch.preview(self.preview(&original)?);
+                }
                 latents = noise::reproducibly(seed, step, || {
                     scheduler
                         .step(&prediction, timestep, &latents)
@@ -102,6 +150,25 @@ impl Pipeline {
                 });
             }
             Ok(latents)
+        })
+    }
+
+    /// When the UNet is asked, from noise or from the picture to start from.
+    pub(super) fn timesteps(&self, plan: &Plan) -> Vec<f64> {
+        self.scheduler(plan).timesteps(plan.skipped_steps())
+    }
+
+    pub(super) fn encoded(&self, picture: &Tensor) -> Encoded {
+        let picture = picture.to_device(self.device.torch());
+        self.autoencoder.encode(&picture)
+    }
+
+    fn preview(&self, latents: &Tensor) -> Result<Picture, Error> {
+        // Single precision, as for decoding.
+        self.device.run(false, || {
+            let device = self.device.torch();
+            let sketch = (self.sketch).get_or_init(|| Sketch::of(&self.autoencoder, device));
+            Picture::from_decoded(&sketch.draw(latents))
         })
     }
 
@@ -136,5 +203,25 @@ impl Pipeline {
         self.unet
             .predict(input, timestep, text)
             .to_kind(Kind::Float)
+    }
+}
+
+/// At which of a picture's questions to the UNet, from 0, it is shown: after each quarter, if that is the first of a step.
+fn preview_at(questions: usize, per_step: usize) -> [usize; 3] {
+    [1, 2, 3].map(|quarter| {
+        let index = quarter * questions / 4;
+        index - index % per_step
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preview_at;
+
+    #[test]
+    fn a_picture_is_shown_three_times_on_its_way() {
+        assert_eq!(preview_at(20, 1), [5, 10, 15]);
+        assert_eq!(preview_at(39, 2), [8, 18, 28]);
+        assert_eq!(preview_at(1, 1), [0, 0, 0]);
     }
 }

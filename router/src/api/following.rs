@@ -77,11 +77,7 @@ impl Following {
             match self.look().await {
                 Ok(None) => return None,
                 Ok(Some(news)) if news.end.is_some() || self.is_news(&news.glance) => {
-                    self.told = Some(Glance {
-                        log: Vec::new(),
-                        ..news.glance.clone()
-                    });
-                    return Some(news);
+                    return Some(self.tell(news));
                 }
                 Ok(Some(_)) => {}
                 // The job goes on without Redis, and whoever follows it has time.
@@ -107,6 +103,22 @@ impl Following {
             false => glance.log.clear(),
         }
         Ok(Some(News { glance, end }))
+    }
+
+    /// Remembers what is told. A preview is told once.
+    fn tell(&mut self, mut news: News) -> News {
+        let glance = Glance {
+            log: Vec::new(),
+            ..news.glance.clone()
+        };
+        let before = self.told.replace(glance);
+        let preview = |glance: Option<Glance>| glance?.progress?.preview;
+        if let (Some(progress), Some(known)) = (&mut news.glance.progress, preview(before))
+            && progress.preview.as_ref() == Some(&known)
+        {
+            progress.preview = None;
+        }
+        news
     }
 
     fn is_news(&self, glance: &Glance) -> bool {

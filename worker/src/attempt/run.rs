@@ -58,10 +58,16 @@ impl Runner {
         let mut message = Some(taken);
         let mut connected = true;
         let done = {
-            let mut run = pin!(
-                self.engine
-                    .run(job.clone(), progress.sender(), cancel.clone())
-            );
+            let mut run = pin!(async {
+                let fields = &self.engine.description.files;
+                match shared.places.get(&job, fields, &progress, &cancel).await {
+                    Ok(files) => {
+                        let (progress, cancel) = (progress.sender(), cancel.clone());
+                        self.engine.run(job.clone(), files, progress, cancel).await
+                    }
+                    Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
+                }
+            });
             let too_long = begun.since + shared.pace.unacknowledged;
             loop {
                 tokio::select! {

@@ -25,6 +25,7 @@ use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobError, JobSpec, Progress, Timings};
 use warmq_common::store::RunnerReport;
 
+use crate::input_files::FileField;
 use crate::model_cache;
 
 /// Which engine a worker runs.
@@ -102,6 +103,8 @@ pub struct Description {
     pub models: Vec<String>,
     /// JSON Schema of the input.
     pub input_schema: Value,
+    /// Which fields of the input name files. They are got before a run; see [`RunContext::file`].
+    pub files: Vec<FileField>,
 }
 
 /// Runs jobs, one at a time, and keeps models between them. Built, used and dropped on one thread.
@@ -116,8 +119,11 @@ pub trait Engine {
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
 }
 
-/// What an engine tells while it runs a job, and how it learns that it shall stop.
+/// What an engine tells while it runs a job, how it learns that it shall stop, and the files that the job came with.
 pub trait RunContext {
+    /// The file that this field of the input names, if it names one.
+    fn file(&self, field: &str) -> Option<&[u8]>;
+
     /// Says how far the job is. `Break`: nobody wants the job any more, end with [`Failure::Cancelled`].
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
@@ -215,6 +221,10 @@ mod testing {
     }
 
     impl RunContext for Told {
+        fn file(&self, _: &str) -> Option<&[u8]> {
+            None
+        }
+
         fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
             self.progress.push(progress);
             if self.cancelled() {

@@ -7,10 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use warmq_common::ids::RunnerId;
-use warmq_common::job::{JobSpec, Progress};
+use warmq_common::job::{JobSpec, Progress, Timings};
 use warmq_common::store::RunnerReport;
 
-use super::{BuildError, Description, Ended, Engine, RunContext};
+use super::{BuildError, Description, Ended, Engine, Failure, RunContext};
+use crate::input_files::InputFiles;
 
 /// An engine on its thread.
 pub struct EngineThread {
@@ -39,8 +40,20 @@ pub struct Done {
     pub report: RunnerReport,
 }
 
+impl Done {
+    /// Of a job that never came to the engine, which still holds what `report` says.
+    pub fn not_run(failure: Failure, report: RunnerReport) -> Self {
+        let ended = Ended {
+            result: Err(failure),
+            timings: Timings::default(),
+        };
+        Self { ended, report }
+    }
+}
+
 struct Work {
     job: JobSpec,
+    files: InputFiles,
     progress: watch::Sender<Option<Progress>>,
     cancel: CancellationToken,
     done: oneshot::Sender<Result<Done, Crashed>>,
@@ -73,13 +86,14 @@ impl EngineThread {
         })
     }
 
-    /// Runs a job. `cancel` ends it at its next step.
+    /// Runs a job with the files that its input names. `cancel` ends it at its next step.
     ///
     /// # Errors
     /// The engine died.
     pub async fn run(
         &self,
         job: JobSpec,
+        files: InputFiles,
         progress: watch::Sender<Option<Progress>>,
         cancel: CancellationToken,
     ) -> Result<Done, Crashed> {
@@ -89,6 +103,7 @@ impl EngineThread {
         let (done, result) = oneshot::channel();
         let work = Work {
             job,
+            files,
             progress,
             cancel,
             done,
@@ -127,6 +142,7 @@ fn live(
     }
     while let Some(work) = inbox.blocking_recv() {
         let mut context = Context {
+            files: &work.files,
             progress: &work.progress,
             cancel: &work.cancel,
         };
@@ -161,13 +177,25 @@ fn sentence(panic: &(dyn Any + Send)) -> String {
 }
 
 struct Context<'a> {
+    files: &'a InputFiles,
     progress: &'a watch::Sender<Option<Progress>>,
     cancel: &'a CancellationToken,
 }
 
 impl RunContext for Context<'_> {
+    fn file(&self, field: &str) -> Option<&[u8]> {
+        self.files.get(field).map(|bytes| bytes.as_ref())
+    }
+
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-        self.progress.send_replace(Some(progress));
+        self.progress.send_modify(|latest| {
+            // The reporter may not have come to it yet.
+            let preview = latest.take().and_then(|latest| latest.preview);
+            *latest = Some(Progress {
+                preview: progress.preview.or(preview),
+                ..progress
+            });
+        });
         if self.cancelled() {
             ControlFlow::Break(())
         } else {
@@ -186,7 +214,6 @@ mod tests {
     use crate::engine::Produced;
     use crate::engine::testing::job;
     use serde_json::{Value, json};
-    use warmq_common::job::Timings;
 
     /// Panics when the input says so.
     struct Fragile;
@@ -197,6 +224,7 @@ mod tests {
                 device: "none".to_owned(),
                 models: Vec::new(),
                 input_schema: json!({}),
+                files: Vec::new(),
             }
         }
 
@@ -218,7 +246,12 @@ mod tests {
     async fn run(engine: &EngineThread, input: Value) -> Result<Done, Crashed> {
         let (progress, _) = watch::channel(None);
         engine
-            .run(job("", input), progress, CancellationToken::new())
+            .run(
+                job("", input),
+                InputFiles::default(),
+                progress,
+                CancellationToken::new(),
+            )
             .await
     }
 

@@ -110,6 +110,7 @@ impl Engine for Timed {
             device: "none".to_owned(),
             models: Vec::new(),
             input_schema: input::schema::<Input>(),
+            files: Vec::new(),
         }
     }
 
@@ -157,11 +158,7 @@ impl Loader for Waiting {
     }
 
     fn load(&mut self, _: &str, load: Load<'_>) -> Result<Loaded<()>, Failure> {
-        let progress = Progress {
-            phase: Phase::Loading,
-            step: 0,
-            steps: 0,
-        };
+        let progress = Progress::at(Phase::Loading, 0, 0);
         if load.context.progress(progress).is_break() {
             return Err(Failure::Cancelled);
         }
@@ -176,11 +173,7 @@ impl Loader for Waiting {
 fn run(begun: Instant, duration: Duration, context: &mut dyn RunContext) -> Result<(), Failure> {
     for step in 1..=STEPS {
         wait_until(begun + duration * step / STEPS, context)?;
-        let progress = Progress {
-            phase: Phase::Running,
-            step,
-            steps: STEPS,
-        };
+        let progress = Progress::at(Phase::Running, step, STEPS);
         if context.progress(progress).is_break() {
             return Err(Failure::Cancelled);
         }

@@ -3,15 +3,23 @@
 use std::path::Path;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use warmq_common::artifacts::{Artifacts, REFERENCE_PREFIX};
 use warmq_common::config::ByteSize;
+use warmq_common::job::Phase;
 use warmq_common::state::JobState;
 use warmq_worker::engine::EngineKind;
 
 use crate::harness::{InProcess, World};
 
 async fn worker(world: &World, models: &Path) -> InProcess {
+    worker_that_reaches(world, models, "").await
+}
+
+async fn worker_that_reaches(world: &World, models: &Path, fetch_allow: &str) -> InProcess {
     let mut config = world.config("a");
+    config.fetch_allow = fetch_allow.parse().unwrap();
     config.engine.kind = EngineKind::Diffusion;
     config.engine.models = models.to_owned();
     config.engine.device = "cpu".to_owned();
@@ -114,6 +122,132 @@ async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
         .share("shapes", json!({"prompt": "a red circle", "steps": 2}))
         .await;
     world.reached(&sound, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+/// A server of one file for so many requests.
+async fn serve(file: Vec<u8>, requests: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/picture", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for _ in 0..requests {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            stream.read(&mut request).await.unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", file.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // Who has had enough hangs up.
+            let _ = stream.write_all(&file).await;
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
+    let world = World::new().await;
+    let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
+    let artifacts = Artifacts::open(&world.config("a").servers.storage).unwrap();
+    let drawn = world
+        .share("shapes", json!({"prompt": "a red circle", "steps": 4}))
+        .await;
+    let output = world
+        .reached(&drawn, JobState::Succeeded)
+        .await
+        .output
+        .unwrap();
+    let reference = output["images"][0]["url"].as_str().unwrap();
+    let key = reference.strip_prefix(REFERENCE_PREFIX).unwrap();
+    let file = artifacts.get(key).await.unwrap().unwrap();
+    let url = serve(file.to_vec(), 1).await;
+    let mut pictures = Vec::new();
+    for image_url in [reference, &url] {
+        let input = json!({"prompt": "a red circle", "image_url": image_url, "strength": 0.3, "steps": 10, "seed": 7});
+        let job = world.share("shapes", input).await;
+        let output = world
+            .reached(&job, JobState::Succeeded)
+            .await
+            .output
+            .unwrap();
+        let key = output["images"][0]["url"].as_str().unwrap();
+        let key = key.strip_prefix(REFERENCE_PREFIX).unwrap();
+        pictures.push(artifacts.get(key).await.unwrap().unwrap());
+    }
+    assert_eq!(pictures[0], pictures[1]);
+    let log = world
+        .cluster
+        .store()
+        .log(&world.app, drawn.id)
+        .await
+        .unwrap();
+    assert!(log.iter().all(|line| line.message != "fetching"), "{log:?}");
+
+    let too_large = vec![0; (10 << 20) + 1];
+    let too_large_there = serve(too_large.clone(), 1).await;
+    let app = &world.app;
+    let too_large_here = artifacts
+        .put(app, drawn.id, "large", too_large.into())
+        .await
+        .unwrap();
+    for (image_url, error_type) in [
+        ("warmq://files/nothing/here.png", "file_download_error"),
+        ("warmq://files/../../etc/passwd", "file_download_error"),
+        (&too_large_here, "file_too_large"),
+        (&too_large_there, "file_too_large"),
+    ] {
+        let job = world
+            .share("shapes", json!({"prompt": "x", "image_url": image_url}))
+            .await;
+        let error = world.reached(&job, JobState::Failed).await.error.unwrap();
+        assert_eq!(
+            (error.status, error.error_type.as_str()),
+            (422, error_type),
+            "{image_url}"
+        );
+        assert_eq!(error.detail[0].loc, ["body", "image_url"]);
+    }
+    let runner = world.runner("a").await.unwrap();
+    assert_eq!(
+        runner.hints[0].as_str(),
+        "shapes",
+        "it still holds its model"
+    );
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
+    let world = World::new().await;
+    let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
+    // Whoever connects waits.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let job = world
+        .share("shapes", json!({"prompt": "x", "image_url": url}))
+        .await;
+    world
+        .until("it is being fetched", async || {
+            let progress = world.record(&job).await?.progress?;
+            (progress.phase == Phase::Fetching).then_some(())
+        })
+        .await;
+    let begun = std::time::Instant::now();
+    world
+        .cluster
+        .store()
+        .cancel(&world.app, job.id)
+        .await
+        .unwrap();
+    world
+        .until("the runner is idle", async || {
+            world.runner("a").await?.idle.then_some(())
+        })
+        .await;
+    assert!(
+        begun.elapsed().as_secs() < 10,
+        "it did not wait for its answer"
+    );
+    assert_eq!(world.record(&job).await.unwrap().state, JobState::Cancelled);
     world.end([worker]).await;
 }
 

@@ -1,11 +1,17 @@
--- Notes how far a running job is. The owner's log gets each new phase, and of the steps each quarter.
+-- Notes how far a running job is. The owner's log gets each new phase, and of the steps each quarter. A preview stands until
+-- the next one comes, so that it is sent once.
 -- KEYS 1 job, 2 log
 -- ARGV 1 fence, 2 progress (JSON)
 -- Returns 1, or 0 when the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'progress', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'progress', ARGV[2])
 local now, before = cjson.decode(ARGV[2]), cjson.decode(job[3] or '{}')
+local noted = ARGV[2]
+if before.preview and not now.preview then
+  now.preview = before.preview
+  noted = cjson.encode(now)
+end
+redis.call('HSET', KEYS[1], 'progress', noted)
 local function quarter(progress) return math.floor(4 * progress.step / math.max(progress.steps, 1)) end
 if now.phase ~= before.phase or quarter(now) ~= quarter(before) then
   local line = now.phase

@@ -3,9 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use warmq_common::job::{JobError, JobSpec};
-use warmq_diffusion::Request;
+use warmq_diffusion::{Picture, Request};
 
 use crate::engine::input;
+
+/// The field that names the picture to start from.
+pub(super) const IMAGE_URL: &str = "image_url";
 
 const PROMPT_CHARS: usize = 2_000;
 
@@ -21,6 +24,14 @@ pub(super) struct Input {
     /// What the picture shall not show.
     #[schemars(length(max = 2000))]
     negative_prompt: Option<String>,
+    /// A picture to start from: the URL of a PNG, JPEG or WebP of up to 10 MB and 4096 x 4096 pixels, or the picture itself as a
+    /// data: URI. It is stretched to the size that is drawn: by default its own proportions with as many pixels as the model
+    /// draws by default.
+    image_url: Option<String>,
+    /// How much of the picture at `image_url` is drawn anew: that share of the steps is taken, one at least. Near 0 it stays as
+    /// it is, at 1 next to nothing is left of it; 0.8 by default.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    strength: Option<f64>,
     /// Width in pixels.
     #[schemars(range(min = 8, max = 2048), extend("multipleOf" = 8))]
     width: Option<u32>,
@@ -42,6 +53,8 @@ pub(super) struct Input {
     num_images: Option<u32>,
     /// The way from noise to the picture, among those that the model allows: `ddim`, `euler`, …
     scheduler: Option<String>,
+    /// Whether the status shows, about after each quarter of the steps, a small preview of the picture (`progress.preview`).
+    preview: Option<bool>,
 }
 
 impl Input {
@@ -67,6 +80,12 @@ impl Input {
         }
         input::within("steps", input.steps.unwrap_or(1), 1..=200)?;
         input::within("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
+        if let Some(strength) = input.strength
+            && !(strength > 0.0 && strength <= 1.0)
+        {
+            let message = format!("{strength} is not above 0 and at most 1");
+            return Err(JobError::field(&["strength"], "out_of_range", message));
+        }
         input::within("num_images", input.num_images.unwrap_or(1), 1..=4)?;
         Ok(input)
     }
@@ -87,8 +106,13 @@ impl Input {
         })
     }
 
-    /// The request to the pipeline.
-    pub(super) fn request(self, job: &JobSpec) -> Request {
+    /// Whether there is a picture to start from.
+    pub(super) fn starts_from_picture(&self) -> bool {
+        self.image_url.is_some()
+    }
+
+    /// The request to the pipeline, with the picture to start from.
+    pub(super) fn request(self, job: &JobSpec, image: Option<Picture>) -> Request {
         Request {
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
@@ -101,6 +125,9 @@ impl Input {
             seed: self.seed.unwrap_or(job.id.coin() & u64::from(u32::MAX)),
             num_images: self.num_images.unwrap_or(1),
             scheduler: self.scheduler,
+            image,
+            strength: self.strength,
+            previews: self.preview.unwrap_or(false),
         }
     }
 }
@@ -136,6 +163,10 @@ mod tests {
             ("num_images", json!(5)),
             ("seed", json!(-1)),
             ("scheduler", json!(7)),
+            ("image_url", json!(7)),
+            ("strength", json!(0)),
+            ("strength", json!(1.1)),
+            ("preview", json!("yes")),
         ] {
             assert_eq!(at_fault(json!({"prompt": "x", field: value})), field);
         }
@@ -149,7 +180,7 @@ mod tests {
         );
         let input = Input::read(&spec).unwrap();
         assert_eq!(input.model(&spec, &[]).unwrap(), "shapes");
-        let request = input.request(&spec);
+        let request = input.request(&spec, None);
         assert_eq!((request.steps, request.guidance), (Some(7), Some(2.5)));
         assert!(request.seed <= u64::from(u32::MAX));
         let nameless = job("", json!({"prompt": "x"}));

@@ -3,13 +3,12 @@
 //! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and live on this engine's thread.
 
 mod input;
+mod picture;
 
-use std::io::Cursor;
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use image::{ExtendedColorType, ImageFormat};
 use serde_json::{Value, json};
 use warmq_common::hint::Hint;
 use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
@@ -22,11 +21,15 @@ use super::{
     BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RunContext,
     input as seam,
 };
+use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
-use input::Input;
+use input::{IMAGE_URL, Input};
 
 /// An error that is the runner's fault, not the job's.
 const RUNNER_ERROR: &str = "runner_server_error";
+
+/// Largest file of a picture that is read.
+const MOST_PICTURE_BYTES: usize = 10 << 20;
 
 /// The engine.
 pub struct Diffusion {
@@ -71,7 +74,11 @@ impl Diffusion {
     ) -> Result<Produced, Failure> {
         let input = Input::read(job)?;
         let model = input.model(job, &self.cache.loader().catalog.names())?;
-        let request = input.request(job);
+        let image = match input.starts_from_picture() {
+            true => context.file(IMAGE_URL).map(picture::read).transpose()?,
+            false => None,
+        };
+        let request = input.request(job, image);
 
         timings.warm = self.cache.contains(&model);
         if !timings.warm {
@@ -102,23 +109,23 @@ impl Diffusion {
             warmq_diffusion::set_threads(threads(pipeline.manifest()));
         }
         let begun = Instant::now();
-        let pictures = pipeline.generate(&request, &mut Steps(context));
+        let pictures = pipeline.generate(&request, &mut Steps::told_to(context));
         timings.run_ms = millis(begun);
         let pictures = pictures.map_err(|error| self.failure(error))?;
 
         let mut produced = Produced::default();
         let mut images = Vec::with_capacity(pictures.len());
-        for (index, picture) in pictures.iter().enumerate() {
+        for (index, drawn) in pictures.iter().enumerate() {
             images.push(json!({
                 "url": Value::Null,
-                "width": picture.width,
-                "height": picture.height,
+                "width": drawn.width,
+                "height": drawn.height,
                 "content_type": "image/png",
             }));
             produced.files.push(File {
                 name: format!("{index}.png"),
                 pointer: format!("/images/{index}/url"),
-                bytes: png(picture)?,
+                bytes: picture::png(drawn)?,
             });
         }
         produced.output = json!({
@@ -148,6 +155,10 @@ impl Engine for Diffusion {
             device: device.to_string(),
             models: catalog.names(),
             input_schema: seam::schema::<Input>(),
+            files: vec![FileField {
+                name: IMAGE_URL,
+                most_bytes: MOST_PICTURE_BYTES,
+            }],
         }
     }
 
@@ -196,11 +207,8 @@ impl Loader for Models {
             let percent = step.bytes.saturating_mul(100) / step.total_bytes.max(1);
             if told.replace(percent) != Some(percent) {
                 // A load can not be stopped half-way; whether the job is still wanted is asked after it.
-                let _ = context.progress(Progress {
-                    phase: Phase::Loading,
-                    step: u32::try_from(percent).unwrap_or(100).min(100),
-                    steps: 100,
-                });
+                let percent = u32::try_from(percent).unwrap_or(100).min(100);
+                let _ = context.progress(Progress::at(Phase::Loading, percent, 100));
             }
         };
         progress(LoadStep {
@@ -216,16 +224,31 @@ impl Loader for Models {
     }
 }
 
-/// Passes the steps on, and the wish to stop back.
-struct Steps<'a>(&'a mut dyn RunContext);
+/// Passes the steps and previews on, and the wish to stop back.
+struct Steps<'a> {
+    context: &'a mut dyn RunContext,
+    last: Progress,
+}
+
+impl<'a> Steps<'a> {
+    fn told_to(context: &'a mut dyn RunContext) -> Self {
+        let last = Progress::at(Phase::Running, 0, 0);
+        Self { context, last }
+    }
+}
 
 impl Observer for Steps<'_> {
     fn step(&mut self, step: u32, steps: u32) -> ControlFlow<()> {
-        self.0.progress(Progress {
-            phase: Phase::Running,
-            step,
-            steps,
-        })
+        self.last = Progress::at(Phase::Running, step, steps);
+        self.context.progress(self.last.clone())
+    }
+
+    fn preview(&mut self, preview: Picture) {
+        // Whether the job is still wanted is asked before the next step.
+        let _ = self.context.progress(Progress {
+            preview: picture::data_uri(&preview),
+            ..self.last.clone()
+        });
     }
 }
 
@@ -236,28 +259,12 @@ fn failure(error: Error) -> Failure {
         Error::Cancelled => return Failure::Cancelled,
         Error::UnknownModel { .. } => JobError::field(&["model"], "model_not_found", message),
         Error::InvalidRequest { field, message } => {
+            let field = if field == "image" { IMAGE_URL } else { field };
             JobError::field(&[field], "value_error", message)
         }
         _ => JobError::internal(RUNNER_ERROR, message),
     };
     Failure::Job(error)
-}
-
-fn png(picture: &Picture) -> Result<Vec<u8>, JobError> {
-    let Picture { width, height, rgb } = picture;
-    let mut png = Cursor::new(Vec::new());
-    image::write_buffer_with_format(
-        &mut png,
-        rgb,
-        *width,
-        *height,
-        ExtendedColorType::Rgb8,
-        ImageFormat::Png,
-    )
-    .map_err(|error| {
-        JobError::internal(RUNNER_ERROR, format!("the picture is no picture: {error}"))
-    })?;
-    Ok(png.into_inner())
 }
 
 /// Threads for one tensor operation on the CPU: tiny models are fastest on one.

@@ -1,0 +1,34 @@
+//! What an observer is told, counted over all pictures of a request.
+
+use std::ops::ControlFlow;
+
+use super::Observer;
+use crate::picture::Picture;
+
+pub(super) struct Watch<'a> {
+    observer: &'a mut dyn Observer,
+    step: u32,
+    steps: u32,
+}
+
+impl<'a> Watch<'a> {
+    /// `steps`: how often the UNet will be asked.
+    pub(super) fn new(observer: &'a mut dyn Observer, steps: u32) -> Watch<'a> {
+        let step = 0;
+        Watch {
+            observer,
+            step,
+            steps,
+        }
+    }
+
+    /// The UNet is about to be asked.
+    pub(super) fn step(&mut self) -> ControlFlow<()> {
+        self.step += 1;
+        self.observer.step(self.step, self.steps)
+    }
+
+    pub(super) fn preview(&mut self, preview: Picture) {
+        self.observer.preview(preview);
+    }
+}

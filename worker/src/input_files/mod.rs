@@ -1,0 +1,144 @@
+//! The files that a job's input names, got before its engine runs: the engine is given bytes, and knows no network.
+//!
+//! An engine says which fields of its input name files ([`FileField`]); each holds a `data:` URI, an `http(s)://` URL, or a
+//! reference to a file in the storage ([`Source`]). Whatever is wrong with one is the job's fault and names its field (422),
+//! but for a storage that does not answer.
+
+mod error;
+mod source;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use warmq_common::artifacts::{self, Artifacts};
+use warmq_common::job::{JobError, JobSpec};
+use warmq_common::retry::Delays;
+use warmq_fetch::Fetcher;
+
+use error::Error;
+use source::Source;
+
+use crate::engine::Failure;
+use crate::report::ProgressReporter;
+
+/// How long a URL may take to be read.
+const WEB_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the storage is asked, with growing delays between (about 3 s in all).
+const STORAGE_ATTEMPTS: u32 = 6;
+
+/// A field of an input that may name a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileField {
+    /// Its name, at the top of the input.
+    pub name: &'static str,
+    /// The largest file that it may name.
+    pub most_bytes: usize,
+}
+
+/// The files of one job, by field.
+#[derive(Debug, Clone, Default)]
+pub struct InputFiles(Vec<(&'static str, Bytes)>);
+
+impl InputFiles {
+    /// The file that a field names, if it names one.
+    pub fn get(&self, field: &str) -> Option<&Bytes> {
+        let found = self.0.iter().find(|(name, _)| *name == field);
+        found.map(|(_, bytes)| bytes)
+    }
+}
+
+/// Where files come from; cheap to clone.
+#[derive(Clone)]
+pub struct Places {
+    /// The storage.
+    pub artifacts: Artifacts,
+    /// The network, as far as users may reach it.
+    pub web: Fetcher,
+}
+
+impl Places {
+    /// Gets the files that `fields` of the job's input name. `cancel` ends that at once.
+    ///
+    /// # Errors
+    /// The job fails: a 422 that names the field, or a 500 if the storage does not answer.
+    pub async fn get(
+        &self,
+        job: &JobSpec,
+        fields: &[FileField],
+        progress: &ProgressReporter,
+        cancel: &CancellationToken,
+    ) -> Result<InputFiles, Failure> {
+        let mut files = InputFiles::default();
+        for field in fields {
+            // What is no text is for the engine to refuse.
+            let Some(text) = job.input.get(field.name).and_then(|value| value.as_str()) else {
+                continue;
+            };
+            let file = async {
+                let source = Source::read(text)?;
+                if source.is_elsewhere() {
+                    progress.fetching();
+                }
+                self.get_one(source, field.most_bytes, job).await
+            };
+            let file = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Failure::Cancelled),
+                file = file => file,
+            };
+            let file = file.map_err(|error| told(error, field.name))?;
+            files.0.push((field.name, file));
+        }
+        Ok(files)
+    }
+
+    async fn get_one(
+        &self,
+        source: Source<'_>,
+        most_bytes: usize,
+        job: &JobSpec,
+    ) -> Result<Bytes, Error> {
+        match source {
+            Source::Data(uri) => source::decode(uri, most_bytes),
+            Source::Web(url) => {
+                let fetched = self.web.get(url, most_bytes, WEB_TIMEOUT).await?;
+                Ok(fetched.bytes)
+            }
+            Source::Storage(key) => self.stored(key, most_bytes, job).await,
+        }
+    }
+
+    async fn stored(&self, key: &str, most_bytes: usize, job: &JobSpec) -> Result<Bytes, Error> {
+        let mut delays = Delays::reconnect();
+        let mut attempt = 1;
+        loop {
+            match self.artifacts.get_at_most(key, most_bytes).await {
+                Ok(found) => return found.ok_or(Error::NotFound),
+                Err(artifacts::Error::TooLarge { .. }) => {
+                    return Err(Error::TooLarge { most_bytes });
+                }
+                Err(error) if attempt == STORAGE_ATTEMPTS => return Err(Error::Storage(error)),
+                Err(error) => {
+                    tracing::warn!(job.id = %job.id, %error, "reading a file failed");
+                }
+            }
+            attempt += 1;
+            tokio::time::sleep(delays.next_delay()).await;
+        }
+    }
+}
+
+/// As the job's owner sees it, in fal's names for such errors.
+fn told(error: Error, field: &str) -> JobError {
+    let message = error.to_string();
+    match error {
+        Error::NoSource | Error::Data(_) => JobError::field(&[field], "value_error", message),
+        Error::TooLarge { .. } => JobError::field(&[field], "file_too_large", message),
+        Error::NotFound | Error::Web(_) => {
+            JobError::field(&[field], "file_download_error", message)
+        }
+        Error::Storage(_) => JobError::internal("internal_error", message),
+    }
+}

@@ -1,0 +1,115 @@
+//! What a field that names a file says: the file itself, or where it is.
+
+use bytes::Bytes;
+use data_url::DataUrl;
+use data_url::forgiving_base64::DecodeError;
+use warmq_common::artifacts::REFERENCE_PREFIX;
+
+use super::error::Error;
+
+/// Where a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source<'a> {
+    /// In this `data:` URI.
+    Data(&'a str),
+    /// Behind this URL.
+    Web(&'a str),
+    /// In the storage, under this key. The router alone writes such references: what users write is refused there.
+    Storage(&'a str),
+}
+
+impl<'a> Source<'a> {
+    /// What `text` says.
+    ///
+    /// # Errors
+    /// It names no file.
+    pub(super) fn read(text: &'a str) -> Result<Self, Error> {
+        let text = text.trim();
+        if let Some(key) = text.strip_prefix(REFERENCE_PREFIX) {
+            return Ok(Self::Storage(key));
+        }
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        match scheme.map(str::to_ascii_lowercase).as_deref() {
+            Some("data") => Ok(Self::Data(text)),
+            Some("http" | "https") => Ok(Self::Web(text)),
+            _ => Err(Error::NoSource),
+        }
+    }
+
+    /// Whether getting it takes time.
+    pub(super) fn is_elsewhere(self) -> bool {
+        !matches!(self, Self::Data(_))
+    }
+}
+
+/// What a `data:` URI holds, of at most `most_bytes`. What it says of its type is not believed: the engine looks.
+pub(super) fn decode(uri: &str, most_bytes: usize) -> Result<Bytes, Error> {
+    let url = DataUrl::process(uri).map_err(|error| Error::Data(error.to_string()))?;
+    let mut body = Vec::new();
+    let decoded = url.decode(|bytes| {
+        if body.len() + bytes.len() > most_bytes {
+            return Err(Error::TooLarge { most_bytes });
+        }
+        body.extend_from_slice(bytes);
+        Ok(())
+    });
+    match decoded {
+        Ok(_) => Ok(body.into()),
+        Err(DecodeError::WriteError(error)) => Err(error),
+        Err(DecodeError::InvalidBase64(error)) => Err(Error::Data(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_says_where_its_file_is_or_is_refused() {
+        for (text, source) in [
+            (
+                "data:image/png;base64,AAAA",
+                Source::Data("data:image/png;base64,AAAA"),
+            ),
+            ("DATA:,x", Source::Data("DATA:,x")),
+            (
+                " https://example.com/a ",
+                Source::Web("https://example.com/a"),
+            ),
+            ("HTTP://example.com", Source::Web("HTTP://example.com")),
+            ("warmq://files/a/b", Source::Storage("a/b")),
+        ] {
+            assert_eq!(Source::read(text).unwrap(), source);
+        }
+        for text in [
+            "",
+            "a.png",
+            "/etc/passwd",
+            "file:///etc/passwd",
+            "warmq://other/a",
+            "gopher://x",
+        ] {
+            assert!(matches!(Source::read(text), Err(Error::NoSource)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_data_uri_is_read_up_to_the_limit() {
+        let decode = |uri| decode(uri, 4);
+        assert_eq!(decode("data:image/png;base64,cG5n").unwrap(), "png");
+        assert_eq!(decode("data:;base64,cG5nIQ==").unwrap(), "png!");
+        assert_eq!(decode("data:,a%20b").unwrap(), "a b");
+        assert!(matches!(
+            decode("data:;base64,cG5nISE="),
+            Err(Error::TooLarge { .. })
+        ));
+        for garbage in [
+            "data:",
+            "data:image/png;base64",
+            "data:;base64,!!!!",
+            "data:;base64,cG5nI",
+        ] {
+            assert!(matches!(decode(garbage), Err(Error::Data(_))), "{garbage}");
+        }
+    }
+}
