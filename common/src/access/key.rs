@@ -19,6 +19,7 @@ pub struct NewKey {
     /// Whom or what it is for; its id begins so.
     pub name: KeyName,
     /// What its holder may do.
+    #[schema(value_type = BTreeSet<String>, example = json!(["submit:warmq/*", "read"]))]
     pub scopes: BTreeSet<Scope>,
     /// How much of it.
     #[serde(default)]
@@ -31,6 +32,7 @@ pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
     /// What its holder may do.
+    #[schema(value_type = BTreeSet<String>, example = json!(["submit:warmq/*", "read"]))]
     pub scopes: BTreeSet<Scope>,
     /// How much of it.
     #[serde(default)]

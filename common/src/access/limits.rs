@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 pub struct Limits {
     /// How often it may submit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Wire>)]
     pub rate: Option<Rate>,
     /// How many of its jobs may wait or run at a time, over all apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,9 +19,8 @@ pub struct Limits {
 }
 
 /// So many submissions per second, on average; more at once after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Wire", into = "Wire")]
-#[schema(as = Rate, value_type = Wire)]
 pub struct Rate {
     per_second: f64,
     burst: u32,
@@ -28,8 +28,11 @@ pub struct Rate {
 
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Rate)]
 struct Wire {
+    /// Submissions per second on average.
     per_second: f64,
+    /// Submissions at once; what comes in a second, if it is left out.
     burst: Option<u32>,
 }
 

@@ -4,14 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::ids::AppId;
 
 /// One thing that a key's holder may do. As text: `submit:owner/name`, `submit:owner/*`, `submit:*`, `read`, `watch`, `admin`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "submit:warmq/*")]
 pub enum Scope {
     /// Submit jobs to these apps.
     Submit(AppPattern),
