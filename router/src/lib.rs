@@ -5,9 +5,10 @@
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
-//! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/metrics` |
+//! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
+//! | [`files`] | links to files that nobody can guess, and uploads |
 //! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
@@ -29,6 +30,7 @@ pub mod dead;
 pub mod dispatcher;
 pub mod ended;
 pub mod ending;
+pub mod files;
 pub mod late;
 pub mod metrics;
 pub mod policy;
@@ -43,13 +45,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
-use warmq_common::store::Store;
+use warmq_common::store::{Secret, Store};
 
 use crate::apps::AppDirectory;
 use crate::config::{Config, Role};
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
+use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 
@@ -74,17 +77,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store.clone(),
     );
     let apps = AppDirectory::new(store.clone(), config.apps.clone());
-    let submitter = Submitter::new(
-        store.clone(),
-        publisher.clone(),
-        topology.clone(),
-        apps.clone(),
-    );
     let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
 
     // Bound before anything starts: replies, too, name the address that is really served.
     let server = api::Server::bind(config.listen).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
+    let secret = store.secret(Secret::Links, rand::random()).await?;
+    let links = Links::new(public_url.clone(), secret);
+    let submitter = Submitter::new(
+        store.clone(),
+        publisher.clone(),
+        topology.clone(),
+        apps.clone(),
+        links.clone(),
+    );
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
 
@@ -97,8 +103,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         ended: ended.clone(),
         publisher: publisher.clone(),
         dead,
+        uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
         artifacts,
-        public_url: public_url.clone(),
+        links: links.clone(),
+        public_url,
         max_body_bytes: config.max_body_bytes,
         metrics: metrics.clone(),
         is_door: config.roles.contains(&Role::Api),
@@ -153,7 +161,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             amqp_url: servers.amqp_url.clone(),
             topology,
             publisher,
-            public_url,
+            links,
         };
         parts.spawn(replies.run(shutdown.clone()));
     }

@@ -113,6 +113,15 @@ fn only_the_store_spells_redis() {
 }
 
 #[test]
+fn links_to_files_are_made_and_taken_back_in_one_place() {
+    never_says(
+        "router/src",
+        &["REFERENCE_PREFIX", "warmq://"],
+        &["router/src/files/"],
+    );
+}
+
+#[test]
 fn unmaintained_crates_are_named_in_one_module_each() {
     for crate_folder in [
         "common/src",

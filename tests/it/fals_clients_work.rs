@@ -56,6 +56,11 @@ async fn python_asynchronously() {
 }
 
 #[tokio::test]
+async fn python_uploads() {
+    pythons_promises_hold("Uploads").await;
+}
+
+#[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
     promises_hold(|router| {

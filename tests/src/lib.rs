@@ -5,10 +5,12 @@
 //! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
 //! | [`amqp`] | a submitter that speaks AMQP only |
 //! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
+//! | [`files`] | uploads, links and permits |
 //! | [`metrics`] | a strict reader of `/metrics` |
 
 pub mod amqp;
 pub mod chaos;
+pub mod files;
 pub mod metrics;
 pub mod stage;
 

@@ -38,6 +38,7 @@ const KNOWN: &[&str] = &[
     "public_url",
     "roles",
     "max_body",
+    "max_upload",
     "reconcile_after",
     "allow_anonymous",
     "app",

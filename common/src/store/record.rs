@@ -38,6 +38,7 @@ pub(super) fn record(
         reply_to: from_json(fields, "reply_to")?,
         retention_s: parsed(fields, "retention_s")?,
         no_store: text("no_store").is_some(),
+        links_s: parsed(fields, "links_s")?,
     };
     Ok(JobRecord {
         spec,

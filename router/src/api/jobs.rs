@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
 use serde_json::Value;
-use warmq_common::artifacts::with_public_urls;
 use warmq_common::job::JobRecord;
 
 use super::{Api, ApiError};
 use crate::ending::Cancelled;
+use crate::files::links::expires_s;
 
 #[derive(Serialize)]
 pub(super) struct JobView {
@@ -57,8 +57,10 @@ async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiErro
     if record.spec.no_store {
         record.spec.input = Value::Null;
     }
+    let expires_s = expires_s(&record);
+    api.links.show(&mut record.spec.input, expires_s);
     if let Some(output) = &mut record.output {
-        with_public_urls(output, &api.public_url);
+        api.links.show(output, expires_s);
     }
     Ok(Json(JobView {
         record,

@@ -1,5 +1,5 @@
-//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
-//! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
+//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`, uploads under `/storage`; and,
+//! whatever the router's roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod browsers;
 mod dead;
@@ -17,6 +17,7 @@ mod queue;
 mod run;
 mod sse;
 mod status;
+mod storage;
 mod submission;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use crate::apps::AppDirectory;
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
+use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
@@ -68,6 +70,10 @@ pub struct Api {
     pub dead: DeadLetters,
     /// Pictures.
     pub artifacts: Artifacts,
+    /// Links to them.
+    pub links: Links,
+    /// Takes files.
+    pub uploads: Uploads,
     /// Begins every URL in answers.
     pub public_url: Arc<str>,
     /// Largest request body, bytes.
@@ -172,12 +178,14 @@ fn for_pages(api: &Api) -> Router<Api> {
         .layer(browsers::any())
 }
 
-/// fal's protocol, and the files that results name.
+/// fal's protocol, and the files that inputs and results name.
 fn calls() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
-        .route("/files/{*key}", get(files::show))
+        .nest("/storage", storage::routes())
+        .nest("/files", storage::cdn_routes())
+        .route("/files/{permit}/{*key}", get(files::show))
         .method_not_allowed_fallback(wrong_method)
 }
 

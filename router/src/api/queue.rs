@@ -95,7 +95,7 @@ async fn result(
     Path((owner, app, id)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let record = find(&api, &owner, &app, &id).await?;
-    Ok(outcome(record, &api.public_url))
+    Ok(outcome(record, &api.links))
 }
 
 /// fal's three answers, whose bodies its clients read. A cancelled job can be cancelled again.

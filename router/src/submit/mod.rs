@@ -19,6 +19,7 @@ use warmq_common::store::{Created, Store, Terms};
 
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
+use crate::files::{Links, lifetime, now_s};
 
 /// How often a job is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
@@ -52,6 +53,8 @@ pub struct Submission {
     pub idempotency_key: Option<String>,
     /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
     pub store_io: Option<String>,
+    /// How long links to its files hold: `{"expiration_duration_seconds": 3600}`.
+    pub lifecycle: Option<String>,
     /// The submitter wants to hear at once if that many jobs wait already.
     pub max_queue_length: Option<String>,
     /// Who wants the outcome by AMQP.
@@ -102,6 +105,9 @@ pub enum SubmitError {
     /// Whether to store is neither `0` nor `1`.
     #[error("whether input and output are stored is '0' or '1', not '{0}'")]
     InvalidStoreIo(String),
+    /// How long links hold is no such JSON.
+    #[error("{0}")]
+    InvalidLifecycle(String),
     /// The longest queue is no number.
     #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
@@ -167,6 +173,10 @@ impl SubmitError {
             }
             Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
             Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),
+            Self::InvalidLifecycle(_) => header(
+                "x-fal-object-lifecycle-preference",
+                "invalid_object_lifecycle",
+            ),
             Self::InvalidQueueLength(_) => JobError::fields(vec![FieldError {
                 loc: vec!["query".into(), "fal_max_queue_length".into()],
                 msg: self.to_string(),
@@ -198,18 +208,26 @@ pub struct Submitter {
     topology: Topology,
     apps: AppDirectory,
     endings: Endings,
+    links: Links,
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
 
 impl Submitter {
     /// The door into the given servers.
-    pub fn new(store: Store, publisher: Publisher, topology: Topology, apps: AppDirectory) -> Self {
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        topology: Topology,
+        apps: AppDirectory,
+        links: Links,
+    ) -> Self {
         Self {
             endings: Endings::new(store.clone(), publisher.clone(), topology.clone()),
             store,
             publisher,
             topology,
             apps,
+            links,
             declared: Arc::default(),
         }
     }
@@ -283,7 +301,7 @@ impl Submitter {
         let Some(app) = self.apps.find(&app_id).await? else {
             return Err(SubmitError::UnknownApp(app_id));
         };
-        let input: Value = if submission.body.iter().all(u8::is_ascii_whitespace) {
+        let mut input: Value = if submission.body.iter().all(u8::is_ascii_whitespace) {
             Value::Object(serde_json::Map::new())
         } else {
             serde_json::from_slice(&submission.body).map_err(SubmitError::MalformedJson)?
@@ -292,6 +310,8 @@ impl Submitter {
         if !problems.is_empty() {
             return Err(SubmitError::InvalidInput(problems));
         }
+        // Workers read files by reference, and take each for one that its submitter may read.
+        (self.links.take(&mut input, now_s())).map_err(SubmitError::InvalidInput)?;
         let given = match submission.hint.as_deref() {
             Some(text) => Hint::parse_optional(text)?,
             None => None,
@@ -332,6 +352,10 @@ impl Submitter {
             Some("0") => true,
             Some(other) => return Err(SubmitError::InvalidStoreIo(shown(other))),
         };
+        let links_s = match submission.lifecycle.as_deref() {
+            Some(text) => lifetime::seconds(text).map_err(SubmitError::InvalidLifecycle)?,
+            None => None,
+        };
         let own_bound = (submission.max_queue_length.as_deref())
             .map(|text| {
                 text.parse::<u64>()
@@ -355,6 +379,7 @@ impl Submitter {
             reply_to: submission.reply_to,
             retention_s: Some(retention.as_secs()),
             no_store,
+            links_s,
             ..JobSpec::new(app_id, input)
         };
         Ok(Checked {
