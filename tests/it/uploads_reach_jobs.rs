@@ -219,10 +219,10 @@ async fn the_ways_of_fals_python_client_need_a_token() {
     for (path, authorization, status) in [
         ("/files/upload", "Key any", StatusCode::UNAUTHORIZED),
         ("/files/upload", token, StatusCode::UNAUTHORIZED),
-        ("/files/upload", &forged, StatusCode::UNAUTHORIZED),
+        ("/files/upload", forged.as_str(), StatusCode::UNAUTHORIZED),
         ("/files/upload/multipart", "", StatusCode::UNAUTHORIZED),
-        ("/files/upload", &own, StatusCode::OK),
-        ("/files/upload/multipart", &own, StatusCode::OK),
+        ("/files/upload", own.as_str(), StatusCode::OK),
+        ("/files/upload/multipart", own.as_str(), StatusCode::OK),
     ] {
         let headers = [
             ("authorization", authorization),

@@ -175,18 +175,23 @@ fn for_pages(api: &Api) -> Router<Api> {
     // The layer is around the fallback for wrong methods, too: what a browser asks first has a method of its own.
     calls()
         .route("/api/fal/proxy", proxy)
+        .merge(by_permit())
+        .method_not_allowed_fallback(wrong_method)
         .layer(browsers::any())
 }
 
-/// fal's protocol, and the files that inputs and results name.
+/// fal's protocol.
 fn calls() -> Router<Api> {
     Router::new()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
-        .nest("/storage", storage::routes())
-        .nest("/files", storage::cdn_routes())
-        .route("/files/{permit}/{*key}", get(files::show))
+        .merge(storage::routes())
         .method_not_allowed_fallback(wrong_method)
+}
+
+/// Files for whoever has a link: its signature says who may.
+fn by_permit() -> Router<Api> {
+    storage::by_permit().route("/files/{permit}/{*key}", get(files::show))
 }
 
 async fn wrong_method() -> ApiError {

@@ -6,9 +6,8 @@
 //! | Python, if that fails | as JavaScript | – |
 //! | JavaScript | `POST /storage/upload/initiate`, `PUT upload_url` | `POST /storage/upload/initiate-multipart`, `PUT` and `POST` below `upload_url` |
 //!
-//! Who may bring files is asked where an upload begins: by the caller's key, or by the token that it was given for it
-//! ([`UploadToken`]). From then on the URL itself is the permit, signed and short-lived, since browsers and clients send their
-//! key to none but the router.
+//! Who may bring files is asked where an upload begins ([`routes`]). From then on a URL, or the token ([`UploadToken`]), is the
+//! permit, signed and short-lived ([`by_permit`]): clients send their key along with the first call only.
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -38,34 +37,34 @@ const LINK_S: u64 = 7 * 24 * 3600;
 /// What an upload is called that has no name: fal's Python client says the same.
 const NAMELESS: &str = "upload.bin";
 
-/// Calls below `/storage`.
+/// Where uploads begin: here the caller is asked who it is.
 pub(super) fn routes() -> Router<Api> {
     Router::new()
-        .route("/auth/token", post(give_token))
-        .route("/upload/initiate", post(announce))
-        .route("/upload/initiate-multipart", post(announce_parts))
-        .route("/upload/{permit}/uploads/{id}/{name}", put(take))
+        .route("/storage/auth/token", post(give_token))
+        .route("/storage/upload/initiate", post(announce))
+        .route("/storage/upload/initiate-multipart", post(announce_parts))
+}
+
+/// How they go on: whoever has the URL, or the token, may.
+pub(super) fn by_permit() -> Router<Api> {
+    Router::new()
+        .route("/storage/upload/{permit}/uploads/{id}/{name}", put(take))
         .route(
-            "/parts/{permit}/uploads/{id}/{name}/{number}",
+            "/storage/parts/{permit}/uploads/{id}/{name}/{number}",
             put(take_part),
         )
         .route(
-            "/parts/{permit}/uploads/{id}/{name}/complete",
+            "/storage/parts/{permit}/uploads/{id}/{name}/complete",
             post(complete),
         )
-}
-
-/// Calls below `/files`, where fal's Python client looks for its CDN.
-pub(super) fn cdn_routes() -> Router<Api> {
-    Router::new()
-        .route("/upload", post(take_at_once))
-        .route("/upload/multipart", post(begin_parts))
+        .route("/files/upload", post(take_at_once))
+        .route("/files/upload/multipart", post(begin_parts))
         .route(
-            "/{permit}/uploads/{id}/{name}/multipart/{upload}/{number}",
+            "/files/{permit}/uploads/{id}/{name}/multipart/{upload}/{number}",
             put(take_part_at_link),
         )
         .route(
-            "/{permit}/uploads/{id}/{name}/multipart/{upload}/complete",
+            "/files/{permit}/uploads/{id}/{name}/multipart/{upload}/complete",
             post(complete_at_link),
         )
 }
@@ -153,7 +152,7 @@ fn new_file(
 }
 
 /// How long links are to hold, s. fal's clients give the one header or the other, or both alike.
-pub(super) fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     for name in [
         "x-fal-object-lifecycle-preference",
         "x-fal-object-lifecycle",

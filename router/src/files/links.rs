@@ -97,7 +97,7 @@ impl Links {
         }
         let path = url.path();
         // A public URL may have a path of its own, in front.
-        path.match_indices("/files/").find_map(|(at, files)| {
+        path.match_indices("files/").find_map(|(at, files)| {
             let (permit, key) = path[at + files.len()..].split_once('/')?;
             let key = FileKey::parse(key)?;
             let checked = self.signer.check(Use::Read, key.as_str(), permit, now_s);
@@ -129,7 +129,11 @@ mod tests {
     #[test]
     fn a_link_is_known_again_whatever_name_its_router_has() {
         let key = FileKey::parse("a/b/1/0.png").unwrap();
-        for url in ["http://127.0.0.1:8080", "https://x.example/files/warmq"] {
+        for url in [
+            "http://127.0.0.1:8080",
+            "https://x.example/files/warmq",
+            "https://x.example/files",
+        ] {
             let link = links(url).to_read(&key, 100);
             assert!(link.ends_with("/a/b/1/0.png"), "{link}");
             let found = links("http://elsewhere").file_of(&link, 99);

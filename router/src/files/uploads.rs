@@ -153,10 +153,8 @@ impl Uploads {
         let mut incoming = Incoming::new(body, PART_BYTES);
         let collected = incoming.collect().await;
         incoming.let_go(&collected).await;
-        let put = self
-            .artifacts
-            .put_at(&part_key(key, number), collected?.into());
-        Ok(put.await?)
+        let part_key = part_key(key, number);
+        Ok(self.artifacts.put_at(&part_key, collected?.into()).await?)
     }
 
     /// Puts a file together. The parts are gone afterwards; who asks again finds the file made.
