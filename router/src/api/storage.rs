@@ -20,7 +20,7 @@ use axum::{Json, Router};
 use chrono::DateTime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use warmq_common::job::{FieldError, JobError};
 
 use super::submission::text_of;
@@ -275,7 +275,7 @@ async fn put_together(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
     let completion: Completion = read_json(api, body)?;
-    api.uploads.complete(key, &completion.parts).await?;
+    api.uploads.complete(key, completion.parts).await?;
     Ok(StatusCode::OK)
 }
 
@@ -335,14 +335,16 @@ impl FromRequestParts<Api> for UploadToken {
     }
 }
 
-/// A JSON body, whatever its content type; an empty one is `{}`.
+/// A JSON object, whatever its content type; an empty body is `{}`.
 fn read_json<T: DeserializeOwned>(
     api: &Api,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<T, ApiError> {
     let body = body.map_err(|rejection| super::submission::unreadable(&rejection, api))?;
     let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
-    serde_json::from_slice(text)
+    // As a map at first: a list would do for a struct, too.
+    serde_json::from_slice::<Map<String, Value>>(text)
+        .and_then(|fields| T::deserialize(Value::Object(fields)))
         .map_err(|error| ApiError::bad_request(format!("the body is not as expected: {error}")))
 }
 
@@ -354,7 +356,7 @@ impl From<UploadError> for ApiError {
             UploadError::Stalled => (408, "request_timeout"),
             UploadError::Broken(_)
             | UploadError::NoSuchPart { .. }
-            | UploadError::PartsOutOfOrder
+            | UploadError::NotAllParts
             | UploadError::PartMissing(_) => (400, "bad_request"),
         };
         Self::from(JobError {

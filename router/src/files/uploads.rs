@@ -54,9 +54,9 @@ pub enum UploadError {
         /// What is allowed of all parts together.
         limit_bytes: u64,
     },
-    /// Not all parts from the first to the last are named, once each.
-    #[error("the parts are to be named in order, from 1 on, none twice and none left out")]
-    PartsOutOfOrder,
+    /// Parts are missing among those that are named, or are named twice.
+    #[error("all parts from 1 to the last are to be named, once each")]
+    NotAllParts,
     /// A part that is named was never brought, or was replaced since.
     #[error(
         "part {0} is not there, or is not the one that you were given this etag for; put it again"
@@ -157,19 +157,18 @@ impl Uploads {
         Ok(self.artifacts.put_at(&part_key, collected?.into()).await?)
     }
 
-    /// Puts a file together. The parts are gone afterwards; who asks again finds the file made.
+    /// Puts a file together, whatever order its parts are named in: fal's Python client names them as they arrived. The parts
+    /// are gone afterwards; who asks again finds the file made.
     ///
     /// # Errors
     /// See [`UploadError`]. The parts are still there then.
-    pub async fn complete(&self, key: &FileKey, parts: &[Part]) -> Result<(), UploadError> {
-        let in_order = parts
-            .iter()
-            .map(|part| part.part_number)
-            .eq(1..=parts.len() as u64);
-        if parts.is_empty() || !in_order {
-            return Err(UploadError::PartsOutOfOrder);
+    pub async fn complete(&self, key: &FileKey, mut parts: Vec<Part>) -> Result<(), UploadError> {
+        parts.sort_by_key(|part| part.part_number);
+        let numbers = parts.iter().map(|part| part.part_number);
+        if parts.is_empty() || !numbers.eq(1..=parts.len() as u64) {
+            return Err(UploadError::NotAllParts);
         }
-        match self.join(key, parts).await {
+        match self.join(key, &parts).await {
             Ok(()) => {}
             Err(UploadError::PartMissing(_)) if self.artifacts.has(key.as_str()).await? => {
                 return Ok(());
@@ -381,14 +380,14 @@ mod tests {
         };
         let second = put(2, b"two".to_vec()).await;
         let first = put(1, vec![b'1'; PART_BYTES as usize]).await;
-        let parts = [first, second];
-        shelf.uploads.complete(&key, &parts).await.unwrap();
+        let parts = vec![second, first];
+        shelf.uploads.complete(&key, parts.clone()).await.unwrap();
         let content = shelf.content(&key).await.unwrap();
         assert_eq!(content.len() as u64, PART_BYTES + 3);
         assert!(content.starts_with(b"11") && content.ends_with(b"1two"));
         assert_eq!(shelf.files(), 1);
         // The answer may have been lost.
-        shelf.uploads.complete(&key, &parts).await.unwrap();
+        shelf.uploads.complete(&key, parts).await.unwrap();
     }
 
     #[tokio::test]
@@ -407,19 +406,19 @@ mod tests {
         }
         let first = put(1, "one").await.unwrap();
         for (parts, told) in [
-            (vec![], "in order"),
-            (vec![part(2, &first)], "in order"),
-            (vec![part(1, &first), part(1, &first)], "in order"),
+            (vec![], "once each"),
+            (vec![part(2, &first)], "once each"),
+            (vec![part(1, &first), part(1, &first)], "once each"),
             (vec![part(1, "other")], "part 1 is not there"),
             (vec![part(1, &first), part(2, "x")], "part 2 is not there"),
         ] {
-            let refused = shelf.uploads.complete(&key, &parts).await.unwrap_err();
+            let refused = shelf.uploads.complete(&key, parts).await.unwrap_err();
             assert!(refused.to_string().contains(told), "{refused}");
         }
         let second = put(2, "four").await.unwrap();
         // fal's Python client gives etags back as the header has them, in quotes.
-        let parts = [part(1, &format!("\"{first}\"")), part(2, &second)];
-        shelf.uploads.complete(&key, &parts).await.unwrap();
+        let parts = vec![part(1, &format!("\"{first}\"")), part(2, &second)];
+        shelf.uploads.complete(&key, parts).await.unwrap();
         assert_eq!(shelf.content(&key).await.unwrap(), "onefour");
     }
 
@@ -438,8 +437,8 @@ mod tests {
             .store_part(&key, 2, "four".into())
             .await
             .unwrap();
-        let parts = [part(1, &first), part(2, &second)];
-        let refused = shelf.uploads.complete(&key, &parts).await;
+        let parts = vec![part(1, &first), part(2, &second)];
+        let refused = shelf.uploads.complete(&key, parts).await;
         assert!(
             matches!(refused, Err(UploadError::TooLarge { .. })),
             "{refused:?}"
