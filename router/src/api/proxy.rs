@@ -16,8 +16,9 @@ const TARGET: &str = "x-fal-target-url";
 pub(super) async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     let target = request.headers().get(TARGET);
     let Some(here) = target.and_then(|target| here(target.to_str().ok()?)) else {
-        let message =
-            format!("{TARGET} is to begin with https://queue.fal.run/, https://fal.run/ or https://rest.fal.ai/storage/");
+        let message = format!(
+            "{TARGET} is to begin with https://queue.fal.run/, https://fal.run/ or https://rest.fal.ai/storage/"
+        );
         return ApiError::bad_request(message).into_response();
     };
     *request.uri_mut() = here;
