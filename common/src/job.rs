@@ -103,6 +103,9 @@ pub struct JobSpec {
     /// The input is shown to nobody, and forgotten once the job ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_store: bool,
+    /// How long links to its files hold after it ended, s; as long as its record is kept if it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links_s: Option<u64>,
 }
 
 impl JobSpec {
@@ -125,6 +128,7 @@ impl JobSpec {
             webhook: None,
             retention_s: None,
             no_store: false,
+            links_s: None,
         }
     }
 }

@@ -41,6 +41,9 @@ pub struct Args {
     /// Largest request body [default: 10MiB]
     #[arg(long, env = "WARMQ_MAX_BODY", value_name = "SIZE")]
     max_body: Option<String>,
+    /// Largest file that may be uploaded [default: 512MiB]
+    #[arg(long, env = "WARMQ_MAX_UPLOAD", value_name = "SIZE")]
+    max_upload: Option<String>,
     /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
@@ -118,6 +121,8 @@ pub struct Config {
     pub roles: BTreeSet<Role>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
+    /// Largest file that may be uploaded, bytes.
+    pub max_upload_bytes: u64,
     /// How long nothing must have been heard of a job before its message is published again.
     pub reconcile_after: Duration,
     /// How long answers under way may take after the signal to stop.
@@ -152,6 +157,8 @@ impl Config {
             settings.problem("max-connections: it must be more than 0, or nobody is served");
         }
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
+        let max_upload =
+            settings.take::<ByteSize>("max_upload", args.max_upload.as_deref(), "512MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
         let admin_key = args.admin_key.as_ref().map(SecretText::expose);
         // A compose file sets a variable to nothing where there is none.
@@ -176,6 +183,7 @@ impl Config {
                 max_connections: max_connections?,
                 roles: roles?.0,
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
+                max_upload_bytes: max_upload?.0,
                 reconcile_after: reconcile_after?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
                 admin_key,

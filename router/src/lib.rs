@@ -6,10 +6,11 @@
 //! | [`access`] | who may do what: keys, and what their holders may |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
-//! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/metrics` |
+//! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
 //! | [`tls`] | the certificate for HTTPS |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
+//! | [`files`] | links to files that nobody can guess, and uploads |
 //! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
@@ -33,6 +34,7 @@ pub mod dead;
 pub mod dispatcher;
 pub mod ended;
 pub mod ending;
+pub mod files;
 pub mod late;
 pub mod metrics;
 pub mod policy;
@@ -49,7 +51,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
-use warmq_common::store::Store;
+use warmq_common::store::{Secret, Store};
 use warmq_fetch::Fetcher;
 
 use crate::access::Keyring;
@@ -58,6 +60,7 @@ use crate::config::{Config, Role};
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
+use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 
@@ -84,20 +87,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store.clone(),
     );
     let apps = AppDirectory::new(store.clone(), config.apps.clone());
-    let fetcher = Fetcher::new(config.fetch_allow.clone())?;
-    let submitter = Submitter::new(
-        store.clone(),
-        publisher.clone(),
-        topology.clone(),
-        apps.clone(),
-        fetcher.clone(),
-    );
     let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
 
     // Bound before anything starts: replies, too, name the address that is really served.
     let limits = api::Limits::new(config.max_connections);
     let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
+    let secret = store.secret(Secret::Links, rand::random()).await?;
+    let links = Links::new(public_url.clone(), secret);
+    let fetcher = Fetcher::new(config.fetch_allow.clone())?;
+    let submitter = Submitter::new(
+        store.clone(),
+        publisher.clone(),
+        topology.clone(),
+        apps.clone(),
+        links.clone(),
+        fetcher.clone(),
+    );
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
 
@@ -111,8 +117,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         ended: ended.clone(),
         publisher: publisher.clone(),
         dead,
+        uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
         artifacts,
-        public_url: public_url.clone(),
+        links: links.clone(),
+        public_url,
         max_body_bytes: config.max_body_bytes,
         metrics: metrics.clone(),
         is_door: config.roles.contains(&Role::Api),
@@ -169,7 +177,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             amqp_url: servers.amqp_url.clone(),
             topology: topology.clone(),
             publisher: publisher.clone(),
-            public_url: public_url.clone(),
+            links: links.clone(),
         };
         parts.spawn(replies.run(shutdown.clone()));
     }
@@ -180,7 +188,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             topology,
             publisher,
             fetcher,
-            public_url,
+            links,
             metrics,
         };
         parts.spawn(webhooks.run(shutdown.clone()));

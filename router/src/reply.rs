@@ -1,19 +1,17 @@
 //! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An end may be announced
 //! more than once; it is told once.
 
-use std::sync::Arc;
-
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Message, Publisher, Topology};
-use warmq_common::artifacts::with_public_urls;
 use warmq_common::config::ServerUrl;
-use warmq_common::message::{JobEvent, Versioned, outcome_body};
+use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::store::Store;
 
 use crate::broken::Broken;
 use crate::consuming::Consuming;
+use crate::files::Links;
 
 /// Events that the broker hands out ahead.
 const WINDOW: u16 = 64;
@@ -28,8 +26,8 @@ pub struct Replies {
     pub topology: Topology,
     /// For the replies.
     pub publisher: Publisher,
-    /// Begins the URLs of artifacts.
-    pub public_url: Arc<str>,
+    /// For the files in outcomes.
+    pub links: Links,
 }
 
 impl Replies {
@@ -61,8 +59,7 @@ impl Replies {
                 if let Some(reply_to) = self.store.reply_address(app, job, first).await?
                     && let Some(record) = self.store.job_of(app, job).await?
                 {
-                    let mut body = outcome_body(&record);
-                    with_public_urls(&mut body, &self.public_url);
+                    let body = self.links.outcome(&record);
                     let message = Message {
                         correlation_id: reply_to.correlation_id.clone(),
                         ..Message::new(body.to_string().into_bytes())

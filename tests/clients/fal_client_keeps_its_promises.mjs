@@ -21,7 +21,10 @@ const CLIENTS = {
     credentials: "any",
     requestMiddleware: async (request) => ({
       ...request,
-      url: request.url.replace("https://queue.fal.run", `${ROUTER}/queue`).replace("https://fal.run", `${ROUTER}/run`),
+      url: request.url
+        .replace("https://queue.fal.run", `${ROUTER}/queue`)
+        .replace("https://fal.run", `${ROUTER}/run`)
+        .replace("https://rest.fal.ai", ROUTER),
     }),
   }),
   "by proxy": createFalClient({ proxyUrl: { url: `${ROUTER}/api/fal/proxy`, when: "always" } }),
@@ -86,7 +89,47 @@ async function told(fal, input) {
   }
 }
 
+const CONTENT = Uint8Array.from({ length: 256_000 }, (_, at) => at % 256);
+
+async function read(url) {
+  const response = await fetch(url);
+  assert.equal(response.status, 200, url);
+  return { content: new Uint8Array(await response.arrayBuffer()), type: response.headers.get("content-type") };
+}
+
+// Where it begins the ways differ as for small ones; the parts go straight to the router.
+test("a large file is uploaded in parts", async () => {
+  const fal = CLIENTS["by middleware"];
+  const pieces = Array.from({ length: 91 }, (_, at) => new Uint8Array(1 << 20).fill(at));
+  const url = await fal.storage.upload(new File(pieces, "large.mp4", { type: "video/mp4" }));
+  const { content } = await read(url);
+  assert.equal(content.length, 91 << 20);
+  assert.ok(pieces.every((piece, at) => content[at << 20] === piece[0] && content[((at + 1) << 20) - 1] === piece[0]));
+});
+
 for (const [way, fal] of Object.entries(CLIENTS)) {
+  test(`${way}, a file is uploaded and its URL used in a job`, async () => {
+    const url = await fal.storage.upload(new File([CONTENT], "my cat.png", { type: "image/png" }));
+    assert.match(url, /\/my_cat\.png$/);
+    assert.deepEqual(await read(url), { content: CONTENT, type: "image/png" });
+    const { data } = await fal.subscribe(APP, { input: { ...QUICK, output: { images: [{ url }] } }, pollInterval: 50 });
+    assert.deepEqual((await read(data.images[0].url)).content, CONTENT);
+  });
+
+  test(`${way}, a blob in an input is uploaded`, async () => {
+    const blob = new Blob([CONTENT], { type: "image/webp" });
+    const { data } = await fal.run(APP, { input: { ...QUICK, output: { image_url: blob } } });
+    assert.deepEqual(await read(data.image_url), { content: CONTENT, type: "image/webp" });
+  });
+
+  test(`${way}, a link expires when its uploader wished`, async () => {
+    const url = await fal.storage.upload(new Blob(["x"]), { lifecycle: { expiresIn: 1 } });
+    let response;
+    do response = await fetch(url);
+    while (response.ok);
+    assert.equal(response.status, 403);
+  });
+
   test(`${way}, subscribing by polling tells each update and gives the result`, () => subscribed(fal, "polling"));
 
   test(`${way}, subscribing by streaming tells each update and gives the result`, () => subscribed(fal, "streaming"));

@@ -1,11 +1,11 @@
 """What users of fal's Python client rely on, said with the unmodified client to a router with one `timed` worker.
 
-    python fal_client_keeps_its_promises.py http://127.0.0.1:8080 [Sync | Async]
+    python fal_client_keeps_its_promises.py http://127.0.0.1:8080 [Sync | Async | Uploads]
 
 or, by fal's own variables alone, to a router that speaks HTTPS:
 
     FAL_RUN_HOST=127.0.0.1:8443/run FAL_QUEUE_RUN_HOST=127.0.0.1:8443/queue SSL_CERT_FILE=authority.pem \\
-        python fal_client_keeps_its_promises.py environment [Sync | Async]
+        python fal_client_keeps_its_promises.py environment [Sync | Async | Uploads]
 """
 
 import asyncio
@@ -16,9 +16,12 @@ import json
 import os
 import queue
 import sys
+import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
+import urllib.error
 import urllib.request
 
 os.environ.setdefault("FAL_KEY", "any")  # the client does not start without one
@@ -35,6 +38,7 @@ if ROUTER == "environment":
 else:
     settings.QUEUE_URL_FORMAT = f"{ROUTER}/queue/"
     settings.RUN_URL_FORMAT = f"{ROUTER}/run/"
+settings.REST_URL = settings.CDN_URL = ROUTER
 
 QUICK = {"run_ms": 100, "load_ms": 10, "output": {"text": "schön 猫"}}
 RESULT = {"text": "schön 猫"}
@@ -228,6 +232,76 @@ class Async(Promises, unittest.IsolatedAsyncioTestCase):
         handle = await self.client.submit(APP, QUICK, webhook_url=receiver.url)
         told = await asyncio.to_thread(self.assert_told, receiver, handle.request_id, "OK")
         self.assertEqual(told["payload"], RESULT)
+
+
+class Uploads(unittest.IsolatedAsyncioTestCase):
+    """Files are brought, named in a job's input, and read again, byte for byte. No way falls back to another in silence."""
+
+    CONTENT = bytes(range(256)) * 1000
+    WAYS = [{"repository": way, "fallback_repository": []} for way in ("fal_v3", "fal")]
+
+    def setUp(self):
+        self.client = fal_client.AsyncClient()
+
+    def read(self, url):
+        with urllib.request.urlopen(url) as response:
+            return response.read(), response.headers
+
+    def assert_reaches_a_job(self, url, content):
+        self.assertEqual(self.read(url)[0], content)
+        result = fal_client.subscribe(APP, {**QUICK, "output": {"images": [{"url": url}]}})
+        self.assertEqual(self.read(result["images"][0]["url"])[0], content)
+
+    def test_bytes_are_uploaded(self):
+        for way in self.WAYS:
+            url = fal_client.upload(self.CONTENT, "image/png", **way)
+            self.assert_reaches_a_job(url, self.CONTENT)
+            self.assertEqual(self.read(url)[1]["content-type"], "image/png")
+
+    def test_a_file_is_uploaded_under_its_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "my cat.webp")
+            with open(path, "wb") as file:
+                file.write(self.CONTENT)
+            for way in self.WAYS:
+                url = fal_client.upload_file(path, **way)
+                self.assertTrue(url.endswith("/my_cat.webp"), url)
+                self.assert_reaches_a_job(url, self.CONTENT)
+
+    def test_an_image_is_uploaded(self):
+        class Picture:
+            """All that the client asks of a Pillow image."""
+
+            def save(self, buffer, format):
+                buffer.write(f"picture as {format}".encode())
+
+        for way in self.WAYS:
+            url = fal_client.upload_image(Picture(), format="jpeg", **way)
+            self.assert_reaches_a_job(url, b"picture as jpeg")
+
+    def test_a_large_file_is_uploaded_in_parts(self):
+        content = os.urandom(1 << 20) * 25
+        with unittest.mock.patch.object(settings, "MULTIPART_THRESHOLD", 20 << 20):
+            url = fal_client.upload(content, "video/mp4", "clip.mp4")
+            self.assert_reaches_a_job(url, content)
+
+    def test_a_link_expires_when_its_uploader_wished(self):
+        for way in self.WAYS:
+            lifecycle = fal_client.StorageSettings(expires_in=1)
+            url = fal_client.upload(b"x", "text/plain", lifecycle=lifecycle, **way)
+            with self.assertRaises(urllib.error.HTTPError) as raised:
+                while True:
+                    self.read(url)
+            self.assertEqual(raised.exception.code, 403)
+
+    async def test_bytes_files_and_parts_are_uploaded_asynchronously(self):
+        for way in self.WAYS:
+            url = await self.client.upload(self.CONTENT, "image/png", **way)
+            self.assertEqual(self.read(url)[0], self.CONTENT)
+        content = os.urandom(1 << 20) * 25
+        with unittest.mock.patch.object(settings, "MULTIPART_THRESHOLD", 20 << 20):
+            url = await self.client.upload(content, "video/mp4", "clip.mp4")
+        self.assertEqual(self.read(url)[0], content)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,15 @@ fn every_route_is_documented() {
 }
 
 #[test]
+fn links_to_files_are_made_and_taken_back_in_one_place() {
+    never_says(
+        "router/src",
+        &["REFERENCE_PREFIX", "warmq://"],
+        &["router/src/files/"],
+    );
+}
+
+#[test]
 fn unmaintained_crates_are_named_in_one_module_each() {
     for crate_folder in [
         "common/src",

@@ -15,7 +15,11 @@ async fn a_preflight_is_answered_for_the_headers_that_fals_client_sends() {
         ("POST", format!("/run/{TIMED}/stream")),
         ("PUT", format!("/queue/{TIMED}/requests/1/cancel")),
         ("GET", format!("/queue/{TIMED}/requests/1/status/stream")),
-        ("GET", "/files/a/b/c.png".to_owned()),
+        ("GET", "/files/1-a/a/b/c.png".to_owned()),
+        ("POST", "/files/upload".to_owned()),
+        ("POST", "/storage/upload/initiate".to_owned()),
+        ("PUT", "/storage/upload/1-a/uploads/1/c.png".to_owned()),
+        ("PUT", "/storage/parts/1-a/uploads/1/c.png/1".to_owned()),
         ("POST", "/api/fal/proxy".to_owned()),
     ] {
         let headers = [

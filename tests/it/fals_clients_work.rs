@@ -88,6 +88,11 @@ async fn python_by_environment_alone() {
 }
 
 #[tokio::test]
+async fn python_uploads() {
+    pythons_promises_hold("Uploads").await;
+}
+
+#[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
     promises_hold(stage("").await, |router| {

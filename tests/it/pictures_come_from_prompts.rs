@@ -74,12 +74,10 @@ async fn a_prompt_becomes_a_picture_that_is_served() {
         .succeeded(stage.submit_to(APP, "shapes", input).await)
         .await;
     assert!(again.timings.unwrap().warm && again.timings.unwrap().load_ms == 0);
-    let url = again.output.unwrap()["images"][0]["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let key = url.strip_prefix("warmq://files/").unwrap();
-    assert_eq!(stage.get(&format!("/files/{key}")).await.bytes, file.bytes);
+    let result = format!("/queue/{APP}/requests/{}", again.spec.id);
+    let result = stage.get(&result).await.body;
+    let again = stage.fetch(result["images"][0]["url"].as_str().unwrap());
+    assert_eq!(again.await.bytes, file.bytes);
     stage.clean_up().await;
 }
 

@@ -6,11 +6,13 @@
 //! | [`amqp`] | a submitter that speaks AMQP only |
 //! | [`fuzz`] | the API against `/openapi.json` |
 //! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
+//! | [`files`] | uploads, links and permits |
 //! | [`program`] | programs of ours that are started for what they say |
 //! | [`metrics`] | a strict reader of `/metrics` |
 
 pub mod amqp;
 pub mod chaos;
+pub mod files;
 pub mod fuzz;
 pub mod metrics;
 pub mod program;

@@ -43,6 +43,7 @@ const KNOWN: &[&str] = &[
     "max_connections",
     "roles",
     "max_body",
+    "max_upload",
     "reconcile_after",
     "allow_anonymous",
     "admin_key",

@@ -148,6 +148,7 @@ impl Store {
             ("webhook", spec.webhook.clone()),
             ("retention_s", spec.retention_s.map(|s| s.to_string())),
             ("no_store", spec.no_store.then(|| "1".to_owned())),
+            ("links_s", spec.links_s.map(|s| s.to_string())),
         ] {
             if let Some(value) = value {
                 invocation.arg(field).arg(value);

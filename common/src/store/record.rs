@@ -40,6 +40,7 @@ pub(super) fn record(
         webhook: parsed(fields, "webhook")?,
         retention_s: parsed(fields, "retention_s")?,
         no_store: text("no_store").is_some(),
+        links_s: parsed(fields, "links_s")?,
     };
     Ok(JobRecord {
         spec,

@@ -1,29 +1,37 @@
-//! `/files/…`: artifacts, never as anything that a browser would run.
+//! `GET /files/<permit>/<key>`: files for whoever has a link, never as anything that a browser would run.
 
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use warmq_common::artifacts;
+use warmq_common::job::JobError;
 
 use super::extract::Path;
 use super::openapi::{FILES, Finding};
 use super::{Api, ApiError};
+use crate::files::names::kind;
+use crate::files::{FileKey, Refused, Use};
+
+/// Whatever a file holds, it has no scripts, no forms and no origin where a browser shows it.
+const POLICY: &str = "default-src 'none'; sandbox";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show))
 }
 
-/// A file that a job made.
+/// A file, for whoever has the link.
 #[utoipa::path(
     get,
-    path = "/files/{*key}",
+    path = "/files/{permit}/{*key}",
     operation_id = "file",
     tag = FILES,
-    params((
-        "key" = String, Path, min_length = 1,
-        description = "What follows `/files/` in the URL that the job's output gave. It is of several segments, which OpenAPI can not say."
-    )),
+    params(
+        ("permit" = String, Path, description = "When the link expires, and its signature"),
+        ("key" = String, Path, min_length = 1, description = "The file. It is of several segments, which OpenAPI can not say."),
+    ),
     responses(
         (status = 200, description = "The file", content(
             ("image/png"),
@@ -35,30 +43,66 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         Finding,
     )
 )]
-async fn show(State(api): State<Api>, Path(key): Path<String>) -> Result<Response, ApiError> {
-    let found = api.artifacts.get(&key).await.map_err(|error| {
-        tracing::warn!(%error, "could not read an artifact");
-        ApiError::unavailable("the storage does not answer right now; try again soon")
-    })?;
-    let body = found.ok_or_else(|| ApiError::not_found("there is no such file"))?;
+async fn show(
+    State(api): State<Api>,
+    path: Result<Path<(String, String)>, ApiError>,
+) -> Result<Response, ApiError> {
+    // What is no UTF-8 is no key either.
+    let Path((permit, key)) = path.map_err(|_| no_such_file())?;
+    let key = FileKey::parse(&key).ok_or_else(no_such_file)?;
+    let holds_s = api.links.check(Use::Read, &key, &permit)?;
+    let found = api.artifacts.read(key.as_str()).await?;
+    let file = found.ok_or_else(no_such_file)?;
+    let kind = kind(key.name());
     let headers = [
-        (header::CONTENT_TYPE, content_type(&key)),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // An artifact never changes: its key holds the job's id.
+        (header::CONTENT_TYPE, kind.content_type.to_owned()),
+        (header::CONTENT_LENGTH, file.size_bytes.to_string()),
+        // A file does not change, but its link expires.
         (
             header::CACHE_CONTROL,
-            "private, max-age=31536000, immutable",
+            format!("private, max-age={holds_s}, immutable"),
         ),
     ];
-    Ok((headers, body).into_response())
+    let mut response = (headers, Body::from_stream(file.body)).into_response();
+    let headers = response.headers_mut();
+    let mut insert = |name: header::HeaderName, value| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    insert(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    // Pages of other origins show pictures by their links.
+    insert(
+        header::HeaderName::from_static("cross-origin-resource-policy"),
+        "cross-origin",
+    );
+    insert(header::REFERRER_POLICY, "no-referrer");
+    if !kind.may_be_shown {
+        insert(header::CONTENT_DISPOSITION, "attachment");
+    }
+    Ok(response)
 }
 
-fn content_type(key: &str) -> &'static str {
-    match key.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("png") => "image/png",
-        Some("jpg" | "jpeg") => "image/jpeg",
-        Some("webp") => "image/webp",
-        Some("json") => "application/json",
-        _ => "application/octet-stream",
+fn no_such_file() -> ApiError {
+    ApiError::not_found("there is no such file")
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoPermit => Self::not_found(refused.to_string()),
+            Refused::Forged | Refused::Expired => Self::from(JobError {
+                status: 403,
+                error_type: "forbidden".to_owned(),
+                message: refused.to_string(),
+                detail: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl From<artifacts::Error> for ApiError {
+    fn from(error: artifacts::Error) -> Self {
+        tracing::warn!(%error, "the storage did not do what was asked");
+        Self::unavailable("the storage does not answer right now; try again soon")
     }
 }

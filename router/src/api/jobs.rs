@@ -7,13 +7,13 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::artifacts::with_public_urls;
 use warmq_common::job::JobRecord;
 
 use super::openapi::{Finding, OPERATE};
 use super::own::Own;
 use super::{Api, ApiError};
 use crate::ending::Cancelled;
+use crate::files::links::expires_s;
 
 /// A job and everything that happened to it.
 #[derive(Serialize, ToSchema)]
@@ -73,8 +73,10 @@ async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiErro
     if record.spec.no_store {
         record.spec.input = Value::Null;
     }
+    let expires_s = expires_s(&record);
+    api.links.show(&mut record.spec.input, expires_s);
     if let Some(output) = &mut record.output {
-        with_public_urls(output, &api.public_url);
+        api.links.show(output, expires_s);
     }
     Ok(Json(JobView {
         record,

@@ -1,5 +1,5 @@
-//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`; and, whatever the router's
-//! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
+//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`, uploads under `/storage`; and,
+//! whatever the router's roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod browsers;
 mod dead;
@@ -23,6 +23,7 @@ mod run;
 mod server;
 mod sse;
 mod status;
+mod storage;
 mod submission;
 mod webhook_keys;
 
@@ -41,6 +42,7 @@ use crate::apps::AppDirectory;
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
+use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use error::ApiError;
@@ -70,6 +72,10 @@ pub struct Api {
     pub dead: DeadLetters,
     /// Pictures.
     pub artifacts: Artifacts,
+    /// Links to them.
+    pub links: Links,
+    /// Takes files.
+    pub uploads: Uploads,
     /// Begins every URL in answers.
     pub public_url: Arc<str>,
     /// Largest request body, bytes.
@@ -104,7 +110,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 }
 
 /// For those who submit jobs and ask for them, and for those who look after them. Only files are not behind the gate: their
-/// URLs stand in results, for browsers and others that know of no key.
+/// links say themselves who may, and are opened by browsers and others that know of no key.
 fn door(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes());
@@ -125,7 +131,8 @@ fn for_pages(api: &Api) -> OpenApiRouter<Api> {
         .method_not_allowed_fallback(wrong_method)
         .with_state(api.clone());
     let with_a_key = guarded(calls.merge(proxy::routes(proxied)), api, Right::Call);
-    let (routes, openapi) = with_a_key.merge(files::routes()).split_for_parts();
+    let by_permit = storage::by_permit().merge(files::routes());
+    let (routes, openapi) = with_a_key.merge(by_permit).split_for_parts();
     // The outer layer is around the gate, so that pages can read its refusals, and around the fallback for wrong methods: what
     // a browser asks first has a method of its own, and no key.
     let routes = routes
@@ -141,6 +148,7 @@ fn calls() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .nest("/queue", queue::routes())
         .nest("/run", run::routes())
+        .merge(storage::routes())
 }
 
 async fn nothing_here() -> ApiError {

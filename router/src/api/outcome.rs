@@ -4,16 +4,17 @@ use axum::Json;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use warmq_common::artifacts::with_public_urls;
 use warmq_common::ids::JobId;
 use warmq_common::job::{JobError, JobRecord};
 use warmq_common::state::JobState;
 
 use super::ApiError;
+use crate::files::Links;
+use crate::files::links::expires_s;
 
 /// The app's output, bare; or the error that the job ended with; or that it has not ended.
-pub(super) fn outcome(mut record: JobRecord, public_url: &str) -> Response {
-    let mut response = match output(&mut record, public_url) {
+pub(super) fn outcome(mut record: JobRecord, links: &Links) -> Response {
+    let mut response = match output(&mut record, links) {
         Ok(output) => Json(output).into_response(),
         Err(error) => ApiError::from(error).into_response(),
     };
@@ -29,7 +30,7 @@ pub(super) fn outcome(mut record: JobRecord, public_url: &str) -> Response {
 ///
 /// # Errors
 /// The job ended otherwise, or has not ended.
-pub(super) fn output(record: &mut JobRecord, public_url: &str) -> Result<Value, JobError> {
+pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, JobError> {
     if let Some(error) = record.failure() {
         return Err(error);
     }
@@ -37,7 +38,7 @@ pub(super) fn output(record: &mut JobRecord, public_url: &str) -> Result<Value, 
         return Err(ApiError::bad_request("Request is still in progress").into());
     }
     let mut output = record.output.take().unwrap_or_default();
-    with_public_urls(&mut output, public_url);
+    links.show(&mut output, expires_s(record));
     Ok(output)
 }
 

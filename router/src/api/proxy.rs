@@ -40,8 +40,9 @@ pub(super) fn routes(calls: Router) -> OpenApiRouter<Api> {
 async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     let target = request.headers().get(TARGET);
     let Some(here) = target.and_then(|target| here(target.to_str().ok()?)) else {
-        let message =
-            format!("{TARGET} is to begin with https://queue.fal.run/ or https://fal.run/");
+        let message = format!(
+            "{TARGET} is to begin with https://queue.fal.run/, https://fal.run/ or https://rest.fal.ai/storage/"
+        );
         return ApiError::bad_request(message).into_response();
     };
     *request.uri_mut() = here;
@@ -57,6 +58,7 @@ fn here(target: &str) -> Option<Uri> {
     let root = match (target.scheme(), target.host_str()?) {
         ("https", "queue.fal.run") => "/queue",
         ("https", "fal.run") => "/run",
+        ("https", "rest.fal.ai") if target.path().starts_with("/storage/") => "",
         _ => return None,
     };
     let path = target.path().trim_end_matches('/');
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn fals_hosts_are_two_folders_here_and_nothing_else_is() {
+    fn fals_hosts_are_folders_here_and_nothing_else_is() {
         let queue = "https://queue.fal.run/a/b/requests/1/status?logs=1";
         let queue = path(queue);
         assert_eq!(
@@ -83,9 +85,16 @@ mod tests {
             Some("/queue/a/b/requests/1/status?logs=1")
         );
         assert_eq!(path("https://fal.run/a/b/").as_deref(), Some("/run/a/b"));
+        let upload = path("https://rest.fal.ai/storage/upload/initiate?storage_type=x");
+        assert_eq!(
+            upload.as_deref(),
+            Some("/storage/upload/initiate?storage_type=x")
+        );
         for elsewhere in [
             "https://example.com/a/b",
             "http://fal.run/a/b",
+            "https://rest.fal.ai/tokens/",
+            "https://rest.fal.ai/storage/../queue/a/b",
             "/v1/dead",
             "",
         ] {

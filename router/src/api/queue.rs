@@ -178,7 +178,7 @@ async fn follow(
     responses((status = 200, description = "The app's output", body = Value), Outcome)
 )]
 async fn result(State(api): State<Api>, Own(record): Own) -> Result<Response, ApiError> {
-    Ok(outcome(record, &api.public_url))
+    Ok(outcome(record, &api.links))
 }
 
 /// A job's result, as `response_url` of newer clients names it.

@@ -97,7 +97,7 @@ async fn answer_with_result(
     submission: Submission,
 ) -> Result<Response, ApiError> {
     let (mut tell, told) = oneshot::channel();
-    let public_url = api.public_url.clone();
+    let links = api.links.clone();
     // A task of its own: this function is dropped when the client goes away.
     tokio::spawn(async move {
         let record = submit_and_wait(&api, &caller, submission, tell.closed()).await;
@@ -105,7 +105,7 @@ async fn answer_with_result(
         let _ = tell.send(record);
     });
     match told.await {
-        Ok(record) => Ok(outcome(record?, &public_url)),
+        Ok(record) => Ok(outcome(record?, &links)),
         Err(_) => Err(broke_off()),
     }
 }
@@ -183,7 +183,7 @@ async fn submit_and_tell(
 
 /// An event of the stream: where the job stands, and at the end the output itself, or its error.
 fn event(api: &Api, News { glance, end }: News) -> Value {
-    match end.map(|mut record| output(&mut record, &api.public_url)) {
+    match end.map(|mut record| output(&mut record, &api.links)) {
         Some(Ok(output)) => output,
         Some(Err(error)) => {
             let mut body = error.body();

@@ -100,6 +100,7 @@ impl FromRequest<Api> for Asked {
             start_timeout: header(&headers, "request-timeout")?,
             idempotency_key: text_of(&headers, "idempotency-key")?,
             store_io: header(&headers, "store-io")?,
+            lifecycle: header(&headers, "object-lifecycle-preference")?,
             max_queue_length: query.remove("fal_max_queue_length"),
             no_retry: header(&headers, "no-retry")?,
             webhook: query.remove("fal_webhook"),
@@ -108,7 +109,8 @@ impl FromRequest<Api> for Asked {
     }
 }
 
-fn unreadable(rejection: &BytesRejection, api: &Api) -> ApiError {
+/// Why a body could not be read.
+pub(super) fn unreadable(rejection: &BytesRejection, api: &Api) -> ApiError {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(api.max_body_bytes),
         _ => ApiError::bad_request(rejection.body_text()),
@@ -124,7 +126,7 @@ fn header(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
 }
 
 /// A header as UTF-8.
-fn text_of(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
+pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(name) else {
         return Ok(None);
     };

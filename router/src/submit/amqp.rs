@@ -169,6 +169,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         no_retry: header("x-no-retry"),
         idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),
         store_io: header("x-store-io"),
+        lifecycle: header("x-object-lifecycle-preference"),
         reply_to,
         ..Submission::default()
     })

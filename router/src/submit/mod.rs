@@ -23,6 +23,7 @@ use warmq_fetch::Fetcher;
 use crate::access::{Caller, Denied};
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
+use crate::files::{Links, lifetime, now_s};
 
 /// How often a job is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
@@ -56,6 +57,8 @@ pub struct Submission {
     pub idempotency_key: Option<String>,
     /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
     pub store_io: Option<String>,
+    /// How long links to its files hold: `{"expiration_duration_seconds": 3600}`.
+    pub lifecycle: Option<String>,
     /// The submitter wants to hear at once if that many jobs wait already.
     pub max_queue_length: Option<String>,
     /// Who wants the outcome by AMQP.
@@ -132,6 +135,9 @@ pub enum SubmitError {
     /// Whether to store is neither `0` nor `1`.
     #[error("whether input and output are stored is '0' or '1', not '{0}'")]
     InvalidStoreIo(String),
+    /// How long links hold is no such JSON.
+    #[error("{0}")]
+    InvalidLifecycle(String),
     /// The longest queue is no number.
     #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
@@ -213,6 +219,10 @@ impl SubmitError {
             }
             Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
             Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),
+            Self::InvalidLifecycle(_) => header(
+                "x-fal-object-lifecycle-preference",
+                "invalid_object_lifecycle",
+            ),
             Self::InvalidQueueLength(_) => {
                 query("fal_max_queue_length", "invalid_max_queue_length")
             }
@@ -245,6 +255,7 @@ pub struct Submitter {
     topology: Topology,
     apps: AppDirectory,
     endings: Endings,
+    links: Links,
     fetcher: Fetcher,
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
@@ -256,6 +267,7 @@ impl Submitter {
         publisher: Publisher,
         topology: Topology,
         apps: AppDirectory,
+        links: Links,
         fetcher: Fetcher,
     ) -> Self {
         Self {
@@ -264,6 +276,7 @@ impl Submitter {
             publisher,
             topology,
             apps,
+            links,
             fetcher,
             declared: Arc::default(),
         }
@@ -352,11 +365,13 @@ impl Submitter {
         let Some(app) = self.apps.find(&app_id).await? else {
             return Err(SubmitError::UnknownApp(app_id));
         };
-        let input = input::read(&submission.body)?;
+        let mut input = input::read(&submission.body)?;
         let problems = app.problems(&input);
         if !problems.is_empty() {
             return Err(SubmitError::InvalidInput(problems));
         }
+        // Workers read files by reference, and take each for one that its submitter may read.
+        (self.links.take(&mut input, now_s())).map_err(SubmitError::InvalidInput)?;
         let given = match submission.hint.as_deref() {
             Some(text) => Hint::parse_optional(text)?,
             None => None,
@@ -397,6 +412,10 @@ impl Submitter {
             Some("0") => true,
             Some(other) => return Err(SubmitError::InvalidStoreIo(shown(other))),
         };
+        let links_s = match submission.lifecycle.as_deref() {
+            Some(text) => lifetime::seconds(text).map_err(SubmitError::InvalidLifecycle)?,
+            None => None,
+        };
         let own_bound = (submission.max_queue_length.as_deref())
             .map(|text| {
                 text.parse::<u64>()
@@ -426,6 +445,7 @@ impl Submitter {
             webhook: submission.webhook,
             retention_s: Some(retention.as_secs()),
             no_store,
+            links_s,
             ..JobSpec::new(app_id, input)
         };
         Ok(Checked {

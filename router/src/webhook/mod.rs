@@ -16,7 +16,6 @@ mod receivers;
 mod signature;
 mod verdict;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -25,17 +24,16 @@ use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use warmq_common::amqp::{PublishError, Publisher, RetryTier, Topology};
-use warmq_common::artifacts::with_public_urls;
 use warmq_common::clock::unix_ms;
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::KeyId;
 use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::message::outcome_body;
 use warmq_common::store::{self, Secret, Store, Telling, Then, Turn};
 use warmq_fetch::Fetcher;
 
 use crate::broken::Broken;
 use crate::consuming::Consuming;
+use crate::files::Links;
 use crate::metrics::Metrics;
 use notice::Notice;
 use receivers::Receivers;
@@ -72,8 +70,8 @@ pub struct Webhooks {
     pub publisher: Publisher,
     /// Reaches the receivers.
     pub fetcher: Fetcher,
-    /// Begins the URLs of artifacts.
-    pub public_url: Arc<str>,
+    /// To the jobs' files.
+    pub links: Links,
     /// What this process counted.
     pub metrics: Metrics,
 }
@@ -177,8 +175,7 @@ impl Webhooks {
 
     /// Signs and sends what the record says.
     async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, store::Error> {
-        let mut body = outcome_body(record);
-        with_public_urls(&mut body, &self.public_url);
+        let body = self.links.outcome(record);
         let body = body.to_string();
         let key = key(&self.store).await?;
         let (job, user) = (record.spec.id, user(&record.spec));

@@ -18,7 +18,7 @@ use warmq_common::store;
 use super::Api;
 use crate::access::Caller;
 pub(super) use refusals::{
-    Asking, Finding, InvalidInput, Listing, Making, Outcome, Proxied, Refusal, Running, Submitting,
+    Asking, Bringing, Finding, InvalidInput, Listing, Making, Outcome, Proxied, Refusal, Running, Submitting,
 };
 
 /// What is the same for all routes.
@@ -33,7 +33,7 @@ pub(super) use refusals::{
     tags(
         (name = QUEUE, description = "fal's queue protocol: submit a job, ask for it, fetch its result, cancel it"),
         (name = RUN, description = "Submit a job and wait for its result"),
-        (name = FILES, description = "Pictures that jobs made"),
+        (name = FILES, description = "Files that jobs made, and those that are brought for them"),
         (name = OPERATE, description = "Jobs with all that is known of them, apps, runners, dead letters, keys"),
         (name = WATCH, description = "For those who watch over the process"),
     ),

@@ -143,6 +143,8 @@ refusals! {
     Finding: 400 401 403 404 500 503;
     /// Makes something of what the body says.
     Making: 400 401 403 408 413 422 500 503;
+    /// Takes a file, or a part of one.
+    Bringing: 400 401 403 404 408 413 422 500 503;
     /// Takes a job.
     Submitting: 400 401 403 404 408 413 422 429 500 503;
     /// Tells how a job ended.

@@ -1,19 +1,23 @@
 //! Pictures and other files that jobs make, in object storage. The worker writes them, the router serves them.
 //!
-//! An output names a file as `warmq://files/<key>`: the worker need not know under which address users reach the
-//! router, which puts its own public URL there in every answer ([`with_public_urls`]).
+//! Inputs and outputs name a file as `warmq://files/<key>`, its **reference**: the worker need not know under which address
+//! users reach the router, which puts a link there in every answer and takes links back in inputs. Whoever writes an input
+//! can give no reference, only a link: so a worker may read what a reference names.
+
+mod streams;
+
+pub use streams::{FileWriter, StoredFile};
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use serde_json::Value;
 
 use crate::config::ServerUrl;
 use crate::ids::{AppId, JobId};
 
-/// Begins every reference to an artifact in an output.
+/// Begins every reference to a file in an input or output.
 pub const REFERENCE_PREFIX: &str = "warmq://files/";
 
 /// What can go wrong with storage.
@@ -130,38 +134,9 @@ impl Artifacts {
     }
 }
 
-/// Replaces every artifact reference in `value` by a URL under `public_url` (no slash at its end).
-pub fn with_public_urls(value: &mut Value, public_url: &str) {
-    match value {
-        Value::String(text) => {
-            if let Some(key) = text.strip_prefix(REFERENCE_PREFIX) {
-                *text = format!("{public_url}/files/{key}");
-            }
-        }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| with_public_urls(item, public_url)),
-        Value::Object(fields) => fields
-            .values_mut()
-            .for_each(|field| with_public_urls(field, public_url)),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn references_become_urls_at_any_depth() {
-        let mut output = json!({"images": [{"url": "warmq://files/a/b/1/0.png"}], "seed": 7});
-        with_public_urls(&mut output, "http://127.0.0.1:8080");
-        assert_eq!(
-            output["images"][0]["url"],
-            "http://127.0.0.1:8080/files/a/b/1/0.png"
-        );
-    }
 
     #[tokio::test]
     async fn a_key_can_not_climb_out_of_the_folder() {

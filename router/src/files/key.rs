@@ -1,0 +1,76 @@
+//! Where a file stands in the storage, in letters that mean the same in a path, a URL and a header.
+
+use std::fmt;
+
+/// The most bytes in a key: well below what any storage allows.
+const LONGEST: usize = 512;
+
+/// `owner/app/<job>/0.png`, `uploads/<id>/cat.png`: parts of ASCII letters, digits, `-`, `_` and `.`, none of which begins with a
+/// dot. So none leads upwards, none is hidden, and none needs an escape anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileKey(String);
+
+impl FileKey {
+    /// Reads a key; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let harmless = |part: &str| {
+            let mut bytes = part.bytes();
+            !part.is_empty() && !part.starts_with('.') && bytes.all(is_harmless)
+        };
+        let is_key = text.len() <= LONGEST && text.split('/').all(harmless);
+        is_key.then(|| Self(text.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The file's own name: the last part.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// Whether a byte may stand in a part of a key.
+pub(super) fn is_harmless(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+impl fmt::Display for FileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_leads_out_of_the_storage_or_needs_an_escape() {
+        let key = FileKey::parse("warmq/diffusion/0199-ab/0.png").unwrap();
+        assert_eq!(key.name(), "0.png");
+        for none in [
+            "",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            "../a",
+            "a/../b",
+            "a/./b",
+            "a/.parts/1",
+            "a/%2e%2e/b",
+            "a\\b",
+            "a b",
+            "a\0b",
+            "a\r\nb",
+            "a?b",
+            "a#b",
+            "ä.png",
+            &"x".repeat(513),
+        ] {
+            assert_eq!(FileKey::parse(none), None, "{none}");
+        }
+    }
+}

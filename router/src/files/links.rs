@@ -1,0 +1,165 @@
+//! Makes links, and tells ours from others.
+
+use std::sync::Arc;
+
+use url::Url;
+use warmq_common::job::JobRecord;
+
+use super::permit::{Refused, Signer, Use};
+use super::{FileKey, now_s};
+
+/// How long links to a job's files hold after its end if neither the job nor its app says.
+const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
+
+/// While a job has not ended, links to its files hold from the next full hour on: whoever asks again gets the same.
+const ROUND_S: u64 = 3600;
+
+/// The longest text that is looked at as a link.
+const LONGEST: usize = 4096;
+
+/// A cheap handle on what makes links.
+#[derive(Clone)]
+pub struct Links {
+    public_url: Arc<str>,
+    signer: Arc<Signer>,
+}
+
+impl Links {
+    /// Links that begin with `public_url` (no slash at its end), signed under `secret`.
+    pub fn new(public_url: Arc<str>, secret: [u8; 32]) -> Self {
+        Self {
+            public_url,
+            signer: Arc::new(Signer::new(secret)),
+        }
+    }
+
+    /// What links begin with.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Where the file can be read until `expires_s` (Unix s).
+    pub fn to_read(&self, key: &FileKey, expires_s: u64) -> String {
+        let permit = self.permit(Use::Read, key, expires_s);
+        format!("{}/files/{permit}/{key}", self.public_url)
+    }
+
+    /// Where the file can be put, whole, until `expires_s` (Unix s).
+    pub fn to_write(&self, key: &FileKey, expires_s: u64) -> String {
+        let permit = self.permit(Use::Write, key, expires_s);
+        format!("{}/storage/upload/{permit}/{key}", self.public_url)
+    }
+
+    /// Below which the file's parts can be put until `expires_s` (Unix s).
+    pub fn to_write_parts(&self, key: &FileKey, expires_s: u64) -> String {
+        let permit = self.permit(Use::WriteParts, key, expires_s);
+        format!("{}/storage/parts/{permit}/{key}", self.public_url)
+    }
+
+    /// Allows one use of a file until `expires_s` (Unix s).
+    pub fn permit(&self, what: Use, key: &FileKey, expires_s: u64) -> String {
+        self.signer.permit(what, key.as_str(), expires_s)
+    }
+
+    /// Allows to bring files until `expires_s` (Unix s).
+    pub fn upload_token(&self, expires_s: u64) -> String {
+        self.signer.permit(Use::Upload, "", expires_s)
+    }
+
+    /// Checks a permit for a file, and says how long it holds, s.
+    ///
+    /// # Errors
+    /// It does not allow that.
+    pub fn check(&self, what: Use, key: &FileKey, permit: &str) -> Result<u64, Refused> {
+        let now_s = now_s();
+        let expires_s = self.signer.check(what, key.as_str(), permit, now_s)?;
+        Ok(expires_s.saturating_sub(now_s))
+    }
+
+    /// Checks what [`Links::upload_token`] gave.
+    ///
+    /// # Errors
+    /// It does not allow to bring files.
+    pub fn check_upload_token(&self, token: &str) -> Result<(), Refused> {
+        self.signer.check(Use::Upload, "", token, now_s())?;
+        Ok(())
+    }
+
+    /// The file that a link leads to, if it is one of ours and still good at `now_s` (Unix s). It is known by its signature, not
+    /// by its host: routers may be reached under many names.
+    pub(super) fn file_of(&self, text: &str, now_s: u64) -> Option<FileKey> {
+        if text.len() > LONGEST || !text.starts_with("http") {
+            return None;
+        }
+        let url = Url::parse(text).ok()?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return None;
+        }
+        let path = url.path();
+        // A public URL may have a path of its own, in front.
+        path.match_indices("files/").find_map(|(at, files)| {
+            let (permit, key) = path[at + files.len()..].split_once('/')?;
+            let key = FileKey::parse(key)?;
+            let checked = self.signer.check(Use::Read, key.as_str(), permit, now_s);
+            checked.is_ok().then_some(key)
+        })
+    }
+}
+
+/// Until when links to a job's files hold, Unix s: as long as its result is kept, or as its submitter asked. The same in every
+/// answer once the job has ended, so that caches know them again.
+pub fn expires_s(record: &JobRecord) -> u64 {
+    let spec = &record.spec;
+    let lifetime_s = spec.links_s.or(spec.retention_s);
+    let from_s = match record.finished_ms {
+        Some(finished_ms) => finished_ms.div_ceil(1000),
+        None => now_s().next_multiple_of(ROUND_S),
+    };
+    from_s.saturating_add(lifetime_s.unwrap_or(DEFAULT_LIFETIME_S))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(url: &str) -> Links {
+        Links::new(url.into(), [7; 32])
+    }
+
+    #[test]
+    fn a_link_is_known_again_whatever_name_its_router_has() {
+        let key = FileKey::parse("a/b/1/0.png").unwrap();
+        for url in [
+            "http://127.0.0.1:8080",
+            "https://x.example/files/warmq",
+            "https://x.example/files",
+        ] {
+            let link = links(url).to_read(&key, 100);
+            assert!(link.ends_with("/a/b/1/0.png"), "{link}");
+            let found = links("http://elsewhere").file_of(&link, 99);
+            assert_eq!(found, Some(key.clone()), "{link}");
+        }
+    }
+
+    #[test]
+    fn other_links_are_not_ours() {
+        let ours = links("http://h");
+        let key = FileKey::parse("a/b/1/0.png").unwrap();
+        let link = ours.to_read(&key, 100);
+        let other_secret = Links::new("http://h".into(), [8; 32]);
+        assert_eq!(other_secret.file_of(&link, 1), None);
+        assert_eq!(ours.file_of(&link, 100), None, "expired");
+        for text in [
+            link.replace("0.png", "1.png"),
+            link.replace("100-", "999-"),
+            link.replace("/a/b", "/a/../a/b/../b/c"),
+            link.replace("http://", "ftp://"),
+            link.replace("http://", ""),
+            ours.to_write(&key, 100),
+            "http://h/files/a/b/1/0.png".to_owned(),
+            format!("http://h/{}", "files/".repeat(1000)),
+        ] {
+            assert_eq!(ours.file_of(&text, 1), None, "{text}");
+        }
+    }
+}

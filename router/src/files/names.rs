@@ -1,0 +1,149 @@
+//! File names and content types that nobody can do harm with.
+//!
+//! A file's content type is told by its name's ending, and only those below are known: whatever else it is, a browser gets it as
+//! bytes to save. So an uploaded page is never shown as one.
+
+use super::key::is_harmless;
+
+/// The longest name that is kept, bytes.
+const LONGEST: usize = 100;
+
+/// What stands in the place of a name.
+const NAMELESS: &str = "file";
+
+/// A kind of file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What its name ends with. Others mean the same.
+    endings: &'static [&'static str],
+    /// Its content type.
+    pub content_type: &'static str,
+    /// A browser may show it in a tab of its own: it can hold no scripts.
+    pub may_be_shown: bool,
+}
+
+const fn picture(endings: &'static [&'static str], content_type: &'static str) -> Kind {
+    Kind {
+        endings,
+        content_type,
+        may_be_shown: true,
+    }
+}
+
+const fn data(endings: &'static [&'static str], content_type: &'static str) -> Kind {
+    Kind {
+        endings,
+        content_type,
+        may_be_shown: false,
+    }
+}
+
+static KINDS: [Kind; 9] = [
+    picture(&["png"], "image/png"),
+    picture(&["jpg", "jpeg"], "image/jpeg"),
+    picture(&["webp"], "image/webp"),
+    picture(&["gif"], "image/gif"),
+    picture(&["avif"], "image/avif"),
+    data(&["json"], "application/json"),
+    data(&["mp4"], "video/mp4"),
+    data(&["wav"], "audio/wav"),
+    data(&["mp3"], "audio/mpeg"),
+];
+
+/// Anything else.
+static BYTES: Kind = data(&[], "application/octet-stream");
+
+/// What a file of that name is.
+pub fn kind(name: &str) -> &'static Kind {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let ends_so = |kind: &&Kind| {
+        let mut endings = kind.endings.iter();
+        endings.any(|known| known.eq_ignore_ascii_case(ending))
+    };
+    KINDS.iter().find(ends_so).unwrap_or(&BYTES)
+}
+
+/// A name that can stand in paths, URLs and headers: the end of what was given, without folders, and with an ending that says
+/// the content type, if that is known.
+pub fn safe(name: &str, content_type: &str) -> String {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let harmless: String = name
+        .chars()
+        .map(|c| match u8::try_from(c) {
+            Ok(byte) if is_harmless(byte) => c,
+            _ => '_',
+        })
+        .collect();
+    // ASCII by now, so any byte is a place to cut.
+    let end = &harmless[harmless.len().saturating_sub(LONGEST)..];
+    let name = match end.trim_start_matches('.') {
+        "" => NAMELESS,
+        name => name,
+    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let mut kinds = KINDS.iter();
+    match kinds.find(|kind| kind.content_type.eq_ignore_ascii_case(essence)) {
+        Some(told) if kind(name) != told => format!("{name}.{}", told.endings[0]),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::FileKey;
+
+    #[test]
+    fn hostile_names_become_harmless_ones() {
+        for (given, kept) in [
+            ("cat.png", "cat.png"),
+            ("../../etc/passwd", "passwd"),
+            ("C:\\temp\\cat.png", "cat.png"),
+            ("..", "file"),
+            ("", "file"),
+            ("a/", "file"),
+            (".htaccess", "htaccess"),
+            ("a\r\nSet-Cookie: x=1.png", "a__Set-Cookie__x_1.png"),
+            ("a\0b.png", "a_b.png"),
+            ("schön 猫.png", "sch_n__.png"),
+            ("%2e%2e%2f.png", "_2e_2e_2f.png"),
+        ] {
+            let name = safe(given, "");
+            assert_eq!(name, kept, "{given}");
+            assert!(FileKey::parse(&format!("uploads/1/{name}")).is_some());
+        }
+        let long = safe(&format!("{}.png", "x".repeat(10_000)), "image/png");
+        assert!(long.len() <= LONGEST && long.ends_with(".png"), "{long}");
+    }
+
+    #[test]
+    fn the_ending_says_what_was_told() {
+        assert_eq!(safe("upload.bin", "image/png"), "upload.bin.png");
+        assert_eq!(safe("a.JPG", "image/jpeg; q=1"), "a.JPG");
+        assert_eq!(safe("", "image/webp"), "file.webp");
+        assert_eq!(safe("a.png", "IMAGE/JPEG"), "a.png.jpg");
+        assert_eq!(safe("page.html", "text/html"), "page.html");
+    }
+
+    #[test]
+    fn nothing_that_a_browser_would_run_has_a_type() {
+        for name in [
+            "a.html",
+            "a.svg",
+            "a.xml",
+            "a.js",
+            "a.png.html",
+            "png",
+            "a.",
+        ] {
+            assert_eq!(
+                kind(name).content_type,
+                "application/octet-stream",
+                "{name}"
+            );
+            assert!(!kind(name).may_be_shown, "{name}");
+        }
+        assert!(kind("a.PNG").may_be_shown);
+        assert_eq!(kind("a.json").content_type, "application/json");
+    }
+}

@@ -1,0 +1,462 @@
+//! Files that users bring. Each gets a key that nobody can guess, and may be as large as `--max-upload` says.
+//!
+//! A file comes whole, or in parts that may come side by side and through different routers: each part is a file of its own
+//! in the storage, and the last call puts them together. The n-th part begins at (n − 1) · 10 MiB of the file, which is
+//! what fal's clients send; so a part is bounded by its size and its number, and nobody need count what others have brought.
+//! Nothing is looked at: a file is what its name says (`names`), and whoever opens it takes care.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
+use futures::StreamExt;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use warmq_common::artifacts::{self, Artifacts, FileWriter};
+
+use super::{FileKey, names};
+
+/// The folder of uploads in the storage. An app's owner may be called so, too; its jobs' ids are no uploads' ids.
+const FOLDER: &str = "uploads";
+
+/// The size of all parts but the last, bytes.
+const PART_BYTES: u64 = 10 << 20;
+
+/// How long a client may send nothing.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How much of a refused body is read all the same, bytes: a client that is still sending would else see a broken connection
+/// instead of the refusal.
+const READ_ON_BYTES: u64 = 16 << 20;
+
+/// Why a file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// It is larger than allowed.
+    #[error("the file is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// What is allowed.
+        limit_bytes: u64,
+    },
+    /// The client stopped in the middle.
+    #[error("nothing came for {} s; send the file again", SILENCE.as_secs())]
+    Stalled,
+    /// The connection broke.
+    #[error("the file did not come to its end: {0}")]
+    Broken(axum::Error),
+    /// Parts have numbers from 1.
+    #[error(
+        "there is no part {number}: a file of at most {limit_bytes} bytes has parts 1 to {most}"
+    )]
+    NoSuchPart {
+        /// What was given.
+        number: u64,
+        /// The greatest number.
+        most: u64,
+        /// What is allowed of all parts together.
+        limit_bytes: u64,
+    },
+    /// Parts are missing among those that are named, or are named twice.
+    #[error("all parts from 1 to the last are to be named, once each")]
+    NotAllParts,
+    /// A part that is named was never brought, or was replaced since.
+    #[error(
+        "part {0} is not there, or is not the one that you were given this etag for; put it again"
+    )]
+    PartMissing(u64),
+    /// The storage refuses.
+    #[error(transparent)]
+    Storage(#[from] artifacts::Error),
+}
+
+/// A part as its uploader names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// From 1.
+    pub part_number: u64,
+    /// What putting it gave.
+    pub etag: String,
+}
+
+/// Takes files.
+#[derive(Clone)]
+pub struct Uploads {
+    artifacts: Artifacts,
+    max_bytes: u64,
+}
+
+impl Uploads {
+    /// Takes files of at most `max_bytes` each.
+    pub fn new(artifacts: Artifacts, max_bytes: u64) -> Self {
+        Self {
+            artifacts,
+            max_bytes,
+        }
+    }
+
+    /// A place for a new file of that name and content type, both as its uploader gave them.
+    pub fn new_key(name: &str, content_type: &str) -> Option<FileKey> {
+        let id = hex::encode(rand::random::<[u8; 16]>());
+        FileKey::parse(&format!(
+            "{FOLDER}/{id}/{}",
+            names::safe(name, content_type)
+        ))
+    }
+
+    /// Writes a whole file. It is there once this returns; else nothing is.
+    ///
+    /// # Errors
+    /// See [`UploadError`].
+    pub async fn store(&self, key: &FileKey, body: Body) -> Result<(), UploadError> {
+        let mut incoming = Incoming::new(body, self.max_bytes);
+        let stored = self.store_pieces(key, &mut incoming).await;
+        incoming.let_go(&stored).await;
+        stored
+    }
+
+    async fn store_pieces(
+        &self,
+        key: &FileKey,
+        incoming: &mut Incoming,
+    ) -> Result<(), UploadError> {
+        incoming.check_announced()?;
+        let mut file = self.artifacts.write(key.as_str()).await?;
+        loop {
+            match incoming.next().await {
+                Ok(Some(piece)) => file.write(&piece).await?,
+                Ok(None) => return Ok(file.finish().await?),
+                Err(error) => {
+                    file.abandon().await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Writes one part of a file, and returns the etag by which it is to be named.
+    ///
+    /// # Errors
+    /// See [`UploadError`].
+    pub async fn store_part(
+        &self,
+        key: &FileKey,
+        number: u64,
+        body: Body,
+    ) -> Result<String, UploadError> {
+        let most = self.max_bytes.div_ceil(PART_BYTES);
+        if !(1..=most).contains(&number) {
+            return Err(UploadError::NoSuchPart {
+                number,
+                most,
+                limit_bytes: self.max_bytes,
+            });
+        }
+        let mut incoming = Incoming::new(body, PART_BYTES);
+        let collected = incoming.collect().await;
+        incoming.let_go(&collected).await;
+        let part_key = part_key(key, number);
+        Ok(self.artifacts.put_at(&part_key, collected?.into()).await?)
+    }
+
+    /// Puts a file together, whatever order its parts are named in: fal's Python client names them as they arrived. The parts
+    /// are gone afterwards; who asks again finds the file made.
+    ///
+    /// # Errors
+    /// See [`UploadError`]. The parts are still there then.
+    pub async fn complete(&self, key: &FileKey, mut parts: Vec<Part>) -> Result<(), UploadError> {
+        parts.sort_by_key(|part| part.part_number);
+        let numbers = parts.iter().map(|part| part.part_number);
+        if parts.is_empty() || !numbers.eq(1..=parts.len() as u64) {
+            return Err(UploadError::NotAllParts);
+        }
+        match self.join(key, &parts).await {
+            Ok(()) => {}
+            Err(UploadError::PartMissing(_)) if self.artifacts.has(key.as_str()).await? => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        for part in parts {
+            let part_key = part_key(key, part.part_number);
+            if let Err(error) = self.artifacts.delete(&part_key).await {
+                tracing::warn!(%error, file.key = part_key, "a part of an upload stays in the storage");
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(&self, key: &FileKey, parts: &[Part]) -> Result<(), UploadError> {
+        let mut file = self.artifacts.write(key.as_str()).await?;
+        match self.join_into(&mut file, key, parts).await {
+            Ok(()) => Ok(file.finish().await?),
+            Err(error) => {
+                file.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn join_into(
+        &self,
+        file: &mut FileWriter,
+        key: &FileKey,
+        parts: &[Part],
+    ) -> Result<(), UploadError> {
+        let mut left = self.max_bytes;
+        for part in parts {
+            let missing = || UploadError::PartMissing(part.part_number);
+            let part_key = part_key(key, part.part_number);
+            let mut found = self.artifacts.read(&part_key).await?.ok_or_else(missing)?;
+            if found.tag != part.etag.trim_matches('"') {
+                return Err(missing());
+            }
+            left = left
+                .checked_sub(found.size_bytes)
+                .ok_or(UploadError::TooLarge {
+                    limit_bytes: self.max_bytes,
+                })?;
+            while let Some(piece) = found.body.next().await {
+                file.write(&piece?).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Beside the file; no link leads there, since no [`FileKey`] does.
+fn part_key(key: &FileKey, number: u64) -> String {
+    let folder = key.as_str().strip_suffix(key.name());
+    format!("{}.parts/{number}", folder.unwrap_or_default())
+}
+
+/// A body on its way in, of bounded size.
+struct Incoming {
+    body: BodyDataStream,
+    /// What its sender said of its size, bytes.
+    announced: Option<u64>,
+    limit: u64,
+    left: u64,
+}
+
+impl Incoming {
+    fn new(body: Body, limit: u64) -> Self {
+        Self {
+            announced: body.size_hint().exact(),
+            body: body.into_data_stream(),
+            limit,
+            left: limit,
+        }
+    }
+
+    /// Before anything is written: who says that it is too large may be believed.
+    fn check_announced(&self) -> Result<(), UploadError> {
+        match self.announced {
+            Some(size) if size > self.limit => Err(self.too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
+        let piece = tokio::time::timeout(SILENCE, self.body.next()).await;
+        let piece = piece.map_err(|_| UploadError::Stalled)?;
+        let Some(piece) = piece.transpose().map_err(UploadError::Broken)? else {
+            return Ok(None);
+        };
+        let left = self.left.checked_sub(piece.len() as u64);
+        self.left = left.ok_or_else(|| self.too_large())?;
+        Ok(Some(piece))
+    }
+
+    async fn collect(&mut self) -> Result<Vec<u8>, UploadError> {
+        self.check_announced()?;
+        let mut collected = Vec::new();
+        while let Some(piece) = self.next().await? {
+            collected.extend_from_slice(&piece);
+        }
+        Ok(collected)
+    }
+
+    /// Hears out who sent too much.
+    async fn let_go<T>(&mut self, taken: &Result<T, UploadError>) {
+        if matches!(taken, Err(UploadError::TooLarge { .. })) {
+            self.left = READ_ON_BYTES;
+            while let Ok(Some(_)) = self.next().await {}
+        }
+    }
+
+    fn too_large(&self) -> UploadError {
+        UploadError::TooLarge {
+            limit_bytes: self.limit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warmq_common::ids::JobId;
+
+    struct Shelf {
+        uploads: Uploads,
+        folder: std::path::PathBuf,
+    }
+
+    impl Shelf {
+        fn new(max_bytes: u64) -> Self {
+            let folder = std::env::temp_dir().join(format!("warmq-uploads-{}", JobId::generate()));
+            let url = format!("file://{}", folder.display());
+            let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+            Self {
+                uploads: Uploads::new(artifacts, max_bytes),
+                folder,
+            }
+        }
+
+        async fn content(&self, key: &FileKey) -> Option<Bytes> {
+            self.uploads.artifacts.get(key.as_str()).await.unwrap()
+        }
+
+        /// How many files there are, parts and half-written ones too.
+        fn files(&self) -> usize {
+            fn count(folder: &std::path::Path) -> usize {
+                let entries = std::fs::read_dir(folder).unwrap();
+                let count_entry = |entry: std::io::Result<std::fs::DirEntry>| {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() { count(&path) } else { 1 }
+                };
+                entries.map(count_entry).sum()
+            }
+            count(&self.folder)
+        }
+    }
+
+    impl Drop for Shelf {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    fn part(part_number: u64, etag: &str) -> Part {
+        Part {
+            part_number,
+            etag: etag.to_owned(),
+        }
+    }
+
+    /// A body that does not say how large it is.
+    fn pieces(size: usize) -> Body {
+        let pieces = (0..size).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")));
+        Body::from_stream(futures::stream::iter(pieces))
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_greatest_size_is_taken_and_a_larger_one_leaves_nothing() {
+        let shelf = Shelf::new(10);
+        let key = Uploads::new_key("a.bin", "").unwrap();
+        for body in [Body::from(vec![b'x'; 11]), pieces(11)] {
+            let refused = shelf.uploads.store(&key, body).await;
+            let refused = refused.unwrap_err().to_string();
+            assert_eq!(refused, "the file is larger than 10 bytes");
+        }
+        let broken = futures::stream::iter([
+            Ok(Bytes::from_static(b"x")),
+            Err(std::io::Error::other("gone")),
+        ]);
+        let broken = shelf.uploads.store(&key, Body::from_stream(broken)).await;
+        assert!(matches!(broken, Err(UploadError::Broken(_))), "{broken:?}");
+        assert_eq!(shelf.files(), 0);
+        for body in [Body::from(vec![b'x'; 10]), pieces(10)] {
+            shelf.uploads.store(&key, body).await.unwrap();
+            assert_eq!(shelf.content(&key).await.unwrap(), "x".repeat(10));
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_become_one_file_and_are_gone_then() {
+        let shelf = Shelf::new(PART_BYTES + 3);
+        let key = Uploads::new_key("a.bin", "").unwrap();
+        let put = async |number, body: Vec<u8>| {
+            let etag = shelf.uploads.store_part(&key, number, body.into()).await;
+            part(number, &etag.unwrap())
+        };
+        let second = put(2, b"two".to_vec()).await;
+        let first = put(1, vec![b'1'; PART_BYTES as usize]).await;
+        let parts = vec![second, first];
+        shelf.uploads.complete(&key, parts.clone()).await.unwrap();
+        let content = shelf.content(&key).await.unwrap();
+        assert_eq!(content.len() as u64, PART_BYTES + 3);
+        assert!(content.starts_with(b"11") && content.ends_with(b"1two"));
+        assert_eq!(shelf.files(), 1);
+        // The answer may have been lost.
+        shelf.uploads.complete(&key, parts).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn parts_that_are_missing_changed_or_too_many_are_named() {
+        let shelf = Shelf::new(PART_BYTES + 3);
+        let key = Uploads::new_key("a.bin", "").unwrap();
+        let put = async |number, body: &'static str| {
+            shelf.uploads.store_part(&key, number, body.into()).await
+        };
+        for number in [0, 3] {
+            let refused = put(number, "x").await;
+            assert!(
+                matches!(refused, Err(UploadError::NoSuchPart { .. })),
+                "{number}"
+            );
+        }
+        let first = put(1, "one").await.unwrap();
+        for (parts, told) in [
+            (vec![], "once each"),
+            (vec![part(2, &first)], "once each"),
+            (vec![part(1, &first), part(1, &first)], "once each"),
+            (vec![part(1, "other")], "part 1 is not there"),
+            (vec![part(1, &first), part(2, "x")], "part 2 is not there"),
+        ] {
+            let refused = shelf.uploads.complete(&key, parts).await.unwrap_err();
+            assert!(refused.to_string().contains(told), "{refused}");
+        }
+        let second = put(2, "four").await.unwrap();
+        // fal's Python client gives etags back as the header has them, in quotes.
+        let parts = vec![part(1, &format!("\"{first}\"")), part(2, &second)];
+        shelf.uploads.complete(&key, parts).await.unwrap();
+        assert_eq!(shelf.content(&key).await.unwrap(), "onefour");
+    }
+
+    #[tokio::test]
+    async fn parts_that_are_too_large_together_are_refused() {
+        let shelf = Shelf::new(PART_BYTES + 3);
+        let key = Uploads::new_key("a.bin", "").unwrap();
+        let full = vec![b'1'; PART_BYTES as usize];
+        let first = shelf
+            .uploads
+            .store_part(&key, 1, full.into())
+            .await
+            .unwrap();
+        let second = shelf
+            .uploads
+            .store_part(&key, 2, "four".into())
+            .await
+            .unwrap();
+        let parts = vec![part(1, &first), part(2, &second)];
+        let refused = shelf.uploads.complete(&key, parts).await;
+        assert!(
+            matches!(refused, Err(UploadError::TooLarge { .. })),
+            "{refused:?}"
+        );
+        let huge = vec![b'1'; PART_BYTES as usize + 1];
+        let refused = shelf.uploads.store_part(&key, 1, huge.into()).await;
+        assert!(
+            matches!(refused, Err(UploadError::TooLarge { .. })),
+            "{refused:?}"
+        );
+        assert!(shelf.content(&key).await.is_none());
+    }
+
+    #[test]
+    fn keys_can_not_be_guessed() {
+        let [one, other] = [0; 2].map(|_| Uploads::new_key("a.png", "").unwrap());
+        assert_ne!(one, other);
+        assert_eq!(part_key(&one, 3), one.as_str().replace("a.png", ".parts/3"));
+    }
+}
