@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use warmq_cli::client::{Client, Error};
 use warmq_cluster::{Cluster, Proxy, eventually};
 use warmq_common::access::{Limits, NewKey, Rate};
