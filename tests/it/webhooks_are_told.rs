@@ -412,8 +412,11 @@ async fn a_slow_receiver_does_not_hold_up_others() {
     quick_one.hears(job, 1, SOON).await;
     // Before the first one is given up at the slow one.
     assert!(asked.elapsed() < Duration::from_secs(10));
-    let told = slow.told();
-    let at_first = |one: &&Told| one.at - told[0].at < Duration::from_secs(14);
+    let told = eventually("the slow one has its share", SOON, async || {
+        Some(slow.told()).filter(|told| told.len() >= 8)
+    });
+    let told = told.await.unwrap();
+    let at_first = |one: &&Told| one.at - told[0].at < Duration::from_secs(10);
     assert_eq!(told.iter().filter(at_first).count(), 8);
     stage.clean_up().await;
 }
@@ -476,7 +479,7 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     assert_eq!(begin(1, end_ms + 1, long).await, Turn::Never, "another end");
 
     // Who took the turn and died keeps it until its lease has lapsed.
-    let brief = Duration::from_millis(200);
+    let brief = Duration::from_secs(2);
     assert_eq!(begin(1, end_ms, brief).await, Turn::Now);
     assert!(matches!(begin(1, end_ms, brief).await, Turn::After(left) if left <= brief));
     eventually("the lease has lapsed", SOON, async || {
