@@ -399,21 +399,23 @@ async fn a_slow_receiver_does_not_hold_up_others() {
     let stage = Stage::with_config(ALLOWED).await;
     let _worker = stage.timed("a").await;
     let slow = Receiver::silent().await;
-    // Another host than the slow one's, and more jobs than a router tells at once.
     let quick_one = Receiver::start(&[]).await;
-    let quick_url = format!("http://localhost:{}/hook", quick_one.port);
+    // More than a router tells at once.
     let mut last = None;
     for _ in 0..100 {
         last = Some(submit(&stage, &slow.url(), json!({"run_ms": 1, "load_ms": 1})).await);
     }
     stage.succeeded(last.unwrap()).await;
     let asked = Instant::now();
-    let job = submit(&stage, &quick_url, quick()).await;
+    let job = submit(&stage, &quick_one.url(), quick()).await;
     quick_one.hears(job, 1, SOON).await;
     // Before the first one is given up at the slow one.
     assert!(asked.elapsed() < Duration::from_secs(10));
-    let told = slow.told();
-    let at_first = |one: &&Told| one.at - told[0].at < Duration::from_secs(14);
+    let told = eventually("the slow one has its share", SOON, async || {
+        Some(slow.told()).filter(|told| told.len() >= 8)
+    });
+    let told = told.await.unwrap();
+    let at_first = |one: &&Told| one.at - told[0].at < Duration::from_secs(10);
     assert_eq!(told.iter().filter(at_first).count(), 8);
     stage.clean_up().await;
 }
@@ -476,7 +478,7 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     assert_eq!(begin(1, end_ms + 1, long).await, Turn::Never, "another end");
 
     // Who took the turn and died keeps it until its lease has lapsed.
-    let brief = Duration::from_millis(200);
+    let brief = Duration::from_secs(2);
     assert_eq!(begin(1, end_ms, brief).await, Turn::Now);
     assert!(matches!(begin(1, end_ms, brief).await, Turn::After(left) if left <= brief));
     eventually("the lease has lapsed", SOON, async || {

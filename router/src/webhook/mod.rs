@@ -43,8 +43,8 @@ use verdict::Verdict;
 /// Webhooks that are told at once.
 const WINDOW: u16 = 64;
 
-/// How many of them to one host.
-const TO_ONE_HOST: usize = 8;
+/// How many of them to one receiver.
+const TO_ONE_RECEIVER: usize = 8;
 
 /// How long a receiver may take, as fal lets it.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -92,7 +92,7 @@ impl Webhooks {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let receivers = Receivers::new(TO_ONE_HOST);
+        let receivers = Receivers::new(TO_ONE_RECEIVER);
         let webhooks = Consuming {
             what: "webhooks to tell",
             amqp_url: &self.amqp_url,
@@ -131,7 +131,7 @@ impl Webhooks {
             }
         };
         let host = host(&url);
-        let Some(_place) = receivers.enter(&host) else {
+        let Some(_place) = receivers.enter(&receiver(&url)) else {
             return Ok(self.park(&notice, Duration::ZERO).await?);
         };
         let attempt = (notice.attempt, end_ms);
@@ -198,9 +198,16 @@ fn user(job: &JobSpec) -> &str {
     job.owner.as_ref().map_or(ANONYMOUS, KeyId::as_str)
 }
 
-/// The receiver, without the rest of its URL, which may hold a secret.
+/// The receiver's name, without the rest of its URL, which may hold a secret.
 fn host(url: &str) -> String {
     let url = Url::parse(url).ok();
     let host = url.as_ref().and_then(Url::host_str);
     host.unwrap_or_default().to_owned()
+}
+
+/// The receiver: `example.com:443`.
+fn receiver(url: &str) -> String {
+    let port = Url::parse(url).ok();
+    let port = port.and_then(|url| url.port_or_known_default());
+    format!("{}:{}", host(url), port.unwrap_or_default())
 }

@@ -1,10 +1,10 @@
-//! How many webhooks are told to one host at once. A receiver that is slow has so many of this router's hands and no more, so the
+//! How many webhooks are told to one receiver (a host's port) at once. One that is slow has so many of this router's hands and no more, so the
 //! others do not wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The hosts that are told something now.
+/// The receivers that are told something now.
 #[derive(Debug)]
 pub(super) struct Receivers {
     told: Mutex<HashMap<String, usize>>,
@@ -15,11 +15,11 @@ pub(super) struct Receivers {
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     receivers: &'a Receivers,
-    host: String,
+    receiver: String,
 }
 
 impl Receivers {
-    /// `most`: so many at once for each host.
+    /// `most`: so many at once for each receiver.
     pub(super) fn new(most: usize) -> Self {
         Self {
             told: Mutex::default(),
@@ -27,17 +27,17 @@ impl Receivers {
         }
     }
 
-    /// A place to tell `host` something; `None` if all are taken.
-    pub(super) fn enter(&self, host: &str) -> Option<Place<'_>> {
+    /// A place to tell `receiver` something; `None` if all are taken.
+    pub(super) fn enter(&self, receiver: &str) -> Option<Place<'_>> {
         let mut told = self.told();
-        let count = told.entry(host.to_owned()).or_default();
+        let count = told.entry(receiver.to_owned()).or_default();
         if *count == self.most {
             return None;
         }
         *count += 1;
         Some(Place {
             receivers: self,
-            host: host.to_owned(),
+            receiver: receiver.to_owned(),
         })
     }
 
@@ -50,10 +50,10 @@ impl Receivers {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut told = self.receivers.told();
-        if let Some(count) = told.get_mut(&self.host) {
+        if let Some(count) = told.get_mut(&self.receiver) {
             *count -= 1;
             if *count == 0 {
-                told.remove(&self.host);
+                told.remove(&self.receiver);
             }
         }
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_its_places_and_leaves_others_theirs() {
+    fn a_receiver_has_its_places_and_leaves_others_theirs() {
         let receivers = Receivers::new(2);
         let slow = [receivers.enter("slow"), receivers.enter("slow")];
         assert!(slow.iter().all(Option::is_some));
@@ -72,6 +72,6 @@ mod tests {
         assert!(receivers.enter("quick").is_some());
         drop(slow);
         assert!(receivers.enter("slow").is_some());
-        assert!(receivers.told().is_empty(), "hosts are forgotten");
+        assert!(receivers.told().is_empty(), "receivers are forgotten");
     }
 }
