@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 
 use crate::error::Error;
@@ -29,7 +30,7 @@ impl Certificates {
             reason: error.to_string(),
         })?;
         let folder = Folder::temporary()?;
-        let write = |name: &str, pem: String| {
+        let write = |name: &str, pem: String| -> Result<PathBuf, Error> {
             let path = folder.path().join(name);
             std::fs::write(&path, pem).map_err(Error::io(name))?;
             Ok(path)

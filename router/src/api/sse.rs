@@ -94,7 +94,10 @@ mod tests {
         let streams = Streams(Arc::new(Semaphore::new(1)));
         let answer = events(futures::stream::empty(), streams.place().unwrap());
         let refused = streams.place().unwrap_err().into_response();
-        assert_eq!(refused.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            refused.status(),
+            axum::http::StatusCode::SERVICE_UNAVAILABLE
+        );
         drop(answer);
         streams.place().unwrap();
     }

@@ -173,7 +173,10 @@ mod tests {
 
     /// tokio's timers are exact to a ms.
     fn assert_about(measured: Duration, expected: Duration) {
-        assert!(measured.abs_diff(expected) < Duration::from_millis(5), "{measured:?}");
+        assert!(
+            measured.abs_diff(expected) < Duration::from_millis(5),
+            "{measured:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
