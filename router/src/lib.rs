@@ -156,7 +156,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             store,
             amqp_url: servers.amqp_url.clone(),
             topology,
-            publisher,
+            publisher: Publisher::new(servers.amqp_url.clone(), "warmq-router replies"),
             public_url,
         };
         parts.spawn(replies.run(shutdown.clone()));

@@ -327,9 +327,16 @@ async fn no_queue_but_a_submitters_own_is_ever_replied_to() {
             assert!(reason.contains("no reply queue"), "{queue}: {reason}");
         }
     }
-    // Nobody's direct reply, which RabbitMQ itself throws away.
-    let nobody = BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to.g2.forged".into());
-    user.submit(TIMED, r#"{"run_ms": 1}"#, nobody).await;
+    // Nobody's direct reply. RabbitMQ breaks over the first: the connection that carries it ends with an internal error.
+    for address in ["g2.forged", "g1h2AAAA.AAAA", "", "é", "\r\n"] {
+        for body in [r#"{"run_ms": 1}"#, "nonsense"] {
+            let address = format!("{DIRECT_REPLY_TO}.{address}");
+            let nobody = BasicProperties::default().with_reply_to(address.into());
+            user.submit(TIMED, body, nobody).await;
+        }
+        let reason = header(&next(&mut dead).await, "x-warmq-reason");
+        assert!(reason.contains("not JSON"), "{reason}");
+    }
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let properties = BasicProperties::default().with_reply_to(DIRECT_REPLY_TO.into());
     user.submit(TIMED, r#"{"run_ms": 1, "output": "mine"}"#, properties)
