@@ -27,7 +27,9 @@ impl Table {
 
     /// Adds a row. What a cell holds stays one line in its column, whoever wrote it.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let cells = cells.into_iter().map(|cell| plain(&cell.into()).into_owned());
+        let cells = cells
+            .into_iter()
+            .map(|cell| plain(&cell.into()).into_owned());
         self.rows.push(cells.collect());
     }
 }

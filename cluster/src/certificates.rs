@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 
 use crate::error::Error;
@@ -29,7 +30,7 @@ impl Certificates {
             reason: error.to_string(),
         })?;
         let folder = Folder::temporary()?;
-        let write = |name: &str, pem: String| {
+        let write = |name: &str, pem: String| -> Result<PathBuf, Error> {
             let path = folder.path().join(name);
             std::fs::write(&path, pem).map_err(Error::io(name))?;
             Ok(path)
@@ -84,7 +85,9 @@ impl Certificates {
 /// The authority, the certificate and its key, in PEM.
 fn issue() -> Result<(String, String, String), rcgen::Error> {
     let mut authority = CertificateParams::default();
-    (authority.distinguished_name).push(DnType::CommonName, "an authority of a test");
+    // Of two authorities with the same name, the wrong one would be found and its signature refused.
+    let name = format!("an authority of a test, {}", uuid::Uuid::new_v4());
+    (authority.distinguished_name).push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;

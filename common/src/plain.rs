@@ -69,7 +69,10 @@ mod tests {
         assert_eq!(plain("größe 猫🐈 \"x\""), "größe 猫🐈 \"x\"");
         assert_eq!(plain("a\r\nb\0"), "a\\r\\nb\\u{0}");
         assert_eq!(plain("\u{1b}[2J\u{9b}31m"), "\\u{1b}[2J\\u{9b}31m");
-        assert_eq!(plain("\u{202e}gpj.exe\u{2028}"), "\\u{202e}gpj.exe\\u{2028}");
+        assert_eq!(
+            plain("\u{202e}gpj.exe\u{2028}"),
+            "\\u{202e}gpj.exe\\u{2028}"
+        );
         assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
     }
 

@@ -178,7 +178,7 @@ mod tests {
             "additionalProperties": {"type": "array", "items": {"type": "integer"}},
         }));
         let huge = "é".repeat(1 << 20);
-        let problems = app.problems(&json!({huge: vec![huge.as_str(); 100]}));
+        let problems = app.problems(&json!({huge.as_str(): vec![huge.as_str(); 100]}));
         assert_eq!(problems.len(), MOST_PROBLEMS);
         let answer = serde_json::to_string(&problems).unwrap();
         assert!(answer.len() < 64 * 1024, "{}", answer.len());

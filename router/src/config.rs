@@ -288,10 +288,20 @@ mod tests {
     #[test]
     fn a_certificate_takes_a_key_and_both_must_be_readable() {
         for (args, settings) in [
-            (&["--tls-cert", "/no/such.pem"] as &[&str], &["tls-key"] as &[&str]),
+            (
+                &["--tls-cert", "/no/such.pem"] as &[&str],
+                &["tls-key"] as &[&str],
+            ),
             (&["--tls-key", "/no/such.pem"], &["tls-cert"]),
             (
-                &["--tls-cert", "/no/such.pem", "--tls-key", "/no/such.pem", "--max-connections", "0"],
+                &[
+                    "--tls-cert",
+                    "/no/such.pem",
+                    "--tls-key",
+                    "/no/such.pem",
+                    "--max-connections",
+                    "0",
+                ],
                 &["tls-cert", "tls-key", "max-connections"],
             ),
         ] {

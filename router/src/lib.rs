@@ -176,7 +176,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             store: store.clone(),
             amqp_url: servers.amqp_url.clone(),
             topology: topology.clone(),
-            publisher: publisher.clone(),
+            publisher: Publisher::new(servers.amqp_url.clone(), "warmq-router replies"),
             links: links.clone(),
         };
         parts.spawn(replies.run(shutdown.clone()));

@@ -1,10 +1,12 @@
 //! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An end may be announced
 //! more than once; it is told once.
 
+use lapin::ErrorKind;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Message, Publisher, Topology};
+use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::store::Store;
@@ -16,6 +18,31 @@ use crate::files::Links;
 /// Events that the broker hands out ahead.
 const WINDOW: u16 = 64;
 
+/// Begins the addresses that RabbitMQ makes for direct reply-to.
+pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
+
+/// Sends a reply. A submitter that left is no failure, and neither is one that forged the address of its direct replies: RabbitMQ
+/// ends the connection with an internal error then, and would do so again. So replies have a connection that carries
+/// nothing else.
+pub(crate) async fn send(
+    replies: &Publisher,
+    queue: &str,
+    reply: &Message,
+) -> Result<(), PublishError> {
+    match replies.announce("", queue, reply).await {
+        Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
+            tracing::warn!(queue, %error, "dropped a reply: RabbitMQ can not read its address");
+            Ok(())
+        }
+        sent => sent,
+    }
+}
+
+fn is_internal(error: &lapin::Error) -> bool {
+    let internal = AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR);
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if *error.kind() == internal)
+}
+
 /// Consumes the ended jobs.
 pub struct Replies {
     /// Where the outcomes are.
@@ -24,7 +51,7 @@ pub struct Replies {
     pub amqp_url: ServerUrl,
     /// Its names.
     pub topology: Topology,
-    /// For the replies.
+    /// For the replies, and nothing else.
     pub publisher: Publisher,
     /// For the files in outcomes.
     pub links: Links,
@@ -64,10 +91,7 @@ impl Replies {
                         correlation_id: reply_to.correlation_id.clone(),
                         ..Message::new(body.to_string().into_bytes())
                     };
-                    // Not mandatory: a submitter that left is no failure.
-                    self.publisher
-                        .announce("", &reply_to.queue, &message)
-                        .await?;
+                    send(&self.publisher, &reply_to.queue, &message).await?;
                     self.store.note_reply(app, job, &reply_to).await?;
                 }
             }

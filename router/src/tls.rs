@@ -54,9 +54,10 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(chain, key);
         let mut config = config.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                problem("tls-key", "it does not belong to the certificate".to_owned())
-            }
+            rustls::Error::InconsistentKeys(_) => problem(
+                "tls-key",
+                "it does not belong to the certificate".to_owned(),
+            ),
             rustls::Error::InvalidCertificate(error) => problem("tls-cert", error.to_string()),
             error => problem("tls-key", error.to_string()),
         })?;
@@ -113,7 +114,10 @@ mod tests {
     /// What comes of files with these contents.
     fn read(certificate: &str, key: &str) -> Result<Tls, Vec<String>> {
         let folder = tempfile::tempdir().unwrap();
-        let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let (cert_file, key_file) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
         std::fs::write(&cert_file, certificate).unwrap();
         std::fs::write(&key_file, key).unwrap();
         let read = Tls::read(&cert_file, &key_file);

@@ -19,7 +19,12 @@ fn root() -> PathBuf {
 
 /// Every file under `folder` with this extension, as (path from the root, text without its tests).
 fn sources(folder: &str, extension: &str) -> Vec<(String, String)> {
-    let code = |text: String| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let code = |text: String| {
+        text.split("#[cfg(test)]")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let files = files(folder, extension).into_iter();
     files.map(|(name, text)| (name, code(text))).collect()
 }

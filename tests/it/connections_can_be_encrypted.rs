@@ -2,9 +2,7 @@
 //! spoken to.
 
 use reqwest::{Method, StatusCode};
-use warmq_cluster::{
-    Certificates, Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, free_port,
-};
+use warmq_cluster::{Certificates, Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, free_port};
 use warmq_common::state::JobState;
 use warmq_tests::stage::TIMED;
 use warmq_tests::{Program, Stage};
@@ -70,8 +68,14 @@ async fn a_server_whose_certificate_is_not_trusted_is_refused_with_the_way_to_tr
     // Redis is connected to first, so RabbitMQ's turn comes with one that answers.
     let redis = servers.redis.url().expose();
     for (name, args) in [
-        ("Redis", &["--redis-url", servers.rediss.as_str()] as &[&str]),
-        ("RabbitMQ", &["--redis-url", redis, "--amqp-url", &servers.amqps]),
+        (
+            "Redis",
+            &["--redis-url", servers.rediss.as_str()] as &[&str],
+        ),
+        (
+            "RabbitMQ",
+            &["--redis-url", redis, "--amqp-url", &servers.amqps],
+        ),
     ] {
         for (program, more) in [
             ("warmq-router", &["--listen", "127.0.0.1:0"] as &[&str]),
@@ -98,10 +102,22 @@ async fn the_routers_own_certificate_is_told_in_its_urls_and_checked_by_the_comm
     let status_url = answer.body["status_url"].as_str().unwrap();
     assert!(status_url.starts_with(url), "{status_url}");
 
-    let submit = ["--url", url, "submit", TIMED, "--wait", "--input", r#"{"output": "done"}"#];
+    let submit = [
+        "--url",
+        url,
+        "submit",
+        TIMED,
+        "--wait",
+        "--input",
+        r#"{"output": "done"}"#,
+    ];
     let said = Program::new("warmq", &submit).env("SSL_CERT_FILE", certificates.authority());
     let said = said.run().await;
-    assert_eq!((said.code, said.out.trim()), (Some(0), "\"done\""), "{said:?}");
+    assert_eq!(
+        (said.code, said.out.trim()),
+        (Some(0), "\"done\""),
+        "{said:?}"
+    );
     let others = Certificates::fresh().unwrap();
     let said = Program::new("warmq", &submit).env("SSL_CERT_FILE", others.authority());
     let said = said.run().await;
@@ -117,9 +133,18 @@ async fn a_certificate_that_can_not_be_served_with_is_a_mistake_in_the_configura
     let certificate = certificates.certificate().to_str().unwrap();
     let foreign_key = others.key().to_str().unwrap();
     for (args, told) in [
-        (["--tls-cert", certificate, "--tls-key", foreign_key], "tls-key: it does not belong"),
-        (["--tls-cert", certificate, "--listen", "127.0.0.1:0"], "tls-key: it is missing"),
-        (["--tls-cert", foreign_key, "--tls-key", foreign_key], "tls-cert: "),
+        (
+            ["--tls-cert", certificate, "--tls-key", foreign_key],
+            "tls-key: it does not belong",
+        ),
+        (
+            ["--tls-cert", certificate, "--listen", "127.0.0.1:0"],
+            "tls-key: it is missing",
+        ),
+        (
+            ["--tls-cert", foreign_key, "--tls-key", foreign_key],
+            "tls-cert: ",
+        ),
     ] {
         let said = Program::new("warmq-router", &args).run().await;
         assert_eq!(said.code, Some(64), "{said:?}");

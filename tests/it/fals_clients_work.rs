@@ -89,7 +89,7 @@ async fn python_by_environment_alone() {
 
 #[tokio::test]
 async fn python_uploads() {
-    pythons_promises_hold("Uploads").await;
+    pythons_promises_hold(stage("").await, "any", "Uploads").await;
 }
 
 #[tokio::test]

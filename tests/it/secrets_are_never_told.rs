@@ -25,11 +25,21 @@ async fn is_not_told(code: i32, args: &[&str], told: &[&str]) {
 #[tokio::test]
 async fn a_server_that_refuses_a_password_does_not_have_it_told() {
     let amqp = format!("amqp://guest:{SECRET}@127.0.0.1:5672/%2f");
-    is_not_told(69, &["--amqp-url", &amqp], &["RabbitMQ", "amqp://guest:***@127.0.0.1:5672"]).await;
+    is_not_told(
+        69,
+        &["--amqp-url", &amqp],
+        &["RabbitMQ", "amqp://guest:***@127.0.0.1:5672"],
+    )
+    .await;
     // Without a user, and in the user's place.
     for login in [format!(":{SECRET}"), format!("nobody:{SECRET}")] {
         let redis = format!("redis://{login}@127.0.0.1:6379/0");
-        is_not_told(69, &["--redis-url", &redis], &["Redis", ":***@127.0.0.1:6379"]).await;
+        is_not_told(
+            69,
+            &["--redis-url", &redis],
+            &["Redis", ":***@127.0.0.1:6379"],
+        )
+        .await;
     }
 }
 
@@ -45,7 +55,14 @@ async fn a_server_that_is_not_there_does_not_have_its_password_told() {
 #[tokio::test]
 async fn a_setting_that_is_wrong_is_named_without_its_password() {
     let wrong = format!("http://user:{SECRET}@127.0.0.1/");
-    let settings = ["--amqp-url", &wrong, "--redis-url", &wrong, "--storage", &wrong];
+    let settings = [
+        "--amqp-url",
+        &wrong,
+        "--redis-url",
+        &wrong,
+        "--storage",
+        &wrong,
+    ];
     is_not_told(64, &settings, &["amqp-url", "redis-url", "storage", "***"]).await;
     // A password that is not escaped, so that no URL comes of it, or another one.
     for broken in [

@@ -24,7 +24,10 @@ async fn heads_that_trickle_in_are_hung_up_on_and_keep_nobody_waiting() {
     for _ in 0..200 {
         let mut client = connect(&stage).await;
         dripping.spawn(async move {
-            client.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+            client
+                .write_all(b"GET /healthz HTTP/1.1\r\n")
+                .await
+                .unwrap();
             let (mut answers, mut says) = client.split();
             let drip = async {
                 while says.write_all(b"x: y\r\n").await.is_ok() {

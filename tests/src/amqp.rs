@@ -52,12 +52,7 @@ impl AmqpUser {
     }
 
     /// Publishes a submission to `app`.
-    pub async fn submit(
-        &self,
-        app: &str,
-        body: impl AsRef<[u8]>,
-        properties: BasicProperties,
-    ) {
+    pub async fn submit(&self, app: &str, body: impl AsRef<[u8]>, properties: BasicProperties) {
         let published = self.publish(app, body, properties).await;
         published.await.unwrap();
     }

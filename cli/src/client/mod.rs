@@ -273,10 +273,13 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let url = || self.url().to_owned();
-        request.send().await.map_err(|source| match tls::distrust(&source) {
-            Some(reason) => Error::Untrusted { url: url(), reason },
-            None => Error::Unreachable { url: url(), source },
-        })
+        request
+            .send()
+            .await
+            .map_err(|source| match tls::distrust(&source) {
+                Some(reason) => Error::Untrusted { url: url(), reason },
+                None => Error::Unreachable { url: url(), source },
+            })
     }
 
     /// Sends and insists on a 2xx.
@@ -335,7 +338,10 @@ mod tests {
     fn json_for_a_terminal_is_the_same_json() {
         let value = json!({"a\u{9b}": ["\u{1b}[2J\n", "\u{7f}\u{202e}猫🐈"]});
         let text = pretty(&value);
-        assert!(text.split('\n').flat_map(str::chars).all(is_plain), "{text:?}");
+        assert!(
+            text.split('\n').flat_map(str::chars).all(is_plain),
+            "{text:?}"
+        );
         assert!(text.contains("猫🐈"), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }

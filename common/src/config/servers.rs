@@ -155,7 +155,8 @@ impl std::str::FromStr for ServerUrl {
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.url.clone();
-        let host_is_misread = shown.scheme() != "file" && shown[url::Position::AfterPort..].contains('@');
+        let host_is_misread =
+            shown.scheme() != "file" && shown[url::Position::AfterPort..].contains('@');
         if host_is_misread {
             // A password with a '/', '?' or '#' in it that is not escaped: what passes for the path is part of it.
             return write!(f, "{}://***", shown.scheme());
@@ -167,7 +168,8 @@ impl fmt::Display for ServerUrl {
             // A password alone is easily written where the user belongs.
             let _ = shown.set_username("***");
         }
-        let secret = |name: &str| name.contains("pass") || name.contains("secret") || name.contains("token");
+        let secret =
+            |name: &str| name.contains("pass") || name.contains("secret") || name.contains("token");
         if shown.query_pairs().any(|(name, _)| secret(&name)) {
             shown.set_query(Some("***"));
         }
@@ -197,7 +199,10 @@ mod tests {
             ("amqp://user:7/hunter2@host/%2f", "amqp://***"),
             ("amqp://user:7?hunter2@host/%2f", "amqp://***"),
             ("amqp://user:7#hunter2@host/%2f", "amqp://***"),
-            ("amqp://user@host/v%40host?heartbeat=5", "amqp://user@host/v%40host?heartbeat=5"),
+            (
+                "amqp://user@host/v%40host?heartbeat=5",
+                "amqp://user@host/v%40host?heartbeat=5",
+            ),
             ("redis://host?password=hunter2", "redis://host?***"),
             ("file:///folder/a@b", "file:///folder/a@b"),
         ] {
@@ -205,7 +210,10 @@ mod tests {
             assert_eq!(url.to_string(), shown);
             assert_eq!(format!("{url:?}"), format!("ServerUrl({shown})"));
         }
-        for broken in ["amqp://user:hunter2/x@host", "amqp://user:hunter2#@host:5672"] {
+        for broken in [
+            "amqp://user:hunter2/x@host",
+            "amqp://user:hunter2#@host:5672",
+        ] {
             let error = broken.parse::<ServerUrl>().unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
         }

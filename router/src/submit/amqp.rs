@@ -16,18 +16,20 @@ use super::{Submission, Submitter};
 use crate::access::Caller;
 use crate::broken::Broken;
 use crate::consuming::Consuming;
+use crate::reply;
 
 /// Submissions in work at once.
 const WINDOW: u16 = 64;
 
 /// Prefixes of the queues that a submitter may have a reply sent to; any other could be somebody else's.
-const REPLY_PREFIXES: [&str; 2] = ["amq.rabbitmq.reply-to", "reply."];
+const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
 /// Consumes the submissions queue.
 pub struct Door {
     amqp_url: ServerUrl,
     topology: Topology,
     publisher: Publisher,
+    replies: Publisher,
     submitter: Submitter,
 }
 
@@ -40,6 +42,7 @@ impl Door {
         submitter: Submitter,
     ) -> Self {
         Self {
+            replies: Publisher::new(amqp_url.clone(), "warmq-router refusals"),
             amqp_url,
             topology,
             publisher,
@@ -116,11 +119,11 @@ impl Door {
         self.publish_dead(&dead_queue, &dead.message()).await?;
         if let Some(reply_to) = reply_to(delivery).filter(may_reply) {
             let body = error_body(None, error).to_string().into_bytes();
-            let reply = Message {
+            let body = Message {
                 correlation_id: reply_to.correlation_id,
                 ..Message::new(body)
             };
-            self.publisher.announce("", &reply_to.queue, &reply).await?;
+            reply::send(&self.replies, &reply_to.queue, &body).await?;
         }
         Ok(())
     }

@@ -69,9 +69,15 @@ mod tests {
             "\u{feff}{}",
         ] {
             let error = read(text.as_bytes()).unwrap_err();
-            assert!(matches!(error, SubmitError::MalformedJson(_)), "{text}: {error}");
+            assert!(
+                matches!(error, SubmitError::MalformedJson(_)),
+                "{text}: {error}"
+            );
         }
         let not_utf8 = read(b"\"\xff\"").unwrap_err();
-        assert!(matches!(not_utf8, SubmitError::MalformedJson(_)), "{not_utf8}");
+        assert!(
+            matches!(not_utf8, SubmitError::MalformedJson(_)),
+            "{not_utf8}"
+        );
     }
 }

@@ -178,7 +178,10 @@ mod tests {
         let mut too_much = arriving(2, &second);
         assert!(too_much.frame().await.unwrap().is_ok());
         assert!(too_much.frame().await.unwrap().is_err());
-        assert_eq!((first.read(), second.read()), (None, Some(GivenUp::TooMuch)));
+        assert_eq!(
+            (first.read(), second.read()),
+            (None, Some(GivenUp::TooMuch))
+        );
         drop(too_much);
         assert!(arriving(1, &first).frame().await.unwrap().is_ok());
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -26,7 +27,14 @@ enum Phase {
 
 /// What the stream and the answers of one connection know together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Activity(Arc<AtomicU8>);
+pub(super) struct Activity(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicU8,
+    /// Whoever waits at the stream. hyper does not look at it again once an answer has gone, and from then on time counts.
+    waiting: AtomicWaker,
+}
 
 impl Activity {
     /// A request has come; it is being answered as long as the guard lives.
@@ -36,11 +44,11 @@ impl Activity {
     }
 
     fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+        self.0.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.phase.load(Ordering::Relaxed) {
             busy if busy == Phase::Busy as u8 => Phase::Busy,
             head if head == Phase::Head as u8 => Phase::Head,
             _ => Phase::Quiet,
@@ -54,7 +62,9 @@ pub(super) struct Busy(Activity);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.set(Phase::Quiet);
+        let Self(activity) = self;
+        activity.set(Phase::Quiet);
+        activity.0.waiting.wake();
     }
 }
 
@@ -106,6 +116,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.activity.0.waiting.register(cx.waker());
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before && self.activity.phase() == Phase::Quiet {
@@ -173,7 +184,10 @@ mod tests {
 
     /// tokio's timers are exact to a ms.
     fn assert_about(measured: Duration, expected: Duration) {
-        assert!(measured.abs_diff(expected) < Duration::from_millis(5), "{measured:?}");
+        assert!(
+            measured.abs_diff(expected) < Duration::from_millis(5),
+            "{measured:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,6 +198,18 @@ mod tests {
         client.write_all(b"G").await.unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'G');
         assert_about(patience(&mut server).await, HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_already_is_told_that_time_counts_again() {
+        let (mut client, mut server, activity) = connection();
+        client.write_all(b"G").await.unwrap();
+        server.read_u8().await.unwrap();
+        let busy = activity.busy();
+        let waiting = tokio::spawn(async move { patience(&mut server).await });
+        tokio::task::yield_now().await;
+        drop(busy);
+        assert_about(waiting.await.unwrap(), IDLE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,7 +87,10 @@ async fn who_sends_half_a_head_is_hung_up_on_and_nobody_waits_for_him() {
     let mut clients = Vec::new();
     for _ in 0..50 {
         let mut client = served.connect().await;
-        client.write_all(b"GET /healthz HTTP/1.1\r\nx-").await.unwrap();
+        client
+            .write_all(b"GET /healthz HTTP/1.1\r\nx-")
+            .await
+            .unwrap();
         clients.push(client);
     }
     served.is_well().await;
@@ -143,11 +146,11 @@ async fn who_sends_half_a_body_is_told_so() {
 async fn a_head_without_end_is_refused() {
     let served = serve(patient(), None, Router::new()).await;
     let long = "x".repeat(limits::HEAD_BYTES);
-    let answer = served.ask(&format!("GET /healthz HTTP/1.1\r\nx: {long}\r\n\r\n"));
-    assert!(answer.await.starts_with("HTTP/1.1 431 "));
+    let request = format!("GET /healthz HTTP/1.1\r\nx: {long}\r\n\r\n");
+    assert!(served.ask(&request).await.starts_with("HTTP/1.1 431 "));
     let many = "x: y\r\n".repeat(200);
-    let answer = served.ask(&format!("GET /healthz HTTP/1.1\r\n{many}\r\n"));
-    assert!(answer.await.starts_with("HTTP/1.1 431 "));
+    let request = format!("GET /healthz HTTP/1.1\r\n{many}\r\n");
+    assert!(served.ask(&request).await.starts_with("HTTP/1.1 431 "));
 }
 
 #[tokio::test]
@@ -158,7 +161,10 @@ async fn beyond_its_connections_it_says_so_and_still_tells_that_it_lives() {
     };
     let served = serve(limits, None, Router::new()).await;
     let mut waiting = served.connect().await;
-    waiting.write_all(b"GET /wait HTTP/1.1\r\n\r\n").await.unwrap();
+    waiting
+        .write_all(b"GET /wait HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     // Connections are taken in the order in which they came.
     let refused = served.ask("POST /echo HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
     let refused = refused.await;
@@ -223,7 +229,10 @@ async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
     let (route, gone) = endless(Some(Bytes::from(vec![0; 1 << 20])));
     let served = serve(limits, None, route).await;
     let mut client = served.connect().await;
-    client.write_all(b"GET /endless HTTP/1.1\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET /endless HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     is_noticed(&gone).await;
 }
 
@@ -259,11 +268,16 @@ async fn at_the_end_those_who_are_silent_are_let_go_and_answers_are_finished() {
     let served = serve(patient(), None, Router::new().route("/slow", get(slowly))).await;
     let mut silent = served.connect().await;
     let mut kept = served.connect().await;
-    kept.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     let mut head = [0; 12];
     kept.read_exact(&mut head).await.unwrap();
     let mut asking = served.connect().await;
-    asking.write_all(b"GET /slow HTTP/1.1\r\n\r\n").await.unwrap();
+    asking
+        .write_all(b"GET /slow HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     served.is_well().await;
     served.shutdown.cancel();
     assert_eq!(rest(&mut silent).await, "");
@@ -277,7 +291,10 @@ async fn at_the_end_those_who_are_silent_are_let_go_and_answers_are_finished() {
 fn certified() -> (Tls, TlsConnector) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let tls = Tls::read(&certificate, &key).unwrap();
@@ -333,6 +350,9 @@ async fn a_handshake_under_way_does_not_keep_it_from_stopping() {
     let served = serve(limits, Some(tls), Router::new()).await;
     let mut silent = served.connect().await;
     served.shutdown.cancel();
-    tokio::time::timeout(SOON, served.served).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, served.served)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(rest(&mut silent).await, "");
 }
