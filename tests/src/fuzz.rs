@@ -4,11 +4,11 @@
 //! A router and two workers of the `timed` app stand behind it. Their jobs are short, so that nothing waits for long that does
 //! not hang: `fuzz/short_jobs.py` bounds what the inputs ask for, and the app's `run_timeout` what slips through.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{anyhow, bail, ensure};
 use tokio::process::Command;
 use warmq_cluster::WorkerOptions;
 
@@ -61,17 +61,24 @@ impl Fuzz {
             })
         };
         let _workers = [worker("a").await, worker("b").await];
-        let mut command = self.command(&schemathesis, stage.router.url());
-        // What it leaves behind goes with the cluster.
-        command
+        // What it says and leaves behind goes with the cluster.
+        let said = stage.cluster.folder().join("schemathesis.log");
+        let log = File::create(&said)?;
+        let status = self
+            .command(&schemathesis, stage.router.url())
             .current_dir(stage.cluster.folder())
-            .kill_on_drop(true);
-        let output = tokio::time::timeout(self.bound, command.output()).await;
-        let output =
-            output.with_context(|| format!("schemathesis took longer than {:?}", self.bound))?;
-        let report = report(&output.context("schemathesis did not start")?)?;
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .status();
+        let ended = tokio::time::timeout(self.bound, status).await;
+        let text = String::from_utf8_lossy(&std::fs::read(&said)?).into_owned();
+        let report = match ended {
+            Ok(status) => report(status?.success(), text),
+            Err(_) => Err(anyhow!("it took longer than {:?}:\n{text}", self.bound)),
+        };
         stage.clean_up().await;
-        Ok(report)
+        report
     }
 
     fn command(&self, schemathesis: &Path, router: &str) -> Command {
@@ -103,15 +110,11 @@ fn installed() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn report(output: &Output) -> anyhow::Result<Report> {
-    let text = [output.stdout.as_slice(), &output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(Report {
-        holds: output.status.success(),
-        cases: cases(&text)
-            .with_context(|| format!("schemathesis did not say how much it tried:\n{text}"))?,
-        text,
-    })
+fn report(holds: bool, text: String) -> anyhow::Result<Report> {
+    let Some(cases) = cases(&text) else {
+        bail!("schemathesis did not say how much it tried:\n{text}");
+    };
+    Ok(Report { holds, cases, text })
 }
 
 /// The number in schemathesis' summary: `1234 generated, …`.

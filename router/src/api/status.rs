@@ -22,6 +22,7 @@ pub(super) struct StatusView {
     #[serde(skip_serializing_if = "Option::is_none")]
     error_type: Option<String>,
     /// Null unless asked for.
+    #[schema(required)]
     logs: Option<Vec<LogEntry>>,
     metrics: Metrics,
     /// How far the job is, while it runs.

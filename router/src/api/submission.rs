@@ -73,7 +73,7 @@ pub(super) struct Wishes {
 #[expect(dead_code, reason = "tells of what `Asked` reads")]
 pub(super) struct Bounds {
     /// Refuses the job with 429 if that many wait already.
-    #[param(required = false)]
+    #[param(required = false, format = "uint64")]
     fal_max_queue_length: u64,
 }
 
