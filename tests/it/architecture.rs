@@ -148,7 +148,12 @@ fn servers_reach_out_by_the_guarded_client_alone() {
 #[test]
 fn every_route_is_documented() {
     // What is routed by `routes!` alone stands in `/openapi.json`; `/docs` shows that.
-    let undocumented = [".route(", ".route_service(", ".nest_service(", ".fallback_service("];
+    let undocumented = [
+        ".route(",
+        ".route_service(",
+        ".nest_service(",
+        ".fallback_service(",
+    ];
     never_says("router/src", &undocumented, &["router/src/api/docs.rs"]);
 }
 

@@ -10,11 +10,7 @@ use super::{Api, ApiError};
 use crate::access::{Caller, Keyring, Refused, Right};
 
 /// Puts `routes` behind the gate, for callers that have `right`.
-pub(super) fn guarded(
-    routes: OpenApiRouter<Api>,
-    api: &Api,
-    right: Right,
-) -> OpenApiRouter<Api> {
+pub(super) fn guarded(routes: OpenApiRouter<Api>, api: &Api, right: Right) -> OpenApiRouter<Api> {
     let state = (api.keys.clone(), right);
     routes.layer(middleware::from_fn_with_state(state, ask))
 }

@@ -9,13 +9,13 @@
 //! Who may bring files is asked where an upload begins ([`routes`]). From then on a URL, or the token ([`UploadToken`]), is the
 //! permit, signed and short-lived ([`by_permit`]): clients send their key along with the first call only.
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use chrono::DateTime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

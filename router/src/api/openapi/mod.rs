@@ -18,7 +18,8 @@ use warmq_common::store;
 use super::Api;
 use crate::access::Caller;
 pub(super) use refusals::{
-    Asking, Bringing, Finding, InvalidInput, Listing, Making, Outcome, Proxied, Refusal, Running, Submitting,
+    Asking, Bringing, Finding, InvalidInput, Listing, Making, Outcome, Proxied, Refusal, Running,
+    Submitting,
 };
 
 /// What is the same for all routes.
@@ -97,10 +98,12 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Json<Value> {
     let caller = api.keys.caller(&headers).await.ok();
-    let apps = known_apps(&api, caller.as_ref()).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the documentation names no apps");
-        Vec::new()
-    });
+    let apps = known_apps(&api, caller.as_ref())
+        .await
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "the documentation names no apps");
+            Vec::new()
+        });
     Json(document.with_apps(apps))
 }
 
