@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_too_many_is_refused_until_another_has_ended() {
         let streams = Streams(Arc::new(Semaphore::new(1)));
-        let answer = events(futures::stream::empty(), streams.place().unwrap());
+        let answer = events(futures::stream::empty::<Value>(), streams.place().unwrap());
         let refused = streams.place().unwrap_err().into_response();
         assert_eq!(
             refused.status(),
