@@ -115,7 +115,12 @@ fn only_the_store_spells_redis() {
 #[test]
 fn every_route_is_documented() {
     // What is routed by `routes!` alone stands in `/openapi.json`; `/docs` shows that.
-    let undocumented = [".route(", ".route_service(", ".nest_service(", ".fallback_service("];
+    let undocumented = [
+        ".route(",
+        ".route_service(",
+        ".nest_service(",
+        ".fallback_service(",
+    ];
     never_says("router/src", &undocumented, &["router/src/api/docs.rs"]);
 }
 
