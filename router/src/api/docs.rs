@@ -12,8 +12,8 @@ use utoipa_swagger_ui::{Config, serve};
 use super::extract::Path;
 use super::{Api, ApiError};
 
-/// Nothing from other hosts, and no pages of others around these. Swagger UI sets styles and pictures by itself.
-const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// Nothing from other hosts, and no pages of others around these. Swagger UI sets styles by itself, and shows pictures that it fetched.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The only paths that the documentation does not tell of: they are its own pages.

@@ -50,7 +50,8 @@ struct CancelView {
 #[schema(as = CancellationStatus)]
 enum Cancellation {
     /// It is cancelled, or will be as soon as its runner hears of it.
-    CancellationRequested,
+    #[serde(rename = "CANCELLATION_REQUESTED")]
+    Requested,
     /// It had ended.
     AlreadyCompleted,
     /// The app has no such job.
@@ -219,7 +220,7 @@ async fn cancel(
         Err(error) => return Err(error),
     };
     let response = match api.endings.cancel(&record.spec).await? {
-        Cancelled::Yes => answer(StatusCode::ACCEPTED, Cancellation::CancellationRequested),
+        Cancelled::Yes => answer(StatusCode::ACCEPTED, Cancellation::Requested),
         Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, Cancellation::AlreadyCompleted),
         Cancelled::Missing => missing(),
     };
