@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[allow(dead_code, reason = "only shapes are read here")]
 #[path = "support/scorers.rs"]
 mod scorers;
 mod support;
@@ -303,10 +304,7 @@ fn previews_come_when_asked_for_and_look_like_the_picture() {
         assert_eq!((preview.width, preview.height), (8, 8));
         let away = difference(preview, &shrunk(&pictures[shown / 3]));
         println!("preview {shown}: {away:.1} of 255 away");
-        assert!(
-            away < [45.0, 35.0, 35.0][shown % 3],
-            "preview {shown}: {away}"
-        );
+        assert!(away < 25.0, "preview {shown}: {away}");
     }
 }
 
