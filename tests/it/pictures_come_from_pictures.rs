@@ -143,10 +143,6 @@ async fn what_is_no_picture_is_refused_by_field_and_the_worker_goes_on() {
         assert_eq!(detail["loc"], json!(["body", "image_url"]), "{shown}");
         assert_eq!(detail["type"], error_type, "{shown}: {}", detail["msg"]);
     }
-    // Beyond the size of any body.
-    let huge = json!({"prompt": "a", "image_url": data(&vec![0; 20 << 20])});
-    let answer = stage.post(APP, &[], &huge.to_string()).await;
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     for (field, value) in [
         ("image_url", json!(7)),
         ("strength", json!(0)),
