@@ -20,6 +20,8 @@ pub enum Caller {
 pub enum Right {
     /// To be known at all.
     Call,
+    /// To bring files for its jobs.
+    Bring,
     /// To look at its own jobs, and cancel them.
     Read,
     /// To look at what serves all jobs.
@@ -60,6 +62,10 @@ impl Caller {
     pub fn may(&self, right: Right) -> Result<(), Denied> {
         let needed = match right {
             Right::Call => return Ok(()),
+            Right::Bring => {
+                let submits = |scope: &Scope| matches!(scope, Scope::Submit(_));
+                return self.has(submits, || "submit:…, for any app".to_owned());
+            }
             Right::Read => Scope::Read,
             Right::Watch => Scope::Watch,
             Right::Administer => Scope::Admin,
@@ -111,7 +117,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const RIGHTS: [Right; 4] = [Right::Call, Right::Read, Right::Watch, Right::Administer];
+    const RIGHTS: [Right; 5] = [
+        Right::Call,
+        Right::Bring,
+        Right::Read,
+        Right::Watch,
+        Right::Administer,
+    ];
 
     fn holder(id: &str, scopes: &[&str]) -> Caller {
         Caller::Holder(Arc::new(ApiKey {
@@ -130,21 +142,30 @@ mod tests {
     }
 
     /// Which of [`RIGHTS`] it has.
-    fn rights(caller: &Caller) -> [bool; 4] {
+    fn rights(caller: &Caller) -> [bool; 5] {
         RIGHTS.map(|right| caller.may(right).is_ok())
     }
 
     #[test]
     fn each_scope_allows_its_own_thing_and_admin_everything() {
-        assert_eq!(rights(&holder("a", &[])), [true, false, false, false]);
+        assert_eq!(
+            rights(&holder("a", &[])),
+            [true, false, false, false, false]
+        );
         assert_eq!(
             rights(&holder("a", &["submit:*"])),
-            [true, false, false, false]
+            [true, true, false, false, false]
         );
-        assert_eq!(rights(&holder("a", &["read"])), [true, true, false, false]);
-        assert_eq!(rights(&holder("a", &["watch"])), [true, false, true, false]);
-        assert_eq!(rights(&holder("a", &["admin"])), [true; 4]);
-        assert_eq!(rights(&Caller::Trusted), [true; 4]);
+        assert_eq!(
+            rights(&holder("a", &["read"])),
+            [true, false, true, false, false]
+        );
+        assert_eq!(
+            rights(&holder("a", &["watch"])),
+            [true, false, false, true, false]
+        );
+        assert_eq!(rights(&holder("a", &["admin"])), [true; 5]);
+        assert_eq!(rights(&Caller::Trusted), [true; 5]);
     }
 
     #[test]

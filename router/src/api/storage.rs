@@ -26,9 +26,11 @@ use utoipa_axum::routes;
 use warmq_common::job::{FieldError, JobError};
 
 use super::extract::Path;
+use super::gate::By;
 use super::openapi::{Bringing, FILES, Making};
 use super::submission::text_of;
 use super::{Api, ApiError};
+use crate::access::Right;
 use crate::files::uploads::Part;
 use crate::files::{FileKey, UploadError, Uploads, Use, lifetime, now_s};
 
@@ -87,7 +89,7 @@ struct Completion {
     tag = FILES,
     responses((status = 200, description = "The token, and how long it is good", body = Value), Making)
 )]
-async fn give_token(State(api): State<Api>) -> Response {
+async fn give_token(State(api): State<Api>, _: Uploader) -> Response {
     let expires_s = now_s() + PERMIT_S;
     let expires_at = i64::try_from(expires_s).ok();
     let expires_at = expires_at.and_then(|s| DateTime::from_timestamp(s, 0));
@@ -111,6 +113,7 @@ async fn give_token(State(api): State<Api>) -> Response {
 )]
 async fn announce(
     State(api): State<Api>,
+    _: Uploader,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -130,6 +133,7 @@ async fn announce(
 )]
 async fn announce_parts(
     State(api): State<Api>,
+    _: Uploader,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -416,6 +420,19 @@ fn named_in_headers(api: &Api, headers: &HeaderMap) -> Result<(FileKey, String),
     let name = text_of(headers, "x-fal-file-name")?;
     let content_type = text_of(headers, "content-type")?.unwrap_or_default();
     new_file(api, headers, name.as_deref(), &content_type)
+}
+
+/// That the caller may bring files.
+struct Uploader;
+
+impl FromRequestParts<Api> for Uploader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let By(caller) = By::from_request_parts(parts, api).await?;
+        caller.may(Right::Bring)?;
+        Ok(Self)
+    }
 }
 
 /// That the request carries a token of `POST /storage/auth/token`.
