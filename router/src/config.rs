@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use warmq_common::config::{Apps, ByteSize, Problems, Seconds, ServerArgs, Servers, Settings};
+use warmq_common::config::{ByteSize, Problems, Seconds, ServerArgs, Servers, Settings};
+
+use crate::declared::Declared;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -87,8 +90,8 @@ pub struct Config {
     pub reconcile_after: Duration,
     /// How long answers under way may take after the signal to stop.
     pub drain_timeout: Duration,
-    /// What the file says of apps.
-    pub apps: Apps,
+    /// What the file says of apps and routes.
+    pub declared: Arc<Declared>,
     public_url: Option<url::Url>,
 }
 
@@ -114,7 +117,7 @@ impl Config {
         }
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
-        let apps = Apps::read(&mut settings);
+        let declared = Declared::read(&mut settings);
         if let (Some(listen), Some(false)) = (listen, anonymous) {
             refuse_strangers(&mut settings, listen);
         }
@@ -126,7 +129,7 @@ impl Config {
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 reconcile_after: reconcile_after?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
-                apps,
+                declared: Arc::new(declared),
                 public_url,
             })
         })();

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
+//! | [`declared`], [`reload`] | the apps and routes of `warmq.toml`, also read again while jobs come in |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/metrics` |
@@ -26,12 +27,14 @@ pub mod broken;
 pub mod config;
 pub mod consuming;
 pub mod dead;
+pub mod declared;
 pub mod dispatcher;
 pub mod ended;
 pub mod ending;
 pub mod late;
 pub mod metrics;
 pub mod policy;
+pub mod reload;
 pub mod reply;
 pub mod submit;
 pub mod unroutable;
@@ -46,18 +49,20 @@ use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
-use crate::config::{Config, Role};
+use crate::config::{Args, Config, Role};
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
+use crate::reload::{Hangups, Reload};
 use crate::submit::Submitter;
 
-/// Runs the configured roles until `shutdown`.
+/// Runs the configured roles until `shutdown`. `args`: where `config` came from, to read it again.
 ///
 /// # Errors
 /// RabbitMQ, Redis, the storage or the listening address can not be had at start; or a role ended by itself.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let hangups = Hangups::listen()?;
     let servers = &config.servers;
     let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
@@ -73,7 +78,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         publisher.clone(),
         store.clone(),
     );
-    let apps = AppDirectory::new(store.clone(), config.apps.clone());
+    let apps = AppDirectory::new(store.clone(), config.declared.clone());
+    let reload = Reload::new(args, apps.clone());
     let submitter = Submitter::new(
         store.clone(),
         publisher.clone(),
@@ -93,6 +99,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store: store.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
+        reload: reload.clone(),
         endings: endings.clone(),
         ended: ended.clone(),
         publisher: publisher.clone(),
@@ -105,6 +112,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
+    parts.spawn(reload.on_hangup(hangups, shutdown.clone()));
     if config.roles.contains(&Role::Api) {
         let door = submit::amqp::Door::new(
             servers.amqp_url.clone(),

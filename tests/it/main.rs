@@ -26,6 +26,7 @@ mod queues_are_bounded;
 mod quorum_queues_carry_jobs_too;
 mod results_are_kept_as_long_as_asked;
 mod results_can_be_waited_for;
+mod routes_resolve_at_submit;
 mod servers_that_go_away;
 mod status_can_be_streamed;
 mod submissions_are_idempotent;

@@ -4,11 +4,13 @@
 //! once, each with the name of the setting.
 
 mod apps;
+mod places;
 mod seconds;
 mod servers;
 mod size;
 
 pub use apps::{AppConfig, Apps, HintPath, PolicyName, SHORTEST_RETENTION};
+pub use places::SettingPath;
 pub use seconds::Seconds;
 pub use servers::{ServerArgs, ServerUrl, Servers};
 pub use size::ByteSize;
@@ -16,6 +18,8 @@ pub use size::ByteSize;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+
+use places::Places;
 
 /// The exit status of a process whose settings are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIG: u8 = 64;
@@ -51,6 +55,7 @@ const KNOWN: &[&str] = &[
     "accept_timeout_ms",
     "drain_timeout_s",
     "apps",
+    "routes",
 ];
 
 /// Everything wrong with a configuration.
@@ -89,6 +94,7 @@ impl std::error::Error for Problems {}
 #[derive(Debug)]
 pub struct Settings {
     file: toml::Table,
+    places: Places,
     problems: Problems,
 }
 
@@ -124,7 +130,11 @@ impl Settings {
         for key in file.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
             problems.push(format!("{name}: unknown setting '{key}'"));
         }
-        Self { file, problems }
+        Self {
+            file,
+            places: Places::new(text, name),
+            problems,
+        }
     }
 
     /// The setting `key` (`amqp_url`): from the flag or variable if given, else from the file, else `default`.
@@ -148,8 +158,8 @@ impl Settings {
         self.parse(key, &text)
     }
 
-    /// The table `key` of the file, if it is there.
-    fn table(&mut self, key: &str) -> Option<toml::Table> {
+    /// Takes the table `key` out of the file, if it is there.
+    pub fn table(&mut self, key: &str) -> Option<toml::Table> {
         match self.file.remove(key)? {
             toml::Value::Table(table) => Some(table),
             other => {
@@ -165,6 +175,24 @@ impl Settings {
     /// Notes a problem that the caller found.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problems.push(problem);
+    }
+
+    /// Notes a problem with a setting of the file; it tells where that stands.
+    pub fn problem_at(&mut self, path: &SettingPath, problem: impl fmt::Display) {
+        let place = self.places.of(path);
+        self.problem(format!("{place}: {path}: {problem}"));
+    }
+
+    /// Notes a problem `offset` bytes behind the begin of a setting's `text`.
+    pub fn problem_within(
+        &mut self,
+        path: &SettingPath,
+        text: &str,
+        offset: usize,
+        problem: impl fmt::Display,
+    ) {
+        let place = self.places.within(path, text, offset);
+        self.problem(format!("{place}: {path}: {problem}"));
     }
 
     /// `value` if nothing was wrong.

@@ -118,6 +118,7 @@ impl Store {
             .arg(bound.unwrap_or_default())
             .arg(index_s);
         let reply_to = spec.reply_to.as_ref().map(json);
+        let route = (!spec.route.is_empty()).then(|| json(&spec.route));
         let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
@@ -134,6 +135,7 @@ impl Store {
             ("reply_to", reply_to),
             ("retention_s", spec.retention_s.map(|s| s.to_string())),
             ("no_store", spec.no_store.then(|| "1".to_owned())),
+            ("route", route),
         ] {
             if let Some(value) = value {
                 invocation.arg(field).arg(value);

@@ -53,6 +53,11 @@ impl Keys {
         self.of_app(app, format_args!("idem:{key}"))
     }
 
+    /// String: the app that a route chose for a submitter's idempotency key.
+    pub(super) fn choice(&self, route: &AppId, key: &IdempotencyKey) -> String {
+        self.of_app(route, format_args!("choice:{key}"))
+    }
+
     /// Set: live runners that report `hint`.
     pub(super) fn hint(&self, app: &AppId, hint: &Hint) -> String {
         self.of_app(app, format_args!("hint:{hint}"))

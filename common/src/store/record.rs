@@ -38,6 +38,7 @@ pub(super) fn record(
         reply_to: from_json(fields, "reply_to")?,
         retention_s: parsed(fields, "retention_s")?,
         no_store: text("no_store").is_some(),
+        route: from_json(fields, "route")?.unwrap_or_default(),
     };
     Ok(JobRecord {
         spec,

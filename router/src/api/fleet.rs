@@ -5,13 +5,17 @@ use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use warmq_common::config::PolicyName;
 use warmq_common::ids::AppId;
+use warmq_common::route::RouteKind;
 use warmq_common::store::RunnerRecord;
 
 use super::{Api, ApiError};
+use crate::declared::Declared;
 
 #[derive(Serialize)]
 pub(super) struct AppsView {
     apps: Vec<AppView>,
+    /// Names that forward to apps.
+    routes: Vec<RouteView>,
 }
 
 #[derive(Serialize)]
@@ -22,6 +26,14 @@ struct AppView {
     queued: u64,
     /// Live runners.
     runners: usize,
+}
+
+#[derive(Serialize)]
+pub(super) struct RouteView {
+    route: AppId,
+    kind: RouteKind,
+    /// The apps and routes that it may choose.
+    to: Vec<AppId>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +56,20 @@ pub(super) async fn apps(State(api): State<Api>) -> Result<Json<AppsView>, ApiEr
             app,
         });
     }
-    Ok(Json(AppsView { apps }))
+    let routes = routes(&api.apps.declared());
+    Ok(Json(AppsView { apps, routes }))
+}
+
+/// The declared routes.
+pub(super) fn routes(declared: &Declared) -> Vec<RouteView> {
+    let routes = declared.routes.iter();
+    routes
+        .map(|(name, route)| RouteView {
+            route: name.clone(),
+            kind: route.kind(),
+            to: route.choices().into_iter().cloned().collect(),
+        })
+        .collect()
 }
 
 pub(super) async fn runners(

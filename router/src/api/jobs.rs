@@ -59,6 +59,7 @@ async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiErro
     }
     if let Some(output) = &mut record.output {
         with_public_urls(output, &api.public_url);
+        record.spec.sign(output);
     }
     Ok(Json(JobView {
         record,

@@ -2,6 +2,7 @@
 //! roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod browsers;
+mod config;
 mod dead;
 mod error;
 mod files;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{ServiceExt, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
+use crate::reload::Reload;
 use crate::submit::Submitter;
 use error::ApiError;
 use listener::Closing;
@@ -58,6 +60,8 @@ pub struct Api {
     pub apps: AppDirectory,
     /// The door for jobs.
     pub submitter: Submitter,
+    /// Reads the configuration again.
+    pub reload: Reload,
     /// Ends jobs that nobody wants any more.
     pub endings: Endings,
     /// Tells of jobs that ended.
@@ -160,6 +164,7 @@ fn door(api: &Api) -> Router<Api> {
         .nest("/v1/dead", dead::routes())
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/apps", get(fleet::apps))
+        .route("/v1/config/reload", post(config::reload))
         .route("/v1/runners", get(fleet::runners))
 }
 

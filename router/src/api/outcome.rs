@@ -38,6 +38,7 @@ pub(super) fn output(record: &mut JobRecord, public_url: &str) -> Result<Value, 
     }
     let mut output = record.output.take().unwrap_or_default();
     with_public_urls(&mut output, public_url);
+    record.spec.sign(&mut output);
     Ok(output)
 }
 

@@ -9,7 +9,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures::stream;
 use serde_json::json;
-use warmq_common::ids::JobId;
+use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::JobRecord;
 use warmq_common::store::Glance;
 
@@ -37,7 +37,7 @@ pub(super) fn routes() -> Router<Api> {
 async fn submit(State(api): State<Api>, Asked(submission): Asked) -> Result<Response, ApiError> {
     let accepted = api.submitter.submit(submission).await?;
     let job = accepted.job;
-    let answer = waiting(&api, &job.app, job.id, accepted.queue_position);
+    let answer = waiting(&api, job.submitted_to(), job.id, accepted.queue_position);
     let response = Json(answer).into_response();
     Ok(with_job_headers(response, job.id, None))
 }
@@ -62,7 +62,8 @@ async fn poll(
             false => Vec::new(),
         },
     };
-    let answer = status(&api, (app, id), &glance, Some(&record), with_log);
+    let named = (record.spec.submitted_to(), id);
+    let answer = status(&api, named, &glance, Some(&record), with_log);
     let code = match record.state.is_terminal() {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
@@ -84,7 +85,8 @@ async fn follow(
         let mut following: Following = following?;
         let News { glance, end } = following.next().await?;
         let (api, job) = following.subject();
-        let answer = status(api, (&job.app, job.id), &glance, end.as_ref(), with_log);
+        let named = (job.submitted_to(), job.id);
+        let answer = status(api, named, &glance, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
     Ok(with_job_headers(sse::events(answers), id, None))
@@ -115,7 +117,7 @@ async fn cancel(
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
 }
 
-/// The job, if it is one of this app.
+/// The job, if it is one of this app, or was submitted to this route.
 async fn find(api: &Api, owner: &str, app: &str, id: &str) -> Result<JobRecord, ApiError> {
     let found = lookup(api, owner, app, id).await?;
     found.ok_or_else(|| ApiError::no_such_job(id))
@@ -132,7 +134,12 @@ async fn lookup(
         return Ok(None);
     };
     let record = api.store.job(job).await?;
-    Ok(record.filter(|record| record.spec.app.as_str() == format!("{owner}/{app}")))
+    let name = format!("{owner}/{app}");
+    Ok(record.filter(|JobRecord { spec, .. }| {
+        [&spec.app, spec.submitted_to()]
+            .map(AppId::as_str)
+            .contains(&name.as_str())
+    }))
 }
 
 /// fal's clients say `true`, `false`, `1` or `0`.

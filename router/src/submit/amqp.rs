@@ -168,6 +168,10 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),
         store_io: header("x-store-io"),
         reply_to,
+        headers: submission_headers(properties)
+            .into_iter()
+            .map(|(name, text)| (name.to_lowercase(), text))
+            .collect(),
         ..Submission::default()
     })
 }

@@ -1,8 +1,9 @@
-//! The one door for jobs, whichever way they come: check, derive the hint, record, publish.
+//! The one door for jobs, whichever way they come: check, follow routes, derive the hint, record, publish.
 
 pub mod amqp;
+mod destination;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use warmq_common::store::{Created, Store, Terms};
 
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
+use destination::{Destination, Identity};
 
 /// How often a job is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
@@ -30,7 +32,7 @@ const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 /// A job as its submitter gave it, nothing checked.
 #[derive(Debug, Clone, Default)]
 pub struct Submission {
-    /// `owner/name`.
+    /// `owner/name` of an app or a route.
     pub app: String,
     /// What followed the app in the path.
     pub path: String,
@@ -56,6 +58,8 @@ pub struct Submission {
     pub max_queue_length: Option<String>,
     /// Who wants the outcome by AMQP.
     pub reply_to: Option<ReplyTo>,
+    /// What routes may look at, besides the input: headers by their names in lower case.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// A job that was accepted: it will run, whatever dies from here on.
@@ -78,6 +82,9 @@ pub enum SubmitError {
         "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
     )]
     UnknownApp(AppId),
+    /// A route can not say where it goes.
+    #[error(transparent)]
+    Route(#[from] warmq_routes::Error),
     /// The body is no JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
@@ -156,6 +163,7 @@ impl SubmitError {
                 msg: self.to_string(),
                 error_type: "invalid_app".to_owned(),
             }]),
+            Self::Route(_) => JobError::field(&[], "route", self.to_string()),
             Self::UnknownApp(_) => plain(404, "not_found"),
             Self::MalformedJson(_) => plain(400, "bad_request"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
@@ -279,15 +287,27 @@ impl Submitter {
 
     /// Everything that can be wrong with a submission by itself.
     async fn check(&self, submission: Submission) -> Result<Checked, SubmitError> {
-        let app_id = AppId::parse(&submission.app)?;
-        let Some(app) = self.apps.find(&app_id).await? else {
-            return Err(SubmitError::UnknownApp(app_id));
+        let name = AppId::parse(&submission.app)?;
+        let declared = self.apps.declared();
+        let key = (submission.idempotency_key.as_deref())
+            .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
+            .transpose()?;
+        let id = submission.id.unwrap_or_else(JobId::generate);
+        let (destination, input) = match declared.routes.get(&name) {
+            None => (self.reach(name, Vec::new()).await?, input_of(&submission)?),
+            Some(route) => {
+                let input = input_of(&submission)?;
+                let (key, what) = (key.as_ref(), (&submission, &input));
+                let identity = Identity { job: id, key };
+                let through = self.through((name, route), &declared, what, identity);
+                (through.await?, input)
+            }
         };
-        let input: Value = if submission.body.iter().all(u8::is_ascii_whitespace) {
-            Value::Object(serde_json::Map::new())
-        } else {
-            serde_json::from_slice(&submission.body).map_err(SubmitError::MalformedJson)?
-        };
+        let Destination {
+            id: app_id,
+            app,
+            hops,
+        } = destination;
         let problems = app.problems(&input);
         if !problems.is_empty() {
             return Err(SubmitError::InvalidInput(problems));
@@ -324,9 +344,6 @@ impl Submitter {
             .map(start_timeout_ms)
             .transpose()?;
         let run_timeout = app.config.run_timeout;
-        let key = (submission.idempotency_key.as_deref())
-            .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
-            .transpose()?;
         let no_store = match submission.store_io.as_deref() {
             None | Some("1") => false,
             Some("0") => true,
@@ -343,7 +360,7 @@ impl Submitter {
             false => app.config.retention,
         };
         let job = JobSpec {
-            id: submission.id.unwrap_or_else(JobId::generate),
+            id,
             path: submission.path,
             hint,
             priority,
@@ -355,6 +372,7 @@ impl Submitter {
             reply_to: submission.reply_to,
             retention_s: Some(retention.as_secs()),
             no_store,
+            route: hops,
             ..JobSpec::new(app_id, input)
         };
         Ok(Checked {
@@ -399,6 +417,14 @@ impl Submitter {
         }
         Ok(())
     }
+}
+
+/// The input: no body at all is an empty object.
+fn input_of(submission: &Submission) -> Result<Value, SubmitError> {
+    if submission.body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    serde_json::from_slice(&submission.body).map_err(SubmitError::MalformedJson)
 }
 
 /// A time to start in, ms: more than none.

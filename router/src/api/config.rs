@@ -1,0 +1,34 @@
+//! `/v1/config/reload`: the configuration, read again.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use warmq_common::ids::AppId;
+use warmq_common::job::{FieldError, JobError};
+
+use super::fleet::{RouteView, routes};
+use super::{Api, ApiError};
+
+#[derive(Serialize)]
+pub(super) struct Reloaded {
+    /// The apps that the file names.
+    apps: Vec<AppId>,
+    /// Its routes.
+    routes: Vec<RouteView>,
+}
+
+/// Reads apps and routes again. If anything is wrong, all of that is told, and what was declared before still counts.
+pub(super) async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, ApiError> {
+    let declared = api.reload.now().await.map_err(|problems| {
+        let problems = problems.sentences().iter().map(|problem| FieldError {
+            loc: vec!["config".into()],
+            msg: problem.clone(),
+            error_type: "invalid_config".to_owned(),
+        });
+        JobError::fields(problems.collect())
+    })?;
+    Ok(Json(Reloaded {
+        apps: declared.apps.names().cloned().collect(),
+        routes: routes(&declared),
+    }))
+}
