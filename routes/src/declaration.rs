@@ -388,15 +388,15 @@ mod tests {
         told("line 9, column 26", "no CEL");
         told("line 10, column 13", "there is no 'inptu'");
         told(
-            "line 10, column 35",
+            "line 10, column 36",
             "no app or route of this file is named 'a/none'",
         );
         told("line 11, column 3", "'when' is missing");
         told("line 11, column 10", "text is expected");
         told("line 15, column", "no CEL");
         told("line 16, column 33", "more than 0");
-        told("line 16, column 66", "more than 0");
-        told("line 16, column 71", "'weight' is missing");
+        told("line 16, column 64", "more than 0");
+        told("line 16, column 70", "'weight' is missing");
         told("line 18, column 8", "unknown kind 'luck'");
         told("line 20, column 8", "not built yet");
         told("line 21, column 9", "'kind' is missing");

@@ -2,7 +2,7 @@
 //!
 //! An expression is compiled once, when the configuration is read, and what can be known then is told then: its syntax,
 //! variables and functions that do not exist, broken regular expressions. What it may cost is bounded by what it may say:
-//! it is short, loops do not stand in loops, and it sees inputs of a bounded number of values. Texts are not copied for it.
+//! it is short and not deep, loops do not stand in loops, and it sees inputs of a bounded number of values. Texts are not copied for it.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +18,17 @@ use serde_json::Value as Json;
 
 use crate::asked::Asked;
 
-/// The longest expression, bytes. Evaluation is recursive, and on longer ones a thread's stack could end.
+/// The longest expression, bytes.
 pub const LONGEST_EXPRESSION: usize = 1_000;
+
+/// The deepest expression, levels of its syntax tree: evaluation is recursive, and a thread's stack ends.
+pub const MOST_LEVELS: usize = 20;
+
+/// The stack on which an expression is read, whose depth is not known before.
+const READING_STACK_BYTES: usize = 128 << 20;
+
+/// What is said when the `cel` crate panics.
+const BROKE_DOWN: &str = "CEL broke down over it";
 
 /// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold, if an expression looks at it.
 pub const MOST_VALUES: usize = 10_000;
@@ -97,13 +106,27 @@ impl Expression {
                 "the expression has {length} bytes; {LONGEST_EXPRESSION} are the most"
             )));
         }
-        let compiled = fenced(|| LANGUAGE.compile(source)).map_err(whole)?;
-        let program = compiled.map_err(|errors| {
+        // A thread of its own: it may be as deep as it is long until its depth is known.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("reading an expression".to_owned())
+                .stack_size(READING_STACK_BYTES);
+            let reading = thread.spawn_scoped(scope, || Self::read(source));
+            match reading.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(read)) => read,
+                Ok(Err(_)) => Err(whole(BROKE_DOWN.to_owned())),
+                Err(error) => Err(whole(format!("there is no thread to read it: {error}"))),
+            }
+        })
+    }
+
+    fn read(source: &str) -> Result<Self, Vec<Mistake>> {
+        let program = LANGUAGE.compile(source).map_err(|errors| {
             let errors = errors.errors.iter();
             errors
                 .map(|error| Mistake {
                     offset: offset(source, error.pos),
-                    reason: format!("it is no CEL: {}", shortened(&error.msg)),
+                    reason: format!("it is no CEL: {}", syntax_error(&error.msg)),
                 })
                 .collect::<Vec<_>>()
         })?;
@@ -111,6 +134,7 @@ impl Expression {
             program: &program,
             scope: VARIABLES.map(str::to_owned).into(),
             loops: 0,
+            levels: 0,
             mistakes: Vec::new(),
         };
         review.look(program.expression());
@@ -171,10 +195,10 @@ impl Expression {
     }
 }
 
-/// Calls the `cel` crate. Expressions are ours, but their values are strangers': should the crate panic over some, that
+/// Evaluates. Expressions are ours, but their values are strangers': should the crate panic over some, that
 /// submission fails and nothing else.
 fn fenced<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|_| "CEL broke down over it".to_owned())
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| BROKE_DOWN.to_owned())
 }
 
 /// Looks for mistakes that the parser leaves to the evaluation.
@@ -184,11 +208,23 @@ struct Review<'p> {
     scope: Vec<String>,
     /// Loops around the place that is looked at.
     loops: usize,
+    /// Levels above it.
+    levels: usize,
     mistakes: Vec<Mistake>,
 }
 
 impl Review<'_> {
     fn look(&mut self, expression: &IdedExpr) {
+        if self.levels == MOST_LEVELS {
+            let reason = format!("it is nested more than {MOST_LEVELS} levels deep");
+            return self.note(expression, reason);
+        }
+        self.levels += 1;
+        self.look_at(expression);
+        self.levels -= 1;
+    }
+
+    fn look_at(&mut self, expression: &IdedExpr) {
         match &expression.expr {
             Expr::Ident(name) => self.look_at_name(expression, name),
             Expr::Select(select) => self.look(&select.operand),
@@ -372,6 +408,12 @@ fn offset(source: &str, (line, column): (isize, isize)) -> usize {
         .map(char::len_utf8)
         .sum();
     start + within
+}
+
+/// The parser's message without what it had expected instead: that is half of the language.
+fn syntax_error(message: &str) -> String {
+    let message = message.trim_start_matches("Syntax error: ");
+    shortened(message.split(" expecting {").next().unwrap_or(message))
 }
 
 fn shortened(text: &str) -> String {
@@ -558,7 +600,9 @@ mod tests {
             deep("true&&", "true", ""),
         ];
         // Half of what a thread of the router has.
-        let thread = std::thread::Builder::new().stack_size(1024 * 1024);
+        let thread = std::thread::Builder::new()
+            .name("evaluating".to_owned())
+            .stack_size(1024 * 1024);
         let done = thread.spawn(move || {
             for source in deepest {
                 let (input, headers) = (json!({}), BTreeMap::new());
@@ -573,6 +617,30 @@ mod tests {
                     let _ = expression.value(&Scene::new(&asked));
                 }
             }
+            for allowed in [
+                format!(
+                    "{}1{} == []",
+                    "[".repeat(MOST_LEVELS - 3),
+                    "]".repeat(MOST_LEVELS - 3)
+                ),
+                format!("input{} == 1", ".a".repeat(MOST_LEVELS - 3)),
+                format!("input{} == 1", "[0]".repeat(MOST_LEVELS - 3)),
+                format!("{}1 == 1", "true?true:".repeat(MOST_LEVELS - 3)),
+            ] {
+                let (input, headers) = (json!({}), BTreeMap::new());
+                let asked = Asked {
+                    input: &input,
+                    headers: &headers,
+                    key: "",
+                    draw: Draw::Job(""),
+                };
+                let expression = Expression::compile(&allowed).unwrap();
+                let _ = expression.value(&Scene::new(&asked));
+            }
+            let sum = |terms: usize| Expression::compile(&vec!["1"; terms].join("+"));
+            assert!(sum(MOST_LEVELS).is_ok());
+            let mistakes = sum(MOST_LEVELS + 1).unwrap_err();
+            assert!(mistakes[0].reason.contains("levels"), "{mistakes:?}");
         });
         done.unwrap().join().unwrap();
     }

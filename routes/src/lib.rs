@@ -26,7 +26,7 @@ mod properties;
 pub use asked::{Asked, Draw};
 pub use check::MOST_HOPS;
 pub use declaration::{Route, Routes};
-pub use expression::{Expression, LONGEST_EXPRESSION, MOST_VALUES};
+pub use expression::{Expression, LONGEST_EXPRESSION, MOST_LEVELS, MOST_VALUES};
 pub use resolve::{Error, Resolved};
 pub use split::{Share, Split};
 pub use switch::{Rule, Switch};

@@ -164,6 +164,12 @@ proptest! {
         prop_assert_eq!(to("1", 2), to(&job, 3));
     }
 
+}
+
+proptest! {
+    // Each of them tries thousands.
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
     #[test]
     fn shares_are_as_large_as_their_weights(first in 1..99_u32, sticky: bool) {
         let by = if sticky { "by = 'input.user'" } else { "" };

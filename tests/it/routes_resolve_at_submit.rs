@@ -218,7 +218,7 @@ async fn routes_are_reloaded_whole_or_not_at_all() {
         .map(|problem| problem["msg"].as_str().unwrap())
         .collect();
     assert_eq!(told.len(), 3, "{told:#?}");
-    for place in ["line 4, column 11", "line 5, column 26", "line 6, column 9"] {
+    for place in ["line 4, column 11", "line 5, column 33", "line 6, column 9"] {
         assert!(
             told.iter().any(|problem| problem.contains(place)),
             "{place}: {told:#?}"
@@ -299,7 +299,7 @@ async fn a_router_with_mistakes_in_its_routes_tells_all_of_them_and_does_not_sta
         panic!("it has started, or failed otherwise: {error}");
     };
     assert_eq!(status.code(), Some(64), "{tail}");
-    for place in ["line 4, column 11", "line 5, column 26", "line 6, column 9"] {
+    for place in ["line 4, column 11", "line 5, column 33", "line 6, column 9"] {
         assert!(tail.contains(place), "{place}: {tail}");
     }
     cluster.cleanup().await.unwrap();
