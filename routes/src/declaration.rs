@@ -393,7 +393,7 @@ mod tests {
         );
         told("line 11, column 3", "'when' is missing");
         told("line 11, column 10", "text is expected");
-        told("line 15, column", "no CEL");
+        told("line 15, column 13", "no CEL");
         told("line 16, column 33", "more than 0");
         told("line 16, column 64", "more than 0");
         told("line 16, column 70", "'weight' is missing");
