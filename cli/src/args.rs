@@ -12,7 +12,7 @@ use warmq_common::job::Priority;
 use crate::exit::Usage;
 
 const EXIT_STATUSES: &str = "Exit status: 0 all well, 1 the job failed, 2 the request is wrong, \
-    69 no router answers, 75 the job has not ended yet or the queue is full";
+    64 the configuration file has mistakes, 69 no router answers, 75 the job has not ended yet or the queue is full";
 
 /// Submits jobs to a warmq router and tells what becomes of them.
 #[derive(Debug, Parser)]
@@ -83,6 +83,9 @@ pub enum Command {
     },
     /// The apps: how many jobs wait and how many runners serve them
     Apps,
+    /// The routes of a configuration file: check them, or try where they lead
+    #[command(subcommand)]
+    Routes(Routes),
     /// Dead letters: what could not be run, and why
     #[command(subcommand)]
     Dead(Dead),
@@ -133,6 +136,61 @@ pub struct NewKeyArgs {
     /// Jobs that may wait or run at a time
     #[arg(long, value_name = "NUMBER")]
     pub max_jobs: Option<u64>,
+}
+
+/// `warmq routes`. No router is asked.
+#[derive(Debug, Subcommand)]
+pub enum Routes {
+    /// Tell every mistake in the apps and routes of a warmq.toml, by line and column
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Where a submission would go, and why; and how splits would spread 10,000 keys
+    Test(RouteTest),
+}
+
+/// `warmq routes test`. The global `--key` is the key's name for conditions.
+#[derive(Debug, Args)]
+pub struct RouteTest {
+    /// The file
+    pub file: PathBuf,
+    /// The input: JSON, @file.json, or - for standard input
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "{}",
+        hide_default_value = true
+    )]
+    pub input: String,
+    /// A header of the request
+    #[arg(long = "header", value_name = "NAME=TEXT")]
+    pub headers: Vec<Header>,
+    /// Only this route, not all of the file
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub route: Option<AppId>,
+}
+
+/// `name=text`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Its name in lower case.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl std::str::FromStr for Header {
+    type Err = Usage;
+    fn from_str(text: &str) -> Result<Self, Usage> {
+        match text.split_once('=') {
+            Some((name, text)) if !name.is_empty() => Ok(Self {
+                name: name.to_lowercase(),
+                text: text.to_owned(),
+            }),
+            _ => Err(Usage(format!("'{text}' is no header; write name=text"))),
+        }
+    }
 }
 
 /// `warmq dead`.

@@ -1,5 +1,6 @@
 //! Exit statuses, and which error has which.
 
+use warmq_common::config::{EXIT_BAD_CONFIG, Problems};
 use warmq_common::ids::InvalidName;
 
 use crate::client;
@@ -36,6 +37,9 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
             | client::Error::Setting { .. } => USAGE,
             client::Error::Refused { .. } | client::Error::Unreadable { .. } => FAILED,
         };
+    }
+    if error.is::<Problems>() {
+        return EXIT_BAD_CONFIG;
     }
     let usage = error.is::<input::Error>() || error.is::<InvalidName>() || error.is::<Usage>();
     if usage { USAGE } else { FAILED }

@@ -9,6 +9,7 @@
 //! | [`input`] | `--input`: JSON from the command line, a file or standard input |
 //! | [`pictures`] | the pictures in an output, and saving them |
 //! | [`progress`] | a job's way, live |
+//! | [`trial`] | where routes would send a submission |
 //! | [`table`], [`time`] | plain text for people |
 //! | [`exit`] | exit statuses, and which error has which |
 
@@ -22,3 +23,4 @@ pub mod pictures;
 pub mod progress;
 pub mod table;
 pub mod time;
+pub mod trial;

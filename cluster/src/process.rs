@@ -108,6 +108,14 @@ impl Process {
         self.signal(Signal::SIGTERM)
     }
 
+    /// Tells it that its configuration changed (SIGHUP).
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn hang_up(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// Stops it in its tracks (SIGSTOP), as a machine that hangs: connections stay open, nothing answers.
     ///
     /// # Errors

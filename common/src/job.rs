@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::hint::Hint;
 use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
+use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
 
 /// Attempts that a job has unless its app or its submitter says otherwise.
@@ -106,6 +107,9 @@ pub struct JobSpec {
     /// How long links to its files hold after it ended, s; as long as its record is kept if it says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links_s: Option<u64>,
+    /// The routes that it went through before it came to its app, the first one first; none if it was submitted to the app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<Hop>,
 }
 
 impl JobSpec {
@@ -129,6 +133,23 @@ impl JobSpec {
             retention_s: None,
             no_store: false,
             links_s: None,
+            route: Vec::new(),
+        }
+    }
+
+    /// What it was submitted to: a route, or the app itself. Its submitter knows it by this name.
+    pub fn submitted_to(&self) -> &AppId {
+        match self.route.first() {
+            Some(hop) => &hop.route,
+            None => &self.app,
+        }
+    }
+
+    /// Says in an output which app made it, as `model_version`, if a split chose that. Only an object has room for it.
+    pub fn sign(&self, output: &mut Value) {
+        let chosen = (self.route.iter()).any(|hop| hop.kind == RouteKind::Split);
+        if let (true, Value::Object(fields)) = (chosen, output) {
+            fields.insert("model_version".to_owned(), self.app.as_str().into());
         }
     }
 }
@@ -456,6 +477,30 @@ mod tests {
             error.body(),
             serde_json::json!({"detail": [{"loc": ["body", "width"], "msg": "7 is not a multiple of 8", "type": "multiple_of"}]})
         );
+    }
+
+    #[test]
+    fn an_output_is_signed_where_a_split_chose() {
+        let name = |text: &str| AppId::parse(text).unwrap();
+        let mut job = JobSpec::new(name("a/two"), Value::Null);
+        let signed = |job: &JobSpec, mut output: Value| {
+            job.sign(&mut output);
+            output
+        };
+        assert_eq!(signed(&job, serde_json::json!({})), serde_json::json!({}));
+        assert_eq!(job.submitted_to().as_str(), "a/two");
+        job.route.push(Hop {
+            route: name("a/ab"),
+            kind: RouteKind::Split,
+            to: name("a/two"),
+            reason: String::new(),
+        });
+        assert_eq!(
+            signed(&job, serde_json::json!({"n": 1})),
+            serde_json::json!({"n": 1, "model_version": "a/two"})
+        );
+        assert_eq!(signed(&job, serde_json::json!([1])), serde_json::json!([1]));
+        assert_eq!(job.submitted_to().as_str(), "a/ab");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`ids`] | newtypes: job, app, runner, epoch, fence, namespace |
 //! | [`hint`] | what a job needs and a runner has |
 //! | [`state`] | the job's state machine, a pure function |
+//! | [`route`] | how a submission came to the app that runs it |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`message`] | what travels through RabbitMQ, versioned |
 //! | [`amqp`] | connection, topology, confirmed publishes |
@@ -29,6 +30,7 @@ pub mod job;
 pub mod message;
 pub mod plain;
 pub mod retry;
+pub mod route;
 pub mod shutdown;
 pub mod state;
 pub mod store;

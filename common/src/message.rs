@@ -168,12 +168,16 @@ impl Versioned for JobEvent {
 pub fn outcome_body(record: &JobRecord) -> Value {
     match record.failure() {
         Some(error) => error_body(Some(record.spec.id), &error),
-        None => json!({
-            "request_id": record.spec.id,
-            "gateway_request_id": record.spec.id,
-            "status": if record.state == JobState::Succeeded { "OK" } else { "ERROR" },
-            "payload": record.output,
-        }),
+        None => {
+            let mut payload = record.output.clone().unwrap_or_default();
+            record.spec.sign(&mut payload);
+            json!({
+                "request_id": record.spec.id,
+                "gateway_request_id": record.spec.id,
+                "status": if record.state == JobState::Succeeded { "OK" } else { "ERROR" },
+                "payload": payload,
+            })
+        }
     }
 }
 

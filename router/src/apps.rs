@@ -1,6 +1,7 @@
 //! Which apps exist, and what input each takes.
 //!
-//! An app exists once the file names it or a worker has registered it. Workers publish the JSON Schema of their input,
+//! What the file declares may be replaced while jobs come in ([`crate::reload`]): whoever decides about a submission takes one
+//! snapshot of it. An app exists once the file names it or a worker has registered it. Workers publish the JSON Schema of their input,
 //! so a bad input is refused at the door instead of after a wait in the queue.
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use jsonschema::Validator;
 use serde_json::Value;
-use tokio::sync::Mutex;
-use warmq_common::config::{AppConfig, Apps};
+use tokio::sync::{Mutex, watch};
+use warmq_common::config::AppConfig;
 use warmq_common::ids::AppId;
 use warmq_common::job::FieldError;
 use warmq_common::plain::shortened;
 use warmq_common::store::{Error, Store};
+
+use crate::declared::Declared;
 
 /// How long what Redis said of an app is believed.
 const FRESH: Duration = Duration::from_secs(2);
@@ -23,8 +26,8 @@ const FRESH: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct AppDirectory {
     store: Store,
-    configured: Arc<Apps>,
-    known: Arc<Mutex<HashMap<AppId, (Instant, App)>>>,
+    declared: watch::Sender<Arc<Declared>>,
+    known: Arc<Mutex<HashMap<AppId, (Instant, Option<Arc<Validator>>)>>>,
 }
 
 /// What is known of one app.
@@ -37,12 +40,30 @@ pub struct App {
 
 impl AppDirectory {
     /// A directory over the file's apps and those in Redis.
-    pub fn new(store: Store, configured: Apps) -> Self {
+    pub fn new(store: Store, declared: Arc<Declared>) -> Self {
         Self {
             store,
-            configured: Arc::new(configured),
+            declared: watch::Sender::new(declared),
             known: Arc::default(),
         }
+    }
+
+    /// What the file declares now.
+    pub fn declared(&self) -> Arc<Declared> {
+        self.declared.borrow().clone()
+    }
+
+    /// Replaces what the file declares.
+    pub fn declare(&self, declared: Arc<Declared>) {
+        self.declared.send_replace(declared);
+    }
+
+    /// Returns once an app has other settings than `config`.
+    pub async fn differs(&self, app: &AppId, config: &AppConfig) {
+        let mut declared = self.declared.subscribe();
+        let changed = declared.wait_for(|declared| declared.config(app) != *config);
+        // We hold the sender, so it is there.
+        let _ = changed.await;
     }
 
     /// An app; `None` when neither the file nor a worker knows it.
@@ -50,22 +71,24 @@ impl AppDirectory {
     /// # Errors
     /// Redis is away.
     pub async fn find(&self, id: &AppId) -> Result<Option<App>, Error> {
-        if let Some((read, app)) = self.known.lock().await.get(id)
+        let declared = self.declared();
+        let app = |validator| App {
+            config: declared.config(id),
+            validator,
+        };
+        if let Some((read, validator)) = self.known.lock().await.get(id)
             && read.elapsed() < FRESH
         {
-            return Ok(Some(app.clone()));
+            return Ok(Some(app(validator.clone())));
         }
-        let configured = self.configured.names().any(|name| name == id);
+        let configured = declared.apps.names().any(|name| name == id);
         if !configured && !self.store.has_app(id).await? {
             return Ok(None);
         }
-        let app = App {
-            config: self.configured.get(id),
-            validator: self.store.schema(id).await?.as_ref().and_then(compile),
-        };
-        let entry = (Instant::now(), app.clone());
+        let validator = self.store.schema(id).await?.as_ref().and_then(compile);
+        let entry = (Instant::now(), validator.clone());
         self.known.lock().await.insert(id.clone(), entry);
-        Ok(Some(app))
+        Ok(Some(app(validator)))
     }
 
     /// All apps, the file's and Redis'.
@@ -74,13 +97,13 @@ impl AppDirectory {
     /// Redis is away.
     pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
         let mut apps = self.store.apps().await?;
-        apps.extend(self.configured.names().cloned());
+        apps.extend(self.declared().apps.names().cloned());
         Ok(apps)
     }
 
     /// The settings of an app: the file's, or the defaults.
     pub fn config(&self, id: &AppId) -> AppConfig {
-        self.configured.get(id)
+        self.declared.borrow().config(id)
     }
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use warmq_common::access::AdminKey;
 use warmq_common::config::{
-    Apps, ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
+    ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
 };
 use warmq_fetch::Allowed;
 
+use crate::declared::Declared;
 use crate::tls::Tls;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
@@ -133,8 +135,8 @@ pub struct Config {
     pub allow_anonymous: bool,
     /// What webhooks may lead to, beside public addresses.
     pub fetch_allow: Allowed,
-    /// What the file says of apps.
-    pub apps: Apps,
+    /// What the file says of apps and routes.
+    pub declared: Arc<Declared>,
     public_url: Option<url::Url>,
 }
 
@@ -174,7 +176,7 @@ impl Config {
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
-        let apps = Apps::read(&mut settings);
+        let declared = Declared::read(&mut settings);
         let config = (|| {
             Some(Self {
                 servers: servers?,
@@ -189,7 +191,7 @@ impl Config {
                 admin_key,
                 allow_anonymous: anonymous?,
                 fetch_allow: fetch_allow?,
-                apps,
+                declared: Arc::new(declared),
                 public_url,
             })
         })();

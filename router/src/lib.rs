@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`access`] | who may do what: keys, and what their holders may |
+//! | [`declared`], [`reload`] | the apps and routes of `warmq.toml`, also read again while jobs come in |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
@@ -31,6 +32,7 @@ pub mod broken;
 pub mod config;
 pub mod consuming;
 pub mod dead;
+pub mod declared;
 pub mod dispatcher;
 pub mod ended;
 pub mod ending;
@@ -38,6 +40,7 @@ pub mod files;
 pub mod late;
 pub mod metrics;
 pub mod policy;
+pub mod reload;
 pub mod reply;
 pub mod submit;
 pub mod tls;
@@ -56,19 +59,21 @@ use warmq_fetch::Fetcher;
 
 use crate::access::Keyring;
 use crate::apps::AppDirectory;
-use crate::config::{Config, Role};
+use crate::config::{Args, Config, Role};
 use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
+use crate::reload::{Hangups, Reload};
 use crate::submit::Submitter;
 
-/// Runs the configured roles until `shutdown`.
+/// Runs the configured roles until `shutdown`. `args`: where `config` came from, to read it again.
 ///
 /// # Errors
 /// RabbitMQ, Redis, the storage or the listening address can not be had at start; or a role ended by itself.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let hangups = Hangups::listen()?;
     let servers = &config.servers;
     let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
     let keys = Keyring::open(store.clone(), config.admin_key.clone()).await?;
@@ -86,7 +91,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         publisher.clone(),
         store.clone(),
     );
-    let apps = AppDirectory::new(store.clone(), config.apps.clone());
+    let apps = AppDirectory::new(store.clone(), config.declared.clone());
+    let reload = Reload::new(args, apps.clone());
     let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
 
     // Bound before anything starts: replies, too, name the address that is really served.
@@ -113,6 +119,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         keys: keys.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
+        reload: reload.clone(),
         endings: endings.clone(),
         ended: ended.clone(),
         publisher: publisher.clone(),
@@ -129,6 +136,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(keys.run(shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
+    parts.spawn(reload.on_hangup(hangups, shutdown.clone()));
     if config.roles.contains(&Role::Api) {
         let door = submit::amqp::Door::new(
             servers.amqp_url.clone(),

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_BAD_CONFIG);
         }
     };
-    match serve(config) {
+    match serve(config, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("warmq-router: {error:#}");
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, args: Args) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
-    warmq_router::run(config, shutdown).await
+    warmq_router::run(config, args, shutdown).await
 }

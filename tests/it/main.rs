@@ -31,6 +31,7 @@ mod queues_are_bounded;
 mod quorum_queues_carry_jobs_too;
 mod results_are_kept_as_long_as_asked;
 mod results_can_be_waited_for;
+mod routes_resolve_at_submit;
 mod secrets_are_never_told;
 mod servers_that_go_away;
 mod slow_clients_harm_nobody;

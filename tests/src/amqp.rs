@@ -130,8 +130,13 @@ pub fn with_id(id: JobId, reply_to: &str) -> BasicProperties {
 
 /// Properties with a hint.
 pub fn with_hint(hint: &str) -> BasicProperties {
+    with_header("x-runner-hint", hint)
+}
+
+/// Properties with one header.
+pub fn with_header(name: &str, text: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
-    headers.insert("x-runner-hint".into(), AMQPValue::LongString(hint.into()));
+    headers.insert(name.into(), AMQPValue::LongString(text.into()));
     BasicProperties::default().with_headers(headers)
 }
 

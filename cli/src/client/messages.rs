@@ -8,6 +8,7 @@ use warmq_common::access::ApiKey;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobRecord, Priority};
+use warmq_common::route::RouteKind;
 use warmq_common::store::RunnerRecord;
 
 /// A job to submit.
@@ -102,6 +103,17 @@ pub struct AppRecord {
     pub policy: String,
 }
 
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteRecord {
+    /// Its name.
+    pub route: AppId,
+    /// How it chooses.
+    pub kind: RouteKind,
+    /// The apps and routes that it may choose.
+    pub to: Vec<AppId>,
+}
+
 /// Some dead letters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetters {
@@ -156,6 +168,8 @@ pub(super) struct Redriven {
 #[derive(Debug, Deserialize)]
 pub(super) struct Apps {
     pub(super) apps: Vec<AppRecord>,
+    #[serde(default)]
+    pub(super) routes: Vec<RouteRecord>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -13,7 +13,8 @@ use url::Url;
 
 pub use error::Error;
 pub use messages::{
-    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RunResult, Submission, Submitted,
+    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RouteRecord, RunResult, Submission,
+    Submitted,
 };
 
 use warmq_common::access::{ApiKey, NewKey};
@@ -170,6 +171,15 @@ impl Client {
     pub async fn apps(&self) -> Result<Vec<AppRecord>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.apps)
+    }
+
+    /// The routes that the router's configuration declares.
+    ///
+    /// # Errors
+    /// The router refuses or is away.
+    pub async fn routes(&self) -> Result<Vec<RouteRecord>, Error> {
+        let request = self.request(Method::GET, "/v1/apps");
+        Ok(self.read::<Apps>(request).await?.routes)
     }
 
     /// Dead letters, of one app or all there are, the submissions for unknown apps among them.

@@ -1,10 +1,12 @@
 //! `warmq apps`
 
+use warmq_common::ids::AppId;
+
 use crate::client::{Client, pretty};
 use crate::exit;
 use crate::table::Table;
 
-/// Lists the apps.
+/// Lists the apps, and for people the routes.
 pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
     let apps = client.apps().await?;
     if json {
@@ -20,6 +22,16 @@ pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
             table.row([app.app.to_string(), queued, runners, app.policy]);
         }
         println!("{table}");
+        let routes = client.routes().await?;
+        if !routes.is_empty() {
+            let mut table = Table::new(["ROUTE", "KIND", "LEADS TO"]);
+            for route in routes {
+                let to: Vec<&str> = route.to.iter().map(AppId::as_str).collect();
+                let kind = route.kind.as_str();
+                table.row([route.route.as_str(), kind, to.join(", ").as_str()]);
+            }
+            println!("\n{table}");
+        }
     }
     Ok(exit::OK)
 }

@@ -6,6 +6,7 @@ mod dead;
 mod explain;
 mod keys;
 mod result;
+mod routes;
 mod runners;
 mod status;
 mod submit;
@@ -22,10 +23,11 @@ use crate::exit::Usage;
 /// # Errors
 /// It can not be done; [`crate::exit::status_of`] tells the exit status.
 pub async fn run(cli: Cli) -> anyhow::Result<u8> {
+    let json = cli.global.json;
     let key = cli.global.key.as_ref().map(SecretText::expose);
     let client = Client::new(&cli.global.url, key)?;
-    let json = cli.global.json;
     match cli.command {
+        Command::Routes(command) => routes::run(command, key, json),
         Command::Submit(submit) => submit::run(&client, submit, json).await,
         Command::Status { id } => status::run(&client, id, json).await,
         Command::Result { id, save } => result::run(&client, id, save.as_deref()).await,

@@ -1,4 +1,4 @@
-//! A job's story in sentences, told from its record: what was asked, how long it was held and why, where it went and why,
+//! A job's story in sentences, told from its record: what was asked, by which routes it came to its app, how long it was held and why, where it went and why,
 //! what it cost, and whether it came as predicted.
 
 mod way;
@@ -6,6 +6,7 @@ mod words;
 
 use warmq_common::hint::Hint;
 use warmq_common::job::{JobRecord, Priority, Target, Timings};
+use warmq_common::route::Hop;
 use warmq_common::state::JobState;
 
 use crate::client::JobView;
@@ -15,7 +16,9 @@ use words::ended;
 /// The story, one sentence (or two) per line. `now_ms`: the present, Unix ms.
 pub fn story(job: &JobView, now_ms: u64) -> Vec<String> {
     let record = &job.record;
-    let mut story = vec![submission(record, now_ms), need(record.spec.hint.as_ref())];
+    let mut story = vec![submission(record, now_ms)];
+    story.extend(record.spec.route.iter().map(hop));
+    story.push(need(record.spec.hint.as_ref()));
     story.extend(way::way(job, now_ms));
     story.extend(cost(record));
     story.push(outcome(record, now_ms));
@@ -39,9 +42,18 @@ fn submission(record: &JobRecord, now_ms: u64) -> String {
     format!(
         "Job {} was submitted to {}{path}{reply} at {} ({} ago){lane}.",
         spec.id,
-        spec.app,
+        spec.submitted_to(),
         utc(spec.created_ms),
         duration(now_ms.saturating_sub(spec.created_ms)),
+    )
+}
+
+/// A route that it went through.
+fn hop(hop: &Hop) -> String {
+    let (kind, reason) = (hop.kind.as_str(), ended(&hop.reason));
+    format!(
+        "Route {} ({kind}) sent it on to {}: {reason}",
+        hop.route, hop.to
     )
 }
 

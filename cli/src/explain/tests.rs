@@ -42,6 +42,29 @@ fn a_cold_jobs_story_says_why_and_what_it_cost() {
 }
 
 #[test]
+fn a_routed_jobs_story_tells_every_hop() {
+    let mut job = job();
+    job.record.spec.route = serde_json::from_value(json!([
+        {"route": "acme/images", "kind": "switch", "to": "acme/ab", "reason": "rule 1 of 1 applied: true"},
+        {"route": "acme/ab", "kind": "split", "to": "warmq/diffusion", "reason": "80 of 100 go there"},
+    ]))
+    .unwrap();
+    let story = story(&job, CREATED + 60_000);
+    assert!(
+        story[0].contains("was submitted to acme/images at"),
+        "{}",
+        story[0]
+    );
+    assert_eq!(
+        story[1..3],
+        [
+            "Route acme/images (switch) sent it on to acme/ab: rule 1 of 1 applied: true.",
+            "Route acme/ab (split) sent it on to warmq/diffusion: 80 of 100 go there.",
+        ]
+    );
+}
+
+#[test]
 fn a_waiting_jobs_story_ends_in_the_queue() {
     let mut job = job();
     job.record.state = JobState::Queued;

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lapin::BasicProperties;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable};
 
 use super::publisher::Message;
 use crate::ids::JobId;
@@ -21,13 +21,8 @@ const ROUTING_KEY_HEADER: &str = "x-warmq-routing-key";
 /// The message id that a refused submission had.
 const MESSAGE_ID_HEADER: &str = "x-warmq-message-id";
 
-/// What a submission may say in its headers, and says again when it is tried again.
-pub const SUBMISSION_HEADERS: [&str; 4] = [
-    "x-runner-hint",
-    "x-queue-priority",
-    "x-max-warm-wait",
-    "x-no-retry",
-];
+/// Headers that are the broker's or ours, and no submitter's.
+const FOREIGN_HEADERS: [&str; 4] = ["x-warmq-", "x-death", "x-first-death-", "x-last-death-"];
 
 /// Longest text of a header, bytes. All headers of a message travel in one frame, of 128 KiB at most unless the broker is
 /// told otherwise: one that does not fit breaks the connection, and its message would come again for ever. What is longer is
@@ -56,8 +51,8 @@ pub struct RefusedSubmission {
     pub routing_key: String,
     /// Its own id, if it had one.
     pub message_id: Option<String>,
-    /// Of [`SUBMISSION_HEADERS`], those that it had.
-    pub headers: Vec<(&'static str, String)>,
+    /// Its headers: it says them again when it is tried again.
+    pub headers: Vec<(String, String)>,
 }
 
 impl DeadLetter {
@@ -78,12 +73,13 @@ impl DeadLetter {
     /// The message to publish.
     pub fn message(self) -> Message {
         let mut headers = vec![
-            (REASON_HEADER, self.reason),
-            (TIME_HEADER, self.since_ms.to_string()),
+            (REASON_HEADER.to_owned(), self.reason),
+            (TIME_HEADER.to_owned(), self.since_ms.to_string()),
         ];
         if let Some(submission) = self.submission {
-            headers.push((ROUTING_KEY_HEADER, submission.routing_key));
-            headers.extend(submission.message_id.map(|id| (MESSAGE_ID_HEADER, id)));
+            headers.push((ROUTING_KEY_HEADER.to_owned(), submission.routing_key));
+            let id = submission.message_id;
+            headers.extend(id.map(|id| (MESSAGE_ID_HEADER.to_owned(), id)));
             headers.extend(submission.headers);
         }
         let headers = headers
@@ -116,10 +112,15 @@ impl DeadLetter {
     }
 }
 
-/// Those of [`SUBMISSION_HEADERS`] that a message has, as text.
-pub fn submission_headers(properties: &BasicProperties) -> Vec<(&'static str, String)> {
-    let found = |name| Some((name, text_header(properties, name)?));
-    SUBMISSION_HEADERS.into_iter().filter_map(found).collect()
+/// The headers that a submitter gave, those that are text or can be written as text.
+pub fn submission_headers(properties: &BasicProperties) -> Vec<(String, String)> {
+    let headers = properties.headers().iter().flat_map(FieldTable::inner);
+    let own = headers.map(|(name, _)| name.as_str()).filter(|name| {
+        let foreign = |prefix: &&str| name.starts_with(*prefix);
+        !FOREIGN_HEADERS.iter().any(|prefix| foreign(prefix))
+    });
+    own.filter_map(|name| Some((name.to_owned(), text_header(properties, name)?)))
+        .collect()
 }
 
 /// A header as text; a client library sends a number or a truth value as it was given.
@@ -162,7 +163,10 @@ mod tests {
             submission: Some(RefusedSubmission {
                 routing_key: "no/where".to_owned(),
                 message_id: Some("order-7".to_owned()),
-                headers: vec![("x-runner-hint", "größe".to_owned())],
+                headers: vec![
+                    ("x-plan".to_owned(), "pro".to_owned()),
+                    ("x-runner-hint".to_owned(), "größe".to_owned()),
+                ],
             }),
             ..DeadLetter::new(b"{".to_vec(), "not JSON")
         };

@@ -77,7 +77,7 @@ pub struct Message {
     /// Echo for a requester.
     pub correlation_id: Option<String>,
     /// Headers with text values.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(String, String)>,
 }
 
 impl Message {
@@ -92,7 +92,8 @@ impl Message {
     /// Says that this job had a runner and comes back.
     #[must_use]
     pub fn returned(mut self) -> Self {
-        self.headers.push((RETURNED_HEADER, "1".to_owned()));
+        self.headers
+            .push((RETURNED_HEADER.to_owned(), "1".to_owned()));
         self
     }
 
@@ -110,7 +111,7 @@ impl Message {
             let mut table = FieldTable::default();
             for (name, value) in &self.headers {
                 table.insert(
-                    ShortString::from(*name),
+                    ShortString::from(name.as_str()),
                     AMQPValue::LongString(value.as_str().into()),
                 );
             }

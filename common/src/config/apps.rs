@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Seconds, Settings};
+use super::{Seconds, SettingPath, Settings};
 use crate::hint::{Hint, InvalidHint};
 use crate::ids::AppId;
 use crate::job::MAX_ATTEMPTS;
@@ -120,15 +120,17 @@ impl Apps {
     /// Reads `[apps]`; problems are noted in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
         let mut apps = BTreeMap::new();
+        let all = SettingPath::of("apps");
         for (name, entry) in settings.table("apps").unwrap_or_default() {
+            let path = all.key(&name);
             let id = AppId::parse(&name)
-                .map_err(|error| settings.problem(format!("apps: {error}")))
+                .map_err(|error| settings.problem_at(&path, error))
                 .ok();
             let toml::Value::Table(entry) = entry else {
-                settings.problem(format!("apps.\"{name}\": a table is expected"));
+                settings.problem_at(&path, "a table is expected");
                 continue;
             };
-            let config = read_app(settings, &name, entry);
+            let config = read_app(settings, &path, entry);
             if let Some(id) = id {
                 apps.insert(id, config);
             }
@@ -147,7 +149,7 @@ impl Apps {
     }
 }
 
-fn read_app(settings: &mut Settings, name: &str, entry: toml::Table) -> AppConfig {
+fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> AppConfig {
     let mut config = AppConfig::default();
     for (key, value) in entry {
         let set = match key.as_str() {
@@ -163,7 +165,7 @@ fn read_app(settings: &mut Settings, name: &str, entry: toml::Table) -> AppConfi
             _ => Err("unknown setting".to_owned()),
         };
         if let Err(problem) = set {
-            settings.problem(format!("apps.\"{name}\".{key}: {problem}"));
+            settings.problem_at(&path.key(&key), problem);
         }
     }
     config
@@ -246,6 +248,8 @@ mod tests {
         Apps::read(&mut settings);
         let problems = settings.finish(Some(())).unwrap_err();
         assert_eq!(problems.sentences().len(), 18, "{problems}");
+        let luck = "warmq.toml, line 3, column 10: apps.\"a/b\".policy: unknown policy 'luck'";
+        assert!(problems.to_string().contains(luck), "{problems}");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! once, each with the name of the setting.
 
 mod apps;
+mod places;
 mod seconds;
 mod secret;
 mod servers;
 mod size;
 
 pub use apps::{AppConfig, Apps, HintPath, PolicyName, SHORTEST_RETENTION};
+pub use places::SettingPath;
 pub use seconds::Seconds;
 pub use secret::SecretText;
 pub use servers::{ServerArgs, ServerUrl, Servers};
@@ -18,6 +20,8 @@ pub use size::ByteSize;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+
+use places::Places;
 
 /// The exit status of a process whose settings are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIG: u8 = 64;
@@ -59,6 +63,7 @@ const KNOWN: &[&str] = &[
     "drain_timeout_s",
     "fetch_allow",
     "apps",
+    "routes",
 ];
 
 /// Everything wrong with a configuration.
@@ -97,6 +102,7 @@ impl std::error::Error for Problems {}
 #[derive(Debug)]
 pub struct Settings {
     file: toml::Table,
+    places: Places,
     problems: Problems,
 }
 
@@ -132,7 +138,11 @@ impl Settings {
         for key in file.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
             problems.push(format!("{name}: unknown setting '{key}'"));
         }
-        Self { file, problems }
+        Self {
+            file,
+            places: Places::new(text, name),
+            problems,
+        }
     }
 
     /// The setting `key` (`amqp_url`): from the flag or variable if given, else from the file, else `default`.
@@ -156,8 +166,8 @@ impl Settings {
         self.parse(key, &text)
     }
 
-    /// The table `key` of the file, if it is there.
-    fn table(&mut self, key: &str) -> Option<toml::Table> {
+    /// Takes the table `key` out of the file, if it is there.
+    pub fn table(&mut self, key: &str) -> Option<toml::Table> {
         match self.file.remove(key)? {
             toml::Value::Table(table) => Some(table),
             other => {
@@ -173,6 +183,24 @@ impl Settings {
     /// Notes a problem that the caller found.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problems.push(problem);
+    }
+
+    /// Notes a problem with a setting of the file; it tells where that stands.
+    pub fn problem_at(&mut self, path: &SettingPath, problem: impl fmt::Display) {
+        let place = self.places.of(path);
+        self.problem(format!("{place}: {path}: {problem}"));
+    }
+
+    /// Notes a problem `offset` bytes behind the begin of a setting's `text`.
+    pub fn problem_within(
+        &mut self,
+        path: &SettingPath,
+        text: &str,
+        offset: usize,
+        problem: impl fmt::Display,
+    ) {
+        let place = self.places.within(path, text, offset);
+        self.problem(format!("{place}: {path}: {problem}"));
     }
 
     /// `value` if nothing was wrong.

@@ -130,6 +130,7 @@ impl Store {
             .arg(owner.map_or("", KeyId::as_str))
             .arg(bound(terms.max_active));
         let reply_to = spec.reply_to.as_ref().map(json);
+        let route = (!spec.route.is_empty()).then(|| json(&spec.route));
         let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
@@ -149,6 +150,7 @@ impl Store {
             ("retention_s", spec.retention_s.map(|s| s.to_string())),
             ("no_store", spec.no_store.then(|| "1".to_owned())),
             ("links_s", spec.links_s.map(|s| s.to_string())),
+            ("route", route),
         ] {
             if let Some(value) = value {
                 invocation.arg(field).arg(value);

@@ -76,6 +76,19 @@ impl Keys {
         self.of_app(app, "active")
     }
 
+    /// String: the app that a route chose for a submitter's idempotency key.
+    pub(super) fn choice(
+        &self,
+        route: &AppId,
+        owner: Option<&KeyId>,
+        key: &IdempotencyKey,
+    ) -> String {
+        match owner {
+            None => self.of_app(route, format_args!("choice:{key}")),
+            Some(owner) => self.of_app(route, format_args!("choice@{owner}:{key}")),
+        }
+    }
+
     /// Set: live runners that report `hint`.
     pub(super) fn hint(&self, app: &AppId, hint: &Hint) -> String {
         self.of_app(app, format_args!("hint:{hint}"))

@@ -5,6 +5,7 @@
 //! | `keys` | the keys, and nobody else spells one |
 //! | `lua/`, `scripts`, `answers` | one file per atomic change; how they are loaded, and what they answer |
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
+//! | `choices` | where routes sent what is submitted again |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
 //! | `log` | what a job's owner is told meanwhile |
 //! | `late` | attempts that began or ended while Redis was away |
@@ -23,6 +24,7 @@ mod api_keys;
 mod attempts;
 mod cancel;
 mod changes;
+mod choices;
 mod deadlines;
 mod fleet;
 mod hints;

@@ -41,6 +41,7 @@ pub(super) fn record(
         retention_s: parsed(fields, "retention_s")?,
         no_store: text("no_store").is_some(),
         links_s: parsed(fields, "links_s")?,
+        route: from_json(fields, "route")?.unwrap_or_default(),
     };
     Ok(JobRecord {
         spec,

@@ -8,17 +8,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_common::config::PolicyName;
 use warmq_common::ids::AppId;
+use warmq_common::route::RouteKind;
 use warmq_common::store::RunnerRecord;
 
 use super::extract::Query;
 use super::gate::By;
 use super::openapi::{Asking, Listing, OPERATE};
 use super::{Api, ApiError};
+use crate::declared::Declared;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Apps)]
 struct AppsView {
     apps: Vec<AppView>,
+    /// Names that forward to apps.
+    routes: Vec<RouteView>,
 }
 
 /// A kind of job.
@@ -31,6 +35,16 @@ struct AppView {
     queued: u64,
     /// Live runners.
     runners: usize,
+}
+
+/// A name that forwards to apps.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Route)]
+pub(super) struct RouteView {
+    route: AppId,
+    kind: RouteKind,
+    /// The apps and routes that it may choose.
+    to: Vec<AppId>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -74,7 +88,21 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, 
             app,
         });
     }
-    Ok(Json(AppsView { apps }))
+    let mut routes = routes(&api.apps.declared());
+    routes.retain(|route| caller.knows(&route.route));
+    Ok(Json(AppsView { apps, routes }))
+}
+
+/// The declared routes.
+pub(super) fn routes(declared: &Declared) -> Vec<RouteView> {
+    let routes = declared.routes.iter();
+    routes
+        .map(|(name, route)| RouteView {
+            route: name.clone(),
+            kind: route.kind(),
+            to: route.choices().into_iter().cloned().collect(),
+        })
+        .collect()
 }
 
 /// Which runners live, what each holds and does.

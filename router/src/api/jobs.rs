@@ -77,6 +77,7 @@ async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiErro
     api.links.show(&mut record.spec.input, expires_s);
     if let Some(output) = &mut record.output {
         api.links.show(output, expires_s);
+        record.spec.sign(output);
     }
     Ok(Json(JobView {
         record,

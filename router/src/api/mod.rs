@@ -2,6 +2,7 @@
 //! whatever the router's roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod browsers;
+mod config;
 mod dead;
 mod docs;
 mod error;
@@ -44,6 +45,7 @@ use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
+use crate::reload::Reload;
 use crate::submit::Submitter;
 use error::ApiError;
 use gate::guarded;
@@ -62,6 +64,8 @@ pub struct Api {
     pub apps: AppDirectory,
     /// The door for jobs.
     pub submitter: Submitter,
+    /// Reads the configuration again.
+    pub reload: Reload,
     /// Ends jobs that nobody wants any more.
     pub endings: Endings,
     /// Tells of jobs that ended.
@@ -113,7 +117,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 /// links say themselves who may, and are opened by browsers and others that know of no key.
 fn door(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
-    let administering = dead::routes().merge(keys::routes());
+    let administering = dead::routes().merge(keys::routes()).merge(config::routes());
     OpenApiRouter::default()
         .merge(for_pages(api))
         .nest("/v1", guarded(with_a_key, api, Right::Call))

@@ -39,6 +39,7 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
     }
     let mut output = record.output.take().unwrap_or_default();
     links.show(&mut output, expires_s(record));
+    record.spec.sign(&mut output);
     Ok(output)
 }
 

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use warmq_common::ids::AppId;
-use warmq_common::job::JobRecord;
+use warmq_common::job::{JobRecord, JobSpec};
 
 use super::extract::Path;
 use super::gate::By;
@@ -23,9 +23,15 @@ struct Address {
 }
 
 impl Address {
-    fn is_in(&self, found: &AppId) -> bool {
+    /// Whether it names the job's app, or the route that the job was submitted to; or neither.
+    fn fits(&self, job: &JobSpec) -> bool {
         match (&self.owner, &self.app) {
-            (Some(owner), Some(app)) => found.as_str() == format!("{owner}/{app}"),
+            (Some(owner), Some(app)) => {
+                let name = format!("{owner}/{app}");
+                [&job.app, job.submitted_to()]
+                    .map(AppId::as_str)
+                    .contains(&name.as_str())
+            }
             _ => true,
         }
     }
@@ -43,7 +49,7 @@ impl FromRequestParts<Api> for Own {
             Err(_) => None,
         };
         found
-            .filter(|job| address.is_in(&job.spec.app) && caller.owns(&job.spec))
+            .filter(|job| address.fits(&job.spec) && caller.owns(&job.spec))
             .map(Self)
             .ok_or_else(|| ApiError::no_such_job(&address.id))
     }

@@ -85,7 +85,7 @@ async fn submit(
 ) -> Result<Response, ApiError> {
     let accepted = api.submitter.submit(&caller, submission).await?;
     let job = accepted.job;
-    let answer = waiting(&api, &job.app, job.id, accepted.queue_position);
+    let answer = waiting(&api, job.submitted_to(), job.id, accepted.queue_position);
     let response = Json(answer).into_response();
     Ok(with_job_headers(response, job.id, None))
 }
@@ -135,7 +135,8 @@ async fn poll(
             false => Vec::new(),
         },
     };
-    let answer = status(&api, (app, id), &glance, Some(&record), with_log);
+    let named = (record.spec.submitted_to(), id);
+    let answer = status(&api, named, &glance, Some(&record), with_log);
     let code = match record.state.is_terminal() {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
@@ -164,7 +165,8 @@ async fn follow(
         let mut following: Following = following?;
         let News { glance, end } = following.next().await?;
         let (api, job) = following.subject();
-        let answer = status(api, (&job.app, job.id), &glance, end.as_ref(), with_log);
+        let named = (job.submitted_to(), job.id);
+        let answer = status(api, named, &glance, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
     Ok(with_job_headers(sse::events(answers, place), id, None))

@@ -1,11 +1,11 @@
 //! A job as an HTTP request asks for it: the path, fal's query, and headers under fal's names and ours.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use warmq_common::job::Priority;
@@ -16,6 +16,13 @@ use crate::submit::Submission;
 
 /// What stands behind the `?`; the last one counts.
 type Flags = HashMap<String, String>;
+
+/// Headers that no route sees.
+const SECRETS: [HeaderName; 3] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+];
 
 /// Where a submission goes.
 #[derive(Deserialize)]
@@ -104,6 +111,7 @@ impl FromRequest<Api> for Asked {
             max_queue_length: query.remove("fal_max_queue_length"),
             no_retry: header(&headers, "no-retry")?,
             webhook: query.remove("fal_webhook"),
+            headers: shown_to_routes(&headers),
             ..Submission::default()
         }))
     }
@@ -115,6 +123,17 @@ pub(super) fn unreadable(rejection: &BytesRejection, api: &Api) -> ApiError {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(api.max_body_bytes),
         _ => ApiError::bad_request(rejection.body_text()),
     }
+}
+
+/// What routes may look at: all headers that are text, except those that say who somebody is.
+fn shown_to_routes(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let shown = headers.iter().filter(|(name, _)| !SECRETS.contains(name));
+    shown
+        .filter_map(|(name, value)| {
+            let text = std::str::from_utf8(value.as_bytes()).ok()?;
+            Some((name.as_str().to_owned(), text.to_owned()))
+        })
+        .collect()
 }
 
 /// A header under fal's name (`X-Fal-…`) or ours (`X-…`), as UTF-8.

@@ -87,15 +87,30 @@ impl Reign {
     }
 }
 
-/// Dispatches until `stop`, session after session: by the app's policy, or without one while Redis is away.
+/// Dispatches until `stop`, session after session: by the app's policy, or without one while Redis is away. A session ends
+/// when the app's settings change: the next one has the new ones.
 async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
     while !stop.is_cancelled() {
         let session = dispatcher.session().await?;
-        match (shared.store.ping().await, shared.apps.config(app).policy) {
-            (Err(reason), _) => blind::run(dispatcher, &session, stop, &reason).await?,
-            (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, stop).await?,
-            (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, stop).await?,
+        let config = shared.apps.config(app);
+        let until = stop.child_token();
+        let dispatching = async {
+            match (shared.store.ping().await, config.policy) {
+                (Err(reason), _) => blind::run(dispatcher, &session, &until, &reason).await,
+                (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, &until).await,
+                (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, &until).await,
+            }
+        };
+        let superseded = async {
+            shared.apps.differs(app, &config).await;
+            tracing::info!(%app, "dispatches by new settings");
+            until.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = dispatching => ended?,
+            () = superseded => {}
         }
         session.connection.close(200, "done".into()).await?;
     }

@@ -174,6 +174,10 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         store_io: header("x-store-io"),
         lifecycle: header("x-object-lifecycle-preference"),
         reply_to,
+        headers: submission_headers(properties)
+            .into_iter()
+            .map(|(name, text)| (name.to_lowercase(), text))
+            .collect(),
         ..Submission::default()
     })
 }

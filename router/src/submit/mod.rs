@@ -1,10 +1,11 @@
-//! The one door for jobs, whichever way they come: check, derive the hint, record, publish.
+//! The one door for jobs, whichever way they come: check, follow routes, derive the hint, record, publish.
 
 mod allowance;
 pub mod amqp;
+mod destination;
 mod input;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::access::{Caller, Denied};
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
 use crate::files::{Links, lifetime, now_s};
+use destination::{Destination, Identity};
 
 /// How often a job is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
@@ -35,7 +37,7 @@ const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 /// A job as its submitter gave it, nothing checked.
 #[derive(Debug, Clone, Default)]
 pub struct Submission {
-    /// `owner/name`.
+    /// `owner/name` of an app or a route.
     pub app: String,
     /// What followed the app in the path.
     pub path: String,
@@ -65,6 +67,8 @@ pub struct Submission {
     pub reply_to: Option<ReplyTo>,
     /// Who wants the outcome by HTTP: a URL.
     pub webhook: Option<String>,
+    /// What routes may look at, besides the input: headers by their names in lower case.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// A job that was accepted: it will run, whatever dies from here on.
@@ -108,6 +112,9 @@ pub enum SubmitError {
         "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
     )]
     UnknownApp(AppId),
+    /// A route can not say where it goes.
+    #[error(transparent)]
+    Route(#[from] warmq_routes::Error),
     /// The body is no JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
@@ -205,6 +212,7 @@ impl SubmitError {
                 msg: self.to_string(),
                 error_type: "invalid_app".to_owned(),
             }]),
+            Self::Route(_) => JobError::field(&[], "route", self.to_string()),
             Self::UnknownApp(_) => plain(404, "not_found"),
             Self::Denied(_) => plain(403, "forbidden"),
             Self::TooOften { .. } => plain(429, "rate_limited"),
@@ -295,7 +303,7 @@ impl Submitter {
         caller.may_submit_to(&app)?;
         // Whatever comes of it, it was one more.
         self.throttle(caller).await?;
-        let mut checked = self.check(app, submission).await?;
+        let mut checked = self.check(caller, app, submission).await?;
         checked.job.owner = caller.owner().cloned();
         checked.max_jobs = caller.limits().max_jobs;
         let (job, state) = self.admit(checked).await?;
@@ -361,11 +369,40 @@ impl Submitter {
     }
 
     /// Everything that can be wrong with a submission by itself.
-    async fn check(&self, app_id: AppId, submission: Submission) -> Result<Checked, SubmitError> {
-        let Some(app) = self.apps.find(&app_id).await? else {
-            return Err(SubmitError::UnknownApp(app_id));
+    async fn check(
+        &self,
+        caller: &Caller,
+        name: AppId,
+        submission: Submission,
+    ) -> Result<Checked, SubmitError> {
+        let declared = self.apps.declared();
+        let key = (submission.idempotency_key.as_deref())
+            .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
+            .transpose()?;
+        let id = submission.id.unwrap_or_else(JobId::generate);
+        let (destination, mut input) = match declared.routes.get(&name) {
+            None => (
+                self.reach(name, Vec::new()).await?,
+                input::read(&submission.body)?,
+            ),
+            Some(route) => {
+                let input = input::read(&submission.body)?;
+                let (key, owner) = (key.as_ref(), caller.owner());
+                let identity = Identity {
+                    job: id,
+                    key,
+                    owner,
+                };
+                let what = (&submission, &input);
+                let through = self.through((name, route), &declared, what, identity);
+                (through.await?, input)
+            }
         };
-        let mut input = input::read(&submission.body)?;
+        let Destination {
+            id: app_id,
+            app,
+            hops,
+        } = destination;
         let problems = app.problems(&input);
         if !problems.is_empty() {
             return Err(SubmitError::InvalidInput(problems));
@@ -404,9 +441,6 @@ impl Submitter {
             .map(start_timeout_ms)
             .transpose()?;
         let run_timeout = app.config.run_timeout;
-        let key = (submission.idempotency_key.as_deref())
-            .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
-            .transpose()?;
         let no_store = match submission.store_io.as_deref() {
             None | Some("1") => false,
             Some("0") => true,
@@ -432,7 +466,7 @@ impl Submitter {
             false => app.config.retention,
         };
         let job = JobSpec {
-            id: submission.id.unwrap_or_else(JobId::generate),
+            id,
             path: submission.path,
             hint,
             priority,
@@ -446,6 +480,7 @@ impl Submitter {
             retention_s: Some(retention.as_secs()),
             no_store,
             links_s,
+            route: hops,
             ..JobSpec::new(app_id, input)
         };
         Ok(Checked {

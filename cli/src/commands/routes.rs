@@ -1,0 +1,75 @@
+//! `warmq routes`
+
+use std::path::Path;
+
+use warmq_common::config::{Apps, Problems, Settings};
+use warmq_routes::Routes;
+
+use crate::args::{self, RouteTest};
+use crate::client::pretty;
+use crate::exit::{self, Usage};
+use crate::trial::{Sample, attempt};
+use crate::{input, trial};
+
+/// Checks a file, or tries its routes. No router is asked. `key`: the API key that a trial is made with.
+pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyhow::Result<u8> {
+    match command {
+        args::Routes::Check { file } => {
+            let (apps, routes) = read(&file)?;
+            let (apps, routes) = (apps.names().count(), routes.len());
+            match json {
+                true => println!(
+                    "{}",
+                    pretty(&serde_json::json!({"apps": apps, "routes": routes}))
+                ),
+                false => println!("no mistakes: {apps} apps, {routes} routes"),
+            }
+            Ok(exit::OK)
+        }
+        args::Routes::Test(test) => {
+            let (_, routes) = read(&test.file)?;
+            let trials = trials(&routes, test, key)?;
+            match json {
+                true => println!("{}", pretty(&trials)),
+                false => trials.iter().for_each(|trial| println!("{trial}")),
+            }
+            let refused = trials.iter().any(|trial| trial.outcome.is_err());
+            Ok(if refused { exit::USAGE } else { exit::OK })
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<(Apps, Routes), Problems> {
+    let mut settings = Settings::read(Some(file));
+    let apps = Apps::read(&mut settings);
+    let routes = Routes::read(&mut settings, &apps);
+    settings.finish(Some((apps, routes)))
+}
+
+fn trials(
+    routes: &Routes,
+    test: RouteTest,
+    key: Option<&str>,
+) -> anyhow::Result<Vec<trial::Trial>> {
+    let sample = Sample {
+        input: input::read(&test.input)?,
+        headers: test
+            .headers
+            .into_iter()
+            .map(|header| (header.name, header.text))
+            .collect(),
+        // Of a whole key, the part that is no secret.
+        key: key
+            .map_or("", |key| key.split(':').next().unwrap_or_default())
+            .to_owned(),
+    };
+    let names: Vec<_> = match test.route {
+        Some(name) if routes.get(&name).is_none() => {
+            return Err(Usage(format!("the file declares no route '{name}'")).into());
+        }
+        Some(name) => vec![name],
+        None => routes.iter().map(|(name, _)| name.clone()).collect(),
+    };
+    let trials = names.iter().map(|name| attempt(routes, name, &sample));
+    Ok(trials.collect())
+}

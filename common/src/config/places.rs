@@ -1,0 +1,184 @@
+//! Where in the file a setting stands, for messages that send somebody there.
+
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+/// A step on the way to a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+/// The way to a setting: `routes."acme/images".rules[0].to`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingPath(Vec<Step>);
+
+impl SettingPath {
+    /// A top-level setting.
+    pub fn of(key: &str) -> Self {
+        Self::default().key(key)
+    }
+
+    /// A setting in this table.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        self.and(Step::Key(key.to_owned()))
+    }
+
+    /// An item of this array, counted from 0.
+    #[must_use]
+    pub fn item(&self, index: usize) -> Self {
+        self.and(Step::Item(index))
+    }
+
+    fn and(&self, step: Step) -> Self {
+        let mut path = self.clone();
+        path.0.push(step);
+        path
+    }
+}
+
+impl fmt::Display for SettingPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_bare = |key: &str| {
+            key.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+        };
+        for (n, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) => {
+                    let dot = if n == 0 { "" } else { "." };
+                    match !key.is_empty() && is_bare(key) {
+                        true => write!(f, "{dot}{key}")?,
+                        false => write!(f, "{dot}\"{}\"", key.escape_default())?,
+                    }
+                }
+                Step::Item(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file and its settings' places. It is parsed again for each place that is asked for: there are few mistakes.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    name: String,
+    text: String,
+}
+
+impl Places {
+    /// Of a file that is TOML; else it knows no places.
+    pub(super) fn new(text: &str, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// `warmq.toml, line 3, column 8`, or the file's name alone if it has no such setting. A table is where its name is,
+    /// any other setting where its value is.
+    pub(super) fn of(&self, path: &SettingPath) -> String {
+        self.at(self.span(path).map(|span| span.start))
+    }
+
+    /// As [`Places::of`], for what stands `offset` bytes behind the begin of a text. Of a text with escapes, its begin.
+    pub(super) fn within(&self, path: &SettingPath, text: &str, offset: usize) -> String {
+        let place = self.span(path).map(|span| {
+            let written = self.text.get(span.clone()).unwrap_or_default();
+            let quotes = ["\"\"\"\n", "'''\n", "\"\"\"", "'''", "\"", "'"]
+                .into_iter()
+                .find(|quotes| written.starts_with(quotes))
+                .unwrap_or_default();
+            let place = span.start + quotes.len() + offset;
+            let is_plain = written[quotes.len()..].starts_with(text);
+            match is_plain && self.text.is_char_boundary(place) {
+                true => place,
+                false => span.start,
+            }
+        });
+        self.at(place)
+    }
+
+    fn at(&self, offset: Option<usize>) -> String {
+        let name = &self.name;
+        match offset.and_then(|offset| self.text.get(..offset)) {
+            Some(before) => {
+                let line = before.matches('\n').count() + 1;
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                format!("{name}, line {line}, column {column}")
+            }
+            None => name.clone(),
+        }
+    }
+
+    fn span(&self, path: &SettingPath) -> Option<Range<usize>> {
+        let (last, way) = path.0.split_last()?;
+        let root = DeTable::parse(&self.text).ok()?;
+        let (mut table, mut array): (_, Option<&DeArray<'_>>) = (Some(root.get_ref()), None);
+        for step in way {
+            let value: &Spanned<DeValue<'_>> = match step {
+                Step::Key(key) => table?.get(key.as_str())?,
+                Step::Item(index) => array?.get(*index)?,
+            };
+            (table, array) = match value.get_ref() {
+                DeValue::Table(inner) => (Some(inner), None),
+                DeValue::Array(items) => (None, Some(items)),
+                _ => (None, None),
+            };
+        }
+        match last {
+            Step::Item(index) => Some(array?.get(*index)?.span()),
+            Step::Key(key) => {
+                let (key, value) = table?.get_key_value(key.as_str())?;
+                Some(match value.get_ref() {
+                    DeValue::Table(_) => key.span(),
+                    _ => value.span(),
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "top = 1\n[a.'b/c']\n# é\nlist = [\n  { x = 'é', when = \"1 +\" },\n]\n";
+
+    #[test]
+    fn settings_are_found_by_line_and_column() {
+        let places = Places::new(FILE, "f.toml");
+        let table = SettingPath::of("a").key("b/c");
+        let item = table.key("list").item(0);
+        assert_eq!(
+            places.of(&SettingPath::of("top")),
+            "f.toml, line 1, column 7"
+        );
+        assert_eq!(places.of(&table), "f.toml, line 2, column 4");
+        assert_eq!(places.of(&item), "f.toml, line 5, column 3");
+        assert_eq!(places.of(&item.key("when")), "f.toml, line 5, column 21");
+        assert_eq!(places.of(&item.key("none")), "f.toml");
+        assert_eq!(places.of(&table.item(3)), "f.toml");
+        assert_eq!(item.key("x").to_string(), "a.\"b/c\".list[0].x");
+    }
+
+    #[test]
+    fn a_place_in_a_text_counts_from_its_first_quote() {
+        let places = Places::new("a = '''\nx\ny'''\nb = 'xy'\nc = \"\\u0078y\"", "f");
+        let within = |key: &str, text| places.within(&SettingPath::of(key), text, 1);
+        assert_eq!(within("a", "x\ny"), "f, line 2, column 2");
+        assert_eq!(within("b", "xy"), "f, line 4, column 7");
+        assert_eq!(within("c", "xy"), "f, line 5, column 5");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_has_no_places() {
+        let places = Places::new("a = ", "f.toml");
+        assert_eq!(places.of(&SettingPath::of("a")), "f.toml");
+    }
+}

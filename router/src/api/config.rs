@@ -1,0 +1,50 @@
+//! `/v1/config/reload`: the configuration, read again.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use warmq_common::ids::AppId;
+use warmq_common::job::{FieldError, JobError};
+
+use super::fleet::{self, RouteView};
+use super::openapi::{Making, OPERATE};
+use super::{Api, ApiError};
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(reload))
+}
+
+/// What is declared now.
+#[derive(Serialize, ToSchema)]
+struct Reloaded {
+    /// The apps that the file names.
+    apps: Vec<AppId>,
+    /// Its routes.
+    routes: Vec<RouteView>,
+}
+
+/// Reads apps and routes again. If anything is wrong, all of that is told, and what was declared before still counts.
+#[utoipa::path(
+    post,
+    path = "/config/reload",
+    operation_id = "reload_config",
+    tag = OPERATE,
+    responses((status = 200, description = "The apps and routes of the file", body = Reloaded), Making)
+)]
+async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, ApiError> {
+    let declared = api.reload.now().await.map_err(|problems| {
+        let problems = problems.sentences().iter().map(|problem| FieldError {
+            loc: vec!["config".into()],
+            msg: problem.clone(),
+            error_type: "invalid_config".to_owned(),
+        });
+        JobError::fields(problems.collect())
+    })?;
+    Ok(Json(Reloaded {
+        apps: declared.apps.names().cloned().collect(),
+        routes: fleet::routes(&declared),
+    }))
+}

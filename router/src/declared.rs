@@ -1,0 +1,28 @@
+//! What `warmq.toml` declares of apps and routes: read whole, checked whole, replaced whole.
+
+use warmq_common::config::{AppConfig, Apps, Settings};
+use warmq_common::ids::AppId;
+use warmq_routes::Routes;
+
+/// The declarations of one file at one time.
+#[derive(Debug, Default)]
+pub struct Declared {
+    /// The apps that it names.
+    pub apps: Apps,
+    /// The routes.
+    pub routes: Routes,
+}
+
+impl Declared {
+    /// Takes apps and routes out of the file; problems are noted in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        let apps = Apps::read(settings);
+        let routes = Routes::read(settings, &apps);
+        Self { apps, routes }
+    }
+
+    /// The settings of an app: the file's, or the defaults.
+    pub fn config(&self, app: &AppId) -> AppConfig {
+        self.apps.get(app)
+    }
+}

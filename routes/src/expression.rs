@@ -1,0 +1,647 @@
+//! Conditions and keys, in CEL (the Common Expression Language). This is the only module that knows the `cel` crate.
+//!
+//! An expression is compiled once, when the configuration is read, and what can be known then is told then: its syntax,
+//! variables and functions that do not exist, broken regular expressions. What it may cost is bounded by what it may say:
+//! it is short and not deep, loops do not stand in loops, and it sees inputs of a bounded number of values. Texts are not copied for it.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
+};
+use cel::common::value::Val;
+use cel::{Context, Env, ExecutionError, Program, Value};
+use serde_json::Value as Json;
+
+use crate::asked::Asked;
+
+/// The longest expression, bytes.
+pub const LONGEST_EXPRESSION: usize = 1_000;
+
+/// The deepest expression, levels of its syntax tree: evaluation is recursive, and a thread's stack ends.
+pub const MOST_LEVELS: usize = 20;
+
+/// The stack on which an expression is read, whose depth is not known before.
+const READING_STACK_BYTES: usize = 128 << 20;
+
+/// What is said when the `cel` crate panics.
+const BROKE_DOWN: &str = "CEL broke down over it";
+
+/// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold, if an expression looks at it.
+pub const MOST_VALUES: usize = 10_000;
+
+/// How much of a reason is told: it may quote the input.
+const LONGEST_REASON: usize = 200;
+
+/// What expressions know.
+const VARIABLES: [&str; 3] = ["input", "headers", "key"];
+
+static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// A compiled expression.
+#[derive(Debug)]
+pub struct Expression {
+    source: String,
+    program: Program,
+}
+
+/// Why a text is no expression, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// Bytes from the begin of the text.
+    pub(crate) offset: usize,
+    pub(crate) reason: String,
+}
+
+/// Why an expression has no value for a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The submission lacks a field or header that it asks for.
+    Lacks(String),
+    /// Its values do not fit.
+    Wrong(String),
+}
+
+/// What expressions see of one submission.
+pub(crate) struct Scene<'a> {
+    context: Result<Context<'a, 'a>, Failure>,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(asked: &Asked<'a>) -> Self {
+        let mut values_left = MOST_VALUES;
+        let context = val(asked.input, &mut values_left)
+            .map(|input| {
+                let headers: HashMap<CelMapKey<'a>, Box<dyn Val + 'a>> = (asked.headers.iter())
+                    .map(|(name, text)| (CelMapKey::from(name.as_str()), string(text)))
+                    .collect();
+                let mut context = Context::with_env(LANGUAGE.clone());
+                context.add_variable_as_val("input", input);
+                context.add_variable_as_val("headers", Box::new(CelMap::from(headers)));
+                context.add_variable_as_val("key", string(asked.key));
+                context
+            })
+            .ok_or_else(|| {
+                Failure::Wrong(format!(
+                    "the input has more than {MOST_VALUES} values, too many for a route"
+                ))
+            });
+        Self { context }
+    }
+}
+
+impl Expression {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn compile(source: &str) -> Result<Self, Vec<Mistake>> {
+        let whole = |reason: String| vec![Mistake { offset: 0, reason }];
+        if source.len() > LONGEST_EXPRESSION {
+            let length = source.len();
+            return Err(whole(format!(
+                "the expression has {length} bytes; {LONGEST_EXPRESSION} are the most"
+            )));
+        }
+        // A thread of its own: it may be as deep as it is long until its depth is known.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("reading an expression".to_owned())
+                .stack_size(READING_STACK_BYTES);
+            let reading = thread.spawn_scoped(scope, || Self::read(source));
+            match reading.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(read)) => read,
+                Ok(Err(_)) => Err(whole(BROKE_DOWN.to_owned())),
+                Err(error) => Err(whole(format!("there is no thread to read it: {error}"))),
+            }
+        })
+    }
+
+    fn read(source: &str) -> Result<Self, Vec<Mistake>> {
+        let program = LANGUAGE.compile(source).map_err(|errors| {
+            let errors = errors.errors.iter();
+            errors
+                .map(|error| Mistake {
+                    offset: offset(source, error.pos),
+                    reason: format!("it is no CEL: {}", syntax_error(&error.msg)),
+                })
+                .collect::<Vec<_>>()
+        })?;
+        let mut review = Review {
+            program: &program,
+            scope: VARIABLES.map(str::to_owned).into(),
+            loops: 0,
+            levels: 0,
+            mistakes: Vec::new(),
+        };
+        review.look(program.expression());
+        match review.mistakes {
+            mistakes if mistakes.is_empty() => Ok(Self {
+                source: source.to_owned(),
+                program,
+            }),
+            mistakes => Err(mistakes),
+        }
+    }
+
+    /// The expression as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether a condition holds.
+    pub(crate) fn holds(&self, scene: &Scene<'_>) -> Result<bool, Failure> {
+        match self.value(scene)? {
+            Value::Bool(holds) => Ok(holds),
+            other => Err(Failure::Wrong(format!(
+                "a condition gives true or false, this one gives {}",
+                kind(&other)
+            ))),
+        }
+    }
+
+    /// A key as text: texts as they are, numbers and truth values as JSON writes them. None if it is null or empty.
+    pub(crate) fn text(&self, scene: &Scene<'_>) -> Result<Option<String>, Failure> {
+        let text = match self.value(scene)? {
+            Value::String(text) => text.to_string(),
+            Value::Int(number) => number.to_string(),
+            Value::UInt(number) => number.to_string(),
+            Value::Float(number) => Json::from(number).to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Null => String::new(),
+            other => {
+                return Err(Failure::Wrong(format!(
+                    "a text, a number or a truth value is expected, it gives {}",
+                    kind(&other)
+                )));
+            }
+        };
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn value(&self, scene: &Scene<'_>) -> Result<Value, Failure> {
+        let context = scene.context.as_ref().map_err(Clone::clone)?;
+        let value = fenced(|| self.program.execute(context)).map_err(Failure::Wrong)?;
+        value.map_err(|error| match error {
+            ExecutionError::NoSuchKey(key) => Failure::Lacks(format!("'{}'", shortened(&key))),
+            ExecutionError::IndexOutOfBounds(_) => {
+                Failure::Lacks("so many items in a list".to_owned())
+            }
+            other => Failure::Wrong(shortened(&other.to_string())),
+        })
+    }
+}
+
+/// Evaluates. Expressions are ours, but their values are strangers': should the crate panic over some, that
+/// submission fails and nothing else.
+fn fenced<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| BROKE_DOWN.to_owned())
+}
+
+/// Looks for mistakes that the parser leaves to the evaluation.
+struct Review<'p> {
+    program: &'p Program,
+    /// Variables that are known here; those of loops at the end.
+    scope: Vec<String>,
+    /// Loops around the place that is looked at.
+    loops: usize,
+    /// Levels above it.
+    levels: usize,
+    mistakes: Vec<Mistake>,
+}
+
+impl Review<'_> {
+    fn look(&mut self, expression: &IdedExpr) {
+        if self.levels == MOST_LEVELS {
+            let reason = format!("it is nested more than {MOST_LEVELS} levels deep");
+            return self.note(expression, reason);
+        }
+        self.levels += 1;
+        self.look_at(expression);
+        self.levels -= 1;
+    }
+
+    fn look_at(&mut self, expression: &IdedExpr) {
+        match &expression.expr {
+            Expr::Ident(name) => self.look_at_name(expression, name),
+            Expr::Select(select) => self.look(&select.operand),
+            Expr::Call(call) => {
+                if let Some(target) = &call.target {
+                    self.look(target);
+                }
+                call.args.iter().for_each(|argument| self.look(argument));
+                if call.func_name.starts_with(|c: char| c.is_alphabetic()) {
+                    self.look_at_function(expression, &call.func_name, &call.args);
+                }
+            }
+            Expr::List(list) => list.elements.iter().for_each(|item| self.look(item)),
+            Expr::Map(map) => {
+                for entry in &map.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        self.look(&entry.key);
+                        self.look(&entry.value);
+                    }
+                }
+            }
+            Expr::Comprehension(each) => {
+                self.look(&each.iter_range);
+                self.look(&each.accu_init);
+                self.look_at_loop(expression);
+                let known = self.scope.len();
+                self.scope.push(each.iter_var.clone());
+                self.scope.extend(each.iter_var2.clone());
+                self.scope.push(each.accu_var.clone());
+                self.loops += 1;
+                for part in [&each.loop_cond, &each.loop_step, &each.result] {
+                    self.look(part);
+                }
+                self.loops -= 1;
+                self.scope.truncate(known);
+            }
+            Expr::Struct(made) => {
+                self.note(expression, format!("there is no type '{}'", made.type_name));
+            }
+            Expr::Literal(_) | Expr::Unspecified => {}
+        }
+    }
+
+    fn look_at_name(&mut self, expression: &IdedExpr, name: &str) {
+        let known = self.scope.iter().any(|variable| variable == name)
+            || LANGUAGE.types().find_type(name).is_some();
+        if !known {
+            let [first, second, third] = VARIABLES;
+            self.note(
+                expression,
+                format!("there is no '{name}'; expressions know {first}, {second} and {third}"),
+            );
+        }
+    }
+
+    fn look_at_function(&mut self, expression: &IdedExpr, name: &str, arguments: &[IdedExpr]) {
+        if !is_function(name) {
+            self.note(expression, format!("there is no function '{name}'"));
+        }
+        if name == "matches" {
+            // It is compiled at each evaluation.
+            self.look_at_loop(expression);
+            match arguments.last().map(|argument| &argument.expr) {
+                Some(Expr::Literal(LiteralValue::String(pattern))) => {
+                    if let Err(reason) = regex(pattern.inner()) {
+                        self.note(expression, reason);
+                    }
+                }
+                _ => self.note(
+                    expression,
+                    "the pattern of 'matches' is to be written out".to_owned(),
+                ),
+            }
+        }
+    }
+
+    fn look_at_loop(&mut self, expression: &IdedExpr) {
+        if self.loops > 0 {
+            let reason =
+                "a loop (all, exists, exists_one, filter, map) can hold no other, nor 'matches'";
+            self.note(expression, reason.to_owned());
+        }
+    }
+
+    fn note(&mut self, expression: &IdedExpr, reason: String) {
+        let info = self.program.source_info();
+        let start = info.offset_for(expression.id).map_or(0, |(start, _)| start);
+        let offset = usize::try_from(start).unwrap_or(0);
+        self.mistakes.push(Mistake { offset, reason });
+    }
+}
+
+/// Whether CEL has such a function, global or of a value. The crate does not list them, but tells them apart when called.
+fn is_function(name: &str) -> bool {
+    [format!("{name}()"), format!("(0).{name}()")]
+        .iter()
+        .any(|call| {
+            let context = Context::with_env(LANGUAGE.clone());
+            let called = LANGUAGE
+                .compile(call)
+                .map(|program| program.execute(&context));
+            !matches!(
+                called,
+                Ok(Err(ExecutionError::UndeclaredReference(_))) | Err(_)
+            )
+        })
+}
+
+/// Whether the crate can compile this pattern.
+fn regex(pattern: &str) -> Result<(), String> {
+    let mut context = Context::with_env(LANGUAGE.clone());
+    context.add_variable_as_val("pattern", string(pattern));
+    match LANGUAGE
+        .compile("''.matches(pattern)")
+        .map(|program| program.execute(&context))
+    {
+        Ok(Err(error)) => Err(format!(
+            "it is no regular expression: {}",
+            shortened(&error.to_string())
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// JSON as a value of CEL that borrows its texts. None once no values are left.
+fn val<'a>(json: &'a Json, values_left: &mut usize) -> Option<Box<dyn Val + 'a>> {
+    *values_left = values_left.checked_sub(1)?;
+    Some(match json {
+        Json::Null => Box::new(CelNull),
+        Json::Bool(truth) => Box::new(CelBool::from(*truth)),
+        // Whole numbers are int, so that they can be written as 1024 and not 1024.0.
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Box::new(CelInt::from(number)),
+            (None, Some(number)) => Box::new(CelUInt::from(number)),
+            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
+        },
+        Json::String(text) => string(text),
+        Json::Array(items) => {
+            let items: Option<Vec<_>> = items.iter().map(|item| val(item, values_left)).collect();
+            Box::new(CelList::from(items?))
+        }
+        Json::Object(fields) => {
+            let fields: Option<HashMap<_, _>> = fields
+                .iter()
+                .map(|(name, value)| {
+                    Some((CelMapKey::from(name.as_str()), val(value, values_left)?))
+                })
+                .collect();
+            Box::new(CelMap::from(fields?))
+        }
+    })
+}
+
+fn string<'a>(text: &'a str) -> Box<dyn Val + 'a> {
+    Box::new(CelString::from(text))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => "a number",
+        Value::String(_) => "a text",
+        Value::List(_) => "a list",
+        Value::Map(_) => "an object",
+        _ => "something else",
+    }
+}
+
+/// Bytes before a position: line and column (characters), both from 1.
+fn offset(source: &str, (line, column): (isize, isize)) -> usize {
+    let (Ok(line), Ok(column)) = (usize::try_from(line), usize::try_from(column)) else {
+        return 0;
+    };
+    let before = source.split_inclusive('\n').take(line.saturating_sub(1));
+    let start: usize = before.map(str::len).sum();
+    let rest = source.get(start..).unwrap_or_default();
+    let within: usize = rest
+        .chars()
+        .take(column.saturating_sub(1))
+        .map(char::len_utf8)
+        .sum();
+    start + within
+}
+
+/// The parser's message without what it had expected instead: that is half of the language.
+fn syntax_error(message: &str) -> String {
+    let message = message.trim_start_matches("Syntax error: ");
+    shortened(message.split(" expecting {").next().unwrap_or(message))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::asked::Draw;
+
+    fn asked(source: &str, input: &Json, headers: &[(&str, &str)]) -> Result<Value, Failure> {
+        let headers: BTreeMap<String, String> = headers
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect();
+        let asked = Asked {
+            input,
+            headers: &headers,
+            key: "team-a",
+            draw: Draw::Job(""),
+        };
+        let expression = Expression::compile(source).unwrap();
+        expression.value(&Scene::new(&asked))
+    }
+
+    fn holds(source: &str, input: Json) -> bool {
+        asked(source, &input, &[("x-plan", "pro")]) == Ok(Value::Bool(true))
+    }
+
+    fn mistake(source: &str) -> (usize, String) {
+        let mistakes = Expression::compile(source).unwrap_err();
+        (mistakes[0].offset, mistakes[0].reason.clone())
+    }
+
+    #[test]
+    fn input_headers_and_key_are_seen() {
+        let input = || json!({"width": 1024, "height": 1024, "model": "shapes", "loras": [{"name": "a"}], "scale": 1.5});
+        for condition in [
+            "input.width * input.height <= 1048576",
+            "input.model == 'shapes' && input.model in ['shapes', 'digits']",
+            "headers['x-plan'] == 'pro'",
+            "key.startsWith('team-')",
+            "has(input.model) && !has(input.steps)",
+            "input.?steps.orValue(20) == 20",
+            "input.loras.exists(lora, lora.name == 'a') && size(input.loras) == 1",
+            "input.model.matches('^sh.pes$')",
+            "input.scale > 1 && double(input.width) * input.scale == 1536.0",
+            "input.width < 18446744073709551615u",
+        ] {
+            assert!(holds(condition, input()), "{condition}");
+        }
+    }
+
+    #[test]
+    fn what_the_submission_lacks_is_told_apart_from_what_is_wrong() {
+        let value = |source, input| asked(source, &input, &[]);
+        let lacks = |name: &str| Err(Failure::Lacks(name.to_owned()));
+        assert_eq!(value("input.width > 1", json!({})), lacks("'width'"));
+        assert_eq!(
+            value("headers['x-plan'] == 'a'", json!({})),
+            lacks("'x-plan'")
+        );
+        assert!(matches!(
+            value("input.a[0] > 1", json!({"a": []})),
+            Err(Failure::Lacks(_))
+        ));
+        for (source, input) in [
+            ("input.width * 2 > 1", json!({"width": "wide"})),
+            ("input.width * input.width > 1", json!({"width": i64::MAX})),
+            ("input.width > 1", json!("no object")),
+            ("1 / input.width > 1", json!({"width": 0})),
+        ] {
+            let failure = value(source, input).unwrap_err();
+            assert!(
+                matches!(failure, Failure::Wrong(_)),
+                "{source}: {failure:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_before_the_first_submission() {
+        assert_eq!(mistake("1 +").0, 3);
+        assert_eq!(mistake("input.width > wdith").0, 14);
+        assert!(mistake("inptu.width > 1").1.contains("'inptu'"));
+        assert!(
+            mistake("input.prompt.beginsWith('a')")
+                .1
+                .contains("'beginsWith'")
+        );
+        assert!(mistake("near(input.width)").1.contains("'near'"));
+        assert!(mistake("input.prompt.matches('(')").1.contains("regular"));
+        assert!(
+            mistake("input.prompt.matches(input.pattern)")
+                .1
+                .contains("written out")
+        );
+        assert!(
+            mistake("input.a.all(x, input.b.all(y, x == y))")
+                .1
+                .contains("loop")
+        );
+        assert!(mistake("input.a.all(x, x.matches('a'))").1.contains("loop"));
+        assert!(mistake("Box{a: 1}.a == 1").1.contains("'Box'"));
+        assert!(
+            mistake(&format!("'{}' == ''", "a".repeat(LONGEST_EXPRESSION)))
+                .1
+                .contains("bytes")
+        );
+        assert!(Expression::compile("").is_err());
+        // The variables of a loop are known in it, and only there.
+        assert!(Expression::compile("input.a.filter(x, x > 1).all(y, y < 9)").is_ok());
+        assert!(mistake("input.a.all(x, x > 1) && x > 1").1.contains("'x'"));
+    }
+
+    #[test]
+    fn a_condition_gives_true_or_false_and_a_key_a_text() {
+        let (input, headers) = (
+            json!({"id": 7, "f": 0.5, "t": "a", "n": null, "e": ""}),
+            BTreeMap::new(),
+        );
+        let asked = Asked {
+            input: &input,
+            headers: &headers,
+            key: "",
+            draw: Draw::Job(""),
+        };
+        let scene = Scene::new(&asked);
+        let text = |source: &str| Expression::compile(source).unwrap().text(&scene);
+        let some = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(text("input.id"), some("7"));
+        assert_eq!(text("input.f"), some("0.5"));
+        assert_eq!(text("input.t + '-' + string(input.id)"), some("a-7"));
+        assert_eq!(text("input.id == 7"), some("true"));
+        assert_eq!(
+            [text("input.n"), text("input.e"), text("key")],
+            [Ok(None), Ok(None), Ok(None)]
+        );
+        assert!(text("input").is_err());
+        assert!(
+            Expression::compile("input.id")
+                .unwrap()
+                .holds(&scene)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn an_input_of_too_many_values_is_refused_only_where_it_is_looked_at() {
+        let many = json!(vec![0; MOST_VALUES]);
+        let failure = asked("size(input) > 0", &many, &[]).unwrap_err();
+        assert!(matches!(failure, Failure::Wrong(reason) if reason.contains("10000")));
+        let few = json!(vec![0; MOST_VALUES - 1]);
+        assert_eq!(
+            asked("input.all(x, x == 0)", &few, &[]),
+            Ok(Value::Bool(true))
+        );
+    }
+
+    #[test]
+    fn the_deepest_expressions_fit_the_stack_of_a_small_thread() {
+        let deep = |open: &str, middle: &str, close: &str| {
+            let n = (LONGEST_EXPRESSION - middle.len()) / (open.len() + close.len());
+            format!("{}{middle}{}", open.repeat(n), close.repeat(n))
+        };
+        let deepest = [
+            deep("1+", "1", ""),
+            deep("!", "true", ""),
+            deep("-", "1", ""),
+            deep("(", "1", ")"),
+            deep("[", "1", "]"),
+            deep("", "input", ".a"),
+            deep("", "input", "[0]"),
+            deep("{1:", "1", "}"),
+            deep("true?1:", "1", ""),
+            deep("true&&", "true", ""),
+        ];
+        // Half of what a thread of the router has.
+        let thread = std::thread::Builder::new()
+            .name("evaluating".to_owned())
+            .stack_size(1024 * 1024);
+        let done = thread.spawn(move || {
+            for source in deepest {
+                let (input, headers) = (json!({}), BTreeMap::new());
+                let asked = Asked {
+                    input: &input,
+                    headers: &headers,
+                    key: "",
+                    draw: Draw::Job(""),
+                };
+                // It may be refused, or fail; it returns.
+                if let Ok(expression) = Expression::compile(&source) {
+                    let _ = expression.value(&Scene::new(&asked));
+                }
+            }
+            for allowed in [
+                format!(
+                    "{}1{} == []",
+                    "[".repeat(MOST_LEVELS - 3),
+                    "]".repeat(MOST_LEVELS - 3)
+                ),
+                format!("input{} == 1", ".a".repeat(MOST_LEVELS - 3)),
+                format!("input{} == 1", "[0]".repeat(MOST_LEVELS - 3)),
+                format!("{}1 == 1", "true?true:".repeat(MOST_LEVELS - 3)),
+            ] {
+                let (input, headers) = (json!({}), BTreeMap::new());
+                let asked = Asked {
+                    input: &input,
+                    headers: &headers,
+                    key: "",
+                    draw: Draw::Job(""),
+                };
+                let expression = Expression::compile(&allowed).unwrap();
+                let _ = expression.value(&Scene::new(&asked));
+            }
+            let sum = |terms: usize| Expression::compile(&vec!["1"; terms].join("+"));
+            assert!(sum(MOST_LEVELS).is_ok());
+            let mistakes = sum(MOST_LEVELS + 1).unwrap_err();
+            assert!(mistakes[0].reason.contains("levels"), "{mistakes:?}");
+        });
+        done.unwrap().join().unwrap();
+    }
+}
