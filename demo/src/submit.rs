@@ -46,7 +46,7 @@ impl Door<'_> {
     /// What any AMQP client does: publish the input to exchange `<namespace>.jobs`. The message's id becomes the job's.
     async fn by_amqp(&self, order: &Order, hint: Option<Hint>) -> anyhow::Result<JobId> {
         let id = JobId::generate();
-        let hint = hint.map(|hint| ("x-runner-hint", String::from(hint)));
+        let hint = hint.map(|hint| ("x-runner-hint".to_owned(), hint.into()));
         let message = Message {
             message_id: Some(id.to_string()),
             headers: hint.into_iter().collect(),

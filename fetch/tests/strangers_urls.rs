@@ -283,6 +283,8 @@ async fn a_host_that_is_silent_or_slow_is_given_up_in_time() {
         tokio::spawn(async move {
             let mut open = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
+                // An answer before the question would be none.
+                stream.readable().await.unwrap();
                 stream.write_all(beginning.as_bytes()).await.unwrap();
                 open.push(stream);
             }

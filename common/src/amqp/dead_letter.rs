@@ -29,6 +29,9 @@ const FOREIGN_HEADERS: [&str; 4] = ["x-warmq-", "x-death", "x-first-death-", "x-
 /// wrong whole or cut (a hint has 256 bytes at most), so a submission that is tried again is refused again.
 const LONGEST_HEADER: usize = 4096;
 
+/// Longest headers together, bytes: half of a frame. Of a submission with more, those that come last are left out.
+const LONGEST_HEADERS: usize = 64 * 1024;
+
 /// A message in a dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -82,9 +85,16 @@ impl DeadLetter {
             headers.extend(id.map(|id| (MESSAGE_ID_HEADER.to_owned(), id)));
             headers.extend(submission.headers);
         }
+        let mut room = LONGEST_HEADERS;
         let headers = headers
             .into_iter()
             .map(|(name, text)| (name, shortened(text, LONGEST_HEADER)))
+            .filter(|(name, text)| {
+                let taken = name.len() + text.len();
+                let fits = taken <= room;
+                room -= if fits { taken } else { 0 };
+                fits
+            })
             .collect();
         Message {
             message_id: Some(self.id.to_string()),
@@ -147,7 +157,7 @@ mod tests {
         let long = "é".repeat(100_000);
         let letter = DeadLetter {
             submission: Some(RefusedSubmission {
-                headers: vec![("x-runner-hint", long.clone())],
+                headers: vec![("x-runner-hint".to_owned(), long.clone())],
                 ..RefusedSubmission::default()
             }),
             ..DeadLetter::new(Vec::new(), long)
@@ -155,6 +165,18 @@ mod tests {
         for (name, text) in letter.message().headers {
             assert!(text.len() <= LONGEST_HEADER + 3, "{name}");
         }
+        let many = (0..1000).map(|number| (format!("x-{number}"), "x".repeat(1000)));
+        let letter = DeadLetter {
+            submission: Some(RefusedSubmission {
+                headers: many.collect(),
+                ..RefusedSubmission::default()
+            }),
+            ..DeadLetter::new(Vec::new(), "why")
+        };
+        let headers = letter.message().headers;
+        let sizes = headers.iter().map(|(name, text)| name.len() + text.len());
+        assert!(sizes.sum::<usize>() <= LONGEST_HEADERS);
+        assert_eq!(headers[0].1, "why");
     }
 
     #[test]

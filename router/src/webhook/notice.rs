@@ -49,8 +49,9 @@ impl Notice {
 
     /// The message to publish.
     pub(super) fn message(&self) -> Message {
-        let mut headers = vec![(ATTEMPT_HEADER, self.attempt.to_string())];
-        headers.extend(self.end_ms.map(|end_ms| (END_HEADER, end_ms.to_string())));
+        let mut headers = vec![(ATTEMPT_HEADER.to_owned(), self.attempt.to_string())];
+        let end_ms = self.end_ms.map(|end_ms| end_ms.to_string());
+        headers.extend(end_ms.map(|end_ms| (END_HEADER.to_owned(), end_ms)));
         Message {
             message_id: Some(self.event.job_id.to_string()),
             headers,
