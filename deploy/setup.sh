@@ -213,9 +213,9 @@ check_lint_tools() {
             die "cargo-deny did not build; prebuilt ones are at https://github.com/EmbarkStudios/cargo-deny/releases"
     fi
     say "$(cargo deny --version)"
-    has shellcheck || apt_install shellcheck || true
-    has shellcheck || die "no shellcheck (Debian: apt-get install shellcheck)"
-    say "shellcheck $(shellcheck --version | sed -n 's/^version: //p')"
+    # A machine that has no Debian packages can check all the rest; `make lint` names what it left out.
+    has shellcheck || (apt_install shellcheck) || true
+    if has shellcheck; then say "shellcheck $(shellcheck --version | sed -n 's/^version: //p')"; fi
 }
 
 [ $# -gt 0 ] || set -- build services

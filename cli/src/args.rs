@@ -150,7 +150,7 @@ pub enum Routes {
     Test(RouteTest),
 }
 
-/// `warmq routes test`. The global `--key` is the key's name for conditions.
+/// `warmq routes test`. The global `--key` is the key that conditions see by its id.
 #[derive(Debug, Args)]
 pub struct RouteTest {
     /// The file

@@ -16,16 +16,20 @@ const RESULT = { text: "schön 猫" };
 const WRONG = { run_ms: 10, load_ms: 10, fail: "no such colour" };
 const LONG = { run_ms: 600_000, load_ms: 10 };
 
+const here = (url) =>
+  url
+    .replace("https://queue.fal.run", `${ROUTER}/queue`)
+    .replace("https://fal.run", `${ROUTER}/run`)
+    .replace("https://rest.fal.ai", ROUTER);
+
 const CLIENTS = {
   "by middleware": createFalClient({
     credentials: "any",
-    requestMiddleware: async (request) => ({
-      ...request,
-      url: request.url
-        .replace("https://queue.fal.run", `${ROUTER}/queue`)
-        .replace("https://fal.run", `${ROUTER}/run`)
-        .replace("https://rest.fal.ai", ROUTER),
-    }),
+    requestMiddleware: async (request) => ({ ...request, url: here(request.url) }),
+  }),
+  "by a fetch of its own": createFalClient({
+    credentials: "any",
+    fetch: (url, options) => fetch(here(url.toString()), options),
   }),
   "by proxy": createFalClient({ proxyUrl: { url: `${ROUTER}/api/fal/proxy`, when: "always" } }),
 };
@@ -138,6 +142,11 @@ for (const [way, fal] of Object.entries(CLIENTS)) {
     const { request_id: requestId } = await fal.queue.submit(`${APP}/turbo`, { input: QUICK, priority: "low" });
     await fal.queue.subscribeToStatus(APP, { requestId, mode: "polling", pollInterval: 50 });
     const { data } = await fal.queue.result(APP, { requestId });
+    assert.deepEqual(data, RESULT);
+  });
+
+  test(`${way}, an endpoint of three parts is asked for by all of them`, async () => {
+    const { data } = await fal.subscribe("workflows/me/pipeline", { input: QUICK, pollInterval: 50 });
     assert.deepEqual(data, RESULT);
   });
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
-use warmq_cluster::Certificates;
+use warmq_cluster::{Certificates, WorkerOptions};
 use warmq_tests::Stage;
 
 /// How long one way to use a client may take, on a busy machine.
@@ -31,7 +31,12 @@ async fn stage(setting: &str) -> Stage {
 
 /// Lets a client say to a router with two workers what its users rely on.
 async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
-    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let workflow = WorkerOptions::timed("c", "workflows/me");
+    let _workers = [
+        stage.timed("a").await,
+        stage.timed("b").await,
+        stage.worker(workflow).await,
+    ];
     let told = command(stage.router.url()).kill_on_drop(true).output();
     let told = tokio::time::timeout(BOUND, told).await.unwrap().unwrap();
     let report = [told.stdout, told.stderr].concat();

@@ -15,6 +15,7 @@ mod health;
 mod jobs;
 mod keys;
 mod metrics;
+mod namespaces;
 mod openapi;
 mod outcome;
 mod own;

@@ -11,7 +11,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::openapi::{Proxied, QUEUE};
-use super::{Api, ApiError};
+use super::{Api, ApiError, namespaces};
 
 const TARGET: &str = "x-fal-target-url";
 
@@ -46,7 +46,7 @@ async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
         return ApiError::bad_request(message).into_response();
     };
     *request.uri_mut() = here;
-    match calls.oneshot(request).await {
+    match calls.oneshot(namespaces::resolved(request)).await {
         Ok(response) => response,
         Err(never) => match never {},
     }

@@ -21,6 +21,7 @@ use super::arrival::{Arriving, GivenUp, Note, UnderWay};
 use super::limits::{HEAD_BYTES, Limits};
 use super::patience::{Activity, Busy, Patient};
 use super::{ApiError, Routes};
+use crate::api::namespaces;
 
 /// What answers on a connection, and on what terms.
 #[derive(Clone)]
@@ -103,7 +104,8 @@ impl Service {
             let under_way = self.under_way.clone();
             Body::new(Arriving::new(body, self.limits, under_way, note.clone()))
         });
-        let response = self.routes.clone().oneshot(request).await?;
+        let routes = self.routes.clone();
+        let response = routes.oneshot(namespaces::resolved(request)).await?;
         Ok(match note.read() {
             Some(GivenUp::TooSlow) => ApiError::too_slow().into_response(),
             Some(GivenUp::TooMuch) => ApiError::too_many_bodies().into_response(),
