@@ -1,5 +1,10 @@
 //! URLs that strangers give, the hostile ones above all, against servers on this machine.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's panic is its verdict, in its helpers too"
+)]
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -205,7 +210,7 @@ async fn each_redirect_is_checked_as_the_url_was() {
         format!("http://127.0.0.2:{}/hello", served.port),
         format!("http://0x7f.2:{}/hello", served.port),
         format!("http://[::1]:{}/hello", served.port),
-        format!("http://169.254.169.254/latest/meta-data/"),
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
         format!("//127.0.0.2:{}/hello", served.port),
     ]
     .iter()

@@ -27,8 +27,11 @@ const FRESH: Duration = Duration::from_secs(2);
 pub struct AppDirectory {
     store: Store,
     declared: watch::Sender<Arc<Declared>>,
-    known: Arc<Mutex<HashMap<AppId, (Instant, Option<Arc<Validator>>)>>>,
+    known: Arc<Mutex<HashMap<AppId, Known>>>,
 }
+
+/// What Redis said of an app's input, and when.
+type Known = (Instant, Option<Arc<Validator>>);
 
 /// What is known of one app.
 #[derive(Clone)]

@@ -127,7 +127,7 @@ pub fn submission_headers(properties: &BasicProperties) -> Vec<(String, String)>
     let headers = properties.headers().iter().flat_map(FieldTable::inner);
     let own = headers.map(|(name, _)| name.as_str()).filter(|name| {
         let foreign = |prefix: &&str| name.starts_with(*prefix);
-        !FOREIGN_HEADERS.iter().any(|prefix| foreign(prefix))
+        !FOREIGN_HEADERS.iter().any(foreign)
     });
     own.filter_map(|name| Some((name.to_owned(), text_header(properties, name)?)))
         .collect()
