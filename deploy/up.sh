@@ -40,6 +40,7 @@ start router target/release/warmq-router --listen "$listen"
 (
     # With these an app can call other apps. They are not the keys of whoever starts it.
     unset WARMQ_ADMIN_KEY
+    # shellcheck disable=SC2030 # they are for the workers alone
     export WARMQ_URL="$url" WARMQ_KEY="${WARMQ_WORKER_KEY:-any}"
     for n in 1 2; do
         start worker-$n target/release/warmq-worker --app warmq/diffusion --engine diffusion --models models --memory-budget 40MiB
@@ -54,6 +55,7 @@ until answer=$(python3 deploy/probe.py "$url/readyz"); do
     waited=$((waited + 1))
 done
 registered() { # how many workers are, or `unseen` where the router asks for a key that may watch
+    # shellcheck disable=SC2031 # ours, not the workers'
     key=${WARMQ_KEY:-${WARMQ_ADMIN_KEY:-any}} python3 -c 'import json, os, sys, urllib.error, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Key " + os.environ["key"]})
 try:
