@@ -17,7 +17,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use support::{load, models};
 use tch::{Kind, Tensor};
-use warmq_diffusion::{Catalog, Device, Pipeline, Request};
+use warmq_diffusion::{Catalog, Device, Picture, Pipeline, Request};
 
 /// Relative L2 distance that is still the same computation, rounded differently.
 const BOUND: f64 = 1e-5;
@@ -92,16 +92,39 @@ fn stage_by_stage(model: &str) {
     let latents = denoised(&pipeline, &reference, noise, &text);
     reference.holds("final_latent", &latents);
     reference.holds("picture", &pipeline.decode(&latents).unwrap());
+
+    let start = reference.tensors["picture"].clamp(-1.0, 1.0);
+    let seed = reference.fact("encoding_seed").parse().unwrap();
+    reference.holds("encoded", &pipeline.encode(&start, seed).unwrap());
+    let request = Request {
+        // Of what is drawn from, latents and noise are given; its pixels are not looked at.
+        image: Some(Picture {
+            width: 1,
+            height: 1,
+            rgb: vec![0; 3],
+        }),
+        strength: reference.fact("strength").parse().ok(),
+        ..request(&reference)
+    };
+    let (encoded, noise) = (
+        &reference.tensors["encoded"],
+        &reference.tensors["redraw_noise"],
+    );
+    let redrawn = pipeline.redraw(encoded, noise, &text, &request).unwrap();
+    reference.holds("redrawn_latent", &redrawn);
 }
 
 fn denoised(pipeline: &Pipeline, reference: &Reference, noise: &Tensor, text: &Tensor) -> Tensor {
-    let request = Request {
+    pipeline.denoise(noise, text, &request(reference)).unwrap()
+}
+
+fn request(reference: &Reference) -> Request {
+    Request {
         steps: reference.fact("steps").parse().ok(),
         guidance: reference.fact("guidance").parse().ok(),
         scheduler: Some(reference.fact("scheduler").to_owned()),
         ..Request::default()
-    };
-    pipeline.denoise(noise, text, &request).unwrap()
+    }
 }
 
 #[test]
