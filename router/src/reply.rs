@@ -21,20 +21,27 @@ const WINDOW: u16 = 64;
 /// Begins the addresses that RabbitMQ makes for direct reply-to.
 pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 
+/// How often a reply is sent whose connection ends under it.
+const ATTEMPTS: u32 = 3;
+
 /// Sends a reply. A submitter that left is no failure, and neither is one that forged the address of its direct replies: RabbitMQ
 /// ends the connection with an internal error then, and would do so again. So replies have a connection that carries
-/// nothing else.
+/// nothing else; and as all that are on their way end with it, each is sent again before its own address is blamed.
 pub(crate) async fn send(
     replies: &Publisher,
     queue: &str,
     reply: &Message,
 ) -> Result<(), PublishError> {
-    match replies.announce("", queue, reply).await {
-        Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
-            tracing::warn!(queue, %error, "dropped a reply: RabbitMQ can not read its address");
-            Ok(())
+    let mut attempt = 1;
+    loop {
+        match replies.announce("", queue, reply).await {
+            Err(PublishError::Lapin(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
+                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ can not read its address");
+                return Ok(());
+            }
+            sent => return sent,
         }
-        sent => sent,
     }
 }
 
