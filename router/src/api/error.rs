@@ -26,7 +26,8 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    fn plain(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
+    /// A refusal of one sentence.
+    pub(super) fn plain(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
         let told = JobError {
             status: status.as_u16(),
             error_type: error_type.to_owned(),

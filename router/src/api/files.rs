@@ -2,12 +2,11 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_common::artifacts;
-use warmq_common::job::JobError;
 
 use super::extract::Path;
 use super::openapi::{FILES, Finding};
@@ -90,12 +89,9 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::NoPermit => Self::not_found(refused.to_string()),
-            Refused::Forged | Refused::Expired => Self::from(JobError {
-                status: 403,
-                error_type: "forbidden".to_owned(),
-                message: refused.to_string(),
-                detail: Vec::new(),
-            }),
+            Refused::Forged | Refused::Expired => {
+                Self::plain(StatusCode::FORBIDDEN, "forbidden", refused.to_string())
+            }
         }
     }
 }

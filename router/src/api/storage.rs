@@ -32,7 +32,7 @@ use super::submission::text_of;
 use super::{Api, ApiError};
 use crate::access::Right;
 use crate::files::uploads::Part;
-use crate::files::{FileKey, UploadError, Uploads, Use, lifetime, now_s};
+use crate::files::{FileKey, Links, UploadError, Uploads, Use, lifetime, now_s};
 
 /// How long an upload may take from its announcement on, s.
 const PERMIT_S: u64 = 3600;
@@ -117,9 +117,7 @@ async fn announce(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let (key, file_url) = announced(&api, &headers, body)?;
-    let upload_url = api.links.to_write(&key, now_s() + PERMIT_S);
-    Ok(Json(json!({"upload_url": upload_url, "file_url": file_url})).into_response())
+    announced(&api, &headers, body, Links::to_write)
 }
 
 /// The same, for a file in parts: `PUT upload_url/1`, …, `POST upload_url/complete`.
@@ -137,27 +135,28 @@ async fn announce_parts(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let (key, file_url) = announced(&api, &headers, body)?;
-    let upload_url = api.links.to_write_parts(&key, now_s() + PERMIT_S);
-    Ok(Json(json!({"upload_url": upload_url, "file_url": file_url})).into_response())
+    announced(&api, &headers, body, Links::to_write_parts)
 }
 
-/// A place for the file that a body announces, and the link to it.
+/// A place for the file that a body announces: the link to it, and one by which it can be put there, as `to_put` makes it.
 fn announced(
     api: &Api,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<(FileKey, String), ApiError> {
+    to_put: fn(&Links, &FileKey, u64) -> String,
+) -> Result<Response, ApiError> {
     let Announcement {
         file_name,
         content_type,
     } = read_json(api, body)?;
-    new_file(
+    let (key, file_url) = new_file(
         api,
         headers,
         file_name.as_deref(),
         content_type.as_deref().unwrap_or_default(),
-    )
+    )?;
+    let upload_url = to_put(&api.links, &key, now_s() + PERMIT_S);
+    Ok(Json(json!({"upload_url": upload_url, "file_url": file_url})).into_response())
 }
 
 /// A place for a new file, and the link to it.
@@ -450,14 +449,9 @@ impl FromRequestParts<Api> for UploadToken {
         let checked = api.links.check_upload_token(token.trim());
         match scheme.eq_ignore_ascii_case("bearer") && checked.is_ok() {
             true => Ok(Self),
-            false => Err(JobError {
-                status: 401,
-                error_type: "unauthorized".to_owned(),
-                message: "uploads here need a token: POST /storage/auth/token gives it, and Authorization: Bearer <token> takes it"
-                    .to_owned(),
-                detail: Vec::new(),
-            }
-            .into()),
+            false => Err(ApiError::unauthorized(
+                "uploads here need a token: POST /storage/auth/token gives it, and Authorization: Bearer <token> takes it",
+            )),
         }
     }
 }
@@ -479,18 +473,13 @@ impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
         let (status, error_type) = match error {
             UploadError::Storage(error) => return error.into(),
-            UploadError::TooLarge { .. } => (413, "payload_too_large"),
-            UploadError::Stalled => (408, "request_timeout"),
+            UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            UploadError::Stalled => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             UploadError::Broken(_)
             | UploadError::NoSuchPart { .. }
             | UploadError::NotAllParts
-            | UploadError::PartMissing(_) => (400, "bad_request"),
+            | UploadError::PartMissing(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         };
-        Self::from(JobError {
-            status,
-            error_type: error_type.to_owned(),
-            message: error.to_string(),
-            detail: Vec::new(),
-        })
+        Self::plain(status, error_type, error.to_string())
     }
 }
