@@ -30,6 +30,16 @@ impl JobId {
         Self(Uuid::now_v7())
     }
 
+    /// An id of the same millisecond, whose other bits are those of `hash`.
+    #[must_use]
+    pub fn sibling(&self, hash: &[u8; 32]) -> Self {
+        let mut bytes = *self.0.as_bytes();
+        bytes[6..].copy_from_slice(&hash[..10]);
+        let sibling = uuid::Builder::from_bytes(bytes);
+        let sibling = sibling.with_version(uuid::Version::SortRand);
+        Self(sibling.with_variant(uuid::Variant::RFC4122).into_uuid())
+    }
+
     /// The random low 64 bits: a fair and repeatable coin for choices about this job.
     pub fn coin(&self) -> u64 {
         self.0.as_u64_pair().1

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::flow::{Flow, StepOf};
 use crate::hint::Hint;
 use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
 use crate::route::{Hop, RouteKind};
@@ -61,7 +62,7 @@ pub struct ReplyTo {
 pub struct JobSpec {
     /// Its id.
     pub id: JobId,
-    /// The app that runs it.
+    /// The app that runs it; of a flow, the route that says its steps.
     pub app: AppId,
     /// What followed `owner/app/` in the submission's path; empty for the app's root.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -110,6 +111,9 @@ pub struct JobSpec {
     /// The routes that it went through before it came to its app, the first one first; none if it was submitted to the app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<Hop>,
+    /// The flow that it is a step of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_of: Option<StepOf>,
 }
 
 impl JobSpec {
@@ -134,6 +138,7 @@ impl JobSpec {
             no_store: false,
             links_s: None,
             route: Vec::new(),
+            step_of: None,
         }
     }
 
@@ -427,6 +432,9 @@ pub struct JobRecord {
     /// Why it went where it went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// The steps so far, if it is a flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Flow>,
     /// How far it is, while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -6,6 +6,7 @@
 //! | [`hint`] | what a job needs and a runner has |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`route`] | how a submission came to the app that runs it |
+//! | [`flow`] | a route's steps, each a job of its own |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`message`] | what travels through RabbitMQ, versioned |
 //! | [`amqp`] | connection, topology, confirmed publishes |
@@ -24,6 +25,7 @@ pub mod amqp;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod flow;
 pub mod hint;
 pub mod ids;
 pub mod job;

@@ -13,6 +13,10 @@ pub enum RouteKind {
     Switch,
     /// By shares.
     Split,
+    /// Step by step, each with what came of those before.
+    Sequence,
+    /// One after the other, until one succeeds.
+    Fallback,
 }
 
 impl RouteKind {
@@ -21,6 +25,8 @@ impl RouteKind {
         match self {
             Self::Switch => "switch",
             Self::Split => "split",
+            Self::Sequence => "sequence",
+            Self::Fallback => "fallback",
         }
     }
 }

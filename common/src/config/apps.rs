@@ -74,7 +74,7 @@ impl FromStr for HintPath {
 }
 
 /// One app's settings; the defaults serve an app that the file does not name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AppConfig {
     /// How its jobs are routed.
     pub policy: PolicyName,
@@ -94,6 +94,8 @@ pub struct AppConfig {
     pub retention: Duration,
     /// A submission is refused if that many jobs wait already; any number may if unset.
     pub max_queue_length: Option<u64>,
+    /// What a job costs there, in a unit of the operator's own: routes may compare it. 0 if unset.
+    pub cost: f64,
 }
 
 impl Default for AppConfig {
@@ -108,12 +110,13 @@ impl Default for AppConfig {
             prior_load: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
             max_queue_length: None,
+            cost: 0.0,
         }
     }
 }
 
 /// The apps that the file names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Apps(BTreeMap<AppId, AppConfig>);
 
 impl Apps {
@@ -162,6 +165,7 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
             "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
+            "cost" => cost(&value).map(|cost| config.cost = cost),
             _ => Err("unknown setting".to_owned()),
         };
         if let Err(problem) = set {
@@ -211,6 +215,17 @@ fn retention(value: &toml::Value) -> Result<Duration, String> {
     }
 }
 
+fn cost(value: &toml::Value) -> Result<f64, String> {
+    let number = match value {
+        toml::Value::Integer(number) => Some(*number as f64),
+        toml::Value::Float(number) => Some(*number),
+        _ => None,
+    };
+    number
+        .filter(|cost| cost.is_finite() && *cost >= 0.0)
+        .ok_or_else(|| "a number is expected, 0 or more".to_owned())
+}
+
 fn length(value: &toml::Value) -> Result<u64, String> {
     match value.as_integer().map(u64::try_from) {
         Some(Ok(length)) if length > 0 => Ok(length),
@@ -243,11 +258,12 @@ mod tests {
                     [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0\nmax_attempts = 2.5\n\
                     [apps.'a/d']\nretention = '59s'\nmax_queue_length = 0\n\
                     [apps.'a/e']\nretention = 'long'\nmax_queue_length = '9'\n\
-                    [apps.'a/f']\nretention = '25h'\nmax_queue_length = -1";
+                    [apps.'a/f']\nretention = '25h'\nmax_queue_length = -1\ncost = -1\n\
+                    [apps.'a/g']\ncost = 'dear'";
         let mut settings = Settings::from_toml(text, "warmq.toml");
         Apps::read(&mut settings);
         let problems = settings.finish(Some(())).unwrap_err();
-        assert_eq!(problems.sentences().len(), 18, "{problems}");
+        assert_eq!(problems.sentences().len(), 20, "{problems}");
         let luck = "warmq.toml, line 3, column 10: apps.\"a/b\".policy: unknown policy 'luck'";
         assert!(problems.to_string().contains(luck), "{problems}");
     }

@@ -42,6 +42,7 @@ pub(super) fn record(
         no_store: text("no_store").is_some(),
         links_s: parsed(fields, "links_s")?,
         route: from_json(fields, "route")?.unwrap_or_default(),
+        step_of: from_json(fields, "step_of")?,
     };
     Ok(JobRecord {
         spec,
@@ -55,6 +56,7 @@ pub(super) fn record(
         lost_runners: from_json(fields, "lost_runners")?.unwrap_or_default(),
         hold: from_json(fields, "hold")?,
         decision: from_json(fields, "decision")?,
+        flow: from_json(fields, "flow")?,
         progress: from_json(fields, "progress")?,
         timings: from_json(fields, "timings")?,
         output: from_json(fields, "output")?,
