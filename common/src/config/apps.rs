@@ -117,7 +117,22 @@ impl Default for AppConfig {
 
 /// The apps that the file names.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Apps(BTreeMap<AppId, AppConfig>);
+pub struct Apps(BTreeMap<AppId, DeclaredApp>);
+
+/// An app of the file.
+#[derive(Debug, Clone)]
+struct DeclaredApp {
+    config: AppConfig,
+    /// What it was read from.
+    written: toml::Table,
+}
+
+impl PartialEq for DeclaredApp {
+    /// By what they say, however they say it.
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
 
 impl Apps {
     /// Reads `[apps]`; problems are noted in `settings`.
@@ -133,9 +148,10 @@ impl Apps {
                 settings.problem_at(&path, "a table is expected");
                 continue;
             };
+            let written = entry.clone();
             let config = read_app(settings, &path, entry);
             if let Some(id) = id {
-                apps.insert(id, config);
+                apps.insert(id, DeclaredApp { config, written });
             }
         }
         Self(apps)
@@ -143,7 +159,13 @@ impl Apps {
 
     /// The settings of `app`: the file's, or the defaults.
     pub fn get(&self, app: &AppId) -> AppConfig {
-        self.0.get(app).cloned().unwrap_or_default()
+        let declared = self.0.get(app);
+        declared.map(|app| app.config.clone()).unwrap_or_default()
+    }
+
+    /// What the file says of `app`, as it says it; nothing if it does not name it.
+    pub fn written(&self, app: &AppId) -> Option<&toml::Table> {
+        self.0.get(app).map(|app| &app.written)
     }
 
     /// The apps that the file names, in alphabetical order.
@@ -179,15 +201,8 @@ fn text<T: FromStr<Err = String>>(value: &toml::Value) -> Result<T, String> {
     value.as_str().ok_or("text is expected")?.parse()
 }
 
-/// A number of seconds, or text with a unit.
 fn time(value: &toml::Value) -> Result<Duration, String> {
-    let text = match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Integer(seconds) => seconds.to_string(),
-        toml::Value::Float(seconds) => seconds.to_string(),
-        _ => return Err("a time is expected, such as 2.5 (seconds) or \"500ms\"".to_owned()),
-    };
-    text.parse::<Seconds>().map(Seconds::duration)
+    Seconds::from_toml(value).map(Seconds::duration)
 }
 
 /// A whole number from 1.
@@ -199,10 +214,7 @@ fn count(value: &toml::Value) -> Result<u32, String> {
 }
 
 fn positive_time(value: &toml::Value) -> Result<Duration, String> {
-    match time(value)? {
-        Duration::ZERO => Err("it must be more than 0: nothing takes no time".to_owned()),
-        time => Ok(time),
-    }
+    Seconds::some_from_toml(value).map(Seconds::duration)
 }
 
 fn retention(value: &toml::Value) -> Result<Duration, String> {
@@ -266,6 +278,16 @@ mod tests {
         assert_eq!(problems.sentences().len(), 20, "{problems}");
         let luck = "warmq.toml, line 3, column 10: apps.\"a/b\".policy: unknown policy 'luck'";
         assert!(problems.to_string().contains(luck), "{problems}");
+    }
+
+    #[test]
+    fn apps_are_the_same_if_they_say_the_same() {
+        let read = |text: &str| Apps::read(&mut Settings::from_toml(text, "warmq.toml"));
+        let apps = read("[apps.'a/b']\nprior_run = 0.5");
+        assert_eq!(apps, read("[apps]\n'a/b' = { prior_run = '500ms' }"));
+        assert_ne!(apps, read("[apps.'a/b']"));
+        let written = apps.written(&AppId::parse("a/b").unwrap()).unwrap();
+        assert_eq!(written["prior_run"].as_float(), Some(0.5));
     }
 
     #[test]

@@ -12,6 +12,32 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct Seconds(Duration);
 
 impl Seconds {
+    /// Of a setting in the file: a number of seconds, or text with a unit.
+    ///
+    /// # Errors
+    /// It is neither, or out of range.
+    pub fn from_toml(value: &toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => text.parse(),
+            toml::Value::Integer(seconds) => seconds.to_string().parse(),
+            toml::Value::Float(seconds) => seconds.to_string().parse(),
+            _ => Err("a time is expected, such as 2.5 (seconds) or \"500ms\"".to_owned()),
+        }
+    }
+
+    /// As [`Seconds::from_toml`], of what takes some time.
+    ///
+    /// # Errors
+    /// As there; and it is 0.
+    pub fn some_from_toml(value: &toml::Value) -> Result<Self, String> {
+        match Self::from_toml(value)? {
+            none if none.is_zero() => {
+                Err("it must be more than 0: nothing takes no time".to_owned())
+            }
+            some => Ok(some),
+        }
+    }
+
     /// As a duration.
     pub fn duration(self) -> Duration {
         self.0
