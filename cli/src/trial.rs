@@ -67,6 +67,8 @@ fn resolve(
         input: &sample.input,
         headers: &sample.headers,
         key: &sample.key,
+        apps: &BTreeMap::new(),
+        steps: &BTreeMap::new(),
         draw,
     };
     routes.resolve(route, &asked)

@@ -7,16 +7,30 @@ use serde_json::{Value, json};
 use warmq_common::config::{Apps, Settings};
 use warmq_common::ids::{AppId, JobId};
 
-use crate::{Asked, Draw, Error, Expression, MOST_HOPS, Resolved, Routes};
+use crate::expression::Beside;
+use crate::{AppStanding, Asked, Draw, Error, Expression, MOST_HOPS, Resolved, Routes};
 
 const APPS: [&str; 3] = ["app/one", "app/two", "app/three"];
 
+const STANDING: AppStanding = AppStanding {
+    cost: 0.5,
+    wait_s: 1.0,
+    run_s: 2.0,
+    runners: 1,
+    idle: 0,
+    queued: 1,
+};
+
 fn read(text: &str) -> Result<Routes, String> {
+    read_all(text).map(|(routes, _)| routes)
+}
+
+fn read_all(text: &str) -> Result<(Routes, Apps), String> {
     let mut settings = Settings::from_toml(text, "warmq.toml");
     let apps = Apps::read(&mut settings);
     let routes = Routes::read(&mut settings, &apps);
     settings
-        .finish(Some(routes))
+        .finish(Some((routes, apps)))
         .map_err(|problems| problems.to_string())
 }
 
@@ -30,13 +44,18 @@ fn name(text: &str) -> AppId {
 
 fn resolve(routes: &Routes, to: &str, input: &Value, job: &str) -> Result<Resolved, Error> {
     let headers = BTreeMap::from([("x-plan".to_owned(), "pro".to_owned())]);
+    let to = name(to);
+    // Only what may be looked at is known.
+    let apps = routes.apps_looked_at(&to).into_iter();
     let asked = Asked {
         input,
         headers: &headers,
         key: "",
+        apps: &apps.map(|app| (app.clone(), STANDING)).collect(),
+        steps: &BTreeMap::new(),
         draw: Draw::Job(job),
     };
-    routes.resolve(&name(to), &asked)
+    routes.resolve(&to, &asked)
 }
 
 /// A target: one of the apps, or one of six routes.
@@ -53,8 +72,73 @@ fn condition() -> impl Strategy<Value = String> {
         Just("headers['x-plan'] == 'pro'".to_owned()),
         Just("has(input.model) && input.model == 'a'".to_owned()),
         Just("input.tags.exists(tag, tag == 'x')".to_owned()),
+        Just("apps['app/two'].idle > 0".to_owned()),
+        Just("apps[input.model].wait_s > 0".to_owned()),
         Just("true".to_owned()),
     ]
+}
+
+/// What a step is given.
+fn template() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("'input'".to_owned()),
+        Just("{ width = 8, model = 'input.?model', tags = ['key', 'input.width'] }".to_owned()),
+        Just("{ inner.quoted = \"'a\\\\nb'\", half = 0.5, all = true }".to_owned()),
+    ]
+}
+
+/// The settings of a step behind its app, in braces.
+fn step() -> impl Strategy<Value = String> {
+    let input = prop::option::of(template());
+    let timeout = prop::option::of(prop::sample::select(vec!["30", "'2m'", "0.5"]));
+    (input, timeout).prop_map(|(input, timeout)| {
+        let input = input.map(|input| format!(", input = {input}"));
+        let timeout = timeout.map(|timeout| format!(", timeout = {timeout}"));
+        input.unwrap_or_default() + &timeout.unwrap_or_default()
+    })
+}
+
+fn flow() -> impl Strategy<Value = String> {
+    let steps = prop::collection::vec((target(), step()), 1..4);
+    let sequence = (steps, any::<bool>()).prop_map(|(steps, has_output)| {
+        let steps: Vec<String> = steps
+            .iter()
+            .enumerate()
+            .map(|(n, (app, step))| format!("{{ name = 's{n}', app = '{app}'{step} }}"))
+            .collect();
+        let output = match has_output {
+            true => "output = { first = 'steps.s0.output' }\n",
+            false => "",
+        };
+        format!(
+            "kind = 'sequence'\nsteps = [{}]\n{output}",
+            steps.join(", ")
+        )
+    });
+    let to = prop::collection::btree_map(target(), step(), 1..4);
+    let fallback = to.prop_map(|to| {
+        let to: Vec<String> = to
+            .iter()
+            .map(|(app, step)| format!("{{ app = '{app}'{step} }}"))
+            .collect();
+        format!("kind = 'fallback'\nto = [{}]\n", to.join(", "))
+    });
+    prop_oneof![sequence, fallback]
+}
+
+/// Six routes: from each of them only those before can be reached, so they lead somewhere.
+fn routes() -> impl Strategy<Value = String> {
+    let route = prop_oneof![2 => route(), 1 => flow()];
+    prop::collection::vec(route, 6).prop_map(|declared| {
+        let routes = declared.iter().enumerate().map(|(n, route)| {
+            let behind = (n..6).fold(route.clone(), |route, later| {
+                route.replace(&format!("'route/{later}'"), &format!("'app/{later}'"))
+            });
+            format!("[routes.'route/{n}']\n{behind}")
+        });
+        let apps = (0..6).map(|n| format!("[apps.'app/{n}']\ncost = {n}\n"));
+        apps.chain(routes).collect()
+    })
 }
 
 fn route() -> impl Strategy<Value = String> {
@@ -101,8 +185,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_file_without_mistakes_leads_every_submission_to_one_of_its_apps(
-        declared in prop::collection::vec(route(), 6),
+    fn a_file_without_mistakes_leads_every_submission_to_one_of_its_apps_or_flows(
+        declared in prop::collection::vec(prop_oneof![3 => route(), 1 => flow()], 6),
         input in input(),
     ) {
         let text: String = declared
@@ -116,8 +200,14 @@ proptest! {
         for n in 0..6 {
             let to = format!("route/{n}");
             let Ok(resolved) = resolve(&routes, &to, &input, &job) else { continue };
-            prop_assert!(APPS.contains(&resolved.app.as_str()));
-            prop_assert!((1..=MOST_HOPS).contains(&resolved.hops.len()));
+            let is_app = APPS.contains(&resolved.app.as_str());
+            prop_assert!(is_app != routes.flow(&resolved.app).is_some());
+            if resolved.hops.is_empty() {
+                // It is a flow itself.
+                prop_assert_eq!(resolved.app.as_str(), to.as_str());
+                continue;
+            }
+            prop_assert!(resolved.hops.len() <= MOST_HOPS);
             // The hops are a way: each begins where the one before ended.
             prop_assert_eq!(resolved.hops[0].route.as_str(), to.as_str());
             for pair in resolved.hops.windows(2) {
@@ -144,7 +234,7 @@ proptest! {
     fn any_text_is_an_expression_or_tells_where_it_is_none(
         text in prop_oneof!["\\PC{0,60}", "(input|headers|key|\\.[a-z]|[-+*/<>!?:|&=]{1,2}|[0-9]|'a'|\\(|\\)|\\[|\\]| ){0,12}"],
     ) {
-        for mistake in Expression::compile(&text).err().into_iter().flatten() {
+        for mistake in Expression::compile(&text, Beside::Nothing).err().into_iter().flatten() {
             prop_assert!(mistake.offset <= text.len(), "{mistake:?}");
         }
     }
@@ -164,6 +254,27 @@ proptest! {
         prop_assert_eq!(to("1", 2), to(&job, 3));
     }
 
+}
+
+proptest! {
+    // Each of them reads many files.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn an_excerpt_says_the_same_of_all_that_can_be_reached(text in routes()) {
+        let (routes, all_apps) = read_all(&(apps() + &text)).unwrap();
+        for (from, _) in routes.iter() {
+            let excerpt = routes.excerpt(&all_apps, from);
+            let (again, apps) = read_all(&excerpt).unwrap();
+            for reached in routes.reachable(from) {
+                prop_assert_eq!(again.get(reached), routes.get(reached), "{} in\n{}", reached, excerpt);
+                prop_assert_eq!(apps.get(reached), all_apps.get(reached));
+            }
+            prop_assert_eq!(again.reachable(from), routes.reachable(from));
+            prop_assert_eq!(again.apps_looked_at(from), routes.apps_looked_at(from));
+            prop_assert_eq!(again.excerpt(&apps, from), excerpt);
+        }
+    }
 }
 
 proptest! {

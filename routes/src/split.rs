@@ -13,7 +13,7 @@ use crate::expression::{Expression, Failure, Scene};
 use crate::resolve::Trouble;
 
 /// A declared split.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Split {
     /// The targets.
     pub to: Vec<Share>,
@@ -52,19 +52,12 @@ impl Split {
                     format!("chance, since {what} was not given"),
                 ),
                 Err(Failure::Wrong(reason)) => {
-                    return Err(Trouble {
-                        place: "by".to_owned(),
-                        expression: by.source().to_owned(),
-                        reason,
-                    });
+                    return Err(Trouble::with(by, reason).within("by"));
                 }
             },
         };
-        let share = self.share(point).ok_or_else(|| Trouble {
-            place: "to".to_owned(),
-            expression: String::new(),
-            reason: "it has no targets".to_owned(),
-        })?;
+        let nowhere = || Trouble::from("it has no targets".to_owned()).within("to");
+        let share = self.share(point).ok_or_else(nowhere)?;
         let reason = format!(
             "{} of 100 go there, and it was one of them by {by}",
             percent(share.part)

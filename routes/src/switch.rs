@@ -6,7 +6,7 @@ use crate::expression::{Expression, Failure, Scene};
 use crate::resolve::Trouble;
 
 /// A declared switch.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Switch {
     /// The rules, tried in this order.
     pub rules: Vec<Rule>,
@@ -15,7 +15,7 @@ pub struct Switch {
 }
 
 /// Where to go, and when.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Rule {
     /// The condition.
     pub when: Expression,
@@ -43,11 +43,8 @@ impl Switch {
                 Ok(false) => {}
                 Err(Failure::Lacks(what)) => lacking.push((number, what)),
                 Err(Failure::Wrong(reason)) => {
-                    return Err(Trouble {
-                        place: format!("rule {number}"),
-                        expression: rule.when.source().to_owned(),
-                        reason,
-                    });
+                    let place = format!("rule {number}");
+                    return Err(Trouble::with(&rule.when, reason).within(&place));
                 }
             }
         }

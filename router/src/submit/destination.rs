@@ -1,5 +1,7 @@
 //! Where a submission goes: to the app that it names, or the one that the route it names chooses.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use warmq_common::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use warmq_common::route::Hop;
@@ -45,6 +47,8 @@ impl Submitter {
                 input,
                 headers: &submission.headers,
                 key: owner.map_or("", KeyId::as_str),
+                apps: &BTreeMap::new(),
+                steps: &BTreeMap::new(),
                 draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
             },
         )?;

@@ -1,44 +1,219 @@
-//! JSON as values of CEL.
+//! JSON as values of CEL, and back; and how apps stand, as such a value.
 
 use std::collections::HashMap;
 
 use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString,
+    CelUInt,
 };
 use cel::common::value::Val;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
-/// JSON as a value of CEL that borrows its texts. None once no values are left.
-pub(super) fn val<'a>(json: &'a Json, values_left: &mut usize) -> Option<Box<dyn Val + 'a>> {
-    *values_left = values_left.checked_sub(1)?;
-    Some(match json {
-        Json::Null => Box::new(CelNull),
-        Json::Bool(truth) => Box::new(CelBool::from(*truth)),
-        // Whole numbers are int, so that they can be written as 1024 and not 1024.0.
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Box::new(CelInt::from(number)),
-            (None, Some(number)) => Box::new(CelUInt::from(number)),
-            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
-        },
-        Json::String(text) => string(text),
-        Json::Array(items) => {
-            let items: Option<Vec<_>> = items.iter().map(|item| val(item, values_left)).collect();
-            Box::new(CelList::from(items?))
+use super::MOST_VALUES;
+use crate::asked::AppStanding;
+
+/// The deepest JSON that a template gives, levels of arrays and objects: as deep as inputs may be.
+const DEEPEST: usize = 100;
+
+/// The most text that a template gives, bytes.
+const MOST_TEXT: usize = 64 << 20;
+
+/// What a value of CEL takes of memory beside its text, bytes, about.
+const VALUE_BYTES: usize = 64;
+
+/// What some JSON takes as values of CEL.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) values: usize,
+    /// About.
+    pub(super) bytes: usize,
+}
+
+impl Load {
+    /// `json` as a value of CEL that borrows its texts. None once there are more than [`MOST_VALUES`].
+    pub(super) fn val<'a>(&mut self, json: &'a Json) -> Option<Box<dyn Val + 'a>> {
+        if self.values == MOST_VALUES {
+            return None;
         }
-        Json::Object(fields) => {
-            let fields: Option<HashMap<_, _>> = fields
-                .iter()
-                .map(|(name, value)| {
-                    Some((CelMapKey::from(name.as_str()), val(value, values_left)?))
-                })
-                .collect();
-            Box::new(CelMap::from(fields?))
-        }
-    })
+        self.values += 1;
+        self.bytes += VALUE_BYTES;
+        Some(match json {
+            Json::Null => Box::new(CelNull),
+            Json::Bool(truth) => Box::new(CelBool::from(*truth)),
+            // Whole numbers are int, so that they can be written as 1024 and not 1024.0.
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => Box::new(CelInt::from(number)),
+                (None, Some(number)) => Box::new(CelUInt::from(number)),
+                (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
+            },
+            Json::String(text) => {
+                self.bytes += text.len();
+                string(text)
+            }
+            Json::Array(items) => {
+                let items: Option<Vec<_>> = items.iter().map(|item| self.val(item)).collect();
+                Box::new(CelList::from(items?))
+            }
+            Json::Object(fields) => {
+                let fields: Option<HashMap<_, _>> = fields
+                    .iter()
+                    .map(|(name, value)| {
+                        self.bytes += name.len();
+                        Some((CelMapKey::from(name.as_str()), self.val(value)?))
+                    })
+                    .collect();
+                Box::new(CelMap::from(fields?))
+            }
+        })
+    }
 }
 
 pub(super) fn string<'a>(text: &'a str) -> Box<dyn Val + 'a> {
     Box::new(CelString::from(text))
+}
+
+/// A map of CEL.
+pub(super) fn map<'a>(
+    entries: impl Iterator<Item = (&'a str, Box<dyn Val + 'a>)>,
+) -> Box<dyn Val + 'a> {
+    let entries: HashMap<CelMapKey<'a>, Box<dyn Val + 'a>> = entries
+        .map(|(name, value)| (CelMapKey::from(name), value))
+        .collect();
+    Box::new(CelMap::from(entries))
+}
+
+/// A field of `apps['owner/name']`, and its value.
+type AppField = (&'static str, fn(&AppStanding) -> Box<dyn Val>);
+
+/// What can be asked of an app.
+pub(super) const APP_FIELDS: [AppField; 6] = [
+    ("cost", |app| double(app.cost)),
+    ("wait_s", |app| double(app.wait_s)),
+    ("run_s", |app| double(app.run_s)),
+    ("runners", |app| int(app.runners)),
+    ("idle", |app| int(app.idle)),
+    ("queued", |app| int(app.queued)),
+];
+
+/// How an app stands, as a value of CEL.
+pub(super) fn standing(app: &AppStanding) -> Box<dyn Val> {
+    map(APP_FIELDS.iter().map(|(name, field)| (*name, field(app))))
+}
+
+fn double(number: f64) -> Box<dyn Val> {
+    Box::new(CelDouble::from(number))
+}
+
+fn int(number: u64) -> Box<dyn Val> {
+    Box::new(CelInt::from(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+/// What is left for the JSON that a template gives.
+#[derive(Debug)]
+pub(crate) struct Room {
+    values: usize,
+    text: usize,
+    levels: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            values: MOST_VALUES,
+            text: MOST_TEXT,
+            levels: DEEPEST,
+        }
+    }
+}
+
+impl Room {
+    /// Takes the room of one value and of the text in it, bytes; or says that there is none.
+    pub(crate) fn take(&mut self, text: usize) -> Result<(), String> {
+        let values = self.values.checked_sub(1);
+        self.values = values
+            .ok_or_else(|| format!("more than {MOST_VALUES} values would come of it, too many"))?;
+        let text = self.text.checked_sub(text);
+        self.text = text.ok_or_else(|| {
+            let most = MOST_TEXT >> 20;
+            format!("more than {most} MiB of text would come of it, too much")
+        })?;
+        Ok(())
+    }
+
+    /// What `fill` puts a level deeper.
+    pub(crate) fn deeper<T, E: From<String>>(
+        &mut self,
+        fill: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let levels = self.levels.checked_sub(1);
+        self.levels = levels.ok_or_else(|| {
+            format!("it would be nested more than {DEEPEST} levels deep, too deep")
+        })?;
+        let filled = fill(self);
+        self.levels += 1;
+        filled
+    }
+
+    /// A value of CEL as JSON; none if it is `optional.none()`. What is none in a list or a map is left out there.
+    ///
+    /// # Errors
+    /// JSON knows no such value, or there is no room for it.
+    pub(super) fn json<'v>(&mut self, val: &(dyn Val + 'v)) -> Result<Option<Json>, String> {
+        if let Some(optional) = val.downcast_ref::<CelOptional<'v>>() {
+            return optional.option().map_or(Ok(None), |val| self.json(val));
+        }
+        if let Some(items) = val.downcast_ref::<CelList<'v>>() {
+            self.take(0)?;
+            let items = items.inner().iter();
+            let items = self.deeper(|room| {
+                let items = items.filter_map(|item| room.json(item.as_ref()).transpose());
+                items.collect::<Result<Vec<_>, String>>()
+            });
+            return Ok(Some(Json::Array(items?)));
+        }
+        if let Some(fields) = val.downcast_ref::<CelMap<'v>>() {
+            self.take(0)?;
+            let fields = self.deeper(|room| room.fields(fields))?;
+            return Ok(Some(Json::Object(fields)));
+        }
+        let json = if let Some(text) = val.downcast_ref::<CelString<'v>>() {
+            self.take(text.inner().len())?;
+            return Ok(Some(text.inner().into()));
+        } else if let Some(number) = val.downcast_ref::<CelInt>() {
+            (*number.inner()).into()
+        } else if let Some(number) = val.downcast_ref::<CelUInt>() {
+            (*number.inner()).into()
+        } else if let Some(number) = val.downcast_ref::<CelDouble>() {
+            match number.inner().is_finite() {
+                true => (*number.inner()).into(),
+                false => return Err(format!("it gives {}, no number of JSON", number.inner())),
+            }
+        } else if let Some(truth) = val.downcast_ref::<CelBool>() {
+            (*truth.inner()).into()
+        } else if val.downcast_ref::<CelNull>().is_some() {
+            Json::Null
+        } else {
+            let kind = val.get_type().name();
+            return Err(format!("it gives a value that JSON does not have: {kind}"));
+        };
+        self.take(0)?;
+        Ok(Some(json))
+    }
+
+    fn fields(&mut self, fields: &CelMap<'_>) -> Result<Map<String, Json>, String> {
+        let mut json = Map::new();
+        for (key, value) in fields.inner() {
+            let CelMapKey::String(name) = key else {
+                return Err("it gives an object whose keys are no texts".to_owned());
+            };
+            if let Some(value) = self.json(value.as_ref())? {
+                let name = name.inner();
+                self.text = self.text.saturating_sub(name.len());
+                json.insert(name.to_owned(), value);
+            }
+        }
+        Ok(json)
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Conditions and keys, in CEL (the Common Expression Language). This is the only module that knows the `cel` crate.
+//! Conditions, keys and what templates hold, in CEL (the Common Expression Language). This is the only module that knows the `cel` crate.
 //!
 //! | module | what it holds |
 //! | --- | --- |
 //! | `review` | mistakes that the parser leaves to the evaluation, found in the syntax tree |
-//! | `json` | JSON as values of CEL |
+//! | `json` | JSON as values of CEL, and back |
 //!
 //! An expression is compiled once, when the configuration is read, and what can be known then is told then: its syntax,
 //! variables and functions that do not exist, broken regular expressions. What it may cost is bounded by what it may say:
@@ -12,18 +12,20 @@
 mod json;
 mod review;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use cel::common::types::{CelMap, CelMapKey};
+use cel::common::ast::Expr;
 use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use serde_json::Value as Json;
+use warmq_common::ids::AppId;
 use warmq_common::plain::shortened;
 
-use self::json::{string, val};
-use self::review::Review;
+pub(crate) use self::json::Room;
+use self::json::{Load, map, standing, string};
+use self::review::Findings;
 use crate::asked::Asked;
 
 /// The longest expression, bytes.
@@ -38,22 +40,65 @@ const READING_STACK_BYTES: usize = 128 << 20;
 /// What is said when the `cel` crate panics.
 const BROKE_DOWN: &str = "CEL broke down over it";
 
-/// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold, if an expression looks at it.
+/// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold, if an expression looks at it;
+/// as many may the outputs of a flow's steps hold together, and what a template gives.
 pub const MOST_VALUES: usize = 10_000;
+
+/// The most memory that a list may take that repeats what an expression sees for each item of another, bytes, about.
+const MOST_REPEATED: usize = 256 << 20;
 
 /// How much of a reason is told, bytes: it may quote the input.
 const LONGEST_REASON: usize = 200;
 
-/// What expressions know.
-const VARIABLES: [&str; 3] = ["input", "headers", "key"];
-
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// What an expression knows beside `input`, `headers` and `key`: it depends on where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Beside<'a> {
+    /// How these apps stand: all of the file.
+    Apps(&'a BTreeSet<AppId>),
+    /// What these steps gave: the earlier ones.
+    Steps(&'a [String]),
+    /// Nothing more.
+    Nothing,
+}
+
+impl Beside<'_> {
+    fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Apps(_) => &["input", "headers", "key", "apps"],
+            Self::Steps(_) => &["input", "headers", "key", "steps"],
+            Self::Nothing => &["input", "headers", "key"],
+        }
+    }
+}
+
+/// The apps that an expression may look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AppsSeen {
+    /// These.
+    These(BTreeSet<AppId>),
+    /// Any of the file: which ones depends on the submission.
+    All,
+}
 
 /// A compiled expression.
 #[derive(Debug)]
 pub struct Expression {
     source: String,
     program: Program,
+    pub(crate) apps: AppsSeen,
+    /// Whether it looks at what steps gave.
+    pub(crate) sees_steps: bool,
+    /// Whether what it sees may come into a list of its own many times over.
+    multiplies: bool,
+}
+
+impl PartialEq for Expression {
+    /// What is written the same is the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
 }
 
 /// Why a text is no expression, and where.
@@ -76,28 +121,49 @@ pub(crate) enum Failure {
 /// What expressions see of one submission.
 pub(crate) struct Scene<'a> {
     context: Result<Context<'a, 'a>, Failure>,
+    load: Load,
 }
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(asked: &Asked<'a>) -> Self {
-        let mut values_left = MOST_VALUES;
-        let context = val(asked.input, &mut values_left)
-            .map(|input| {
-                let headers: HashMap<CelMapKey<'a>, Box<dyn Val + 'a>> = (asked.headers.iter())
-                    .map(|(name, text)| (CelMapKey::from(name.as_str()), string(text)))
-                    .collect();
-                let mut context = Context::with_env(LANGUAGE.clone());
-                context.add_variable_as_val("input", input);
-                context.add_variable_as_val("headers", Box::new(CelMap::from(headers)));
-                context.add_variable_as_val("key", string(asked.key));
-                context
-            })
-            .ok_or_else(|| {
-                Failure::Wrong(format!(
-                    "the input has more than {MOST_VALUES} values, too many for a route"
-                ))
-            });
-        Self { context }
+        let (mut of_input, mut of_steps) = (Load::default(), Load::default());
+        let context = Self::context(asked, &mut of_input, &mut of_steps);
+        let load = Load {
+            values: of_input.values + of_steps.values,
+            bytes: of_input.bytes + of_steps.bytes,
+        };
+        Self { context, load }
+    }
+
+    fn context(
+        asked: &Asked<'a>,
+        of_input: &mut Load,
+        of_steps: &mut Load,
+    ) -> Result<Context<'a, 'a>, Failure> {
+        let too_many = |what: &str| {
+            let reason = format!("{what} more than {MOST_VALUES} values, too many for a route");
+            Failure::Wrong(reason)
+        };
+        let input = of_input.val(asked.input);
+        let input = input.ok_or_else(|| too_many("the input has"))?;
+        let headers = asked.headers.iter();
+        let headers = headers.map(|(name, text)| (name.as_str(), string(text)));
+        let apps = asked.apps.iter();
+        let apps = apps.map(|(name, app)| (name.as_str(), standing(app)));
+        let steps = asked.steps.iter().map(|(name, output)| {
+            let output = of_steps.val(output)?;
+            let step = map([("output", output)].into_iter());
+            Some((name.as_str(), step))
+        });
+        let steps: Option<Vec<_>> = steps.collect();
+        let steps = steps.ok_or_else(|| too_many("the outputs of its steps have"))?;
+        let mut context = Context::with_env(LANGUAGE.clone());
+        context.add_variable_as_val("input", input);
+        context.add_variable_as_val("headers", map(headers));
+        context.add_variable_as_val("key", string(asked.key));
+        context.add_variable_as_val("apps", map(apps));
+        context.add_variable_as_val("steps", map(steps.into_iter()));
+        Ok(context)
     }
 }
 
@@ -106,7 +172,7 @@ impl Expression {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(crate) fn compile(source: &str) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn compile(source: &str, beside: Beside<'_>) -> Result<Self, Vec<Mistake>> {
         let whole = |reason: String| vec![Mistake { offset: 0, reason }];
         if source.len() > LONGEST_EXPRESSION {
             let length = source.len();
@@ -119,7 +185,7 @@ impl Expression {
             let thread = std::thread::Builder::new()
                 .name("reading an expression".to_owned())
                 .stack_size(READING_STACK_BYTES);
-            let reading = thread.spawn_scoped(scope, || Self::read(source));
+            let reading = thread.spawn_scoped(scope, || Self::read(source, beside));
             match reading.map(std::thread::ScopedJoinHandle::join) {
                 Ok(Ok(read)) => read,
                 Ok(Err(_)) => Err(whole(BROKE_DOWN.to_owned())),
@@ -128,7 +194,7 @@ impl Expression {
         })
     }
 
-    fn read(source: &str) -> Result<Self, Vec<Mistake>> {
+    fn read(source: &str, beside: Beside<'_>) -> Result<Self, Vec<Mistake>> {
         let program = LANGUAGE.compile(source).map_err(|errors| {
             let errors = errors.errors.iter();
             errors
@@ -138,10 +204,14 @@ impl Expression {
                 })
                 .collect::<Vec<_>>()
         })?;
-        match Review::of(&program) {
+        let found = Findings::of(&program, beside);
+        match found.mistakes {
             mistakes if mistakes.is_empty() => Ok(Self {
                 source: source.to_owned(),
                 program,
+                apps: found.apps,
+                sees_steps: found.sees_steps,
+                multiplies: found.multiplies,
             }),
             mistakes => Err(mistakes),
         }
@@ -182,16 +252,50 @@ impl Expression {
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
+    /// What it gives as JSON; none if that is `optional.none()`.
+    pub(crate) fn json(&self, scene: &Scene<'_>, room: &mut Room) -> Result<Option<Json>, Failure> {
+        self.evaluate(scene, |value| room.json(value).map_err(Failure::Wrong))
+    }
+
     fn value(&self, scene: &Scene<'_>) -> Result<Value, Failure> {
+        self.evaluate(scene, |value| Value::try_from(value).map_err(failure))
+    }
+
+    /// Its value as `read` takes it: one that borrows is not copied before.
+    fn evaluate<T>(
+        &self,
+        scene: &Scene<'_>,
+        read: impl FnOnce(&dyn Val) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let context = scene.context.as_ref().map_err(Clone::clone)?;
-        let value = fenced(|| self.program.execute(context)).map_err(Failure::Wrong)?;
-        value.map_err(|error| match error {
-            ExecutionError::NoSuchKey(key) => Failure::Lacks(format!("'{}'", told(&key))),
-            ExecutionError::IndexOutOfBounds(_) => {
-                Failure::Lacks("so many items in a list".to_owned())
-            }
-            other => Failure::Wrong(told(&other.to_string())),
-        })
+        let Load { values, bytes } = scene.load;
+        if self.multiplies && values.saturating_mul(bytes) > MOST_REPEATED {
+            let reason =
+                "it repeats what it sees for each item of a list, and there is too much of it";
+            return Err(Failure::Wrong(reason.to_owned()));
+        }
+        let value = fenced(|| {
+            let value = Value::resolve_val(self.program.expression(), context);
+            read(value.map_err(failure)?.as_ref())
+        });
+        value.map_err(Failure::Wrong)?
+    }
+}
+
+/// Whether `steps.name` is CEL and means a step: no word that CEL keeps for itself.
+pub(crate) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.chars().all(plain)
+        && LANGUAGE.compile(text).is_ok_and(
+            |program| matches!(&program.expression().expr, Expr::Ident(name) if name == text),
+        )
+}
+
+fn failure(error: ExecutionError) -> Failure {
+    match error {
+        ExecutionError::NoSuchKey(key) => Failure::Lacks(format!("'{}'", told(&key))),
+        ExecutionError::IndexOutOfBounds(_) => Failure::Lacks("so many items in a list".to_owned()),
+        other => Failure::Wrong(told(&other.to_string())),
     }
 }
 
@@ -247,7 +351,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::asked::Draw;
+    use crate::asked::{AppStanding, Draw};
+
+    /// The apps of the file.
+    pub(super) fn apps() -> BTreeSet<AppId> {
+        let names = ["a/one", "a/two"].into_iter();
+        names.map(|name| AppId::parse(name).unwrap()).collect()
+    }
+
+    /// A condition.
+    pub(super) fn compile(source: &str) -> Result<Expression, Vec<Mistake>> {
+        Expression::compile(source, Beside::Apps(&apps()))
+    }
+
+    /// A submission with this input and nothing else.
+    fn bare(input: &Json) -> Asked<'_> {
+        static HEADERS: BTreeMap<String, String> = BTreeMap::new();
+        static APPS: BTreeMap<AppId, AppStanding> = BTreeMap::new();
+        static STEPS: BTreeMap<String, Json> = BTreeMap::new();
+        Asked {
+            input,
+            headers: &HEADERS,
+            key: "",
+            apps: &APPS,
+            steps: &STEPS,
+            draw: Draw::Job(""),
+        }
+    }
 
     pub(super) fn asked(
         source: &str,
@@ -259,12 +389,11 @@ mod tests {
             .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
             .collect();
         let asked = Asked {
-            input,
             headers: &headers,
             key: "team-a",
-            draw: Draw::Job(""),
+            ..bare(input)
         };
-        let expression = Expression::compile(source).unwrap();
+        let expression = compile(source).unwrap();
         expression.value(&Scene::new(&asked))
     }
 
@@ -288,6 +417,61 @@ mod tests {
             "input.width < 18446744073709551615u",
         ] {
             assert!(holds(condition, input()), "{condition}");
+        }
+    }
+
+    #[test]
+    fn how_apps_stand_is_seen_and_numbers_of_both_kinds_compare() {
+        let one = AppStanding {
+            cost: 0.5,
+            wait_s: f64::INFINITY,
+            run_s: 2.0,
+            runners: 3,
+            idle: 0,
+            queued: 7,
+        };
+        let app = |name| AppId::parse(name).unwrap();
+        let two = AppStanding {
+            cost: 2.0,
+            wait_s: 0.0,
+            ..one
+        };
+        let apps = BTreeMap::from([(app("a/one"), one), (app("a/two"), two)]);
+        let input = json!({"budget": 1, "app": "a/two", "in_s": 4.5});
+        let asked = Asked {
+            apps: &apps,
+            ..bare(&input)
+        };
+        let scene = Scene::new(&asked);
+        let holds = |source: &str| compile(source).unwrap().holds(&scene);
+        for condition in [
+            "apps['a/one'].cost < 1",
+            "apps['a/one'].cost <= input.budget && apps['a/two'].cost > input.budget",
+            "apps['a/two'].cost == 2",
+            "apps['a/two'].wait_s < 1 && apps['a/one'].wait_s > 1000000",
+            "apps['a/two'].wait_s + apps['a/two'].run_s <= double(input.in_s)",
+            "apps['a/one'].idle == 0 && apps['a/one'].queued > 2 * apps['a/one'].runners",
+            "apps[input.app].wait_s == 0.0",
+            "apps.all(app, apps[app].run_s == 2.0)",
+        ] {
+            assert_eq!(holds(condition), Ok(true), "{condition}");
+        }
+        assert_eq!(
+            holds("apps[input.budget == 1 ? 'b/none' : 'a/one'].idle > 0"),
+            Err(Failure::Lacks("'b/none'".to_owned()))
+        );
+    }
+
+    #[test]
+    fn names_are_what_may_stand_behind_a_dot() {
+        for name in ["draw", "_", "Draw_2", "output"] {
+            assert!(is_name(name), "{name}");
+            assert!(compile(&format!("input.{name} == 1")).is_ok(), "{name}");
+        }
+        for none in [
+            "", "2nd", "a-b", "a.b", "größe", "in", "true", "null", "for", "as", " a", "a()",
+        ] {
+            assert!(!is_name(none), "{none}");
         }
     }
 
@@ -320,18 +504,9 @@ mod tests {
 
     #[test]
     fn a_condition_gives_true_or_false_and_a_key_a_text() {
-        let (input, headers) = (
-            json!({"id": 7, "f": 0.5, "t": "a", "n": null, "e": ""}),
-            BTreeMap::new(),
-        );
-        let asked = Asked {
-            input: &input,
-            headers: &headers,
-            key: "",
-            draw: Draw::Job(""),
-        };
-        let scene = Scene::new(&asked);
-        let text = |source: &str| Expression::compile(source).unwrap().text(&scene);
+        let input = json!({"id": 7, "f": 0.5, "t": "a", "n": null, "e": ""});
+        let scene = Scene::new(&bare(&input));
+        let text = |source: &str| compile(source).unwrap().text(&scene);
         let some = |text: &str| Ok(Some(text.to_owned()));
         assert_eq!(text("input.id"), some("7"));
         assert_eq!(text("input.f"), some("0.5"));
@@ -342,12 +517,7 @@ mod tests {
             [Ok(None), Ok(None), Ok(None)]
         );
         assert!(text("input").is_err());
-        assert!(
-            Expression::compile("input.id")
-                .unwrap()
-                .holds(&scene)
-                .is_err()
-        );
+        assert!(compile("input.id").unwrap().holds(&scene).is_err());
     }
 
     #[test]
@@ -374,16 +544,10 @@ mod tests {
             .stack_size(1024 * 1024);
         let done = thread.spawn(move || {
             for source in deepest {
-                let (input, headers) = (json!({}), BTreeMap::new());
-                let asked = Asked {
-                    input: &input,
-                    headers: &headers,
-                    key: "",
-                    draw: Draw::Job(""),
-                };
+                let input = json!({});
                 // It may be refused, or fail; it returns.
-                if let Ok(expression) = Expression::compile(&source) {
-                    let _ = expression.value(&Scene::new(&asked));
+                if let Ok(expression) = compile(&source) {
+                    let _ = expression.value(&Scene::new(&bare(&input)));
                 }
             }
             for allowed in [
@@ -396,17 +560,11 @@ mod tests {
                 format!("input{} == 1", "[0]".repeat(MOST_LEVELS - 3)),
                 format!("{}1 == 1", "true?true:".repeat(MOST_LEVELS - 3)),
             ] {
-                let (input, headers) = (json!({}), BTreeMap::new());
-                let asked = Asked {
-                    input: &input,
-                    headers: &headers,
-                    key: "",
-                    draw: Draw::Job(""),
-                };
-                let expression = Expression::compile(&allowed).unwrap();
-                let _ = expression.value(&Scene::new(&asked));
+                let input = json!({});
+                let expression = compile(&allowed).unwrap();
+                let _ = expression.value(&Scene::new(&bare(&input)));
             }
-            let sum = |terms: usize| Expression::compile(&vec!["1"; terms].join("+"));
+            let sum = |terms: usize| compile(&vec!["1"; terms].join("+"));
             assert!(sum(MOST_LEVELS).is_ok());
             let mistakes = sum(MOST_LEVELS + 1).unwrap_err();
             assert!(mistakes[0].reason.contains("levels"), "{mistakes:?}");

@@ -1,0 +1,301 @@
+//! Files with mistakes, and one without.
+
+use super::*;
+use crate::flow::MOST_STEPS;
+
+fn problems(text: &str) -> Vec<String> {
+    let mut settings = Settings::from_toml(text, "warmq.toml");
+    let apps = Apps::read(&mut settings);
+    let routes = Routes::read(&mut settings, &apps);
+    match settings.finish(Some(routes)) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.sentences().to_vec(),
+    }
+}
+
+const APPS: &str = "[apps.'a/one']\n[apps.'a/two']\n";
+
+#[test]
+fn a_file_without_mistakes_has_its_routes() {
+    let text = r#"
+        [apps."a/one"]
+        [apps."a/two"]
+        [routes."a/by-size"]
+        kind = "switch"
+        default = "a/two"
+        [[routes."a/by-size".rules]]
+        when = "input.width <= 512"
+        to = "a/one"
+        [routes."a/ab"]
+        kind = "split"
+        to = [{ app = "a/by-size", weight = 3 }, { app = "a/two", weight = 1.0 }]
+        by = "input.user_id"
+    "#;
+    let mut settings = Settings::from_toml(text, "warmq.toml");
+    let apps = Apps::read(&mut settings);
+    let routes = Routes::read(&mut settings, &apps);
+    settings.finish(Some(())).unwrap();
+    let names: Vec<&str> = routes.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a/ab", "a/by-size"]);
+    let Some(Route::Split(split)) = routes.get(&AppId::parse("a/ab").unwrap()) else {
+        panic!("it is a split");
+    };
+    let parts: Vec<f64> = split.to.iter().map(|share| share.part).collect();
+    assert_eq!(parts, [0.75, 0.25]);
+}
+
+#[test]
+fn every_mistake_in_every_route_is_told_with_its_place() {
+    let text = format!(
+        "{APPS}\
+         [routes.'Bad']\nkind = 'switch'\n\
+         [routes.'r/switch']\nkind = 'switch'\nspeed = 9\nrules = [\n\
+         \x20 {{ when = 'input.width <', to = 'a/one' }},\n\
+         \x20 {{ when = 'inptu.width > 1', to = 'a/none' }},\n\
+         \x20 {{ to = 7 }},\n]\n\
+         [routes.'r/split']\nkind = 'split'\nby = 'input.('\n\
+         to = [{{ app = 'a/one', weight = 0 }}, {{ app = 'a/two', weight = -1 }}, {{ app = 'a/one' }}]\n\
+         [routes.'r/kind']\nkind = 'luck'\n[routes.'r/later']\nkind = 'sequence'\n[routes.'r/none']\n\
+         [routes.'r/empty']\nkind = 'split'\nto = []\n"
+    );
+    let problems = problems(&text);
+    let told = |place: &str, what: &str| {
+        let found = problems.iter().any(|problem| {
+            problem.starts_with(&format!("warmq.toml, {place}: ")) && problem.contains(what)
+        });
+        assert!(found, "{place}: {what}\n{}", problems.join("\n"));
+    };
+    told("line 3, column 9", "'Bad' is not an app name");
+    told("line 5, column 9", "'default' is missing");
+    told("line 7, column 9", "unknown setting");
+    told("line 9, column 26", "no CEL");
+    told("line 10, column 13", "there is no 'inptu'");
+    told(
+        "line 10, column 36",
+        "no app or route of this file is named 'a/none'",
+    );
+    told("line 11, column 3", "'when' is missing");
+    told("line 11, column 10", "text is expected");
+    told("line 15, column 13", "no CEL");
+    told("line 16, column 33", "more than 0");
+    told("line 16, column 64", "more than 0");
+    told("line 16, column 70", "'weight' is missing");
+    told("line 18, column 8", "unknown kind 'luck'");
+    told("line 19, column 9", "'steps' is missing");
+    told("line 21, column 9", "'kind' is missing");
+    told("line 24, column 6", "a list of targets");
+}
+
+#[test]
+fn routes_that_lead_nowhere_or_back_are_refused() {
+    let cycle = format!(
+        "{APPS}[routes.'r/a']\nkind = 'switch'\ndefault = 'r/b'\nrules = [{{ when = 'true', to = 'a/one' }}]\n\
+         [routes.'r/b']\nkind = 'split'\nto = [{{ app = 'r/a', weight = 1 }}]\n\
+         [routes.'a/two']\nkind = 'split'\nto = [{{ app = 'a/two', weight = 1 }}]\n"
+    );
+    let problems = problems(&cycle);
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("r/a → r/b → r/a"))
+    );
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("a/two → a/two"))
+    );
+    let same_name =
+        "warmq.toml, line 10, column 9: routes.\"a/two\": an app of this file has the same name";
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.starts_with(same_name))
+    );
+}
+
+#[test]
+fn a_way_through_more_than_eight_routes_is_refused() {
+    let chain = |routes: usize| {
+        let mut text = APPS.to_owned();
+        for n in 1..=routes {
+            let to = match n {
+                1 => "a/one".to_owned(),
+                n => format!("r/{}", n - 1),
+            };
+            text += &format!(
+                "[routes.'r/{n}']\nkind = 'split'\nto = [{{ app = '{to}', weight = 1 }}]\n"
+            );
+        }
+        problems(&text)
+    };
+    assert_eq!(chain(check::MOST_HOPS), Vec::<String>::new());
+    let refused = chain(check::MOST_HOPS + 1);
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+    assert!(refused[0].contains("9 routes"), "{refused:#?}");
+}
+
+#[test]
+fn a_target_that_is_named_twice_is_refused() {
+    let text = format!(
+        "{APPS}[routes.'r/a']\nkind = 'split'\nto = [{{ app = 'a/one', weight = 1 }}, {{ app = 'a/one', weight = 2 }}]\n"
+    );
+    assert!(problems(&text)[0].contains("named twice"));
+}
+
+#[test]
+fn flows_have_their_steps() {
+    let text = r#"
+        [apps."a/one"]
+        [apps."a/two"]
+        [routes."r/cutout"]
+        kind = "sequence"
+        steps = [
+          { name = "draw", app = "a/one" },
+          { name = "cut", app = "r/safe", input = { url = "steps.draw.output.url" }, timeout = "2m" },
+        ]
+        output = { url = "steps.cut.output.url" }
+        [routes."r/safe"]
+        kind = "fallback"
+        to = [{ app = "a/one", input = { width = 64 }, timeout = 30 }, "a/two"]
+    "#;
+    let mut settings = Settings::from_toml(text, "warmq.toml");
+    let apps = Apps::read(&mut settings);
+    let routes = Routes::read(&mut settings, &apps);
+    let routes = settings.finish(Some(routes)).unwrap();
+    let flow = |name: &str| routes.flow(&AppId::parse(name).unwrap());
+    let told = |name: &str| {
+        let steps = flow(name).unwrap().steps.iter();
+        let told = steps.map(|step| {
+            let app = step.app.to_string();
+            let input = step.input.as_ref().map(|input| input.written().to_string());
+            (
+                step.name.clone(),
+                app,
+                input,
+                step.timeout.map(|time| time.as_secs()),
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    let (draw, cut, one, two) = (
+        "draw".into(),
+        "cut".into(),
+        "a/one".to_owned(),
+        "a/two".to_owned(),
+    );
+    let url = r#"{"url":"steps.draw.output.url"}"#.to_owned();
+    assert_eq!(
+        told("r/cutout"),
+        [
+            (draw, one.clone(), None, None),
+            (cut, "r/safe".to_owned(), Some(url), Some(120))
+        ]
+    );
+    assert_eq!(
+        told("r/safe"),
+        [
+            (
+                one.clone(),
+                one,
+                Some(r#"{"width":64}"#.to_owned()),
+                Some(30)
+            ),
+            (two.clone(), two, None, None)
+        ]
+    );
+    assert_eq!(flow("r/cutout").unwrap().kind, RouteKind::Sequence);
+    assert!(flow("r/cutout").unwrap().output.is_some());
+    assert_eq!(flow("r/safe").unwrap().kind, RouteKind::Fallback);
+    assert!(flow("a/one").is_none());
+}
+
+#[test]
+fn every_mistake_in_every_flow_is_told_with_its_place() {
+    let text = format!(
+        "{APPS}\
+         [routes.'r/one']\nkind = 'sequence'\nspeed = 9\nsteps = [\n\
+         \x20 {{ name = 'draw', app = 'a/one', input = {{ a = 'steps.cut.output', b = [1, 'inptu.x'] }} }},\n\
+         \x20 {{ name = 'for', app = 'a/none', timeout = 0 }},\n\
+         \x20 {{ name = 'draw', app = 'a/two', timeout = 'soon', input = {{ at = 2024-01-01, far = inf }} }},\n\
+         \x20 {{ app = 'a/two', size = 1, input = 'apps[\"a/one\"].idle' }},\n\
+         \x20 {{ name = 'cut', input = {{ a = 'steps.draw.state', b.c = 'steps.draw.output' }} }},\n]\n\
+         output = {{ x = 'steps.cut.output', y = 'steps.glue.output' }}\n\
+         [routes.'r/two']\nkind = 'fallback'\nto = ['a/one', {{ app = 'a/one' }}, 7, 'Bad', {{ app = 'a/two', name = 'x', input = 'steps.a.output' }}]\n\
+         [routes.'r/three']\nkind = 'fallback'\nto = []\n\
+         [routes.'r/four']\nkind = 'switch'\ndefault = 'a/one'\n\
+         rules = [{{ when = \"apps['a/three'].idle > 0\", to = 'a/one' }}, {{ when = \"apps['a/one'].speed > 0\", to = 'a/one' }}]\n\
+         [routes.'R']\nkind = 'sequence'\nsteps = [{{ name = 'a', app = 'a/one', input = 'inptu' }}]\n"
+    );
+    let problems = problems(&text);
+    let told = |place: &str, what: &str| {
+        let found = problems.iter().any(|problem| {
+            problem.starts_with(&format!("warmq.toml, {place}: ")) && problem.contains(what)
+        });
+        assert!(found, "{place}: {what}\n{}", problems.join("\n"));
+    };
+    told("line 5, column 9", "unknown setting");
+    told(
+        "line 7, column 55",
+        "there is no earlier step 'cut'; this is the first one",
+    );
+    told("line 7, column 78", "there is no 'inptu'");
+    told("line 8, column 12", "no word of CEL's own");
+    told(
+        "line 8, column 25",
+        "no app or route of this file is named 'a/none'",
+    );
+    told("line 8, column 45", "more than 0");
+    told("line 9, column 12", "two steps have this name");
+    told("line 9, column 45", "no time");
+    told("line 9, column 68", "no such value");
+    told("line 9, column 86", "no such value");
+    told("line 10, column 3", "'name' is missing");
+    told("line 10, column 27", "unknown setting");
+    told("line 10, column 39", "there is no 'apps'");
+    told("line 11, column 3", "'app' is missing");
+    told("line 11, column 39", "steps.draw.output");
+    told(
+        "line 13, column 46",
+        "there is no earlier step 'glue'; earlier ones: draw, cut",
+    );
+    told("line 16, column 24", "named twice");
+    told("line 16, column 35", "a table is expected, not a integer");
+    told("line 16, column 38", "'Bad' is not an app name");
+    told("line 16, column 69", "unknown setting");
+    told("line 16, column 83", "there is no 'steps'");
+    told("line 19, column 6", "a list of apps");
+    told(
+        "line 23, column 24",
+        "no app of this file is named 'a/three'",
+    );
+    told("line 23, column 86", "apps have no 'speed'");
+    told("line 24, column 9", "'R' is not an app name");
+    told("line 26, column 48", "there is no 'inptu'");
+    assert_eq!(problems.len(), 26, "{}", problems.join("\n"));
+}
+
+#[test]
+fn flows_that_lead_back_or_have_too_many_steps_are_refused() {
+    let flow = |kind: &str| format!("{APPS}[routes.'r/a']\nkind = '{kind}'\n");
+    let back = flow("sequence") + "steps = [{ name = 'again', app = 'r/a' }]";
+    assert!(
+        problems(&back)[0].contains("r/a → r/a"),
+        "{:?}",
+        problems(&back)
+    );
+    let steps = |n: usize| {
+        let steps: String = (0..n)
+            .map(|n| format!("{{ name = 's{n}', app = 'a/one' }},"))
+            .collect();
+        problems(&(flow("sequence") + &format!("steps = [{steps}]")))
+    };
+    assert_eq!(steps(MOST_STEPS), Vec::<String>::new());
+    assert!(steps(MOST_STEPS + 1)[0].contains("it has 33 steps, 32 are the most"));
+    let deep = |n: usize| {
+        let input = format!("{}'input'{}", "[".repeat(n), "]".repeat(n));
+        problems(&(flow("fallback") + &format!("to = [{{ app = 'a/one', input = {input} }}]")))
+    };
+    assert_eq!(deep(19), Vec::<String>::new());
+    assert!(deep(20)[0].contains("nested more than 20 levels"));
+}
