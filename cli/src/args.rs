@@ -10,6 +10,7 @@ use warmq_common::ids::{AppId, JobId, KeyId, KeyName};
 use warmq_common::job::Priority;
 
 use crate::exit::Usage;
+use crate::trial::Supposed;
 
 const EXIT_STATUSES: &str = "Exit status: 0 all well, 1 the job failed, 2 the request is wrong, \
     64 the configuration file has mistakes, 69 no router answers, 75 the job has not ended yet or the queue is full";
@@ -146,7 +147,7 @@ pub enum Routes {
         /// The file
         file: PathBuf,
     },
-    /// Where a submission would go, and why; and how splits would spread 10,000 keys
+    /// Where a submission would go, and why; how splits would spread 10,000 keys; which steps a flow would take
     Test(RouteTest),
 }
 
@@ -166,6 +167,10 @@ pub struct RouteTest {
     /// A header of the request
     #[arg(long = "header", value_name = "NAME=TEXT")]
     pub headers: Vec<Header>,
+    /// How an app is supposed to stand, for conditions over `apps`: any of cost, wait_s, run_s, runners, idle, queued. Unless
+    /// told otherwise an app has one idle runner, no wait, and the file's cost and prior_run
+    #[arg(long = "app", value_name = "OWNER/NAME=FIELD:NUMBER,…")]
+    pub apps: Vec<Supposed>,
     /// Only this route, not all of the file
     #[arg(long, value_name = "OWNER/NAME")]
     pub route: Option<AppId>,

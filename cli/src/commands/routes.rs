@@ -8,7 +8,7 @@ use warmq_routes::Routes;
 use crate::args::{self, RouteTest};
 use crate::client::pretty;
 use crate::exit::{self, Usage};
-use crate::trial::{Sample, attempt};
+use crate::trial::{Sample, attempt, standings};
 use crate::{input, trial};
 
 /// Checks a file, or tries its routes. No router is asked. `key`: the API key that a trial is made with.
@@ -27,13 +27,13 @@ pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyho
             Ok(exit::OK)
         }
         args::Routes::Test(test) => {
-            let (_, routes) = read(&test.file)?;
-            let trials = trials(&routes, test, key)?;
+            let (apps, routes) = read(&test.file)?;
+            let trials = trials(&apps, &routes, test, key)?;
             match json {
                 true => println!("{}", pretty(&trials)),
                 false => trials.iter().for_each(|trial| println!("{trial}")),
             }
-            let refused = trials.iter().any(|trial| trial.outcome.is_err());
+            let refused = trials.iter().any(trial::Trial::is_refused);
             Ok(if refused { exit::USAGE } else { exit::OK })
         }
     }
@@ -47,11 +47,18 @@ fn read(file: &Path) -> Result<(Apps, Routes), Problems> {
 }
 
 fn trials(
+    apps: &Apps,
     routes: &Routes,
     test: RouteTest,
     key: Option<&str>,
 ) -> anyhow::Result<Vec<trial::Trial>> {
+    let declared = |name| apps.names().any(|app| app == name);
+    if let Some(unknown) = test.apps.iter().find(|supposed| !declared(&supposed.app)) {
+        let name = &unknown.app;
+        return Err(Usage(format!("the file declares no app '{name}'")).into());
+    }
     let sample = Sample {
+        apps: standings(apps, &test.apps),
         input: input::read(&test.input)?,
         headers: test
             .headers
