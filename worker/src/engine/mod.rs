@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`thread`] | the OS thread that an engine lives on; tensors never leave it |
 //! | [`input`] | a job's input, read into a type; what is wrong with it, field by field |
+//! | `picture` | a stranger's picture, decoded with bounds; and pictures as PNGs |
 //! | [`diffusion`] | Stable Diffusion, by the crate `warmq-diffusion` |
 //! | [`timed`] | an engine that only takes time, for tests of routing and load |
 //!
@@ -11,6 +12,7 @@
 
 pub mod diffusion;
 pub mod input;
+mod picture;
 pub mod thread;
 pub mod timed;
 
@@ -18,6 +20,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Instant;
 
 use serde_json::Value;
 use warmq_common::config::ByteSize;
@@ -27,6 +30,9 @@ use warmq_common::store::RunnerReport;
 
 use crate::input_files::FileField;
 use crate::model_cache;
+
+/// The type of an error that is the runner's fault, not the job's.
+const RUNNER_ERROR: &str = "runner_server_error";
 
 /// Which engine a worker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,10 +190,7 @@ impl From<JobError> for Failure {
 impl From<model_cache::TooLarge> for Failure {
     fn from(refused: model_cache::TooLarge) -> Self {
         // Another worker's budget may be larger, but the job can not know.
-        Self::Job(JobError::internal(
-            "runner_server_error",
-            refused.to_string(),
-        ))
+        Self::Job(JobError::internal(RUNNER_ERROR, refused.to_string()))
     }
 }
 
@@ -198,6 +201,10 @@ impl From<model_cache::Error<Failure>> for Failure {
             model_cache::Error::TooLarge(refused) => refused.into(),
         }
     }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
