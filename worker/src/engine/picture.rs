@@ -16,7 +16,7 @@ use super::RUNNER_ERROR;
 pub(super) const IMAGE_URL: &str = "image_url";
 
 /// Pixels along the longer side of a picture that is read.
-const LONGEST_SIDE: u32 = 4096;
+pub(super) const LONGEST_SIDE: u32 = 4096;
 
 /// Memory that a decoder may take, the pixels included: 4096 × 4096 of 8 bytes, and some more.
 const DECODER_BYTES: u64 = 160 << 20;
