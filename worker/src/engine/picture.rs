@@ -15,7 +15,7 @@ use super::RUNNER_ERROR;
 /// The field of an input that names the picture to work on.
 pub(super) const IMAGE_URL: &str = "image_url";
 
-/// Pixels along the longer side of a picture that is read.
+/// Pixels along the longer side of a picture that is read, or made of one.
 pub(super) const LONGEST_SIDE: u32 = 4096;
 
 /// Memory that a decoder may take, the pixels included: 4096 × 4096 of 8 bytes, and some more.

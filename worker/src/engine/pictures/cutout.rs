@@ -16,8 +16,8 @@ pub struct Cutout {
     /// The picture: the URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or the picture itself as a data: URI.
     #[expect(dead_code, reason = "the runner has got the file that it names")]
     image_url: String,
-    /// How far a pixel may be from the colour of the picture's border and still be background: 0 for that very colour, 1 for
-    /// as far as black is from white. What the background encloses is kept, and so is background that the picture encloses.
+    /// How far a colour may be from that of the picture's border and still be background: 0 is that very colour, 1 is as far as
+    /// black is from white. Only what is connected to the border is background: what the object encloses stays.
     #[serde(default = "default_tolerance")]
     #[schemars(range(min = 0, max = 1))]
     tolerance: f64,
