@@ -19,7 +19,7 @@ pub struct WorkerOptions {
     pub name: String,
     /// The app that it serves.
     pub app: String,
-    /// `diffusion`, `timed`, …
+    /// `diffusion`, `upscale`, …
     pub engine: String,
     /// A folder of model folders.
     pub models: Option<PathBuf>,
@@ -34,12 +34,12 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// A worker with the `timed` engine: no tensors, run and load times as each job asks.
-    pub fn timed(name: &str, app: &str) -> Self {
+    /// A worker with an engine that needs no models: `upscale`, `cutout`, …
+    pub fn of(engine: &str, name: &str, app: &str) -> Self {
         Self {
             name: name.to_owned(),
             app: app.to_owned(),
-            engine: "timed".to_owned(),
+            engine: engine.to_owned(),
             models: None,
             memory_budget: None,
             slots: None,
@@ -48,12 +48,16 @@ impl WorkerOptions {
         }
     }
 
+    /// A worker with the `timed` engine: no tensors, run and load times as each job asks.
+    pub fn timed(name: &str, app: &str) -> Self {
+        Self::of("timed", name, app)
+    }
+
     /// A worker with the `diffusion` engine and the models in `models`.
     pub fn diffusion(name: &str, app: &str, models: impl Into<PathBuf>) -> Self {
         Self {
-            engine: "diffusion".to_owned(),
             models: Some(models.into()),
-            ..Self::timed(name, app)
+            ..Self::of("diffusion", name, app)
         }
     }
 

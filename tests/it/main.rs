@@ -24,6 +24,7 @@ mod lost_messages_are_found;
 mod lua_obeys_the_state_machine;
 mod missing_servers_are_named;
 mod nothing_is_lost;
+mod pictures_become_other_pictures;
 mod pictures_come_from_pictures;
 mod pictures_come_from_prompts;
 mod poison_jobs_are_quarantined;

@@ -25,7 +25,7 @@ pub struct Args {
     /// The app whose jobs it runs
     #[arg(long, env = "WARMQ_APP", value_name = "OWNER/NAME")]
     pub app: Option<String>,
-    /// What runs them: diffusion, or timed (no tensors, for tests) [default: diffusion]
+    /// What runs them: diffusion; upscale or cutout (pictures of pictures, on the CPU); timed (for tests) [default: diffusion]
     #[arg(long, env = "WARMQ_ENGINE", value_name = "ENGINE")]
     pub engine: Option<String>,
     /// Folder of model folders [default: ./models]

@@ -13,7 +13,7 @@
 //! | [`patience`] | how long Redis is waited for before a job goes on without |
 //! | [`input_files`] | the files that an input names, got before the run |
 //! | [`report`] | progress, files and the event at the end |
-//! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `timed` |
+//! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `pictures`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
 //!
 //! A job's way: `consumer` → `attempt` → `start.lua` → input files → engine thread → artifacts → `finish.lua` → event → ack.

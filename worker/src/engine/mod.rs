@@ -4,13 +4,17 @@
 //! | --- | --- |
 //! | [`thread`] | the OS thread that an engine lives on; tensors never leave it |
 //! | [`input`] | a job's input, read into a type; what is wrong with it, field by field |
+//! | `picture` | a stranger's picture, decoded with bounds; and pictures as PNGs |
 //! | [`diffusion`] | Stable Diffusion, by the crate `warmq-diffusion` |
+//! | [`pictures`] | a picture of a picture, on the CPU: larger, or without its background |
 //! | [`timed`] | an engine that only takes time, for tests of routing and load |
 //!
 //! Each runner has an engine, and so a cache and a memory budget, of its own.
 
 pub mod diffusion;
 pub mod input;
+mod picture;
+pub mod pictures;
 pub mod thread;
 pub mod timed;
 
@@ -18,6 +22,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Instant;
 
 use serde_json::Value;
 use warmq_common::config::ByteSize;
@@ -25,35 +30,55 @@ use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobError, JobSpec, Progress, Timings};
 use warmq_common::store::RunnerReport;
 
+use self::pictures::Editor;
+use self::pictures::cutout::Cutout;
+use self::pictures::upscale::Upscale;
 use crate::input_files::FileField;
 use crate::model_cache;
+
+/// The type of an error that is the runner's fault, not the job's.
+const RUNNER_ERROR: &str = "runner_server_error";
 
 /// Which engine a worker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
     /// Stable Diffusion.
     Diffusion,
+    /// Makes pictures larger.
+    Upscale,
+    /// Makes the background of pictures transparent.
+    Cutout,
     /// Only takes time.
     Timed,
+}
+
+impl EngineKind {
+    const ALL: [Self; 4] = [Self::Diffusion, Self::Upscale, Self::Cutout, Self::Timed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Diffusion => "diffusion",
+            Self::Upscale => "upscale",
+            Self::Cutout => "cutout",
+            Self::Timed => "timed",
+        }
+    }
 }
 
 impl FromStr for EngineKind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "diffusion" => Ok(Self::Diffusion),
-            "timed" => Ok(Self::Timed),
-            other => Err(format!("unknown engine '{other}'; known: diffusion, timed")),
-        }
+        let named = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        named.ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("unknown engine '{text}'; known: {known}")
+        })
     }
 }
 
 impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Diffusion => "diffusion",
-            Self::Timed => "timed",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -88,10 +113,12 @@ pub enum BuildError {
 /// # Errors
 /// The models or the device are not there.
 pub fn build(options: &Options, runner: &RunnerId) -> Result<Box<dyn Engine>, BuildError> {
-    match options.kind {
-        EngineKind::Timed => Ok(Box::new(timed::Timed::new(options, runner.clone()))),
-        EngineKind::Diffusion => Ok(Box::new(diffusion::Diffusion::new(options)?)),
-    }
+    Ok(match options.kind {
+        EngineKind::Diffusion => Box::new(diffusion::Diffusion::new(options)?),
+        EngineKind::Upscale => Box::new(Editor::<Upscale>::default()),
+        EngineKind::Cutout => Box::new(Editor::<Cutout>::default()),
+        EngineKind::Timed => Box::new(timed::Timed::new(options, runner.clone())),
+    })
 }
 
 /// What an engine says of itself, once.
@@ -184,10 +211,7 @@ impl From<JobError> for Failure {
 impl From<model_cache::TooLarge> for Failure {
     fn from(refused: model_cache::TooLarge) -> Self {
         // Another worker's budget may be larger, but the job can not know.
-        Self::Job(JobError::internal(
-            "runner_server_error",
-            refused.to_string(),
-        ))
+        Self::Job(JobError::internal(RUNNER_ERROR, refused.to_string()))
     }
 }
 
@@ -198,6 +222,10 @@ impl From<model_cache::Error<Failure>> for Failure {
             model_cache::Error::TooLarge(refused) => refused.into(),
         }
     }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -216,13 +244,15 @@ mod testing {
     /// Notes what it is told, and wants the job no more after so many reports.
     #[derive(Default)]
     pub(super) struct Told {
+        /// What every field of the input names.
+        pub(super) file: Option<Vec<u8>>,
         pub(super) progress: Vec<Progress>,
         pub(super) stop_after: Option<usize>,
     }
 
     impl RunContext for Told {
         fn file(&self, _: &str) -> Option<&[u8]> {
-            None
+            self.file.as_deref()
         }
 
         fn progress(&mut self, progress: Progress) -> ControlFlow<()> {

@@ -210,6 +210,8 @@ impl RunContext for Context<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier};
+
     use super::*;
     use crate::engine::Produced;
     use crate::engine::testing::job;
@@ -267,6 +269,39 @@ mod tests {
         let crashed = run(&engine, Value::Null).await.unwrap_err();
         assert_eq!(crashed.reason, "its thread is gone");
         engine.stop().await;
+    }
+
+    /// Runs only beside others.
+    struct Companion(Arc<Barrier>);
+
+    impl Engine for Companion {
+        fn describe(&self) -> Description {
+            Fragile.describe()
+        }
+
+        fn report(&self) -> RunnerReport {
+            RunnerReport::default()
+        }
+
+        fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
+            self.0.wait();
+            Fragile.run(job, context)
+        }
+    }
+
+    #[tokio::test]
+    async fn engines_run_at_the_same_time() {
+        let all_run = Arc::new(Barrier::new(4));
+        let mut engines = Vec::new();
+        for _ in 0..4 {
+            let engine = Companion(all_run.clone());
+            let runner = RunnerId::parse("r").unwrap();
+            let started = EngineThread::start(&runner, || Ok(Box::new(engine)));
+            engines.push(started.await.unwrap());
+        }
+        let runs = engines.iter().map(|engine| run(engine, Value::Null));
+        let done = futures::future::join_all(runs).await;
+        assert!(done.iter().all(Result::is_ok));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
 use warmq_common::store::RunnerReport;
 
-use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, input};
+use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, input, millis};
 use crate::model_cache::{Loaded, Loader, ModelCache};
 
 /// How soon a cancelled job ends.
@@ -192,10 +192,6 @@ fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure>
         }
         std::thread::sleep(left.min(CANCEL_CHECK));
     }
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

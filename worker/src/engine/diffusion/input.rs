@@ -7,9 +7,6 @@ use warmq_diffusion::{Picture, Request};
 
 use crate::engine::input;
 
-/// The field that names the picture to start from.
-pub(super) const IMAGE_URL: &str = "image_url";
-
 const PROMPT_CHARS: usize = 2_000;
 
 /// Input of the diffusion engine: a prompt, and how it shall be drawn. What is left out takes the model's default.

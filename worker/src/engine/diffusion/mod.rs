@@ -17,16 +17,14 @@ use warmq_diffusion::{
     Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline,
 };
 
+use super::picture::IMAGE_URL;
 use super::{
-    BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RunContext,
-    input as seam,
+    BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RUNNER_ERROR,
+    RunContext, input as seam, millis,
 };
 use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
-use input::{IMAGE_URL, Input};
-
-/// An error that is the runner's fault, not the job's.
-const RUNNER_ERROR: &str = "runner_server_error";
+use input::Input;
 
 /// Largest file of a picture that is read.
 const MOST_PICTURE_BYTES: usize = 10 << 20;
@@ -273,8 +271,4 @@ fn threads(manifest: &Manifest) -> usize {
         Family::Tiny => 1,
         _ => std::thread::available_parallelism().map_or(1, NonZero::get),
     }
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

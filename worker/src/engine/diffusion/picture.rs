@@ -1,84 +1,28 @@
-//! Pictures in and out of files. What comes in is a stranger's: nothing about it is believed, and its decoding is bounded in
-//! pixels and memory before it begins.
-
-use std::io::Cursor;
-use std::panic::catch_unwind;
+//! Pictures between files and the pipeline.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use image::error::LimitErrorKind;
-use image::{
-    DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
-};
 use warmq_common::job::JobError;
 use warmq_diffusion::Picture;
 
-use super::RUNNER_ERROR;
-use super::input::IMAGE_URL;
-
-/// Pixels along the longer side of a picture that is read.
-const LONGEST_SIDE: u32 = 4096;
-
-/// Memory that a decoder may take, the pixels included: 4096 × 4096 of 8 bytes, and some more.
-const DECODER_BYTES: u64 = 160 << 20;
+use crate::engine::picture as seam;
 
 /// A preview's quality in JPEG: at 64 × 64 pixels, 2 KB.
 const PREVIEW_QUALITY: u8 = 80;
 
-/// Reads a PNG, JPEG or WebP; of an animation its first picture.
+/// Reads a picture that a user brought.
 ///
 /// # Errors
 /// A 422 that says why it is none, or too large.
 pub(super) fn read(file: &[u8]) -> Result<Picture, JobError> {
-    // A decoder's bug is the job's misfortune, not the engine's end.
-    let decoded = catch_unwind(|| decode(file));
-    let picture =
-        decoded.unwrap_or_else(|_| Err(refused("image_load_error", "it can not be read")))?;
-    let rgb = picture.into_rgb8();
+    let rgb = seam::read(file)?.into_rgb8();
     Ok(Picture {
         width: rgb.width(),
         height: rgb.height(),
         rgb: rgb.into_raw(),
     })
-}
-
-fn decode(file: &[u8]) -> Result<DynamicImage, JobError> {
-    let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
-    let format = image::guess_format(file).ok();
-    let Some(format) = format.filter(|format| known.contains(format)) else {
-        let message = "it is no picture in PNG, JPEG or WebP";
-        return Err(refused("unsupported_image_format", message));
-    };
-    let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(LONGEST_SIDE);
-    limits.max_image_height = Some(LONGEST_SIDE);
-    limits.max_alloc = Some(DECODER_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(file), format);
-    reader.limits(limits.clone());
-    // So far only the header was read.
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    (limits.reserve(decoder.total_bytes())).map_err(unreadable)?;
-    decoder.set_limits(limits).map_err(unreadable)?;
-    let orientation = decoder.orientation().map_err(unreadable)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
-}
-
-fn unreadable(error: ImageError) -> JobError {
-    match error {
-        ImageError::Limits(limit) if limit.kind() == LimitErrorKind::DimensionError => refused(
-            "image_too_large",
-            format!("it is larger than {LONGEST_SIDE} x {LONGEST_SIDE} pixels"),
-        ),
-        ImageError::Limits(_) => refused("image_too_large", "it takes too much memory to read"),
-        error => refused("image_load_error", format!("it can not be read: {error}")),
-    }
-}
-
-fn refused(error_type: &str, message: impl Into<String>) -> JobError {
-    JobError::field(&[IMAGE_URL], error_type, message)
 }
 
 /// As a PNG.
@@ -87,19 +31,7 @@ fn refused(error_type: &str, message: impl Into<String>) -> JobError {
 /// The picture is none.
 pub(super) fn png(picture: &Picture) -> Result<Vec<u8>, JobError> {
     let Picture { width, height, rgb } = picture;
-    let mut png = Cursor::new(Vec::new());
-    image::write_buffer_with_format(
-        &mut png,
-        rgb,
-        *width,
-        *height,
-        ExtendedColorType::Rgb8,
-        ImageFormat::Png,
-    )
-    .map_err(|error| {
-        JobError::internal(RUNNER_ERROR, format!("the picture is no picture: {error}"))
-    })?;
-    Ok(png.into_inner())
+    seam::png(rgb, *width, *height, ExtendedColorType::Rgb8)
 }
 
 /// A small picture as a `data:` URI; `None` if it is none.
@@ -118,199 +50,19 @@ pub(super) fn data_uri(picture: &Picture) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::picture::testing::noise;
 
-    fn picture(width: u32, height: u32) -> Picture {
-        // Of all colours, so that it does not compress away.
-        let mut state = 1_u32;
-        let rgb = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        });
-        Picture {
-            width,
-            height,
-            rgb: rgb.take((3 * width * height) as usize).collect(),
-        }
-    }
-
-    fn encoded(format: ImageFormat) -> Vec<u8> {
-        let Picture { width, height, rgb } = picture(16, 8);
-        let image = image::RgbImage::from_raw(width, height, rgb).unwrap();
-        let mut file = Cursor::new(Vec::new());
-        image.write_to(&mut file, format).unwrap();
-        file.into_inner()
-    }
-
-    fn refusal(file: &[u8]) -> String {
-        let error = read(file).unwrap_err();
-        assert_eq!(
-            (error.status, &error.detail[0].loc[1]),
-            (422, &IMAGE_URL.into())
-        );
-        error.error_type
-    }
-
-    /// A PNG chunk.
-    fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
-        let sum = crc32(&[kind, data].concat()).to_be_bytes();
-        [&(data.len() as u32).to_be_bytes(), kind, data, &sum].concat()
-    }
-
-    fn crc32(bytes: &[u8]) -> u32 {
-        !bytes.iter().fold(!0, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc: u32, _| {
-                (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1))
-            })
-        })
-    }
-
-    fn png_of(width: u32, height: u32, more: &[u8], pixels: &[u8]) -> Vec<u8> {
-        let sides = [width.to_be_bytes(), height.to_be_bytes()].concat();
-        let header = [&sides[..], &[8, 2, 0, 0, 0]].concat();
-        [
-            b"\x89PNG\r\n\x1a\n",
-            &chunk(b"IHDR", &header)[..],
-            more,
-            &chunk(b"IDAT", pixels),
-            &chunk(b"IEND", b""),
-        ]
-        .concat()
-    }
-
-    /// A zlib stream (RFC 1950, RFC 1951) of 1 + 258 × `times` zeros, 13 bits for each 258.
-    fn zeros(times: usize) -> Vec<u8> {
-        let mut stream = vec![0x78, 0x01];
-        let mut place = 0_u8;
-        let mut bits = |bits: &str| {
-            for bit in bits.bytes() {
-                if place == 0 {
-                    stream.push(0);
-                }
-                let last = stream.len() - 1;
-                stream[last] |= (bit - b'0') << place;
-                place = (place + 1) % 8;
-            }
-        };
-        // The last block, of fixed codes; a zero; from 1 back, 258 again and again; the end.
-        bits("110");
-        bits("00110000");
-        for _ in 0..times {
-            bits("1100010100000");
-        }
-        bits("0000000");
-        let sum = ((1 + 258 * times) % 65521) as u32;
-        stream.extend((sum << 16 | 1).to_be_bytes());
-        stream
-    }
-
-    /// The most memory that this process ever had, bytes.
-    fn peak_bytes() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let kib: u64 = line
-            .unwrap()
-            .split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
-        kib << 10
-    }
-
-    #[test]
-    fn the_three_formats_are_read() {
-        let exact = picture(16, 8);
-        assert_eq!(read(&encoded(ImageFormat::Png)).unwrap(), exact);
-        assert_eq!(read(&encoded(ImageFormat::WebP)).unwrap(), exact);
-        let lossy = read(&encoded(ImageFormat::Jpeg)).unwrap();
-        assert_eq!((lossy.width, lossy.height), (16, 8));
-    }
-
-    #[test]
-    fn what_is_no_such_picture_is_refused() {
-        let gif = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
-        for file in [
-            b"" as &[u8],
-            b"\x89",
-            b"<!doctype html><p>a.png",
-            gif,
-            b"BM\0\0\0\0",
-            &[0; 4096],
-        ] {
-            assert_eq!(refusal(file), "unsupported_image_format");
-        }
-    }
-
-    #[test]
-    fn a_truncated_or_damaged_picture_is_refused() {
-        for format in [ImageFormat::Png, ImageFormat::WebP] {
-            let whole = encoded(format);
-            for length in [13, 30, whole.len() / 2, whole.len() - 13] {
-                assert_eq!(
-                    refusal(&whole[..length]),
-                    "image_load_error",
-                    "{format:?}, {length}"
-                );
-            }
-        }
-        // Of a JPEG what is there is drawn, as browsers do.
-        let jpeg = encoded(ImageFormat::Jpeg);
-        assert_eq!(refusal(&jpeg[..30]), "image_load_error");
-        // Whatever comes, it is an answer.
-        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Jpeg] {
-            let whole = encoded(format);
-            for place in 0..whole.len() {
-                let mut damaged = whole.clone();
-                damaged[place] ^= 0x5a;
-                let _ = read(&damaged);
-            }
-        }
-    }
-
-    #[test]
-    fn pixel_bombs_are_refused_by_their_header() {
-        for (width, height) in [
-            (60_000, 60_000),
-            (4097, 1),
-            (1, 4097),
-            (u32::MAX >> 1, u32::MAX >> 1),
-        ] {
-            let bomb = png_of(width, height, b"", &zeros(1));
-            assert!(bomb.len() < 200);
-            assert_eq!(refusal(&bomb), "image_too_large");
-        }
-        let mut jpeg = encoded(ImageFormat::Jpeg);
-        let start = jpeg
-            .windows(2)
-            .position(|marker| marker == b"\xff\xc0")
-            .unwrap();
-        jpeg[start + 5..start + 9].copy_from_slice(b"\xff\xff\xff\xff");
-        assert_eq!(refusal(&jpeg), "image_too_large");
-    }
-
-    #[test]
-    fn decompression_bombs_beside_the_pixels_are_not_unpacked_without_bound() {
-        // 512 MiB each.
-        let bomb = zeros(2 << 20);
-        let named = [b"bomb\0\0", &bomb[..]].concat();
-        let text = png_of(86, 1, &chunk(b"zTXt", &named), &zeros(1));
-        let profile = png_of(86, 1, &chunk(b"iCCP", &named), &zeros(1));
-        let pixels = png_of(86, 1, b"", &bomb);
-        let before = peak_bytes();
-        assert_eq!(read(&text).unwrap().width, 86);
-        for file in [profile, pixels] {
-            let _ = read(&file);
-        }
-        let taken = peak_bytes() - before;
-        assert!(taken < DECODER_BYTES + (64 << 20), "{} MiB", taken >> 20);
+    fn preview(width: u32, height: u32) -> String {
+        let rgb = noise(width, height).into_raw();
+        data_uri(&Picture { width, height, rgb }).unwrap()
     }
 
     #[test]
     fn a_preview_is_a_few_kilobytes() {
-        let noise = data_uri(&picture(64, 64)).unwrap();
-        assert!(noise.starts_with("data:image/jpeg;base64,/9j/"));
-        assert!(noise.len() < 10_000, "{} bytes of pure noise", noise.len());
-        let small = data_uri(&picture(8, 8)).unwrap();
+        let large = preview(64, 64);
+        assert!(large.starts_with("data:image/jpeg;base64,/9j/"));
+        assert!(large.len() < 10_000, "{} bytes of pure noise", large.len());
+        let small = preview(8, 8);
         assert!(small.len() < 1_500, "{} bytes", small.len());
     }
 }

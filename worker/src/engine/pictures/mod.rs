@@ -1,0 +1,205 @@
+//! Engines that make another picture of a picture, on the CPU: small steps for before and after a model's.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`upscale`] | a larger picture |
+//! | [`cutout`] | the same picture without its background |
+//! | `background` | where the background is; pure |
+//!
+//! What an engine does is its input's type, an [`Edit`]; all else is [`Editor`]. There are no models, so a runner reports
+//! none, and to every job it is as good as any other: a hint changes nothing.
+
+mod background;
+pub mod cutout;
+pub mod upscale;
+
+use std::marker::PhantomData;
+use std::time::Instant;
+
+use image::DynamicImage;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
+use warmq_common::store::RunnerReport;
+
+use super::picture::{self, IMAGE_URL};
+use super::{Description, Ended, Engine, Failure, File, Produced, RunContext, input, millis};
+use crate::input_files::FileField;
+
+/// Largest file that is read: what one of these engines makes, another reads. That is 4096 x 4096 pixels of 4 bytes if they
+/// do not compress at all, and some more.
+const MOST_FILE_BYTES: usize = 65 << 20;
+
+/// Progress reports per run: read, edited, written.
+const STAGES: u32 = 3;
+
+/// What is done to a picture: the input of a job whose `image_url` names that picture.
+pub trait Edit: DeserializeOwned + JsonSchema {
+    /// Whether its numbers are within the bounds of the schema.
+    ///
+    /// # Errors
+    /// A 422 that names the field at fault.
+    fn check(&self) -> Result<(), JobError>;
+
+    /// Makes the other picture, of 8 bits per channel.
+    ///
+    /// # Errors
+    /// A 422 that names the field that can not be met with this picture.
+    fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError>;
+}
+
+/// The engine for one kind of edit.
+pub struct Editor<E>(PhantomData<fn() -> E>);
+
+impl<E> Default for Editor<E> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Edit> Engine for Editor<E> {
+    fn describe(&self) -> Description {
+        Description {
+            device: "cpu".to_owned(),
+            models: Vec::new(),
+            input_schema: input::schema::<E>(),
+            files: vec![FileField {
+                name: IMAGE_URL,
+                most_bytes: MOST_FILE_BYTES,
+            }],
+        }
+    }
+
+    fn report(&self) -> RunnerReport {
+        RunnerReport {
+            slots: 1,
+            ..RunnerReport::default()
+        }
+    }
+
+    fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
+        let begun = Instant::now();
+        let result = produce::<E>(job, context);
+        let timings = Timings {
+            // There is nothing to load.
+            warm: true,
+            load_ms: 0,
+            run_ms: millis(begun),
+        };
+        Ended { result, timings }
+    }
+}
+
+fn produce<E: Edit>(job: &JobSpec, context: &mut dyn RunContext) -> Result<Produced, Failure> {
+    let edit: E = input::parse(&job.input)?;
+    edit.check()?;
+    let file = context.file(IMAGE_URL);
+    let file = file.ok_or_else(|| JobError::field(&[IMAGE_URL], "missing", "Field required"))?;
+    let given = picture::read(file)?;
+    reached(1, context)?;
+    let made = edit.apply(given)?;
+    reached(2, context)?;
+    let (width, height) = (made.width(), made.height());
+    let png = picture::png(made.as_bytes(), width, height, made.color().into())?;
+    reached(STAGES, context)?;
+    Ok(Produced {
+        output: json!({"image": {
+            "url": Value::Null,
+            "width": width,
+            "height": height,
+            "content_type": "image/png",
+        }}),
+        files: vec![File {
+            name: "image.png".to_owned(),
+            pointer: "/image/url".to_owned(),
+            bytes: png,
+        }],
+    })
+}
+
+/// Says that a stage is over, and ends a job that nobody wants any more.
+fn reached(stage: u32, context: &mut dyn RunContext) -> Result<(), Failure> {
+    let progress = Progress::at(Phase::Running, stage, STAGES);
+    match context.progress(progress).is_break() {
+        true => Err(Failure::Cancelled),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cutout::Cutout;
+    use super::upscale::Upscale;
+    use super::*;
+    use crate::engine::picture::testing::noise;
+    use crate::engine::testing::{Told, job};
+
+    fn given(file: Vec<u8>) -> Told {
+        Told {
+            file: Some(file),
+            ..Told::default()
+        }
+    }
+
+    fn a_png() -> Vec<u8> {
+        let picture = DynamicImage::from(noise(16, 8));
+        picture::png(picture.as_bytes(), 16, 8, picture.color().into()).unwrap()
+    }
+
+    fn input() -> Value {
+        json!({"image_url": "https://example.com/a.png"})
+    }
+
+    #[test]
+    fn a_picture_becomes_another_and_its_file_belongs_into_the_output() {
+        let mut told = given(a_png());
+        let ended = Editor::<Upscale>::default().run(&job("", input()), &mut told);
+        let Produced { output, files } = ended.result.unwrap();
+        let image = json!({"url": null, "width": 32, "height": 16, "content_type": "image/png"});
+        assert_eq!(output, json!({"image": image}));
+        assert_eq!(output.pointer(&files[0].pointer), Some(&Value::Null));
+        assert_eq!(picture::read(&files[0].bytes).unwrap().width(), 32);
+        let steps: Vec<u32> = told.progress.iter().map(|progress| progress.step).collect();
+        assert_eq!(steps, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_hint_changes_nothing_and_nothing_is_loaded() {
+        let mut engine = Editor::<Cutout>::default();
+        for hint in ["", "shapes"] {
+            let ended = engine.run(&job(hint, input()), &mut given(a_png()));
+            assert_eq!((ended.timings.warm, ended.timings.load_ms), (true, 0));
+            assert!(ended.result.is_ok());
+            assert!(engine.report().hints.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_job_that_nobody_wants_ends_after_any_stage() {
+        for stages in 1..=3 {
+            let mut told = given(a_png());
+            told.stop_after = Some(stages);
+            let ended = Editor::<Cutout>::default().run(&job("", input()), &mut told);
+            assert_eq!(ended.result, Err(Failure::Cancelled));
+            assert_eq!(told.progress.len(), stages);
+        }
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let at_fault = |input: Value, file| {
+            let ended = Editor::<Cutout>::default().run(&job("", input), &mut given(file));
+            match ended.result {
+                Err(Failure::Job(error)) => (error.status, error.detail[0].loc.clone()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let named = |field: &str| (422, vec![json!("body"), json!(field)]);
+        assert_eq!(at_fault(json!({}), a_png()), named("image_url"));
+        assert_eq!(at_fault(input(), b"text".to_vec()), named("image_url"));
+        let mut far = input();
+        far["tolerance"] = json!(1.5);
+        assert_eq!(at_fault(far, a_png()), named("tolerance"));
+    }
+}
