@@ -116,6 +116,7 @@ fn base_queues(topology: &Topology) -> Vec<String> {
         topology.unroutable_queue(),
         topology.reply_events_queue(),
         topology.webhook_events_queue(),
+        topology.flow_events_queue(),
     ];
     queues.extend(RetryTier::ALL.map(|tier| topology.retry_exchange(tier)));
     queues

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::ids::{AppId, JobId};
-use crate::route::RouteKind;
+use crate::job::Timings;
+use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
 
 /// A flow's part of its record: the steps so far.
@@ -36,6 +37,21 @@ impl Flow {
     pub fn under_way(&self) -> Option<&Step> {
         self.steps.last().filter(|step| step.end.is_none())
     }
+
+    /// What the steps that ended cost together; warm if all of them were.
+    pub fn timings(&self) -> Timings {
+        let ends = self.steps.iter().filter_map(|step| step.end.as_ref());
+        let none = Timings {
+            warm: true,
+            ..Timings::default()
+        };
+        ends.filter_map(|end| end.timings)
+            .fold(none, |sum, timings| Timings {
+                warm: sum.warm && timings.warm,
+                load_ms: sum.load_ms + timings.load_ms,
+                run_ms: sum.run_ms + timings.run_ms,
+            })
+    }
 }
 
 /// A step that was begun.
@@ -45,9 +61,14 @@ pub struct Step {
     pub index: u32,
     /// Its name in the declaration.
     pub name: String,
-    /// What it was submitted to: an app, or another route.
+    /// What the declaration says: an app, or another route.
+    pub to: AppId,
+    /// The app that runs it; or the route of another flow.
     pub app: AppId,
-    /// Its job, or its own flow.
+    /// How it came from the one to the other, if it went through a route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<Hop>,
+    /// Its job, or its flow.
     pub job: JobId,
     /// When it was begun, Unix ms.
     pub begun_ms: u64,
@@ -57,18 +78,24 @@ pub struct Step {
     /// Why it was begun, if there was a choice, as a sentence without its full stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why it is waited for no longer, in a sentence: its job is being cancelled. A result that is faster counts all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StepEnd>,
 }
 
-/// How a step ended for its flow. Its job may say otherwise: one that was given up is cancelled.
+/// How a step ended, as its flow takes it: the job of one that was given up is cancelled, and the step failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepEnd {
-    /// The state that counts for the flow.
+    /// In which state.
     pub state: JobState,
     /// When that was noted, Unix ms.
     pub at_ms: u64,
+    /// What it cost, if it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
     /// What went wrong, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

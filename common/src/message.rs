@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::flow::StepOf;
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
 use crate::job::{JobError, JobRecord, JobSpec, ReplyTo, Timings};
 use crate::state::JobState;
@@ -69,6 +70,9 @@ pub struct JobEvent {
     /// Who wants to hear of it by AMQP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
+    /// The flow that it is a step of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_of: Option<StepOf>,
 }
 
 impl JobEvent {
@@ -80,6 +84,7 @@ impl JobEvent {
             app: job.app.clone(),
             state,
             reply_to: job.reply_to.clone(),
+            step_of: job.step_of.clone(),
         }
     }
 }

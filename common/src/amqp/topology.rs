@@ -12,9 +12,10 @@
 //! | `dead.<app>` | queue | what can not be run, with the reason |
 //! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
 //! | `late` | queue | ends of jobs that came while Redis was away; the router stores them |
-//! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>`, with `.webhook` behind it if one is to be told |
+//! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>`, with `.webhook` behind it if one is to be told, `.flow` if a flow waits for it |
 //! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
 //! | `events.webhook` | queue | ended jobs whose webhook is to be told; `dispatch` brings back those that wait in a retry tier for another try, by key `webhook` |
+//! | `events.flow` | queue | flows that were accepted, and steps of flows that ended |
 //! | `events.api.<random>` | transient queue | ended jobs, for the clients that wait at one router |
 
 use std::time::Duration;
@@ -39,6 +40,9 @@ const RUNNER_QUEUE_EXPIRY: Duration = Duration::from_secs(30 * 60);
 
 /// Ends the keys of events that are told by webhook, and is the key of those that wait to be told again.
 const WEBHOOK: &str = "webhook";
+
+/// Ends the keys of events that let a flow go on.
+const FLOW: &str = "flow";
 
 /// The type of the durable queues: one setting for all, the same in every process of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -231,6 +235,11 @@ impl Topology {
         self.name("events.webhook")
     }
 
+    /// Queue of what lets flows go on.
+    pub fn flow_events_queue(&self) -> String {
+        self.name("events.flow")
+    }
+
     /// Routing key on the retry exchanges (and then on `dispatch`) for [`Self::webhook_events_queue`]. No app's, since an app's name
     /// holds a slash.
     pub fn webhook_key(&self) -> &'static str {
@@ -245,12 +254,19 @@ impl Topology {
         }
     }
 
-    /// Routing key on `jobs.events`. What has no webhook makes no message for those who tell them.
+    /// Routing key on `jobs.events`. What has no webhook makes no message for those who tell them, and what is no step none for
+    /// flows. Steps have no webhooks: their flows have them.
     pub fn event_key(&self, job: &JobSpec, state: JobState) -> String {
-        match job.webhook {
-            Some(_) => format!("{state}.{}.{WEBHOOK}", job.app),
-            None => format!("{state}.{}", job.app),
+        match (&job.step_of, &job.webhook) {
+            (Some(_), _) => format!("{state}.{}.{FLOW}", job.app),
+            (None, Some(_)) => format!("{state}.{}.{WEBHOOK}", job.app),
+            (None, None) => format!("{state}.{}", job.app),
         }
+    }
+
+    /// Routing key on `jobs.events` for a flow that was accepted and is to begin.
+    pub fn begin_key(&self, flow: &JobSpec) -> String {
+        format!("{}.{}.{FLOW}", JobState::Queued, flow.app)
     }
 
     /// Declares what every process relies on.
@@ -291,6 +307,12 @@ impl Topology {
         let wants_webhook = format!("*.{WEBHOOK}");
         self.bind_ends(channel, &webhook, &wants_webhook).await?;
         self.bind(channel, &webhook, &dispatch, WEBHOOK).await?;
+        let flow = self.flow_events_queue();
+        self.queue(channel, &flow, self.durable()).await?;
+        let of_flows = format!("*.{FLOW}");
+        self.bind_ends(channel, &flow, &of_flows).await?;
+        let begins = format!("{}.{of_flows}", JobState::Queued);
+        self.bind(channel, &flow, &events, &begins).await?;
 
         for tier in RetryTier::ALL {
             let name = self.retry_exchange(tier);
@@ -501,6 +523,7 @@ fn millis(duration: Duration) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::StepOf;
 
     #[test]
     fn the_longest_tier_that_fits_is_chosen() {
@@ -520,13 +543,20 @@ mod tests {
     }
 
     #[test]
-    fn only_ends_that_are_told_by_webhook_say_so() {
+    fn only_ends_that_are_told_by_webhook_or_to_a_flow_say_so() {
         let topology = Topology::new(Namespace::parse("test").unwrap(), QueueType::Classic);
         let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), serde_json::Value::Null);
         let key = |job: &JobSpec| topology.event_key(job, JobState::Failed);
         assert_eq!(key(&job), "failed.a/b");
         job.webhook = Some("https://example.com/".to_owned());
         assert_eq!(key(&job), "failed.a/b.webhook");
+        job.step_of = Some(StepOf {
+            route: job.app.clone(),
+            flow: job.id,
+            index: 0,
+        });
+        assert_eq!(key(&job), "failed.a/b.flow");
+        assert_eq!(topology.begin_key(&job), "queued.a/b.flow");
     }
 
     #[test]

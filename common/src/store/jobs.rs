@@ -6,7 +6,7 @@ use redis::AsyncCommands;
 
 use super::answers::{number, words};
 use super::record::{json, record};
-use super::{Error, Store};
+use super::{Error, FlowPlan, Store};
 use crate::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use crate::job::{JobRecord, JobSpec};
 use crate::state::JobState;
@@ -27,6 +27,8 @@ pub struct Terms<'a> {
     pub max_queue_length: Option<u64>,
     /// A new job is refused if that many of the app and of its owner wait or run already.
     pub max_active: Option<u64>,
+    /// It is a flow: routers run it.
+    pub plan: Option<&'a FlowPlan>,
 }
 
 /// What became of a submission.
@@ -131,6 +133,8 @@ impl Store {
             .arg(bound(terms.max_active));
         let reply_to = spec.reply_to.as_ref().map(json);
         let route = (!spec.route.is_empty()).then(|| json(&spec.route));
+        let plan = terms.plan;
+        let headers = plan.map(|plan| &plan.headers);
         let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
@@ -151,6 +155,10 @@ impl Store {
             ("no_store", spec.no_store.then(|| "1".to_owned())),
             ("links_s", spec.links_s.map(|s| s.to_string())),
             ("route", route),
+            ("step_of", spec.step_of.as_ref().map(json)),
+            ("flow", plan.map(|plan| json(&plan.flow))),
+            ("excerpt", plan.map(|plan| plan.excerpt.clone())),
+            ("headers", headers.filter(|any| !any.is_empty()).map(json)),
         ] {
             if let Some(value) = value {
                 invocation.arg(field).arg(value);

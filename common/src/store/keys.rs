@@ -23,6 +23,11 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
+    /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
+    pub(super) fn watched_flows(&self) -> String {
+        format!("{}:watched_flows", self.namespace)
+    }
+
     /// String: a secret that all routers share.
     pub(super) fn secret(&self, name: &str) -> String {
         format!("{}:secret:{name}", self.namespace)

@@ -2,8 +2,10 @@
 
 use redis::AsyncCommands;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::{Error, Store};
+use crate::flow::Flow;
 use crate::ids::{AppId, JobId, RunnerId};
 use crate::job::Progress;
 use crate::state::JobState;
@@ -29,6 +31,8 @@ pub struct Glance {
     pub state: JobState,
     /// How far it is, while it runs.
     pub progress: Option<Progress>,
+    /// Its steps so far, if it is a flow.
+    pub flow: Option<Flow>,
     /// Jobs in front of it, while it waits.
     pub queue_position: Option<u64>,
     /// Lines of its log that are new.
@@ -56,13 +60,13 @@ impl Store {
         job: JobId,
         seen: usize,
     ) -> Result<Option<Glance>, Error> {
-        type Fields = (Option<String>, Option<String>);
+        type Fields = (Option<String>, Option<String>, Option<String>);
         let (key, log) = (self.keys.job(app, job), self.keys.log(app, job));
         let from = isize::try_from(seen).unwrap_or(isize::MAX);
-        let ((state, progress), queue_position, entries): (Fields, Option<u64>, Vec<String>) =
+        let ((state, progress, flow), queue_position, entries): (Fields, Option<u64>, Vec<String>) =
             redis::pipe()
                 .atomic()
-                .hmget(&key, &["state", "progress"])
+                .hmget(&key, &["state", "progress", "flow"])
                 .zrank(self.keys.queued(app), job.to_string())
                 .lrange(&log, from, -1)
                 .query_async(&mut self.connection.clone())
@@ -72,14 +76,17 @@ impl Store {
         };
         Ok(Some(Glance {
             state: (state.parse()).map_err(|error| Error::damaged(&key, error))?,
-            progress: progress
-                .map(|text| serde_json::from_str(&text))
-                .transpose()
-                .map_err(|error| Error::damaged(&key, error))?,
+            progress: read(&key, progress)?,
+            flow: read(&key, flow)?,
             queue_position,
             log: lines(&log, &entries)?,
         }))
     }
+}
+
+fn read<T: DeserializeOwned>(key: &str, json: Option<String>) -> Result<Option<T>, Error> {
+    let read = json.map(|json| serde_json::from_str(&json)).transpose();
+    read.map_err(|error| Error::damaged(key, error))
 }
 
 fn lines(key: &str, entries: &[String]) -> Result<Vec<LogLine>, Error> {

@@ -7,6 +7,7 @@
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
 //! | `choices` | where routes sent what is submitted again |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
+//! | `flows` | flows: how far they are, and when they are looked at |
 //! | `log` | what a job's owner is told meanwhile |
 //! | `late` | attempts that began or ended while Redis was away |
 //! | `cancel`, `deadlines` | jobs that end without a result |
@@ -27,6 +28,7 @@ mod changes;
 mod choices;
 mod deadlines;
 mod fleet;
+mod flows;
 mod hints;
 mod jobs;
 mod keys;
@@ -53,6 +55,7 @@ pub use attempts::{Finish, GivenBack, Ground, Lease, Loss, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
 pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
+pub use flows::{FlowLine, FlowPlan, FlowState, Moved};
 pub use jobs::{Created, Terms};
 pub use late::LateStart;
 pub use log::{Glance, LogLine};
@@ -210,4 +213,9 @@ impl Store {
             .query_async(&mut self.connection.clone())
             .await?)
     }
+}
+
+/// A time as scripts take it; beyond what fits, the longest that does.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

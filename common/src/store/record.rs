@@ -64,7 +64,7 @@ pub(super) fn record(
     })
 }
 
-fn parsed<T>(fields: &HashMap<String, String>, name: &str) -> Result<Option<T>, String>
+pub(super) fn parsed<T>(fields: &HashMap<String, String>, name: &str) -> Result<Option<T>, String>
 where
     T: FromStr,
     T::Err: std::fmt::Display,
@@ -75,7 +75,7 @@ where
         .transpose()
 }
 
-fn from_json<T: DeserializeOwned>(
+pub(super) fn from_json<T: DeserializeOwned>(
     fields: &HashMap<String, String>,
     name: &str,
 ) -> Result<Option<T>, String> {

@@ -28,6 +28,15 @@ impl Store {
             .collect())
     }
 
+    /// What is known about the app as a whole: the leader's JSON; `None` before it learned anything.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn stats_of_app(&self, app: &AppId) -> Result<Option<String>, Error> {
+        let key = self.keys.stats(app);
+        Ok(self.connection.clone().hget(key, APP).await?)
+    }
+
     /// Keeps `learned` and drops what is known about `forgotten`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::AsyncCommands;
 
-use super::{Error, Store};
+use super::{Error, Store, ms};
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
 
 /// What the broker's queues can still hold, as seen just now.
@@ -102,8 +102,4 @@ impl Store {
             .zrem(self.keys.ended(app), member)
             .await?)
     }
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

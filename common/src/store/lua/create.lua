@@ -23,6 +23,7 @@ local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'queued', 'created_ms', now, unpack(ARGV, 6))
 count_active(KEYS[4], KEYS[1], 1)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-local deadline = start_deadline(KEYS[1])
+-- A flow starts with its first step, which has the deadline.
+local deadline = redis.call('HEXISTS', KEYS[1], 'flow') == 0 and start_deadline(KEYS[1])
 if deadline then redis.call('ZADD', KEYS[3], deadline, ARGV[1]) end
 return { 'created', tostring(now) }

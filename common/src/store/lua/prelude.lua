@@ -45,9 +45,10 @@ local function log(log_key, level, message, runner)
   redis.call('RPUSH', log_key, cjson.encode({ at_ms = now_ms(), level = level, message = message, runner = runner }))
 end
 
--- One of its owner's jobs more (1) or less (-1) waits or runs. A job without owner is not counted.
+-- One of its owner's jobs more (1) or less (-1) waits or runs. A job without owner is not counted, nor is a flow's step: its flow is.
 local function count_active(active_key, job_key, by)
-  local owner = redis.call('HGET', job_key, 'owner')
+  local said = redis.call('HMGET', job_key, 'owner', 'step_of')
+  local owner = not said[2] and said[1]
   if owner and redis.call('HINCRBY', active_key, owner, by) <= 0 then redis.call('HDEL', active_key, owner) end
 end
 
@@ -56,6 +57,8 @@ local function keep_ended(job_key, log_key, active_key, default_s)
   count_active(active_key, job_key, -1)
   local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
   if said[2] then redis.call('HDEL', job_key, 'input') end
+  -- What a flow needs while it is under way.
+  redis.call('HDEL', job_key, 'excerpt', 'headers', 'outputs')
   redis.call('EXPIRE', job_key, said[1] or default_s)
   redis.call('EXPIRE', log_key, said[1] or default_s)
 end
