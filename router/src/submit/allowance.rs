@@ -35,7 +35,12 @@ impl Submitter {
         let (Some(owner), Some(bound)) = (&job.owner, bound) else {
             return Ok(None);
         };
-        let apps = self.apps.all().await?;
+        let mut apps = self.apps.all().await?;
+        // Flows are counted under their routes, their steps are not.
+        let declared = self.apps.declared();
+        let routes = declared.routes.iter();
+        let of_flows = routes.filter(|(_, route)| route.flow().is_some());
+        apps.extend(of_flows.map(|(name, _)| name.clone()));
         let others = apps.iter().filter(|app| **app != job.app);
         let elsewhere = self.store.active_jobs(others, owner).await?;
         Ok(Some(bound.saturating_sub(elsewhere)))

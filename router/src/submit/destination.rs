@@ -1,20 +1,49 @@
-//! Where a submission goes: to the app that it names, or the one that the route it names chooses.
+//! Where a submission goes: to the app that it names, or the one that the route it names chooses; or it becomes a flow along that
+//! route.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use warmq_common::ids::{AppId, IdempotencyKey, JobId, KeyId};
-use warmq_common::route::Hop;
-use warmq_routes::{Asked, Draw, Route};
+use warmq_common::route::{Hop, RouteKind};
+use warmq_routes::{Asked, Draw};
 
 use super::{Submission, SubmitError, Submitter};
 use crate::apps::App;
 use crate::declared::Declared;
 
+/// Where a submission goes.
+pub(super) enum Destination {
+    /// To an app.
+    App(Reached),
+    /// Along a route, step by step.
+    Flow(FlowRoute),
+}
+
 /// The app of a job, and its way there.
-pub(super) struct Destination {
+pub(super) struct Reached {
     pub(super) id: AppId,
     pub(super) app: App,
+    pub(super) hops: Vec<Hop>,
+}
+
+impl Reached {
+    /// # Errors
+    /// The app does not take such an input.
+    pub(super) fn takes(&self, input: &Value) -> Result<(), SubmitError> {
+        match self.app.problems(input) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(SubmitError::InvalidInput(problems)),
+        }
+    }
+}
+
+/// The route of a flow, and the way there.
+pub(super) struct FlowRoute {
+    pub(super) route: AppId,
+    pub(super) kind: RouteKind,
+    /// How many steps it declares.
+    pub(super) of: u32,
     pub(super) hops: Vec<Hop>,
 }
 
@@ -26,10 +55,10 @@ pub(super) struct Identity<'a> {
 }
 
 impl Submitter {
-    /// The app of a submission to the route `name`. One that is known goes where it went, whatever was declared since.
+    /// Where a submission to the route `name` goes. One that is known goes where it went, whatever was declared since.
     pub(super) async fn through(
         &self,
-        (name, route): (AppId, &Route),
+        name: AppId,
         declared: &Declared,
         (submission, input): (&Submission, &Value),
         Identity { job, key, owner }: Identity<'_>,
@@ -38,22 +67,24 @@ impl Submitter {
             && let Some(known) = self.store.job(job).await?
             && *known.spec.submitted_to() == name
         {
-            return self.reach(known.spec.app, known.spec.route).await;
+            let (app, hops) = (known.spec.app, known.spec.route);
+            return self.destination(declared, app, hops).await;
         }
         let id = job.to_string();
+        let apps = self.apps.standings_for(declared, &name).await?;
         let resolved = declared.routes.resolve(
             &name,
             &Asked {
                 input,
                 headers: &submission.headers,
                 key: owner.map_or("", KeyId::as_str),
-                apps: &BTreeMap::new(),
-                steps: &BTreeMap::new(),
                 draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
+                apps: &apps,
+                steps: &BTreeMap::new(),
             },
         )?;
         let Some(key) = key else {
-            return self.reach(resolved.app, resolved.hops).await;
+            return (self.destination(declared, resolved.app, resolved.hops)).await;
         };
         let retention_s = declared.config(&resolved.app).retention.as_secs();
         let settled = (self.store).settle_choice(&name, (owner, key), &resolved.app, retention_s);
@@ -61,23 +92,45 @@ impl Submitter {
         let hops = match settled == resolved.app {
             true => resolved.hops,
             false => vec![Hop {
+                kind: declared
+                    .routes
+                    .get(&name)
+                    .map_or(RouteKind::Switch, |route| route.kind()),
                 route: name,
-                kind: route.kind(),
                 to: settled.clone(),
                 reason: "its idempotency key was seen before, and went there".to_owned(),
             }],
         };
-        self.reach(settled, hops).await
+        self.destination(declared, settled, hops).await
+    }
+
+    /// What `name` is: a route of flows, or an app, which must be known.
+    pub(super) async fn destination(
+        &self,
+        declared: &Declared,
+        name: AppId,
+        hops: Vec<Hop>,
+    ) -> Result<Destination, SubmitError> {
+        match declared.routes.flow(&name) {
+            Some(flow) => Ok(Destination::Flow(FlowRoute {
+                kind: flow.kind,
+                of: u32::try_from(flow.steps.len()).unwrap_or(u32::MAX),
+                route: name,
+                hops,
+            })),
+            None => Ok(Destination::App(self.reach(declared, name, hops).await?)),
+        }
     }
 
     /// An app, which must be known.
     pub(super) async fn reach(
         &self,
+        declared: &Declared,
         id: AppId,
         hops: Vec<Hop>,
-    ) -> Result<Destination, SubmitError> {
-        match self.apps.find(&id).await? {
-            Some(app) => Ok(Destination { id, app, hops }),
+    ) -> Result<Reached, SubmitError> {
+        match self.apps.find_in(declared, &id).await? {
+            Some(app) => Ok(Reached { id, app, hops }),
             None => Err(SubmitError::UnknownApp(id)),
         }
     }

@@ -62,6 +62,13 @@ pub struct Learned {
     arrivals: Arrivals,
 }
 
+impl Learned {
+    /// How long a run takes, s; none if nobody told.
+    pub fn run_s(&self) -> Option<f64> {
+        self.run_s.map(|average| average.value)
+    }
+}
+
 /// Arrivals below which a model counts as one that nobody asks for: the last came 5 tau ago.
 const FADED: f64 = 0.01;
 

@@ -1,0 +1,183 @@
+//! Why a submission is not accepted, and what its submitter is told.
+
+use std::time::Duration;
+
+use warmq_common::access::Rate;
+use warmq_common::amqp::PublishError;
+use warmq_common::hint::InvalidHint;
+use warmq_common::ids::{AppId, InvalidName, KeyId};
+use warmq_common::job::{FieldError, JobError};
+
+use super::input;
+use crate::access::Denied;
+
+/// Why a submission was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The app's name breaks the grammar.
+    #[error(transparent)]
+    InvalidApp(#[from] InvalidName),
+    /// The caller's key does not allow it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The caller's key submits too often.
+    #[error(
+        "the key '{key}' may submit {rate}; try again in {} s",
+        in_seconds(wait)
+    )]
+    TooOften {
+        /// The key.
+        key: KeyId,
+        /// What is allowed.
+        rate: Rate,
+        /// After how long the next submission is.
+        wait: Duration,
+    },
+    /// As many jobs of the caller's key wait or run as it may have.
+    #[error(
+        "this key's jobs that wait or run are as many as they may be ({0}); try again when one has ended"
+    )]
+    TooManyJobs(u64),
+    /// Nobody serves that app.
+    #[error(
+        "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
+    )]
+    UnknownApp(AppId),
+    /// A route can not say where it goes.
+    #[error(transparent)]
+    Route(#[from] warmq_routes::Error),
+    /// The body is no JSON.
+    #[error("the body is not JSON: {0}")]
+    MalformedJson(serde_json::Error),
+    /// The body is nested deeper than [`input::DEEPEST`].
+    #[error("the input is nested more than {} levels deep", input::DEEPEST)]
+    TooDeep,
+    /// The input is not what the app takes.
+    #[error("the input is invalid")]
+    InvalidInput(Vec<FieldError>),
+    /// The hint is too long.
+    #[error(transparent)]
+    InvalidHint(#[from] InvalidHint),
+    /// The priority is neither `normal` nor `low`.
+    #[error("the priority is 'normal' or 'low', not '{0}'")]
+    InvalidPriority(String),
+    /// The patience is no time.
+    #[error("{0}")]
+    InvalidPatience(String),
+    /// The time to start is no time, or none at all.
+    #[error("{0}")]
+    InvalidStartTimeout(String),
+    /// The idempotency key is empty, too long or not printable.
+    #[error("{0}")]
+    InvalidKey(InvalidName),
+    /// Whether to store is neither `0` nor `1`.
+    #[error("whether input and output are stored is '0' or '1', not '{0}'")]
+    InvalidStoreIo(String),
+    /// How long links hold is no such JSON.
+    #[error("{0}")]
+    InvalidLifecycle(String),
+    /// The longest queue is no number.
+    #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
+    InvalidQueueLength(String),
+    /// As many jobs wait as the app or the submitter allows.
+    #[error("the queue of {app} is full ({waiting} waiting, {bound} allowed); try again later")]
+    QueueFull {
+        /// The app.
+        app: AppId,
+        /// Jobs that wait.
+        waiting: u64,
+        /// The app's bound, or the submitter's if that is less.
+        bound: u64,
+    },
+    /// The webhook can not be reached from here, whatever happens.
+    #[error("the webhook can not be told: {0}")]
+    InvalidWebhook(warmq_fetch::Error),
+    /// It is neither wanted nor not wanted to be tried again.
+    #[error("no-retry is '1' or 'true', '0' or 'false', not '{0}'")]
+    InvalidNoRetry(String),
+    /// Redis is away.
+    #[error(transparent)]
+    Store(#[from] warmq_common::store::Error),
+    /// RabbitMQ is away, or stalled by an alarm.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The job can not be written as a message.
+    #[error(transparent)]
+    Message(#[from] warmq_common::message::Error),
+}
+
+impl SubmitError {
+    /// It is not the submission's fault: the same may be accepted later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Publish(_))
+    }
+
+    /// After how many seconds the same will be accepted, if that is known.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::TooOften { wait, .. } => Some(in_seconds(wait)),
+            _ => None,
+        }
+    }
+
+    /// What the submitter is told: status and body.
+    pub fn to_job_error(&self) -> JobError {
+        let place = |kind: &str, name: &str, error_type: &str| {
+            JobError::fields(vec![FieldError {
+                loc: vec![kind.into(), name.into()],
+                msg: self.to_string(),
+                error_type: error_type.to_owned(),
+            }])
+        };
+        let header = |name: &str, error_type: &str| place("header", name, error_type);
+        let query = |name: &str, error_type: &str| place("query", name, error_type);
+        let plain = |status: u16, error_type: &str| JobError {
+            status,
+            error_type: error_type.to_owned(),
+            message: self.to_string(),
+            detail: Vec::new(),
+        };
+        match self {
+            Self::InvalidApp(_) => JobError::fields(vec![FieldError {
+                loc: vec!["path".into(), "app".into()],
+                msg: self.to_string(),
+                error_type: "invalid_app".to_owned(),
+            }]),
+            Self::Route(_) => JobError::field(&[], "route", self.to_string()),
+            Self::UnknownApp(_) => plain(404, "not_found"),
+            Self::Denied(_) => plain(403, "forbidden"),
+            Self::TooOften { .. } => plain(429, "rate_limited"),
+            Self::TooManyJobs(_) => plain(429, "too_many_jobs"),
+            Self::MalformedJson(_) | Self::TooDeep => plain(400, "bad_request"),
+            Self::InvalidInput(detail) => JobError::fields(detail.clone()),
+            Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
+            Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
+            Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
+            Self::InvalidStartTimeout(_) => {
+                header("x-fal-request-timeout", "invalid_request_timeout")
+            }
+            Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
+            Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),
+            Self::InvalidLifecycle(_) => header(
+                "x-fal-object-lifecycle-preference",
+                "invalid_object_lifecycle",
+            ),
+            Self::InvalidQueueLength(_) => {
+                query("fal_max_queue_length", "invalid_max_queue_length")
+            }
+            Self::InvalidWebhook(_) => query("fal_webhook", "invalid_webhook"),
+            Self::QueueFull { .. } => plain(429, "queue_full"),
+            Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
+            Self::Store(_) | Self::Publish(_) => JobError {
+                message: "the queue can not take jobs right now; try again soon".to_owned(),
+                ..plain(503, "runner_scheduling_failure")
+            },
+            Self::Message(_) => plain(500, "internal_error"),
+        }
+    }
+}
+
+/// Rounded up, as `Retry-After` has whole seconds: who comes then is not too early.
+fn in_seconds(wait: &Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,131 @@
+//! What is to be recorded and published: a job for its app's runners, or a flow for the routers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use warmq_common::amqp::{Message, PublishError};
+use warmq_common::flow::Flow;
+use warmq_common::ids::AppId;
+use warmq_common::job::JobSpec;
+use warmq_common::message::{JobEvent, JobMessage, Versioned};
+use warmq_common::state::JobState;
+use warmq_common::store::{Created, FlowPlan, Terms};
+
+use super::destination::{FlowRoute, Reached};
+use super::wishes::Wishes;
+use super::{SubmitError, Submitter};
+use crate::declared::Declared;
+
+/// How often something is published before its submitter hears that RabbitMQ is away.
+const PUBLISH_ATTEMPTS: u32 = 2;
+
+/// When a flow is looked at that was recorded and is not heard of: its router may have died before it said so.
+const BEGINS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A job without mistakes, as it would be new.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The job.
+    pub job: JobSpec,
+    /// What it begins with, if it is a flow.
+    pub plan: Option<FlowPlan>,
+}
+
+impl Prepared {
+    /// A job for the app that was reached.
+    pub(super) fn job(reached: Reached, job: JobSpec, wishes: Wishes) -> Result<Self, SubmitError> {
+        let job = JobSpec {
+            app: reached.id,
+            route: reached.hops,
+            ..job
+        };
+        Ok(Self {
+            job: wishes.of(job, &reached.app.config)?,
+            plan: None,
+        })
+    }
+
+    /// A flow along `route`, as `declared` says. `headers`: what its steps' expressions may look at.
+    pub(super) fn flow(
+        flow: FlowRoute,
+        (job, wishes): (JobSpec, Wishes),
+        (declared, headers): (&Declared, BTreeMap<String, String>),
+    ) -> Result<Self, SubmitError> {
+        let plan = FlowPlan {
+            flow: Flow::new(flow.kind, flow.of),
+            excerpt: declared.excerpt(&flow.route),
+            headers,
+        };
+        let job = JobSpec {
+            app: flow.route,
+            route: flow.hops,
+            ..job
+        };
+        Ok(Self {
+            job: wishes.of_flow(job)?,
+            plan: Some(plan),
+        })
+    }
+}
+
+impl Submitter {
+    /// Records a job on `terms`; a flow is looked at from now on.
+    pub(super) async fn record(
+        &self,
+        job: &JobSpec,
+        terms: Terms<'_>,
+    ) -> Result<Created, SubmitError> {
+        if terms.plan.is_some() {
+            let watched = self.store.watch_flow(&job.app, job.id, BEGINS_WITHIN);
+            watched.await?;
+        }
+        Ok(self.store.admit(job, terms).await?)
+    }
+
+    /// Publishes what was recorded: a job into its app's backlog, a flow to those who run flows.
+    pub(super) async fn publish(&self, prepared: &Prepared) -> Result<(), SubmitError> {
+        let job = &prepared.job;
+        let (exchange, key, body) = match &prepared.plan {
+            None => (
+                self.topology.dispatch_exchange(),
+                self.topology.lane_key(&job.app, job.priority),
+                JobMessage::new(job.clone()).encode()?,
+            ),
+            Some(_) => (
+                self.topology.events_exchange(),
+                self.topology.begin_key(job),
+                JobEvent::new(job, JobState::Queued).encode()?,
+            ),
+        };
+        let message = Message {
+            message_id: Some(job.id.to_string()),
+            ..Message::new(body)
+        };
+        let mut attempt = 1;
+        loop {
+            let published = async {
+                if prepared.plan.is_none() {
+                    self.declare(&job.app).await?;
+                }
+                self.publisher.publish(&exchange, &key, &message).await
+            };
+            match published.await {
+                Ok(()) => return Ok(()),
+                // A connection that broke while nobody used it is found out by the first publish after.
+                Err(PublishError::Lapin(_)) if attempt < PUBLISH_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Declares an app's queues before its first job: what is published for a missing queue would be lost.
+    async fn declare(&self, app: &AppId) -> Result<(), PublishError> {
+        let mut declared = self.declared.lock().await;
+        if !declared.contains(app) {
+            let channel = self.publisher.channel().await?;
+            self.topology.declare_app(&channel, app).await?;
+            declared.insert(app.clone());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! A flow's steps: ordinary jobs that routers submit, by the door that all jobs come in by. Nobody is asked for a key, and no bound
+//! counts, since the flow was accepted.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use warmq_common::flow::StepOf;
+use warmq_common::ids::{AppId, KeyId};
+use warmq_common::job::JobSpec;
+use warmq_common::route::{Hop, RouteKind};
+use warmq_common::state::JobState;
+use warmq_common::store::{Created, Terms};
+use warmq_routes::{Asked, Draw, Flow, Step};
+
+use super::destination::Destination;
+use super::wishes::Wishes;
+use super::{Prepared, SubmitError, Submitter};
+use crate::declared::Declared;
+
+/// What the steps of a flow are made of.
+#[derive(Clone, Copy)]
+pub struct FlowView<'a> {
+    /// The flow's own job.
+    pub spec: &'a JobSpec,
+    /// What was declared when it began.
+    pub declared: &'a Declared,
+    /// Its route.
+    pub flow: Flow<'a>,
+    /// What came with its submission.
+    pub headers: &'a BTreeMap<String, String>,
+    /// What came of its steps so far, by their names.
+    pub outputs: &'a BTreeMap<String, Value>,
+    /// Now, Unix ms.
+    pub now_ms: u64,
+}
+
+impl<'a> FlowView<'a> {
+    /// What expressions see, over the flow's own input. A step's choices are drawn by its own id.
+    pub fn asked(&self, draw: &'a str) -> Asked<'a> {
+        static NOTHING: BTreeMap<AppId, warmq_routes::AppStanding> = BTreeMap::new();
+        Asked {
+            input: &self.spec.input,
+            headers: self.headers,
+            key: self.spec.owner.as_ref().map_or("", KeyId::as_str),
+            draw: Draw::Job(draw),
+            apps: &NOTHING,
+            steps: self.outputs,
+        }
+    }
+
+    /// Whose step number `index` (from 0) is.
+    pub fn step_of(&self, index: u32) -> StepOf {
+        StepOf {
+            route: self.spec.app.clone(),
+            flow: self.spec.id,
+            index,
+        }
+    }
+}
+
+impl Submitter {
+    /// The job of a step, not recorded yet. `led`: where it went when it was begun, if it was; a second time it might go elsewhere.
+    ///
+    /// # Errors
+    /// There can be no such job; or a server is away.
+    pub async fn prepare_step(
+        &self,
+        flow: &FlowView<'_>,
+        (index, step): (u32, &Step),
+        led: Option<(AppId, Vec<Hop>)>,
+    ) -> Result<Prepared, SubmitError> {
+        let step_of = flow.step_of(index);
+        let id = step_of.job();
+        let draw = id.to_string();
+        let input = step.input(&flow.asked(&draw))?;
+        let destination = match led {
+            Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
+            None => self.lead(flow, step, &input, &draw).await?,
+        };
+        let job = JobSpec {
+            id,
+            // The rest of the path is meant for whoever gets the flow's own input.
+            path: match index == 0 || flow.flow.kind == RouteKind::Fallback {
+                true => flow.spec.path.clone(),
+                false => String::new(),
+            },
+            owner: flow.spec.owner.clone(),
+            step_of: Some(step_of),
+            ..JobSpec::new(step.app.clone(), input)
+        };
+        let wishes = Wishes::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
+        match destination {
+            Destination::App(reached) => {
+                reached.takes(&job.input)?;
+                Prepared::job(reached, job, wishes)
+            }
+            Destination::Flow(route) => {
+                let headers = flow.headers.clone();
+                Prepared::flow(route, (job, wishes), (flow.declared, headers))
+            }
+        }
+    }
+
+    /// Where a step goes that is begun with this input.
+    async fn lead(
+        &self,
+        flow: &FlowView<'_>,
+        step: &Step,
+        input: &Value,
+        draw: &str,
+    ) -> Result<Destination, SubmitError> {
+        let apps = self.apps.standings_for(flow.declared, &step.app).await?;
+        let asked = Asked {
+            input,
+            apps: &apps,
+            steps: &BTreeMap::new(),
+            ..flow.asked(draw)
+        };
+        let resolved = flow.declared.routes.resolve(&step.app, &asked)?;
+        self.destination(flow.declared, resolved.app, resolved.hops)
+            .await
+    }
+
+    /// Submits a step, or submits it again: it is one job.
+    ///
+    /// # Errors
+    /// A server is away; the same call may be made again.
+    pub async fn submit_step(&self, prepared: &Prepared) -> Result<(), SubmitError> {
+        let job = &prepared.job;
+        let terms = Terms {
+            plan: prepared.plan.as_ref(),
+            ..Terms::default()
+        };
+        let state = match self.record(job, terms).await? {
+            Created::Known { .. } => self.store.state_of(&job.app, job.id).await?,
+            // Nothing bounds it, so it is new.
+            Created::New { .. } | Created::Full { .. } | Created::Busy => Some(JobState::Queued),
+        };
+        match state {
+            Some(JobState::Queued) => self.publish(prepared).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The first job of a flow that is not accepted yet, for those who would refuse it at the door. Of a fallback the first that is
+    /// possible at all.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) async fn beginning(
+        &self,
+        prepared: &Prepared,
+        declared: &Declared,
+    ) -> Result<JobSpec, SubmitError> {
+        let Some((plan, flow)) =
+            (prepared.plan.as_ref()).zip(declared.routes.flow(&prepared.job.app))
+        else {
+            return Ok(prepared.job.clone());
+        };
+        let view = FlowView {
+            spec: &prepared.job,
+            declared,
+            flow,
+            headers: &plan.headers,
+            outputs: &BTreeMap::new(),
+            now_ms: prepared.job.created_ms,
+        };
+        let mut refused = None;
+        for (index, step) in (0..).zip(flow.steps) {
+            let first = async {
+                let prepared = self.prepare_step(&view, (index, step), None).await?;
+                Box::pin(self.beginning(&prepared, declared)).await
+            };
+            match first.await {
+                Ok(job) => return Ok(job),
+                Err(error) if error.is_temporary() || flow.kind == RouteKind::Sequence => {
+                    return Err(error);
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or(SubmitError::UnknownApp(prepared.job.app.clone())))
+    }
+}

@@ -1,0 +1,148 @@
+//! What a submitter wishes of its job, besides the output; for a flow, what its steps inherit.
+
+use std::time::Duration;
+
+use warmq_common::config::{AppConfig, Seconds};
+use warmq_common::hint::{Hint, InvalidHint};
+use warmq_common::job::{JobSpec, MAX_ATTEMPTS, Priority};
+use warmq_common::route::RouteKind;
+
+use super::{Submission, SubmitError};
+use crate::files::lifetime;
+
+/// How long the record of a job that is not to be stored is kept after its end: time enough for a client that polls, and for
+/// a reply or a webhook that is tried again.
+const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
+
+/// Wishes without mistakes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wishes {
+    hint: Option<Hint>,
+    priority: Priority,
+    max_warm_wait_ms: Option<u64>,
+    start_timeout_ms: Option<u64>,
+    no_retry: bool,
+    no_store: bool,
+    links_s: Option<u64>,
+}
+
+impl Wishes {
+    /// Reads a submission's.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub(super) fn read(submission: &Submission) -> Result<Self, SubmitError> {
+        let priority =
+            |text| Priority::parse(text).ok_or_else(|| SubmitError::InvalidPriority(shown(text)));
+        let max_warm_wait = |text: &str| {
+            text.parse::<Seconds>()
+                .map_err(SubmitError::InvalidPatience)
+        };
+        Ok(Self {
+            hint: match submission.hint.as_deref() {
+                Some(text) => Hint::parse_optional(text)?,
+                None => None,
+            },
+            priority: (submission.priority.as_deref().map(priority))
+                .transpose()?
+                .unwrap_or_default(),
+            max_warm_wait_ms: (submission.max_warm_wait.as_deref().map(max_warm_wait))
+                .transpose()?
+                .map(Seconds::as_ms),
+            start_timeout_ms: (submission.start_timeout.as_deref().map(start_timeout_ms))
+                .transpose()?,
+            no_retry: match submission.no_retry.as_deref() {
+                Some("1" | "true") => true,
+                None | Some("" | "0" | "false") => false,
+                Some(other) => return Err(SubmitError::InvalidNoRetry(shown(other))),
+            },
+            no_store: match submission.store_io.as_deref() {
+                None | Some("1") => false,
+                Some("0") => true,
+                Some(other) => return Err(SubmitError::InvalidStoreIo(shown(other))),
+            },
+            links_s: match submission.lifecycle.as_deref() {
+                Some(text) => lifetime::seconds(text).map_err(SubmitError::InvalidLifecycle)?,
+                None => None,
+            },
+        })
+    }
+
+    /// What the submitter of `flow` wishes of its step `index` (from 0), which is begun at `now_ms` (Unix ms). The hint is meant for
+    /// whoever gets the flow's own input, and so is the time to start; other steps have the hints that their apps derive.
+    pub(super) fn of_step(flow: &JobSpec, kind: RouteKind, index: u32, now_ms: u64) -> Self {
+        let is_flows_own = index == 0 || kind == RouteKind::Fallback;
+        let start_timeout_ms = flow.start_timeout_ms.filter(|_| is_flows_own);
+        Self {
+            hint: flow.hint.clone().filter(|_| is_flows_own),
+            priority: flow.priority,
+            max_warm_wait_ms: flow.max_warm_wait_ms,
+            start_timeout_ms: start_timeout_ms.map(|within_ms| {
+                let deadline_ms = flow.created_ms + within_ms;
+                deadline_ms.saturating_sub(now_ms).max(1)
+            }),
+            no_retry: flow.max_attempts == 1,
+            no_store: flow.no_store,
+            links_s: flow.links_s,
+        }
+    }
+
+    /// The job with these wishes, for an app with these settings; its hint is derived from its input, if the app says how and its
+    /// submitter gave none.
+    ///
+    /// # Errors
+    /// What the input has for a hint is too long.
+    pub(super) fn of(self, job: JobSpec, config: &AppConfig) -> Result<JobSpec, InvalidHint> {
+        let hint = match (self.hint, &config.hint_from) {
+            (None, Some(path)) => path.hint(&job.input)?,
+            (given, _) => given,
+        };
+        let retention = match self.no_store {
+            true => config.retention.min(NO_STORE_RETENTION),
+            false => config.retention,
+        };
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Ok(JobSpec {
+            hint,
+            priority: self.priority,
+            max_warm_wait_ms: self.max_warm_wait_ms,
+            start_timeout_ms: self.start_timeout_ms,
+            run_timeout_ms: config.run_timeout.map(ms),
+            max_attempts: match self.no_retry {
+                true => 1,
+                false => config.max_attempts,
+            },
+            retention_s: Some(retention.as_secs()),
+            no_store: self.no_store,
+            links_s: self.links_s,
+            ..job
+        })
+    }
+
+    /// The same of a flow, whose steps have their own apps' settings.
+    pub(super) fn of_flow(self, job: JobSpec) -> Result<JobSpec, InvalidHint> {
+        let settings = AppConfig {
+            max_attempts: MAX_ATTEMPTS,
+            ..AppConfig::default()
+        };
+        self.of(job, &settings)
+    }
+}
+
+/// A time to start in, ms: more than none.
+fn start_timeout_ms(text: &str) -> Result<u64, SubmitError> {
+    let timeout = text
+        .parse::<Seconds>()
+        .map_err(SubmitError::InvalidStartTimeout)?;
+    match timeout.as_ms() {
+        0 => Err(SubmitError::InvalidStartTimeout(
+            "the time to start must be more than 0: nothing starts at once".to_owned(),
+        )),
+        ms => Ok(ms),
+    }
+}
+
+/// The beginning of what somebody sent us, fit for a message.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
