@@ -23,6 +23,9 @@ pub enum Broken {
     /// Redis ended a subscription.
     #[error("the subscription to Redis ended")]
     Unheard,
+    /// A flow's step can not be submitted.
+    #[error("a step can not be submitted: {0}")]
+    Step(String),
     /// RabbitMQ ended a consumer: its queue was deleted.
     #[error("RabbitMQ ended the consumer")]
     Ended,

@@ -37,7 +37,7 @@ pub struct Args {
     /// Clients' connections at once; more are told to come again [default: 4096]
     #[arg(long, env = "WARMQ_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<String>,
-    /// What this process does, comma-separated: api, dispatch, reply, webhook [default: all]
+    /// What this process does, comma-separated: api, dispatch, flow, reply, webhook [default: all]
     #[arg(long, env = "WARMQ_ROLES", value_name = "ROLES")]
     roles: Option<String>,
     /// Largest request body [default: 10MiB]
@@ -76,6 +76,8 @@ pub enum Role {
     Api,
     /// Dispatchers, one leader per app among all processes.
     Dispatch,
+    /// The steps of flows.
+    Flow,
     /// Outcomes for AMQP submitters.
     Reply,
     /// Outcomes for submitters that gave a URL.
@@ -88,6 +90,7 @@ impl FromStr for Role {
         match text {
             "api" => Ok(Self::Api),
             "dispatch" => Ok(Self::Dispatch),
+            "flow" => Ok(Self::Flow),
             "reply" => Ok(Self::Reply),
             "webhook" => Ok(Self::Webhook),
             other => Err(format!(
@@ -150,8 +153,11 @@ impl Config {
         let servers = Servers::read(&mut settings, &args.servers);
         let listen = settings.take("listen", args.listen.as_deref(), "127.0.0.1:8080");
         let public_url = settings.take_optional("public_url", args.public_url.as_deref());
-        let roles =
-            settings.take::<Roles>("roles", args.roles.as_deref(), "api,dispatch,reply,webhook");
+        let roles = settings.take::<Roles>(
+            "roles",
+            args.roles.as_deref(),
+            "api,dispatch,flow,reply,webhook",
+        );
         let tls = read_tls(&mut settings, args);
         let max_connections =
             settings.take::<usize>("max_connections", args.max_connections.as_deref(), "4096");

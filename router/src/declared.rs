@@ -25,4 +25,9 @@ impl Declared {
     pub fn config(&self, app: &AppId) -> AppConfig {
         self.apps.get(app)
     }
+
+    /// The part of the file that a submission to `name` can reach, as text that [`Declared::read`] reads again.
+    pub fn excerpt(&self, name: &AppId) -> String {
+        self.routes.excerpt(&self.apps, name)
+    }
 }

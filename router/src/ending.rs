@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
+use warmq_common::flow::Flow;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::JobSpec;
 use warmq_common::message::{JobEvent, Versioned};
@@ -50,8 +51,8 @@ impl Endings {
         }
     }
 
-    /// Cancels a job, wherever it is, and announces it. Of a job that was cancelled before it is announced again: whoever
-    /// cancelled it may have died before saying so.
+    /// Cancels a job, wherever it is, and announces it; of a flow the step that is under way, too. Of a job that was cancelled before it
+    /// is announced again: whoever cancelled it may have died before saying so.
     ///
     /// # Errors
     /// See [`EndError`].
@@ -66,8 +67,25 @@ impl Endings {
                 tracing::info!(job.id = %job.id, app = %job.app, "a job was cancelled");
             }
         }
+        // First the flow, then its step: it begins no other.
+        if let Some(flow) = self.store.flow(&job.app, job.id).await? {
+            self.cancel_under_way(&flow.flow).await?;
+        }
         self.announce(job, JobState::Cancelled).await?;
         Ok(Cancelled::Yes)
+    }
+
+    /// Cancels the step that a flow has under way, if there is one and it was submitted.
+    ///
+    /// # Errors
+    /// See [`EndError`].
+    pub async fn cancel_under_way(&self, flow: &Flow) -> Result<(), EndError> {
+        if let Some(step) = flow.under_way()
+            && let Some(record) = self.store.job_of(&step.app, step.job).await?
+        {
+            Box::pin(self.cancel(&record.spec)).await?;
+        }
+        Ok(())
     }
 
     /// Ends the app's jobs that have not started in time, announces it, and names them.

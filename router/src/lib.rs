@@ -9,6 +9,7 @@
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
 //! | [`tls`] | the certificate for HTTPS |
+//! | [`flow`] | submissions that take several steps |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`policy`] | the decision itself, a pure function |
 //! | [`files`] | links to files that nobody can guess, and uploads |
@@ -37,6 +38,7 @@ pub mod dispatcher;
 pub mod ended;
 pub mod ending;
 pub mod files;
+pub mod flow;
 pub mod late;
 pub mod metrics;
 pub mod policy;
@@ -142,7 +144,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             servers.amqp_url.clone(),
             topology.clone(),
             publisher.clone(),
-            submitter,
+            submitter.clone(),
         );
         parts.spawn(door.run(shutdown.clone()));
         let follower = ended::Follower {
@@ -151,6 +153,18 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             ended,
         };
         parts.spawn(follower.run(shutdown.clone()));
+    }
+    if config.roles.contains(&Role::Flow) {
+        let flows = flow::Flows::new(
+            store.clone(),
+            servers.amqp_url.clone(),
+            topology.clone(),
+            submitter,
+            endings.clone(),
+            apps.clone(),
+        );
+        parts.spawn(flows.clone().follow_events(shutdown.clone()));
+        parts.spawn(flows.keep_watch(shutdown.clone()));
     }
     if config.roles.contains(&Role::Dispatch) {
         let unroutable = unroutable::Unroutable {

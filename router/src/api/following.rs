@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::store::{self, Glance};
+use warmq_common::store;
 
+use super::standing::{Seen, Standing, standing};
 use super::{Api, ApiError};
 use crate::ended::Watch;
 
@@ -34,10 +35,28 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
 }
 
+/// How a job stands now, with its log; and its record, which says so, too, if it has ended.
+///
+/// # Errors
+/// There is no record of it (any more), or it can not be read.
+pub(super) async fn now(api: &Api, record: JobRecord) -> Result<(Standing, JobRecord), ApiError> {
+    let (app, id) = (&record.spec.app, record.spec.id);
+    let missing = || ApiError::no_such_job(&id.to_string());
+    let seen = &mut Seen::default();
+    let standing = standing(&api.store, (app, id), seen).await?;
+    let standing = standing.ok_or_else(missing)?;
+    let has_ended_since = standing.state.is_terminal() && !record.state.is_terminal();
+    let record = match has_ended_since {
+        true => (api.store.job_of(app, id).await?).ok_or_else(missing)?,
+        false => record,
+    };
+    Ok((standing, record))
+}
+
 /// Something new about a job.
 pub(super) struct News {
     /// How it stands, with the lines of its log that are new.
-    pub(super) glance: Glance,
+    pub(super) standing: Standing,
     /// Its record, if it has ended: this news is the last.
     pub(super) end: Option<JobRecord>,
 }
@@ -48,9 +67,8 @@ pub(super) struct Following {
     job: JobSpec,
     watch: Watch,
     with_log: bool,
-    /// Lines of the log that were told.
-    seen: usize,
-    told: Option<Glance>,
+    seen: Seen,
+    told: Option<Standing>,
 }
 
 impl Following {
@@ -61,7 +79,7 @@ impl Following {
             api,
             job,
             with_log,
-            seen: 0,
+            seen: Seen::default(),
             told: None,
         }
     }
@@ -76,7 +94,7 @@ impl Following {
         loop {
             match self.look().await {
                 Ok(None) => return None,
-                Ok(Some(news)) if news.end.is_some() || self.is_news(&news.glance) => {
+                Ok(Some(news)) if news.end.is_some() || self.is_news(&news.standing) => {
                     return Some(self.tell(news));
                 }
                 Ok(Some(_)) => {}
@@ -91,29 +109,28 @@ impl Following {
 
     async fn look(&mut self) -> Result<Option<News>, store::Error> {
         let (store, app, id) = (&self.api.store, &self.job.app, self.job.id);
-        let Some(mut glance) = store.glance(app, id, self.seen).await? else {
+        let Some(mut standing) = standing(store, (app, id), &mut self.seen).await? else {
             return Ok(None);
         };
-        let end = match glance.state.is_terminal() {
+        let end = match standing.state.is_terminal() {
             true => store.job_of(app, id).await?,
             false => None,
         };
-        match self.with_log {
-            true => self.seen += glance.log.len(),
-            false => glance.log.clear(),
+        if !self.with_log {
+            standing.log.clear();
         }
-        Ok(Some(News { glance, end }))
+        Ok(Some(News { standing, end }))
     }
 
     /// Remembers what is told. A preview is told once.
     fn tell(&mut self, mut news: News) -> News {
-        let glance = Glance {
+        let standing = Standing {
             log: Vec::new(),
-            ..news.glance.clone()
+            ..news.standing.clone()
         };
-        let before = self.told.replace(glance);
-        let preview = |glance: Option<Glance>| glance?.progress?.preview;
-        if let (Some(progress), Some(known)) = (&mut news.glance.progress, preview(before))
+        let before = self.told.replace(standing);
+        let preview = |told: Option<Standing>| told?.progress?.preview;
+        if let (Some(progress), Some(known)) = (&mut news.standing.progress, preview(before))
             && progress.preview.as_ref() == Some(&known)
         {
             progress.preview = None;
@@ -121,11 +138,7 @@ impl Following {
         news
     }
 
-    fn is_news(&self, glance: &Glance) -> bool {
-        !glance.log.is_empty()
-            || self.told.as_ref().is_none_or(|told| {
-                (told.state, told.queue_position, &told.progress)
-                    != (glance.state, glance.queue_position, &glance.progress)
-            })
+    fn is_news(&self, standing: &Standing) -> bool {
+        !standing.log.is_empty() || self.told.as_ref() != Some(standing)
     }
 }

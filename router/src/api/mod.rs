@@ -24,6 +24,7 @@ mod queue;
 mod run;
 mod server;
 mod sse;
+mod standing;
 mod status;
 mod storage;
 mod submission;

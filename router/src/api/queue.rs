@@ -12,10 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_common::job::JobRecord;
-use warmq_common::store::Glance;
 
 use super::extract::{AppPath, JobPath, Query};
-use super::following::{Following, News};
+use super::following::{self, Following, News};
 use super::gate::By;
 use super::openapi::{Finding, Listing, Outcome, QUEUE, Submitting};
 use super::outcome::{outcome, with_job_headers};
@@ -121,23 +120,13 @@ async fn poll(
     Own(record): Own,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let (app, id) = (&record.spec.app, record.spec.id);
-    let with_log = wants_log(&flags);
-    let glance = Glance {
-        state: record.state,
-        progress: record.progress.clone(),
-        queue_position: match record.state.is_terminal() {
-            true => None,
-            false => api.store.queue_position(app, id).await?,
-        },
-        log: match with_log {
-            true => api.store.log(app, id).await?,
-            false => Vec::new(),
-        },
-    };
+    let (standing, record) = following::now(&api, record).await?;
+    let id = record.spec.id;
+    let has_ended = standing.state.is_terminal();
     let named = (record.spec.submitted_to(), id);
-    let answer = status(&api, named, &glance, Some(&record), with_log);
-    let code = match record.state.is_terminal() {
+    let end = has_ended.then_some(&record);
+    let answer = status(&api, named, &standing, end, wants_log(&flags));
+    let code = match has_ended {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };
@@ -163,10 +152,10 @@ async fn follow(
     let following = Following::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
         let mut following: Following = following?;
-        let News { glance, end } = following.next().await?;
+        let News { standing, end } = following.next().await?;
         let (api, job) = following.subject();
         let named = (job.submitted_to(), job.id);
-        let answer = status(api, named, &glance, end.as_ref(), with_log);
+        let answer = status(api, named, &standing, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
     Ok(with_job_headers(sse::events(answers, place), id, None))

@@ -182,7 +182,7 @@ async fn submit_and_tell(
 }
 
 /// An event of the stream: where the job stands, and at the end the output itself, or its error.
-fn event(api: &Api, News { glance, end }: News) -> Value {
+fn event(api: &Api, News { standing, end }: News) -> Value {
     match end.map(|mut record| output(&mut record, &api.links)) {
         Some(Ok(output)) => output,
         Some(Err(error)) => {
@@ -193,9 +193,10 @@ fn event(api: &Api, News { glance, end }: News) -> Value {
             body
         }
         None => json!({
-            "status": Word::from(glance.state),
-            "queue_position": glance.queue_position,
-            "progress": glance.progress,
+            "status": Word::from(standing.state),
+            "queue_position": standing.queue_position,
+            "progress": standing.progress,
+            "steps": standing.steps,
         }),
     }
 }

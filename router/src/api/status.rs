@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use warmq_common::ids::{AppId, JobId, RunnerId};
 use warmq_common::job::{JobRecord, Progress};
 use warmq_common::state::JobState;
-use warmq_common::store::{Glance, LogLine};
+use warmq_common::store::LogLine;
 
 use super::Api;
+use super::standing::{Standing, StepView};
 
 /// Where a job stands, and where more is to be asked.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -36,6 +37,9 @@ pub(super) struct StatusView {
     response_url: String,
     status: Word,
     status_url: String,
+    /// The step of a flow that is under way; if that is a flow itself, its step follows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<StepView>,
 }
 
 /// fal's names of states.
@@ -101,16 +105,16 @@ pub(super) fn waiting(api: &Api, app: &AppId, id: JobId, queue_position: u64) ->
     }
 }
 
-/// A job at a glance. `end`: its record, if it has ended. `with_log`: the glance's lines are shown.
+/// How a job stands. `end`: its record, if it has ended. `with_log`: the lines are shown.
 pub(super) fn status(
     api: &Api,
     (app, id): (&AppId, JobId),
-    glance: &Glance,
+    standing: &Standing,
     end: Option<&JobRecord>,
     with_log: bool,
 ) -> StatusView {
-    let standing = match Word::from(glance.state) {
-        Word::InQueue => waiting(api, app, id, glance.queue_position.unwrap_or(0)),
+    let word = match Word::from(standing.state) {
+        Word::InQueue => waiting(api, app, id, standing.queue_position.unwrap_or(0)),
         word => about(api, app, id, word),
     };
     let failure = end.and_then(JobRecord::failure);
@@ -121,12 +125,13 @@ pub(super) fn status(
     StatusView {
         error,
         error_type,
-        logs: with_log.then(|| glance.log.iter().map(LogEntry::from).collect()),
+        logs: with_log.then(|| standing.log.iter().map(LogEntry::from).collect()),
         metrics: Metrics {
             inference_time: timings.map(|timings| timings.run_ms as f64 / 1000.0),
         },
-        progress: glance.progress.clone(),
-        ..standing
+        progress: standing.progress.clone(),
+        steps: standing.steps.clone(),
+        ..word
     }
 }
 
@@ -145,6 +150,7 @@ fn about(api: &Api, app: &AppId, id: JobId, status: Word) -> StatusView {
         status_url: format!("{url}/status"),
         response_url: url,
         status,
+        steps: Vec::new(),
     }
 }
 

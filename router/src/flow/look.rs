@@ -1,0 +1,466 @@
+//! One look at a flow: what came of the step that is under way, and what follows. It may be made at any time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use warmq_common::flow::{Step, StepEnd};
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::job::{JobError, JobRecord};
+use warmq_common::route::RouteKind;
+use warmq_common::state::JobState;
+use warmq_common::store::{FlowLine, FlowState, Moved, Outcome};
+use warmq_routes as declared;
+
+use super::Flows;
+use super::next::{self, Next};
+use crate::broken::Broken;
+use crate::declared::Declared;
+use crate::submit::{FlowView, Prepared, SubmitError};
+
+/// A flow on its way to its next move. What is noted here is stored with that.
+struct Move<'a> {
+    state: FlowState,
+    declared: &'a Arc<Declared>,
+    flow: declared::Flow<'a>,
+    lines: Vec<FlowLine>,
+    /// The error of the step that ended last, if it came to nothing.
+    error: Option<JobError>,
+}
+
+/// Whether a flow is where it should be.
+enum Looked {
+    /// It is: something is waited for, or it ended.
+    Done,
+    /// Somebody else moved it meanwhile, or a step is to be seen that was just cancelled.
+    Again,
+}
+
+impl Flows {
+    /// Looks at a flow and does what is due.
+    ///
+    /// # Errors
+    /// A server is away. The flow is looked at again.
+    pub(super) async fn look(&self, route: &AppId, id: JobId) -> Result<(), Broken> {
+        loop {
+            let Some(state) = self.store.flow(route, id).await? else {
+                tracing::debug!(flow.id = %id, %route, "there is no such flow any more");
+                return Ok(self.store.unwatch_flow(route, id).await?);
+            };
+            let looked = match state.record.state.is_terminal() {
+                true => self.look_at_ended(state).await?,
+                false => self.look_at_running(state).await?,
+            };
+            if let Looked::Done = looked {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sees to it that nothing of a flow that ended goes on, and that everybody knows.
+    async fn look_at_ended(&self, state: FlowState) -> Result<Looked, Broken> {
+        let FlowState { record, flow, .. } = &state;
+        let (route, id) = (&record.spec.app, record.spec.id);
+        self.endings.cancel_under_way(flow).await?;
+        if self.store.is_untold(route, id).await? {
+            self.endings.announce(&record.spec, record.state).await?;
+        }
+        self.store.unwatch_flow(route, id).await?;
+        Ok(Looked::Done)
+    }
+
+    async fn look_at_running(&self, state: FlowState) -> Result<Looked, Broken> {
+        let declared = match self.versions.read(&state.excerpt) {
+            Ok(declared) => declared,
+            Err(problems) => return self.break_off(state, problems.to_string()).await,
+        };
+        let Some(flow) = declared.routes.flow(&state.record.spec.app) else {
+            let lost = "its excerpt does not declare its route".to_owned();
+            return self.break_off(state, lost).await;
+        };
+        let mut moved = Move {
+            state,
+            declared: &declared,
+            flow,
+            lines: Vec::new(),
+            error: None,
+        };
+        if let Some(step) = moved.state.flow.under_way().cloned() {
+            let Some(record) = self.store.job_of(&step.app, step.job).await? else {
+                return self.submit_again(moved, &step).await;
+            };
+            if !record.state.is_terminal() {
+                return self.wait(moved, step, &record).await;
+            }
+            moved.ended(record);
+        }
+        self.go_on(moved).await
+    }
+
+    /// A step is under way: it is waited for, or given up.
+    async fn wait(
+        &self,
+        mut moved: Move<'_>,
+        step: Step,
+        record: &JobRecord,
+    ) -> Result<Looked, Broken> {
+        if step.given_up.is_none() {
+            let has_runners = self.runners_of(&moved).await?;
+            let is_waiting = self.is_waiting(record).await?;
+            let now_ms = moved.state.now_ms;
+            let reason = next::give_up(moved.flow, &step, is_waiting, now_ms, has_runners);
+            let Some(reason) = reason else {
+                let wait = next::look_after(moved.flow, &step, now_ms);
+                self.watch(&moved, wait).await?;
+                return Ok(Looked::Done);
+            };
+            // First the note: whoever sees the job cancelled must know that nobody's wish it was.
+            moved.give_up(reason);
+            if let Moved::Elsewhere = self.advance(&moved).await? {
+                return Ok(Looked::Again);
+            }
+        }
+        self.endings.cancel_under_way(&moved.state.flow).await?;
+        Ok(Looked::Again)
+    }
+
+    /// Whether a job waits for a runner; of a flow, whether its step does.
+    async fn is_waiting(&self, record: &JobRecord) -> Result<bool, Broken> {
+        let Some(flow) = &record.flow else {
+            let waits = matches!(record.state, JobState::Queued | JobState::Dispatched);
+            return Ok(waits);
+        };
+        let Some(step) = flow.under_way() else {
+            return Ok(false);
+        };
+        match self.store.job_of(&step.app, step.job).await? {
+            Some(record) => Box::pin(self.is_waiting(&record)).await,
+            None => Ok(false),
+        }
+    }
+
+    /// No step is under way: the next one is begun, or the flow ends.
+    async fn go_on(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+        loop {
+            let has_runners = self.runners_of(&moved).await?;
+            let (index, reason) = match next::next(moved.flow, &moved.state.flow, has_runners) {
+                Next::Begin { index, reason } => (index, reason),
+                Next::Succeed => return self.succeed(moved).await,
+                Next::Fail => return self.fail(moved).await,
+            };
+            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            let step = &moved.flow.steps[index];
+            let prepared = self
+                .submitter
+                .prepare_step(&moved.view(), (number, step), None)
+                .await;
+            match prepared {
+                Ok(prepared) => {
+                    let wait = moved.begun(number, step, &prepared, reason);
+                    return self.begin(moved, &prepared, wait).await;
+                }
+                Err(error) => {
+                    let error = refusal(error)?;
+                    moved.refused(number, step, reason, error);
+                }
+            }
+        }
+    }
+
+    /// Notes that a step is begun, then submits it.
+    async fn begin(
+        &self,
+        moved: Move<'_>,
+        prepared: &Prepared,
+        wait: Duration,
+    ) -> Result<Looked, Broken> {
+        self.watch(&moved, wait).await?;
+        match self.advance(&moved).await? {
+            Moved::On => self.submit(&moved, prepared).await,
+            Moved::Elsewhere => Ok(Looked::Again),
+        }
+    }
+
+    /// A step was begun and has no job: who began it died before submitting it.
+    async fn submit_again(&self, mut moved: Move<'_>, step: &Step) -> Result<Looked, Broken> {
+        let Some(declared) = moved.flow.steps.get(step.index as usize) else {
+            let lost = format!("its excerpt does not declare its step {}", step.name);
+            return self.break_off(moved.state, lost).await;
+        };
+        let led = Some((step.app.clone(), step.route.clone()));
+        let prepared = self
+            .submitter
+            .prepare_step(&moved.view(), (step.index, declared), led)
+            .await;
+        match prepared {
+            Ok(prepared) => {
+                let wait = next::look_after(moved.flow, step, moved.state.now_ms);
+                self.watch(&moved, wait).await?;
+                self.submit(&moved, &prepared).await
+            }
+            Err(error) => {
+                moved.end_with(refusal(error)?);
+                self.go_on(moved).await
+            }
+        }
+    }
+
+    async fn submit(&self, moved: &Move<'_>, prepared: &Prepared) -> Result<Looked, Broken> {
+        (self.submitter.submit_step(prepared).await).map_err(temporary)?;
+        let flow = &moved.state.record.spec;
+        // Whoever cancelled the flow before found no job to cancel.
+        match self.store.state_of(&flow.app, flow.id).await? {
+            Some(state) if !state.is_terminal() => Ok(Looked::Done),
+            _ => Ok(Looked::Again),
+        }
+    }
+
+    async fn succeed(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+        let id = moved.state.record.spec.id.to_string();
+        let output = match moved.flow.output(&moved.view().asked(&id)) {
+            Ok(output) => output,
+            Err(error) => {
+                moved.error = Some(JobError::internal("internal_error", error.to_string()));
+                return self.fail(moved).await;
+            }
+        };
+        let steps = moved.state.flow.steps.len();
+        let told = match moved.state.flow.kind {
+            RouteKind::Fallback => "succeeded".to_owned(),
+            _ => format!("succeeded: all {steps} steps"),
+        };
+        moved.lines.push(("INFO", told));
+        self.end(moved, JobState::Succeeded, Outcome::Succeeded(output))
+            .await
+    }
+
+    async fn fail(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+        let error = moved.error.take().unwrap_or_else(|| {
+            JobError::internal("internal_error", "a step failed without a reason")
+        });
+        let (state, error) = next::failure(&moved.state.flow, error);
+        moved
+            .lines
+            .push(("ERROR", format!("{state}: {}", error.message)));
+        let outcome = match state {
+            JobState::Cancelled => Outcome::Cancelled,
+            _ => Outcome::Failed(error),
+        };
+        self.end(moved, state, outcome).await
+    }
+
+    /// Ends a flow that can not be run by this router.
+    async fn break_off(&self, state: FlowState, reason: String) -> Result<Looked, Broken> {
+        let error = JobError::internal(
+            "internal_error",
+            format!("the flow can not go on: {reason}"),
+        );
+        let lines = [("ERROR", format!("failed: {}", error.message))];
+        let ended = (self.store)
+            .end_flow(&state, JobState::Failed, &Outcome::Failed(error), &lines)
+            .await?;
+        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow can not go on");
+        Ok(Looked::Again)
+    }
+
+    async fn end(
+        &self,
+        moved: Move<'_>,
+        state: JobState,
+        outcome: Outcome,
+    ) -> Result<Looked, Broken> {
+        let Move {
+            state: flow, lines, ..
+        } = &moved;
+        let ended = self.store.end_flow(flow, state, &outcome, lines).await?;
+        if let Moved::On = ended {
+            let spec = &flow.record.spec;
+            tracing::debug!(flow.id = %spec.id, route = %spec.app, %state, "a flow ended");
+        }
+        // Whoever looks at it next announces it.
+        Ok(Looked::Again)
+    }
+
+    async fn advance(&self, moved: &Move<'_>) -> Result<Moved, Broken> {
+        let Move { state, lines, .. } = moved;
+        let is_first = state.flow.steps.len() == 1;
+        let to = match is_first && state.flow.under_way().is_some() {
+            true => JobState::Dispatched,
+            false => JobState::Running,
+        };
+        Ok(self.store.advance_flow(state, to, lines).await?)
+    }
+
+    async fn watch(&self, moved: &Move<'_>, wait: Duration) -> Result<(), Broken> {
+        let flow = &moved.state.record.spec;
+        Ok(self.store.watch_flow(&flow.app, flow.id, wait).await?)
+    }
+
+    /// Whether there are live runners for a step's target; asked only where that makes a difference.
+    async fn runners_of<'m>(
+        &self,
+        moved: &Move<'m>,
+    ) -> Result<impl Fn(&AppId) -> bool + use<'m>, Broken> {
+        let targets = match moved.flow.kind {
+            RouteKind::Fallback => moved.flow.steps,
+            _ => &[],
+        };
+        let targets: Vec<&AppId> = targets.iter().map(|step| &step.app).collect();
+        let found = self.apps.with_runners(moved.declared, &targets).await?;
+        Ok(move |target: &AppId| found.contains(target))
+    }
+}
+
+impl<'a> Move<'a> {
+    fn view(&self) -> FlowView<'_> {
+        FlowView {
+            spec: &self.state.record.spec,
+            declared: self.declared,
+            flow: self.flow,
+            headers: &self.state.headers,
+            outputs: &self.state.outputs,
+            now_ms: self.state.now_ms,
+        }
+    }
+
+    /// The step under way ended as its job's record says.
+    fn ended(&mut self, record: JobRecord) {
+        let now_ms = self.state.now_ms;
+        let Some(step) = self.state.flow.steps.last_mut() else {
+            return;
+        };
+        let end = next::end_of(step, &record, now_ms);
+        self.error = record.failure();
+        self.lines.push(told(step, &end));
+        if record.state == JobState::Succeeded {
+            let mut output = record.output.unwrap_or_default();
+            record.spec.sign(&mut output);
+            self.state.outputs.insert(step.name.clone(), output);
+        }
+        step.end = Some(end);
+    }
+
+    /// The step under way ends with an error of ours.
+    fn end_with(&mut self, error: JobError) {
+        let Some(step) = self.state.flow.steps.last_mut() else {
+            return;
+        };
+        let end = StepEnd {
+            state: JobState::Failed,
+            at_ms: self.state.now_ms,
+            timings: None,
+            error: Some(error.message.clone()),
+        };
+        self.lines.push(told(step, &end));
+        step.end = Some(end);
+        self.error = Some(error);
+    }
+
+    fn give_up(&mut self, reason: String) {
+        if let Some(step) = self.state.flow.steps.last_mut() {
+            let line = format!("{} is given up: {reason}", name(step));
+            self.lines.push(("WARN", line));
+            step.given_up = Some(reason);
+        }
+    }
+
+    /// A step is begun with this job. Returns when it is looked at at the latest.
+    fn begun(
+        &mut self,
+        index: u32,
+        declared: &declared::Step,
+        prepared: &Prepared,
+        reason: Option<String>,
+    ) -> Duration {
+        let now_ms = self.state.now_ms;
+        let within = declared.timeout.map(|time| time.as_millis());
+        let within = within.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
+        let step = Step {
+            index,
+            name: declared.name.clone(),
+            to: declared.app.clone(),
+            app: prepared.job.app.clone(),
+            route: prepared.job.route.clone(),
+            job: prepared.job.id,
+            begun_ms: now_ms,
+            until_ms: within.map(|within_ms| now_ms.saturating_add(within_ms)),
+            reason,
+            given_up: None,
+            end: None,
+        };
+        let (number, of) = (index + 1, self.state.flow.of);
+        let because = step.reason.as_ref();
+        let because = because.map(|reason| format!(", since {reason}"));
+        let line = format!(
+            "{} ({number} of {of}) is begun: {} as {}{}",
+            name(&step),
+            step.app,
+            step.job,
+            because.unwrap_or_default()
+        );
+        self.lines.push(("INFO", line));
+        let wait = next::look_after(self.flow, &step, now_ms);
+        self.state.flow.steps.push(step);
+        wait
+    }
+
+    /// A step can not be begun.
+    fn refused(
+        &mut self,
+        index: u32,
+        declared: &declared::Step,
+        reason: Option<String>,
+        error: JobError,
+    ) {
+        self.state.flow.steps.push(Step {
+            index,
+            name: declared.name.clone(),
+            to: declared.app.clone(),
+            app: declared.app.clone(),
+            route: Vec::new(),
+            job: self.view().step_of(index).job(),
+            begun_ms: self.state.now_ms,
+            until_ms: None,
+            reason,
+            given_up: None,
+            end: None,
+        });
+        self.end_with(error);
+    }
+}
+
+/// `step draw`; of a fallback, whose steps have the names of apps, that name.
+fn name(step: &Step) -> String {
+    match step.name == step.to.as_str() {
+        true => step.name.clone(),
+        false => format!("step {}", step.name),
+    }
+}
+
+fn told(step: &Step, end: &StepEnd) -> FlowLine {
+    let level = match end.state {
+        JobState::Succeeded => "INFO",
+        _ => "ERROR",
+    };
+    let error = end.error.as_ref();
+    let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+    (level, format!("{} {}{error}", name(step), end.state))
+}
+
+/// What a step comes to that can not be submitted.
+///
+/// # Errors
+/// It can later: a server is away.
+fn refusal(error: SubmitError) -> Result<JobError, Broken> {
+    match error.is_temporary() {
+        true => Err(temporary(error)),
+        false => Ok(error.to_job_error()),
+    }
+}
+
+fn temporary(error: SubmitError) -> Broken {
+    match error {
+        SubmitError::Store(error) => error.into(),
+        SubmitError::Publish(error) => error.into(),
+        other => Broken::Step(other.to_string()),
+    }
+}

@@ -1,0 +1,150 @@
+//! Runs flows: submissions to routes that take several steps (`sequence`, `fallback`).
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `look` | one look at a flow: what came of its step, and what follows |
+//! | `next` | what follows: pure |
+//! | `versions` | what was declared when a flow began |
+//!
+//! A look needs no reason: it reads the flow's record and its step's, and does whatever is due. So it may come too often, twice at a
+//! time, or after the router that looked before died halfway: the record says which move was the last, a step's id follows from its
+//! flow's, and whoever finds a step without a job submits it again. What makes a router look is an event (a flow was accepted, a step
+//! ended), which is acknowledged after the look; and, should an event be lost or time pass without one, a list in Redis of
+//! when each flow is looked at at the latest (`Store::take_due_flows`).
+
+mod look;
+mod next;
+mod versions;
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use tokio_util::sync::CancellationToken;
+use warmq_common::amqp::Topology;
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::message::{JobEvent, Versioned};
+use warmq_common::retry;
+use warmq_common::state::JobState;
+use warmq_common::store::Store;
+
+use crate::apps::AppDirectory;
+use crate::broken::Broken;
+use crate::consuming::Consuming;
+use crate::ending::Endings;
+use crate::submit::Submitter;
+use versions::Versions;
+
+/// Events in work at once.
+const WINDOW: u16 = 64;
+
+/// How often flows are looked for that are due.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Flows that are due and looked at in one round; the others come in the next.
+const AT_ONCE: usize = 100;
+
+/// When a flow is due again whose look came to nothing: Redis or RabbitMQ is away, or this router dies.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What runs flows.
+#[derive(Clone)]
+pub struct Flows {
+    store: Store,
+    amqp_url: ServerUrl,
+    topology: Topology,
+    submitter: Submitter,
+    endings: Endings,
+    apps: AppDirectory,
+    versions: Versions,
+}
+
+impl Flows {
+    /// Over the given servers. `submitter`: the door that steps go through.
+    pub fn new(
+        store: Store,
+        amqp_url: ServerUrl,
+        topology: Topology,
+        submitter: Submitter,
+        endings: Endings,
+        apps: AppDirectory,
+    ) -> Self {
+        Self {
+            store,
+            amqp_url,
+            topology,
+            submitter,
+            endings,
+            apps,
+            versions: Versions::default(),
+        }
+    }
+
+    /// Moves flows on as events come, until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let events = Consuming {
+            what: "events of flows",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.flow_events_queue(),
+            window: WINDOW,
+            side_by_side: usize::from(WINDOW),
+        };
+        events.each(&shutdown, |delivery| self.hear(delivery)).await;
+        Ok(())
+    }
+
+    /// Looks at flows that are due without an event, until `shutdown`.
+    ///
+    /// # Errors
+    /// Never; while Redis is away it goes on trying.
+    pub async fn keep_watch(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        while let Some(due) =
+            retry::until_success("looking for flows that are due", &shutdown, || {
+                self.store.take_due_flows(AGAIN, AT_ONCE)
+            })
+            .await
+        {
+            let looks = due.into_iter().map(|(route, flow)| {
+                let flows = &self;
+                async move {
+                    if let Err(error) = flows.look(&route, flow).await {
+                        tracing::warn!(flow.id = %flow, %error, "could not look at a flow; it is due again soon");
+                    }
+                }
+            });
+            join_all(looks).await;
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(ROUND) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn hear(&self, delivery: Delivery) -> Result<(), Broken> {
+        match JobEvent::decode(&delivery.data) {
+            Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+            Ok(event) => {
+                if let Some((route, flow)) = concerned(event) {
+                    self.look(&route, flow).await?;
+                }
+            }
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+}
+
+/// The flow that an event concerns: one that was accepted, or the one whose step ended.
+fn concerned(event: JobEvent) -> Option<(AppId, JobId)> {
+    match event.state {
+        JobState::Queued => Some((event.app, event.job_id)),
+        _ => event.step_of.map(|step| (step.route, step.flow)),
+    }
+}
