@@ -7,13 +7,14 @@ use super::known_job;
 use crate::client::{Client, pretty};
 use crate::{exit, explain, time};
 
-/// Tells a job's story.
+/// Tells a job's story, with those of its steps.
 pub(super) async fn run(client: &Client, id: JobId, json: bool) -> anyhow::Result<u8> {
     let job = known_job(client, id).await?;
+    let tree = explain::Tree::grow(client, job).await?;
     if json {
-        println!("{}", pretty(&job));
+        println!("{}", pretty(&tree));
     } else {
-        for sentence in explain::story(&job, time::now_ms()) {
+        for sentence in explain::story(&tree, time::now_ms()) {
             println!("{}", plain(&sentence));
         }
     }

@@ -1,6 +1,7 @@
 //! A job's story in sentences, told from its record: what was asked, by which routes it came to its app, how long it was held and why, where it went and why,
 //! what it cost, and whether it came as predicted.
 
+mod tree;
 mod way;
 mod words;
 
@@ -9,18 +10,28 @@ use warmq_common::job::{JobRecord, Priority, Target, Timings};
 use warmq_common::route::Hop;
 use warmq_common::state::JobState;
 
-use crate::client::JobView;
 use crate::time::{duration, utc};
 use words::ended;
 
-/// The story, one sentence (or two) per line. `now_ms`: the present, Unix ms.
-pub fn story(job: &JobView, now_ms: u64) -> Vec<String> {
+pub use tree::Tree;
+
+/// The story, one sentence (or two) per line; what a flow's steps did is further in. `now_ms`: the present, Unix ms.
+pub fn story(tree: &Tree, now_ms: u64) -> Vec<String> {
+    let Tree { job, step_jobs } = tree;
     let record = &job.record;
     let mut story = vec![submission(record, now_ms)];
     story.extend(record.spec.route.iter().map(hop));
-    story.push(need(record.spec.hint.as_ref()));
-    story.extend(way::way(job, now_ms));
-    story.extend(cost(record));
+    match &record.flow {
+        None => {
+            story.push(need(record.spec.hint.as_ref()));
+            story.extend(way::way(job, now_ms));
+            story.extend(cost(record));
+        }
+        Some(flow) => {
+            let of_step = |tree: &Tree| self::story(tree, now_ms);
+            story.extend(tree::steps(record, flow, step_jobs, of_step));
+        }
+    }
     story.push(outcome(record, now_ms));
     story
 }
@@ -124,6 +135,11 @@ fn outcome(record: &JobRecord, now_ms: u64) -> String {
         .map(|at| duration(at.saturating_sub(record.spec.created_ms)));
     let after = took.map_or_else(String::new, |took| format!(" {took} after the submission"));
     match (record.state, &record.error) {
+        (JobState::Queued | JobState::Dispatched | JobState::Running, _)
+            if let Some(flow) = &record.flow =>
+        {
+            tree::under_way(flow)
+        }
         (JobState::Succeeded, _) => format!("It succeeded{after}."),
         (JobState::Failed, Some(error)) => format!(
             "It failed{after}, with {} (HTTP {}): {}",

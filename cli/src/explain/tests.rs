@@ -1,6 +1,8 @@
 use super::*;
 use serde_json::{Value, json};
 
+use crate::client::JobView;
+
 /// When the jobs of these tests were accepted, Unix ms.
 const CREATED: u64 = 1_795_321_085_000;
 
@@ -21,6 +23,15 @@ pub(crate) fn job() -> JobView {
         "output": {}
     }))
     .unwrap()
+}
+
+/// The story of a job without steps.
+fn story(job: &JobView, now_ms: u64) -> Vec<String> {
+    let tree = Tree {
+        job: job.clone(),
+        step_jobs: Vec::new(),
+    };
+    super::story(&tree, now_ms)
 }
 
 #[test]
@@ -362,5 +373,56 @@ fn a_cancelled_jobs_story_says_when() {
     assert_eq!(
         story(&job, CREATED).last().unwrap(),
         "It was cancelled at 2026-11-22 04:18:05 UTC, 430 ms after the submission."
+    );
+}
+
+#[test]
+fn a_flows_story_tells_what_each_step_did_and_why_it_was_begun() {
+    let mut flow = job();
+    flow.record = JobRecord {
+        state: JobState::Failed,
+        decision: None,
+        flow: serde_json::from_value(json!({"kind": "fallback", "of": 2, "steps": [
+            {"index": 0, "name": "acme/fast", "to": "acme/fast", "app": "acme/fast",
+             "job": "01a0a1b8-0d70-7000-8000-000000000002", "begun_ms": CREATED + 3, "given_up": "it did not end within 1 s",
+             "end": {"state": "failed", "at_ms": CREATED + 1004}},
+            {"index": 1, "name": "acme/slow", "to": "acme/slow", "app": "acme/slow",
+             "job": "01a0a1b8-0d70-7000-8000-000000000003", "begun_ms": CREATED + 1004,
+             "reason": "acme/fast was given up: it did not end within 1 s",
+             "end": {"state": "failed", "at_ms": CREATED + 1400, "error": "the input is invalid"}},
+        ]}))
+        .unwrap(),
+        ..flow.record
+    };
+    let tree = Tree {
+        job: flow,
+        step_jobs: vec![
+            Some(Tree {
+                job: job(),
+                step_jobs: Vec::new(),
+            }),
+            None,
+        ],
+    };
+    let story = super::story(&tree, CREATED + 60_000);
+    let told = |line: &str| story.iter().position(|told| told == line);
+    let order = [
+        "It is a fallback over 2 choices: the next is tried when one comes to nothing.",
+        "Choice (1 of 2) was begun 3 ms after the submission: acme/fast.",
+        "  It succeeded 430 ms after the submission.",
+        "It was given up: it did not end within 1 s.",
+        "Choice (2 of 2) was begun 1.0 s after the submission: acme/slow, since acme/fast was given up: it did not end within 1 s.",
+        "It came to nothing: the input is invalid.",
+    ]
+    .map(told);
+    assert!(
+        order.iter().all(Option::is_some) && order.is_sorted(),
+        "{order:?}: {story:#?}"
+    );
+    assert!(
+        !story
+            .iter()
+            .any(|line| line.contains("hint") && !line.starts_with("  ")),
+        "{story:#?}"
     );
 }
