@@ -1,7 +1,10 @@
 //! Workers come and go by themselves; each runs one job at a time.
 
+use futures::future::join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 use warmq_cluster::WorkerOptions;
-use warmq_common::ids::JobId;
+use warmq_common::ids::{AppId, JobId};
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
 
@@ -82,5 +85,73 @@ async fn apps_do_not_share_runners() {
             assert_eq!(stage.succeeded(id).await.runner.unwrap().as_str(), runner);
         }
     }
+    stage.clean_up().await;
+}
+
+/// How long the jobs of the app run that is left alone, ms; a fifth of it is what one job may wait, load and be told longer.
+const CALM_MS: u64 = 500;
+
+/// The 95th percentile of how long its jobs take from submission to end, ms, one or two at a time.
+async fn calm_p95_ms(stage: &Stage) -> u64 {
+    let mut took_ms = Vec::new();
+    for _ in 0..15 {
+        let pair = join_all([0, 1].map(|_| async {
+            let input = json!({"run_ms": CALM_MS, "load_ms": 0});
+            let id = stage.submit_to("acme/calm", "m", input).await;
+            let job = stage.succeeded(id).await;
+            job.finished_ms.unwrap() - job.spec.created_ms
+        }));
+        took_ms.extend(pair.await);
+    }
+    took_ms.sort_unstable();
+    took_ms[took_ms.len() * 95 / 100]
+}
+
+#[tokio::test]
+async fn an_app_that_is_loaded_to_saturation_leaves_the_others_latency_as_it_was() {
+    let stage = Stage::start().await;
+    let of_two = |name: &str| WorkerOptions {
+        concurrency: 2,
+        ..WorkerOptions::timed(name, &format!("acme/{name}"))
+    };
+    let _workers = [
+        stage.worker(of_two("calm")).await,
+        stage.worker(of_two("busy")).await,
+    ];
+    calm_p95_ms(&stage).await; // Everything is up.
+    let alone_ms = calm_p95_ms(&stage).await;
+
+    // Each of 60 users submits the next job once the last one is over, to runners that can take two at a time.
+    let users = (0..60).map(async |user| {
+        for n in 0.. {
+            let input = json!({"run_ms": 50, "load_ms": 20}).to_string();
+            let hint = format!("m{}", (user + n) % 7);
+            let headers = [("x-fal-runner-hint", hint.as_str())];
+            let ran = stage.http(Method::POST, "/run/acme/busy", &headers, input);
+            assert_eq!(ran.await.status, StatusCode::OK);
+        }
+    });
+    let measured = async {
+        let busy = AppId::parse("acme/busy").unwrap();
+        let waiting =
+            async || (stage.cluster.store().queue_length(&busy).await.unwrap() > 40).then_some(());
+        stage
+            .until("it is saturated", warmq_tests::stage::SOON, waiting)
+            .await;
+        let loaded_ms = calm_p95_ms(&stage).await;
+        stage
+            .until("it is so still", warmq_tests::stage::SOON, waiting)
+            .await;
+        loaded_ms
+    };
+    let loaded_ms = tokio::select! {
+        loaded_ms = measured => loaded_ms,
+        _ = join_all(users) => unreachable!("users never end"),
+    };
+    println!("p95 of the other app: {alone_ms} ms alone, {loaded_ms} ms beside a saturated one");
+    assert!(
+        loaded_ms * 100 <= alone_ms * 120,
+        "{alone_ms} ms alone, {loaded_ms} ms beside a saturated app"
+    );
     stage.clean_up().await;
 }

@@ -1,0 +1,210 @@
+//! A flow is durable: whenever the router that runs it dies, between steps or during any, it ends with the right result, and each of its
+//! steps has run once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use lapin::options::BasicAckOptions;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use warmq_cluster::{Cluster, WorkerOptions, eventually};
+use warmq_common::flow::StepOf;
+use warmq_common::ids::{AppId, JobId};
+use warmq_common::message::{JobEvent, Versioned};
+use warmq_common::state::JobState;
+use warmq_tests::AmqpUser;
+use warmq_tests::stage::SOON;
+
+/// How often the router is killed.
+const KILLS: usize = 50;
+
+/// It is killed so long after it answered, at random, ms: about as long as a flow takes.
+const LIVES_MS: std::ops::Range<u64> = 5..600;
+
+/// How many users have a flow under way each, one after the other.
+const USERS: u64 = 12;
+
+/// Draws the moments. Another seed is another run.
+const SEED: u64 = 20_261_126;
+
+const CONFIG: &str = r#"
+    [apps."acme/add"]
+    [apps."acme/double"]
+    [apps."acme/negate"]
+
+    [routes."acme/pipeline"]
+    kind = "sequence"
+    steps = [
+      { name = "add", app = "acme/add", input = { output = "input.n + 1", run_ms = 60 } },
+      { name = "double", app = "acme/inner", input = { n = "steps.add.output" } },
+      { name = "negate", app = "acme/negate", input = { output = "-steps.double.output", run_ms = 60 } },
+    ]
+
+    # A flow in the flow.
+    [routes."acme/inner"]
+    kind = "fallback"
+    to = [{ app = "acme/double", input = { output = "input.n * 2", run_ms = 60 } }]
+"#;
+
+const ROUTE: &str = "acme/pipeline";
+
+/// A flow that was accepted, and what it was asked for.
+struct Order {
+    id: JobId,
+    n: u64,
+}
+
+/// Submits until the router took it, wherever that is by now: under its key it is one flow.
+async fn order(http: &reqwest::Client, url: &str, n: u64) -> Order {
+    let submit = async || {
+        let request = http.post(format!("{url}/queue/{ROUTE}"));
+        let request = request.header("idempotency-key", format!("order-{n}"));
+        let answer = request.json(&json!({"n": n})).send().await.ok()?;
+        let body: serde_json::Value = answer.error_for_status().ok()?.json().await.ok()?;
+        body["request_id"].as_str()?.parse().ok()
+    };
+    let id = eventually("a flow is accepted", SOON * 2, submit)
+        .await
+        .unwrap();
+    Order { id, n }
+}
+
+#[tokio::test]
+async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_killed_50_times() {
+    let cluster = Cluster::builder().config(CONFIG).start().await.unwrap();
+    let store = cluster.store();
+    // What is killed runs the flows and is their door. Dispatchers are killed elsewhere (nothing_is_lost).
+    let _dispatcher = cluster.router(&["--roles", "dispatch"]).await.unwrap();
+    let victim = ["--roles", "api,flow"];
+    let mut router = cluster.router(&victim).await.unwrap();
+    let address = router.url().trim_start_matches("http://").to_owned();
+    let mut workers = Vec::new();
+    for app in ["add", "double", "negate"] {
+        let mut options = WorkerOptions::timed(app, &format!("acme/{app}"));
+        options.concurrency = 4;
+        workers.push(cluster.worker(options).await.unwrap());
+    }
+    let user = AmqpUser::connect(&cluster).await;
+    let mut ends = user.ends().await;
+
+    let url = router.url().to_owned();
+    let route = AppId::parse(ROUTE).unwrap();
+    let is_over = Cell::new(false);
+    // The flow that each user has under way.
+    let current = RefCell::new(BTreeMap::<u64, JobId>::new());
+    let users = (0..USERS).map(async |number| {
+        let http = reqwest::Client::new();
+        let mut orders = Vec::new();
+        for n in (number..).step_by(USERS as usize) {
+            if is_over.get() {
+                break;
+            }
+            let order = order(&http, &url, n).await;
+            current.borrow_mut().insert(number, order.id);
+            let ended = async || {
+                let state = store.state_of(&route, order.id).await.unwrap()?;
+                (state.is_terminal() || is_over.get()).then_some(())
+            };
+            eventually("a flow ends", SOON * 2, ended).await.unwrap();
+            orders.push(order);
+        }
+        orders
+    });
+    let kills = async {
+        // Which steps were under way when the router died; 3: between steps, or before the first.
+        let mut hit = BTreeMap::<u32, u32>::new();
+        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+        for _ in 0..KILLS {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(LIVES_MS))).await;
+            router.kill9().await.unwrap();
+            let orders: Vec<JobId> = current.borrow().values().copied().collect();
+            for id in orders {
+                let record = store.job_of(&route, id).await.unwrap().unwrap();
+                let flow = record.flow.unwrap();
+                let step = flow.under_way().map_or(3, |step| step.index);
+                *hit.entry(step).or_default() += 1;
+            }
+            router = cluster.router_at(&address, &victim).await.unwrap();
+        }
+        is_over.set(true);
+        hit
+    };
+    let (orders, hit) = tokio::join!(join_all(users), kills);
+    let orders: Vec<Order> = orders.into_iter().flatten().collect();
+    println!(
+        "{} flows, killed {KILLS} times; under way then, by step: {hit:?}",
+        orders.len()
+    );
+    assert!(orders.len() as u64 > USERS, "{}", orders.len());
+    for place in 0..=3 {
+        let kills = hit.get(&place).copied().unwrap_or(0);
+        assert!(
+            kills > 1,
+            "the router died {kills} times in step {place}: {hit:?}"
+        );
+    }
+
+    let mut expected: HashMap<JobId, AppId> = HashMap::new();
+    for Order { id, n } in &orders {
+        let ended = async || {
+            let flow = store.job_of(&route, *id).await.unwrap()?;
+            flow.state.is_terminal().then_some(flow)
+        };
+        let flow = eventually("every flow ends", SOON * 2, ended)
+            .await
+            .unwrap();
+        let right = json!(-2 * (*n as i64 + 1));
+        assert_eq!(
+            (flow.state, flow.output),
+            (JobState::Succeeded, Some(right)),
+            "{:?}",
+            flow.error
+        );
+        let step = |route: &AppId, flow, index| {
+            StepOf {
+                route: route.clone(),
+                flow,
+                index,
+            }
+            .job()
+        };
+        let inner = step(&route, *id, 1);
+        let inner_route = AppId::parse("acme/inner").unwrap();
+        for (app, job) in [
+            ("acme/add", step(&route, *id, 0)),
+            ("acme/double", step(&inner_route, inner, 0)),
+            ("acme/negate", step(&route, *id, 2)),
+        ] {
+            let record = store.job(job).await.unwrap().unwrap();
+            assert_eq!(
+                (record.spec.app.as_str(), record.attempt),
+                (app, 1),
+                "step {job} of {id}"
+            );
+            expected.insert(job, record.spec.app);
+        }
+    }
+    // And no runner ran anything else.
+    let mut ended = HashMap::new();
+    while ended.len() < expected.len() {
+        let delivery = tokio::time::timeout(SOON, ends.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let event = JobEvent::decode(&delivery.data).unwrap();
+        delivery.ack(BasicAckOptions::default()).await.unwrap();
+        if event.state.is_terminal()
+            && !["acme/pipeline", "acme/inner"].contains(&event.app.as_str())
+        {
+            ended.insert(event.job_id, event.app);
+        }
+    }
+    assert_eq!(ended, expected);
+    drop((router, workers));
+    cluster.cleanup().await.unwrap();
+}

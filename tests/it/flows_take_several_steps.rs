@@ -1,0 +1,494 @@
+//! Routes of several steps: each step is a job, gets what those before it made, and the whole is one submission.
+
+use lapin::BasicProperties;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use warmq_cluster::{Worker, WorkerOptions};
+use warmq_common::ids::JobId;
+use warmq_common::job::JobRecord;
+use warmq_common::state::JobState;
+use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
+use warmq_tests::stage::SOON;
+use warmq_tests::{AmqpUser, Stage};
+
+/// Three steps; the timed engine gives back the output that its input asks for.
+const PIPELINE: &str = r#"
+    [apps."acme/add"]
+    hint_from = "input.model"
+    [apps."acme/double"]
+    [apps."acme/v1"]
+    [apps."acme/v2"]
+
+    [routes."acme/pipeline"]
+    kind = "sequence"
+    steps = [
+      { name = "add", app = "acme/add", input = { output = { n = "input.n + 1" }, run_ms = "input.run_ms", load_ms = 0, model = "'adder'" } },
+      { name = "double", app = "acme/double", input = { output = { n = "steps.add.output.n * 2" }, run_ms = "input.run_ms" } },
+      { name = "version", app = "acme/ab", input = { output = { n = "steps.double.output.n", was = "input.n" }, run_ms = 1, fail = "input.?fail" } },
+    ]
+
+    [routes."acme/ab"]
+    kind = "split"
+    to = [{ app = "acme/v1", weight = 1 }, { app = "acme/v2", weight = 1 }]
+    by = "input.output.was"
+
+    [routes."acme/front"]
+    kind = "switch"
+    rules = [{ when = "input.n > 100", to = "acme/v1" }]
+    default = "acme/pipeline"
+"#;
+
+/// The whole of them, by who is faster, alive, or there at all.
+const FALLBACKS: &str = r#"
+    [apps."acme/first"]
+    [apps."acme/second"]
+    [apps."acme/third"]
+
+    [routes."acme/safe"]
+    kind = "fallback"
+    to = [
+      { app = "acme/first", timeout = "1500ms", input = { run_ms = "input.first_ms", fail = "input.?first_fails", output = { by = 1 } } },
+      { app = "acme/second", input = { run_ms = 1, fail = "input.?second_fails", output = { by = 2 } } },
+    ]
+
+    [routes."acme/safer"]
+    kind = "fallback"
+    to = ["acme/safe", { app = "acme/third", input = { run_ms = 1, output = { by = 3 } } }]
+"#;
+
+fn pipeline(n: i64, run_ms: u64) -> Value {
+    json!({"n": n, "run_ms": run_ms})
+}
+
+async fn pipeline_stage() -> (Stage, Vec<Worker>) {
+    let stage = Stage::with_config(PIPELINE).await;
+    let mut workers = Vec::new();
+    for app in ["add", "double", "v1", "v2"] {
+        let options = WorkerOptions::timed(app, &format!("acme/{app}"));
+        workers.push(stage.worker(options).await);
+    }
+    (stage, workers)
+}
+
+async fn submit(stage: &Stage, to: &str, input: Value) -> JobId {
+    let answer = stage.post(to, &[], &input.to_string()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+}
+
+/// The record of step `n` (from 0).
+async fn step(stage: &Stage, flow: &JobRecord, n: usize) -> JobRecord {
+    stage.job(flow.flow.as_ref().unwrap().steps[n].job).await
+}
+
+#[tokio::test]
+async fn each_step_gets_what_those_before_it_made_and_the_last_ones_output_is_the_result() {
+    let (stage, _workers) = pipeline_stage().await;
+    let id = submit(&stage, "acme/pipeline", pipeline(3, 5)).await;
+    let flow = stage.succeeded(id).await;
+    let result = stage
+        .get(&format!("/queue/acme/pipeline/requests/{id}"))
+        .await;
+    let version = step(&stage, &flow, 2).await.spec.app;
+    let expected = json!({"n": 8, "was": 3, "model_version": version});
+    assert_eq!((result.status, &result.body), (StatusCode::OK, &expected));
+    assert_eq!(flow.output, Some(expected));
+
+    // Its steps are jobs of their own, with hints of their own.
+    let names: Vec<&str> = (flow.flow.as_ref().unwrap().steps.iter())
+        .map(|step| step.name.as_str())
+        .collect();
+    assert_eq!(names, ["add", "double", "version"]);
+    let first = step(&stage, &flow, 0).await;
+    assert_eq!(first.spec.hint.as_ref().unwrap().as_str(), "adder");
+    let of = first.spec.step_of.unwrap();
+    assert_eq!(
+        (of.flow, of.route.as_str(), of.index),
+        (id, "acme/pipeline", 0)
+    );
+    assert_eq!(step(&stage, &flow, 1).await.spec.hint, None);
+    assert_eq!(step(&stage, &flow, 2).await.spec.route.len(), 1);
+
+    // The log tells of all of them, the timings add up.
+    let path = format!("/queue/acme/pipeline/requests/{id}/status?logs=1");
+    let status = stage.get(&path).await;
+    assert_eq!(
+        (status.status, &status.body["status"]),
+        (StatusCode::OK, &"COMPLETED".into())
+    );
+    let lines: Vec<&str> = (status.body["logs"].as_array().unwrap().iter())
+        .map(|line| line["message"].as_str().unwrap())
+        .collect();
+    for told in [
+        "step double (2 of 3) is begun: acme/double",
+        "step add succeeded",
+        "sent to add: no runner had 'adder'",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.contains(told)),
+            "{told}: {lines:#?}"
+        );
+    }
+    let runs: u64 = [0, 1, 2]
+        .iter()
+        .map(|n| {
+            flow.flow.as_ref().unwrap().steps[*n]
+                .end
+                .as_ref()
+                .unwrap()
+                .timings
+                .unwrap()
+                .run_ms
+        })
+        .sum();
+    assert_eq!(flow.timings.unwrap().run_ms, runs);
+    // Nothing of what only the way needed is left.
+    let left = stage
+        .cluster
+        .store()
+        .flow(&flow.spec.app, id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(left.excerpt.is_empty() && left.outputs.is_empty());
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
+    let (stage, _workers) = pipeline_stage().await;
+    let run = |n: i64| {
+        let input = pipeline(n, 1).to_string();
+        stage.http(Method::POST, "/run/acme/front", &[], input)
+    };
+    let ran = run(4).await;
+    assert_eq!(
+        (ran.status, &ran.body["n"]),
+        (StatusCode::OK, &json!(10)),
+        "{:?}",
+        ran.body
+    );
+    let id: JobId = ran.headers["x-fal-request-id"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let record = stage.job(id).await;
+    assert_eq!(record.spec.submitted_to().as_str(), "acme/front");
+    assert_eq!(record.spec.app.as_str(), "acme/pipeline");
+
+    let user = AmqpUser::connect(&stage.cluster).await;
+    let mut replies = user.consume(DIRECT_REPLY_TO).await;
+    let job = JobId::generate();
+    let properties = BasicProperties::default()
+        .with_message_id(job.to_string().into())
+        .with_reply_to(DIRECT_REPLY_TO.into());
+    for _ in 0..2 {
+        user.submit(
+            "acme/front",
+            &pipeline(5, 1).to_string(),
+            properties.clone(),
+        )
+        .await;
+    }
+    let reply = body_of(&next(&mut replies).await);
+    assert_eq!(
+        (&reply["payload"]["n"], &reply["request_id"]),
+        (&json!(12), &json!(job))
+    );
+
+    // Under one key it is one flow.
+    let key = [("idempotency-key", "order-7")];
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let answer = stage
+            .post("acme/pipeline", &key, &pipeline(6, 1).to_string())
+            .await;
+        ids.push(answer.body["request_id"].clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn status_and_stream_tell_the_step_and_how_far_it_is() {
+    let (stage, _workers) = pipeline_stage().await;
+    let id = submit(&stage, "acme/pipeline", pipeline(1, 700)).await;
+    let path = format!("/queue/acme/pipeline/requests/{id}/status");
+    let in_second = stage
+        .until("the second step runs", SOON, async || {
+            let status = stage.get(&path).await.body;
+            let step = status["steps"][0].clone();
+            (step["name"] == "double" && step["status"] == "IN_PROGRESS").then_some((status, step))
+        })
+        .await;
+    let (status, step) = in_second;
+    assert_eq!(
+        (&step["number"], &step["of"], &step["app"]),
+        (&json!(2), &json!(3), &json!("acme/double"))
+    );
+    assert_eq!(status["status"], "IN_PROGRESS");
+
+    let id = submit(&stage, "acme/pipeline", pipeline(1, 300)).await;
+    let stream = stage
+        .get(&format!("/queue/acme/pipeline/requests/{id}/status/stream"))
+        .await;
+    let events: Vec<Value> = String::from_utf8(stream.bytes)
+        .unwrap()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
+    for step in ["add", "double"] {
+        let progress = events
+            .iter()
+            .filter(|event| event["steps"][0]["name"] == step);
+        let progress = progress.filter(|event| event["progress"]["step"].as_u64() > Some(0));
+        assert!(progress.count() > 0, "{step}: {events:#?}");
+    }
+    let words: Vec<&Value> = events.iter().map(|event| &event["status"]).collect();
+    let first_run = words
+        .iter()
+        .position(|word| **word == "IN_PROGRESS")
+        .unwrap();
+    assert!(
+        !words[first_run..].contains(&&json!("IN_QUEUE")),
+        "{words:?}"
+    );
+    assert_eq!(words.last(), Some(&&json!("COMPLETED")));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
+    let (stage, _workers) = pipeline_stage().await;
+    let mut input = pipeline(1, 1);
+    input["fail"] = "no luck".into();
+    let id = submit(&stage, "acme/pipeline", input).await;
+    let flow = stage.ended(id).await;
+    assert_eq!(flow.state, JobState::Failed);
+    let result = stage
+        .get(&format!("/queue/acme/pipeline/requests/{id}"))
+        .await;
+    assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let message = flow.error.unwrap().message;
+    assert!(
+        message.starts_with("step version: ") && message.contains("no luck"),
+        "{message}"
+    );
+
+    // What can be known at the door is told at the door.
+    let refused = stage.post("acme/pipeline", &[], r#"{"run_ms": 1}"#).await;
+    assert_eq!(
+        refused.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{:?}",
+        refused.body
+    );
+    let told = refused.body["detail"][0]["msg"].as_str().unwrap();
+    assert!(told.contains("step add") && told.contains("'n'"), "{told}");
+    let refused = stage
+        .post(
+            "acme/pipeline",
+            &[],
+            &json!({"n": 1, "run_ms": -5}).to_string(),
+        )
+        .await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.body["detail"][0]["loc"], json!(["body", "run_ms"]));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn cancelling_reaches_the_step_that_runs_and_no_other_begins() {
+    let (stage, _workers) = pipeline_stage().await;
+    let id = submit(&stage, "acme/pipeline", pipeline(1, 60_000)).await;
+    let running = async || {
+        let flow = stage.job(id).await;
+        let step = flow.flow.unwrap().steps.first()?.job;
+        let step = stage.cluster.store().job(step).await.unwrap()?;
+        (step.state == JobState::Running).then_some(step.spec.id)
+    };
+    let first = stage.until("the first step runs", SOON, running).await;
+    let path = format!("/queue/acme/pipeline/requests/{id}/cancel");
+    let cancelled = stage.http(Method::PUT, &path, &[], "").await;
+    assert_eq!(cancelled.status, StatusCode::ACCEPTED);
+    stage.reached(first, JobState::Cancelled).await;
+    let flow = stage.reached(id, JobState::Cancelled).await;
+    assert_eq!(flow.flow.unwrap().steps.len(), 1);
+    stage.all_idle("acme/add").await;
+
+    // Whoever cancels a step itself wants no more of its flow.
+    let id = submit(&stage, "acme/pipeline", pipeline(1, 60_000)).await;
+    let step = stage
+        .until("the first step is there", SOON, async || {
+            let step = stage.job(id).await.flow.unwrap().steps.first()?.job;
+            stage.cluster.store().job(step).await.unwrap()
+        })
+        .await;
+    let path = format!("/v1/jobs/{}", step.spec.id);
+    assert_eq!(
+        stage.http(Method::DELETE, &path, &[], "").await.status,
+        StatusCode::OK
+    );
+    stage.reached(id, JobState::Cancelled).await;
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
+    let stage = Stage::with_config(FALLBACKS).await;
+    let by = async |to: &str, input: Value| {
+        let flow = stage.succeeded(submit(&stage, to, input).await).await;
+        (
+            flow.output.clone().unwrap()["by"].as_u64().unwrap(),
+            flow.flow.unwrap(),
+        )
+    };
+    let third = WorkerOptions::timed("third", "acme/third");
+    let _third = stage.worker(third).await;
+    // Nobody serves the first two.
+    let (who, flow) = by("acme/safer", json!({"first_ms": 1})).await;
+    assert_eq!(who, 3);
+    assert_eq!(
+        flow.steps[0].reason.as_deref(),
+        Some("acme/safe has no runner")
+    );
+
+    let _second = stage
+        .worker(WorkerOptions::timed("second", "acme/second"))
+        .await;
+    let (who, flow) = stage
+        .until(
+            "it is known that the second has a runner",
+            SOON,
+            async || {
+                let (who, flow) = by("acme/safer", json!({"first_ms": 1})).await;
+                (who == 2).then_some((who, flow))
+            },
+        )
+        .await;
+    assert_eq!((who, flow.steps[0].to.as_str()), (2, "acme/safe"));
+
+    let _first = stage
+        .worker(WorkerOptions::timed("first", "acme/first"))
+        .await;
+    stage
+        .until(
+            "it is known that the first has a runner",
+            SOON,
+            async || (by("acme/safe", json!({"first_ms": 1})).await.0 == 1).then_some(()),
+        )
+        .await;
+    let (who, flow) = by("acme/safe", json!({"first_ms": 1, "first_fails": "broken"})).await;
+    assert_eq!(who, 2);
+    let reason = flow.steps[1].reason.clone().unwrap();
+    assert!(
+        reason.starts_with("acme/first failed: ") && reason.contains("broken"),
+        "{reason}"
+    );
+
+    let (who, flow) = by("acme/safe", json!({"first_ms": 60_000})).await;
+    assert_eq!(who, 2);
+    let reason = flow.steps[1].reason.as_deref();
+    assert_eq!(
+        reason,
+        Some("acme/first was given up: it did not end within 1.5 s")
+    );
+    stage.reached(flow.steps[0].job, JobState::Cancelled).await;
+
+    // A flow in a flow: both of its choices fail, and so the third is tried.
+    let (who, flow) = by(
+        "acme/safer",
+        json!({"first_ms": 1, "first_fails": "a", "second_fails": "b"}),
+    )
+    .await;
+    assert_eq!((who, flow.steps.len()), (3, 2));
+    let last = stage
+        .post(
+            "acme/safe",
+            &[],
+            &json!({"first_ms": 1, "first_fails": "a", "second_fails": "b"}).to_string(),
+        )
+        .await;
+    let last = stage
+        .ended(last.body["request_id"].as_str().unwrap().parse().unwrap())
+        .await;
+    let message = last.error.unwrap().message;
+    assert!(
+        message.starts_with("acme/second: ") && message.contains('b'),
+        "{message}"
+    );
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_runners_which_left_goes_to_the_next_choice() {
+    let stage = Stage::with_config(FALLBACKS).await;
+    let mut first = stage
+        .worker(WorkerOptions::timed("first", "acme/first"))
+        .await;
+    let _third = stage
+        .worker(WorkerOptions::timed("third", "acme/third"))
+        .await;
+    // The only runner is busy, so the next one waits for it.
+    let busy = submit(&stage, "acme/first", json!({"run_ms": 60_000})).await;
+    stage.reached(busy, JobState::Running).await;
+    let id = submit(&stage, "acme/safer", json!({"first_ms": 1})).await;
+    stage
+        .until("it waits for the first", SOON, async || {
+            let flow = stage.job(id).await.flow.unwrap();
+            (flow.steps.first()?.to.as_str() == "acme/safe").then_some(())
+        })
+        .await;
+    first.kill9().await.unwrap();
+    let flow = stage.ended_within(id, SOON * 2).await;
+    assert_eq!(flow.output.unwrap()["by"], 3, "{:#?}", flow.flow);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_flow_ends_on_the_version_that_it_began_with() {
+    let (stage, _workers) = pipeline_stage().await;
+    let id = submit(&stage, "acme/pipeline", pipeline(3, 1_000)).await;
+    stage
+        .until("its first step runs", SOON, async || {
+            let step = stage.job(id).await.flow.unwrap().steps.first()?.job;
+            let step = stage.cluster.store().job(step).await.unwrap()?;
+            (step.state == JobState::Running).then_some(())
+        })
+        .await;
+    // The pipeline is another one, and the route of its third step is gone.
+    let toml = r#"
+        [apps."acme/add"]
+        [routes."acme/pipeline"]
+        kind = "sequence"
+        steps = [{ name = "only", app = "acme/add", input = { output = "'new'", run_ms = 1 } }]
+    "#;
+    std::fs::write(stage.cluster.folder().join("warmq.toml"), toml).unwrap();
+    let reloaded = stage.http(Method::POST, "/v1/config/reload", &[], "").await;
+    assert_eq!(reloaded.status, StatusCode::OK, "{:?}", reloaded.body);
+    let new = stage.succeeded(submit(&stage, "acme/pipeline", json!({})).await);
+    assert_eq!(new.await.output, Some(json!("new")));
+    let old = stage.succeeded(id).await;
+    assert_eq!(old.output.unwrap()["n"], 8);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn what_did_not_start_in_time_expires_as_a_whole() {
+    let stage = Stage::with_config(PIPELINE).await;
+    // Nobody serves it.
+    let timeout = [("x-fal-request-timeout", "1")];
+    let answer = stage
+        .post("acme/pipeline", &timeout, &pipeline(1, 1).to_string())
+        .await;
+    let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let flow = stage.ended(id).await;
+    assert_eq!(flow.state, JobState::Expired);
+    let result = stage
+        .get(&format!("/queue/acme/pipeline/requests/{id}"))
+        .await;
+    assert_eq!(result.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
+    stage.clean_up().await;
+}
