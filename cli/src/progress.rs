@@ -9,7 +9,7 @@ use warmq_common::job::Phase;
 use warmq_common::plain::plain;
 use warmq_common::state::JobState;
 
-use crate::client::{Client, JobView};
+use crate::client::{Client, JobView, StepView};
 use crate::exit::Usage;
 use crate::time;
 
@@ -99,6 +99,12 @@ pub fn sentence(job: &JobView) -> String {
 /// Where a job stands, without its id and steps.
 fn words(job: &JobView) -> String {
     let record = &job.record;
+    if let Some(step) = job.steps.last() {
+        return step_words(
+            step,
+            record.progress.as_ref().map(|progress| progress.phase),
+        );
+    }
     let on = match &record.runner {
         Some(runner) => format!(" on {runner}"),
         None => String::new(),
@@ -114,13 +120,10 @@ fn words(job: &JobView) -> String {
             Some(runner) => format!("sent to {runner}"),
             None => "sent to whichever runner is free first".to_owned(),
         },
-        JobState::Running => match record.progress.as_ref().map(|progress| progress.phase) {
-            Some(Phase::Fetching) => format!("fetching its files{on}"),
-            Some(Phase::Loading) => format!("loading the model{on}"),
-            Some(Phase::Running) => format!("running{on}"),
-            Some(Phase::Storing) => format!("storing the pictures{on}"),
-            None => format!("starting{on}"),
-        },
+        JobState::Running => {
+            let phase = record.progress.as_ref().map(|progress| progress.phase);
+            format!("{}{on}", does(phase))
+        }
         JobState::Succeeded => match record.timings {
             Some(timings) => {
                 let run = time::duration(timings.run_ms);
@@ -143,10 +146,40 @@ fn words(job: &JobView) -> String {
     }
 }
 
+/// What a runner does with a job that runs.
+fn does(phase: Option<Phase>) -> &'static str {
+    match phase {
+        Some(Phase::Fetching) => "fetching its files",
+        Some(Phase::Loading) => "loading the model",
+        Some(Phase::Running) => "running",
+        Some(Phase::Storing) => "storing the pictures",
+        None => "starting",
+    }
+}
+
+/// `step upscale (2 of 3), acme/upscale: running`
+fn step_words(step: &StepView, phase: Option<Phase>) -> String {
+    let does = match (step.status.as_str(), step.queue_position) {
+        ("IN_PROGRESS", _) => does(phase).to_owned(),
+        ("IN_QUEUE", Some(ahead)) if ahead > 0 => format!("queued, {ahead} ahead"),
+        ("IN_QUEUE", _) => "queued, next in line".to_owned(),
+        _ => "done".to_owned(),
+    };
+    let StepView {
+        name,
+        number,
+        of,
+        app,
+        ..
+    } = step;
+    format!("step {name} ({number} of {of}), {app}: {does}")
+}
+
 /// Steps done, and of how many; zero of zero when there are none to count.
 fn steps(job: &JobView) -> (u32, u32) {
     match (&job.record.progress, job.record.state) {
         (Some(progress), JobState::Running) => (progress.step, progress.steps),
+        (Some(progress), _) if !job.steps.is_empty() => (progress.step, progress.steps),
         _ => (0, 0),
     }
 }

@@ -111,6 +111,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         apps.clone(),
         links.clone(),
         fetcher.clone(),
+        config.max_body_bytes,
     );
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();

@@ -435,6 +435,55 @@ async fn a_key_has_no_more_jobs_at_a_time_than_it_may() {
     stage.clean_up().await;
 }
 
+/// A pipeline whose steps are jobs of [`TIMED`].
+const PIPELINE: &str = r#"
+    [routes."acme/pipeline"]
+    kind = "sequence"
+    steps = [{ name = "one", app = "bench/timed" }, { name = "two", app = "bench/timed" }]
+"#;
+
+#[tokio::test]
+async fn a_flow_is_one_job_of_its_key_and_its_steps_are_its_owners_alone() {
+    let toml = format!("admin_key = '{ROOT}'\n[apps.'bench/timed']\n{PIPELINE}");
+    let stage = Stage::with_config(&toml).await;
+    let one_at_a_time = Limits {
+        rate: None,
+        max_jobs: Some(1),
+    };
+    // The key need not be one for the apps of the steps.
+    let mine = limited(&stage, "mine", &["submit:acme/*", "read"], one_at_a_time).await;
+    let other = key(&stage, "other", &["submit:*", "read"]).await;
+    assert_eq!(
+        submit(&stage, &mine, TIMED).await.status,
+        StatusCode::FORBIDDEN
+    );
+    let flow = id(&submit(&stage, &mine, "acme/pipeline").await);
+    let first = stage
+        .until("its first step waits", SOON, async || {
+            let step = stage.job(flow).await.flow?.steps.first()?.job;
+            stage.cluster.store().job(step).await.unwrap()
+        })
+        .await;
+    let full = submit(&stage, &mine, "acme/pipeline").await;
+    assert_eq!(full.body["error_type"], "too_many_jobs", "{:?}", full.body);
+    for job in [flow, first.spec.id] {
+        let path = format!("/v1/jobs/{job}");
+        assert_eq!(
+            call(&stage, &mine, Method::GET, &path).await.status,
+            StatusCode::OK
+        );
+        for method in [Method::GET, Method::DELETE] {
+            let answer = call(&stage, &other, method, &path).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        }
+    }
+    let _worker = stage.timed("a").await;
+    stage.succeeded(flow).await;
+    // It makes room like any job that ended.
+    id(&submit(&stage, &mine, "acme/pipeline").await);
+    stage.clean_up().await;
+}
+
 #[tokio::test]
 async fn the_first_key_must_be_an_admins_and_from_then_on_everybody_is_asked() {
     let mut stage = Stage::with_config("[apps.'bench/timed']").await;

@@ -246,6 +246,32 @@ async fn a_result_is_told_once_and_the_published_key_verifies_it() {
     stage.clean_up().await;
 }
 
+#[tokio::test]
+async fn a_flow_is_told_once_when_its_last_step_has_ended() {
+    let toml = format!(
+        "{ALLOWED}\n[apps.'{TIMED}']\n[routes.'acme/twice']\nkind = 'sequence'\nsteps = [{{ name = 'one', app = '{TIMED}' }}, \
+         {{ name = 'two', app = '{TIMED}', input = {{ output = 'steps.one.output.text', run_ms = 1 }} }}]"
+    );
+    let stage = Stage::with_config(&toml).await;
+    let _worker = stage.timed("a").await;
+    let receiver = Receiver::start(&[]).await;
+    let path = format!("/queue/acme/twice?fal_webhook={}", receiver.url());
+    let answer = stage.http(Method::POST, &path, &[], quick().to_string());
+    let flow: JobId = answer.await.body["request_id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let told = receiver.hears(flow, 1, SOON).await.remove(0);
+    assert_eq!(told.json()["payload"], "schön 猫");
+    verify(&stage, &told).await;
+    // What comes behind it is told; its steps are not.
+    let next = submit(&stage, &receiver.url(), quick()).await;
+    receiver.hears(next, 1, SOON).await;
+    assert_eq!(receiver.told().len(), 2);
+    stage.clean_up().await;
+}
+
 async fn announce(stage: &Stage, job: &JobSpec, state: JobState) {
     let topology = stage.cluster.topology();
     let event = Message::new(JobEvent::new(job, state).encode().unwrap());

@@ -79,6 +79,29 @@ pub struct JobView {
     /// Jobs ahead of it, while it waits.
     #[serde(default)]
     pub queue_position: Option<u64>,
+    /// The step of a flow that is under way; if that is a flow itself, its step follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepView>,
+}
+
+/// A step that is under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    /// Its name in the route.
+    pub name: String,
+    /// Which of the route's steps, from 1.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+    /// The app that runs it, or the route of a flow of its own.
+    pub app: AppId,
+    /// Its own job.
+    pub request_id: JobId,
+    /// `IN_QUEUE`, `IN_PROGRESS` or `COMPLETED`.
+    pub status: String,
+    /// Jobs ahead of it, while it waits.
+    #[serde(default)]
+    pub queue_position: Option<u64>,
 }
 
 /// An HTTP status and a JSON body.
@@ -101,6 +124,9 @@ pub struct AppRecord {
     pub runners: u64,
     /// How its jobs are routed.
     pub policy: String,
+    /// How long a job that is submitted now waits for a runner, s; none without runners.
+    #[serde(default)]
+    pub wait_s: Option<f64>,
 }
 
 /// One route.

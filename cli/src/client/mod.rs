@@ -13,8 +13,8 @@ use url::Url;
 
 pub use error::Error;
 pub use messages::{
-    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RouteRecord, RunResult, Submission,
-    Submitted,
+    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RouteRecord, RunResult, StepView,
+    Submission, Submitted,
 };
 
 use warmq_common::access::{ApiKey, NewKey};

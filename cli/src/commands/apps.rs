@@ -5,6 +5,7 @@ use warmq_common::ids::AppId;
 use crate::client::{Client, pretty};
 use crate::exit;
 use crate::table::Table;
+use crate::time::duration;
 
 /// Lists the apps, and for people the routes.
 pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
@@ -16,10 +17,11 @@ pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
             "no apps yet: an app is there once a worker serves it (warmq-worker --app owner/name)"
         );
     } else {
-        let mut table = Table::new(["APP", "QUEUED", "RUNNERS", "POLICY"]).right([1, 2]);
+        let mut table = Table::new(["APP", "QUEUED", "RUNNERS", "WAIT", "POLICY"]).right([1, 2, 3]);
         for app in apps {
             let (queued, runners) = (app.queued.to_string(), app.runners.to_string());
-            table.row([app.app.to_string(), queued, runners, app.policy]);
+            let wait = app.wait_s.map_or("-".to_owned(), wait);
+            table.row([app.app.to_string(), queued, runners, wait, app.policy]);
         }
         println!("{table}");
         let routes = client.routes().await?;
@@ -34,4 +36,12 @@ pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
         }
     }
     Ok(exit::OK)
+}
+
+/// How long a job would wait.
+fn wait(wait_s: f64) -> String {
+    match wait_s {
+        0.0 => "none".to_owned(),
+        wait_s => duration((wait_s * 1000.0) as u64),
+    }
 }

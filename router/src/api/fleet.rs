@@ -34,16 +34,23 @@ struct AppView {
     /// Jobs that wait.
     queued: u64,
     /// Live runners.
-    runners: usize,
+    runners: u64,
+    /// How long a job that is submitted now waits for a runner, s: what conditions of routes see. Null without runners.
+    #[schema(required)]
+    wait_s: Option<f64>,
+    /// How long a job runs there, s, as measured.
+    run_s: f64,
+    /// What a job costs there, as the file says.
+    cost: f64,
 }
 
-/// A name that forwards to apps.
+/// A name that forwards to apps, to one of them or to several one after the other.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Route)]
 pub(super) struct RouteView {
     route: AppId,
     kind: RouteKind,
-    /// The apps and routes that it may choose.
+    /// The apps and routes that it may choose; of a sequence or a fallback those of its steps, in order.
     to: Vec<AppId>,
 }
 
@@ -79,16 +86,21 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
 )]
 async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, ApiError> {
     let mut apps = Vec::new();
+    let declared = api.apps.declared();
     let known = api.apps.all().await?.into_iter();
     for app in known.filter(|app| caller.knows(app)) {
+        let standing = api.apps.standing(&declared, &app).await?;
         apps.push(AppView {
-            policy: api.apps.config(&app).policy,
-            queued: api.store.queue_length(&app).await?,
-            runners: api.store.runners(&app).await?.len(),
+            policy: declared.config(&app).policy,
+            queued: standing.queued,
+            runners: standing.runners,
+            wait_s: Some(standing.wait_s).filter(|wait_s| wait_s.is_finite()),
+            run_s: standing.run_s,
+            cost: standing.cost,
             app,
         });
     }
-    let mut routes = routes(&api.apps.declared());
+    let mut routes = routes(&declared);
     routes.retain(|route| caller.knows(&route.route));
     Ok(Json(AppsView { apps, routes }))
 }
@@ -100,7 +112,10 @@ pub(super) fn routes(declared: &Declared) -> Vec<RouteView> {
         .map(|(name, route)| RouteView {
             route: name.clone(),
             kind: route.kind(),
-            to: route.choices().into_iter().cloned().collect(),
+            to: match route.flow() {
+                Some(flow) => flow.steps.iter().map(|step| step.app.clone()).collect(),
+                None => route.choices().into_iter().cloned().collect(),
+            },
         })
         .collect()
 }

@@ -9,8 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_common::job::JobRecord;
 
+use super::following;
 use super::openapi::{Finding, OPERATE};
 use super::own::Own;
+use super::standing::StepView;
 use super::{Api, ApiError};
 use crate::ending::Cancelled;
 use crate::files::links::expires_s;
@@ -23,6 +25,9 @@ struct JobView {
     record: JobRecord,
     /// Jobs in front of it, while it waits.
     queue_position: Option<u64>,
+    /// The step of a flow that is under way; if that is a flow itself, its step follows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<StepView>,
 }
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -65,11 +70,9 @@ async fn cancel(
     view(&api, record.ok_or_else(missing)?).await
 }
 
-async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiError> {
-    let queue_position = api
-        .store
-        .queue_position(&record.spec.app, record.spec.id)
-        .await?;
+async fn view(api: &Api, record: JobRecord) -> Result<Json<JobView>, ApiError> {
+    let (standing, mut record) = following::now(api, record).await?;
+    record.progress = standing.progress;
     if record.spec.no_store {
         record.spec.input = Value::Null;
     }
@@ -81,6 +84,7 @@ async fn view(api: &Api, mut record: JobRecord) -> Result<Json<JobView>, ApiErro
     }
     Ok(Json(JobView {
         record,
-        queue_position,
+        queue_position: standing.queue_position,
+        steps: standing.steps,
     }))
 }

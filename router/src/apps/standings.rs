@@ -64,10 +64,17 @@ impl AppDirectory {
     ) -> Result<BTreeMap<AppId, AppStanding>, Error> {
         let mut standings = BTreeMap::new();
         for app in declared.routes.apps_looked_at(name) {
-            let standing = self.measured(app).await?.standing(&declared.config(app));
-            standings.insert(app.clone(), standing);
+            standings.insert(app.clone(), self.standing(declared, app).await?);
         }
         Ok(standings)
+    }
+
+    /// How an app stands.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn standing(&self, declared: &Declared, app: &AppId) -> Result<AppStanding, Error> {
+        Ok(self.measured(app).await?.standing(&declared.config(app)))
     }
 
     /// Those of `targets`, apps or routes, from which an app with runners can be reached.

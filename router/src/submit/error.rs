@@ -55,6 +55,14 @@ pub enum SubmitError {
     /// The input is not what the app takes.
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
+    /// What a flow would give a step is larger than a submission may be.
+    #[error("its input has {bytes} bytes; {most} are the most (--max-body)")]
+    StepTooLarge {
+        /// So large.
+        bytes: usize,
+        /// What is allowed.
+        most: usize,
+    },
     /// The hint is too long.
     #[error(transparent)]
     InvalidHint(#[from] InvalidHint),
@@ -150,6 +158,7 @@ impl SubmitError {
             Self::TooManyJobs(_) => plain(429, "too_many_jobs"),
             Self::MalformedJson(_) | Self::TooDeep => plain(400, "bad_request"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
+            Self::StepTooLarge { .. } => plain(413, "payload_too_large"),
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
             Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),

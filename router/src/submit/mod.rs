@@ -62,11 +62,12 @@ pub struct Submitter {
     endings: Endings,
     links: Links,
     fetcher: Fetcher,
+    largest_input: usize,
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
 
 impl Submitter {
-    /// The door into the given servers. `fetcher`: what webhooks may reach.
+    /// The door into the given servers. `fetcher`: what webhooks may reach; `largest_input`: what a flow may give a step, bytes.
     pub fn new(
         store: Store,
         publisher: Publisher,
@@ -74,6 +75,7 @@ impl Submitter {
         apps: AppDirectory,
         links: Links,
         fetcher: Fetcher,
+        largest_input: usize,
     ) -> Self {
         Self {
             endings: Endings::new(store.clone(), publisher.clone(), topology.clone()),
@@ -83,6 +85,7 @@ impl Submitter {
             apps,
             links,
             fetcher,
+            largest_input,
             declared: Arc::default(),
         }
     }

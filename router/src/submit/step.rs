@@ -73,6 +73,7 @@ impl Submitter {
         let id = step_of.job();
         let draw = id.to_string();
         let input = step.input(&flow.asked(&draw))?;
+        self.fits(&input)?;
         let destination = match led {
             Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
             None => self.lead(flow, step, &input, &draw).await?,
@@ -98,6 +99,19 @@ impl Submitter {
                 let headers = flow.headers.clone();
                 Prepared::flow(route, (job, wishes), (flow.declared, headers))
             }
+        }
+    }
+
+    /// # Errors
+    /// The input is too large: it is made of several things, each of which may have been as large as is allowed.
+    fn fits(&self, input: &Value) -> Result<(), SubmitError> {
+        let bytes = serde_json::to_vec(input).map_or(0, |json| json.len());
+        match bytes > self.largest_input {
+            true => Err(SubmitError::StepTooLarge {
+                bytes,
+                most: self.largest_input,
+            }),
+            false => Ok(()),
         }
     }
 
