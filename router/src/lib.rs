@@ -163,6 +163,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             submitter,
             endings.clone(),
             apps.clone(),
+            metrics.clone(),
         );
         parts.spawn(flows.clone().follow_events(shutdown.clone()));
         parts.spawn(flows.keep_watch(shutdown.clone()));

@@ -8,6 +8,7 @@ use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
+use warmq_tests::metrics::Page;
 use warmq_tests::stage::SOON;
 use warmq_tests::{AmqpUser, Stage};
 
@@ -403,6 +404,15 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
     )
     .await;
     assert_eq!((who, flow.steps.len()), (3, 2));
+    let page = Page::read(&String::from_utf8(stage.get("/metrics").await.bytes).unwrap());
+    let given_up = [
+        ("route", "acme/safe"),
+        ("step", "acme/first"),
+        ("outcome", "given_up"),
+    ];
+    assert_eq!(page.get("warmq_flow_steps_total", &given_up), Some(1.0));
+    let succeeded = [("route", "acme/safe"), ("outcome", "succeeded")];
+    assert!(page.get("warmq_flows_total", &succeeded) >= Some(3.0));
     let last = stage
         .post(
             "acme/safe",

@@ -23,6 +23,8 @@ struct Move<'a> {
     declared: &'a Arc<Declared>,
     flow: declared::Flow<'a>,
     lines: Vec<FlowLine>,
+    /// The steps that end with this move.
+    ended: Vec<Step>,
     /// The error of the step that ended last, if it came to nothing.
     error: Option<JobError>,
 }
@@ -82,6 +84,7 @@ impl Flows {
             declared: &declared,
             flow,
             lines: Vec::new(),
+            ended: Vec::new(),
             error: None,
         };
         if let Some(step) = moved.state.flow.under_way().cloned() {
@@ -274,6 +277,8 @@ impl Flows {
         let ended = self.store.end_flow(flow, state, &outcome, lines).await?;
         if let Moved::On = ended {
             let spec = &flow.record.spec;
+            self.count(&moved);
+            self.metrics.flow(&spec.app, state);
             tracing::debug!(flow.id = %spec.id, route = %spec.app, %state, "a flow ended");
         }
         // Whoever looks at it next announces it.
@@ -287,7 +292,23 @@ impl Flows {
             true => JobState::Dispatched,
             false => JobState::Running,
         };
-        Ok(self.store.advance_flow(state, to, lines).await?)
+        let advanced = self.store.advance_flow(state, to, lines).await?;
+        if let Moved::On = advanced {
+            self.count(moved);
+        }
+        Ok(advanced)
+    }
+
+    fn count(&self, moved: &Move<'_>) {
+        let route = &moved.state.record.spec.app;
+        for step in &moved.ended {
+            let state = step.end.as_ref().map_or(JobState::Failed, |end| end.state);
+            let outcome = match (&step.given_up, state) {
+                (Some(_), JobState::Failed) => "given_up",
+                (_, state) => state.as_str(),
+            };
+            self.metrics.flow_step(route, &step.name, outcome);
+        }
     }
 
     async fn watch(&self, moved: &Move<'_>, wait: Duration) -> Result<(), Broken> {
@@ -337,6 +358,7 @@ impl<'a> Move<'a> {
             self.state.outputs.insert(step.name.clone(), output);
         }
         step.end = Some(end);
+        self.ended.push(step.clone());
     }
 
     /// The step under way ends with an error of ours.
@@ -352,6 +374,7 @@ impl<'a> Move<'a> {
         };
         self.lines.push(told(step, &end));
         step.end = Some(end);
+        self.ended.push(step.clone());
         self.error = Some(error);
     }
 

@@ -34,6 +34,7 @@ use crate::apps::AppDirectory;
 use crate::broken::Broken;
 use crate::consuming::Consuming;
 use crate::ending::Endings;
+use crate::metrics::Metrics;
 use crate::submit::Submitter;
 use versions::Versions;
 
@@ -58,6 +59,7 @@ pub struct Flows {
     submitter: Submitter,
     endings: Endings,
     apps: AppDirectory,
+    metrics: Metrics,
     versions: Versions,
 }
 
@@ -70,6 +72,7 @@ impl Flows {
         submitter: Submitter,
         endings: Endings,
         apps: AppDirectory,
+        metrics: Metrics,
     ) -> Self {
         Self {
             store,
@@ -78,6 +81,7 @@ impl Flows {
             submitter,
             endings,
             apps,
+            metrics,
             versions: Versions::default(),
         }
     }

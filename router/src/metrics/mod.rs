@@ -6,12 +6,14 @@
 //! | `names` | the metrics: name, unit, meaning |
 //! | `app` | an app's numbers, which its leader counts |
 //! | `labels` | which hints get a label of their own |
+//! | `flows` | how flows and their steps ended |
 //! | `webhooks` | what became of webhooks |
 //!
 //! Submitters choose hints, so neither memory nor the page may grow with them: at most 100 hints of an app have a label of
 //! their own, and samples are folded into buckets every few seconds, whether anybody reads them or not.
 
 mod app;
+mod flows;
 mod labels;
 mod names;
 mod webhooks;

@@ -26,14 +26,16 @@ impl Metric {
     }
 }
 
-/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`WEBHOOKS`] per app and outcome.
-pub(super) const COUNTERS: [Metric; 6] = [
+/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
+pub(super) const COUNTERS: [Metric; 8] = [
     WARM_HITS,
     COLD_LOADS,
     SWAPS_AVOIDED,
     REFUSED_CLAIMS,
     DISPATCHED,
     WEBHOOKS,
+    FLOWS,
+    FLOW_STEPS,
 ];
 
 /// Histograms, per app and hint.
@@ -66,6 +68,14 @@ pub(super) const DISPATCHED: Metric = Metric::count(
 pub(super) const WEBHOOKS: Metric = Metric::count(
     "warmq_webhooks_total",
     "Attempts to tell a webhook, by outcome: 'delivered', 'retried' if another one follows, 'given_up' if none does.",
+);
+pub(super) const FLOWS: Metric = Metric::count(
+    "warmq_flows_total",
+    "Sequences and fallbacks that ended, by route and outcome: the state that they ended in.",
+);
+pub(super) const FLOW_STEPS: Metric = Metric::count(
+    "warmq_flow_steps_total",
+    "Their steps that ended, by route, step and outcome: the state, or 'given_up' if it took too long or waited where no runner is.",
 );
 pub(super) const HOLD: Metric = Metric::seconds(
     "warmq_hold_seconds",
