@@ -171,10 +171,8 @@ impl Settings {
         match self.file.remove(key)? {
             toml::Value::Table(table) => Some(table),
             other => {
-                self.problem(format!(
-                    "{key}: a table is expected, not a {}",
-                    other.type_str()
-                ));
+                let found = kind(&other);
+                self.problem(format!("{key}: a table is expected, not {found}"));
                 None
             }
         }
@@ -223,8 +221,8 @@ impl Settings {
             toml::Value::Integer(number) => Some(number.to_string()),
             toml::Value::Boolean(flag) => Some(flag.to_string()),
             other => {
-                let found = other.type_str();
-                self.problem(format!("{}: text is expected, not a {found}", dashed(key)));
+                let found = kind(other);
+                self.problem(format!("{}: text is expected, not {found}", dashed(key)));
                 None
             }
         }
@@ -248,6 +246,19 @@ impl Settings {
 /// A setting's name as its flag spells it.
 fn dashed(key: &str) -> String {
     key.replace('_', "-")
+}
+
+/// What a value of the file is, in words: `a whole number`.
+pub fn kind(value: &toml::Value) -> &'static str {
+    match value {
+        toml::Value::String(_) => "text",
+        toml::Value::Integer(_) => "a whole number",
+        toml::Value::Float(_) => "a number",
+        toml::Value::Boolean(_) => "a truth value",
+        toml::Value::Datetime(_) => "a date",
+        toml::Value::Array(_) => "a list",
+        toml::Value::Table(_) => "a table",
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use toml::{Table, Value};
-use warmq_common::config::{SettingPath, Settings};
+use warmq_common::config::{SettingPath, Settings, kind};
 use warmq_common::ids::AppId;
 
 use super::Route;
@@ -136,8 +136,8 @@ impl Reader<'_> {
         match value {
             Value::Table(table) => Some(table),
             other => {
-                let found = other.type_str();
-                self.note(path, format!("a table is expected, not a {found}"));
+                let found = kind(&other);
+                self.note(path, format!("a table is expected, not {found}"));
                 None
             }
         }
@@ -147,8 +147,8 @@ impl Reader<'_> {
         match value {
             Value::String(text) => Some(text),
             other => {
-                let found = other.type_str();
-                self.note(path, format!("text is expected, not a {found}"));
+                let found = kind(&other);
+                self.note(path, format!("text is expected, not {found}"));
                 None
             }
         }

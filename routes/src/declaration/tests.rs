@@ -260,7 +260,10 @@ fn every_mistake_in_every_flow_is_told_with_its_place() {
         "there is no earlier step 'glue'; earlier ones: draw, cut",
     );
     told("line 16, column 24", "named twice");
-    told("line 16, column 35", "a table is expected, not a integer");
+    told(
+        "line 16, column 35",
+        "a table is expected, not a whole number",
+    );
     told("line 16, column 38", "'Bad' is not an app name");
     told("line 16, column 69", "unknown setting");
     told("line 16, column 83", "there is no 'steps'");

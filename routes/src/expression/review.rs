@@ -140,10 +140,13 @@ impl<'p> Review<'p> {
         if !variables.contains(&name) {
             if LANGUAGE.types().find_type(name).is_none() {
                 let known = variables.join(", ");
-                self.note(
-                    expression,
-                    format!("there is no '{name}'; known here: {known}"),
-                );
+                // One word alone was hardly meant as an expression.
+                let quoted = match expression.id == self.program.expression().id {
+                    true => format!("; a text that is meant as it stands is written \"'{name}'\""),
+                    false => String::new(),
+                };
+                let reason = format!("there is no '{name}'; known here: {known}{quoted}");
+                self.note(expression, reason);
             }
             return;
         }
@@ -394,6 +397,7 @@ mod tests {
         assert_eq!(mistake("1 +").0, 3);
         assert_eq!(mistake("input.width > wdith").0, 14);
         assert!(mistake("inptu.width > 1").1.contains("'inptu'"));
+        assert!(mistake("png").1.contains("written \"'png'\""));
         assert!(
             mistake("input.prompt.beginsWith('a')")
                 .1
