@@ -1,33 +1,19 @@
 //! One look at a flow: what came of the step that is under way, and what follows. It may be made at any time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use warmq_common::flow::{Step, StepEnd};
+use warmq_common::flow::Step;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, JobRecord};
 use warmq_common::route::RouteKind;
 use warmq_common::state::JobState;
-use warmq_common::store::{FlowLine, FlowState, Moved, Outcome};
-use warmq_routes as declared;
+use warmq_common::store::{FlowState, Moved, Outcome};
 
 use super::Flows;
+use super::moved::Move;
 use super::next::{self, Next};
 use crate::broken::Broken;
-use crate::declared::Declared;
-use crate::submit::{FlowView, Prepared, SubmitError};
-
-/// A flow on its way to its next move. What is noted here is stored with that.
-struct Move<'a> {
-    state: FlowState,
-    declared: &'a Arc<Declared>,
-    flow: declared::Flow<'a>,
-    lines: Vec<FlowLine>,
-    /// The steps that end with this move.
-    ended: Vec<Step>,
-    /// The error of the step that ended last, if it came to nothing.
-    error: Option<JobError>,
-}
+use crate::submit::{Prepared, SubmitError};
 
 /// Whether a flow is where it should be.
 enum Looked {
@@ -79,14 +65,7 @@ impl Flows {
             let lost = "its excerpt does not declare its route".to_owned();
             return self.break_off(state, lost).await;
         };
-        let mut moved = Move {
-            state,
-            declared: &declared,
-            flow,
-            lines: Vec::new(),
-            ended: Vec::new(),
-            error: None,
-        };
+        let mut moved = Move::of(state, &declared, flow);
         if let Some(step) = moved.state.flow.under_way().cloned() {
             let Some(record) = self.store.job_of(&step.app, step.job).await? else {
                 return self.submit_again(moved, &step).await;
@@ -329,144 +308,6 @@ impl Flows {
         let found = self.apps.with_runners(moved.declared, &targets).await?;
         Ok(move |target: &AppId| found.contains(target))
     }
-}
-
-impl<'a> Move<'a> {
-    fn view(&self) -> FlowView<'_> {
-        FlowView {
-            spec: &self.state.record.spec,
-            declared: self.declared,
-            flow: self.flow,
-            headers: &self.state.headers,
-            outputs: &self.state.outputs,
-            now_ms: self.state.now_ms,
-        }
-    }
-
-    /// The step under way ended as its job's record says.
-    fn ended(&mut self, record: JobRecord) {
-        let now_ms = self.state.now_ms;
-        let Some(step) = self.state.flow.steps.last_mut() else {
-            return;
-        };
-        let end = next::end_of(step, &record, now_ms);
-        self.error = record.failure();
-        self.lines.push(told(step, &end));
-        if record.state == JobState::Succeeded {
-            let mut output = record.output.unwrap_or_default();
-            record.spec.sign(&mut output);
-            self.state.outputs.insert(step.name.clone(), output);
-        }
-        step.end = Some(end);
-        self.ended.push(step.clone());
-    }
-
-    /// The step under way ends with an error of ours.
-    fn end_with(&mut self, error: JobError) {
-        let Some(step) = self.state.flow.steps.last_mut() else {
-            return;
-        };
-        let end = StepEnd {
-            state: JobState::Failed,
-            at_ms: self.state.now_ms,
-            timings: None,
-            error: Some(error.message.clone()),
-        };
-        self.lines.push(told(step, &end));
-        step.end = Some(end);
-        self.ended.push(step.clone());
-        self.error = Some(error);
-    }
-
-    fn give_up(&mut self, reason: String) {
-        if let Some(step) = self.state.flow.steps.last_mut() {
-            let line = format!("{} is given up: {reason}", name(step));
-            self.lines.push(("WARN", line));
-            step.given_up = Some(reason);
-        }
-    }
-
-    /// A step is begun with this job. Returns when it is looked at at the latest.
-    fn begun(
-        &mut self,
-        index: u32,
-        declared: &declared::Step,
-        prepared: &Prepared,
-        reason: Option<String>,
-    ) -> Duration {
-        let now_ms = self.state.now_ms;
-        let within = declared.timeout.map(|time| time.as_millis());
-        let within = within.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
-        let step = Step {
-            index,
-            name: declared.name.clone(),
-            to: declared.app.clone(),
-            app: prepared.job.app.clone(),
-            route: prepared.job.route.clone(),
-            job: prepared.job.id,
-            begun_ms: now_ms,
-            until_ms: within.map(|within_ms| now_ms.saturating_add(within_ms)),
-            reason,
-            given_up: None,
-            end: None,
-        };
-        let (number, of) = (index + 1, self.state.flow.of);
-        let because = step.reason.as_ref();
-        let because = because.map(|reason| format!(", since {reason}"));
-        let line = format!(
-            "{} ({number} of {of}) is begun: {} as {}{}",
-            name(&step),
-            step.app,
-            step.job,
-            because.unwrap_or_default()
-        );
-        self.lines.push(("INFO", line));
-        let wait = next::look_after(self.flow, &step, now_ms);
-        self.state.flow.steps.push(step);
-        wait
-    }
-
-    /// A step can not be begun.
-    fn refused(
-        &mut self,
-        index: u32,
-        declared: &declared::Step,
-        reason: Option<String>,
-        error: JobError,
-    ) {
-        self.state.flow.steps.push(Step {
-            index,
-            name: declared.name.clone(),
-            to: declared.app.clone(),
-            app: declared.app.clone(),
-            route: Vec::new(),
-            job: self.view().step_of(index).job(),
-            begun_ms: self.state.now_ms,
-            until_ms: None,
-            reason,
-            given_up: None,
-            end: None,
-        });
-        self.end_with(error);
-    }
-}
-
-/// `step draw`; of a fallback, whose steps have the names of apps, that name.
-fn name(step: &Step) -> String {
-    match step.name == step.to.as_str() {
-        true => step.name.clone(),
-        false => format!("step {}", step.name),
-    }
-}
-
-fn told(step: &Step, end: &StepEnd) -> FlowLine {
-    let level = match end.state {
-        JobState::Succeeded => "INFO",
-        _ => "ERROR",
-    };
-    let error = end.error.as_ref();
-    let error = error.map(|error| format!(": {error}")).unwrap_or_default();
-    (level, format!("{} {}{error}", name(step), end.state))
 }
 
 /// What a step comes to that can not be submitted.

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `look` | one look at a flow: what came of its step, and what follows |
+//! | `moved` | what a look found, until it is stored |
 //! | `next` | what follows: pure |
 //! | `versions` | what was declared when a flow began |
 //!
@@ -13,6 +14,7 @@
 //! when each flow is looked at at the latest (`Store::take_due_flows`).
 
 mod look;
+mod moved;
 mod next;
 mod versions;
 
