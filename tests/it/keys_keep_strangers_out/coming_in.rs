@@ -1,0 +1,217 @@
+//! Who comes in, and to what.
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use warmq_cli::client::{Client, Error};
+use warmq_cluster::{Cluster, Proxy, eventually};
+use warmq_common::access::Limits;
+use warmq_common::ids::JobId;
+use warmq_tests::stage::TIMED;
+
+use super::{
+    REVOKED_WITHIN, ROOT, call, calls, client, for_operators, id, key, keyed, submit, wished,
+};
+
+#[tokio::test]
+async fn every_call_asks_for_a_key_and_says_how_to_send_it() {
+    let stage = keyed().await;
+    let _worker = stage.timed("a").await;
+    let alice = key(&stage, "alice", &["submit:*", "read"]).await;
+    let (alice_id, _) = alice.split_once(':').unwrap();
+    let guess = format!("Key {alice_id}:{}", "0".repeat(64));
+    let root_guess = format!("Key root:{}", "0".repeat(64));
+    let strangers = [
+        None,
+        Some("Key any"),
+        Some("Basic YTpi"),
+        Some(guess.as_str()),
+        Some(root_guess.as_str()),
+    ];
+    for (method, path) in calls(&JobId::generate().to_string()) {
+        for authorization in strangers {
+            let headers = authorization.map(|value| ("authorization", value));
+            let headers = headers.as_slice();
+            let answer = stage.http(method.clone(), &path, headers, "{}").await;
+            let what = format!("{method} {path} {authorization:?}");
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}");
+            assert_eq!(answer.body["error_type"], "unauthorized", "{what}");
+            assert!(answer.body["detail"].is_string(), "{what}");
+            assert_eq!(answer.headers["www-authenticate"], "Key realm=\"warmq\"");
+        }
+        let answer = call(&stage, ROOT, method.clone(), &path).await;
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        assert!(!refused.contains(&answer.status), "{method} {path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(stage.get(path).await.status, StatusCode::OK, "{path}");
+    }
+    // A page can read why it is refused.
+    let page = [("origin", "https://example.com")];
+    let refused = stage.post(TIMED, &page, "{}").await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.headers["access-control-allow-origin"], "*");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_key_opens_what_it_is_made_for_and_a_refusal_names_the_scope_that_is_missing() {
+    let stage = keyed().await;
+    let user = key(&stage, "user", &["submit:bench/*", "read"]).await;
+    id(&submit(&stage, &user, TIMED).await);
+    // Bearer is as good.
+    let bearer = format!("Bearer {user}");
+    id(&stage.post(TIMED, &[("authorization", &bearer)], "{}").await);
+    assert_eq!(
+        submit(&stage, &user, "bench/none").await.status,
+        StatusCode::NOT_FOUND
+    );
+    let proxied = |app: &str| {
+        let (target, user) = (
+            format!("https://queue.fal.run/{app}"),
+            format!("Key {user}"),
+        );
+        let stage = &stage;
+        async move {
+            let headers = [
+                ("authorization", user.as_str()),
+                ("x-fal-target-url", &target),
+            ];
+            stage
+                .http(Method::POST, "/api/fal/proxy", &headers, "{}")
+                .await
+        }
+    };
+    id(&proxied(TIMED).await);
+    // Whether there is such an app is not told.
+    for app in ["other/app", "other/none"] {
+        for refused in [
+            submit(&stage, &user, app).await,
+            call(&stage, &user, Method::POST, &format!("/run/{app}")).await,
+            call(&stage, &user, Method::POST, &format!("/run/{app}/stream")).await,
+            proxied(app).await,
+        ] {
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{app}");
+            assert_eq!(refused.body["error_type"], "forbidden");
+            let detail = refused.body["detail"].as_str().unwrap();
+            assert!(detail.ends_with(&format!("submit:{app}")), "{detail}");
+        }
+    }
+    let apps = call(&stage, &user, Method::GET, "/v1/apps").await;
+    let names: Vec<&Value> = (apps.body["apps"].as_array().unwrap().iter())
+        .map(|app| &app["app"])
+        .collect();
+    assert_eq!(names, [TIMED]);
+    for (method, path) in for_operators(&JobId::generate().to_string()) {
+        let refused = call(&stage, &user, method.clone(), &path).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {path}");
+    }
+    let watcher = key(&stage, "watcher", &["watch"]).await;
+    for path in ["/metrics", "/v1/runners", "/v1/apps"] {
+        let answer = call(&stage, &watcher, Method::GET, path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+    }
+    for path in ["/v1/dead", "/v1/keys"] {
+        let answer = call(&stage, &watcher, Method::GET, path).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_new_key_opens_every_router_at_once_and_a_revoked_one_none_within_seconds() {
+    let stage = keyed().await;
+    let other = stage.cluster.router(&[]).await.unwrap();
+    let alice = key(&stage, "alice", &["submit:*"]).await;
+    let [here, there] = [stage.router.url(), other.url()].map(|url| client(url, &alice));
+    there.apps().await.unwrap();
+    here.apps().await.unwrap();
+    let root = client(stage.router.url(), ROOT);
+    let listed = root.keys().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    root.revoke_key(&listed[0].id).await.unwrap();
+    let unauthorized = |answer: Result<_, Error>| {
+        matches!(answer, Err(Error::Refused { status: 401, .. })).then_some(())
+    };
+    unauthorized(here.apps().await).expect("refused here at once");
+    eventually("refused there", REVOKED_WITHIN, async || {
+        unauthorized(there.apps().await)
+    })
+    .await
+    .unwrap();
+    assert!(
+        root.keys().await.unwrap().is_empty(),
+        "it is listed no more"
+    );
+    let again = root.revoke_key(&listed[0].id).await.unwrap_err();
+    assert!(again.to_string().contains("404"), "{again}");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn without_keys_only_this_machine_may_be_listened_to_unless_that_is_said() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let refused = cluster
+        .router_at("0.0.0.0:0", &[])
+        .await
+        .unwrap_err()
+        .to_string();
+    for way in [
+        "exit status: 64",
+        "0.0.0.0",
+        "--admin-key",
+        "--allow-anonymous",
+    ] {
+        assert!(refused.contains(way), "{refused}");
+    }
+    let apps =
+        async |url: &str, key: Option<&str>| Client::new(url, key).unwrap().apps().await.map(drop);
+    let open = cluster
+        .router_at("0.0.0.0:0", &["--allow-anonymous"])
+        .await
+        .unwrap();
+    apps(open.url(), None).await.unwrap();
+    drop(open);
+    let rooted = cluster
+        .router_at("0.0.0.0:0", &["--admin-key", ROOT])
+        .await
+        .unwrap();
+    apps(rooted.url(), None).await.unwrap_err();
+    apps(rooted.url(), Some(ROOT)).await.unwrap();
+    // From now on Redis has one, and that is enough.
+    let root = client(rooted.url(), ROOT);
+    let user = wished("user", &["submit:*"], Limits::default());
+    let user = root.create_key(&user).await.unwrap().credentials;
+    drop(rooted);
+    for args in [&[] as &[&str], &["--allow-anonymous"]] {
+        let keyed = cluster.router_at("0.0.0.0:0", args).await.unwrap();
+        apps(keyed.url(), None).await.unwrap_err();
+        apps(keyed.url(), Some(&user)).await.unwrap();
+    }
+    cluster.cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_redis_known_keys_are_known_and_nobody_else_is_let_in() {
+    let stage = keyed().await;
+    let proxy = Proxy::of(stage.cluster.redis_url()).await.unwrap();
+    let url = proxy.url();
+    let router = stage
+        .cluster
+        .router(&["--redis-url", url.expose()])
+        .await
+        .unwrap();
+    let alice = key(&stage, "alice", &["submit:*", "watch"]).await;
+    let status = async |key: &str| {
+        let request = reqwest::Client::new().get(format!("{}/metrics", router.url()));
+        let request = request.header("authorization", format!("Key {key}"));
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(status(&alice).await, StatusCode::OK);
+    proxy.shut();
+    assert_eq!(status(&alice).await, StatusCode::OK);
+    assert_eq!(status(ROOT).await, StatusCode::OK);
+    assert_eq!(status(&format!("{alice}0")).await, StatusCode::UNAUTHORIZED);
+    // Perhaps somebody else made it just now.
+    assert_eq!(status("bob-1:s").await, StatusCode::SERVICE_UNAVAILABLE);
+    stage.clean_up().await;
+}

@@ -1,0 +1,102 @@
+//! How much a key may, and how often.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use reqwest::{Method, StatusCode};
+use warmq_cluster::eventually;
+use warmq_common::access::{Limits, Rate};
+use warmq_tests::Answer;
+use warmq_tests::stage::{SOON, TIMED};
+
+use super::{call, id, keyed, limited, submit};
+
+#[tokio::test]
+async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_asks() {
+    let stage = keyed().await;
+    let other = stage.cluster.router(&[]).await.unwrap();
+    let rate = |per_second, burst| Limits {
+        rate: Some(Rate::new(per_second, burst).unwrap()),
+        max_jobs: None,
+    };
+    let hasty = limited(&stage, "hasty", &["submit:*"], rate(0.2, Some(2))).await;
+    let slow = limited(&stage, "slow", &["submit:*"], rate(0.01, None)).await;
+    let http = reqwest::Client::new();
+    let submit = async |url: &str, key: &str| {
+        let request = http.post(format!("{url}/queue/{TIMED}")).body("{}");
+        request
+            .header("authorization", format!("Key {key}"))
+            .send()
+            .await
+            .unwrap()
+    };
+    let retry_after = |answer: &reqwest::Response| {
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.headers()["x-fal-error-type"], "rate_limited");
+        let header = answer.headers()["retry-after"].to_str().unwrap();
+        header.parse::<u64>().unwrap()
+    };
+    let began = Instant::now();
+    let [here, there] = [stage.router.url(), other.url()];
+    assert_eq!(submit(here, &hasty).await.status(), StatusCode::OK);
+    assert_eq!(submit(there, &hasty).await.status(), StatusCode::OK);
+    let wait_s = retry_after(&submit(here, &hasty).await);
+    assert!((1..=5).contains(&wait_s), "{wait_s}");
+    // A refusal costs nothing: one more may pass 5 s after the first one did, and not before.
+    eventually("it may submit again", SOON, async || {
+        (submit(there, &hasty).await.status() == StatusCode::OK).then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(
+        began.elapsed() >= Duration::from_millis(4900),
+        "{:?}",
+        began.elapsed()
+    );
+    // Others are not held up by it.
+    assert_eq!(submit(here, &slow).await.status(), StatusCode::OK);
+    let wait_s = retry_after(&submit(here, &slow).await);
+    assert!((90..=100).contains(&wait_s), "{wait_s}");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_key_has_no_more_jobs_at_a_time_than_it_may() {
+    let stage = keyed().await;
+    let bound = |jobs| Limits {
+        rate: None,
+        max_jobs: Some(jobs),
+    };
+    let scopes = ["submit:*", "read"];
+    let many = limited(&stage, "many", &scopes, bound(7)).await;
+    // Nobody serves the apps: whatever is accepted waits.
+    let answers = join_all((0..50).map(|_| submit(&stage, &many, TIMED))).await;
+    let (accepted, refused): (Vec<Answer>, Vec<Answer>) =
+        (answers.into_iter()).partition(|answer| answer.status == StatusCode::OK);
+    assert_eq!(accepted.len(), 7);
+    for answer in &refused {
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.body["error_type"], "too_many_jobs");
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    // What waits for one app counts for another.
+    let elsewhere = submit(&stage, &many, "other/app").await;
+    assert_eq!(elsewhere.body["error_type"], "too_many_jobs");
+    // Others are not held up by it.
+    let few = limited(&stage, "few", &scopes, bound(2)).await;
+    let first = id(&submit(&stage, &few, "other/app").await);
+    id(&submit(&stage, &few, TIMED).await);
+    let full = submit(&stage, &few, TIMED).await;
+    assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
+    let path = format!("/v1/jobs/{first}");
+    let cancelled = call(&stage, &few, Method::DELETE, &path).await;
+    assert_eq!(cancelled.status, StatusCode::OK);
+    id(&submit(&stage, &few, TIMED).await);
+    // A job that ran makes room, too.
+    let _worker = stage.timed("a").await;
+    for answer in &accepted {
+        stage.succeeded(id(answer)).await;
+    }
+    id(&submit(&stage, &many, TIMED).await);
+    stage.clean_up().await;
+}
