@@ -23,12 +23,26 @@ enum Looked {
     Again,
 }
 
+/// Whether a step that waits is known to be in its app's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds that out.
+    Heard,
+    /// Whoever submitted it may have died before it was.
+    Unsure,
+}
+
 impl Flows {
     /// Looks at a flow and does what is due.
     ///
     /// # Errors
     /// A server is away. The flow is looked at again.
-    pub(super) async fn look(&self, route: &AppId, id: JobId) -> Result<(), Broken> {
+    pub(super) async fn look(
+        &self,
+        route: &AppId,
+        id: JobId,
+        mut doubt: Doubt,
+    ) -> Result<(), Broken> {
         loop {
             let Some(state) = self.store.flow(route, id).await? else {
                 tracing::debug!(flow.id = %id, %route, "there is no such flow any more");
@@ -36,8 +50,9 @@ impl Flows {
             };
             let looked = match state.record.state.is_terminal() {
                 true => self.look_at_ended(state).await?,
-                false => self.look_at_running(state).await?,
+                false => self.look_at_running(state, doubt).await?,
             };
+            doubt = Doubt::Heard;
             if let Looked::Done = looked {
                 return Ok(());
             }
@@ -56,7 +71,7 @@ impl Flows {
         Ok(Looked::Done)
     }
 
-    async fn look_at_running(&self, state: FlowState) -> Result<Looked, Broken> {
+    async fn look_at_running(&self, state: FlowState, doubt: Doubt) -> Result<Looked, Broken> {
         let declared = match self.versions.read(&state.excerpt) {
             Ok(declared) => declared,
             Err(problems) => return self.break_off(state, problems.to_string()).await,
@@ -71,6 +86,10 @@ impl Flows {
                 return self.submit_again(moved, &step).await;
             };
             if !record.state.is_terminal() {
+                if doubt == Doubt::Unsure {
+                    let published = self.submitter.publish_step_again(&record).await;
+                    published.map_err(temporary)?;
+                }
                 return self.wait(moved, step, &record).await;
             }
             moved.ended(record);
@@ -91,7 +110,7 @@ impl Flows {
             let now_ms = moved.state.now_ms;
             let reason = next::give_up(moved.flow, &step, is_waiting, now_ms, has_runners);
             let Some(reason) = reason else {
-                let wait = next::look_after(moved.flow, &step, now_ms);
+                let wait = next::look_after(moved.flow, &step, is_waiting, now_ms);
                 self.watch(&moved, wait).await?;
                 return Ok(Looked::Done);
             };
@@ -175,7 +194,7 @@ impl Flows {
             .await;
         match prepared {
             Ok(prepared) => {
-                let wait = next::look_after(moved.flow, step, moved.state.now_ms);
+                let wait = next::look_after(moved.flow, step, true, moved.state.now_ms);
                 self.watch(&moved, wait).await?;
                 self.submit(&moved, &prepared).await
             }

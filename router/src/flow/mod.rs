@@ -30,7 +30,7 @@ use warmq_common::ids::{AppId, JobId};
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::retry;
 use warmq_common::state::JobState;
-use warmq_common::store::Store;
+use warmq_common::store::{self, Store};
 
 use crate::apps::AppDirectory;
 use crate::broken::Broken;
@@ -38,6 +38,7 @@ use crate::consuming::Consuming;
 use crate::ending::Endings;
 use crate::metrics::Metrics;
 use crate::submit::Submitter;
+use look::Doubt;
 use versions::Versions;
 
 /// Events in work at once.
@@ -116,10 +117,15 @@ impl Flows {
             })
             .await
         {
+            // There may be more of them.
+            let wait = match due.len() < AT_ONCE {
+                true => ROUND,
+                false => Duration::ZERO,
+            };
             let looks = due.into_iter().map(|(route, flow)| {
                 let flows = &self;
                 async move {
-                    if let Err(error) = flows.look(&route, flow).await {
+                    if let Err(error) = flows.look(&route, flow, Doubt::Heard).await {
                         tracing::warn!(flow.id = %flow, %error, "could not look at a flow; it is due again soon");
                     }
                 }
@@ -127,7 +133,7 @@ impl Flows {
             join_all(looks).await;
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(ROUND) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
         Ok(())
@@ -137,8 +143,18 @@ impl Flows {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
+                // Whoever had it before may have died halfway.
+                let doubt = match delivery.redelivered {
+                    true => Doubt::Unsure,
+                    false => Doubt::Heard,
+                };
                 if let Some((route, flow)) = concerned(event) {
-                    self.look(&route, flow).await?;
+                    match self.look(&route, flow, doubt).await {
+                        Err(Broken::Store(error @ store::Error::Damaged { .. })) => {
+                            tracing::error!(flow.id = %flow, %error, "a flow can not go on");
+                        }
+                        looked => looked?,
+                    }
                 }
             }
         }

@@ -120,7 +120,7 @@ impl<'a> Move<'a> {
             because.unwrap_or_default()
         );
         self.lines.push(("INFO", line));
-        let wait = next::look_after(self.flow, &step, self.state.now_ms);
+        let wait = next::look_after(self.flow, &step, true, self.state.now_ms);
         self.state.flow.steps.push(step);
         wait
     }

@@ -12,8 +12,9 @@ use warmq_routes as declared;
 /// How long nothing need be heard of a step until it is looked at all the same.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// The same of one that waits while others could take over: it does not end when its app loses its last runner.
-const LOOK_FOR_RUNNERS_EVERY: Duration = Duration::from_secs(2);
+/// The same of one that waits for a runner while others could take over: it does not end when its app loses its last one, which is noticed
+/// after a lease (15 s).
+const LOOK_FOR_RUNNERS_EVERY: Duration = Duration::from_secs(5);
 
 /// What follows once all steps that were begun have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,10 +101,15 @@ pub(super) fn give_up(
 }
 
 /// When a step under way is looked at at the latest.
-pub(super) fn look_after(declared: declared::Flow<'_>, step: &Step, now_ms: u64) -> Duration {
-    let without_news = match others(declared, step).is_empty() {
-        true => LOOK_EVERY,
-        false => LOOK_FOR_RUNNERS_EVERY,
+pub(super) fn look_after(
+    declared: declared::Flow<'_>,
+    step: &Step,
+    is_waiting: bool,
+    now_ms: u64,
+) -> Duration {
+    let without_news = match is_waiting && !others(declared, step).is_empty() {
+        true => LOOK_FOR_RUNNERS_EVERY,
+        false => LOOK_EVERY,
     };
     match step.until_ms {
         Some(until_ms) => without_news.min(Duration::from_millis(until_ms.saturating_sub(now_ms))),

@@ -108,7 +108,7 @@ impl Submitter {
         let (prepared, state) = self.admit(checked).await?;
         // A known job that waits is published again: its first submission may have died between record and queue.
         if state == JobState::Queued
-            && let Err(error) = self.publish(&prepared).await
+            && let Err(error) = self.publish(&prepared.job, prepared.plan.is_some()).await
         {
             // Not accepted: a record without a message would wait for ever. Unless another submission accepted it.
             let job = &prepared.job;

@@ -83,15 +83,14 @@ impl Submitter {
     }
 
     /// Publishes what was recorded: a job into its app's backlog, a flow to those who run flows.
-    pub(super) async fn publish(&self, prepared: &Prepared) -> Result<(), SubmitError> {
-        let job = &prepared.job;
-        let (exchange, key, body) = match &prepared.plan {
-            None => (
+    pub(super) async fn publish(&self, job: &JobSpec, is_flow: bool) -> Result<(), SubmitError> {
+        let (exchange, key, body) = match is_flow {
+            false => (
                 self.topology.dispatch_exchange(),
                 self.topology.lane_key(&job.app, job.priority),
                 JobMessage::new(job.clone()).encode()?,
             ),
-            Some(_) => (
+            true => (
                 self.topology.events_exchange(),
                 self.topology.begin_key(job),
                 JobEvent::new(job, JobState::Queued).encode()?,
@@ -104,7 +103,7 @@ impl Submitter {
         let mut attempt = 1;
         loop {
             let published = async {
-                if prepared.plan.is_none() {
+                if !is_flow {
                     self.declare(&job.app).await?;
                 }
                 self.publisher.publish(&exchange, &key, &message).await

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use warmq_common::flow::StepOf;
 use warmq_common::ids::{AppId, KeyId};
-use warmq_common::job::JobSpec;
+use warmq_common::job::{JobRecord, JobSpec};
 use warmq_common::route::{Hop, RouteKind};
 use warmq_common::state::JobState;
 use warmq_common::store::{Created, Terms};
@@ -151,7 +151,19 @@ impl Submitter {
             Created::New { .. } | Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
         match state {
-            Some(JobState::Queued) => self.publish(prepared).await,
+            Some(JobState::Queued) => self.publish(job, prepared.plan.is_some()).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too
+    /// many, which starts nothing.
+    ///
+    /// # Errors
+    /// A server is away.
+    pub async fn publish_step_again(&self, record: &JobRecord) -> Result<(), SubmitError> {
+        match record.state {
+            JobState::Queued => self.publish(&record.spec, record.flow.is_some()).await,
             _ => Ok(()),
         }
     }
