@@ -15,6 +15,21 @@ use warmq_cluster::WorkerOptions;
 use crate::Stage;
 use crate::stage::TIMED;
 
+/// Routes of both sorts: one that chooses, and one that takes steps.
+const ROUTES: &str = r#"
+    [routes."bench/first"]
+    kind = "switch"
+    rules = [{ when = "input.run_ms > 1", to = "bench/timed" }]
+    default = "bench/twice"
+
+    [routes."bench/twice"]
+    kind = "sequence"
+    steps = [
+      { name = "one", app = "bench/timed" },
+      { name = "two", app = "bench/timed", timeout = 2, input = { output = "steps.one.output", run_ms = 1, load_ms = 0 } },
+    ]
+"#;
+
 /// Runners in each of the two workers.
 const RUNNERS: u32 = 8;
 
@@ -51,7 +66,7 @@ impl Fuzz {
     pub async fn run(&self) -> anyhow::Result<Report> {
         let schemathesis = installed()?;
         let settings = format!(
-            "admin_key = '{ADMIN_KEY}'\n[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1"
+            "admin_key = '{ADMIN_KEY}'\n[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1\n{ROUTES}"
         );
         let stage = Stage::with_config(&settings).await;
         let worker = |name| {

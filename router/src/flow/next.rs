@@ -42,8 +42,9 @@ pub(super) fn next(
     let from = last.map_or(0, |step| step.index as usize + 1);
     let end = last.and_then(|step| step.end.as_ref());
     let succeeded = end.is_some_and(|end| end.state == JobState::Succeeded);
-    // Whoever cancels a step wants none in its place.
-    let unwanted = end.is_some_and(|end| end.state == JobState::Cancelled);
+    // Whoever cancels a step wants none in its place, and a time to start is the whole flow's.
+    let is_over = [JobState::Cancelled, JobState::Expired];
+    let unwanted = end.is_some_and(|end| is_over.contains(&end.state));
     let is_last = from >= declared.steps.len();
     match declared.kind {
         _ if unwanted => Next::Fail,
@@ -269,11 +270,13 @@ mod tests {
             begin(2, Some("a/1 failed: no luck; a/2 has no runner"))
         );
         assert_eq!(
-            then(vec![step(1, Expired)], &[]),
-            begin(2, Some("a/2 failed"))
+            then(vec![step(1, Failed)], &[]),
+            begin(2, Some("a/2 failed: no luck"))
         );
         assert_eq!(then(vec![step(0, Succeeded)], &[]), Next::Succeed);
-        assert_eq!(then(vec![step(0, Cancelled)], &["a/2"]), Next::Fail);
+        for unwanted in [Cancelled, Expired] {
+            assert_eq!(then(vec![step(0, unwanted)], &["a/2"]), Next::Fail);
+        }
         assert_eq!(then(vec![step(2, Failed)], &["a/1"]), Next::Fail);
     }
 

@@ -120,6 +120,11 @@ async fn known_apps(
         let schema = api.store.schema(&app).await?;
         found.extend(schema.map(|schema| (app, schema)));
     }
+    // What a route takes depends on where it leads.
+    let declared = api.apps.declared();
+    let routes = declared.routes.iter().map(|(name, _)| name);
+    let routes = routes.filter(|route| caller.knows(route));
+    found.extend(routes.map(|route| (route.clone(), json!({}))));
     Ok(found)
 }
 
