@@ -15,7 +15,7 @@
 //! | [`report`] | the table, the totals, and some routing decisions in words |
 //! | [`why`] | routing decisions in a few words |
 //! | [`costs`] | what each run cost, side by side |
-//! | [`sheet`] | the contact sheet |
+//! | [`sheet`] | the contact sheet, and a sheet of what the steps of a pipeline make |
 //! | [`pictures`] | fetching, saving and comparing the pictures |
 
 pub mod args;

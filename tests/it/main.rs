@@ -10,6 +10,7 @@ mod connections_can_be_encrypted;
 mod dead_letters_can_be_redriven;
 mod deadlines_are_kept;
 mod decisions_explain_themselves;
+mod examples_do_what_they_say;
 mod fal_routes_to_the_letter;
 mod fals_clients_work;
 mod files_need_a_link;

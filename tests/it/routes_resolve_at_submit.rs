@@ -1,7 +1,5 @@
 //! Routes are submitted to like apps, by HTTP and AMQP, and say why they led where they led.
 
-use std::path::Path;
-
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -303,71 +301,4 @@ async fn a_router_with_mistakes_in_its_routes_tells_all_of_them_and_does_not_sta
         assert!(tail.contains(place), "{place}: {tail}");
     }
     cluster.cleanup().await.unwrap();
-}
-
-#[tokio::test]
-async fn every_example_leads_where_its_comments_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
-    let mut promises = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let stage = Stage::with_config(&text).await;
-        let mut workers = Vec::new();
-        for promise in text.lines().filter_map(Promise::read) {
-            let app = promise.app.as_str();
-            if !workers.iter().any(|(served, _)| served == app) {
-                let name = app.rsplit('/').next().unwrap();
-                let worker = stage.worker(WorkerOptions::timed(name, app)).await;
-                workers.push((app.to_owned(), worker));
-            }
-            let headers: Vec<(&str, &str)> = promise.headers();
-            let mut input = promise.input.clone();
-            input["run_ms"] = 1.into();
-            input["load_ms"] = 1.into();
-            let answer = stage
-                .post(&promise.route, &headers, &input.to_string())
-                .await;
-            let job = stage.succeeded(id(&answer)).await;
-            let (file, line) = (path.display(), &promise.line);
-            assert_eq!(job.spec.app.as_str(), app, "{file}: {line}");
-            assert_eq!(job.spec.submitted_to().as_str(), promise.route);
-            promises += 1;
-        }
-        assert!(!workers.is_empty(), "{} promises nothing", path.display());
-        drop(workers);
-        stage.clean_up().await;
-    }
-    assert!(promises > 10, "{promises}");
-}
-
-/// A comment `# route {input} with name: text, … -> app`.
-struct Promise {
-    line: String,
-    route: String,
-    input: Value,
-    with: String,
-    app: String,
-}
-
-impl Promise {
-    fn read(line: &str) -> Option<Self> {
-        let (said, app) = line.strip_prefix("# ")?.split_once(" -> ")?;
-        let (route, rest) = said.split_once(" {")?;
-        let (input, with) = rest.split_once(" with ").unwrap_or((rest, ""));
-        Some(Self {
-            line: line.to_owned(),
-            route: route.to_owned(),
-            input: serde_json::from_str(&format!("{{{input}")).unwrap(),
-            with: with.to_owned(),
-            app: app.to_owned(),
-        })
-    }
-
-    fn headers(&self) -> Vec<(&str, &str)> {
-        self.with
-            .split(", ")
-            .filter_map(|header| header.split_once(": "))
-            .collect()
-    }
 }

@@ -1,6 +1,7 @@
 //! The contact sheet: every picture, enlarged, with its prompt and where it was made.
 
 mod canvas;
+pub mod rows;
 mod wrap;
 
 use image::RgbImage;
