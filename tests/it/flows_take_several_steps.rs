@@ -200,7 +200,10 @@ async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
 
     // It is documented like an app.
     let paths = stage.get("/openapi.json").await.body["paths"].clone();
-    assert!(paths["/queue/acme/front"]["post"].is_object() && paths["/run/acme/pipeline"]["post"].is_object());
+    assert!(
+        paths["/queue/acme/front"]["post"].is_object()
+            && paths["/run/acme/pipeline"]["post"].is_object()
+    );
 
     // Under one key it is one flow.
     let key = [("idempotency-key", "order-7")];

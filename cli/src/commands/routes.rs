@@ -8,6 +8,7 @@ use warmq_routes::Routes;
 use crate::args::{self, RouteTest};
 use crate::client::pretty;
 use crate::exit::{self, Usage};
+use crate::explain::words::count;
 use crate::trial::{Sample, attempt, standings};
 use crate::{input, trial};
 
@@ -22,7 +23,11 @@ pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyho
                     "{}",
                     pretty(&serde_json::json!({"apps": apps, "routes": routes}))
                 ),
-                false => println!("no mistakes: {apps} apps, {routes} routes"),
+                false => println!(
+                    "no mistakes: {}, {}",
+                    count(apps as u64, "app", "apps"),
+                    count(routes as u64, "route", "routes")
+                ),
             }
             Ok(exit::OK)
         }

@@ -3,7 +3,7 @@
 
 mod tree;
 mod way;
-mod words;
+pub(crate) mod words;
 
 use warmq_common::hint::Hint;
 use warmq_common::job::{JobRecord, Priority, Target, Timings};
@@ -38,6 +38,11 @@ pub fn story(tree: &Tree, now_ms: u64) -> Vec<String> {
 
 fn submission(record: &JobRecord, now_ms: u64) -> String {
     let spec = &record.spec;
+    if let Some(step) = &spec.step_of {
+        let number = step.index + 1;
+        let (id, flow, route) = (spec.id, step.flow, &step.route);
+        return format!("Job {id} is step {number} of flow {flow} of {route}.");
+    }
     let path = match spec.path.as_str() {
         "" => String::new(),
         path => format!(" at path '{path}'"),

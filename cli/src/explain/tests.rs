@@ -243,7 +243,7 @@ fn replicated_since_the_wait_would_have_cost_more_than_the_load() {
 
 #[test]
 fn without_a_hint_it_goes_to_whoever_is_free() {
-    let free = "it carries no hint, so every runner is equal to it: whoever is free first";
+    let free = "it carries no hint, so every runner is equal to it";
     let job = warm_job(json!({
         "hint": null, "dispatched_ms": CREATED + 12, "started_ms": CREATED + 20,
         "decision": decision(json!({
@@ -256,7 +256,7 @@ fn without_a_hint_it_goes_to_whoever_is_free() {
         [
             "It has no hint, so any runner serves it equally well.",
             "After 12 ms, the dispatcher (policy 'warm') left it to whichever runner is free first: it carries no hint, \
-             so every runner is equal to it: whoever is free first.",
+             so every runner is equal to it.",
             "At that moment 2 runners were idle.",
         ]
     );

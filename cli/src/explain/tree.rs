@@ -5,7 +5,6 @@ use warmq_common::flow::{Flow, Step};
 use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 use warmq_common::route::RouteKind;
-use warmq_common::state::JobState;
 
 use super::words::{count, ended};
 use crate::client::{Client, JobView};
@@ -67,10 +66,11 @@ pub(super) fn steps(
     }];
     for (n, step) in flow.steps.iter().enumerate() {
         lines.push(begun(record, flow, step));
-        if let Some(tree) = jobs.get(n).and_then(Option::as_ref) {
+        let job = jobs.get(n).and_then(Option::as_ref);
+        if let Some(tree) = job {
             lines.extend(story(tree).iter().map(|line| format!("  {line}")));
         }
-        lines.extend(came_to(step));
+        lines.extend(came_to(step, job.is_some()));
     }
     lines
 }
@@ -94,18 +94,14 @@ fn begun(record: &JobRecord, flow: &Flow, step: &Step) -> String {
 }
 
 /// What is to be said of a step beside its job's story: that it was given up, or never had a job.
-fn came_to(step: &Step) -> Option<String> {
-    let failed = step
-        .end
-        .as_ref()
-        .filter(|end| end.state != JobState::Succeeded);
-    match (&step.given_up, failed) {
+fn came_to(step: &Step, has_job: bool) -> Option<String> {
+    match (&step.given_up, &step.end) {
         (Some(reason), _) => Some(ended(&format!("It was given up: {reason}"))),
-        (None, Some(end)) => {
+        (None, Some(end)) if !has_job => {
             let error = end.error.as_ref()?;
             Some(ended(&format!("It came to nothing: {error}")))
         }
-        (None, None) => None,
+        _ => None,
     }
 }
 
@@ -113,6 +109,11 @@ fn came_to(step: &Step) -> Option<String> {
 pub(super) fn under_way(flow: &Flow) -> String {
     match flow.steps.last() {
         None => "It has not begun.".to_owned(),
-        Some(step) => format!("Step {} of {} is under way.", step.index + 1, flow.of),
+        Some(step) => format!(
+            "{} ({} of {}) is under way.",
+            step.name,
+            step.index + 1,
+            flow.of
+        ),
     }
 }

@@ -13,7 +13,7 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
         None => (
             Target::Shared,
             false,
-            "it carries no hint, so every runner is equal to it: whoever is free first".to_owned(),
+            "it carries no hint, so every runner is equal to it".to_owned(),
         ),
         Some(hint) => {
             if let Some(runner) = pick(job.id, &candidates.warm) {
@@ -30,11 +30,7 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
                     1 => format!("the one idle runner did not report '{hint}'"),
                     idle => format!("none of {idle} idle runners reported '{hint}'"),
                 };
-                (
-                    Target::Shared,
-                    false,
-                    format!("{busy}: whoever is free first"),
-                )
+                (Target::Shared, false, busy)
             }
         }
     };

@@ -76,8 +76,7 @@ pub(super) fn shared(outlook: Outlook) -> Decision {
         predicted_wait_ms: None,
         held_ms: 0,
         refused_claims: 0,
-        reason: "it carries no hint, so every runner is equal to it: whoever is free first"
-            .to_owned(),
+        reason: "it carries no hint, so every runner is equal to it".to_owned(),
     }
 }
 
