@@ -7,8 +7,8 @@ use warmq_common::ids::AppId;
 use warmq_common::route::RouteKind;
 
 use crate::asked::Asked;
+use crate::error::Error;
 use crate::expression::Scene;
-use crate::resolve::Error;
 use crate::template::Template;
 
 /// The most steps of a sequence, and the most choices of a fallback.

@@ -10,6 +10,7 @@
 //! | `asked` | what a submission shows to expressions |
 //! | `switch`, `split` | the kinds that choose at submission, one choice each |
 //! | `flow` | the kinds that take steps, `sequence` and `fallback`: what they say of their steps |
+//! | `error` | why there is no way, or no input for a step |
 //! | `resolve` | the way from the name that was submitted to, hop by hop, to an app or a flow |
 //! | `reach` | what a name can lead to, and the part of the file that says so |
 //!
@@ -19,6 +20,7 @@
 mod asked;
 mod check;
 mod declaration;
+mod error;
 mod expression;
 mod flow;
 mod reach;
@@ -33,9 +35,10 @@ mod properties;
 pub use asked::{AppStanding, Asked, Draw};
 pub use check::MOST_HOPS;
 pub use declaration::{Route, Routes};
+pub use error::Error;
 pub use expression::{Expression, LONGEST_EXPRESSION, MOST_LEVELS, MOST_VALUES};
 pub use flow::{Fallback, Flow, MOST_STEPS, Sequence, Step};
-pub use resolve::{Error, Resolved};
+pub use resolve::Resolved;
 pub use split::{Share, Split};
 pub use switch::{Rule, Switch};
 pub use template::Template;

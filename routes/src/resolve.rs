@@ -5,7 +5,8 @@ use warmq_common::route::Hop;
 
 use crate::asked::Asked;
 use crate::declaration::{Route, Routes};
-use crate::expression::{Expression, Scene};
+use crate::error::Error;
+use crate::expression::Scene;
 
 /// Where a submission goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,57 +15,6 @@ pub struct Resolved {
     pub app: AppId,
     /// The routes that it went through; none if the app itself was named.
     pub hops: Vec<Hop>,
-}
-
-/// A route can not say where a submission goes, or what a step is given: the values do not fit its expressions.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("route {route}, {place}{}: {reason}", in_brackets(expression))]
-pub struct Error {
-    /// The route.
-    pub route: AppId,
-    /// Which of its expressions: `rule 2`, `by`, `step upscale, input.image_url`.
-    pub place: String,
-    /// The expression; empty if it is no single one's fault.
-    pub expression: String,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// An [`Error`] whose route is still to be named.
-#[derive(Debug)]
-pub(crate) struct Trouble {
-    pub(crate) place: String,
-    pub(crate) expression: String,
-    pub(crate) reason: String,
-}
-
-impl Trouble {
-    /// With an expression, wherever it stands.
-    pub(crate) fn with(expression: &Expression, reason: String) -> Self {
-        Self {
-            place: String::new(),
-            expression: expression.source().to_owned(),
-            reason,
-        }
-    }
-
-    /// The same, of something within which this place is.
-    #[must_use]
-    pub(crate) fn within(mut self, place: &str) -> Self {
-        self.place.insert_str(0, place);
-        self
-    }
-}
-
-impl From<String> for Trouble {
-    /// No single expression's.
-    fn from(reason: String) -> Self {
-        Self {
-            place: String::new(),
-            expression: String::new(),
-            reason,
-        }
-    }
 }
 
 impl Routes {
@@ -103,13 +53,5 @@ impl Routes {
             app: at.clone(),
             hops,
         })
-    }
-}
-
-/// ` (…)`; nothing around nothing.
-fn in_brackets(expression: &str) -> String {
-    match expression.is_empty() {
-        true => String::new(),
-        false => format!(" ({expression})"),
     }
 }

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use warmq_common::ids::AppId;
 
 use crate::asked::Draw;
+use crate::error::Trouble;
 use crate::expression::{Expression, Failure, Scene};
-use crate::resolve::Trouble;
 
 /// A declared split.
 #[derive(Debug, PartialEq)]

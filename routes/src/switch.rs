@@ -2,8 +2,8 @@
 
 use warmq_common::ids::AppId;
 
+use crate::error::Trouble;
 use crate::expression::{Expression, Failure, Scene};
-use crate::resolve::Trouble;
 
 /// A declared switch.
 #[derive(Debug, PartialEq)]

@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json};
 use warmq_common::config::SettingPath;
 use warmq_common::ids::AppId;
 
+use crate::error::{Error, Trouble};
 use crate::expression::{Expression, Failure, Room, Scene};
-use crate::resolve::{Error, Trouble};
 
 /// A compiled template.
 #[derive(Debug, PartialEq)]

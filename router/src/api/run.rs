@@ -15,7 +15,7 @@ use super::following::{Following, News, until_ended};
 use super::gate::By;
 use super::openapi::{RUN, Running, Submitting};
 use super::outcome::{outcome, output, with_job_headers};
-use super::status::Word;
+use super::standing::Word;
 use super::submission::{Asked, Bounds, INPUT, SubPath, Wishes};
 use super::{Api, ApiError, sse};
 use crate::access::Caller;

@@ -10,7 +10,18 @@ use warmq_common::job::Progress;
 use warmq_common::state::JobState;
 use warmq_common::store::{Error, Glance, LogLine, Store};
 
-use super::status::Word;
+/// fal's names of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = StatusName)]
+pub(super) enum Word {
+    /// It waits for a runner.
+    InQueue,
+    /// A runner has it.
+    InProgress,
+    /// It has ended, well or badly.
+    Completed,
+}
 
 /// How a job stands at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +110,18 @@ pub(super) async fn standing(
         standing.log.sort_by_key(|line| line.at_ms);
     }
     Ok(Some(standing))
+}
+
+impl From<JobState> for Word {
+    fn from(state: JobState) -> Self {
+        match state {
+            JobState::Queued | JobState::Dispatched => Self::InQueue,
+            JobState::Running => Self::InProgress,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired => {
+                Self::Completed
+            }
+        }
+    }
 }
 
 impl Standing {

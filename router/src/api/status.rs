@@ -5,11 +5,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use warmq_common::ids::{AppId, JobId, RunnerId};
 use warmq_common::job::{JobRecord, Progress};
-use warmq_common::state::JobState;
 use warmq_common::store::LogLine;
 
 use super::Api;
-use super::standing::{Standing, StepView};
+use super::standing::{Standing, StepView, Word};
 
 /// Where a job stands, and where more is to be asked.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -42,19 +41,6 @@ pub(super) struct StatusView {
     steps: Vec<StepView>,
 }
 
-/// fal's names of states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = StatusName)]
-pub(super) enum Word {
-    /// It waits for a runner.
-    InQueue,
-    /// A runner has it.
-    InProgress,
-    /// It has ended, well or badly.
-    Completed,
-}
-
 /// What a job cost.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 struct Metrics {
@@ -83,18 +69,6 @@ struct Labels {
     /// The runner that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     runner: Option<RunnerId>,
-}
-
-impl From<JobState> for Word {
-    fn from(state: JobState) -> Self {
-        match state {
-            JobState::Queued | JobState::Dispatched => Self::InQueue,
-            JobState::Running => Self::InProgress,
-            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired => {
-                Self::Completed
-            }
-        }
-    }
 }
 
 /// A job that waits behind so many others.

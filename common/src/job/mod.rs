@@ -1,4 +1,14 @@
 //! A job: what was asked ([`JobSpec`]), and everything that happened to it since ([`JobRecord`]).
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `decision` | why it was held, and why it went where it went |
+//! | `progress` | how far it is, and what it cost |
+//! | `error` | how it failed |
+
+mod decision;
+mod error;
+mod progress;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,6 +19,9 @@ use crate::hint::Hint;
 use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
 use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
+pub use decision::{Decision, Hold, Target};
+pub use error::{FieldError, JobError};
+pub use progress::{Phase, Progress, Timings};
 
 /// Attempts that a job has unless its app or its submitter says otherwise.
 pub const MAX_ATTEMPTS: u32 = 10;
@@ -159,246 +172,6 @@ impl JobSpec {
     }
 }
 
-/// Where the dispatcher sent a job, and why: the routing decision, kept for `warmq explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Decision {
-    /// The policy that decided: `warm` or `fal`.
-    pub policy: String,
-    /// Where it went.
-    pub target: Target,
-    /// The chosen runner was expected to serve the job without a load; `timings` says how it turned out.
-    pub warm: bool,
-    /// Idle runners that reported the hint; of many, some.
-    pub warm_candidates: Vec<RunnerId>,
-    /// Idle runners that reported nothing yet, so took anything; of many, some.
-    pub blank_candidates: Vec<RunnerId>,
-    /// All idle runners of the app at that moment.
-    pub idle_runners: u64,
-    /// Runners that held the job's model or were loading it, the busy ones too, where the policy asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub holders: Option<u64>,
-    /// How long the job would have to wait for a warm runner, by the estimate when it was first decided about, ms; none if
-    /// nobody held its model, or none was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predicted_wait_ms: Option<u64>,
-    /// How long the job was really held before it was sent, ms; 0 if it was sent at once.
-    #[serde(default)]
-    pub held_ms: u64,
-    /// Runners that were chosen before this one, and taken by somebody else in between.
-    pub refused_claims: u32,
-    /// The decision in a sentence.
-    pub reason: String,
-}
-
-/// That a job was held, and what was expected of it. How it turned out stands in the [`Decision`] that ended it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Hold {
-    /// Since when, Unix ms.
-    pub since_ms: u64,
-    /// When it becomes eligible for any runner, Unix ms.
-    pub until_ms: u64,
-    /// How long after `since_ms` a warm runner would come free, by estimate, ms; none if nobody held the model.
-    #[serde(
-        default,
-        alias = "predicted_ms",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub predicted_wait_ms: Option<u64>,
-    /// Runners that held the job's model or were loading it.
-    pub holders: u64,
-    /// Idle runners, none of which held it.
-    pub idle_runners: u64,
-    /// The decision in a sentence.
-    pub reason: String,
-}
-
-/// Where a job was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Target {
-    /// A claimed runner's own queue.
-    Runner {
-        /// That runner.
-        runner: RunnerId,
-    },
-    /// The app's shared queue: whoever is free first.
-    Shared,
-}
-
-/// How far a running job is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Progress {
-    /// What the runner is doing.
-    pub phase: Phase,
-    /// Steps done of `steps`; both 0 while that is unknown.
-    pub step: u32,
-    /// Steps in all.
-    pub steps: u32,
-    /// What the picture looks like so far, as a `data:` URI of a few KB, if the job asked for previews. A report without one
-    /// leaves the last one standing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preview: Option<String>,
-}
-
-impl Progress {
-    /// At `step` of `steps`.
-    pub fn at(phase: Phase, step: u32, steps: u32) -> Self {
-        Self {
-            phase,
-            step,
-            steps,
-            preview: None,
-        }
-    }
-}
-
-/// What a runner does with a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Getting the files that the input names.
-    Fetching,
-    /// Loading the model: the job is cold here.
-    Loading,
-    /// Denoising.
-    Running,
-    /// Writing artifacts.
-    Storing,
-}
-
-/// What an execution cost and whether it was warm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-pub struct Timings {
-    /// The model was loaded already when the job came.
-    pub warm: bool,
-    /// Time spent loading, ms; 0 when warm.
-    pub load_ms: u64,
-    /// Time spent running, without loading and storing, ms.
-    pub run_ms: u64,
-}
-
-/// How a job failed, in the shape that its owner sees: an HTTP status and fal's error body.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct JobError {
-    /// The HTTP status of the result: 4xx is the job's own fault, 5xx is ours.
-    pub status: u16,
-    /// fal's `error_type`, or the type of the first detail.
-    pub error_type: String,
-    /// One sentence.
-    pub message: String,
-    /// Per-field details (`[{loc, msg, type}]`), when the input is at fault.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub detail: Vec<FieldError>,
-}
-
-impl JobError {
-    /// An error in one field of the input.
-    pub fn field(loc: &[&str], error_type: &str, message: impl Into<String>) -> Self {
-        Self::fields(vec![FieldError {
-            loc: std::iter::once("body")
-                .chain(loc.iter().copied())
-                .map(Value::from)
-                .collect(),
-            msg: message.into(),
-            error_type: error_type.to_owned(),
-        }])
-    }
-
-    /// Errors in the input: status 422.
-    pub fn fields(detail: Vec<FieldError>) -> Self {
-        let sentences: Vec<String> = detail.iter().map(FieldError::sentence).collect();
-        Self {
-            status: 422,
-            error_type: detail.first().map_or_else(
-                || "value_error".to_owned(),
-                |first| first.error_type.clone(),
-            ),
-            message: sentences.join("; "),
-            detail,
-        }
-    }
-
-    /// An error that is not the job's fault.
-    pub fn internal(error_type: &str, message: impl Into<String>) -> Self {
-        Self {
-            status: 500,
-            error_type: error_type.to_owned(),
-            message: message.into(),
-            detail: Vec::new(),
-        }
-    }
-
-    /// The job was given too little time, or took too much.
-    pub fn timeout(message: impl Into<String>) -> Self {
-        Self {
-            status: 504,
-            error_type: "request_timeout".to_owned(),
-            message: message.into(),
-            detail: Vec::new(),
-        }
-    }
-
-    /// Why a job is not tried again, after `attempts` that lost their runners: status 503.
-    pub fn quarantined(attempts: u32, lost: &[RunnerId]) -> Self {
-        let names: Vec<&str> = lost.iter().map(RunnerId::as_str).collect();
-        let message = match names.len() {
-            0 => format!("it did not end within its {attempts} attempts"),
-            1 => format!("it was running when its runner was lost: {}", names[0]),
-            lost => format!(
-                "it was running when {lost} runners were lost: {}",
-                names.join(", ")
-            ),
-        };
-        Self {
-            status: 503,
-            error_type: "runner_disconnected".to_owned(),
-            message,
-            detail: Vec::new(),
-        }
-    }
-
-    /// The body of the job's result: fal's two error shapes.
-    pub fn body(&self) -> Value {
-        if self.detail.is_empty() {
-            serde_json::json!({"detail": self.message, "error_type": self.error_type})
-        } else {
-            serde_json::json!({"detail": self.detail})
-        }
-    }
-}
-
-/// One thing wrong with an input, as FastAPI and fal shape it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FieldError {
-    /// The path to the field: `["body", "width"]`.
-    pub loc: Vec<Value>,
-    /// What is wrong.
-    pub msg: String,
-    /// A stable name for it.
-    #[serde(rename = "type")]
-    pub error_type: String,
-}
-
-impl FieldError {
-    /// `width: 7 is not a multiple of 8`.
-    pub fn sentence(&self) -> String {
-        let path: Vec<String> = self
-            .loc
-            .iter()
-            .skip(1)
-            .map(|part| {
-                part.as_str()
-                    .map_or_else(|| part.to_string(), str::to_owned)
-            })
-            .collect();
-        if path.is_empty() {
-            self.msg.clone()
-        } else {
-            format!("{}: {}", path.join("."), self.msg)
-        }
-    }
-}
-
 /// A job as Redis knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobRecord {
@@ -477,17 +250,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_error_has_fals_shape() {
-        let error = JobError::field(&["width"], "multiple_of", "7 is not a multiple of 8");
-        assert_eq!(error.status, 422);
-        assert_eq!(error.message, "width: 7 is not a multiple of 8");
-        assert_eq!(
-            error.body(),
-            serde_json::json!({"detail": [{"loc": ["body", "width"], "msg": "7 is not a multiple of 8", "type": "multiple_of"}]})
-        );
-    }
-
-    #[test]
     fn an_output_is_signed_where_a_split_chose() {
         let name = |text: &str| AppId::parse(text).unwrap();
         let mut job = JobSpec::new(name("a/two"), Value::Null);
@@ -509,28 +271,5 @@ mod tests {
         );
         assert_eq!(signed(&job, serde_json::json!([1])), serde_json::json!([1]));
         assert_eq!(job.submitted_to().as_str(), "a/ab");
-    }
-
-    #[test]
-    fn decisions_of_earlier_versions_are_read() {
-        let decision = serde_json::json!({
-            "policy": "fal", "target": {"kind": "shared"}, "warm": false, "warm_candidates": [],
-            "blank_candidates": [], "idle_runners": 0, "refused_claims": 0, "reason": "no runner was idle"
-        });
-        let decision: Decision = serde_json::from_value(decision).unwrap();
-        assert_eq!((decision.held_ms, decision.predicted_wait_ms), (0, None));
-        let hold = serde_json::json!({
-            "since_ms": 1, "until_ms": 2, "predicted_ms": 3, "holders": 1, "idle_runners": 0, "reason": "busy"
-        });
-        let hold: Hold = serde_json::from_value(hold).unwrap();
-        assert_eq!(hold.predicted_wait_ms, Some(3));
-    }
-
-    #[test]
-    fn an_internal_error_names_its_type() {
-        assert_eq!(
-            JobError::internal("runner_server_error", "the engine stopped").body(),
-            serde_json::json!({"detail": "the engine stopped", "error_type": "runner_server_error"})
-        );
     }
 }
