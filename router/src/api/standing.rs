@@ -99,9 +99,8 @@ pub(super) async fn standing(
                 continue;
             }
             let of_step = Box::pin(self::standing(store, (&step.app, step.job), seen)).await?;
-            match of_step {
-                Some(of_step) => standing.add(&flow, step, of_step),
-                None => {}
+            if let Some(of_step) = of_step {
+                standing.add(&flow, step, of_step);
             }
             if step.end.is_some() {
                 seen.ended.insert(step.job);
