@@ -22,6 +22,8 @@ pub enum Command {
     Trace(Options),
     /// Runs traces through RabbitMQ, Redis, a router and workers, and sets them beside the simulator
     Replay(ReplayOptions),
+    /// What routes cost, beside submissions to the app itself: per submission, between steps, in throughput
+    Routes(RoutesOptions),
     /// Simulates every row of the targets, and prints measured beside target
     Table(TableOptions),
     /// Draws mean latency over load and swaps over models, for all policies, as SVG
@@ -166,6 +168,29 @@ pub struct ReplayOptions {
     #[arg(long)]
     pub json: bool,
     /// Keeps the processes' logs and the jobs' records here, a folder for each case
+    #[arg(long, value_name = "FOLDER")]
+    pub logs: Option<PathBuf>,
+}
+
+/// Options of `routes`.
+#[derive(Debug, Clone, Args)]
+pub struct RoutesOptions {
+    /// How often everything is measured, in turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// How long each of the four parts of a round is measured, s
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Flows that are under way at once
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub flows: u32,
+    /// How long a step of theirs runs on average, ms
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub step_ms: u64,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Keeps the processes' logs here
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
 }

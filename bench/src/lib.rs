@@ -9,6 +9,7 @@
 //! | [`simulator`] | the clock, the runners and their caches, what is measured |
 //! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are here to compare with |
 //! | [`replay`] | the same trace through the simulator and through the real thing |
+//! | [`routes`] | what routes cost, through the real thing |
 //! | [`targets`] | the workloads and values that policy `warm` is held to |
 //! | [`bound`] | what no policy can beat |
 //! | [`sweep`] | many simulations on all cores |
@@ -21,6 +22,7 @@ pub mod bound;
 pub mod chart;
 pub mod curves;
 pub mod replay;
+pub mod routes;
 pub mod scaling;
 pub mod schemes;
 pub mod simulator;

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
-use warmq_bench::{curves, replay, scaling, simulator, table, trace};
+use warmq_bench::{curves, replay, routes, scaling, simulator, table, trace};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Sim(options) => simulator::print(&options),
         Command::Trace(options) => trace::print(&options),
         Command::Replay(options) => replay::print(&options),
+        Command::Routes(options) => routes::print(&options),
         Command::Table(options) => table::print(&options),
         Command::Curves(options) => curves::draw(&options),
         Command::Scaling(options) => scaling::print(&options),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::try_join;
 use warmq_common::flow::Step;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, JobRecord};
@@ -174,8 +175,9 @@ impl Flows {
         prepared: &Prepared,
         wait: Duration,
     ) -> Result<Looked, Broken> {
-        self.watch(&moved, wait).await?;
-        match self.advance(&moved).await? {
+        // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
+        let (advanced, ()) = try_join(self.advance(&moved), self.watch(&moved, wait)).await?;
+        match advanced {
             Moved::On => self.submit(&moved, prepared).await,
             Moved::Elsewhere => Ok(Looked::Again),
         }

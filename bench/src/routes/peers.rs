@@ -1,0 +1,69 @@
+//! Clients that take a flow's steps themselves, beside which flows stand.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join;
+use tokio::time::sleep;
+
+use super::gaps::ms_between;
+use super::records;
+use super::stand::Stand;
+use super::times::Times;
+use super::under_way::Load;
+
+/// How often it is looked whether a job has ended whose end was told.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What was measured of clients that take their steps themselves.
+pub struct Peers {
+    /// How many there are, and how long their steps run.
+    pub clients: Load,
+    /// From the end of a step to the record of the next one.
+    pub between: Times,
+    /// Steps that ended.
+    pub steps: usize,
+    /// For how long was measured.
+    pub lasted: Duration,
+}
+
+impl Peers {
+    /// Those who have not begun.
+    pub fn new(clients: Load) -> Self {
+        Self {
+            clients,
+            between: Times::default(),
+            steps: 0,
+            lasted: Duration::ZERO,
+        }
+    }
+
+    /// Measures for a `stretch` of time.
+    ///
+    /// # Errors
+    /// A server is away, or a job fails.
+    pub async fn go_on(&mut self, stand: &Stand, stretch: Duration) -> anyhow::Result<()> {
+        let begin = self.clients.lasts();
+        let until = Instant::now() + begin + stretch;
+        let window = async {
+            sleep(begin).await;
+            let from_ms = stand.store().now_ms().await?;
+            sleep(stretch).await;
+            Ok(from_ms..stand.store().now_ms().await?)
+        };
+        let under_way = self.clients.of_clients(stand, until);
+        let (under_way, within) = try_join(under_way, window).await?;
+        self.lasted += Duration::from_millis(within.end - within.start);
+        for ids in under_way {
+            let jobs = records::all_once_ended(stand.store(), &ids, LOOK).await?;
+            let ended_ms = jobs.iter().map(|job| job.finished_ms);
+            let ended_ms = ended_ms.map(|ms| ms.filter(|ms| within.contains(ms)));
+            self.steps += ended_ms.clone().flatten().count();
+            let next_ms = jobs.iter().skip(1).map(|job| job.spec.created_ms);
+            let gaps = ended_ms.zip(next_ms);
+            self.between.extend(
+                gaps.filter_map(|(ended_ms, next_ms)| Some(ms_between(ended_ms?, next_ms))),
+            );
+        }
+        Ok(())
+    }
+}

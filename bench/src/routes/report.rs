@@ -1,0 +1,144 @@
+//! The table: measured beside bound.
+
+use super::summary::{
+    BETWEEN_STEPS_MS, CourseSummary, PeersSummary, Ratio, SUBMIT_MS, Submission, Summary,
+    THROUGHPUT,
+};
+use super::targets::Target;
+use super::throughput::{Rates, Round, SUBMITTERS};
+use super::times::Quantiles;
+use crate::sweep::median;
+
+/// Prints everything.
+pub fn print(summary: &Summary) {
+    for course in &summary.courses {
+        print_submissions(course);
+        print_steps(course, &summary.peers);
+    }
+    print_throughput(summary);
+}
+
+/// `met` or `MISSED`.
+fn verdict(met: bool) -> &'static str {
+    match met {
+        true => "met",
+        false => "MISSED",
+    }
+}
+
+/// `nothing else under way`, or what is.
+fn beside(course: &CourseSummary) -> String {
+    match course.flows {
+        0 => "nothing else under way".to_owned(),
+        flows => format!(
+            "{flows} flows under way, steps of {} ms, {:.0} steps/s",
+            course.step_ms, course.steps_per_s
+        ),
+    }
+}
+
+fn print_submissions(course: &CourseSummary) {
+    println!("submissions, {}", beside(course));
+    println!(
+        "  {:<38} {:>5} {:>8} {:>8} {:>8} {:>9}",
+        "ms", "count", "p50", "p95", "p99", "added"
+    );
+    for submission in &course.submissions {
+        let Submission {
+            target, added_ms, ..
+        } = submission;
+        let added = match target {
+            Target::Direct => String::new(),
+            _ => {
+                let met = verdict(*added_ms < SUBMIT_MS);
+                format!("{added_ms:>+9.2}  < {SUBMIT_MS} {met}")
+            }
+        };
+        println!(
+            "{} {added}",
+            line(target.told(), &submission.answered).trim_end()
+        );
+    }
+}
+
+fn print_steps(course: &CourseSummary, peers: &PeersSummary) {
+    let what = match course.flows {
+        0 => "one flow at a time".to_owned(),
+        _ => beside(course),
+    };
+    println!("between steps, {what}");
+    let gaps = &course.gaps;
+    let met = verdict(gaps.between.p50_ms < BETWEEN_STEPS_MS);
+    println!(
+        "{} {:>9}  < {BETWEEN_STEPS_MS} {met}",
+        line("end of a step to the next one's record", &gaps.between),
+        ""
+    );
+    let parts = [
+        ("  until a router has read the flow", &gaps.heard),
+        ("  from there to the record", &gaps.looked),
+        ("then to its start", &gaps.sent),
+        ("a job of no flow, record to start", &course.direct_sent),
+    ];
+    for (name, part) in parts {
+        println!("{}", line(name, part));
+    }
+    if course.flows > 0 {
+        let PeersSummary {
+            clients,
+            steps_per_s,
+            between,
+        } = peers;
+        let name = "end to record, if clients do it";
+        println!(
+            "{}  {clients} clients, {steps_per_s:.0} steps/s",
+            line(name, between)
+        );
+    }
+    println!();
+}
+
+fn line(name: &str, times: &Quantiles) -> String {
+    let Quantiles {
+        count,
+        p50_ms,
+        p95_ms,
+        p99_ms,
+    } = times;
+    format!("  {name:<38} {count:>5} {p50_ms:>8.2} {p95_ms:>8.2} {p99_ms:>8.2}")
+}
+
+fn print_throughput(summary: &Summary) {
+    println!(
+        "throughput, {SUBMITTERS} submitters, median of {} rounds",
+        summary.rounds.len()
+    );
+    println!(
+        "  {:<36} {:>8} {:>8} {:>8}  (least .. greatest)",
+        "per second", "direct", "split", "ratio"
+    );
+    let rates = |of: fn(&Round) -> &Rates, rate: fn(&Rates) -> f64| {
+        median(summary.rounds.iter().map(|round| rate(of(round))))
+    };
+    let row = |name: &str, rate: fn(&Rates) -> f64, ratio: &Ratio| {
+        let (direct, split) = (
+            rates(|round| &round.direct, rate),
+            rates(|round| &round.split, rate),
+        );
+        let Ratio {
+            median,
+            least,
+            greatest,
+        } = ratio;
+        let met = verdict(*median >= THROUGHPUT);
+        println!(
+            "  {name:<36} {direct:>8.0} {split:>8.0} {median:>8.3}  ({least:.3} .. {greatest:.3})  >= {THROUGHPUT} {met}"
+        );
+    };
+    row(
+        "submissions accepted",
+        |rates| rates.accepted_per_s,
+        &summary.accepted,
+    );
+    row("jobs ended", |rates| rates.ended_per_s, &summary.ended);
+}

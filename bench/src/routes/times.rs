@@ -1,0 +1,65 @@
+//! Many times, and their quantiles.
+
+use serde::Serialize;
+
+use crate::simulator::quantile;
+
+/// Times, ms.
+#[derive(Debug, Clone, Default)]
+pub struct Times(Vec<f64>);
+
+/// Some quantiles of them, ms; 0 if there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Quantiles {
+    /// How many times there are.
+    pub count: usize,
+    /// The median.
+    pub p50_ms: f64,
+    /// 95 of 100 are below.
+    pub p95_ms: f64,
+    /// 99 of 100 are below.
+    pub p99_ms: f64,
+}
+
+impl Times {
+    /// One more.
+    pub fn push(&mut self, ms: f64) {
+        self.0.push(ms);
+    }
+
+    /// Their quantiles.
+    pub fn quantiles(&self) -> Quantiles {
+        let mut sorted_ms = self.0.clone();
+        sorted_ms.sort_by(f64::total_cmp);
+        Quantiles {
+            count: sorted_ms.len(),
+            p50_ms: quantile(&sorted_ms, 0.50),
+            p95_ms: quantile(&sorted_ms, 0.95),
+            p99_ms: quantile(&sorted_ms, 0.99),
+        }
+    }
+}
+
+impl Extend<f64> for Times {
+    fn extend<T: IntoIterator<Item = f64>>(&mut self, times_ms: T) {
+        self.0.extend(times_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_by_nearest_rank_in_any_order() {
+        let mut times = Times::default();
+        times.extend((1..=100).rev().map(f64::from));
+        let Quantiles {
+            count,
+            p50_ms,
+            p95_ms,
+            p99_ms,
+        } = times.quantiles();
+        assert_eq!((count, p50_ms, p95_ms, p99_ms), (100, 50.0, 95.0, 99.0));
+    }
+}
