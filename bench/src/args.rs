@@ -178,7 +178,7 @@ pub struct RoutesOptions {
     /// How often everything is measured, in turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub rounds: u64,
-    /// How long each of the four parts of a round is measured, s
+    /// How long each part of a round is measured, s
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
     /// Flows that are under way at once

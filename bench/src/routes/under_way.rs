@@ -60,7 +60,7 @@ impl Load {
         self.keep_under_way(until, run).await
     }
 
-    async fn keep_under_way<T: Clone>(
+    async fn keep_under_way<T>(
         self,
         until: Instant,
         run: impl AsyncFn(u32) -> anyhow::Result<T>,
@@ -73,7 +73,7 @@ impl Load {
             }
             Ok(ended)
         });
-        Ok(try_join_all(each).await?.concat())
+        Ok(try_join_all(each).await?.into_iter().flatten().collect())
     }
 
     /// From half to one and a half of the mean, so that no two keep in step.
@@ -83,5 +83,23 @@ impl Load {
 
     fn part(self, number: u32) -> f64 {
         f64::from(number) / f64::from(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keep_in_step_and_the_mean_is_as_asked() {
+        let load = Load {
+            count: 50,
+            step_ms: 500,
+        };
+        let runs_ms: Vec<u64> = (0..load.count).map(|number| load.run_ms(number)).collect();
+        assert!(runs_ms.is_sorted_by(|a, b| a < b), "{runs_ms:?}");
+        let mean_ms = runs_ms.iter().sum::<u64>() / u64::from(load.count);
+        assert!(mean_ms.abs_diff(load.step_ms) <= 5, "{mean_ms}");
+        assert_eq!(load.lasts(), Duration::from_millis(1500));
     }
 }
