@@ -85,7 +85,7 @@ async fn rounds(stand: &Stand, options: &RoutesOptions) -> anyhow::Result<Summar
     let mut peers = Peers::new(flows);
     let mut rounds = Vec::new();
     let bar = bar(options.rounds);
-    for number in 0..options.rounds {
+    for _ in 0..options.rounds {
         bar.set_message("submissions, one at a time");
         alone.go_on(stand, stretch).await?;
         bar.inc(1);
@@ -99,7 +99,7 @@ async fn rounds(stand: &Stand, options: &RoutesOptions) -> anyhow::Result<Summar
         peers.go_on(stand, stretch).await?;
         bar.inc(1);
         bar.set_message("as many submissions as the router takes");
-        rounds.push(Round::run(stand, stretch, number % 2 == 0).await?);
+        rounds.push(Round::run(stand, stretch).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
