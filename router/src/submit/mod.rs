@@ -186,7 +186,7 @@ impl Submitter {
         let id = submission.id.unwrap_or_else(JobId::generate);
         let (destination, mut input) = match declared.routes.get(&name) {
             None => (
-                Destination::App(self.reach(&declared, name, Vec::new()).await?),
+                Destination::App(self.reach(&declared, name.clone(), Vec::new()).await?),
                 input::read(&submission.body)?,
             ),
             Some(_) => {
@@ -197,7 +197,8 @@ impl Submitter {
                     key,
                     owner,
                 };
-                let through = self.through(name, &declared, (&submission, &input), identity);
+                let what = (&submission, &input);
+                let through = self.through(name.clone(), &declared, what, identity);
                 (through.await?, input)
             }
         };
@@ -224,7 +225,8 @@ impl Submitter {
             owner: caller.owner().cloned(),
             reply_to: submission.reply_to,
             webhook: submission.webhook,
-            ..JobSpec::new(name_of(&destination), input)
+            // It becomes the destination's below.
+            ..JobSpec::new(name, input)
         };
         let bounds = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
         let (prepared, max_queue_length) = match destination {
@@ -264,12 +266,5 @@ impl Submitter {
             }),
             _ => Ok(()),
         }
-    }
-}
-
-fn name_of(destination: &Destination) -> AppId {
-    match destination {
-        Destination::App(reached) => reached.id.clone(),
-        Destination::Flow(flow) => flow.route.clone(),
     }
 }
