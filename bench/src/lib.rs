@@ -10,6 +10,7 @@
 //! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are here to compare with |
 //! | [`replay`] | the same trace through the simulator and through the real thing |
 //! | [`routes`] | what routes cost, through the real thing |
+//! | [`stopping`] | the end of a cluster's processes |
 //! | [`targets`] | the workloads and values that policy `warm` is held to |
 //! | [`bound`] | what no policy can beat |
 //! | [`sweep`] | many simulations on all cores |
@@ -26,6 +27,7 @@ pub mod routes;
 pub mod scaling;
 pub mod schemes;
 pub mod simulator;
+pub mod stopping;
 pub mod sweep;
 pub mod table;
 pub mod targets;

@@ -1,14 +1,10 @@
 //! The processes of a run.
 
-use std::time::Duration;
-
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use warmq_cluster::{Cluster, Router, Worker, WorkerOptions};
 
 use super::case::{RUNNERS, SLOTS};
-
-/// How long a process may take to stop before it is killed.
-const STOP: Duration = Duration::from_secs(10);
+use crate::stopping;
 
 /// The processes. Dropping it kills them.
 pub struct Fleet {
@@ -36,13 +32,6 @@ impl Fleet {
 
     /// Asks all processes to stop. Those that do not are killed as they are dropped.
     pub async fn stop(mut self) {
-        let workers = self.workers.iter_mut().map(|worker| &mut **worker);
-        let processes = workers.chain([&mut *self.router]);
-        join_all(processes.map(async |process| {
-            if process.terminate().is_ok() {
-                process.wait(STOP).await.ok();
-            }
-        }))
-        .await;
+        stopping::stop(&mut self.router, &mut self.workers).await;
     }
 }

@@ -4,22 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use tokio::time::timeout;
 use warmq_cluster::{Cluster, Router, Worker, WorkerOptions};
 use warmq_common::store::Store;
 
 use super::door::Door;
 use super::targets::{APPS, Target, input, toml};
+use crate::stopping;
 
 /// Runners beyond the flows: so many more submissions find one idle.
 const SPARE_RUNNERS: u32 = 14;
 
 /// How long the first submission may take: dispatchers start with it.
 const FIRST: Duration = Duration::from_secs(60);
-
-/// How long a process may take to stop before it is killed.
-const STOP: Duration = Duration::from_secs(10);
 
 /// A cluster of its own, under load from this process. Dropping it kills its processes and cleans up.
 pub struct Stand {
@@ -78,14 +76,7 @@ impl Stand {
     /// # Errors
     /// A server is away.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let workers = self.workers.iter_mut().map(|worker| &mut **worker);
-        let processes = workers.chain([&mut *self.router]);
-        join_all(processes.map(async |process| {
-            if process.terminate().is_ok() {
-                process.wait(STOP).await.ok();
-            }
-        }))
-        .await;
+        stopping::stop(&mut self.router, &mut self.workers).await;
         drop((self.router, self.workers));
         Ok(self.cluster.cleanup().await?)
     }
