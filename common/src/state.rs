@@ -107,6 +107,11 @@ impl JobState {
         )
     }
 
+    /// No runner has begun it.
+    pub fn is_waiting(self) -> bool {
+        matches!(self, JobState::Queued | JobState::Dispatched)
+    }
+
     /// The name in records, messages and answers.
     pub fn as_str(self) -> &'static str {
         match self {

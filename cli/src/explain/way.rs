@@ -11,7 +11,7 @@ use crate::time::duration;
 /// From the queue to a runner, as far as it got.
 pub(super) fn way(job: &JobView, now_ms: u64) -> Vec<String> {
     let record = &job.record;
-    let is_waiting = matches!(record.state, JobState::Queued | JobState::Dispatched);
+    let is_waiting = record.state.is_waiting();
     let held_now = record.hold.as_ref().filter(|hold| {
         is_waiting
             && record

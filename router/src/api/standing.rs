@@ -130,9 +130,8 @@ impl Standing {
         if self.state.is_terminal() || step.end.is_some() {
             return;
         }
-        let waits = matches!(of_step.state, JobState::Queued | JobState::Dispatched);
         // Once something of it ran, it is in progress, also while a later step waits.
-        let has_begun = self.state == JobState::Running || !waits;
+        let has_begun = self.state == JobState::Running || !of_step.state.is_waiting();
         self.state = match has_begun {
             true => JobState::Running,
             false => of_step.state,

@@ -128,8 +128,7 @@ impl Flows {
     /// Whether a job waits for a runner; of a flow, whether its step does.
     async fn is_waiting(&self, record: &JobRecord) -> Result<bool, Broken> {
         let Some(flow) = &record.flow else {
-            let waits = matches!(record.state, JobState::Queued | JobState::Dispatched);
-            return Ok(waits);
+            return Ok(record.state.is_waiting());
         };
         let Some(step) = flow.under_way() else {
             return Ok(false);
