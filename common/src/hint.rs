@@ -80,6 +80,22 @@ impl From<Hint> for String {
     }
 }
 
+/// Where a job's hint comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum HintSource {
+    /// The header of its submission.
+    Header,
+    /// Its input, which names what will be loaded.
+    Input {
+        /// The field: `input.model`.
+        field: String,
+        /// A hint in the header that contradicts the field. It has no effect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        overruled: Option<Hint>,
+    },
+}
+
 /// The idle runners of an app, as one job sees them, read in one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Candidates {

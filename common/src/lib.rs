@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`ids`] | newtypes: job, app, runner, epoch, fence, namespace |
 //! | [`hint`] | what a job needs and a runner has |
+//! | [`input_schema`] | what both sides read from the schema of an app's input |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`route`] | how a submission came to the app that runs it |
 //! | [`flow`] | a route's steps, each a job of its own |
@@ -28,6 +29,7 @@ pub mod config;
 pub mod flow;
 pub mod hint;
 pub mod ids;
+pub mod input_schema;
 pub mod job;
 pub mod message;
 pub mod plain;

@@ -30,6 +30,14 @@ pub fn shortened(mut text: String, bytes: usize) -> String {
     text
 }
 
+/// Bytes of a header as text: UTF-8, or else Latin-1, in which every byte is a character.
+pub fn utf8_or_latin1(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    }
+}
+
 /// A writer that lets through what is plain, and escapes the rest.
 #[derive(Debug)]
 pub struct Plain<W>(pub W);

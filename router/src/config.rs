@@ -94,7 +94,7 @@ impl FromStr for Role {
             "reply" => Ok(Self::Reply),
             "webhook" => Ok(Self::Webhook),
             other => Err(format!(
-                "unknown role '{other}'; known: api, dispatch, reply, webhook"
+                "unknown role '{other}'; known: api, dispatch, flow, reply, webhook"
             )),
         }
     }

@@ -10,6 +10,7 @@ import { test } from "node:test";
 import { createFalClient } from "@fal-ai/client";
 
 const APP = "bench/timed";
+const SHORT = "bench/short";
 const ROUTER = process.env.ROUTER;
 const QUICK = { run_ms: 600, load_ms: 10, output: { text: "schön 猫" } };
 const RESULT = { text: "schön 猫" };
@@ -165,6 +166,20 @@ for (const [way, fal] of Object.entries(CLIENTS)) {
       assert.equal(error.body.detail[0].msg, "no such colour");
       return true;
     });
+  });
+
+  test(`${way}, a job that took too long rejects at once`, async () => {
+    let completed;
+    const onQueueUpdate = ({ status }) => {
+      if (status === "COMPLETED") completed ??= performance.now();
+    };
+    const subscribing = fal.subscribe(SHORT, { input: LONG, pollInterval: 50, onQueueUpdate });
+    await assert.rejects(subscribing, (error) => {
+      assert.equal(error.status, 504);
+      assert.equal(error.body.error_type, "request_timeout");
+      return true;
+    });
+    assert.ok(performance.now() - completed < 1000);
   });
 
   test(`${way}, a webhook is told and its signature verified`, async () => {

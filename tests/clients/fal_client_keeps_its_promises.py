@@ -32,6 +32,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 APP = "bench/timed"
+SHORT = "bench/short"
 ROUTER = sys.argv.pop(1)
 if ROUTER == "environment":
     ROUTER = "https://" + os.environ["FAL_QUEUE_RUN_HOST"].removesuffix("/queue")
@@ -165,6 +166,15 @@ class Sync(Promises, unittest.TestCase):
             handle.get()
         self.assert_model_error(raised.exception)
         self.assertEqual(handle.status().error, "no such colour")
+
+    def test_a_job_that_took_too_long_raises_at_once(self):
+        handle = fal_client.submit(SHORT, LONG)
+        *_, last = handle.iter_events(interval=0.05)
+        completed = time.monotonic()
+        with self.assertRaises(fal_client.FalClientHTTPError) as raised:
+            handle.get()
+        self.assertLess(time.monotonic() - completed, 1)
+        self.assertEqual((raised.exception.status_code, last.error_type), (504, "request_timeout"))
 
     def test_running_gives_the_result_or_raises(self):
         self.assertEqual(fal_client.run(APP, QUICK, hint="m", path="turbo"), RESULT)

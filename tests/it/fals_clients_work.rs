@@ -24,9 +24,12 @@ fn installed(path: PathBuf) -> PathBuf {
 /// A setting of each router: the clients' webhooks are received on this machine.
 const RECEIVERS: &str = "fetch_allow = '127.0.0.0/8'\n";
 
+/// An app whose jobs may not take long.
+const SHORT: &str = "\n[apps.'bench/short']\nrun_timeout = '300ms'\nmax_attempts = 1\n";
+
 /// A router with this setting, besides.
 async fn stage(setting: &str) -> Stage {
-    Stage::with_config(&format!("{RECEIVERS}{setting}")).await
+    Stage::with_config(&format!("{RECEIVERS}{setting}{SHORT}")).await
 }
 
 /// Lets a client say to a router with two workers what its users rely on.
@@ -36,6 +39,7 @@ async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
         stage.timed("a").await,
         stage.timed("b").await,
         stage.worker(workflow).await,
+        stage.worker(WorkerOptions::timed("d", "bench/short")).await,
     ];
     let told = command(stage.router.url()).kill_on_drop(true).output();
     let told = tokio::time::timeout(BOUND, told).await.unwrap().unwrap();
@@ -79,7 +83,7 @@ async fn python_asynchronously_with_any_key() {
 #[tokio::test]
 async fn python_by_environment_alone() {
     let certificates = Certificates::fresh().unwrap();
-    let stage = Stage::secured(RECEIVERS, &certificates).await;
+    let stage = Stage::secured(&format!("{RECEIVERS}{SHORT}"), &certificates).await;
     promises_hold(stage, |router| {
         let address = router.strip_prefix("https://").unwrap();
         let mut command = python("environment", "Sync");

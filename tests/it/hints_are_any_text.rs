@@ -1,8 +1,11 @@
 //! Hints, whatever the policy: where they come from, what they may be, when runners report them.
 
-use serde_json::json;
-use warmq_common::hint::Hint;
-use warmq_common::ids::JobId;
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
+use serde_json::{Value, json};
+use warmq_cluster::WorkerOptions;
+use warmq_common::hint::{Hint, HintSource};
+use warmq_common::job::JobRecord;
 use warmq_common::state::JobState;
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
@@ -59,34 +62,94 @@ async fn any_text_can_be_a_hint() {
     stage.clean_up().await;
 }
 
+/// Submits with a hint in the header, and returns the record of the job once it has succeeded.
+async fn succeeded_with(stage: &Stage, app: &str, hint: &[u8], input: Value) -> JobRecord {
+    let answer = reqwest::Client::new()
+        .post(format!("{}/queue/{app}", stage.router.url()))
+        .header("x-fal-runner-hint", HeaderValue::from_bytes(hint).unwrap())
+        .json(&input)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer: Value = answer.json().await.unwrap();
+    let id = answer["request_id"].as_str().unwrap().parse().unwrap();
+    stage.succeeded(id).await
+}
+
 #[tokio::test]
-async fn the_hint_is_read_from_the_input_when_the_config_says_where() {
+async fn a_header_in_latin_1_is_the_same_hint_as_in_utf_8() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    for header in ["modèle".as_bytes(), b"mod\xe8le"] {
+        let input = json!({"run_ms": 1, "load_ms": 1});
+        let job = succeeded_with(&stage, TIMED, header, input).await;
+        assert_eq!(job.spec.hint, Some(Hint::parse("modèle").unwrap()));
+        assert_eq!(job.spec.hint_source, Some(HintSource::Header));
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn what_the_input_names_wins_over_the_header_where_the_config_says_where() {
     let stage = Stage::with_config("[apps.'bench/timed']\nhint_from = 'input.model'").await;
     let _worker = stage.timed("a").await;
-    let answer = stage
-        .post(
-            TIMED,
-            &[],
-            r#"{"run_ms": 1, "load_ms": 1, "model": "derived"}"#,
-        )
-        .await;
-    let id = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    assert_eq!(
-        stage.succeeded(id).await.spec.hint.unwrap().as_str(),
-        "derived"
-    );
-    // What the submitter says wins.
-    let answer = stage
-        .post(
-            TIMED,
-            &[("x-runner-hint", "said")],
-            r#"{"run_ms": 1, "model": "derived"}"#,
-        )
-        .await;
-    let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    assert_eq!(
-        stage.succeeded(id).await.spec.hint.unwrap().as_str(),
-        "said"
-    );
+    let named = json!({"run_ms": 1, "load_ms": 1, "model": "named"});
+    for (header, overruled) in [("", None), ("named", None), ("said", Some("said"))] {
+        let job = succeeded_with(&stage, TIMED, header.as_bytes(), named.clone()).await;
+        let source = HintSource::Input {
+            field: "input.model".to_owned(),
+            overruled: overruled.map(|hint| Hint::parse(hint).unwrap()),
+        };
+        assert_eq!(job.spec.hint, Some(Hint::parse("named").unwrap()));
+        assert_eq!(job.spec.hint_source, Some(source));
+        let log = stage.cluster.store().log(&job.spec.app, job.spec.id).await;
+        let line = "the runner hint 'said' has no effect: input.model is 'named'";
+        let told = log.unwrap().iter().any(|entry| entry.message == line);
+        assert_eq!(told, overruled.is_some());
+    }
+    // Where the input names nothing, the header is all there is.
+    for model in [Value::Null, json!(""), json!(7), json!(["named"])] {
+        let input = json!({"run_ms": 1, "load_ms": 1, "model": model});
+        let job = succeeded_with(&stage, TIMED, b"said", input).await;
+        assert_eq!(job.spec.hint, Some(Hint::parse("said").unwrap()));
+    }
+    let long = json!({"model": "x".repeat(257)}).to_string();
+    let answer = stage.post(TIMED, &[], &long).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.body["detail"][0]["loc"], json!(["body", "model"]));
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn jobs_that_name_their_model_run_warm_without_header_or_config() {
+    const APP: &str = "warmq/diffusion";
+    const JOBS: usize = 24;
+    let stage = Stage::start().await;
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let options = |name| WorkerOptions {
+        // Room for one of the models.
+        memory_budget: Some("31MiB".to_owned()),
+        ..WorkerOptions::diffusion(name, APP, &models)
+    };
+    let _workers = [
+        stage.worker(options("a")).await,
+        stage.worker(options("b")).await,
+    ];
+    let mut cold = 0;
+    for index in 0..JOBS / 2 {
+        // Every other one with a hint that contradicts its model.
+        let header = ["", "digits"][index % 2];
+        let job = |model: &str| {
+            let input = json!({"model": model, "prompt": "a", "steps": 1});
+            succeeded_with(&stage, APP, header.as_bytes(), input)
+        };
+        for record in <[JobRecord; 2]>::from(tokio::join!(job("shapes"), job("digits"))) {
+            let model = record.spec.input["model"].as_str();
+            assert_eq!(record.spec.hint.as_ref().map(Hint::as_str), model);
+            cold += usize::from(!record.timings.unwrap().warm);
+        }
+    }
+    assert!(cold <= 4, "{cold} of {JOBS} jobs had to load their model");
     stage.clean_up().await;
 }

@@ -13,6 +13,7 @@ mod decisions_explain_themselves;
 mod examples_do_what_they_say;
 mod fal_routes_to_the_letter;
 mod fals_clients_work;
+mod fals_protocol_is_kept;
 mod files_need_a_link;
 mod flows_move_forward_only;
 mod flows_survive_their_routers;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use warmq_cluster::{Worker, WorkerOptions};
 use warmq_common::state::JobState;
@@ -78,6 +78,68 @@ async fn a_prompt_becomes_a_picture_that_is_served() {
     let result = stage.get(&result).await.body;
     let again = stage.fetch(result["images"][0]["url"].as_str().unwrap());
     assert_eq!(again.await.bytes, file.bytes);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn what_the_engine_does_not_know_is_refused_by_name_at_the_door() {
+    let stage = Stage::start().await;
+    let _painter = painter(&stage, &shipped_models()).await;
+    for (field, value, meant) in [
+        ("loras", json!([]), None),
+        ("image_size", json!("square_hd"), None),
+        ("output_format", json!("jpeg"), None),
+        ("sync_mode", json!(true), None),
+        ("enable_safety_checker", json!(false), None),
+        (
+            "mask_url",
+            json!("https://example.com/m.png"),
+            Some("image_url"),
+        ),
+        ("promt", json!("a"), Some("prompt")),
+        ("num_inference_step", json!(1), Some("num_inference_steps")),
+    ] {
+        let body = json!({"prompt": "a", "model": "shapes", field: value}).to_string();
+        let answer = stage.post(APP, &[], &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
+        let detail = &answer.body["detail"][0];
+        assert_eq!(detail["loc"], json!(["body", field]));
+        let sentence = detail["msg"].as_str().unwrap();
+        let suggests = |known: &str| sentence.contains(&format!("did you mean '{known}'?"));
+        assert!(meant.is_none_or(suggests), "{sentence}");
+        assert!(sentence.contains("num_inference_steps"), "{sentence}");
+    }
+    let wrapped = json!({"input": {"prompt": "a", "model": "shapes"}}).to_string();
+    let answer = stage.post(APP, &[], &wrapped).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let sentence = answer.body["detail"][0]["msg"].as_str().unwrap();
+    assert!(sentence.contains("send its content"), "{sentence}");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn whole_numbers_may_have_a_point_and_a_seed_of_minus_one_is_drawn() {
+    let stage = Stage::start().await;
+    let _painter = painter(&stage, &shipped_models()).await;
+    let result = async |fields: &str| {
+        let body = format!(r#"{{"prompt": "a", "model": "shapes", {fields}}}"#);
+        let path = format!("/run/{APP}");
+        let answer = stage.http(Method::POST, &path, &[], body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+        answer.body
+    };
+    let fields = r#""seed": 42.0, "width": 6.4e1, "num_images": 2.0, "num_inference_steps": 1e0"#;
+    let drawn = result(fields).await;
+    assert_eq!(drawn["seed"], 42);
+    assert_eq!(drawn["images"].as_array().unwrap().len(), 2);
+    let drawn = result(r#""seed": -1, "steps": 1.0"#).await["seed"].as_u64();
+    assert!(drawn.is_some());
+    for seed in ["18446744073709551616", "1e300", "-2", "1.5"] {
+        let body = format!(r#"{{"prompt": "a", "model": "shapes", "seed": {seed}}}"#);
+        let answer = stage.post(APP, &[], &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{seed}");
+        assert_eq!(answer.body["detail"][0]["loc"], json!(["body", "seed"]));
+    }
     stage.clean_up().await;
 }
 
@@ -159,7 +221,7 @@ async fn inputs_out_of_range_are_refused_by_field() {
         (json!({"prompt": "a", "width": 63}), "width"),
         (json!({"prompt": "a", "num_images": 100}), "num_images"),
         (json!({"prompt": "a", "guidance": -1}), "guidance"),
-        (json!({"prompt": "a", "seed": -1}), "seed"),
+        (json!({"prompt": "a", "seed": -2}), "seed"),
     ] {
         let answer = stage
             .post(APP, &[("x-fal-runner-hint", "shapes")], &input.to_string())

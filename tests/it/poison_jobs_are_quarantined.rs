@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use reqwest::StatusCode;
 use warmq_common::ids::JobId;
 use warmq_common::job::JobRecord;
 use warmq_common::message::{JobMessage, Versioned};
@@ -60,6 +61,10 @@ async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_t
     let reason = "it was running when 2 runners were lost: first, second";
     assert_quarantined(&record, reason);
     assert_eq!(record.attempt, 2);
+    // Not 503, which fal's clients repeat: nothing better would come.
+    let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+    assert_eq!(result.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(result.headers["x-fal-error-type"], "runner_disconnected");
 
     let app = TIMED.parse().unwrap();
     let dead_queue = stage.cluster.topology().dead_queue(&app);

@@ -54,12 +54,14 @@ async fn a_hundred_at_once_exceed_the_bound_by_none() {
 #[tokio::test]
 async fn a_submitter_may_ask_for_a_shorter_queue_than_the_app_allows_but_not_for_a_longer_one() {
     let stage = Stage::with_config(BOUNDED).await;
+    // Refused once more wait than that.
+    assert_eq!(submit_if_shorter(&stage, "0").await.status, StatusCode::OK);
     assert_full(&submit_if_shorter(&stage, "0").await);
-    for _ in 0..2 {
+    for _ in 1..3 {
         assert_eq!(submit_if_shorter(&stage, "2").await.status, StatusCode::OK);
     }
     assert_full(&submit_if_shorter(&stage, "2").await);
-    for _ in 2..7 {
+    for _ in 3..7 {
         assert_eq!(submit_if_shorter(&stage, "99").await.status, StatusCode::OK);
     }
     assert_full(&submit_if_shorter(&stage, "99").await);
@@ -72,8 +74,8 @@ async fn running_jobs_do_not_count() {
     let _worker = stage.timed("a").await;
     let running = stage.submit("m", 1500).await;
     stage.reached(running, JobState::Running).await;
-    assert_eq!(submit_if_shorter(&stage, "1").await.status, StatusCode::OK);
-    assert_full(&submit_if_shorter(&stage, "1").await);
+    assert_eq!(submit_if_shorter(&stage, "0").await.status, StatusCode::OK);
+    assert_full(&submit_if_shorter(&stage, "0").await);
     stage.clean_up().await;
 }
 
@@ -123,7 +125,7 @@ async fn an_amqp_submission_too_many_is_dead_lettered_with_the_reason_and_told()
     let letter = next(&mut dead).await;
     assert_eq!(letter.data, br#"{"run_ms": 3}"#);
     let reason = header(&letter, "x-warmq-reason");
-    assert!(reason.contains("full (1 waiting, 1 allowed)"), "{reason}");
+    assert!(reason.contains("full: 1 jobs wait"), "{reason}");
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["payload"]["error_type"], "queue_full");
     stage.clean_up().await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use warmq_tests::Stage;
 use warmq_tests::fuzz::Fuzz;
 use warmq_tests::stage::TIMED;
@@ -91,7 +91,7 @@ async fn nothing_in_the_document_leads_nowhere() {
 #[tokio::test]
 async fn the_pages_load_from_this_router_alone() {
     let stage = Stage::start().await;
-    for path in ["/docs", "/docs/"] {
+    for path in ["/", "/docs", "/docs/"] {
         let page = stage.get(path).await;
         assert_eq!(page.status, StatusCode::OK, "{path}");
         assert_eq!(page.headers["content-type"], "text/html");
@@ -112,8 +112,30 @@ async fn the_pages_load_from_this_router_alone() {
     }
     let start = stage.get("/docs/swagger-initializer.js").await;
     let start = String::from_utf8(start.bytes).unwrap();
-    assert!(start.contains("\"/openapi.json\""), "{start}");
+    assert!(start.contains("\"../openapi.json\""), "{start}");
     assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
+    // Relative, so that they lead right below whatever path a proxy serves the router.
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let client = client.build().unwrap();
+    for path in ["/", "/docs"] {
+        let answer = client
+            .get(format!("{}{path}", stage.router.url()))
+            .send()
+            .await;
+        assert_eq!(answer.unwrap().headers()["location"], "docs/index.html");
+    }
+    let below = "https://example.com/warmq";
+    let router = stage
+        .cluster
+        .router(&["--public-url", below])
+        .await
+        .unwrap();
+    let document = client
+        .get(format!("{}/openapi.json", router.url()))
+        .send()
+        .await;
+    let document: Value = document.unwrap().json().await.unwrap();
+    assert_eq!(document["servers"], json!([{"url": below}]));
     let missing = stage.get("/docs/no-such-page.html").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
     assert_eq!(missing.body["error_type"], "not_found");

@@ -48,6 +48,6 @@ async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
 
 fn unknown_job(client: &Client, id: JobId) -> Usage {
     let url = client.url();
-    let kept = "records are kept for a day after the end";
+    let kept = "a record is kept as long as its app's setting `retention` says, by default for a day after the end";
     Usage(format!("the router at {url} knows no job {id}: {kept}"))
 }

@@ -5,8 +5,8 @@ mod tree;
 mod way;
 pub(crate) mod words;
 
-use warmq_common::hint::Hint;
-use warmq_common::job::{JobRecord, Priority, Target, Timings};
+use warmq_common::hint::HintSource;
+use warmq_common::job::{JobRecord, JobSpec, Priority, Target, Timings};
 use warmq_common::route::Hop;
 use warmq_common::state::JobState;
 
@@ -23,7 +23,7 @@ pub fn story(tree: &Tree, now_ms: u64) -> Vec<String> {
     story.extend(record.spec.route.iter().map(hop));
     match &record.flow {
         None => {
-            story.push(need(record.spec.hint.as_ref()));
+            story.push(need(&record.spec));
             story.extend(way::way(job, now_ms));
             story.extend(cost(record));
         }
@@ -73,13 +73,22 @@ fn hop(hop: &Hop) -> String {
     )
 }
 
-fn need(hint: Option<&Hint>) -> String {
-    match hint {
-        Some(hint) => {
-            format!("Its hint is '{hint}': a runner that has that loaded serves it warm.")
+fn need(spec: &JobSpec) -> String {
+    let Some(hint) = &spec.hint else {
+        return "It has no hint, so any runner serves it equally well.".to_owned();
+    };
+    let (source, overruled) = match &spec.hint_source {
+        Some(HintSource::Input { field, overruled }) => {
+            (format!(", from {field}"), overruled.as_ref())
         }
-        None => "It has no hint, so any runner serves it equally well.".to_owned(),
-    }
+        Some(HintSource::Header) | None => (String::new(), None),
+    };
+    let overruled =
+        overruled.map(|hint| format!(" The hint '{hint}' of its header has no effect."));
+    format!(
+        "Its hint is '{hint}'{source}: a runner that has that loaded serves it warm.{}",
+        overruled.unwrap_or_default()
+    )
 }
 
 /// Waiting, loading and running, as far as it got.

@@ -53,6 +53,21 @@ fn a_cold_jobs_story_says_why_and_what_it_cost() {
 }
 
 #[test]
+fn a_hint_from_the_input_is_told_with_the_one_that_it_overruled() {
+    let mut job = job();
+    let mut need = |overruled: Value| {
+        let source = json!({"kind": "input", "field": "input.model", "overruled": overruled});
+        job.record.spec.hint_source = serde_json::from_value(source).unwrap();
+        story(&job, CREATED)[1].clone()
+    };
+    let from =
+        "Its hint is 'digits', from input.model: a runner that has that loaded serves it warm.";
+    assert_eq!(need(Value::Null), from);
+    let overruled = format!("{from} The hint 'ghost' of its header has no effect.");
+    assert_eq!(need(json!("ghost")), overruled);
+}
+
+#[test]
 fn a_routed_jobs_story_tells_every_hop() {
     let mut job = job();
     job.record.spec.route = serde_json::from_value(json!([

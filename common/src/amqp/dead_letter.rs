@@ -7,7 +7,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::publisher::Message;
 use crate::ids::JobId;
-use crate::plain::shortened;
+use crate::plain::{shortened, utf8_or_latin1};
 
 /// Why it is one.
 const REASON_HEADER: &str = "x-warmq-reason";
@@ -136,7 +136,7 @@ pub fn submission_headers(properties: &BasicProperties) -> Vec<(String, String)>
 /// A header as text; a client library sends a number or a truth value as it was given.
 pub fn text_header(properties: &BasicProperties, name: &str) -> Option<String> {
     match properties.headers().as_ref()?.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::LongString(text) => Some(utf8_or_latin1(text.as_bytes())),
         AMQPValue::ShortString(text) => Some(text.to_string()),
         AMQPValue::Boolean(truth) => Some(truth.to_string()),
         AMQPValue::ShortShortInt(number) => Some(number.to_string()),

@@ -1,6 +1,7 @@
 //! What the file says of each app: `[apps."owner/name"]`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -43,6 +44,16 @@ impl FromStr for PolicyName {
 pub struct HintPath(Vec<String>);
 
 impl HintPath {
+    /// The path through these fields of the input, the outermost first.
+    pub fn of(fields: Vec<String>) -> Self {
+        Self(fields)
+    }
+
+    /// Its fields, the outermost first.
+    pub fn fields(&self) -> &[String] {
+        &self.0
+    }
+
     /// The hint in `input`: none when the path leads nowhere or to no text.
     ///
     /// # Errors
@@ -53,6 +64,12 @@ impl HintPath {
             Some(text) => Hint::parse_optional(text),
             None => Ok(None),
         }
+    }
+}
+
+impl fmt::Display for HintPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "input.{}", self.0.join("."))
     }
 }
 
@@ -78,7 +95,7 @@ impl FromStr for HintPath {
 pub struct AppConfig {
     /// How its jobs are routed.
     pub policy: PolicyName,
-    /// Where its hint stands when the submitter gives none.
+    /// Where in the input its hint is; the place that the schema of the input marks if unset.
     pub hint_from: Option<HintPath>,
     /// How long a job that does not say so itself may be held for a warm runner; as long as the policy sees fit if unset.
     pub max_warm_wait: Option<Duration>,

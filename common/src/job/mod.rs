@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::flow::{Flow, StepOf};
-use crate::hint::Hint;
+use crate::hint::{Hint, HintSource};
 use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
 use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
@@ -86,6 +86,9 @@ pub struct JobSpec {
     /// What it needs, if it said so or the app derives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
+    /// Where that comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint_source: Option<HintSource>,
     /// Its lane.
     #[serde(default)]
     pub priority: Priority,
@@ -138,6 +141,7 @@ impl JobSpec {
             path: String::new(),
             owner: None,
             hint: None,
+            hint_source: None,
             priority: Priority::Normal,
             max_warm_wait_ms: None,
             start_timeout_ms: None,

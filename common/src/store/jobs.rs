@@ -141,6 +141,7 @@ impl Store {
             ("priority", Some(spec.priority.as_str().to_owned())),
             ("owner", owner.map(ToString::to_string)),
             ("hint", spec.hint.as_ref().map(ToString::to_string)),
+            ("hint_source", spec.hint_source.as_ref().map(json)),
             (
                 "path",
                 Some(spec.path.clone()).filter(|path| !path.is_empty()),

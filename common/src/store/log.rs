@@ -50,6 +50,27 @@ impl Store {
         lines(&key, &entries)
     }
 
+    /// Adds a line to the log of a job. `level`: `INFO`, `WARN` or `ERROR`.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn note(
+        &self,
+        app: &AppId,
+        job: JobId,
+        (level, line): (&str, &str),
+    ) -> Result<(), Error> {
+        Ok(self
+            .scripts
+            .note
+            .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
+            .arg(level)
+            .arg(line)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
     /// What is new of a job, with its log after the first `seen` lines; `None` when the id is unknown.
     ///
     /// # Errors

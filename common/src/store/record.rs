@@ -27,6 +27,7 @@ pub(super) fn record(
         path: text("path").unwrap_or_default().to_owned(),
         owner: parsed(fields, "owner")?,
         hint: parsed(fields, "hint")?,
+        hint_source: from_json(fields, "hint_source")?,
         priority: text("priority")
             .and_then(Priority::parse)
             .unwrap_or_default(),

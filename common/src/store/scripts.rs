@@ -35,6 +35,7 @@ pub(super) struct Scripts {
     pub(super) throttle: Script,
     pub(super) begin_telling: Script,
     pub(super) end_telling: Script,
+    pub(super) note: Script,
 }
 
 impl Scripts {
@@ -71,6 +72,7 @@ impl Scripts {
             throttle: script(include_str!("lua/throttle.lua")),
             begin_telling: script(include_str!("lua/begin_telling.lua")),
             end_telling: script(include_str!("lua/end_telling.lua")),
+            note: script(include_str!("lua/note.lua")),
         }
     }
 }

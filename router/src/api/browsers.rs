@@ -9,10 +9,11 @@ use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// Headers of answers that pages may read.
-const EXPOSED: [HeaderName; 6] = [
+const EXPOSED: [HeaderName; 7] = [
     HeaderName::from_static("x-fal-request-id"),
     HeaderName::from_static("x-fal-error-type"),
     HeaderName::from_static("x-fal-request-timeout-type"),
+    HeaderName::from_static("x-fal-served-from"),
     HeaderName::from_static("x-warmq-runner"),
     HeaderName::from_static("x-warmq-warm"),
     HeaderName::from_static("retry-after"),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa_swagger_ui::{Config, serve};
 
@@ -18,7 +18,8 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
 
 /// The only paths that the documentation does not tell of: they are its own pages.
 pub(super) fn routes() -> Router<Api> {
-    let config = Config::from("/openapi.json")
+    // Relative, as everything here: a proxy may serve the router below a path of its own.
+    let config = Config::from("../openapi.json")
         // Else it would be sent to a checker on the internet.
         .validator_url("none")
         .display_request_duration(true);
@@ -28,9 +29,22 @@ pub(super) fn routes() -> Router<Api> {
         async move { show(&file, config) }
     };
     Router::new()
-        // Not `/docs/`, whose slash is trimmed: the pages name their parts relative to a folder.
-        .route("/docs", get(async || Redirect::to("/docs/index.html")))
+        .route("/", get(async || redirect("docs/index.html")))
+        .route("/docs", get(async || redirect("docs/index.html")))
         .route("/docs/{*file}", get(page))
+}
+
+/// The first page.
+pub(super) const INDEX: &str = "/docs/index.html";
+
+/// Whether a path is that of the folder itself. Its slash would be trimmed, and a redirect relative to it lead one folder too deep.
+pub(super) fn is_folder(path: &str) -> bool {
+    path == "/docs/"
+}
+
+/// Relative to the path that was asked for.
+fn redirect(location: &'static str) -> impl IntoResponse {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, location)])
 }
 
 fn show(file: &str, config: Arc<Config<'static>>) -> Result<Response, ApiError> {

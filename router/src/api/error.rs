@@ -85,6 +85,14 @@ impl ApiError {
         )
     }
 
+    pub(super) fn realtime() -> Self {
+        Self::plain(
+            StatusCode::BAD_REQUEST,
+            "realtime_not_offered",
+            "realtime is not offered: submit to /queue, or follow a job at /run/{owner}/{app}/stream",
+        )
+    }
+
     pub(super) fn too_large(limit_bytes: usize) -> Self {
         let message = format!("the body is larger than {limit_bytes} bytes");
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)

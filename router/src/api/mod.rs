@@ -97,6 +97,7 @@ pub struct Api {
 /// # Errors
 /// The routes' documentation can not be written.
 fn routes(api: Api) -> anyhow::Result<Router> {
+    let public_url = api.public_url.clone();
     let (routes, openapi) = match api.is_door {
         true => door(&api).merge(watch(&api)),
         false => watch(&api),
@@ -104,7 +105,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
     .split_for_parts();
     let routes = match api.is_door {
         true => routes
-            .layer(Extension(openapi::Document::of(openapi)?))
+            .layer(Extension(openapi::Document::of(openapi, &public_url)?))
             .merge(docs::routes()),
         false => routes,
     };

@@ -1,33 +1,68 @@
-//! fal's namespaces: an endpoint under `workflows/` or `comfy/` has three parts where others have two. Jobs are submitted to
-//! `workflows/owner/name`, which is app `workflows/owner` here and `name` a path in it; but fal's clients name all three parts
-//! where they ask for a job.
+//! fal's endpoint ids: `owner/app`, and any path behind it (`fal-ai/flux/dev`). A job is submitted under the whole id; its app is the
+//! first two parts here. Clients ask for it under either: fal's own under the first two, or all three in the namespaces
+//! `workflows/` and `comfy/`; users who build URLs by hand under the id that they submitted to.
 
 use axum::extract::Request;
 use axum::http::Uri;
 
-const NAMESPACES: [&str; 2] = ["workflows", "comfy"];
+use super::docs;
 
-/// The request, asking for a job under the name of its app.
+/// The segment between an endpoint id and a job's id.
+const REQUESTS: &str = "requests";
+
+/// Where fal's calls are.
+const PREFIXES: [&str; 2] = ["queue", "run"];
+
+/// What may follow a job's id.
+const CALLS: [&[&str]; 5] = [
+    &[],
+    &["status"],
+    &["status", "stream"],
+    &["response"],
+    &["cancel"],
+];
+
+/// A path that no route has.
+const NOWHERE: &str = "/queue";
+
+/// The request, asking for a job under the name of its app. One that asks for no call that a job has leads nowhere: it must not
+/// be taken for a submission to an endpoint of that name.
 pub(super) fn resolved(mut request: Request) -> Request {
-    if let Some(uri) = without_third_part(request.uri()) {
+    if docs::is_folder(request.uri().path()) {
+        *request.uri_mut() = Uri::from_static(docs::INDEX);
+    } else if let Some(uri) = under_its_app(request.uri()) {
         *request.uri_mut() = uri;
     }
     request
 }
 
-/// `/queue/workflows/owner/name/requests/…` as `/queue/workflows/owner/requests/…`; `None` for all other paths.
-fn without_third_part(uri: &Uri) -> Option<Uri> {
-    let parts: Vec<&str> = uri.path().split('/').collect();
-    let ["", "queue", namespace, owner, _, "requests", rest @ ..] = parts.as_slice() else {
+/// Whether an endpoint's path, behind `owner/app`, is reserved for questions about jobs.
+pub(super) fn is_reserved(path: &str) -> bool {
+    path.split('/').any(|segment| segment == REQUESTS)
+}
+
+/// `/queue/owner/app/any/path/requests/…` as `/queue/owner/app/requests/…`; `None` for paths that are fine as they are.
+fn under_its_app(uri: &Uri) -> Option<Uri> {
+    let parts: Vec<&str> = uri.path().trim_end_matches('/').split('/').collect();
+    let ["", prefix, owner, app, behind @ ..] = parts.as_slice() else {
         return None;
     };
-    if !NAMESPACES.contains(namespace) || rest.is_empty() {
+    let at = behind.iter().position(|part| *part == REQUESTS)?;
+    if !PREFIXES.contains(prefix) {
         return None;
     }
-    let rest = rest.join("/");
+    let call = match &behind[at + 1..] {
+        [id, call @ ..] if *prefix == "queue" && !id.is_empty() && CALLS.contains(&call) => {
+            [&[*id], call].concat().join("/")
+        }
+        _ => return Some(Uri::from_static(NOWHERE)),
+    };
+    if at == 0 {
+        return None;
+    }
     let query = uri.query().map(|query| format!("?{query}"));
     let query = query.unwrap_or_default();
-    format!("/queue/{namespace}/{owner}/requests/{rest}{query}")
+    format!("/{prefix}/{owner}/{app}/{REQUESTS}/{call}{query}")
         .parse()
         .ok()
 }
@@ -37,25 +72,59 @@ mod tests {
     use super::*;
 
     fn path(path: &str) -> Option<String> {
-        without_third_part(&path.parse().unwrap()).map(|uri| uri.to_string())
+        under_its_app(&path.parse().unwrap()).map(|uri| uri.to_string())
     }
 
     #[test]
-    fn only_questions_about_jobs_of_a_namespace_lose_a_part() {
-        let status = path("/queue/comfy/me/flow/requests/1/status?logs=1");
-        assert_eq!(
-            status.as_deref(),
-            Some("/queue/comfy/me/requests/1/status?logs=1")
-        );
-        for other in [
-            "/queue/workflows/me/flow",
+    fn a_job_is_asked_for_under_any_endpoint_of_its_app() {
+        for (asked, meant) in [
+            (
+                "comfy/me/flow/requests/1/status?logs=1",
+                "comfy/me/requests/1/status?logs=1",
+            ),
+            ("fal-ai/flux/dev/requests/1", "fal-ai/flux/requests/1"),
+            (
+                "a/b/c/d/e/requests/1/status/stream",
+                "a/b/requests/1/status/stream",
+            ),
+            ("a/b/v2/requests/1/cancel/", "a/b/requests/1/cancel"),
+            ("a/b/v2/requests/1/response", "a/b/requests/1/response"),
+        ] {
+            let meant = format!("/queue/{meant}");
+            assert_eq!(path(&format!("/queue/{asked}")), Some(meant), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_of_a_job_leads_nowhere() {
+        for asked in [
+            "/queue/a/b/requests",
+            "/queue/a/b/requests/",
+            "/queue/a/b/v2/requests/1/foo",
+            "/queue/a/b/requests/1/status/stream/more",
+            "/queue/a/b/requests/requests/x",
+            "/run/a/b/requests/1/cancel",
+            "/run/a/b/v2/requests/1",
+        ] {
+            assert_eq!(path(asked).as_deref(), Some(NOWHERE), "{asked}");
+        }
+    }
+
+    #[test]
+    fn all_other_paths_stay() {
+        for asked in [
+            "/queue/a/b",
+            "/queue/a/b/v2",
+            "/queue/requests/requests",
+            "/queue/a/requests/v2",
             "/queue/workflows/me/requests/1",
-            "/queue/workflows/me/flow/requests",
-            "/queue/me/workflows/flow/requests/1",
-            "/run/workflows/me/flow/requests/1",
+            "/queue/a/b/requests/1/status/",
+            "/v1/a/b/requests/1",
+            "/files/a/b/c/requests/1/0.png",
             "/",
         ] {
-            assert_eq!(path(other), None, "{other}");
+            assert_eq!(path(asked), None, "{asked}");
         }
+        assert!(is_reserved("v2/requests/x") && !is_reserved("v2/requests-x"));
     }
 }

@@ -1,7 +1,7 @@
 //! A job's outcome as the answer to a request, and the headers that every answer about a job carries.
 
 use axum::Json;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use warmq_common::ids::JobId;
@@ -18,8 +18,8 @@ pub(super) fn outcome(mut record: JobRecord, links: &Links) -> Response {
         Ok(output) => Json(output).into_response(),
         Err(error) => ApiError::from(error).into_response(),
     };
-    if record.state == JobState::Expired {
-        // The deadline was the submitter's own; fal's clients do not try again then.
+    if response.status() == StatusCode::GATEWAY_TIMEOUT {
+        // Whoever set the limit that was exceeded, submitter or operator: it is all that makes fal's clients take a 504 for final.
         let user = HeaderValue::from_static("user");
         (response.headers_mut()).insert("x-fal-request-timeout-type", user);
     }
@@ -32,7 +32,7 @@ pub(super) fn outcome(mut record: JobRecord, links: &Links) -> Response {
 /// The job ended otherwise, or has not ended.
 pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, JobError> {
     if let Some(error) = record.failure() {
-        return Err(error);
+        return Err(finally(error));
     }
     if record.state != JobState::Succeeded {
         return Err(ApiError::bad_request("Request is still in progress").into());
@@ -41,6 +41,16 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
     links.show(&mut output, expires_s(record));
     record.spec.sign(&mut output);
     Ok(output)
+}
+
+/// The error of a job that ended, with a status that clients take for final. They repeat calls that are answered by certain
+/// others, fal's for 8 s, and a repeated `/run` would run the job again.
+fn finally(error: JobError) -> JobError {
+    let status = match error.status {
+        408 | 409 | 425 | 429 | 502 | 503 => 500,
+        status => status,
+    };
+    JobError { status, ..error }
 }
 
 /// Says which job an answer is about, and what is known of its runner.
@@ -59,6 +69,7 @@ pub(super) fn with_job_headers(
     if let Some(record) = record {
         if let Some(runner) = &record.runner {
             insert("x-warmq-runner", runner.as_str());
+            insert("x-fal-served-from", runner.as_str());
         }
         if let Some(timings) = &record.timings {
             insert("x-warmq-warm", if timings.warm { "1" } else { "0" });

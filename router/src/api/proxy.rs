@@ -39,9 +39,13 @@ pub(super) fn routes(calls: Router) -> OpenApiRouter<Api> {
 )]
 async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     let target = request.headers().get(TARGET);
-    let Some(here) = target.and_then(|target| here(target.to_str().ok()?)) else {
+    let target = target.and_then(|target| target.to_str().ok());
+    if target.is_some_and(is_realtime) {
+        return ApiError::realtime().into_response();
+    }
+    let Some(here) = target.and_then(here) else {
         let message = format!(
-            "{TARGET} is to begin with https://queue.fal.run/, https://fal.run/ or https://rest.fal.ai/storage/"
+            "{TARGET} must begin with https://queue.fal.run/, https://fal.run/ or https://rest.fal.ai/storage/"
         );
         return ApiError::bad_request(message).into_response();
     };
@@ -52,12 +56,28 @@ async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     }
 }
 
-/// Where a call to fal is answered here.
+/// Whether a call is one of fal's realtime protocol: a connection to `ws.fal.run` or to an app's `/realtime`, or the token for it.
+fn is_realtime(target: &str) -> bool {
+    let Ok(target) = Url::parse(target) else {
+        return false;
+    };
+    let host = target.host_str().unwrap_or_default();
+    let is_fals = ["fal.run", "falrun.com", "fal.ai"].iter().any(|domain| {
+        host.strip_suffix(domain)
+            .is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
+    });
+    let path = target.path().trim_end_matches('/');
+    let is_socket = matches!(target.scheme(), "ws" | "wss") || host.starts_with("ws.");
+    let is_token = host == "rest.fal.ai" && path.starts_with("/tokens");
+    is_fals && (is_socket || is_token || path.ends_with("/realtime"))
+}
+
+/// Where a call to fal is answered here. `falrun.com` is the other domain of fal's, which its clients fall back to.
 fn here(target: &str) -> Option<Uri> {
     let target = Url::parse(target).ok()?;
     let root = match (target.scheme(), target.host_str()?) {
-        ("https", "queue.fal.run") => "/queue",
-        ("https", "fal.run") => "/run",
+        ("https", "queue.fal.run" | "queue.falrun.com") => "/queue",
+        ("https", "fal.run" | "falrun.com") => "/run",
         ("https", "rest.fal.ai") if target.path().starts_with("/storage/") => "",
         _ => return None,
     };
@@ -77,6 +97,27 @@ mod tests {
     }
 
     #[test]
+    fn realtime_is_told_from_other_calls() {
+        for target in [
+            "wss://fal.run/a/b/realtime?token=x",
+            "https://ws.fal.run/a/b",
+            "https://fal.run/a/b/realtime/",
+            "https://rest.fal.ai/tokens/realtime",
+            "https://rest.fal.ai/tokens/",
+        ] {
+            assert!(is_realtime(target), "{target}");
+        }
+        for target in [
+            "https://fal.run/a/realtime-b",
+            "wss://example.com/a/b",
+            "https://notfal.run/a/b/realtime",
+            "",
+        ] {
+            assert!(!is_realtime(target), "{target}");
+        }
+    }
+
+    #[test]
     fn fals_hosts_are_folders_here_and_nothing_else_is() {
         let queue = "https://queue.fal.run/a/b/requests/1/status?logs=1";
         let queue = path(queue);
@@ -85,6 +126,9 @@ mod tests {
             Some("/queue/a/b/requests/1/status?logs=1")
         );
         assert_eq!(path("https://fal.run/a/b/").as_deref(), Some("/run/a/b"));
+        assert_eq!(path("https://falrun.com/a/b").as_deref(), Some("/run/a/b"));
+        let other = path("https://queue.falrun.com/a/b/requests/1");
+        assert_eq!(other.as_deref(), Some("/queue/a/b/requests/1"));
         let upload = path("https://rest.fal.ai/storage/upload/initiate?storage_type=x");
         assert_eq!(
             upload.as_deref(),

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
@@ -52,7 +53,12 @@ pub(super) fn events(
         Ok::<_, Infallible>(Event::default().data(ascii(&value)))
     });
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("ping");
-    Sse::new(events).keep_alive(heartbeat).into_response()
+    let mut response = Sse::new(events).keep_alive(heartbeat).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would hold the events back until it has 4 KiB of them, or their end.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
 /// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a character that two share.
@@ -92,6 +98,8 @@ mod tests {
     async fn a_stream_too_many_is_refused_until_another_has_ended() {
         let streams = Streams(Arc::new(Semaphore::new(1)));
         let answer = events(futures::stream::empty::<Value>(), streams.place().unwrap());
+        assert_eq!(answer.headers()["x-accel-buffering"], "no");
+        assert_eq!(answer.headers()["cache-control"], "no-cache");
         let refused = streams.place().unwrap_err().into_response();
         assert_eq!(
             refused.status(),

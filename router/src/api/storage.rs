@@ -179,7 +179,7 @@ fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
         "x-fal-object-lifecycle-preference",
         "x-fal-object-lifecycle",
     ] {
-        if let Some(text) = text_of(headers, name)? {
+        if let Some(text) = text_of(headers, name) {
             return lifetime::seconds(&text).map_err(|msg| {
                 ApiError::from(JobError::fields(vec![FieldError {
                     loc: vec!["header".into(), name.into()],
@@ -416,8 +416,8 @@ async fn begin_parts(
 }
 
 fn named_in_headers(api: &Api, headers: &HeaderMap) -> Result<(FileKey, String), ApiError> {
-    let name = text_of(headers, "x-fal-file-name")?;
-    let content_type = text_of(headers, "content-type")?.unwrap_or_default();
+    let name = text_of(headers, "x-fal-file-name");
+    let content_type = text_of(headers, "content-type").unwrap_or_default();
     new_file(api, headers, name.as_deref(), &content_type)
 }
 

@@ -9,9 +9,10 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use warmq_common::job::Priority;
+use warmq_common::plain::utf8_or_latin1;
 
 use super::extract::{Path, Query};
-use super::{Api, ApiError};
+use super::{Api, ApiError, namespaces};
 use crate::submit::Submission;
 
 /// What stands behind the `?`; the last one counts.
@@ -51,7 +52,8 @@ pub(super) struct SubPath {
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "tells of what `Asked` reads")]
 pub(super) struct Wishes {
-    /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner that has it is preferred.
+    /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner that has it is preferred. An input
+    /// that names its model needs none, and wins over another one.
     #[param(required = false, max_length = 256, example = "shapes")]
     x_fal_runner_hint: String,
     /// `low` runs only where no normal job waits.
@@ -62,9 +64,16 @@ pub(super) struct Wishes {
     x_max_warm_wait: String,
     /// How long after its acceptance the job may start at the latest; as `x-max-warm-wait`, and more than 0.
     #[param(required = false, example = "30")]
+    x_fal_request_start_timeout: String,
+    /// The older name of `x-fal-request-start-timeout`, which counts if both are given.
+    #[param(required = false, example = "30")]
     x_fal_request_timeout: String,
-    /// `1`: it is begun once at most, even if its runner is lost.
-    #[param(required = false, pattern = "^(0|1|false|true|)$", example = "1")]
+    /// `1`, `true` or `yes`: it is begun once at most, even if its runner is lost.
+    #[param(
+        required = false,
+        pattern = "^(0|1|false|true|no|yes|)$",
+        example = "1"
+    )]
     x_fal_no_retry: String,
     /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
     #[param(required = false, pattern = "^[01]$", example = "1")]
@@ -79,7 +88,7 @@ pub(super) struct Wishes {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "tells of what `Asked` reads")]
 pub(super) struct Bounds {
-    /// Refuses the job with 429 if that many wait already.
+    /// Refuses the job with 429 if more wait already.
     #[param(required = false, format = "uint64")]
     fal_max_queue_length: u64,
 }
@@ -93,6 +102,10 @@ impl FromRequest<Api> for Asked {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let Path(Address { owner, app, path }) = Path::from_request_parts(&mut parts, api).await?;
+        // Decoded here, unlike where paths are resolved.
+        if namespaces::is_reserved(&path) {
+            return Err(ApiError::not_found("there is nothing at this path"));
+        }
         let Query(mut query) = Query::<Flags>::from_request_parts(&mut parts, api).await?;
         let headers = parts.headers.clone();
         let body = Bytes::from_request(Request::from_parts(parts, body), api).await;
@@ -101,15 +114,18 @@ impl FromRequest<Api> for Asked {
             app: format!("{owner}/{app}"),
             path,
             body: body.to_vec(),
-            hint: header(&headers, "runner-hint")?,
-            priority: header(&headers, "queue-priority")?,
-            max_warm_wait: header(&headers, "max-warm-wait")?,
-            start_timeout: header(&headers, "request-timeout")?,
-            idempotency_key: text_of(&headers, "idempotency-key")?,
-            store_io: header(&headers, "store-io")?,
-            lifecycle: header(&headers, "object-lifecycle-preference")?,
+            content_encoding: text_of(&headers, "content-encoding"),
+            hint: header(&headers, "runner-hint"),
+            priority: header(&headers, "queue-priority"),
+            max_warm_wait: header(&headers, "max-warm-wait"),
+            start_timeout: header(&headers, "request-start-timeout"),
+            request_timeout: header(&headers, "request-timeout"),
+            idempotency_key: text_of(&headers, "idempotency-key"),
+            store_io: header(&headers, "store-io"),
+            lifecycle: header(&headers, "object-lifecycle-preference")
+                .or_else(|| header(&headers, "object-lifecycle")),
             max_queue_length: query.remove("fal_max_queue_length"),
-            no_retry: header(&headers, "no-retry")?,
+            no_retry: header(&headers, "no-retry"),
             webhook: query.remove("fal_webhook"),
             headers: shown_to_routes(&headers),
             ..Submission::default()
@@ -125,32 +141,21 @@ pub(super) fn unreadable(rejection: &BytesRejection, api: &Api) -> ApiError {
     }
 }
 
-/// What routes may look at: all headers that are text, except those that say who somebody is.
+/// What routes may look at: all headers, except those that prove who the client is.
 fn shown_to_routes(headers: &HeaderMap) -> BTreeMap<String, String> {
     let shown = headers.iter().filter(|(name, _)| !SECRETS.contains(name));
     shown
-        .filter_map(|(name, value)| {
-            let text = std::str::from_utf8(value.as_bytes()).ok()?;
-            Some((name.as_str().to_owned(), text.to_owned()))
-        })
+        .map(|(name, value)| (name.as_str().to_owned(), utf8_or_latin1(value.as_bytes())))
         .collect()
 }
 
-/// A header under fal's name (`X-Fal-…`) or ours (`X-…`), as UTF-8.
-fn header(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
-    match text_of(headers, &format!("x-fal-{name}"))? {
-        None => text_of(headers, &format!("x-{name}")),
-        found => Ok(found),
-    }
+/// A header under fal's name (`X-Fal-…`) or ours (`X-…`).
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    let text = |prefix: &str| text_of(headers, &format!("{prefix}{name}"));
+    text("x-fal-").or_else(|| text("x-"))
 }
 
-/// A header as UTF-8.
-pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(name) else {
-        return Ok(None);
-    };
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Ok(Some(text.to_owned())),
-        Err(_) => Err(ApiError::bad_request(format!("header {name} is not UTF-8"))),
-    }
+/// A header as text: browsers and many libraries send Latin-1.
+pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(utf8_or_latin1(headers.get(name)?.as_bytes()))
 }

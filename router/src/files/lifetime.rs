@@ -1,12 +1,14 @@
 //! How long links hold, if the submitter says so: fal's header `X-Fal-Object-Lifecycle-Preference`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use warmq_common::input_schema::write_integers;
 
 /// The longest that a link may hold: ten years.
 const LONGEST_S: u64 = 10 * 365 * 24 * 3600;
 
-/// The seconds in `{"expiration_duration_seconds": N, …}`; `None` if it asks for nothing. What else it says (who may read the
-/// file, at fal) is not looked at: here whoever has the link may.
+/// The seconds in `{"expiration_duration_seconds": N, …}`; `None` if it asks for nothing. `null` asks for no end: a link then
+/// holds for ten years, since every link has an end here. What else it says (who may read the file, at fal) is not looked at: a link
+/// is all that a reader needs here.
 ///
 /// # Errors
 /// It is no such JSON, or no such time.
@@ -16,14 +18,22 @@ pub fn seconds(header: &str) -> Result<Option<u64>, String> {
         return Err(format!("it is no JSON object: {expected}"));
     };
     match preference.get("expiration_duration_seconds") {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64() {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(LONGEST_S)),
+        Some(value) => match whole(value) {
             Some(seconds @ 1..=LONGEST_S) => Ok(Some(seconds)),
             _ => Err(format!(
                 "the time is a whole number of seconds from 1 to {LONGEST_S}: {expected}"
             )),
         },
     }
+}
+
+/// A whole number, also one with a point: `60.0`.
+fn whole(value: &Value) -> Option<u64> {
+    let mut value = value.clone();
+    write_integers(&json!({"type": "integer"}), &mut value);
+    value.as_u64()
 }
 
 #[cfg(test)]
@@ -36,12 +46,17 @@ mod tests {
             r#"{"expiration_duration_seconds": 31536000, "initial_acl": {"default": "hide"}}"#;
         assert_eq!(seconds(year), Ok(Some(31_536_000)));
         assert_eq!(seconds("{}"), Ok(None));
+        let never = r#"{"expiration_duration_seconds": null}"#;
+        assert_eq!(seconds(never), Ok(Some(LONGEST_S)));
+        let point = r#"{"expiration_duration_seconds": 60.0}"#;
+        assert_eq!(seconds(point), Ok(Some(60)));
         for wrong in [
             "",
             "3600",
             "[]",
             r#"{"expiration_duration_seconds": 0}"#,
             r#"{"expiration_duration_seconds": -1}"#,
+            r#"{"expiration_duration_seconds": 59.5}"#,
             r#"{"expiration_duration_seconds": 1e99}"#,
             r#"{"expiration_duration_seconds": "1h"}"#,
         ] {

@@ -158,21 +158,30 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
     // Some clients send an empty one when they were given none.
     let message_id = message_id.map(|id| id.as_str()).filter(|id| !id.is_empty());
     let id: Option<JobId> = message_id.and_then(|id| id.parse().ok());
-    let header = |name: &str| text_header(properties, name);
+    // fal's names are as good as ours.
+    let header = |name: &str| {
+        let text = |prefix: &str| text_header(properties, &format!("{prefix}{name}"));
+        text("x-").or_else(|| text("x-fal-"))
+    };
     Ok(Submission {
         app: delivery.routing_key.to_string(),
         path: String::new(),
         body: delivery.data.clone(),
-        hint: header("x-runner-hint"),
-        priority: header("x-queue-priority"),
-        max_warm_wait: header("x-max-warm-wait"),
-        start_timeout: header("x-request-timeout"),
+        content_encoding: properties
+            .content_encoding()
+            .as_ref()
+            .map(ToString::to_string),
+        hint: header("runner-hint"),
+        priority: header("queue-priority"),
+        max_warm_wait: header("max-warm-wait"),
+        start_timeout: header("request-start-timeout"),
+        request_timeout: header("request-timeout"),
         // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
         id: Some(id.unwrap_or_else(JobId::generate)),
-        no_retry: header("x-no-retry"),
+        no_retry: header("no-retry"),
         idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),
-        store_io: header("x-store-io"),
-        lifecycle: header("x-object-lifecycle-preference"),
+        store_io: header("store-io"),
+        lifecycle: header("object-lifecycle-preference").or_else(|| header("object-lifecycle")),
         reply_to,
         headers: submission_headers(properties)
             .into_iter()

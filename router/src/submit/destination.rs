@@ -28,10 +28,12 @@ pub(super) struct Reached {
 }
 
 impl Reached {
+    /// Checks an input, and writes its whole numbers as the app's schema has them.
+    ///
     /// # Errors
     /// The app does not take such an input.
-    pub(super) fn takes(&self, input: &Value) -> Result<(), SubmitError> {
-        match self.app.problems(input) {
+    pub(super) fn takes(&self, input: &mut Value) -> Result<(), SubmitError> {
+        match self.app.check(input) {
             problems if problems.is_empty() => Ok(()),
             problems => Err(SubmitError::InvalidInput(problems)),
         }

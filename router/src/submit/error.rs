@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use warmq_common::access::Rate;
 use warmq_common::amqp::PublishError;
+use warmq_common::config::HintPath;
 use warmq_common::hint::InvalidHint;
 use warmq_common::ids::{AppId, InvalidName, KeyId};
 use warmq_common::job::{FieldError, JobError};
@@ -49,6 +50,14 @@ pub enum SubmitError {
     /// The body is no JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
+    /// The body is a form.
+    #[error(
+        "the body is a form, not JSON: send the input as JSON with content-type application/json"
+    )]
+    Form,
+    /// The body is compressed.
+    #[error("the body is encoded as '{0}': send it without content-encoding")]
+    Encoded(String),
     /// The body is nested deeper than [`input::DEEPEST`].
     #[error("the input is nested more than {} levels deep", input::DEEPEST)]
     TooDeep,
@@ -66,6 +75,14 @@ pub enum SubmitError {
     /// The hint is too long.
     #[error(transparent)]
     InvalidHint(#[from] InvalidHint),
+    /// The field of the input that is the hint is too long for one.
+    #[error("{problem}")]
+    InvalidInputHint {
+        /// The field.
+        path: HintPath,
+        /// Why it is no hint.
+        problem: InvalidHint,
+    },
     /// The priority is neither `normal` nor `low`.
     #[error("the priority is 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
@@ -73,8 +90,13 @@ pub enum SubmitError {
     #[error("{0}")]
     InvalidPatience(String),
     /// The time to start is no time, or none at all.
-    #[error("{0}")]
-    InvalidStartTimeout(String),
+    #[error("{problem}")]
+    InvalidStartTimeout {
+        /// The header that gives it.
+        header: &'static str,
+        /// Why it is none.
+        problem: String,
+    },
     /// The idempotency key is empty, too long or not printable.
     #[error("{0}")]
     InvalidKey(InvalidName),
@@ -88,20 +110,22 @@ pub enum SubmitError {
     #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
     /// As many jobs wait as the app or the submitter allows.
-    #[error("the queue of {app} is full ({waiting} waiting, {bound} allowed); try again later")]
+    #[error(
+        "the queue of {app} is full: {waiting} jobs wait, and another is accepted while fewer than {bound} do; try again later"
+    )]
     QueueFull {
         /// The app.
         app: AppId,
         /// Jobs that wait.
         waiting: u64,
-        /// The app's bound, or the submitter's if that is less.
+        /// How many are too many for another one.
         bound: u64,
     },
     /// The webhook can not be reached from here, whatever happens.
     #[error("the webhook can not be told: {0}")]
     InvalidWebhook(warmq_fetch::Error),
     /// It is neither wanted nor not wanted to be tried again.
-    #[error("no-retry is '1' or 'true', '0' or 'false', not '{0}'")]
+    #[error("no-retry is '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
     InvalidNoRetry(String),
     /// Redis is away.
     #[error(transparent)]
@@ -156,14 +180,19 @@ impl SubmitError {
             Self::Denied(_) => plain(403, "forbidden"),
             Self::TooOften { .. } => plain(429, "rate_limited"),
             Self::TooManyJobs(_) => plain(429, "too_many_jobs"),
-            Self::MalformedJson(_) | Self::TooDeep => plain(400, "bad_request"),
+            Self::MalformedJson(_) | Self::Form | Self::TooDeep => plain(400, "bad_request"),
+            Self::Encoded(_) => plain(415, "unsupported_media_type"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
             Self::StepTooLarge { .. } => plain(413, "payload_too_large"),
+            Self::InvalidInputHint { path, .. } => {
+                let fields: Vec<&str> = path.fields().iter().map(String::as_str).collect();
+                JobError::field(&fields, "invalid_hint", self.to_string())
+            }
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
             Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
-            Self::InvalidStartTimeout(_) => {
-                header("x-fal-request-timeout", "invalid_request_timeout")
+            Self::InvalidStartTimeout { header: name, .. } => {
+                header(name, "invalid_request_timeout")
             }
             Self::InvalidKey(_) => header("idempotency-key", "invalid_idempotency_key"),
             Self::InvalidStoreIo(_) => header("x-fal-store-io", "invalid_store_io"),

@@ -8,6 +8,19 @@ use super::SubmitError;
 /// is accepted here must be read everywhere.
 pub(super) const DEEPEST: usize = 100;
 
+/// Values of content-encoding that make a body unreadable.
+const COMPRESSIONS: [&str; 7] = [
+    "gzip",
+    "x-gzip",
+    "deflate",
+    "br",
+    "zstd",
+    "compress",
+    "x-compress",
+];
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The input: JSON, or nothing at all for `{}`. Of a field that comes twice, the last one counts.
 ///
 /// # Errors
@@ -16,10 +29,13 @@ pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Object(Map::new()));
     }
+    // What editors and shells of one system put in front of every text.
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let input: Value = serde_json::from_slice(body).map_err(|error| {
         // serde_json has no other way to tell.
         match error.to_string().starts_with("recursion limit exceeded") {
             true => SubmitError::TooDeep,
+            false if is_form(body) => SubmitError::Form,
             false => SubmitError::MalformedJson(error),
         }
     })?;
@@ -27,6 +43,26 @@ pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
         deep if deep > DEEPEST => Err(SubmitError::TooDeep),
         _ => Ok(input),
     }
+}
+
+/// # Errors
+/// The body is compressed: nothing here unpacks it.
+pub(super) fn check_encoding(encoding: Option<&str>) -> Result<(), SubmitError> {
+    match encoding.map(str::trim).map(str::to_ascii_lowercase) {
+        Some(encoding) if COMPRESSIONS.contains(&encoding.as_str()) => {
+            Err(SubmitError::Encoded(encoding))
+        }
+        // AMQP libraries name a charset here.
+        _ => Ok(()),
+    }
+}
+
+/// Whether a body is a form (`prompt=a+cat&seed=7`, or in parts), as HTTP libraries send one unless they are asked for JSON.
+fn is_form(body: &[u8]) -> bool {
+    let name = body.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.%+[]".contains(byte);
+    let is_url_encoded = name.len() < body.len() && !name.is_empty() && name.iter().all(is_name);
+    is_url_encoded || body.starts_with(b"--")
 }
 
 /// Levels of arrays and objects.
@@ -51,6 +87,15 @@ mod tests {
     fn what_is_not_json_is_told_from_what_is_too_deep() {
         assert_eq!(read(b" \n").unwrap(), json!({}));
         assert_eq!(read(br#"{"a": 1, "a": 2}"#).unwrap(), json!({"a": 2}));
+        assert_eq!(read("\u{feff}{}".as_bytes()).unwrap(), json!({}));
+        for form in [
+            "prompt=a+cat&seed=7",
+            "a%5B0%5D=",
+            "--x\r\nContent-Disposition: form-data",
+        ] {
+            let error = read(form.as_bytes()).unwrap_err();
+            assert!(matches!(error, SubmitError::Form), "{form}: {error}");
+        }
         assert!(read(nested(DEEPEST).as_bytes()).is_ok());
         for levels in [DEEPEST + 1, 127, 128, 100_000] {
             let error = read(nested(levels).as_bytes()).unwrap_err();
@@ -66,7 +111,6 @@ mod tests {
             "[1,]",
             "{} {}",
             "\"\0\"",
-            "\u{feff}{}",
         ] {
             let error = read(text.as_bytes()).unwrap_err();
             assert!(

@@ -179,6 +179,7 @@ impl Submitter {
         name: AppId,
         submission: Submission,
     ) -> Result<Checked, SubmitError> {
+        input::check_encoding(submission.content_encoding.as_deref())?;
         let declared = self.apps.declared();
         let key = (submission.idempotency_key.as_deref())
             .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
@@ -203,14 +204,16 @@ impl Submitter {
             }
         };
         if let Destination::App(reached) = &destination {
-            reached.takes(&input)?;
+            reached.takes(&mut input)?;
         }
         // Workers read files by reference, and take each for one that its submitter may read.
         (self.links.take(&mut input, now_s())).map_err(SubmitError::InvalidInput)?;
         let wishes = Wishes::read(&submission)?;
         let own_bound = (submission.max_queue_length.as_deref())
             .map(|text| {
+                // As many may wait, and one more is too many.
                 text.parse::<u64>()
+                    .map(|most| most.saturating_add(1))
                     .map_err(|_| SubmitError::InvalidQueueLength(shown(text)))
             })
             .transpose()?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use warmq_common::amqp::{Message, PublishError};
 use warmq_common::flow::Flow;
-use warmq_common::ids::AppId;
+use warmq_common::hint::HintSource;
+use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::JobSpec;
 use warmq_common::message::{JobEvent, JobMessage, Versioned};
 use warmq_common::state::JobState;
@@ -40,7 +41,7 @@ impl Prepared {
             ..job
         };
         Ok(Self {
-            job: wishes.of(job, &reached.app.config)?,
+            job: wishes.of(job, &reached.app.config, reached.app.hint_path())?,
             plan: None,
         })
     }
@@ -79,7 +80,28 @@ impl Submitter {
             let watched = self.store.watch_flow(&job.app, job.id, BEGINS_WITHIN);
             watched.await?;
         }
-        Ok(self.store.admit(job, terms).await?)
+        let created = self.store.admit(job, terms).await?;
+        if let Created::New { id, .. } = created {
+            self.note_overruled_hint(job, id).await;
+        }
+        Ok(created)
+    }
+
+    /// Writes into the log of a new job that the hint of its header has no effect.
+    async fn note_overruled_hint(&self, job: &JobSpec, id: JobId) {
+        let Some(HintSource::Input {
+            field,
+            overruled: Some(overruled),
+        }) = &job.hint_source
+        else {
+            return;
+        };
+        let named = job.hint.as_ref().map_or("", |hint| hint.as_str());
+        let line = format!("the runner hint '{overruled}' has no effect: {field} is '{named}'");
+        let noted = self.store.note(&job.app, id, ("WARN", &line)).await;
+        if let Err(error) = noted {
+            tracing::debug!(job.id = %id, %error, "could not write to a job's log");
+        }
     }
 
     /// Publishes what was recorded: a job into its app's backlog, a flow to those who run flows.

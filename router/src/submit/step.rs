@@ -78,7 +78,7 @@ impl Submitter {
             Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
             None => self.lead(flow, step, &input, &draw).await?,
         };
-        let job = JobSpec {
+        let mut job = JobSpec {
             id,
             // The rest of the path is meant for whoever gets the flow's own input.
             path: match index == 0 || flow.flow.kind == RouteKind::Fallback {
@@ -92,7 +92,7 @@ impl Submitter {
         let wishes = Wishes::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
         match destination {
             Destination::App(reached) => {
-                reached.takes(&job.input)?;
+                reached.takes(&mut job.input)?;
                 Prepared::job(reached, job, wishes)
             }
             Destination::Flow(route) => {

@@ -14,15 +14,19 @@ pub struct Submission {
     pub path: String,
     /// The input: JSON, or nothing at all for `{}`.
     pub body: Vec<u8>,
+    /// How the body is encoded, if it is: `gzip`.
+    pub content_encoding: Option<String>,
     /// The hint as given; empty is none.
     pub hint: Option<String>,
-    /// `normal` or `low`.
+    /// `normal` or `low`, in any case; empty is `normal`.
     pub priority: Option<String>,
     /// How long the job may be held for a warm runner: `2.5` (seconds), `500ms`.
     pub max_warm_wait: Option<String>,
     /// How long after its acceptance the job may start at the latest: `30` (seconds), `500ms`.
     pub start_timeout: Option<String>,
-    /// `1` or `true`: it is begun once at most, even if its runner is lost.
+    /// The same under the header's older name, which counts if the newer one is absent.
+    pub request_timeout: Option<String>,
+    /// `1`, `true` or `yes`: it is begun once at most, even if its runner is lost.
     pub no_retry: Option<String>,
     /// An id that the submitter chose, so that a repeated submission is known.
     pub id: Option<JobId>,
@@ -32,7 +36,7 @@ pub struct Submission {
     pub store_io: Option<String>,
     /// How long links to its files hold: `{"expiration_duration_seconds": 3600}`.
     pub lifecycle: Option<String>,
-    /// The submitter wants to hear at once if that many jobs wait already.
+    /// The submission is refused if more jobs wait already.
     pub max_queue_length: Option<String>,
     /// Who wants the outcome by AMQP.
     pub reply_to: Option<ReplyTo>,

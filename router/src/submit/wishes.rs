@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use warmq_common::config::{AppConfig, Seconds};
-use warmq_common::hint::{Hint, InvalidHint};
+use serde_json::Value;
+use warmq_common::config::{AppConfig, HintPath, Seconds};
+use warmq_common::hint::{Hint, HintSource};
 use warmq_common::job::{JobSpec, MAX_ATTEMPTS, Priority};
 use warmq_common::route::RouteKind;
 
@@ -32,8 +33,10 @@ impl Wishes {
     /// # Errors
     /// One of them is none.
     pub(super) fn read(submission: &Submission) -> Result<Self, SubmitError> {
-        let priority =
-            |text| Priority::parse(text).ok_or_else(|| SubmitError::InvalidPriority(shown(text)));
+        let priority = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
+            "" => Ok(Priority::default()),
+            name => Priority::parse(name).ok_or_else(|| SubmitError::InvalidPriority(shown(text))),
+        };
         let max_warm_wait = |text: &str| {
             text.parse::<Seconds>()
                 .map_err(SubmitError::InvalidPatience)
@@ -49,12 +52,12 @@ impl Wishes {
             max_warm_wait_ms: (submission.max_warm_wait.as_deref().map(max_warm_wait))
                 .transpose()?
                 .map(Seconds::as_ms),
-            start_timeout_ms: (submission.start_timeout.as_deref().map(start_timeout_ms))
-                .transpose()?,
+            start_timeout_ms: start_timeout_ms(submission)?,
             no_retry: match submission.no_retry.as_deref() {
-                Some("1" | "true") => true,
-                None | Some("" | "0" | "false") => false,
-                Some(other) => return Err(SubmitError::InvalidNoRetry(shown(other))),
+                Some(text) => {
+                    truth(text).ok_or_else(|| SubmitError::InvalidNoRetry(shown(text)))?
+                }
+                None => false,
             },
             no_store: match submission.store_io.as_deref() {
                 None | Some("1") => false,
@@ -87,16 +90,19 @@ impl Wishes {
         }
     }
 
-    /// The job with these wishes, for an app with these settings; its hint is derived from its input, if the app says how and its
-    /// submitter gave none.
+    /// The job with these wishes, for an app with these settings. `hint_path`: the field of its input that names what the job will
+    /// load. What the field names is the hint, whatever the submitter's header says: a runner that was chosen by another name
+    /// would load this one all the same, and evict the other for it.
     ///
     /// # Errors
-    /// What the input has for a hint is too long.
-    pub(super) fn of(self, job: JobSpec, config: &AppConfig) -> Result<JobSpec, InvalidHint> {
-        let hint = match (self.hint, &config.hint_from) {
-            (None, Some(path)) => path.hint(&job.input)?,
-            (given, _) => given,
-        };
+    /// What the field names is too long for a hint.
+    pub(super) fn of(
+        self,
+        job: JobSpec,
+        config: &AppConfig,
+        hint_path: Option<&HintPath>,
+    ) -> Result<JobSpec, SubmitError> {
+        let (hint, hint_source) = sourced(self.hint, hint_path, &job.input)?;
         let retention = match self.no_store {
             true => config.retention.min(NO_STORE_RETENTION),
             false => config.retention,
@@ -104,6 +110,7 @@ impl Wishes {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(JobSpec {
             hint,
+            hint_source,
             priority: self.priority,
             max_warm_wait_ms: self.max_warm_wait_ms,
             start_timeout_ms: self.start_timeout_ms,
@@ -120,25 +127,69 @@ impl Wishes {
     }
 
     /// The same of a flow, whose steps have their own apps' settings.
-    pub(super) fn of_flow(self, job: JobSpec) -> Result<JobSpec, InvalidHint> {
+    ///
+    /// # Errors
+    /// None: a flow's input has no hint of its own.
+    pub(super) fn of_flow(self, job: JobSpec) -> Result<JobSpec, SubmitError> {
         let settings = AppConfig {
             max_attempts: MAX_ATTEMPTS,
             ..AppConfig::default()
         };
-        self.of(job, &settings)
+        self.of(job, &settings, None)
     }
 }
 
-/// A time to start in, ms: more than none.
-fn start_timeout_ms(text: &str) -> Result<u64, SubmitError> {
-    let timeout = text
-        .parse::<Seconds>()
-        .map_err(SubmitError::InvalidStartTimeout)?;
-    match timeout.as_ms() {
-        0 => Err(SubmitError::InvalidStartTimeout(
+/// The hint of a job, and its source: the field of the input if it names something, else the submitter's header.
+fn sourced(
+    header: Option<Hint>,
+    path: Option<&HintPath>,
+    input: &Value,
+) -> Result<(Option<Hint>, Option<HintSource>), SubmitError> {
+    if let Some(path) = path
+        && let Some(named) = path
+            .hint(input)
+            .map_err(|problem| SubmitError::InvalidInputHint {
+                path: path.clone(),
+                problem,
+            })?
+    {
+        let source = HintSource::Input {
+            field: path.to_string(),
+            overruled: header.filter(|header| *header != named),
+        };
+        return Ok((Some(named), Some(source)));
+    }
+    let source = header.is_some().then_some(HintSource::Header);
+    Ok((header, source))
+}
+
+/// The time to start, ms: more than 0. The header's newer name counts if both are given.
+fn start_timeout_ms(submission: &Submission) -> Result<Option<u64>, SubmitError> {
+    let named = [
+        ("x-fal-request-start-timeout", &submission.start_timeout),
+        ("x-fal-request-timeout", &submission.request_timeout),
+    ];
+    let Some((header, text)) = named
+        .into_iter()
+        .find_map(|(header, text)| Some((header, text.as_deref()?)))
+    else {
+        return Ok(None);
+    };
+    let invalid = |problem| SubmitError::InvalidStartTimeout { header, problem };
+    match text.parse::<Seconds>().map_err(invalid)?.as_ms() {
+        0 => Err(invalid(
             "the time to start must be more than 0: nothing starts at once".to_owned(),
         )),
-        ms => Ok(ms),
+        ms => Ok(Some(ms)),
+    }
+}
+
+/// A truth value as fal reads it, in any case; empty is false.
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" => Some(true),
+        "" | "0" | "false" | "no" => Some(false),
+        _ => None,
     }
 }
 

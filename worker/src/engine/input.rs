@@ -9,27 +9,54 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
+use warmq_common::input_schema::write_integers;
 use warmq_common::job::{FieldError, JobError};
+
+/// The keyword that lists a property's other names. Each is published as a property of its own, like serde's aliases that it
+/// must repeat: a schema without them would refuse what the type reads.
+pub const ALIASES_KEYWORD: &str = "x-warmq-aliases";
 
 /// The JSON Schema of `T`, in one piece (no `$ref`).
 pub fn schema<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12()
+    let mut schema = SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
         .into_generator()
         .into_root_schema_for::<T>()
-        .to_value()
+        .to_value();
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        publish_aliases(properties);
+    }
+    schema
 }
 
-/// Reads an input. No input at all is an empty one.
+fn publish_aliases(properties: &mut Map<String, Value>) {
+    let mut published = Map::new();
+    for (name, property) in properties.iter_mut() {
+        let aliases = property.as_object_mut();
+        let aliases = aliases.and_then(|property| property.remove(ALIASES_KEYWORD));
+        for alias in aliases.iter().flat_map(Value::as_array).flatten() {
+            let mut same = property.clone();
+            same["description"] = format!("Another name of `{name}`.").into();
+            published.extend(alias.as_str().map(|alias| (alias.to_owned(), same)));
+        }
+    }
+    properties.extend(published);
+}
+
+/// Reads an input. No input at all is an empty one, and whole numbers may be written with a point (`42.0`).
 ///
 /// # Errors
 /// A 422 that names the field.
-pub fn parse<T: DeserializeOwned>(input: &Value) -> Result<T, JobError> {
-    let empty = Value::Object(serde_json::Map::new());
-    let input = if input.is_null() { &empty } else { input };
-    serde_path_to_error::deserialize(input).map_err(|error| {
+pub fn parse<T: DeserializeOwned + JsonSchema>(input: &Value) -> Result<T, JobError> {
+    let mut input = match input {
+        Value::Null => Value::Object(Map::new()),
+        input => input.clone(),
+    };
+    // What is too large for an integer is refused below, as any number of the wrong kind.
+    write_integers(&schema::<T>(), &mut input);
+    serde_path_to_error::deserialize(&input).map_err(|error| {
         let mut loc = vec![Value::from("body")];
         loc.extend(error.path().iter().filter_map(|segment| match segment {
             Segment::Seq { index } => Some(Value::from(*index)),
@@ -47,6 +74,7 @@ pub fn parse<T: DeserializeOwned>(input: &Value) -> Result<T, JobError> {
                 loc.push(Value::from(name));
                 ("Field required".to_owned(), "missing")
             }
+            None if msg.starts_with("unknown field") => (msg, "extra_forbidden"),
             None => (msg, "value_error"),
         };
         JobError::fields(vec![FieldError {
@@ -81,10 +109,11 @@ mod tests {
     use serde_json::json;
 
     #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+    #[serde(deny_unknown_fields)]
     struct Input {
         prompt: String,
-        #[serde(default)]
-        #[schemars(range(min = 1, max = 4))]
+        #[serde(default, alias = "number")]
+        #[schemars(range(min = 1, max = 4), extend("x-warmq-aliases" = ["number"]))]
         count: u32,
         size: Option<Size>,
     }
@@ -115,8 +144,21 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_ignored() {
-        assert!(parse::<Input>(&json!({"prompt": "x", "sync_mode": true})).is_ok());
+    fn an_unknown_field_is_named() {
+        let (loc, message) = problem(json!({"prompt": "x", "sync_mode": true}));
+        assert_eq!(loc, ["body", "sync_mode"]);
+        assert!(message.contains("unknown field"), "{message}");
+    }
+
+    #[test]
+    fn whole_numbers_may_have_a_point() {
+        let input: Input =
+            parse(&json!({"prompt": "x", "number": 2.0, "size": {"width": 1e3}})).unwrap();
+        assert_eq!((input.count, input.size.unwrap().width), (2, 1000));
+        assert_eq!(
+            problem(json!({"prompt": "x", "count": 1.5})).0,
+            ["body", "count"]
+        );
     }
 
     #[test]
@@ -125,5 +167,10 @@ mod tests {
         assert!(!schema.to_string().contains("$ref"), "{schema}");
         assert_eq!(schema["properties"]["count"]["maximum"], 4);
         assert_eq!(schema["required"], json!(["prompt"]));
+        assert_eq!(schema["additionalProperties"], false);
+        let alias = &schema["properties"]["number"];
+        assert_eq!(alias["maximum"], 4);
+        assert_eq!(alias["description"], "Another name of `count`.");
+        assert!(!schema.to_string().contains(ALIASES_KEYWORD), "{schema}");
     }
 }

@@ -53,12 +53,16 @@ pub(super) const WATCH: &str = "watch";
 pub(super) struct Document(Arc<Value>);
 
 impl Document {
-    /// The document of `routes`, as their handlers tell it.
+    /// The document of `routes`, as their handlers tell it, below `public_url`.
     ///
     /// # Errors
     /// It can not be written as JSON.
-    pub(super) fn of(routes: utoipa::openapi::OpenApi) -> Result<Self, serde_json::Error> {
+    pub(super) fn of(
+        routes: utoipa::openapi::OpenApi,
+        public_url: &str,
+    ) -> Result<Self, serde_json::Error> {
         let mut document = serde_json::to_value(Base::openapi().merge_from(routes))?;
+        document["servers"] = json!([{"url": public_url}]);
         document["components"]["responses"] = refusals::components();
         document["components"]["headers"] = job_headers();
         document["components"]["securitySchemes"]["Key"] = json!({
@@ -174,6 +178,10 @@ fn job_headers() -> Value {
         "x-fal-request-id": {
             "description": "The job's id.",
             "schema": {"$ref": "#/components/schemas/JobId"},
+        },
+        "x-fal-served-from": {
+            "description": "As `x-warmq-runner`, under fal's name.",
+            "schema": {"$ref": "#/components/schemas/RunnerId"},
         },
         "x-warmq-runner": {
             "description": "The runner that has the job, or had it last; once that is known.",

@@ -26,7 +26,7 @@ pub(in crate::api) struct InvalidInput {
 }
 
 /// Each status, the name of its component, and what it means.
-const TOLD: [(u16, &str, &str); 13] = [
+const TOLD: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
@@ -50,6 +50,7 @@ const TOLD: [(u16, &str, &str); 13] = [
         "TooLarge",
         "The body is larger than the router takes (`--max-body`).",
     ),
+    (415, "Encoded", "The body is compressed; send it as it is."),
     (
         422,
         "InvalidInput",
@@ -146,13 +147,13 @@ refusals! {
     /// Takes a file, or a part of one.
     Bringing: 400 401 403 404 408 413 422 500 503;
     /// Takes a job.
-    Submitting: 400 401 403 404 408 413 422 429 500 503;
+    Submitting: 400 401 403 404 408 413 415 422 429 500 503;
     /// Tells how a job ended.
     Outcome: 400 401 403 404 422 499 500 503 504;
     /// Takes a job and tells how it ended.
-    Running: 400 401 403 404 408 413 422 429 499 500 503 504;
+    Running: 400 401 403 404 408 413 415 422 429 499 500 503 504;
     /// Whatever fal's calls refuse.
-    Proxied: 400 401 403 404 405 408 413 422 429 499 500 503 504;
+    Proxied: 400 401 403 404 405 408 413 415 422 429 499 500 503 504;
 }
 
 #[cfg(test)]
@@ -173,6 +174,6 @@ mod tests {
                 assert!(components()[name]["description"].is_string(), "{name}");
             }
         }
-        assert_eq!(Running::responses().len(), 12);
+        assert_eq!(Running::responses().len(), 13);
     }
 }

@@ -11,12 +11,14 @@ const PROMPT_CHARS: usize = 2_000;
 
 /// Input of the diffusion engine: a prompt, and how it shall be drawn. What is left out takes the model's default.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[schemars(title = "DiffusionInput")]
 pub(super) struct Input {
     /// What the picture shall show.
     #[schemars(length(min = 1, max = 2000))]
     prompt: String,
     /// The model that draws it; by default the one that the job's hint names.
+    #[schemars(extend("x-warmq-hint" = true))]
     model: Option<String>,
     /// What the picture shall not show.
     #[schemars(length(max = 2000))]
@@ -37,14 +39,15 @@ pub(super) struct Input {
     height: Option<u32>,
     /// Denoising steps: more are slower and, up to about 30, better. Also read as `num_inference_steps`.
     #[serde(alias = "num_inference_steps")]
-    #[schemars(range(min = 1, max = 200))]
+    #[schemars(range(min = 1, max = 200), extend("x-warmq-aliases" = ["num_inference_steps"]))]
     steps: Option<u32>,
     /// How closely the picture follows the prompt. Also read as `guidance_scale`.
     #[serde(alias = "guidance_scale")]
-    #[schemars(range(min = 0, max = 30))]
+    #[schemars(range(min = 0, max = 30), extend("x-warmq-aliases" = ["guidance_scale"]))]
     guidance: Option<f64>,
-    /// The same seed gives the same picture; by default one is drawn from the job's id.
-    seed: Option<u64>,
+    /// The same seed gives the same picture, and the output names it. By default, and for -1, one is drawn from the job's id.
+    #[schemars(range(min = -1, max = u64::MAX))]
+    seed: Option<i128>,
     /// How many pictures.
     #[schemars(range(min = 1, max = 4))]
     num_images: Option<u32>,
@@ -83,6 +86,7 @@ impl Input {
             let message = format!("{strength} is not above 0 and at most 1");
             return Err(JobError::field(&["strength"], "out_of_range", message));
         }
+        input::within("seed", input.seed.unwrap_or(-1), -1..=i128::from(u64::MAX))?;
         input::within("num_images", input.num_images.unwrap_or(1), 1..=4)?;
         Ok(input)
     }
@@ -119,7 +123,8 @@ impl Input {
             guidance: self.guidance,
             // From the id, so that another attempt at the job draws the same. 32 bits, since a JavaScript client would
             // round a longer number and could not ask for the picture again.
-            seed: self.seed.unwrap_or(job.id.coin() & u64::from(u32::MAX)),
+            seed: (self.seed.and_then(|seed| u64::try_from(seed).ok()))
+                .unwrap_or(job.id.coin() & u64::from(u32::MAX)),
             num_images: self.num_images.unwrap_or(1),
             scheduler: self.scheduler,
             image,
@@ -158,7 +163,9 @@ mod tests {
             ("steps", json!(0)),
             ("guidance", json!(31)),
             ("num_images", json!(5)),
-            ("seed", json!(-1)),
+            ("seed", json!(-2)),
+            ("seed", json!(18_446_744_073_709_551_616_f64)),
+            ("loras", json!([])),
             ("scheduler", json!(7)),
             ("image_url", json!(7)),
             ("strength", json!(0)),
@@ -173,7 +180,7 @@ mod tests {
     fn fals_names_are_read_too_and_the_model_comes_from_the_hint() {
         let spec = job(
             "shapes",
-            json!({"prompt": "x", "num_inference_steps": 7, "guidance_scale": 2.5, "sync_mode": true}),
+            json!({"prompt": "x", "num_inference_steps": 7, "guidance_scale": 2.5}),
         );
         let input = Input::read(&spec).unwrap();
         assert_eq!(input.model(&spec, &[]).unwrap(), "shapes");
@@ -189,6 +196,21 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_is_used_as_given_and_minus_one_asks_for_one() {
+        let seed = |seed: Value| {
+            let spec = job("m", json!({"prompt": "x", "seed": seed}));
+            let drawn = spec.id.coin() & u64::from(u32::MAX);
+            (Input::read(&spec).unwrap().request(&spec, None).seed, drawn)
+        };
+        assert_eq!(seed(json!(u64::MAX)).0, u64::MAX);
+        assert_eq!(seed(json!(42.0)).0, 42);
+        for asked in [json!(-1), json!(-1.0), Value::Null] {
+            let (used, drawn) = seed(asked);
+            assert_eq!(used, drawn);
+        }
+    }
+
+    #[test]
     fn the_schema_has_the_bounds() {
         let schema = input::schema::<Input>();
         let width = &schema["properties"]["width"];
@@ -197,6 +219,13 @@ mod tests {
             (&json!(8), &json!(2048), &json!(8))
         );
         assert_eq!(schema["required"], json!(["prompt"]));
+        let seed = &schema["properties"]["seed"];
+        assert_eq!(
+            (&seed["minimum"], &seed["maximum"]),
+            (&json!(-1), &json!(u64::MAX))
+        );
+        let hint = warmq_common::input_schema::hint_path(&schema);
+        assert_eq!(hint.unwrap().to_string(), "input.model");
         assert!(!schema.to_string().contains("$ref"));
     }
 }

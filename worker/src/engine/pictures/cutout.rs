@@ -11,6 +11,7 @@ use crate::engine::input;
 /// Input of the cutout engine: a picture of something before a plain background, which becomes transparent. The result is a
 /// PNG of 8 bits per channel, with alpha.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[schemars(title = "CutoutInput")]
 pub struct Cutout {
     /// The picture: the URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or the picture itself as a data: URI.

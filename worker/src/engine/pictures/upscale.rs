@@ -12,6 +12,7 @@ use crate::engine::picture::LONGEST_SIDE;
 
 /// Input of the upscale engine: a picture, and how much larger it shall become. The result is a PNG of 8 bits per channel.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[schemars(title = "UpscaleInput")]
 pub struct Upscale {
     /// The picture: the URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or the picture itself as a data: URI.
@@ -20,7 +21,7 @@ pub struct Upscale {
     /// How many times wider and higher the picture becomes; up to 4096 x 4096 pixels in all. Also read as `scale` and
     /// `upscale_factor`.
     #[serde(default = "default_factor", alias = "scale", alias = "upscale_factor")]
-    #[schemars(range(min = 1, max = 4))]
+    #[schemars(range(min = 1, max = 4), extend("x-warmq-aliases" = ["scale", "upscale_factor"]))]
     factor: u32,
     /// How the pixels between the given ones are found: `lanczos3` looks at 6 x 6 of them and is the sharpest, `catmull_rom` at
     /// 4 x 4 with less ringing beside hard edges, `nearest` at one, so that the squares of pixel art stay squares.

@@ -1,0 +1,294 @@
+//! The schema of an app's input, as a worker published it: what is wrong with an input, in fal's shape, and where its hint is.
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value;
+use warmq_common::config::HintPath;
+use warmq_common::input_schema;
+use warmq_common::job::FieldError;
+use warmq_common::plain::shortened;
+
+/// Problems in one answer: an array of a million wrong items would have as many.
+const MAX_PROBLEMS: usize = 32;
+
+/// Longest sentence about a problem, bytes; a schema's complaint quotes the input, all ten megabytes of it.
+const MAX_SENTENCE_BYTES: usize = 300;
+
+/// Longest list of known fields in a sentence, bytes.
+const MAX_LIST_BYTES: usize = 800;
+
+/// Longest field name that is compared with the known ones, bytes.
+const MAX_COMPARED_BYTES: usize = 64;
+
+/// A schema, ready to check inputs.
+pub(super) struct InputSchema {
+    schema: Value,
+    validator: Validator,
+    hint: Option<HintPath>,
+}
+
+impl InputSchema {
+    /// Reads what a worker published; `None` if it is no schema.
+    pub(super) fn compile(schema: Value) -> Option<Self> {
+        match jsonschema::validator_for(&schema) {
+            Ok(validator) => Some(Self {
+                hint: input_schema::hint_path(&schema),
+                schema,
+                validator,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "a worker published an input schema that is none; inputs are not checked");
+                None
+            }
+        }
+    }
+
+    /// The field that the schema marks as the hint.
+    pub(super) fn hint(&self) -> Option<&HintPath> {
+        self.hint.as_ref()
+    }
+
+    /// Writes whole numbers as integers, and returns what is wrong with the input: [`MAX_PROBLEMS`] problems at most.
+    pub(super) fn check(&self, input: &mut Value) -> Vec<FieldError> {
+        let too_large = input_schema::write_integers(&self.schema, input);
+        let mut problems: Vec<FieldError> =
+            too_large.into_iter().map(too_large_an_integer).collect();
+        for error in self.validator.iter_errors(input) {
+            if problems.len() >= MAX_PROBLEMS {
+                break;
+            }
+            problems.extend(self.problems_of(error));
+        }
+        if !problems.is_empty()
+            && let Some(problem) = self.wrapped(input)
+        {
+            problems = vec![problem];
+        }
+        problems.truncate(MAX_PROBLEMS);
+        problems
+    }
+
+    /// A client that sends what fal's clients take as an argument: `{"input": {…}}`.
+    fn wrapped(&self, input: &Value) -> Option<FieldError> {
+        let fields = input.as_object()?;
+        let is_wrapped = fields.len() == 1
+            && fields.get("input").is_some_and(Value::is_object)
+            && self.schema.pointer("/properties/input").is_none();
+        is_wrapped.then(|| FieldError {
+            loc: vec!["body".into(), "input".into()],
+            msg: "found `input`: send its content as the body".to_owned(),
+            error_type: "extra_forbidden".to_owned(),
+        })
+    }
+
+    fn problems_of(&self, error: ValidationError<'_>) -> Vec<FieldError> {
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+            let known = self.known_fields(error.schema_path().as_str());
+            let place = location(error.instance_path().as_str());
+            let unknown = unexpected.iter().take(MAX_PROBLEMS);
+            return unknown
+                .map(|name| unknown_field(place.clone(), name, &known))
+                .collect();
+        }
+        let mut loc = location(error.instance_path().as_str());
+        let mut error_type = error.kind().keyword().to_owned();
+        if let ValidationErrorKind::Required { property } = error.kind() {
+            loc.push(property.clone());
+            error_type = "missing".to_owned();
+        }
+        vec![FieldError {
+            loc,
+            msg: shortened(error.to_string(), MAX_SENTENCE_BYTES),
+            error_type,
+        }]
+    }
+
+    /// The fields beside the keyword at `keyword_path` that refused another one.
+    fn known_fields(&self, keyword_path: &str) -> Vec<&str> {
+        let object = keyword_path
+            .rsplit_once('/')
+            .map_or("", |(object, _)| object);
+        let object = self.schema.pointer(object);
+        let properties = object.and_then(|object| object["properties"].as_object());
+        let names = properties.into_iter().flat_map(|fields| fields.keys());
+        let mut names: Vec<&str> = names.map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// A place in the input, by its JSON pointer.
+fn location(pointer: &str) -> Vec<Value> {
+    let parts = pointer.split('/').skip(1);
+    let parts = parts.map(|part| match part.parse::<u64>() {
+        Ok(index) => index.into(),
+        Err(_) => name(&part.replace("~1", "/").replace("~0", "~")),
+    });
+    std::iter::once("body".into()).chain(parts).collect()
+}
+
+fn name(text: &str) -> Value {
+    shortened(text.to_owned(), MAX_SENTENCE_BYTES).into()
+}
+
+fn too_large_an_integer(path: Vec<Value>) -> FieldError {
+    let path = path.into_iter().map(|part| match part {
+        Value::String(text) => name(&text),
+        index => index,
+    });
+    FieldError {
+        loc: std::iter::once("body".into()).chain(path).collect(),
+        msg: "an integer of at most 64 bits is expected".to_owned(),
+        error_type: "integer_too_large".to_owned(),
+    }
+}
+
+/// The type is the one that FastAPI, and so fal, gives.
+fn unknown_field(mut loc: Vec<Value>, unknown: &str, known: &[&str]) -> FieldError {
+    loc.push(name(unknown));
+    let nearest = match nearest(unknown, known) {
+        Some(nearest) => format!("; did you mean '{nearest}'?"),
+        None => String::new(),
+    };
+    let known = match known {
+        [] => "no field is known here".to_owned(),
+        known => shortened(
+            format!("known fields: {}", known.join(", ")),
+            MAX_LIST_BYTES,
+        ),
+    };
+    FieldError {
+        loc,
+        msg: format!("unknown field{nearest} ({known})"),
+        error_type: "extra_forbidden".to_owned(),
+    }
+}
+
+/// The known field that was most likely meant, if one is near.
+fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    if unknown.len() > MAX_COMPARED_BYTES {
+        return None;
+    }
+    let by_distance = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(unknown, known), *known));
+    let (distance, nearest) = by_distance.min()?;
+    (distance <= 1 + unknown.len() / 4).then_some(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn problems(schema: Value, mut input: Value) -> Vec<FieldError> {
+        InputSchema::compile(schema).unwrap().check(&mut input)
+    }
+
+    fn places(problems: &[FieldError]) -> Vec<(Value, &str)> {
+        let mut places: Vec<_> = problems
+            .iter()
+            .map(|problem| (json!(problem.loc), problem.error_type.as_str()))
+            .collect();
+        places.sort_by_key(|(_, error_type)| *error_type);
+        places
+    }
+
+    fn picture() -> Value {
+        json!({
+            "type": "object",
+            "required": ["prompt"],
+            "additionalProperties": false,
+            "properties": {
+                "prompt": {"type": "string"},
+                "width": {"type": "integer", "minimum": 8},
+                "seed": {"type": "integer"},
+            },
+        })
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        assert!(problems(picture(), json!({"prompt": "a", "width": 64})).is_empty());
+        let found = problems(picture(), json!({"width": 7, "promt": "a", "seed": 1e300}));
+        let expected = [
+            (json!(["body", "promt"]), "extra_forbidden"),
+            (json!(["body", "seed"]), "integer_too_large"),
+            (json!(["body", "width"]), "minimum"),
+            (json!(["body", "prompt"]), "missing"),
+        ];
+        assert_eq!(places(&found), expected);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_with_the_one_that_was_meant_and_all_that_are_known() {
+        let sentence = |field: &str| {
+            let found = problems(picture(), json!({"prompt": "a", field: true}));
+            found[0].msg.clone()
+        };
+        let known = "(known fields: prompt, seed, width)";
+        let meant = format!("unknown field; did you mean 'prompt'? {known}");
+        assert_eq!(sentence("promt"), meant);
+        assert_eq!(sentence("loras"), format!("unknown field {known}"));
+        assert_eq!(
+            sentence(&"x".repeat(1 << 20)),
+            format!("unknown field {known}")
+        );
+    }
+
+    #[test]
+    fn a_wrapped_input_is_answered_with_what_to_send() {
+        let found = problems(picture(), json!({"input": {"prompt": "a"}}));
+        assert_eq!(
+            places(&found),
+            [(json!(["body", "input"]), "extra_forbidden")]
+        );
+        assert!(found[0].msg.contains("send its content"), "{found:?}");
+        let open = json!({"required": ["prompt"]});
+        assert!(
+            problems(open, json!({"input": {}}))[0]
+                .msg
+                .contains("send its content")
+        );
+        let declared = json!({"required": ["prompt"], "properties": {"input": {}}});
+        let found = problems(declared, json!({"input": {}}));
+        assert_eq!(places(&found), [(json!(["body", "prompt"]), "missing")]);
+    }
+
+    #[test]
+    fn whole_numbers_with_a_point_are_integers() {
+        let mut input = json!({"prompt": "a", "width": 64.0, "seed": 1e3});
+        let schema = InputSchema::compile(picture()).unwrap();
+        assert!(schema.check(&mut input).is_empty());
+        assert_eq!(input, json!({"prompt": "a", "width": 64, "seed": 1000}));
+    }
+
+    #[test]
+    fn an_answer_is_short_however_much_is_wrong() {
+        let huge = "é".repeat(1 << 20);
+        let lists = json!({
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "integer"}},
+        });
+        let many: serde_json::Map<String, Value> = (0..1000)
+            .map(|at| (format!("{at}{huge}"), Value::Null))
+            .collect();
+        for (schema, input) in [
+            (lists, json!({huge.as_str(): vec![huge.as_str(); 100]})),
+            (
+                picture(),
+                Value::Object(many.into_iter().take(40).collect()),
+            ),
+        ] {
+            let problems = problems(schema, input);
+            assert_eq!(problems.len(), MAX_PROBLEMS);
+            let answer = serde_json::to_string(&problems).unwrap();
+            assert!(answer.len() < 64 * 1024, "{}", answer.len());
+        }
+    }
+
+    #[test]
+    fn a_schema_that_is_none_checks_nothing() {
+        assert!(InputSchema::compile(json!({"type": "no such type"})).is_none());
+    }
+}
