@@ -184,7 +184,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         parts.spawn(late_ends.run(shutdown.clone()));
         let dispatchers = dispatcher::Dispatchers {
             store: store.clone(),
-            amqp_url: servers.amqp_url.clone(),
+            connections: dispatcher::Connections::new(servers.amqp_url.clone()),
             topology: topology.clone(),
             publisher: publisher.clone(),
             endings,

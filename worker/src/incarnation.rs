@@ -68,7 +68,7 @@ impl Incarnation {
         let name = format!("warmq-worker {runner} consume");
         // Before anything is declared: a runner that can not register would leave a queue behind at every attempt.
         shared.store.ping().await?;
-        let connection = amqp::connect(&config.servers.amqp_url, &name).await?;
+        let connection = amqp::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
         topology.declare_app(&declaring, app).await?;

@@ -111,7 +111,7 @@ impl Store {
         let _: () = connection
             .set(self.keys.schema(app), schema.to_string())
             .await?;
-        let _: () = connection.sadd(self.keys.apps(), app.as_str()).await?;
+        self.remember_app(app).await?;
         let mut invocation = self.scripts.register.prepare_invoke();
         invocation
             .key(self.keys.runner(app, &registration.runner))

@@ -23,6 +23,22 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
+    /// Sorted set: apps that nothing and nobody uses, by since when that is (Unix ms).
+    pub(super) fn unused_apps(&self) -> String {
+        format!("{}:unused_apps", self.namespace)
+    }
+
+    /// The keys of which one exists while an app is in use. Empty sets have no key.
+    pub(super) fn in_use(&self, app: &AppId) -> [String; 5] {
+        [
+            self.queued(app),
+            self.runners(app),
+            self.suspects(app),
+            self.ended(app),
+            self.untold(app),
+        ]
+    }
+
     /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
     pub(super) fn watched_flows(&self) -> String {
         format!("{}:watched_flows", self.namespace)

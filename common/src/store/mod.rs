@@ -16,6 +16,8 @@
 //! | `api_keys` | keys of those who submit, and how often each may |
 //! | `secrets` | what all routers sign with |
 //! | `stats`, `upkeep` | what the leader learned, and what it looks after |
+//! | `usage` | which apps are in use; forgets those that are not |
+//! | `subscriptions` | pub/sub channels, all over one connection |
 //!
 //! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
 //! Times are Redis' own clock (Unix ms): hosts need not agree.
@@ -40,8 +42,10 @@ mod replies;
 mod scripts;
 mod secrets;
 mod stats;
+mod subscriptions;
 mod untold;
 mod upkeep;
+mod usage;
 mod webhooks;
 
 use std::collections::HashMap;
@@ -69,6 +73,7 @@ use crate::ids::Namespace;
 use crate::tls;
 use keys::Keys;
 use scripts::Scripts;
+use subscriptions::Subscriptions;
 
 /// What can go wrong with Redis.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +126,7 @@ impl Error {
 #[derive(Clone)]
 pub struct Store {
     connection: ConnectionManager,
-    client: redis::Client,
+    subscriptions: Subscriptions,
     keys: Keys,
     scripts: Arc<Scripts>,
 }
@@ -159,7 +164,7 @@ impl Store {
             .map_err(unreachable)?;
         Ok(Self {
             connection,
-            client,
+            subscriptions: Subscriptions::new(client),
             keys: Keys::new(namespace),
             scripts: Arc::new(Scripts::load()),
         })
