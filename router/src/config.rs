@@ -49,6 +49,9 @@ pub struct Args {
     /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
+    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless the file names it [default: 24h]
+    #[arg(long, env = "WARMQ_FORGET_APPS_AFTER", value_name = "TIME")]
+    forget_apps_after: Option<String>,
     /// How long answers under way may take after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
@@ -130,6 +133,8 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// How long nothing must have been heard of a job before its message is published again.
     pub reconcile_after: Duration,
+    /// An app is forgotten after this time without runners, jobs and dead letters.
+    pub forget_apps_after: Duration,
     /// How long answers under way may take after the signal to stop.
     pub drain_timeout: Duration,
     /// A key that may do everything.
@@ -179,6 +184,14 @@ impl Config {
                 "reconcile-after: it must be more than 0: every job is silent for a moment",
             );
         }
+        let forget_apps_after = settings.take::<Seconds>(
+            "forget_apps_after",
+            args.forget_apps_after.as_deref(),
+            "24h",
+        );
+        if forget_apps_after.is_some_and(Seconds::is_zero) {
+            settings.problem("forget-apps-after: must be greater than 0");
+        }
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
@@ -193,6 +206,7 @@ impl Config {
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 max_upload_bytes: max_upload?.0,
                 reconcile_after: reconcile_after?.duration(),
+                forget_apps_after: forget_apps_after?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
                 admin_key,
                 allow_anonymous: anonymous?,

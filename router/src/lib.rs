@@ -18,6 +18,7 @@
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
 //! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
+//! | [`readiness`] | what the servers cannot do now |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`webhook`] | outcomes for HTTP submitters that gave a URL |
 //! | [`metrics`] | what Prometheus is told |
@@ -42,6 +43,7 @@ pub mod flow;
 pub mod late;
 pub mod metrics;
 pub mod policy;
+pub mod readiness;
 pub mod reload;
 pub mod reply;
 pub mod submit;
@@ -54,9 +56,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Publisher, Topology};
+use warmq_common::amqp::{DeclareError, Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
-use warmq_common::store::{Secret, Store};
+use warmq_common::retry;
+use warmq_common::store::{self, Secret, Store};
 use warmq_fetch::Fetcher;
 
 use crate::access::Keyring;
@@ -67,25 +70,33 @@ use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::reload::{Hangups, Reload};
 use crate::submit::Submitter;
 
 /// Runs the configured roles until `shutdown`. `args`: where `config` came from, to read it again.
 ///
 /// # Errors
-/// RabbitMQ, Redis, the storage or the listening address can not be had at start; or a role ended by itself.
+/// The storage or the listening address cannot be had, or a server refuses; or a role ended by itself. Servers that are away
+/// are waited for.
 pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = Hangups::listen()?;
     let servers = &config.servers;
-    let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
+    let connected = retry::until_available(&shutdown, store::Error::is_final, connect);
+    let Some(store) = connected.await? else {
+        return Ok(());
+    };
     let keys = Keyring::open(store.clone(), config.admin_key.clone()).await?;
     access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
-    let channel = publisher.channel().await?;
-    topology.declare_base(&channel).await.context(
-        "RabbitMQ has queues of this namespace with other arguments (another --queue-type?)",
-    )?;
+    let declared = retry::until_available(&shutdown, DeclareError::is_final, || {
+        declare(&topology, &publisher)
+    });
+    if declared.await?.is_none() {
+        return Ok(());
+    }
     let artifacts = Artifacts::open(&servers.storage)?;
     let dead = DeadLetters::new(
         servers.amqp_url.clone(),
@@ -101,7 +112,12 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let limits = api::Limits::new(config.max_connections);
     let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
-    let secret = store.secret(Secret::Links, rand::random()).await?;
+    let secret = retry::until_available(&shutdown, store::Error::is_final, || {
+        store.secret(Secret::Links, rand::random())
+    });
+    let Some(secret) = secret.await? else {
+        return Ok(());
+    };
     let links = Links::new(public_url.clone(), secret);
     let fetcher = Fetcher::new(config.fetch_allow.clone())?;
     let submitter = Submitter::new(
@@ -125,8 +141,8 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         reload: reload.clone(),
         endings: endings.clone(),
         ended: ended.clone(),
-        publisher: publisher.clone(),
         dead,
+        readiness: Readiness::new(store.clone(), publisher.clone(), artifacts.clone()),
         uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
         artifacts,
         links: links.clone(),
@@ -190,6 +206,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             endings,
             apps,
             reconcile_after: config.reconcile_after,
+            forget_apps_after: config.forget_apps_after,
             longest_held: servers.consumer_timeout / 3,
             metrics: metrics.clone(),
         };
@@ -225,4 +242,10 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         );
     }
     Ok(())
+}
+
+/// Declares what every process relies on.
+async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), DeclareError> {
+    let channel = publisher.channel().await?;
+    Ok(topology.declare_base(&channel).await?)
 }

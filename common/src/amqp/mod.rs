@@ -6,7 +6,7 @@ pub mod dead_letter;
 pub mod publisher;
 pub mod topology;
 
-pub use connection::{Error, connect, connect_for_jobs};
+pub use connection::{Error, Refusal, connect, connect_for_jobs};
 pub use dead_letter::DeadLetter;
 pub use publisher::{Message, PublishError, Publisher, has_returned};
-pub use topology::{QueueType, RetryTier, Topology};
+pub use topology::{DeclareError, QueueType, RetryTier, Topology};

@@ -23,11 +23,13 @@ use std::time::Duration;
 use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::publisher::PublishError;
 use crate::ids::{AppId, Epoch, Namespace, RunnerId};
 use crate::job::{JobSpec, Priority};
 use crate::state::JobState;
@@ -412,6 +414,39 @@ impl Topology {
         channel.queue_delete(name.into(), options).await.map(drop)
     }
 
+    /// Deletes an app's queues that nobody reads and that hold nothing. Quorum queues stay: RabbitMQ does not delete those on
+    /// conditions.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn delete_app(&self, connection: &Connection, app: &AppId) -> lapin::Result<()> {
+        if self.queue_type == QueueType::Quorum {
+            return Ok(());
+        }
+        let options = QueueDeleteOptions {
+            if_empty: true,
+            if_unused: true,
+            ..QueueDeleteOptions::default()
+        };
+        for name in [
+            self.backlog_queue(app, Priority::Normal),
+            self.backlog_queue(app, Priority::Low),
+            self.shared_queue(app),
+            self.dead_queue(app),
+        ] {
+            // A refusal closes the channel.
+            let channel = connection.create_channel().await?;
+            match channel.queue_delete(name.into(), options).await {
+                Ok(_) => channel.close(200, "done".into()).await?,
+                Err(error) if connection.status().connected() => {
+                    tracing::debug!(%app, %error, "a queue of a forgotten app is in use");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Messages ready in a queue that exists.
     ///
     /// # Errors
@@ -500,6 +535,54 @@ impl Topology {
                 FieldTable::default(),
             )
             .await
+    }
+}
+
+/// Why queues cannot be declared, or used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclareError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] PublishError),
+    /// A queue of that name exists with other arguments.
+    #[error(
+        "rabbitmq has a queue of this namespace with other arguments ({0}): start all processes of a namespace with \
+         the same --queue-type; queues of an older warmq are to be deleted, or choose another --namespace"
+    )]
+    Mismatch(String),
+    /// The user may not do that.
+    #[error(
+        "rabbitmq does not let this user use its queues ({0}): grant it (`rabbitmqctl set_permissions -p VHOST USER '.*' \
+         '.*' '.*'`)"
+    )]
+    Forbidden(String),
+    /// The connection broke.
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Broke(String),
+}
+
+impl DeclareError {
+    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_final(),
+            Self::Mismatch(_) | Self::Forbidden(_) => true,
+            Self::Broke(_) => false,
+        }
+    }
+}
+
+impl From<lapin::Error> for DeclareError {
+    fn from(error: lapin::Error) -> Self {
+        let lapin::ErrorKind::ProtocolError(refused) = error.kind() else {
+            return Self::Broke(error.to_string());
+        };
+        let text = refused.get_message().to_string();
+        match refused.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Self::Mismatch(text),
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Self::Forbidden(text),
+            _ => Self::Broke(text),
+        }
     }
 }
 

@@ -49,6 +49,7 @@ const KNOWN: &[&str] = &[
     "max_body",
     "max_upload",
     "reconcile_after",
+    "forget_apps_after",
     "allow_anonymous",
     "admin_key",
     "app",

@@ -44,6 +44,21 @@ impl Keys {
         format!("{}:watched_flows", self.namespace)
     }
 
+    /// String: written to see whether Redis takes writes.
+    pub(super) fn check(&self) -> String {
+        format!("{}:check", self.namespace)
+    }
+
+    /// Pub/sub channel: to see whether messages arrive.
+    pub(super) fn check_channel(&self) -> String {
+        format!("{}:checked", self.namespace)
+    }
+
+    /// Keys that a Redis Cluster does not have in one slot.
+    pub(super) fn in_two_slots(&self) -> [String; 2] {
+        ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
+    }
+
     /// String: a secret that all routers share.
     pub(super) fn secret(&self, name: &str) -> String {
         format!("{}:secret:{name}", self.namespace)

@@ -46,6 +46,9 @@ const RESCAN: Duration = Duration::from_millis(500);
 /// How often the apps with a dispatcher are checked for use.
 const REVIEW: Duration = Duration::from_secs(5);
 
+/// How often apps to forget are looked for, and how long one that was is looked after.
+const FORGET: Duration = Duration::from_secs(60);
+
 /// Idle apps whose backlogs are probed one after the other.
 const PROBES: usize = 50;
 
@@ -66,6 +69,8 @@ pub struct Dispatchers {
     pub apps: AppDirectory,
     /// How long nothing must have been heard of a job before its message counts as lost.
     pub reconcile_after: Duration,
+    /// An app is forgotten after this time without runners, jobs and dead letters.
+    pub forget_apps_after: Duration,
     /// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
     /// consumer that keeps a message too long.
     pub longest_held: Duration,
@@ -87,21 +92,28 @@ impl Dispatchers {
             served: HashMap::new(),
             tasks: JoinSet::new(),
             probing: false,
+            forgotten: HashMap::new(),
         };
         let (mut scans, mut reviews) = (ticks(RESCAN), ticks(REVIEW));
+        let mut forgets = ticks(FORGET.min(apps.shared.forget_apps_after));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(ended) = apps.tasks.join_next() => apps.ended(ended),
                 _ = scans.tick() => {
                     let scan = retry::until_success("looking for apps", &shutdown, || {
-                        apps.shared.scan(apps.roster.idle())
+                        apps.shared.scan(apps.idle())
                     });
                     if let Some((all, in_use)) = scan.await {
-                        apps.scanned(all, &in_use);
+                        apps.scanned(all, &in_use).await;
                     }
                 }
                 _ = reviews.tick() => apps.review().await,
+                _ = forgets.tick() => {
+                    if let Err(error) = apps.forget().await {
+                        tracing::warn!(%error, "apps that nobody uses cannot be forgotten now");
+                    }
+                }
             }
         }
         while apps.tasks.join_next().await.is_some() {}
@@ -153,6 +165,8 @@ struct Apps {
     tasks: JoinSet<Ended>,
     /// A probe of idle apps is under way.
     probing: bool,
+    /// Apps that were forgotten a moment ago, and when: a job may have come at that moment.
+    forgotten: HashMap<AppId, Instant>,
 }
 
 /// An app that has or had a dispatcher here.
@@ -172,12 +186,17 @@ enum Ended {
 
 impl Apps {
     /// Takes in what a scan read, and starts the dispatchers and the probes that are due.
-    fn scanned(&mut self, all: BTreeSet<AppId>, in_use: &[AppId]) {
+    async fn scanned(&mut self, all: BTreeSet<AppId>, in_use: &[AppId]) {
         let now = Instant::now();
         self.roster.update(all, now);
         for app in in_use {
+            if self.forgotten.contains_key(app) && self.shared.store.remember_app(app).await.is_ok()
+            {
+                self.forgotten.remove(app);
+            }
             self.serve(app);
         }
+        self.forgotten.retain(|_, when| now - *when < FORGET);
         if !self.probing {
             let due = self.roster.due_probes(now, PROBES);
             if !due.is_empty() {
@@ -213,6 +232,43 @@ impl Apps {
             }
             Ended::Dispatcher(app)
         });
+    }
+
+    /// The apps that may have come into use.
+    fn idle(&self) -> Vec<AppId> {
+        let mut idle = self.roster.idle();
+        idle.extend(self.forgotten.keys().cloned());
+        idle
+    }
+
+    /// Forgets the apps that nobody has used for long.
+    async fn forget(&mut self) -> Result<(), Broken> {
+        let Dispatchers {
+            store,
+            topology,
+            connections,
+            ..
+        } = &self.shared;
+        let mut idle = self.roster.idle();
+        let declared = self.shared.apps.declared();
+        idle.retain(|app| !declared.apps.names().any(|name| name == app));
+        store.note_usage(&idle, &self.roster.served()).await?;
+        for app in store.unused_for(self.shared.forget_apps_after).await? {
+            if !idle.contains(&app) {
+                continue;
+            }
+            let connection = connections.get().await?;
+            let channel = connection.create_channel().await?;
+            topology.declare_app(&channel, &app).await?;
+            let letters = Topology::depth(&channel, &topology.dead_queue(&app)).await?;
+            channel.close(200, "done".into()).await?;
+            if letters == 0 && store.forget_app(&app).await? {
+                tracing::info!(%app, "forgot an app that nobody uses");
+                topology.delete_app(&connection, &app).await?;
+                self.forgotten.insert(app, Instant::now());
+            }
+        }
+        Ok(())
     }
 
     /// Ends the dispatchers of apps that have been unused for a while.
