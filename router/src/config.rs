@@ -97,9 +97,31 @@ impl FromStr for Role {
             "reply" => Ok(Self::Reply),
             "webhook" => Ok(Self::Webhook),
             other => Err(format!(
-                "unknown role '{other}'; known: api, dispatch, reply, webhook"
+                "unknown role '{other}'; known: api, dispatch, flow, reply, webhook"
             )),
         }
+    }
+}
+
+/// A URL to which paths can be added.
+#[derive(Debug, Clone)]
+struct PublicUrl(url::Url);
+
+impl FromStr for PublicUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "write https://host/path";
+        let url = url::Url::parse(text)
+            .map_err(|error| format!("'{text}' is not a URL ({error}); {EXAMPLE}"))?;
+        if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+            return Err(format!("'{text}' is not a URL of HTTP; {EXAMPLE}"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!(
+                "'{text}' has a part from ? or # on, and paths are added to it; {EXAMPLE}"
+            ));
+        }
+        Ok(Self(url))
     }
 }
 
@@ -154,10 +176,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn read(args: &Args) -> Result<Self, Problems> {
-        let mut settings = Settings::read(args.servers.config.as_deref());
+        let mut settings = Settings::read(args.servers.config_file());
         let servers = Servers::read(&mut settings, &args.servers);
-        let listen = settings.take("listen", args.listen.as_deref(), "127.0.0.1:8080");
-        let public_url = settings.take_optional("public_url", args.public_url.as_deref());
+        let listen = settings.take_like(
+            "listen",
+            args.listen.as_deref(),
+            "127.0.0.1:8080",
+            "127.0.0.1:8080, or 0.0.0.0:8080 for every network ([::1]:8080 with IPv6)",
+        );
+        let public_url =
+            settings.take_optional::<PublicUrl>("public_url", args.public_url.as_deref());
         let roles = settings.take::<Roles>(
             "roles",
             args.roles.as_deref(),
@@ -212,7 +240,7 @@ impl Config {
                 allow_anonymous: anonymous?,
                 fetch_allow: fetch_allow?,
                 declared: Arc::new(declared),
-                public_url,
+                public_url: public_url.map(|PublicUrl(url)| url),
             })
         })();
         settings.finish(config)
@@ -332,6 +360,18 @@ mod tests {
             for (problem, setting) in problems.sentences().iter().zip(settings) {
                 assert!(problem.starts_with(&format!("{setting}: ")), "{problem}");
             }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_answered_with_one_that_is() {
+        for wrong in ["8080", ":8080", "localhost:8080"] {
+            let problems = read(&["--listen", wrong]).unwrap_err().to_string();
+            assert!(problems.contains("127.0.0.1:8080, or"), "{problems}");
+        }
+        for wrong in ["warmq.example", "https://h/?y", "https://h/#y", "ftp://h"] {
+            let problems = read(&["--public-url", wrong]).unwrap_err().to_string();
+            assert!(problems.contains("write https://host/path"), "{problems}");
         }
     }
 

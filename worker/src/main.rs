@@ -32,6 +32,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve(config: Config) -> anyhow::Result<()> {
+    shutdown::survive_hangups(
+        "a worker reads its settings at its start only: restart it to change them",
+    )?;
     let stop = shutdown::on_signal()?;
     Ok(warmq_worker::run(config, stop).await?)
 }
