@@ -52,12 +52,14 @@ pub mod unroutable;
 pub mod webhook;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{DeclareError, Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
+use warmq_common::clock;
 use warmq_common::retry;
 use warmq_common::store::{self, Secret, Store};
 use warmq_fetch::Fetcher;
@@ -70,7 +72,7 @@ use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
+use crate::readiness::{BrokerLimits, Readiness};
 use crate::reload::{Hangups, Reload};
 use crate::submit::Submitter;
 
@@ -90,6 +92,9 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let keys = Keyring::open(store.clone(), config.admin_key.clone()).await?;
     access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
+    if let Ok(now_ms) = store.now_ms().await {
+        clock::set_shared(now_ms);
+    }
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
     let declared = retry::until_available(&shutdown, DeclareError::is_final, || {
         declare(&topology, &publisher)
@@ -132,6 +137,13 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
 
+    let limits = BrokerLimits::default();
+    let readiness = Readiness::new(
+        store.clone(),
+        publisher.clone(),
+        artifacts.clone(),
+        limits.clone(),
+    );
     let mut parts = JoinSet::new();
     let api = api::Api {
         store: store.clone(),
@@ -142,7 +154,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         endings: endings.clone(),
         ended: ended.clone(),
         dead,
-        readiness: Readiness::new(store.clone(), publisher.clone(), artifacts.clone()),
+        readiness: readiness.clone(),
         uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
         artifacts,
         links: links.clone(),
@@ -152,8 +164,11 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         is_door: config.roles.contains(&Role::Api),
         streams: api::Streams::default(),
     };
+    // What does not work is in the log from the start, before any request.
+    tokio::spawn(async move { readiness.report().await });
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(keys.run(shutdown.clone()));
+    parts.spawn(follow_clock(store.clone(), shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
     parts.spawn(reload.on_hangup(hangups, shutdown.clone()));
     if config.roles.contains(&Role::Api) {
@@ -207,6 +222,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             apps,
             reconcile_after: config.reconcile_after,
             forget_apps_after: config.forget_apps_after,
+            limits,
             longest_held: servers.consumer_timeout / 3,
             metrics: metrics.clone(),
         };
@@ -248,4 +264,21 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
 async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), DeclareError> {
     let channel = publisher.channel().await?;
     Ok(topology.declare_base(&channel).await?)
+}
+
+/// How often Redis' clock is read.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Keeps this process' idea of Redis' clock, until `shutdown`.
+async fn follow_clock(store: Store, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(CLOCK_INTERVAL) => {}
+        }
+        match store.now_ms().await {
+            Ok(now_ms) => clock::set_shared(now_ms),
+            Err(error) => tracing::debug!(%error, "the clock of Redis cannot be read"),
+        }
+    }
 }

@@ -2,14 +2,16 @@
 //!
 //! Anybody may ask, so an answer is kept for a moment, and names no addresses and no users: those are in the log.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use warmq_common::amqp::Publisher;
+use warmq_common::amqp::{Publisher, advice};
 use warmq_common::artifacts::Artifacts;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::store::Store;
+
+use crate::broken::Broken;
 
 /// How long an answer is kept.
 const FRESH: Duration = Duration::from_secs(1);
@@ -26,12 +28,37 @@ const PROBE_BYTES: usize = 64;
 /// The folder of that file.
 const PROBE_APP: &str = "warmq/router";
 
+/// Limits of RabbitMQ that differ from the settings, learned from its errors: AMQP has no way to read them.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerLimits(Arc<std::sync::Mutex<Option<Duration>>>);
+
+impl BrokerLimits {
+    /// Takes in why a part had to start over.
+    pub fn note(&self, broken: &Broken) {
+        if let Broken::Lapin(error) = broken
+            && let Some(timeout) = advice::consumer_timeout(&error.to_string())
+        {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeout);
+        }
+    }
+
+    fn warning(&self) -> Option<String> {
+        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout_ms = seen?.as_millis();
+        Some(format!(
+            "RabbitMQ takes messages back after {timeout_ms} ms (consumer_timeout), which the settings do not say. Start all \
+             routers and workers with --consumer-timeout {timeout_ms}ms, or raise it there"
+        ))
+    }
+}
+
 /// A cheap handle on what is looked at.
 #[derive(Clone)]
 pub struct Readiness {
     store: Store,
     publisher: Publisher,
     artifacts: Artifacts,
+    limits: BrokerLimits,
     latest: Arc<Mutex<Latest>>,
 }
 
@@ -80,18 +107,24 @@ impl Failure {
 
 impl Readiness {
     /// Looks at these servers.
-    pub fn new(store: Store, publisher: Publisher, artifacts: Artifacts) -> Self {
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        artifacts: Artifacts,
+        limits: BrokerLimits,
+    ) -> Self {
         Self {
             store,
             publisher,
             artifacts,
+            limits,
             latest: Arc::default(),
         }
     }
 
-    /// Looks now, unless somebody did a moment ago.
+    /// Checks all three now, unless a check ended a moment ago.
     pub async fn report(&self) -> Report {
-        // Held while servers are asked: of many who want to know, one asks.
+        // Held while servers are asked: concurrent requests share one check.
         let mut latest = self.latest.lock().await;
         if let Some((when, report)) = &latest.report
             && when.elapsed() < FRESH
@@ -110,15 +143,16 @@ impl Readiness {
             latest.storage = Some(Instant::now());
         }
         let before = latest.report.take().map(|(_, report)| report);
-        let (redis, warnings) = match redis {
+        let (redis, mut warnings) = match redis {
             Ok(warnings) => (Ok(()), warnings),
             Err(failure) => (Err(failure), Vec::new()),
         };
+        warnings.extend(self.limits.warning());
         let before = before.as_ref();
         let report = Report {
-            rabbitmq: told("RabbitMQ", rabbitmq, before.map(|report| &report.rabbitmq)),
-            redis: told("Redis", redis, before.map(|report| &report.redis)),
-            storage: told("the storage", storage, before.map(|report| &report.storage)),
+            rabbitmq: public("RabbitMQ", rabbitmq, before.map(|report| &report.rabbitmq)),
+            redis: public("Redis", redis, before.map(|report| &report.redis)),
+            storage: public("the storage", storage, before.map(|report| &report.storage)),
             warnings,
         };
         latest.report = Some((Instant::now(), report.clone()));
@@ -162,8 +196,8 @@ impl Readiness {
     }
 }
 
-/// What everybody may know of `found`. All of it is logged when it is new.
-fn told(
+/// Returns what everybody may know of `found`. All of it is logged when it is new.
+fn public(
     name: &str,
     found: Result<(), Failure>,
     before: Option<&Result<(), String>>,

@@ -1,11 +1,12 @@
-//! Apps that nobody uses cost a router next to nothing, and are dispatched as soon as somebody does.
+//! Unused apps cost a router next to nothing, and are dispatched as soon as they are used.
 
 use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
+use reqwest::Method;
 use serde_json::json;
-use warmq_cluster::{Cluster, PrivateRedis, WorkerOptions, eventually};
+use warmq_cluster::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
 use warmq_common::amqp::Topology;
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::AppId;
@@ -141,8 +142,44 @@ async fn an_idle_app_is_dispatched_when_a_job_comes_and_is_idle_again_after_it()
     stage.clean_up().await;
 }
 
+/// Channels that are open on a broker.
+async fn channels(rabbit: &PrivateRabbit) -> usize {
+    let list = rabbit.ctl(&["list_channels", "-q", "number"]).await;
+    list.unwrap().lines().count()
+}
+
 #[tokio::test]
-async fn an_app_that_nobody_uses_is_forgotten_and_comes_back_with_its_next_worker() {
+async fn a_session_that_ends_leaves_no_channel_open_on_the_shared_connection() {
+    let rabbit = PrivateRabbit::start(&[]).await.unwrap();
+    let cluster = Cluster::builder().amqp_url(rabbit.url().expose());
+    let stage = Stage::of(cluster.start().await.unwrap()).await;
+    let others = WorkerOptions::timed("other", "other/app");
+    let (_worker, _other) = (stage.timed("a").await, stage.worker(others).await);
+    stage.succeeded(stage.submit("m", 1).await).await;
+    let mut before = None;
+    for policy in ["fal", "warm", "fal", "warm", "fal", "warm"] {
+        let toml = format!("[apps.'{TIMED}']\npolicy = '{policy}'\n");
+        std::fs::write(stage.cluster.folder().join("warmq.toml"), toml).unwrap();
+        let reloaded = stage.http(Method::POST, "/v1/config/reload", &[], "").await;
+        assert_eq!(reloaded.status, 200, "{:?}", reloaded.body);
+        // Sent by the new session; by the app's beside it, by the old one.
+        stage.succeeded(stage.submit("m", 1).await).await;
+        let job = stage
+            .submit_to("other/app", "m", json!({"run_ms": 1}))
+            .await;
+        stage.succeeded(job).await;
+        let most = *before.get_or_insert(channels(&rabbit).await);
+        eventually("no more channels are open than before", SOON, async || {
+            (channels(&rabbit).await <= most).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_unused_app_is_forgotten_and_comes_back_with_its_next_worker() {
     let mut stage = Stage::with_config("[apps.'declared/app']\n").await;
     let declared = AppId::parse("declared/app").unwrap();
     let (unused, in_use) = (app(0), AppId::parse(TIMED).unwrap());

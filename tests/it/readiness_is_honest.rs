@@ -111,7 +111,7 @@ async fn a_storage_that_takes_no_files_is_not_ready() {
 }
 
 #[tokio::test]
-async fn strangers_are_not_told_where_the_servers_are() {
+async fn the_answer_names_no_addresses_and_no_users() {
     let cluster = Cluster::builder().start().await.unwrap();
     let amqp = Proxy::of(cluster.amqp_url()).await.unwrap();
     let redis = Proxy::of(cluster.redis_url()).await.unwrap();

@@ -205,3 +205,19 @@ async fn servers_that_come_up_later_are_waited_for() {
     drop(router);
     cluster.cleanup().await.unwrap();
 }
+
+#[tokio::test]
+async fn queues_of_another_type_are_refused_with_the_setting() {
+    let stage = Stage::start().await;
+    let namespace = stage.cluster.namespace().to_string();
+    let _worker = worker(&stage).await;
+    for (program, args) in PROGRAMS {
+        let quorum = ["--namespace", &namespace, "--queue-type", "quorum"];
+        let said = Program::new(program, &[args, &quorum].concat()).run().await;
+        assert_eq!(said.code, Some(69), "{program}: {said:?}");
+        for part in ["inequivalent arg", "--queue-type"] {
+            assert_eq!(said.err.matches(part).count(), 1, "{program}: {said:?}");
+        }
+    }
+    stage.clean_up().await;
+}

@@ -22,14 +22,17 @@ const HEARTBEAT_S: u16 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest frame of a connection that carries only what warmq itself wrote, bytes. lapin allocates 64 frames per connection:
-/// 2 MiB instead of 8. Elsewhere a frame has the broker's size: it must hold all headers of a user's message.
-const SMALL_FRAME: u32 = 32 * 1024;
+/// 1 MiB instead of 8. Elsewhere a frame has the broker's size: it must hold all headers of a user's message.
+const SMALL_FRAME: u32 = 16 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is not one.
-    #[error("the AMQP URL {url} cannot be read: {reason}")]
+    #[error(
+        "the AMQP URL {url} cannot be read ({reason}): write amqp://user:password@host:5672/%2f; behind a ? heartbeat, \
+         frame_max, channel_max and connection_timeout are whole numbers"
+    )]
     Url {
         /// The URL, without its password.
         url: String,

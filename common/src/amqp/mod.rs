@@ -1,5 +1,6 @@
 //! RabbitMQ: how to reach it, what is declared on it, and publishes that are known to have arrived.
 
+pub mod advice;
 pub mod connection;
 pub mod consumer;
 pub mod dead_letter;

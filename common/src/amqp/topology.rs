@@ -414,7 +414,7 @@ impl Topology {
         channel.queue_delete(name.into(), options).await.map(drop)
     }
 
-    /// Deletes an app's queues that nobody reads and that hold nothing. Quorum queues stay: RabbitMQ does not delete those on
+    /// Deletes an app's queues that have no consumer and no message. Quorum queues stay: RabbitMQ does not delete those on
     /// conditions.
     ///
     /// # Errors

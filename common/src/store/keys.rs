@@ -23,7 +23,7 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
-    /// Sorted set: apps that nothing and nobody uses, by since when that is (Unix ms).
+    /// Sorted set: unused apps, by since when they are (Unix ms).
     pub(super) fn unused_apps(&self) -> String {
         format!("{}:unused_apps", self.namespace)
     }

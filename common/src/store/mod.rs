@@ -60,7 +60,7 @@ pub use api_keys::{Kept, Revoked};
 pub use attempts::{Finish, GivenBack, Ground, Lease, Loss, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
-pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
+pub use fleet::{AppLoad, Counts, Registration, RunnerRecord, RunnerReport};
 pub use flows::{FlowLine, FlowPlan, FlowState, Moved};
 pub use jobs::{Created, Terms};
 pub use late::LateStart;

@@ -82,7 +82,7 @@ impl Refusal {
         })
     }
 
-    /// What only the text tells.
+    /// Reads the causes that only the text names.
     fn of_text(text: &str) -> Option<Self> {
         if text.contains("switch database") || text.contains("DB index") {
             return Some(Self::NoDatabase);

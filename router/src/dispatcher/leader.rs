@@ -113,7 +113,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
             () = superseded => Ok(()),
         };
         session.close().await;
-        ended?;
+        ended.inspect_err(|broken| shared.limits.note(broken))?;
     }
     Ok(())
 }

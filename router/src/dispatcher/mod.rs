@@ -35,6 +35,7 @@ use crate::apps::AppDirectory;
 use crate::broken::Broken;
 use crate::ending::Endings;
 use crate::metrics::{AppMetrics, Metrics};
+use crate::readiness::BrokerLimits;
 use roster::Roster;
 use session::ticks;
 
@@ -74,6 +75,8 @@ pub struct Dispatchers {
     /// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
     /// consumer that keeps a message too long.
     pub longest_held: Duration,
+    /// Where a broker's setting is noted that is unlike ours.
+    pub limits: BrokerLimits,
     /// Where they count.
     pub metrics: Metrics,
 }
@@ -111,7 +114,7 @@ impl Dispatchers {
                 _ = reviews.tick() => apps.review().await,
                 _ = forgets.tick() => {
                     if let Err(error) = apps.forget().await {
-                        tracing::warn!(%error, "apps that nobody uses cannot be forgotten now");
+                        tracing::warn!(%error, "unused apps cannot be forgotten now");
                     }
                 }
             }
@@ -241,7 +244,7 @@ impl Apps {
         idle
     }
 
-    /// Forgets the apps that nobody has used for long.
+    /// Forgets the apps that have been unused for long.
     async fn forget(&mut self) -> Result<(), Broken> {
         let Dispatchers {
             store,
@@ -263,7 +266,7 @@ impl Apps {
             let letters = Topology::depth(&channel, &topology.dead_queue(&app)).await?;
             channel.close(200, "done".into()).await?;
             if letters == 0 && store.forget_app(&app).await? {
-                tracing::info!(%app, "forgot an app that nobody uses");
+                tracing::info!(%app, "forgot an unused app");
                 topology.delete_app(&connection, &app).await?;
                 self.forgotten.insert(app, Instant::now());
             }

@@ -1,4 +1,4 @@
--- Forgets an app that nothing and nobody uses.
+-- Forgets an app, unless it is in use.
 -- KEYS 1 apps, 2 unused apps, 3 schema, 4 stats, then the keys of which one exists while the app is in use
 -- ARGV 1 app
 -- Returns 1, or 0: it is in use
