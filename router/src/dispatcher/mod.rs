@@ -12,12 +12,14 @@ mod blind;
 mod holding;
 mod lanes;
 mod leader;
+mod passed;
 mod quarantine;
 mod sending;
 mod session;
 mod upkeep;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -31,6 +33,7 @@ use warmq_common::store::Store;
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
 use crate::metrics::{AppMetrics, Metrics};
+use passed::Passed;
 
 /// How often new apps are looked for: the first job of a new app waits for it.
 const RESCAN: Duration = Duration::from_millis(500);
@@ -75,6 +78,7 @@ impl Dispatchers {
                     let dispatcher = Dispatcher {
                         shared: self.clone(),
                         metrics: self.metrics.app(&app),
+                        passed: Arc::default(),
                         name: format!("router-{}", JobId::generate()),
                         app,
                     };
@@ -97,6 +101,8 @@ struct Dispatcher {
     shared: Dispatchers,
     app: AppId,
     metrics: AppMetrics,
+    /// How far the lanes have come.
+    passed: Arc<Passed>,
     /// Who it is in the leader lease.
     name: String,
 }

@@ -8,6 +8,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use warmq_common::amqp;
 
 use super::Dispatcher;
+use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
@@ -18,13 +19,21 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Session {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
+    pub(super) upkeep: Upkeep,
     gauges: Gauges,
 }
 
 impl Dispatcher {
     /// A connection with everything declared on it.
     pub(super) async fn session(&self) -> Result<Session, Broken> {
-        let Self { shared, app, .. } = self;
+        let Self {
+            shared,
+            app,
+            passed,
+            ..
+        } = self;
+        // What the session before held is in the queues again.
+        passed.reset();
         let name = format!("warmq-router dispatch {app}");
         let connection = amqp::connect(&shared.amqp_url, &name).await?;
         let channel = connection.create_channel().await?;
@@ -33,14 +42,15 @@ impl Dispatcher {
         Ok(Session {
             connection,
             channel,
+            upkeep: Upkeep::default(),
             gauges: self.metrics.lead(),
         })
     }
 
-    /// Lets the gauges show what there is now, and that `held` jobs are held.
-    pub(super) async fn show(&self, session: &Session, held: usize) -> Result<(), Broken> {
+    /// Lets the gauges show what there is now.
+    pub(super) async fn show(&self, session: &Session) -> Result<(), Broken> {
         let counts = self.shared.store.counts(&self.app).await?;
-        session.gauges.show(held, counts);
+        session.gauges.show(session.upkeep.held(), counts);
         Ok(())
     }
 }
