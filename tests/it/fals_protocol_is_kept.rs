@@ -87,6 +87,16 @@ async fn values_are_read_as_fal_reads_them() {
         let job = accepted(&stage, &[("x-fal-queue-priority", value)]).await;
         assert_eq!(job.spec.priority, priority, "{value}");
     }
+    for (value, no_store) in [
+        ("0", true),
+        ("False", true),
+        ("1", false),
+        ("yes", false),
+        ("", false),
+    ] {
+        let job = accepted(&stage, &[("x-fal-store-io", value)]).await;
+        assert_eq!(job.spec.no_store, no_store, "{value}");
+    }
     const TEN_YEARS_S: u64 = 10 * 365 * 24 * 3600;
     for name in [
         "x-fal-object-lifecycle-preference",
@@ -100,6 +110,7 @@ async fn values_are_read_as_fal_reads_them() {
     }
     for (name, value) in [
         ("x-fal-no-retry", "2"),
+        ("x-fal-store-io", "maybe"),
         ("x-fal-queue-priority", "urgent"),
         ("x-fal-object-lifecycle-preference", "soon"),
     ] {
@@ -248,6 +259,8 @@ async fn fals_other_domain_is_the_same_behind_the_proxy_and_realtime_is_refused_
     let target = format!("https://falrun.com/{TIMED}");
     let answer = proxied(&target, r#"{"run_ms": 1, "output": {"n": 7}}"#).await;
     assert_eq!(answer.body, json!({"n": 7}));
+    let socket = stage.get(&format!("/run/{TIMED}/realtime")).await;
+    assert_eq!(socket.body["error_type"], "realtime_not_offered");
     let target = format!("https://queue.falrun.com/{TIMED}");
     stage.succeeded(id_of(&proxied(&target, "{}").await)).await;
     for target in [

@@ -33,6 +33,7 @@ mod webhook_keys;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::http::Uri;
 use axum::{Extension, Router};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -162,8 +163,12 @@ async fn nothing_here() -> ApiError {
     ApiError::not_found("there is nothing at this path")
 }
 
-async fn wrong_method() -> ApiError {
-    ApiError::method_not_allowed()
+/// A path that is called by another method than it takes. fal's realtime protocol begins with such a call.
+async fn wrong_method(uri: Uri) -> ApiError {
+    match uri.path().ends_with("/realtime") {
+        true => ApiError::realtime(),
+        false => ApiError::method_not_allowed(),
+    }
 }
 
 /// For those who watch over the process. Whether it lives is no secret; what it does is.

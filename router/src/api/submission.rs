@@ -76,7 +76,11 @@ pub(super) struct Wishes {
     )]
     x_fal_no_retry: String,
     /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
-    #[param(required = false, pattern = "^[01]$", example = "1")]
+    #[param(
+        required = false,
+        pattern = "^(0|1|false|true|no|yes|)$",
+        example = "1"
+    )]
     x_fal_store_io: String,
     /// The submitter's own name for this submission: repeated under it, it is the same job.
     #[param(required = false, min_length = 1, max_length = 255)]

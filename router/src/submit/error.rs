@@ -101,7 +101,9 @@ pub enum SubmitError {
     #[error("{0}")]
     InvalidKey(InvalidName),
     /// Whether to store is neither `0` nor `1`.
-    #[error("whether input and output are stored is '0' or '1', not '{0}'")]
+    #[error(
+        "whether input and output are stored is '0' or '1' ('false' or 'true', 'no' or 'yes'), not '{0}'"
+    )]
     InvalidStoreIo(String),
     /// How long links hold is no such JSON.
     #[error("{0}")]

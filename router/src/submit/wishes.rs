@@ -60,9 +60,10 @@ impl Wishes {
                 None => false,
             },
             no_store: match submission.store_io.as_deref() {
-                None | Some("1") => false,
-                Some("0") => true,
-                Some(other) => return Err(SubmitError::InvalidStoreIo(shown(other))),
+                None | Some("") => false,
+                Some(text) => {
+                    !truth(text).ok_or_else(|| SubmitError::InvalidStoreIo(shown(text)))?
+                }
             },
             links_s: match submission.lifecycle.as_deref() {
                 Some(text) => lifetime::seconds(text).map_err(SubmitError::InvalidLifecycle)?,
