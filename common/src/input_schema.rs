@@ -1,4 +1,5 @@
-//! What router and worker both read from the JSON Schema that an engine publishes of its input. Pure.
+//! What router and worker both read from the JSON Schema that an engine publishes of its input.
+//! Pure.
 
 use serde_json::{Number, Value};
 
@@ -28,9 +29,9 @@ fn find_hint(schema: &Value, path: &mut Vec<String>) -> bool {
     false
 }
 
-/// Rewrites whole numbers with a point or an exponent (`42.0`, `1e3`) as integers where the schema asks for integers: for
-/// JSON Schema they are integers already, for typed readers they are not. Returns the paths of those that 64 bits cannot
-/// hold.
+/// Rewrites whole numbers with a point or an exponent (`42.0`, `1e3`) as integers where the schema
+/// asks for integers: for JSON Schema they are integers already, for typed readers they are not.
+/// Returns the paths of those that 64 bits cannot hold.
 pub fn write_integers(schema: &Value, input: &mut Value) -> Vec<Vec<Value>> {
     let mut rewriting = Rewriting {
         root: schema,

@@ -245,7 +245,7 @@ async fn a_last_attempt_that_takes_longer_than_the_app_allows_fails_and_its_runn
     assert_eq!(result.body["error_type"], "request_timeout");
     let detail = result.body["detail"].as_str().unwrap();
     assert!(detail.contains("2 s"), "{detail}");
-    // It marks a 504 as final for fal's clients, whoever set the limit.
+    // It marks a 504 as final for fal's clients, also where the limit is the app's.
     assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
     let next = stage.succeeded(stage.submit("m", 1).await).await;
     assert!(next.timings.unwrap().warm);

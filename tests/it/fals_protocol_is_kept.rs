@@ -1,4 +1,5 @@
-//! What fal documents of its HTTP protocol holds here, header by header and path by path. docs/fal-differences.md lists the rest.
+//! What fal documents of its HTTP protocol holds here, header by header and path by path.
+//! docs/fal-differences.md lists the rest.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};

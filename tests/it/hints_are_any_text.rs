@@ -105,8 +105,8 @@ async fn what_the_input_names_wins_over_the_header_where_the_config_says_where()
         assert_eq!(job.spec.hint_source, Some(source));
         let log = stage.cluster.store().log(&job.spec.app, job.spec.id).await;
         let line = "the runner hint 'said' has no effect: input.model is 'named'";
-        let told = log.unwrap().iter().any(|entry| entry.message == line);
-        assert_eq!(told, overruled.is_some());
+        let is_logged = log.unwrap().iter().any(|entry| entry.message == line);
+        assert_eq!(is_logged, overruled.is_some());
     }
     // Where the input names nothing, the header is all there is.
     for model in [Value::Null, json!(""), json!(7), json!(["named"])] {

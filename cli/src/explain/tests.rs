@@ -53,7 +53,7 @@ fn a_cold_jobs_story_says_why_and_what_it_cost() {
 }
 
 #[test]
-fn a_hint_from_the_input_is_told_with_the_one_that_it_overruled() {
+fn a_hint_from_the_input_is_explained_with_the_one_that_it_overrules() {
     let mut job = job();
     let mut need = |overruled: Value| {
         let source = json!({"kind": "input", "field": "input.model", "overruled": overruled});

@@ -37,7 +37,8 @@ pub(super) fn routes() -> Router<Api> {
 /// The first page.
 pub(super) const INDEX: &str = "/docs/index.html";
 
-/// Whether a path is that of the folder itself. Its slash would be trimmed, and a redirect relative to it lead one folder too deep.
+/// Whether a path is that of the folder itself. Its slash would be trimmed, and a redirect relative
+/// to it lead one folder too deep.
 pub(super) fn is_folder(path: &str) -> bool {
     path == "/docs/"
 }

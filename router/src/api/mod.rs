@@ -163,7 +163,8 @@ async fn nothing_here() -> ApiError {
     ApiError::not_found("there is nothing at this path")
 }
 
-/// A path that is called by another method than it takes. fal's realtime protocol begins with such a call.
+/// A path that is called by another method than it takes. fal's realtime protocol begins with such
+/// a call.
 async fn wrong_method(uri: Uri) -> ApiError {
     match uri.path().ends_with("/realtime") {
         true => ApiError::realtime(),

@@ -1,6 +1,7 @@
-//! fal's endpoint ids: `owner/app`, and any path behind it (`fal-ai/flux/dev`). A job is submitted under the whole id; its app is the
-//! first two parts here. Clients ask for it under either: fal's own under the first two, or all three in the namespaces
-//! `workflows/` and `comfy/`; users who build URLs by hand under the id that they submitted to.
+//! fal's endpoint ids: `owner/app`, and any path behind it (`fal-ai/flux/dev`). A job is submitted
+//! under the whole id; its app is the first two parts here. Clients ask for it under either: fal's
+//! own under the first two, or all three in the namespaces `workflows/` and `comfy/`; users who
+//! build URLs by hand under the id that they submitted to.
 
 use axum::extract::Request;
 use axum::http::Uri;
@@ -25,8 +26,8 @@ const CALLS: [&[&str]; 5] = [
 /// A path that no route has.
 const NOWHERE: &str = "/queue";
 
-/// The request, asking for a job under the name of its app. One that asks for no call that a job has leads nowhere: it must not
-/// be taken for a submission to an endpoint of that name.
+/// The request, asking for a job under the name of its app. One that asks for no call that a job
+/// has leads nowhere: it must not be taken for a submission to an endpoint of that name.
 pub(super) fn resolved(mut request: Request) -> Request {
     if docs::is_folder(request.uri().path()) {
         *request.uri_mut() = Uri::from_static(docs::INDEX);
@@ -41,7 +42,8 @@ pub(super) fn is_reserved(path: &str) -> bool {
     path.split('/').any(|segment| segment == REQUESTS)
 }
 
-/// `/queue/owner/app/any/path/requests/…` as `/queue/owner/app/requests/…`; `None` for paths that are fine as they are.
+/// `/queue/owner/app/any/path/requests/…` as `/queue/owner/app/requests/…`; `None` for paths that
+/// are fine as they are.
 fn under_its_app(uri: &Uri) -> Option<Uri> {
     let parts: Vec<&str> = uri.path().trim_end_matches('/').split('/').collect();
     let ["", prefix, owner, app, behind @ ..] = parts.as_slice() else {

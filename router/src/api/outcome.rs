@@ -19,7 +19,7 @@ pub(super) fn outcome(mut record: JobRecord, links: &Links) -> Response {
         Err(error) => ApiError::from(error).into_response(),
     };
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
-        // Whoever set the limit that was exceeded, submitter or operator: it is all that makes fal's clients take a 504 for final.
+        // Also where the limit is the operator's: nothing else makes fal's clients take a 504 for final.
         let user = HeaderValue::from_static("user");
         (response.headers_mut()).insert("x-fal-request-timeout-type", user);
     }
@@ -43,8 +43,8 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
     Ok(output)
 }
 
-/// The error of a job that ended, with a status that clients take for final. They repeat calls that are answered by certain
-/// others, fal's for 8 s, and a repeated `/run` would run the job again.
+/// The error of a job that ended, with a status that clients take for final. They repeat calls that
+/// are answered by certain others, fal's for 8 s, and a repeated `/run` would run the job again.
 fn finally(error: JobError) -> JobError {
     let status = match error.status {
         408 | 409 | 425 | 429 | 502 | 503 => 500,

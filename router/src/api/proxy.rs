@@ -56,7 +56,8 @@ async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     }
 }
 
-/// Whether a call is one of fal's realtime protocol: a connection to `ws.fal.run` or to an app's `/realtime`, or the token for it.
+/// Whether a call is one of fal's realtime protocol: a connection to `ws.fal.run` or to an app's
+/// `/realtime`, or the token for it.
 fn is_realtime(target: &str) -> bool {
     let Ok(target) = Url::parse(target) else {
         return false;
@@ -72,7 +73,8 @@ fn is_realtime(target: &str) -> bool {
     is_fals && (is_socket || is_token || path.ends_with("/realtime"))
 }
 
-/// Where a call to fal is answered here. `falrun.com` is the other domain of fal's, which its clients fall back to.
+/// Where a call to fal is answered here. `falrun.com` is the other domain of fal's, which its
+/// clients fall back to.
 fn here(target: &str) -> Option<Uri> {
     let target = Url::parse(target).ok()?;
     let root = match (target.scheme(), target.host_str()?) {

@@ -52,8 +52,9 @@ pub(super) struct SubPath {
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "tells of what `Asked` reads")]
 pub(super) struct Wishes {
-    /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner that has it is preferred. An input
-    /// that names its model needs none, and wins over another one.
+    /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner
+    /// that has it is preferred. An input that names its model needs none, and wins over another
+    /// one.
     #[param(required = false, max_length = 256, example = "shapes")]
     x_fal_runner_hint: String,
     /// `low` runs only where no normal job waits.

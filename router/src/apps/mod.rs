@@ -124,8 +124,8 @@ impl AppDirectory {
 }
 
 impl App {
-    /// Writes the whole numbers of `input` as the app's schema has them, and returns what is wrong with it; nothing before the app's
-    /// first worker has registered.
+    /// Writes the whole numbers of `input` as the app's schema has them, and returns what is wrong
+    /// with it; nothing before the app's first worker has registered.
     pub fn check(&self, input: &mut Value) -> Vec<FieldError> {
         match &self.schema {
             Some(schema) => schema.check(input),
@@ -133,7 +133,8 @@ impl App {
         }
     }
 
-    /// The field of the input that names what will be loaded: the config's, else the one that the schema marks.
+    /// The field of the input that names what will be loaded: the config's, else the one that the
+    /// schema marks.
     pub fn hint_path(&self) -> Option<&HintPath> {
         let marked = || self.schema.as_ref()?.hint();
         self.config.hint_from.as_ref().or_else(marked)

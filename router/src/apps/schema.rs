@@ -1,4 +1,5 @@
-//! The schema of an app's input, as a worker published it: what is wrong with an input, in fal's shape, and where its hint is.
+//! The schema of an app's input, as a worker published it: what is wrong with an input, in fal's
+//! shape, and where its hint is.
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
@@ -11,7 +12,8 @@ use warmq_common::plain::shortened;
 /// Problems in one answer: an array of a million wrong items would have as many.
 const MAX_PROBLEMS: usize = 32;
 
-/// Longest sentence about a problem, bytes; a schema's complaint quotes the input, all ten megabytes of it.
+/// Longest sentence about a problem, bytes; a schema's complaint quotes the input, all ten
+/// megabytes of it.
 const MAX_SENTENCE_BYTES: usize = 300;
 
 /// Longest list of known fields in a sentence, bytes.
@@ -48,7 +50,8 @@ impl InputSchema {
         self.hint.as_ref()
     }
 
-    /// Writes whole numbers as integers, and returns what is wrong with the input: [`MAX_PROBLEMS`] problems at most.
+    /// Writes whole numbers as integers, and returns what is wrong with the input: [`MAX_PROBLEMS`]
+    /// problems at most.
     pub(super) fn check(&self, input: &mut Value) -> Vec<FieldError> {
         let too_large = input_schema::write_integers(&self.schema, input);
         let mut problems: Vec<FieldError> =

@@ -6,9 +6,9 @@ use warmq_common::input_schema::write_integers;
 /// The longest that a link may hold: ten years.
 const LONGEST_S: u64 = 10 * 365 * 24 * 3600;
 
-/// The seconds in `{"expiration_duration_seconds": N, …}`; `None` if it asks for nothing. `null` asks for no end: a link then
-/// holds for ten years, since every link has an end here. What else it says (who may read the file, at fal) is not looked at: a link
-/// is all that a reader needs here.
+/// The seconds in `{"expiration_duration_seconds": N, …}`; `None` if it asks for nothing. `null`
+/// asks for no end: a link then holds for ten years, since every link has an end here. What else it
+/// says (who may read the file, at fal) is not looked at: a link is all that a reader needs here.
 ///
 /// # Errors
 /// It is no such JSON, or no such time.

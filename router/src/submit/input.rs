@@ -57,7 +57,8 @@ pub(super) fn check_encoding(encoding: Option<&str>) -> Result<(), SubmitError> 
     }
 }
 
-/// Whether a body is a form (`prompt=a+cat&seed=7`, or in parts), as HTTP libraries send one unless they are asked for JSON.
+/// Whether a body is a form (`prompt=a+cat&seed=7`, or in parts), as HTTP libraries send one unless
+/// they are asked for JSON.
 fn is_form(body: &[u8]) -> bool {
     let name = body.split(|byte| *byte == b'=').next().unwrap_or_default();
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.%+[]".contains(byte);

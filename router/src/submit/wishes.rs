@@ -91,9 +91,10 @@ impl Wishes {
         }
     }
 
-    /// The job with these wishes, for an app with these settings. `hint_path`: the field of its input that names what the job will
-    /// load. What the field names is the hint, whatever the submitter's header says: a runner that was chosen by another name
-    /// would load this one all the same, and evict the other for it.
+    /// The job with these wishes, for an app with these settings. `hint_path`: the field of its
+    /// input that names what the job will load. What the field names is the hint, whatever the
+    /// submitter's header says: a runner that was chosen by another name would load this one all
+    /// the same, and evict the other for it.
     ///
     /// # Errors
     /// What the field names is too long for a hint.
@@ -140,7 +141,8 @@ impl Wishes {
     }
 }
 
-/// The hint of a job, and its source: the field of the input if it names something, else the submitter's header.
+/// The hint of a job, and its source: the field of the input if it names something, else the
+/// submitter's header.
 fn sourced(
     header: Option<Hint>,
     path: Option<&HintPath>,

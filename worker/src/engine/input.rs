@@ -14,8 +14,9 @@ use serde_path_to_error::Segment;
 use warmq_common::input_schema::write_integers;
 use warmq_common::job::{FieldError, JobError};
 
-/// The keyword that lists a property's other names. Each is published as a property of its own, like serde's aliases that it
-/// must repeat: a schema without them would refuse what the type reads.
+/// The keyword that lists a property's other names. Each is published as a property of its own,
+/// like serde's aliases that it must repeat: a schema without them would refuse what the type
+/// reads.
 pub const ALIASES_KEYWORD: &str = "x-warmq-aliases";
 
 /// The JSON Schema of `T`, in one piece (no `$ref`).
@@ -45,7 +46,8 @@ fn publish_aliases(properties: &mut Map<String, Value>) {
     properties.extend(published);
 }
 
-/// Reads an input. No input at all is an empty one, and whole numbers may be written with a point (`42.0`).
+/// Reads an input. No input at all is an empty one, and whole numbers may be written with a point
+/// (`42.0`).
 ///
 /// # Errors
 /// A 422 that names the field.

@@ -53,7 +53,7 @@ pub(super) const WATCH: &str = "watch";
 pub(super) struct Document(Arc<Value>);
 
 impl Document {
-    /// The document of `routes`, as their handlers tell it, below `public_url`.
+    /// The document of `routes`, as their handlers document it, below `public_url`.
     ///
     /// # Errors
     /// It can not be written as JSON.

@@ -45,7 +45,8 @@ pub(super) struct Input {
     #[serde(alias = "guidance_scale")]
     #[schemars(range(min = 0, max = 30), extend("x-warmq-aliases" = ["guidance_scale"]))]
     guidance: Option<f64>,
-    /// The same seed gives the same picture, and the output names it. By default, and for -1, one is drawn from the job's id.
+    /// The same seed gives the same picture, and the output names it. By default, and for -1, one
+    /// is drawn from the job's id.
     #[schemars(range(min = -1, max = u64::MAX))]
     seed: Option<i128>,
     /// How many pictures.
