@@ -2,10 +2,11 @@
 //! which is no longer maintained upstream (deny.toml records the advisory).
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often a webhook is told again, as fal does it.
@@ -77,7 +78,8 @@ pub fn before_telling_again(attempt: u32) -> Option<Duration> {
     (0..attempt).map(|_| delays.next_delay()).last()
 }
 
-/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. `None`: the shutdown came first.
+/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts; the series starts over after an operation that
+/// went well for longer than the delay before it, so a connection that held for hours is made again at once. `None`: the shutdown came first.
 /// Each failure is logged as `what`.
 pub async fn until_success<T, E, F>(
     what: &str,
@@ -113,15 +115,20 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let mut delays = Delays::reconnect();
+    let mut delay = Duration::ZERO;
     loop {
         if shutdown.is_cancelled() {
             return None;
         }
+        let began = Instant::now();
         let error = match operation().await {
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        let delay = delays.next_delay();
+        if began.elapsed() > delay {
+            delays.reset();
+        }
+        delay = delays.next_delay();
         tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "{what} failed");
         tokio::select! {
             () = shutdown.cancelled() => return None,
@@ -224,6 +231,36 @@ mod tests {
         stop.cancel();
         let away = async || Err::<(), _>("away");
         assert_eq!(until_available(&stop, |_| false, away).await, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_series_starts_over_after_an_operation_that_held() {
+        let shutdown = CancellationToken::new();
+        let mut failures = 0;
+        let mut last = Instant::now();
+        let mut waits = Vec::new();
+        until_known("testing", &shutdown, || {
+            waits.push(last.elapsed());
+            failures += 1;
+            // Six connections that fail at once, one that holds for a while, and one more.
+            let holds = match failures {
+                7 => Duration::from_secs(20),
+                _ => Duration::ZERO,
+            };
+            last = Instant::now() + holds;
+            async move {
+                tokio::time::sleep(holds).await;
+                if failures == 9 {
+                    Ok(())
+                } else {
+                    Err("it broke")
+                }
+            }
+        })
+        .await;
+        assert!(waits[6] >= Duration::from_millis(1600), "{waits:?}");
+        assert!(waits[7] <= Duration::from_millis(150), "{waits:?}");
+        assert!(waits[8] > waits[7].mul_f64(0.5), "{waits:?}");
     }
 
     #[test]

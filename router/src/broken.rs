@@ -32,6 +32,13 @@ pub enum Broken {
     Ended,
 }
 
+impl Broken {
+    /// Stored data is to blame, and no server: the same work fails again.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_damage())
+    }
+}
+
 impl From<EndError> for Broken {
     fn from(error: EndError) -> Self {
         match error {

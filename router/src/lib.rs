@@ -229,13 +229,12 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         parts.spawn(dispatchers.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Reply) {
-        let replies = reply::Replies {
-            store: store.clone(),
-            amqp_url: servers.amqp_url.clone(),
-            topology: topology.clone(),
-            publisher: Publisher::new(servers.amqp_url.clone(), "warmq-router replies"),
-            links: links.clone(),
-        };
+        let replies = reply::Replies::new(
+            store.clone(),
+            servers.amqp_url.clone(),
+            topology.clone(),
+            links.clone(),
+        );
         parts.spawn(replies.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Webhook) {

@@ -49,6 +49,7 @@ impl Store {
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))

@@ -79,6 +79,16 @@ impl Keys {
         format!("{}:job:{job}", self.namespace)
     }
 
+    /// String: how a job ended whose record is kept for a shorter time than copies of its message may live.
+    pub(super) fn tombstone(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:tombstone"))
+    }
+
+    /// Sorted set: apps to which an owner whose jobs are bounded submits, by when it last did (Unix ms).
+    pub(super) fn apps_of(&self, owner: &KeyId) -> String {
+        format!("{}:apps_of:{owner}", self.namespace)
+    }
+
     /// Hash: a job's record.
     pub(super) fn job(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}"))
@@ -107,7 +117,7 @@ impl Keys {
         }
     }
 
-    /// Hash: how many jobs of each owner wait or run.
+    /// Sorted set: `<owner> <job>` of the owned jobs that wait or run, all with score 0: an owner's are a range.
     pub(super) fn active(&self, app: &AppId) -> String {
         self.of_app(app, "active")
     }

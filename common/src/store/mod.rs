@@ -5,6 +5,7 @@
 //! | `keys` | the keys, and nobody else spells one |
 //! | `lua/`, `scripts`, `answers` | one file per atomic change; how they are loaded, and what they answer |
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
+//! | `active` | how many jobs of an owner wait or run |
 //! | `choices` | where routes sent what is submitted again |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
 //! | `flows` | flows: how far they are, and when they are looked at |
@@ -23,6 +24,7 @@
 //! Everything of one app carries the hash tag `{app}`, and no script touches two apps; what is asked about many apps
 //! at once still wants one server, so Redis Cluster is refused. Times are Redis' own clock (Unix ms): hosts need not agree.
 
+mod active;
 mod answers;
 mod api_keys;
 mod attempts;
@@ -68,7 +70,7 @@ pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
 pub use refusal::Refusal;
 pub use secrets::Secret;
-pub use upkeep::Depths;
+pub use upkeep::{Depths, Walk};
 pub use webhooks::{Telling, Then, Turn};
 
 use crate::config::ServerUrl;
@@ -113,7 +115,7 @@ pub enum Error {
     },
     /// A command failed.
     #[error("{}", failed(.0))]
-    Command(#[from] redis::RedisError),
+    Command(redis::RedisError),
     /// A record is not what this build writes.
     #[error("the record at {key} is damaged: {reason}")]
     Damaged {
@@ -129,6 +131,19 @@ fn failed(error: &redis::RedisError) -> String {
     match Refusal::of(error) {
         Some(refusal) => format!("redis {refusal}"),
         None => format!("redis: {error}"),
+    }
+}
+
+impl From<redis::RedisError> for Error {
+    /// What is stored is of another type than this build writes, or no script can work on it: the same command fails again.
+    fn from(error: redis::RedisError) -> Self {
+        let text = error.to_string();
+        let in_a_script = text.contains("user_script");
+        match error.code() {
+            Some("WRONGTYPE") => Self::damaged("a key", text),
+            Some("ERR") if in_a_script => Self::damaged("a key of a script", text),
+            _ => Self::Command(error),
+        }
     }
 }
 
@@ -175,6 +190,11 @@ impl Error {
             Self::Command(error) => failed(error),
             Self::Damaged { .. } => "a record in Redis is damaged".to_owned(),
         }
+    }
+
+    /// The stored data is to blame: trying again does not help.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
     }
 
     fn damaged(key: &str, reason: impl std::fmt::Display) -> Self {
@@ -255,6 +275,9 @@ impl Store {
             .await?)
     }
 }
+
+/// Jobs that are dealt with side by side where one look finds many.
+const SIDE_BY_SIDE: usize = 32;
 
 /// A time as scripts take it; beyond what fits, the longest that does.
 fn ms(duration: Duration) -> u64 {

@@ -35,6 +35,8 @@ pub(super) struct Scripts {
     pub(super) create_key: Script,
     pub(super) revoke_key: Script,
     pub(super) throttle: Script,
+    pub(super) use_app: Script,
+    pub(super) leave_apps: Script,
     pub(super) begin_telling: Script,
     pub(super) end_telling: Script,
 }
@@ -73,6 +75,8 @@ impl Scripts {
             create_key: about_keys(include_str!("lua/create_key.lua")),
             revoke_key: about_keys(include_str!("lua/revoke_key.lua")),
             throttle: script(include_str!("lua/throttle.lua")),
+            use_app: script(include_str!("lua/use_app.lua")),
+            leave_apps: script(include_str!("lua/leave_apps.lua")),
             begin_telling: script(include_str!("lua/begin_telling.lua")),
             end_telling: script(include_str!("lua/end_telling.lua")),
         }

@@ -53,11 +53,14 @@ impl Dispatcher {
     ) -> Result<Option<Held>, Broken> {
         let delivery = delivery.ok_or(Broken::Ended)??;
         match JobMessage::decode(&delivery.data) {
-            Ok(JobMessage { job, avoid, .. }) => Ok(Some(Held {
-                job,
-                avoid,
-                delivery,
-            })),
+            Ok(JobMessage { job, avoid, .. }) => {
+                self.passed.note(&job);
+                Ok(Some(Held {
+                    job,
+                    avoid,
+                    delivery,
+                }))
+            }
             Err(error) => {
                 tracing::warn!(app = %self.app, %error, "dead-lettered a message that can not be read");
                 let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();

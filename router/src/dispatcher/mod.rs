@@ -13,6 +13,7 @@ mod connections;
 mod holding;
 mod lanes;
 mod leader;
+mod passed;
 mod quarantine;
 mod roster;
 mod sending;
@@ -20,6 +21,7 @@ mod session;
 mod upkeep;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -36,6 +38,7 @@ use crate::broken::Broken;
 use crate::ending::Endings;
 use crate::metrics::{AppMetrics, Metrics};
 use crate::readiness::BrokerLimits;
+use passed::Passed;
 use roster::Roster;
 use session::ticks;
 
@@ -224,6 +227,7 @@ impl Apps {
         let dispatcher = Dispatcher {
             shared: self.shared.clone(),
             metrics: served.metrics.clone(),
+            passed: Arc::default(),
             name: format!("router-{}", JobId::generate()),
             app: app.clone(),
         };
@@ -309,6 +313,8 @@ struct Dispatcher {
     shared: Dispatchers,
     app: AppId,
     metrics: AppMetrics,
+    /// How far the lanes have come.
+    passed: Arc<Passed>,
     /// Who it is in the leader lease.
     name: String,
 }

@@ -8,6 +8,7 @@ use lapin::{Channel, Connection, ConnectionStatus};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Dispatcher;
+use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
@@ -18,13 +19,21 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Session {
     pub(super) connection: SharedConnection,
     pub(super) channel: Channel,
+    pub(super) upkeep: Upkeep,
     gauges: Gauges,
 }
 
 impl Dispatcher {
     /// A connection with everything declared on it.
     pub(super) async fn session(&self) -> Result<Session, Broken> {
-        let Self { shared, app, .. } = self;
+        let Self {
+            shared,
+            app,
+            passed,
+            ..
+        } = self;
+        // What the session before held is in the queues again.
+        passed.reset();
         let connection = SharedConnection::new(shared.connections.get().await?);
         let channel = connection.create_channel().await?;
         shared.topology.declare_base(&channel).await?;
@@ -32,14 +41,15 @@ impl Dispatcher {
         Ok(Session {
             connection,
             channel,
+            upkeep: Upkeep::default(),
             gauges: self.metrics.lead(),
         })
     }
 
-    /// Lets the gauges show what there is now, and that `held` jobs are held.
-    pub(super) async fn show(&self, session: &Session, held: usize) -> Result<(), Broken> {
+    /// Lets the gauges show what there is now.
+    pub(super) async fn show(&self, session: &Session) -> Result<(), Broken> {
         let counts = self.shared.store.counts(&self.app).await?;
-        session.gauges.show(held, counts);
+        session.gauges.show(session.upkeep.held(), counts);
         Ok(())
     }
 }
