@@ -25,8 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Size of the file that is written to the storage, bytes.
 const PROBE_BYTES: usize = 64;
 
-/// The folder of that file.
-const PROBE_APP: &str = "warmq/router";
+/// The folder of that file, beside the uploads.
+const PROBE_APP: &str = "uploads/router";
 
 /// Limits of RabbitMQ that differ from the settings, learned from its errors: AMQP has no way to read them.
 #[derive(Debug, Clone, Default)]
