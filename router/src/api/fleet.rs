@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,6 +17,9 @@ use super::gate::By;
 use super::openapi::{Asking, Listing, OPERATE};
 use super::{Api, ApiError};
 use crate::declared::Declared;
+
+/// Apps that are read side by side: their commands share one connection.
+const SIDE_BY_SIDE: usize = 128;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Apps)]
@@ -85,24 +89,30 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
     responses((status = 200, description = "The apps, by name", body = AppsView), Listing)
 )]
 async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, ApiError> {
-    let mut apps = Vec::new();
     let declared = api.apps.declared();
-    let known = api.apps.all().await?.into_iter();
-    for app in known.filter(|app| caller.knows(app)) {
-        let standing = api.apps.standing(&declared, &app).await?;
-        apps.push(AppView {
-            policy: declared.config(&app).policy,
-            queued: standing.queued,
-            runners: standing.runners,
-            wait_s: Some(standing.wait_s).filter(|wait_s| wait_s.is_finite()),
-            run_s: standing.run_s,
-            cost: standing.cost,
-            app,
-        });
-    }
+    let mut known = api.apps.all().await?;
+    known.retain(|app| caller.knows(app));
+    let apps = stream::iter(known)
+        .map(|app| app_view(&api, &declared, app))
+        .buffered(SIDE_BY_SIDE)
+        .try_collect()
+        .await?;
     let mut routes = routes(&declared);
     routes.retain(|route| caller.knows(&route.route));
     Ok(Json(AppsView { apps, routes }))
+}
+
+async fn app_view(api: &Api, declared: &Declared, app: AppId) -> Result<AppView, ApiError> {
+    let standing = api.apps.standing(declared, &app).await?;
+    Ok(AppView {
+        policy: declared.config(&app).policy,
+        queued: standing.queued,
+        runners: standing.runners,
+        wait_s: Some(standing.wait_s).filter(|wait_s| wait_s.is_finite()),
+        run_s: standing.run_s,
+        cost: standing.cost,
+        app,
+    })
 }
 
 /// The declared routes.

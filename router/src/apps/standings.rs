@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join;
 use tokio::sync::Mutex;
 use warmq_common::config::AppConfig;
 use warmq_common::ids::AppId;
@@ -18,9 +19,12 @@ use crate::policy::warm::Learned;
 /// How long a standing is believed: submissions come faster than it changes.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// What was read, and when.
+/// What was read of each app, and when.
 #[derive(Clone, Default)]
-pub(super) struct Standings(Arc<Mutex<HashMap<AppId, (Instant, Measured)>>>);
+pub(super) struct Standings(Arc<Mutex<HashMap<AppId, Reading>>>);
+
+/// Locked while Redis is asked: of many that want to know at once of one app, one asks.
+type Reading = Arc<Mutex<Option<(Instant, Measured)>>>;
 
 /// What Redis says of an app.
 #[derive(Debug, Clone, Copy)]
@@ -100,20 +104,24 @@ impl AppDirectory {
     }
 
     async fn measured(&self, app: &AppId) -> Result<Measured, Error> {
-        // Held while Redis is asked: of many that want to know at once, one asks.
-        let mut known = self.standings.0.lock().await;
-        if let Some((read, measured)) = known.get(app)
+        let reading = {
+            let mut known = self.standings.0.lock().await;
+            known.entry(app.clone()).or_default().clone()
+        };
+        let mut reading = reading.lock().await;
+        if let Some((read, measured)) = *reading
             && read.elapsed() < FRESH
         {
-            return Ok(*measured);
+            return Ok(measured);
         }
-        let learned = self.store.stats_of_app(app).await?;
+        let (learned, counts) =
+            try_join(self.store.stats_of_app(app), self.store.counts(app)).await?;
         let learned = learned.and_then(|json| serde_json::from_str::<Learned>(&json).ok());
         let measured = Measured {
-            counts: self.store.counts(app).await?,
+            counts,
             run_s: learned.and_then(|learned| learned.run_s()),
         };
-        known.insert(app.clone(), (Instant::now(), measured));
+        *reading = Some((Instant::now(), measured));
         Ok(measured)
     }
 }
