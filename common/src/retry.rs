@@ -137,6 +137,57 @@ where
     }
 }
 
+/// How often a server that is waited for is logged again.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Calls `operation`, which needs a server, until it succeeds: servers may come up after those that need them. `None`: the
+/// shutdown came first. What is waited for is logged at once, when the reason changes, and each minute.
+///
+/// # Errors
+/// The first one that `is_final`.
+pub async fn until_available<T, E, F>(
+    shutdown: &CancellationToken,
+    is_final: impl Fn(&E) -> bool,
+    mut operation: impl FnMut() -> F,
+) -> Result<Option<T>, E>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut delays = Delays::reconnect();
+    let mut logged: Option<(Instant, String)> = None;
+    loop {
+        let result = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(None),
+            result = operation() => result,
+        };
+        let error = match result {
+            Ok(value) => {
+                if logged.is_some() {
+                    tracing::info!("the server that was waited for is there");
+                }
+                return Ok(Some(value));
+            }
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        let is_news = (logged.as_ref())
+            .is_none_or(|(when, text)| *text != error || when.elapsed() >= REMINDER);
+        if is_news {
+            tracing::warn!("waiting: {error}");
+            logged = Some((Instant::now(), error));
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(delays.next_delay().min(LONGEST_WAIT)) => {}
+        }
+    }
+}
+
+/// Between two attempts to reach a server that is waited for at start.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +212,25 @@ mod tests {
         let all: u64 = waits.iter().sum();
         assert!((7000..7200).contains(&all), "{all}");
         assert_eq!(before_telling_again(0), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_waited_for_unless_waiting_is_no_remedy() {
+        let stop = CancellationToken::new();
+        let tries = std::cell::Cell::new(0);
+        let come_up = async || {
+            tries.set(tries.get() + 1);
+            if tries.get() < 9 { Err("away") } else { Ok(7) }
+        };
+        let available = until_available(&stop, |error| *error == "wrong", come_up);
+        assert_eq!(available.await, Ok(Some(7)));
+        assert_eq!(tries.get(), 9);
+        let refused = async || Err::<(), _>("wrong");
+        let available = until_available(&stop, |error| *error == "wrong", refused);
+        assert_eq!(available.await, Err("wrong"));
+        stop.cancel();
+        let away = async || Err::<(), _>("away");
+        assert_eq!(until_available(&stop, |_| false, away).await, Ok(None));
     }
 
     #[tokio::test(start_paused = true)]

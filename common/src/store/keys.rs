@@ -23,9 +23,40 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
+    /// Sorted set: unused apps, by since when they are (Unix ms).
+    pub(super) fn unused_apps(&self) -> String {
+        format!("{}:unused_apps", self.namespace)
+    }
+
+    /// The keys of which one exists while an app is in use. Empty sets have no key.
+    pub(super) fn in_use(&self, app: &AppId) -> [String; 5] {
+        [
+            self.queued(app),
+            self.runners(app),
+            self.suspects(app),
+            self.ended(app),
+            self.untold(app),
+        ]
+    }
+
     /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
     pub(super) fn watched_flows(&self) -> String {
         format!("{}:watched_flows", self.namespace)
+    }
+
+    /// String: written to see whether Redis takes writes.
+    pub(super) fn check(&self) -> String {
+        format!("{}:check", self.namespace)
+    }
+
+    /// Pub/sub channel: to see whether messages arrive.
+    pub(super) fn check_channel(&self) -> String {
+        format!("{}:checked", self.namespace)
+    }
+
+    /// Keys that a Redis Cluster does not have in one slot.
+    pub(super) fn in_two_slots(&self) -> [String; 2] {
+        ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
     }
 
     /// String: a secret that all routers share.

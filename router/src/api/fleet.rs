@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,9 +16,6 @@ use super::gate::By;
 use super::openapi::{Asking, Listing, OPERATE};
 use super::{Api, ApiError};
 use crate::declared::Declared;
-
-/// Apps that are read side by side: their commands share one connection.
-const SIDE_BY_SIDE: usize = 128;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Apps)]
@@ -90,29 +86,23 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
 )]
 async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, ApiError> {
     let declared = api.apps.declared();
-    let mut known = api.apps.all().await?;
-    known.retain(|app| caller.knows(app));
-    let apps = stream::iter(known)
-        .map(|app| app_view(&api, &declared, app))
-        .buffered(SIDE_BY_SIDE)
-        .try_collect()
-        .await?;
+    let known = api.apps.all().await?.into_iter();
+    let known = known.filter(|app| caller.knows(app));
+    let standings = api.apps.standings(&declared, known).await?.into_iter();
+    let apps = standings
+        .map(|(app, standing)| AppView {
+            policy: declared.config(&app).policy,
+            queued: standing.queued,
+            runners: standing.runners,
+            wait_s: Some(standing.wait_s).filter(|wait_s| wait_s.is_finite()),
+            run_s: standing.run_s,
+            cost: standing.cost,
+            app,
+        })
+        .collect();
     let mut routes = routes(&declared);
     routes.retain(|route| caller.knows(&route.route));
     Ok(Json(AppsView { apps, routes }))
-}
-
-async fn app_view(api: &Api, declared: &Declared, app: AppId) -> Result<AppView, ApiError> {
-    let standing = api.apps.standing(declared, &app).await?;
-    Ok(AppView {
-        policy: declared.config(&app).policy,
-        queued: standing.queued,
-        runners: standing.runners,
-        wait_s: Some(standing.wait_s).filter(|wait_s| wait_s.is_finite()),
-        run_s: standing.run_s,
-        cost: standing.cost,
-        app,
-    })
 }
 
 /// The declared routes.
@@ -143,16 +133,13 @@ async fn runners(
     Query(asked): Query<OneApp>,
 ) -> Result<Json<RunnersView>, ApiError> {
     let apps = match asked.app {
-        None => api.apps.all().await?,
+        None => api.apps.all().await?.into_iter().collect(),
         Some(name) => {
             let app =
                 AppId::parse(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
-            [app].into()
+            vec![app]
         }
     };
-    let mut runners = Vec::new();
-    for app in &apps {
-        runners.extend(api.store.runners(app).await?);
-    }
+    let runners = api.store.runners_of(&apps).await?;
     Ok(Json(RunnersView { runners }))
 }

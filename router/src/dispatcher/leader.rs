@@ -136,11 +136,12 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
             until.cancel();
             std::future::pending().await
         };
-        tokio::select! {
-            ended = dispatching => ended?,
-            () = superseded => {}
-        }
-        session.connection.close(200, "done".into()).await?;
+        let ended = tokio::select! {
+            ended = dispatching => ended,
+            () = superseded => Ok(()),
+        };
+        session.close().await;
+        ended.inspect_err(|broken| shared.limits.note(broken))?;
     }
     Ok(())
 }
