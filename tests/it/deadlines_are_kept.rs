@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use warmq_cluster::{Cluster, eventually};
 use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
-use warmq_common::job::JobSpec;
+use warmq_common::job::{JobError, JobSpec};
 use warmq_common::state::JobState;
 use warmq_common::store::{Ground, Registration, RunnerReport, Start, Unavailable};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
@@ -178,6 +178,92 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     }
     store.told(&spec).await.unwrap();
     assert_eq!(store.untold(&app, Duration::ZERO).await.unwrap(), []);
+    cluster.cleanup().await.unwrap();
+}
+
+/// A job with a time to start of 1 s, running, whose runner's lease has lapsed.
+async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
+    let store = cluster.store();
+    let app = AppId::parse(TIMED).unwrap();
+    let runner = RunnerId::parse("lost").unwrap();
+    let registration = Registration {
+        app: app.clone(),
+        runner: runner.clone(),
+        epoch: Epoch(1),
+        host: "nowhere".to_owned(),
+        pid: 1,
+        engine: "timed".to_owned(),
+        device: "none".to_owned(),
+        memory_budget_bytes: 1,
+        report: RunnerReport::default(),
+    };
+    let schema = Value::Object(serde_json::Map::new());
+    let lease = Duration::from_secs(60);
+    store.register(&registration, &schema, lease).await.unwrap();
+    let spec = JobSpec {
+        start_timeout_ms: Some(1000),
+        max_attempts,
+        ..JobSpec::new(app, json!({}))
+    };
+    store.create(&spec).await.unwrap();
+    let started = store.start(
+        &spec.app,
+        spec.id,
+        &runner,
+        Epoch(1),
+        0,
+        Ground::SharedQueue,
+    );
+    assert!(matches!(started.await.unwrap(), Start::Started(_)));
+    spec
+}
+
+#[tokio::test]
+async fn a_job_that_started_in_time_and_lost_its_runner_expires_if_it_does_not_start_again_in_time()
+{
+    let cluster = Cluster::builder().start().await.unwrap();
+    let store = cluster.store();
+    let spec = bereft(&cluster, 10).await;
+    eventually("its deadline has passed", SOON, async || {
+        let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
+        (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
+    })
+    .await
+    .unwrap();
+    // While it runs that is no matter.
+    assert_eq!(store.expire(&spec.app).await.unwrap(), []);
+    assert!(store.lose(&spec.app, spec.id).await.unwrap().is_some());
+    let expired = store.expire(&spec.app).await.unwrap();
+    assert_eq!(expired.len(), 1);
+    let state = store.state_of(&spec.app, spec.id).await.unwrap();
+    assert_eq!(state, Some(JobState::Expired));
+    cluster.cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redriven_job_has_its_time_to_start_again() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (store, spec) = (cluster.store(), bereft(&cluster, 1).await);
+    assert!(store.lose(&spec.app, spec.id).await.unwrap().is_some());
+    let error = JobError::quarantined(1, &[]);
+    assert!(store.quarantine(&spec.app, spec.id, &error).await.unwrap());
+    eventually("its first deadline has passed", SOON, async || {
+        let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
+        (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(store.revive(&spec.app, spec.id).await.unwrap());
+    let runner = RunnerId::parse("lost").unwrap();
+    let again = store.start(
+        &spec.app,
+        spec.id,
+        &runner,
+        Epoch(1),
+        1000,
+        Ground::SharedQueue,
+    );
+    assert!(matches!(again.await.unwrap(), Start::Started(_)));
     cluster.cleanup().await.unwrap();
 }
 

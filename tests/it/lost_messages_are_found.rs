@@ -1,6 +1,7 @@
 //! A record whose message is gone (the broker lost it, or its publisher died before) is published again; a queue whose
 //! runner is gone is deleted.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
@@ -9,11 +10,11 @@ use lapin::{Channel, Connection};
 use serde_json::json;
 use warmq_cluster::{Cluster, WorkerOptions, eventually};
 use warmq_common::amqp::{self, Message};
-use warmq_common::ids::AppId;
-use warmq_common::job::{JobSpec, Priority};
+use warmq_common::ids::{AppId, Epoch, RunnerId};
+use warmq_common::job::{Decision, JobSpec, Priority, Target};
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
-use warmq_common::store::Depths;
+use warmq_common::store::{Depths, Ground, Start, Unavailable, Walk};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 
@@ -92,6 +93,102 @@ async fn a_backlog_that_never_empties_hides_no_loss_for_ever() {
         "it was published just now"
     );
     cluster.cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_walk_finds_jobs_behind_any_number_of_older_ones() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let mut jobs = Vec::new();
+    for _ in 0..7 {
+        let job = JobSpec::new(app.clone(), json!({}));
+        store.create(&job).await.unwrap();
+        jobs.push(job.id);
+    }
+    let last_ms = store.job(jobs[6]).await.unwrap().unwrap().spec.created_ms;
+    eventually("all of them are old enough", SOON, async || {
+        (store.now_ms().await.unwrap() > last_ms).then_some(())
+    })
+    .await
+    .unwrap();
+    let mut walk = Walk::default();
+    for _ in 0..2 {
+        let mut found = BTreeSet::new();
+        while found.len() < jobs.len() {
+            let part = store
+                .suspects(&app, Duration::ZERO, 3, &mut walk)
+                .await
+                .unwrap();
+            assert!(!part.is_empty() && part.len() <= 3, "{part:?}");
+            found.extend(part);
+        }
+        // From the start again.
+        while walk != Walk::default() {
+            store
+                .suspects(&app, Duration::ZERO, 3, &mut walk)
+                .await
+                .unwrap();
+        }
+    }
+    cluster.cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_published_before() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let job = JobSpec::new(app.clone(), json!({}));
+    store.create(&job).await.unwrap();
+    let runner = RunnerId::parse("lost").unwrap();
+    let late = Ground::BegunWithout { ago_ms: 0 };
+    let started = store.start(&app, job.id, &runner, Epoch(1), 0, late);
+    assert!(matches!(started.await.unwrap(), Start::Started(_)));
+    let loss = store.lose(&app, job.id).await.unwrap().unwrap();
+    let lost_ms = store.now_ms().await.unwrap();
+    // The first retry comes at once, as far as retry tiers go.
+    assert_eq!(loss.pause, Some(Duration::from_secs(1)));
+    let nothing_waits = Depths {
+        normal_passed_ms: u64::MAX,
+        low_passed_ms: u64::MAX,
+        shared_empty: true,
+    };
+    eventually("it is due", SOON, async || {
+        let missed = store.reconcile(&app, job.id, Duration::ZERO, nothing_waits);
+        let missed = missed.await.unwrap();
+        let share = store.share(&app, job.id, &decision()).await.unwrap();
+        match share {
+            Some(Unavailable::Parked { .. }) => {
+                assert!(!missed, "its copy is parked");
+                assert_eq!(
+                    store.avoided(&app, job.id).await.unwrap(),
+                    Some(runner.clone())
+                );
+                None
+            }
+            None => Some(()),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await
+    .unwrap();
+    assert!(store.now_ms().await.unwrap() >= lost_ms + 900);
+    cluster.cleanup().await.unwrap();
+}
+
+fn decision() -> Decision {
+    Decision {
+        policy: "test".to_owned(),
+        target: Target::Shared,
+        warm: false,
+        warm_candidates: Vec::new(),
+        blank_candidates: Vec::new(),
+        idle_runners: 0,
+        holders: None,
+        predicted_wait_ms: None,
+        held_ms: 0,
+        refused_claims: 0,
+        reason: "a test said so".to_owned(),
+    }
 }
 
 #[tokio::test]

@@ -399,8 +399,7 @@ impl Stand {
                 // It may be redriven or run again, with all its time.
                 self.change("HSET", &["start_by_ms", "99999999999999"])
                     .await;
-                let ended = expired.iter().map(|job| job.id).eq(waits.then_some(id));
-                ended
+                expired.iter().map(|job| job.id).eq(waits.then_some(id))
             }
             Call::Forget => {
                 if self.model.job.is_some_and(|job| job.state.is_terminal()) {

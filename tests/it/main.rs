@@ -30,6 +30,8 @@ mod lua_obeys_the_state_machine;
 mod many_apps_cost_little;
 mod missing_servers_are_named;
 mod nothing_is_lost;
+mod nothing_runs_again;
+mod one_bad_record_harms_no_other;
 mod pictures_become_other_pictures;
 mod pictures_come_from_pictures;
 mod pictures_come_from_prompts;

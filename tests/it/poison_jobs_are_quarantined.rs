@@ -41,6 +41,42 @@ fn assert_quarantined(record: &JobRecord, reason: &str) {
     assert_eq!(error.message, reason);
 }
 
+/// A runner's lease (15 s), and a few seconds: nobody else need notice.
+const A_LEASE_AND_A_MOMENT: Duration = Duration::from_secs(25);
+
+#[tokio::test]
+async fn a_job_whose_only_worker_is_killed_is_known_to_wait_once_the_lease_has_lapsed() {
+    let stage = Stage::with_config(TWO_ATTEMPTS).await;
+    let waits = stage.submit("m", 600_000).await;
+    dies_of(&stage, waits, "first").await;
+    let queued = stage.until("it waits again", A_LEASE_AND_A_MOMENT, async || {
+        (stage.job(waits).await.state == JobState::Queued).then_some(())
+    });
+    queued.await;
+    let last = stage.submit("m", 600_000).await;
+    let mut victim = stage.timed("second").await;
+    // Whichever of the two it takes first: that is the last attempt of one, and the other waits.
+    let runs = stage.until("a worker has one of them", A_LEASE, async || {
+        for id in [waits, last] {
+            if stage.job(id).await.state == JobState::Running {
+                return Some(id);
+            }
+        }
+        None
+    });
+    let runs = runs.await;
+    victim.kill9().await.unwrap();
+    let expected = match runs == waits {
+        true => JobState::Failed,
+        false => JobState::Queued,
+    };
+    let known = stage.until("its end is known", A_LEASE_AND_A_MOMENT, async || {
+        (stage.job(runs).await.state == expected).then_some(())
+    });
+    known.await;
+    stage.clean_up().await;
+}
+
 #[tokio::test]
 async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_the_reason() {
     let stage = Stage::with_config(TWO_ATTEMPTS).await;

@@ -13,7 +13,7 @@
 //! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
 //! | `late` | queue | ends of jobs that came while Redis was away; the router stores them |
 //! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>`, with `.webhook` behind it if one is to be told, `.flow` if a flow waits for it |
-//! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to` |
+//! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to`; like the two below it keeps an event for a day, should no router have the role that reads it |
 //! | `events.webhook` | queue | ended jobs whose webhook is to be told; `dispatch` brings back those that wait in a retry tier for another try, by key `webhook` |
 //! | `events.flow` | queue | flows that were accepted, and steps of flows that ended |
 //! | `events.api.<random>` | transient queue | ended jobs, for the clients that wait at one router |
@@ -39,6 +39,10 @@ const NO_DELIVERY_LIMIT: i32 = 1_000_000;
 
 /// A runner's queue outlives its last consumer by this much at least (and by ten accept timeouts).
 const RUNNER_QUEUE_EXPIRY: Duration = Duration::from_secs(30 * 60);
+
+/// How long an event waits for a router that has the role to read it: as long as results are kept by default. Without such a
+/// router, these queues would grow until the broker's disk is full.
+const EVENTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Ends the keys of events that are told by webhook, and is the key of those that wait to be told again.
 const WEBHOOK: &str = "webhook";
@@ -302,15 +306,15 @@ impl Topology {
         let reply = self.reply_events_queue();
         self.exchange(channel, &events, ExchangeKind::Topic, Args::new())
             .await?;
-        self.queue(channel, &reply, self.durable()).await?;
+        self.queue(channel, &reply, self.of_events()).await?;
         self.bind_ends(channel, &reply, "#").await?;
         let webhook = self.webhook_events_queue();
-        self.queue(channel, &webhook, self.durable()).await?;
+        self.queue(channel, &webhook, self.of_events()).await?;
         let wants_webhook = format!("*.{WEBHOOK}");
         self.bind_ends(channel, &webhook, &wants_webhook).await?;
         self.bind(channel, &webhook, &dispatch, WEBHOOK).await?;
         let flow = self.flow_events_queue();
-        self.queue(channel, &flow, self.durable()).await?;
+        self.queue(channel, &flow, self.of_events()).await?;
         let of_flows = format!("*.{FLOW}");
         self.bind_ends(channel, &flow, &of_flows).await?;
         let begins = format!("{}.{of_flows}", JobState::Queued);
@@ -460,6 +464,10 @@ impl Topology {
             .queue_declare(queue.into(), options, FieldTable::default())
             .await?;
         Ok(found.message_count())
+    }
+
+    fn of_events(&self) -> Args {
+        self.durable().int("x-message-ttl", millis(EVENTS_KEPT))
     }
 
     fn durable(&self) -> Args {

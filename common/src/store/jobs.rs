@@ -125,6 +125,13 @@ impl Store {
     ) -> Result<Created, Error> {
         let mut connection = self.connection.clone();
         let retention_s = spec.retention_s.unwrap_or(RETENTION_S);
+        // What can be refused is indexed once it is not. Else the index comes first: a record that cannot be found would be worse than
+        // an entry without record. A router that dies in between leaves the former, which is mended with its message (`find_again`).
+        let is_bounded = terms.max_queue_length.is_some() || terms.max_active.is_some();
+        if !is_bounded {
+            self.index(&spec.app, id, retention_s, Known::Before)
+                .await?;
+        }
         let mut invocation = self.scripts.create.prepare_invoke();
         invocation
             .key(self.keys.job(&spec.app, id))
@@ -191,12 +198,18 @@ impl Store {
                     .await?;
                 Ok(Created::Known { id })
             }
-            ["ended"] => Ok(Created::Ended),
-            ["another", owner] => Ok(Created::Known {
-                id: owner
-                    .parse()
-                    .map_err(|error| Error::damaged("an idempotency key", error))?,
-            }),
+            ["ended"] => {
+                let _: () = connection.del(self.keys.job_app(id)).await?;
+                Ok(Created::Ended)
+            }
+            ["another", owner] => {
+                let _: () = connection.del(self.keys.job_app(id)).await?;
+                Ok(Created::Known {
+                    id: owner
+                        .parse()
+                        .map_err(|error| Error::damaged("an idempotency key", error))?,
+                })
+            }
             ["full", waiting] => Ok(Created::Full {
                 waiting: number(waiting)?,
             }),
@@ -208,8 +221,17 @@ impl Store {
         }
     }
 
-    /// Lets a job that waits or runs be found by its id alone. After its record was made: what is refused leaves nothing. A router
-    /// that dies in between leaves a job whose id nobody was given.
+    /// Lets a job whose message was lost be found by its id alone: the router that recorded it may have died before that.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn find_again(&self, job: &JobSpec) -> Result<(), Error> {
+        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
+        self.index(&job.app, job.id, retention_s, Known::Before)
+            .await
+    }
+
+    /// Lets a job that waits or runs be found by its id alone. `known`: an entry that is there is left as it is.
     pub(super) async fn index(
         &self,
         app: &AppId,

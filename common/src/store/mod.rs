@@ -138,14 +138,29 @@ impl From<redis::RedisError> for Error {
     /// What is stored is of another type than this build writes, or no script can work on it: the same command fails again.
     fn from(error: redis::RedisError) -> Self {
         let text = error.to_string();
-        let in_a_script = text.contains("user_script");
-        match error.code() {
-            Some("WRONGTYPE") => Self::damaged("a key", text),
-            Some("ERR") if in_a_script => Self::damaged("a key of a script", text),
-            _ => Self::Command(error),
+        let is_damage = match error.code() {
+            Some("WRONGTYPE") => true,
+            Some("ERR") => DAMAGE.iter().any(|complaint| text.contains(complaint)),
+            _ => false,
+        };
+        match is_damage {
+            true => Self::damaged("a key", text),
+            false => Self::Command(error),
         }
     }
 }
+
+/// What scripts and commands say of a value that is not what it should be. Other errors of theirs (rights, memory) go away.
+const DAMAGE: [&str; 8] = [
+    "attempt to compare",
+    "attempt to perform arithmetic",
+    "attempt to concatenate",
+    "attempt to index",
+    "bad argument",
+    "is not an integer",
+    "is not a float",
+    "not a valid float",
+];
 
 impl Error {
     fn refused(url: &ServerUrl, refusal: Refusal) -> Self {

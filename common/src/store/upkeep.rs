@@ -19,7 +19,7 @@ pub struct Depths {
 }
 
 /// A walk along the jobs that wait, a part at a time, and then from the start again.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Walk {
     /// When the next job to look at was created, Unix ms.
     from_ms: u64,

@@ -248,6 +248,7 @@ impl Dispatcher {
         let Some(record) = record else {
             return Ok(());
         };
+        shared.store.find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "nothing was heard of a job for long; published it again");
         let key = shared.topology.lane_key(app, record.spec.priority);
         // Encoding has no way to fail: string keys, no I/O.

@@ -140,20 +140,25 @@ impl Submitter {
     /// # Errors
     /// A server is away; the same call may be made again.
     pub async fn submit_step(&self, prepared: &Prepared) -> Result<bool, SubmitError> {
-        let job = &prepared.job;
+        let mut job = prepared.job.clone();
         let terms = Terms {
             plan: prepared.plan.as_ref(),
             once: true,
             ..Terms::default()
         };
-        let state = match self.record(job, terms).await? {
+        let state = match self.record(&job, terms).await? {
             Created::Ended => return Ok(false),
             Created::Known { .. } => self.store.state_of(&job.app, job.id).await?,
-            // Nothing bounds it, so it is new.
-            Created::New { .. } | Created::Full { .. } | Created::Busy => Some(JobState::Queued),
+            Created::New { created_ms, .. } => {
+                // By Redis' clock, which tells how far a lane has come.
+                job.created_ms = created_ms;
+                Some(JobState::Queued)
+            }
+            // Nothing bounds it.
+            Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
         if state == Some(JobState::Queued) {
-            self.publish(job, prepared.plan.is_some()).await?;
+            self.publish(&job, prepared.plan.is_some()).await?;
         }
         Ok(true)
     }

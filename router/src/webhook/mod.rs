@@ -120,6 +120,14 @@ impl Webhooks {
     /// Tells the job's end if there is one to tell, and it is this notice's turn.
     async fn tell(&self, mut notice: Notice, receivers: &Receivers) -> Result<(), Broken> {
         let (app, job) = (notice.app().clone(), notice.job());
+        if let Some(wait_ms) = notice
+            .booked_ms
+            .take()
+            .map(|ms| ms.saturating_sub(unix_ms()))
+            && wait_ms > 0
+        {
+            return Ok(self.put_off(notice, Duration::from_millis(wait_ms)).await?);
+        }
         let (url, end_ms) = match self.store.telling(&app, job).await? {
             Telling::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
             // It was redriven. Another notice comes with its other end.
@@ -131,8 +139,9 @@ impl Webhooks {
             }
         };
         let host = host(&url);
-        let Some(_place) = receivers.enter(&receiver(&url)) else {
-            return Ok(self.park(&notice, Duration::ZERO).await?);
+        let _place = match receivers.enter(&receiver(&url)) {
+            Ok(place) => place,
+            Err(wait) => return Ok(self.put_off(notice, wait).await?),
         };
         let attempt = (notice.attempt, end_ms);
         let turn = self.store.begin_telling(&app, job, attempt, LEASE);
@@ -181,6 +190,13 @@ impl Webhooks {
         let (job, user) = (record.spec.id, user(&record.spec));
         let headers = key.headers(job, user, unix_ms() / 1000, body.as_bytes());
         Ok(self.fetcher.post(url, headers, body.into(), TIMEOUT).await)
+    }
+
+    /// Has a notice come again after `wait`, by one retry tier after another: until then nobody is asked about it.
+    async fn put_off(&self, mut notice: Notice, wait: Duration) -> Result<(), PublishError> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        notice.booked_ms = Some(unix_ms().saturating_add(wait_ms));
+        self.park(&notice, wait).await
     }
 
     /// Has a notice come again in `wait` at the latest; whoever gets it then looks whether it is due.

@@ -11,6 +11,9 @@ const ATTEMPT_HEADER: &str = "x-warmq-attempt";
 /// The moment of the end, Unix ms.
 const END_HEADER: &str = "x-warmq-end";
 
+/// When a notice that found no place comes again, Unix ms by this router's clock.
+const BOOKED_HEADER: &str = "x-warmq-booked";
+
 /// That a webhook is to be told.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Notice {
@@ -19,6 +22,8 @@ pub(super) struct Notice {
     pub(super) attempt: u32,
     /// None in the event itself: the job's latest end is meant.
     end_ms: Option<u64>,
+    /// When a place is booked for it, Unix ms.
+    pub(super) booked_ms: Option<u64>,
 }
 
 impl Notice {
@@ -31,6 +36,7 @@ impl Notice {
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(1),
             end_ms: header(END_HEADER).and_then(|text| text.parse().ok()),
+            booked_ms: header(BOOKED_HEADER).and_then(|text| text.parse().ok()),
         })
     }
 
@@ -50,8 +56,9 @@ impl Notice {
     /// The message to publish.
     pub(super) fn message(&self) -> Message {
         let mut headers = vec![(ATTEMPT_HEADER.to_owned(), self.attempt.to_string())];
-        let end_ms = self.end_ms.map(|end_ms| end_ms.to_string());
-        headers.extend(end_ms.map(|end_ms| (END_HEADER.to_owned(), end_ms)));
+        for (name, moment_ms) in [(END_HEADER, self.end_ms), (BOOKED_HEADER, self.booked_ms)] {
+            headers.extend(moment_ms.map(|ms| (name.to_owned(), ms.to_string())));
+        }
         Message {
             message_id: Some(self.event.job_id.to_string()),
             headers,

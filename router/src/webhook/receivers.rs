@@ -1,14 +1,72 @@
-//! How many webhooks are told to one receiver (a host's port) at once. One that is slow has so many of this router's hands and no more, so the
-//! others do not wait for it.
+//! How many webhooks are told to one receiver (a host's port) at once, and when the others come again. One that is slow has so many of
+//! this router's hands and no more, so others do not wait for it. What finds no place books the next moment at which one should be
+//! free: the more wait, the later, so those that wait cost little.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// The receivers that are told something now.
+use tokio::time::Instant;
+
+/// The shortest wait of what finds no place.
+const SHORTEST: Duration = Duration::from_secs(5);
+
+/// The longest one: receivers may get faster.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How long telling takes, as long as none was measured.
+const SUPPOSED: Duration = Duration::from_secs(1);
+
+/// Receivers of which more is known than of so many are forgotten once nothing is told to them.
+const MOST: usize = 1024;
+
+/// The receivers that are told something now, or have more coming.
 #[derive(Debug)]
 pub(super) struct Receivers {
-    told: Mutex<HashMap<String, usize>>,
-    most: usize,
+    known: Mutex<HashMap<String, Receiver>>,
+    places: usize,
+}
+
+#[derive(Debug)]
+struct Receiver {
+    /// When those that are told something now were begun.
+    begun: Vec<Instant>,
+    /// How long telling took lately.
+    took: Duration,
+    /// The moments before this are booked.
+    booked_until: Instant,
+}
+
+impl Receiver {
+    fn new(now: Instant) -> Self {
+        Self {
+            begun: Vec::new(),
+            took: SUPPOSED,
+            booked_until: now,
+        }
+    }
+
+    /// When a place should be free for one more, after those that booked before.
+    fn book(&mut self, now: Instant, places: usize) -> Duration {
+        // Whoever is told something for longer than it took lately says more of the receiver.
+        let oldest = self.begun.iter().map(|begun| now - *begun).max();
+        let takes = self.took.max(oldest.unwrap_or_default());
+        let step = takes / u32::try_from(places).unwrap_or(u32::MAX);
+        self.booked_until = self.booked_until.max(now) + step;
+        (self.booked_until - now).clamp(SHORTEST, LONGEST)
+    }
+
+    /// Takes half of what one more took into the average.
+    fn ended(&mut self, begun: Instant, now: Instant) {
+        self.took = (self.took + (now - begun)) / 2;
+        if let Some(index) = self.begun.iter().position(|other| *other == begun) {
+            self.begun.swap_remove(index);
+        }
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.begun.is_empty() && self.booked_until <= now
+    }
 }
 
 /// One webhook that is being told. Dropped, it makes room for another.
@@ -16,45 +74,49 @@ pub(super) struct Receivers {
 pub(super) struct Place<'a> {
     receivers: &'a Receivers,
     receiver: String,
+    begun: Instant,
 }
 
 impl Receivers {
-    /// `most`: so many at once for each receiver.
-    pub(super) fn new(most: usize) -> Self {
+    /// `places`: so many at once for each receiver.
+    pub(super) fn new(places: usize) -> Self {
         Self {
-            told: Mutex::default(),
-            most,
+            known: Mutex::default(),
+            places,
         }
     }
 
-    /// A place to tell `receiver` something; `None` if all are taken.
-    pub(super) fn enter(&self, receiver: &str) -> Option<Place<'_>> {
-        let mut told = self.told();
-        let count = told.entry(receiver.to_owned()).or_default();
-        if *count == self.most {
-            return None;
+    /// A place to tell `receiver` something; else after how long to come again.
+    pub(super) fn enter(&self, receiver: &str) -> Result<Place<'_>, Duration> {
+        let now = Instant::now();
+        let mut known = self.known();
+        if known.len() > MOST {
+            known.retain(|_, receiver| !receiver.is_quiet(now));
         }
-        *count += 1;
-        Some(Place {
+        let found = known
+            .entry(receiver.to_owned())
+            .or_insert_with(|| Receiver::new(now));
+        if found.begun.len() >= self.places {
+            return Err(found.book(now, self.places));
+        }
+        found.begun.push(now);
+        Ok(Place {
             receivers: self,
             receiver: receiver.to_owned(),
+            begun: now,
         })
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Receiver>> {
         // Numbers are sound whatever happened to who held them.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut told = self.receivers.told();
-        if let Some(count) = told.get_mut(&self.receiver) {
-            *count -= 1;
-            if *count == 0 {
-                told.remove(&self.receiver);
-            }
+        if let Some(receiver) = self.receivers.known().get_mut(&self.receiver) {
+            receiver.ended(self.begun, Instant::now());
         }
     }
 }
@@ -63,15 +125,33 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_receiver_has_its_places_and_leaves_others_theirs() {
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_has_its_places_and_leaves_others_theirs() {
         let receivers = Receivers::new(2);
         let slow = [receivers.enter("slow"), receivers.enter("slow")];
-        assert!(slow.iter().all(Option::is_some));
-        assert!(receivers.enter("slow").is_none());
-        assert!(receivers.enter("quick").is_some());
+        assert!(slow.iter().all(Result::is_ok));
+        assert!(receivers.enter("slow").is_err());
+        assert!(receivers.enter("quick").is_ok());
         drop(slow);
-        assert!(receivers.enter("slow").is_some());
-        assert!(receivers.told().is_empty(), "receivers are forgotten");
+        assert!(receivers.enter("slow").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_wait_for_a_receiver_the_later_the_next_one_comes_again() {
+        let receivers = Receivers::new(8);
+        let telling: Vec<_> = (0..8).map(|_| receivers.enter("slow")).collect();
+        tokio::time::advance(Duration::from_secs(14)).await;
+        let waits: Vec<u64> = (0..800)
+            .filter_map(|_| Some(receivers.enter("slow").err()?.as_secs()))
+            .collect();
+        assert_eq!(waits[0], SHORTEST.as_secs());
+        // 800 of 14 s each, 8 at a time.
+        assert_eq!(waits[799], 1400);
+        assert!(waits.is_sorted());
+        drop(telling);
+        // Of what is booked nothing is forgotten, of what is over all.
+        tokio::time::advance(LONGEST).await;
+        let now = Instant::now();
+        assert!(receivers.known().values().all(|known| known.is_quiet(now)));
     }
 }

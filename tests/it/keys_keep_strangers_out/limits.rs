@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use redis::AsyncCommands;
 use reqwest::{Method, StatusCode};
 use warmq_cluster::eventually;
 use warmq_common::access::{Limits, Rate};
-use warmq_tests::Answer;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::{Answer, Stage};
 
-use super::{call, id, keyed, limited, submit};
+use super::{ROOT, call, id, keyed, limited, submit};
 
 #[tokio::test]
 async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_asks() {
@@ -98,5 +99,28 @@ async fn a_key_has_no_more_jobs_at_a_time_than_it_may() {
         stage.succeeded(id(answer)).await;
     }
     id(&submit(&stage, &many, TIMED).await);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_key_that_may_have_so_many_jobs_submits_where_there_is_one_app_and_lost_records_do_not_count()
+ {
+    let stage = Stage::with_config(&format!("admin_key = '{ROOT}'\n[apps.'bench/timed']")).await;
+    let one = Limits {
+        rate: None,
+        max_jobs: Some(1),
+    };
+    let key = limited(&stage, "one", &["submit:*", "read"], one).await;
+    let first = id(&submit(&stage, &key, TIMED).await);
+    let full = submit(&stage, &key, TIMED).await;
+    assert_eq!(full.body["error_type"], "too_many_jobs");
+    // Redis loses the record, and nothing brings it back.
+    let client = redis::Client::open(stage.cluster.redis_url().expose()).unwrap();
+    let mut redis = client.get_connection_manager().await.unwrap();
+    let record = format!("{}:{{{TIMED}}}:job:{first}", stage.cluster.namespace());
+    let tombstone = format!("{record}:tombstone");
+    let _: () = redis.set(tombstone, "lost").await.unwrap();
+    let _: () = redis.del(record).await.unwrap();
+    id(&submit(&stage, &key, TIMED).await);
     stage.clean_up().await;
 }
