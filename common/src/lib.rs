@@ -6,6 +6,7 @@
 //! | [`hint`] | what a job needs and a runner has |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`route`] | how a submission came to the app that runs it |
+//! | [`fault`] | a runner's fault, as opposed to the job's |
 //! | [`flow`] | a route's steps, each a job of its own |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`message`] | what travels through RabbitMQ, versioned |
@@ -25,6 +26,7 @@ pub mod amqp;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod fault;
 pub mod flow;
 pub mod hint;
 pub mod ids;

@@ -113,7 +113,11 @@ impl Shared {
         taken: Taken,
     ) {
         let key = self.topology.lane_key(&job.app, job.priority);
-        let copy = JobMessage::new(job.clone()).avoiding(avoid);
+        let copy = JobMessage::new(job.clone());
+        let copy = match avoid {
+            Some(runner) => copy.avoiding(runner),
+            None => copy,
+        };
         let copy = report::message(job.id, &copy).returned();
         let copied = until_success("sending a job back", &self.stop, || {
             self.publisher.publish(exchange, &key, &copy)
