@@ -40,7 +40,7 @@ enum Call {
     },
     Requeue {
         ours: bool,
-        attempt: GivenBack,
+        attempt: GivenBack<'static>,
     },
     Lose,
     Cancel,
@@ -58,7 +58,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         Ground::SharedQueue,
         Ground::BegunWithout { ago_ms: 1000 },
     ]);
-    let given_back = prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted]);
+    let given_back =
+        prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted("too long")]);
     let call = prop_oneof![
         2 => Just(Call::Create),
         1 => Just(Call::Discard),
@@ -357,6 +358,7 @@ async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
         epoch: Epoch(1),
         host: "here".to_owned(),
         pid: 1,
+        instance: String::new(),
         engine: "timed".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 1,

@@ -1,13 +1,13 @@
--- A runner gives a running job back unfinished. The attempt does not count, unless it took too long.
+-- A runner gives a running job back unfinished. The attempt does not count, unless it failed.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log
--- ARGV 1 job id, 2 fence, 3 '1' if the attempt counts
+-- ARGV 1 job id, 2 fence, 3 why the attempt counts; '' if it does not
 -- Returns 1, or 0 when the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'created_ms', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
 -- Its message may be parked for a while: that is no silence yet.
 redis.call('HSET', KEYS[1], 'state', 'queued', 'reconciled_ms', now_ms())
-local why = 'the attempt took too long'
-if ARGV[3] ~= '1' then
+local why = ARGV[3]
+if why == '' then
   redis.call('HINCRBY', KEYS[1], 'attempt', -1)
   why = 'its runner gave it back'
 end
