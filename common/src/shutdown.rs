@@ -20,7 +20,7 @@ impl From<CancellationToken> for Signals {
     }
 }
 
-/// Signals of this process from now on. SIGHUP, which would end it, is logged and ignored.
+/// Signals to stop that come from now on.
 ///
 /// # Errors
 /// The process may not install signal handlers.
@@ -28,7 +28,6 @@ pub fn on_signals() -> std::io::Result<Signals> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let signals = Signals::default();
     let Signals { stop, hurry } = signals.clone();
     tokio::spawn(async move {
@@ -36,10 +35,6 @@ pub fn on_signals() -> std::io::Result<Signals> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                _ = hangup.recv() => {
-                    tracing::info!("SIGHUP is ignored: settings are read at start");
-                    continue;
-                }
             }
             if stop.is_cancelled() {
                 tracing::info!("asked to stop again: what runs is given up");
@@ -51,6 +46,21 @@ pub fn on_signals() -> std::io::Result<Signals> {
         }
     });
     Ok(signals)
+}
+
+/// Logs `advice` at each SIGHUP from now on; by default the signal would end the process.
+///
+/// # Errors
+/// The process may not install signal handlers.
+pub fn survive_hangups(advice: &'static str) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::warn!("{advice}");
+        }
+    });
+    Ok(())
 }
 
 /// A token that is cancelled at the first SIGTERM or SIGINT.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
-use warmq_common::amqp;
+use warmq_common::amqp::{self, DeclareError};
 use warmq_common::clock::unix_ms;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::store::{self, Registration, Rival, RunnerReport};
@@ -32,11 +32,8 @@ pub enum Error {
     #[error(transparent)]
     Amqp(#[from] amqp::Error),
     /// RabbitMQ answers, but not as it should.
-    #[error(
-        "RabbitMQ refused the worker's queues: {0}. If it names other arguments, another process of this \
-         namespace runs with another --queue-type"
-    )]
-    Declare(#[from] lapin::Error),
+    #[error(transparent)]
+    Declare(#[from] DeclareError),
     /// Redis does not answer.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -51,6 +48,24 @@ pub enum Error {
         /// Its holder.
         rival: Rival,
     },
+}
+
+impl Error {
+    /// Returns whether waiting is no remedy: the settings must change, here or in a server.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Amqp(error) => error.is_final(),
+            Self::Declare(error) => error.is_final(),
+            Self::Store(error) => error.is_final(),
+            Self::NameTaken { .. } => true,
+        }
+    }
+}
+
+impl From<lapin::Error> for Error {
+    fn from(error: lapin::Error) -> Self {
+        Self::Declare(error.into())
+    }
 }
 
 /// One life of a runner.
@@ -86,7 +101,7 @@ impl Incarnation {
         shared.store.ping().await?;
         let registration = registration(shared, runner, epoch, description, report);
         refuse_rival(shared, &registration).await?;
-        let connection = amqp::connect(&config.servers.amqp_url, &name).await?;
+        let connection = amqp::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
         topology.declare_app(&declaring, app).await?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_common::config::EXIT_BAD_CONFIG;
+use warmq_common::plain::with_causes;
 use warmq_common::{shutdown, telemetry};
 use warmq_worker::config::{Args, Config};
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     let code = match serve(config) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("warmq-worker: {error:#}");
+            eprintln!("warmq-worker: {}", with_causes(error.as_ref()));
             error
                 .downcast_ref()
                 .map_or(1, warmq_worker::Error::exit_code)
@@ -35,6 +36,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
+        shutdown::survive_hangups(
+            "a worker reads its settings at its start only: restart it to change them",
+        )?;
         let signals = shutdown::on_signals()?;
         Ok(warmq_worker::run(config, signals).await?)
     });

@@ -6,7 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use warmq_common::fault::FaultKind;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::retry::until_success;
+use warmq_common::retry::{until_available, until_success};
 use warmq_common::store::RunnerReport;
 
 use crate::consumer::Lost;
@@ -102,34 +102,37 @@ impl Runner {
         })
     }
 
-    /// Tests itself, and begins a first life if that passes.
+    /// Tests itself, and begins a first life if that passes, once the servers are there. `None`: the worker stops.
     ///
     /// # Errors
-    /// RabbitMQ or Redis is away, or another process has the runner's name.
-    pub async fn begin(&mut self) -> Result<Begin, incarnation::Error> {
-        self.epoch = epoch_after(self.epoch);
-        let description = &self.engine.description;
-        let shared = &self.shared;
-        let me = incarnation::registration(shared, &self.id, self.epoch, description, &self.report);
-        incarnation::await_name(shared, &me).await?;
-        match self.prove().await {
-            Ok(()) => Ok(Begin::Joined(Box::new(self.join().await?))),
-            Err(fault) => Ok(Begin::Faulty(fault)),
-        }
-    }
-
-    /// Begins a new life.
-    async fn join(&mut self) -> Result<Incarnation, incarnation::Error> {
-        self.epoch = epoch_after(self.epoch);
-        let description = &self.engine.description;
-        Incarnation::open(
+    /// RabbitMQ or Redis refuses, or another process has the runner's name.
+    pub async fn begin(&mut self) -> Result<Option<Begin>, incarnation::Error> {
+        let stop = self.shared.stop.clone();
+        let me = incarnation::registration(
             &self.shared,
             &self.id,
             self.epoch,
-            description,
+            &self.engine.description,
             &self.report,
-        )
-        .await
+        );
+        let named = until_available(&stop, incarnation::Error::is_final, || {
+            incarnation::await_name(&self.shared, &me)
+        });
+        if named.await?.is_none() {
+            return Ok(None);
+        }
+        if let Err(fault) = self.prove().await {
+            return Ok(Some(Begin::Faulty(fault)));
+        }
+        let epoch = &mut self.epoch;
+        let (shared, id) = (&self.shared, &self.id);
+        let (description, report) = (&self.engine.description, &self.report);
+        let joined = until_available(&stop, incarnation::Error::is_final, || {
+            *epoch = epoch_after(*epoch);
+            Incarnation::open(shared, id, *epoch, description, report)
+        });
+        let joined = joined.await?;
+        Ok(joined.map(|incarnation| Begin::Joined(Box::new(incarnation))))
     }
 
     /// What the engine is.

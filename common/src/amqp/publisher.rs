@@ -67,6 +67,22 @@ pub enum PublishError {
     Lapin(#[from] lapin::Error),
 }
 
+impl PublishError {
+    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_final())
+    }
+
+    /// Returns what is wrong, for those who may not know where the server is.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Connect(error) => error.summary(),
+            Self::Lapin(_) => "the connection to RabbitMQ broke".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// One message to publish. Fresh properties every time, so nothing (`x-death` above all) is carried over by accident.
 #[derive(Debug, Clone, Default)]
 pub struct Message {

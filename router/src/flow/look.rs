@@ -83,7 +83,15 @@ impl Flows {
         };
         let mut moved = Move::of(state, &declared, flow);
         if let Some(step) = moved.state.flow.under_way().cloned() {
-            let Some(record) = self.store.job_of(&step.app, step.job).await? else {
+            let record = match self.store.job_of(&step.app, step.job).await {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(flow.id = %moved.state.record.spec.id, %error, "a flow's step cannot be read");
+                    moved.end_with(lost_result("its record is damaged"));
+                    return self.go_on(moved).await;
+                }
+                record => record?,
+            };
+            let Some(record) = record else {
                 return self.submit_again(moved, &step).await;
             };
             if !record.state.is_terminal() {
@@ -177,7 +185,11 @@ impl Flows {
         // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
         let (advanced, ()) = try_join(self.advance(&moved), self.watch(&moved, wait)).await?;
         match advanced {
-            Moved::On => self.submit(&moved, prepared).await,
+            // It ended already: the next look finds no record.
+            Moved::On => Ok(self
+                .submit(&moved, prepared)
+                .await?
+                .unwrap_or(Looked::Again)),
             Moved::Elsewhere => Ok(Looked::Again),
         }
     }
@@ -197,7 +209,12 @@ impl Flows {
             Ok(prepared) => {
                 let wait = next::look_after(moved.flow, step, true, moved.state.now_ms);
                 self.watch(&moved, wait).await?;
-                self.submit(&moved, &prepared).await
+                if let Some(looked) = self.submit(&moved, &prepared).await? {
+                    return Ok(looked);
+                }
+                // It ran while no router looked at the flow; it must not run again.
+                moved.end_with(lost_result("it was kept for too short a time"));
+                self.go_on(moved).await
             }
             Err(error) => {
                 moved.end_with(refusal(error)?);
@@ -206,13 +223,21 @@ impl Flows {
         }
     }
 
-    async fn submit(&self, moved: &Move<'_>, prepared: &Prepared) -> Result<Looked, Broken> {
-        (self.submitter.submit_step(prepared).await).map_err(temporary)?;
+    /// `None`: the step ended, and its record was kept long enough.
+    async fn submit(
+        &self,
+        moved: &Move<'_>,
+        prepared: &Prepared,
+    ) -> Result<Option<Looked>, Broken> {
+        let submitted = self.submitter.submit_step(prepared).await;
+        if !submitted.map_err(temporary)? {
+            return Ok(None);
+        }
         let flow = &moved.state.record.spec;
         // Whoever cancelled the flow before found no job to cancel.
         match self.store.state_of(&flow.app, flow.id).await? {
-            Some(state) if !state.is_terminal() => Ok(Looked::Done),
-            _ => Ok(Looked::Again),
+            Some(state) if !state.is_terminal() => Ok(Some(Looked::Done)),
+            _ => Ok(Some(Looked::Again)),
         }
     }
 
@@ -328,6 +353,14 @@ impl Flows {
         let found = self.apps.with_runners(moved.declared, &targets).await?;
         Ok(move |target: &AppId| found.contains(target))
     }
+}
+
+/// What a step comes to whose result nobody can read.
+fn lost_result(why: &str) -> JobError {
+    JobError::internal(
+        "internal_error",
+        format!("the step's result is lost: {why}"),
+    )
 }
 
 /// What a step comes to that can not be submitted.

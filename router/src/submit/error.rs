@@ -117,7 +117,11 @@ pub enum SubmitError {
 impl SubmitError {
     /// It is not the submission's fault: the same may be accepted later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Publish(_))
+        match self {
+            Self::Store(error) => !error.is_damage(),
+            Self::Publish(_) => true,
+            _ => false,
+        }
     }
 
     /// After how many seconds the same will be accepted, if that is known.
@@ -177,6 +181,10 @@ impl SubmitError {
             Self::InvalidWebhook(_) => query("fal_webhook", "invalid_webhook"),
             Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
+            Self::Store(error) if error.is_damage() => JobError {
+                message: "the job's record is damaged; the router's log says where".to_owned(),
+                ..plain(500, "internal_error")
+            },
             Self::Store(_) | Self::Publish(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")

@@ -135,25 +135,27 @@ impl Submitter {
             .await
     }
 
-    /// Submits a step, or submits it again: it is one job.
+    /// Submits a step, or submits it again: it is one job, and runs once. False: it ended, and its record was kept long enough.
     ///
     /// # Errors
     /// A server is away; the same call may be made again.
-    pub async fn submit_step(&self, prepared: &Prepared) -> Result<(), SubmitError> {
+    pub async fn submit_step(&self, prepared: &Prepared) -> Result<bool, SubmitError> {
         let job = &prepared.job;
         let terms = Terms {
             plan: prepared.plan.as_ref(),
+            once: true,
             ..Terms::default()
         };
         let state = match self.record(job, terms).await? {
+            Created::Ended => return Ok(false),
             Created::Known { .. } => self.store.state_of(&job.app, job.id).await?,
             // Nothing bounds it, so it is new.
             Created::New { .. } | Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
-        match state {
-            Some(JobState::Queued) => self.publish(job, prepared.plan.is_some()).await,
-            _ => Ok(()),
+        if state == Some(JobState::Queued) {
+            self.publish(job, prepared.plan.is_some()).await?;
         }
+        Ok(true)
     }
 
     /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too

@@ -113,7 +113,7 @@ async fn a_second_signal_gives_the_running_job_back_at_once_and_hangups_are_igno
         .until("the hangup is logged", async || {
             worker
                 .log_tail()
-                .contains("SIGHUP is ignored")
+                .contains("restart it to change them")
                 .then_some(())
         })
         .await;
