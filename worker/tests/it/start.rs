@@ -54,7 +54,7 @@ fn a_memory_budget_without_its_unit_is_refused() {
     let output = worker(&["--app=a/b", "--memory-budget=20"]);
     let complaint = complaint(&output);
     assert_eq!(output.status.code(), Some(64), "{complaint}");
-    assert!(complaint.contains("did you mean 20GiB?"), "{complaint}");
+    assert!(complaint.contains("20GiB"), "{complaint}");
 }
 
 #[test]
