@@ -114,7 +114,9 @@ async fn a_job_that_crashes_three_engines_is_blamed_and_its_runners_go_on() {
         "{}",
         error.message
     );
-    assert_eq!(job.attempt, 3);
+    let app = job.spec.app.clone();
+    let log = stage.cluster.store().log(&app, poison).await.unwrap();
+    assert_eq!(job.attempt, 3, "{log:#?}");
     stage.all_idle(TIMED).await;
     let runners = stage.runners(TIMED).await;
     for (worker, runner) in workers.iter().zip(&runners) {

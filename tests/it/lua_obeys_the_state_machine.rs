@@ -328,7 +328,7 @@ impl Stand {
                     let job = model.moves(Move::Requeue);
                     match attempt {
                         GivenBack::Uncounted => job.attempt -= 1,
-                        GivenBack::Counted => job.parked = job.attempt < most,
+                        GivenBack::Counted(_) => job.parked = job.attempt < most,
                     }
                 }
                 requeued == expected
