@@ -25,6 +25,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         epoch: Epoch(7),
         host: String::new(),
         pid: 1,
+        instance: String::new(),
         engine: "none".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 0,

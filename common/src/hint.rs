@@ -108,10 +108,10 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Leaves a runner out where there is another: a job came to nothing under it.
+    /// Removes the runners on which an attempt failed, if others remain.
     #[must_use]
-    pub fn without(mut self, avoid: Option<&RunnerId>) -> Self {
-        let others = |runner: &RunnerId| Some(runner) != avoid;
+    pub fn without(mut self, avoid: &[RunnerId]) -> Self {
+        let others = |runner: &RunnerId| !avoid.contains(runner);
         if self.warm.iter().chain(&self.blank).any(others) {
             self.warm.retain(others);
             self.blank.retain(others);
@@ -136,11 +136,14 @@ mod tests {
                 blank: names(blank),
                 idle: 2,
             };
-            let left = candidates.without(names(&["bad"]).first());
+            let left = candidates.without(&names(&["bad", "worse"]));
             (left.warm, left.blank)
         };
         assert_eq!(among(&["bad", "b"], &[]), (names(&["b"]), names(&[])));
-        assert_eq!(among(&["bad"], &["b"]), (names(&[]), names(&["b"])));
+        assert_eq!(
+            among(&["bad", "worse"], &["b"]),
+            (names(&[]), names(&["b"]))
+        );
         assert_eq!(among(&["bad"], &[]), (names(&["bad"]), names(&[])));
     }
 

@@ -7,6 +7,7 @@
 //! | [`input_schema`] | what both sides read from the schema of an app's input |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`route`] | how a submission came to the app that runs it |
+//! | [`fault`] | a runner's fault, as opposed to the job's |
 //! | [`flow`] | a route's steps, each a job of its own |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`message`] | what travels through RabbitMQ, versioned |
@@ -26,6 +27,7 @@ pub mod amqp;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod fault;
 pub mod flow;
 pub mod hint;
 pub mod ids;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::fault::RunnerFault;
 use crate::flow::StepOf;
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
 use crate::job::{JobError, JobRecord, JobSpec, ReplyTo, Timings};
@@ -32,10 +33,16 @@ pub struct JobMessage {
     v: u32,
     /// The job.
     pub job: JobSpec,
-    /// The runner under which its last attempt came to nothing: another one is preferred.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub avoid: Option<RunnerId>,
+    /// Runners on which an attempt failed, the latest last: others are preferred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid: Vec<RunnerId>,
+    /// Faults that it met on healthy runners, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<RunnerFault>,
 }
+
+/// Runners to avoid that a message lists at most: the latest.
+const MAX_AVOIDED: usize = 16;
 
 impl JobMessage {
     /// Wraps a job in this build's version.
@@ -43,17 +50,19 @@ impl JobMessage {
         Self {
             v: VERSION,
             job,
-            avoid: None,
+            avoid: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
-    /// Says that a runner is to be avoided, if there is another.
+    /// Adds a runner to avoid where there is another.
     #[must_use]
-    pub fn avoiding(self, runner: Option<RunnerId>) -> Self {
-        Self {
-            avoid: runner,
-            ..self
-        }
+    pub fn avoiding(mut self, runner: RunnerId) -> Self {
+        self.avoid.retain(|known| *known != runner);
+        self.avoid.push(runner);
+        let surplus = self.avoid.len().saturating_sub(MAX_AVOIDED);
+        self.avoid.drain(..surplus);
+        self
     }
 }
 

@@ -29,6 +29,18 @@ impl Delays {
         })
     }
 
+    /// Between two self-tests of a faulty runner: 500 ms, doubling up to 30 s, each ± 50 %.
+    pub fn self_test() -> Self {
+        Self(ExponentialBackoff {
+            current_interval: Duration::from_millis(500),
+            initial_interval: Duration::from_millis(500),
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(30),
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        })
+    }
+
     /// The next delay.
     pub fn next_delay(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(self.0.max_interval)

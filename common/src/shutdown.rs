@@ -2,6 +2,52 @@
 
 use tokio_util::sync::CancellationToken;
 
+/// What a process that drains is told by signals.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Cancelled at the first SIGTERM or SIGINT: take no more work.
+    pub stop: CancellationToken,
+    /// Cancelled at the second one: give up what runs.
+    pub hurry: CancellationToken,
+}
+
+impl From<CancellationToken> for Signals {
+    fn from(stop: CancellationToken) -> Self {
+        Self {
+            stop,
+            ..Self::default()
+        }
+    }
+}
+
+/// Signals to stop that come from now on.
+///
+/// # Errors
+/// The process may not install signal handlers.
+pub fn on_signals() -> std::io::Result<Signals> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signals = Signals::default();
+    let Signals { stop, hurry } = signals.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                tracing::info!("asked to stop again: what runs is given up");
+                hurry.cancel();
+            } else {
+                tracing::info!("asked to stop; a second signal gives up what runs");
+                stop.cancel();
+            }
+        }
+    });
+    Ok(signals)
+}
+
 /// Logs `advice` at each SIGHUP from now on; by default the signal would end the process.
 ///
 /// # Errors

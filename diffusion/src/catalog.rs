@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::Error;
 use crate::hugging_face;
 use crate::manifest::Manifest;
+use crate::stamp::Stamp;
 
 /// A folder of model folders, each with a `manifest.json` or in Hugging Face's diffusers layout.
 /// It is read anew at each call, so that a model dropped in later is found.
@@ -40,20 +41,52 @@ impl Catalog {
         names
     }
 
+    /// Whether the folder itself can be read.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when it cannot.
+    pub fn check(&self) -> Result<(), Error> {
+        Self::open(&self.folder).map(drop)
+    }
+
+    /// Names of the folders that cannot be looked into, sorted: there may be a model inside.
+    pub fn unreadable(&self) -> Vec<String> {
+        let entries = self.folder.read_dir().into_iter().flatten().flatten();
+        let closed =
+            entries.filter(|entry| entry.path().is_dir() && entry.path().read_dir().is_err());
+        let mut names: Vec<String> = closed
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The identity of the named model's files now, which changes whenever they do.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] when there is none, or `name` is a path.
+    pub fn stamp(&self, name: &str) -> Result<Stamp, Error> {
+        Ok(Stamp::of(&self.model_folder(name)?))
+    }
+
     /// What the named model is.
     ///
     /// # Errors
     /// [`Error::UnknownModel`] when there is none, or `name` is a path; [`Error::BadCheckpoint`] when
     /// its manifest cannot be used.
     pub fn manifest(&self, name: &str) -> Result<Manifest, Error> {
+        Manifest::read(&self.model_folder(name)?, name)
+    }
+
+    fn model_folder(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = self.folder.join(name);
-        if !is_plain(name) || !is_model(&folder) {
-            return Err(Error::UnknownModel {
+        match is_plain(name) && is_model(&folder) {
+            true => Ok(folder),
+            false => Err(Error::UnknownModel {
                 name: name.to_owned(),
                 known: self.names(),
-            });
+            }),
         }
-        Manifest::read(&folder, name)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
 
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use crate::error::Error;
 use crate::guard::guard;
@@ -77,6 +77,21 @@ impl Device {
             .unwrap_or_else(|| self.to_string())
     }
 
+    /// Computes something tiny, to learn whether the device works at all.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and the like when it does not.
+    pub fn self_test(&self) -> Result<(), Error> {
+        self.run(false, || {
+            let ones = Tensor::f_ones([8, 8], (Kind::Float, self.torch()))?;
+            let sum = f64::try_from(ones.f_matmul(&ones)?.f_sum(Kind::Float)?)?;
+            match sum == 512.0 {
+                true => Ok(()),
+                false => Err(Error::torch(&format!("the sum of 512 ones is {sum}"))),
+            }
+        })
+    }
+
     /// Waits until the device has done all that was asked of it; a GPU's kernels run behind the caller.
     pub fn synchronize(&self) {
         if let Device::Cuda(index) = *self {
@@ -142,6 +157,17 @@ fn gpus() -> usize {
     usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
 }
 
+/// What hints at a GPU that cannot be used: a device file of the driver although no GPU was found.
+pub fn unusable_gpu() -> Option<&'static str> {
+    const DEVICE_FILES: [&str; 2] = ["/dev/nvidia0", "/dev/nvidiactl"];
+    let found = || {
+        DEVICE_FILES
+            .into_iter()
+            .find(|file| std::path::Path::new(file).exists())
+    };
+    if gpus() == 0 { found() } else { None }
+}
+
 /// How many threads one tensor operation on the CPU may use; for the whole process. Tiny models run
 /// fastest on one: on a busy machine two threads spend their time waiting for each other.
 pub fn set_threads(threads: usize) {
@@ -157,6 +183,11 @@ mod tests {
         assert_eq!(Device::parse("cpu").unwrap(), Device::Cpu);
         assert_eq!(Device::Cuda(1).to_string(), "cuda:1");
         assert!(!Device::Cpu.name().is_empty());
+    }
+
+    #[test]
+    fn the_processor_passes_its_self_test() {
+        Device::Cpu.self_test().unwrap();
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! | `noise` | noise that the same seed draws again |
 //! | [`device`](Device), [`memory`](Memory) | where tensors live, and how much they hold |
 //! | `guard` | the border at which torch's panics become an [`Error`] |
+//! | [`stamp`](Stamp) | whether a model's files changed since they were read |
 //! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
 //!
 //! **Threads.** Tensors are `Send`, not `Sync`, and libgomp makes a pool for each calling thread: let
@@ -48,10 +49,11 @@ mod pipeline;
 mod random_weights;
 mod request;
 mod scheduler;
+mod stamp;
 mod tokenizer;
 
 pub use catalog::Catalog;
-pub use device::{Device, set_threads};
+pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
 pub use manifest::{
     Activation, BetaSchedule, Defaults, Dtype, Family, FileEntry, Heads, ImageSizes, Manifest,
@@ -62,3 +64,4 @@ pub use picture::Picture;
 pub use pipeline::{LoadStep, Observer, Part, Pipeline};
 pub use request::Request;
 pub use scheduler::SchedulerKind;
+pub use stamp::Stamp;

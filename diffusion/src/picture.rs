@@ -19,7 +19,13 @@ pub struct Picture {
 
 impl Picture {
     /// From what a VAE decodes: `[1, 3, height, width]` in −1…1.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], where a conversion would silently draw black.
     pub(crate) fn from_decoded(decoded: &Tensor) -> Result<Picture, Error> {
+        if !bool::try_from(decoded.isfinite().all())? {
+            return Err(Error::NotFinite);
+        }
         let (_, _, height, width) = decoded.size4()?;
         let bytes = ((decoded + 1.0) * 127.5)
             .round()
@@ -94,6 +100,18 @@ mod tests {
         let stretched = Picture::from_decoded(&red.to_be_encoded(64, 32)).unwrap();
         assert_eq!((stretched.width, stretched.height), (64, 32));
         assert!(stretched.rgb.chunks(3).all(|pixel| pixel == [200, 10, 30]));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_no_picture() {
+        let sound = picture(16, 8).to_be_encoded(16, 8);
+        for broken in [f64::NAN, f64::INFINITY] {
+            let decoded = &sound + broken;
+            assert!(matches!(
+                Picture::from_decoded(&decoded),
+                Err(Error::NotFinite)
+            ));
+        }
     }
 
     #[test]

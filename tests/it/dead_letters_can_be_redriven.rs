@@ -41,6 +41,7 @@ async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
         epoch: Epoch(1),
         host: "nowhere".to_owned(),
         pid: 1,
+        instance: String::new(),
         engine: "timed".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 1,

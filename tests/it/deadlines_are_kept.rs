@@ -139,6 +139,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
         epoch: Epoch(1),
         host: "here".to_owned(),
         pid: 1,
+        instance: String::new(),
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,

@@ -45,7 +45,7 @@ enum Call {
     },
     Requeue {
         ours: bool,
-        attempt: GivenBack,
+        attempt: GivenBack<'static>,
     },
     Lose,
     /// The pause before the next attempt goes by.
@@ -71,7 +71,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         Ground::SharedQueue,
         Ground::BegunWithout { ago_ms: 1000 },
     ]);
-    let given_back = prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted]);
+    let given_back =
+        prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted("too long")]);
     let call = prop_oneof![
         2 => Just(Call::Create),
         1 => Just(Call::Discard),
@@ -327,7 +328,7 @@ impl Stand {
                     let job = model.moves(Move::Requeue);
                     match attempt {
                         GivenBack::Uncounted => job.attempt -= 1,
-                        GivenBack::Counted => job.parked = job.attempt < most,
+                        GivenBack::Counted(_) => job.parked = job.attempt < most,
                     }
                 }
                 requeued == expected
@@ -473,6 +474,7 @@ async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
         epoch: Epoch(1),
         host: "here".to_owned(),
         pid: 1,
+        instance: String::new(),
         engine: "timed".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 1,

@@ -3,6 +3,7 @@
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_answer;
+mod bad_runners_harm_nobody;
 mod browsers_may_call_it;
 mod chaos_leaves_every_job_with_one_end;
 mod confirms_tell_the_truth;

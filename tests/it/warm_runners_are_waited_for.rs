@@ -195,6 +195,7 @@ async fn a_runner_may_report_ten_thousand_hints() {
         epoch: Epoch(1),
         host: "h".to_owned(),
         pid: 1,
+        instance: String::new(),
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,

@@ -52,6 +52,9 @@ pub struct Args {
     /// How long a running job may go on after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     pub drain_timeout_s: Option<String>,
+    /// How long an engine that was told to stop may show no sign of life until its process is given up, s [default: 60]
+    #[arg(long, env = "WARMQ_HANG_GRACE_S", value_name = "S")]
+    pub hang_grace_s: Option<String>,
     /// Addresses that URLs in inputs may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
     #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
     pub fetch_allow: Option<String>,
@@ -72,6 +75,8 @@ pub struct Config {
     pub accept_timeout: Duration,
     /// How long a running job may go on after the signal to stop.
     pub drain_timeout: Duration,
+    /// How long an engine that was told to stop may show no sign of life.
+    pub hang_grace: Duration,
     /// What URLs in inputs may lead to, beside public addresses.
     pub fetch_allow: Allowed,
 }
@@ -92,7 +97,7 @@ impl Config {
         let kind = from.take::<EngineKind>("engine", args.engine.as_deref(), "diffusion");
         let models = from.take::<PathBuf>("models", args.models.as_deref(), "./models");
         let memory_budget =
-            from.take::<ByteSize>("memory_budget", args.memory_budget.as_deref(), "512MiB");
+            from.take::<Budget>("memory_budget", args.memory_budget.as_deref(), "512MiB");
         let device = from.take::<Device>("device", args.device.as_deref(), "auto");
         let concurrency = number(from, "concurrency", &args.concurrency, "1", 1..=256);
         let slots = number(from, "slots", &args.slots, "2", 1..=u16::MAX);
@@ -111,6 +116,7 @@ impl Config {
             "30",
             0..=86_400,
         );
+        let hang_s = number(from, "hang_grace_s", &args.hang_grace_s, "60", 1..=86_400);
         let fetch_allow = from.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
         let config = || {
             Some(Self {
@@ -119,13 +125,14 @@ impl Config {
                 engine: engine::Options {
                     kind: kind?,
                     models: models?,
-                    memory_budget: memory_budget?,
+                    memory_budget: memory_budget?.0,
                     device: device?.0,
                     slots: slots?,
                 },
                 runners: runners(&name.unwrap_or_else(Name::of_this_host).0, concurrency?)?,
                 accept_timeout: Duration::from_millis(accept_ms?),
                 drain_timeout: Duration::from_secs(drain_s?),
+                hang_grace: Duration::from_secs(hang_s?),
                 fetch_allow: fetch_allow?,
             })
         };
@@ -180,6 +187,27 @@ impl FromStr for App {
         AppId::parse(text)
             .map(Self)
             .map_err(|error| error.to_string())
+    }
+}
+
+/// Smallest memory budget: what is below it is meant in another unit.
+const MIN_BUDGET: ByteSize = ByteSize(1 << 20);
+
+/// A memory budget that a model could fit into.
+struct Budget(ByteSize);
+
+impl FromStr for Budget {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: ByteSize = text.parse()?;
+        if size >= MIN_BUDGET {
+            return Ok(Self(size));
+        }
+        let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+        Err(format!(
+            "'{text}' is {} bytes; did you mean {number}GiB? At least {MIN_BUDGET} is needed",
+            size.0
+        ))
     }
 }
 
@@ -271,6 +299,24 @@ mod tests {
         let problems = read("", &args).unwrap_err();
         assert_eq!(problems.sentences().len(), 7, "{problems}");
         assert!(problems.to_string().contains("--app owner/name"));
+    }
+
+    #[test]
+    fn a_budget_below_any_model_is_refused_with_an_example() {
+        let args = |budget: &str| Args {
+            app: Some("a/b".into()),
+            memory_budget: Some(budget.into()),
+            ..Args::default()
+        };
+        for (budget, meant) in [("20B", "20GiB"), ("512 KiB", "512GiB")] {
+            let problems = read("", &args(budget)).unwrap_err().to_string();
+            assert!(
+                problems.contains(&format!("did you mean {meant}?")),
+                "{problems}"
+            );
+        }
+        let config = read("", &args("1MiB")).unwrap();
+        assert_eq!(config.engine.memory_budget, MIN_BUDGET);
     }
 
     #[test]

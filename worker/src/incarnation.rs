@@ -9,7 +9,7 @@ use lapin::{Channel, Connection};
 use warmq_common::amqp::{self, DeclareError};
 use warmq_common::clock::unix_ms;
 use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::store::{self, Registration, RunnerReport};
+use warmq_common::store::{self, Registration, Rival, RunnerReport};
 
 use crate::config::host;
 use crate::consumer::{Consumers, Lost};
@@ -21,6 +21,9 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// How long the broker may take to say goodbye.
 const CLOSING: Duration = Duration::from_secs(3);
+
+/// How often the lease of a name's former holder is looked at.
+const NAME_CHECK: Duration = Duration::from_secs(2);
 
 /// Why a runner can not join.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,17 @@ pub enum Error {
     /// Redis does not answer.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Another process is the runner of this name.
+    #[error(
+        "runner '{runner}' is alive already, on host {} (pid {}): give this worker another --runner-name, or stop that \
+         one", rival.host, rival.pid
+    )]
+    NameTaken {
+        /// The name.
+        runner: RunnerId,
+        /// Its holder.
+        rival: Rival,
+    },
 }
 
 impl Error {
@@ -43,6 +57,7 @@ impl Error {
             Self::Amqp(error) => error.is_final(),
             Self::Declare(error) => error.is_final(),
             Self::Store(error) => error.is_final(),
+            Self::NameTaken { .. } => true,
         }
     }
 }
@@ -59,6 +74,8 @@ pub struct Incarnation {
     pub epoch: Epoch,
     /// Its deliveries.
     pub consumers: Consumers,
+    /// The models that it said it can serve.
+    pub models: Vec<String>,
     declaring: Channel,
     connection: Connection,
 }
@@ -82,6 +99,8 @@ impl Incarnation {
         let name = format!("warmq-worker {runner} consume");
         // Before anything is declared: a runner that can not register would leave a queue behind at every attempt.
         shared.store.ping().await?;
+        let registration = registration(shared, runner, epoch, description, report);
+        refuse_rival(shared, &registration).await?;
         let connection = amqp::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
@@ -95,17 +114,6 @@ impl Incarnation {
             topology.shared_queue(app),
         )
         .await?;
-        let registration = Registration {
-            app: app.clone(),
-            runner: runner.clone(),
-            epoch,
-            host: host(),
-            pid: std::process::id(),
-            engine: config.engine.kind.to_string(),
-            device: description.device.clone(),
-            memory_budget_bytes: config.engine.memory_budget.0,
-            report: report.clone(),
-        };
         shared
             .store
             .register(&registration, &description.input_schema, shared.pace.lease)
@@ -113,6 +121,7 @@ impl Incarnation {
         Ok(Self {
             epoch,
             consumers,
+            models: description.models.clone(),
             declaring,
             connection,
         })
@@ -153,6 +162,64 @@ impl Incarnation {
             Ok(Err(error)) => tracing::debug!(%error, "left the runner's queue behind"),
             Err(_) => tracing::debug!("left the runner's queue behind: RabbitMQ is slow"),
         }
+    }
+}
+
+/// What a runner says of itself.
+pub(crate) fn registration(
+    shared: &Shared,
+    runner: &RunnerId,
+    epoch: Epoch,
+    description: &Description,
+    report: &RunnerReport,
+) -> Registration {
+    let config = &shared.config;
+    Registration {
+        app: config.app.clone(),
+        runner: runner.clone(),
+        epoch,
+        host: host(),
+        pid: std::process::id(),
+        instance: shared.instance.to_string(),
+        engine: config.engine.kind.to_string(),
+        device: description.device.clone(),
+        memory_budget_bytes: config.engine.memory_budget.0,
+        report: report.clone(),
+    }
+}
+
+/// Two processes of one name would throw each other out for ever.
+async fn refuse_rival(shared: &Shared, registration: &Registration) -> Result<(), Error> {
+    match shared.store.rival(registration).await? {
+        None => Ok(()),
+        Some(rival) => Err(Error::NameTaken {
+            runner: registration.runner.clone(),
+            rival,
+        }),
+    }
+}
+
+/// Waits until the name is free: the lease of a worker that was killed lapses, that of one that lives is renewed.
+///
+/// # Errors
+/// [`Error::NameTaken`] by a live process, or Redis is unreachable.
+pub(crate) async fn await_name(shared: &Shared, registration: &Registration) -> Result<(), Error> {
+    let mut first_lease_until_ms = None;
+    loop {
+        let refused = refuse_rival(shared, registration).await;
+        let Err(Error::NameTaken { rival, .. }) = &refused else {
+            return refused;
+        };
+        let first = *first_lease_until_ms.get_or_insert(rival.lease_until_ms);
+        if rival.lease_until_ms > first || shared.stop.is_cancelled() {
+            return refused;
+        }
+        tracing::info!(
+            runner = %registration.runner, host = rival.host, pid = rival.pid, remaining_ms = rival.remaining_ms,
+            "another worker had this runner's name; waiting until its lease lapses"
+        );
+        let wait = NAME_CHECK.min(Duration::from_millis(rival.remaining_ms + 1));
+        tokio::time::sleep(wait).await;
     }
 }
 

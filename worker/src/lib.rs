@@ -12,6 +12,7 @@
 //! | [`lease`] | keeps a running job's lease, notices when the job is lost |
 //! | [`patience`] | how long Redis is waited for before a job goes on without |
 //! | [`input_files`] | the files that an input names, got before the run |
+//! | [`fault`], `recovery` | a runner's fault; its self-test, and its time without jobs until that passes |
 //! | [`report`] | progress, files and the event at the end |
 //! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `pictures`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
@@ -24,16 +25,19 @@ pub mod cancellations;
 pub mod config;
 pub mod consumer;
 pub mod engine;
+pub mod fault;
 pub mod incarnation;
 pub mod input_files;
 pub mod lease;
 pub mod model_cache;
 pub mod patience;
+mod recovery;
 pub mod report;
 pub mod runner;
 pub mod shared;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -41,13 +45,15 @@ use warmq_common::amqp::{PublishError, Publisher, Topology};
 use warmq_common::artifacts::{self, Artifacts};
 use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_common::retry::until_available;
+use warmq_common::shutdown::Signals;
 use warmq_common::store::{self, Store};
 use warmq_fetch::Fetcher;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::fault::Fault;
 use crate::input_files::Places;
-use crate::runner::Runner;
+use crate::runner::{Begin, Runner};
 use crate::shared::{Pace, Shared};
 
 /// Why a worker could not start, or ended by itself.
@@ -74,13 +80,21 @@ pub enum Error {
     /// A bug.
     #[error("a runner ended by itself: {0}")]
     Runner(#[from] tokio::task::JoinError),
+    /// An engine hangs, or a device context failed: only a new process can help.
+    #[error("this process can run no more jobs; its supervisor starts it anew: {0}")]
+    Ruined(Fault),
 }
+
+/// Exit status of a process that can run no more jobs, until it is started anew (`EX_SOFTWARE`).
+const EXIT_RUINED: u8 = 70;
 
 impl Error {
     /// The exit status that says so.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(engine::BuildError::Setting(_)) => EXIT_BAD_CONFIG,
+            Self::Join(incarnation::Error::NameTaken { .. }) => EXIT_BAD_CONFIG,
+            Self::Ruined(_) => EXIT_RUINED,
             Self::Runner(_) => 1,
             _ => EXIT_UNAVAILABLE,
         }
@@ -91,16 +105,18 @@ impl Error {
 ///
 /// # Errors
 /// The storage or the engine cannot be had, or a server refuses. Servers that are away are waited for.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+pub async fn run(config: Config, signals: Signals) -> Result<(), Error> {
     let pace = Pace::within(config.servers.consumer_timeout);
-    run_at(pace, config, stop).await
+    run_at(pace, config, signals).await
 }
 
 /// As [`run`], at another pace than the routers' (tests).
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Result<(), Error> {
+pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> Result<(), Error> {
+    let signals = signals.into();
+    let stop = signals.stop.clone();
     let servers = &config.servers;
     let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
     let Some(store) = until_available(&stop, store::Error::is_final, connect).await? else {
@@ -114,7 +130,7 @@ pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Resu
     {
         return Ok(());
     }
-    let give_up = token_after(stop.clone(), config.drain_timeout);
+    let give_up = give_up_after(signals, config.drain_timeout);
     let artifacts = Artifacts::open(&servers.storage)?;
     let places = Places {
         artifacts: artifacts.clone(),
@@ -130,49 +146,65 @@ pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Resu
         pace,
         stop,
         give_up,
+        instance: uuid::Uuid::new_v4().to_string().into(),
         config: Arc::new(config),
     };
 
     let mut joined = Vec::new();
     for id in &shared.config.runners {
         let mut runner = Runner::new(shared.clone(), id.clone()).await?;
-        let Some(incarnation) = runner.first_join().await? else {
+        let Some(begin) = runner.begin().await? else {
             break;
         };
-        joined.push((runner, incarnation));
+        joined.push((runner, begin));
     }
-    log_ready(&shared.config, joined.first().map(|(runner, _)| runner));
+    log_ready(&shared.config, &joined);
 
     let mut runners = JoinSet::new();
-    for (runner, incarnation) in joined {
-        runners.spawn(runner.run(incarnation));
+    for (runner, begin) in joined {
+        runners.spawn(runner.run(begin));
     }
+    let mut failure = None;
     while let Some(ended) = runners.join_next().await {
-        if let Err(error) = ended {
-            // The others end in order first.
-            shared.stop.cancel();
-            while runners.join_next().await.is_some() {}
-            return Err(error.into());
+        let error = match ended {
+            Ok(None) => continue,
+            Ok(Some(fault)) => Error::Ruined(fault),
+            Err(error) => error.into(),
+        };
+        // The others end in order first.
+        shared.stop.cancel();
+        failure.get_or_insert(error);
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => {
+            tracing::info!("stopped");
+            Ok(())
         }
     }
-    tracing::info!("stopped");
-    Ok(())
 }
 
-/// A token that is cancelled some time after `first`.
-fn token_after(first: CancellationToken, delay: std::time::Duration) -> CancellationToken {
+/// Cancelled when what runs is to be given up: the time to drain is over, or there was a second signal.
+fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken {
     let token = CancellationToken::new();
-    let second = token.clone();
+    let give_up = token.clone();
     tokio::spawn(async move {
-        first.cancelled().await;
-        tokio::time::sleep(delay).await;
-        second.cancel();
+        let drained = async {
+            signals.stop.cancelled().await;
+            tokio::time::sleep(drain_timeout).await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = signals.hurry.cancelled() => {}
+        }
+        give_up.cancel();
     });
     token
 }
 
-fn log_ready(config: &Config, runner: Option<&Runner>) {
-    let Some(description) = runner.map(Runner::description) else {
+fn log_ready(config: &Config, runners: &[(Runner, Begin)]) {
+    let healthy = (runners.iter()).find(|(_, begin)| matches!(begin, Begin::Joined(_)));
+    let Some(description) = healthy.map(|(runner, _)| runner.description()) else {
         return;
     };
     let runners: Vec<&str> = config.runners.iter().map(|id| id.as_str()).collect();

@@ -1,5 +1,6 @@
 //! `warmq-worker`: reads its settings, then [`warmq_worker::run`].
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,23 +19,43 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_BAD_CONFIG);
         }
     };
-    match serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match serve(config) {
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("warmq-worker: {}", with_causes(error.as_ref()));
-            let code = error
+            error
                 .downcast_ref()
-                .map_or(1, warmq_worker::Error::exit_code);
-            ExitCode::from(code)
+                .map_or(1, warmq_worker::Error::exit_code)
         }
-    }
+    };
+    end(code)
 }
 
-#[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
-    shutdown::survive_hangups(
-        "a worker reads its settings at its start only: restart it to change them",
-    )?;
-    let stop = shutdown::on_signal()?;
-    Ok(warmq_worker::run(config, stop).await?)
+fn serve(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        shutdown::survive_hangups(
+            "a worker reads its settings at its start only: restart it to change them",
+        )?;
+        let signals = shutdown::on_signals()?;
+        Ok(warmq_worker::run(config, signals).await?)
+    });
+    // A write to a storage that hangs is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Ends the process at once. An engine that hangs may still use what the libraries' own end would tear down under it.
+#[allow(
+    unsafe_code,
+    reason = "no safe call ends a process without running exit handlers"
+)]
+fn end(code: u8) -> ! {
+    // Nothing is lost if this fails: nobody reads any more.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: _exit takes any number and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
 }

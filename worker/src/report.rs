@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Message, PublishError};
 use warmq_common::artifacts::Artifacts;
 use warmq_common::ids::JobId;
-use warmq_common::job::{JobError, JobSpec, Phase, Progress};
+use warmq_common::job::{JobSpec, Phase, Progress};
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::retry::Delays;
 use warmq_common::state::JobState;
@@ -72,6 +72,11 @@ impl ProgressReporter {
         self.sender.clone()
     }
 
+    /// The progress as the engine reports it.
+    pub fn watch(&self) -> watch::Receiver<Option<Progress>> {
+        self.sender.subscribe()
+    }
+
     /// Says that the files that the job's input names are being got.
     pub fn fetching(&self) {
         (self.sender).send_replace(Some(Progress::at(Phase::Fetching, 0, 0)));
@@ -129,41 +134,65 @@ impl Throttled {
     }
 }
 
-/// Stores a job's files and puts their references into its output.
+/// How long the storage may take for one file.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Files that the storage refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It refused more than once, or did not respond.
+    #[error("{file} of {bytes} bytes: {reason}")]
+    Refused {
+        /// The file's name.
+        file: String,
+        /// Its size.
+        bytes: usize,
+        /// What the storage said.
+        reason: String,
+    },
+    /// A bug of the engine.
+    #[error("the output has no place {0} for a file")]
+    NoPlace(String),
+}
+
+/// Stores a job's files and puts their references into its output. `attempt` is a part of their keys: a late attempt
+/// overwrites nothing.
 ///
 /// # Errors
 /// The storage refused more than once.
 pub async fn store_files(
     artifacts: &Artifacts,
     job: &JobSpec,
+    attempt: &str,
     produced: Produced,
-) -> Result<Value, JobError> {
+) -> Result<Value, StoreError> {
     let Produced { mut output, files } = produced;
     for file in files {
         let body = Bytes::from(file.bytes);
+        let name = format!("{attempt}/{}", file.name);
         let mut delays = Delays::reconnect();
-        let mut attempt = 1;
+        let mut tries = 1;
         let reference = loop {
-            let put = artifacts.put(&job.app, job.id, &file.name, body.clone());
-            match put.await {
-                Ok(reference) => break reference,
-                Err(error) if attempt == STORE_ATTEMPTS => {
-                    let message = format!("the file {} could not be stored: {error}", file.name);
-                    return Err(JobError::internal("internal_error", message));
-                }
-                Err(error) => {
-                    tracing::warn!(job.id = %job.id, file = file.name, %error, "storing a file failed");
-                }
+            let put = artifacts.put(&job.app, job.id, &name, body.clone());
+            let reason = match tokio::time::timeout(STORE_TIMEOUT, put).await {
+                Ok(Ok(reference)) => break reference,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", STORE_TIMEOUT.as_secs()),
+            };
+            tracing::warn!(job.id = %job.id, file = file.name, reason, "storing a file failed");
+            if tries == STORE_ATTEMPTS {
+                return Err(StoreError::Refused {
+                    bytes: body.len(),
+                    file: file.name,
+                    reason,
+                });
             }
-            attempt += 1;
+            tries += 1;
             tokio::time::sleep(delays.next_delay()).await;
         };
         match output.pointer_mut(&file.pointer) {
             Some(place) => *place = Value::String(reference),
-            None => {
-                let message = format!("the output has no place {} for a file", file.pointer);
-                return Err(JobError::internal("internal_error", message));
-            }
+            None => return Err(StoreError::NoPlace(file.pointer)),
         }
     }
     Ok(output)
@@ -243,13 +272,13 @@ mod tests {
                 bytes: b"png".to_vec(),
             }],
         };
-        let output = store_files(&artifacts, &job, produced("/images/0/url"))
+        let output = store_files(&artifacts, &job, "2", produced("/images/0/url"))
             .await
             .unwrap();
-        let url = format!("warmq://files/a/b/{}/0.png", job.id);
+        let url = format!("warmq://files/a/b/{}/2/0.png", job.id);
         assert_eq!(output, json!({"images": [{"url": url, "width": 8}]}));
-        let misplaced = store_files(&artifacts, &job, produced("/images/1/url")).await;
-        assert_eq!(misplaced.unwrap_err().status, 500);
+        let misplaced = store_files(&artifacts, &job, "2", produced("/images/1/url")).await;
+        assert!(matches!(misplaced, Err(StoreError::NoPlace(_))));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,6 +1,9 @@
 //! A runner: one slot, one job at a time, life after life.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, MissedTickBehavior};
+use warmq_common::fault::FaultKind;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::retry::{until_available, until_success};
@@ -9,9 +12,17 @@ use warmq_common::store::RunnerReport;
 use crate::consumer::Lost;
 use crate::engine;
 use crate::engine::thread::EngineThread;
+use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
 use crate::patience::Patience;
+use crate::recovery::{PROBE_BYTES, Recovery};
 use crate::shared::Shared;
+
+/// How long an engine may take to end with its worker.
+const ENGINE_END: Duration = Duration::from_secs(2);
+
+/// How long the models of an idle runner may take to be checked: well below its lease.
+const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// One slot of a worker.
 pub struct Runner {
@@ -23,7 +34,17 @@ pub struct Runner {
     /// Those that Redis knows of: others, while it is away.
     pub(crate) known: Vec<Hint>,
     pub(crate) patience: Patience,
-    epoch: Epoch,
+    /// Size of the files with which the storage is probed, bytes.
+    pub(crate) probe_bytes: usize,
+    pub(crate) epoch: Epoch,
+}
+
+/// How a runner begins.
+pub enum Begin {
+    /// Idle.
+    Joined(Box<Incarnation>),
+    /// Its self-test did not pass.
+    Faulty(Fault),
 }
 
 /// How a life ended.
@@ -34,6 +55,22 @@ pub(crate) enum End {
     Lost(Lost),
     /// Redis does not know the runner any more.
     Unregistered,
+    /// It can serve other models than it said.
+    ModelsChanged,
+    /// It takes no jobs until its self-test passes.
+    Faulty(Fault),
+    /// Only a new process can help.
+    Ruined(Fault),
+}
+
+impl End {
+    /// The end of a life by this fault.
+    pub(crate) fn by(fault: Fault) -> Self {
+        match fault.is_ruinous() {
+            true => Self::Ruined(fault),
+            false => Self::Faulty(fault),
+        }
+    }
 }
 
 /// What comes after a delivery.
@@ -57,6 +94,7 @@ impl Runner {
             known: engine.report.hints.clone(),
             report: engine.report.clone(),
             patience: Patience::default(),
+            probe_bytes: PROBE_BYTES,
             shared,
             id,
             engine,
@@ -64,20 +102,37 @@ impl Runner {
         })
     }
 
-    /// Begins the first life, once the servers are there. `None`: the worker stops.
+    /// Tests itself, and begins a first life if that passes, once the servers are there. `None`: the worker stops.
     ///
     /// # Errors
-    /// RabbitMQ or Redis refuses.
-    pub async fn first_join(&mut self) -> Result<Option<Incarnation>, incarnation::Error> {
+    /// RabbitMQ or Redis refuses, or another process has the runner's name.
+    pub async fn begin(&mut self) -> Result<Option<Begin>, incarnation::Error> {
+        let stop = self.shared.stop.clone();
+        let me = incarnation::registration(
+            &self.shared,
+            &self.id,
+            self.epoch,
+            &self.engine.description,
+            &self.report,
+        );
+        let named = until_available(&stop, incarnation::Error::is_final, || {
+            incarnation::await_name(&self.shared, &me)
+        });
+        if named.await?.is_none() {
+            return Ok(None);
+        }
+        if let Err(fault) = self.prove().await {
+            return Ok(Some(Begin::Faulty(fault)));
+        }
         let epoch = &mut self.epoch;
         let (shared, id) = (&self.shared, &self.id);
         let (description, report) = (&self.engine.description, &self.report);
-        let stop = &shared.stop;
-        until_available(stop, incarnation::Error::is_final, || {
+        let joined = until_available(&stop, incarnation::Error::is_final, || {
             *epoch = epoch_after(*epoch);
             Incarnation::open(shared, id, *epoch, description, report)
-        })
-        .await
+        });
+        let joined = joined.await?;
+        Ok(joined.map(|incarnation| Begin::Joined(Box::new(incarnation))))
     }
 
     /// What the engine is.
@@ -85,35 +140,64 @@ impl Runner {
         &self.engine.description
     }
 
-    /// Runs jobs until the worker stops.
-    pub async fn run(mut self, first: Incarnation) {
-        let stop = self.shared.stop.clone();
-        let mut incarnation = first;
-        loop {
+    /// Runs jobs until the worker stops. Returns the fault for which only a new process can help, if there was one.
+    pub async fn run(mut self, begin: Begin) -> Option<Fault> {
+        let mut begin = Some(begin);
+        let ruin = loop {
+            let mut incarnation = match begin.take() {
+                Some(Begin::Joined(incarnation)) => *incarnation,
+                Some(Begin::Faulty(fault)) if fault.is_ruinous() => break Some(fault),
+                Some(Begin::Faulty(fault)) => match self.recover(fault).await {
+                    Recovery::Healthy => continue,
+                    Recovery::Stopped => break None,
+                    Recovery::Ruined(fault) => break Some(fault),
+                },
+                None => match self.rejoin().await {
+                    Some(incarnation) => incarnation,
+                    None => break None,
+                },
+            };
             let end = self.live(&mut incarnation).await;
             incarnation.leave(&self.shared, &self.id).await;
             match end {
-                End::Stopped => break,
+                End::Stopped => break None,
                 End::Lost(reason) => {
                     tracing::warn!(runner = %self.id, %reason, "lost RabbitMQ; joining again");
                 }
                 End::Unregistered => {
                     tracing::warn!(runner = %self.id, "Redis does not know this runner as it is; joining again");
                 }
+                End::ModelsChanged => {
+                    let models = self.engine.description.models.join(", ");
+                    tracing::info!(runner = %self.id, models, "the models that can be served changed; joining again");
+                }
+                End::Faulty(fault) => begin = Some(Begin::Faulty(fault)),
+                End::Ruined(fault) => break Some(fault),
             }
-            let epoch = &mut self.epoch;
-            let (shared, id) = (&self.shared, &self.id);
-            let (description, report) = (&self.engine.description, &self.report);
-            let joined = until_success("joining", &stop, || {
-                *epoch = epoch_after(*epoch);
-                Incarnation::open(shared, id, *epoch, description, report)
-            });
-            let Some(next) = joined.await else { break };
-            tracing::info!(runner = %self.id, epoch = next.epoch.0, "joined again");
-            incarnation = next;
-            self.known.clone_from(&self.report.hints);
+        };
+        let patience = match ruin {
+            Some(_) => Duration::ZERO,
+            None => ENGINE_END,
+        };
+        if !self.engine.stop(patience).await {
+            tracing::warn!(runner = %self.id, "the engine is still at work; it ends with the process");
         }
-        self.engine.stop().await;
+        ruin
+    }
+
+    /// A new life, as soon as RabbitMQ and Redis let it; `None` if the worker stops before.
+    async fn rejoin(&mut self) -> Option<Incarnation> {
+        let epoch = &mut self.epoch;
+        let (shared, id) = (&self.shared, &self.id);
+        let (description, report) = (&self.engine.description, &self.report);
+        let joined = until_success("joining", &shared.stop, || {
+            *epoch = epoch_after(*epoch);
+            Incarnation::open(shared, id, *epoch, description, report)
+        });
+        let incarnation = joined.await?;
+        tracing::info!(runner = %self.id, epoch = incarnation.epoch.0, "joined again");
+        self.known.clone_from(&self.report.hints);
+        Some(incarnation)
     }
 
     /// One life: idle, a delivery, idle, …
@@ -121,6 +205,11 @@ impl Runner {
         let stop = self.shared.stop.clone();
         let mut heartbeats = tokio::time::interval(self.shared.pace.heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut model_checks = tokio::time::interval_at(
+            Instant::now() + self.shared.pace.model_check,
+            self.shared.pace.model_check,
+        );
+        model_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // After a claim that lost us a shared job: until then only the own queue is read.
         let mut expecting: Option<Instant> = None;
         loop {
@@ -147,6 +236,10 @@ impl Runner {
                     }
                     continue;
                 }
+                _ = model_checks.tick() => match self.check_models(incarnation).await {
+                    Some(end) => return end,
+                    None => continue,
+                },
             };
             let kept = match incarnation.consumers.keep_one(first).await {
                 Ok(kept) => kept,
@@ -180,20 +273,30 @@ impl Runner {
         }
     }
 
-    /// After a crash: a new engine, as soon as one can be built.
-    pub(crate) async fn rebuild_engine(&mut self) {
-        let (shared, id) = (&self.shared, &self.id);
-        let built = until_success("starting the engine again", &shared.stop, || {
-            start_engine(shared, id)
-        });
-        if let Some(engine) = built.await {
-            let old = std::mem::replace(&mut self.engine, engine);
-            old.stop().await;
+    /// Whether the models that can be served are still those that this life began with; asked of an idle runner.
+    async fn check_models(&mut self, incarnation: &Incarnation) -> Option<End> {
+        if incarnation.models.is_empty() {
+            return None;
+        }
+        match tokio::time::timeout(MODEL_CHECK_TIMEOUT, self.engine.check()).await {
+            Ok(Ok(models)) => {
+                self.engine.description.models = models;
+                (self.engine.description.models != incarnation.models).then_some(End::ModelsChanged)
+            }
+            Ok(Err(fault)) => Some(End::by(fault)),
+            // The self-test finds out whether it hangs for good.
+            Err(_) => {
+                let fault = Fault::new(FaultKind::Model, "the folder of models does not respond");
+                Some(End::Faulty(fault))
+            }
         }
     }
 }
 
-async fn start_engine(shared: &Shared, id: &RunnerId) -> Result<EngineThread, engine::BuildError> {
+pub(crate) async fn start_engine(
+    shared: &Shared,
+    id: &RunnerId,
+) -> Result<EngineThread, engine::BuildError> {
     let options = shared.config.engine.clone();
     let runner = id.clone();
     EngineThread::start(id, move || engine::build(&options, &runner)).await

@@ -21,6 +21,8 @@ pub struct Pace {
     pub heartbeat: Duration,
     /// How long a job's message stays unacknowledged while it runs; then a copy takes its place.
     pub unacknowledged: Duration,
+    /// How often an idle runner checks its models.
+    pub model_check: Duration,
 }
 
 impl Default for Pace {
@@ -29,6 +31,7 @@ impl Default for Pace {
             lease: Duration::from_secs(15),
             heartbeat: Duration::from_secs(5),
             unacknowledged: Duration::from_secs(20 * 60),
+            model_check: Duration::from_secs(30),
         }
     }
 }
@@ -53,6 +56,8 @@ impl Pace {
 pub struct Shared {
     /// The settings.
     pub config: Arc<Config>,
+    /// Random id of this process.
+    pub instance: Arc<str>,
     /// Redis.
     pub store: Store,
     /// A connection for publishing only: an alarm stalls it, and acknowledgements must not wait behind it.

@@ -2,7 +2,7 @@
 
 use warmq_common::job::Priority;
 use warmq_router::policy::warm::{
-    Arrival, Command, Constants, Event, Freed, Job as JobNumber, Model, Ran, Runner, Warm,
+    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Model, Ran, Runner, Warm,
 };
 
 use super::Scheme;
@@ -77,7 +77,7 @@ impl Scheme for WarmScheme {
             since_s: job.since_s,
             max_warm_wait_s: f64::INFINITY,
             returned: job.returned,
-            avoid: None,
+            avoid: Avoid::NONE,
         };
         self.tell(Event::Arrived(arrival), orders);
     }

@@ -2,6 +2,7 @@
 
 use warmq_common::config::ByteSize;
 use warmq_common::ids::AppId;
+use warmq_common::plain::plain;
 use warmq_common::store::RunnerRecord;
 
 use crate::client::{Client, pretty};
@@ -18,6 +19,9 @@ pub(super) async fn run(client: &Client, app: Option<&AppId>, json: bool) -> any
         println!("no runners: start one with `warmq-worker --app owner/name`, or `make up`");
     } else {
         println!("{}", table(&runners, time::now_ms()));
+        for line in faults(&runners, time::now_ms()) {
+            println!("{line}");
+        }
     }
     Ok(exit::OK)
 }
@@ -26,10 +30,11 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
     let header = ["RUNNER", "APP", "DEVICE", "DOING", "LOADED", "MEMORY", "UP"];
     let mut table = Table::new(header);
     for runner in runners {
-        let doing = match (&runner.job, runner.idle) {
-            (Some(job), _) => format!("job {job}"),
-            (None, true) => "idle".to_owned(),
-            (None, false) => "busy".to_owned(),
+        let doing = match (&runner.fault, &runner.job, runner.idle) {
+            (Some(_), ..) => "faulty".to_owned(),
+            (None, Some(job), _) => format!("job {job}"),
+            (None, None, true) => "idle".to_owned(),
+            (None, None, false) => "busy".to_owned(),
         };
         let hints: Vec<&str> = runner.hints.iter().map(|hint| hint.as_str()).collect();
         let loaded = match hints.is_empty() {
@@ -51,6 +56,16 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
         ]);
     }
     table
+}
+
+/// Why the faulty runners take no jobs, and for how long already: one line each.
+fn faults(runners: &[RunnerRecord], now_ms: u64) -> impl Iterator<Item = String> {
+    runners.iter().filter_map(move |runner| {
+        let fault = plain(runner.fault.as_deref()?);
+        let since_ms = runner.fault_since_ms.unwrap_or(runner.since_ms);
+        let faulty_for = time::duration(now_ms.saturating_sub(since_ms));
+        Some(format!("{}: faulty for {faulty_for}: {fault}", runner.id))
+    })
 }
 
 #[cfg(test)]
@@ -80,10 +95,24 @@ mod tests {
             job: None,
             since_ms: 1_000,
             lease_until_ms: 0,
+            fault: None,
+            fault_since_ms: None,
         };
-        let text = table(&[runner], 61_000).to_string();
+        assert_eq!(faults(std::slice::from_ref(&runner), 61_000).count(), 0);
+        let text = table(std::slice::from_ref(&runner), 61_000).to_string();
         let expected =
             "gpu-a   warmq/diffusion  cpu     idle   shapes, digits  24.0 MiB of 64.0 MiB  1 min";
         assert_eq!(text.lines().nth(1), Some(expected));
+
+        let faulty = [RunnerRecord {
+            idle: false,
+            fault: Some("storage: no space left".to_owned()),
+            fault_since_ms: Some(31_000),
+            ..runner
+        }];
+        let text = table(&faulty, 61_000).to_string();
+        assert!(text.contains("  faulty  "), "{text}");
+        let lines: Vec<String> = faults(&faulty, 61_000).collect();
+        assert_eq!(lines, ["gpu-a: faulty for 30 s: storage: no space left"]);
     }
 }

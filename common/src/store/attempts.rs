@@ -56,11 +56,11 @@ pub struct Loss {
 
 /// What becomes of the attempt when a runner gives its job back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GivenBack {
+pub enum GivenBack<'a> {
     /// It does not count: the runner stops, and the job is not to blame.
     Uncounted,
-    /// It counts: it took too long.
-    Counted,
+    /// It counts, for this reason: it took too long, or its runner failed.
+    Counted(&'a str),
 }
 
 /// What became of an attempt to start a job.
@@ -314,7 +314,7 @@ impl Store {
         app: &AppId,
         job: JobId,
         fence: Fence,
-        attempt: GivenBack,
+        attempt: GivenBack<'_>,
     ) -> Result<bool, Error> {
         Ok(self
             .scripts
@@ -325,7 +325,10 @@ impl Store {
             .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(fence.0)
-            .arg(u8::from(attempt == GivenBack::Counted))
+            .arg(match attempt {
+                GivenBack::Uncounted => "",
+                GivenBack::Counted(reason) => reason,
+            })
             .arg(pauses_ms())
             .invoke_async(&mut self.connection.clone())
             .await?)

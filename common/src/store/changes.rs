@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fleet::parse_hints;
 use super::subscriptions::Subscription;
 use super::{Error, Store};
+use crate::fault::FaultKind;
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, RunnerId};
 use crate::job::Timings;
@@ -62,6 +63,15 @@ pub enum Change {
         /// Its incarnation.
         epoch: Epoch,
     },
+    /// An attempt failed by its fault.
+    Faulted {
+        /// Which one.
+        runner: RunnerId,
+        /// Its incarnation.
+        epoch: Epoch,
+        /// What failed.
+        kind: FaultKind,
+    },
 }
 
 /// Changes of one app's runners, as they happen. Some may be missed: re-read what matters now and then.
@@ -94,7 +104,7 @@ pub struct Pulse {
 }
 
 impl Store {
-    /// Which runners live and which of them can be claimed, read in one step.
+    /// Which runners take jobs and which of them can be claimed, read in one step. Faulty ones are left out.
     ///
     /// # Errors
     /// Redis is away.
@@ -108,7 +118,7 @@ impl Store {
         let mut pipeline = redis::pipe();
         pipeline.atomic().smembers(self.keys.idle(app));
         for runner in &runners {
-            pipeline.hmget(self.keys.runner(app, runner), &["epoch", "frees"]);
+            pipeline.hmget(self.keys.runner(app, runner), &["epoch", "frees", "fault"]);
         }
         let mut replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
         let known = replies.split_off(1.min(replies.len()));
@@ -118,10 +128,10 @@ impl Store {
         };
         let mut pulses = Vec::with_capacity(runners.len());
         for (runner, reply) in runners.into_iter().zip(known) {
-            let (epoch, frees): (Option<u64>, Option<u64>) =
+            let (epoch, frees, fault): (Option<u64>, Option<u64>, Option<String>) =
                 redis::from_redis_value(reply).map_err(redis::RedisError::from)?;
             // It may have left between the two reads.
-            pulses.extend(epoch.map(|epoch| Pulse {
+            pulses.extend(epoch.filter(|_| fault.is_none()).map(|epoch| Pulse {
                 idle: idle.contains(runner.as_str()),
                 runner,
                 epoch: Epoch(epoch),

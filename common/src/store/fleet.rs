@@ -37,6 +37,8 @@ pub struct Registration {
     pub host: String,
     /// Its process there.
     pub pid: u32,
+    /// Random id of that process: tells a restart from a second worker of the same name.
+    pub instance: String,
     /// What runs its jobs: `diffusion`, `timed`.
     pub engine: String,
     /// Where tensors live: `cpu`, `cuda:0`.
@@ -45,6 +47,24 @@ pub struct Registration {
     pub memory_budget_bytes: u64,
     /// What it holds already.
     pub report: RunnerReport,
+}
+
+impl Registration {
+    /// The fields of the runner's hash.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("epoch", self.epoch.to_string()),
+            ("host", self.host.clone()),
+            ("pid", self.pid.to_string()),
+            ("instance", self.instance.clone()),
+            ("engine", self.engine.clone()),
+            ("device", self.device.clone()),
+            ("memory_budget_bytes", self.memory_budget_bytes.to_string()),
+            ("memory_bytes", self.report.memory_bytes.to_string()),
+            ("slots", self.report.slots.to_string()),
+            ("hints", hints_json(&self.report.hints)),
+        ]
+    }
 }
 
 /// A live runner, as `/v1/runners` shows it.
@@ -81,6 +101,12 @@ pub struct RunnerRecord {
     pub since_ms: u64,
     /// When it counts as lost unless heard of, Unix ms.
     pub lease_until_ms: u64,
+    /// Why it takes no jobs until its self-test passes; absent while it is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// When that fault began, Unix ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_since_ms: Option<u64>,
 }
 
 /// How much there is of an app.
@@ -88,6 +114,8 @@ pub struct RunnerRecord {
 pub struct Counts {
     /// Runners whose lease has not lapsed, or not been found lapsed.
     pub live: u64,
+    /// Those of them that take no jobs until their self-test passes.
+    pub faulty: u64,
     /// Those that can be claimed.
     pub idle: u64,
     /// Jobs that no runner has started yet.
@@ -119,12 +147,7 @@ impl Store {
     ) -> Result<(), Error> {
         let app = &registration.app;
         let mut connection = self.connection.clone();
-        // An earlier incarnation that did not take leave may stand in the sets of other hints.
-        self.remove(app, &registration.runner, None, "left").await?;
-        let _: () = connection
-            .set(self.keys.schema(app), schema.to_string())
-            .await?;
-        self.remember_app(app).await?;
+        self.introduce(registration, schema).await?;
         let mut invocation = self.scripts.register.prepare_invoke();
         invocation
             .key(self.keys.runner(app, &registration.runner))
@@ -138,23 +161,26 @@ impl Store {
             .arg(registration.runner.as_str())
             .arg(lease.as_millis() as u64)
             .arg(self.keys.changes(app));
-        for (field, value) in [
-            ("epoch", registration.epoch.to_string()),
-            ("host", registration.host.clone()),
-            ("pid", registration.pid.to_string()),
-            ("engine", registration.engine.clone()),
-            ("device", registration.device.clone()),
-            (
-                "memory_budget_bytes",
-                registration.memory_budget_bytes.to_string(),
-            ),
-            ("memory_bytes", registration.report.memory_bytes.to_string()),
-            ("slots", registration.report.slots.to_string()),
-            ("hints", hints_json(&registration.report.hints)),
-        ] {
+        for (field, value) in registration.fields() {
             invocation.arg(field).arg(value);
         }
         Ok(invocation.invoke_async(&mut connection).await?)
+    }
+
+    /// Records what comes with every registration, and removes the runner's earlier incarnation: one that did not take
+    /// leave may stand in the sets of other hints.
+    pub(super) async fn introduce(
+        &self,
+        registration: &Registration,
+        schema: &Value,
+    ) -> Result<(), Error> {
+        let app = &registration.app;
+        let mut connection = self.connection.clone();
+        self.remove(app, &registration.runner, None, "left").await?;
+        let _: () = connection
+            .set(self.keys.schema(app), schema.to_string())
+            .await?;
+        self.remember_app(app).await
     }
 
     /// A runner lives. `busy` while it runs a job. False: it is registered no more.
@@ -227,8 +253,10 @@ impl Store {
             connection.hmget(&key, &["epoch", "hints"]).await?;
         let Some(found) = found else {
             // The hash is gone and only the lease is left.
-            let _: () = connection
+            let _: () = redis::pipe()
                 .zrem(self.keys.runners(app), runner.as_str())
+                .srem(self.keys.faulty(app), runner.as_str())
+                .query_async(&mut connection)
                 .await?;
             return Ok(false);
         };
@@ -240,7 +268,8 @@ impl Store {
             .key(self.keys.runners(app))
             .key(self.keys.blank(app))
             .key(self.keys.suspects(app))
-            .key(self.keys.ended(app));
+            .key(self.keys.ended(app))
+            .key(self.keys.faulty(app));
         for hint in parse_hints(&hints) {
             invocation.key(self.keys.hint(app, &hint));
         }
@@ -379,15 +408,21 @@ impl Store {
             for app in chunk {
                 pipeline
                     .zcard(self.keys.runners(app))
+                    .scard(self.keys.faulty(app))
                     .scard(self.keys.idle(app))
                     .zcard(self.keys.queued(app))
                     .hget(self.keys.stats(app), STATS_OF_APP);
             }
             let mut connection = self.connection.clone();
             let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
-            for reply in replies.chunks(4) {
-                let (live, idle, queued, learned) = read(reply)?;
-                let counts = Counts { live, idle, queued };
+            for reply in replies.chunks(5) {
+                let (live, faulty, idle, queued, learned) = read(reply)?;
+                let counts = Counts {
+                    live,
+                    faulty,
+                    idle,
+                    queued,
+                };
                 loads.push(AppLoad { counts, learned });
             }
         }
@@ -458,5 +493,9 @@ fn runner_record(
         job: text("job").parse().ok(),
         since_ms: number("since_ms"),
         lease_until_ms,
+        fault: fields.get("fault").cloned(),
+        fault_since_ms: fields
+            .get("fault_since_ms")
+            .and_then(|text| text.parse().ok()),
     })
 }

@@ -155,6 +155,11 @@ impl Keys {
         self.of_app(app, "runners")
     }
 
+    /// Set: runners that take no jobs until their self-test passes.
+    pub(super) fn faulty(&self, app: &AppId) -> String {
+        self.of_app(app, "faulty")
+    }
+
     /// Hash: what a runner says of itself.
     pub(super) fn runner(&self, app: &AppId, runner: &RunnerId) -> String {
         self.of_app(app, format_args!("runner:{runner}"))

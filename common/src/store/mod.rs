@@ -13,6 +13,7 @@
 //! | `late` | attempts that began or ended while Redis was away |
 //! | `cancel`, `deadlines` | jobs that end without a result |
 //! | `untold`, `replies`, `webhooks` | ends that are to be announced, and who was told |
+//! | `faults` | runners that take no jobs; two workers of one name |
 //! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
 //! | `api_keys` | keys of those who submit, and how often each may |
 //! | `secrets` | what all routers sign with |
@@ -33,6 +34,7 @@ mod changes;
 mod check;
 mod choices;
 mod deadlines;
+mod faults;
 mod fleet;
 mod flows;
 mod hints;
@@ -62,6 +64,7 @@ pub use api_keys::{Kept, Revoked};
 pub use attempts::{Finish, GivenBack, Ground, Lease, Loss, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
+pub use faults::{Faulty, Rival};
 pub use fleet::{AppLoad, Counts, Registration, RunnerRecord, RunnerReport};
 pub use flows::{FlowLine, FlowPlan, FlowState, Moved};
 pub use jobs::{Created, Terms};

@@ -310,7 +310,7 @@ impl Manifest {
 }
 
 /// The manifest's own name.
-const FILE: &str = "manifest.json";
+pub(crate) const FILE: &str = "manifest.json";
 
 /// The components' weights, less their endings.
 pub(crate) const TEXT_WEIGHTS: &str = "text_encoder/model";

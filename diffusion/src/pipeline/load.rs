@@ -11,6 +11,7 @@ use crate::clip::TextTransformer;
 use crate::device::Device;
 use crate::diffusers_rs::{Autoencoder, UNet};
 use crate::error::Error;
+use crate::guard::guard;
 use crate::manifest::{Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
 use crate::tokenizer::Tokenizer;
 
@@ -36,7 +37,57 @@ pub enum Part {
     Vae,
 }
 
+/// A model's files, opened and checked against each other: what a load reads from.
+struct Sources {
+    tokenizer: Tokenizer,
+    text: Checkpoint,
+    unet: Checkpoint,
+    vae: Checkpoint,
+    /// Rows of the token embedding.
+    vocabulary: i64,
+    /// Tokens in a prompt.
+    context: i64,
+}
+
+impl Sources {
+    fn open(manifest: &Manifest) -> Result<Self, Error> {
+        manifest.verify_files()?;
+        let tokenizer = Tokenizer::load(manifest)?;
+        let text = open(manifest, TEXT_WEIGHTS, without_model_prefix)?;
+        let unet = open(manifest, UNET_WEIGHTS, str::to_owned)?;
+        let vae = open(manifest, VAE_WEIGHTS, Autoencoder::rename)?;
+
+        let vocabulary = text.rows("embeddings.token_embedding.weight")?;
+        let largest = tokenizer.largest_id();
+        if largest >= vocabulary {
+            let message = format!("has the id {largest}, the text encoder {vocabulary} rows");
+            return Err(manifest.bad("tokenizer/vocab.json", message));
+        }
+        let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
+        TextTransformer::check(&manifest.text, vocabulary, context, &text)?;
+        UNet::check(&manifest.unet, &unet)?;
+        Autoencoder::check(&manifest.vae, &vae)?;
+        Ok(Self {
+            tokenizer,
+            text,
+            unet,
+            vae,
+            vocabulary,
+            context,
+        })
+    }
+}
+
 impl Pipeline {
+    /// Checks a model's files as far as that is possible without reading its weights: sizes, checksums of small files,
+    /// and names, shapes and types of the tensors that decide the networks' sizes.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] names what is damaged or missing.
+    pub fn check(manifest: &Manifest) -> Result<(), Error> {
+        guard(|| Sources::open(manifest).map(drop))
+    }
+
     /// Reads a model into a device's memory. Every file, tensor, shape and type is checked on the way,
     /// what decides the networks' sizes before any is built.
     ///
@@ -48,39 +99,30 @@ impl Pipeline {
         progress: &mut dyn FnMut(LoadStep),
     ) -> Result<Pipeline, Error> {
         device.run(false, || {
-            manifest.verify_files()?;
-            let tokenizer = Tokenizer::load(manifest)?;
-            let text_weights = open(manifest, TEXT_WEIGHTS, without_model_prefix)?;
-            let unet_weights = open(manifest, UNET_WEIGHTS, str::to_owned)?;
-            let vae_weights = open(manifest, VAE_WEIGHTS, Autoencoder::rename)?;
-
-            let vocabulary = text_weights.rows("embeddings.token_embedding.weight")?;
-            let largest = tokenizer.largest_id();
-            if largest >= vocabulary {
-                let message = format!("has the id {largest}, the text encoder {vocabulary} rows");
-                return Err(manifest.bad("tokenizer/vocab.json", message));
-            }
-            let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
-            TextTransformer::check(&manifest.text, vocabulary, context, &text_weights)?;
-            UNet::check(&manifest.unet, &unet_weights)?;
-            Autoencoder::check(&manifest.vae, &vae_weights)?;
-
+            let Sources {
+                tokenizer,
+                text,
+                unet,
+                vae,
+                vocabulary,
+                context,
+            } = Sources::open(manifest)?;
             let mut loading = Loading {
                 device: *device,
                 bytes: 0,
-                total_bytes: text_weights.bytes() + unet_weights.bytes() + vae_weights.bytes(),
+                total_bytes: text.bytes() + unet.bytes() + vae.bytes(),
                 memory_bytes: 0,
                 progress,
             };
             let large = device.weight_kind();
-            let text = loading.network(Part::TextEncoder, &text_weights, large, |root| {
+            let text = loading.network(Part::TextEncoder, &text, large, |root| {
                 TextTransformer::new(&root, &manifest.text, vocabulary, context)
             })?;
-            let unet = loading.network(Part::UNet, &unet_weights, large, |root| {
+            let unet = loading.network(Part::UNet, &unet, large, |root| {
                 UNet::new(root, &manifest.unet)
             })?;
             // Small beside the UNet, and in half precision its activations overflow.
-            let autoencoder = loading.network(Part::Vae, &vae_weights, Kind::Float, |root| {
+            let autoencoder = loading.network(Part::Vae, &vae, Kind::Float, |root| {
                 Autoencoder::new(root, &manifest.vae)
             })?;
             Ok(Pipeline {

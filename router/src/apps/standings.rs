@@ -43,7 +43,13 @@ impl Measured {
     /// Of runners that all have jobs one is free every run time over their number, and whoever comes waits for as many as wait before
     /// it, and for one more. Loads are left out: whether a job is cold depends on its hint.
     fn standing(self, config: &AppConfig) -> AppStanding {
-        let Counts { live, idle, queued } = self.counts;
+        let Counts {
+            live,
+            faulty,
+            idle,
+            queued,
+        } = self.counts;
+        let live = live.saturating_sub(faulty);
         let run_s = self.run_s.unwrap_or(config.prior_run.as_secs_f64());
         let wait_s = match (live, idle) {
             (0, _) => f64::INFINITY,
@@ -160,7 +166,12 @@ mod tests {
 
     fn wait_s(live: u64, idle: u64, queued: u64) -> f64 {
         let measured = Measured {
-            counts: Counts { live, idle, queued },
+            counts: Counts {
+                live,
+                idle,
+                queued,
+                ..Counts::default()
+            },
             run_s: Some(3.0),
         };
         measured.standing(&AppConfig::default()).wait_s

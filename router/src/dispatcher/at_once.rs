@@ -87,7 +87,7 @@ impl Dispatcher {
         let mut refused_claims = 0;
         loop {
             let candidates = store.candidates(&self.app, hint).await?;
-            let candidates = candidates.without(avoid.as_ref());
+            let candidates = candidates.without(avoid);
             let decision = fal::decide(job, candidates, refused_claims);
             let unavailable = match &decision.target {
                 Target::Runner { runner } => {

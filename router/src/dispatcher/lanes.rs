@@ -20,8 +20,8 @@ pub(super) const LOW_LOOK: Duration = Duration::from_millis(100);
 /// A job between its backlog and its runner: unacknowledged, so whatever breaks here, it is delivered again.
 pub(super) struct Held {
     pub(super) job: JobSpec,
-    /// The runner under which its last attempt came to nothing.
-    pub(super) avoid: Option<RunnerId>,
+    /// Runners on which an attempt failed.
+    pub(super) avoid: Vec<RunnerId>,
     pub(super) delivery: Delivery,
 }
 

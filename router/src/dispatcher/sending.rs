@@ -82,9 +82,12 @@ impl Dispatcher {
             Destination::Nowhere => return Ok(()),
         };
         if let Destination::Later(_, lost) = to {
-            let message = JobMessage::new(held.job.clone()).avoiding(Some(lost.clone()));
-            // Encoding has no way to fail: string keys, no I/O.
-            body = message.encode().unwrap_or_default();
+            // It could be read before, and encoding has no way to fail: string keys, no I/O.
+            body = JobMessage::decode(&body)
+                .unwrap_or_else(|_| JobMessage::new(held.job.clone()))
+                .avoiding(lost.clone())
+                .encode()
+                .unwrap_or_default();
         }
         let message = Message {
             message_id: Some(held.job.id.to_string()),

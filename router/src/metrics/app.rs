@@ -11,8 +11,8 @@ use warmq_common::store::{Change, Counts, FreeRunner, Ran};
 
 use super::labels::Labels;
 use super::names::{
-    COLD_LOADS, DISPATCHED, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS, LOAD, Metric,
-    QUEUED_JOBS, REFUSED_CLAIMS, SWAPS_AVOIDED, WARM_HITS,
+    COLD_LOADS, DISPATCHED, FAULTY_RUNNERS, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS,
+    LOAD, Metric, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SWAPS_AVOIDED, WARM_HITS,
 };
 
 /// The recorder asks for it and does not look at it.
@@ -58,8 +58,13 @@ impl AppMetrics {
 
     /// Something happened to a runner: when it came free, it tells what it ran.
     pub fn heard(&self, change: &Change) {
-        let Change::Freed(FreeRunner { ran: Some(ran), .. }) = change else {
-            return;
+        let ran = match change {
+            Change::Freed(FreeRunner { ran: Some(ran), .. }) => ran,
+            Change::Faulted { kind, .. } => {
+                let reason = Label::from_static_parts("reason", kind.as_str());
+                return self.counter(&RUNNER_FAULTS, reason).increment(1);
+            }
+            _ => return,
         };
         let Ran { hint, timings } = ran;
         self.labels.earned(hint);
@@ -82,6 +87,7 @@ impl AppMetrics {
             queued: gauge(&QUEUED_JOBS),
             idle: gauge(&IDLE_RUNNERS),
             live: gauge(&LIVE_RUNNERS),
+            faulty: gauge(&FAULTY_RUNNERS),
         };
         gauges.leader.set(1);
         gauges
@@ -120,6 +126,7 @@ pub struct Gauges {
     queued: Gauge,
     idle: Gauge,
     live: Gauge,
+    faulty: Gauge,
 }
 
 impl Gauges {
@@ -129,6 +136,7 @@ impl Gauges {
         self.queued.set(counts.queued as f64);
         self.idle.set(counts.idle as f64);
         self.live.set(counts.live as f64);
+        self.faulty.set(counts.faulty as f64);
     }
 }
 

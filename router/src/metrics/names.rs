@@ -26,13 +26,14 @@ impl Metric {
     }
 }
 
-/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
-pub(super) const COUNTERS: [Metric; 8] = [
+/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`RUNNER_FAULTS`] per app and reason, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
+pub(super) const COUNTERS: [Metric; 9] = [
     WARM_HITS,
     COLD_LOADS,
     SWAPS_AVOIDED,
     REFUSED_CLAIMS,
     DISPATCHED,
+    RUNNER_FAULTS,
     WEBHOOKS,
     FLOWS,
     FLOW_STEPS,
@@ -42,7 +43,14 @@ pub(super) const COUNTERS: [Metric; 8] = [
 pub(super) const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
 
 /// Gauges, per app.
-pub(super) const GAUGES: [Metric; 5] = [LEADER, HELD_JOBS, QUEUED_JOBS, IDLE_RUNNERS, LIVE_RUNNERS];
+pub(super) const GAUGES: [Metric; 6] = [
+    LEADER,
+    HELD_JOBS,
+    QUEUED_JOBS,
+    IDLE_RUNNERS,
+    LIVE_RUNNERS,
+    FAULTY_RUNNERS,
+];
 
 pub(super) const WARM_HITS: Metric = Metric::count(
     "warmq_warm_hits_total",
@@ -64,6 +72,10 @@ pub(super) const DISPATCHED: Metric = Metric::count(
     "warmq_dispatched_total",
     "Jobs sent on, by target: 'runner' is a claimed runner's own queue, 'shared' whoever is free first. A job that comes \
      back counts again.",
+);
+pub(super) const RUNNER_FAULTS: Metric = Metric::count(
+    "warmq_runner_faults_total",
+    "Attempts that failed by their runner's fault, by reason: 'storage', 'model', 'budget', 'memory', 'device', 'engine', 'hang'.",
 );
 pub(super) const WEBHOOKS: Metric = Metric::count(
     "warmq_webhooks_total",
@@ -100,6 +112,10 @@ pub(super) const IDLE_RUNNERS: Metric =
 pub(super) const LIVE_RUNNERS: Metric = Metric::count(
     "warmq_live_runners",
     "Runners that were heard of within their lease.",
+);
+pub(super) const FAULTY_RUNNERS: Metric = Metric::count(
+    "warmq_faulty_runners",
+    "Live runners that take no jobs until their self-test passes; `warmq runners` shows why.",
 );
 
 /// Upper bounds of the histograms' buckets, s: from a small file in the page cache to a big checkpoint over the network.

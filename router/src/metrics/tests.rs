@@ -1,3 +1,4 @@
+use warmq_common::fault::FaultKind;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::job::{Decision, Target, Timings};
@@ -118,11 +119,29 @@ fn every_metric_says_what_it_is() {
 }
 
 #[test]
+fn faults_of_runners_are_counted_by_reason() {
+    let metrics = Metrics::new().unwrap();
+    let app = app(&metrics);
+    let faulted = Change::Faulted {
+        runner: RunnerId::parse("r").unwrap(),
+        epoch: Epoch(1),
+        kind: FaultKind::Storage,
+    };
+    app.heard(&faulted);
+    app.heard(&faulted);
+    says(
+        &metrics,
+        r#"warmq_runner_faults_total{app="a/b",reason="storage"} 2"#,
+    );
+}
+
+#[test]
 fn a_router_that_no_longer_leads_an_app_shows_zeros() {
     let metrics = Metrics::new().unwrap();
     let gauges = app(&metrics).lead();
     let counts = Counts {
         live: 3,
+        faulty: 1,
         idle: 2,
         queued: 7,
     };
@@ -130,6 +149,7 @@ fn a_router_that_no_longer_leads_an_app_shows_zeros() {
     says(&metrics, r#"warmq_leader{app="a/b"} 1"#);
     says(&metrics, r#"warmq_held_jobs{app="a/b"} 5"#);
     says(&metrics, r#"warmq_queued_jobs{app="a/b"} 7"#);
+    says(&metrics, r#"warmq_faulty_runners{app="a/b"} 1"#);
     drop(gauges);
     says(&metrics, r#"warmq_leader{app="a/b"} 0"#);
     says(&metrics, r#"warmq_idle_runners{app="a/b"} 0"#);

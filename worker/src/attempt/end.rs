@@ -24,6 +24,8 @@ pub(super) struct Attempt {
     pub(super) lease: Option<Lease>,
     pub(super) outcome: Outcome,
     pub(super) timings: Timings,
+    /// The model that ran, where it is not the one that the job's hint names.
+    pub(super) model: Option<String>,
 }
 
 impl Attempt {
@@ -63,7 +65,7 @@ impl Attempt {
             timings: self.timings,
             reported: known,
             report,
-            ran: (job.hint.clone())
+            ran: (self.ran())
                 .filter(|_| matches!(self.outcome, Outcome::Succeeded(_)))
                 .map(|hint| Ran {
                     hint,
@@ -72,6 +74,14 @@ impl Attempt {
             idle,
         };
         shared.store.finish(&finish).await
+    }
+
+    /// The model that ran: the engine knows it best.
+    fn ran(&self) -> Option<Hint> {
+        match &self.model {
+            Some(model) => Hint::parse(model).ok(),
+            None => self.begun.job.hint.clone(),
+        }
     }
 
     /// Logs how it ended. `accepted`: its result counts.

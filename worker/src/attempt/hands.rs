@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use warmq_common::amqp::{DeadLetter, RetryTier};
-use warmq_common::ids::RunnerId;
 use warmq_common::job::JobSpec;
 use warmq_common::message::{JobMessage, LateEnd};
 use warmq_common::retry::until_success;
@@ -72,6 +71,7 @@ impl Shared {
             lease,
             outcome,
             timings,
+            model: _,
         } = attempt;
         let job = begun.job.id;
         tracing::warn!(job.id = %job, "Redis is away: a job's end goes by RabbitMQ");
@@ -92,29 +92,17 @@ impl Shared {
         }
     }
 
-    /// Puts a copy of the job away for the tier's time, then acknowledges. `avoid`: as in [`JobMessage`].
-    pub(super) async fn park_then_ack(
-        &self,
-        job: &JobSpec,
-        tier: RetryTier,
-        avoid: Option<RunnerId>,
-        taken: Taken,
-    ) {
+    /// Puts a copy of the job away for the tier's time, then acknowledges.
+    pub(super) async fn park_then_ack(&self, job: &JobMessage, tier: RetryTier, taken: Taken) {
         let exchange = self.topology.retry_exchange(tier);
-        self.copy_then_ack(job, &exchange, avoid, taken).await;
+        self.copy_then_ack(job, &exchange, taken).await;
     }
 
     /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges.
-    pub(super) async fn copy_then_ack(
-        &self,
-        job: &JobSpec,
-        exchange: &str,
-        avoid: Option<RunnerId>,
-        taken: Taken,
-    ) {
-        let key = self.topology.lane_key(&job.app, job.priority);
-        let copy = JobMessage::new(job.clone()).avoiding(avoid);
-        let copy = report::message(job.id, &copy).returned();
+    pub(super) async fn copy_then_ack(&self, job: &JobMessage, exchange: &str, taken: Taken) {
+        let spec = &job.job;
+        let key = self.topology.lane_key(&spec.app, spec.priority);
+        let copy = report::message(spec.id, job).returned();
         let copied = until_success("sending a job back", &self.stop, || {
             self.publisher.publish(exchange, &key, &copy)
         });
@@ -144,20 +132,21 @@ impl Shared {
     /// The worker stops before the job's end: the job is queued again at once, and this attempt does not count.
     pub(super) async fn hand_back(
         &self,
-        job: &JobSpec,
+        job: &JobMessage,
         lease: Option<Lease>,
         message: Option<Taken>,
     ) {
+        let spec = &job.job;
         let handed = async {
             let Some(Lease { fence, .. }) = lease else {
                 return Err("it is not this runner's".to_owned());
             };
-            let requeued = (self.store).requeue(&job.app, job.id, fence, GivenBack::Uncounted);
+            let requeued = (self.store).requeue(&spec.app, spec.id, fence, GivenBack::Uncounted);
             if !requeued.await.map_err(|error| error.to_string())? {
                 return Err("it is no longer this runner's".to_owned());
             }
-            let copy = report::message(job.id, &JobMessage::new(job.clone())).returned();
-            let key = self.topology.lane_key(&job.app, job.priority);
+            let copy = report::message(spec.id, job).returned();
+            let key = self.topology.lane_key(&spec.app, spec.priority);
             self.publisher
                 .publish(&self.topology.dispatch_exchange(), &key, &copy)
                 .await
@@ -165,11 +154,11 @@ impl Shared {
         };
         match handed.await {
             Ok(()) => {
-                tracing::info!(job.id = %job.id, "stopping: the job was given back unfinished");
+                tracing::info!(job.id = %spec.id, "stopping: the job was given back unfinished");
                 ack(message).await;
             }
             Err(reason) => {
-                tracing::warn!(job.id = %job.id, reason, "stopping: the job's message goes back");
+                tracing::warn!(job.id = %spec.id, reason, "stopping: the job's message goes back");
                 give_back(message).await;
             }
         }

@@ -5,6 +5,7 @@
 //! | here | starts the job, or finds out why it is not to be started |
 //! | `run` | runs it until it ends |
 //! | `end` | how it ended, and how that is stored |
+//! | `setback` | an attempt that failed though its job may be sound |
 //! | `hands` | puts it into safe hands before its message is acknowledged |
 //!
 //! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
@@ -13,11 +14,11 @@
 mod end;
 mod hands;
 mod run;
+mod setback;
 
 use std::time::Duration;
 
 use warmq_common::amqp::RetryTier;
-use warmq_common::job::JobSpec;
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::retry::{until_known, until_success};
 use warmq_common::store::{Ground, Loss, Start, Unavailable};
@@ -38,6 +39,8 @@ impl Runner {
             }
         };
         // Before the job starts: a cancellation right after that is heard as well.
+        let message = job;
+        let job = &message.job;
         let watch = self.shared.cancellations.watch(job.id);
         loop {
             let Shared {
@@ -65,13 +68,13 @@ impl Runner {
                 }
                 None => {
                     tracing::warn!(job.id = %job.id, "Redis is away: a job begins without lease");
-                    return self.run_job(incarnation, taken, job, None, watch).await;
+                    return self.run_job(incarnation, taken, message, None, watch).await;
                 }
             };
             let reason = match start {
                 Start::Started(lease) => {
                     return self
-                        .run_job(incarnation, taken, job, Some(lease), watch)
+                        .run_job(incarnation, taken, message, Some(lease), watch)
                         .await;
                 }
                 Start::Claimed => {
@@ -88,7 +91,7 @@ impl Runner {
                 Unavailable::Missing => {
                     tracing::warn!(job.id = %job.id, "Redis has no record of a job; recording it again");
                     let created =
-                        until_success("recording a job again", stop, || store.create(&job));
+                        until_success("recording a job again", stop, || store.create(job));
                     if created.await.is_none() {
                         taken.give_back().await;
                         return Next::Idle;
@@ -96,9 +99,7 @@ impl Runner {
                 }
                 Unavailable::Terminal(state) => {
                     // Whoever ended it may have died before saying so.
-                    self.shared
-                        .announce_then_ack(&job, state, Some(taken))
-                        .await;
+                    self.shared.announce_then_ack(job, state, Some(taken)).await;
                     return Next::Idle;
                 }
                 Unavailable::Gone => {
@@ -113,7 +114,7 @@ impl Runner {
                 }
                 Unavailable::Leased { remaining_ms } | Unavailable::Parked { remaining_ms } => {
                     let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                    self.shared.park_then_ack(&job, tier, None, taken).await;
+                    self.shared.park_then_ack(&message, tier, taken).await;
                     return Next::Idle;
                 }
                 Unavailable::Lost => {
@@ -128,7 +129,8 @@ impl Runner {
                     {
                         let tier = RetryTier::at_least(pause);
                         let shared = &self.shared;
-                        shared.park_then_ack(&job, tier, Some(runner), taken).await;
+                        let message = message.avoiding(runner);
+                        shared.park_then_ack(&message, tier, taken).await;
                         return Next::Idle;
                     }
                 }
@@ -136,7 +138,7 @@ impl Runner {
                 Unavailable::Spent => {
                     let exchange = self.shared.topology.dispatch_exchange();
                     let shared = &self.shared;
-                    shared.copy_then_ack(&job, &exchange, None, taken).await;
+                    shared.copy_then_ack(&message, &exchange, taken).await;
                     return Next::Idle;
                 }
             }
@@ -144,15 +146,13 @@ impl Runner {
     }
 
     /// The job in a message, or why there is none.
-    fn read(&self, taken: &Taken) -> Result<JobSpec, String> {
-        let job = JobMessage::decode(taken.body())
-            .map_err(|error| error.to_string())?
-            .job;
+    fn read(&self, taken: &Taken) -> Result<JobMessage, String> {
+        let message = JobMessage::decode(taken.body()).map_err(|error| error.to_string())?;
         let app = &self.shared.config.app;
-        if job.app == *app {
-            Ok(job)
+        if message.job.app == *app {
+            Ok(message)
         } else {
-            Err(format!("a job of {} in a queue of {app}", job.app))
+            Err(format!("a job of {} in a queue of {app}", message.job.app))
         }
     }
 }

@@ -6,21 +6,63 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::RetryTier;
-use warmq_common::job::{JobError, JobSpec, Timings};
+use warmq_common::fault::FaultKind;
+use warmq_common::job::Timings;
+use warmq_common::message::JobMessage;
 use warmq_common::retry::until_success;
-use warmq_common::store::{GivenBack, Lease, Outcome, RunnerReport};
+use warmq_common::store::{Lease, Outcome, RunnerReport};
 
-use super::end::{Attempt, too_long};
+use super::end::Attempt;
 use super::hands::{ack, give_back};
+use super::setback::Setback;
 use crate::cancellations::Watch;
 use crate::consumer::{self, Source, Taken};
-use crate::engine::Failure;
-use crate::engine::thread::{Crashed, Done};
+use crate::engine::thread::Done;
+use crate::engine::{Ended, Failure};
+use crate::fault::Fault;
 use crate::incarnation::Incarnation;
 use crate::lease::{Begun, LeaseKeeper};
-use crate::report::{self, ProgressReporter};
+use crate::report::{self, ProgressReporter, StoreError};
 use crate::runner::{End, Next, Runner, at};
 use crate::shared::Shared;
+
+/// How long an engine may take to obey once the time to drain is over.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// Timeout for best-effort notes.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What changes while a job runs.
+struct Course {
+    /// The job's message, until it is acknowledged.
+    message: Option<Taken>,
+    /// RabbitMQ is there.
+    connected: bool,
+    /// The job's `run_timeout`, once it has passed.
+    timed_out: Option<Duration>,
+    /// Cancelled once the job is no longer ours.
+    lost: CancellationToken,
+    /// Stops the engine: cancelled with `lost`, and when the job's time or the time to drain is over.
+    cancel: CancellationToken,
+}
+
+/// How a run came to its end.
+enum RunEnd {
+    /// With a result, or by the job's fault.
+    Outcome(Outcome),
+    /// It was told to stop.
+    Stopped,
+    /// By the runner's fault.
+    Fault(Fault),
+}
+
+/// A run that ended, and what the runner holds after it.
+struct Concluded {
+    end: RunEnd,
+    timings: Timings,
+    model: Option<String>,
+    report: RunnerReport,
+}
 
 impl Runner {
     /// Runs a job. `lease`: none if Redis is away.
@@ -28,105 +70,258 @@ impl Runner {
         &mut self,
         incarnation: &mut Incarnation,
         taken: Taken,
-        job: JobSpec,
+        job: JobMessage,
         lease: Option<Lease>,
-        mut watch: Watch,
+        watch: Watch,
     ) -> Next {
         let shared = self.shared.clone();
-        let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
+        let spec = &job.job;
+        let hint = spec.hint.as_ref().map_or("", |hint| hint.as_str());
         tracing::info!(
-            runner = %self.id, job.id = %job.id, job.hint = hint, attempt = lease.map(|lease| lease.attempt), from = ?taken.source,
+            runner = %self.id, job.id = %spec.id, job.hint = hint, attempt = lease.map(|lease| lease.attempt), from = ?taken.source,
             "a job begins"
         );
-
-        // Cancelled once the job is no longer ours; the engine's token also when the time to drain is over.
         let lost = CancellationToken::new();
-        let cancel = lost.child_token();
         let begun = Begun {
             runner: self.id.clone(),
             epoch: incarnation.epoch,
-            job: job.clone(),
+            job: spec.clone(),
             since: Instant::now(),
         };
         let keeper = LeaseKeeper::start(&shared, &begun, lease, lost.clone());
         let progress =
-            ProgressReporter::start(shared.store.clone(), &job, keeper.lease(), lost.clone());
-
-        let run_timeout = job.run_timeout_ms.map(Duration::from_millis);
-        let run_until = run_timeout.and_then(|timeout| begun.since.checked_add(timeout));
-        let mut timed_out = None;
-        let mut message = Some(taken);
-        let mut connected = true;
-        let done = {
-            let mut run = pin!(async {
-                let fields = &self.engine.description.files;
-                match shared.places.get(&job, fields, &progress, &cancel).await {
-                    Ok(files) => {
-                        let (progress, cancel) = (progress.sender(), cancel.clone());
-                        self.engine.run(job.clone(), files, progress, cancel).await
-                    }
-                    Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
-                }
-            });
-            let too_long = begun.since + shared.pace.unacknowledged;
-            loop {
-                tokio::select! {
-                    biased;
-                    done = &mut run => break done,
-                    () = shared.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
-                    () = at(run_until), if !cancel.is_cancelled() => {
-                        timed_out = run_timeout;
-                        cancel.cancel();
-                    }
-                    () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
-                    own = incarnation.consumers.next_own(), if connected => match own {
-                        // A claim that had lapsed when its job came.
-                        Ok(late) => late.give_back().await,
-                        // The job goes on: its result counts, whatever becomes of its message.
-                        Err(_) => connected = false,
-                    },
-                    () = tokio::time::sleep_until(too_long), if connected && message.is_some() => {
-                        if let Some(taken) = message.take() {
-                            shared.park_then_ack(&job, RetryTier::M10, None, taken).await;
-                        }
-                    }
-                }
-            }
+            ProgressReporter::start(shared.store.clone(), spec, keeper.lease(), lost.clone());
+        let mut course = Course {
+            message: Some(taken),
+            connected: true,
+            timed_out: None,
+            cancel: lost.child_token(),
+            lost,
         };
-
-        let crashed = done.is_err();
-        let (outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
+        let done = self
+            .drive(
+                incarnation,
+                &job,
+                begun.since,
+                &progress,
+                &mut course,
+                watch,
+            )
+            .await;
+        let key = attempt_key(*keeper.lease().borrow(), &begun);
+        let Concluded {
+            end,
+            timings,
+            model,
+            report,
+        } = self.conclude(&job, &key, done, &progress).await;
         drop(progress);
-        let has_lease = keeper.lease();
+
+        let Course {
+            mut message,
+            connected,
+            timed_out,
+            lost,
+            ..
+        } = course;
+        let is_ours = !lost.is_cancelled();
         let mut attempt = Attempt {
             begun,
-            lease: *has_lease.borrow(),
-            outcome,
+            lease: *keeper.lease().borrow(),
+            outcome: Outcome::Cancelled,
             timings,
+            model,
         };
-        let mut is_ours = !lost.is_cancelled();
-        if attempt.outcome == Outcome::Cancelled && is_ours && timed_out.is_none() {
-            drop(keeper);
-            shared.hand_back(&job, attempt.lease, message).await;
-            return Next::Idle;
+        // What is wrong with this runner, if anything: found out while the job's lease is kept.
+        let fault = match &end {
+            RunEnd::Fault(fault) if !is_drain_over(&shared, fault) => {
+                self.diagnose(incarnation, fault).await
+            }
+            RunEnd::Fault(_) | RunEnd::Outcome(_) | RunEnd::Stopped => None,
+        };
+        let setback = match (end, timed_out) {
+            (RunEnd::Outcome(outcome), _) => {
+                attempt.outcome = outcome;
+                None
+            }
+            _ if !is_ours => None,
+            (RunEnd::Stopped, Some(timeout)) => Some(Setback::TooLong(timeout)),
+            (RunEnd::Fault(fault), Some(timeout)) if fault.kind == FaultKind::Hang => {
+                Some(Setback::TooLong(timeout))
+            }
+            (RunEnd::Fault(failed), _) if !is_drain_over(&shared, &failed) => {
+                Some(Setback::Fault {
+                    fault: failed,
+                    healthy: fault.is_none(),
+                })
+            }
+            // The time to drain is over.
+            (RunEnd::Stopped | RunEnd::Fault(_), _) => {
+                drop(keeper);
+                shared.hand_back(&job, attempt.lease, message).await;
+                return after(fault, connected);
+            }
+        };
+        let mut counts = is_ours;
+        if let Some(setback) = setback {
+            (counts, message) = self.set_back(&mut attempt, setback, job, message).await;
         }
-        if let (Outcome::Cancelled, true, Some(timeout)) = (&attempt.outcome, is_ours, timed_out) {
-            match attempt.delay_before_next() {
-                Some(delay) => {
-                    message = self.try_later(&attempt, delay, message).await;
-                    is_ours = false;
+        self.report = report;
+        let changed = self.engine.description.models != incarnation.models;
+        let idle = connected && fault.is_none() && !changed && !shared.stop.is_cancelled();
+        self.store_end(attempt, counts, idle, message).await;
+        drop(keeper);
+        match after(fault, connected) {
+            Next::Idle if changed => Next::End(End::ModelsChanged),
+            next => next,
+        }
+    }
+
+    /// Gets the job's files and runs it, and meanwhile looks after all else. `Err`: the engine crashed or hangs.
+    async fn drive(
+        &self,
+        incarnation: &mut Incarnation,
+        job: &JobMessage,
+        since: Instant,
+        progress: &ProgressReporter,
+        course: &mut Course,
+        mut watch: Watch,
+    ) -> Result<Done, Fault> {
+        let shared = &self.shared;
+        let spec = &job.job;
+        let (cancel, lost) = (course.cancel.clone(), course.lost.clone());
+        let run_timeout = spec.run_timeout_ms.map(Duration::from_millis);
+        let run_until = run_timeout.and_then(|timeout| since.checked_add(timeout));
+        let too_long = since + shared.pace.unacknowledged;
+        let mut run = pin!(async {
+            let fields = &self.engine.description.files;
+            match shared.places.get(spec, fields, progress, &cancel).await {
+                Ok(files) => {
+                    let (progress, cancel) = (progress.sender(), cancel.clone());
+                    self.engine.run(spec.clone(), files, progress, cancel).await
                 }
-                None => attempt.outcome = Outcome::Failed(too_long(timeout)),
+                Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
+            }
+        });
+        let mut hangs = pin!(hangs(shared, &cancel, progress));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut run => return done.map_err(|crashed| {
+                    tracing::error!(job.id = %spec.id, reason = crashed.reason, "the engine crashed under a job");
+                    Fault::new(FaultKind::Engine, "the engine crashed").because(crashed.reason)
+                }),
+                () = &mut hangs => {
+                    tracing::error!(runner = %self.id, job.id = %spec.id, "the engine was told to stop and shows no sign of life");
+                    return Err(Fault::new(FaultKind::Hang, "the engine no longer responds"));
+                }
+                () = shared.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+                () = at(run_until), if !cancel.is_cancelled() => {
+                    course.timed_out = run_timeout;
+                    cancel.cancel();
+                }
+                () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
+                own = incarnation.consumers.next_own(), if course.connected => match own {
+                    // A claim that had lapsed when its job came.
+                    Ok(late) => late.give_back().await,
+                    // The job goes on: its result counts, whatever becomes of its message.
+                    Err(_) => course.connected = false,
+                },
+                () = tokio::time::sleep_until(too_long), if course.connected && course.message.is_some() => {
+                    if let Some(taken) = course.message.take() {
+                        shared.park_then_ack(job, RetryTier::M10, taken).await;
+                    }
+                }
             }
         }
+    }
 
-        let idle = connected && !crashed && !shared.stop.is_cancelled();
+    /// Turns what the engine said into the run's end, with its files stored. `key`: the attempt's part of their keys.
+    async fn conclude(
+        &mut self,
+        job: &JobMessage,
+        key: &str,
+        done: Result<Done, Fault>,
+        progress: &ProgressReporter,
+    ) -> Concluded {
+        let (ended, report) = match done {
+            Ok(Done { ended, report }) => (ended, report),
+            // A crashed engine holds nothing, and one that hangs ends with its process.
+            Err(fault) => (Ended::failed(fault.into()), RunnerReport::default()),
+        };
+        let end = match ended.result {
+            Ok(produced) => {
+                if !produced.files.is_empty() {
+                    progress.storing();
+                }
+                let shared = &self.shared;
+                let stored = report::store_files(&shared.artifacts, &job.job, key, produced);
+                let drained = after_drain(shared);
+                tokio::select! {
+                    biased;
+                    stored = stored => match stored {
+                        Ok(output) => RunEnd::Outcome(Outcome::Succeeded(output)),
+                        Err(error) => RunEnd::Fault(self.not_stored(error)),
+                    },
+                    () = drained => RunEnd::Stopped,
+                }
+            }
+            Err(Failure::Job(error)) => RunEnd::Outcome(Outcome::Failed(error)),
+            Err(Failure::Runner(fault)) => RunEnd::Fault(fault),
+            Err(Failure::Cancelled) => RunEnd::Stopped,
+        };
+        Concluded {
+            end,
+            timings: ended.timings,
+            model: ended.model,
+            report,
+        }
+    }
+
+    /// The fault of files that could not be stored; the next probes are as large.
+    fn not_stored(&mut self, error: StoreError) -> Fault {
+        match &error {
+            StoreError::Refused { bytes, .. } => {
+                self.probe_bytes = self.probe_bytes.max(*bytes);
+                Fault::new(FaultKind::Storage, "a file could not be stored").because(error)
+            }
+            StoreError::NoPlace(_) => {
+                Fault::new(FaultKind::Engine, "the engine's output is incomplete").because(error)
+            }
+        }
+    }
+
+    /// After a fault: logs and counts it, and tests the runner. Returns what is still wrong.
+    async fn diagnose(&mut self, incarnation: &Incarnation, fault: &Fault) -> Option<Fault> {
+        tracing::warn!(runner = %self.id, %fault, "an attempt failed by this runner's fault");
+        let (store, app) = (&self.shared.store, &self.shared.config.app);
+        let published = store.publish_fault(app, &self.id, incarnation.epoch, fault.kind);
+        if !matches!(
+            tokio::time::timeout(NOTE_TIMEOUT, published).await,
+            Ok(Ok(()))
+        ) {
+            tracing::debug!(runner = %self.id, "a fault was not counted");
+        }
+        match fault.is_ruinous() {
+            true => Some(fault.clone()),
+            false => self.prove().await.err(),
+        }
+    }
+
+    /// Stores the attempt's end, and sees to the message. `counts`: it is the job's end.
+    async fn store_end(
+        &mut self,
+        attempt: Attempt,
+        counts: bool,
+        idle: bool,
+        message: Option<Taken>,
+    ) {
+        let shared = self.shared.clone();
+        let job = attempt.begun.job.clone();
         let stored = until_success("storing a result", &shared.give_up, || {
-            attempt.store(&shared, is_ours, &self.known, &report, idle)
+            attempt.store(&shared, counts, &self.known, &self.report, idle)
         });
         let stored = self.patience.with(stored).await;
-        drop(keeper);
-        self.report = report;
         match stored {
             Some(Some(accepted)) => {
                 self.known.clone_from(&self.report.hints);
@@ -138,78 +333,50 @@ impl Runner {
                 tracing::error!(job.id = %job.id, "stopping without Redis; the job will run again elsewhere");
                 give_back(message).await;
             }
-            None if is_ours => shared.send_end_then_ack(attempt, message).await,
+            None if counts => shared.send_end_then_ack(attempt, message).await,
             // Its end is known, or somebody else has it.
             None => ack(message).await,
         }
-        if crashed {
-            self.rebuild_engine().await;
-        }
-        if connected {
-            Next::Idle
-        } else {
-            Next::End(End::Lost(consumer::Lost::Ended(Source::Own)))
-        }
-    }
-
-    /// An attempt took too long: the job is queued again, and comes back after the delay. Returns the message if it is not
-    /// acknowledged.
-    async fn try_later(
-        &self,
-        attempt: &Attempt,
-        delay: Duration,
-        message: Option<Taken>,
-    ) -> Option<Taken> {
-        let (shared, job, tier) = (&self.shared, &attempt.begun.job, RetryTier::at_least(delay));
-        if let Some(Lease { fence, .. }) = attempt.lease {
-            let requeued = until_success("giving a job back", &shared.give_up, || {
-                (shared.store).requeue(&job.app, job.id, fence, GivenBack::Counted)
-            });
-            if requeued.await != Some(true) {
-                return message;
-            }
-        }
-        tracing::warn!(
-            runner = %self.id, job.id = %job.id, retry_in_ms = tier.delay().as_millis() as u64,
-            "an attempt took too long; the job will be tried again"
-        );
-        // Without a message, a copy of it is parked already.
-        if let Some(taken) = message {
-            let runner = Some(self.id.clone());
-            shared.park_then_ack(job, tier, runner, taken).await;
-        }
-        None
     }
 }
 
-/// Turns what the engine said into the job's end, with its files stored.
-async fn conclude(
-    shared: &Shared,
-    job: &JobSpec,
-    done: Result<Done, Crashed>,
-    progress: &ProgressReporter,
-) -> (Outcome, Timings, RunnerReport) {
-    let Done { ended, report } = match done {
-        Ok(done) => done,
-        Err(crashed) => {
-            tracing::error!(job.id = %job.id, reason = crashed.reason, "the engine crashed under a job");
-            let error = JobError::internal("runner_server_error", crashed.to_string());
-            let nothing = (Timings::default(), RunnerReport::default());
-            return (Outcome::Failed(error), nothing.0, nothing.1);
-        }
+/// Returns once an engine that was told to stop has shown no sign of life for long: with progress reports it does.
+async fn hangs(shared: &Shared, cancel: &CancellationToken, progress: &ProgressReporter) {
+    let silent = async {
+        let mut reports = progress.watch();
+        cancel.cancelled().await;
+        let grace = shared.config.hang_grace;
+        while let Ok(Ok(())) = tokio::time::timeout(grace, reports.changed()).await {}
     };
-    let outcome = match ended.result {
-        Ok(produced) => {
-            if !produced.files.is_empty() {
-                progress.storing();
-            }
-            match report::store_files(&shared.artifacts, job, produced).await {
-                Ok(output) => Outcome::Succeeded(output),
-                Err(error) => Outcome::Failed(error),
-            }
-        }
-        Err(Failure::Job(error)) => Outcome::Failed(error),
-        Err(Failure::Cancelled) => Outcome::Cancelled,
-    };
-    (outcome, ended.timings, report)
+    tokio::select! {
+        () = silent => {}
+        () = after_drain(shared) => {}
+    }
+}
+
+/// Returns shortly after the time to drain is over.
+async fn after_drain(shared: &Shared) {
+    shared.give_up.cancelled().await;
+    tokio::time::sleep(DRAIN_GRACE).await;
+}
+
+/// An engine that does not stop when the time to drain is over is nobody's fault.
+fn is_drain_over(shared: &Shared, fault: &Fault) -> bool {
+    fault.kind == FaultKind::Hang && shared.give_up.is_cancelled()
+}
+
+/// The attempt's part of its files' keys: no other attempt has it.
+fn attempt_key(lease: Option<Lease>, begun: &Begun) -> String {
+    match lease {
+        Some(lease) => lease.fence.0.to_string(),
+        None => format!("{}-{}", begun.runner, begun.epoch),
+    }
+}
+
+fn after(fault: Option<Fault>, connected: bool) -> Next {
+    match fault {
+        Some(fault) => Next::End(End::by(fault)),
+        None if connected => Next::Idle,
+        None => Next::End(End::Lost(consumer::Lost::Ended(Source::Own))),
+    }
 }

@@ -26,6 +26,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use warmq_common::config::ByteSize;
+use warmq_common::fault::FaultKind;
 use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobError, JobSpec, Progress, Timings};
 use warmq_common::store::RunnerReport;
@@ -33,11 +34,9 @@ use warmq_common::store::RunnerReport;
 use self::pictures::Editor;
 use self::pictures::cutout::Cutout;
 use self::pictures::upscale::Upscale;
+use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache;
-
-/// The type of an error that is the runner's fault, not the job's.
-const RUNNER_ERROR: &str = "runner_server_error";
 
 /// Which engine a worker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +143,15 @@ pub trait Engine {
 
     /// Runs a job to its end.
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
+
+    /// Tests whether it can work, in milliseconds: its device, the folder of its models. Returns the models that it can
+    /// load now, sorted; none when it takes any name.
+    ///
+    /// # Errors
+    /// It can run no job at all.
+    fn check(&mut self) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
+    }
 }
 
 /// What an engine tells while it runs a job, how it learns that it shall stop, and the files that the job came with.
@@ -165,6 +173,25 @@ pub struct Ended {
     pub result: Result<Produced, Failure>,
     /// What it cost; of a failed run too.
     pub timings: Timings,
+    /// The model that ran, where it is not the one that the job's hint names.
+    pub model: Option<String>,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self::failed(Failure::Cancelled)
+    }
+}
+
+impl Ended {
+    /// A run that made nothing and took no time.
+    pub fn failed(failure: Failure) -> Self {
+        Self {
+            result: Err(failure),
+            timings: Timings::default(),
+            model: None,
+        }
+    }
 }
 
 /// What a job made.
@@ -198,6 +225,8 @@ impl fmt::Debug for File {
 pub enum Failure {
     /// The job fails with this error. It is not tried again: it would fail again.
     Job(JobError),
+    /// The runner failed. The job is tried elsewhere.
+    Runner(Fault),
     /// It stopped because it was told to.
     Cancelled,
 }
@@ -208,10 +237,16 @@ impl From<JobError> for Failure {
     }
 }
 
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Runner(fault)
+    }
+}
+
 impl From<model_cache::TooLarge> for Failure {
     fn from(refused: model_cache::TooLarge) -> Self {
-        // Another worker's budget may be larger, but the job can not know.
-        Self::Job(JobError::internal(RUNNER_ERROR, refused.to_string()))
+        // Another worker's budget may be larger.
+        Self::Runner(Fault::new(FaultKind::Budget, refused.to_string()))
     }
 }
 

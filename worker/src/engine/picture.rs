@@ -8,9 +8,10 @@ use image::error::LimitErrorKind;
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
 };
+use warmq_common::fault::FaultKind;
 use warmq_common::job::JobError;
 
-use super::RUNNER_ERROR;
+use crate::fault::Fault;
 
 /// The field of an input that names the picture to work on.
 pub(super) const IMAGE_URL: &str = "image_url";
@@ -72,18 +73,21 @@ fn refused(error_type: &str, message: impl Into<String>) -> JobError {
 /// Pixels, row by row, as a PNG.
 ///
 /// # Errors
-/// There are not as many as the sides say.
+/// The engine's fault: there are not as many as the sides say.
 pub(super) fn png(
     pixels: &[u8],
     width: u32,
     height: u32,
     colours: ExtendedColorType,
-) -> Result<Vec<u8>, JobError> {
+) -> Result<Vec<u8>, Fault> {
     let mut png = Cursor::new(Vec::new());
     let written =
         image::write_buffer_with_format(&mut png, pixels, width, height, colours, ImageFormat::Png);
     written.map_err(|error| {
-        JobError::internal(RUNNER_ERROR, format!("the picture is no picture: {error}"))
+        Fault::new(
+            FaultKind::Engine,
+            format!("the picture cannot be encoded: {error}"),
+        )
     })?;
     Ok(png.into_inner())
 }

@@ -3,19 +3,25 @@
 use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use warmq_common::fault::FaultKind;
 use warmq_common::ids::RunnerId;
-use warmq_common::job::{JobSpec, Progress, Timings};
+use warmq_common::job::{JobSpec, Progress};
 use warmq_common::store::RunnerReport;
 
 use super::{BuildError, Description, Ended, Engine, Failure, RunContext};
+use crate::fault::Fault;
 use crate::input_files::InputFiles;
+
+/// How often an ending thread is looked at.
+const STOP_CHECK: Duration = Duration::from_millis(5);
 
 /// An engine on its thread.
 pub struct EngineThread {
-    work: mpsc::Sender<Work>,
+    orders: mpsc::Sender<Order>,
     thread: std::thread::JoinHandle<()>,
     /// What the engine is.
     pub description: Description,
@@ -43,12 +49,15 @@ pub struct Done {
 impl Done {
     /// Of a job that never came to the engine, which still holds what `report` says.
     pub fn not_run(failure: Failure, report: RunnerReport) -> Self {
-        let ended = Ended {
-            result: Err(failure),
-            timings: Timings::default(),
-        };
+        let ended = Ended::failed(failure);
         Self { ended, report }
     }
+}
+
+/// What the thread is asked for.
+enum Order {
+    Run(Box<Work>),
+    Check(oneshot::Sender<Result<Vec<String>, Fault>>),
 }
 
 struct Work {
@@ -68,7 +77,7 @@ impl EngineThread {
         runner: &RunnerId,
         build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError> + Send + 'static,
     ) -> Result<Self, BuildError> {
-        let (work, inbox) = mpsc::channel(1);
+        let (orders, inbox) = mpsc::channel(1);
         let (ready, built) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name(format!("engine-{runner}"))
@@ -79,7 +88,7 @@ impl EngineThread {
         let lost = || BuildError::Unavailable("the engine died while it was built".to_owned());
         let (description, report) = built.await.map_err(|_| lost())??;
         Ok(Self {
-            work,
+            orders,
             thread,
             description,
             report,
@@ -108,15 +117,38 @@ impl EngineThread {
             cancel,
             done,
         };
-        self.work.send(work).await.map_err(|_| gone())?;
+        let order = Order::Run(Box::new(work));
+        self.orders.send(order).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
-    /// Ends the thread and waits until the engine's memory is free.
-    pub async fn stop(self) {
-        drop(self.work);
-        // An engine that panics while it is dropped is gone all the same.
-        let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+    /// As [`Engine::check`]; a dead engine fails it.
+    ///
+    /// # Errors
+    /// The engine can run no job.
+    pub async fn check(&self) -> Result<Vec<String>, Fault> {
+        let dead = || Fault::new(FaultKind::Engine, "the engine crashed");
+        let (done, result) = oneshot::channel();
+        let sent = self.orders.send(Order::Check(done)).await;
+        sent.map_err(|_| dead())?;
+        result.await.map_err(|_| dead())?
+    }
+
+    /// Whether it crashed: a new one must be started.
+    pub fn is_dead(&self) -> bool {
+        self.orders.is_closed()
+    }
+
+    /// Ends the thread and waits until the engine's memory is free, for as long as `patience`. False: it hangs.
+    pub async fn stop(self, patience: Duration) -> bool {
+        drop(self.orders);
+        // Looked at, not joined: a thread that hangs would keep its joiner for ever.
+        let ended = async {
+            while !self.thread.is_finished() {
+                tokio::time::sleep(STOP_CHECK).await;
+            }
+        };
+        tokio::time::timeout(patience, ended).await.is_ok()
     }
 }
 
@@ -124,7 +156,7 @@ impl EngineThread {
 fn live(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
     ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,
-    mut inbox: mpsc::Receiver<Work>,
+    mut inbox: mpsc::Receiver<Order>,
 ) {
     let mut engine = match build() {
         Ok(engine) => engine,
@@ -140,7 +172,18 @@ fn live(
     {
         return;
     }
-    while let Some(work) = inbox.blocking_recv() {
+    while let Some(order) = inbox.blocking_recv() {
+        let work = match order {
+            Order::Run(work) => work,
+            Order::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
+                // The runner always waits; if it does not, the process is ending.
+                Ok(checked) => {
+                    let _ = done.send(checked);
+                    continue;
+                }
+                Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
+            },
+        };
         let mut context = Context {
             files: &work.files,
             progress: &work.progress,
@@ -240,10 +283,12 @@ mod tests {
             }
             Ended {
                 result: Ok(Produced::default()),
-                timings: Timings::default(),
+                ..Ended::default()
             }
         }
     }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     async fn run(engine: &EngineThread, input: Value) -> Result<Done, Crashed> {
         let (progress, _) = watch::channel(None);
@@ -268,7 +313,24 @@ mod tests {
         assert_eq!(crashed.to_string(), "the engine stopped: out of luck");
         let crashed = run(&engine, Value::Null).await.unwrap_err();
         assert_eq!(crashed.reason, "its thread is gone");
-        engine.stop().await;
+        assert!(engine.is_dead());
+        let fault = engine.check().await.unwrap_err();
+        assert_eq!(fault.to_string(), "engine: the engine crashed");
+        assert!(engine.stop(PATIENCE).await);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_does_not_hang_its_runner() {
+        let runner = RunnerId::parse("r").unwrap();
+        let beside = Arc::new(Barrier::new(2));
+        let hanging = Companion(beside.clone());
+        let engine = EngineThread::start(&runner, || Ok(Box::new(hanging)));
+        let engine = engine.await.unwrap();
+        let forever = Duration::from_millis(50);
+        let run = tokio::time::timeout(forever, run(&engine, Value::Null));
+        assert!(run.await.is_err());
+        assert!(!engine.stop(forever).await, "it was joined");
+        beside.wait();
     }
 
     /// Runs only beside others.

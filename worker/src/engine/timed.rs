@@ -41,6 +41,12 @@ struct Input {
     /// A file, which is only fetched.
     #[allow(dead_code, reason = "the worker reads it by its name, for its content")]
     file_url: Option<String>,
+    /// The engine responds to nothing for so long before it runs, ms.
+    #[serde(default)]
+    #[schemars(range(max = 3_600_000))]
+    hang_ms: u64,
+    /// The engine panics with this message.
+    crash: Option<String>,
 }
 
 /// The field of the input that names a file.
@@ -83,6 +89,7 @@ impl Timed {
         let input: Input = input::parse(&job.input)?;
         input::within("run_ms", input.run_ms, 0..=LONGEST_MS)?;
         input::within("load_ms", input.load_ms, 0..=LONGEST_MS)?;
+        input::within("hang_ms", input.hang_ms, 0..=LONGEST_MS)?;
 
         if let Some(hint) = &job.hint {
             timings.warm = self.cache.contains(hint.as_str());
@@ -98,6 +105,10 @@ impl Timed {
             loaded?;
         }
 
+        std::thread::sleep(Duration::from_millis(input.hang_ms));
+        if let Some(message) = input.crash {
+            crash(&message);
+        }
         let begun = Instant::now();
         let ran = run(begun, Duration::from_millis(input.run_ms), context);
         timings.run_ms = millis(begun);
@@ -158,7 +169,11 @@ impl Engine for Timed {
             ..Timings::default()
         };
         let result = self.produce(job, context, &mut timings);
-        Ended { result, timings }
+        Ended {
+            result,
+            timings,
+            model: None,
+        }
     }
 }
 
@@ -176,6 +191,11 @@ impl Loader for Waiting {
     type Model = ();
     type Error = Failure;
     type Context<'a> = Load<'a>;
+    type Version = ();
+
+    fn version(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
 
     fn estimate_bytes(&self, _: &str) -> Result<u64, Failure> {
         Ok(self.unit_bytes)
@@ -192,6 +212,11 @@ impl Loader for Waiting {
             bytes: self.unit_bytes,
         })
     }
+}
+
+#[allow(clippy::panic, reason = "the job asks for it")]
+fn crash(message: &str) {
+    panic!("{message}");
 }
 
 fn run(begun: Instant, duration: Duration, context: &mut dyn RunContext) -> Result<(), Failure> {

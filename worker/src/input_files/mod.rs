@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use warmq_common::artifacts::{self, Artifacts};
+use warmq_common::fault::FaultKind;
 use warmq_common::job::{JobError, JobSpec};
 use warmq_common::retry::Delays;
 use warmq_fetch::Fetcher;
@@ -20,6 +21,7 @@ use error::Error;
 use source::Source;
 
 use crate::engine::Failure;
+use crate::fault::Fault;
 use crate::report::ProgressReporter;
 
 /// How long a URL may take to be read.
@@ -62,7 +64,7 @@ impl Places {
     /// Gets the files that `fields` of the job's input name. `cancel` ends that at once.
     ///
     /// # Errors
-    /// The job fails: a 422 that names the field, or a 500 if the storage does not answer.
+    /// The job fails with a 422 that names the field; the runner, if the storage does not answer.
     pub async fn get(
         &self,
         job: &JobSpec,
@@ -88,7 +90,7 @@ impl Places {
                 () = cancel.cancelled() => return Err(Failure::Cancelled),
                 file = file => file,
             };
-            let file = file.map_err(|error| told(error, field.name))?;
+            let file = file.map_err(|error| failure(error, field.name))?;
             files.0.push((field.name, file));
         }
         Ok(files)
@@ -130,15 +132,17 @@ impl Places {
     }
 }
 
-/// As the job's owner sees it, in fal's names for such errors.
-fn told(error: Error, field: &str) -> JobError {
+/// The job's fault, in fal's names for such errors, or the runner's: its storage does not answer.
+fn failure(error: Error, field: &str) -> Failure {
     let message = error.to_string();
-    match error {
-        Error::NoSource | Error::Data(_) => JobError::field(&[field], "value_error", message),
-        Error::TooLarge { .. } => JobError::field(&[field], "file_too_large", message),
-        Error::NotFound | Error::Web(_) => {
-            JobError::field(&[field], "file_download_error", message)
+    let error_type = match error {
+        Error::NoSource | Error::Data(_) => "value_error",
+        Error::TooLarge { .. } => "file_too_large",
+        Error::NotFound | Error::Web(_) => "file_download_error",
+        Error::Storage(error) => {
+            let fault = Fault::new(FaultKind::Storage, "the storage does not give out a file");
+            return fault.because(error).into();
         }
-        Error::Storage(_) => JobError::internal("internal_error", message),
-    }
+    };
+    JobError::field(&[field], error_type, message).into()
 }

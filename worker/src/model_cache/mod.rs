@@ -15,10 +15,20 @@ pub trait Loader {
     /// What one load needs from its caller, to tell of progress and to be cancelled.
     type Context<'a>;
 
-    /// What `name` will hold once loaded, bytes. Asked before anything is dropped: an unknown name fails here.
+    /// Identity of a model's files: it changes whenever they do.
+    type Version: PartialEq;
+
+    /// The identity of the files of `name` now.
     ///
     /// # Errors
     /// There is no such model.
+    fn version(&self, name: &str) -> Result<Self::Version, Self::Error>;
+
+    /// What `name` will hold once loaded, bytes. Asked before anything is dropped: an unknown name fails here, and a
+    /// model whose damage is seen without a load.
+    ///
+    /// # Errors
+    /// There is no such model, or it is damaged.
     fn estimate_bytes(&self, name: &str) -> Result<u64, Self::Error>;
 
     /// Loads `name`.
@@ -66,14 +76,15 @@ pub struct ModelCache<L: Loader> {
     loader: L,
     budget_bytes: u64,
     // A handful at most: a scan is quicker than any index.
-    entries: Vec<Entry<L::Model>>,
+    entries: Vec<Entry<L::Model, L::Version>>,
     uses: u64,
 }
 
 #[derive(Debug)]
-struct Entry<M> {
+struct Entry<M, V> {
     name: String,
     model: M,
+    version: V,
     bytes: u64,
     last_used: u64,
 }
@@ -115,7 +126,7 @@ impl<L: Loader> ModelCache<L> {
 
     /// Names of the loaded models, least recently used first.
     pub fn names(&self) -> Vec<&str> {
-        let mut entries: Vec<&Entry<L::Model>> = self.entries.iter().collect();
+        let mut entries: Vec<&Entry<L::Model, L::Version>> = self.entries.iter().collect();
         entries.sort_by_key(|entry| entry.last_used);
         entries.iter().map(|entry| entry.name.as_str()).collect()
     }
@@ -140,6 +151,25 @@ impl<L: Loader> ModelCache<L> {
         self.entries.clear();
     }
 
+    /// Drops every model but `name`. False if there was none to drop.
+    pub fn clear_but(&mut self, name: &str) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.name == name);
+        self.entries.len() < before
+    }
+
+    /// Drops `name` if its files changed since it was loaded, or are gone.
+    pub fn drop_if_changed(&mut self, name: &str) {
+        let Some(index) = self.position(name) else {
+            return;
+        };
+        let now = self.loader.version(name).ok();
+        if now.as_ref() != Some(&self.entries[index].version) {
+            tracing::info!(model = name, "a model's files changed; it is loaded again");
+            self.entries.remove(index);
+        }
+    }
+
     /// The loader.
     pub fn loader(&self) -> &L {
         &self.loader
@@ -147,6 +177,8 @@ impl<L: Loader> ModelCache<L> {
 
     /// Loads `name` and returns its place.
     fn load(&mut self, name: &str, context: L::Context<'_>) -> Result<usize, Error<L::Error>> {
+        // Before the load: what changes meanwhile is noticed at the next job.
+        let version = self.loader.version(name).map_err(Error::Load)?;
         let estimate = self.loader.estimate_bytes(name).map_err(Error::Load)?;
         self.make_room(name, estimate)?;
         let Loaded { model, bytes } = self.loader.load(name, context).map_err(Error::Load)?;
@@ -155,6 +187,7 @@ impl<L: Loader> ModelCache<L> {
         self.entries.push(Entry {
             name: name.to_owned(),
             model,
+            version,
             bytes,
             last_used: self.uses,
         });
@@ -195,18 +228,26 @@ impl<L: Loader> ModelCache<L> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     /// Models named by their size; `5-really-9` is estimated as 5 and holds 9; `broken…` fails to load.
     #[derive(Default)]
     struct Sizes {
         loads: Vec<String>,
+        version: Cell<u32>,
     }
 
     impl Loader for Sizes {
         type Model = String;
         type Error = String;
         type Context<'a> = ();
+        type Version = u32;
+
+        fn version(&self, _: &str) -> Result<u32, String> {
+            Ok(self.version.get())
+        }
 
         fn estimate_bytes(&self, name: &str) -> Result<u64, String> {
             let digits = name.trim_start_matches("broken").split('-').next();
@@ -275,6 +316,32 @@ mod tests {
             Err(Error::TooLarge(_))
         ));
         assert!(cache.bytes() <= 10);
+    }
+
+    #[test]
+    fn a_model_whose_files_changed_is_loaded_again() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        cache.get("3-b", ()).unwrap();
+        cache.drop_if_changed("3-a");
+        assert!(cache.contains("3-a"));
+        cache.loader().version.set(1);
+        cache.drop_if_changed("3-a");
+        assert_eq!(cache.names(), ["3-b"]);
+        cache.get("3-a", ()).unwrap();
+        cache.drop_if_changed("3-a");
+        assert_eq!(cache.loader().loads, ["3-a", "3-b", "3-a"]);
+    }
+
+    #[test]
+    fn all_models_but_one_are_dropped_to_make_room_for_its_picture() {
+        let mut cache = cache();
+        for name in ["3-a", "3-b", "3-c"] {
+            cache.get(name, ()).unwrap();
+        }
+        assert!(cache.clear_but("3-b"));
+        assert_eq!(cache.names(), ["3-b"]);
+        assert!(!cache.clear_but("3-b"));
     }
 
     #[test]

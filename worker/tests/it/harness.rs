@@ -13,7 +13,7 @@ use warmq_common::amqp::{Message, Publisher};
 use warmq_common::config::ByteSize;
 use warmq_common::hint::Hint;
 use warmq_common::ids::{AppId, JobId, RunnerId};
-use warmq_common::job::{Decision, JobRecord, JobSpec, Target};
+use warmq_common::job::{Decision, JobRecord, JobSpec, Priority, Target};
 use warmq_common::message::{JobEvent, JobMessage, LateEnd, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{Claim, RunnerRecord};
@@ -49,8 +49,13 @@ impl InProcess {
     }
 
     pub async fn stopped(self) {
+        self.ended().await.unwrap();
+    }
+
+    /// Waits until it ended, however.
+    pub async fn ended(self) -> Result<(), warmq_worker::Error> {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
-        ended.expect("it stops").unwrap().unwrap();
+        ended.expect("it ends").unwrap()
     }
 }
 
@@ -87,6 +92,7 @@ impl World {
             runners: vec![RunnerId::parse(name).unwrap()],
             accept_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
+            hang_grace: Duration::from_secs(2),
             fetch_allow: warmq_fetch::Allowed::default(),
         }
     }
@@ -96,10 +102,16 @@ impl World {
         self.worker_with(Pace::default(), self.config(name)).await
     }
 
-    pub async fn worker_with(&self, pace: Pace, config: Config) -> InProcess {
-        let names = config.runners.clone();
+    /// A worker that need not come so far.
+    pub fn worker_that_may_fail(&self, pace: Pace, config: Config) -> InProcess {
         let stop = CancellationToken::new();
         let task = tokio::spawn(warmq_worker::run_at(pace, config, stop.clone()));
+        InProcess { stop, task }
+    }
+
+    pub async fn worker_with(&self, pace: Pace, config: Config) -> InProcess {
+        let names = config.runners.clone();
+        let worker = self.worker_that_may_fail(pace, config);
         for name in names {
             self.until(&format!("{name} is idle"), async || {
                 let runner = self.runner(name.as_str()).await?;
@@ -107,7 +119,40 @@ impl World {
             })
             .await;
         }
-        InProcess { stop, task }
+        worker
+    }
+
+    /// Sends what comes to the backlog to the shared queue, as it is, until it is dropped.
+    pub async fn redispatching(&self) -> Redispatching {
+        let topology = self.cluster.topology();
+        let backlog = topology.backlog_queue(&self.app, Priority::Normal);
+        let mut backlog = self.listen(&backlog).await;
+        let publisher = self.cluster.publisher().clone();
+        let shared = topology.shared_queue(&self.app);
+        Redispatching(tokio::spawn(async move {
+            loop {
+                let message = Message::new(backlog.whenever().await.data);
+                publisher.publish("", &shared, &message).await.unwrap();
+            }
+        }))
+    }
+
+    /// The runner, once it is faulty.
+    pub async fn faulty(&self, name: &str) -> RunnerRecord {
+        self.until(&format!("{name} is faulty"), async || {
+            let runner = self.runner(name).await?;
+            runner.fault.is_some().then_some(runner)
+        })
+        .await
+    }
+
+    /// The runner, once it is idle.
+    pub async fn idle(&self, name: &str) -> RunnerRecord {
+        self.until(&format!("{name} is idle"), async || {
+            let runner = self.runner(name).await?;
+            runner.idle.then_some(runner)
+        })
+        .await
     }
 
     pub async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
@@ -259,6 +304,15 @@ impl World {
     }
 }
 
+/// A task that ends with it.
+pub struct Redispatching(JoinHandle<()>);
+
+impl Drop for Redispatching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 pub struct Listener {
     consumer: lapin::Consumer,
     _connection: lapin::Connection,
@@ -284,15 +338,26 @@ impl Listener {
         LateEnd::decode(&self.message().await.data).unwrap()
     }
 
-    /// As [`Listener::job`], however long it takes.
-    pub async fn job_whenever(&mut self) -> JobSpec {
+    /// As [`Listener::message`], however long it takes.
+    async fn whenever(&mut self) -> lapin::message::Delivery {
         let delivery = self.consumer.next().await.unwrap().unwrap();
         delivery
             .acker
             .ack(BasicAckOptions::default())
             .await
             .unwrap();
+        delivery
+    }
+
+    /// As [`Listener::job`], however long it takes.
+    pub async fn job_whenever(&mut self) -> JobSpec {
+        let delivery = self.whenever().await;
         JobMessage::decode(&delivery.data).unwrap().job
+    }
+
+    /// A job with what its message says of earlier attempts.
+    pub async fn job_message(&mut self) -> JobMessage {
+        JobMessage::decode(&self.message().await.data).unwrap()
     }
 
     pub async fn event(&mut self) -> (JobId, JobState) {

@@ -9,7 +9,10 @@
 )]
 
 mod deliveries;
+mod faults;
+mod hangs;
 mod harness;
+mod names;
 mod outage;
 mod pictures;
 mod race;

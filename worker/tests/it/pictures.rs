@@ -9,6 +9,7 @@ use warmq_common::artifacts::{Artifacts, REFERENCE_PREFIX};
 use warmq_common::config::ByteSize;
 use warmq_common::job::Phase;
 use warmq_common::state::JobState;
+use warmq_common::store::{Change, FreeRunner};
 use warmq_worker::engine::EngineKind;
 
 use crate::harness::{InProcess, World};
@@ -103,6 +104,7 @@ async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
     let worker = worker(&world, &models).await;
+    let _redispatching = world.redispatching().await;
     let damaged = world.share("digits", json!({"prompt": "seven"})).await;
     let error = world
         .reached(&damaged, JobState::Failed)
@@ -118,6 +120,8 @@ async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
         "{}",
         error.message
     );
+    // Once would have been enough for a job's own error.
+    assert_eq!(world.record(&damaged).await.unwrap().attempt, 3);
     let sound = world
         .share("shapes", json!({"prompt": "a red circle", "steps": 2}))
         .await;
@@ -249,6 +253,73 @@ async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
         "it did not wait for its answer"
     );
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Cancelled);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_changes_on_disk_is_loaded_again() {
+    let world = World::new().await;
+    let models = world.cluster.folder().join("models");
+    copy(&shipped_models().join("shapes"), &models.join("shapes"));
+    let worker = worker(&world, &models).await;
+    let mut warm = Vec::new();
+    for replaced in [false, false, true] {
+        if replaced {
+            std::fs::remove_dir_all(models.join("shapes")).unwrap();
+            copy(&shipped_models().join("digits"), &models.join("shapes"));
+        }
+        let job = world
+            .share("shapes", json!({"prompt": "seven", "steps": 1}))
+            .await;
+        let record = world.reached(&job, JobState::Succeeded).await;
+        warm.push(record.timings.unwrap().warm);
+    }
+    assert_eq!(warm, [false, true, false]);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_model_that_ran_is_reported_though_the_hint_names_another() {
+    let world = World::new().await;
+    let worker = worker(&world, shipped_models()).await;
+    let mut changes = world.cluster.store().changes(&world.app).await.unwrap();
+    let input = json!({"prompt": "seven", "steps": 1, "model": "digits"});
+    world.share("shapes", input).await;
+    let ran = loop {
+        if let Some(Change::Freed(FreeRunner { ran: Some(ran), .. })) = changes.next().await {
+            break ran;
+        }
+    };
+    assert_eq!(ran.hint.as_str(), "digits");
+    assert_eq!(world.runner("a").await.unwrap().hints[0].as_str(), "digits");
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_that_vanish_make_their_runner_faulty_until_they_are_back() {
+    let world = World::new().await;
+    let models = world.cluster.folder().join("models");
+    let away = world.cluster.folder().join("away");
+    copy(&shipped_models().join("shapes"), &models.join("shapes"));
+    let worker = worker(&world, &models).await;
+    // As a folder whose file system is not mounted any more.
+    std::fs::rename(models.join("shapes"), &away).unwrap();
+    let _redispatching = world.redispatching().await;
+    let job = world
+        .share("shapes", json!({"prompt": "a red circle", "steps": 1}))
+        .await;
+    let faulty = world.faulty("a").await;
+    let fault = faulty.fault.unwrap();
+    assert!(
+        fault.starts_with("model: ") && fault.contains("shapes"),
+        "{fault}"
+    );
+    assert!(!faulty.idle && faulty.hints.is_empty() && faulty.fault_since_ms.is_some());
+    assert_eq!(world.record(&job).await.unwrap().error, None);
+    std::fs::rename(&away, models.join("shapes")).unwrap();
+    let record = world.reached(&job, JobState::Succeeded).await;
+    assert!(record.attempt > 1);
+    assert_eq!(world.runner("a").await.unwrap().fault, None);
     world.end([worker]).await;
 }
 

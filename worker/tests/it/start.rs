@@ -28,6 +28,36 @@ fn every_mistake_in_the_settings_is_told_at_once() {
 }
 
 #[test]
+fn a_worker_that_could_serve_no_model_does_not_start() {
+    let models = concat!("--models=", env!("CARGO_MANIFEST_DIR"), "/../models");
+    let arguments = [
+        "--app=a/b",
+        "--runner-name=small",
+        "--memory-budget=1MiB",
+        models,
+    ];
+    let output = worker(&arguments);
+    let complaint = complaint(&output);
+    assert_eq!(output.status.code(), Some(64), "{complaint}");
+    for part in [
+        "no model of",
+        "shapes",
+        "digits",
+        "memory budget is 1048576 bytes",
+    ] {
+        assert!(complaint.contains(part), "{part}: {complaint}");
+    }
+}
+
+#[test]
+fn a_memory_budget_without_its_unit_is_refused() {
+    let output = worker(&["--app=a/b", "--memory-budget=20"]);
+    let complaint = complaint(&output);
+    assert_eq!(output.status.code(), Some(64), "{complaint}");
+    assert!(complaint.contains("20GiB"), "{complaint}");
+}
+
+#[test]
 fn without_a_server_it_ends_at_once_and_tells_how_to_start_one() {
     let app = ["--app=a/b", "--engine=timed"];
     for (flag, program) in [

@@ -102,6 +102,37 @@ async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attemp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_gives_the_running_job_back_at_once_and_hangups_are_ignored() {
+    let world = World::new().await;
+    let options = WorkerOptions::timed("a", APP).args(["--drain-timeout-s=600"]);
+    let mut worker = world.cluster.worker(options).await.unwrap();
+    let job = world.share("", takes(600_000)).await;
+    world.reached(&job, JobState::Running).await;
+    worker.hang_up().unwrap();
+    world
+        .until("the hangup is logged", async || {
+            worker
+                .log_tail()
+                .contains("restart it to change them")
+                .then_some(())
+        })
+        .await;
+    worker.terminate().unwrap();
+    world
+        .until("the worker drains", async || {
+            worker.log_tail().contains("asked to stop").then_some(())
+        })
+        .await;
+    assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
+    worker.terminate().unwrap();
+    let status = worker.wait(PATIENCE).await.unwrap();
+    assert!(status.success(), "{}", worker.log_tail());
+    let record = world.record(&job).await.unwrap();
+    assert_eq!((record.state, record.attempt), (JobState::Queued, 0));
+    world.end([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_job_of_a_killed_worker_runs_again_once_its_lease_lapsed() {
     let world = World::new().await;
     let mut killed = world

@@ -1,5 +1,5 @@
 -- A runner leaves, or is found lost.
--- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 suspects, 6 ended, then the sets of the hints that it reported
+-- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 suspects, 6 ended, 7 faulty, then the sets of the hints that it reported
 -- ARGV 1 runner id, 2 epoch, 3 'left' | 'lost', 4 hints (JSON) as the caller read them, 5 changes channel
 -- Returns 1, or 0 when the runner is another incarnation, its hints changed meanwhile, or its lease holds ('lost')
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'hints', 'job')
@@ -8,9 +8,10 @@ if ARGV[3] == 'lost' then
   local lease_until = redis.call('ZSCORE', KEYS[3], ARGV[1])
   if lease_until and tonumber(lease_until) > now_ms() then return 0 end
 end
-for i = 7, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
+for i = 8, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
 redis.call('SREM', KEYS[4], ARGV[1])
 redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('SREM', KEYS[7], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[1])
 -- Its job's message comes back by itself, unless the broker lost it; its queue is deleted by itself, unless it died.

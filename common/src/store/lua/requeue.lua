@@ -1,14 +1,14 @@
--- A runner gives a running job back unfinished. The attempt does not count, unless it took too long; then the next one waits for its
+-- A runner gives a running job back unfinished. The attempt does not count, unless it failed; then the next one waits for its
 -- pause.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log
--- ARGV 1 job id, 2 fence, 3 '1' if the attempt counts, then the pauses after the first attempt, the second, ... (ms)
+-- ARGV 1 job id, 2 fence, 3 why the attempt counts, '' if it does not, then the pauses after the first attempt, the second, ... (ms)
 -- Returns 1, or 0 when the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'queued', 'reconciled_ms', now)
-local why = 'the attempt took too long'
-if ARGV[3] == '1' then
+local why = ARGV[3]
+if why ~= '' then
   park(KEYS[1], now, 4)
 else
   redis.call('HINCRBY', KEYS[1], 'attempt', -1)

@@ -108,8 +108,9 @@ impl<'a> Desk<'a> {
             None => max_warm_wait_s,
         };
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
-        let avoid = held.avoid.as_ref();
-        let avoid = avoid.and_then(|runner| self.fleet.number(runner));
+        let avoid = (held.avoid.iter())
+            .filter_map(|runner| self.fleet.number(runner))
+            .collect();
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let (job, older) = self.window.insert(held, self.clock.now_s());
         if let Some(older) = older {

@@ -61,6 +61,8 @@ impl Fleet {
                 Some(known) if known.epoch == epoch => self.lost(&runner).into_iter().collect(),
                 _ => Vec::new(),
             },
+            // For the metrics alone: a runner that takes no more jobs leaves.
+            Change::Faulted { .. } => Vec::new(),
         }
     }
 

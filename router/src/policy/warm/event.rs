@@ -11,6 +11,37 @@ pub struct Model(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Runner(pub u32);
 
+/// Runners to leave out where there is another: the latest [`Avoid::MAX`] that it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Avoid([Option<Runner>; Avoid::MAX]);
+
+impl Avoid {
+    const MAX: usize = 4;
+
+    /// No runner.
+    pub const NONE: Self = Self([None; Self::MAX]);
+
+    /// Whether it names no runner.
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// Whether it names this runner.
+    pub fn contains(self, runner: Runner) -> bool {
+        self.0.contains(&Some(runner))
+    }
+}
+
+impl FromIterator<Runner> for Avoid {
+    fn from_iter<T: IntoIterator<Item = Runner>>(runners: T) -> Self {
+        let mut avoid = Self::NONE;
+        for (index, runner) in runners.into_iter().enumerate() {
+            avoid.0[index % Self::MAX] = Some(runner);
+        }
+        avoid
+    }
+}
+
 /// A job; the caller never uses a number for two jobs that the policy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Job(pub u64);
@@ -31,8 +62,8 @@ pub struct Arrival {
     pub max_warm_wait_s: f64,
     /// It was sent before and came back (its runner was lost): it is not held for warmth again.
     pub returned: bool,
-    /// A runner under which it came to nothing: any other idle one is better, warm or cold.
-    pub avoid: Option<Runner>,
+    /// Runners on which an attempt failed: any other idle one is better, warm or cold.
+    pub avoid: Avoid,
 }
 
 /// What a run told about its model, s.

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::dice::Dice;
-use super::event::{Model, Runner};
+use super::event::{Avoid, Model, Runner};
 use super::pool::Pool;
 use super::window::Held;
 
@@ -122,26 +122,21 @@ impl Fleet {
         dice: &mut Dice,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let holders = self.holders.get(model.0 as usize);
-        let sample = holders.map(|holders| holders.all.sample(count, None, dice));
+        let sample = holders.map(|holders| holders.all.sample(count, Avoid::NONE, dice));
         sample.into_iter().flatten()
     }
 
     /// An idle holder of the model other than `but`, at random.
-    pub fn idle_holder(
-        &self,
-        model: Model,
-        but: Option<Runner>,
-        dice: &mut Dice,
-    ) -> Option<Runner> {
+    pub fn idle_holder(&self, model: Model, but: Avoid, dice: &mut Dice) -> Option<Runner> {
         let holders = self.holders.get(model.0 as usize)?;
         holders.idle.sample(1, but, dice).next()
     }
 
-    /// Up to `count` idle runners other than `but`; if any have room, one of those.
+    /// Up to `count` idle runners outside `but`; if any have room, one of those.
     pub fn idle_sample(
         &self,
         count: usize,
-        but: Option<Runner>,
+        but: Avoid,
         dice: &mut Dice,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         match self.idle_with_room.is_empty_but_for(but) {

@@ -38,7 +38,9 @@ mod window;
 
 pub use constants::Constants;
 pub use estimates::Learned;
-pub use event::{Arrival, Command, Event, Found, Freed, Job, Model, Outlook, Ran, Runner, Why};
+pub use event::{
+    Arrival, Avoid, Command, Event, Found, Freed, Job, Model, Outlook, Ran, Runner, Why,
+};
 
 use dice::Dice;
 use estimates::Estimates;
@@ -323,7 +325,9 @@ impl Warm {
                 let stranded =
                     self.fleet.copies(model) == 0 && self.window.head(lane, model).is_some();
                 if stranded
-                    && let Some(idle) = self.view(turn.now_s).cheapest_idle(None, &mut turn.dice)
+                    && let Some(idle) = self
+                        .view(turn.now_s)
+                        .cheapest_idle(Avoid::NONE, &mut turn.dice)
                 {
                     self.offer(idle, turn);
                 }
@@ -333,7 +337,10 @@ impl Warm {
 
     fn due(&mut self, turn: &mut Turn) {
         while let Some(held) = self.window.pop_due(turn.now_s) {
-            while let Some(runner) = self.view(turn.now_s).cheapest_idle(None, &mut turn.dice) {
+            while let Some(runner) = self
+                .view(turn.now_s)
+                .cheapest_idle(Avoid::NONE, &mut turn.dice)
+            {
                 if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn)
                 {
                     continue;

@@ -4,13 +4,13 @@ use warmq_common::job::Priority;
 
 use super::View;
 use super::dice::Dice;
-use super::event::{Model, Runner, Why};
+use super::event::{Avoid, Model, Runner, Why};
 use super::share::Offer;
 use super::window::{Held, Order};
 
 impl View<'_> {
     /// The idle runner whose next victim is worth least, of a sample without `but`.
-    pub fn cheapest_idle(&self, but: Option<Runner>, dice: &mut Dice) -> Option<Runner> {
+    pub fn cheapest_idle(&self, but: Avoid, dice: &mut Dice) -> Option<Runner> {
         let sample = self.fleet.idle_sample(self.constants.sample, but, dice);
         sample
             .map(|runner| (runner, self.share(runner)))
@@ -18,9 +18,12 @@ impl View<'_> {
             .map(|(runner, _)| runner)
     }
 
-    /// An idle runner other than the one under which a job came to nothing; with its model, if there is one.
+    /// An idle runner on which no attempt of the job failed; with its model, if there is one.
     pub fn elsewhere(&self, held: &Held, dice: &mut Dice) -> Option<Runner> {
-        let avoid = Some(held.avoid?);
+        let avoid = held.avoid;
+        if avoid.is_empty() {
+            return None;
+        }
         let holder = held
             .model
             .and_then(|model| self.fleet.idle_holder(model, avoid, dice));
@@ -29,10 +32,10 @@ impl View<'_> {
 
     /// A runner for a job that has a hint, if it should be sent now.
     pub fn runner_for(&self, held: &Held, model: Model, dice: &mut Dice) -> Option<(Runner, Why)> {
-        if let Some(holder) = self.fleet.idle_holder(model, None, dice) {
+        if let Some(holder) = self.fleet.idle_holder(model, Avoid::NONE, dice) {
             return Some((holder, Why::WarmAndIdle));
         }
-        let runner = self.cheapest_idle(None, dice)?;
+        let runner = self.cheapest_idle(Avoid::NONE, dice)?;
         let why = self.why_cold(held, model, &self.offer(runner), dice)?;
         Some((runner, why))
     }

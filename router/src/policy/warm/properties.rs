@@ -231,7 +231,8 @@ impl World {
         });
         if let Some(job) = running.and_then(|running| self.jobs.get_mut(&running.job)) {
             job.gone = false;
-            (job.arrival.returned, job.arrival.avoid) = (true, Some(Runner(runner as u32)));
+            (job.arrival.returned, job.arrival.avoid) =
+                (true, Avoid::from_iter([Runner(runner as u32)]));
             let arrival = job.arrival;
             self.tell(Event::Arrived(arrival));
         }
@@ -288,7 +289,7 @@ impl World {
                     since_s: self.now_s,
                     max_warm_wait_s: patience_s,
                     returned: false,
-                    avoid: None,
+                    avoid: Avoid::NONE,
                 };
                 self.jobs.insert(
                     id,

@@ -59,7 +59,7 @@ impl Story {
             since_s: now_s,
             max_warm_wait_s: FOREVER_S,
             returned: false,
-            avoid: None,
+            avoid: Avoid::NONE,
         };
         change(&mut arrival);
         self.policy.on(now_s, Event::Arrived(arrival), 0)
@@ -289,7 +289,7 @@ fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_wants_by_now(
 
 /// A job of model 0 that came to nothing under runner 0.
 fn once_more(arrival: &mut Arrival) {
-    (arrival.returned, arrival.avoid) = (true, Some(Runner(0)));
+    (arrival.returned, arrival.avoid) = (true, Avoid::from_iter([Runner(0)]));
 }
 
 #[test]
@@ -306,6 +306,19 @@ fn a_job_goes_elsewhere_after_an_attempt_came_to_nothing_though_it_is_cold_there
     story.free(1.0, 2, &[2]);
     let placed = story.arrive(1.0, 1, 0, without_hint);
     assert_eq!(sent(&placed), [(1, 2, Why::Elsewhere)]);
+}
+
+#[test]
+fn every_runner_on_which_an_attempt_failed_is_avoided() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.free(0.0, 1, &[0]);
+    story.free(0.0, 2, &[2]);
+    let placed = story.arrive(0.0, 0, 0, |arrival| {
+        once_more(arrival);
+        arrival.avoid = Avoid::from_iter([Runner(0), Runner(1)]);
+    });
+    assert_eq!(sent(&placed), [(0, 2, Why::Elsewhere)]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustc_hash::FxHashMap;
 use warmq_common::job::Priority;
 
-use super::event::{Job, Model, Runner};
+use super::event::{Avoid, Job, Model};
 
 /// Where a job stands among the held: by acceptance, then by the order in which they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +27,8 @@ pub struct Held {
     pub since_s: f64,
     /// When it becomes eligible for any runner, s.
     pub deadline_s: f64,
-    /// A runner that is to be left out, if another is idle.
-    pub avoid: Option<Runner>,
+    /// Runners to leave out if another is idle.
+    pub avoid: Avoid,
     /// Its place in the window.
     pub order: Order,
 }

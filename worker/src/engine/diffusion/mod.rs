@@ -3,6 +3,7 @@
 //! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and live on this engine's thread.
 
 mod input;
+mod offers;
 mod picture;
 
 use std::num::NonZero;
@@ -10,21 +11,24 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use warmq_common::fault::FaultKind;
 use warmq_common::hint::Hint;
 use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
 use warmq_common::store::RunnerReport;
 use warmq_diffusion::{
-    Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline,
+    Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline, Request, Stamp,
 };
 
 use super::picture::IMAGE_URL;
 use super::{
-    BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RUNNER_ERROR,
-    RunContext, input as seam, millis,
+    BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RunContext,
+    input as seam, millis,
 };
+use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
 use input::Input;
+use offers::Offers;
 
 /// Largest file of a picture that is read.
 const MOST_PICTURE_BYTES: usize = 10 << 20;
@@ -32,15 +36,17 @@ const MOST_PICTURE_BYTES: usize = 10 << 20;
 /// The engine.
 pub struct Diffusion {
     cache: ModelCache<Models>,
+    offers: Offers,
+    budget_bytes: u64,
     // Set by the user: then torch has read it, and we leave it alone.
     threads_are_set: bool,
 }
 
 impl Diffusion {
-    /// An engine for the models and the device of `options`.
+    /// An engine for the models and the device of `options`. Models that cannot be served are named in the log.
     ///
     /// # Errors
-    /// There are no models, or no such device.
+    /// There are no models that can be served, or no such device.
     pub fn new(options: &Options) -> Result<Self, BuildError> {
         let catalog = Catalog::open(&options.models).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
@@ -49,6 +55,12 @@ impl Diffusion {
                 cause.unwrap_or_default()
             ))
         })?;
+        for folder in catalog.unreadable() {
+            tracing::warn!(
+                folder,
+                "a folder of models cannot be read; a model in it is not offered"
+            );
+        }
         if catalog.names().is_empty() {
             return Err(BuildError::Setting(format!(
                 "models: {} holds no model (a folder with a manifest.json or a model_index.json); name another with \
@@ -56,10 +68,30 @@ impl Diffusion {
                 options.models.display()
             )));
         }
+        let budget_bytes = options.memory_budget.0;
+        let mut offers = Offers::default();
+        offers.refresh(&catalog, budget_bytes);
+        if offers.names().is_empty() {
+            return Err(BuildError::Setting(format!(
+                "no model of {} can be served: {}",
+                options.models.display(),
+                reasons(&offers)
+            )));
+        }
         let device = Device::parse(&options.device)
             .map_err(|error| BuildError::Unavailable(error.to_string()))?;
+        if options.device == "auto"
+            && let Some(file) = warmq_diffusion::unusable_gpu()
+        {
+            tracing::warn!(
+                "{file} is there, but libtorch finds no GPU it can use: models run on the CPU, many times slower. \
+                 Check the driver's version, or say --device cpu"
+            );
+        }
         Ok(Self {
-            cache: ModelCache::new(Models { catalog, device }, options.memory_budget.0),
+            cache: ModelCache::new(Models { catalog, device }, budget_bytes),
+            offers,
+            budget_bytes,
             threads_are_set: std::env::var_os("OMP_NUM_THREADS").is_some(),
         })
     }
@@ -68,48 +100,31 @@ impl Diffusion {
         &mut self,
         job: &JobSpec,
         context: &mut dyn RunContext,
-        timings: &mut Timings,
+        ended: &mut Ended,
     ) -> Result<Produced, Failure> {
         let input = Input::read(job)?;
-        let model = input.model(job, &self.cache.loader().catalog.names())?;
+        let model = input.model(job, &self.offers.names())?;
         let image = match input.starts_from_picture() {
             true => context.file(IMAGE_URL).map(picture::read).transpose()?,
             false => None,
         };
         let request = input.request(job, image);
-
-        timings.warm = self.cache.contains(&model);
-        if !timings.warm {
-            // Before anything is dropped for it.
-            let manifest = self
-                .cache
-                .loader()
-                .catalog
-                .manifest(&model)
-                .map_err(failure)?;
-            request.check(&manifest).map_err(failure)?;
-        }
-        let begun = Instant::now();
-        let pipeline = self.cache.get(&model, &mut *context);
-        if !timings.warm {
-            timings.load_ms = millis(begun);
-        }
-        let pipeline = match pipeline {
-            Ok(pipeline) => pipeline,
-            Err(model_cache::Error::Load(error)) => return Err(self.failure(error)),
-            Err(model_cache::Error::TooLarge(refused)) => return Err(refused.into()),
+        let stamp = match self.cache.loader().catalog.stamp(&model) {
+            Ok(stamp) => stamp,
+            Err(error) => return Err(self.unknown(&model, error)),
         };
-        if context.cancelled() {
-            return Err(Failure::Cancelled);
+        if let Some(fault) = self.offers.refusal(&model, &stamp) {
+            return Err(fault.clone().into());
         }
-
-        if !self.threads_are_set {
-            warmq_diffusion::set_threads(threads(pipeline.manifest()));
-        }
-        let begun = Instant::now();
-        let pictures = pipeline.generate(&request, &mut Steps::told_to(context));
-        timings.run_ms = millis(begun);
-        let pictures = pictures.map_err(|error| self.failure(error))?;
+        self.cache.drop_if_changed(&model);
+        let timings = &mut ended.timings;
+        timings.warm = self.cache.contains(&model);
+        let pictures = self.draw(&model, &request, context, timings);
+        let pictures = match pictures {
+            Ok(pictures) => pictures,
+            Err(error) => return Err(self.failed(&model, stamp, error)),
+        };
+        ended.model = Some(model.clone());
 
         let mut produced = Produced::default();
         let mut images = Vec::with_capacity(pictures.len());
@@ -131,27 +146,106 @@ impl Diffusion {
             "seed": request.seed,
             "prompt": request.prompt,
             "model": model,
-            "timings": {"load_ms": timings.load_ms, "inference_ms": timings.run_ms},
+            "timings": {"load_ms": ended.timings.load_ms, "inference_ms": ended.timings.run_ms},
         });
         Ok(produced)
     }
 
-    /// As [`failure`]. Out of memory, everything is dropped, so that the next job finds the device empty.
-    fn failure(&mut self, error: Error) -> Failure {
-        if matches!(error, Error::OutOfMemory { .. }) {
-            self.cache.clear();
-            self.cache.loader().device.release_unused_memory();
+    /// Loads the model, if need be, and draws. Where the memory does not suffice, once more without the other models.
+    fn draw(
+        &mut self,
+        model: &str,
+        request: &Request,
+        context: &mut dyn RunContext,
+        timings: &mut Timings,
+    ) -> Result<Vec<Picture>, model_cache::Error<Error>> {
+        match self.try_to_draw(model, request, context, timings) {
+            Err(model_cache::Error::Load(error @ Error::OutOfMemory { .. })) => {
+                tracing::warn!(model, %error, details = error.details(), "out of memory; trying once more without other models");
+                self.cache.clear_but(model);
+                self.cache.loader().device.release_unused_memory();
+                self.try_to_draw(model, request, context, timings)
+            }
+            other => other,
         }
-        failure(error)
     }
+
+    fn try_to_draw(
+        &mut self,
+        model: &str,
+        request: &Request,
+        context: &mut dyn RunContext,
+        timings: &mut Timings,
+    ) -> Result<Vec<Picture>, model_cache::Error<Error>> {
+        let in_load = model_cache::Error::Load;
+        if !self.cache.contains(model) {
+            // Before anything is dropped for it.
+            let manifest = self.cache.loader().catalog.manifest(model);
+            let manifest = manifest.map_err(in_load)?;
+            request.check(&manifest).map_err(in_load)?;
+        }
+        let begun = Instant::now();
+        let pipeline = self.cache.get(model, &mut *context);
+        if !timings.warm {
+            timings.load_ms = millis(begun);
+        }
+        let pipeline = pipeline?;
+        if context.cancelled() {
+            return Err(in_load(Error::Cancelled));
+        }
+        if !self.threads_are_set {
+            warmq_diffusion::set_threads(threads(pipeline.manifest()));
+        }
+        let begun = Instant::now();
+        let pictures = pipeline.generate(request, &mut Steps::told_to(context));
+        timings.run_ms = millis(begun);
+        pictures.map_err(in_load)
+    }
+
+    /// The job's fault or the runner's. A model that cannot be loaded is not offered for a while. Out of memory, everything
+    /// is dropped, so that the next job finds the device empty.
+    fn failed(&mut self, model: &str, stamp: Stamp, error: model_cache::Error<Error>) -> Failure {
+        let (failure, is_models) = match error {
+            model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
+            model_cache::Error::Load(error) => {
+                if matches!(error, Error::OutOfMemory { .. }) {
+                    self.cache.clear();
+                    self.cache.loader().device.release_unused_memory();
+                }
+                let is_models =
+                    matches!(error, Error::BadCheckpoint { .. } | Error::Catalog { .. });
+                (failure(error), is_models)
+            }
+        };
+        if let (true, Failure::Runner(fault)) = (is_models, &failure) {
+            self.offers.refuse(model, stamp, fault.clone());
+        }
+        failure
+    }
+
+    /// A model that is not in the catalog: the runner's fault if it was.
+    fn unknown(&self, model: &str, error: Error) -> Failure {
+        match self.offers.missing(model) {
+            Some(fault) => fault.into(),
+            None => failure(error),
+        }
+    }
+}
+
+/// Why no model can be served, in one line.
+fn reasons(offers: &Offers) -> String {
+    let reasons: Vec<&str> = offers
+        .refusals()
+        .map(|fault| fault.details.as_str())
+        .collect();
+    reasons.join("; ")
 }
 
 impl Engine for Diffusion {
     fn describe(&self) -> Description {
-        let Models { catalog, device } = self.cache.loader();
         Description {
-            device: device.to_string(),
-            models: catalog.names(),
+            device: self.cache.loader().device.to_string(),
+            models: self.offers.names(),
             input_schema: seam::schema::<Input>(),
             files: vec![FileField {
                 name: IMAGE_URL,
@@ -173,9 +267,24 @@ impl Engine for Diffusion {
     }
 
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
-        let mut timings = Timings::default();
-        let result = self.produce(job, context, &mut timings);
-        Ended { result, timings }
+        let mut ended = Ended::default();
+        ended.result = self.produce(job, context, &mut ended);
+        ended
+    }
+
+    fn check(&mut self) -> Result<Vec<String>, Fault> {
+        let Models { catalog, device } = self.cache.loader();
+        device.self_test().map_err(offers::fault)?;
+        catalog.check().map_err(offers::fault)?;
+        self.offers.refresh(catalog, self.budget_bytes);
+        let names = self.offers.names();
+        match names.is_empty() {
+            true => {
+                let fault = Fault::new(FaultKind::Model, "no model can be served");
+                Err(fault.because(reasons(&self.offers)))
+            }
+            false => Ok(names),
+        }
     }
 }
 
@@ -189,9 +298,16 @@ impl Loader for Models {
     type Model = Pipeline;
     type Error = Error;
     type Context<'a> = &'a mut dyn RunContext;
+    type Version = Stamp;
+
+    fn version(&self, name: &str) -> Result<Stamp, Error> {
+        self.catalog.stamp(name)
+    }
 
     fn estimate_bytes(&self, name: &str) -> Result<u64, Error> {
-        Ok(self.catalog.manifest(name)?.memory_bytes())
+        let manifest = self.catalog.manifest(name)?;
+        Pipeline::check(&manifest)?;
+        Ok(manifest.memory_bytes())
     }
 
     fn load(
@@ -250,19 +366,19 @@ impl Observer for Steps<'_> {
     }
 }
 
-/// The job's fault or ours, in fal's shapes.
+/// The job's fault, in fal's shapes, or the runner's.
 fn failure(error: Error) -> Failure {
-    let message = error.to_string();
-    let error = match error {
-        Error::Cancelled => return Failure::Cancelled,
-        Error::UnknownModel { .. } => JobError::field(&["model"], "model_not_found", message),
+    match error {
+        Error::Cancelled => Failure::Cancelled,
+        Error::UnknownModel { .. } => {
+            JobError::field(&["model"], "model_not_found", error.to_string()).into()
+        }
         Error::InvalidRequest { field, message } => {
             let field = if field == "image" { IMAGE_URL } else { field };
-            JobError::field(&[field], "value_error", message)
+            JobError::field(&[field], "value_error", message).into()
         }
-        _ => JobError::internal(RUNNER_ERROR, message),
-    };
-    Failure::Job(error)
+        error => offers::fault(error).into(),
+    }
 }
 
 /// Threads for one tensor operation on the CPU: tiny models are fastest on one.

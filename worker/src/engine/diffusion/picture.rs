@@ -8,6 +8,7 @@ use warmq_common::job::JobError;
 use warmq_diffusion::Picture;
 
 use crate::engine::picture as seam;
+use crate::fault::Fault;
 
 /// A preview's quality in JPEG: at 64 × 64 pixels, 2 KB.
 const PREVIEW_QUALITY: u8 = 80;
@@ -29,7 +30,7 @@ pub(super) fn read(file: &[u8]) -> Result<Picture, JobError> {
 ///
 /// # Errors
 /// The picture is none.
-pub(super) fn png(picture: &Picture) -> Result<Vec<u8>, JobError> {
+pub(super) fn png(picture: &Picture) -> Result<Vec<u8>, Fault> {
     let Picture { width, height, rgb } = picture;
     seam::png(rgb, *width, *height, ExtendedColorType::Rgb8)
 }

@@ -87,7 +87,11 @@ impl<E: Edit> Engine for Editor<E> {
             load_ms: 0,
             run_ms: millis(begun),
         };
-        Ended { result, timings }
+        Ended {
+            result,
+            timings,
+            model: None,
+        }
     }
 }
 

@@ -1,0 +1,150 @@
+//! One broken machine among sound ones: it takes no more than its share of jobs, and loses none.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use warmq_cluster::{Worker, WorkerOptions};
+use warmq_common::state::JobState;
+use warmq_tests::Stage;
+use warmq_tests::metrics::Page;
+use warmq_tests::stage::{SOON, TIMED};
+
+const UPSCALE: &str = "warmq/upscale";
+
+/// A transparent pixel.
+const PIXEL: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+fn picture() -> Value {
+    json!({"image_url": PIXEL})
+}
+
+/// A worker with a storage of its own.
+async fn worker_with_storage(stage: &Stage, name: &str) -> (Worker, PathBuf) {
+    let folder = stage.cluster.folder().join(format!("files-{name}"));
+    let options = WorkerOptions::of("upscale", name, UPSCALE);
+    let storage = format!("--storage=file://{}", folder.display());
+    (stage.worker(options.args([storage])).await, folder)
+}
+
+/// Puts a file where the folder was: nothing can be written there any more.
+fn break_folder(folder: &Path) {
+    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::write(folder, "no folder").unwrap();
+}
+
+async fn fault_of(stage: &Stage, name: &str) -> Option<String> {
+    let runners = stage.runners(UPSCALE).await;
+    let runner = runners
+        .into_iter()
+        .find(|runner| runner.id.as_str() == name)?;
+    runner.fault
+}
+
+#[tokio::test]
+async fn one_bad_runner_of_four_loses_no_job_and_takes_no_more_than_its_share() {
+    const JOBS: usize = 60;
+    let stage = Stage::start().await;
+    let (_bad, folder) = worker_with_storage(&stage, "bad").await;
+    let mut good = Vec::new();
+    for name in ["good-a", "good-b", "good-c"] {
+        good.push(worker_with_storage(&stage, name).await);
+    }
+    break_folder(&folder);
+    let mut jobs = Vec::new();
+    for _ in 0..JOBS {
+        jobs.push(stage.submit_to(UPSCALE, "", picture()).await);
+    }
+    let mut attempts = 0;
+    for id in jobs {
+        let job = stage.succeeded(id).await;
+        assert_ne!(job.runner.unwrap().as_str(), "bad");
+        attempts += job.attempt as usize;
+    }
+    // It had one job, perhaps a second that was on its way to it.
+    let wasted = attempts - JOBS;
+    assert!(wasted * 10 < JOBS, "{wasted} of {attempts} attempts failed");
+    let fault = stage.until("the bad runner is faulty", SOON, async || {
+        fault_of(&stage, "bad").await
+    });
+    let fault = fault.await;
+    assert!(fault.starts_with("storage: "), "{fault}");
+    let labels = [("app", UPSCALE)];
+    stage
+        .until("the metrics show it", SOON, async || {
+            let page = String::from_utf8(stage.get("/metrics").await.bytes).unwrap();
+            let page = Page::read(&page);
+            let counted = [("app", UPSCALE), ("reason", "storage")];
+            let faults = page.get("warmq_runner_faults_total", &counted)?;
+            (faults >= 1.0 && page.get("warmq_faulty_runners", &labels) == Some(1.0)).then_some(())
+        })
+        .await;
+    let listed = stage.get("/v1/runners").await.body;
+    let listed = listed["runners"].as_array().unwrap();
+    let bad = listed.iter().find(|runner| runner["id"] == "bad").unwrap();
+    assert!(
+        bad["fault"].as_str().unwrap().starts_with("storage: "),
+        "{bad}"
+    );
+    assert!(bad["fault_since_ms"].as_u64().is_some(), "{bad}");
+
+    // Mended, it takes jobs again.
+    std::fs::remove_file(&folder).unwrap();
+    stage.all_idle(UPSCALE).await;
+    assert_eq!(fault_of(&stage, "bad").await, None);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_that_crashes_three_engines_is_blamed_and_its_runners_go_on() {
+    let stage = Stage::start().await;
+    let mut workers = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        workers.push(stage.timed(name).await);
+    }
+    let poison = stage
+        .submit_to(TIMED, "", json!({"crash": "no luck"}))
+        .await;
+    let job = stage.ended(poison).await;
+    let error = job.error.unwrap();
+    assert_eq!((job.state, error.status), (JobState::Failed, 500));
+    assert!(
+        error
+            .message
+            .starts_with("it failed 3 times in the same way: the engine crashed (on "),
+        "{}",
+        error.message
+    );
+    let app = job.spec.app.clone();
+    let log = stage.cluster.store().log(&app, poison).await.unwrap();
+    assert_eq!(job.attempt, 3, "{log:#?}");
+    stage.all_idle(TIMED).await;
+    let runners = stage.runners(TIMED).await;
+    for (worker, runner) in workers.iter().zip(&runners) {
+        assert_eq!(
+            worker.runners()[0].epoch,
+            runner.epoch,
+            "{} left",
+            runner.id
+        );
+        assert_eq!(runner.fault, None);
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_is_given_up_with_its_process() {
+    let stage = Stage::with_config("[apps.'bench/timed']\nrun_timeout = '2s'").await;
+    let options = WorkerOptions::timed("hanging", TIMED);
+    let mut hanging = stage.worker(options.args(["--hang-grace-s=1"])).await;
+    let job = stage
+        .submit_to(TIMED, "", json!({"hang_ms": 600_000}))
+        .await;
+    stage.reached(job, JobState::Running).await;
+    let status = hanging.wait(SOON).await.unwrap();
+    assert_eq!(status.code(), Some(70), "{}", hanging.log_tail());
+    let record = stage.job(job).await;
+    assert_ne!(record.state, JobState::Running);
+    assert_eq!(record.attempt, 1);
+    assert!(stage.runners(TIMED).await.is_empty());
+    stage.clean_up().await;
+}

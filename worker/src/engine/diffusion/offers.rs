@@ -1,0 +1,166 @@
+//! Which models can be served now, found out without loading any.
+//!
+//! A model that failed is not offered for a while, unless its files change: the runner serves the others meanwhile, and a
+//! damaged model evicts no sound one.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use warmq_common::fault::FaultKind;
+use warmq_diffusion::{Catalog, Error, Pipeline, Stamp};
+
+use crate::fault::Fault;
+use crate::model_cache::TooLarge;
+use crate::model_cache::eviction::DoesNotFit;
+
+/// How long a model that failed is not tried again.
+const REFUSAL: Duration = Duration::from_secs(20);
+
+/// How long a model that vanished is missed. Later its name is unknown, as that of any other.
+const MISSED: Duration = Duration::from_secs(600);
+
+/// The models that are or were in the catalog.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    known: BTreeMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Of the files that were checked; `None` while they are missing.
+    stamp: Option<Stamp>,
+    refused: Option<Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    fault: Fault,
+    since: Instant,
+}
+
+impl Offers {
+    /// Checks what is new, changed, or was refused a while ago.
+    pub(super) fn refresh(&mut self, catalog: &Catalog, budget_bytes: u64) {
+        let mut names = catalog.names();
+        names.extend(self.known.keys().cloned());
+        names.sort();
+        names.dedup();
+        for name in names {
+            let stamp = catalog.stamp(&name).ok();
+            let is_missed = |known: &Known| {
+                (known.refused.as_ref()).is_none_or(|refused| refused.since.elapsed() < MISSED)
+            };
+            if stamp.is_none() && !self.known.get(&name).is_some_and(is_missed) {
+                self.known.remove(&name);
+            } else if !self.is_checked(&name, stamp.as_ref()) {
+                let fault = match &stamp {
+                    Some(_) => examine(catalog, budget_bytes, &name).err(),
+                    None => Some(missing(&name)),
+                };
+                self.note(&name, stamp, fault);
+            }
+        }
+    }
+
+    /// Names of the models that can be served, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        let offered = (self.known.iter()).filter(|(_, known)| known.refused.is_none());
+        offered.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Why the other models cannot be served, sorted by name.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = &Fault> {
+        let refused = self
+            .known
+            .values()
+            .filter_map(|known| known.refused.as_ref());
+        refused.map(|refused| &refused.fault)
+    }
+
+    /// Why the model is not to be tried now, its files being these.
+    pub(super) fn refusal(&self, name: &str, stamp: &Stamp) -> Option<&Fault> {
+        let known = self.known.get(name)?;
+        let refused = known.refused.as_ref()?;
+        let holds = known.stamp.as_ref() == Some(stamp) && refused.since.elapsed() < REFUSAL;
+        holds.then_some(&refused.fault)
+    }
+
+    /// The fault of a model that is not in the catalog any more; `None` if it never was.
+    pub(super) fn missing(&self, name: &str) -> Option<Fault> {
+        self.known.contains_key(name).then(|| missing(name))
+    }
+
+    /// A model failed although its check passed.
+    pub(super) fn refuse(&mut self, name: &str, stamp: Stamp, fault: Fault) {
+        self.note(name, Some(stamp), Some(fault));
+    }
+
+    fn is_checked(&self, name: &str, stamp: Option<&Stamp>) -> bool {
+        self.known.get(name).is_some_and(|known| {
+            let is_due = |refused: &Refused| stamp.is_some() && refused.since.elapsed() >= REFUSAL;
+            known.stamp.as_ref() == stamp && !known.refused.as_ref().is_some_and(is_due)
+        })
+    }
+
+    fn note(&mut self, name: &str, stamp: Option<Stamp>, fault: Option<Fault>) {
+        let was_refused = (self.known.get(name)).is_some_and(|known| known.refused.is_some());
+        match &fault {
+            Some(fault) => tracing::warn!(model = name, reason = %fault, "a model is not offered"),
+            None if was_refused => tracing::info!(model = name, "a model is offered again"),
+            None => {}
+        }
+        let since = Instant::now();
+        let refused = fault.map(|fault| Refused { fault, since });
+        self.known.insert(name.to_owned(), Known { stamp, refused });
+    }
+}
+
+/// Whether a load of the model would succeed, as far as its files tell.
+fn examine(catalog: &Catalog, budget_bytes: u64, name: &str) -> Result<(), Fault> {
+    let manifest = catalog.manifest(name).map_err(fault)?;
+    let needed_bytes = manifest.memory_bytes();
+    if needed_bytes > budget_bytes {
+        let reason = DoesNotFit {
+            needed_bytes,
+            budget_bytes,
+        };
+        let refused = TooLarge {
+            model: name.to_owned(),
+            reason,
+        };
+        return Err(Fault::new(FaultKind::Budget, refused.to_string()));
+    }
+    Pipeline::check(&manifest).map_err(fault)
+}
+
+fn missing(name: &str) -> Fault {
+    let message = format!("the folder of model '{name}' is missing on this runner");
+    Fault::new(FaultKind::Model, message)
+}
+
+/// The runner's fault in an error that is not the job's.
+pub(super) fn fault(error: Error) -> Fault {
+    let kind = match &error {
+        Error::OutOfMemory { .. } => FaultKind::Memory,
+        Error::DeviceLost { .. } | Error::NoDevice { .. } => FaultKind::Device,
+        Error::BadCheckpoint { .. } | Error::NotFinite | Error::UnknownModel { .. } => {
+            FaultKind::Model
+        }
+        Error::Catalog { .. } => {
+            let fault = Fault::new(FaultKind::Model, "the folder of models cannot be read");
+            return fault.because(with_cause(&error));
+        }
+        _ => FaultKind::Engine,
+    };
+    match error.details() {
+        Some(details) => Fault::new(kind, error.to_string()).because(details),
+        None => Fault::new(kind, with_cause(&error)),
+    }
+}
+
+fn with_cause(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,65 @@
+//! A runner's fault: an attempt failed, and the job may be sound.
+
+use std::fmt;
+
+use warmq_common::fault::FaultKind;
+use warmq_common::plain::shortened;
+
+/// Longest sentence for a job's owner, bytes.
+const MAX_MESSAGE: usize = 296;
+
+/// Why a runner could not run a job, or cannot run any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Its class.
+    pub kind: FaultKind,
+    /// One sentence for the job's owner: no paths, no addresses.
+    pub message: String,
+    /// What failed, for operators: logs and `warmq runners`.
+    pub details: String,
+}
+
+impl Fault {
+    /// A fault whose sentence says all.
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        let message = shortened(message.into(), MAX_MESSAGE);
+        Self {
+            kind,
+            details: message.clone(),
+            message,
+        }
+    }
+
+    /// Adds what the job's owner does not get to see.
+    #[must_use]
+    pub fn because(self, details: impl fmt::Display) -> Self {
+        Self {
+            details: format!("{}: {details}", self.message),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owners_sentence_is_short_and_the_details_are_the_operators() {
+        let fault = Fault::new(FaultKind::Storage, "the storage refused a file");
+        let fault = fault.because("/srv/files: no space left on device");
+        assert_eq!(fault.message, "the storage refused a file");
+        assert_eq!(
+            fault.to_string(),
+            "storage: the storage refused a file: /srv/files: no space left on device"
+        );
+        let long = Fault::new(FaultKind::Model, "é".repeat(1000));
+        assert!(long.message.len() < 300, "{} bytes", long.message.len());
+    }
+}

@@ -1,0 +1,188 @@
+//! Whether a runner can work, and what it does while it cannot: it stays listed with its fault, takes no jobs, and tests
+//! itself with growing delays.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use warmq_common::clock::unix_ms;
+use warmq_common::fault::FaultKind;
+use warmq_common::ids::{Epoch, RunnerId};
+use warmq_common::retry::Delays;
+use warmq_common::store::{Faulty, RunnerReport};
+
+use crate::fault::Fault;
+use crate::incarnation::{await_name, epoch_after, registration};
+use crate::runner::{Runner, start_engine};
+use crate::shared::Shared;
+
+/// How long the storage may take for a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Size of a probe, bytes, until a larger file could not be stored: a disk may have room for a small one only.
+pub(crate) const PROBE_BYTES: usize = 256 << 10;
+
+/// How a faulty time ended.
+pub(crate) enum Recovery {
+    /// The self-test passed.
+    Healthy,
+    /// The worker stops.
+    Stopped,
+    /// Only a new process can help.
+    Ruined(Fault),
+}
+
+impl Fault {
+    /// Whether only a new process can help: a thread that hangs cannot be ended, and a device context that failed stays so.
+    pub(crate) fn is_ruinous(&self) -> bool {
+        matches!(self.kind, FaultKind::Hang | FaultKind::Device)
+    }
+}
+
+impl Runner {
+    /// The self-test: engine, device, models, storage. A dead engine is replaced first.
+    ///
+    /// # Errors
+    /// The first thing that does not work.
+    pub(crate) async fn prove(&mut self) -> Result<(), Fault> {
+        let patience = self.shared.config.hang_grace;
+        let hangs = |_| {
+            Fault::new(
+                FaultKind::Hang,
+                "the engine does not respond to its self-test",
+            )
+        };
+        if self.engine.is_dead() {
+            let started = start_engine(&self.shared, &self.id);
+            let started = tokio::time::timeout(patience, started)
+                .await
+                .map_err(hangs)?;
+            self.engine = started.map_err(|error| {
+                Fault::new(FaultKind::Engine, "the engine cannot be started").because(error)
+            })?;
+            self.report.clone_from(&self.engine.report);
+        }
+        let checked = tokio::time::timeout(patience, self.engine.check()).await;
+        self.engine.description.models = checked.map_err(hangs)??;
+        self.prove_storage().await
+    }
+
+    async fn prove_storage(&self) -> Result<(), Fault> {
+        let Shared {
+            artifacts, config, ..
+        } = &self.shared;
+        let refused = || Fault::new(FaultKind::Storage, "the storage cannot be written and read");
+        let probe = artifacts.probe(&config.app, self.id.as_str(), self.probe_bytes);
+        match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+            Ok(probed) => probed.map_err(|error| refused().because(error)),
+            Err(_) => {
+                let reason = format!("no answer within {} s", PROBE_TIMEOUT.as_secs());
+                Err(refused().because(reason))
+            }
+        }
+    }
+
+    /// Takes no jobs until the self-test passes.
+    pub(crate) async fn recover(&mut self, fault: Fault) -> Recovery {
+        self.epoch = epoch_after(self.epoch);
+        let stop = self.shared.stop.clone();
+        let mut faulty = Faulty {
+            kind: fault.kind,
+            details: fault.details,
+            since_ms: unix_ms(),
+        };
+        let mut delays = Delays::self_test();
+        let _heartbeats = Heartbeats::start(&self.shared, &self.id, self.epoch);
+        let mut listed = None;
+        let recovery = loop {
+            let reason = format!("{}: {}", faulty.kind, faulty.details);
+            if listed.as_ref() != Some(&reason) || !self.is_listed().await {
+                tracing::warn!(runner = %self.id, reason, "this runner is faulty and takes no jobs until its self-test passes");
+                self.list(&faulty).await;
+                listed = Some(reason);
+            }
+            let waited = stop.run_until_cancelled(tokio::time::sleep(delays.next_delay()));
+            if waited.await.is_none() {
+                break Recovery::Stopped;
+            }
+            match self.prove().await {
+                Ok(()) => break Recovery::Healthy,
+                Err(fault) if fault.is_ruinous() => break Recovery::Ruined(fault),
+                Err(fault) => (faulty.kind, faulty.details) = (fault.kind, fault.details),
+            }
+        };
+        match recovery {
+            Recovery::Healthy => {
+                tracing::info!(runner = %self.id, "the self-test passed; joining again");
+            }
+            // Else it joins anew, which replaces this registration.
+            Recovery::Stopped | Recovery::Ruined(_) => {
+                let left = self
+                    .shared
+                    .store
+                    .leave(&self.shared.config.app, &self.id, self.epoch);
+                if let Err(error) = left.await {
+                    tracing::warn!(runner = %self.id, %error, "could not take leave; the runner's lease will lapse");
+                }
+            }
+        }
+        recovery
+    }
+
+    async fn is_listed(&self) -> bool {
+        beat(&self.shared, &self.id, self.epoch).await
+    }
+
+    /// Registers as faulty. Failures are logged: it is tried again before the next self-test.
+    async fn list(&self, faulty: &Faulty) {
+        let shared = &self.shared;
+        let nothing = RunnerReport::default();
+        let description = &self.engine.description;
+        let registration = registration(shared, &self.id, self.epoch, description, &nothing);
+        if let Err(error) = await_name(shared, &registration).await {
+            tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
+            return;
+        }
+        let schema = &description.input_schema;
+        let registered =
+            (shared.store).register_faulty(&registration, schema, shared.pace.lease, faulty);
+        if let Err(error) = registered.await {
+            tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
+        }
+    }
+}
+
+/// Keeps a faulty runner listed until it is dropped, however long its self-test takes.
+struct Heartbeats(JoinHandle<()>);
+
+impl Heartbeats {
+    fn start(shared: &Shared, runner: &RunnerId, epoch: Epoch) -> Self {
+        let (shared, runner) = (shared.clone(), runner.clone());
+        Self(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(shared.pace.heartbeat);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                beat(&shared, &runner, epoch).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// False: the runner is not registered. As busy, so that it does not become idle.
+async fn beat(shared: &Shared, runner: &RunnerId, epoch: Epoch) -> bool {
+    let Shared {
+        store,
+        config,
+        pace,
+        ..
+    } = shared;
+    let alive = store.heartbeat(&config.app, runner, epoch, pace.lease, true);
+    alive.await.unwrap_or(false)
+}
