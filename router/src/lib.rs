@@ -16,6 +16,7 @@
 //! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
+//! | [`memory`] | how much memory request bodies occupy |
 //! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
@@ -40,6 +41,7 @@ pub mod ending;
 pub mod files;
 pub mod flow;
 pub mod late;
+pub mod memory;
 pub mod metrics;
 pub mod policy;
 pub mod reload;

@@ -6,7 +6,7 @@
 
 mod streams;
 
-pub use streams::{FileWriter, StoredFile};
+pub use streams::{FileWriter, StoredFile, WRITE_BUFFER_BYTES};
 
 use std::sync::Arc;
 
