@@ -16,7 +16,7 @@
 //! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
-//! | [`memory`] | how much memory request bodies occupy |
+//! | [`memory`], [`large_json`] | how much memory request bodies occupy; work on large ones |
 //! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
@@ -40,6 +40,7 @@ pub mod ended;
 pub mod ending;
 pub mod files;
 pub mod flow;
+pub mod large_json;
 pub mod late;
 pub mod memory;
 pub mod metrics;
@@ -68,6 +69,7 @@ use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
+use crate::large_json::LargeJson;
 use crate::metrics::Metrics;
 use crate::reload::{Hangups, Reload};
 use crate::submit::Submitter;
@@ -106,14 +108,19 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let secret = store.secret(Secret::Links, rand::random()).await?;
     let links = Links::new(public_url.clone(), secret);
     let fetcher = Fetcher::new(config.fetch_allow.clone())?;
+    let large = LargeJson::default();
     let submitter = Submitter::new(
         store.clone(),
         publisher.clone(),
         topology.clone(),
         apps.clone(),
-        links.clone(),
-        fetcher.clone(),
-        config.max_body_bytes,
+        submit::Options {
+            artifacts: artifacts.clone(),
+            links: links.clone(),
+            fetcher: fetcher.clone(),
+            max_input_bytes: config.max_body_bytes,
+            large: large.clone(),
+        },
     );
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
@@ -130,7 +137,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         publisher: publisher.clone(),
         dead,
         uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
-        artifacts,
+        artifacts: artifacts.clone(),
         links: links.clone(),
         public_url,
         max_body_bytes: config.max_body_bytes,
@@ -204,6 +211,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             topology: topology.clone(),
             publisher: Publisher::new(servers.amqp_url.clone(), "warmq-router replies"),
             links: links.clone(),
+            artifacts,
         };
         parts.spawn(replies.run(shutdown.clone()));
     }

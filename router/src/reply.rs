@@ -7,6 +7,7 @@ use lapin::options::BasicAckOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
+use warmq_common::artifacts::Artifacts;
 use warmq_common::config::ServerUrl;
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::store::Store;
@@ -62,6 +63,8 @@ pub struct Replies {
     pub publisher: Publisher,
     /// For the files in outcomes.
     pub links: Links,
+    /// Where inputs are that are to be forgotten.
+    pub artifacts: Artifacts,
 }
 
 impl Replies {
@@ -89,6 +92,11 @@ impl Replies {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
                 let (app, job) = (&event.app, event.job_id);
+                if let Some(stored) = &event.forget_input
+                    && let Err(error) = self.artifacts.delete_input(stored).await
+                {
+                    tracing::warn!(job.id = %job, %error, file.key = stored.key, "an input that was to be forgotten stays in the storage");
+                }
                 let first = event.reply_to.as_ref();
                 if let Some(reply_to) = self.store.reply_address(app, job, first).await?
                     && let Some(record) = self.store.job_of(app, job).await?

@@ -23,6 +23,7 @@ mod http_submissions;
 mod jobs_can_be_cancelled;
 mod jobs_go_on_without_redis;
 mod keys_keep_strangers_out;
+mod large_inputs_are_stored;
 mod long_jobs_run_once;
 mod lost_messages_are_found;
 mod lua_obeys_the_state_machine;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ErrorKind, Event};
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::connection;
@@ -62,9 +63,35 @@ pub enum PublishError {
     /// No confirm in time: the broker is stalled (a memory or disk alarm?) or gone.
     #[error("RabbitMQ did not confirm within {} s: is a memory or disk alarm set?", CONFIRM_TIMEOUT.as_secs())]
     Timeout,
+    /// The broker takes no such message, now or later: it is larger than its `max_message_size`, most likely.
+    #[error("RabbitMQ does not take the message: {reason}")]
+    Unacceptable {
+        /// The broker's own words.
+        reason: String,
+    },
     /// The connection broke.
     #[error("the connection to RabbitMQ broke: {0}")]
     Lapin(#[from] lapin::Error),
+}
+
+impl PublishError {
+    /// Whether the same message will be refused whenever it is published.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Unacceptable { .. })
+    }
+}
+
+/// Why a publish failed. RabbitMQ closes the channel of a message that is larger than it takes.
+fn refusal(error: lapin::Error) -> PublishError {
+    let failed = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+    match error.kind() {
+        ErrorKind::ProtocolError(refused) if *refused.kind() == failed => {
+            PublishError::Unacceptable {
+                reason: refused.get_message().to_string(),
+            }
+        }
+        _ => error.into(),
+    }
 }
 
 /// One message to publish. Fresh properties every time, so nothing (`x-death` above all) is carried over by accident.
@@ -280,7 +307,7 @@ impl Publisher {
         };
         match confirmed {
             Err(_) => Err(PublishError::Timeout),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(refusal(error)),
             // A returned message is acknowledged all the same: look at the message, not at the kind.
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {

@@ -138,6 +138,7 @@ impl Store {
         let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
+            ("stored_input", spec.stored_input.as_ref().map(json)),
             ("priority", Some(spec.priority.as_str().to_owned())),
             ("owner", owner.map(ToString::to_string)),
             ("hint", spec.hint.as_ref().map(ToString::to_string)),

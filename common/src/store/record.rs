@@ -35,6 +35,7 @@ pub(super) fn record(
         run_timeout_ms: parsed(fields, "run_timeout_ms")?,
         max_attempts: parsed(fields, "max_attempts")?.unwrap_or(MAX_ATTEMPTS),
         input: from_json(fields, "input")?.unwrap_or_default(),
+        stored_input: from_json(fields, "stored_input")?,
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,
         webhook: parsed(fields, "webhook")?,

@@ -7,7 +7,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::job::JobRecord;
+use warmq_common::artifacts::InputError;
+use warmq_common::job::{JobRecord, JobSpec};
 
 use super::following;
 use super::openapi::{Finding, OPERATE};
@@ -70,12 +71,28 @@ async fn cancel(
     view(&api, record.ok_or_else(missing)?).await
 }
 
+/// Puts a stored input into its place. One that was deleted is shown as null.
+async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
+    match api.submitter.load_input(job).await {
+        Ok(()) => Ok(()),
+        Err(InputError::Missing { .. }) => Ok(()),
+        Err(error) => {
+            tracing::warn!(job.id = %job.id, %error, "could not show an input");
+            let message =
+                "the job's input can not be read from the storage right now; try again soon";
+            Err(ApiError::unavailable(message))
+        }
+    }
+}
+
 async fn view(api: &Api, record: JobRecord) -> Result<Json<JobView>, ApiError> {
     let (standing, mut record) = following::now(api, record).await?;
     record.progress = standing.progress;
-    if record.spec.no_store {
-        record.spec.input = Value::Null;
+    match record.spec.no_store {
+        true => record.spec.input = Value::Null,
+        false => show_input(api, &mut record.spec).await?,
     }
+    record.spec.stored_input = None;
     let expires_s = expires_s(&record);
     api.links.show(&mut record.spec.input, expires_s);
     if let Some(output) = &mut record.output {

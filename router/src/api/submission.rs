@@ -12,6 +12,7 @@ use warmq_common::job::Priority;
 
 use super::extract::{Path, Query};
 use super::{Api, ApiError};
+use crate::memory::HeldBytes;
 use crate::submit::Submission;
 
 /// What stands behind the `?`; the last one counts.
@@ -95,12 +96,14 @@ impl FromRequest<Api> for Asked {
         let Path(Address { owner, app, path }) = Path::from_request_parts(&mut parts, api).await?;
         let Query(mut query) = Query::<Flags>::from_request_parts(&mut parts, api).await?;
         let headers = parts.headers.clone();
+        let held = parts.extensions.get::<HeldBytes>().cloned();
         let body = Bytes::from_request(Request::from_parts(parts, body), api).await;
         let body = body.map_err(|rejection| unreadable(&rejection, api))?;
         Ok(Self(Submission {
             app: format!("{owner}/{app}"),
             path,
-            body: body.to_vec(),
+            body,
+            held,
             hint: header(&headers, "runner-hint")?,
             priority: header(&headers, "queue-priority")?,
             max_warm_wait: header(&headers, "max-warm-wait")?,

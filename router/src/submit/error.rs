@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use warmq_common::access::Rate;
 use warmq_common::amqp::PublishError;
+use warmq_common::artifacts;
 use warmq_common::hint::InvalidHint;
 use warmq_common::ids::{AppId, InvalidName, KeyId};
 use warmq_common::job::{FieldError, JobError};
@@ -55,6 +56,17 @@ pub enum SubmitError {
     /// The input is not what the app takes.
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
+    /// The body is larger than a submission may be.
+    #[error(
+        "the body has {bytes} bytes; {most} are the most (--max-body): upload large files (POST /storage/upload/initiate) and \
+         give their links"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is allowed.
+        most: usize,
+    },
     /// What a flow would give a step is larger than a submission may be.
     #[error("its input has {bytes} bytes; {most} are the most (--max-body)")]
     StepTooLarge {
@@ -106,9 +118,12 @@ pub enum SubmitError {
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] warmq_common::store::Error),
-    /// RabbitMQ is away, or stalled by an alarm.
+    /// RabbitMQ is away, or stalled by an alarm; or it never takes such a message.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The storage, where large inputs go, fails.
+    #[error(transparent)]
+    Storage(#[from] artifacts::Error),
     /// The job can not be written as a message.
     #[error(transparent)]
     Message(#[from] warmq_common::message::Error),
@@ -117,7 +132,11 @@ pub enum SubmitError {
 impl SubmitError {
     /// It is not the submission's fault: the same may be accepted later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Publish(_))
+        match self {
+            Self::Store(_) | Self::Storage(_) => true,
+            Self::Publish(error) => !error.is_final(),
+            _ => false,
+        }
     }
 
     /// After how many seconds the same will be accepted, if that is known.
@@ -158,7 +177,8 @@ impl SubmitError {
             Self::TooManyJobs(_) => plain(429, "too_many_jobs"),
             Self::MalformedJson(_) | Self::TooDeep => plain(400, "bad_request"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
-            Self::StepTooLarge { .. } => plain(413, "payload_too_large"),
+            Self::StepTooLarge { .. } | Self::TooLarge { .. } => plain(413, "payload_too_large"),
+            Self::Publish(error) if error.is_final() => plain(413, "payload_too_large"),
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
             Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
@@ -177,7 +197,7 @@ impl SubmitError {
             Self::InvalidWebhook(_) => query("fal_webhook", "invalid_webhook"),
             Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
-            Self::Store(_) | Self::Publish(_) => JobError {
+            Self::Store(_) | Self::Publish(_) | Self::Storage(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
             },

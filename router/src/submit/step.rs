@@ -16,6 +16,7 @@ use super::destination::Destination;
 use super::wishes::Wishes;
 use super::{Prepared, SubmitError, Submitter};
 use crate::declared::Declared;
+use crate::large_json::Turn;
 
 /// What the steps of a flow are made of.
 #[derive(Clone, Copy)]
@@ -68,15 +69,16 @@ impl Submitter {
         flow: &FlowView<'_>,
         (index, step): (u32, &Step),
         led: Option<(AppId, Vec<Hop>)>,
+        turn: &Turn,
     ) -> Result<Prepared, SubmitError> {
         let step_of = flow.step_of(index);
         let id = step_of.job();
         let draw = id.to_string();
-        let input = step.input(&flow.asked(&draw))?;
-        self.fits(&input)?;
+        let input = turn.run(|| step.input(&flow.asked(&draw)))?;
+        turn.run(|| self.fits(&input))?;
         let destination = match led {
             Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
-            None => self.lead(flow, step, &input, &draw).await?,
+            None => self.lead(flow, step, (&input, turn), &draw).await?,
         };
         let job = JobSpec {
             id,
@@ -92,7 +94,7 @@ impl Submitter {
         let wishes = Wishes::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
         match destination {
             Destination::App(reached) => {
-                reached.takes(&job.input)?;
+                turn.run(|| reached.takes(&job.input))?;
                 Prepared::job(reached, job, wishes)
             }
             Destination::Flow(route) => {
@@ -106,10 +108,10 @@ impl Submitter {
     /// The input is too large: it is made of several things, each of which may have been as large as is allowed.
     fn fits(&self, input: &Value) -> Result<(), SubmitError> {
         let bytes = serde_json::to_vec(input).map_or(0, |json| json.len());
-        match bytes > self.largest_input {
+        match bytes > self.max_input_bytes {
             true => Err(SubmitError::StepTooLarge {
                 bytes,
-                most: self.largest_input,
+                most: self.max_input_bytes,
             }),
             false => Ok(()),
         }
@@ -120,7 +122,7 @@ impl Submitter {
         &self,
         flow: &FlowView<'_>,
         step: &Step,
-        input: &Value,
+        (input, turn): (&Value, &Turn),
         draw: &str,
     ) -> Result<Destination, SubmitError> {
         let apps = self.apps.standings_for(flow.declared, &step.app).await?;
@@ -130,7 +132,7 @@ impl Submitter {
             steps: &BTreeMap::new(),
             ..flow.asked(draw)
         };
-        let resolved = flow.declared.routes.resolve(&step.app, &asked)?;
+        let resolved = turn.run(|| flow.declared.routes.resolve(&step.app, &asked))?;
         self.destination(flow.declared, resolved.app, resolved.hops)
             .await
     }
@@ -138,8 +140,9 @@ impl Submitter {
     /// Submits a step, or submits it again: it is one job.
     ///
     /// # Errors
-    /// A server is away; the same call may be made again.
-    pub async fn submit_step(&self, prepared: &Prepared) -> Result<(), SubmitError> {
+    /// A server is away, and the same call may be made again; or RabbitMQ never takes such a message.
+    pub async fn submit_step(&self, mut prepared: Prepared, turn: Turn) -> Result<(), SubmitError> {
+        self.store_input(&mut prepared.job, turn).await?;
         let job = &prepared.job;
         let terms = Terms {
             plan: prepared.plan.as_ref(),
@@ -151,9 +154,24 @@ impl Submitter {
             Created::New { .. } | Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
         match state {
-            Some(JobState::Queued) => self.publish(job, prepared.plan.is_some()).await,
+            Some(JobState::Queued) => match self.publish(job, prepared.plan.is_some()).await {
+                Err(error) if !error.is_temporary() => {
+                    // No message of it will ever be taken: without a record, the flow sees that it was not begun.
+                    if self.store.discard(&job.app, job.id).await? {
+                        self.drop_input(prepared.job.stored_input, None).await;
+                    }
+                    Err(error)
+                }
+                published => published,
+            },
             _ => Ok(()),
         }
+    }
+
+    /// Waits for a turn to make a step's input of what `flow` has.
+    pub async fn turn_for(&self, flow: &FlowView<'_>) -> Turn {
+        let values = flow.outputs.values().chain([&flow.spec.input]);
+        self.large.turn_for(values).await
     }
 
     /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too
@@ -177,6 +195,7 @@ impl Submitter {
         &self,
         prepared: &Prepared,
         declared: &Declared,
+        turn: &Turn,
     ) -> Result<JobSpec, SubmitError> {
         let Some((plan, flow)) =
             (prepared.plan.as_ref()).zip(declared.routes.flow(&prepared.job.app))
@@ -194,8 +213,9 @@ impl Submitter {
         let mut refused = None;
         for (index, step) in (0..).zip(flow.steps) {
             let first = async {
-                let prepared = self.prepare_step(&view, (index, step), None).await?;
-                Box::pin(self.beginning(&prepared, declared)).await
+                let step = (index, step);
+                let prepared = self.prepare_step(&view, step, None, turn).await?;
+                Box::pin(self.beginning(&prepared, declared, turn)).await
             };
             match first.await {
                 Ok(job) => return Ok(job),

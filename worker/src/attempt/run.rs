@@ -21,6 +21,7 @@ use crate::lease::{Begun, LeaseKeeper};
 use crate::report::{self, ProgressReporter};
 use crate::runner::{End, Next, Runner, at};
 use crate::shared::Shared;
+use crate::stored_input;
 
 impl Runner {
     /// Runs a job. `lease`: none if Redis is away.
@@ -60,10 +61,18 @@ impl Runner {
         let done = {
             let mut run = pin!(async {
                 let fields = &self.engine.description.files;
-                match shared.places.get(&job, fields, &progress, &cancel).await {
-                    Ok(files) => {
+                let prepared = async {
+                    let whole = stored_input::load(&shared.artifacts, &job, &cancel).await?;
+                    let files = shared
+                        .places
+                        .get(&whole, fields, &progress, &cancel)
+                        .await?;
+                    Ok((whole, files))
+                };
+                match prepared.await {
+                    Ok((whole, files)) => {
                         let (progress, cancel) = (progress.sender(), cancel.clone());
-                        self.engine.run(job.clone(), files, progress, cancel).await
+                        self.engine.run(whole, files, progress, cancel).await
                     }
                     Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
                 }
@@ -95,6 +104,10 @@ impl Runner {
         };
 
         let crashed = done.is_err();
+        let is_runners_fault = matches!(
+            done.as_ref().map(|done| &done.ended.result),
+            Ok(Err(Failure::Runner(_)))
+        );
         let (outcome, timings, report) = conclude(&shared, &job, done, &progress).await;
         drop(progress);
         let has_lease = keeper.lease();
@@ -113,11 +126,20 @@ impl Runner {
         if let (Outcome::Cancelled, true, Some(timeout)) = (&attempt.outcome, is_ours, timed_out) {
             match attempt.delay_before_next() {
                 Some(delay) => {
-                    message = self.try_later(&attempt, delay, message).await;
+                    let reason = "it took too long";
+                    message = self.try_later(&attempt, reason, delay, message).await;
                     is_ours = false;
                 }
                 None => attempt.outcome = Outcome::Failed(too_long(timeout)),
             }
+        }
+        if is_runners_fault
+            && is_ours
+            && let Some(delay) = attempt.delay_before_next()
+        {
+            let reason = "this runner can not do it";
+            message = self.try_later(&attempt, reason, delay, message).await;
+            is_ours = false;
         }
 
         let idle = connected && !crashed && !shared.stop.is_cancelled();
@@ -152,11 +174,12 @@ impl Runner {
         }
     }
 
-    /// An attempt took too long: the job is queued again, and comes back after the delay. Returns the message if it is not
+    /// An attempt came to nothing: the job is queued again, and comes back after the delay. Returns the message if it is not
     /// acknowledged.
     async fn try_later(
         &self,
         attempt: &Attempt,
+        reason: &str,
         delay: Duration,
         message: Option<Taken>,
     ) -> Option<Taken> {
@@ -170,8 +193,8 @@ impl Runner {
             }
         }
         tracing::warn!(
-            runner = %self.id, job.id = %job.id, retry_in_ms = tier.delay().as_millis() as u64,
-            "an attempt took too long; the job will be tried again"
+            runner = %self.id, job.id = %job.id, reason, retry_in_ms = tier.delay().as_millis() as u64,
+            "an attempt came to nothing; the job will be tried again"
         );
         // Without a message, a copy of it is parked already.
         if let Some(taken) = message {
@@ -208,7 +231,7 @@ async fn conclude(
                 Err(error) => Outcome::Failed(error),
             }
         }
-        Err(Failure::Job(error)) => Outcome::Failed(error),
+        Err(Failure::Job(error) | Failure::Runner(error)) => Outcome::Failed(error),
         Err(Failure::Cancelled) => Outcome::Cancelled,
     };
     (outcome, ended.timings, report)

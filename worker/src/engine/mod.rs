@@ -198,6 +198,8 @@ impl fmt::Debug for File {
 pub enum Failure {
     /// The job fails with this error. It is not tried again: it would fail again.
     Job(JobError),
+    /// This runner cannot do it; another may. The attempt counts. The error is the job's if it was the last one.
+    Runner(JobError),
     /// It stopped because it was told to.
     Cancelled,
 }
