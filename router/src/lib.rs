@@ -82,7 +82,9 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let hangups = Hangups::listen()?;
     let servers = &config.servers;
     let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
-    let keys = Keyring::open(store.clone(), config.admin_key.clone()).await?;
+    // Those who ask have a connection of their own: dispatchers and their leases do not wait behind what they read.
+    let front = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let keys = Keyring::open(front.clone(), config.admin_key.clone()).await?;
     access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
@@ -110,7 +112,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let fetcher = Fetcher::new(config.fetch_allow.clone())?;
     let large = LargeJson::default();
     let submitter = Submitter::new(
-        store.clone(),
+        front.clone(),
         publisher.clone(),
         topology.clone(),
         apps.clone(),
@@ -127,18 +129,19 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
 
     let mut parts = JoinSet::new();
     let api = api::Api {
-        store: store.clone(),
+        endings: Endings::new(front.clone(), publisher.clone(), topology.clone()),
+        store: front,
         keys: keys.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
         reload: reload.clone(),
-        endings: endings.clone(),
         ended: ended.clone(),
         publisher: publisher.clone(),
         dead,
         uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
         artifacts: artifacts.clone(),
         links: links.clone(),
+        hosts: api::Hosts::new(&public_url, config.listen.ip().is_loopback()),
         public_url,
         max_body_bytes: config.max_body_bytes,
         metrics: metrics.clone(),

@@ -202,6 +202,22 @@ async fn a_message_that_is_larger_than_a_body_may_be_is_refused_once() {
 }
 
 #[tokio::test]
+async fn a_file_of_10_mb_fits_as_a_data_uri_and_a_larger_one_is_to_be_uploaded() {
+    let stage = Stage::with_config(DECLARED).await;
+    let uri = |bytes: usize| {
+        let base64 = "A".repeat(bytes.div_ceil(3) * 4);
+        json!({"run_ms": 1, "output": format!("data:image/png;base64,{base64}")})
+    };
+    let id = submit(&stage, &[], &uri(10 << 20)).await;
+    assert_is_small(&stage.job(id).await);
+    let refused = stage.post(TIMED, &[], &uri(13 << 20).to_string()).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let advice = refused.body["detail"].as_str().unwrap();
+    assert!(advice.contains("/storage/upload/initiate"), "{advice}");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
 async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
     let rabbit = PrivateRabbit::start(&["max_message_size = 100000"])
         .await

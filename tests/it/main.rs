@@ -33,6 +33,7 @@ mod pictures_become_other_pictures;
 mod pictures_come_from_pictures;
 mod pictures_come_from_prompts;
 mod poison_jobs_are_quarantined;
+mod polling_costs_little;
 mod queues_are_bounded;
 mod quorum_queues_carry_jobs_too;
 mod results_are_kept_as_long_as_asked;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::AsyncCommands;
 
 use super::answers::{number, words};
-use super::record::{json, record};
+use super::record::{HEAD, OUTPUT, json, record};
 use super::{Error, FlowPlan, Store};
 use crate::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use crate::job::{JobRecord, JobSpec};
@@ -53,6 +53,15 @@ pub enum Created {
     },
     /// Too many jobs of its owner wait or run; nothing was recorded.
     Busy,
+}
+
+/// What is small of a job's record, and its place in the queue, as they were at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobHead {
+    /// The record; its input is null, and it has no output.
+    pub record: JobRecord,
+    /// Jobs in front of it, while it waits.
+    pub queue_position: Option<u64>,
 }
 
 impl Store {
@@ -241,6 +250,51 @@ impl Store {
         record(app, job, &fields)
             .map(Some)
             .map_err(|reason| Error::damaged(&key, reason))
+    }
+
+    /// A job's record without its input and output, in one round trip; `None` when the app has no such job.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn head_of(&self, app: &AppId, job: JobId) -> Result<Option<JobHead>, Error> {
+        let key = self.keys.job(app, job);
+        let (values, queue_position): (Vec<Option<String>>, Option<u64>) = redis::pipe()
+            .atomic()
+            .hmget(&key, &HEAD)
+            .zrank(self.keys.queued(app), job.to_string())
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let record = self.record_of((app, job), HEAD.into_iter().zip(values))?;
+        Ok(record.map(|record| JobHead {
+            record,
+            queue_position,
+        }))
+    }
+
+    /// A job's record without its input; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn outcome_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+        let names: Vec<&str> = HEAD.into_iter().chain([OUTPUT]).collect();
+        let key = self.keys.job(app, job);
+        let values: Vec<Option<String>> = self.connection.clone().hmget(key, &names).await?;
+        self.record_of((app, job), names.into_iter().zip(values))
+    }
+
+    fn record_of<'n>(
+        &self,
+        (app, job): (&AppId, JobId),
+        fields: impl Iterator<Item = (&'n str, Option<String>)>,
+    ) -> Result<Option<JobRecord>, Error> {
+        let named = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        let fields: HashMap<String, String> = fields.filter_map(named).collect();
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        record(app, job, &fields)
+            .map(Some)
+            .map_err(|reason| Error::damaged(&self.keys.job(app, job), reason))
     }
 
     /// Where a job stands, without the rest of its record; `None` when the id is unknown.

@@ -16,6 +16,7 @@ use super::destination::Destination;
 use super::wishes::Wishes;
 use super::{Prepared, SubmitError, Submitter};
 use crate::declared::Declared;
+use crate::files::references;
 use crate::large_json::Turn;
 
 /// What the steps of a flow are made of.
@@ -49,6 +50,11 @@ impl<'a> FlowView<'a> {
         }
     }
 
+    /// What a step's input is made of.
+    fn sources(&self) -> impl Iterator<Item = &'a Value> {
+        self.outputs.values().chain([&self.spec.input])
+    }
+
     /// Whose step number `index` (from 0) is.
     pub fn step_of(&self, index: u32) -> StepOf {
         StepOf {
@@ -74,8 +80,10 @@ impl Submitter {
         let step_of = flow.step_of(index);
         let id = step_of.job();
         let draw = id.to_string();
-        let input = turn.run(|| step.input(&flow.asked(&draw)))?;
+        let mut input = turn.run(|| step.input(&flow.asked(&draw)))?;
         turn.run(|| self.fits(&input))?;
+        turn.run(|| references::refuse_made_up(&mut input, flow.sources()))
+            .map_err(SubmitError::InvalidInput)?;
         let destination = match led {
             Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
             None => self.lead(flow, step, (&input, turn), &draw).await?,
@@ -170,8 +178,7 @@ impl Submitter {
 
     /// Waits for a turn to make a step's input of what `flow` has.
     pub async fn turn_for(&self, flow: &FlowView<'_>) -> Turn {
-        let values = flow.outputs.values().chain([&flow.spec.input]);
-        self.large.turn_for(values).await
+        self.large.turn_for(flow.sources()).await
     }
 
     /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too
