@@ -30,6 +30,20 @@ pub fn shortened(mut text: String, bytes: usize) -> String {
     text
 }
 
+/// An error with its causes, `: ` between them. What a cause says is left out if the sentence before says it already.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        if !text.contains(&sentence) {
+            text = format!("{text}: {sentence}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// A writer that lets through what is plain, and escapes the rest.
 #[derive(Debug)]
 pub struct Plain<W>(pub W);

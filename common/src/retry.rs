@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often a webhook is told again, as fal does it.
@@ -77,7 +78,8 @@ pub fn before_telling_again(attempt: u32) -> Option<Duration> {
     (0..attempt).map(|_| delays.next_delay()).last()
 }
 
-/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. `None`: the shutdown came first.
+/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts; the series starts over after an operation that
+/// went well for longer than the delay before it, so a connection that held for hours is made again at once. `None`: the shutdown came first.
 /// Each failure is logged as `what`.
 pub async fn until_success<T, E, F>(
     what: &str,
@@ -113,15 +115,20 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let mut delays = Delays::reconnect();
+    let mut delay = Duration::ZERO;
     loop {
         if shutdown.is_cancelled() {
             return None;
         }
+        let began = Instant::now();
         let error = match operation().await {
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        let delay = delays.next_delay();
+        if began.elapsed() > delay {
+            delays.reset();
+        }
+        delay = delays.next_delay();
         tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "{what} failed");
         tokio::select! {
             () = shutdown.cancelled() => return None,
@@ -129,6 +136,57 @@ where
         }
     }
 }
+
+/// How often a server that is waited for is logged again.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Calls `operation`, which needs a server, until it succeeds: servers may come up after those that need them. `None`: the
+/// shutdown came first. What is waited for is logged at once, when the reason changes, and each minute.
+///
+/// # Errors
+/// The first one that `is_final`.
+pub async fn until_available<T, E, F>(
+    shutdown: &CancellationToken,
+    is_final: impl Fn(&E) -> bool,
+    mut operation: impl FnMut() -> F,
+) -> Result<Option<T>, E>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut delays = Delays::reconnect();
+    let mut logged: Option<(Instant, String)> = None;
+    loop {
+        let result = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(None),
+            result = operation() => result,
+        };
+        let error = match result {
+            Ok(value) => {
+                if logged.is_some() {
+                    tracing::info!("the server that was waited for is there");
+                }
+                return Ok(Some(value));
+            }
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        let is_news = (logged.as_ref())
+            .is_none_or(|(when, text)| *text != error || when.elapsed() >= REMINDER);
+        if is_news {
+            tracing::warn!("waiting: {error}");
+            logged = Some((Instant::now(), error));
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(delays.next_delay().min(LONGEST_WAIT)) => {}
+        }
+    }
+}
+
+/// Between two attempts to reach a server that is waited for at start.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +212,55 @@ mod tests {
         let all: u64 = waits.iter().sum();
         assert!((7000..7200).contains(&all), "{all}");
         assert_eq!(before_telling_again(0), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_waited_for_unless_waiting_is_no_remedy() {
+        let stop = CancellationToken::new();
+        let tries = std::cell::Cell::new(0);
+        let come_up = async || {
+            tries.set(tries.get() + 1);
+            if tries.get() < 9 { Err("away") } else { Ok(7) }
+        };
+        let available = until_available(&stop, |error| *error == "wrong", come_up);
+        assert_eq!(available.await, Ok(Some(7)));
+        assert_eq!(tries.get(), 9);
+        let refused = async || Err::<(), _>("wrong");
+        let available = until_available(&stop, |error| *error == "wrong", refused);
+        assert_eq!(available.await, Err("wrong"));
+        stop.cancel();
+        let away = async || Err::<(), _>("away");
+        assert_eq!(until_available(&stop, |_| false, away).await, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_series_starts_over_after_an_operation_that_held() {
+        let shutdown = CancellationToken::new();
+        let mut failures = 0;
+        let mut last = Instant::now();
+        let mut waits = Vec::new();
+        until_known("testing", &shutdown, || {
+            waits.push(last.elapsed());
+            failures += 1;
+            // Six connections that fail at once, one that holds for a while, and one more.
+            let holds = match failures {
+                7 => Duration::from_secs(20),
+                _ => Duration::ZERO,
+            };
+            last = Instant::now() + holds;
+            async move {
+                tokio::time::sleep(holds).await;
+                if failures == 9 {
+                    Ok(())
+                } else {
+                    Err("it broke")
+                }
+            }
+        })
+        .await;
+        assert!(waits[6] >= Duration::from_millis(1600), "{waits:?}");
+        assert!(waits[7] <= Duration::from_millis(150), "{waits:?}");
+        assert!(waits[8] > waits[7].mul_f64(0.5), "{waits:?}");
     }
 
     #[test]

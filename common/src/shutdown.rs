@@ -2,6 +2,21 @@
 
 use tokio_util::sync::CancellationToken;
 
+/// Logs `advice` at each SIGHUP from now on; by default the signal would end the process.
+///
+/// # Errors
+/// The process may not install signal handlers.
+pub fn survive_hangups(advice: &'static str) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::warn!("{advice}");
+        }
+    });
+    Ok(())
+}
+
 /// A token that is cancelled at the first SIGTERM or SIGINT.
 ///
 /// # Errors

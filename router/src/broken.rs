@@ -1,5 +1,6 @@
 //! Why a long-running part has to start over with a new connection.
 
+use warmq_common::amqp::advice::explained;
 use warmq_common::amqp::{self, PublishError};
 use warmq_common::store;
 
@@ -12,7 +13,7 @@ pub enum Broken {
     #[error(transparent)]
     Connect(#[from] amqp::Error),
     /// The connection broke.
-    #[error("the connection to RabbitMQ broke: {0}")]
+    #[error("the connection to RabbitMQ broke: {}", explained(.0))]
     Lapin(#[from] lapin::Error),
     /// A message is not known to have arrived.
     #[error(transparent)]
@@ -29,6 +30,13 @@ pub enum Broken {
     /// RabbitMQ ended a consumer: its queue was deleted.
     #[error("RabbitMQ ended the consumer")]
     Ended,
+}
+
+impl Broken {
+    /// Stored data is to blame, and no server: the same work fails again.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_damage())
+    }
 }
 
 impl From<EndError> for Broken {

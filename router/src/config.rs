@@ -49,6 +49,9 @@ pub struct Args {
     /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
+    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless the file names it [default: 24h]
+    #[arg(long, env = "WARMQ_FORGET_APPS_AFTER", value_name = "TIME")]
+    forget_apps_after: Option<String>,
     /// How long answers under way may take after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
@@ -94,9 +97,31 @@ impl FromStr for Role {
             "reply" => Ok(Self::Reply),
             "webhook" => Ok(Self::Webhook),
             other => Err(format!(
-                "unknown role '{other}'; known: api, dispatch, reply, webhook"
+                "unknown role '{other}'; known: api, dispatch, flow, reply, webhook"
             )),
         }
+    }
+}
+
+/// A URL to which paths can be added.
+#[derive(Debug, Clone)]
+struct PublicUrl(url::Url);
+
+impl FromStr for PublicUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "write https://host/path";
+        let url = url::Url::parse(text)
+            .map_err(|error| format!("'{text}' is not a URL ({error}); {EXAMPLE}"))?;
+        if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+            return Err(format!("'{text}' is not a URL of HTTP; {EXAMPLE}"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!(
+                "'{text}' has a part from ? or # on, and paths are added to it; {EXAMPLE}"
+            ));
+        }
+        Ok(Self(url))
     }
 }
 
@@ -130,6 +155,8 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// How long nothing must have been heard of a job before its message is published again.
     pub reconcile_after: Duration,
+    /// An app is forgotten after this time without runners, jobs and dead letters.
+    pub forget_apps_after: Duration,
     /// How long answers under way may take after the signal to stop.
     pub drain_timeout: Duration,
     /// A key that may do everything.
@@ -149,10 +176,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn read(args: &Args) -> Result<Self, Problems> {
-        let mut settings = Settings::read(args.servers.config.as_deref());
+        let mut settings = Settings::read(args.servers.config_file());
         let servers = Servers::read(&mut settings, &args.servers);
-        let listen = settings.take("listen", args.listen.as_deref(), "127.0.0.1:8080");
-        let public_url = settings.take_optional("public_url", args.public_url.as_deref());
+        let listen = settings.take_like(
+            "listen",
+            args.listen.as_deref(),
+            "127.0.0.1:8080",
+            "127.0.0.1:8080, or 0.0.0.0:8080 for every network ([::1]:8080 with IPv6)",
+        );
+        let public_url =
+            settings.take_optional::<PublicUrl>("public_url", args.public_url.as_deref());
         let roles = settings.take::<Roles>(
             "roles",
             args.roles.as_deref(),
@@ -179,6 +212,14 @@ impl Config {
                 "reconcile-after: it must be more than 0: every job is silent for a moment",
             );
         }
+        let forget_apps_after = settings.take::<Seconds>(
+            "forget_apps_after",
+            args.forget_apps_after.as_deref(),
+            "24h",
+        );
+        if forget_apps_after.is_some_and(Seconds::is_zero) {
+            settings.problem("forget-apps-after: must be greater than 0");
+        }
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
@@ -193,12 +234,13 @@ impl Config {
                 max_body_bytes: usize::try_from(max_body?.0).ok()?,
                 max_upload_bytes: max_upload?.0,
                 reconcile_after: reconcile_after?.duration(),
+                forget_apps_after: forget_apps_after?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
                 admin_key,
                 allow_anonymous: anonymous?,
                 fetch_allow: fetch_allow?,
                 declared: Arc::new(declared),
-                public_url,
+                public_url: public_url.map(|PublicUrl(url)| url),
             })
         })();
         settings.finish(config)
@@ -318,6 +360,18 @@ mod tests {
             for (problem, setting) in problems.sentences().iter().zip(settings) {
                 assert!(problem.starts_with(&format!("{setting}: ")), "{problem}");
             }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_answered_with_one_that_is() {
+        for wrong in ["8080", ":8080", "localhost:8080"] {
+            let problems = read(&["--listen", wrong]).unwrap_err().to_string();
+            assert!(problems.contains("127.0.0.1:8080, or"), "{problems}");
+        }
+        for wrong in ["warmq.example", "https://h/?y", "https://h/#y", "ftp://h"] {
+            let problems = read(&["--public-url", wrong]).unwrap_err().to_string();
+            assert!(problems.contains("write https://host/path"), "{problems}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{self, Topology, consumer};
 use warmq_common::config::ServerUrl;
@@ -28,7 +29,8 @@ pub struct Consuming<'a> {
 }
 
 impl Consuming<'_> {
-    /// Hands each message to `handle`, which acknowledges it, until `shutdown`. What is under way then is brought to its end: a
+    /// Hands each message to `handle`, which acknowledges it, until `shutdown`; one about a record that cannot be read is
+    /// acknowledged here, since the others must go on. What is under way then is brought to its end: a
     /// message whose work is half done would be done twice.
     pub async fn each<F>(&self, shutdown: &CancellationToken, handle: impl Fn(Delivery) -> F)
     where
@@ -54,7 +56,7 @@ impl Consuming<'_> {
         let mut handled = pin!(
             messages
                 .take_until(shutdown.cancelled())
-                .map(|delivery| async { handle(delivery?).await })
+                .map(|delivery| async { self.handled(delivery?, handle).await })
                 .buffer_unordered(self.side_by_side)
         );
         while let Some(done) = handled.next().await {
@@ -63,6 +65,25 @@ impl Consuming<'_> {
         match shutdown.is_cancelled() {
             true => Ok(connection.close(200, "stopping".into()).await?),
             false => Err(Broken::Ended),
+        }
+    }
+
+    async fn handled<F>(
+        &self,
+        delivery: Delivery,
+        handle: &impl Fn(Delivery) -> F,
+    ) -> Result<(), Broken>
+    where
+        F: Future<Output = Result<(), Broken>>,
+    {
+        let acker = delivery.acker.clone();
+        match handle(delivery).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(%error, "dropped a message of {}: its job's record cannot be read", self.what);
+                acker.ack(BasicAckOptions::default()).await?;
+                Ok(())
+            }
+            done => done,
         }
     }
 }

@@ -15,7 +15,7 @@ use warmq_common::config::ServerUrl;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::state::JobState;
-use warmq_common::store::Store;
+use warmq_common::store::{Store, Terms};
 
 use crate::broken::Broken;
 
@@ -188,16 +188,15 @@ impl DeadLetters {
         }
         let revived = self.store.revive(&job.app, job.id).await;
         if !revived.map_err(Broken::from)? {
-            let record = self.store.job_of(&job.app, job.id).await;
-            match record.map_err(Broken::from)? {
-                Some(record) if record.state.is_terminal() => {
-                    return Err(RedriveError::Ended(record.state));
-                }
+            let state = self.store.state_of(&job.app, job.id).await;
+            match state.map_err(Broken::from)? {
+                Some(state) if state.is_terminal() => return Err(RedriveError::Ended(state)),
                 // Revived before, but perhaps never published.
                 Some(_) => {}
-                // Its record was kept long enough.
+                // Its record was kept long enough: it runs anew, since a person wants that.
                 None => {
-                    self.store.create(&job).await.map_err(Broken::from)?;
+                    let admitted = self.store.admit(&job, Terms::default()).await;
+                    admitted.map_err(Broken::from)?;
                 }
             }
         }

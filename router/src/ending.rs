@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
 use warmq_common::flow::Flow;
 use warmq_common::ids::{AppId, JobId};
@@ -10,6 +10,9 @@ use warmq_common::job::JobSpec;
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{self, Cancel, Store};
+
+/// Ends that are announced side by side.
+const SIDE_BY_SIDE: usize = 32;
 
 /// What became of a wish to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,26 +83,35 @@ impl Endings {
     /// # Errors
     /// See [`EndError`].
     pub async fn cancel_under_way(&self, flow: &Flow) -> Result<(), EndError> {
-        if let Some(step) = flow.under_way()
-            && let Some(record) = self.store.job_of(&step.app, step.job).await?
-        {
-            Box::pin(self.cancel(&record.spec)).await?;
+        let Some(step) = flow.under_way() else {
+            return Ok(());
+        };
+        match self.store.job_of(&step.app, step.job).await {
+            // Its end is announced by its app's leader, if at all.
+            Err(error) if error.is_damage() => {
+                self.store.cancel(&step.app, step.job).await?;
+            }
+            Ok(None) => {}
+            record => {
+                if let Some(record) = record? {
+                    Box::pin(self.cancel(&record.spec)).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Ends the app's jobs that have not started in time, announces it, and names them.
+    /// Ends the app's jobs that have not started in time, and announces it.
     ///
     /// # Errors
     /// See [`EndError`]; what was not announced is so later.
-    pub async fn expire(&self, app: &AppId) -> Result<Vec<JobId>, EndError> {
-        let expired = self.store.expire(app).await?;
-        try_join_all(expired.iter().map(async |job: &JobSpec| {
+    pub async fn expire(&self, app: &AppId) -> Result<(), EndError> {
+        let expired = stream::iter(self.store.expire(app).await?).map(Ok);
+        let announced = expired.try_for_each_concurrent(SIDE_BY_SIDE, |job: JobSpec| async move {
             tracing::info!(job.id = %job.id, %app, "a job expired: it had not started in time");
-            self.announce(job, JobState::Expired).await?;
-            Ok::<_, EndError>(job.id)
-        }))
-        .await
+            Ok(self.announce(&job, JobState::Expired).await?)
+        });
+        announced.await
     }
 
     /// Announces ends of the app that nobody may have been told of for `ago`: whoever stored them died before.
@@ -107,8 +119,15 @@ impl Endings {
     /// # Errors
     /// See [`EndError`].
     pub async fn announce_untold(&self, app: &AppId, ago: Duration) -> Result<(), EndError> {
-        for record in self.store.untold(app, ago).await? {
-            tracing::info!(job.id = %record.spec.id, state = %record.state, "announces an end that nobody may have been told of");
+        let untold = stream::iter(self.store.untold(app, ago).await?).map(Ok);
+        untold
+            .try_for_each_concurrent(SIDE_BY_SIDE, |job| self.announce_again(app, job))
+            .await
+    }
+
+    async fn announce_again(&self, app: &AppId, job: JobId) -> Result<(), EndError> {
+        if let Some(record) = self.store.end_to_announce(app, job).await? {
+            tracing::info!(job.id = %job, state = %record.state, "announces an end that nobody may have been told of");
             self.announce(&record.spec, record.state).await?;
         }
         Ok(())
@@ -128,7 +147,7 @@ impl Endings {
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
         // Else it is announced once more.
-        if let Err(error) = self.store.told(&job.app, job.id).await {
+        if let Err(error) = self.store.told(job).await {
             tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
         }
         Ok(())

@@ -55,9 +55,9 @@ impl LateEnds {
                 let job = &end.job;
                 tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
                 // Stored now, or before a message that came again: whoever stored it may have died before saying so.
-                let record = self.store.job_of(&job.app, job.id).await?;
-                if let Some(record) = record.filter(|record| record.state.is_terminal()) {
-                    self.endings.announce(job, record.state).await?;
+                let state = self.store.state_of(&job.app, job.id).await?;
+                if let Some(state) = state.filter(|state| state.is_terminal()) {
+                    self.endings.announce(job, state).await?;
                 }
             }
         }

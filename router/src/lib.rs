@@ -19,6 +19,7 @@
 //! | [`memory`], [`large_json`] | how much memory request bodies occupy; work on large ones |
 //! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
+//! | [`readiness`] | what the servers cannot do now |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`webhook`] | outcomes for HTTP submitters that gave a URL |
 //! | [`metrics`] | what Prometheus is told |
@@ -45,6 +46,7 @@ pub mod late;
 pub mod memory;
 pub mod metrics;
 pub mod policy;
+pub mod readiness;
 pub mod reload;
 pub mod reply;
 pub mod submit;
@@ -53,13 +55,16 @@ pub mod unroutable;
 pub mod webhook;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Publisher, Topology};
+use warmq_common::amqp::{DeclareError, Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
-use warmq_common::store::{Secret, Store};
+use warmq_common::clock;
+use warmq_common::retry;
+use warmq_common::store::{self, Secret, Store};
 use warmq_fetch::Fetcher;
 
 use crate::access::Keyring;
@@ -71,27 +76,41 @@ use crate::ending::Endings;
 use crate::files::{Links, Uploads};
 use crate::large_json::LargeJson;
 use crate::metrics::Metrics;
+use crate::readiness::{BrokerLimits, Readiness};
 use crate::reload::{Hangups, Reload};
 use crate::submit::Submitter;
 
 /// Runs the configured roles until `shutdown`. `args`: where `config` came from, to read it again.
 ///
 /// # Errors
-/// RabbitMQ, Redis, the storage or the listening address can not be had at start; or a role ended by itself.
+/// The storage or the listening address cannot be had, or a server refuses; or a role ended by itself. Servers that are away
+/// are waited for.
 pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = Hangups::listen()?;
     let servers = &config.servers;
-    let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
+    let connected = retry::until_available(&shutdown, store::Error::is_final, connect);
+    let Some(store) = connected.await? else {
+        return Ok(());
+    };
     // Those who ask have a connection of their own: dispatchers and their leases do not wait behind what they read.
-    let front = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let connected = retry::until_available(&shutdown, store::Error::is_final, connect);
+    let Some(front) = connected.await? else {
+        return Ok(());
+    };
     let keys = Keyring::open(front.clone(), config.admin_key.clone()).await?;
     access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
+    if let Ok(now_ms) = store.now_ms().await {
+        clock::set_shared(now_ms);
+    }
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
-    let channel = publisher.channel().await?;
-    topology.declare_base(&channel).await.context(
-        "RabbitMQ has queues of this namespace with other arguments (another --queue-type?)",
-    )?;
+    let declared = retry::until_available(&shutdown, DeclareError::is_final, || {
+        declare(&topology, &publisher)
+    });
+    if declared.await?.is_none() {
+        return Ok(());
+    }
     let artifacts = Artifacts::open(&servers.storage)?;
     let dead = DeadLetters::new(
         servers.amqp_url.clone(),
@@ -107,7 +126,12 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let limits = api::Limits::new(config.max_connections);
     let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
-    let secret = store.secret(Secret::Links, rand::random()).await?;
+    let secret = retry::until_available(&shutdown, store::Error::is_final, || {
+        store.secret(Secret::Links, rand::random())
+    });
+    let Some(secret) = secret.await? else {
+        return Ok(());
+    };
     let links = Links::new(public_url.clone(), secret);
     let fetcher = Fetcher::new(config.fetch_allow.clone())?;
     let large = LargeJson::default();
@@ -127,6 +151,13 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
 
+    let limits = BrokerLimits::default();
+    let readiness = Readiness::new(
+        store.clone(),
+        publisher.clone(),
+        artifacts.clone(),
+        limits.clone(),
+    );
     let mut parts = JoinSet::new();
     let api = api::Api {
         endings: Endings::new(front.clone(), publisher.clone(), topology.clone()),
@@ -136,8 +167,8 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         submitter: submitter.clone(),
         reload: reload.clone(),
         ended: ended.clone(),
-        publisher: publisher.clone(),
         dead,
+        readiness: readiness.clone(),
         uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
         artifacts: artifacts.clone(),
         links: links.clone(),
@@ -148,8 +179,11 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         is_door: config.roles.contains(&Role::Api),
         streams: api::Streams::default(),
     };
+    // What does not work is in the log from the start, before any request.
+    tokio::spawn(async move { readiness.report().await });
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(keys.run(shutdown.clone()));
+    parts.spawn(follow_clock(store.clone(), shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
     parts.spawn(reload.on_hangup(hangups, shutdown.clone()));
     if config.roles.contains(&Role::Api) {
@@ -196,26 +230,27 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         parts.spawn(late_ends.run(shutdown.clone()));
         let dispatchers = dispatcher::Dispatchers {
             store: store.clone(),
-            amqp_url: servers.amqp_url.clone(),
+            connections: dispatcher::Connections::new(servers.amqp_url.clone()),
             topology: topology.clone(),
             publisher: publisher.clone(),
             endings,
             apps,
             reconcile_after: config.reconcile_after,
+            forget_apps_after: config.forget_apps_after,
+            limits,
             longest_held: servers.consumer_timeout / 3,
             metrics: metrics.clone(),
         };
         parts.spawn(dispatchers.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Reply) {
-        let replies = reply::Replies {
-            store: store.clone(),
-            amqp_url: servers.amqp_url.clone(),
-            topology: topology.clone(),
-            publisher: Publisher::new(servers.amqp_url.clone(), "warmq-router replies"),
-            links: links.clone(),
+        let replies = reply::Replies::new(
+            store.clone(),
+            servers.amqp_url.clone(),
+            topology.clone(),
+            links.clone(),
             artifacts,
-        };
+        );
         parts.spawn(replies.run(shutdown.clone()));
     }
     if config.roles.contains(&Role::Webhook) {
@@ -238,4 +273,27 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         );
     }
     Ok(())
+}
+
+/// Declares what every process relies on.
+async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), DeclareError> {
+    let channel = publisher.channel().await?;
+    Ok(topology.declare_base(&channel).await?)
+}
+
+/// How often Redis' clock is read.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Keeps this process' idea of Redis' clock, until `shutdown`.
+async fn follow_clock(store: Store, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(CLOCK_INTERVAL) => {}
+        }
+        match store.now_ms().await {
+            Ok(now_ms) => clock::set_shared(now_ms),
+            Err(error) => tracing::debug!(%error, "the clock of Redis cannot be read"),
+        }
+    }
 }

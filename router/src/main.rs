@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
+use warmq_common::plain::with_causes;
 use warmq_common::{shutdown, telemetry};
 use warmq_router::access::OpenToStrangers;
 use warmq_router::config::{Args, Config};
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     match serve(config, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("warmq-router: {error:#}");
+            eprintln!("warmq-router: {}", with_causes(error.as_ref()));
             ExitCode::from(match error.is::<OpenToStrangers>() {
                 true => EXIT_BAD_CONFIG,
                 false => EXIT_UNAVAILABLE,

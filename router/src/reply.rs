@@ -5,11 +5,15 @@ use lapin::ErrorKind;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
+use serde_json::Value;
+use tokio::sync::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
 use warmq_common::artifacts::Artifacts;
 use warmq_common::config::ServerUrl;
-use warmq_common::message::{JobEvent, Versioned};
+use warmq_common::ids::JobId;
+use warmq_common::job::JobError;
+use warmq_common::message::{JobEvent, Versioned, error_body};
 use warmq_common::store::Store;
 
 use crate::broken::Broken;
@@ -19,29 +23,56 @@ use crate::files::Links;
 /// Events that the broker hands out ahead.
 const WINDOW: u16 = 64;
 
+/// Events that are dealt with side by side.
+const SIDE_BY_SIDE: usize = 32;
+
+/// Jobs that share one of these wait for each other.
+const TURNS: usize = 256;
+
 /// Begins the addresses that RabbitMQ makes for direct reply-to.
 pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 
-/// How often a reply is sent whose connection ends under it.
-const ATTEMPTS: u32 = 3;
+/// How often a reply is sent beside others whose connection ends under it.
+const ATTEMPTS: u32 = 2;
 
-/// Sends a reply. A submitter that left is no failure, and neither is one that forged the address of its direct replies: RabbitMQ
-/// ends the connection with an internal error then, and would do so again. So replies have a connection that carries
-/// nothing else; and as all that are on their way end with it, each is sent again before its own address is blamed.
-pub(crate) async fn send(
-    replies: &Publisher,
-    queue: &str,
-    reply: &Message,
-) -> Result<(), PublishError> {
-    let mut attempt = 1;
-    loop {
-        match replies.announce("", queue, reply).await {
-            Err(PublishError::Lapin(_)) if attempt < ATTEMPTS => attempt += 1,
+/// Sends replies, over a connection that carries nothing else. A submitter that left is no failure, and neither is one that forged
+/// the address of its direct replies: RabbitMQ ends the connection with an internal error then, and would do so again. All that
+/// are on their way end with it, so each of them is sent again, at last with no other beside it, before its own address is blamed.
+pub(crate) struct ReplySender {
+    publisher: Publisher,
+    /// Held for reading by those that are sent side by side, for writing by one that is sent alone.
+    alone: RwLock<()>,
+}
+
+impl ReplySender {
+    /// Shows as `name` in RabbitMQ's lists.
+    pub(crate) fn new(amqp_url: ServerUrl, name: &str) -> Self {
+        Self {
+            publisher: Publisher::new(amqp_url, name),
+            alone: RwLock::default(),
+        }
+    }
+
+    pub(crate) async fn send(&self, queue: &str, reply: &Message) -> Result<(), PublishError> {
+        for _ in 0..ATTEMPTS {
+            let _beside_others = self.alone.read().await;
+            match self.publisher.announce("", queue, reply).await {
+                Err(PublishError::Lapin(_)) => {}
+                sent => return sent,
+            }
+        }
+        let _alone = self.alone.write().await;
+        match self.publisher.announce("", queue, reply).await {
+            // The connection may have broken before: a new one is blamed on nobody else.
+            Err(PublishError::Lapin(_)) => {}
+            sent => return sent,
+        }
+        match self.publisher.announce("", queue, reply).await {
             Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
                 tracing::warn!(queue, %error, "dropped a reply: RabbitMQ can not read its address");
-                return Ok(());
+                Ok(())
             }
-            sent => return sent,
+            sent => sent,
         }
     }
 }
@@ -53,21 +84,37 @@ fn is_internal(error: &lapin::Error) -> bool {
 
 /// Consumes the ended jobs.
 pub struct Replies {
-    /// Where the outcomes are.
-    pub store: Store,
-    /// RabbitMQ.
-    pub amqp_url: ServerUrl,
-    /// Its names.
-    pub topology: Topology,
-    /// For the replies, and nothing else.
-    pub publisher: Publisher,
-    /// For the files in outcomes.
-    pub links: Links,
+    store: Store,
+    amqp_url: ServerUrl,
+    topology: Topology,
+    sender: ReplySender,
+    links: Links,
     /// Where inputs are that are to be forgotten.
-    pub artifacts: Artifacts,
+    artifacts: Artifacts,
+    /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to once.
+    turns: [Mutex<()>; TURNS],
 }
 
 impl Replies {
+    /// Of the jobs in `store`. `links`: to the files in outcomes.
+    pub fn new(
+        store: Store,
+        amqp_url: ServerUrl,
+        topology: Topology,
+        links: Links,
+        artifacts: Artifacts,
+    ) -> Self {
+        Self {
+            store,
+            topology,
+            sender: ReplySender::new(amqp_url.clone(), "warmq-router replies"),
+            amqp_url,
+            links,
+            artifacts,
+            turns: [(); TURNS].map(Mutex::new),
+        }
+    }
+
     /// Replies until `shutdown`, over as many connections as it takes.
     ///
     /// # Errors
@@ -79,39 +126,78 @@ impl Replies {
             topology: &self.topology,
             queue: self.topology.reply_events_queue(),
             window: WINDOW,
-            side_by_side: 1,
+            side_by_side: SIDE_BY_SIDE,
         };
         replies
-            .each(&shutdown, |delivery| self.reply(delivery))
+            .each(&shutdown, |delivery| self.take(delivery))
             .await;
         Ok(())
     }
 
-    async fn reply(&self, delivery: Delivery) -> Result<(), Broken> {
+    async fn take(&self, delivery: Delivery) -> Result<(), Broken> {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
-                let (app, job) = (&event.app, event.job_id);
-                if let Some(stored) = &event.forget_input
-                    && let Err(error) = self.artifacts.delete_input(stored).await
-                {
-                    tracing::warn!(job.id = %job, %error, file.key = stored.key, "an input that was to be forgotten stays in the storage");
-                }
-                let first = event.reply_to.as_ref();
-                if let Some(reply_to) = self.store.reply_address(app, job, first).await?
-                    && let Some(record) = self.store.job_of(app, job).await?
-                {
-                    let body = self.links.outcome(&record);
-                    let message = Message {
-                        correlation_id: reply_to.correlation_id.clone(),
-                        ..Message::new(body.to_string().into_bytes())
-                    };
-                    send(&self.publisher, &reply_to.queue, &message).await?;
-                    self.store.note_reply(app, job, &reply_to).await?;
-                }
+                self.forget_input(&event).await;
+                self.reply(&event).await?;
             }
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
+
+    /// Deletes the stored input of a job that ended and is not to be kept.
+    async fn forget_input(&self, event: &JobEvent) {
+        if let Some(stored) = &event.forget_input
+            && let Err(error) = self.artifacts.delete_input(stored).await
+        {
+            tracing::warn!(
+                job.id = %event.job_id, %error, file.key = stored.key,
+                "an input that was to be forgotten stays in the storage"
+            );
+        }
+    }
+
+    async fn reply(&self, event: &JobEvent) -> Result<(), Broken> {
+        let (app, job) = (&event.app, event.job_id);
+        let turn = usize::try_from(job.coin() % TURNS as u64).unwrap_or_default();
+        let _turn = self.turns[turn].lock().await;
+        let first = event.reply_to.as_ref();
+        let Some(reply_to) = self.store.reply_address(app, job, first).await? else {
+            return Ok(());
+        };
+        let Some(record) = self.store.job_of(app, job).await? else {
+            return Ok(());
+        };
+        let body = self.links.outcome(&record);
+        let message = Message {
+            correlation_id: reply_to.correlation_id.clone(),
+            ..Message::new(body.to_string().into_bytes())
+        };
+        match self.sender.send(&reply_to.queue, &message).await {
+            Err(error) if error.is_unacceptable() => {
+                tracing::warn!(job.id = %job, %error, "an outcome is too large for a reply");
+                let message = Message {
+                    body: too_large_to_reply(job, &error).to_string().into_bytes(),
+                    ..message
+                };
+                self.sender.send(&reply_to.queue, &message).await?;
+            }
+            sent => sent?,
+        }
+        Ok(self.store.note_reply(&record.spec, &reply_to).await?)
+    }
+}
+
+/// The reply in place of one that no broker takes.
+fn too_large_to_reply(job: JobId, reason: &PublishError) -> Value {
+    let error = JobError {
+        status: 413,
+        error_type: "payload_too_large".to_owned(),
+        message: format!(
+            "the outcome is too large for a reply by AMQP, read it by HTTP ({reason})"
+        ),
+        detail: Vec::new(),
+    };
+    error_body(Some(job), &error)
 }

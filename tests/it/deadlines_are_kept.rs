@@ -172,10 +172,11 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     assert_eq!(store.expire(&app).await.unwrap(), []);
     for _ in 0..2 {
         let untold = store.untold(&app, Duration::ZERO).await.unwrap();
-        assert_eq!(untold.len(), 1);
-        assert_eq!(untold[0].spec.id, spec.id);
+        assert_eq!(untold, [spec.id]);
+        let end = store.end_to_announce(&app, spec.id).await.unwrap();
+        assert_eq!(end.unwrap().state, JobState::Expired);
     }
-    store.told(&app, spec.id).await.unwrap();
+    store.told(&spec).await.unwrap();
     assert_eq!(store.untold(&app, Duration::ZERO).await.unwrap(), []);
     cluster.cleanup().await.unwrap();
 }

@@ -61,3 +61,22 @@ async fn a_broker_that_loses_its_patience_all_the_same_costs_no_second_run() {
     stage.succeeded(stage.submit("m", 1).await).await;
     stage.clean_up().await;
 }
+
+#[tokio::test]
+async fn a_broker_with_another_patience_than_the_settings_say_is_warned_of() {
+    let rabbit = impatient_broker().await;
+    // The router has the default.
+    let stage = stage_of(&rabbit, "").await;
+    let _worker = stage.timed("a").await;
+    let long = stage.submit("m", LONG_MS).await;
+    stage.reached(long, JobState::Running).await;
+    let held = stage.submit("m", 1).await;
+    stage
+        .until("it is warned of", A_WHILE, async || {
+            let warnings = stage.get("/readyz").await.body["warnings"].to_string();
+            warnings.contains("--consumer-timeout 6000ms").then_some(())
+        })
+        .await;
+    assert_eq!(stage.ended_within(held, A_WHILE).await.attempt, 1);
+    stage.clean_up().await;
+}

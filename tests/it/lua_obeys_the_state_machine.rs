@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
+use redis::AsyncCommands;
+use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_cluster::Cluster;
-use warmq_common::ids::{AppId, Epoch, Fence, JobId, KeyId, RunnerId};
+use warmq_common::ids::{AppId, Epoch, Fence, JobId, KeyId, Namespace, RunnerId};
 use warmq_common::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
 use warmq_common::state::{JobState, Move};
 use warmq_common::store::{
@@ -16,6 +18,9 @@ use warmq_common::store::{
 };
 
 const LEASE_MS: u64 = 600_000;
+
+/// After the first attempt and the second: a retry tier each.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// What somebody calls. `ours`: with the fence of the latest attempt, else with another.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +48,17 @@ enum Call {
         attempt: GivenBack,
     },
     Lose,
+    /// The pause before the next attempt goes by.
+    Unpark,
     Cancel,
+    /// The time to start is over.
+    Expire,
     Quarantine,
     Revive,
+    /// The record was kept long enough.
+    Forget,
+    /// Redis loses the record.
+    LoseRecord,
 }
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
@@ -71,9 +84,13 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => (ours(), end).prop_map(|(ours, made)| Call::Finish { ours, made }),
         1 => (ours(), given_back).prop_map(|(ours, attempt)| Call::Requeue { ours, attempt }),
         4 => Just(Call::Lose),
+        4 => Just(Call::Unpark),
         1 => Just(Call::Cancel),
+        1 => Just(Call::Expire),
         3 => Just(Call::Quarantine),
         2 => Just(Call::Revive),
+        2 => Just(Call::Forget),
+        1 => Just(Call::LoseRecord),
     ];
     prop::collection::vec(call, 1..60)
 }
@@ -83,6 +100,14 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 struct Model {
     max_attempts: u32,
     job: Option<Job>,
+    /// How the job ended before, once its record is gone.
+    ended: Option<Ended>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    TakenBack,
+    Kept,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +119,8 @@ struct Job {
     /// Who runs it, while it runs.
     runner: Option<usize>,
     quarantined: bool,
+    /// Its next attempt is not due.
+    parked: bool,
     /// Submissions of it that did not fail.
     submissions: i64,
 }
@@ -112,13 +139,17 @@ impl Model {
     /// Why the job can not be sent or started, without times.
     fn unavailable(&self) -> Option<Unavailable> {
         let Some(job) = self.job else {
-            return Some(Unavailable::Missing);
+            return Some(match self.ended {
+                Some(_) => Unavailable::Gone,
+                None => Unavailable::Missing,
+            });
         };
         match job.state {
             state if state.is_terminal() => Some(Unavailable::Terminal(state)),
             JobState::Running if job.leased => Some(Unavailable::Leased { remaining_ms: 0 }),
             JobState::Running => Some(Unavailable::Lost),
             _ if job.attempt >= self.max_attempts => Some(Unavailable::Spent),
+            _ if job.parked => Some(Unavailable::Parked { remaining_ms: 0 }),
             _ => None,
         }
     }
@@ -143,24 +174,32 @@ impl Model {
 /// Redis with one job and three runners.
 struct Stand {
     store: Store,
+    redis: ConnectionManager,
+    namespace: Namespace,
     app: AppId,
     spec: JobSpec,
     model: Model,
 }
 
 impl Stand {
-    fn new(store: &Store, app: &AppId, max_attempts: u32) -> Self {
+    fn new(cluster: &Cluster, redis: &ConnectionManager, app: &AppId, max_attempts: u32) -> Self {
         Self {
-            store: store.clone(),
+            store: cluster.store().clone(),
+            redis: redis.clone(),
+            namespace: cluster.namespace().clone(),
             app: app.clone(),
             spec: JobSpec {
                 max_attempts,
+                // Shorter than copies of its message live.
+                retention_s: Some(60),
+                start_timeout_ms: Some(600_000),
                 owner: Some(KeyId::generate(&"somebody".parse().unwrap())),
                 ..JobSpec::new(app.clone(), json!({}))
             },
             model: Model {
                 max_attempts,
                 job: None,
+                ended: None,
             },
         }
     }
@@ -174,7 +213,11 @@ impl Stand {
             Call::Create => {
                 let created = store.create(&self.spec).await.unwrap();
                 let is_new = matches!(created, Created::New { .. });
+                if model.job.is_none() && model.ended == Some(Ended::Kept) {
+                    return created == Created::Ended;
+                }
                 let expected = model.job.is_none();
+                model.ended = None;
                 model.job.get_or_insert(Job {
                     state: JobState::Queued,
                     attempt: 0,
@@ -182,6 +225,7 @@ impl Stand {
                     leased: false,
                     runner: None,
                     quarantined: false,
+                    parked: false,
                     submissions: 0,
                 });
                 model.job.iter_mut().for_each(|job| job.submissions += 1);
@@ -195,7 +239,7 @@ impl Stand {
                     job.submissions <= 0
                 });
                 if expected {
-                    model.job = None;
+                    (model.job, model.ended) = (None, Some(Ended::TakenBack));
                 }
                 discarded == expected
             }
@@ -227,12 +271,17 @@ impl Stand {
                 let name = join(&store, &app, runner).await;
                 let start = store.start(&app, id, &name, Epoch(1), LEASE_MS, ground);
                 let start = start.await.unwrap();
+                // What runs already waits no more.
+                let why_not = why_not.filter(|reason| match reason {
+                    Unavailable::Parked { .. } => !matches!(ground, Ground::BegunWithout { .. }),
+                    _ => true,
+                });
                 let is_its_own =
                     model.runs() && model.job.and_then(|job| job.runner) == Some(runner);
                 if why_not.is_none() {
                     let job = model.moves(Move::Start);
                     (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
-                    (job.leased, job.runner) = (true, Some(runner));
+                    (job.leased, job.runner, job.parked) = (true, Some(runner), false);
                 } else if let Some(job) = model.job.as_mut().filter(|_| is_its_own) {
                     job.leased = true;
                 }
@@ -274,17 +323,24 @@ impl Stand {
                 let (fence, expected) = (model.fence(ours), ours && model.runs());
                 let requeued = store.requeue(&app, id, fence, attempt).await.unwrap();
                 if expected {
-                    let uncounted = u32::from(attempt == GivenBack::Uncounted);
-                    model.moves(Move::Requeue).attempt -= uncounted;
+                    let most = model.max_attempts;
+                    let job = model.moves(Move::Requeue);
+                    match attempt {
+                        GivenBack::Uncounted => job.attempt -= 1,
+                        GivenBack::Counted => job.parked = job.attempt < most,
+                    }
                 }
                 requeued == expected
             }
             Call::Lose => {
                 let lost = store.lose(&app, id).await.unwrap();
+                let most = model.max_attempts;
                 let expected = (why_not == Some(Unavailable::Lost)).then(|| {
                     let job = model.moves(Move::Requeue);
+                    job.parked = job.attempt < most;
                     Loss {
                         attempt: job.attempt,
+                        pause: job.parked.then(|| PAUSES[job.attempt as usize - 1]),
                         runner: runner(job.runner.expect("somebody ran it")),
                     }
                 });
@@ -293,7 +349,7 @@ impl Stand {
             Call::Cancel => {
                 let cancelled = store.cancel(&app, id).await.unwrap();
                 let expected = match why_not {
-                    Some(Unavailable::Missing) => Cancel::Missing,
+                    Some(Unavailable::Missing | Unavailable::Gone) => Cancel::Missing,
                     Some(Unavailable::Terminal(state)) => Cancel::Ended(state),
                     _ => {
                         model.moves(Move::Cancel);
@@ -316,10 +372,70 @@ impl Stand {
                 let expected = model.job.is_some_and(|job| job.quarantined);
                 if expected {
                     let job = model.moves(Move::Redrive);
-                    (job.attempt, job.quarantined) = (0, false);
+                    (job.attempt, job.quarantined, job.parked) = (0, false, false);
                 }
                 revived == expected
             }
+            Call::Unpark => {
+                self.change("HDEL", &["parked_until"]).await;
+                (self.model.job.iter_mut()).for_each(|job| job.parked = false);
+                true
+            }
+            Call::Expire => {
+                if model.job.is_none() {
+                    return true;
+                }
+                self.change("HSET", &["start_by_ms", "1"]).await;
+                let _: () = self
+                    .redis
+                    .zadd(self.key("start_deadlines"), id.to_string(), 1)
+                    .await
+                    .unwrap();
+                let expired = store.expire(&app).await.unwrap();
+                let waits = self.model.job.is_some_and(|job| job.state.is_waiting());
+                if waits {
+                    self.model.moves(Move::Expire);
+                }
+                // It may be redriven or run again, with all its time.
+                self.change("HSET", &["start_by_ms", "99999999999999"])
+                    .await;
+                let ended = expired.iter().map(|job| job.id).eq(waits.then_some(id));
+                ended
+            }
+            Call::Forget => {
+                if self.model.job.is_some_and(|job| job.state.is_terminal()) {
+                    self.change("DEL", &[]).await;
+                    (self.model.job, self.model.ended) = (None, Some(Ended::Kept));
+                }
+                true
+            }
+            Call::LoseRecord => {
+                // With all else that Redis knew.
+                for what in ["", ":tombstone"] {
+                    let key = self.key(&format!("job:{id}{what}"));
+                    let _: () = self.redis.del(key).await.unwrap();
+                }
+                if let Some(owner) = &self.spec.owner {
+                    store.forget_lost_jobs(&app, owner).await.unwrap();
+                }
+                (self.model.job, self.model.ended) = (None, None);
+                true
+            }
+        }
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("{}:{{{}}}:{rest}", self.namespace, self.app)
+    }
+
+    /// Changes the record by hand.
+    async fn change(&mut self, command: &str, arguments: &[&str]) {
+        let key = self.key(&format!("job:{}", self.spec.id));
+        let exists: bool = self.redis.exists(&key).await.unwrap();
+        if exists {
+            let mut command = redis::cmd(command);
+            let done = command.arg(key).arg(arguments);
+            done.query_async::<()>(&mut self.redis).await.unwrap();
         }
     }
 
@@ -341,6 +457,7 @@ impl Stand {
 fn timeless(reason: Option<Unavailable>) -> Option<Unavailable> {
     reason.map(|reason| match reason {
         Unavailable::Leased { .. } => Unavailable::Leased { remaining_ms: 0 },
+        Unavailable::Parked { .. } => Unavailable::Parked { remaining_ms: 0 },
         other => other,
     })
 }
@@ -425,6 +542,8 @@ fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
     let runtime = Runtime::new().unwrap();
     let cluster = runtime.block_on(Cluster::builder().start()).unwrap();
     let app = AppId::parse("test/states").unwrap();
+    let redis = redis::Client::open(cluster.redis_url().expose()).unwrap();
+    let redis = runtime.block_on(redis.get_connection_manager()).unwrap();
     let config = Config {
         cases: 100,
         failure_persistence: None,
@@ -432,7 +551,7 @@ fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
     };
     let tested = TestRunner::new(config).run(&(1..4_u32, calls()), |(max_attempts, calls)| {
         runtime.block_on(async {
-            let mut stand = Stand::new(cluster.store(), &app, max_attempts);
+            let mut stand = Stand::new(&cluster, &redis, &app, max_attempts);
             for (number, call) in calls.into_iter().enumerate() {
                 let agreed = stand.make(call).await;
                 prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);

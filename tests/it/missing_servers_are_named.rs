@@ -1,50 +1,31 @@
 //! A server that is missing is named, with the way to start it; a bad configuration lists every mistake.
 
 use std::net::TcpListener;
-use std::process::Stdio;
-use std::time::Duration;
 
-use tokio::process::Command;
+use warmq_tests::Program;
 
 /// Runs a program of ours until it ends by itself: its exit status, and what it said.
 async fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let binaries = std::env::current_exe().unwrap();
-    let binaries = binaries.parent().unwrap().parent().unwrap().to_owned();
-    let child = Command::new(binaries.join(program))
-        .args(args)
-        .current_dir(folder.path())
-        .env("WARMQ_NAMESPACE", "t-missing")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
-        .await
-        .expect("it neither started nor gave up")
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), said)
+    let said = Program::new(program, args).run().await;
+    (said.code, said.err)
 }
 
-/// Every program with every server missing; `url` answers in no useful way.
+/// The programs that need servers, with the flags that they cannot do without.
+const PROGRAMS: [(&str, &[&str]); 2] = [
+    ("warmq-router", &["--listen", "127.0.0.1:0"]),
+    (
+        "warmq-worker",
+        &["--app", "bench/timed", "--engine", "timed"],
+    ),
+];
+
+/// Every program waits for a server that is missing; `url` answers in no useful way.
 async fn names_the_missing(scheme: &str, setting: &str, package: &str, port: u16) {
     let url = format!("{scheme}://127.0.0.1:{port}");
-    for (program, more) in [
-        ("warmq-router", &["--listen", "127.0.0.1:0"] as &[&str]),
-        (
-            "warmq-worker",
-            &["--app", "bench/timed", "--engine", "timed"],
-        ),
-    ] {
-        let (code, said) = run(program, &[more, &[setting, &url]].concat()).await;
-        assert_eq!(code, Some(69), "{program}: {said}");
-        assert!(
-            said.contains(&url) && said.contains(package),
-            "{program}: {said}"
-        );
+    for (program, more) in PROGRAMS {
+        let program = Program::new(program, &[more, &[setting, &url]].concat());
+        let said = program.run_until(&["waiting", &url, package]).await;
+        assert_eq!(said.matches(package).count(), 2, "named once: {said}");
     }
 }
 

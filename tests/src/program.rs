@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 /// How long one may take until it ends by itself.
@@ -48,6 +49,32 @@ impl Program {
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Runs it until its standard error holds all of `words`; then it must end well when it is asked to stop. Returns what it
+    /// said.
+    pub async fn run_until(mut self, words: &[&str]) -> String {
+        let mut child = self.command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        let reading = async {
+            while !words.iter().all(|word| said.contains(word)) {
+                match lines.next_line().await.unwrap() {
+                    Some(line) => said = format!("{said}{line}\n"),
+                    None => panic!("it ended, and never said all of {words:?}: {said}"),
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, reading)
+            .await
+            .unwrap_or_else(|_| panic!("it never said all of {words:?}"));
+        let pid = child.id().unwrap().to_string();
+        let stopped = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(stopped.unwrap().success());
+        let ended = tokio::time::timeout(BOUND, child.wait()).await;
+        let ended = ended.expect("it does not stop").unwrap();
+        assert_eq!(ended.code(), Some(0), "{said}");
+        said
     }
 
     /// Runs it until it ends by itself.

@@ -82,7 +82,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn read(args: &Args) -> Result<Self, Problems> {
-        Self::from_settings(Settings::read(args.servers.config.as_deref()), args)
+        Self::from_settings(Settings::read(args.servers.config_file()), args)
     }
 
     fn from_settings(mut settings: Settings, args: &Args) -> Result<Self, Problems> {

@@ -7,6 +7,7 @@ use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
 use lapin::{Channel, Connection, Consumer};
+use warmq_common::amqp::advice::explained;
 use warmq_common::amqp::consumer;
 
 /// Where a delivery came from.
@@ -69,7 +70,7 @@ pub struct Consumers {
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// The connection or its channel broke.
-    #[error("{0}")]
+    #[error("{}", explained(.0))]
     Broken(#[from] lapin::Error),
     /// The broker ended the consumer: its queue was deleted.
     #[error("the {0:?} queue is gone")]

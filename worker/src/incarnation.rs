@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
-use warmq_common::amqp;
+use warmq_common::amqp::{self, DeclareError};
 use warmq_common::clock::unix_ms;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::store::{self, Registration, RunnerReport};
@@ -29,14 +29,28 @@ pub enum Error {
     #[error(transparent)]
     Amqp(#[from] amqp::Error),
     /// RabbitMQ answers, but not as it should.
-    #[error(
-        "RabbitMQ refused the worker's queues: {0}. If it names other arguments, another process of this \
-         namespace runs with another --queue-type"
-    )]
-    Declare(#[from] lapin::Error),
+    #[error(transparent)]
+    Declare(#[from] DeclareError),
     /// Redis does not answer.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+impl Error {
+    /// Returns whether waiting is no remedy: the settings must change, here or in a server.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Amqp(error) => error.is_final(),
+            Self::Declare(error) => error.is_final(),
+            Self::Store(error) => error.is_final(),
+        }
+    }
+}
+
+impl From<lapin::Error> for Error {
+    fn from(error: lapin::Error) -> Self {
+        Self::Declare(error.into())
+    }
 }
 
 /// One life of a runner.
@@ -68,7 +82,7 @@ impl Incarnation {
         let name = format!("warmq-worker {runner} consume");
         // Before anything is declared: a runner that can not register would leave a queue behind at every attempt.
         shared.store.ping().await?;
-        let connection = amqp::connect(&config.servers.amqp_url, &name).await?;
+        let connection = amqp::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
         topology.declare_app(&declaring, app).await?;

@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{PublishError, Publisher, Topology};
 use warmq_common::artifacts::{self, Artifacts};
 use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
+use warmq_common::retry::until_available;
 use warmq_common::store::{self, Store};
 use warmq_fetch::Fetcher;
 
@@ -91,7 +92,7 @@ impl Error {
 /// Runs the configured runners until `stop`, and then their jobs to the end, as long as the drain timeout allows.
 ///
 /// # Errors
-/// RabbitMQ, Redis, the storage or the engine can not be had at start. Lost later, they are waited for.
+/// The storage or the engine cannot be had, or a server refuses. Servers that are away are waited for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let pace = Pace::within(config.servers.consumer_timeout);
     run_at(pace, config, stop).await
@@ -103,9 +104,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 /// As [`run`].
 pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Result<(), Error> {
     let servers = &config.servers;
-    let store = Store::connect(&servers.redis_url, servers.namespace.clone()).await?;
+    let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
+    let Some(store) = until_available(&stop, store::Error::is_final, connect).await? else {
+        return Ok(());
+    };
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");
-    publisher.channel().await?;
+    let connect = || publisher.channel();
+    if until_available(&stop, PublishError::is_final, connect)
+        .await?
+        .is_none()
+    {
+        return Ok(());
+    }
     let give_up = token_after(stop.clone(), config.drain_timeout);
     let artifacts = Artifacts::open(&servers.storage)?;
     let places = Places {
@@ -128,7 +138,9 @@ pub async fn run_at(pace: Pace, config: Config, stop: CancellationToken) -> Resu
     let mut joined = Vec::new();
     for id in &shared.config.runners {
         let mut runner = Runner::new(shared.clone(), id.clone()).await?;
-        let incarnation = runner.join().await?;
+        let Some(incarnation) = runner.first_join().await? else {
+            break;
+        };
         joined.push((runner, incarnation));
     }
     log_ready(&shared.config, joined.first().map(|(runner, _)| runner));

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_common::config::EXIT_BAD_CONFIG;
+use warmq_common::plain::with_causes;
 use warmq_common::{shutdown, telemetry};
 use warmq_worker::config::{Args, Config};
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("warmq-worker: {error:#}");
+            eprintln!("warmq-worker: {}", with_causes(error.as_ref()));
             let code = error
                 .downcast_ref()
                 .map_or(1, warmq_worker::Error::exit_code);
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve(config: Config) -> anyhow::Result<()> {
+    shutdown::survive_hangups(
+        "a worker reads its settings at its start only: restart it to change them",
+    )?;
     let stop = shutdown::on_signal()?;
     Ok(warmq_worker::run(config, stop).await?)
 }

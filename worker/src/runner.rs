@@ -3,13 +3,13 @@
 use tokio::time::{Instant, MissedTickBehavior};
 use warmq_common::hint::Hint;
 use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::retry::until_success;
+use warmq_common::retry::{until_available, until_success};
 use warmq_common::store::RunnerReport;
 
 use crate::consumer::Lost;
 use crate::engine;
 use crate::engine::thread::EngineThread;
-use crate::incarnation::{Incarnation, epoch_after};
+use crate::incarnation::{self, Incarnation, epoch_after};
 use crate::patience::Patience;
 use crate::shared::Shared;
 
@@ -64,20 +64,19 @@ impl Runner {
         })
     }
 
-    /// Begins a new life.
+    /// Begins the first life, once the servers are there. `None`: the worker stops.
     ///
     /// # Errors
-    /// RabbitMQ or Redis is away.
-    pub async fn join(&mut self) -> Result<Incarnation, crate::incarnation::Error> {
-        self.epoch = epoch_after(self.epoch);
-        let description = &self.engine.description;
-        Incarnation::open(
-            &self.shared,
-            &self.id,
-            self.epoch,
-            description,
-            &self.report,
-        )
+    /// RabbitMQ or Redis refuses.
+    pub async fn first_join(&mut self) -> Result<Option<Incarnation>, incarnation::Error> {
+        let epoch = &mut self.epoch;
+        let (shared, id) = (&self.shared, &self.id);
+        let (description, report) = (&self.engine.description, &self.report);
+        let stop = &shared.stop;
+        until_available(stop, incarnation::Error::is_final, || {
+            *epoch = epoch_after(*epoch);
+            Incarnation::open(shared, id, *epoch, description, report)
+        })
         .await
     }
 

@@ -48,6 +48,7 @@ async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
 
 fn unknown_job(client: &Client, id: JobId) -> Usage {
     let url = client.url();
-    let kept = "records are kept for a day after the end";
+    let kept =
+        "it does not exist, or ended longer ago than its app's `retention` (a day by default)";
     Usage(format!("the router at {url} knows no job {id}: {kept}"))
 }

@@ -109,17 +109,17 @@ impl PrivateRabbit {
     }
 
     /// Says something to it with `rabbitmqctl`, such as `["set_vm_memory_high_watermark", "absolute", "1"]`, which sets an
-    /// alarm. Takes a second or two.
+    /// alarm. Returns what it answers. Takes a second or two.
     ///
     /// # Errors
     /// It does not answer, or refuses.
-    pub async fn ctl(&self, args: &[&str]) -> Result<(), Error> {
+    pub async fn ctl(&self, args: &[&str]) -> Result<String, Error> {
         let mut command = Command::new(program("rabbitmqctl", &[DEBIAN_TOOL], "rabbitmq-server")?);
         self.node.surround(&mut command, self.folder.path());
         let said = command.args(["--node", &self.node.name]).args(args);
         let said = said.output().await.map_err(Error::io("rabbitmqctl"))?;
         if said.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
         }
         Err(Error::Setting {
             what: "rabbitmqctl",

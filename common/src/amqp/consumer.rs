@@ -11,10 +11,18 @@ use lapin::{Channel, Connection, Consumer};
 /// The connection broke.
 pub async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
+    limit(&channel, prefetch).await?;
+    Ok(channel)
+}
+
+/// Limits the unacknowledged messages of each consumer of `channel` to `prefetch`.
+///
+/// # Errors
+/// The connection broke.
+pub async fn limit(channel: &Channel, prefetch: u16) -> lapin::Result<()> {
     channel
         .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
-    Ok(channel)
+        .await
 }
 
 /// Consumes `queue` on `channel`; `tag` names the consumer in RabbitMQ's lists and to cancel it.

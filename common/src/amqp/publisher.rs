@@ -75,9 +75,23 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Whether the same message will be refused whenever it is published.
+    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
     pub fn is_final(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_final())
+    }
+
+    /// Returns whether the broker refuses this message whenever it is published.
+    pub fn is_unacceptable(&self) -> bool {
         matches!(self, Self::Unacceptable { .. })
+    }
+
+    /// Returns what is wrong, for those who may not know where the server is.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Connect(error) => error.summary(),
+            Self::Lapin(_) => "the connection to RabbitMQ broke".to_owned(),
+            other => other.to_string(),
+        }
     }
 }
 

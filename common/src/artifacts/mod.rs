@@ -41,6 +41,9 @@ pub enum Error {
         /// What its reader takes.
         most: usize,
     },
+    /// What was written is not what is read.
+    #[error("a file that was just written is read back as something else")]
+    Altered,
     /// A read or write failed.
     #[error(transparent)]
     Store(#[from] object_store::Error),
@@ -96,6 +99,25 @@ impl Artifacts {
         let key = format!("{app}/{job}/{file_name}");
         self.store.put(&self.path(&key), body.into()).await?;
         Ok(format!("{REFERENCE_PREFIX}{key}"))
+    }
+
+    /// Writes a file of `bytes` among an app's, reads it back and deletes it. `name` tells concurrent probes apart.
+    ///
+    /// # Errors
+    /// The storage refuses the write or the read. A refused deletion is no error: a few bytes stay, until the next probe.
+    pub async fn probe(&self, app: &AppId, name: &str, bytes: usize) -> Result<(), Error> {
+        let path = self.path(&format!("{app}/probes/{name}"));
+        // No run of equal bytes, which some file systems store as nothing.
+        let body: Bytes = (0..bytes).map(|at| (at % 251) as u8).collect();
+        self.store.put(&path, body.clone().into()).await?;
+        let read = self.store.get(&path).await?.bytes().await?;
+        if let Err(error) = self.store.delete(&path).await {
+            tracing::debug!(%error, "a probe of the storage stays");
+        }
+        match read == body {
+            true => Ok(()),
+            false => Err(Error::Altered),
+        }
     }
 
     /// Reads the file at `key`; `None` when there is none.
@@ -159,6 +181,8 @@ mod tests {
         assert_eq!(read.unwrap().unwrap(), "png");
         let refused = artifacts.get_at_most(key, 2).await.unwrap_err();
         assert_eq!(refused.to_string(), "3 bytes; at most 2 are read");
+        artifacts.probe(&app, "r", 1000).await.unwrap();
+        assert!(artifacts.get("a/b/probes/r").await.unwrap().is_none());
         for hostile in ["../secret", "a/../../secret", "/../secret", "..%2fsecret"] {
             assert!(artifacts.get(hostile).await.unwrap().is_none(), "{hostile}");
         }

@@ -49,6 +49,7 @@ const KNOWN: &[&str] = &[
     "max_body",
     "max_upload",
     "reconcile_after",
+    "forget_apps_after",
     "allow_anonymous",
     "admin_key",
     "app",
@@ -128,19 +129,25 @@ impl Settings {
     /// Reads `text`; `name` is the file's name in messages.
     pub fn from_toml(text: &str, name: &str) -> Self {
         let mut problems = Problems::default();
-        let file = text.parse::<toml::Table>().unwrap_or_else(|error| {
+        let mut file = text.parse::<toml::Table>().unwrap_or_else(|error| {
             problems.push(format!(
                 "{name} is no TOML: {}",
                 error.to_string().trim_end()
             ));
             toml::Table::new()
         });
-        for key in file.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
-            problems.push(format!("{name}: unknown setting '{key}'"));
-        }
+        let places = Places::new(text, name);
+        file.retain(|key, value| match misplaced(key, value) {
+            Some(problem) => {
+                let path = SettingPath::of(key);
+                problems.push(format!("{}: {path}: {problem}", places.of(&path)));
+                false
+            }
+            None => true,
+        });
         Self {
             file,
-            places: Places::new(text, name),
+            places,
             problems,
         }
     }
@@ -152,8 +159,28 @@ impl Settings {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        let text = self.text(key, flag).unwrap_or_else(|| default.to_owned());
-        self.parse(key, &text)
+        let written = self
+            .text(key, flag)
+            .unwrap_or_else(|| Written::given(default));
+        self.parse(key, &written, |error| error)
+    }
+
+    /// As [`Settings::take`]; a problem with it names `example`.
+    pub fn take_like<T>(
+        &mut self,
+        key: &str,
+        flag: Option<&str>,
+        default: &str,
+        example: &str,
+    ) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let written = self
+            .text(key, flag)
+            .unwrap_or_else(|| Written::given(default));
+        self.parse(key, &written, |error| format!("{error}; write {example}"))
     }
 
     /// As [`Settings::take`], for a setting without a default.
@@ -162,8 +189,8 @@ impl Settings {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        let text = self.text(key, flag)?;
-        self.parse(key, &text)
+        let written = self.text(key, flag)?;
+        self.parse(key, &written, |error| error)
     }
 
     /// Takes the table `key` out of the file, if it is there.
@@ -212,34 +239,83 @@ impl Settings {
         }
     }
 
-    fn text(&mut self, key: &str, flag: Option<&str>) -> Option<String> {
-        if let Some(flag) = flag {
-            return Some(flag.to_owned());
+    /// What is written for a setting. An empty flag or variable counts as not given: compose files set variables to nothing.
+    fn text(&mut self, key: &str, flag: Option<&str>) -> Option<Written> {
+        if let Some(flag) = flag.filter(|flag| !flag.is_empty()) {
+            return Some(Written::given(flag));
         }
-        match self.file.get(key)? {
-            toml::Value::String(text) => Some(text.clone()),
-            toml::Value::Integer(number) => Some(number.to_string()),
-            toml::Value::Boolean(flag) => Some(flag.to_string()),
-            other => {
-                let found = kind(other);
-                self.problem(format!("{}: text is expected, not {found}", dashed(key)));
-                None
-            }
-        }
+        let text = match self.file.get(key)? {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let place = self.places.of(&SettingPath::of(key));
+        Some(Written {
+            text,
+            place: format!("{place}: "),
+        })
     }
 
-    fn parse<T>(&mut self, key: &str, text: &str) -> Option<T>
+    fn parse<T>(
+        &mut self,
+        key: &str,
+        written: &Written,
+        explain: impl FnOnce(String) -> String,
+    ) -> Option<T>
     where
         T: FromStr,
         T::Err: fmt::Display,
     {
-        match text.parse() {
+        match written.text.parse::<T>() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problem(format!("{}: {error}", dashed(key)));
+                let problem = explain(error.to_string());
+                self.problem(format!("{}{}: {problem}", written.place, dashed(key)));
                 None
             }
         }
+    }
+}
+
+/// A setting's text.
+struct Written {
+    text: String,
+    /// Begins a problem with it: where it stands in the file, if it does.
+    place: String,
+}
+
+impl Written {
+    /// By a flag, a variable or a default.
+    fn given(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            place: String::new(),
+        }
+    }
+}
+
+/// Tables of the file; every other setting is a single value.
+const TABLES: [&str; 2] = ["apps", "routes"];
+
+/// What is wrong with a top-level setting as such, if anything.
+fn misplaced(key: &str, value: &toml::Value) -> Option<String> {
+    use toml::Value::{Array, Datetime, Table};
+    let is_table = matches!(value, Table(_));
+    // `[app."t/x"]` is easily written for `[apps."t/x"]`.
+    let meant = TABLES.into_iter().find(|table| {
+        let plural = format!("{}s", key.to_lowercase());
+        is_table && (key.eq_ignore_ascii_case(table) || plural == **table)
+    });
+    match (KNOWN.contains(&key), value) {
+        (true, _) if TABLES.contains(&key) => None,
+        (true, Table(_) | Array(_) | Datetime(_)) | (false, _) if meant.is_some() => Some(format!(
+            "unknown table; write [{}.\"owner/name\"]",
+            meant.unwrap_or_default()
+        )),
+        (true, Table(_) | Array(_) | Datetime(_)) => {
+            Some(format!("a single value is expected, not {}", kind(value)))
+        }
+        (true, _) => None,
+        (false, _) => Some("unknown setting".to_owned()),
     }
 }
 
@@ -285,6 +361,61 @@ mod tests {
         let slots = settings.take::<u32>("slots", Some("-1"), "2");
         let problems = settings.finish(concurrency.zip(slots)).unwrap_err();
         assert_eq!(problems.sentences().len(), 3, "{problems}");
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_with_its_line() {
+        for (text, expected) in [
+            (
+                "nonsense = 1",
+                "warmq.toml, line 1, column 12: nonsense: unknown setting",
+            ),
+            (
+                "\n[nonsense.'a/b']",
+                "warmq.toml, line 2, column 2: nonsense: unknown setting",
+            ),
+            (
+                "[app.'a/b']",
+                "warmq.toml, line 1, column 2: app: unknown table; write [apps.\"owner/name\"]",
+            ),
+            ("[route.'a/b']", "write [routes.\"owner/name\"]"),
+            ("[Apps.'a/b']", "write [apps.\"owner/name\"]"),
+            (
+                "[redis_url]\nhost = 1",
+                "redis_url: a single value is expected, not a table",
+            ),
+            (
+                "roles = ['api']",
+                "line 1, column 9: roles: a single value is expected, not a list",
+            ),
+        ] {
+            let problems = Settings::from_toml(text, "warmq.toml").finish(Some(()));
+            let problems = problems.unwrap_err();
+            assert!(
+                problems.sentences()[0].contains(expected),
+                "{text}: {problems}"
+            );
+            assert_eq!(problems.sentences().len(), 1, "{problems}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_of_the_file_is_named_with_its_line() {
+        let mut settings = Settings::from_toml("\nconcurrency = 1.5", "warmq.toml");
+        let concurrency = settings.take::<u32>("concurrency", None, "1");
+        let problems = settings.finish(concurrency).unwrap_err().to_string();
+        assert!(
+            problems.contains("line 2, column 15: concurrency: "),
+            "{problems}"
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_given() {
+        let mut settings = Settings::from_toml("namespace = 'file'", "warmq.toml");
+        let taken = settings.take::<String>("namespace", Some(""), "default");
+        assert_eq!(taken.as_deref(), Some("file"));
+        assert_eq!(settings.take::<u32>("slots", Some(""), "2"), Some(2));
     }
 
     #[test]

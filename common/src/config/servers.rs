@@ -1,7 +1,8 @@
 //! Which RabbitMQ, which Redis, which storage, under which namespace: what every process must know.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use crate::ids::Namespace;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ServerArgs {
     /// Configuration file [default: warmq.toml, if it is there]
-    #[arg(long, env = "WARMQ_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[arg(long, env = "WARMQ_CONFIG", value_name = "FILE", value_parser = clap::value_parser!(OsString))]
+    pub config: Option<OsString>,
     /// Prefix of every queue, exchange and key [default: warmq]
     #[arg(long, env = "WARMQ_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
@@ -67,6 +68,25 @@ pub struct Servers {
     pub consumer_timeout: Duration,
 }
 
+impl ServerArgs {
+    /// The configuration file that is named. An empty variable names none.
+    pub fn config_file(&self) -> Option<&Path> {
+        let named = self.config.as_deref().filter(|file| !file.is_empty());
+        named.map(Path::new)
+    }
+}
+
+/// How a URL of RabbitMQ is written.
+const AMQP_EXAMPLE: &str =
+    "amqp://user:password@host:5672/%2f (in a password @ is written %40, / %2f, # %23)";
+
+/// How a URL of Redis is written.
+const REDIS_EXAMPLE: &str =
+    "redis://:password@host:6379/0 (in a password @ is written %40, / %2f, # %23)";
+
+/// How a URL of the storage is written.
+const STORAGE_EXAMPLE: &str = "file:///folder or s3://bucket/prefix";
+
 impl Servers {
     /// Reads the settings of `args`; problems are noted in `settings`.
     pub fn read(settings: &mut Settings, args: &ServerArgs) -> Option<Self> {
@@ -75,17 +95,24 @@ impl Servers {
             .join("out/files");
         let storage = format!("file://{}", folder.display());
         let namespace = settings.take("namespace", args.namespace.as_deref(), "warmq");
-        let amqp_url = settings.take::<ServerUrl>(
+        let amqp_url = settings.take_like::<ServerUrl>(
             "amqp_url",
             args.amqp_url.as_deref(),
             "amqp://guest:guest@127.0.0.1:5672/%2f",
+            AMQP_EXAMPLE,
         );
-        let redis_url = settings.take::<ServerUrl>(
+        let redis_url = settings.take_like::<ServerUrl>(
             "redis_url",
             args.redis_url.as_deref(),
             "redis://127.0.0.1:6379/0",
+            REDIS_EXAMPLE,
         );
-        let storage = settings.take::<ServerUrl>("storage", args.storage.as_deref(), &storage);
+        let storage = settings.take_like::<ServerUrl>(
+            "storage",
+            args.storage.as_deref(),
+            &storage,
+            STORAGE_EXAMPLE,
+        );
         let queue_type = settings.take("queue_type", args.queue_type.as_deref(), "classic");
         let consumer_timeout =
             settings.take::<Seconds>("consumer_timeout", args.consumer_timeout.as_deref(), "30m");

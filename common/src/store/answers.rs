@@ -2,10 +2,23 @@
 
 use std::str::FromStr;
 
+use redis::RedisResult;
+
 use super::{Error, Unavailable};
 
 pub(super) fn words(reply: &[String]) -> Vec<&str> {
     reply.iter().map(String::as_str).collect()
+}
+
+/// A script's reply about one job. A record that no script can work on is an answer as well: trying again does not help.
+pub(super) fn about_a_job(reply: RedisResult<Vec<String>>) -> Result<Vec<String>, Error> {
+    match reply.map_err(Error::from) {
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::error!(%error, "a job's record cannot be used");
+            Ok(vec!["damaged".to_owned()])
+        }
+        reply => reply,
+    }
 }
 
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, Error> {
@@ -16,6 +29,11 @@ pub(super) fn number<T: FromStr>(text: &str) -> Result<T, Error> {
 pub(super) fn unavailable(reply: &[&str]) -> Result<Unavailable, Error> {
     match reply {
         ["missing"] => Ok(Unavailable::Missing),
+        ["gone"] => Ok(Unavailable::Gone),
+        ["damaged"] => Ok(Unavailable::Damaged),
+        ["parked", remaining] => Ok(Unavailable::Parked {
+            remaining_ms: number(remaining)?,
+        }),
         ["terminal", state] => state
             .parse()
             .map(Unavailable::Terminal)

@@ -1,17 +1,24 @@
 //! A job's attempts: begun, kept alive, ended; lost with their runners, and given up.
 
+use std::time::Duration;
+
 use redis::AsyncCommands;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{number, unavailable, words};
-use super::jobs::{LONGEST_LIFE_S, RETENTION_S};
+use super::answers::{about_a_job, number, unavailable, words};
+use super::jobs::{Known, RETENTION_S};
 use super::record::json;
-use super::{Error, Ran, RunnerReport, Store, Unavailable};
+use super::{Error, Ran, RunnerReport, Store, Unavailable, ms};
+use crate::amqp::RetryTier;
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use crate::job::{JobError, Progress, Timings};
+use crate::retry::before_next;
 use crate::state::JobState;
+
+/// After so many attempts the pause grows no longer.
+const PAUSES: u32 = 12;
 
 /// A right to run a job, and which attempt it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +50,8 @@ pub struct Loss {
     pub attempt: u32,
     /// Who was lost.
     pub runner: RunnerId,
+    /// How long the job's message is to be parked until the next attempt; `None` after the last one.
+    pub pause: Option<Duration>,
 }
 
 /// What becomes of the attempt when a runner gives its job back.
@@ -137,6 +146,14 @@ impl Finish<'_> {
     }
 }
 
+/// The pauses after the first attempt that came to nothing, the second, …, ms: as long as the retry tier that parks the message.
+fn pauses_ms() -> Vec<u64> {
+    (1..=PAUSES)
+        .filter_map(|attempt| before_next(attempt, u32::MAX))
+        .map(|pause| ms(RetryTier::at_least(pause).delay()))
+        .collect()
+}
+
 impl Store {
     /// Begins an attempt of `job` on `runner`, or gives the one again that this very incarnation has begun: after an answer
     /// that was lost.
@@ -157,7 +174,7 @@ impl Store {
             Ground::SharedQueue => ("shared", 0),
             Ground::BegunWithout { ago_ms } => ("late", ago_ms),
         };
-        let reply: Vec<String> = self
+        let reply = self
             .scripts
             .start
             .key(self.keys.job(app, job))
@@ -167,6 +184,7 @@ impl Store {
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(epoch.0)
@@ -176,8 +194,8 @@ impl Store {
             .arg(RETENTION_S)
             .arg(ago_ms)
             .invoke_async(&mut self.connection.clone())
-            .await?;
-        match words(&reply).as_slice() {
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
             ["started", attempt, fence] => Ok(Start::Started(Lease {
                 attempt: number(attempt)?,
                 fence: Fence(number(fence)?),
@@ -257,7 +275,8 @@ impl Store {
             .key(self.keys.blank(app))
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
-            .key(self.keys.active(app));
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job));
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -307,6 +326,7 @@ impl Store {
             .arg(job.to_string())
             .arg(fence.0)
             .arg(u8::from(attempt == GivenBack::Counted))
+            .arg(pauses_ms())
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
@@ -321,18 +341,35 @@ impl Store {
             .lose
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.suspects(app))
             .arg(job.to_string())
+            .arg(pauses_ms())
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
-            ["lost", attempt, runner] => Ok(Some(Loss {
+            ["lost", attempt, runner, pause_ms] => Ok(Some(Loss {
                 attempt: number(attempt)?,
+                pause: match *pause_ms {
+                    "" => None,
+                    ms => Some(Duration::from_millis(number(ms)?)),
+                },
                 runner: RunnerId::parse(runner)
                     .map_err(|error| Error::damaged("a script's reply", error))?,
             })),
             _ => Ok(None),
         }
+    }
+
+    /// The runner under which a job's last attempt came to nothing, until the next one begins.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn avoided(&self, app: &AppId, job: JobId) -> Result<Option<RunnerId>, Error> {
+        let key = self.keys.job(app, job);
+        let runner: Option<String> = self.connection.clone().hget(key, "avoid").await?;
+        Ok(runner.and_then(|runner| RunnerId::parse(&runner).ok()))
     }
 
     /// Ends a job that had all its attempts. False: it has one left, runs, or ended.
@@ -353,6 +390,7 @@ impl Store {
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .arg(json(error))
             .arg(RETENTION_S)
@@ -368,20 +406,16 @@ impl Store {
     /// Redis is away.
     pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
-        let _: () = connection
-            .set_ex(
-                self.keys.job_app(job),
-                app.as_str(),
-                LONGEST_LIFE_S + RETENTION_S,
-            )
-            .await?;
+        self.index(app, job, RETENTION_S, Known::New).await?;
         Ok(self
             .scripts
             .revive
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .invoke_async(&mut connection)
             .await?)

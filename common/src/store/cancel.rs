@@ -1,9 +1,8 @@
 //! Jobs that their owners no longer want.
 
-use futures::StreamExt;
-
 use super::answers::words;
 use super::jobs::RETENTION_S;
+use super::subscriptions::Subscription;
 use super::{Error, Store};
 use crate::ids::{AppId, JobId};
 use crate::state::JobState;
@@ -21,14 +20,13 @@ pub enum Cancel {
 
 /// Jobs of one app that were cancelled, as it happens. Some may be missed: whoever has such a job finds its state out when
 /// it next says something about it.
-pub struct Cancellations(redis::aio::PubSub);
+pub struct Cancellations(Subscription);
 
 impl Cancellations {
     /// The next one; `None` once the connection broke.
     pub async fn next(&mut self) -> Option<JobId> {
-        let mut messages = self.0.on_message();
         loop {
-            let text: String = messages.next().await?.get_payload().unwrap_or_default();
+            let text = self.0.next().await?;
             match text.parse() {
                 Ok(job) => return Some(job),
                 Err(_) => tracing::debug!(text, "not the id of a job"),
@@ -51,6 +49,7 @@ impl Store {
             .key(self.keys.untold(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))
@@ -75,8 +74,7 @@ impl Store {
     /// # Errors
     /// Redis is away.
     pub async fn cancellations(&self, app: &AppId) -> Result<Cancellations, Error> {
-        let mut subscription = self.client.get_async_pubsub().await?;
-        subscription.subscribe(self.keys.cancelled(app)).await?;
-        Ok(Cancellations(subscription))
+        let channel = self.keys.cancelled(app);
+        Ok(Cancellations(self.subscriptions.open(&channel).await?))
     }
 }

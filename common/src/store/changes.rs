@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use futures::StreamExt;
 use redis::AsyncCommands;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::parse_hints;
+use super::subscriptions::Subscription;
 use super::{Error, Store};
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, RunnerId};
@@ -65,14 +65,13 @@ pub enum Change {
 }
 
 /// Changes of one app's runners, as they happen. Some may be missed: re-read what matters now and then.
-pub struct Changes(redis::aio::PubSub);
+pub struct Changes(Subscription);
 
 impl Changes {
     /// The next one; `None` once the connection broke.
     pub async fn next(&mut self) -> Option<Change> {
-        let mut messages = self.0.on_message();
         loop {
-            let text: String = messages.next().await?.get_payload().unwrap_or_default();
+            let text = self.0.next().await?;
             match serde_json::from_str(&text) {
                 Ok(change) => return Some(change),
                 Err(error) => tracing::debug!(%error, text, "not a change of a runner"),
@@ -170,8 +169,7 @@ impl Store {
     /// # Errors
     /// Redis is away.
     pub async fn changes(&self, app: &AppId) -> Result<Changes, Error> {
-        let mut subscription = self.client.get_async_pubsub().await?;
-        subscription.subscribe(self.keys.changes(app)).await?;
-        Ok(Changes(subscription))
+        let channel = self.keys.changes(app);
+        Ok(Changes(self.subscriptions.open(&channel).await?))
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::stats::STATS_OF_APP;
 use super::{Error, Store};
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
@@ -93,6 +94,18 @@ pub struct Counts {
     pub queued: u64,
 }
 
+/// How busy an app is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppLoad {
+    /// Its runners and jobs.
+    pub counts: Counts,
+    /// What its leader learned about the app as a whole: JSON; `None` before it learned anything.
+    pub learned: Option<String>,
+}
+
+/// Apps, or runners, that one command or pipeline asks about.
+const CHUNK: usize = 250;
+
 impl Store {
     /// A runner joins, idle, with the input schema of its app.
     ///
@@ -111,7 +124,7 @@ impl Store {
         let _: () = connection
             .set(self.keys.schema(app), schema.to_string())
             .await?;
-        let _: () = connection.sadd(self.keys.apps(), app.as_str()).await?;
+        self.remember_app(app).await?;
         let mut invocation = self.scripts.register.prepare_invoke();
         invocation
             .key(self.keys.runner(app, &registration.runner))
@@ -276,29 +289,73 @@ impl Store {
             .transpose()
     }
 
+    /// The schemas of those of `apps` that have one.
+    ///
+    /// # Errors
+    /// Redis is away, or a schema is no JSON.
+    pub async fn schemas(&self, apps: &[AppId]) -> Result<Vec<(AppId, Value)>, Error> {
+        let mut found = Vec::new();
+        for chunk in apps.chunks(CHUNK) {
+            let keys: Vec<String> = chunk.iter().map(|app| self.keys.schema(app)).collect();
+            let mut connection = self.connection.clone();
+            let texts: Vec<Option<String>> = connection.mget(&keys).await?;
+            for ((app, key), text) in chunk.iter().zip(&keys).zip(texts) {
+                if let Some(text) = text {
+                    let schema = serde_json::from_str(&text);
+                    found.push((
+                        app.clone(),
+                        schema.map_err(|error| Error::damaged(key, error))?,
+                    ));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The app's live runners, in alphabetical order.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn runners(&self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
+        self.runners_of(std::slice::from_ref(app)).await
+    }
+
+    /// The live runners of `apps`, by app and name. Two round trips for some hundred of each.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn runners_of(&self, apps: &[AppId]) -> Result<Vec<RunnerRecord>, Error> {
         let mut connection = self.connection.clone();
-        let leases: Vec<(String, u64)> = connection
-            .zrange_withscores(self.keys.runners(app), 0, -1)
-            .await?;
-        let mut runners = Vec::with_capacity(leases.len());
-        for (name, lease_until_ms) in leases {
-            let Ok(id) = RunnerId::parse(&name) else {
-                continue;
-            };
-            let (fields, idle): (HashMap<String, String>, bool) = redis::pipe()
-                .hgetall(self.keys.runner(app, &id))
-                .sismember(self.keys.idle(app), &name)
-                .query_async(&mut connection)
-                .await?;
-            // It may have left between the two reads.
-            runners.extend(runner_record(app, id, &fields, idle, lease_until_ms));
+        let mut live: Vec<(&AppId, RunnerId, u64)> = Vec::new();
+        for chunk in apps.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for app in chunk {
+                pipeline.zrange_withscores(self.keys.runners(app), 0, -1);
+            }
+            let leases: Vec<Vec<(String, u64)>> = pipeline.query_async(&mut connection).await?;
+            for (app, leases) in chunk.iter().zip(leases) {
+                let named = leases.into_iter().filter_map(|(name, lease_until_ms)| {
+                    Some((app, RunnerId::parse(&name).ok()?, lease_until_ms))
+                });
+                live.extend(named);
+            }
         }
-        runners.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut runners = Vec::with_capacity(live.len());
+        for chunk in live.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for (app, runner, _) in chunk {
+                pipeline.hgetall(self.keys.runner(app, runner));
+                pipeline.sismember(self.keys.idle(app), runner.as_str());
+            }
+            let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
+            for ((app, runner, lease_until_ms), reply) in chunk.iter().zip(replies.chunks(2)) {
+                let (fields, idle) = read::<(HashMap<String, String>, bool)>(reply)?;
+                // It may have left between the two reads.
+                let runner = runner.clone();
+                runners.extend(runner_record(app, runner, &fields, idle, *lease_until_ms));
+            }
+        }
+        runners.sort_by(|a, b| (&a.app, &a.id).cmp(&(&b.app, &b.id)));
         Ok(runners)
     }
 
@@ -307,13 +364,34 @@ impl Store {
     /// # Errors
     /// Redis is away.
     pub async fn counts(&self, app: &AppId) -> Result<Counts, Error> {
-        let (live, idle, queued) = redis::pipe()
-            .zcard(self.keys.runners(app))
-            .scard(self.keys.idle(app))
-            .zcard(self.keys.queued(app))
-            .query_async(&mut self.connection.clone())
-            .await?;
-        Ok(Counts { live, idle, queued })
+        let loads = self.loads(std::slice::from_ref(app)).await?;
+        Ok(loads.first().map(|load| load.counts).unwrap_or_default())
+    }
+
+    /// How busy each of `apps` is. One round trip for some hundred of them.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn loads(&self, apps: &[AppId]) -> Result<Vec<AppLoad>, Error> {
+        let mut loads = Vec::with_capacity(apps.len());
+        for chunk in apps.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for app in chunk {
+                pipeline
+                    .zcard(self.keys.runners(app))
+                    .scard(self.keys.idle(app))
+                    .zcard(self.keys.queued(app))
+                    .hget(self.keys.stats(app), STATS_OF_APP);
+            }
+            let mut connection = self.connection.clone();
+            let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
+            for reply in replies.chunks(4) {
+                let (live, idle, queued, learned) = read(reply)?;
+                let counts = Counts { live, idle, queued };
+                loads.push(AppLoad { counts, learned });
+            }
+        }
+        Ok(loads)
     }
 
     /// Takes or keeps the leadership of `app` for `lease`. True while `who` leads.
@@ -339,6 +417,12 @@ impl Store {
         self.lead(app, who, Duration::ZERO).await?;
         Ok(())
     }
+}
+
+/// Replies of a pipeline that belong together.
+fn read<T: redis::FromRedisValue>(replies: &[redis::Value]) -> Result<T, Error> {
+    let replies = redis::Value::Array(replies.to_vec());
+    Ok(redis::from_redis_value(replies).map_err(redis::RedisError::from)?)
 }
 
 fn hints_json(hints: &[Hint]) -> String {

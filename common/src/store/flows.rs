@@ -156,6 +156,7 @@ impl Store {
             .key(self.keys.untold(route))
             .key(self.keys.log(route, id))
             .key(self.keys.active(route))
+            .key(self.keys.tombstone(route, id))
             .arg(id.to_string())
             .arg(moved.moves)
             .arg(state.as_str())

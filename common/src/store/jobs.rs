@@ -29,6 +29,8 @@ pub struct Terms<'a> {
     pub max_active: Option<u64>,
     /// It is a flow: routers run it.
     pub plan: Option<&'a FlowPlan>,
+    /// A job that ended, and whose record was kept long enough, does not run anew.
+    pub once: bool,
 }
 
 /// What became of a submission.
@@ -53,6 +55,15 @@ pub enum Created {
     },
     /// Too many jobs of its owner wait or run; nothing was recorded.
     Busy,
+    /// It ended before, and its record was kept long enough; nothing was recorded.
+    Ended,
+}
+
+/// Whether a record was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    New,
+    Before,
 }
 
 /// What is small of a job's record, and its place in the queue, as they were at one moment.
@@ -65,13 +76,17 @@ pub struct JobHead {
 }
 
 impl Store {
-    /// Records a job again that was accepted before, unless its id is known. `spec.created_ms` is not used: Redis' clock
-    /// decides.
+    /// Records a job again that was accepted before, unless its id is known or it ended. `spec.created_ms` is not used: Redis'
+    /// clock decides.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
-        self.create_as(spec.id, spec, Terms::default()).await
+        let terms = Terms {
+            once: true,
+            ..Terms::default()
+        };
+        self.create_as(spec.id, spec, terms).await
     }
 
     /// Records a new job on `terms`, unless its id or idempotency key is known.
@@ -118,17 +133,14 @@ impl Store {
         terms: Terms<'_>,
     ) -> Result<Created, Error> {
         let mut connection = self.connection.clone();
-        let index_s = LONGEST_LIFE_S + spec.retention_s.unwrap_or(RETENTION_S);
-        // The index first: a record that can not be found would be worse than an index entry without record.
-        let _: () = connection
-            .set_ex(self.keys.job_app(id), spec.app.as_str(), index_s)
-            .await?;
+        let retention_s = spec.retention_s.unwrap_or(RETENTION_S);
         let mut invocation = self.scripts.create.prepare_invoke();
         invocation
             .key(self.keys.job(&spec.app, id))
             .key(self.keys.queued(&spec.app))
             .key(self.keys.start_deadlines(&spec.app))
-            .key(self.keys.active(&spec.app));
+            .key(self.keys.active(&spec.app))
+            .key(self.keys.tombstone(&spec.app, id));
         let owner = spec.owner.as_ref();
         if let Some(key) = terms.key {
             invocation.key(self.keys.idempotency(&spec.app, owner, key));
@@ -137,9 +149,10 @@ impl Store {
         invocation
             .arg(id.to_string())
             .arg(bound(terms.max_queue_length))
-            .arg(index_s)
+            .arg(LONGEST_LIFE_S + retention_s)
             .arg(owner.map_or("", KeyId::as_str))
-            .arg(bound(terms.max_active));
+            .arg(bound(terms.max_active))
+            .arg(u8::from(terms.once));
         let reply_to = spec.reply_to.as_ref().map(json);
         let route = (!spec.route.is_empty()).then(|| json(&spec.route));
         let plan = terms.plan;
@@ -176,11 +189,18 @@ impl Store {
         }
         let reply: Vec<String> = invocation.invoke_async(&mut connection).await?;
         match words(&reply).as_slice() {
-            ["created", now] => Ok(Created::New {
-                id,
-                created_ms: number(now)?,
-            }),
-            ["known"] => Ok(Created::Known { id }),
+            ["created", now] => {
+                let created_ms = number(now)?;
+                self.index(&spec.app, id, retention_s, Known::New).await?;
+                Ok(Created::New { id, created_ms })
+            }
+            ["known"] => {
+                // The router that recorded it may have died before this.
+                self.index(&spec.app, id, retention_s, Known::Before)
+                    .await?;
+                Ok(Created::Known { id })
+            }
+            ["ended"] => Ok(Created::Ended),
             ["another", owner] => Ok(Created::Known {
                 id: owner
                     .parse()
@@ -197,6 +217,31 @@ impl Store {
         }
     }
 
+    /// Lets a job that waits or runs be found by its id alone. After its record was made: what is refused leaves nothing. A router
+    /// that dies in between leaves a job whose id nobody was given.
+    pub(super) async fn index(
+        &self,
+        app: &AppId,
+        job: JobId,
+        retention_s: u64,
+        known: Known,
+    ) -> Result<(), Error> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.job_app(job)).arg(app.as_str());
+        set.arg("EX").arg(LONGEST_LIFE_S + retention_s);
+        if known == Known::Before {
+            set.arg("NX");
+        }
+        Ok(set.query_async(&mut self.connection.clone()).await?)
+    }
+
+    /// Has a job that ended be found by its id alone for as long as its record is kept.
+    pub(super) fn shorten_index(&self, pipe: &mut redis::Pipeline, job: &JobSpec) {
+        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
+        let retention_s = i64::try_from(retention_s).unwrap_or(i64::MAX);
+        pipe.expire(self.keys.job_app(job.id), retention_s).ignore();
+    }
+
     /// Takes a submission back that did not reach the queue, and with the last one the record. False: the job
     /// goes on, since it reached the queue, or another submission of it did.
     ///
@@ -210,6 +255,7 @@ impl Store {
             .key(self.keys.queued(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -282,6 +328,35 @@ impl Store {
         self.record_of((app, job), names.into_iter().zip(values))
     }
 
+    /// A job's record without what may be large: input, output, a flow's steps.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub(super) async fn summary(
+        &self,
+        app: &AppId,
+        job: JobId,
+    ) -> Result<Option<JobRecord>, Error> {
+        const FIELDS: [&str; 13] = [
+            "state",
+            "created_ms",
+            "finished_ms",
+            "owner",
+            "hint",
+            "priority",
+            "reply_to",
+            "webhook",
+            "retention_s",
+            "no_store",
+            "step_of",
+            "route",
+            "stored_input",
+        ];
+        let key = self.keys.job(app, job);
+        let values: Vec<Option<String>> = self.connection.clone().hmget(&key, &FIELDS).await?;
+        self.record_of((app, job), FIELDS.into_iter().zip(values))
+    }
+
     fn record_of<'n>(
         &self,
         (app, job): (&AppId, JobId),
@@ -333,22 +408,5 @@ impl Store {
     /// Redis is away.
     pub async fn queue_length(&self, app: &AppId) -> Result<u64, Error> {
         Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
-    }
-
-    /// How many of an owner's jobs wait or run, over `apps`.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn active_jobs(
-        &self,
-        apps: impl IntoIterator<Item = &AppId>,
-        owner: &KeyId,
-    ) -> Result<u64, Error> {
-        let mut pipe = redis::pipe();
-        for app in apps {
-            pipe.hget(self.keys.active(app), owner.as_str());
-        }
-        let active: Vec<Option<u64>> = pipe.query_async(&mut self.connection.clone()).await?;
-        Ok(active.into_iter().flatten().sum())
     }
 }

@@ -23,9 +23,40 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
+    /// Sorted set: unused apps, by since when they are (Unix ms).
+    pub(super) fn unused_apps(&self) -> String {
+        format!("{}:unused_apps", self.namespace)
+    }
+
+    /// The keys of which one exists while an app is in use. Empty sets have no key.
+    pub(super) fn in_use(&self, app: &AppId) -> [String; 5] {
+        [
+            self.queued(app),
+            self.runners(app),
+            self.suspects(app),
+            self.ended(app),
+            self.untold(app),
+        ]
+    }
+
     /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
     pub(super) fn watched_flows(&self) -> String {
         format!("{}:watched_flows", self.namespace)
+    }
+
+    /// String: written to see whether Redis takes writes.
+    pub(super) fn check(&self) -> String {
+        format!("{}:check", self.namespace)
+    }
+
+    /// Pub/sub channel: to see whether messages arrive.
+    pub(super) fn check_channel(&self) -> String {
+        format!("{}:checked", self.namespace)
+    }
+
+    /// Keys that a Redis Cluster does not have in one slot.
+    pub(super) fn in_two_slots(&self) -> [String; 2] {
+        ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
     }
 
     /// String: a secret that all routers share.
@@ -46,6 +77,16 @@ impl Keys {
     /// String: the app of a job, so that it can be found by its id alone.
     pub(super) fn job_app(&self, job: JobId) -> String {
         format!("{}:job:{job}", self.namespace)
+    }
+
+    /// String: how a job ended whose record is kept for a shorter time than copies of its message may live.
+    pub(super) fn tombstone(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:tombstone"))
+    }
+
+    /// Sorted set: apps to which an owner whose jobs are bounded submits, by when it last did (Unix ms).
+    pub(super) fn apps_of(&self, owner: &KeyId) -> String {
+        format!("{}:apps_of:{owner}", self.namespace)
     }
 
     /// Hash: a job's record.
@@ -76,7 +117,7 @@ impl Keys {
         }
     }
 
-    /// Hash: how many jobs of each owner wait or run.
+    /// Sorted set: `<owner> <job>` of the owned jobs that wait or run, all with score 0: an owner's are a range.
     pub(super) fn active(&self, app: &AppId) -> String {
         self.of_app(app, "active")
     }

@@ -50,6 +50,7 @@ impl Store {
                 Start::Unavailable(Unavailable::Lost) => {
                     self.lose(&job.app, job.id).await?;
                 }
+                // Gone: it ended, and its record was kept long enough.
                 Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
             }
         }

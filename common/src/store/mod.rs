@@ -5,6 +5,7 @@
 //! | `keys` | the keys, and nobody else spells one |
 //! | `lua/`, `scripts`, `answers` | one file per atomic change; how they are loaded, and what they answer |
 //! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
+//! | `active` | how many jobs of an owner wait or run |
 //! | `choices` | where routes sent what is submitted again |
 //! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
 //! | `flows` | flows: how far they are, and when they are looked at |
@@ -16,15 +17,20 @@
 //! | `api_keys` | keys of those who submit, and how often each may |
 //! | `secrets` | what all routers sign with |
 //! | `stats`, `upkeep` | what the leader learned, and what it looks after |
+//! | `usage` | which apps are in use; forgets those that are not |
+//! | `check`, `refusal` | whether Redis can do all that is needed; what it means when it says no |
+//! | `subscriptions` | pub/sub channels, all over one connection |
 //!
-//! Everything of one app carries the hash tag `{app}`, and no script touches two apps, so Redis Cluster works.
-//! Times are Redis' own clock (Unix ms): hosts need not agree.
+//! Everything of one app carries the hash tag `{app}`, and no script touches two apps; what is asked about many apps
+//! at once still wants one server, so Redis Cluster is refused. Times are Redis' own clock (Unix ms): hosts need not agree.
 
+mod active;
 mod answers;
 mod api_keys;
 mod attempts;
 mod cancel;
 mod changes;
+mod check;
 mod choices;
 mod deadlines;
 mod fleet;
@@ -36,15 +42,17 @@ mod late;
 mod log;
 mod placement;
 mod record;
+mod refusal;
 mod replies;
 mod scripts;
 mod secrets;
 mod stats;
+mod subscriptions;
 mod untold;
 mod upkeep;
+mod usage;
 mod webhooks;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,14 +62,15 @@ pub use api_keys::{Kept, Revoked};
 pub use attempts::{Finish, GivenBack, Ground, Lease, Loss, Outcome, Start};
 pub use cancel::{Cancel, Cancellations};
 pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
-pub use fleet::{Counts, Registration, RunnerRecord, RunnerReport};
+pub use fleet::{AppLoad, Counts, Registration, RunnerRecord, RunnerReport};
 pub use flows::{FlowLine, FlowPlan, FlowState, Moved};
 pub use jobs::{Created, JobHead, Terms};
 pub use late::LateStart;
 pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};
+pub use refusal::Refusal;
 pub use secrets::Secret;
-pub use upkeep::Depths;
+pub use upkeep::{Depths, Walk};
 pub use webhooks::{Telling, Then, Turn};
 
 use crate::config::ServerUrl;
@@ -69,20 +78,29 @@ use crate::ids::Namespace;
 use crate::tls;
 use keys::Keys;
 use scripts::Scripts;
+use subscriptions::Subscriptions;
 
 /// What can go wrong with Redis.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answers, or the answer is no.
+    /// Nothing listens there, or the connection ended.
     #[error(
-        "Redis does not answer at {url}: {reason}. Start it (Debian: `sudo apt-get install redis-server && \
+        "redis is unreachable at {url} ({reason}): start it (Debian: `sudo apt-get install redis-server && \
          sudo systemctl start redis-server`, or `make setup`), or set --redis-url / WARMQ_REDIS_URL"
     )]
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// The client's, which the sentence holds already.
-        reason: redis::RedisError,
+        /// The system's, or the client's.
+        reason: String,
+    },
+    /// It answers, and cannot be used.
+    #[error("redis at {url} {refusal}")]
+    Refused {
+        /// The URL, without its password.
+        url: String,
+        /// Why, and what to do.
+        refusal: Refusal,
     },
     /// Its certificate is none that we trust.
     #[error(
@@ -96,8 +114,8 @@ pub enum Error {
         reason: String,
     },
     /// A command failed.
-    #[error("Redis: {0}")]
-    Command(#[from] redis::RedisError),
+    #[error("{}", failed(.0))]
+    Command(redis::RedisError),
     /// A record is not what this build writes.
     #[error("the record at {key} is damaged: {reason}")]
     Damaged {
@@ -108,7 +126,77 @@ pub enum Error {
     },
 }
 
+/// A command's failure, with the remedy if there is one.
+fn failed(error: &redis::RedisError) -> String {
+    match Refusal::of(error) {
+        Some(refusal) => format!("redis {refusal}"),
+        None => format!("redis: {error}"),
+    }
+}
+
+impl From<redis::RedisError> for Error {
+    /// What is stored is of another type than this build writes, or no script can work on it: the same command fails again.
+    fn from(error: redis::RedisError) -> Self {
+        let text = error.to_string();
+        let in_a_script = text.contains("user_script");
+        match error.code() {
+            Some("WRONGTYPE") => Self::damaged("a key", text),
+            Some("ERR") if in_a_script => Self::damaged("a key of a script", text),
+            _ => Self::Command(error),
+        }
+    }
+}
+
 impl Error {
+    fn refused(url: &ServerUrl, refusal: Refusal) -> Self {
+        Self::Refused {
+            url: url.to_string(),
+            refusal,
+        }
+    }
+
+    /// A failure of the first commands: `url` names the server that is meant.
+    fn at(url: &ServerUrl, error: redis::RedisError) -> Self {
+        let reason = tls::distrust(&error);
+        match (reason, Refusal::of(&error)) {
+            (Some(reason), _) => Self::Untrusted {
+                url: url.to_string(),
+                reason,
+            },
+            (None, Some(refusal)) => Self::refused(url, refusal),
+            (None, None) => Self::Unreachable {
+                url: url.to_string(),
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// Returns whether waiting is no remedy: the settings must change, here or in Redis.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => refusal.is_final(),
+            Self::Untrusted { .. } | Self::Damaged { .. } => true,
+            Self::Unreachable { .. } | Self::Command(_) => false,
+        }
+    }
+
+    /// Returns what is wrong, for those who may not know where the server is.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Unreachable { .. } => "redis is unreachable".to_owned(),
+            Self::Refused { refusal, .. } => format!("redis {refusal}"),
+            Self::Untrusted { .. } => "the certificate of Redis is not trusted".to_owned(),
+            Self::Command(error) if error.is_io_error() => "redis is unreachable".to_owned(),
+            Self::Command(error) => failed(error),
+            Self::Damaged { .. } => "a record in Redis is damaged".to_owned(),
+        }
+    }
+
+    /// The stored data is to blame: trying again does not help.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
     fn damaged(key: &str, reason: impl std::fmt::Display) -> Self {
         Self::Damaged {
             key: key.to_owned(),
@@ -121,48 +209,49 @@ impl Error {
 #[derive(Clone)]
 pub struct Store {
     connection: ConnectionManager,
-    client: redis::Client,
+    url: ServerUrl,
+    subscriptions: Subscriptions,
     keys: Keys,
     scripts: Arc<Scripts>,
 }
 
 impl Store {
-    /// Connects.
+    /// Connects, and tries all that warmq needs of Redis. One that is full will do: what ended can be read, and it
+    /// may be given room.
     ///
     /// # Errors
-    /// Nobody answers within 5 s.
+    /// Redis is unreachable within 5 s, or cannot be used.
     pub async fn connect(url: &ServerUrl, namespace: Namespace) -> Result<Self, Error> {
         tls::prepare();
-        let unreachable = |error| match tls::distrust(&error) {
-            Some(reason) => Error::Untrusted {
-                url: url.to_string(),
-                reason,
-            },
-            None => Error::Unreachable {
-                url: url.to_string(),
-                reason: error,
-            },
-        };
-        let client = redis::Client::open(url.expose()).map_err(unreachable)?;
+        let at = |error| Error::at(url, error);
+        let client = redis::Client::open(url.expose()).map_err(at)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(2)))
             .set_response_timeout(Some(Duration::from_secs(5)))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_secs(1));
-        let mut connection = client
+        let connection = client
             .get_connection_manager_with_config(config)
             .await
-            .map_err(unreachable)?;
-        redis::cmd("PING")
-            .query_async::<()>(&mut connection)
-            .await
-            .map_err(unreachable)?;
-        Ok(Self {
+            .map_err(at)?;
+        let store = Self {
             connection,
-            client,
+            url: url.clone(),
+            subscriptions: Subscriptions::new(client),
             keys: Keys::new(namespace),
             scripts: Arc::new(Scripts::load()),
-        })
+        };
+        match store.check().await {
+            Err(Error::Command(error)) => match Error::at(url, error) {
+                Error::Refused {
+                    refusal: refusal @ (Refusal::Full | Refusal::NoWrites(_)),
+                    ..
+                } => tracing::warn!(%url, "redis {refusal}"),
+                error => return Err(error),
+            },
+            checked => checked?,
+        }
+        Ok(store)
     }
 
     /// Redis' clock, Unix ms.
@@ -176,34 +265,6 @@ impl Store {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    /// What Redis may lose when it dies, in a sentence; `None` if it keeps everything, or does not say.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn weakness(&self) -> Result<Option<String>, Error> {
-        let asked = redis::cmd("CONFIG")
-            .arg("GET")
-            .arg("append*")
-            .query_async::<HashMap<String, String>>(&mut self.connection.clone())
-            .await;
-        let settings = match asked {
-            Ok(settings) => settings,
-            // Managed servers keep their settings to themselves.
-            Err(error) if !error.is_unrecoverable_error() && !error.is_io_error() => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let setting = |name: &str| settings.get(name).map_or("unknown", String::as_str);
-        Ok(match (setting("appendonly"), setting("appendfsync")) {
-            ("yes", "always") => None,
-            (only, sync) => Some(format!(
-                "Redis may lose its last writes when it dies (appendonly {only}, appendfsync {sync}): jobs then run again. \
-                 Set appendonly yes and appendfsync always"
-            )),
-        })
-    }
-
     /// Whether Redis answers now.
     ///
     /// # Errors
@@ -214,6 +275,9 @@ impl Store {
             .await?)
     }
 }
+
+/// Jobs that are dealt with side by side where one look finds many.
+const SIDE_BY_SIDE: usize = 32;
 
 /// A time as scripts take it; beyond what fits, the longest that does.
 fn ms(duration: Duration) -> u64 {

@@ -1,6 +1,6 @@
 //! Where a waiting job goes: held for a warm runner, to a claimed runner, or to the shared queue.
 
-use super::answers::{number, unavailable, words};
+use super::answers::{about_a_job, number, unavailable, words};
 use super::record::json;
 use super::{Error, Store};
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
@@ -10,13 +10,22 @@ use crate::state::JobState;
 /// Why a job can not be sent or started now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
-    /// There is no record (Redis lost it, or its retention is over).
+    /// There is no record, since Redis lost it: the message holds the whole job.
     Missing,
+    /// It ended, and its record was kept long enough.
+    Gone,
+    /// No script can work on its record.
+    Damaged,
     /// It ended.
     Terminal(JobState),
     /// A runner holds its lease.
     Leased {
         /// Until the lease lapses, ms.
+        remaining_ms: u64,
+    },
+    /// Its next attempt is not due.
+    Parked {
+        /// Until it is, ms.
         remaining_ms: u64,
     },
     /// Its runner is lost: note that with [`Store::lose`], then look again.
@@ -49,21 +58,22 @@ impl Store {
         claim_ms: u64,
         decision: &Decision,
     ) -> Result<Claim, Error> {
-        let reply: Vec<String> = self
+        let reply = self
             .scripts
             .claim
             .key(self.keys.job(app, job))
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.log(app, job))
+            .key(self.keys.tombstone(app, job))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(claim_ms)
             .arg(json(decision))
             .arg(format!("sent to {runner}: {}", decision.reason))
             .invoke_async(&mut self.connection.clone())
-            .await?;
-        match words(&reply).as_slice() {
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
             ["claimed", epoch] => Ok(Claim::Won(Epoch(number(epoch)?))),
             ["refused"] => Ok(Claim::Refused),
             other => Ok(Claim::Unavailable(unavailable(other)?)),
@@ -80,16 +90,17 @@ impl Store {
         job: JobId,
         hold: &Hold,
     ) -> Result<Option<Unavailable>, Error> {
-        let reply: Vec<String> = self
+        let reply = self
             .scripts
             .hold
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))
+            .key(self.keys.tombstone(app, job))
             .arg(json(hold))
             .arg(format!("held: {}", hold.reason))
             .invoke_async(&mut self.connection.clone())
-            .await?;
-        match words(&reply).as_slice() {
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
             ["held"] => Ok(None),
             other => Ok(Some(unavailable(other)?)),
         }
@@ -105,19 +116,20 @@ impl Store {
         job: JobId,
         decision: &Decision,
     ) -> Result<Option<Unavailable>, Error> {
-        let reply: Vec<String> = self
+        let reply = self
             .scripts
             .share
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))
+            .key(self.keys.tombstone(app, job))
             .arg(json(decision))
             .arg(format!(
                 "sent to whichever runner is free first: {}",
                 decision.reason
             ))
             .invoke_async(&mut self.connection.clone())
-            .await?;
-        match words(&reply).as_slice() {
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
             ["shared"] => Ok(None),
             other => Ok(Some(unavailable(other)?)),
         }

@@ -3,29 +3,25 @@
 
 use redis::AsyncCommands;
 
-use super::jobs::RETENTION_S;
+use super::jobs::{LONGEST_LIFE_S, RETENTION_S};
 use super::record::json;
 use super::{Error, Store};
 use crate::ids::{AppId, JobId};
-use crate::job::ReplyTo;
+use crate::job::{JobSpec, ReplyTo};
 
 impl Store {
     /// From now on the job's outcome is for this queue, told before or not.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn redirect_reply(
-        &self,
-        app: &AppId,
-        job: JobId,
-        reply_to: &ReplyTo,
-    ) -> Result<(), Error> {
-        let key = self.keys.reply_to(app, job);
+    pub async fn redirect_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
+        let key = self.keys.reply_to(&job.app, job.id);
+        let life_s = LONGEST_LIFE_S + job.retention_s.unwrap_or(RETENTION_S);
         redis::pipe()
             .atomic()
-            .set_ex(key, json(reply_to), RETENTION_S)
+            .set_ex(key, json(reply_to), life_s)
             .ignore()
-            .del(self.keys.replied(app, job))
+            .del(self.keys.replied(&job.app, job.id))
             .ignore()
             .query_async::<()>(&mut self.connection.clone())
             .await?;
@@ -59,18 +55,19 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn note_reply(
-        &self,
-        app: &AppId,
-        job: JobId,
-        reply_to: &ReplyTo,
-    ) -> Result<(), Error> {
-        let key = self.keys.replied(app, job);
-        let told = json(reply_to);
-        Ok(self
-            .connection
-            .clone()
-            .set_ex(key, told, RETENTION_S)
+    pub async fn note_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
+        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
+        let (key, address) = (
+            self.keys.replied(&job.app, job.id),
+            self.keys.reply_to(&job.app, job.id),
+        );
+        Ok(redis::pipe()
+            .atomic()
+            .set_ex(key, json(reply_to), retention_s)
+            .ignore()
+            .expire(address, i64::try_from(retention_s).unwrap_or(i64::MAX))
+            .ignore()
+            .query_async(&mut self.connection.clone())
             .await?)
     }
 }

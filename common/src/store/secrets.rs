@@ -30,8 +30,15 @@ impl Store {
     pub async fn secret(&self, secret: Secret, fresh: [u8; 32]) -> Result<[u8; 32], Error> {
         let key = self.keys.secret(secret.name());
         let mut connection = self.connection.clone();
-        connection.set_nx::<_, _, ()>(&key, &fresh[..]).await?;
-        let found: Vec<u8> = connection.get(&key).await?;
+        // Read first: a Redis that is full takes no writes.
+        let found: Option<Vec<u8>> = connection.get(&key).await?;
+        let found = match found {
+            Some(found) => found,
+            None => {
+                connection.set_nx::<_, _, ()>(&key, &fresh[..]).await?;
+                connection.get(&key).await?
+            }
+        };
         let length = found.len();
         <[u8; 32]>::try_from(found)
             .map_err(|_| Error::damaged(&key, format_args!("{length} bytes, not 32")))

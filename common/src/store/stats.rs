@@ -9,7 +9,7 @@ use crate::hint::Hint;
 use crate::ids::AppId;
 
 /// The field of the app's averages: no hint is empty.
-const APP: &str = "";
+pub(super) const STATS_OF_APP: &str = "";
 
 impl Store {
     /// What is known about each model, and under `None` about the app as a whole: JSON, whose shape is the leader's.
@@ -28,15 +28,6 @@ impl Store {
             .collect())
     }
 
-    /// What is known about the app as a whole: the leader's JSON; `None` before it learned anything.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn stats_of_app(&self, app: &AppId) -> Result<Option<String>, Error> {
-        let key = self.keys.stats(app);
-        Ok(self.connection.clone().hget(key, APP).await?)
-    }
-
     /// Keeps `learned` and drops what is known about `forgotten`.
     ///
     /// # Errors
@@ -52,7 +43,12 @@ impl Store {
         if !learned.is_empty() {
             let fields: Vec<(&str, &str)> = learned
                 .iter()
-                .map(|(hint, json)| (hint.as_ref().map_or(APP, Hint::as_str), json.as_str()))
+                .map(|(hint, json)| {
+                    (
+                        hint.as_ref().map_or(STATS_OF_APP, Hint::as_str),
+                        json.as_str(),
+                    )
+                })
                 .collect();
             pipeline.hset_multiple(&key, &fields).ignore();
         }

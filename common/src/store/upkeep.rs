@@ -10,15 +10,24 @@ use crate::ids::{AppId, Epoch, JobId, RunnerId};
 /// What the broker's queues can still hold, as seen just now.
 #[derive(Debug, Clone, Copy)]
 pub struct Depths {
-    /// Nothing waits in the app's backlog.
-    pub backlog_empty: bool,
-    /// Nothing waits in its shared queue.
+    /// All messages of the normal lane that were sent before this have come by, Unix ms.
+    pub normal_passed_ms: u64,
+    /// All messages of the low lane that were sent before this have come by, Unix ms.
+    pub low_passed_ms: u64,
+    /// Nothing waits in the app's shared queue.
     pub shared_empty: bool,
 }
 
+/// A walk along the jobs that wait, a part at a time, and then from the start again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Walk {
+    /// When the next job to look at was created, Unix ms.
+    from_ms: u64,
+}
+
 impl Store {
-    /// Jobs of which nothing may have been heard for `quiet`: those that wait longest, and those whose runner was lost. At
-    /// most `limit` of each.
+    /// Jobs of which nothing may have been heard for `quiet`: the next ones of those that wait, and those whose runner was lost.
+    /// At most `limit` of each.
     ///
     /// # Errors
     /// Redis is away.
@@ -27,15 +36,43 @@ impl Store {
         app: &AppId,
         quiet: Duration,
         limit: isize,
+        walk: &mut Walk,
     ) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(quiet));
-        let (waiting, suspected): (Vec<String>, Vec<String>) = redis::pipe()
-            .zrangebyscore_limit(self.keys.queued(app), "-inf", before_ms, 0, limit)
+        let from_ms = walk.from_ms;
+        let (waiting, suspected): (Vec<(String, u64)>, Vec<String>) = redis::pipe()
+            .zrangebyscore_limit_withscores(self.keys.queued(app), from_ms, before_ms, 0, limit)
             .zrangebyscore_limit(self.keys.suspects(app), "-inf", before_ms, 0, limit)
             .query_async(&mut self.connection.clone())
             .await?;
-        let ids = waiting.iter().chain(&suspected);
+        walk.from_ms = match waiting.last() {
+            // More than a part were created in one ms: the walk goes on all the same.
+            Some((_, last_ms)) if waiting.len() as isize >= limit => (*last_ms).max(from_ms + 1),
+            _ => 0,
+        };
+        let ids = waiting.iter().map(|(id, _)| id).chain(&suspected);
         Ok(ids.filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Jobs that ran on runners that were lost, and may not know it. At most `limit`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn bereft(&self, app: &AppId, limit: isize) -> Result<Vec<JobId>, Error> {
+        let mut connection = self.connection.clone();
+        let ids: Vec<String> = connection
+            .zrange(self.keys.suspects(app), 0, limit - 1)
+            .await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Looks no more for the loss of a job's runner: its record cannot be used.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn forget_bereft(&self, app: &AppId, job: JobId) -> Result<(), Error> {
+        let key = self.keys.suspects(app);
+        Ok(self.connection.clone().zrem(key, job.to_string()).await?)
     }
 
     /// Whether a suspected job's message is to be published again; then not again before `quiet` has passed.
@@ -57,7 +94,8 @@ impl Store {
             .key(self.keys.suspects(app))
             .arg(job.to_string())
             .arg(ms(quiet))
-            .arg(u8::from(depths.backlog_empty))
+            .arg(depths.normal_passed_ms)
+            .arg(depths.low_passed_ms)
             .arg(u8::from(depths.shared_empty))
             .invoke_async(&mut self.connection.clone())
             .await?)

@@ -105,6 +105,14 @@ impl Keyring {
         Ok(keys)
     }
 
+    /// Returns whether there is a key, by setting or in Redis.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn has_any(&self) -> Result<bool, store::Error> {
+        Ok(self.root.is_some() || !self.store.api_keys().await?.is_empty())
+    }
+
     /// Makes a key. Its secret is in the answer, and nowhere else.
     ///
     /// # Errors

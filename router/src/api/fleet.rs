@@ -85,12 +85,12 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
     responses((status = 200, description = "The apps, by name", body = AppsView), Listing)
 )]
 async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, ApiError> {
-    let mut apps = Vec::new();
     let declared = api.apps.declared();
     let known = api.apps.all().await?.into_iter();
-    for app in known.filter(|app| caller.knows(app)) {
-        let standing = api.apps.standing(&declared, &app).await?;
-        apps.push(AppView {
+    let known = known.filter(|app| caller.knows(app));
+    let standings = api.apps.standings(&declared, known).await?.into_iter();
+    let apps = standings
+        .map(|(app, standing)| AppView {
             policy: declared.config(&app).policy,
             queued: standing.queued,
             runners: standing.runners,
@@ -98,8 +98,8 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, 
             run_s: standing.run_s,
             cost: standing.cost,
             app,
-        });
-    }
+        })
+        .collect();
     let mut routes = routes(&declared);
     routes.retain(|route| caller.knows(&route.route));
     Ok(Json(AppsView { apps, routes }))
@@ -133,16 +133,13 @@ async fn runners(
     Query(asked): Query<OneApp>,
 ) -> Result<Json<RunnersView>, ApiError> {
     let apps = match asked.app {
-        None => api.apps.all().await?,
+        None => api.apps.all().await?.into_iter().collect(),
         Some(name) => {
             let app =
                 AppId::parse(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
-            [app].into()
+            vec![app]
         }
     };
-    let mut runners = Vec::new();
-    for app in &apps {
-        runners.extend(api.store.runners(app).await?);
-    }
+    let runners = api.store.runners_of(&apps).await?;
     Ok(Json(RunnersView { runners }))
 }

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::openapi::WATCH;
+use crate::readiness::Report;
 
 /// The process lives.
 #[derive(Serialize, ToSchema)]
@@ -18,14 +19,17 @@ struct Alive {
     status: &'static str,
 }
 
-/// What each server says: `ok`, or what is wrong with it.
+/// What each server can do: `ok`, or what is wrong with it.
 #[derive(Serialize, ToSchema)]
-struct Readiness {
+#[schema(as = Readiness)]
+struct ReadinessView {
     #[schema(example = "ok")]
     rabbitmq: String,
     #[schema(example = "ok")]
     redis: String,
-    /// Settings of theirs under which jobs can get lost.
+    #[schema(example = "ok")]
+    storage: String,
+    /// Settings of the servers under which jobs or results can get lost.
     warnings: Vec<String>,
 }
 
@@ -46,34 +50,33 @@ async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// Whether jobs can be taken.
+/// Whether jobs can be taken and run.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = WATCH,
     responses(
-        (status = 200, description = "They can", body = Readiness),
-        (status = 503, description = "A server is away", body = Readiness),
+        (status = 200, description = "They can", body = ReadinessView),
+        (status = 503, description = "A server is unreachable, or cannot do what is needed", body = ReadinessView),
     )
 )]
-async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
-    // Asking for its settings is asking whether it answers.
-    let redis = api
-        .store
-        .weakness()
-        .await
-        .map_err(|error| error.to_string());
-    let rabbitmq = api.publisher.channel().await.map(drop);
-    let rabbitmq = rabbitmq.map_err(|error| error.to_string());
-    let status = match (&redis, &rabbitmq) {
-        (Ok(_), Ok(())) => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+async fn ready(State(api): State<Api>) -> (StatusCode, Json<ReadinessView>) {
+    let report = api.readiness.report().await;
+    let status = match report.is_ready() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let warnings = redis.iter().flatten().cloned().collect();
+    let Report {
+        rabbitmq,
+        redis,
+        storage,
+        warnings,
+    } = report;
     let word = |server: Result<(), String>| server.err().unwrap_or_else(|| "ok".to_owned());
-    let readiness = Readiness {
+    let readiness = ReadinessView {
         rabbitmq: word(rabbitmq),
-        redis: word(redis.map(drop)),
+        redis: word(redis),
+        storage: word(storage),
         warnings,
     };
     (status, Json(readiness))

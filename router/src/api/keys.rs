@@ -126,6 +126,12 @@ async fn revoke(
     }
     let by = caller.owner().map_or("nobody yet", KeyId::as_str);
     tracing::info!(key.id = %id, by, "revoked a key");
+    if !api.keys.has_any().await? {
+        tracing::warn!(
+            "no key is left: this router refuses everybody from now on, and one that is started serves everybody on its \
+             loopback address; start it with --admin-key, or make a key there at once"
+        );
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -37,7 +37,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::{Extension, Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::amqp::Publisher;
 use warmq_common::artifacts::Artifacts;
 use warmq_common::store::Store;
 
@@ -48,6 +47,7 @@ use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::reload::Reload;
 use crate::submit::Submitter;
 use error::ApiError;
@@ -74,8 +74,8 @@ pub struct Api {
     pub endings: Endings,
     /// Tells of jobs that ended.
     pub ended: EndedJobs,
-    /// To see whether RabbitMQ answers.
-    pub publisher: Publisher,
+    /// What the servers can do now.
+    pub readiness: Readiness,
     /// What could not be run.
     pub dead: DeadLetters,
     /// Pictures.

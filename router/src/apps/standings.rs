@@ -2,13 +2,12 @@
 //! app with runners.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
 use warmq_common::config::AppConfig;
 use warmq_common::ids::AppId;
-use warmq_common::store::{Counts, Error};
+use warmq_common::store::{AppLoad, Counts, Error};
 use warmq_routes::AppStanding;
 
 use super::AppDirectory;
@@ -28,6 +27,16 @@ struct Measured {
     counts: Counts,
     /// How long a job runs there, s; none before the first ran.
     run_s: Option<f64>,
+}
+
+impl From<AppLoad> for Measured {
+    fn from(AppLoad { counts, learned }: AppLoad) -> Self {
+        let learned = learned.and_then(|json| serde_json::from_str::<Learned>(&json).ok());
+        Self {
+            counts,
+            run_s: learned.and_then(|learned| learned.run_s()),
+        }
+    }
 }
 
 impl Measured {
@@ -62,19 +71,26 @@ impl AppDirectory {
         declared: &Declared,
         name: &AppId,
     ) -> Result<BTreeMap<AppId, AppStanding>, Error> {
-        let mut standings = BTreeMap::new();
-        for app in declared.routes.apps_looked_at(name) {
-            standings.insert(app.clone(), self.standing(declared, app).await?);
-        }
-        Ok(standings)
+        let apps = declared.routes.apps_looked_at(name);
+        self.standings(declared, apps.into_iter().cloned()).await
     }
 
-    /// How an app stands.
+    /// How these apps stand.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn standing(&self, declared: &Declared, app: &AppId) -> Result<AppStanding, Error> {
-        Ok(self.measured(app).await?.standing(&declared.config(app)))
+    pub async fn standings(
+        &self,
+        declared: &Declared,
+        apps: impl IntoIterator<Item = AppId>,
+    ) -> Result<BTreeMap<AppId, AppStanding>, Error> {
+        let measured = self.measured(apps.into_iter().collect()).await?.into_iter();
+        Ok(measured
+            .map(|(app, measured)| {
+                let standing = measured.standing(&declared.config(&app));
+                (app, standing)
+            })
+            .collect())
     }
 
     /// Those of `targets`, apps or routes, from which an app with runners can be reached.
@@ -86,35 +102,55 @@ impl AppDirectory {
         declared: &Declared,
         targets: &[&'t AppId],
     ) -> Result<BTreeSet<&'t AppId>, Error> {
-        let mut found = BTreeSet::new();
-        for &target in targets {
-            for app in declared.routes.reachable(target) {
-                let is_route = declared.routes.get(app).is_some();
-                if !is_route && self.measured(app).await?.counts.live > 0 {
-                    found.insert(target);
-                    break;
+        let apps_behind = |target: &AppId| {
+            let reachable = declared.routes.reachable(target).into_iter();
+            let apps = reachable.filter(|app| declared.routes.get(app).is_none());
+            apps.cloned().collect::<Vec<AppId>>()
+        };
+        let all = targets.iter().flat_map(|target| apps_behind(target));
+        let measured = self.measured(all.collect()).await?;
+        let has_runners = |app: &AppId| measured.get(app).is_some_and(|app| app.counts.live > 0);
+        let found = targets.iter().copied();
+        Ok(found
+            .filter(|target| apps_behind(target).iter().any(has_runners))
+            .collect())
+    }
+
+    /// Reads what is not known or no longer fresh, all of it at once. Nothing is locked meanwhile: while Redis hangs, each
+    /// caller waits for its own answer only.
+    async fn measured(&self, apps: BTreeSet<AppId>) -> Result<BTreeMap<AppId, Measured>, Error> {
+        let mut found = BTreeMap::new();
+        let mut unknown = Vec::new();
+        {
+            let known = self.standings.lock();
+            for app in apps {
+                match known.get(&app) {
+                    Some((read, measured)) if read.elapsed() < FRESH => {
+                        found.insert(app, *measured);
+                    }
+                    _ => unknown.push(app),
                 }
             }
         }
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let loads = self.store.loads(&unknown).await?;
+        let now = Instant::now();
+        let mut known = self.standings.lock();
+        known.retain(|_, (read, _)| now - *read < FRESH);
+        for (app, load) in unknown.into_iter().zip(loads) {
+            let measured = Measured::from(load);
+            known.insert(app.clone(), (now, measured));
+            found.insert(app, measured);
+        }
         Ok(found)
     }
+}
 
-    async fn measured(&self, app: &AppId) -> Result<Measured, Error> {
-        // Held while Redis is asked: of many that want to know at once, one asks.
-        let mut known = self.standings.0.lock().await;
-        if let Some((read, measured)) = known.get(app)
-            && read.elapsed() < FRESH
-        {
-            return Ok(*measured);
-        }
-        let learned = self.store.stats_of_app(app).await?;
-        let learned = learned.and_then(|json| serde_json::from_str::<Learned>(&json).ok());
-        let measured = Measured {
-            counts: self.store.counts(app).await?,
-            run_s: learned.and_then(|learned| learned.run_s()),
-        };
-        known.insert(app.clone(), (Instant::now(), measured));
-        Ok(measured)
+impl Standings {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, (Instant, Measured)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

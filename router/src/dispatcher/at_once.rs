@@ -10,7 +10,6 @@ use super::Dispatcher;
 use super::lanes::{Held, LOW_LOOK};
 use super::sending::{CLAIM_MS, Destination, RunnerGone};
 use super::session::{LOOK, Session, ticks};
-use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use crate::policy::fal;
 
@@ -38,7 +37,6 @@ pub(super) async fn run(
     let mut held_low: Option<Held> = None;
     let mut sends = FuturesUnordered::new();
     let mut looks = ticks(LOOK);
-    let mut upkeep = Upkeep::new();
     let mut low_look = ticks(LOW_LOOK);
     loop {
         let held = tokio::select! {
@@ -46,12 +44,8 @@ pub(super) async fn run(
             () = stop.cancelled() => break,
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
             _ = looks.tick() => {
-                let expired = dispatcher.expire().await?;
-                if let Some(held) = held_low.take_if(|held| expired.contains(&held.job.id)) {
-                    sends.push(dispatcher.send(held, Destination::Nowhere));
-                }
                 let low = held_low.as_ref().map(|held| held.job.id);
-                upkeep.look(dispatcher, session, usize::from(low.is_some()), |job| low == Some(job)).await?;
+                session.upkeep.look(usize::from(low.is_some()), |job| low == Some(job));
                 None
             }
             change = changes.next() => {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use warmq_common::amqp::{DeadLetter, Topology, consumer};
 use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobSpec, Priority};
 use warmq_common::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
+use super::session::SharedConnection;
 use crate::broken::Broken;
 
 /// How often a held low job looks whether the shared queue is empty.
@@ -28,11 +29,12 @@ impl Dispatcher {
     /// Consumes a lane; the broker hands out up to `window` jobs ahead.
     pub(super) async fn lane(
         &self,
-        connection: &Connection,
+        connection: &SharedConnection,
         lane: Priority,
         window: u16,
     ) -> Result<Consumer, Broken> {
-        let channel = consumer::channel(connection, window).await?;
+        let channel = connection.create_channel().await?;
+        consumer::limit(&channel, window).await?;
         let queue = self.shared.topology.backlog_queue(&self.app, lane);
         let tag = format!("dispatch-{}", lane.as_str());
         Ok(consumer::consume(&channel, &queue, &tag).await?)
@@ -51,11 +53,14 @@ impl Dispatcher {
     ) -> Result<Option<Held>, Broken> {
         let delivery = delivery.ok_or(Broken::Ended)??;
         match JobMessage::decode(&delivery.data) {
-            Ok(JobMessage { job, avoid, .. }) => Ok(Some(Held {
-                job,
-                avoid,
-                delivery,
-            })),
+            Ok(JobMessage { job, avoid, .. }) => {
+                self.passed.note(&job);
+                Ok(Some(Held {
+                    job,
+                    avoid,
+                    delivery,
+                }))
+            }
             Err(error) => {
                 tracing::warn!(app = %self.app, %error, "dead-lettered a message that can not be read");
                 let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_common::config::PolicyName;
 use warmq_common::retry;
 
-use super::{Dispatcher, at_once, blind, holding};
+use super::{Dispatcher, at_once, blind, holding, upkeep};
 use crate::broken::Broken;
 
 /// How long leadership lasts unless renewed.
@@ -26,6 +26,12 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
     let mut reign: Option<Reign> = None;
     let mut answered = Instant::now();
     loop {
+        if reign.as_ref().is_some_and(Reign::is_over) {
+            // Its task panicked: a lease that is renewed all the same would keep the app from every router.
+            end(&mut reign).await;
+            stop_leading(&dispatcher).await;
+            tokio::time::sleep(TRY).await;
+        }
         let leads = dispatcher
             .shared
             .store
@@ -61,9 +67,13 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
         }
     }
     end(&mut reign).await;
+    stop_leading(&dispatcher).await;
+}
+
+async fn stop_leading(dispatcher: &Dispatcher) {
     let Dispatcher {
         shared, app, name, ..
-    } = &dispatcher;
+    } = dispatcher;
     if let Err(error) = shared.store.stop_leading(app, name).await {
         tracing::debug!(%error, "the leader lease stays until it lapses");
     }
@@ -79,11 +89,20 @@ impl Reign {
     fn begin(dispatcher: &Dispatcher, shutdown: &CancellationToken) -> Self {
         let stop = shutdown.child_token();
         let (dispatcher, until) = (dispatcher.clone(), stop.clone());
-        let task = tokio::spawn(async move {
+        Self::of(stop, async move {
             // It looks at `until` itself: what is on its way then is brought to its end.
             retry::until_known("dispatching", &until, || dispatch(&dispatcher, &until)).await;
-        });
+        })
+    }
+
+    fn of(stop: CancellationToken, dispatching: impl Future<Output = ()> + Send + 'static) -> Self {
+        let task = tokio::spawn(dispatching);
         Self { stop, task }
+    }
+
+    /// Its task ended, though nobody stopped it.
+    fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 }
 
@@ -96,10 +115,19 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         let config = shared.apps.config(app);
         let until = stop.child_token();
         let dispatching = async {
-            match (shared.store.ping().await, config.policy) {
-                (Err(reason), _) => blind::run(dispatcher, &session, &until, &reason).await,
-                (Ok(()), PolicyName::Warm) => holding::run(dispatcher, &session, &until).await,
-                (Ok(()), PolicyName::Fal) => at_once::run(dispatcher, &session, &until).await,
+            if let Err(reason) = shared.store.ping().await {
+                return blind::run(dispatcher, &session, &until, &reason).await;
+            }
+            let placing = async {
+                match config.policy {
+                    PolicyName::Warm => holding::run(dispatcher, &session, &until).await,
+                    PolicyName::Fal => at_once::run(dispatcher, &session, &until).await,
+                }
+            };
+            // Beside it, so that jobs never wait for what is looked after.
+            tokio::select! {
+                ended = placing => ended,
+                Err(broken) = upkeep::run(dispatcher, &session) => Err(broken),
             }
         };
         let superseded = async {
@@ -108,11 +136,12 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
             until.cancel();
             std::future::pending().await
         };
-        tokio::select! {
-            ended = dispatching => ended?,
-            () = superseded => {}
-        }
-        session.connection.close(200, "done".into()).await?;
+        let ended = tokio::select! {
+            ended = dispatching => ended,
+            () = superseded => Ok(()),
+        };
+        session.close().await;
+        ended.inspect_err(|broken| shared.limits.note(broken))?;
     }
     Ok(())
 }
@@ -123,5 +152,23 @@ async fn end(reign: &mut Option<Reign>) {
         if let Err(error) = task.await {
             tracing::error!(%error, "a dispatcher panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reign_whose_task_panicked_is_over() {
+        let steady = Reign::of(CancellationToken::new(), std::future::pending());
+        let broken = Reign::of(CancellationToken::new(), async {
+            std::panic::panic_any("a test said so")
+        });
+        while !broken.is_over() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!steady.is_over());
+        end(&mut Some(broken)).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Sends every job of every app to a runner. One leader per app among all routers.
+//! Sends every job of every app to a runner. One leader per app among all routers; none for an idle app (`roster`).
 //!
 //! ```text
-//! Dispatchers ── one task per app ──> leader::follow ── while it leads ──> leader::dispatch, by the app's policy
+//! Dispatchers ── one task per app in use ──> leader::follow ── while it leads ──> leader::dispatch, by the app's policy
 //!
 //! jobs.<app> ──> lanes ──> holding (policy warm) | at_once (policy fal) ── claim ──> sending ──> runner.<id>.<epoch>
 //!                      └─> blind (no Redis) ───────────────────────────────────────────────┴──> shared.<app>
@@ -9,31 +9,52 @@
 
 mod at_once;
 mod blind;
+mod connections;
 mod holding;
 mod lanes;
 mod leader;
+mod passed;
 mod quarantine;
+mod roster;
 mod sending;
 mod session;
 mod upkeep;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Publisher, Topology};
-use warmq_common::config::ServerUrl;
 use warmq_common::ids::{AppId, JobId};
+use warmq_common::job::Priority;
 use warmq_common::retry;
-use warmq_common::store::Store;
+use warmq_common::store::{self, Store};
 
 use crate::apps::AppDirectory;
+use crate::broken::Broken;
 use crate::ending::Endings;
 use crate::metrics::{AppMetrics, Metrics};
+use crate::readiness::BrokerLimits;
+use passed::Passed;
+use roster::Roster;
+use session::ticks;
 
-/// How often new apps are looked for: the first job of a new app waits for it.
+pub use connections::Connections;
+
+/// How often apps that came into use are looked for: the first job of one waits for it.
 const RESCAN: Duration = Duration::from_millis(500);
+
+/// How often the apps with a dispatcher are checked for use.
+const REVIEW: Duration = Duration::from_secs(5);
+
+/// How often apps to forget are looked for, and how long one that was is looked after.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// Idle apps whose backlogs are probed one after the other.
+const PROBES: usize = 50;
 
 /// All dispatchers of this process.
 #[derive(Clone)]
@@ -41,7 +62,7 @@ pub struct Dispatchers {
     /// The fleet, and the jobs' records.
     pub store: Store,
     /// RabbitMQ.
-    pub amqp_url: ServerUrl,
+    pub connections: Connections,
     /// Its names.
     pub topology: Topology,
     /// For sends to runners.
@@ -52,42 +73,237 @@ pub struct Dispatchers {
     pub apps: AppDirectory,
     /// How long nothing must have been heard of a job before its message counts as lost.
     pub reconcile_after: Duration,
+    /// An app is forgotten after this time without runners, jobs and dead letters.
+    pub forget_apps_after: Duration,
     /// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
     /// consumer that keeps a message too long.
     pub longest_held: Duration,
+    /// Where a broker's setting is noted that is unlike ours.
+    pub limits: BrokerLimits,
     /// Where they count.
     pub metrics: Metrics,
 }
 
 impl Dispatchers {
-    /// Dispatches until `shutdown`; apps that appear later are found within [`RESCAN`].
+    /// Dispatches until `shutdown` for every app that is in use; one that comes into use is found within
+    /// [`RESCAN`].
     ///
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut served: BTreeSet<AppId> = BTreeSet::new();
-        let mut tasks = JoinSet::new();
-        while let Some(apps) =
-            retry::until_success("looking for apps", &shutdown, || self.apps.all()).await
-        {
-            for app in apps {
-                if served.insert(app.clone()) {
-                    let dispatcher = Dispatcher {
-                        shared: self.clone(),
-                        metrics: self.metrics.app(&app),
-                        name: format!("router-{}", JobId::generate()),
-                        app,
-                    };
-                    tasks.spawn(leader::follow(dispatcher, shutdown.clone()));
-                }
-            }
+        let mut apps = Apps {
+            shared: self,
+            shutdown: shutdown.clone(),
+            roster: Roster::default(),
+            served: HashMap::new(),
+            tasks: JoinSet::new(),
+            probing: false,
+            forgotten: HashMap::new(),
+        };
+        let (mut scans, mut reviews) = (ticks(RESCAN), ticks(REVIEW));
+        let mut forgets = ticks(FORGET.min(apps.shared.forget_apps_after));
+        loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(RESCAN) => {}
+                Some(ended) = apps.tasks.join_next() => apps.ended(ended),
+                _ = scans.tick() => {
+                    let scan = retry::until_success("looking for apps", &shutdown, || {
+                        apps.shared.scan(apps.idle())
+                    });
+                    if let Some((all, in_use)) = scan.await {
+                        apps.scanned(all, &in_use).await;
+                    }
+                }
+                _ = reviews.tick() => apps.review().await,
+                _ = forgets.tick() => {
+                    if let Err(error) = apps.forget().await {
+                        tracing::warn!(%error, "unused apps cannot be forgotten now");
+                    }
+                }
             }
         }
-        tasks.join_all().await;
+        while apps.tasks.join_next().await.is_some() {}
+        apps.shared.connections.close().await;
         Ok(())
+    }
+
+    /// Reads which apps there are, and which of the `idle` ones are in use now.
+    async fn scan(&self, idle: Vec<AppId>) -> Result<(BTreeSet<AppId>, Vec<AppId>), store::Error> {
+        Ok((self.apps.all().await?, self.store.in_use(&idle).await?))
+    }
+
+    /// Declares the queues of idle apps. Returns those with jobs in their backlog, whose records Redis lost.
+    async fn probe(&self, apps: Vec<AppId>) -> Vec<AppId> {
+        let mut in_use = Vec::new();
+        for app in apps {
+            match self.has_backlog(&app).await {
+                Ok(true) => in_use.push(app),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%app, %error, "the queues of an app cannot be declared")
+                }
+            }
+        }
+        in_use
+    }
+
+    async fn has_backlog(&self, app: &AppId) -> Result<bool, Broken> {
+        let connection = self.connections.get().await?;
+        // Its own: the broker closes the channel of a declaration that it refuses.
+        let channel = connection.create_channel().await?;
+        self.topology.declare_app(&channel, app).await?;
+        let mut jobs = 0;
+        for lane in [Priority::Normal, Priority::Low] {
+            let queue = self.topology.backlog_queue(app, lane);
+            jobs += Topology::depth(&channel, &queue).await?;
+        }
+        channel.close(200, "done".into()).await?;
+        Ok(jobs > 0)
+    }
+}
+
+/// The apps of one router: dispatchers of those in use, and a look at the others.
+struct Apps {
+    shared: Dispatchers,
+    shutdown: CancellationToken,
+    roster: Roster,
+    served: HashMap<AppId, Served>,
+    tasks: JoinSet<Ended>,
+    /// A probe of idle apps is under way.
+    probing: bool,
+    /// Apps that were forgotten a moment ago, and when: a job may have come at that moment.
+    forgotten: HashMap<AppId, Instant>,
+}
+
+/// An app that has or had a dispatcher here.
+struct Served {
+    /// Once per process: labels that are given away stay.
+    metrics: AppMetrics,
+    stop: CancellationToken,
+}
+
+/// How a task ended.
+enum Ended {
+    /// The dispatcher of an app.
+    Dispatcher(AppId),
+    /// A probe, which found these apps in use.
+    Probe(Vec<AppId>),
+}
+
+impl Apps {
+    /// Takes in what a scan read, and starts the dispatchers and the probes that are due.
+    async fn scanned(&mut self, all: BTreeSet<AppId>, in_use: &[AppId]) {
+        let now = Instant::now();
+        self.roster.update(all, now);
+        for app in in_use {
+            if self.forgotten.contains_key(app) && self.shared.store.remember_app(app).await.is_ok()
+            {
+                self.forgotten.remove(app);
+            }
+            self.serve(app);
+        }
+        self.forgotten.retain(|_, when| now - *when < FORGET);
+        if !self.probing {
+            let due = self.roster.due_probes(now, PROBES);
+            if !due.is_empty() {
+                self.probing = true;
+                let shared = self.shared.clone();
+                (self.tasks).spawn(async move { Ended::Probe(shared.probe(due).await) });
+            }
+        }
+    }
+
+    /// Starts the app's dispatcher, unless it has one.
+    fn serve(&mut self, app: &AppId) {
+        if !self.roster.serve(app) {
+            return;
+        }
+        let stop = self.shutdown.child_token();
+        let served = self.served.entry(app.clone()).or_insert_with(|| Served {
+            metrics: self.shared.metrics.app(app),
+            stop: stop.clone(),
+        });
+        served.stop = stop.clone();
+        let dispatcher = Dispatcher {
+            shared: self.shared.clone(),
+            metrics: served.metrics.clone(),
+            passed: Arc::default(),
+            name: format!("router-{}", JobId::generate()),
+            app: app.clone(),
+        };
+        let app = app.clone();
+        self.tasks.spawn(async move {
+            // A task of its own: should it panic, the app gets another dispatcher.
+            if let Err(error) = tokio::spawn(leader::follow(dispatcher, stop)).await {
+                tracing::error!(%app, %error, "a dispatcher panicked");
+            }
+            Ended::Dispatcher(app)
+        });
+    }
+
+    /// The apps that may have come into use.
+    fn idle(&self) -> Vec<AppId> {
+        let mut idle = self.roster.idle();
+        idle.extend(self.forgotten.keys().cloned());
+        idle
+    }
+
+    /// Forgets the apps that have been unused for long.
+    async fn forget(&mut self) -> Result<(), Broken> {
+        let Dispatchers {
+            store,
+            topology,
+            connections,
+            ..
+        } = &self.shared;
+        let mut idle = self.roster.idle();
+        let declared = self.shared.apps.declared();
+        idle.retain(|app| !declared.apps.names().any(|name| name == app));
+        store.note_usage(&idle, &self.roster.served()).await?;
+        for app in store.unused_for(self.shared.forget_apps_after).await? {
+            if !idle.contains(&app) {
+                continue;
+            }
+            let connection = connections.get().await?;
+            let channel = connection.create_channel().await?;
+            topology.declare_app(&channel, &app).await?;
+            let letters = Topology::depth(&channel, &topology.dead_queue(&app)).await?;
+            channel.close(200, "done".into()).await?;
+            if letters == 0 && store.forget_app(&app).await? {
+                tracing::info!(%app, "forgot an unused app");
+                topology.delete_app(&connection, &app).await?;
+                self.forgotten.insert(app, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the dispatchers of apps that have been unused for a while.
+    async fn review(&mut self) {
+        let served = self.roster.served();
+        // While Redis is away, every dispatcher stays.
+        let Ok(in_use) = self.shared.store.in_use(&served).await else {
+            return;
+        };
+        for app in self.roster.review(&in_use, Instant::now()) {
+            tracing::debug!(%app, "an app is idle: its dispatcher ends");
+            if let Some(served) = self.served.get(&app) {
+                served.stop.cancel();
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Ok(Ended::Dispatcher(app)) => self.roster.ended(&app, Instant::now()),
+            Ok(Ended::Probe(in_use)) => {
+                self.probing = false;
+                for app in in_use {
+                    self.serve(&app);
+                }
+            }
+            Err(error) => tracing::error!(%error, "a probe of idle apps panicked"),
+        }
     }
 }
 
@@ -97,6 +313,8 @@ struct Dispatcher {
     shared: Dispatchers,
     app: AppId,
     metrics: AppMetrics,
+    /// How far the lanes have come.
+    passed: Arc<Passed>,
     /// Who it is in the leader lease.
     name: String,
 }

@@ -13,13 +13,22 @@ impl Dispatcher {
     /// breaks after it, the job's message comes again, and at worst its letter is written twice. A job found ended is
     /// announced again.
     pub(super) async fn quarantine(&self, job: &JobSpec) -> Result<(), Broken> {
-        let Some(record) = self.shared.store.job_of(&self.app, job.id).await? else {
-            return Ok(());
+        let (attempt, lost_runners, spec) = match self.shared.store.job_of(&self.app, job.id).await
+        {
+            // Its message says enough for the letter.
+            Err(error) if error.is_damage() => {
+                tracing::error!(job.id = %job.id, %error, "a quarantined job's record cannot be read");
+                (job.max_attempts, Vec::new(), job.clone())
+            }
+            record => match record? {
+                Some(record) => (record.attempt, record.lost_runners, record.spec),
+                None => return Ok(()),
+            },
         };
-        let error = JobError::quarantined(record.attempt, &record.lost_runners);
+        let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
         // Encoding has no way to fail: string keys, no I/O.
-        let message = JobMessage::new(record.spec).encode().unwrap_or_default();
+        let message = JobMessage::new(spec).encode().unwrap_or_default();
         let letter = DeadLetter {
             id: job.id,
             ..DeadLetter::new(message, error.message.as_str())

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use lapin::options::BasicAckOptions;
-use warmq_common::amqp::{Message, PublishError, RetryTier};
+use warmq_common::amqp::{DeadLetter, Message, PublishError, RetryTier};
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::job::JobSpec;
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::retry;
 use warmq_common::store::{Loss, Unavailable};
 
 use super::Dispatcher;
@@ -16,6 +15,9 @@ use crate::broken::Broken;
 
 /// How long a claim keeps a runner from being claimed again, ms. The runner's queue gives the job back long before.
 pub(super) const CLAIM_MS: u64 = 10_000;
+
+/// Why a job becomes a dead letter whose record in Redis no script can work on.
+const DAMAGED: &str = "its record in Redis is damaged";
 
 /// Where a job goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +94,54 @@ impl Dispatcher {
         publisher.publish(&exchange, &key, &message).await
     }
 
-    /// Where a job goes that Redis does not let go to a runner now. `None`: it may be tried again at once.
+    /// Where a job goes that Redis does not let go to a runner now. `None`: it may be tried again at once. One whose record cannot
+    /// be used becomes a dead letter, since the jobs behind it must go on.
     pub(super) async fn instead(
         &self,
         job: &JobSpec,
         unavailable: Unavailable,
     ) -> Result<Option<Destination>, Broken> {
+        match self.next_place(job, unavailable).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(job.id = %job.id, %error, "a job's record cannot be used");
+                self.bury(job).await
+            }
+            place => place,
+        }
+    }
+
+    async fn bury(&self, job: &JobSpec) -> Result<Option<Destination>, Broken> {
+        // Encoding has no way to fail: string keys, no I/O.
+        let message = JobMessage::new(job.clone()).encode().unwrap_or_default();
+        let letter = DeadLetter {
+            id: job.id,
+            ..DeadLetter::new(message, DAMAGED)
+        };
+        let queue = self.shared.topology.dead_queue(&self.app);
+        let publisher = &self.shared.publisher;
+        publisher.publish("", &queue, &letter.message()).await?;
+        Ok(Some(Destination::Nowhere))
+    }
+
+    async fn next_place(
+        &self,
+        job: &JobSpec,
+        unavailable: Unavailable,
+    ) -> Result<Option<Destination>, Broken> {
         match unavailable {
+            Unavailable::Damaged => self.bury(job).await,
+            Unavailable::Gone => {
+                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
+                Ok(Some(Destination::Nowhere))
+            }
+            Unavailable::Parked { remaining_ms } => {
+                let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
+                let avoided = self.shared.store.avoided(&self.app, job.id).await?;
+                Ok(Some(match avoided {
+                    Some(runner) => Destination::Later(tier, runner),
+                    None => Destination::Parked(tier),
+                }))
+            }
             Unavailable::Terminal(state) => {
                 // Whoever ended it may have died before saying so.
                 self.shared.endings.announce(job, state).await?;
@@ -112,16 +155,19 @@ impl Dispatcher {
                 let Some(loss) = self.shared.store.lose(&self.app, job.id).await? else {
                     return Ok(None);
                 };
-                let Loss { attempt, runner } = loss;
+                let Loss {
+                    attempt,
+                    runner,
+                    pause,
+                } = loss;
                 tracing::warn!(job.id = %job.id, attempt, %runner, "a job's runner was lost under it");
-                let delay = retry::before_next(attempt, job.max_attempts);
-                Ok(delay.map(|delay| Destination::Later(RetryTier::at_least(delay), runner)))
+                Ok(pause.map(|pause| Destination::Later(RetryTier::at_least(pause), runner)))
             }
             Unavailable::Spent => {
                 self.quarantine(job).await?;
                 Ok(Some(Destination::Nowhere))
             }
-            // Redis lost the record (a restart without persistence); the message holds the whole job.
+            // A restart without persistence; the message holds the whole job.
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
                 self.shared.store.create(job).await?;

@@ -1,47 +1,107 @@
-//! One connection's worth of dispatching. Whatever breaks ends the session; the next one starts from what RabbitMQ and Redis
-//! know.
+//! One app's dispatching over channels of a connection that it shares. Whatever breaks ends the session; the next one
+//! starts from what RabbitMQ and Redis know.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, ConnectionStatus};
 use tokio::time::{Interval, MissedTickBehavior};
-use warmq_common::amqp;
 
 use super::Dispatcher;
+use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use crate::metrics::Gauges;
 
 /// How often the leader looks after what no event tells.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
-/// A connection, a channel for declarations, and the gauges that show what goes on.
+/// A connection for its channels, one of them for declarations, and the gauges that show what goes on.
 pub(super) struct Session {
-    pub(super) connection: Connection,
+    pub(super) connection: SharedConnection,
     pub(super) channel: Channel,
+    pub(super) upkeep: Upkeep,
     gauges: Gauges,
 }
 
 impl Dispatcher {
     /// A connection with everything declared on it.
     pub(super) async fn session(&self) -> Result<Session, Broken> {
-        let Self { shared, app, .. } = self;
-        let name = format!("warmq-router dispatch {app}");
-        let connection = amqp::connect(&shared.amqp_url, &name).await?;
+        let Self {
+            shared,
+            app,
+            passed,
+            ..
+        } = self;
+        // What the session before held is in the queues again.
+        passed.reset();
+        let connection = SharedConnection::new(shared.connections.get().await?);
         let channel = connection.create_channel().await?;
         shared.topology.declare_base(&channel).await?;
         shared.topology.declare_app(&channel, app).await?;
         Ok(Session {
             connection,
             channel,
+            upkeep: Upkeep::default(),
             gauges: self.metrics.lead(),
         })
     }
 
-    /// Lets the gauges show what there is now, and that `held` jobs are held.
-    pub(super) async fn show(&self, session: &Session, held: usize) -> Result<(), Broken> {
+    /// Lets the gauges show what there is now.
+    pub(super) async fn show(&self, session: &Session) -> Result<(), Broken> {
         let counts = self.shared.store.counts(&self.app).await?;
-        session.gauges.show(held, counts);
+        session.gauges.show(session.upkeep.held(), counts);
         Ok(())
+    }
+}
+
+impl Session {
+    /// Closes the session's channels, in order: what it holds goes back to its queue before the next session begins.
+    pub(super) async fn close(self) {
+        let channels: Vec<Channel> = self.connection.channels().drain(..).collect();
+        for channel in channels
+            .into_iter()
+            .filter(|channel| channel.status().connected())
+        {
+            if let Err(error) = channel.close(200, "done".into()).await {
+                tracing::debug!(%error, "a channel was not closed in order");
+            }
+        }
+    }
+}
+
+/// A session's part of a connection: its channels.
+pub(super) struct SharedConnection {
+    connection: Arc<Connection>,
+    channels: Mutex<Vec<Channel>>,
+}
+
+impl SharedConnection {
+    fn new(connection: Arc<Connection>) -> Self {
+        Self {
+            connection,
+            channels: Mutex::default(),
+        }
+    }
+
+    /// Opens a channel, which ends with the session.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(super) async fn create_channel(&self) -> lapin::Result<Channel> {
+        let channel = self.connection.create_channel().await?;
+        let mut channels = self.channels();
+        channels.retain(|channel| channel.status().connected());
+        channels.push(channel.clone());
+        Ok(channel)
+    }
+
+    /// Returns the state of the connection.
+    pub(super) fn status(&self) -> &ConnectionStatus {
+        self.connection.status()
+    }
+
+    fn channels(&self) -> std::sync::MutexGuard<'_, Vec<Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

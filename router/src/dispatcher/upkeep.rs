@@ -1,17 +1,22 @@
-//! What the leader of an app does beside dispatching, whatever the policy: it removes lost runners and shows numbers every
-//! second, and now and then looks for jobs whose message is lost and for queues that nobody will read again.
+//! What the leader of an app does beside dispatching, whatever the policy: it ends jobs that have not started in time, removes lost
+//! runners and shows numbers every second, and now and then looks for jobs whose message is lost and for queues that nobody will
+//! read again. It waits for servers in its own time: the loop that places jobs is asked one question, which it answers when it likes.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::try_join;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use warmq_common::amqp::{Message, Topology};
 use warmq_common::ids::{Epoch, JobId, RunnerId};
 use warmq_common::job::Priority;
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::store::Depths;
+use warmq_common::store::{Depths, Walk};
 
 use super::Dispatcher;
-use super::session::Session;
+use super::session::{LOOK, Session, ticks};
 use crate::broken::Broken;
 
 /// How often lost messages and left queues are looked for.
@@ -19,6 +24,15 @@ const ROUND: Duration = Duration::from_secs(5);
 
 /// Jobs looked at in one round.
 const JOBS: isize = 1000;
+
+/// Jobs that are looked at side by side.
+const SIDE_BY_SIDE: usize = 32;
+
+/// Whole jobs, inputs and all, in memory at once.
+const WHOLE: usize = 4;
+
+/// How often the loop must have said that it does not hold a job: it may just have handed it back.
+const ANSWERS: u8 = 2;
 
 /// How long an end may be stored and not announced, before the leader announces it: others are about to.
 const UNTOLD: Duration = Duration::from_secs(10);
@@ -30,44 +44,93 @@ const GRAVE: u32 = 2;
 /// heard of within a heartbeat (5 s).
 const GRACE: Duration = Duration::from_secs(6);
 
-/// When what is due.
+/// What upkeep and the loop that places jobs tell each other.
+#[derive(Default)]
 pub(super) struct Upkeep {
-    next_round: Instant,
-    first_reaping: Instant,
+    talk: Mutex<Talk>,
+    answered: Notify,
+}
+
+#[derive(Default)]
+struct Talk {
+    /// How many jobs the loop holds.
+    held: usize,
+    /// Jobs of which the loop has not said that it holds them.
+    asked: Vec<JobId>,
+    /// How often it is still to say so.
+    answers: u8,
 }
 
 impl Upkeep {
-    pub(super) fn new() -> Self {
-        Self {
-            next_round: Instant::now() + ROUND,
-            first_reaping: Instant::now() + GRACE,
+    /// To be called every second. `held`: how many jobs the session holds; `holds`: whether it holds this one.
+    pub(super) fn look(&self, held: usize, holds: impl Fn(JobId) -> bool) {
+        let mut talk = self.talk();
+        talk.held = held;
+        if talk.answers > 0 {
+            talk.asked.retain(|job| !holds(*job));
+            talk.answers -= 1;
+            if talk.answers == 0 {
+                self.answered.notify_one();
+            }
         }
     }
 
-    /// To be called every second. `held`: how many jobs the session holds; `holds`: whether it holds this one.
-    pub(super) async fn look(
-        &mut self,
-        dispatcher: &Dispatcher,
-        session: &Session,
-        held: usize,
-        holds: impl Fn(JobId) -> bool,
-    ) -> Result<(), Broken> {
-        if Instant::now() >= self.first_reaping {
-            dispatcher.reap().await?;
+    /// How many jobs the session held a moment ago.
+    pub(super) fn held(&self) -> usize {
+        self.talk().held
+    }
+
+    /// Those of `jobs` that the session does not hold.
+    async fn not_held(&self, jobs: Vec<JobId>) -> Vec<JobId> {
+        {
+            let mut talk = self.talk();
+            (talk.asked, talk.answers) = (jobs, ANSWERS);
         }
-        dispatcher.show(session, held).await?;
-        if Instant::now() >= self.next_round {
-            self.next_round = Instant::now() + ROUND;
-            let endings = &dispatcher.shared.endings;
-            endings.announce_untold(&dispatcher.app, UNTOLD).await?;
-            dispatcher.reconcile(session, holds).await?;
-            dispatcher.clear_away(session).await?;
-        }
-        Ok(())
+        self.answered.notified().await;
+        std::mem::take(&mut self.talk().asked)
+    }
+
+    fn talk(&self) -> MutexGuard<'_, Talk> {
+        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Looks after an app until a server goes away.
+pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<(), Broken> {
+    try_join(
+        dispatcher.look_each_second(session),
+        dispatcher.make_rounds(session),
+    )
+    .await
+    .map(|((), ())| ())
+}
+
 impl Dispatcher {
+    async fn look_each_second(&self, session: &Session) -> Result<(), Broken> {
+        let first_reaping = Instant::now() + GRACE;
+        let mut looks = ticks(LOOK);
+        loop {
+            looks.tick().await;
+            self.shared.endings.expire(&self.app).await?;
+            if Instant::now() >= first_reaping {
+                self.reap().await?;
+                self.note_losses().await?;
+            }
+            self.show(session).await?;
+        }
+    }
+
+    async fn make_rounds(&self, session: &Session) -> Result<(), Broken> {
+        let mut walk = Walk::default();
+        loop {
+            tokio::time::sleep(ROUND).await;
+            let endings = &self.shared.endings;
+            endings.announce_untold(&self.app, UNTOLD).await?;
+            self.reconcile(session, &mut walk).await?;
+            self.clear_away(session).await?;
+        }
+    }
+
     /// Removes the runners that were not heard of for a whole lease.
     async fn reap(&self) -> Result<(), Broken> {
         for runner in self.shared.store.reap(&self.app).await? {
@@ -76,46 +139,113 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Ends the jobs that have not started in time, and names them: the session drops those that it holds.
-    pub(super) async fn expire(&self) -> Result<Vec<JobId>, Broken> {
-        Ok(self.shared.endings.expire(&self.app).await?)
+    /// Notes which jobs lost their runners, whether or not anybody gets their messages: they wait again, or had their last attempt.
+    /// Messages come by themselves; what does not is found like every lost message.
+    async fn note_losses(&self) -> Result<(), Broken> {
+        let bereft = self.shared.store.bereft(&self.app, JOBS).await?;
+        let bereft = stream::iter(bereft).map(Ok);
+        bereft
+            .try_for_each_concurrent(SIDE_BY_SIDE, |job| async move {
+                match self.note_loss(job).await {
+                    Err(error) if error.is_damage() => {
+                        tracing::error!(job.id = %job, %error, "a job lost its runner, and its record cannot be used");
+                        Ok(self.shared.store.forget_bereft(&self.app, job).await?)
+                    }
+                    noted => noted,
+                }
+            })
+            .await
     }
 
-    /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
-    /// message too many does no harm, since a job that runs or has ended is not started.
-    async fn reconcile(
-        &self,
-        session: &Session,
-        holds: impl Fn(JobId) -> bool,
-    ) -> Result<(), Broken> {
+    async fn note_loss(&self, job: JobId) -> Result<(), Broken> {
         let Self { shared, app, .. } = self;
-        let quiet = shared.reconcile_after;
-        let suspects = shared.store.suspects(app, quiet, JOBS).await?;
-        if suspects.iter().all(|job| holds(*job)) {
+        let Some(loss) = shared.store.lose(app, job).await? else {
             return Ok(());
-        }
-        let depth = async |queue: String| Topology::depth(&session.channel, &queue).await;
-        let topology = &shared.topology;
-        // Redis was away: some may have ended meanwhile.
-        if depth(topology.late_queue()).await? > 0 {
-            return Ok(());
-        }
-        let depths = Depths {
-            backlog_empty: depth(topology.backlog_queue(app, Priority::Normal)).await? == 0
-                && depth(topology.backlog_queue(app, Priority::Low)).await? == 0,
-            shared_empty: depth(topology.shared_queue(app)).await? == 0,
         };
-        for id in suspects.into_iter().filter(|job| !holds(*job)) {
-            if shared.store.reconcile(app, id, quiet, depths).await? {
-                self.publish_again(id).await?;
-            }
+        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job's runner was lost under it");
+        if loss.pause.is_none()
+            && let Some(record) = shared.store.job_of(app, job).await?
+        {
+            self.quarantine(&record.spec).await?;
         }
         Ok(())
     }
 
+    /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
+    /// message too many does no harm, since a job that runs or has ended is not started.
+    async fn reconcile(&self, session: &Session, walk: &mut Walk) -> Result<(), Broken> {
+        let Self { shared, app, .. } = self;
+        let quiet = shared.reconcile_after;
+        let suspects = shared.store.suspects(app, quiet, JOBS, walk).await?;
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let suspects = session.upkeep.not_held(suspects).await;
+        let late = shared.topology.late_queue();
+        // Redis was away: some may have ended meanwhile.
+        if suspects.is_empty() || Topology::depth(&session.channel, &late).await? > 0 {
+            return Ok(());
+        }
+        let depths = self.depths(session).await?;
+        let missed = stream::iter(suspects).map(|id| self.is_missed(id, depths));
+        let missed: Vec<Option<JobId>> =
+            missed.buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        let missed = stream::iter(missed.into_iter().flatten()).map(Ok);
+        missed
+            .try_for_each_concurrent(WHOLE, |id| self.publish_again(id))
+            .await
+    }
+
+    /// The job, if its message is to be published again.
+    async fn is_missed(&self, id: JobId, depths: Depths) -> Result<Option<JobId>, Broken> {
+        let Self { shared, app, .. } = self;
+        let quiet = shared.reconcile_after;
+        match shared.store.reconcile(app, id, quiet, depths).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(job.id = %id, %error, "a job's message may be lost, and its record cannot be used");
+                Ok(None)
+            }
+            is_missed => Ok(is_missed?.then_some(id)),
+        }
+    }
+
+    /// What the queues can still hold.
+    async fn depths(&self, session: &Session) -> Result<Depths, Broken> {
+        let Self { shared, app, .. } = self;
+        // Read before the queues are looked at: what is sent in between does not count as passed.
+        let now_ms = shared.store.now_ms().await?;
+        let shared_queue = shared.topology.shared_queue(app);
+        Ok(Depths {
+            normal_passed_ms: self.passed_ms(session, Priority::Normal, now_ms).await?,
+            low_passed_ms: self.passed_ms(session, Priority::Low, now_ms).await?,
+            shared_empty: Topology::depth(&session.channel, &shared_queue).await? == 0,
+        })
+    }
+
+    /// Until when all messages of a lane have come by, Unix ms: until `now_ms` if it is empty.
+    async fn passed_ms(
+        &self,
+        session: &Session,
+        lane: Priority,
+        now_ms: u64,
+    ) -> Result<u64, Broken> {
+        let queue = self.shared.topology.backlog_queue(&self.app, lane);
+        Ok(match Topology::depth(&session.channel, &queue).await? {
+            0 => now_ms,
+            _ => self.passed.until_ms(lane),
+        })
+    }
+
     async fn publish_again(&self, id: JobId) -> Result<(), Broken> {
         let Self { shared, app, .. } = self;
-        let Some(record) = shared.store.job_of(app, id).await? else {
+        let record = match shared.store.job_of(app, id).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(job.id = %id, %error, "a job's message is lost, and its record cannot be read");
+                return Ok(());
+            }
+            record => record?,
+        };
+        let Some(record) = record else {
             return Ok(());
         };
         tracing::warn!(job.id = %id, state = %record.state, "nothing was heard of a job for long; published it again");
@@ -167,5 +297,25 @@ impl Dispatcher {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_not_held_once_the_loop_said_so_twice() {
+        let upkeep = Upkeep::default();
+        let [held, handed_back, lost] = [(); 3].map(|()| JobId::generate());
+        let asked = upkeep.not_held(vec![held, handed_back, lost]);
+        let answers = async {
+            tokio::task::yield_now().await;
+            upkeep.look(2, |job| job == held);
+            upkeep.look(2, |job| job == held || job == handed_back);
+        };
+        let (not_held, ()) = tokio::join!(asked, answers);
+        assert_eq!(not_held, [lost]);
+        assert_eq!(upkeep.held(), 2);
     }
 }

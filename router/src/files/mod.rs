@@ -26,9 +26,9 @@ pub use links::Links;
 pub use permit::{Refused, Use};
 pub use uploads::{UploadError, Uploads};
 
-use warmq_common::clock::unix_ms;
+use warmq_common::clock::shared_ms;
 
-/// Now, Unix s.
+/// Now by Redis' clock, Unix s: links that one router signs are checked by others.
 pub fn now_s() -> u64 {
-    unix_ms() / 1000
+    shared_ms() / 1000
 }

@@ -85,7 +85,15 @@ impl Flows {
         };
         let mut moved = Move::of(state, &declared, flow);
         if let Some(step) = moved.state.flow.under_way().cloned() {
-            let Some(record) = self.store.job_of(&step.app, step.job).await? else {
+            let record = match self.store.job_of(&step.app, step.job).await {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(flow.id = %moved.state.record.spec.id, %error, "a flow's step cannot be read");
+                    moved.end_with(lost_result("its record is damaged"));
+                    return self.go_on(moved).await;
+                }
+                record => record?,
+            };
+            let Some(record) = record else {
                 return self.submit_again(moved, &step).await;
             };
             if !record.state.is_terminal() {
@@ -188,15 +196,17 @@ impl Flows {
         let (advanced, ()) = try_join(self.advance(&moved), self.watch(&moved, wait)).await?;
         match advanced {
             Moved::On => match self.submitter.submit_step(prepared, turn).await {
-                Ok(()) => self.submitted(&moved).await,
-                Err(error) => self.put_off(&moved, error).await,
+                Ok(true) => self.submitted(&moved).await,
+                // It ended already: the next look finds no record.
+                Ok(false) => Ok(Looked::Again),
+                Err(error) => self.not_submitted(&moved, error).await,
             },
             Moved::Elsewhere => Ok(Looked::Again),
         }
     }
 
     /// A step was begun and could not be submitted. Unless a server is away, the next look finds out why, and ends it.
-    async fn put_off(&self, moved: &Move<'_>, error: SubmitError) -> Result<Looked, Broken> {
+    async fn not_submitted(&self, moved: &Move<'_>, error: SubmitError) -> Result<Looked, Broken> {
         match error {
             SubmitError::Storage(error) => self.await_storage(moved, error).await,
             error if error.is_temporary() => Err(temporary(error)),
@@ -246,7 +256,12 @@ impl Flows {
             self.submitter.submit_step(prepared.await?, turn).await
         };
         match submitted.await {
-            Ok(()) => self.submitted(&moved).await,
+            Ok(true) => self.submitted(&moved).await,
+            Ok(false) => {
+                // It ran while no router looked at the flow; it must not run again.
+                moved.end_with(lost_result("it was kept for too short a time"));
+                self.go_on(moved).await
+            }
             Err(SubmitError::Storage(error)) => self.await_storage(&moved, error).await,
             Err(error) => {
                 moved.end_with(refusal(error)?);
@@ -387,6 +402,14 @@ impl Flows {
         let found = self.apps.with_runners(moved.declared, &targets).await?;
         Ok(move |target: &AppId| found.contains(target))
     }
+}
+
+/// What a step comes to whose result nobody can read.
+fn lost_result(why: &str) -> JobError {
+    JobError::internal(
+        "internal_error",
+        format!("the step's result is lost: {why}"),
+    )
 }
 
 /// What a step comes to that can not be submitted.

@@ -30,7 +30,7 @@ use warmq_common::ids::{AppId, JobId};
 use warmq_common::message::{JobEvent, Versioned};
 use warmq_common::retry;
 use warmq_common::state::JobState;
-use warmq_common::store::{self, Store};
+use warmq_common::store::Store;
 
 use crate::apps::AppDirectory;
 use crate::broken::Broken;
@@ -52,6 +52,9 @@ const AT_ONCE: usize = 100;
 
 /// When a flow is due again whose look came to nothing: Redis or RabbitMQ is away, or this router dies.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// When a flow is due again whose record cannot be read.
+const SELDOM: Duration = Duration::from_secs(10 * 60);
 
 /// What runs flows.
 #[derive(Clone)]
@@ -125,8 +128,12 @@ impl Flows {
             let looks = due.into_iter().map(|(route, flow)| {
                 let flows = &self;
                 async move {
-                    if let Err(error) = flows.look(&route, flow, Doubt::Heard).await {
-                        tracing::warn!(flow.id = %flow, %error, "could not look at a flow; it is due again soon");
+                    match flows.look(&route, flow, Doubt::Heard).await {
+                        Ok(()) => {}
+                        Err(error) if error.is_damage() => flows.put_off(&route, flow, &error).await,
+                        Err(error) => {
+                            tracing::warn!(flow.id = %flow, %error, "could not look at a flow; it is due again soon");
+                        }
                     }
                 }
             });
@@ -139,6 +146,14 @@ impl Flows {
         Ok(())
     }
 
+    /// A flow's record cannot be read, perhaps since a router of another version wrote it: it is looked at seldom.
+    async fn put_off(&self, route: &AppId, flow: JobId, error: &Broken) {
+        tracing::error!(flow.id = %flow, %error, "a flow cannot go on");
+        if let Err(error) = self.store.watch_flow(route, flow, SELDOM).await {
+            tracing::debug!(flow.id = %flow, %error, "it is due again soon");
+        }
+    }
+
     async fn hear(&self, delivery: Delivery) -> Result<(), Broken> {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
@@ -149,12 +164,7 @@ impl Flows {
                     false => Doubt::Heard,
                 };
                 if let Some((route, flow)) = concerned(event) {
-                    match self.look(&route, flow, doubt).await {
-                        Err(Broken::Store(error @ store::Error::Damaged { .. })) => {
-                            tracing::error!(flow.id = %flow, %error, "a flow can not go on");
-                        }
-                        looked => looked?,
-                    }
+                    self.look(&route, flow, doubt).await?;
                 }
             }
         }

@@ -12,7 +12,35 @@ const MOST: usize = 256;
 
 /// The excerpts that were read, by their text.
 #[derive(Clone, Default)]
-pub(super) struct Versions(Arc<Mutex<HashMap<String, Arc<Declared>>>>);
+pub(super) struct Versions(Arc<Mutex<Read>>);
+
+#[derive(Default)]
+struct Read {
+    /// By their text, with the number of their last use.
+    excerpts: HashMap<String, (Arc<Declared>, u64)>,
+    uses: u64,
+}
+
+impl Read {
+    fn get(&mut self, excerpt: &str) -> Option<Arc<Declared>> {
+        self.uses += 1;
+        let (declared, used) = self.excerpts.get_mut(excerpt)?;
+        *used = self.uses;
+        Some(declared.clone())
+    }
+
+    /// Keeps one more; the one that was not used for longest makes room.
+    fn keep(&mut self, excerpt: &str, declared: Arc<Declared>) {
+        if self.excerpts.len() >= MOST {
+            let oldest = self.excerpts.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(excerpt, _)| excerpt.clone()) {
+                self.excerpts.remove(&oldest);
+            }
+        }
+        let used = self.uses;
+        self.excerpts.insert(excerpt.to_owned(), (declared, used));
+    }
+}
 
 impl Versions {
     /// What `excerpt` declares.
@@ -21,20 +49,38 @@ impl Versions {
     /// It can not be read: another version of the router wrote it.
     pub(super) fn read(&self, excerpt: &str) -> Result<Arc<Declared>, Problems> {
         if let Some(known) = self.lock().get(excerpt) {
-            return Ok(known.clone());
+            return Ok(known);
         }
         let mut settings = Settings::from_toml(excerpt, "the flow's excerpt");
         let declared = Declared::read(&mut settings);
         let declared = Arc::new(settings.finish(Some(declared))?);
-        let mut known = self.lock();
-        if known.len() >= MOST {
-            known.clear();
-        }
-        known.insert(excerpt.to_owned(), declared.clone());
+        self.lock().keep(excerpt, declared.clone());
         Ok(declared)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Declared>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Read> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_excerpt_too_many_displaces_the_one_that_was_not_used_for_longest() {
+        let mut read = Read::default();
+        let declared = || {
+            let mut settings = Settings::from_toml("", "nothing");
+            Arc::new(Declared::read(&mut settings))
+        };
+        for number in 0..MOST {
+            read.keep(&number.to_string(), declared());
+            assert!(read.get("0").is_some());
+        }
+        read.keep("new", declared());
+        assert!(read.get("0").is_some() && read.get("new").is_some());
+        assert!(read.get("1").is_none());
+        assert_eq!(read.excerpts.len(), MOST);
     }
 }

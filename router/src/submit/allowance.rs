@@ -23,7 +23,8 @@ impl Submitter {
     }
 
     /// How many jobs of its app the job's owner may have at a time, of `bound` over all apps; `None`: any number. What is
-    /// submitted to several apps at the same moment may exceed the bound, what goes to one does not.
+    /// submitted to several apps at the same moment may exceed the bound, what goes to one does not. Flows are counted under
+    /// their routes, their steps are not.
     ///
     /// # Errors
     /// Redis is away.
@@ -35,14 +36,18 @@ impl Submitter {
         let (Some(owner), Some(bound)) = (&job.owner, bound) else {
             return Ok(None);
         };
-        let mut apps = self.apps.all().await?;
-        // Flows are counted under their routes, their steps are not.
-        let declared = self.apps.declared();
-        let routes = declared.routes.iter();
-        let of_flows = routes.filter(|(_, route)| route.flow().is_some());
-        apps.extend(of_flows.map(|(name, _)| name.clone()));
-        let others = apps.iter().filter(|app| **app != job.app);
-        let elsewhere = self.store.active_jobs(others, owner).await?;
+        let elsewhere = self.store.active_elsewhere(&job.app, owner).await?;
         Ok(Some(bound.saturating_sub(elsewhere)))
+    }
+
+    /// Whether an owner that has too many jobs has fewer than were counted: Redis may have lost the records of some.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub(super) async fn overcounted(&self, job: &JobSpec) -> Result<bool, SubmitError> {
+        match &job.owner {
+            Some(owner) => Ok(self.store.forget_lost_jobs(&job.app, owner).await?),
+            None => Ok(false),
+        }
     }
 }

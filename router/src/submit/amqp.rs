@@ -16,7 +16,7 @@ use super::{Submission, SubmitError, Submitter};
 use crate::access::Caller;
 use crate::broken::Broken;
 use crate::consuming::Consuming;
-use crate::reply;
+use crate::reply::{self, ReplySender};
 
 /// Submissions in work at once.
 const WINDOW: u16 = 64;
@@ -29,7 +29,7 @@ pub struct Door {
     amqp_url: ServerUrl,
     topology: Topology,
     publisher: Publisher,
-    replies: Publisher,
+    replies: ReplySender,
     submitter: Submitter,
 }
 
@@ -42,7 +42,7 @@ impl Door {
         submitter: Submitter,
     ) -> Self {
         Self {
-            replies: Publisher::new(amqp_url.clone(), "warmq-router refusals"),
+            replies: ReplySender::new(amqp_url.clone(), "warmq-router refusals"),
             amqp_url,
             topology,
             publisher,
@@ -132,7 +132,7 @@ impl Door {
                 correlation_id: reply_to.correlation_id,
                 ..Message::new(body)
             };
-            reply::send(&self.replies, &reply_to.queue, &body).await?;
+            self.replies.send(&reply_to.queue, &body).await?;
         }
         Ok(())
     }
@@ -178,6 +178,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         start_timeout: header("x-request-timeout"),
         // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
         id: Some(id.unwrap_or_else(JobId::generate)),
+        redelivered: delivery.redelivered,
         no_retry: header("x-no-retry"),
         idempotency_key: message_id.filter(|_| id.is_none()).map(str::to_owned),
         store_io: header("x-store-io"),

@@ -133,8 +133,9 @@ impl SubmitError {
     /// It is not the submission's fault: the same may be accepted later.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Storage(_) => true,
-            Self::Publish(error) => !error.is_final(),
+            Self::Store(error) => !error.is_damage(),
+            Self::Publish(error) => !error.is_unacceptable(),
+            Self::Storage(_) => true,
             _ => false,
         }
     }
@@ -178,7 +179,7 @@ impl SubmitError {
             Self::MalformedJson(_) | Self::TooDeep => plain(400, "bad_request"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
             Self::StepTooLarge { .. } | Self::TooLarge { .. } => plain(413, "payload_too_large"),
-            Self::Publish(error) if error.is_final() => plain(413, "payload_too_large"),
+            Self::Publish(error) if error.is_unacceptable() => plain(413, "payload_too_large"),
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
             Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
@@ -197,6 +198,10 @@ impl SubmitError {
             Self::InvalidWebhook(_) => query("fal_webhook", "invalid_webhook"),
             Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
+            Self::Store(error) if error.is_damage() => JobError {
+                message: "the job's record is damaged; the router's log says where".to_owned(),
+                ..plain(500, "internal_error")
+            },
             Self::Store(_) | Self::Publish(_) | Self::Storage(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")

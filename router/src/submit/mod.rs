@@ -54,6 +54,8 @@ struct Checked {
     max_queue_length: Option<u64>,
     /// How many jobs its owner may have.
     max_jobs: Option<u64>,
+    /// It may have been taken in before, and must not run anew if it ended.
+    once: bool,
 }
 
 /// A cheap handle on the door.
@@ -149,11 +151,12 @@ impl Submitter {
             return Err(error);
         }
         let job = prepared.job;
-        let position = self.store.queue_position(&job.app, job.id).await?;
-        tracing::debug!(job.id = %job.id, job.app = %job.app, "accepted a job");
+        // Accepted, whatever Redis says from now on.
+        let position = self.store.queue_position(&job.app, job.id).await;
+        tracing::debug!(job.id = %job.id, job.app = %job.app, ?position, "accepted a job");
         Ok(Accepted {
+            queue_position: position.ok().flatten().unwrap_or(0),
             job,
-            queue_position: position.unwrap_or(0),
         })
     }
 
@@ -167,8 +170,13 @@ impl Submitter {
             max_queue_length: checked.max_queue_length,
             max_active: self.jobs_left(job, checked.max_jobs).await?,
             plan: prepared.plan.as_ref(),
+            once: checked.once,
         };
-        match self.record(job, terms).await? {
+        let mut created = self.record(job, terms).await?;
+        if created == Created::Busy && self.overcounted(job).await? {
+            created = self.record(job, terms).await?;
+        }
+        match created {
             Created::New { id, created_ms } => {
                 (prepared.job.id, prepared.job.created_ms) = (id, created_ms);
                 Ok((prepared, JobState::Queued))
@@ -178,6 +186,10 @@ impl Submitter {
                 let (job, state) = self.known(prepared.job).await?;
                 self.drop_input(stored, job.stored_input.as_ref()).await;
                 Ok((Prepared { job, ..prepared }, state))
+            }
+            Created::Ended => {
+                self.drop_input(stored, None).await;
+                Ok((prepared, JobState::Succeeded))
             }
             Created::Full { waiting } => {
                 self.drop_input(stored, None).await;
@@ -200,8 +212,7 @@ impl Submitter {
     /// wants to hear how it ends; if it has ended, that is announced again.
     async fn known(&self, again: JobSpec) -> Result<(JobSpec, JobState), SubmitError> {
         if let Some(reply_to) = &again.reply_to {
-            let redirected = self.store.redirect_reply(&again.app, again.id, reply_to);
-            redirected.await?;
+            self.store.redirect_reply(&again, reply_to).await?;
         }
         let Some(first) = self.store.job_of(&again.app, again.id).await? else {
             return Ok((again, JobState::Queued));
@@ -292,6 +303,7 @@ impl Submitter {
             key,
             max_queue_length,
             max_jobs: None,
+            once: submission.redelivered,
         })
     }
 

@@ -145,35 +145,38 @@ impl Submitter {
             .await
     }
 
-    /// Submits a step, or submits it again: it is one job.
+    /// Submits a step, or submits it again: it is one job, and runs once. False: it ended, and its record was kept long enough.
     ///
     /// # Errors
     /// A server is away, and the same call may be made again; or RabbitMQ never takes such a message.
-    pub async fn submit_step(&self, mut prepared: Prepared, turn: Turn) -> Result<(), SubmitError> {
+    pub async fn submit_step(
+        &self,
+        mut prepared: Prepared,
+        turn: Turn,
+    ) -> Result<bool, SubmitError> {
         self.store_input(&mut prepared.job, turn).await?;
         let job = &prepared.job;
         let terms = Terms {
             plan: prepared.plan.as_ref(),
+            once: true,
             ..Terms::default()
         };
         let state = match self.record(job, terms).await? {
+            Created::Ended => return Ok(false),
             Created::Known { .. } => self.store.state_of(&job.app, job.id).await?,
             // Nothing bounds it, so it is new.
             Created::New { .. } | Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
-        match state {
-            Some(JobState::Queued) => match self.publish(job, prepared.plan.is_some()).await {
-                Err(error) if !error.is_temporary() => {
-                    // No message of it will ever be taken: without a record, the flow sees that it was not begun.
-                    if self.store.discard(&job.app, job.id).await? {
-                        self.drop_input(prepared.job.stored_input, None).await;
-                    }
-                    Err(error)
-                }
-                published => published,
-            },
-            _ => Ok(()),
+        if state == Some(JobState::Queued)
+            && let Err(error) = self.publish(job, prepared.plan.is_some()).await
+        {
+            // No message of it will ever be taken: without a record, the flow sees that it was not begun.
+            if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
+                self.drop_input(prepared.job.stored_input, None).await;
+            }
+            return Err(error);
         }
+        Ok(true)
     }
 
     /// Waits for a turn to make a step's input of what `flow` has.

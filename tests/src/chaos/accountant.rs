@@ -73,7 +73,7 @@ pub struct Verdict {
     pub accepted: usize,
     /// Jobs by the state that they ended in, quarantined ones apart.
     pub ends: BTreeMap<&'static str, usize>,
-    /// Jobs by how often they were begun.
+    /// Jobs, those of flows included, by how often they were begun.
     pub executions: BTreeMap<u64, usize>,
     /// What is wrong.
     pub bad: Vec<Bad>,
@@ -104,6 +104,11 @@ impl Verdict {
         self.accepted += usize::from(!account.ids.is_empty());
         if let Some(record) = account.record.as_ref().filter(|r| r.state.is_terminal()) {
             *self.ends.entry(end_name(record)).or_default() += 1;
+        }
+        for record in account
+            .executed()
+            .filter(|record| record.state.is_terminal())
+        {
             *self.executions.entry(record.fence.0).or_default() += 1;
         }
         if let Err((finding, why)) = judge(&account) {
@@ -158,6 +163,11 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
             return Err((Finding::Untold, format!("no {witness:?} told of its end")));
         }
     }
+    // A step's end is not announced to anyone but its flow, which has ended.
+    if let Some(step) = account.steps.iter().find(|step| !step.state.is_terminal()) {
+        let why = format!("its step {} is {}", step.spec.id, step.state);
+        return Err((Finding::Stuck, why));
+    }
     expected(account, record).map_err(|why| (Finding::Wrong, why))
 }
 
@@ -177,13 +187,20 @@ fn difference(told: &End, end: &End) -> Option<String> {
 fn expected(account: &Account, record: &JobRecord) -> Result<(), String> {
     let order = &account.order;
     let output = record.output.as_ref().unwrap_or(&Value::Null);
+    let file_bytes = order.file().map_or(Value::Null, |file| file.len().into());
     let message = record.error.as_ref().map(|error| error.message.as_str());
     match (record.state, order.ending) {
         (JobState::Cancelled, _) if order.cancelled_after.is_some() => Ok(()),
         (JobState::Failed, _) if is_quarantined(record) => Ok(()),
-        (JobState::Failed, Ending::Failure) if message == Some(FAILURE) => Ok(()),
+        (JobState::Failed, Ending::Failure) if message.is_some_and(|it| it.contains(FAILURE)) => {
+            Ok(())
+        }
         (JobState::Succeeded, Ending::Number) if *output == order.output() => Ok(()),
-        (JobState::Succeeded, Ending::Execution) if output["runner"].is_string() => Ok(()),
+        (JobState::Succeeded, Ending::Execution)
+            if output["runner"].is_string() && output["file_bytes"] == file_bytes =>
+        {
+            Ok(())
+        }
         (state, ending) => Err(format!(
             "it {state} with {output}, error {message:?}, and was to end with {ending:?}"
         )),

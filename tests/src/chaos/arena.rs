@@ -6,9 +6,9 @@ use std::sync::Arc;
 use warmq_cluster::{Cluster, PrivateRabbit, PrivateRedis, free_port};
 use warmq_common::amqp::QueueType;
 
+use super::orders;
 use super::plan::{Role, Victim};
 use super::subject::Subject;
-use crate::stage::TIMED;
 
 /// Everything that runs, and may suffer.
 pub struct Arena {
@@ -34,7 +34,7 @@ impl Arena {
             .redis_url(redis.url().expose())
             .amqp_url(rabbitmq.url().expose())
             .queue_type(queue_type)
-            .config(format!("[apps.'{TIMED}']\n"))
+            .config(orders::config())
             .start()
             .await?;
         let cluster = Arc::new(cluster);

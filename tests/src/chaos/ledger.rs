@@ -82,6 +82,8 @@ pub struct Account {
     pub told: Vec<(Witness, End)>,
     /// Its record, when all was over.
     pub record: Option<JobRecord>,
+    /// The records of its jobs, if it is a flow.
+    pub steps: Vec<JobRecord>,
 }
 
 impl Account {
@@ -93,7 +95,14 @@ impl Account {
             refused: None,
             told: Vec::new(),
             record: None,
+            steps: Vec::new(),
         }
+    }
+
+    /// The records of what runners executed for it.
+    pub fn executed(&self) -> impl Iterator<Item = &JobRecord> {
+        let own = self.record.iter().filter(|record| record.flow.is_none());
+        own.chain(&self.steps)
     }
 
     /// Whether `witness` told of an end.

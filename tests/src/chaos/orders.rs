@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::plan::{Scale, stream};
+use crate::stage::TIMED;
 
 /// What a job that is to fail says.
 pub const FAILURE: &str = "it was to fail";
@@ -32,6 +33,50 @@ pub enum Door {
     },
 }
 
+/// What is submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One job of [`TIMED`].
+    Job,
+    /// One job of [`TIMED`] with an uploaded file, whose size the engine returns.
+    JobWithFile,
+    /// A flow of [`FLOW`]: a job, then another one through a nested fallback.
+    Flow,
+}
+
+/// The sequence that flows are submitted to.
+pub const FLOW: &str = "chaos/flow";
+
+/// What the routers are configured with. Each step passes on what it is given.
+pub fn config() -> String {
+    format!(
+        r#"
+[apps.'{TIMED}']
+
+[routes.'{FLOW}']
+kind = 'sequence'
+
+[[routes.'{FLOW}'.steps]]
+name = 'first'
+app = '{TIMED}'
+[routes.'{FLOW}'.steps.input]
+run_ms = 'input.run_ms'
+load_ms = 'input.load_ms'
+fail = 'has(input.fail) ? input.fail : null'
+output = 'has(input.output) ? input.output : null'
+
+[[routes.'{FLOW}'.steps]]
+name = 'second'
+app = 'chaos/nested'
+input = {{ load_ms = 'input.load_ms', output = 'steps.first.output' }}
+
+[routes.'chaos/nested']
+kind = 'fallback'
+to = [{{ app = '{TIMED}', input = {{ run_ms = 5, load_ms = 'input.load_ms', output = 'input.output' }} }}]
+"#
+    )
+}
+
 /// How a job ends, if nobody cancels it and its runners live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -50,6 +95,8 @@ pub struct Order {
     pub number: usize,
     /// When it is submitted, from the first one on.
     pub at: Duration,
+    /// One job, or several.
+    pub shape: Shape,
     /// The way.
     pub door: Door,
     /// What it needs.
@@ -72,6 +119,7 @@ impl Order {
         Self {
             number,
             at: Duration::ZERO,
+            shape: Shape::Job,
             door: Door::Http,
             hint: None,
             run_ms: 1,
@@ -82,7 +130,20 @@ impl Order {
         }
     }
 
-    /// Its input.
+    /// The app or route that it is submitted to.
+    pub fn destination(&self) -> &'static str {
+        match self.shape {
+            Shape::Job | Shape::JobWithFile => TIMED,
+            Shape::Flow => FLOW,
+        }
+    }
+
+    /// The content of its file, if it has one; the size is its own.
+    pub fn file(&self) -> Option<Vec<u8>> {
+        (self.shape == Shape::JobWithFile).then(|| vec![b'.'; self.number + 1])
+    }
+
+    /// Its input, without the link to its file.
     pub fn input(&self) -> Value {
         let mut input = json!({"run_ms": self.run_ms, "load_ms": LOAD_MS});
         match self.ending {
@@ -118,20 +179,27 @@ fn order(rng: &mut ChaCha8Rng, number: usize, at: Duration) -> Order {
             reply: rng.random_ratio(1, 2),
         },
     };
-    let hint = rng.random_range(0..=HINTS);
+    let shape = match (door, rng.random_range(0..10)) {
+        (_, 0) => Shape::Flow,
+        // Files are uploaded by HTTP.
+        (Door::Http, 1) => Shape::JobWithFile,
+        _ => Shape::Job,
+    };
+    let hint = rng.random_range(0..HINTS);
     Order {
         number,
         at,
+        shape,
         door,
-        // The last one stands for none.
-        hint: (hint < HINTS).then(|| format!("model-{hint}")),
+        hint: rng.random_ratio(2, 3).then(|| format!("model-{hint}")),
         run_ms: match rng.random_ratio(1, 25) {
             true => rng.random_range(LONG_MS..=4 * LONG_MS),
             false => rng.random_range(5..=50),
         },
-        ending: match rng.random_range(0..20) {
-            0 => Ending::Failure,
-            1..10 => Ending::Number,
+        ending: match (rng.random_range(0..20), shape) {
+            (0, _) => Ending::Failure,
+            // The file's size is part of the engine's own output.
+            (1..10, Shape::Job | Shape::Flow) => Ending::Number,
             _ => Ending::Execution,
         },
         no_retry: rng.random_ratio(1, 20),
@@ -155,6 +223,8 @@ mod tests {
         some(|order| order.door == Door::Amqp { reply: false });
         some(|order| order.door == Door::Http && order.twice);
         some(|order| order.hint.is_none());
+        some(|order| order.shape == Shape::Flow && order.door != Door::Http);
+        some(|order| order.shape == Shape::JobWithFile && order.ending == Ending::Failure);
         some(|order| order.ending == Ending::Failure);
         some(|order| order.no_retry);
         some(|order| order.cancelled_after.is_some());

@@ -27,7 +27,6 @@ use super::progress::Progress;
 use super::recovery::Recovery;
 use super::users::Users;
 use super::{observer, orders, recovery};
-use crate::stage::TIMED;
 
 /// How long events and replies may come after the last job ended.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -145,30 +144,34 @@ async fn settle(ledger: &Ledger, patience: Duration, diary: &Diary) -> Duration 
 /// All accounts with their records. Every result is read once more, and the last events and replies are waited for.
 async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Result<Vec<Account>> {
     let deadline = Instant::now() + RECKONING;
-    let jobs = ledger
-        .accounts()
-        .into_iter()
-        .flat_map(|account| account.ids);
-    let records: Vec<Option<(JobId, JobRecord)>> = futures::stream::iter(jobs)
-        .map(async |id| {
-            let record = persist(deadline, async || cluster.store().job(id).await.ok());
-            let record = record.await.context("Redis does not answer any more")?;
-            if record.as_ref().is_some_and(|it| it.state.is_terminal()) {
-                let result = persist(deadline, async || result(users, id).await);
+    let jobs = ledger.accounts().into_iter().flat_map(|account| {
+        let Account { ids, order, .. } = account;
+        ids.into_iter().map(move |id| (id, order.destination()))
+    });
+    let found: Vec<Option<(JobId, Found)>> = futures::stream::iter(jobs)
+        .map(async |(id, destination)| {
+            let Some(record) = read(cluster, id, deadline).await? else {
+                return Ok(None);
+            };
+            if record.state.is_terminal() {
+                let result = persist(deadline, async || result(users, destination, id).await);
                 let result = result.await.context("no router answers any more")?;
                 ledger.told(id, Witness::Result, End::body(result));
             }
-            anyhow::Ok(record.map(|record| (id, record)))
+            let steps = steps(cluster, &record, deadline).await?;
+            anyhow::Ok(Some((id, Found { record, steps })))
         })
         .buffer_unordered(QUESTIONS)
         .try_collect()
         .await?;
-    let records: HashMap<JobId, JobRecord> = records.into_iter().flatten().collect();
+    let found: HashMap<JobId, Found> = found.into_iter().flatten().collect();
     let with_records = || {
         let mut accounts = ledger.accounts();
         for account in &mut accounts {
-            let record = account.ids.first().and_then(|id| records.get(id));
-            account.record = record.cloned();
+            if let Some(found) = account.ids.first().and_then(|id| found.get(id)) {
+                account.record = Some(found.record.clone());
+                account.steps.clone_from(&found.steps);
+            }
         }
         accounts
     };
@@ -181,9 +184,45 @@ async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Re
     Ok(with_records())
 }
 
+/// What Redis has of an order.
+struct Found {
+    record: JobRecord,
+    steps: Vec<JobRecord>,
+}
+
+async fn read(
+    cluster: &Cluster,
+    id: JobId,
+    deadline: Instant,
+) -> anyhow::Result<Option<JobRecord>> {
+    let record = persist(deadline, async || cluster.store().job(id).await.ok());
+    record.await.context("Redis does not answer any more")
+}
+
+/// The records of the jobs that a flow submitted, those of its nested flows included.
+async fn steps(
+    cluster: &Cluster,
+    flow: &JobRecord,
+    deadline: Instant,
+) -> anyhow::Result<Vec<JobRecord>> {
+    let mut open = vec![flow.clone()];
+    let mut jobs = Vec::new();
+    while let Some(record) = open.pop() {
+        for step in record.flow.into_iter().flat_map(|flow| flow.steps) {
+            match read(cluster, step.job, deadline).await? {
+                Some(step) if step.flow.is_some() => open.push(step),
+                Some(step) => jobs.push(step),
+                // A step that was noted but not submitted yet when its flow was cancelled.
+                None => {}
+            }
+        }
+    }
+    Ok(jobs)
+}
+
 /// What a router answers for a job that ended; `None` if it can not answer now.
-async fn result(users: &Users, id: JobId) -> Option<Value> {
-    let app = TIMED.parse().ok()?;
+async fn result(users: &Users, destination: &str, id: JobId) -> Option<Value> {
+    let app = destination.parse().ok()?;
     let result = users.router().result(&app, id).await.ok()?;
     let own = result.status != 503 || result.body["error_type"] == QUARANTINED;
     own.then_some(result.body)

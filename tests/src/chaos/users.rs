@@ -9,6 +9,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use reqwest::StatusCode;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use warmq_cli::client::{self, Client};
@@ -21,7 +22,6 @@ use super::ledger::{End, Ledger, Witness};
 use super::observer::REPLIES;
 use super::orders::{Door, Order};
 use super::patience::persist;
-use crate::stage::TIMED;
 
 /// Submissions under way at once.
 const WINDOW: usize = 48;
@@ -105,7 +105,14 @@ impl Users {
 
     async fn submit(&self, order: &Order, deadline: Instant) -> Option<JobId> {
         let answer = match order.door {
-            Door::Http => persist(deadline, async || self.post(order).await).await?,
+            Door::Http => {
+                let file_url = match order.file() {
+                    Some(file) => Some(persist(deadline, async || self.upload(&file).await).await?),
+                    None => None,
+                };
+                let post = async || self.post(order, file_url.as_deref()).await;
+                persist(deadline, post).await?
+            }
             Door::Amqp { reply } => {
                 let id = self.id_of(order);
                 let publish = async || self.publish(order, id, reply).await;
@@ -125,10 +132,14 @@ impl Users {
     }
 
     /// The job's id, or why it is refused for good; `None`: to be tried again.
-    async fn post(&self, order: &Order) -> Option<Result<JobId, String>> {
-        let url = format!("{}/queue/{TIMED}", self.router().url());
+    async fn post(&self, order: &Order, file_url: Option<&str>) -> Option<Result<JobId, String>> {
+        let url = format!("{}/queue/{}", self.router().url(), order.destination());
+        let mut input = order.input();
+        if let Some(file_url) = file_url {
+            input["file_url"] = file_url.into();
+        }
         let mut request = (self.http.post(url))
-            .json(&order.input())
+            .json(&input)
             .header("idempotency-key", format!("order-{}", order.number));
         if let Some(hint) = &order.hint {
             request = request.header("x-fal-runner-hint", hint);
@@ -145,6 +156,18 @@ impl Users {
         }
         let for_good = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
         for_good.then(|| Err(format!("HTTP {status}: {body}")))
+    }
+
+    /// The link to an uploaded file; `None`: to be tried again, as another file.
+    async fn upload(&self, content: &[u8]) -> Option<String> {
+        let url = format!("{}/storage/upload/initiate", self.router().url());
+        let announced = json!({"file_name": "order.txt", "content_type": "text/plain"});
+        let answer = self.http.post(url).json(&announced).send().await.ok()?;
+        let answer: Value = answer.error_for_status().ok()?.json().await.ok()?;
+        let put = self.http.put(answer["upload_url"].as_str()?);
+        let put = put.body(content.to_vec()).send().await.ok()?;
+        put.error_for_status().ok()?;
+        answer["file_url"].as_str().map(str::to_owned)
     }
 
     /// A user chooses the id once for all tries.
@@ -180,8 +203,10 @@ impl Users {
         let confirmed = async {
             let exchange = self.jobs_exchange.as_str().into();
             let body = order.input().to_string();
-            let published =
-                channel.basic_publish(exchange, TIMED.into(), options, body.as_bytes(), properties);
+            let published = {
+                let destination = order.destination().into();
+                channel.basic_publish(exchange, destination, options, body.as_bytes(), properties)
+            };
             published.await?.await
         };
         match tokio::time::timeout(CONFIRM, confirmed).await {

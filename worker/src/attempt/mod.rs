@@ -19,7 +19,7 @@ use std::time::Duration;
 use warmq_common::amqp::RetryTier;
 use warmq_common::job::JobSpec;
 use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::retry::{self, until_known, until_success};
+use warmq_common::retry::{until_known, until_success};
 use warmq_common::store::{Ground, Loss, Start, Unavailable};
 
 use crate::consumer::{Source, Taken};
@@ -101,7 +101,17 @@ impl Runner {
                         .await;
                     return Next::Idle;
                 }
-                Unavailable::Leased { remaining_ms } => {
+                Unavailable::Gone => {
+                    tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
+                    taken.ack().await;
+                    return Next::Idle;
+                }
+                Unavailable::Damaged => {
+                    let reason = "its record in Redis is damaged";
+                    self.shared.bury(taken, reason).await;
+                    return Next::Idle;
+                }
+                Unavailable::Leased { remaining_ms } | Unavailable::Parked { remaining_ms } => {
                     let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
                     self.shared.park_then_ack(&job, tier, None, taken).await;
                     return Next::Idle;
@@ -110,10 +120,13 @@ impl Runner {
                     let lost = until_success("noting a lost runner", stop, || {
                         store.lose(&config.app, job.id)
                     });
-                    if let Some(Loss { attempt, runner }) = lost.await.flatten()
-                        && let Some(delay) = retry::before_next(attempt, job.max_attempts)
+                    if let Some(Loss {
+                        runner,
+                        pause: Some(pause),
+                        ..
+                    }) = lost.await.flatten()
                     {
-                        let tier = RetryTier::at_least(delay);
+                        let tier = RetryTier::at_least(pause);
                         let shared = &self.shared;
                         shared.park_then_ack(&job, tier, Some(runner), taken).await;
                         return Next::Idle;

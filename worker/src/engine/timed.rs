@@ -11,6 +11,7 @@ use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
 use warmq_common::store::RunnerReport;
 
 use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, input, millis};
+use crate::input_files::FileField;
 use crate::model_cache::{Loaded, Loader, ModelCache};
 
 /// How soon a cancelled job ends.
@@ -35,9 +36,18 @@ struct Input {
     load_ms: u64,
     /// After `run_ms` the job fails with this message.
     fail: Option<String>,
-    /// The job's output; by default the runner's name and whether it was warm.
+    /// The job's output; by default the runner's name, whether it was warm, and the size of the file, if there is one.
     output: Option<Value>,
+    /// A file, which is only fetched.
+    #[allow(dead_code, reason = "the worker reads it by its name, for its content")]
+    file_url: Option<String>,
 }
+
+/// The field of the input that names a file.
+const FILE_URL: &str = "file_url";
+
+/// Largest file that is fetched.
+const MAX_FILE_BYTES: usize = 16 << 20;
 
 fn default_run_ms() -> u64 {
     100
@@ -98,9 +108,20 @@ impl Timed {
         Ok(Produced {
             output: input
                 .output
-                .unwrap_or_else(|| json!({"runner": self.runner, "warm": timings.warm})),
+                .unwrap_or_else(|| self.output(timings.warm, context.file(FILE_URL))),
             files: Vec::new(),
         })
+    }
+}
+
+impl Timed {
+    /// The output of a job that asks for none.
+    fn output(&self, warm: bool, file: Option<&[u8]>) -> Value {
+        let mut output = json!({"runner": self.runner, "warm": warm});
+        if let Some(file) = file {
+            output["file_bytes"] = file.len().into();
+        }
+        output
     }
 }
 
@@ -110,7 +131,10 @@ impl Engine for Timed {
             device: "none".to_owned(),
             models: Vec::new(),
             input_schema: input::schema::<Input>(),
-            files: Vec::new(),
+            files: vec![FileField {
+                name: FILE_URL,
+                most_bytes: MAX_FILE_BYTES,
+            }],
         }
     }
 

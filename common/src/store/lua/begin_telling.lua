@@ -7,9 +7,9 @@ local ended = redis.call('HGET', KEYS[2], 'finished_ms')
 if ended ~= ARGV[2] then return { 'over' } end
 local known = redis.call('HMGET', KEYS[1], 'end', 'made', 'not_before')
 if known[1] ~= ended then known = {} end
-if tonumber(known[2] or 0) >= tonumber(ARGV[1]) then return { 'over' } end
+if number(known[2]) >= tonumber(ARGV[1]) then return { 'over' } end
 local now = now_ms()
-local not_before = tonumber(known[3] or 0)
+local not_before = number(known[3])
 if not_before > now then return { 'wait', tostring(not_before - now) } end
 redis.call('HSET', KEYS[1], 'end', ended, 'made', known[2] or 0, 'not_before', now + ARGV[3])
 -- As long as the record: who asks later finds none.

@@ -1,10 +1,12 @@
--- A submission failed, and its submitter is told so. The record goes with the last one.
--- KEYS 1 job, 2 queued, 3 log, 4 active
+-- A submission failed, and its submitter is told so. The record goes with the last one. A tombstone stays, since the message may
+-- have arrived all the same; a repeat of the submission takes it away.
+-- KEYS 1 job, 2 queued, 3 log, 4 active, 5 tombstone
 -- ARGV 1 job id
 -- Returns 1, or 0 when the job reached a dispatcher all the same, or another submission of it goes on
 if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then return 0 end
 if redis.call('HINCRBY', KEYS[1], 'submissions', -1) > 0 then return 0 end
-count_active(KEYS[4], KEYS[1], -1)
+leave_active(KEYS[4], KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('SET', KEYS[5], 'discarded', 'EX', COPIES_S)
 return 1

@@ -1,5 +1,5 @@
 -- Ends a flow with what came of its steps. Only as the next move after the one that its mover knew.
--- KEYS 1 flow, 2 queued, 3 untold, 4 log, 5 active
+-- KEYS 1 flow, 2 queued, 3 untold, 4 log, 5 active, 6 tombstone
 -- ARGV 1 flow id, 2 moves that were known, 3 end state, 4 steps (JSON), 5 output (JSON or ''), 6 error (JSON or ''), 7 timings (JSON),
 --      8 retention of a record that does not say (s), then level, text, ... for its log
 -- Returns 1, or 0: it has ended, is unknown, or somebody else moved it on
@@ -12,5 +12,5 @@ if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 to_tell(KEYS[3], ARGV[1], now)
 for i = 9, #ARGV, 2 do log(KEYS[4], ARGV[i], ARGV[i + 1], '') end
-keep_ended(KEYS[1], KEYS[4], KEYS[5], ARGV[8])
+keep_ended({ job = KEYS[1], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }, ARGV[1], ARGV[8])
 return 1

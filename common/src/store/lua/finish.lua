@@ -1,6 +1,6 @@
 -- Ends an attempt: the result, the runner's hints, and the runner's freedom, in one step. A late attempt's result is
 -- refused by its fence; the hints are taken all the same.
--- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 untold, 6 log, 7 active, then the hint sets to leave, then those to join
+-- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 untold, 6 log, 7 active, 8 tombstone, then the hint sets to leave, then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON or ''),
 --      8 timings (JSON), 9 retention of a record that does not say (s), 10 hints (JSON), 11 number of hints, 12 memory used (bytes),
 --      13 '1' to become idle, 14 changes channel, 15 number of hint sets to leave, 16 slots, 17 what ran (JSON or ''),
@@ -17,12 +17,12 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
   log(KEYS[6], ARGV[18], ARGV[19], ARGV[2])
-  keep_ended(KEYS[1], KEYS[6], KEYS[7], ARGV[9])
+  keep_ended({ job = KEYS[1], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }, ARGV[1], ARGV[9])
 end
 if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
   local leave = tonumber(ARGV[15])
-  for i = 8, #KEYS do
-    redis.call(i < 8 + leave and 'SREM' or 'SADD', KEYS[i], ARGV[2])
+  for i = 9, #KEYS do
+    redis.call(i < 9 + leave and 'SREM' or 'SADD', KEYS[i], ARGV[2])
   end
   redis.call(ARGV[11] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
   redis.call('HSET', KEYS[2], 'hints', ARGV[10], 'slots', ARGV[16], 'memory_bytes', ARGV[12])

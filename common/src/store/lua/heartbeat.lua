@@ -6,5 +6,5 @@ local now = now_ms()
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'claimed_until')
 if runner[1] ~= ARGV[2] then return 0 end
 redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
-if ARGV[4] == '0' and tonumber(runner[2] or 0) <= now then set_idle(KEYS[2], KEYS[1], ARGV[5], ARGV[1], '') end
+if ARGV[4] == '0' and number(runner[2]) <= now then set_idle(KEYS[2], KEYS[1], ARGV[5], ARGV[1], '') end
 return 1

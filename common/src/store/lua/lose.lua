@@ -1,15 +1,22 @@
--- Notes that a running job's runner is lost: its lease lapsed. The attempt counts.
--- KEYS 1 job, 2 queued, 3 log
--- ARGV 1 job id
--- Returns {'lost', attempt, runner} | {'kept'} when the job is not a lost runner's (any more)
-local job = redis.call('HMGET', KEYS[1], 'state', 'lease_until', 'attempt', 'runner', 'created_ms', 'lost_runners')
+-- Notes that a running job's runner is lost: its lease lapsed. The attempt counts, and the next one waits for its pause.
+-- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 suspects
+-- ARGV 1 job id, then the pauses after the first attempt, the second, ... (ms)
+-- Returns {'lost', attempt, runner, pause (ms), or '' after the last attempt} | {'kept'} when the job is not a lost runner's
+local job = redis.call('HMGET', KEYS[1], 'state', 'lease_until', 'attempt', 'runner', 'lost_runners')
 local now = now_ms()
-if job[1] ~= 'running' or tonumber(job[2] or 0) > now then return { 'kept' } end
-local lost = cjson.decode(job[6] or '[]')
+if job[1] ~= 'running' then
+  -- A job that waits is looked after by its place in line, one that ended by nobody.
+  redis.call('ZREM', KEYS[5], ARGV[1])
+  return { 'kept' }
+end
+if number(job[2]) > now then return { 'kept' } end
+local readable, lost = pcall(cjson.decode, job[5] or '[]')
+if not readable or type(lost) ~= 'table' then lost = {} end
 lost[#lost + 1] = job[4]
--- Its message may be parked for a while: that is no silence yet.
+local pause_ms = park(KEYS[1], now, 2)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'lost_runners', cjson.encode(lost), 'reconciled_ms', now)
-redis.call('HDEL', KEYS[1], 'progress', 'lease_until', 'runner', 'decision')
-redis.call('ZADD', KEYS[2], job[5], ARGV[1])
-log(KEYS[3], 'WARN', 'its runner was lost: it waits for another', job[4])
-return { 'lost', job[3], job[4] }
+clear_attempt(KEYS[1])
+wait_in_line(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+log(KEYS[4], 'WARN', 'its runner was lost: it waits for another', job[4] or '')
+return { 'lost', job[3] or '0', job[4] or '', tostring(pause_ms or '') }

@@ -8,33 +8,68 @@ end
 
 local TERMINAL = { succeeded = true, failed = true, cancelled = true, expired = true }
 
+-- Seconds for which a copy of an ended job's message may still arrive: beyond the longest retry tier (1 h), any consumer_timeout
+-- and a backlog. A flow's step may be submitted again as long as its flow is under way.
+local COPIES_S, STEP_COPIES_S = 24 * 3600, 7 * 24 * 3600
+
+-- A field's number; 0 without one.
+local function number(text) return tonumber(text) or 0 end
+
 -- Whether a job can be sent or started now. Returns nil if so, else the reason as a reply:
--- {'missing'} | {'terminal', state} | {'leased', ms left} | {'lost'}: its runner is, see lose.lua
--- | {'spent'}: it had all its attempts, see quarantine.lua
-local function unavailable(job_key, now)
-  local job = redis.call('HMGET', job_key, 'state', 'lease_until', 'attempt', 'max_attempts')
-  local state, lease_until = job[1], tonumber(job[2] or 0)
-  if not state then return { 'missing' } end
+-- {'missing'} | {'gone'}: it ended, and its record was kept long enough | {'terminal', state} | {'leased', ms left}
+-- | {'lost'}: its runner is, see lose.lua | {'spent'}: it had all its attempts, see quarantine.lua
+-- | {'parked', ms left}: its next attempt is not due
+local function unavailable(job_key, tombstone_key, now)
+  local job = redis.call('HMGET', job_key, 'state', 'lease_until', 'attempt', 'max_attempts', 'parked_until')
+  local state, lease_until = job[1], number(job[2])
+  if not state then return { redis.call('EXISTS', tombstone_key) == 1 and 'gone' or 'missing' } end
   if TERMINAL[state] then return { 'terminal', state } end
   if state == 'running' then
     if lease_until > now then return { 'leased', lease_until - now } end
     return { 'lost' }
   end
   -- 10: records of earlier versions do not say how many.
-  if tonumber(job[3] or 0) >= tonumber(job[4] or 10) then return { 'spent' } end
+  if number(job[3]) >= (tonumber(job[4]) or 10) then return { 'spent' } end
+  local parked_ms = number(job[5]) - now
+  if parked_ms > 0 then return { 'parked', tostring(parked_ms) } end
   return nil
 end
 
--- When a job must have started, Unix ms; false if at any time.
-local function start_deadline(job_key)
-  local job = redis.call('HMGET', job_key, 'created_ms', 'start_timeout_ms')
-  return job[2] and job[1] + job[2]
+-- Counts a job's time to start from `now`, if it has one.
+local function start_clock(job_key, now)
+  local timeout_ms = tonumber(redis.call('HGET', job_key, 'start_timeout_ms'))
+  if timeout_ms then redis.call('HSET', job_key, 'start_by_ms', now + timeout_ms) end
 end
 
 -- Whether it is too late for a job to start.
 local function start_overdue(job_key, now)
-  local deadline = start_deadline(job_key)
-  return deadline and deadline <= now
+  local start_by = tonumber(redis.call('HGET', job_key, 'start_by_ms'))
+  return start_by and start_by <= now
+end
+
+-- A job waits (again): in its old place, and not beyond the time by which it must start.
+local function wait_in_line(job_key, queued_key, deadlines_key, job)
+  local times = redis.call('HMGET', job_key, 'created_ms', 'start_by_ms')
+  redis.call('ZADD', queued_key, number(times[1]), job)
+  local start_by = tonumber(times[2])
+  if start_by then redis.call('ZADD', deadlines_key, start_by, job) end
+end
+
+-- A running job comes back after an attempt that counts: notes until when its message is parked, and which runner to avoid.
+-- ARGV from `first` on are the pauses (ms) after the first attempt, the second, ...; the last one also after those that follow.
+-- Returns the pause (ms), nil after the last attempt.
+local function park(job_key, now, first)
+  local job = redis.call('HMGET', job_key, 'attempt', 'max_attempts', 'runner')
+  local attempt = number(job[1])
+  if attempt >= (tonumber(job[2]) or 10) then return nil end
+  local pause_ms = number(ARGV[math.min(first + math.max(attempt, 1) - 1, #ARGV)])
+  redis.call('HSET', job_key, 'parked_until', now + pause_ms, 'avoid', job[3] or '')
+  return pause_ms
+end
+
+-- The fields of an attempt that is over.
+local function clear_attempt(job_key)
+  redis.call('HDEL', job_key, 'progress', 'lease_until', 'runner', 'decision')
 end
 
 -- A line for the job's owner, as store::log::LogLine reads it. `runner`: whom it is about, or ''. A list, since a stream
@@ -45,22 +80,38 @@ local function log(log_key, level, message, runner)
   redis.call('RPUSH', log_key, cjson.encode({ at_ms = now_ms(), level = level, message = message, runner = runner }))
 end
 
--- One of its owner's jobs more (1) or less (-1) waits or runs. A job without owner is not counted, nor is a flow's step: its flow is.
-local function count_active(active_key, job_key, by)
+-- A job's entry among those that wait or run: its owner and its id, so that an owner's are a range. nil for a job that is not
+-- counted: one without owner, or a flow's step, whose flow is.
+local function active_entry(job_key, job)
   local said = redis.call('HMGET', job_key, 'owner', 'step_of')
-  local owner = not said[2] and said[1]
-  if owner and redis.call('HINCRBY', active_key, owner, by) <= 0 then redis.call('HDEL', active_key, owner) end
+  return not said[2] and said[1] and said[1] .. ' ' .. job or nil
 end
 
--- What is kept of a job that ended, and for how long; `default_s` for a record that does not say.
-local function keep_ended(job_key, log_key, active_key, default_s)
-  count_active(active_key, job_key, -1)
-  local said = redis.call('HMGET', job_key, 'retention_s', 'no_store')
-  if said[2] then redis.call('HDEL', job_key, 'input') end
+-- The job waits or runs from now on.
+local function join_active(active_key, job_key, job)
+  local entry = active_entry(job_key, job)
+  if entry then redis.call('ZADD', active_key, 0, entry) end
+end
+
+-- The job ended, or is taken back.
+local function leave_active(active_key, job_key, job)
+  local entry = active_entry(job_key, job)
+  if entry then redis.call('ZREM', active_key, entry) end
+end
+
+-- Shortens what is kept of a job that ended to its retention; `default_s` for a record that does not say. `keys`: job, log,
+-- active, tombstone. A tombstone is left where copies of the message may outlive the record, so that none of them runs the job again.
+local function keep_ended(keys, job, default_s)
+  leave_active(keys.active, keys.job, job)
+  local said = redis.call('HMGET', keys.job, 'retention_s', 'no_store', 'state', 'step_of')
+  local retention_s = tonumber(said[1]) or tonumber(default_s)
+  if said[2] then redis.call('HDEL', keys.job, 'input') end
   -- What a flow needs while it is under way.
-  redis.call('HDEL', job_key, 'excerpt', 'headers', 'outputs')
-  redis.call('EXPIRE', job_key, said[1] or default_s)
-  redis.call('EXPIRE', log_key, said[1] or default_s)
+  redis.call('HDEL', keys.job, 'excerpt', 'headers', 'outputs')
+  redis.call('EXPIRE', keys.job, retention_s)
+  redis.call('EXPIRE', keys.log, retention_s)
+  local copies_s = said[4] and STEP_COPIES_S or COPIES_S
+  if retention_s < copies_s then redis.call('SET', keys.tombstone, said[3], 'EX', copies_s) end
 end
 
 -- Notes an end that is to be announced; see store/untold.rs.
@@ -68,14 +119,15 @@ local function to_tell(untold_key, job, now)
   redis.call('ZADD', untold_key, now, job)
 end
 
--- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running.
-local function end_unrun(job_key, log_key, queued_key, untold_key, active_key, job, state, now, default_s)
-  log(log_key, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
-  redis.call('HSET', job_key, 'state', state, 'finished_ms', now)
-  to_tell(untold_key, job, now)
-  redis.call('HDEL', job_key, 'progress', 'lease_until')
-  redis.call('ZREM', queued_key, job)
-  keep_ended(job_key, log_key, active_key, default_s)
+-- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running. `keys`: job,
+-- queued, untold, log, active, tombstone.
+local function end_unrun(keys, job, state, now, default_s)
+  log(keys.log, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
+  redis.call('HSET', keys.job, 'state', state, 'finished_ms', now)
+  to_tell(keys.untold, job, now)
+  redis.call('HDEL', keys.job, 'progress', 'lease_until')
+  redis.call('ZREM', keys.queued, job)
+  keep_ended(keys, job, default_s)
 end
 
 -- A change of the fleet, as store::changes::Change reads it. `rest`: further fields, each with a comma in front.

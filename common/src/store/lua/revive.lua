@@ -1,15 +1,17 @@
--- Gives a quarantined job all its attempts again.
--- KEYS 1 job, 2 queued, 3 log, 4 active
+-- Gives a quarantined job all its attempts again, and its time to start from now on.
+-- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 active, 6 tombstone
 -- ARGV 1 job id
 -- Returns 1, or 0 when the job is not quarantined (any more)
-local job = redis.call('HMGET', KEYS[1], 'state', 'quarantined', 'created_ms')
+local job = redis.call('HMGET', KEYS[1], 'state', 'quarantined')
 if job[1] ~= 'failed' or not job[2] then return 0 end
 -- The fence goes on counting: a lost runner may still be at work somewhere.
-redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0)
-redis.call('HDEL', KEYS[1], 'quarantined', 'error', 'finished_ms', 'lost_runners', 'hold')
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, 'reconciled_ms', now_ms())
+redis.call('HDEL', KEYS[1], 'quarantined', 'error', 'finished_ms', 'lost_runners', 'hold', 'parked_until', 'avoid')
 redis.call('PERSIST', KEYS[1])
-redis.call('PERSIST', KEYS[3])
-log(KEYS[3], 'INFO', 'it is tried again', '')
-redis.call('ZADD', KEYS[2], job[3], ARGV[1])
-count_active(KEYS[4], KEYS[1], 1)
+redis.call('PERSIST', KEYS[4])
+redis.call('DEL', KEYS[6])
+log(KEYS[4], 'INFO', 'it is tried again', '')
+start_clock(KEYS[1], now_ms())
+wait_in_line(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
+join_active(KEYS[5], KEYS[1], ARGV[1])
 return 1

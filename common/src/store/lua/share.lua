@@ -1,9 +1,9 @@
 -- Notes that a job goes to the app's shared queue.
--- KEYS 1 job, 2 log
+-- KEYS 1 job, 2 log, 3 tombstone
 -- ARGV 1 decision (JSON), 2 the decision in a sentence
 -- Returns {'shared'} | see unavailable()
 local now = now_ms()
-local reason = unavailable(KEYS[1], now)
+local reason = unavailable(KEYS[1], KEYS[3], now)
 if reason then return reason end
 redis.call('HSET', KEYS[1], 'state', 'dispatched', 'dispatched_ms', now, 'decision', ARGV[1])
 redis.call('HDEL', KEYS[1], 'runner')

@@ -1,7 +1,7 @@
 -- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
 -- claims itself here, unless the dispatcher's claim for another job came first. One that asks again, since the answer
 -- was lost, gets its lease again: it has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold, 6 log, 7 active
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold, 6 log, 7 active, 8 tombstone
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': Redis was away and it began without,
 --      6 changes channel, 7 retention (s), of a job that is too late to start, 8 how long ago it began (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
@@ -17,10 +17,13 @@ local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
 -- What runs already counts, whether or not its runner is still registered.
 local registered = runner[1] == ARGV[3]
 if not registered and not late then return { 'stale' } end
-if ARGV[5] == 'shared' and tonumber(runner[2] or 0) > now then return { 'claimed' } end
-local reason = unavailable(KEYS[1], now)
+if ARGV[5] == 'shared' and number(runner[2]) > now then return { 'claimed' } end
+local reason = unavailable(KEYS[1], KEYS[8], now)
+-- What runs already waits no more.
+if late and reason and reason[1] == 'parked' then reason = nil end
 if not reason and start_overdue(KEYS[1], began) then
-  end_unrun(KEYS[1], KEYS[6], KEYS[4], KEYS[5], KEYS[7], ARGV[1], 'expired', now, ARGV[7])
+  local keys = { job = KEYS[1], queued = KEYS[4], untold = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }
+  end_unrun(keys, ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
 if reason then
@@ -31,7 +34,7 @@ local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began,
   'lease_until', now + ARGV[4])
-redis.call('HDEL', KEYS[1], 'progress')
+redis.call('HDEL', KEYS[1], 'progress', 'parked_until', 'avoid')
 log(KEYS[6], 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
 redis.call('ZREM', KEYS[4], ARGV[1])
 if registered then

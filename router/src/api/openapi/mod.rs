@@ -111,15 +111,12 @@ async fn known_apps(
     api: &Api,
     caller: Option<&Caller>,
 ) -> Result<Vec<(AppId, Value)>, store::Error> {
-    let mut found = Vec::new();
     let Some(caller) = caller else {
-        return Ok(found);
+        return Ok(Vec::new());
     };
-    let all = api.apps.all().await?.into_iter();
-    for app in all.filter(|app| caller.knows(app)) {
-        let schema = api.store.schema(&app).await?;
-        found.extend(schema.map(|schema| (app, schema)));
-    }
+    let mut all: Vec<AppId> = api.apps.all().await?.into_iter().collect();
+    all.retain(|app| caller.knows(app));
+    let mut found = api.store.schemas(&all).await?;
     // What a route takes depends on where it leads.
     let declared = api.apps.declared();
     let routes = declared.routes.iter().map(|(name, _)| name);

@@ -182,9 +182,6 @@ impl<'a> Desk<'a> {
 
     /// What is done every second, whatever happened.
     pub(super) async fn look(&mut self) -> Result<(), Broken> {
-        for expired in self.dispatcher.expire().await? {
-            self.ended(expired).await?;
-        }
         self.compare().await?;
         self.hand_back_the_oldest().await?;
         self.keep_what_was_learned().await

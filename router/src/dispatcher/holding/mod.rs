@@ -34,7 +34,6 @@ use warmq_common::job::Priority;
 
 use super::Dispatcher;
 use super::session::{LOOK, Session, ticks};
-use super::upkeep::Upkeep;
 use crate::broken::Broken;
 use desk::Desk;
 
@@ -65,7 +64,6 @@ pub(super) async fn run(
     let mut low = dispatcher.lane(connection, Priority::Low, WINDOW).await?;
     let mut sends = FuturesUnordered::new();
     let mut looks = ticks(LOOK);
-    let mut upkeep = Upkeep::new();
     loop {
         let due = desk
             .next_deadline()
@@ -83,8 +81,8 @@ pub(super) async fn run(
                 desk.ended(cancelled.ok_or(Broken::Unheard)?).await?;
             }
             _ = looks.tick() => {
+                session.upkeep.look(desk.held(), |job| desk.holds(job));
                 desk.look().await?;
-                upkeep.look(dispatcher, session, desk.held(), |job| desk.holds(job)).await?;
             }
             () = tokio::time::sleep_until(due) => desk.due().await?,
             delivery = normal.next(), if sends.len() < SENDS => {

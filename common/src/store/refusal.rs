@@ -1,0 +1,114 @@
+//! What Redis means when it answers and says no, with the remedy.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why Redis cannot be used although it answers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// User or password are wrong.
+    #[error(
+        "refused the user or the password: correct them in --redis-url / WARMQ_REDIS_URL \
+         (redis://user:password@host:6379/0; in a URL @ is written %40, / %2f, # %23)"
+    )]
+    Login,
+    /// It has a password and the URL has none.
+    #[error(
+        "asks for a password: write it into --redis-url / WARMQ_REDIS_URL \
+         (redis://:password@host:6379/0)"
+    )]
+    NoLogin,
+    /// There is no database of that number.
+    #[error(
+        "has no such database: end --redis-url / WARMQ_REDIS_URL with a number from 0 to 15, unless \
+         `databases` in redis.conf allows more"
+    )]
+    NoDatabase,
+    /// Its access rules do not let the user do what warmq does.
+    #[error(
+        "does not let its user do what warmq needs ({0}): grant keys, channels and scripts (`ACL SETUSER \
+         NAME ~NAMESPACE:* &NAMESPACE:* +@all -@dangerous`)"
+    )]
+    Forbidden(String),
+    /// It is a Redis Cluster.
+    #[error(
+        "is a Redis Cluster, which warmq does not support: name a single Redis, with replicas if you like"
+    )]
+    Cluster,
+    /// It is a replica.
+    #[error("is a read-only replica: name its primary in --redis-url / WARMQ_REDIS_URL")]
+    Replica,
+    /// Its memory is used up.
+    #[error(
+        "is full: raise its maxmemory, or submit less at once; ended jobs leave after their retention"
+    )]
+    Full,
+    /// It takes no writes for another reason.
+    #[error("takes no writes ({0}): see its log")]
+    NoWrites(String),
+    /// What is published does not arrive.
+    #[error(
+        "does not deliver what is published on a channel: is a proxy between that does not pass pub/sub?"
+    )]
+    NoMessages,
+    /// The other side does not speak TLS.
+    #[error("does not speak TLS on this port: write redis:// instead of rediss://")]
+    NotTls,
+}
+
+impl Refusal {
+    /// Reads a client's error; `None` if Redis did not answer, or says something else.
+    pub(super) fn of(error: &RedisError) -> Option<Self> {
+        let detail = || error.detail().unwrap_or_default().to_owned();
+        Some(match error.kind() {
+            ErrorKind::AuthenticationFailed => Self::Login,
+            ErrorKind::Io if error.to_string().contains("InvalidContentType") => Self::NotTls,
+            ErrorKind::Server(kind) => match kind {
+                ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::CrossSlot
+                | ServerErrorKind::ClusterDown => Self::Cluster,
+                ServerErrorKind::NoPerm => Self::Forbidden(detail()),
+                ServerErrorKind::ReadOnly => Self::Replica,
+                ServerErrorKind::ResponseError => return Self::of_text(&error.to_string()),
+                _ => return None,
+            },
+            _ => match error.code()? {
+                "NOAUTH" => Self::NoLogin,
+                "WRONGPASS" => Self::Login,
+                "OOM" => Self::Full,
+                "MISCONF" | "NOREPLICAS" => Self::NoWrites(detail()),
+                _ => return None,
+            },
+        })
+    }
+
+    /// Reads the causes that only the text names.
+    fn of_text(text: &str) -> Option<Self> {
+        if text.contains("switch database") || text.contains("DB index") {
+            return Some(Self::NoDatabase);
+        }
+        // A script says of itself which of its commands was refused.
+        let says = |words: &str| text.contains(words);
+        match () {
+            () if says("ACL failure") || says("NOPERM") => Some(Self::Forbidden(text.to_owned())),
+            () if says("OOM ") => Some(Self::Full),
+            () if says("READONLY") => Some(Self::Replica),
+            () => None,
+        }
+    }
+
+    /// Returns whether waiting is no remedy: the settings must change, here or in Redis.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Login
+            | Self::NoLogin
+            | Self::NoDatabase
+            | Self::Forbidden(_)
+            | Self::Cluster
+            | Self::NoMessages
+            | Self::NotTls => true,
+            // It may be promoted, or given room.
+            Self::Replica | Self::Full | Self::NoWrites(_) => false,
+        }
+    }
+}

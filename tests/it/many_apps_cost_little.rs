@@ -1,0 +1,217 @@
+//! Unused apps cost a router next to nothing, and are dispatched as soon as they are used.
+
+use std::time::Duration;
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use reqwest::Method;
+use serde_json::json;
+use warmq_cluster::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
+use warmq_common::amqp::Topology;
+use warmq_common::config::ServerUrl;
+use warmq_common::ids::AppId;
+use warmq_common::job::Priority;
+use warmq_tests::Stage;
+use warmq_tests::stage::{SOON, TIMED};
+
+const APPS: usize = 200;
+
+/// How long commands are counted.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Until a dispatcher of an unused app ends, with room for a busy machine.
+const IDLE_SOON: Duration = Duration::from_secs(90);
+
+/// Commands that Redis has carried out, those of scripts included.
+async fn commands(redis: &ServerUrl) -> u64 {
+    let client = redis::Client::open(redis.expose()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let stats: String = redis::cmd("INFO")
+        .arg("stats")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let line = stats.lines();
+    let mut count = line.filter_map(|line| line.strip_prefix("total_commands_processed:"));
+    count.next().unwrap().trim().parse().unwrap()
+}
+
+/// What a process has in memory, MiB.
+fn resident_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib: u64 = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kib / 1024
+}
+
+fn app(number: usize) -> AppId {
+    AppId::parse(&format!("idle/app-{number}")).unwrap()
+}
+
+/// Whether a backlog is declared on the cluster's broker.
+async fn has_queues(cluster: &Cluster, app: &AppId) -> bool {
+    let channel = cluster.publisher().channel().await.unwrap();
+    let queue = cluster.topology().backlog_queue(app, Priority::Low);
+    Topology::depth(&channel, &queue).await.is_ok()
+}
+
+/// How many dispatchers consume an app's backlog.
+async fn consumers(cluster: &Cluster, app: &AppId) -> u32 {
+    let channel = cluster.publisher().channel().await.unwrap();
+    let queue = cluster.topology().backlog_queue(app, Priority::Normal);
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
+    declared.await.unwrap().consumer_count()
+}
+
+#[tokio::test]
+async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
+    let redis = PrivateRedis::start().await.unwrap();
+    let cluster = Cluster::builder().redis_url(redis.url().expose());
+    let cluster = cluster.start().await.unwrap();
+    for number in 0..APPS {
+        cluster.store().remember_app(&app(number)).await.unwrap();
+    }
+    let stage = Stage::of(cluster).await;
+    for number in 0..APPS {
+        let what = format!("the queues of app {number} are declared");
+        eventually(&what, SOON, async || {
+            has_queues(&stage.cluster, &app(number)).await.then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    let before = commands(redis.url()).await;
+    tokio::time::sleep(WINDOW).await;
+    let per_second = (commands(redis.url()).await - before) / WINDOW.as_secs();
+    let resident = resident_mib(stage.router.pid());
+    println!("{APPS} idle apps: {resident} MiB, {per_second} Redis commands/s");
+    assert!(per_second < 400, "{per_second} commands/s");
+    assert!(resident < 200, "{resident} MiB");
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_idle_app_is_dispatched_when_a_job_comes_and_is_idle_again_after_it() {
+    let toml = format!("[apps.'{TIMED}']\nprior_run = 1\n");
+    let cluster = Cluster::builder().config(toml).start().await.unwrap();
+    let mut stage = Stage::of(cluster).await;
+    stage.replace_router(&["--reconcile-after", "1s"]).await;
+    let timed = AppId::parse(TIMED).unwrap();
+    eventually("its queues are declared", SOON, async || {
+        has_queues(&stage.cluster, &timed).await.then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(consumers(&stage.cluster, &timed).await, 0);
+
+    // Before any runner: the dispatcher takes it up, and a runner that joins gets it.
+    let early = stage.submit("m", 1).await;
+    eventually("a dispatcher has the job", SOON, async || {
+        (stage.job(early).await.hold.is_some()).then_some(())
+    })
+    .await
+    .unwrap();
+    let mut worker = stage.worker(WorkerOptions::timed("a", TIMED)).await;
+    stage.succeeded(early).await;
+
+    worker.terminate().unwrap();
+    worker.wait(SOON).await.unwrap();
+    eventually("its dispatcher ended", IDLE_SOON, async || {
+        (consumers(&stage.cluster, &timed).await == 0).then_some(())
+    })
+    .await
+    .unwrap();
+
+    // And again.
+    let _worker = stage.worker(WorkerOptions::timed("b", TIMED)).await;
+    let answer = stage
+        .post(TIMED, &[], &json!({"run_ms": 1}).to_string())
+        .await;
+    let late = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    stage.succeeded(late).await;
+    stage.clean_up().await;
+}
+
+/// Channels that are open on a broker.
+async fn channels(rabbit: &PrivateRabbit) -> usize {
+    let list = rabbit.ctl(&["list_channels", "-q", "number"]).await;
+    list.unwrap().lines().count()
+}
+
+#[tokio::test]
+async fn a_session_that_ends_leaves_no_channel_open_on_the_shared_connection() {
+    let rabbit = PrivateRabbit::start(&[]).await.unwrap();
+    let cluster = Cluster::builder().amqp_url(rabbit.url().expose());
+    let stage = Stage::of(cluster.start().await.unwrap()).await;
+    let others = WorkerOptions::timed("other", "other/app");
+    let (_worker, _other) = (stage.timed("a").await, stage.worker(others).await);
+    stage.succeeded(stage.submit("m", 1).await).await;
+    let mut before = None;
+    for policy in ["fal", "warm", "fal", "warm", "fal", "warm"] {
+        let toml = format!("[apps.'{TIMED}']\npolicy = '{policy}'\n");
+        std::fs::write(stage.cluster.folder().join("warmq.toml"), toml).unwrap();
+        let reloaded = stage.http(Method::POST, "/v1/config/reload", &[], "").await;
+        assert_eq!(reloaded.status, 200, "{:?}", reloaded.body);
+        // Sent by the new session; by the app's beside it, by the old one.
+        stage.succeeded(stage.submit("m", 1).await).await;
+        let job = stage
+            .submit_to("other/app", "m", json!({"run_ms": 1}))
+            .await;
+        stage.succeeded(job).await;
+        let most = *before.get_or_insert(channels(&rabbit).await);
+        eventually("no more channels are open than before", SOON, async || {
+            (channels(&rabbit).await <= most).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_unused_app_is_forgotten_and_comes_back_with_its_next_worker() {
+    let mut stage = Stage::with_config("[apps.'declared/app']\n").await;
+    let declared = AppId::parse("declared/app").unwrap();
+    let (unused, in_use) = (app(0), AppId::parse(TIMED).unwrap());
+    for app in [&declared, &unused] {
+        stage.cluster.store().remember_app(app).await.unwrap();
+    }
+    let worker = stage.timed("a").await;
+    stage.replace_router(&["--forget-apps-after", "2s"]).await;
+    let known = async || stage.cluster.store().apps().await.unwrap();
+    eventually("it is forgotten", SOON, async || {
+        (!known().await.contains(&unused)).then_some(())
+    })
+    .await
+    .unwrap();
+    let apps = known().await;
+    assert!(
+        apps.contains(&declared) && apps.contains(&in_use),
+        "{apps:?}"
+    );
+    assert_eq!(stage.post(unused.as_str(), &[], "{}").await.status, 404);
+    eventually("its queues are deleted", SOON, async || {
+        (!has_queues(&stage.cluster, &unused).await).then_some(())
+    })
+    .await
+    .unwrap();
+    let _worker = stage
+        .worker(WorkerOptions::timed("b", unused.as_str()))
+        .await;
+    let job = stage
+        .submit_to(unused.as_str(), "m", json!({"run_ms": 1}))
+        .await;
+    stage.succeeded(job).await;
+    drop(worker);
+    stage.clean_up().await;
+}
