@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::fault::RunnerFault;
 use crate::flow::StepOf;
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
-use crate::job::{JobError, JobRecord, JobSpec, ReplyTo, Timings};
+use crate::job::{JobError, JobRecord, JobSpec, ReplyTo, StoredInput, Timings};
 use crate::state::JobState;
 use crate::store::{Lease, Outcome};
 
@@ -82,6 +82,9 @@ pub struct JobEvent {
     /// The flow that it is a step of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_of: Option<StepOf>,
+    /// The stored input of a job that ended and is not to be kept (`X-Fal-Store-IO: 0`): it is to be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_input: Option<StoredInput>,
 }
 
 impl JobEvent {
@@ -94,6 +97,8 @@ impl JobEvent {
             state,
             reply_to: job.reply_to.clone(),
             step_of: job.step_of.clone(),
+            forget_input: (job.stored_input.clone())
+                .filter(|_| job.no_store && state.is_terminal()),
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Args {
     /// What this process does, comma-separated: api, dispatch, flow, reply, webhook [default: all]
     #[arg(long, env = "WARMQ_ROLES", value_name = "ROLES")]
     roles: Option<String>,
-    /// Largest request body [default: 10MiB]
+    /// Largest request body, or AMQP submission [default: 16MiB]
     #[arg(long, env = "WARMQ_MAX_BODY", value_name = "SIZE")]
     max_body: Option<String>,
     /// Largest file that may be uploaded [default: 512MiB]
@@ -197,7 +197,7 @@ impl Config {
         if max_connections == Some(0) {
             settings.problem("max-connections: it must be more than 0, or nobody is served");
         }
-        let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "10MiB");
+        let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "16MiB");
         let max_upload =
             settings.take::<ByteSize>("max_upload", args.max_upload.as_deref(), "512MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");

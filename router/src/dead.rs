@@ -53,6 +53,12 @@ pub enum RedriveError {
     /// Its job needs nothing any more.
     #[error("its job ended meanwhile: {0}; drop the letter")]
     Ended(JobState),
+    /// Its input was deleted with its end, as its submitter asked.
+    #[error(
+        "its input was forgotten with its end (X-Fal-Store-IO: 0), so it can not be tried again; drop the letter and submit the \
+         job again"
+    )]
+    Forgotten,
     /// A server is away.
     #[error(transparent)]
     Broken(#[from] Broken),
@@ -177,6 +183,9 @@ impl DeadLetters {
             Ok(message) => message.job,
             Err(_) => return Err(RedriveError::NoJob),
         };
+        if job.no_store && job.stored_input.is_some() {
+            return Err(RedriveError::Forgotten);
+        }
         let revived = self.store.revive(&job.app, job.id).await;
         if !revived.map_err(Broken::from)? {
             let state = self.store.state_of(&job.app, job.id).await;

@@ -16,6 +16,7 @@
 //! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
 //! | [`dead`] | dead letters: looked at, tried again, thrown away |
+//! | [`memory`], [`large_json`] | how much memory request bodies occupy; work on large ones |
 //! | [`late`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`readiness`] | what the servers cannot do now |
@@ -40,7 +41,9 @@ pub mod ended;
 pub mod ending;
 pub mod files;
 pub mod flow;
+pub mod large_json;
 pub mod late;
+pub mod memory;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;
@@ -71,6 +74,7 @@ use crate::dead::DeadLetters;
 use crate::ended::EndedJobs;
 use crate::ending::Endings;
 use crate::files::{Links, Uploads};
+use crate::large_json::LargeJson;
 use crate::metrics::Metrics;
 use crate::readiness::{BrokerLimits, Readiness};
 use crate::reload::{Hangups, Reload};
@@ -89,7 +93,12 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let Some(store) = connected.await? else {
         return Ok(());
     };
-    let keys = Keyring::open(store.clone(), config.admin_key.clone()).await?;
+    // Those who ask have a connection of their own: dispatchers and their leases do not wait behind what they read.
+    let connected = retry::until_available(&shutdown, store::Error::is_final, connect);
+    let Some(front) = connected.await? else {
+        return Ok(());
+    };
+    let keys = Keyring::open(front.clone(), config.admin_key.clone()).await?;
     access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
     if let Ok(now_ms) = store.now_ms().await {
@@ -125,14 +134,19 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     };
     let links = Links::new(public_url.clone(), secret);
     let fetcher = Fetcher::new(config.fetch_allow.clone())?;
+    let large = LargeJson::default();
     let submitter = Submitter::new(
-        store.clone(),
+        front.clone(),
         publisher.clone(),
         topology.clone(),
         apps.clone(),
-        links.clone(),
-        fetcher.clone(),
-        config.max_body_bytes,
+        submit::Options {
+            artifacts: artifacts.clone(),
+            links: links.clone(),
+            fetcher: fetcher.clone(),
+            max_input_bytes: config.max_body_bytes,
+            large: large.clone(),
+        },
     );
     let metrics = Metrics::new()?;
     let ended = EndedJobs::default();
@@ -146,18 +160,19 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     );
     let mut parts = JoinSet::new();
     let api = api::Api {
-        store: store.clone(),
+        endings: Endings::new(front.clone(), publisher.clone(), topology.clone()),
+        store: front,
         keys: keys.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
         reload: reload.clone(),
-        endings: endings.clone(),
         ended: ended.clone(),
         dead,
         readiness: readiness.clone(),
         uploads: Uploads::new(artifacts.clone(), config.max_upload_bytes),
-        artifacts,
+        artifacts: artifacts.clone(),
         links: links.clone(),
+        hosts: api::Hosts::new(&public_url, config.listen.ip().is_loopback()),
         public_url,
         max_body_bytes: config.max_body_bytes,
         metrics: metrics.clone(),
@@ -234,6 +249,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             servers.amqp_url.clone(),
             topology.clone(),
             links.clone(),
+            artifacts,
         );
         parts.spawn(replies.run(shutdown.clone()));
     }

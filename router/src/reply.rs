@@ -5,11 +5,15 @@ use lapin::ErrorKind;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
+use serde_json::Value;
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
+use warmq_common::artifacts::Artifacts;
 use warmq_common::config::ServerUrl;
-use warmq_common::message::{JobEvent, Versioned};
+use warmq_common::ids::JobId;
+use warmq_common::job::JobError;
+use warmq_common::message::{JobEvent, Versioned, error_body};
 use warmq_common::store::Store;
 
 use crate::broken::Broken;
@@ -85,19 +89,28 @@ pub struct Replies {
     topology: Topology,
     sender: ReplySender,
     links: Links,
+    /// Where inputs are that are to be forgotten.
+    artifacts: Artifacts,
     /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to once.
     turns: [Mutex<()>; TURNS],
 }
 
 impl Replies {
     /// Of the jobs in `store`. `links`: to the files in outcomes.
-    pub fn new(store: Store, amqp_url: ServerUrl, topology: Topology, links: Links) -> Self {
+    pub fn new(
+        store: Store,
+        amqp_url: ServerUrl,
+        topology: Topology,
+        links: Links,
+        artifacts: Artifacts,
+    ) -> Self {
         Self {
             store,
             topology,
             sender: ReplySender::new(amqp_url.clone(), "warmq-router replies"),
             amqp_url,
             links,
+            artifacts,
             turns: [(); TURNS].map(Mutex::new),
         }
     }
@@ -124,10 +137,25 @@ impl Replies {
     async fn take(&self, delivery: Delivery) -> Result<(), Broken> {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
-            Ok(event) => self.reply(&event).await?,
+            Ok(event) => {
+                self.forget_input(&event).await;
+                self.reply(&event).await?;
+            }
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
+    }
+
+    /// Deletes the stored input of a job that ended and is not to be kept.
+    async fn forget_input(&self, event: &JobEvent) {
+        if let Some(stored) = &event.forget_input
+            && let Err(error) = self.artifacts.delete_input(stored).await
+        {
+            tracing::warn!(
+                job.id = %event.job_id, %error, file.key = stored.key,
+                "an input that was to be forgotten stays in the storage"
+            );
+        }
     }
 
     async fn reply(&self, event: &JobEvent) -> Result<(), Broken> {
@@ -146,7 +174,30 @@ impl Replies {
             correlation_id: reply_to.correlation_id.clone(),
             ..Message::new(body.to_string().into_bytes())
         };
-        self.sender.send(&reply_to.queue, &message).await?;
+        match self.sender.send(&reply_to.queue, &message).await {
+            Err(error) if error.is_unacceptable() => {
+                tracing::warn!(job.id = %job, %error, "an outcome is too large for a reply");
+                let message = Message {
+                    body: too_large_to_reply(job, &error).to_string().into_bytes(),
+                    ..message
+                };
+                self.sender.send(&reply_to.queue, &message).await?;
+            }
+            sent => sent?,
+        }
         Ok(self.store.note_reply(&record.spec, &reply_to).await?)
     }
+}
+
+/// The reply in place of one that no broker takes.
+fn too_large_to_reply(job: JobId, reason: &PublishError) -> Value {
+    let error = JobError {
+        status: 413,
+        error_type: "payload_too_large".to_owned(),
+        message: format!(
+            "the outcome is too large for a reply by AMQP, read it by HTTP ({reason})"
+        ),
+        detail: Vec::new(),
+    };
+    error_body(Some(job), &error)
 }

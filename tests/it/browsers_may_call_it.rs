@@ -100,3 +100,62 @@ async fn what_is_for_operators_is_not_for_web_pages() {
     }
     stage.clean_up().await;
 }
+
+#[tokio::test]
+async fn without_keys_a_router_answers_to_no_name_that_a_page_could_give_it() {
+    let mut stage = Stage::start().await;
+    let named = [("host", "evil.example:8080")];
+    let get = async |stage: &Stage, path: &str, headers: &[(&str, &str)]| {
+        stage.http(Method::GET, path, headers, "").await
+    };
+    for path in [
+        "/v1/runners",
+        "/openapi.json",
+        "/queue/a/b/requests/1/status",
+        "/nothing",
+    ] {
+        let refused = get(&stage, path, &named).await;
+        assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+        let advice = refused.body["detail"].as_str().unwrap();
+        assert!(advice.contains("--public-url"), "{advice}");
+    }
+    let key = r#"{"name": "evil", "scopes": ["admin"]}"#;
+    let headers = [named[0], ("content-type", "application/json")];
+    let refused = stage.http(Method::POST, "/v1/keys", &headers, key).await;
+    assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST);
+    assert_eq!(get(&stage, "/healthz", &named).await.status, StatusCode::OK);
+    let local = get(&stage, "/v1/runners", &[("host", "localhost:1")]).await;
+    assert_eq!(local.status, StatusCode::OK);
+    stage
+        .replace_router(&["--public-url", "https://evil.example/warmq"])
+        .await;
+    assert_eq!(
+        get(&stage, "/v1/runners", &named).await.status,
+        StatusCode::OK
+    );
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_changes_nothing() {
+    let stage = Stage::start().await;
+    let reload = async |headers: &[(&str, &str)]| {
+        let answer = stage
+            .http(Method::POST, "/v1/config/reload", headers, "")
+            .await;
+        answer.status
+    };
+    for foreign in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("origin", "https://evil.example")],
+        &[("origin", "null"), ("content-type", "text/plain")],
+    ] {
+        assert_eq!(reload(foreign).await, StatusCode::FORBIDDEN, "{foreign:?}");
+    }
+    assert_eq!(reload(&[]).await, StatusCode::OK);
+    assert_eq!(
+        reload(&[("origin", stage.router.url())]).await,
+        StatusCode::OK
+    );
+    stage.clean_up().await;
+}

@@ -193,6 +193,7 @@ async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
         epoch: Epoch(1),
         host: "nowhere".to_owned(),
         pid: 1,
+        instance: String::new(),
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,

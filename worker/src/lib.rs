@@ -13,11 +13,12 @@
 //! | [`patience`] | how long Redis is waited for before a job goes on without |
 //! | [`input_files`] | the files that an input names, got before the run |
 //! | [`fault`], `recovery` | a runner's fault; its self-test, and its time without jobs until that passes |
+//! | [`stored_input`] | an input that is an object in the storage, read before the run |
 //! | [`report`] | progress, files and the event at the end |
 //! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `pictures`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
 //!
-//! A job's way: `consumer` → `attempt` → `start.lua` → input files → engine thread → artifacts → `finish.lua` → event → ack.
+//! A job's way: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread → artifacts → `finish.lua` → event → ack.
 //! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
 
 mod attempt;
@@ -35,6 +36,7 @@ mod recovery;
 pub mod report;
 pub mod runner;
 pub mod shared;
+pub mod stored_input;
 
 use std::sync::Arc;
 use std::time::Duration;

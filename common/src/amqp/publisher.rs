@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ErrorKind, Event};
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::connection;
@@ -62,6 +63,12 @@ pub enum PublishError {
     /// No confirm in time: the broker is stalled (a memory or disk alarm?) or gone.
     #[error("RabbitMQ did not confirm within {} s: is a memory or disk alarm set?", CONFIRM_TIMEOUT.as_secs())]
     Timeout,
+    /// The broker takes no such message, now or later: it is larger than its `max_message_size`, most likely.
+    #[error("RabbitMQ does not take the message: {reason}")]
+    Unacceptable {
+        /// The broker's own words.
+        reason: String,
+    },
     /// The connection broke.
     #[error("the connection to RabbitMQ broke: {0}")]
     Lapin(#[from] lapin::Error),
@@ -73,6 +80,11 @@ impl PublishError {
         matches!(self, Self::Connect(error) if error.is_final())
     }
 
+    /// Returns whether the broker refuses this message whenever it is published.
+    pub fn is_unacceptable(&self) -> bool {
+        matches!(self, Self::Unacceptable { .. })
+    }
+
     /// Returns what is wrong, for those who may not know where the server is.
     pub fn summary(&self) -> String {
         match self {
@@ -80,6 +92,19 @@ impl PublishError {
             Self::Lapin(_) => "the connection to RabbitMQ broke".to_owned(),
             other => other.to_string(),
         }
+    }
+}
+
+/// Why a publish failed. RabbitMQ closes the channel of a message that is larger than it takes.
+fn refusal(error: lapin::Error) -> PublishError {
+    let failed = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+    match error.kind() {
+        ErrorKind::ProtocolError(refused) if *refused.kind() == failed => {
+            PublishError::Unacceptable {
+                reason: refused.get_message().to_string(),
+            }
+        }
+        _ => error.into(),
     }
 }
 
@@ -296,7 +321,7 @@ impl Publisher {
         };
         match confirmed {
             Err(_) => Err(PublishError::Timeout),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(refusal(error)),
             // A returned message is acknowledged all the same: look at the message, not at the kind.
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {

@@ -4,9 +4,11 @@
 //! users reach the router, which puts a link there in every answer and takes links back in inputs. Whoever writes an input
 //! can give no reference, only a link: so a worker may read what a reference names.
 
+mod inputs;
 mod streams;
 
-pub use streams::{FileWriter, StoredFile};
+pub use inputs::InputError;
+pub use streams::{FileWriter, StoredFile, WRITE_BUFFER_BYTES};
 
 use std::sync::Arc;
 

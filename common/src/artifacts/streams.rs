@@ -6,8 +6,14 @@ use object_store::{ObjectStoreExt, WriteMultipart};
 
 use super::{Artifacts, Error};
 
-/// Pieces of a file on their way to the storage at once, 5 MiB each.
+/// Pieces of a file on their way to the storage at once.
 const PIECES_UNDER_WAY: usize = 2;
+
+/// Size of such a piece, bytes: the least that S3 takes.
+const PIECE_BYTES: usize = 5 << 20;
+
+/// Most bytes that a [`FileWriter`] keeps in memory: the pieces under way, and the one that is filled.
+pub const WRITE_BUFFER_BYTES: u64 = ((PIECES_UNDER_WAY + 1) * PIECE_BYTES) as u64;
 
 /// A file that is being read.
 pub struct StoredFile {
@@ -87,7 +93,8 @@ impl Artifacts {
     /// The storage refuses.
     pub async fn write(&self, key: &str) -> Result<FileWriter, Error> {
         let upload = self.store.put_multipart(&self.path(key)).await?;
-        Ok(FileWriter(WriteMultipart::new(upload)))
+        let writer = WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES);
+        Ok(FileWriter(writer))
     }
 
     /// Writes a file that fits in memory, and returns its tag.

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `decision` | why it was held, and why it went where it went |
 //! | `progress` | how far it is, and what it cost |
+//! | `stored_input` | an input that is too large for messages and records |
 //! | `error` | how it failed |
 
 mod decision;
 mod error;
 mod progress;
+mod stored_input;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +24,7 @@ use crate::state::JobState;
 pub use decision::{Decision, Hold, Target};
 pub use error::{FieldError, JobError};
 pub use progress::{Phase, Progress, Timings};
+pub use stored_input::{MAX_INLINE_INPUT_BYTES, StoredInput};
 
 /// Attempts that a job has unless its app or its submitter says otherwise.
 pub const MAX_ATTEMPTS: u32 = 10;
@@ -105,8 +108,12 @@ pub struct JobSpec {
     /// followed by the next, as long as there is one. Then the job is quarantined.
     #[serde(default = "max_attempts")]
     pub max_attempts: u32,
-    /// The app's input.
+    /// The app's input; null if it is stored.
     pub input: Value,
+    /// Where the input is, if it is larger than [`MAX_INLINE_INPUT_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub stored_input: Option<StoredInput>,
     /// When it was accepted, Unix ms.
     pub created_ms: u64,
     /// Who wants the outcome by AMQP.
@@ -148,6 +155,7 @@ impl JobSpec {
             run_timeout_ms: None,
             max_attempts: MAX_ATTEMPTS,
             input,
+            stored_input: None,
             created_ms: 0,
             reply_to: None,
             webhook: None,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::AsyncCommands;
 
 use super::answers::{number, words};
-use super::record::{json, record};
+use super::record::{HEAD, OUTPUT, json, record};
 use super::{Error, FlowPlan, Store};
 use crate::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use crate::job::{JobRecord, JobSpec};
@@ -64,6 +64,15 @@ pub enum Created {
 pub(super) enum Known {
     New,
     Before,
+}
+
+/// What is small of a job's record, and its place in the queue, as they were at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobHead {
+    /// The record; its input is null, and it has no output.
+    pub record: JobRecord,
+    /// Jobs in front of it, while it waits.
+    pub queue_position: Option<u64>,
 }
 
 impl Store {
@@ -158,6 +167,7 @@ impl Store {
         let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
         for (field, value) in [
             ("input", Some(json(&spec.input))),
+            ("stored_input", spec.stored_input.as_ref().map(json)),
             ("priority", Some(spec.priority.as_str().to_owned())),
             ("owner", owner.map(ToString::to_string)),
             ("hint", spec.hint.as_ref().map(ToString::to_string)),
@@ -311,6 +321,36 @@ impl Store {
             .map_err(|reason| Error::damaged(&key, reason))
     }
 
+    /// A job's record without its input and output, in one round trip; `None` when the app has no such job.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn head_of(&self, app: &AppId, job: JobId) -> Result<Option<JobHead>, Error> {
+        let key = self.keys.job(app, job);
+        let (values, queue_position): (Vec<Option<String>>, Option<u64>) = redis::pipe()
+            .atomic()
+            .hmget(&key, &HEAD)
+            .zrank(self.keys.queued(app), job.to_string())
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let record = self.record_of((app, job), HEAD.into_iter().zip(values))?;
+        Ok(record.map(|record| JobHead {
+            record,
+            queue_position,
+        }))
+    }
+
+    /// A job's record without its input; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn outcome_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+        let names: Vec<&str> = HEAD.into_iter().chain([OUTPUT]).collect();
+        let key = self.keys.job(app, job);
+        let values: Vec<Option<String>> = self.connection.clone().hmget(key, &names).await?;
+        self.record_of((app, job), names.into_iter().zip(values))
+    }
+
     /// A job's record without what may be large: input, output, a flow's steps.
     ///
     /// # Errors
@@ -320,7 +360,7 @@ impl Store {
         app: &AppId,
         job: JobId,
     ) -> Result<Option<JobRecord>, Error> {
-        const FIELDS: [&str; 12] = [
+        const FIELDS: [&str; 13] = [
             "state",
             "created_ms",
             "finished_ms",
@@ -333,19 +373,26 @@ impl Store {
             "no_store",
             "step_of",
             "route",
+            "stored_input",
         ];
         let key = self.keys.job(app, job);
         let values: Vec<Option<String>> = self.connection.clone().hmget(&key, &FIELDS).await?;
-        let fields = FIELDS.into_iter().zip(values);
-        let fields: HashMap<String, String> = fields
-            .filter_map(|(field, value)| Some((field.to_owned(), value?)))
-            .collect();
+        self.record_of((app, job), FIELDS.into_iter().zip(values))
+    }
+
+    fn record_of<'n>(
+        &self,
+        (app, job): (&AppId, JobId),
+        fields: impl Iterator<Item = (&'n str, Option<String>)>,
+    ) -> Result<Option<JobRecord>, Error> {
+        let named = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        let fields: HashMap<String, String> = fields.filter_map(named).collect();
         if fields.is_empty() {
             return Ok(None);
         }
         record(app, job, &fields)
             .map(Some)
-            .map_err(|reason| Error::damaged(&key, reason))
+            .map_err(|reason| Error::damaged(&self.keys.job(app, job), reason))
     }
 
     /// Where a job stands, without the rest of its record; `None` when the id is unknown.

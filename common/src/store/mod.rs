@@ -67,7 +67,7 @@ pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
 pub use faults::{Faulty, Rival};
 pub use fleet::{AppLoad, Counts, Registration, RunnerRecord, RunnerReport};
 pub use flows::{FlowLine, FlowPlan, FlowState, Moved};
-pub use jobs::{Created, Terms};
+pub use jobs::{Created, JobHead, Terms};
 pub use late::LateStart;
 pub use log::{Glance, LogLine};
 pub use placement::{Claim, Unavailable};

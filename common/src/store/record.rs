@@ -14,6 +14,44 @@ pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Fields that make a record without what may be large: its input and its output.
+pub(super) const HEAD: [&str; 31] = [
+    "state",
+    "path",
+    "owner",
+    "hint",
+    "priority",
+    "max_warm_wait_ms",
+    "start_timeout_ms",
+    "run_timeout_ms",
+    "max_attempts",
+    "stored_input",
+    "created_ms",
+    "reply_to",
+    "webhook",
+    "retention_s",
+    "no_store",
+    "links_s",
+    "route",
+    "step_of",
+    "attempt",
+    "fence",
+    "dispatched_ms",
+    "started_ms",
+    "finished_ms",
+    "runner",
+    "lost_runners",
+    "hold",
+    "decision",
+    "flow",
+    "progress",
+    "timings",
+    "error",
+];
+
+/// The field of a job's output.
+pub(super) const OUTPUT: &str = "output";
+
 pub(super) fn record(
     app: &AppId,
     id: JobId,
@@ -36,6 +74,7 @@ pub(super) fn record(
         run_timeout_ms: parsed(fields, "run_timeout_ms")?,
         max_attempts: parsed(fields, "max_attempts")?.unwrap_or(MAX_ATTEMPTS),
         input: from_json(fields, "input")?.unwrap_or_default(),
+        stored_input: from_json(fields, "stored_input")?,
         created_ms: parsed(fields, "created_ms")?.ok_or("it has no created_ms")?,
         reply_to: from_json(fields, "reply_to")?,
         webhook: parsed(fields, "webhook")?,
@@ -84,4 +123,27 @@ pub(super) fn from_json<T: DeserializeOwned>(
         .get(name)
         .map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}")))
         .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This file, up to its tests.
+    const SOURCE: &str = include_str!("record.rs");
+
+    #[test]
+    fn a_head_is_a_record_without_input_and_output() {
+        let (_, reads) = SOURCE.split_once("pub(super) fn record(").unwrap();
+        let (reads, _) = reads.split_once("\n}").unwrap();
+        let quoted = reads.split('"').skip(1).step_by(2);
+        let is_name = |text: &&str| {
+            text.bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+        };
+        let names: std::collections::BTreeSet<&str> = quoted.filter(is_name).collect();
+        let large = ["input", OUTPUT];
+        let expected = HEAD.into_iter().chain(large).collect();
+        assert_eq!(names, expected);
+    }
 }

@@ -1,9 +1,15 @@
-//! What browsers ask before a web page may call us (CORS).
+//! What web pages may call: what browsers ask first (CORS), and what no page of another site may do.
 
 use std::time::Duration;
 
-use axum::http::HeaderName;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
+use url::{Origin, Url};
+
+use super::{Api, ApiError};
 
 /// How long a browser may rely on the answer.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -27,4 +33,78 @@ pub(super) fn any() -> CorsLayer {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED)
         .max_age(MAX_AGE)
+}
+
+/// Refuses what changes something and is asked for by a page of another site: its forms need no permission to be sent, and while
+/// there are no keys nothing else would hold them back.
+pub(super) async fn own_pages_only(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match request.method().is_safe() || is_own(request.headers(), &api.public_url) {
+        true => Ok(next.run(request).await),
+        false => Err(ApiError::forbidden(
+            "a web page of another site can not do this; use the router's own address",
+        )),
+    }
+}
+
+/// Whether a request comes from a page of this router, or from no page at all.
+fn is_own(headers: &HeaderMap, public_url: &str) -> bool {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    let fetched = headers.get("sec-fetch-site");
+    if let Some(site) = fetched {
+        return matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let Ok(origin) = Url::parse(origin.to_str().unwrap_or_default()) else {
+        return false;
+    };
+    let of = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+    let asked = text(header::HOST).and_then(|host| of(&format!("{}://{host}", origin.scheme())));
+    let is_one = |own: Option<Origin>| own.is_some_and(|own| own == origin.origin());
+    is_one(asked) || is_one(of(public_url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_other_sites_are_told_from_own_pages_and_programs() {
+        let is_own = |headers: &[(&'static str, &'static str)]| {
+            let named = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            is_own(&named.collect(), "https://warmq.example/sub")
+        };
+        let host = ("host", "127.0.0.1:8080");
+        for own in [
+            &[host][..],
+            &[host, ("sec-fetch-site", "same-origin")],
+            &[host, ("sec-fetch-site", "none")],
+            &[host, ("origin", "http://127.0.0.1:8080")],
+            &[host, ("origin", "https://warmq.example")],
+        ] {
+            assert!(is_own(own), "{own:?}");
+        }
+        for other in [
+            &[host, ("sec-fetch-site", "cross-site")][..],
+            &[host, ("sec-fetch-site", "same-site")],
+            &[
+                host,
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "http://127.0.0.1:8080"),
+            ],
+            &[host, ("origin", "null")],
+            &[host, ("origin", "http://127.0.0.1:3000")],
+            &[host, ("origin", "https://evil.example")],
+            &[("origin", "https://evil.example")],
+        ] {
+            assert!(!is_own(other), "{other:?}");
+        }
+    }
 }

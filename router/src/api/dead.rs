@@ -238,7 +238,9 @@ impl From<RedriveError> for ApiError {
     fn from(error: RedriveError) -> Self {
         match error {
             RedriveError::Missing => Self::not_found(error.to_string()),
-            RedriveError::NoJob | RedriveError::Ended(_) => Self::bad_request(error.to_string()),
+            RedriveError::NoJob | RedriveError::Ended(_) | RedriveError::Forgotten => {
+                Self::bad_request(error.to_string())
+            }
             RedriveError::Broken(broken) => broken.into(),
         }
     }

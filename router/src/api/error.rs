@@ -47,6 +47,10 @@ impl ApiError {
         Self::plain(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::plain(StatusCode::NOT_FOUND, "not_found", message)
     }
@@ -94,7 +98,10 @@ impl ApiError {
     }
 
     pub(super) fn too_large(limit_bytes: usize) -> Self {
-        let message = format!("the body is larger than {limit_bytes} bytes");
+        let message = format!(
+            "the body is larger than {limit_bytes} bytes (--max-body): upload large files (POST /storage/upload/initiate) and \
+             give their links"
+        );
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
     }
 

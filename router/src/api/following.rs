@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::store;
+use warmq_common::state::JobState;
+use warmq_common::store::{self, JobHead};
 
 use super::standing::{Seen, Standing, standing};
 use super::{Api, ApiError};
@@ -31,15 +32,24 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
         }
         let _ = tokio::time::timeout(LOOK_AFTER, watch.heard()).await;
     }
-    let record = api.store.job_of(&job.app, job.id).await?;
+    let record = api.store.outcome_of(&job.app, job.id).await?;
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
 }
 
-/// How a job stands now, with its log; and its record, which says so, too, if it has ended.
+/// How a job stands now, with its log if that is wanted; and its record, which says so, too, if it has ended.
 ///
 /// # Errors
 /// There is no record of it (any more), or it can not be read.
-pub(super) async fn now(api: &Api, record: JobRecord) -> Result<(Standing, JobRecord), ApiError> {
+pub(super) async fn now(
+    api: &Api,
+    job: JobHead,
+    with_log: bool,
+) -> Result<(Standing, JobRecord), ApiError> {
+    // What the head says is all that there is to say.
+    if job.record.flow.is_none() && !with_log {
+        return Ok((Standing::of(&job), job.record));
+    }
+    let record = job.record;
     let (app, id) = (&record.spec.app, record.spec.id);
     let missing = || ApiError::no_such_job(&id.to_string());
     let seen = &mut Seen::default();
@@ -47,10 +57,27 @@ pub(super) async fn now(api: &Api, record: JobRecord) -> Result<(Standing, JobRe
     let standing = standing.ok_or_else(missing)?;
     let has_ended_since = standing.state.is_terminal() && !record.state.is_terminal();
     let record = match has_ended_since {
-        true => (api.store.job_of(app, id).await?).ok_or_else(missing)?,
+        true => {
+            (api.store.head_of(app, id).await?)
+                .ok_or_else(missing)?
+                .record
+        }
         false => record,
     };
     Ok((standing, record))
+}
+
+/// A job's record with its output, if it succeeded.
+///
+/// # Errors
+/// There is no record of it any more, or it can not be read.
+pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, ApiError> {
+    let record = job.record;
+    if record.state != JobState::Succeeded {
+        return Ok(record);
+    }
+    let whole = (api.store.outcome_of(&record.spec.app, record.spec.id)).await?;
+    whole.ok_or_else(|| ApiError::no_such_job(&record.spec.id.to_string()))
 }
 
 /// Something new about a job.
@@ -113,7 +140,7 @@ impl Following {
             return Ok(None);
         };
         let end = match standing.state.is_terminal() {
-            true => store.job_of(app, id).await?,
+            true => store.outcome_of(app, id).await?,
             false => None,
         };
         if !self.with_log {

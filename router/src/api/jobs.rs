@@ -7,7 +7,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::job::JobRecord;
+use warmq_common::artifacts::InputError;
+use warmq_common::job::{JobRecord, JobSpec};
+use warmq_common::store::JobHead;
 
 use super::following;
 use super::openapi::{Finding, OPERATE};
@@ -43,8 +45,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The job", body = JobView), Finding)
 )]
-async fn show(State(api): State<Api>, Own(record): Own) -> Result<Json<JobView>, ApiError> {
-    view(&api, record).await
+async fn show(State(api): State<Api>, Own(job): Own) -> Result<Json<JobView>, ApiError> {
+    view(&api, job).await
 }
 
 /// Cancels a job. One that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
@@ -56,26 +58,41 @@ async fn show(State(api): State<Api>, Own(record): Own) -> Result<Json<JobView>,
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The job, cancelled", body = JobView), Finding)
 )]
-async fn cancel(
-    State(api): State<Api>,
-    Own(JobRecord { spec: job, .. }): Own,
-) -> Result<Json<JobView>, ApiError> {
-    let missing = || ApiError::no_such_job(&job.id.to_string());
-    match api.endings.cancel(&job).await? {
+async fn cancel(State(api): State<Api>, Own(job): Own) -> Result<Json<JobView>, ApiError> {
+    let spec = &job.record.spec;
+    match api.endings.cancel(spec).await? {
         Cancelled::Yes => {}
         Cancelled::Ended(state) => return Err(ApiError::already_ended(state)),
-        Cancelled::Missing => return Err(missing()),
+        Cancelled::Missing => return Err(ApiError::no_such_job(&spec.id.to_string())),
     }
-    let record = api.store.job_of(&job.app, job.id).await?;
-    view(&api, record.ok_or_else(missing)?).await
+    let head = api.store.head_of(&spec.app, spec.id).await?;
+    view(&api, head.unwrap_or(job)).await
 }
 
-async fn view(api: &Api, record: JobRecord) -> Result<Json<JobView>, ApiError> {
-    let (standing, mut record) = following::now(api, record).await?;
-    record.progress = standing.progress;
-    if record.spec.no_store {
-        record.spec.input = Value::Null;
+/// Puts a stored input into its place. One that was deleted is shown as null.
+async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
+    match api.submitter.load_input(job).await {
+        Ok(()) => Ok(()),
+        Err(InputError::Missing { .. }) => Ok(()),
+        Err(error) => {
+            tracing::warn!(job.id = %job.id, %error, "could not show an input");
+            let message =
+                "the job's input can not be read from the storage right now; try again soon";
+            Err(ApiError::unavailable(message))
+        }
     }
+}
+
+async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
+    let (standing, head) = following::now(api, job, false).await?;
+    let whole = api.store.job_of(&head.spec.app, head.spec.id).await?;
+    let mut record = whole.ok_or_else(|| ApiError::no_such_job(&head.spec.id.to_string()))?;
+    record.progress = standing.progress;
+    match record.spec.no_store {
+        true => record.spec.input = Value::Null,
+        false => show_input(api, &mut record.spec).await?,
+    }
+    record.spec.stored_input = None;
     let expires_s = expires_s(&record);
     api.links.show(&mut record.spec.input, expires_s);
     if let Some(output) = &mut record.output {

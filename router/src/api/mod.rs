@@ -12,6 +12,7 @@ mod fleet;
 mod following;
 mod gate;
 mod health;
+mod hosts;
 mod jobs;
 mod keys;
 mod metrics;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_common::artifacts::Artifacts;
@@ -53,6 +54,7 @@ use crate::submit::Submitter;
 use error::ApiError;
 use gate::guarded;
 
+pub use hosts::Hosts;
 pub use server::{Limits, Server};
 pub use sse::Streams;
 
@@ -83,6 +85,8 @@ pub struct Api {
     pub links: Links,
     /// Takes files.
     pub uploads: Uploads,
+    /// Names that are answered to while there are no keys.
+    pub hosts: Hosts,
     /// Begins every URL in answers.
     pub public_url: Arc<str>,
     /// Largest request body, bytes.
@@ -110,10 +114,12 @@ fn routes(api: Api) -> anyhow::Result<Router> {
             .merge(docs::routes()),
         false => routes,
     };
+    let known = (api.keys.clone(), api.hosts.clone());
     Ok(routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(api.max_body_bytes))
+        .layer(middleware::from_fn_with_state(known, hosts::check))
         .with_state(api))
 }
 
@@ -122,11 +128,15 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 fn door(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes()).merge(config::routes());
+    let own_pages = middleware::from_fn_with_state(api.clone(), browsers::own_pages_only);
+    let operating = OpenApiRouter::default()
+        .merge(guarded(with_a_key, api, Right::Call))
+        .merge(guarded(fleet::runners_routes(), api, Right::Watch))
+        .merge(guarded(administering, api, Right::Administer))
+        .layer(own_pages);
     OpenApiRouter::default()
         .merge(for_pages(api))
-        .nest("/v1", guarded(with_a_key, api, Right::Call))
-        .nest("/v1", guarded(fleet::runners_routes(), api, Right::Watch))
-        .nest("/v1", guarded(administering, api, Right::Administer))
+        .nest("/v1", operating)
         .routes(routes!(openapi::show))
         .routes(routes!(webhook_keys::show))
 }

@@ -4,16 +4,17 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use warmq_common::ids::AppId;
-use warmq_common::job::{JobRecord, JobSpec};
+use warmq_common::job::JobSpec;
+use warmq_common::store::{self, JobHead, Store};
 
 use super::extract::Path;
 use super::gate::By;
 use super::{Api, ApiError};
 use crate::access::Right;
 
-/// The job of the path `…/{id}`, which the caller may look at. One of somebody else, or of another app than the path's, is as
-/// unknown as one that there is not.
-pub(super) struct Own(pub(super) JobRecord);
+/// The job of the path `…/{id}`, which the caller may look at, without its input and output: clients poll ten times a second. One
+/// of somebody else, or of another app than the path's, is as unknown as one that there is not.
+pub(super) struct Own(pub(super) JobHead);
 
 #[derive(Deserialize)]
 struct Address {
@@ -23,6 +24,12 @@ struct Address {
 }
 
 impl Address {
+    /// The app, or the route, that the path names.
+    fn app(&self) -> Option<AppId> {
+        let (owner, app) = (self.owner.as_ref()?, self.app.as_ref()?);
+        AppId::parse(&format!("{owner}/{app}")).ok()
+    }
+
     /// Whether it names the job's app, or the route that the job was submitted to; or neither.
     fn fits(&self, job: &JobSpec) -> bool {
         match (&self.owner, &self.app) {
@@ -35,6 +42,23 @@ impl Address {
             _ => true,
         }
     }
+
+    /// Finds the job: in the app that the path names, or in the one that its id leads to.
+    async fn find(&self, store: &Store) -> Result<Option<JobHead>, store::Error> {
+        let Ok(job) = self.id.parse() else {
+            return Ok(None);
+        };
+        let named = self.app();
+        if let Some(app) = &named
+            && let Some(found) = store.head_of(app, job).await?
+        {
+            return Ok(Some(found));
+        }
+        match store.job_app(job).await? {
+            Some(app) if named.as_ref() != Some(&app) => store.head_of(&app, job).await,
+            _ => Ok(None),
+        }
+    }
 }
 
 impl FromRequestParts<Api> for Own {
@@ -44,12 +68,9 @@ impl FromRequestParts<Api> for Own {
         let By(caller) = By::from_request_parts(parts, api).await?;
         caller.may(Right::Read)?;
         let Path(address) = Path::<Address>::from_request_parts(parts, api).await?;
-        let found = match address.id.parse() {
-            Ok(job) => api.store.job(job).await?,
-            Err(_) => None,
-        };
+        let found = address.find(&api.store).await?;
         found
-            .filter(|job| address.fits(&job.spec) && caller.owns(&job.spec))
+            .filter(|job| address.fits(&job.record.spec) && caller.owns(&job.record.spec))
             .map(Self)
             .ok_or_else(|| ApiError::no_such_job(&address.id))
     }

@@ -11,7 +11,6 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::job::JobRecord;
 
 use super::extract::{AppPath, JobPath, Query};
 use super::following::{self, Following, News};
@@ -117,10 +116,10 @@ async fn submit_to_path(state: State<Api>, by: By, asked: Asked) -> Result<Respo
 )]
 async fn poll(
     State(api): State<Api>,
-    Own(record): Own,
+    Own(job): Own,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let (standing, record) = following::now(&api, record).await?;
+    let (standing, record) = following::now(&api, job, wants_log(&flags)).await?;
     let id = record.spec.id;
     let has_ended = standing.state.is_terminal();
     let named = (record.spec.submitted_to(), id);
@@ -144,10 +143,11 @@ async fn poll(
 )]
 async fn follow(
     State(api): State<Api>,
-    Own(JobRecord { spec: job, .. }): Own,
+    Own(job): Own,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
     let place = api.streams.place()?;
+    let job = job.record.spec;
     let (id, with_log) = (job.id, wants_log(&flags));
     let following = Following::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
@@ -169,8 +169,11 @@ async fn follow(
     params(JobPath),
     responses((status = 200, description = "The app's output", body = Value), Outcome)
 )]
-async fn result(State(api): State<Api>, Own(record): Own) -> Result<Response, ApiError> {
-    Ok(outcome(record, &api.links))
+async fn result(State(api): State<Api>, Own(job): Own) -> Result<Response, ApiError> {
+    Ok(outcome(
+        following::with_output(&api, job).await?,
+        &api.links,
+    ))
 }
 
 /// A job's result, as `response_url` of newer clients names it.
@@ -206,7 +209,7 @@ async fn cancel(
     let answer = |code, status| (code, Json(CancelView { status })).into_response();
     let missing = || answer(StatusCode::NOT_FOUND, Cancellation::NotFound);
     let record = match found {
-        Ok(Own(record)) => record,
+        Ok(Own(job)) => job.record,
         Err(error) if error.is_not_found() => return Ok(missing()),
         Err(error) => return Err(error),
     };

@@ -8,7 +8,7 @@ use warmq_common::flow::{Flow, Step};
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::Progress;
 use warmq_common::state::JobState;
-use warmq_common::store::{Error, Glance, LogLine, Store};
+use warmq_common::store::{Error, Glance, JobHead, LogLine, Store};
 
 /// fal's names of states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -124,6 +124,17 @@ impl From<JobState> for Word {
 }
 
 impl Standing {
+    /// How a job stands that is no flow, without its log.
+    pub(super) fn of(job: &JobHead) -> Self {
+        Self {
+            state: job.record.state,
+            progress: job.record.progress.clone(),
+            queue_position: job.queue_position,
+            steps: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
     /// Adds how a step stands.
     fn add(&mut self, flow: &Flow, step: &Step, of_step: Self) {
         self.log.extend(of_step.log);

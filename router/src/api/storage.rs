@@ -28,6 +28,7 @@ use warmq_common::job::{FieldError, JobError};
 use super::extract::Path;
 use super::gate::By;
 use super::openapi::{Bringing, FILES, Making};
+use super::server::Streamed;
 use super::submission::text_of;
 use super::{Api, ApiError};
 use crate::access::Right;
@@ -266,7 +267,7 @@ impl Place {
 async fn take(
     State(api): State<Api>,
     path: PlaceInPath,
-    body: Body,
+    Streamed(body): Streamed,
 ) -> Result<StatusCode, ApiError> {
     let place = Place::read(path)?;
     let key = place.key(&api, Use::Write, &place.permit)?;
@@ -390,7 +391,7 @@ async fn take_at_once(
     State(api): State<Api>,
     _: UploadToken,
     headers: HeaderMap,
-    body: Body,
+    Streamed(body): Streamed,
 ) -> Result<Response, ApiError> {
     let (key, link) = named_in_headers(&api, &headers)?;
     api.uploads.store(&key, body).await?;

@@ -13,6 +13,7 @@ use warmq_common::plain::utf8_or_latin1;
 
 use super::extract::{Path, Query};
 use super::{Api, ApiError, namespaces};
+use crate::memory::HeldBytes;
 use crate::submit::Submission;
 
 /// What stands behind the `?`; the last one counts.
@@ -113,12 +114,14 @@ impl FromRequest<Api> for Asked {
         }
         let Query(mut query) = Query::<Flags>::from_request_parts(&mut parts, api).await?;
         let headers = parts.headers.clone();
+        let held = parts.extensions.get::<HeldBytes>().cloned();
         let body = Bytes::from_request(Request::from_parts(parts, body), api).await;
         let body = body.map_err(|rejection| unreadable(&rejection, api))?;
         Ok(Self(Submission {
             app: format!("{owner}/{app}"),
             path,
-            body: body.to_vec(),
+            body,
+            held,
             content_encoding: text_of(&headers, "content-encoding"),
             hint: header(&headers, "runner-hint"),
             priority: header(&headers, "queue-priority"),

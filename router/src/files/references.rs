@@ -66,7 +66,48 @@ fn is_ours_alone(text: &str) -> bool {
     begin.is_some_and(|begin| begin.eq_ignore_ascii_case(SCHEME.as_bytes()))
 }
 
-/// Calls `each` with every text in `value` and its place. Not with the names of fields: nobody looks for files there.
+/// Refuses references in the input of a flow's step that no text of `sources` is: expressions made them up, from the names of
+/// fields or from parts that are harmless by themselves.
+///
+/// # Errors
+/// Where they are.
+pub fn refuse_made_up<'v>(
+    input: &mut Value,
+    sources: impl IntoIterator<Item = &'v Value>,
+) -> Result<(), Vec<FieldError>> {
+    let mut refused = Vec::new();
+    each_text(input, &mut vec!["body".into()], &mut |text, place| {
+        if is_ours_alone(text) {
+            refused.push((text.clone(), place.to_vec()));
+        }
+    });
+    if !refused.is_empty() {
+        let sources: Vec<&Value> = sources.into_iter().collect();
+        refused.retain(|(text, _)| !sources.iter().any(|source| has_text(source, text)));
+    }
+    let made_up = refused.into_iter().map(|(_, loc)| FieldError {
+        loc,
+        msg: format!("{SCHEME}… can not be made by a route: give a link to a file"),
+        error_type: "file_reference".to_owned(),
+    });
+    match made_up.collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        made_up => Err(made_up),
+    }
+}
+
+/// Whether `text` is one of the texts in `value`.
+fn has_text(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(found) => found == text,
+        Value::Array(items) => items.iter().any(|item| has_text(item, text)),
+        Value::Object(fields) => fields.values().any(|field| has_text(field, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Calls `each` with every text in `value` and its place. Of the names of fields only with those that no input may have: a route,
+/// or an app, could make a text of them.
 fn each_text(
     value: &mut Value,
     place: &mut Vec<Value>,
@@ -84,6 +125,9 @@ fn each_text(
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut() {
                 place.push(name.as_str().into());
+                if is_ours_alone(name) {
+                    each(&mut name.clone(), place);
+                }
                 each_text(field, place, each);
                 place.pop();
             }
@@ -120,12 +164,30 @@ mod tests {
         let mut input = json!({
             "image_url": "warmq://files/a/b/1/0.png",
             "more": ["\t WARMQ://files/x", "see warmq://files/x", "warmq"],
+            "warmq://files/y": 1,
         });
         let refused = links().take(&mut input, 1).unwrap_err();
         let places: Vec<_> = refused.into_iter().map(|field| field.loc).collect();
         let image = vec![json!("body"), json!("image_url")];
         let more = vec![json!("body"), json!("more"), json!(0)];
-        assert_eq!(places, [image, more]);
+        let name = vec![json!("body"), json!("warmq://files/y")];
+        assert_eq!(places, [image, more, name]);
+    }
+
+    #[test]
+    fn a_steps_input_has_references_that_were_given_and_none_that_were_made_up() {
+        let given = json!({"image": ["warmq://files/a/b/1/0.png"]});
+        let outputs = json!({"url": "warmq://files/a/b/2/0.png", "warmq://files/x": 1});
+        let mut input = json!({
+            "from": "warmq://files/a/b/1/0.png",
+            "and": "warmq://files/a/b/2/0.png",
+            "name": "warmq://files/x",
+        });
+        let refused = refuse_made_up(&mut input, [&given, &outputs]).unwrap_err();
+        let places: Vec<_> = refused.into_iter().map(|field| field.loc).collect();
+        assert_eq!(places, [vec![json!("body"), json!("name")]]);
+        input["name"] = Value::Null;
+        assert!(refuse_made_up(&mut input, [&given, &outputs]).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::try_join;
+use warmq_common::artifacts::{self, InputError};
 use warmq_common::flow::Step;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::{JobError, JobRecord};
@@ -10,10 +11,11 @@ use warmq_common::route::RouteKind;
 use warmq_common::state::JobState;
 use warmq_common::store::{FlowState, Moved, Outcome};
 
-use super::Flows;
 use super::moved::Move;
 use super::next::{self, Next};
+use super::{AGAIN, Flows};
 use crate::broken::Broken;
+use crate::large_json::Turn;
 use crate::submit::{Prepared, SubmitError};
 
 /// Whether a flow is where it should be.
@@ -156,16 +158,24 @@ impl Flows {
                 Next::Succeed => return self.succeed(moved).await,
                 Next::Fail => return self.fail(moved).await,
             };
+            if let Err(error) = self
+                .submitter
+                .load_input(&mut moved.state.record.spec)
+                .await
+            {
+                return self.without_input(moved, error).await;
+            }
             let number = u32::try_from(index).unwrap_or(u32::MAX);
             let step = &moved.flow.steps[index];
+            let turn = self.submitter.turn_for(&moved.view()).await;
             let prepared = self
                 .submitter
-                .prepare_step(&moved.view(), (number, step), None)
+                .prepare_step(&moved.view(), (number, step), None, &turn)
                 .await;
             match prepared {
                 Ok(prepared) => {
                     let wait = moved.begun(number, step, &prepared, reason);
-                    return self.begin(moved, &prepared, wait).await;
+                    return self.begin(moved, (prepared, turn), wait).await;
                 }
                 Err(error) => {
                     let error = refusal(error)?;
@@ -179,18 +189,47 @@ impl Flows {
     async fn begin(
         &self,
         moved: Move<'_>,
-        prepared: &Prepared,
+        (prepared, turn): (Prepared, Turn),
         wait: Duration,
     ) -> Result<Looked, Broken> {
         // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
         let (advanced, ()) = try_join(self.advance(&moved), self.watch(&moved, wait)).await?;
         match advanced {
-            // It ended already: the next look finds no record.
-            Moved::On => Ok(self
-                .submit(&moved, prepared)
-                .await?
-                .unwrap_or(Looked::Again)),
+            Moved::On => match self.submitter.submit_step(prepared, turn).await {
+                Ok(true) => self.submitted(&moved).await,
+                // It ended already: the next look finds no record.
+                Ok(false) => Ok(Looked::Again),
+                Err(error) => self.not_submitted(&moved, error).await,
+            },
             Moved::Elsewhere => Ok(Looked::Again),
+        }
+    }
+
+    /// A step was begun and could not be submitted. Unless a server is away, the next look finds out why, and ends it.
+    async fn not_submitted(&self, moved: &Move<'_>, error: SubmitError) -> Result<Looked, Broken> {
+        match error {
+            SubmitError::Storage(error) => self.await_storage(moved, error).await,
+            error if error.is_temporary() => Err(temporary(error)),
+            _ => Ok(Looked::Again),
+        }
+    }
+
+    /// The storage fails, which holds up this flow and no other.
+    async fn await_storage(
+        &self,
+        moved: &Move<'_>,
+        error: artifacts::Error,
+    ) -> Result<Looked, Broken> {
+        tracing::warn!(flow.id = %moved.state.record.spec.id, %error, "the storage fails; a flow is due again soon");
+        self.watch(moved, AGAIN).await?;
+        Ok(Looked::Done)
+    }
+
+    /// The flow's own input cannot be read.
+    async fn without_input(&self, moved: Move<'_>, error: InputError) -> Result<Looked, Broken> {
+        match error {
+            InputError::Storage(error) => self.await_storage(&moved, error).await,
+            lost => self.break_off(moved.state, lost.to_string()).await,
         }
     }
 
@@ -201,21 +240,29 @@ impl Flows {
             return self.break_off(moved.state, lost).await;
         };
         let led = Some((step.app.clone(), step.route.clone()));
-        let prepared = self
+        if let Err(error) = self
             .submitter
-            .prepare_step(&moved.view(), (step.index, declared), led)
-            .await;
-        match prepared {
-            Ok(prepared) => {
-                let wait = next::look_after(moved.flow, step, true, moved.state.now_ms);
-                self.watch(&moved, wait).await?;
-                if let Some(looked) = self.submit(&moved, &prepared).await? {
-                    return Ok(looked);
-                }
+            .load_input(&mut moved.state.record.spec)
+            .await
+        {
+            return self.without_input(moved, error).await;
+        }
+        let wait = next::look_after(moved.flow, step, true, moved.state.now_ms);
+        self.watch(&moved, wait).await?;
+        let turn = self.submitter.turn_for(&moved.view()).await;
+        let submitted = async {
+            let (view, declared) = (moved.view(), (step.index, declared));
+            let prepared = self.submitter.prepare_step(&view, declared, led, &turn);
+            self.submitter.submit_step(prepared.await?, turn).await
+        };
+        match submitted.await {
+            Ok(true) => self.submitted(&moved).await,
+            Ok(false) => {
                 // It ran while no router looked at the flow; it must not run again.
                 moved.end_with(lost_result("it was kept for too short a time"));
                 self.go_on(moved).await
             }
+            Err(SubmitError::Storage(error)) => self.await_storage(&moved, error).await,
             Err(error) => {
                 moved.end_with(refusal(error)?);
                 self.go_on(moved).await
@@ -223,27 +270,29 @@ impl Flows {
         }
     }
 
-    /// `None`: the step ended, and its record was kept long enough.
-    async fn submit(
-        &self,
-        moved: &Move<'_>,
-        prepared: &Prepared,
-    ) -> Result<Option<Looked>, Broken> {
-        let submitted = self.submitter.submit_step(prepared).await;
-        if !submitted.map_err(temporary)? {
-            return Ok(None);
-        }
+    /// A step's job is there.
+    async fn submitted(&self, moved: &Move<'_>) -> Result<Looked, Broken> {
         let flow = &moved.state.record.spec;
         // Whoever cancelled the flow before found no job to cancel.
         match self.store.state_of(&flow.app, flow.id).await? {
-            Some(state) if !state.is_terminal() => Ok(Some(Looked::Done)),
-            _ => Ok(Some(Looked::Again)),
+            Some(state) if !state.is_terminal() => Ok(Looked::Done),
+            _ => Ok(Looked::Again),
         }
     }
 
     async fn succeed(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+        if let Err(error) = self
+            .submitter
+            .load_input(&mut moved.state.record.spec)
+            .await
+        {
+            return self.without_input(moved, error).await;
+        }
         let id = moved.state.record.spec.id.to_string();
-        let output = match moved.flow.output(&moved.view().asked(&id)) {
+        let turn = self.submitter.turn_for(&moved.view()).await;
+        let output = turn.run(|| moved.flow.output(&moved.view().asked(&id)));
+        drop(turn);
+        let output = match output {
             Ok(output) => output,
             Err(error) => {
                 moved.error = Some(JobError::internal("internal_error", error.to_string()));

@@ -12,7 +12,7 @@ use warmq_common::job::{JobError, ReplyTo};
 use warmq_common::message::error_body;
 use warmq_common::retry;
 
-use super::{Submission, Submitter};
+use super::{Submission, SubmitError, Submitter};
 use crate::access::Caller;
 use crate::broken::Broken;
 use crate::consuming::Consuming;
@@ -71,7 +71,7 @@ impl Door {
 
     /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.
     async fn take(&self, delivery: Delivery, shutdown: &CancellationToken) -> Result<(), Broken> {
-        let refused = match read(&delivery) {
+        let refused = match self.read(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
                 // Cut off half-way it would be a job, and its message another one for the next router.
@@ -97,6 +97,15 @@ impl Door {
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
+    }
+
+    /// The submission in a message, unless it is too large, or a property of it is wrong.
+    fn read(&self, delivery: &Delivery) -> Result<Submission, JobError> {
+        let (bytes, most) = (delivery.data.len(), self.submitter.max_input_bytes);
+        match bytes > most {
+            true => Err(SubmitError::TooLarge { bytes, most }.to_job_error()),
+            false => read(delivery),
+        }
     }
 
     async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), Broken> {
@@ -166,7 +175,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
     Ok(Submission {
         app: delivery.routing_key.to_string(),
         path: String::new(),
-        body: delivery.data.clone(),
+        body: delivery.data.clone().into(),
         content_encoding: properties
             .content_encoding()
             .as_ref()

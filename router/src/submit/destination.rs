@@ -11,6 +11,7 @@ use warmq_routes::{Asked, Draw};
 use super::{Submission, SubmitError, Submitter};
 use crate::apps::App;
 use crate::declared::Declared;
+use crate::large_json::Turn;
 
 /// Where a submission goes.
 pub(super) enum Destination {
@@ -62,7 +63,7 @@ impl Submitter {
         &self,
         name: AppId,
         declared: &Declared,
-        (submission, input): (&Submission, &Value),
+        (submission, input, turn): (&Submission, &Value, &Turn),
         Identity { job, key, owner }: Identity<'_>,
     ) -> Result<Destination, SubmitError> {
         if submission.id.is_some()
@@ -74,17 +75,15 @@ impl Submitter {
         }
         let id = job.to_string();
         let apps = self.apps.standings_for(declared, &name).await?;
-        let resolved = declared.routes.resolve(
-            &name,
-            &Asked {
-                input,
-                headers: &submission.headers,
-                key: owner.map_or("", KeyId::as_str),
-                draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
-                apps: &apps,
-                steps: &BTreeMap::new(),
-            },
-        )?;
+        let asked = Asked {
+            input,
+            headers: &submission.headers,
+            key: owner.map_or("", KeyId::as_str),
+            draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
+            apps: &apps,
+            steps: &BTreeMap::new(),
+        };
+        let resolved = turn.run(|| declared.routes.resolve(&name, &asked))?;
         let Some(key) = key else {
             return (self.destination(declared, resolved.app, resolved.hops)).await;
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use warmq_common::access::Rate;
 use warmq_common::amqp::PublishError;
+use warmq_common::artifacts;
 use warmq_common::config::HintPath;
 use warmq_common::hint::InvalidHint;
 use warmq_common::ids::{AppId, InvalidName, KeyId};
@@ -64,6 +65,17 @@ pub enum SubmitError {
     /// The input is not what the app takes.
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
+    /// The body is larger than a submission may be.
+    #[error(
+        "the body has {bytes} bytes; {most} are the most (--max-body): upload large files (POST /storage/upload/initiate) and \
+         give their links"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is allowed.
+        most: usize,
+    },
     /// What a flow would give a step is larger than a submission may be.
     #[error("its input has {bytes} bytes; {most} are the most (--max-body)")]
     StepTooLarge {
@@ -132,9 +144,12 @@ pub enum SubmitError {
     /// Redis is away.
     #[error(transparent)]
     Store(#[from] warmq_common::store::Error),
-    /// RabbitMQ is away, or stalled by an alarm.
+    /// RabbitMQ is away, or stalled by an alarm; or it never takes such a message.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The storage, where large inputs go, fails.
+    #[error(transparent)]
+    Storage(#[from] artifacts::Error),
     /// The job can not be written as a message.
     #[error(transparent)]
     Message(#[from] warmq_common::message::Error),
@@ -145,7 +160,8 @@ impl SubmitError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Store(error) => !error.is_damage(),
-            Self::Publish(_) => true,
+            Self::Publish(error) => !error.is_unacceptable(),
+            Self::Storage(_) => true,
             _ => false,
         }
     }
@@ -189,7 +205,8 @@ impl SubmitError {
             Self::MalformedJson(_) | Self::Form | Self::TooDeep => plain(400, "bad_request"),
             Self::Encoded(_) => plain(415, "unsupported_media_type"),
             Self::InvalidInput(detail) => JobError::fields(detail.clone()),
-            Self::StepTooLarge { .. } => plain(413, "payload_too_large"),
+            Self::StepTooLarge { .. } | Self::TooLarge { .. } => plain(413, "payload_too_large"),
+            Self::Publish(error) if error.is_unacceptable() => plain(413, "payload_too_large"),
             Self::InvalidInputHint { path, .. } => {
                 let fields: Vec<&str> = path.fields().iter().map(String::as_str).collect();
                 JobError::field(&fields, "invalid_hint", self.to_string())
@@ -216,7 +233,7 @@ impl SubmitError {
                 message: "the job's record is damaged; the router's log says where".to_owned(),
                 ..plain(500, "internal_error")
             },
-            Self::Store(_) | Self::Publish(_) => JobError {
+            Self::Store(_) | Self::Publish(_) | Self::Storage(_) => JobError {
                 message: "the queue can not take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
             },

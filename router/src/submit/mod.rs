@@ -8,6 +8,7 @@
 //! | `destination` | the app that runs it, or the route whose flow it is |
 //! | `prepared` | what is to be recorded and published |
 //! | `step` | a flow's steps, which come in by the same door |
+//! | `stored_input` | inputs that are too large for messages and records |
 //! | `allowance` | how much a key's holder may submit |
 
 mod allowance;
@@ -17,6 +18,7 @@ mod error;
 mod input;
 mod prepared;
 mod step;
+mod stored_input;
 mod submission;
 mod wishes;
 
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use warmq_common::amqp::{Publisher, Topology};
+use warmq_common::artifacts::Artifacts;
 use warmq_common::ids::{AppId, IdempotencyKey, JobId};
 use warmq_common::job::JobSpec;
 use warmq_common::state::JobState;
@@ -35,6 +38,7 @@ use crate::access::Caller;
 use crate::apps::AppDirectory;
 use crate::ending::Endings;
 use crate::files::{Links, now_s};
+use crate::large_json::LargeJson;
 use destination::{Destination, Identity};
 use wishes::{Wishes, shown};
 
@@ -62,32 +66,55 @@ pub struct Submitter {
     topology: Topology,
     apps: AppDirectory,
     endings: Endings,
+    artifacts: Artifacts,
     links: Links,
     fetcher: Fetcher,
-    largest_input: usize,
+    max_input_bytes: usize,
+    large: LargeJson,
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
 
+/// What a [`Submitter`] works with besides the servers of jobs.
+pub struct Options {
+    /// Where large inputs are stored.
+    pub artifacts: Artifacts,
+    /// Recognises links to files.
+    pub links: Links,
+    /// What webhooks may reach.
+    pub fetcher: Fetcher,
+    /// Largest input, bytes of JSON.
+    pub max_input_bytes: usize,
+    /// Turns for work on large inputs.
+    pub large: LargeJson,
+}
+
 impl Submitter {
-    /// The door into the given servers. `fetcher`: what webhooks may reach; `largest_input`: what a flow may give a step, bytes.
+    /// The door into the given servers.
     pub fn new(
         store: Store,
         publisher: Publisher,
         topology: Topology,
         apps: AppDirectory,
-        links: Links,
-        fetcher: Fetcher,
-        largest_input: usize,
+        options: Options,
     ) -> Self {
+        let Options {
+            artifacts,
+            links,
+            fetcher,
+            max_input_bytes,
+            large,
+        } = options;
         Self {
             endings: Endings::new(store.clone(), publisher.clone(), topology.clone()),
             store,
             publisher,
             topology,
             apps,
+            artifacts,
             links,
             fetcher,
-            largest_input,
+            max_input_bytes,
+            large,
             declared: Arc::default(),
         }
     }
@@ -103,6 +130,8 @@ impl Submitter {
     ) -> Result<Accepted, SubmitError> {
         let app = AppId::parse(&submission.app)?;
         caller.may_submit_to(&app)?;
+        // What is made of the body occupies memory until the job is accepted.
+        let _held = submission.held.clone();
         // Whatever comes of it, it was one more.
         self.throttle(caller).await?;
         let mut checked = self.check(caller, app, submission).await?;
@@ -116,6 +145,9 @@ impl Submitter {
             let job = &prepared.job;
             let discarded = self.store.discard(&job.app, job.id).await;
             tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
+            if let Ok(true) = discarded {
+                self.drop_input(prepared.job.stored_input, None).await;
+            }
             return Err(error);
         }
         let job = prepared.job;
@@ -131,6 +163,7 @@ impl Submitter {
     /// The job as it is recorded, and where it stands: new, or as its first submission said.
     async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState), SubmitError> {
         let Checked { mut prepared, .. } = checked;
+        let stored = prepared.job.stored_input.clone();
         let job = &prepared.job;
         let terms = Terms {
             key: checked.key.as_ref(),
@@ -151,17 +184,27 @@ impl Submitter {
             Created::Known { id } => {
                 prepared.job.id = id;
                 let (job, state) = self.known(prepared.job).await?;
+                self.drop_input(stored, job.stored_input.as_ref()).await;
                 Ok((Prepared { job, ..prepared }, state))
             }
-            Created::Ended => Ok((prepared, JobState::Succeeded)),
-            Created::Full { waiting } => Err(SubmitError::QueueFull {
-                app: prepared.job.app,
-                waiting,
-                bound: checked.max_queue_length.unwrap_or_default(),
-            }),
-            Created::Busy => Err(SubmitError::TooManyJobs(
-                checked.max_jobs.unwrap_or_default(),
-            )),
+            Created::Ended => {
+                self.drop_input(stored, None).await;
+                Ok((prepared, JobState::Succeeded))
+            }
+            Created::Full { waiting } => {
+                self.drop_input(stored, None).await;
+                Err(SubmitError::QueueFull {
+                    app: prepared.job.app,
+                    waiting,
+                    bound: checked.max_queue_length.unwrap_or_default(),
+                })
+            }
+            Created::Busy => {
+                self.drop_input(stored, None).await;
+                Err(SubmitError::TooManyJobs(
+                    checked.max_jobs.unwrap_or_default(),
+                ))
+            }
         }
     }
 
@@ -193,29 +236,31 @@ impl Submitter {
             .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
             .transpose()?;
         let id = submission.id.unwrap_or_else(JobId::generate);
+        let turn = self.large.turn(submission.body.len()).await;
         let (destination, mut input) = match declared.routes.get(&name) {
             None => (
                 Destination::App(self.reach(&declared, name.clone(), Vec::new()).await?),
-                input::read(&submission.body)?,
+                turn.run(|| input::read(&submission.body))?,
             ),
             Some(_) => {
-                let input = input::read(&submission.body)?;
+                let input = turn.run(|| input::read(&submission.body))?;
                 let (key, owner) = (key.as_ref(), caller.owner());
                 let identity = Identity {
                     job: id,
                     key,
                     owner,
                 };
-                let what = (&submission, &input);
+                let what = (&submission, &input, &turn);
                 let through = self.through(name.clone(), &declared, what, identity);
                 (through.await?, input)
             }
         };
         if let Destination::App(reached) = &destination {
-            reached.takes(&mut input)?;
+            turn.run(|| reached.takes(&mut input))?;
         }
         // Workers read files by reference, and take each for one that its submitter may read.
-        (self.links.take(&mut input, now_s())).map_err(SubmitError::InvalidInput)?;
+        turn.run(|| self.links.take(&mut input, now_s()))
+            .map_err(SubmitError::InvalidInput)?;
         let wishes = Wishes::read(&submission)?;
         let own_bound = (submission.max_queue_length.as_deref())
             .map(|text| {
@@ -240,7 +285,7 @@ impl Submitter {
             ..JobSpec::new(name, input)
         };
         let bounds = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
-        let (prepared, max_queue_length) = match destination {
+        let (mut prepared, max_queue_length) = match destination {
             Destination::App(reached) => {
                 let bound = bounds(reached.app.config.max_queue_length);
                 (Prepared::job(reached, job, wishes)?, bound)
@@ -248,13 +293,14 @@ impl Submitter {
             Destination::Flow(route) => {
                 let headers = submission.headers;
                 let prepared = Prepared::flow(route, (job, wishes), (&declared, headers))?;
-                let first = self.beginning(&prepared, &declared).await?;
+                let first = self.beginning(&prepared, &declared, &turn).await?;
                 let bound = bounds(declared.config(&first.app).max_queue_length);
                 self.check_queue(&first.app, bound).await?;
                 // Flows that wait to begin wait for a moment.
                 (prepared, None)
             }
         };
+        self.store_input(&mut prepared.job, turn).await?;
         Ok(Checked {
             prepared,
             key,

@@ -16,6 +16,8 @@ use super::destination::Destination;
 use super::wishes::Wishes;
 use super::{Prepared, SubmitError, Submitter};
 use crate::declared::Declared;
+use crate::files::references;
+use crate::large_json::Turn;
 
 /// What the steps of a flow are made of.
 #[derive(Clone, Copy)]
@@ -48,6 +50,11 @@ impl<'a> FlowView<'a> {
         }
     }
 
+    /// What a step's input is made of.
+    fn sources(&self) -> impl Iterator<Item = &'a Value> {
+        self.outputs.values().chain([&self.spec.input])
+    }
+
     /// Whose step number `index` (from 0) is.
     pub fn step_of(&self, index: u32) -> StepOf {
         StepOf {
@@ -68,15 +75,18 @@ impl Submitter {
         flow: &FlowView<'_>,
         (index, step): (u32, &Step),
         led: Option<(AppId, Vec<Hop>)>,
+        turn: &Turn,
     ) -> Result<Prepared, SubmitError> {
         let step_of = flow.step_of(index);
         let id = step_of.job();
         let draw = id.to_string();
-        let input = step.input(&flow.asked(&draw))?;
-        self.fits(&input)?;
+        let mut input = turn.run(|| step.input(&flow.asked(&draw)))?;
+        turn.run(|| self.fits(&input))?;
+        turn.run(|| references::refuse_made_up(&mut input, flow.sources()))
+            .map_err(SubmitError::InvalidInput)?;
         let destination = match led {
             Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
-            None => self.lead(flow, step, &input, &draw).await?,
+            None => self.lead(flow, step, (&input, turn), &draw).await?,
         };
         let mut job = JobSpec {
             id,
@@ -92,7 +102,7 @@ impl Submitter {
         let wishes = Wishes::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
         match destination {
             Destination::App(reached) => {
-                reached.takes(&mut job.input)?;
+                turn.run(|| reached.takes(&mut job.input))?;
                 Prepared::job(reached, job, wishes)
             }
             Destination::Flow(route) => {
@@ -106,10 +116,10 @@ impl Submitter {
     /// The input is too large: it is made of several things, each of which may have been as large as is allowed.
     fn fits(&self, input: &Value) -> Result<(), SubmitError> {
         let bytes = serde_json::to_vec(input).map_or(0, |json| json.len());
-        match bytes > self.largest_input {
+        match bytes > self.max_input_bytes {
             true => Err(SubmitError::StepTooLarge {
                 bytes,
-                most: self.largest_input,
+                most: self.max_input_bytes,
             }),
             false => Ok(()),
         }
@@ -120,7 +130,7 @@ impl Submitter {
         &self,
         flow: &FlowView<'_>,
         step: &Step,
-        input: &Value,
+        (input, turn): (&Value, &Turn),
         draw: &str,
     ) -> Result<Destination, SubmitError> {
         let apps = self.apps.standings_for(flow.declared, &step.app).await?;
@@ -130,7 +140,7 @@ impl Submitter {
             steps: &BTreeMap::new(),
             ..flow.asked(draw)
         };
-        let resolved = flow.declared.routes.resolve(&step.app, &asked)?;
+        let resolved = turn.run(|| flow.declared.routes.resolve(&step.app, &asked))?;
         self.destination(flow.declared, resolved.app, resolved.hops)
             .await
     }
@@ -138,15 +148,20 @@ impl Submitter {
     /// Submits a step, or submits it again: it is one job, and runs once. False: it ended, and its record was kept long enough.
     ///
     /// # Errors
-    /// A server is away; the same call may be made again.
-    pub async fn submit_step(&self, prepared: &Prepared) -> Result<bool, SubmitError> {
-        let mut job = prepared.job.clone();
+    /// A server is away, and the same call may be made again; or RabbitMQ never takes such a message.
+    pub async fn submit_step(
+        &self,
+        mut prepared: Prepared,
+        turn: Turn,
+    ) -> Result<bool, SubmitError> {
+        self.store_input(&mut prepared.job, turn).await?;
+        let job = &mut prepared.job;
         let terms = Terms {
             plan: prepared.plan.as_ref(),
             once: true,
             ..Terms::default()
         };
-        let state = match self.record(&job, terms).await? {
+        let state = match self.record(job, terms).await? {
             Created::Ended => return Ok(false),
             Created::Known { .. } => self.store.state_of(&job.app, job.id).await?,
             Created::New { created_ms, .. } => {
@@ -157,10 +172,21 @@ impl Submitter {
             // Nothing bounds it.
             Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
-        if state == Some(JobState::Queued) {
-            self.publish(&job, prepared.plan.is_some()).await?;
+        if state == Some(JobState::Queued)
+            && let Err(error) = self.publish(job, prepared.plan.is_some()).await
+        {
+            // No message of it will ever be taken: without a record, the flow sees that it was not begun.
+            if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
+                self.drop_input(prepared.job.stored_input, None).await;
+            }
+            return Err(error);
         }
         Ok(true)
+    }
+
+    /// Waits for a turn to make a step's input of what `flow` has.
+    pub async fn turn_for(&self, flow: &FlowView<'_>) -> Turn {
+        self.large.turn_for(flow.sources()).await
     }
 
     /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too
@@ -184,6 +210,7 @@ impl Submitter {
         &self,
         prepared: &Prepared,
         declared: &Declared,
+        turn: &Turn,
     ) -> Result<JobSpec, SubmitError> {
         let Some((plan, flow)) =
             (prepared.plan.as_ref()).zip(declared.routes.flow(&prepared.job.app))
@@ -201,8 +228,9 @@ impl Submitter {
         let mut refused = None;
         for (index, step) in (0..).zip(flow.steps) {
             let first = async {
-                let prepared = self.prepare_step(&view, (index, step), None).await?;
-                Box::pin(self.beginning(&prepared, declared)).await
+                let step = (index, step);
+                let prepared = self.prepare_step(&view, step, None, turn).await?;
+                Box::pin(self.beginning(&prepared, declared, turn)).await
             };
             match first.await {
                 Ok(job) => return Ok(job),

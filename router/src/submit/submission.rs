@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use warmq_common::ids::JobId;
 use warmq_common::job::{JobSpec, ReplyTo};
+
+use crate::memory::HeldBytes;
 
 /// A job as its submitter gave it, nothing checked.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +16,9 @@ pub struct Submission {
     /// What followed the app in the path.
     pub path: String,
     /// The input: JSON, or nothing at all for `{}`.
-    pub body: Vec<u8>,
+    pub body: Bytes,
+    /// The memory that the body occupies.
+    pub held: Option<HeldBytes>,
     /// How the body is encoded, if it is: `gzip`.
     pub content_encoding: Option<String>,
     /// The hint as given; empty is none.

@@ -25,6 +25,7 @@ use crate::lease::{Begun, LeaseKeeper};
 use crate::report::{self, ProgressReporter, StoreError};
 use crate::runner::{End, Next, Runner, at};
 use crate::shared::Shared;
+use crate::stored_input;
 
 /// How long an engine may take to obey once the time to drain is over.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
@@ -195,10 +196,16 @@ impl Runner {
         let too_long = since + shared.pace.unacknowledged;
         let mut run = pin!(async {
             let fields = &self.engine.description.files;
-            match shared.places.get(spec, fields, progress, &cancel).await {
-                Ok(files) => {
+            let prepared = async {
+                let whole = stored_input::load(&shared.artifacts, spec, &cancel).await?;
+                let files = shared.places.get(&whole, fields, progress, &cancel);
+                let files = files.await?;
+                Ok((whole, files))
+            };
+            match prepared.await {
+                Ok((whole, files)) => {
                     let (progress, cancel) = (progress.sender(), cancel.clone());
-                    self.engine.run(spec.clone(), files, progress, cancel).await
+                    self.engine.run(whole, files, progress, cancel).await
                 }
                 Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
             }

@@ -1,17 +1,20 @@
-//! A request's body as it comes in: a client that sends it byte by byte is not waited for, and all that come in at a time are not
-//! taken in beyond what memory is for.
+//! A request's body as it arrives: a client that sends it byte by byte is not waited for, and bodies that do not fit into memory
+//! together are refused.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::{FromRequest, Request};
 use hyper::body::{Body, Buf, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
+use warmq_common::artifacts;
 
 use super::limits::Limits;
+use crate::memory::HeldBytes;
 
 /// Why a body was not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,41 +35,42 @@ impl Note {
     }
 }
 
-/// Bytes of bodies that have come in and are not whole yet, over all connections.
-#[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<AtomicU64>);
-
-/// A body that fails once it was waited for too long. Only waiting for the client counts, not what the reader does meanwhile.
+/// A body that fails once its client is too slow, or once it does not fit into memory. Only waiting for the client counts as
+/// slowness, not what the reader does meanwhile.
 pub(super) struct Arriving<B> {
     body: B,
     limits: Limits,
-    received: u64,
+    /// How long the client may still be waited for. Bytes that arrive restore it.
+    patience: Duration,
+    /// How long the client was waited for in all.
     waited: Duration,
     /// Since when the next part is waited for, and until when it may be.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-    under_way: UnderWay,
+    held: HeldBytes,
     note: Note,
 }
 
 impl<B> Arriving<B> {
-    pub(super) fn new(body: B, limits: Limits, under_way: UnderWay, note: Note) -> Self {
+    pub(super) fn new(body: B, limits: Limits, held: HeldBytes, note: Note) -> Self {
         Self {
             body,
             limits,
-            received: 0,
+            patience: limits.body,
             waited: Duration::ZERO,
             waiting: None,
-            under_way,
+            held,
             note,
         }
     }
 
-    /// Notes a part that came; whether there is room for it.
+    /// Notes a part that arrived. Returns whether there is memory for it.
     fn receive(&mut self, bytes: usize) -> bool {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.received += bytes;
-        let before = self.under_way.0.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.limits.bodies
+        let earned = Duration::from_secs_f64(bytes as f64 / self.limits.body_rate as f64);
+        // What was earned in advance is bounded: otherwise, who sent much could then hold it for hours.
+        let most = self.patience.max(self.limits.body_pause);
+        self.patience = self.patience.saturating_add(earned).min(most);
+        self.held.add(bytes) <= self.limits.bodies
     }
 
     fn give_up(&self, why: GivenUp) -> axum::BoxError {
@@ -75,10 +79,13 @@ impl<B> Arriving<B> {
         io::Error::other("the body was given up").into()
     }
 
-    /// How long it may be waited for in all, as far as it has come.
-    fn allowance(&self) -> Duration {
-        let at_the_least_rate = self.received as f64 / self.limits.body_rate as f64;
-        self.limits.body + Duration::from_secs_f64(at_the_least_rate)
+    /// Ends a wait for the client.
+    fn count_wait(&mut self) {
+        if let Some((since, _)) = self.waiting.take() {
+            let waited = since.elapsed();
+            self.waited += waited;
+            self.patience = self.patience.saturating_sub(waited);
+        }
     }
 }
 
@@ -96,9 +103,7 @@ where
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            if let Some((since, _)) = this.waiting.take() {
-                this.waited += since.elapsed();
-            }
+            this.count_wait();
             if let Some(Ok(frame)) = &frame
                 && !this.receive(frame.data_ref().map_or(0, Buf::remaining))
             {
@@ -106,7 +111,8 @@ where
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let left = this.allowance().saturating_sub(this.waited);
+        let left = this.limits.body_in_all.saturating_sub(this.waited);
+        let left = left.min(this.patience);
         let (_, until) = this
             .waiting
             .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
@@ -125,15 +131,24 @@ where
     }
 }
 
-impl<B> Drop for Arriving<B> {
-    fn drop(&mut self) {
-        self.under_way.0.fetch_sub(self.received, Ordering::Relaxed);
+/// A request's body that its handler passes on piece by piece, through buffers of its own.
+pub(in crate::api) struct Streamed(pub(in crate::api) axum::body::Body);
+
+impl<S: Sync> FromRequest<S> for Streamed {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        if let Some(held) = request.extensions().get::<HeldBytes>() {
+            held.pass_through(artifacts::WRITE_BUFFER_BYTES);
+        }
+        Ok(Self(request.into_body()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::BodyMemory;
     use axum::body::{Body as Parts, Bytes};
     use futures::{StreamExt, stream};
     use http_body_util::BodyExt;
@@ -149,13 +164,14 @@ mod tests {
             tokio::time::sleep(every).await;
             Some((Ok::<_, io::Error>(Bytes::from(vec![0; PART])), sent + 1))
         });
-        let (note, under_way) = (Note::default(), UnderWay::default());
+        let (note, memory) = (Note::default(), BodyMemory::default());
         let sent = Parts::from_stream(sent);
-        let body = Arriving::new(sent, Limits::new(1), under_way.clone(), note.clone());
+        let held = HeldBytes::new(memory.clone());
+        let body = Arriving::new(sent, Limits::new(1), held, note.clone());
         let began = Instant::now();
         let read = axum::body::to_bytes(Parts::new(body), usize::MAX).await;
         assert_eq!(read.is_err(), note.read() == Some(GivenUp::TooSlow));
-        assert_eq!(under_way.0.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.occupied(), 0);
         (began.elapsed(), read.is_ok())
     }
 
@@ -165,12 +181,13 @@ mod tests {
             bodies: 2 * PART as u64,
             ..Limits::new(1)
         };
-        let under_way = UnderWay::default();
+        let memory = BodyMemory::default();
         let arriving = |parts: usize, note: &Note| {
             let part = || Ok::<_, io::Error>(Bytes::from(vec![0; PART]));
             let sent = stream::iter(std::iter::repeat_with(part).take(parts));
             let sent = Parts::from_stream(sent.chain(stream::pending()));
-            Arriving::new(sent, limits, under_way.clone(), note.clone())
+            let held = HeldBytes::new(memory.clone());
+            Arriving::new(sent, limits, held, note.clone())
         };
         let (first, second) = (Note::default(), Note::default());
         let mut held = arriving(1, &first);
@@ -198,5 +215,41 @@ mod tests {
     async fn a_slow_line_is_no_reason() {
         let (took, all) = arrives(10_000, Duration::from_millis(200)).await;
         assert!(all, "after {took:?}");
+    }
+
+    /// Reads the next part of a body whose parts arrive through a channel.
+    async fn next(body: &mut Arriving<Parts>) -> Option<Result<(), GivenUp>> {
+        let part = body.frame().await?;
+        Some(part.map(drop).map_err(|_| body.note.read().unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sent_much_may_not_hold_it_for_long() {
+        for every in [Duration::from_secs(24), Duration::from_secs(3600)] {
+            let parts = stream::unfold(0, move |sent| async move {
+                let bytes = if sent == 0 { 511 << 20 } else { 1 };
+                tokio::time::sleep(if sent == 0 { Duration::ZERO } else { every }).await;
+                Some((Ok::<_, io::Error>(Bytes::from(vec![0; bytes])), sent + 1))
+            });
+            let held = HeldBytes::new(BodyMemory::default());
+            let parts = Parts::from_stream(parts);
+            let mut body = Arriving::new(parts, Limits::new(1), held, Note::default());
+            let began = Instant::now();
+            let given_up = loop {
+                match next(&mut body).await {
+                    Some(Ok(())) => {}
+                    other => break other,
+                }
+            };
+            assert_eq!(given_up, Some(Err(GivenUp::TooSlow)));
+            assert!(began.elapsed() < Duration::from_secs(90), "{every:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_body_is_waited_for_without_end() {
+        let (took, all) = arrives(usize::MAX, Duration::from_millis(200)).await;
+        assert!(!all);
+        assert_eq!(took.as_secs() / 3600, 6, "{took:?}");
     }
 }

@@ -17,11 +17,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::arrival::{Arriving, GivenUp, Note, UnderWay};
+use super::arrival::{Arriving, GivenUp, Note};
 use super::limits::{HEAD_BYTES, Limits};
 use super::patience::{Activity, Busy, Patient};
 use super::{ApiError, Routes};
 use crate::api::namespaces;
+use crate::memory::{BodyMemory, HeldBytes};
 
 /// What answers on a connection, and on what terms.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub(super) struct Service {
     pub(super) routes: Routes,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
-    pub(super) under_way: UnderWay,
+    pub(super) memory: BodyMemory,
     /// From then on no request is waited for any more.
     pub(super) closing: CancellationToken,
 }
@@ -100,10 +101,10 @@ impl Service {
             return Ok(ApiError::too_many_connections().into_response());
         }
         let note = Note::default();
-        let request = request.map(|body| {
-            let under_way = self.under_way.clone();
-            Body::new(Arriving::new(body, self.limits, under_way, note.clone()))
-        });
+        let held = HeldBytes::new(self.memory.clone());
+        let mut request = request
+            .map(|body| Body::new(Arriving::new(body, self.limits, held.clone(), note.clone())));
+        request.extensions_mut().insert(held);
         let routes = self.routes.clone();
         let response = routes.oneshot(namespaces::resolved(request)).await?;
         Ok(match note.read() {

@@ -25,12 +25,16 @@ pub struct Limits {
     /// How long a connection may be silent before its first request and between two. More than the minute for which proxies
     /// and load balancers keep theirs, so that it is they who close: a request on its way could not be answered.
     pub idle: Duration,
-    /// How long a request's body may be waited for in all, whatever its size.
+    /// How long a request's body may be waited for, whatever its size.
     pub body: Duration,
-    /// How fast it must come beyond that, bytes per second on average.
+    /// Rate at which a body that arrives restores that time, bytes per second.
     pub body_rate: u64,
-    /// Bytes of bodies that may be coming in at a time, over all connections: a hundred of the usual greatest size. More is
-    /// told to come again, since more memory than there is would end the process.
+    /// Longest pause that a body can earn by arriving fast.
+    pub body_pause: Duration,
+    /// How long a body may be waited for in all.
+    pub body_in_all: Duration,
+    /// Bytes of bodies that may be in memory at a time, over all connections. Further ones receive 503: more memory than there
+    /// is would end the process.
     pub bodies: u64,
     /// How long a client may take nothing of what it is sent; also, how long it may be gone (its machine off, its network
     /// cut) until that is noticed.
@@ -47,6 +51,8 @@ impl Limits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(20),
             body_rate: 4 * 1024,
+            body_pause: Duration::from_secs(60),
+            body_in_all: Duration::from_secs(6 * 3600),
             bodies: 1 << 30,
             stalled: Duration::from_secs(60),
         }

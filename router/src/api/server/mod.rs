@@ -5,7 +5,7 @@
 //! | `limits` | how many clients, and how slow each may be |
 //! | `connection` | one connection: handshake, requests, end |
 //! | `patience` | time for a request's head, and for silence between requests |
-//! | `arrival` | time for a request's body |
+//! | `arrival` | time and memory for a request's body |
 //!
 //! Each connection is a task of its own, its TLS handshake in it: none keeps another from being accepted. At the signal to stop
 //! nobody listens at the address any more, and clients find another router; what came in before is still served.
@@ -33,11 +33,12 @@ use tokio_util::task::TaskTracker;
 use tower::Layer;
 use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
+pub(super) use arrival::Streamed;
 pub use limits::Limits;
 
 use super::{Api, ApiError, routes};
+use crate::memory::BodyMemory;
 use crate::tls::Tls;
-use arrival::UnderWay;
 use connection::{Place, Service};
 
 /// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
@@ -120,7 +121,7 @@ impl Server {
                 routes: NormalizePathLayer::trim_trailing_slash().layer(routes),
                 tls: self.tls.map(|tls| TlsAcceptor::from(tls.config())),
                 limits,
-                under_way: UnderWay::default(),
+                memory: BodyMemory::default(),
                 closing: closing.clone(),
             },
         };

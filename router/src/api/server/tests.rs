@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use futures::stream;
+use futures::future::join_all;
+use futures::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -126,6 +128,48 @@ async fn a_request_that_takes_long_is_waited_for() {
     let served = serve(limits, None, Router::new().route("/slow", get(slowly))).await;
     let answer = served.ask("GET /slow HTTP/1.1\r\n\r\n").await;
     assert!(answer.ends_with("\r\n\r\ndone"), "{answer}");
+}
+
+/// Sends a body of `bytes` and returns the answer's status line.
+async fn upload(served: &Served, path: &str, bytes: usize) -> String {
+    let (mut answers, mut says) = served.connect().await.into_split();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n");
+    let sending = tokio::spawn(async move {
+        says.write_all(head.as_bytes()).await?;
+        for _ in 0..bytes >> 20 {
+            says.write_all(&[0; 1 << 20]).await?;
+        }
+        Ok::<_, io::Error>(says)
+    });
+    let answer = rest(&mut answers).await;
+    // It may have been refused before its end.
+    drop(sending.await);
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn bodies_that_are_passed_on_occupy_no_memory_beyond_their_buffers() {
+    let limits = Limits {
+        bodies: 3 * warmq_common::artifacts::WRITE_BUFFER_BYTES,
+        ..patient()
+    };
+    let passing = post(async |Streamed(body): Streamed| {
+        let mut parts = body.into_data_stream();
+        let mut bytes = 0;
+        while let Some(Ok(part)) = parts.next().await {
+            bytes += part.len();
+        }
+        bytes.to_string()
+    });
+    let more = Router::new().route("/pass", passing);
+    let served = serve(limits, None, more.layer(DefaultBodyLimit::disable())).await;
+    let size = 40 << 20;
+    let three = [(); 3].map(|()| upload(&served, "/pass", size));
+    for answer in join_all(three).await {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    served.is_well().await;
 }
 
 #[tokio::test]

@@ -1,0 +1,113 @@
+//! Work on large JSON, a bounded number at a time, beside the threads that dispatch.
+//!
+//! Parsing 10 MiB takes a few hundred milliseconds of a processor, and up to thirty times its size of memory. Leases,
+//! heartbeats and small requests are served meanwhile, and values do not pile up.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warmq_common::job::MAX_INLINE_INPUT_BYTES;
+
+/// What a number, a boolean or an empty value counts in an estimate, bytes.
+const SCALAR_BYTES: usize = 8;
+
+/// Grants turns to work on large JSON. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LargeJson(Arc<Semaphore>);
+
+impl Default for LargeJson {
+    /// Half of the processors work on large JSON at most.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+    }
+}
+
+/// Permission to work on JSON. Values that are made under a turn are dropped, or made small, before it is.
+#[derive(Debug)]
+pub struct Turn(Option<OwnedSemaphorePermit>);
+
+impl LargeJson {
+    /// Waits for a turn to work on `bytes` of JSON. Small JSON has its turn at once.
+    pub async fn turn(&self, bytes: usize) -> Turn {
+        match bytes > MAX_INLINE_INPUT_BYTES {
+            // The semaphore is never closed.
+            true => Turn(Arc::clone(&self.0).acquire_owned().await.ok()),
+            false => Turn(None),
+        }
+    }
+
+    /// As [`LargeJson::turn`], to work on all of `values`.
+    pub async fn turn_for<'v>(&self, values: impl IntoIterator<Item = &'v Value>) -> Turn {
+        let mut left = MAX_INLINE_INPUT_BYTES;
+        let fit = values.into_iter().all(|value| fits(value, &mut left));
+        let bytes = if fit { 0 } else { usize::MAX };
+        self.turn(bytes).await
+    }
+}
+
+impl Turn {
+    /// Runs `work`; other tasks of this thread go on elsewhere meanwhile if it is large.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        match self {
+            Self(Some(_)) => tokio::task::block_in_place(work),
+            Self(None) => work(),
+        }
+    }
+}
+
+/// Whether `value` has no more bytes than are `left`, of which it takes its own. Ends as soon as it has more.
+fn fits(value: &Value, left: &mut usize) -> bool {
+    let mut take = |bytes: usize| match left.checked_sub(bytes) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    };
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => take(SCALAR_BYTES),
+        Value::String(text) => take(text.len().max(SCALAR_BYTES)),
+        Value::Array(items) => take(SCALAR_BYTES) && items.iter().all(|item| fits(item, left)),
+        Value::Object(fields) => {
+            take(SCALAR_BYTES)
+                && (fields.iter()).all(|(name, field)| {
+                    let named = left.checked_sub(name.len());
+                    *left = named.unwrap_or(0);
+                    named.is_some() && fits(field, left)
+                })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn what_is_large_waits_for_its_turn_and_what_is_small_does_not() {
+        let large = LargeJson(Arc::new(Semaphore::new(1)));
+        let text = Value::from("x".repeat(MAX_INLINE_INPUT_BYTES / 2 + 1));
+        let numbers = Value::from(vec![0; MAX_INLINE_INPUT_BYTES / SCALAR_BYTES]);
+        assert!(large.turn(MAX_INLINE_INPUT_BYTES).await.0.is_none());
+        assert!(
+            large
+                .turn_for([&text, &json!({"a": [1]})])
+                .await
+                .0
+                .is_none()
+        );
+        let turn = large.turn_for([&text, &text]).await;
+        assert!(turn.0.is_some());
+        {
+            let mut next = std::pin::pin!(large.turn_for([&numbers]));
+            assert!(futures::poll!(next.as_mut()).is_pending());
+            drop(turn);
+            assert!(next.await.0.is_some());
+        }
+        let names = json!({"x".repeat(MAX_INLINE_INPUT_BYTES): 1});
+        assert!(large.turn_for([&names]).await.0.is_some());
+    }
+}

@@ -1,0 +1,109 @@
+//! Inputs that are too large for messages: objects in the storage, read before a job runs.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use warmq_common::artifacts::{Artifacts, InputError};
+use warmq_common::fault::FaultKind;
+use warmq_common::job::JobSpec;
+use warmq_common::retry::Delays;
+
+use crate::engine::Failure;
+use crate::fault::Fault;
+
+/// How often the storage is asked, with growing delays between (about 3 s in all).
+const ATTEMPTS: u32 = 6;
+
+/// How long one attempt may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Returns the job as its engine takes it, with its input in its place. `cancel` ends that at once.
+///
+/// # Errors
+/// [`Failure::Runner`] if the input cannot be read here: another runner may reach the storage, or the object appears late.
+pub async fn load(
+    artifacts: &Artifacts,
+    job: &JobSpec,
+    cancel: &CancellationToken,
+) -> Result<JobSpec, Failure> {
+    if job.stored_input.is_none() {
+        return Ok(job.clone());
+    }
+    let loaded = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Failure::Cancelled),
+        loaded = read_again_and_again(artifacts, job) => loaded,
+    };
+    loaded.map_err(|error| {
+        Fault::new(FaultKind::Storage, "the stored input cannot be read")
+            .because(error)
+            .into()
+    })
+}
+
+async fn read_again_and_again(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
+    let mut delays = Delays::reconnect();
+    for _ in 1..ATTEMPTS {
+        match read(artifacts, job).await {
+            Err(error) => {
+                tracing::debug!(job.id = %job.id, %error, "reading a stored input failed")
+            }
+            read => return read,
+        }
+        tokio::time::sleep(delays.next_delay()).await;
+    }
+    read(artifacts, job).await
+}
+
+async fn read(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
+    let Some(stored) = &job.stored_input else {
+        return Ok(job.clone());
+    };
+    let json = tokio::time::timeout(TIMEOUT, artifacts.load_input(stored));
+    let json = json.await.map_err(|_| InputError::TimedOut {
+        seconds: TIMEOUT.as_secs(),
+    })??;
+    // Megabytes of JSON take longer to parse than other tasks may wait.
+    let input = tokio::task::spawn_blocking(move || serde_json::from_slice(&json)).await;
+    let input = input.ok().and_then(Result::ok);
+    let input = input.ok_or_else(|| InputError::Damaged {
+        key: stored.key.clone(),
+    })?;
+    Ok(JobSpec {
+        input,
+        ..job.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use warmq_common::ids::AppId;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_input_that_cannot_be_read_is_the_runners_fault() {
+        let folder = std::env::temp_dir().join(format!("warmq-stored-{}", std::process::id()));
+        let url = format!("file://{}", folder.display());
+        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+        let cancel = CancellationToken::new();
+        let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), json!({"inline": true}));
+        let loaded = load(&artifacts, &job, &cancel).await.unwrap();
+        assert_eq!(loaded, job);
+
+        let json = Bytes::from_static(b"{\"n\":1}");
+        let stored = artifacts.store_input(&job.app, job.id, json).await.unwrap();
+        (job.input, job.stored_input) = (Value::Null, Some(stored.clone()));
+        let loaded = load(&artifacts, &job, &cancel).await.unwrap();
+        assert_eq!(loaded.input, json!({"n": 1}));
+
+        artifacts.delete_input(&stored).await.unwrap();
+        let failed = load(&artifacts, &job, &cancel).await.unwrap_err();
+        assert!(matches!(failed, Failure::Runner(_)), "{failed:?}");
+        cancel.cancel();
+        let cancelled = load(&artifacts, &job, &cancel).await.unwrap_err();
+        assert!(matches!(cancelled, Failure::Cancelled), "{cancelled:?}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
