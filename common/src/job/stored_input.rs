@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Largest input that a job's messages and record carry, bytes of JSON. A larger one is an object in the storage, and they
 /// carry a [`StoredInput`]: RabbitMQ, Redis and dispatchers handle small things only.
-pub const MAX_INLINE_INPUT_BYTES: usize = 256 * 1024;
+pub const MAX_INLINE_INPUT_BYTES: usize = 64 * 1024;
 
 /// Refers to an input in the object storage. Routers alone create references: a submitter gives an input, never this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

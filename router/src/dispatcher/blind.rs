@@ -59,12 +59,13 @@ pub(super) async fn run(
                 None
             }
             delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,
-            delivery = low.next(), if held_low.is_none() => {
+            // One at a time is delivered; its channel is watched while one is held.
+            delivery = low.next() => {
                 held_low = dispatcher.read(delivery).await?;
                 None
             }
             _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
-                if dispatcher.shared_is_empty(&session.channel).await? { held_low.take() } else { None }
+                dispatcher.low_turn(session, &mut held_low).await?
             }
         };
         if let Some(held) = held {

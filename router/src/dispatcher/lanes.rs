@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use lapin::Consumer;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
-use lapin::{Channel, Consumer};
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use serde_json::Value;
+use tokio::time::Instant;
 use warmq_common::amqp::{DeadLetter, Topology, consumer};
 use warmq_common::ids::RunnerId;
 use warmq_common::job::{JobSpec, Priority};
 use warmq_common::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
-use super::session::SharedConnection;
+use super::session::{Session, SharedConnection};
 use crate::broken::Broken;
 
 /// How often a held low job looks whether the shared queue is empty.
@@ -19,10 +21,37 @@ pub(super) const LOW_LOOK: Duration = Duration::from_millis(100);
 
 /// A job between its backlog and its runner: unacknowledged, so whatever breaks here, it is delivered again.
 pub(super) struct Held {
+    /// The job without its input, which only its message has: there may be thousands of these.
     pub(super) job: JobSpec,
     /// Runners on which an attempt failed.
     pub(super) avoid: Vec<RunnerId>,
     pub(super) delivery: Delivery,
+    /// When it was delivered.
+    since: Instant,
+}
+
+impl Held {
+    /// Decodes the job with its input.
+    pub(super) fn whole(&self) -> JobSpec {
+        // It could be read before.
+        JobMessage::decode(&self.delivery.data)
+            .map_or_else(|_| self.job.clone(), |message| message.job)
+    }
+
+    /// Returns whether it was delivered at least `longest` ago.
+    pub(super) fn is_older_than(&self, longest: Duration) -> bool {
+        self.since.elapsed() >= longest
+    }
+
+    /// Returns it to the broker, which delivers it again at once.
+    pub(super) async fn hand_back(self) -> Result<(), Broken> {
+        let again = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        self.delivery.nack(again).await?;
+        Ok(())
+    }
 }
 
 impl Dispatcher {
@@ -40,10 +69,22 @@ impl Dispatcher {
         Ok(consumer::consume(&channel, &queue, &tag).await?)
     }
 
-    /// Whether no job waits for whichever runner is free first: a low one may go there then.
-    pub(super) async fn shared_is_empty(&self, channel: &Channel) -> Result<bool, Broken> {
+    /// Takes the held low job once no job waits in the shared queue. One held for long goes back to its lane before
+    /// the broker's `consumer_timeout`.
+    pub(super) async fn low_turn(
+        &self,
+        session: &Session,
+        held: &mut Option<Held>,
+    ) -> Result<Option<Held>, Broken> {
         let queue = self.shared.topology.shared_queue(&self.app);
-        Ok(Topology::depth(channel, &queue).await? == 0)
+        if Topology::depth(&session.channel, &queue).await? == 0 {
+            return Ok(held.take());
+        }
+        let longest = self.shared.longest_held;
+        if let Some(old) = held.take_if(|held| held.is_older_than(longest)) {
+            old.hand_back().await?;
+        }
+        Ok(None)
     }
 
     /// The job in what a lane gave. One that can not be read is dead-lettered, with the reason.
@@ -53,12 +94,14 @@ impl Dispatcher {
     ) -> Result<Option<Held>, Broken> {
         let delivery = delivery.ok_or(Broken::Ended)??;
         match JobMessage::decode(&delivery.data) {
-            Ok(JobMessage { job, avoid, .. }) => {
+            Ok(JobMessage { mut job, avoid, .. }) => {
                 self.passed.note(&job);
+                job.input = Value::Null;
                 Ok(Some(Held {
                     job,
                     avoid,
                     delivery,
+                    since: Instant::now(),
                 }))
             }
             Err(error) => {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use lapin::options::BasicAckOptions;
 use warmq_common::amqp::{DeadLetter, Message, PublishError, RetryTier};
 use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::job::JobSpec;
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::store::{Loss, Unavailable};
 
@@ -84,7 +83,7 @@ impl Dispatcher {
         if let Destination::Later(_, lost) = to {
             // It could be read before, and encoding has no way to fail: string keys, no I/O.
             body = JobMessage::decode(&body)
-                .unwrap_or_else(|_| JobMessage::new(held.job.clone()))
+                .unwrap_or_else(|_| JobMessage::new(held.whole()))
                 .avoiding(lost.clone())
                 .encode()
                 .unwrap_or_default();
@@ -101,24 +100,22 @@ impl Dispatcher {
     /// be used becomes a dead letter, since the jobs behind it must go on.
     pub(super) async fn instead(
         &self,
-        job: &JobSpec,
+        held: &Held,
         unavailable: Unavailable,
     ) -> Result<Option<Destination>, Broken> {
-        match self.next_place(job, unavailable).await {
+        match self.next_place(held, unavailable).await {
             Err(error) if error.is_damage() => {
-                tracing::error!(job.id = %job.id, %error, "a job's record cannot be used");
-                self.bury(job).await
+                tracing::error!(job.id = %held.job.id, %error, "a job's record cannot be used");
+                self.bury(held).await
             }
             place => place,
         }
     }
 
-    async fn bury(&self, job: &JobSpec) -> Result<Option<Destination>, Broken> {
-        // Encoding has no way to fail: string keys, no I/O.
-        let message = JobMessage::new(job.clone()).encode().unwrap_or_default();
+    async fn bury(&self, held: &Held) -> Result<Option<Destination>, Broken> {
         let letter = DeadLetter {
-            id: job.id,
-            ..DeadLetter::new(message, DAMAGED)
+            id: held.job.id,
+            ..DeadLetter::new(held.delivery.data.clone(), DAMAGED)
         };
         let queue = self.shared.topology.dead_queue(&self.app);
         let publisher = &self.shared.publisher;
@@ -128,11 +125,12 @@ impl Dispatcher {
 
     async fn next_place(
         &self,
-        job: &JobSpec,
+        held: &Held,
         unavailable: Unavailable,
     ) -> Result<Option<Destination>, Broken> {
+        let job = &held.job;
         match unavailable {
-            Unavailable::Damaged => self.bury(job).await,
+            Unavailable::Damaged => self.bury(held).await,
             Unavailable::Gone => {
                 tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
                 Ok(Some(Destination::Nowhere))
@@ -167,13 +165,13 @@ impl Dispatcher {
                 Ok(pause.map(|pause| Destination::Later(RetryTier::at_least(pause), runner)))
             }
             Unavailable::Spent => {
-                self.quarantine(job).await?;
+                self.quarantine(&held.whole()).await?;
                 Ok(Some(Destination::Nowhere))
             }
             // A restart without persistence; the message holds the whole job.
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
-                self.shared.store.create(job).await?;
+                self.shared.store.create(&held.whole()).await?;
                 Ok(None)
             }
         }

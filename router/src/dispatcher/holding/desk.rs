@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::BasicAckOptions;
 use tokio::time::Instant;
 use warmq_common::amqp::has_returned;
 use warmq_common::ids::JobId;
@@ -219,11 +219,7 @@ impl<'a> Desk<'a> {
         let latest_s = self.clock.now_s() - longest_s;
         for job in self.window.older_than(latest_s) {
             if let Some(held) = self.withdraw(job).await? {
-                let again = BasicNackOptions {
-                    requeue: true,
-                    ..BasicNackOptions::default()
-                };
-                held.delivery.nack(again).await?;
+                held.hand_back().await?;
             }
         }
         Ok(())
@@ -364,7 +360,7 @@ impl<'a> Desk<'a> {
                     return Ok(Some(Event::Refused { runner }));
                 }
                 Claim::Unavailable(reason) => {
-                    let instead = self.dispatcher.instead(&waiting.held.job, reason).await?;
+                    let instead = self.dispatcher.instead(&waiting.held, reason).await?;
                     if let Some(destination) = instead {
                         self.outbox.push((waiting.held, destination));
                         return Ok(Some(Event::Unneeded { runner }));
@@ -395,7 +391,7 @@ impl<'a> Desk<'a> {
         }
         let Dispatcher { shared, app, .. } = self.dispatcher;
         while let Some(reason) = shared.store.hold(app, spec.id, &hold).await? {
-            if let Some(destination) = self.dispatcher.instead(spec, reason).await? {
+            if let Some(destination) = self.dispatcher.instead(&waiting.held, reason).await? {
                 self.outbox
                     .extend((self.window.remove(job)).map(|waiting| (waiting.held, destination)));
                 return Ok(Some(Event::Cancelled { job }));
@@ -423,7 +419,7 @@ impl<'a> Desk<'a> {
                     metrics.dispatched(spec.hint.as_ref(), &decision);
                     Some(Destination::Shared)
                 }
-                Some(reason) => self.dispatcher.instead(spec, reason).await?,
+                Some(reason) => self.dispatcher.instead(&waiting.held, reason).await?,
             };
             if let Some(destination) = destination {
                 self.outbox.push((waiting.held, destination));
