@@ -202,6 +202,8 @@ fn live(
                 // First the memory, so that the next engine finds it free.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
                 let reason = sentence(panic.as_ref());
+                // Before the runner learns of it: it starts another engine at once.
+                inbox.close();
                 drop(work.done.send(Err(Crashed { reason })));
                 return;
             }
