@@ -219,7 +219,7 @@ async fn a_file_of_10_mb_fits_as_a_data_uri_and_a_larger_one_is_to_be_uploaded()
 
 #[tokio::test]
 async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
-    let rabbit = PrivateRabbit::start(&["max_message_size = 100000"])
+    let rabbit = PrivateRabbit::start(&["max_message_size = 50000"])
         .await
         .unwrap();
     let config = r#"
@@ -236,7 +236,7 @@ async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
         .amqp_url(rabbit.url().expose());
     let stage = Stage::of(cluster.start().await.unwrap()).await;
     let _worker = stage.timed("a").await;
-    let input = json!({"run_ms": 1, "output": "x".repeat(150_000)});
+    let input = json!({"run_ms": 1, "output": "x".repeat(60_000)});
     let refused = stage.post(TIMED, &[], &input.to_string()).await;
     assert_eq!(
         refused.status,
@@ -245,9 +245,9 @@ async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
         refused.body
     );
     let reason = refused.body["detail"].as_str().unwrap();
-    assert!(reason.contains("100000"), "{reason}");
+    assert!(reason.contains("50000"), "{reason}");
 
-    let text = json!({"text": "x".repeat(70_000)}).to_string();
+    let text = json!({"text": "x".repeat(30_000)}).to_string();
     let flow = stage.post("t/long", &[], &text).await;
     let id: JobId = flow.body["request_id"].as_str().unwrap().parse().unwrap();
     let failed = stage.ended(id).await;

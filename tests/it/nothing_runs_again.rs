@@ -214,7 +214,7 @@ async fn a_step_that_ended_is_not_run_again_though_its_record_is_gone() {
 async fn what_is_kept_to_find_a_job_by_goes_with_its_record_and_a_refusal_leaves_nothing() {
     let stage = Stage::with_config(A_MINUTE).await;
     let mut redis = redis(&stage.cluster).await;
-    let bound = "/queue/bench/timed?fal_max_queue_length=1";
+    let bound = "/queue/bench/timed?fal_max_queue_length=0";
     let mut accepted = Vec::new();
     for _ in 0..4 {
         let answer = stage.http(reqwest::Method::POST, bound, &[], "{}").await;

@@ -279,7 +279,8 @@ async fn a_broken_checkpoint_is_named_and_the_worker_goes_on() {
     ] {
         let id = stage.submit_to(APP, model, json!({"prompt": "a"})).await;
         let job = stage.ended(id).await;
-        assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
+        // A runner's fault is not the job's, until the only healthy runner has met it three times.
+        assert_eq!((job.state, job.attempt), (JobState::Failed, 3));
         let message = job.error.unwrap().message;
         assert!(
             message.contains(model) && message.contains(said),

@@ -5,12 +5,15 @@ use warmq_tests::stage::TIMED;
 
 const SECRET: &str = "hunter2-is-a-secret";
 
+/// Router and worker, with what they need besides servers.
+const PROGRAMS: [(&str, &[&str]); 2] = [
+    ("warmq-router", &["--listen", "127.0.0.1:0"]),
+    ("warmq-worker", &["--app", TIMED, "--engine", "timed"]),
+];
+
 /// Starts router and worker with these settings in vain; what they say may be anything but the secret.
 async fn is_not_told(code: i32, args: &[&str], told: &[&str]) {
-    for (program, more) in [
-        ("warmq-router", &["--listen", "127.0.0.1:0"] as &[&str]),
-        ("warmq-worker", &["--app", TIMED, "--engine", "timed"]),
-    ] {
+    for (program, more) in PROGRAMS {
         let said = Program::new(program, &[more, args].concat());
         let said = said.env("WARMQ_LOG", "debug").run().await;
         assert_eq!(said.code, Some(code), "{program}: {said:?}");
@@ -37,7 +40,7 @@ async fn a_server_that_refuses_a_password_does_not_have_it_told() {
         is_not_told(
             69,
             &["--redis-url", &redis],
-            &["Redis", ":***@127.0.0.1:6379"],
+            &["redis at", ":***@127.0.0.1:6379"],
         )
         .await;
     }
@@ -45,11 +48,22 @@ async fn a_server_that_refuses_a_password_does_not_have_it_told() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_does_not_have_its_password_told() {
-    // The discard port, where nobody listens.
+    // The discard port, where nobody listens: it is waited for.
     let amqp = format!("amqps://guest:{SECRET}@127.0.0.1:9/%2f");
-    is_not_told(69, &["--amqp-url", &amqp], &["RabbitMQ"]).await;
     let redis = format!("rediss://:{SECRET}@127.0.0.1:9/0");
-    is_not_told(69, &["--redis-url", &redis], &["Redis"]).await;
+    for (setting, url, server) in [
+        ("--amqp-url", &amqp, "rabbitmq"),
+        ("--redis-url", &redis, "redis"),
+    ] {
+        for (program, more) in PROGRAMS {
+            let waiting = Program::new(program, &[more, &[setting, url]].concat());
+            let said = waiting
+                .env("WARMQ_LOG", "debug")
+                .run_until(&[server, "127.0.0.1:9"])
+                .await;
+            assert!(!said.contains(SECRET), "{program}: {said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -35,9 +35,13 @@ pub async fn load(
         loaded = read_again_and_again(artifacts, job) => loaded,
     };
     loaded.map_err(|error| {
-        Fault::new(FaultKind::Storage, "the stored input cannot be read")
-            .because(error)
-            .into()
+        let fault = match &error {
+            InputError::Storage(details) => {
+                Fault::new(FaultKind::Storage, "the job's input cannot be read").because(details)
+            }
+            _ => Fault::new(FaultKind::Storage, error.to_string()),
+        };
+        fault.into()
     })
 }
 

@@ -113,6 +113,6 @@ mod tests {
         let text = table(&faulty, 61_000).to_string();
         assert!(text.contains("  faulty  "), "{text}");
         let lines: Vec<String> = faults(&faulty, 61_000).collect();
-        assert_eq!(lines, ["gpu-a: faulty for 30 s: storage: no space left"]);
+        assert_eq!(lines, ["gpu-a: faulty for 30.0 s: storage: no space left"]);
     }
 }

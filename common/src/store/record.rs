@@ -15,11 +15,12 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 /// Fields that make a record without what may be large: its input and its output.
-pub(super) const HEAD: [&str; 31] = [
+pub(super) const HEAD: [&str; 32] = [
     "state",
     "path",
     "owner",
     "hint",
+    "hint_source",
     "priority",
     "max_warm_wait_ms",
     "start_timeout_ms",
