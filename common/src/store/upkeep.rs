@@ -23,6 +23,8 @@ pub struct Depths {
 pub struct Walk {
     /// When the next job to look at was created, Unix ms.
     from_ms: u64,
+    /// Jobs of that moment that were looked at.
+    skip: isize,
 }
 
 impl Store {
@@ -39,16 +41,22 @@ impl Store {
         walk: &mut Walk,
     ) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(quiet));
-        let from_ms = walk.from_ms;
+        let Walk { from_ms, skip } = *walk;
         let (waiting, suspected): (Vec<(String, u64)>, Vec<String>) = redis::pipe()
-            .zrangebyscore_limit_withscores(self.keys.queued(app), from_ms, before_ms, 0, limit)
+            .zrangebyscore_limit_withscores(self.keys.queued(app), from_ms, before_ms, skip, limit)
             .zrangebyscore_limit(self.keys.suspects(app), "-inf", before_ms, 0, limit)
             .query_async(&mut self.connection.clone())
             .await?;
-        walk.from_ms = match waiting.last() {
-            // More than a part were created in one ms: the walk goes on all the same.
-            Some((_, last_ms)) if waiting.len() as isize >= limit => (*last_ms).max(from_ms + 1),
-            _ => 0,
+        *walk = match waiting.last() {
+            Some((_, last_ms)) if waiting.len() as isize >= limit => {
+                let of_that_moment = waiting.iter().filter(|(_, at_ms)| at_ms == last_ms).count();
+                let before = if *last_ms == from_ms { skip } else { 0 };
+                Walk {
+                    from_ms: *last_ms,
+                    skip: before + of_that_moment as isize,
+                }
+            }
+            _ => Walk::default(),
         };
         let ids = waiting.iter().map(|(id, _)| id).chain(&suspected);
         Ok(ids.filter_map(|id| id.parse().ok()).collect())
