@@ -161,7 +161,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let mut parts = JoinSet::new();
     let api = api::Api {
         endings: Endings::new(front.clone(), publisher.clone(), topology.clone()),
-        store: front,
+        store: front.clone(),
         keys: keys.clone(),
         apps: apps.clone(),
         submitter: submitter.clone(),
@@ -183,7 +183,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     tokio::spawn(async move { readiness.report().await });
     parts.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
     parts.spawn(keys.run(shutdown.clone()));
-    parts.spawn(follow_clock(store.clone(), shutdown.clone()));
+    parts.spawn(follow_clock(front, shutdown.clone()));
     parts.spawn(metrics.clone().run(shutdown.clone()));
     parts.spawn(reload.on_hangup(hangups, shutdown.clone()));
     if config.roles.contains(&Role::Api) {
@@ -281,8 +281,8 @@ async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), Decla
     Ok(topology.declare_base(&channel).await?)
 }
 
-/// How often Redis' clock is read.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
+/// How often Redis' clock is read: often enough that a connection that broke is made again before a user needs it.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps this process' idea of Redis' clock, until `shutdown`.
 async fn follow_clock(store: Store, shutdown: CancellationToken) -> anyhow::Result<()> {
