@@ -29,6 +29,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         engine: "none".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 0,
+        models: Vec::new(),
         report: RunnerReport::default(),
     };
     let minute = Duration::from_secs(60);

@@ -45,6 +45,7 @@ async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
         engine: "timed".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 1,
+        models: Vec::new(),
         report: RunnerReport::default(),
     };
     let Registration { runner, epoch, .. } = &registration;

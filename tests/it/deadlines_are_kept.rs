@@ -143,6 +143,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,
+        models: Vec::new(),
         report: RunnerReport::default(),
     };
     let schema = Value::Object(serde_json::Map::new());
@@ -197,6 +198,7 @@ async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,
+        models: Vec::new(),
         report: RunnerReport::default(),
     };
     let schema = Value::Object(serde_json::Map::new());

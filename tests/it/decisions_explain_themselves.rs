@@ -72,7 +72,7 @@ async fn a_held_job_tells_why_and_how_long() {
         has(
             &story,
             "A warm one was predicted in ",
-            " at most any runner will do."
+            " at most any idle runner will do."
         ),
         "{story:#?}"
     );

@@ -478,6 +478,7 @@ async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
         engine: "timed".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 1,
+        models: Vec::new(),
         report: RunnerReport::default(),
     };
     store
@@ -531,6 +532,7 @@ fn hold() -> Hold {
     Hold {
         since_ms: 1,
         until_ms: 2,
+        bounded: false,
         predicted_wait_ms: None,
         holders: 0,
         idle_runners: 0,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use lapin::types::AMQPValue;
 use serde_json::json;
 use warmq_cluster::WorkerOptions;
@@ -96,7 +97,7 @@ async fn patience_ends_when_the_amqp_header_or_the_config_says_so() {
         let decision = job.decision.unwrap();
         assert_ne!(job.runner, busy.runner, "{decision:?}");
         assert!((300..3000).contains(&decision.held_ms), "{decision:?}");
-        assert!(decision.reason.contains("patience"), "{decision:?}");
+        assert!(decision.reason.contains("bound"), "{decision:?}");
         stage.clean_up().await;
     }
 }
@@ -140,11 +141,12 @@ async fn a_low_job_waits_until_no_normal_one_does() {
 }
 
 #[tokio::test]
-async fn a_job_without_hint_takes_whoever_is_free() {
+async fn a_job_without_hint_goes_to_a_chosen_runner() {
     let stage = Stage::start().await;
     let _worker = stage.timed("a").await;
     let free = stage.succeeded(stage.submit("", 300).await).await;
-    assert_eq!(free.decision.unwrap().target, Target::Shared);
+    let runner = RunnerId::parse("a").unwrap();
+    assert_eq!(free.decision.unwrap().target, Target::Runner { runner });
     stage.all_idle(TIMED).await;
     // While nobody is, it is held like any other, and goes in turn.
     let busy = stage.submit("", 500).await;
@@ -153,6 +155,60 @@ async fn a_job_without_hint_takes_whoever_is_free() {
     let (first, second) = (stage.succeeded(first).await, stage.succeeded(second).await);
     assert!(first.started_ms <= second.started_ms);
     assert!(first.decision.unwrap().held_ms > 0);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_burst_without_hints_runs_in_order_of_age_though_more_keeps_coming() {
+    let stage = Stage::start().await;
+    let _worker = stage.timed("a").await;
+    stage.succeeded(stage.submit("", 1).await).await;
+    stage.all_idle(TIMED).await;
+    let burst: Vec<JobId> = join_all((0..20).map(|_| stage.submit("", 20))).await;
+    let later: Vec<JobId> = join_all((0..40).map(|_| stage.submit("", 20))).await;
+    let mut started = Vec::new();
+    for id in burst {
+        started.push(stage.succeeded(id).await.started_ms);
+    }
+    let last_of_burst = started.into_iter().max().unwrap();
+    for id in later {
+        let job = stage.succeeded(id).await;
+        assert!(job.started_ms >= last_of_burst, "{id} overtook the burst");
+    }
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn bounds_on_holding_are_kept_however_hot_another_model_is() {
+    let stage = Stage::start().await;
+    let _worker = stage
+        .worker(WorkerOptions {
+            slots: Some(1),
+            ..WorkerOptions::timed("a", TIMED)
+        })
+        .await;
+    stage.succeeded(stage.submit("hot", 1).await).await;
+    stage.all_idle(TIMED).await;
+    // A backlog of the hot model, for 6 s.
+    let hot: Vec<JobId> = join_all((0..40).map(|_| stage.submit("hot", 150))).await;
+    let cold = r#"{"run_ms": 1, "load_ms": 1}"#;
+    let mut bounded = Vec::new();
+    for (name, value, most_ms) in [
+        ("x-max-warm-wait", "0", 1000),
+        ("x-max-warm-wait", "1", 2000),
+        ("x-fal-request-timeout", "4", 3000),
+    ] {
+        let headers = [("x-fal-runner-hint", "cold"), (name, value)];
+        bounded.push((post(&stage, &headers, cold).await, most_ms));
+    }
+    for (id, most_ms) in bounded {
+        let job = stage.succeeded(id).await;
+        let waited_ms = job.started_ms.unwrap() - job.spec.created_ms;
+        assert!(waited_ms < most_ms, "{waited_ms} of {most_ms}: {job:?}");
+    }
+    for id in hot {
+        stage.succeeded(id).await;
+    }
     stage.clean_up().await;
 }
 
@@ -199,6 +255,7 @@ async fn a_runner_may_report_ten_thousand_hints() {
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,
+        models: Vec::new(),
         report,
     };
     let lease = Duration::from_secs(60);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lapin::{Channel, Connection};
 use warmq_common::amqp::{self, DeclareError};
 use warmq_common::clock::unix_ms;
+use warmq_common::hint::Hint;
 use warmq_common::ids::{Epoch, RunnerId};
 use warmq_common::store::{self, Registration, Rival, RunnerReport};
 
@@ -184,6 +185,9 @@ pub(crate) fn registration(
         engine: config.engine.kind.to_string(),
         device: description.device.clone(),
         memory_budget_bytes: config.engine.memory_budget.0,
+        models: (description.models.iter())
+            .filter_map(|model| Hint::parse(model).ok())
+            .collect(),
         report: report.clone(),
     }
 }

@@ -61,8 +61,7 @@ impl WarmScheme {
                 Command::Send { job, runner, .. } => {
                     orders.send(job.0 as usize, runner.0 as usize);
                 }
-                // Every job of the simulator has a model, so none is shared.
-                Command::Hold { .. } | Command::Shared { .. } => {}
+                Command::Hold { .. } => {}
             }
         }
     }

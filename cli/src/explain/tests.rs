@@ -204,7 +204,7 @@ fn held_and_then_sent_to_a_warm_runner() {
         [
             "After 12 ms, the dispatcher held it for a warm runner: the one runner with 'digits' was busy, and no other \
              was idle.",
-            "A warm one was predicted in 1.8 s, and after 20.0 s any runner would do; in fact it was held for 2.1 s.",
+            "A warm one was predicted in 1.8 s, and after 20.0 s any idle runner would do; in fact it was held for 2.1 s.",
             "Then the dispatcher (policy 'warm') sent it to gpu-a: gpu-a came free, with 'digits' loaded.",
             "At that moment 1 runner was idle, gpu-a with its model; 1 runner in all held it or was loading it.",
             "gpu-a started it 2.1 s after the submission, warm as predicted: nothing had to be loaded, and it ran 240 ms.",
@@ -227,7 +227,7 @@ fn held_until_its_patience_was_over_and_then_cold() {
     assert_eq!(
         told(&job, CREATED)[1..],
         [
-            "A warm one was predicted in 1.8 s, and after 2.0 s any runner would do; in fact it was held for 2.0 s.",
+            "A warm one was predicted in 1.8 s, and after 2.0 s any idle runner would do; in fact it was held for 2.0 s.",
             "Then the dispatcher (policy 'warm') sent it to gpu-b: its patience was over, so gpu-b took it without \
              'digits' loaded.",
             "At that moment 2 runners were idle, none with its model; 1 runner in all held it or was loading it.",
@@ -313,7 +313,7 @@ fn while_it_is_held_the_story_says_how_much_longer() {
         story(&job, CREATED + 5012)[2..],
         [
             held,
-            "A warm one was predicted in 1.8 s. It has been held for 5.0 s; in 15.0 s at most any runner will do.",
+            "A warm one was predicted in 1.8 s. It has been held for 5.0 s; in 15.0 s at most any idle runner will do.",
             "It waits in the queue, with no jobs ahead.",
             "It has not started.",
         ]
@@ -321,7 +321,7 @@ fn while_it_is_held_the_story_says_how_much_longer() {
     job.record.hold.as_mut().unwrap().predicted_wait_ms = None;
     assert_eq!(
         story(&job, CREATED + 25_012)[3],
-        "When a warm one will come can not be predicted. It has been held for 25.0 s; any runner will do by now."
+        "When a warm one will come can not be predicted. It has been held for 25.0 s; any idle runner will do, by now."
     );
 }
 
@@ -340,7 +340,7 @@ fn a_job_that_came_back_is_held_anew() {
             "It came back since, and waits again.",
             "After 3.0 s, the dispatcher held it until one comes free: the one runner with 'digits' was busy, and no \
              other was idle.",
-            "It has been held for 1.0 s; any runner will do by now.",
+            "It has been held for 1.0 s; any idle runner will do, by now.",
         ]
     );
 }

@@ -105,14 +105,24 @@ fn held_in_all(hold: &Hold, decision: &Decision, record: &JobRecord) -> String {
     match (patience_ms(hold, record), decision.predicted_wait_ms) {
         (None, _) => format!("Any runner would do; it was held for {held}."),
         (Some(patience_ms), Some(predicted_ms)) => format!(
-            "A warm one was predicted in {}, and after {} any runner would do; in fact it was held for {held}.",
+            "A warm one was predicted in {}, and after {} {}; in fact it was held for {held}.",
             duration(predicted_ms),
-            duration(patience_ms)
+            duration(patience_ms),
+            eligible_then(hold)
         ),
         (Some(patience_ms), None) => format!(
-            "When a warm one would come could not be predicted, and after {} any runner would do; it was held for {held}.",
-            duration(patience_ms)
+            "When a warm one would come could not be predicted, and after {} {}; it was held for {held}.",
+            duration(patience_ms),
+            eligible_then(hold)
         ),
+    }
+}
+
+/// What its patience promised: an idle runner, or before what a busy one is warm for.
+fn eligible_then(hold: &Hold) -> &'static str {
+    match hold.bounded {
+        true => "the next free runner was its, unless a job was due before it",
+        false => "any idle runner would do",
     }
 }
 
@@ -124,9 +134,14 @@ fn held_so_far(hold: &Hold, record: &JobRecord, now_ms: u64) -> String {
         Some(predicted_ms) => format!("A warm one was predicted in {}. ", duration(predicted_ms)),
         None => "When a warm one will come can not be predicted. ".to_owned(),
     };
+    let whichever = match hold.bounded {
+        true => "the next free runner is its, unless a job was due before it",
+        false => "any idle runner will do",
+    };
     let left = match hold.until_ms.saturating_sub(now_ms) {
-        0 => "any runner will do by now".to_owned(),
-        left_ms => format!("in {} at most any runner will do", duration(left_ms)),
+        0 if patience_ms(hold, record).is_none() => "any runner will do".to_owned(),
+        0 => format!("{whichever}, by now"),
+        left_ms => format!("in {} at most {whichever}", duration(left_ms)),
     };
     format!("{predicted}It has been held for {held}; {left}.")
 }

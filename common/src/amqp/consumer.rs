@@ -2,8 +2,11 @@
 //! whole channel.
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
+
+/// Priority of a consumer that comes before others, whose priority is 0.
+const PRIORITY: i32 = 10;
 
 /// Opens a channel that hands out at most `prefetch` unacknowledged messages per consumer.
 ///
@@ -37,6 +40,19 @@ pub async fn consume(channel: &Channel, queue: &str, tag: &str) -> lapin::Result
             BasicConsumeOptions::default(),
             FieldTable::default(),
         )
+        .await
+}
+
+/// As [`consume`], before all consumers without a priority: they get what exceeds this one's prefetch.
+///
+/// # Errors
+/// There is no such queue, or the connection broke.
+pub async fn consume_first(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-priority".into(), AMQPValue::LongInt(PRIORITY));
+    let options = BasicConsumeOptions::default();
+    channel
+        .basic_consume(queue.into(), tag.into(), options, arguments)
         .await
 }
 

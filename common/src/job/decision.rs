@@ -41,8 +41,12 @@ pub struct Decision {
 pub struct Hold {
     /// Since when, Unix ms.
     pub since_ms: u64,
-    /// When it becomes eligible for any runner, Unix ms.
+    /// When it becomes eligible for any idle runner, Unix ms.
     pub until_ms: u64,
+    /// `until_ms` is the job's own bound (`X-Max-Warm-Wait`, the app's `max_warm_wait`, half of its time to start): from
+    /// then on it also precedes what a busy runner is warm for, once that comes free.
+    #[serde(default)]
+    pub bounded: bool,
     /// How long after `since_ms` a warm runner would come free, by estimate, ms; none if nobody held the model.
     #[serde(
         default,

@@ -39,6 +39,9 @@ pub struct FreeRunner {
     /// The run that it finished just now, if it succeeded.
     #[serde(default)]
     pub ran: Option<Ran>,
+    /// The models that it can load, empty for any; said when it joins.
+    #[serde(default)]
+    pub models: Option<Vec<Hint>>,
 }
 
 /// Something that happened to a runner.
@@ -150,17 +153,23 @@ impl Store {
         app: &AppId,
         runner: &RunnerId,
     ) -> Result<Option<(FreeRunner, bool)>, Error> {
-        type Fields = (Option<u64>, Option<u64>, Option<u32>, Option<String>);
+        type Fields = (
+            Option<u64>,
+            Option<u64>,
+            Option<u32>,
+            Option<String>,
+            Option<String>,
+        );
         let (known, idle): (Fields, bool) = redis::pipe()
             .atomic()
             .hmget(
                 self.keys.runner(app, runner),
-                &["epoch", "frees", "slots", "hints"],
+                &["epoch", "frees", "slots", "hints", "models"],
             )
             .sismember(self.keys.idle(app), runner.as_str())
             .query_async(&mut self.connection.clone())
             .await?;
-        let (Some(epoch), frees, slots, hints) = known else {
+        let (Some(epoch), frees, slots, hints, models) = known else {
             return Ok(None);
         };
         let free = FreeRunner {
@@ -170,6 +179,7 @@ impl Store {
             slots: slots.unwrap_or(1),
             hints: parse_hints(&hints.unwrap_or_default()),
             ran: None,
+            models: Some(parse_hints(&models.unwrap_or_default())),
         };
         Ok(Some((free, idle)))
     }

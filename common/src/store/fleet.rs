@@ -45,6 +45,8 @@ pub struct Registration {
     pub device: String,
     /// How much its models may hold, bytes.
     pub memory_budget_bytes: u64,
+    /// The models that it can load; empty for any.
+    pub models: Vec<Hint>,
     /// What it holds already.
     pub report: RunnerReport,
 }
@@ -63,6 +65,7 @@ impl Registration {
             ("memory_bytes", self.report.memory_bytes.to_string()),
             ("slots", self.report.slots.to_string()),
             ("hints", hints_json(&self.report.hints)),
+            ("models", hints_json(&self.models)),
         ]
     }
 }
@@ -131,6 +134,9 @@ pub struct AppLoad {
     pub learned: Option<String>,
 }
 
+/// How long a model is remembered after the last runner that can load it joined: its jobs wait so long for another.
+const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Apps, or runners, that one command or pipeline asks about.
 const CHUNK: usize = 250;
 
@@ -180,7 +186,47 @@ impl Store {
         let _: () = connection
             .set(self.keys.schema(app), schema.to_string())
             .await?;
+        self.remember_models(app, &registration.models).await?;
         self.remember_app(app).await
+    }
+
+    /// Notes that some runner can load these models, and forgets those that none has listed for [`MODELS_KEPT`].
+    async fn remember_models(&self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
+        let now_ms = self.now_ms().await?;
+        let key = self.keys.models(app);
+        let oldest_ms = now_ms.saturating_sub(MODELS_KEPT.as_millis() as u64);
+        let mut pipeline = redis::pipe();
+        pipeline.zrembyscore(&key, "-inf", oldest_ms).ignore();
+        for model in models {
+            pipeline.zadd(&key, model.as_str(), now_ms).ignore();
+        }
+        let mut connection = self.connection.clone();
+        let _: () = pipeline.query_async(&mut connection).await?;
+        Ok(())
+    }
+
+    /// The models that some runner of the app can load, or could lately.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn models(&self, app: &AppId) -> Result<Vec<Hint>, Error> {
+        let key = self.keys.models(app);
+        let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
+        Ok((names.iter())
+            .filter_map(|name| Hint::parse(name).ok())
+            .collect())
+    }
+
+    /// Whether some runner of the app can load the model, or could lately.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn is_model_known(&self, app: &AppId, model: &Hint) -> Result<bool, Error> {
+        let key = self.keys.models(app);
+        let since: Option<u64> = (self.connection.clone())
+            .zscore(key, model.as_str())
+            .await?;
+        Ok(since.is_some())
     }
 
     /// A runner lives. `busy` while it runs a job. False: it is registered no more.

@@ -1,5 +1,6 @@
 //! Which idle runners could take a job with a given hint.
 
+use super::fleet::parse_hints;
 use super::{Error, Store};
 use crate::hint::{Candidates, Hint};
 use crate::ids::{AppId, RunnerId};
@@ -25,11 +26,38 @@ impl Store {
                 (idle, blank, Vec::new())
             }
         };
+        let blank = runners(blank);
         Ok(Candidates {
             warm: runners(warm),
-            blank: runners(blank),
+            blank: match hint {
+                Some(hint) if !blank.is_empty() => self.able(app, hint, blank).await?,
+                _ => blank,
+            },
             idle,
         })
+    }
+
+    /// Those of `runners` that can load the model; all of them if no runner ever listed it.
+    async fn able(
+        &self,
+        app: &AppId,
+        model: &Hint,
+        runners: Vec<RunnerId>,
+    ) -> Result<Vec<RunnerId>, Error> {
+        if !self.is_model_known(app, model).await? {
+            return Ok(runners);
+        }
+        let mut pipeline = redis::pipe();
+        for runner in &runners {
+            pipeline.hget(self.keys.runner(app, runner), "models");
+        }
+        let mut connection = self.connection.clone();
+        let catalogs: Vec<Option<String>> = pipeline.query_async(&mut connection).await?;
+        let able = runners.into_iter().zip(catalogs).filter(|(_, catalog)| {
+            let catalog = parse_hints(catalog.as_deref().unwrap_or_default());
+            catalog.is_empty() || catalog.contains(model)
+        });
+        Ok(able.map(|(runner, _)| runner).collect())
     }
 }
 

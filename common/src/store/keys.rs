@@ -145,6 +145,11 @@ impl Keys {
         self.of_app(app, "blank")
     }
 
+    /// Sorted set: models that runners can load, by when the last such runner joined (Unix ms).
+    pub(super) fn models(&self, app: &AppId) -> String {
+        self.of_app(app, "models")
+    }
+
     /// Set: runners that can be claimed.
     pub(super) fn idle(&self, app: &AppId) -> String {
         self.of_app(app, "idle")

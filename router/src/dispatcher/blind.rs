@@ -76,11 +76,11 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Returns once Redis answers.
+/// Returns once Redis does all that dispatching needs: one that is full answers a ping.
 async fn answers(store: &Store) {
     loop {
         tokio::time::sleep(ASK).await;
-        if store.ping().await.is_ok() {
+        if store.check().await.is_ok() {
             return;
         }
     }

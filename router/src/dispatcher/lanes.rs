@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use lapin::Consumer;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::{Channel, Consumer};
 use serde_json::Value;
 use tokio::time::Instant;
 use warmq_common::amqp::{DeadLetter, Topology, consumer};
@@ -62,11 +62,21 @@ impl Dispatcher {
         lane: Priority,
         window: u16,
     ) -> Result<Consumer, Broken> {
-        let channel = connection.create_channel().await?;
-        consumer::limit(&channel, window).await?;
         let queue = self.shared.topology.backlog_queue(&self.app, lane);
         let tag = format!("dispatch-{}", lane.as_str());
+        let channel = channel(connection, window).await?;
         Ok(consumer::consume(&channel, &queue, &tag).await?)
+    }
+
+    /// Consumes the shared queue before idle runners do: what an outage of Redis left there is dispatched by age again.
+    pub(super) async fn shared_queue(
+        &self,
+        connection: &SharedConnection,
+        window: u16,
+    ) -> Result<Consumer, Broken> {
+        let queue = self.shared.topology.shared_queue(&self.app);
+        let channel = channel(connection, window).await?;
+        Ok(consumer::consume_first(&channel, &queue, "dispatch-shared").await?)
     }
 
     /// Takes the held low job once no job waits in the shared queue. One held for long goes back to its lane before
@@ -114,4 +124,10 @@ impl Dispatcher {
             }
         }
     }
+}
+
+async fn channel(connection: &SharedConnection, window: u16) -> Result<Channel, Broken> {
+    let channel = connection.create_channel().await?;
+    consumer::limit(&channel, window).await?;
+    Ok(channel)
 }

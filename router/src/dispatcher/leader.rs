@@ -115,7 +115,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         let config = shared.apps.config(app);
         let until = stop.child_token();
         let dispatching = async {
-            if let Err(reason) = shared.store.ping().await {
+            if let Err(reason) = shared.store.check().await {
                 return blind::run(dispatcher, &session, &until, &reason).await;
             }
             let placing = async {

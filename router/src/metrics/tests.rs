@@ -30,6 +30,7 @@ fn ran(text: &str, load_ms: u64) -> Change {
             hint: hint(text),
             timings,
         }),
+        models: None,
     })
 }
 

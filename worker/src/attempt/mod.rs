@@ -19,6 +19,7 @@ mod setback;
 use std::time::Duration;
 
 use warmq_common::amqp::RetryTier;
+use warmq_common::job::JobSpec;
 use warmq_common::message::{JobMessage, Versioned};
 use warmq_common::retry::{until_known, until_success};
 use warmq_common::store::{Ground, Loss, Start, Unavailable};
@@ -27,6 +28,9 @@ use crate::consumer::{Source, Taken};
 use crate::incarnation::Incarnation;
 use crate::runner::{End, Next, Runner};
 use crate::shared::Shared;
+
+/// Timeout for the question whether any runner knows a model.
+const KNOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// Deals with one delivery.
@@ -38,8 +42,19 @@ impl Runner {
                 return Next::Idle;
             }
         };
-        // Before the job starts: a cancellation right after that is heard as well.
         let message = job;
+        if taken.source == Source::Shared && self.is_for_another(&message.job).await {
+            tracing::info!(
+                runner = %self.id, job.id = %message.job.id,
+                "a job from the shared queue needs a model that another runner can load: sent back"
+            );
+            let message = message.avoiding(self.id.clone());
+            (self.shared)
+                .park_then_ack(&message, RetryTier::S1, taken)
+                .await;
+            return Next::Idle;
+        }
+        // Before the job starts: a cancellation right after that is heard as well.
         let job = &message.job;
         let watch = self.shared.cancellations.watch(job.id);
         loop {
@@ -143,6 +158,19 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Returns whether this runner cannot load the job's model and another can, or could lately. No runner chose the
+    /// job for this one. While Redis is away, another can.
+    async fn is_for_another(&self, job: &JobSpec) -> bool {
+        let models = &self.engine.description.models;
+        let Some(hint) = &job.hint else { return false };
+        if models.is_empty() || models.iter().any(|model| model == hint.as_str()) {
+            return false;
+        }
+        let known = self.shared.store.is_model_known(&job.app, hint);
+        let known = tokio::time::timeout(KNOWN_TIMEOUT, known).await;
+        !matches!(known, Ok(Ok(false)))
     }
 
     /// The job in a message, or why there is none.

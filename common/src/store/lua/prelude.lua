@@ -138,10 +138,12 @@ end
 -- The runner can be claimed, with all that a dispatcher needs to choose a job for it. `ran`: JSON, or ''.
 local function tell_free(runner_key, channel, runner, ran)
   local frees = redis.call('HINCRBY', runner_key, 'frees', 1)
-  local known = redis.call('HMGET', runner_key, 'epoch', 'slots', 'hints')
+  local known = redis.call('HMGET', runner_key, 'epoch', 'slots', 'hints', 'models')
   if not known[1] then return end
   local rest = ',"frees":' .. frees .. ',"slots":' .. (known[2] or 1) .. ',"hints":' .. (known[3] or '[]')
   if ran ~= '' then rest = rest .. ',"ran":' .. ran end
+  -- Once per incarnation: the list may be long.
+  if frees == 1 then rest = rest .. ',"models":' .. (known[4] or '[]') end
   tell(channel, 'freed', runner, known[1], rest)
 end
 

@@ -15,7 +15,7 @@ use super::super::sending::{CLAIM_MS, Destination, RunnerGone};
 use super::clock::{Clock, ms, seconds};
 use super::fleet::Fleet;
 use super::hints::Hints;
-use super::record;
+use super::record::{self, Expected};
 use super::window::{Waiting, Window};
 use crate::broken::Broken;
 use crate::policy::warm::{
@@ -77,6 +77,9 @@ impl<'a> Desk<'a> {
                 Err(error) => tracing::debug!(%error, "left out what another version had learned"),
             }
         }
+        for hint in store.models(&dispatcher.app).await? {
+            desk.policy.know(desk.hints.number(&hint));
+        }
         desk.compare().await?;
         Ok(desk)
     }
@@ -97,14 +100,23 @@ impl<'a> Desk<'a> {
     async fn place(&mut self, held: Held, returned: bool) -> Result<(), Broken> {
         let config = self.dispatcher.shared.apps.config(&self.dispatcher.app);
         let spec = &held.job;
+        let now_s = self.clock.now_s();
+        // A job that was held before, here or by another leader, has used up some of its bound.
+        let held_since_s = match held.delivery.redelivered {
+            true => seconds(spec.created_ms),
+            false => now_s,
+        };
         let max_warm_wait_s = match (spec.max_warm_wait_ms, config.max_warm_wait) {
-            (Some(wait_ms), _) => seconds(wait_ms),
-            (None, Some(wait)) => wait.as_secs_f64(),
+            (Some(wait_ms), _) => held_since_s + seconds(wait_ms) - now_s,
+            (None, Some(wait)) => held_since_s + wait.as_secs_f64() - now_s,
             (None, None) => f64::INFINITY,
         };
         // A hint never blocks a job: half of its time to start is left for any runner.
         let max_warm_wait_s = match spec.start_timeout_ms {
-            Some(timeout_ms) => max_warm_wait_s.min(seconds(timeout_ms) / 2.0),
+            Some(timeout_ms) => {
+                let half_s = seconds(spec.created_ms) + seconds(timeout_ms) / 2.0;
+                max_warm_wait_s.min(half_s - now_s)
+            }
             None => max_warm_wait_s,
         };
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
@@ -112,7 +124,7 @@ impl<'a> Desk<'a> {
             .filter_map(|runner| self.fleet.number(runner))
             .collect();
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
-        let (job, older) = self.window.insert(held, self.clock.now_s());
+        let (job, older) = self.window.insert(held, now_s);
         if let Some(older) = older {
             // The same job came again (a submission that was published twice): one message of it is enough.
             older.delivery.ack(BasicAckOptions::default()).await?;
@@ -295,10 +307,18 @@ impl<'a> Desk<'a> {
                     Command::Hold {
                         job,
                         until_s,
+                        bounded,
                         wait_s,
                         outlook,
-                    } => events.extend(self.hold(job, until_s, wait_s, outlook).await?),
-                    Command::Shared { job, outlook } => self.share(job, outlook).await?,
+                    } => {
+                        let expected = Expected {
+                            until_s,
+                            bounded,
+                            wait_s,
+                            outlook,
+                        };
+                        events.extend(self.hold(job, &expected).await?);
+                    }
                 }
             }
         }
@@ -371,19 +391,13 @@ impl<'a> Desk<'a> {
     }
 
     /// Notes that a job is held. What the policy has to hear if it must not be.
-    async fn hold(
-        &mut self,
-        job: Job,
-        until_s: f64,
-        wait_s: f64,
-        outlook: Outlook,
-    ) -> Result<Option<Event>, Broken> {
+    async fn hold(&mut self, job: Job, expected: &Expected) -> Result<Option<Event>, Broken> {
         let now_s = self.clock.now_s();
         let Some(waiting) = self.window.get_mut(job) else {
             return Ok(None);
         };
         let spec = &waiting.held.job;
-        let mut hold = record::held(spec.hint.as_ref(), now_s, until_s, wait_s, outlook);
+        let mut hold = record::held(spec.hint.as_ref(), now_s, expected);
         if let Some(earlier) = &waiting.hold {
             let held_ms = hold.since_ms.saturating_sub(earlier.since_ms);
             hold.predicted_wait_ms = hold.predicted_wait_ms.map(|wait_ms| held_ms + wait_ms);
@@ -399,33 +413,6 @@ impl<'a> Desk<'a> {
         }
         waiting.hold = Some(hold);
         Ok(None)
-    }
-
-    async fn share(&mut self, job: Job, outlook: Outlook) -> Result<(), Broken> {
-        let Some(waiting) = self.window.remove(job) else {
-            return Ok(());
-        };
-        let decision = self.after_hold(&waiting, record::shared(outlook));
-        let Dispatcher {
-            shared,
-            app,
-            metrics,
-            ..
-        } = self.dispatcher;
-        let spec = &waiting.held.job;
-        loop {
-            let destination = match shared.store.share(app, spec.id, &decision).await? {
-                None => {
-                    metrics.dispatched(spec.hint.as_ref(), &decision);
-                    Some(Destination::Shared)
-                }
-                Some(reason) => self.dispatcher.instead(&waiting.held, reason).await?,
-            };
-            if let Some(destination) = destination {
-                self.outbox.push((waiting.held, destination));
-                return Ok(());
-            }
-        }
     }
 
     /// The decision about a job that was held: with the wait that was predicted, and the one that came.

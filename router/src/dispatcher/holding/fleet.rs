@@ -38,6 +38,11 @@ impl Fleet {
         match change {
             Change::Freed(free) => {
                 let known = self.runners.get(&free.runner);
+                // What it can load was said when it joined: the next look at all runners finds that out.
+                let is_new = known.is_none_or(|known| known.epoch != free.epoch);
+                if is_new && free.models.is_none() {
+                    return Vec::new();
+                }
                 let news =
                     known.is_none_or(|known| (known.epoch, known.frees) < (free.epoch, free.frees));
                 match news {
@@ -88,7 +93,7 @@ impl Fleet {
             }
             _ if is_idle => self.freed(now, hints),
             _ => {
-                let (runner, mut events) = self.know(&now);
+                let (runner, mut events) = self.know(&now, hints);
                 events.push(Event::Found(Found {
                     runner,
                     cache: models(&now, hints),
@@ -127,7 +132,7 @@ impl Fleet {
     }
 
     fn freed(&mut self, free: FreeRunner, hints: &mut Hints) -> Vec<Event> {
-        let (runner, mut events) = self.know(&free);
+        let (runner, mut events) = self.know(&free, hints);
         events.push(Event::Freed(Freed {
             runner,
             cache: models(&free, hints),
@@ -142,16 +147,23 @@ impl Fleet {
     }
 
     /// Takes the runner's incarnation in; an earlier one is lost.
-    fn know(&mut self, runner: &FreeRunner) -> (Runner, Vec<Event>) {
-        let earlier = self.runners.get(&runner.runner);
+    fn know(&mut self, runner: &FreeRunner, hints: &mut Hints) -> (Runner, Vec<Event>) {
         let mut events = Vec::new();
-        let number = match earlier {
+        let number = match self.runners.get(&runner.runner) {
             Some(known) if known.epoch == runner.epoch => known.number,
-            Some(_) => {
-                events.extend(self.lost(&runner.runner));
-                self.new_number(&runner.runner)
+            earlier => {
+                if earlier.is_some() {
+                    events.extend(self.lost(&runner.runner));
+                }
+                let number = self.new_number(&runner.runner);
+                let listed = runner.models.iter().flatten();
+                let listed: Vec<_> = listed.map(|hint| hints.number(hint)).collect();
+                events.push(Event::Joined {
+                    runner: number,
+                    catalog: (!listed.is_empty()).then_some(listed),
+                });
+                number
             }
-            None => self.new_number(&runner.runner),
         };
         let known = Known {
             number,
@@ -202,6 +214,14 @@ mod tests {
             slots: 2,
             hints: vec![Hint::parse("m").unwrap(), Hint::parse("m").unwrap()],
             ran: None,
+            models: Some(Vec::new()),
+        }
+    }
+
+    fn joined(number: u32) -> Event {
+        Event::Joined {
+            runner: Runner(number),
+            catalog: None,
         }
     }
 
@@ -213,8 +233,9 @@ mod tests {
     #[test]
     fn news_count_once_whichever_way_they_come_first() {
         let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
-        let joined = fleet.changed(Change::Freed(free("a", 1, 1)), &mut hints);
-        assert!(is_freed(&joined, 0));
+        let events = fleet.changed(Change::Freed(free("a", 1, 1)), &mut hints);
+        assert_eq!(events[0], joined(0));
+        assert!(is_freed(&events[1..], 0));
         // The regular look was first, the message comes after.
         assert!(is_freed(
             &fleet.seen(free("a", 1, 2), true, false, &mut hints),
@@ -242,7 +263,8 @@ mod tests {
         fleet.changed(Change::Freed(free("a", 1, 7)), &mut hints);
         let events = fleet.changed(Change::Freed(free("a", 2, 1)), &mut hints);
         assert_eq!(events[0], Event::Lost { runner: Runner(0) });
-        assert!(is_freed(&events[1..], 0));
+        assert_eq!(events[1], joined(0));
+        assert!(is_freed(&events[2..], 0));
         let old = fleet.changed(Change::Freed(free("a", 1, 8)), &mut hints);
         assert!(old.is_empty());
         let gone = |epoch| Change::Gone {
@@ -281,6 +303,27 @@ mod tests {
         let taken = fleet.seen(free("b", 1, 1), false, true, &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(1) }]);
         let found = fleet.seen(free("d", 1, 1), false, false, &mut hints);
-        assert!(matches!(&found[..], [Event::Found(found)] if found.runner == Runner(2)));
+        assert_eq!(found[0], joined(2));
+        assert!(matches!(&found[1..], [Event::Found(found)] if found.runner == Runner(2)));
+    }
+
+    #[test]
+    fn a_runner_whose_first_news_was_missed_joins_once_its_catalog_is_read() {
+        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        let later = FreeRunner {
+            models: None,
+            ..free("a", 1, 2)
+        };
+        let events = fleet.changed(Change::Freed(later), &mut hints);
+        assert_eq!(events, []);
+        let read = FreeRunner {
+            models: Some(vec![Hint::parse("m").unwrap(), Hint::parse("n").unwrap()]),
+            ..free("a", 1, 2)
+        };
+        let events = fleet.seen(read, true, false, &mut hints);
+        let catalog = Some(vec![Model(0), Model(1)]);
+        let runner = Runner(0);
+        assert_eq!(events[0], Event::Joined { runner, catalog });
+        assert!(is_freed(&events[1..], 0));
     }
 }

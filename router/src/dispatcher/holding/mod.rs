@@ -1,9 +1,10 @@
 //! Policy `warm`: jobs are held, unacknowledged, until the policy has a runner for them.
 //!
 //! ```text
-//! jobs.<app>, jobs.<app>.low ─┐
-//! {app}:changes, :cancelled, ─┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
-//! a look/s, deadlines ────────┘
+//! jobs.<app>, jobs.<app>.low, ─┐
+//! shared.<app> after an outage ┤
+//! {app}:changes, :cancelled,  ─┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
+//! a look/s, deadlines ─────────┘
 //! ```
 //!
 //! | module | what it holds |
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
+use lapin::Consumer;
 use tokio_util::sync::CancellationToken;
 use warmq_common::job::Priority;
 
@@ -62,6 +64,7 @@ pub(super) async fn run(
         .lane(connection, Priority::Normal, WINDOW)
         .await?;
     let mut low = dispatcher.lane(connection, Priority::Low, WINDOW).await?;
+    let mut shared_queue = dispatcher.shared_queue(connection, WINDOW).await?;
     let mut sends = FuturesUnordered::new();
     let mut looks = ticks(LOOK);
     loop {
@@ -85,12 +88,7 @@ pub(super) async fn run(
                 desk.look().await?;
             }
             () = tokio::time::sleep_until(due) => desk.due().await?,
-            delivery = normal.next(), if sends.len() < SENDS => {
-                if let Some(held) = dispatcher.read(delivery).await? {
-                    desk.arrived(held).await?;
-                }
-            }
-            delivery = low.next(), if sends.len() < SENDS => {
+            delivery = first_of([&mut shared_queue, &mut normal, &mut low]), if sends.len() < SENDS => {
                 if let Some(held) = dispatcher.read(delivery).await? {
                     desk.arrived(held).await?;
                 }
@@ -103,4 +101,16 @@ pub(super) async fn run(
     // What is on its way arrives and is acknowledged; what is held goes back with the channel.
     while sends.try_next().await?.is_some() {}
     desk.close().await
+}
+
+/// The next delivery of the first of these consumers that has one.
+async fn first_of(
+    [first, second, third]: [&mut Consumer; 3],
+) -> Option<lapin::Result<lapin::message::Delivery>> {
+    tokio::select! {
+        biased;
+        delivery = first.next() => delivery,
+        delivery = second.next() => delivery,
+        delivery = third.next() => delivery,
+    }
 }

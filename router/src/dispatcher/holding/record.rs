@@ -30,15 +30,26 @@ pub(super) fn sent(
              {runner} loads it"
         ),
         Why::PatienceOver if warm => {
-            format!("its patience was over, and {runner} had {model} loaded")
+            format!("its patience was over, and {runner} was idle, with {model} loaded")
         }
         Why::PatienceOver => {
-            format!("its patience was over, so {runner} took it without {model} loaded")
+            format!("its patience was over, so the idle {runner} took it without {model} loaded")
         }
+        Why::BoundPassed if warm => {
+            format!(
+                "its bound on holding had passed, so {runner} took it next, with {model} loaded"
+            )
+        }
+        Why::BoundPassed => format!(
+            "its bound on holding had passed, so {runner} took it next, though without {model} loaded"
+        ),
         Why::Overdue => format!("it was the oldest by far, so {runner} took it out of turn"),
         Why::NoHint => {
             format!("it carries no hint, so every runner is equal to it; {runner} came free")
         }
+        Why::NoHintAndIdle => format!(
+            "it carries no hint, and taking it costs the others least on {runner}, which was idle"
+        ),
         Why::Elsewhere => {
             format!("its last attempt came to nothing on another runner, and {runner} was idle")
         }
@@ -63,32 +74,27 @@ pub(super) fn sent(
     }
 }
 
-/// That a job without hint goes to whoever is free.
-pub(super) fn shared(outlook: Outlook) -> Decision {
-    Decision {
-        policy: POLICY.to_owned(),
-        target: Target::Shared,
-        warm: false,
-        warm_candidates: Vec::new(),
-        blank_candidates: Vec::new(),
-        idle_runners: outlook.idle as u64,
-        holders: None,
-        predicted_wait_ms: None,
-        held_ms: 0,
-        refused_claims: 0,
-        reason: "it carries no hint, so every runner is equal to it".to_owned(),
-    }
+/// What the policy expects of a hold.
+pub(super) struct Expected {
+    /// When the job becomes eligible for any idle runner, s.
+    pub(super) until_s: f64,
+    /// That is the job's own bound.
+    pub(super) bounded: bool,
+    /// Wait for a warm runner, s; infinite if no runner holds the model.
+    pub(super) wait_s: f64,
+    /// The fleet at the decision.
+    pub(super) outlook: Outlook,
 }
 
-/// That a job is held from `now_s` until `until_s` at most, and a warm runner expected in `wait_s`.
-pub(super) fn held(
-    hint: Option<&Hint>,
-    now_s: f64,
-    until_s: f64,
-    wait_s: f64,
-    outlook: Outlook,
-) -> Hold {
+/// That a job is held from `now_s` on.
+pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &Expected) -> Hold {
     let model = quoted(hint);
+    let Expected {
+        until_s,
+        bounded,
+        wait_s,
+        outlook,
+    } = *expected;
     let busy = match outlook.holders {
         1 => format!("the one runner with {model} was busy"),
         2 => format!("both runners with {model} were busy"),
@@ -96,6 +102,9 @@ pub(super) fn held(
     };
     let reason = match (hint, outlook.holders, outlook.idle) {
         (None, _, _) => "no runner was idle".to_owned(),
+        (Some(_), _, _) if !outlook.served => {
+            format!("no live runner can load {model}, which one could before")
+        }
         (Some(_), 0, 0) => format!("no runner was idle, and none had {model}"),
         (Some(_), 0, _) => {
             format!("no runner had {model}, and the idle ones were wanted by others")
@@ -108,6 +117,7 @@ pub(super) fn held(
     Hold {
         since_ms: ms(now_s),
         until_ms: ms(until_s),
+        bounded,
         predicted_wait_ms: wait_s.is_finite().then(|| ms(wait_s)),
         holders: outlook.holders as u64,
         idle_runners: outlook.idle as u64,

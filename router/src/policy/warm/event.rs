@@ -58,7 +58,7 @@ pub struct Arrival {
     /// When it was accepted, s: jobs are served in this order where nothing else decides. Earlier than now for a job that
     /// comes again.
     pub since_s: f64,
-    /// How long it may be held for a warm runner, s; infinite for "as the policy sees fit", 0 for "any runner at once".
+    /// Bound on its hold, s from now; infinite without one. Once it has passed, the job is the next one for any runner.
     pub max_warm_wait_s: f64,
     /// It was sent before and came back (its runner was lost): it is not held for warmth again.
     pub returned: bool,
@@ -104,6 +104,13 @@ pub struct Found {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// A runner joined that can load these models, or any model. Comes before it is freed or found.
+    Joined {
+        /// Which runner.
+        runner: Runner,
+        /// What it can load; `None` for any model.
+        catalog: Option<Vec<Model>>,
+    },
     /// A job wants a place.
     Arrived(Arrival),
     /// A runner joined, or finished what it did: it takes a job now.
@@ -147,6 +154,8 @@ pub struct Outlook {
     pub idle: usize,
     /// n(m): runners that hold the job's model or are loading it; 0 for a job without hint.
     pub holders: usize,
+    /// A live runner can load the job's model.
+    pub served: bool,
 }
 
 /// What to do.
@@ -169,17 +178,12 @@ pub enum Command {
     Hold {
         /// The job.
         job: Job,
-        /// When it becomes eligible for any runner, s.
+        /// When it becomes eligible for any idle runner, s.
         until_s: f64,
+        /// `until_s` is the job's own bound: from then on it also precedes the jobs that a busy runner is warm for.
+        bounded: bool,
         /// W(m), s: how long a runner with its model would take to come free; infinite if nobody holds it.
         wait_s: f64,
-        /// The fleet as the decision saw it.
-        outlook: Outlook,
-    },
-    /// Put the job into the shared queue.
-    Shared {
-        /// The job.
-        job: Job,
         /// The fleet as the decision saw it.
         outlook: Outlook,
     },
@@ -201,12 +205,16 @@ pub enum Why {
         /// What the wait was compared with, s.
         bar_s: f64,
     },
-    /// It was held as long as its patience allows.
+    /// It was held as long as the policy's patience allows, and a runner was idle.
     PatienceOver,
+    /// Its own bound on holding has passed, and no held job was due before it.
+    BoundPassed,
     /// The oldest held job, and so old that order wins over warmth.
     Overdue,
-    /// It carries no hint.
+    /// It carries no hint and was held until a runner came free.
     NoHint,
+    /// It arrived without a hint while runners were idle; this one costs the others least.
+    NoHintAndIdle,
     /// Its last attempt came to nothing under another runner.
     Elsewhere,
 }

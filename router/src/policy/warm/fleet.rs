@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use super::catalogs::Catalogs;
 use super::dice::Dice;
 use super::event::{Avoid, Model, Runner};
 use super::pool::Pool;
@@ -87,6 +88,8 @@ pub struct Fleet {
     holders: Vec<Holders>,
     idle: Pool,
     idle_with_room: Pool,
+    /// Which runners can load which models.
+    pub catalogs: Catalogs,
 }
 
 impl Fleet {
@@ -132,27 +135,37 @@ impl Fleet {
         holders.idle.sample(1, but, dice).next()
     }
 
-    /// Up to `count` idle runners outside `but`; if any have room, one of those.
+    /// Up to `count` idle runners outside `but` that may be sent a job for the model; if any have room, one of those.
     pub fn idle_sample(
         &self,
+        model: Option<Model>,
         count: usize,
         but: Avoid,
         dice: &mut Dice,
-    ) -> impl Iterator<Item = Runner> + use<'_> {
-        match self.idle_with_room.is_empty_but_for(but) {
-            false => self.idle_with_room.sample(1, but, dice),
-            true => self.idle.sample(count, but, dice),
+    ) -> SmallVec<[Runner; 8]> {
+        if self.catalogs.are_unlimited() {
+            return match self.idle_with_room.is_empty_but_for(but) {
+                false => self.idle_with_room.sample(1, but, dice).collect(),
+                true => self.idle.sample(count, but, dice).collect(),
+            };
+        }
+        // Any of the idle runners may be the only one with the model in its catalog.
+        let mut able = |pool: &Pool, count: usize| -> SmallVec<[Runner; 8]> {
+            pool.sample(pool.len(), but, dice)
+                .filter(|runner| self.catalogs.may_run(*runner, model))
+                .take(count)
+                .collect()
+        };
+        let with_room = able(&self.idle_with_room, 1);
+        match with_room.is_empty() {
+            true => able(&self.idle, count),
+            false => with_room,
         }
     }
 
     /// How many are idle.
     pub fn idle_count(&self) -> usize {
         self.idle.len()
-    }
-
-    /// Somebody is idle.
-    pub fn anyone_idle(&self) -> bool {
-        self.idle_count() > 0
     }
 
     /// This one is idle.
@@ -238,6 +251,7 @@ impl Fleet {
         self.set_cache(runner, &[]);
         self.set_doing(runner, Doing::Nothing);
         *self.runner_mut(runner) = RunnerView::GONE;
+        self.catalogs.remove(runner);
         self.forget_send(runner);
         cache
     }

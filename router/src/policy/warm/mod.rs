@@ -18,9 +18,21 @@
 //!
 //! A job is sent at once if a runner with its model is idle, or if nobody holds its model and anyone is idle, or if its
 //! wait W(m) would exceed the bar of the cheapest idle runner. Else it is held. A runner that comes free takes the oldest
-//! job that it is warm for; failing that, a job that no holder will reach in time; failing that, it stays idle. Two guards
-//! bound a job's wait: past its deadline it may go anywhere, and past age D the oldest goes before all others.
+//! job that it is warm for; failing that, a job that no holder will reach in time; failing that, it stays idle. A job without
+//! hint is warm everywhere, so it goes to the idle runner that costs the others least, else in order of age.
+//!
+//! Three guards bound a job's wait. Past its deadline (theta · L, sooner if the job has a bound) any idle runner takes it. A
+//! job past its own bound, which the submitter or the app set, precedes all that a freed runner is warm for, in order of
+//! those bounds. Past age D the oldest job does the same; as a whole fleet may be past D, it forces a swap only once in R per
+//! runner, unless a bound forces one anyway. So, within a lane and among runners that may serve it:
+//!
+//! * a job past its bound is passed only by jobs that were due before it;
+//! * a job without hint is passed only by jobs that were accepted or due before it;
+//! * the job that was due first of all starts within R · L, a load and a run.
+//!
+//! A job is due at its bound or at acceptance + D, whichever is first; without hint, when it is accepted.
 
+mod catalogs;
 mod constants;
 mod dice;
 mod estimates;
@@ -72,6 +84,7 @@ impl View<'_> {
         Outlook {
             idle: self.fleet.idle_count(),
             holders: model.map_or(0, |model| self.fleet.copies(model)),
+            served: model.is_none_or(|model| self.fleet.catalogs.is_served(model)),
         }
     }
 }
@@ -103,6 +116,7 @@ impl Warm {
             commands: Vec::new(),
         };
         match event {
+            Event::Joined { runner, catalog } => self.fleet.catalogs.set(runner, catalog),
             Event::Arrived(arrival) => self.arrived(&arrival, &mut turn),
             Event::Freed(freed) => self.freed(freed, &mut turn),
             Event::Found(found) => {
@@ -165,11 +179,17 @@ impl Warm {
         self.estimates.learn(model, learned);
     }
 
+    /// Notes a model that some runner could load lately: its jobs wait for a runner that can.
+    pub fn know(&mut self, model: Model) {
+        self.fleet.catalogs.know(model);
+    }
+
     /// Forgets a model that nobody holds and nobody has asked for lately, so that its number can be given to another.
     /// False: it is in use.
     pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
         let lanes = [Priority::Normal, Priority::Low];
         let unused = self.fleet.copies(model) == 0
+            && !self.fleet.catalogs.is_known(model)
             && lanes
                 .iter()
                 .all(|lane| self.window.head(*lane, model).is_none());
@@ -196,12 +216,14 @@ impl Warm {
             }
             None => self.estimates.any_load_s(),
         };
-        let patience_s = match arrival.returned || arrival.model.is_none() {
-            true => 0.0,
-            false => arrival
-                .max_warm_wait_s
-                .min(self.constants.theta * load_s)
-                .max(0.0),
+        // A job that comes back is not held for warmth again.
+        let bound_s = match arrival.returned {
+            true => turn.now_s,
+            false => turn.now_s + arrival.max_warm_wait_s.max(0.0),
+        };
+        let patience_s = match arrival.model {
+            Some(_) => self.constants.theta * load_s,
+            None => 0.0,
         };
         let overdue_s = self.view(turn.now_s).overdue_s(arrival.model);
         let held = Held {
@@ -211,7 +233,9 @@ impl Warm {
             since_s: arrival.since_s,
             deadline_s: (turn.now_s + patience_s)
                 .min(arrival.since_s + overdue_s)
+                .min(bound_s)
                 .max(turn.now_s),
+            bound_s,
             avoid: arrival.avoid,
             order: self.window.next_order(arrival.since_s),
         };
@@ -222,21 +246,7 @@ impl Warm {
     fn place_or_hold(&mut self, held: Held, turn: &mut Turn) {
         loop {
             let view = self.view(turn.now_s);
-            let elsewhere = view.elsewhere(&held, &mut turn.dice);
-            let chosen = match (elsewhere, held.model) {
-                (Some(runner), _) => Some((runner, Why::Elsewhere)),
-                (None, Some(model)) => view.runner_for(&held, model, &mut turn.dice),
-                (None, None) if view.fleet.anyone_idle() => {
-                    let outlook = view.outlook(held.model);
-                    turn.commands.push(Command::Shared {
-                        job: held.job,
-                        outlook,
-                    });
-                    return;
-                }
-                (None, None) => None,
-            };
-            let Some((runner, why)) = chosen else {
+            let Some((runner, why)) = view.runner_for(&held, &mut turn.dice) else {
                 self.hold(held, turn);
                 return;
             };
@@ -259,6 +269,8 @@ impl Warm {
         turn.commands.push(Command::Hold {
             job: held.job,
             until_s: held.deadline_s,
+            // A low job waits for normal ones whatever its bound.
+            bounded: held.bound_s <= held.deadline_s && held.priority == Priority::Normal,
             wait_s,
             outlook: view.outlook(held.model),
         });
@@ -325,9 +337,11 @@ impl Warm {
                 let stranded =
                     self.fleet.copies(model) == 0 && self.window.head(lane, model).is_some();
                 if stranded
-                    && let Some(idle) = self
-                        .view(turn.now_s)
-                        .cheapest_idle(Avoid::NONE, &mut turn.dice)
+                    && let Some(idle) = self.view(turn.now_s).cheapest_idle(
+                        Some(model),
+                        Avoid::NONE,
+                        &mut turn.dice,
+                    )
                 {
                     self.offer(idle, turn);
                 }
@@ -337,15 +351,19 @@ impl Warm {
 
     fn due(&mut self, turn: &mut Turn) {
         while let Some(held) = self.window.pop_due(turn.now_s) {
-            while let Some(runner) = self
-                .view(turn.now_s)
-                .cheapest_idle(Avoid::NONE, &mut turn.dice)
+            while let Some(runner) =
+                self.view(turn.now_s)
+                    .cheapest_idle(held.model, Avoid::NONE, &mut turn.dice)
             {
                 if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn)
                 {
                     continue;
                 }
-                self.send(held, runner, Why::PatienceOver, turn);
+                let why = match held.bound_s <= turn.now_s {
+                    true => Why::BoundPassed,
+                    false => Why::PatienceOver,
+                };
+                self.send(held, runner, why, turn);
                 break;
             }
         }

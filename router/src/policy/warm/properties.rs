@@ -47,13 +47,26 @@ struct JobState {
     arrival: Arrival,
     run_s: f64,
     held_until_s: Option<f64>,
+    /// When its own bound on holding passes.
+    bound_s: f64,
     gone: bool,
 }
 
-/// Time that a normal job, overdue and the oldest, has been passed over.
+impl JobState {
+    /// When it is due, s; D is exact here, as no run is longer than a load.
+    fn due_s(&self, constants: &Constants) -> f64 {
+        let since_s = self.arrival.since_s;
+        match self.arrival.model {
+            Some(_) => self.bound_s.min(since_s + constants.overdue * LOAD_S),
+            None => since_s,
+        }
+    }
+}
+
+/// Time that the normal job that was due first, and is due, has been passed over.
 #[derive(Debug, Default)]
 struct Passed {
-    oldest: Option<u64>,
+    first: Option<u64>,
     since_s: f64,
     longest_s: f64,
 }
@@ -102,12 +115,6 @@ impl World {
                     assert!(until_s >= self.now_s);
                     self.jobs.get_mut(&job.0).unwrap().held_until_s = Some(until_s);
                 }
-                Command::Shared { job, .. } => {
-                    let state = self.jobs.get_mut(&job.0).unwrap();
-                    assert_eq!(state.arrival.model, None, "only these are shared");
-                    // Whoever takes it from the shared queue; the test has no use for the rest of its life.
-                    state.gone = true;
-                }
                 Command::Send {
                     job, runner, warm, ..
                 } => {
@@ -118,7 +125,7 @@ impl World {
                 }
             }
         }
-        self.note_oldest();
+        self.note_first_due();
         for (_, runner) in refused {
             self.refuse(runner);
         }
@@ -150,6 +157,7 @@ impl World {
                 );
             }
         }
+        self.assert_due_jobs_go_first(id);
         let target = &mut self.runners[runner];
         target.before.clone_from(&target.cache);
         if let Some(model) = job.arrival.model {
@@ -170,6 +178,31 @@ impl World {
         state.held_until_s = None;
     }
 
+    /// No held job of the same lane is passed that was due before this one.
+    fn assert_due_jobs_go_first(&self, id: u64) {
+        const ROUNDING_S: f64 = 1e-5;
+        let sent = &self.jobs[&id];
+        let (since_s, due_s) = (sent.arrival.since_s, sent.due_s(&self.constants));
+        for (other, state) in &self.jobs {
+            let is_held = !state.gone && state.held_until_s.is_some() && *other != id;
+            if !is_held || state.arrival.priority != sent.arrival.priority {
+                continue;
+            }
+            if state.bound_s + ROUNDING_S < self.now_s {
+                assert!(
+                    due_s <= state.bound_s + ROUNDING_S,
+                    "job {id} passed job {other}, whose bound had passed"
+                );
+            }
+            if state.arrival.model.is_none() {
+                assert!(
+                    since_s.min(due_s) <= state.arrival.since_s + ROUNDING_S,
+                    "job {id} passed job {other}, an older one without hint"
+                );
+            }
+        }
+    }
+
     /// Somebody else had the runner: it is busy for a while with a model that it holds.
     fn refuse(&mut self, runner: Runner) {
         let target = &mut self.runners[runner.0 as usize];
@@ -184,20 +217,23 @@ impl World {
         self.tell(Event::Refused { runner });
     }
 
-    fn note_oldest(&mut self) {
+    fn note_first_due(&mut self) {
         let held = self
             .jobs
             .iter()
             .filter(|(_, job)| job.arrival.priority == Priority::Normal)
             .filter(|(_, job)| !job.gone && job.held_until_s.is_some());
-        let oldest = held.map(|(id, _)| *id).next();
-        if oldest != self.passed.oldest {
-            self.passed.oldest = oldest;
+        let due = held.map(|(id, job)| (*id, job.due_s(&self.constants)));
+        let first = due.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        if first.map(|(id, _)| id) != self.passed.first {
+            self.passed.first = first.map(|(id, _)| id);
             self.passed.since_s = self.now_s;
         }
-        if let Some(id) = oldest {
-            let overdue_s = self.constants.overdue * LOAD_S + self.jobs[&id].arrival.since_s;
-            let passed_s = self.now_s - self.passed.since_s.max(overdue_s);
+        // Jobs without hint go in order of age, among older ones that are not due: checked at each send.
+        if let Some((id, due_s)) = first
+            && self.jobs[&id].arrival.model.is_some()
+        {
+            let passed_s = self.now_s - self.passed.since_s.max(due_s);
             self.passed.longest_s = self.passed.longest_s.max(passed_s);
         }
     }
@@ -233,6 +269,7 @@ impl World {
             job.gone = false;
             (job.arrival.returned, job.arrival.avoid) =
                 (true, Avoid::from_iter([Runner(runner as u32)]));
+            job.bound_s = self.now_s;
             let arrival = job.arrival;
             self.tell(Event::Arrived(arrival));
         }
@@ -297,6 +334,7 @@ impl World {
                         arrival,
                         run_s,
                         held_until_s: None,
+                        bound_s: self.now_s + patience_s,
                         gone: false,
                     },
                 );
@@ -370,10 +408,10 @@ proptest! {
         }
     }
 
-    /// The oldest held normal job starts within D + R + a load + a run of becoming the oldest, whatever low jobs there are. Told
-    /// from when it is both the oldest and overdue, which leaves R + a load + a run: a stricter bound.
+    /// The normal job that was due first of those held starts within R + a load + a run, whatever hotter, younger, bounded,
+    /// hint-less and low jobs there are.
     #[test]
-    fn the_oldest_job_is_passed_over_for_a_bounded_time(
+    fn the_job_that_was_due_first_is_passed_over_for_a_bounded_time(
         steps in scenario(arrivals(any::<bool>()), 2.0, 150),
         overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
         residency in prop_oneof![Just(10.0), 0.0..2.0f64],

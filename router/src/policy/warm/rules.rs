@@ -40,6 +40,12 @@ impl Story {
         self.policy.on(now_s, Event::Freed(freed), 0)
     }
 
+    fn joined(&mut self, now_s: f64, runner: u32, catalog: &[u32]) {
+        let catalog = Some(catalog.iter().copied().map(Model).collect());
+        let runner = Runner(runner);
+        self.policy.on(now_s, Event::Joined { runner, catalog }, 0);
+    }
+
     fn lost(&mut self, now_s: f64, runner: u32) -> Vec<Command> {
         let runner = Runner(runner);
         self.policy.on(now_s, Event::Lost { runner }, 0)
@@ -221,7 +227,7 @@ fn a_job_past_its_deadline_is_found_beyond_those_that_a_decision_scans() {
     story.arrive(0.2, 3, 0, |arrival| arrival.max_warm_wait_s = 0.5);
     assert_eq!(sent(&story.due(0.7)), []);
     let commands = story.free(1.0, 1, &[1]);
-    assert_eq!(sent(&commands), [(3, 1, Why::PatienceOver)]);
+    assert_eq!(sent(&commands), [(3, 1, Why::BoundPassed)]);
 }
 
 #[test]
@@ -327,4 +333,113 @@ fn a_job_goes_to_the_same_runner_again_where_there_is_no_other() {
     story.free(0.0, 0, &[0]);
     let placed = story.arrive(0.0, 0, 0, once_more);
     assert_eq!(sent(&placed), [(0, 0, Why::WarmAndIdle)]);
+}
+
+#[test]
+fn a_job_without_hint_goes_to_the_idle_runner_that_it_costs_the_others_least() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    // Model 0 is asked for, model 1 is not.
+    story.job(0.0, 0, 0);
+    story.free(2.0, 0, &[0]);
+    story.free(2.0, 1, &[1]);
+    let no_hint = |arrival: &mut Arrival| arrival.model = None;
+    let commands = story.arrive(2.0, 1, 0, no_hint);
+    assert_eq!(sent(&commands), [(1, 1, Why::NoHintAndIdle)]);
+    let commands = story.arrive(2.0, 2, 0, no_hint);
+    assert_eq!(sent(&commands), [(2, 0, Why::NoHintAndIdle)]);
+    assert_eq!(held(&story.arrive(2.0, 3, 0, no_hint)).len(), 1);
+}
+
+#[test]
+fn a_job_past_its_own_bound_precedes_all_that_a_runner_is_warm_for() {
+    for (bound_s, expected) in [
+        (0.0, (9, 0, Why::BoundPassed)),
+        (1.5, (9, 0, Why::BoundPassed)),
+        (3.0, (1, 0, Why::LateBinding)),
+    ] {
+        let mut story = Story::new();
+        story.free(0.0, 0, &[0]);
+        for job in 0..4 {
+            story.job(0.0, job, 0);
+        }
+        story.free_with_slots(0.0, 1, &[1], 1);
+        story.job(0.0, 8, 1);
+        let arrival = Arrival {
+            job: Job(9),
+            model: Some(Model(1)),
+            priority: Priority::Normal,
+            since_s: 0.1,
+            max_warm_wait_s: bound_s,
+            returned: false,
+            avoid: Avoid::NONE,
+        };
+        let commands = story.policy.on(0.1, Event::Arrived(arrival), 0);
+        assert_eq!(held(&commands).len(), 1);
+        story.due(1.9);
+        assert_eq!(sent(&story.free(2.0, 0, &[0])), [expected], "{bound_s}");
+    }
+}
+
+#[test]
+fn jobs_past_their_bounds_go_in_the_order_of_these_and_after_what_was_overdue_before() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.job(0.0, 0, 0);
+    story.arrive(100.0, 1, 1, |arrival| arrival.max_warm_wait_s = 3.0);
+    story.arrive(100.1, 2, 2, |arrival| arrival.max_warm_wait_s = 1.0);
+    // Overdue, at 102 s.
+    story.arrive(100.2, 3, 3, |arrival| arrival.since_s = 42.0);
+    // Without hint, before the last bound passed.
+    story.arrive(102.5, 4, 4, |arrival| arrival.model = None);
+    story.due(104.0);
+    let order = [
+        (2, Why::BoundPassed),
+        // The runner has just swapped, and this one costs no other swap.
+        (4, Why::NoHint),
+        (3, Why::Overdue),
+        (1, Why::BoundPassed),
+    ];
+    for (job, why) in order {
+        assert_eq!(sent(&story.free(104.0, 0, &[0])), [(job, 0, why)]);
+    }
+}
+
+#[test]
+fn a_job_goes_only_to_a_runner_that_can_load_its_model() {
+    let mut story = Story::new();
+    story.joined(0.0, 0, &[0]);
+    story.joined(0.0, 1, &[0, 1]);
+    story.free(0.0, 0, &[]);
+    assert_eq!(sent(&story.free(0.0, 1, &[])), []);
+    assert_eq!(sent(&story.job(0.0, 0, 1)), [(0, 1, Why::NobodyHoldsIt)]);
+    // The one that can is busy, and the idle one cannot, however long it takes.
+    assert_eq!(sent(&story.job(0.0, 1, 1)), []);
+    assert_eq!(
+        sent(&story.arrive(0.0, 2, 1, |job| job.max_warm_wait_s = 0.0)),
+        []
+    );
+    assert_eq!(
+        sent(&story.arrive(0.0, 3, 1, |job| job.returned = true)),
+        []
+    );
+    assert_eq!(sent(&story.due(500.0)), []);
+    assert_eq!(sent(&story.free(500.0, 0, &[])), []);
+    // Jobs that the idle one can run pass them.
+    assert_eq!(sent(&story.job(500.0, 4, 0)), [(4, 0, Why::NobodyHoldsIt)]);
+    let next = sent(&story.free(501.0, 1, &[1]));
+    assert!(matches!(next[..], [(1..=3, 1, _)]), "{next:?}");
+}
+
+#[test]
+fn a_model_whose_runners_are_gone_is_waited_for_and_one_that_none_ever_had_is_not() {
+    let mut story = Story::new();
+    story.joined(0.0, 0, &[0]);
+    story.joined(0.0, 1, &[1]);
+    story.free(0.0, 0, &[0]);
+    story.lost(1.0, 1);
+    assert_eq!(sent(&story.job(2.0, 0, 1)), []);
+    assert_eq!(sent(&story.job(3.0, 1, 7)), [(1, 0, Why::NobodyHoldsIt)]);
+    story.joined(4.0, 2, &[1]);
+    assert_eq!(sent(&story.free(4.0, 2, &[])), [(0, 2, Why::NobodyHoldsIt)]);
 }

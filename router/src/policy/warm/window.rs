@@ -25,8 +25,10 @@ pub struct Held {
     pub priority: Priority,
     /// When it was accepted, s.
     pub since_s: f64,
-    /// When it becomes eligible for any runner, s.
+    /// When it becomes eligible for any idle runner, s.
     pub deadline_s: f64,
+    /// When its own bound on holding passes, s; infinite without one.
+    pub bound_s: f64,
     /// Runners to leave out if another is idle.
     pub avoid: Avoid,
     /// Its place in the window.
@@ -45,6 +47,8 @@ struct Lane {
     without_hint: BTreeSet<Order>,
     /// Those whose deadline has passed.
     expired: BTreeSet<Order>,
+    /// Those with a bound of their own, by that bound (µs, rounded down).
+    bounds: BTreeSet<(u64, Order)>,
 }
 
 /// All held jobs of one app.
@@ -98,6 +102,9 @@ impl Window {
                 lane.without_hint.insert(held.order);
             }
         }
+        if held.bound_s.is_finite() {
+            lane.bounds.insert((micros(held.bound_s), held.order));
+        }
         lane.held.insert(held.order, held);
         self.places.insert(held.job, (held.priority, held.order));
         self.deadlines
@@ -110,6 +117,7 @@ impl Window {
         let lane = self.lane_mut(priority);
         let held = lane.held.remove(&order)?;
         lane.expired.remove(&order);
+        lane.bounds.remove(&(micros(held.bound_s), order));
         match held.model {
             Some(Model(model)) => {
                 if let Some(queue) = lane.by_model.get_mut(model as usize) {
@@ -154,10 +162,18 @@ impl Window {
         self.lane(priority).held.values()
     }
 
-    /// The oldest job of a lane whose deadline has passed.
-    pub fn oldest_expired(&self, priority: Priority) -> Option<&Held> {
+    /// The jobs of a lane whose deadline has passed, oldest first.
+    pub fn expired(&self, priority: Priority) -> impl Iterator<Item = &Held> {
         let lane = self.lane(priority);
-        lane.held.get(lane.expired.first()?)
+        (lane.expired.iter()).filter_map(|order| lane.held.get(order))
+    }
+
+    /// The jobs of a lane whose own bound passed at `now_s` or before, in order of these bounds.
+    pub fn bound_passed(&self, priority: Priority, now_s: f64) -> impl Iterator<Item = &Held> {
+        let lane = self.lane(priority);
+        let passed =
+            (lane.bounds.iter()).take_while(move |(bound_us, _)| *bound_us <= micros(now_s));
+        passed.filter_map(|(_, order)| lane.held.get(order))
     }
 
     /// The oldest job of a lane that needs this model.
