@@ -7,10 +7,12 @@ use lapin::types::FieldTable;
 use reqwest::Method;
 use serde_json::json;
 use warmq_cluster::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
-use warmq_common::amqp::Topology;
+use warmq_common::amqp::{Message, Topology};
 use warmq_common::config::ServerUrl;
 use warmq_common::ids::AppId;
-use warmq_common::job::Priority;
+use warmq_common::job::{JobSpec, Priority};
+use warmq_common::message::{JobMessage, Versioned};
+use warmq_common::state::JobState;
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 
@@ -139,6 +141,31 @@ async fn an_idle_app_is_dispatched_when_a_job_comes_and_is_idle_again_after_it()
         .await;
     let late = answer.body["request_id"].as_str().unwrap().parse().unwrap();
     stage.succeeded(late).await;
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_job_in_the_backlog_of_an_idle_app_runs_although_redis_lost_its_record() {
+    let toml = format!("[apps.'{TIMED}']\n");
+    let cluster = Cluster::builder().config(toml).start().await.unwrap();
+    let timed = AppId::parse(TIMED).unwrap();
+    let (topology, publisher) = (cluster.topology(), cluster.publisher());
+    let channel = publisher.channel().await.unwrap();
+    topology.declare_base(&channel).await.unwrap();
+    topology.declare_app(&channel, &timed).await.unwrap();
+    let job = JobSpec::new(timed.clone(), json!({"run_ms": 1}));
+    let id = job.id;
+    let message = Message {
+        message_id: Some(id.to_string()),
+        ..Message::new(JobMessage::new(job).encode().unwrap())
+    };
+    let key = topology.lane_key(&timed, Priority::Normal);
+    let exchange = topology.dispatch_exchange();
+    publisher.publish(&exchange, &key, &message).await.unwrap();
+    let stage = Stage::of(cluster).await;
+    stage.stands(id, JobState::Queued).await;
+    let _worker = stage.timed("a").await;
+    stage.succeeded(id).await;
     stage.clean_up().await;
 }
 

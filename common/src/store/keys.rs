@@ -29,12 +29,11 @@ impl Keys {
     }
 
     /// The keys of which one exists while an app is in use. Empty sets have no key.
-    pub(super) fn in_use(&self, app: &AppId) -> [String; 5] {
+    pub(super) fn in_use(&self, app: &AppId) -> [String; 4] {
         [
             self.queued(app),
             self.runners(app),
             self.suspects(app),
-            self.ended(app),
             self.untold(app),
         ]
     }

@@ -1,24 +1,43 @@
 //! Which apps are in use: those with runners, with jobs that wait, or with something left to clean up.
 
+use std::time::Duration;
+
 use super::{Error, Store, ms};
 use crate::ids::AppId;
-use std::time::Duration;
 
 /// Apps that one command asks about.
 const CHUNK: usize = 500;
 
 impl Store {
-    /// Returns those of `apps` that need a dispatcher: one has runners or jobs that wait, or lost runners,
-    /// unannounced ends or queues to look after. One command asks about many apps, since most are idle.
+    /// Returns those of `apps` that need a dispatcher: one has runners or jobs that wait, or lost runners or
+    /// unannounced ends to look after. One command asks about many apps, since most are idle.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn in_use(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+        self.with_keys(apps, |app| self.keys.in_use(app).to_vec())
+            .await
+    }
+
+    /// Returns those of `apps` that had runners whose queues may be left.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn with_ended_runners(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+        self.with_keys(apps, |app| vec![self.keys.ended(app)]).await
+    }
+
+    /// Returns those of `apps` of which one of `keys` exists.
+    async fn with_keys(
+        &self,
+        apps: &[AppId],
+        keys: impl Fn(&AppId) -> Vec<String>,
+    ) -> Result<Vec<AppId>, Error> {
         let mut found = Vec::new();
         for chunk in apps.chunks(CHUNK) {
             let mut exists = redis::cmd("EXISTS");
             for app in chunk {
-                exists.arg(&self.keys.in_use(app));
+                exists.arg(keys(app));
             }
             let some: u64 = exists.query_async(&mut self.connection.clone()).await?;
             if some == 0 {
@@ -26,7 +45,7 @@ impl Store {
             }
             let mut pipeline = redis::pipe();
             for app in chunk {
-                pipeline.cmd("EXISTS").arg(&self.keys.in_use(app));
+                pipeline.cmd("EXISTS").arg(keys(app));
             }
             let counts: Vec<u64> = pipeline.query_async(&mut self.connection.clone()).await?;
             let used = chunk.iter().zip(counts).filter(|(_, count)| *count > 0);
@@ -86,7 +105,9 @@ impl Store {
             .key(self.keys.apps())
             .key(self.keys.unused_apps())
             .key(self.keys.schema(app))
-            .key(self.keys.stats(app));
+            .key(self.keys.stats(app))
+            .key(self.keys.models(app))
+            .key(self.keys.ended(app));
         for key in self.keys.in_use(app) {
             invocation.key(key);
         }

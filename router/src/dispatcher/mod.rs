@@ -132,9 +132,12 @@ impl Dispatchers {
         Ok((self.apps.all().await?, self.store.in_use(&idle).await?))
     }
 
-    /// Declares the queues of idle apps. Returns those with jobs in their backlog, whose records Redis lost.
+    /// Declares the queues of idle apps. Returns those that need a dispatcher for a while: with jobs in their backlog, whose
+    /// records Redis lost, or with queues that runners left.
     async fn probe(&self, apps: Vec<AppId>) -> Vec<AppId> {
-        let mut in_use = Vec::new();
+        // Another probe follows if Redis is away now.
+        let left = self.store.with_ended_runners(&apps).await;
+        let mut in_use = left.unwrap_or_default();
         for app in apps {
             match self.has_backlog(&app).await {
                 Ok(true) => in_use.push(app),

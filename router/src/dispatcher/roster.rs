@@ -14,7 +14,7 @@ use warmq_common::ids::AppId;
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long an app must be unused before its dispatcher ends.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The apps by name.
 #[derive(Debug, Default)]
@@ -97,7 +97,8 @@ impl Roster {
 
     /// The dispatcher of an app ended.
     pub(super) fn ended(&mut self, app: &AppId, now: Instant) {
-        self.0.insert(app.clone(), State::Idle { probe_at: now });
+        let probe_at = now + PROBE_INTERVAL;
+        self.0.insert(app.clone(), State::Idle { probe_at });
     }
 
     fn named(&self, is: impl Fn(&State) -> bool) -> Vec<AppId> {
@@ -133,10 +134,10 @@ mod tests {
                 .is_empty()
         );
         assert!(roster.review(&[], later(40)).is_empty());
-        assert!(roster.review(&[], later(69)).is_empty());
-        assert_eq!(roster.review(&[], later(70)), std::slice::from_ref(&a));
+        assert!(roster.review(&[], later(49)).is_empty());
+        assert_eq!(roster.review(&[], later(50)), std::slice::from_ref(&a));
         assert!(!roster.serve(&a), "its dispatcher has not ended yet");
-        roster.ended(&a, later(71));
+        roster.ended(&a, later(51));
         assert!(roster.serve(&a));
     }
 
