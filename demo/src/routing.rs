@@ -24,10 +24,13 @@ impl Routing {
 
     /// The `warmq.toml` of the run.
     pub fn config(self) -> String {
-        // Of the policies that there are, `fal` sends a job without hint to the shared queue at once, whoever is idle.
+        // Of the policies that there are, `fal` sends a job without hint to the shared queue at once, whoever is idle. Their inputs
+        // name models all the same.
         match self {
             Self::Warm => String::new(),
-            Self::Shared => format!("[apps.\"{APP}\"]\npolicy = \"fal\"\n"),
+            Self::Shared => {
+                format!("[apps.\"{APP}\"]\npolicy = \"fal\"\nhint_from = \"header\"\n")
+            }
         }
     }
 

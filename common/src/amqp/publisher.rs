@@ -303,6 +303,25 @@ impl Publisher {
         message: &Message,
         mandatory: bool,
     ) -> Result<(), PublishError> {
+        let publisher = self.clone();
+        let (exchange, routing_key) = (exchange.to_owned(), routing_key.to_owned());
+        let message = message.clone();
+        // A task of its own, which always goes on: a caller that does not poll this future for a while would keep the turn
+        // or the lock that it was given meanwhile, and all other publishers would wait for it.
+        let sending = tokio::spawn(async move {
+            let sent = publisher.deliver(&exchange, &routing_key, &message, mandatory);
+            sent.await
+        });
+        sending.await.unwrap_or(Err(PublishError::Timeout))
+    }
+
+    async fn deliver(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: &Message,
+        mandatory: bool,
+    ) -> Result<(), PublishError> {
         let link = self.link().await?;
         let confirmed = link.confirmed(exchange, routing_key, message, mandatory);
         let mut blocked = link.blocked.clone();

@@ -90,13 +90,35 @@ impl FromStr for HintPath {
     }
 }
 
+/// Where a job's hint comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HintFrom {
+    /// The field of the input that the engine's schema marks, else the header.
+    #[default]
+    Schema,
+    /// This field of the input, else the header.
+    Field(HintPath),
+    /// The header alone: `header`.
+    Header,
+}
+
+impl FromStr for HintFrom {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "header" => Ok(Self::Header),
+            path => path.parse().map(Self::Field),
+        }
+    }
+}
+
 /// One app's settings; the defaults serve an app that the file does not name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppConfig {
     /// How its jobs are routed.
     pub policy: PolicyName,
-    /// Where in the input its hint is; the place that the schema of the input marks if unset.
-    pub hint_from: Option<HintPath>,
+    /// Where its jobs' hints come from.
+    pub hint_from: HintFrom,
     /// How long a job that does not say so itself may be held for a warm runner; as long as the policy sees fit if unset.
     pub max_warm_wait: Option<Duration>,
     /// How long an attempt may take, loading included; as long as it takes if unset.
@@ -119,7 +141,7 @@ impl Default for AppConfig {
     fn default() -> Self {
         Self {
             policy: PolicyName::default(),
-            hint_from: None,
+            hint_from: HintFrom::default(),
             max_warm_wait: None,
             run_timeout: None,
             max_attempts: MAX_ATTEMPTS,
@@ -196,7 +218,7 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
     for (key, value) in entry {
         let set = match key.as_str() {
             "policy" => text(&value).map(|policy| config.policy = policy),
-            "hint_from" => text(&value).map(|path| config.hint_from = Some(path)),
+            "hint_from" => text(&value).map(|path| config.hint_from = path),
             "max_warm_wait" => time(&value).map(|time| config.max_warm_wait = Some(time)),
             "run_timeout" => positive_time(&value).map(|time| config.run_timeout = Some(time)),
             "max_attempts" => count(&value).map(|count| config.max_attempts = count),
@@ -273,7 +295,11 @@ mod tests {
             Settings::from_toml("[apps.'a/b']\nhint_from = 'input.model'", "warmq.toml");
         let apps = Apps::read(&mut settings);
         settings.finish(Some(())).unwrap();
-        let path = apps.get(&AppId::parse("a/b").unwrap()).hint_from.unwrap();
+        let hint_from = apps.get(&AppId::parse("a/b").unwrap()).hint_from;
+        let HintFrom::Field(path) = hint_from else {
+            panic!("{hint_from:?}")
+        };
+        assert_eq!("header".parse(), Ok(HintFrom::Header));
         let hint = |input: Value| path.hint(&input).unwrap().map(String::from);
         assert_eq!(hint(json!({"model": "shapes"})), Some("shapes".to_owned()));
         assert_eq!(hint(json!({"model": 7})), None);

@@ -10,7 +10,7 @@ mod secret;
 mod servers;
 mod size;
 
-pub use apps::{AppConfig, Apps, HintPath, PolicyName, SHORTEST_RETENTION};
+pub use apps::{AppConfig, Apps, HintFrom, HintPath, PolicyName, SHORTEST_RETENTION};
 pub use places::SettingPath;
 pub use seconds::Seconds;
 pub use secret::SecretText;

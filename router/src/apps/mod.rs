@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
-use warmq_common::config::{AppConfig, HintPath};
+use warmq_common::config::{AppConfig, HintFrom, HintPath};
 use warmq_common::ids::AppId;
 use warmq_common::job::FieldError;
 use warmq_common::store::{Error, Store};
@@ -134,9 +134,12 @@ impl App {
     }
 
     /// The field of the input that names what will be loaded: the config's, else the one that the
-    /// schema marks.
+    /// schema marks; `None` where only the header counts.
     pub fn hint_path(&self) -> Option<&HintPath> {
-        let marked = || self.schema.as_ref()?.hint();
-        self.config.hint_from.as_ref().or_else(marked)
+        match &self.config.hint_from {
+            HintFrom::Schema => self.schema.as_ref()?.hint(),
+            HintFrom::Field(path) => Some(path),
+            HintFrom::Header => None,
+        }
     }
 }

@@ -102,10 +102,29 @@ impl Dispatcher {
         &self,
         delivery: Option<lapin::Result<Delivery>>,
     ) -> Result<Option<Held>, Broken> {
+        let held = self.decode(delivery).await?;
+        if let Some(held) = &held {
+            self.passed.note(&held.job);
+        }
+        Ok(held)
+    }
+
+    /// As [`Dispatcher::read`], of the shared queue: its jobs are of any age, so a lane is not as far because of them.
+    pub(super) async fn read_shared(
+        &self,
+        delivery: Option<lapin::Result<Delivery>>,
+    ) -> Result<Option<Held>, Broken> {
+        self.passed.note_shared();
+        self.decode(delivery).await
+    }
+
+    async fn decode(
+        &self,
+        delivery: Option<lapin::Result<Delivery>>,
+    ) -> Result<Option<Held>, Broken> {
         let delivery = delivery.ok_or(Broken::Ended)??;
         match JobMessage::decode(&delivery.data) {
             Ok(JobMessage { mut job, avoid, .. }) => {
-                self.passed.note(&job);
                 job.input = Value::Null;
                 Ok(Some(Held {
                     job,

@@ -2,7 +2,9 @@
 //! has come by, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use warmq_common::clock::unix_ms;
 use warmq_common::job::{JobSpec, Priority};
 
 /// When the newest job was created that came by each lane, Unix ms; 0 before the first.
@@ -10,6 +12,8 @@ use warmq_common::job::{JobSpec, Priority};
 pub(super) struct Passed {
     normal_ms: AtomicU64,
     low_ms: AtomicU64,
+    /// When a message of the shared queue came by, or this began, Unix ms.
+    shared_ms: AtomicU64,
 }
 
 impl Passed {
@@ -18,6 +22,18 @@ impl Passed {
         // Its message was sent after its record was made.
         self.lane(job.priority)
             .fetch_max(job.created_ms, Ordering::Relaxed);
+    }
+
+    /// A message of the shared queue came by.
+    pub(super) fn note_shared(&self) {
+        self.shared_ms.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    /// Returns whether no message of the shared queue has come by for `quiet`: the dispatcher holds none that it has not
+    /// taken in, since it takes these first.
+    pub(super) fn shared_is_quiet(&self, quiet: Duration) -> bool {
+        let since_ms = unix_ms().saturating_sub(self.shared_ms.load(Ordering::Relaxed));
+        Duration::from_millis(since_ms) >= quiet
     }
 
     /// All messages of the lane that were sent before this have come by, Unix ms.
@@ -30,6 +46,7 @@ impl Passed {
         for lane in [&self.normal_ms, &self.low_ms] {
             lane.store(0, Ordering::Relaxed);
         }
+        self.note_shared();
     }
 
     fn lane(&self, lane: Priority) -> &AtomicU64 {

@@ -218,7 +218,8 @@ impl Dispatcher {
         Ok(Depths {
             normal_passed_ms: self.passed_ms(session, Priority::Normal, now_ms).await?,
             low_passed_ms: self.passed_ms(session, Priority::Low, now_ms).await?,
-            shared_empty: Topology::depth(&session.channel, &shared_queue).await? == 0,
+            shared_empty: self.passed.shared_is_quiet(shared.reconcile_after)
+                && Topology::depth(&session.channel, &shared_queue).await? == 0,
         })
     }
 

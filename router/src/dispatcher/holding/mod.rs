@@ -88,7 +88,12 @@ pub(super) async fn run(
                 desk.look().await?;
             }
             () = tokio::time::sleep_until(due) => desk.due().await?,
-            delivery = first_of([&mut shared_queue, &mut normal, &mut low]), if sends.len() < SENDS => {
+            delivery = shared_queue.next(), if sends.len() < SENDS => {
+                if let Some(held) = dispatcher.read_shared(delivery).await? {
+                    desk.arrived(held).await?;
+                }
+            }
+            delivery = first_of(&mut normal, &mut low), if sends.len() < SENDS => {
                 if let Some(held) = dispatcher.read(delivery).await? {
                     desk.arrived(held).await?;
                 }
@@ -105,12 +110,12 @@ pub(super) async fn run(
 
 /// The next delivery of the first of these consumers that has one.
 async fn first_of(
-    [first, second, third]: [&mut Consumer; 3],
+    first: &mut Consumer,
+    second: &mut Consumer,
 ) -> Option<lapin::Result<lapin::message::Delivery>> {
     tokio::select! {
         biased;
         delivery = first.next() => delivery,
         delivery = second.next() => delivery,
-        delivery = third.next() => delivery,
     }
 }
