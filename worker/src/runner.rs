@@ -24,6 +24,9 @@ const ENGINE_END: Duration = Duration::from_secs(2);
 /// How long the models of an idle runner may take to be checked: well below its lease.
 const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Timeout for a heartbeat: jobs wait for it, and the lease lasts for three of them.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One slot of a worker.
 pub struct Runner {
     pub(crate) shared: Shared,
@@ -221,19 +224,20 @@ impl Runner {
             let first = tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Stopped,
+                // Before the next job: a runner whose jobs are short and many would never get to it, and lose its lease.
+                // Never beside a start: a heartbeat of an idle runner makes it claimable.
+                _ = heartbeats.tick() => {
+                    if !self.heartbeat(incarnation.epoch).await {
+                        return End::Unregistered;
+                    }
+                    continue;
+                }
                 taken = incarnation.consumers.next() => match taken {
                     Ok(taken) => taken,
                     Err(lost) => return End::Lost(lost),
                 },
                 () = at(expecting) => {
                     expecting = None;
-                    continue;
-                }
-                // Never beside a start: a heartbeat of an idle runner makes it claimable.
-                _ = heartbeats.tick() => {
-                    if !self.heartbeat(incarnation.epoch).await {
-                        return End::Unregistered;
-                    }
                     continue;
                 }
                 _ = model_checks.tick() => match self.check_models(incarnation).await {
@@ -261,13 +265,15 @@ impl Runner {
             pace,
             ..
         } = &self.shared;
-        match store
-            .heartbeat(&config.app, &self.id, epoch, pace.lease, false)
-            .await
-        {
-            Ok(known) => known && self.known == self.report.hints,
-            Err(error) => {
+        let heartbeat = store.heartbeat(&config.app, &self.id, epoch, pace.lease, false);
+        match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
+            Ok(Ok(known)) => known && self.known == self.report.hints,
+            Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
+                true
+            }
+            Err(_) => {
+                tracing::warn!(runner = %self.id, "redis did not answer a heartbeat in time");
                 true
             }
         }
