@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// What a process that drains is told by signals.
+/// What signals ask of a process that drains.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     /// Cancelled at the first SIGTERM or SIGINT: take no more work.

@@ -10,7 +10,7 @@ use warmq_cluster::{Cluster, eventually};
 use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
 use warmq_common::job::{JobError, JobSpec};
 use warmq_common::state::JobState;
-use warmq_common::store::{Ground, Registration, RunnerReport, Start, Unavailable};
+use warmq_common::store::{Ground, Registration, RunnerReport, Start, Store, Unavailable};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
@@ -133,24 +133,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     let cluster = Cluster::builder().start().await.unwrap();
     let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
     let runner = RunnerId::parse("r").unwrap();
-    let registration = Registration {
-        app: app.clone(),
-        runner: runner.clone(),
-        epoch: Epoch(1),
-        host: "here".to_owned(),
-        pid: 1,
-        instance: String::new(),
-        engine: "timed".to_owned(),
-        device: "none".to_owned(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    };
-    let schema = Value::Object(serde_json::Map::new());
-    store
-        .register(&registration, &schema, Duration::from_secs(60))
-        .await
-        .unwrap();
+    register(store, &app, &runner).await;
     let spec = JobSpec {
         start_timeout_ms: Some(1),
         ..JobSpec::new(app.clone(), json!({}))
@@ -183,11 +166,8 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     cluster.cleanup().await.unwrap();
 }
 
-/// A job with a time to start of 1 s, running, whose runner's lease has lapsed.
-async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
-    let store = cluster.store();
-    let app = AppId::parse(TIMED).unwrap();
-    let runner = RunnerId::parse("lost").unwrap();
+/// A runner without a process joins the app.
+async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
     let registration = Registration {
         app: app.clone(),
         runner: runner.clone(),
@@ -204,6 +184,14 @@ async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
     let schema = Value::Object(serde_json::Map::new());
     let lease = Duration::from_secs(60);
     store.register(&registration, &schema, lease).await.unwrap();
+}
+
+/// A job with a time to start of 1 s, running, whose runner's lease has lapsed.
+async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
+    let store = cluster.store();
+    let app = AppId::parse(TIMED).unwrap();
+    let runner = RunnerId::parse("lost").unwrap();
+    register(store, &app, &runner).await;
     let spec = JobSpec {
         start_timeout_ms: Some(1000),
         max_attempts,

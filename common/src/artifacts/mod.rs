@@ -101,7 +101,7 @@ impl Artifacts {
         Ok(format!("{REFERENCE_PREFIX}{key}"))
     }
 
-    /// Writes a file of `bytes` among an app's, reads it back and deletes it. `name` tells concurrent probes apart.
+    /// Writes a file of `bytes` among an app's, reads it back and deletes it. `name` keeps concurrent probes apart.
     ///
     /// # Errors
     /// The storage refuses the write or the read. A refused deletion is no error: a few bytes stay, until the next probe.

@@ -37,7 +37,7 @@ pub struct Registration {
     pub host: String,
     /// Its process there.
     pub pid: u32,
-    /// Random id of that process: tells a restart from a second worker of the same name.
+    /// Random id of that process: distinguishes a restart from a second worker of the same name.
     pub instance: String,
     /// What runs its jobs: `diffusion`, `timed`.
     pub engine: String,

@@ -28,7 +28,7 @@ impl Store {
     }
 
     /// What announcing such a job's end needs: its record without input and output. `None`: there is nothing to announce (any
-    /// more), as its retention is over, it was redriven, or nobody can read its record; then it is noted as announced.
+    /// more), as its retention is over, it was redriven, or its record cannot be read; then it is noted as announced.
     ///
     /// # Errors
     /// Redis is away.
