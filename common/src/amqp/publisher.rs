@@ -4,7 +4,7 @@
 //! comes next, so on a shared one the wrong publisher would hear of it, and the right one that all is well.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use lapin::message::Delivery;
@@ -38,7 +38,7 @@ pub fn has_returned(delivery: &Delivery) -> bool {
 }
 
 /// Why a message is not known to have arrived. Except after [`PublishError::Returned`] it may have, nevertheless.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
     /// No connection.
     #[error(transparent)]
@@ -167,7 +167,14 @@ impl Message {
 pub struct Publisher {
     url: ServerUrl,
     name: Arc<str>,
-    link: Arc<Mutex<Option<Arc<Link>>>>,
+    slot: Arc<Mutex<Slot>>,
+}
+
+/// The connection, and the last attempt to open it that failed.
+#[derive(Default)]
+struct Slot {
+    link: Option<Arc<Link>>,
+    failed: Option<(Instant, PublishError)>,
 }
 
 struct Link {
@@ -184,8 +191,9 @@ struct Link {
 impl Link {
     async fn open(url: &ServerUrl, name: &str) -> Result<Self, PublishError> {
         let connection = connection::connect(url, name).await?;
+        let channel = tokio::time::timeout(CONFIRM_TIMEOUT, connection.create_channel()).await;
         Ok(Self {
-            channel: connection.create_channel().await?,
+            channel: channel.map_err(|_| PublishError::Timeout)??,
             quiet: std::sync::Mutex::default(),
             turns: Semaphore::new(IN_FLIGHT),
             blocked: watch_alarms(&connection),
@@ -241,7 +249,7 @@ impl Publisher {
         Self {
             url,
             name: name.into(),
-            link: Arc::default(),
+            slot: Arc::default(),
         }
     }
 
@@ -258,16 +266,28 @@ impl Publisher {
         }
     }
 
+    /// Returns the open connection, or opens one. Callers that wait for the same attempt share its failure: with a broker
+    /// that accepts connections and does not answer, each would otherwise wait for all the others' attempts.
     async fn link(&self) -> Result<Arc<Link>, PublishError> {
-        let mut link = self.link.lock().await;
-        if let Some(open) = link.as_ref()
+        let called = Instant::now();
+        let mut slot = self.slot.lock().await;
+        if let Some(open) = &slot.link
             && open.channel.status().connected()
         {
             return Ok(Arc::clone(open));
         }
-        let open = Arc::new(Link::open(&self.url, &self.name).await?);
-        *link = Some(Arc::clone(&open));
-        Ok(open)
+        if let Some((failed, error)) = &slot.failed
+            && *failed > called
+        {
+            return Err(error.clone());
+        }
+        match Link::open(&self.url, &self.name).await {
+            Ok(open) => Ok(Arc::clone(slot.link.insert(Arc::new(open)))),
+            Err(error) => {
+                slot.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// Publishes and waits until the broker has stored the message in a queue.
@@ -382,4 +402,31 @@ fn watch_alarms(connection: &Connection) -> watch::Receiver<Option<String>> {
         }
     });
     blocked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_that_wait_for_one_connection_attempt_share_its_failure() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("amqp://{}/%2f", listener.local_addr().unwrap());
+        let publisher = Publisher::new(url.parse().unwrap(), "test");
+        // Hangs up once all publishes wait: a second attempt would be a second connection.
+        let attempts = async {
+            let (first, _) = listener.accept().await.unwrap();
+            tokio::task::yield_now().await;
+            drop(first);
+            listener.accept().await.unwrap();
+        };
+        let message = Message::new(Vec::new());
+        let publishes = (0..8).map(|_| publisher.publish("", "queue", &message));
+        tokio::select! {
+            () = attempts => panic!("a waiting publish made an attempt of its own"),
+            sent = futures::future::join_all(publishes) => {
+                assert!(sent.iter().all(|sent| matches!(sent, Err(PublishError::Connect(_)))));
+            }
+        }
+    }
 }
