@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use warmq_common::access::Scope;
-use warmq_common::config::SecretText;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{AppId, JobId, KeyId, KeyName};
-use warmq_common::job::Priority;
+use warmq_config::SecretText;
+use warmq_types::access::Scope;
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, JobId, KeyId, KeyName};
+use warmq_types::job::Priority;
 
 use crate::exit::Usage;
 use crate::trial::Supposed;

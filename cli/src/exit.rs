@@ -1,7 +1,7 @@
 //! Exit statuses, and which error has which.
 
-use warmq_common::config::{EXIT_BAD_CONFIG, Problems};
-use warmq_common::ids::InvalidName;
+use warmq_config::{EXIT_BAD_CONFIG, Problems};
+use warmq_types::ids::InvalidName;
 
 use crate::client;
 use crate::input;

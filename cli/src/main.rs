@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_cli::args::Cli;
 use warmq_cli::{commands, exit};
-use warmq_common::plain::plain_lines;
+use warmq_types::plain::plain_lines;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::Value;
 use url::Url;
-use warmq_common::ids::JobId;
+use warmq_types::ids::JobId;
 
 use crate::client::Client;
 

@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use warmq_common::ids::JobId;
-use warmq_common::job::Phase;
-use warmq_common::plain::plain;
-use warmq_common::state::JobState;
+use warmq_types::ids::JobId;
+use warmq_types::job::Phase;
+use warmq_types::plain::plain;
+use warmq_types::state::JobState;
 
 use crate::client::{Client, JobView, StepView};
 use crate::exit::Usage;
@@ -188,7 +188,7 @@ fn steps(job: &JobView) -> (u32, u32) {
 mod tests {
     use super::*;
     use crate::explain::tests::job;
-    use warmq_common::job::Progress;
+    use warmq_types::job::Progress;
 
     #[test]
     fn each_stage_has_its_words() {

@@ -1,6 +1,6 @@
 //! Columns of text.
 
-use warmq_common::plain::plain;
+use warmq_types::plain::plain;
 
 /// A table: a header, and rows of as many cells.
 #[derive(Debug, Clone)]

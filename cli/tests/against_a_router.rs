@@ -14,8 +14,8 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use warmq_cli::client::{Client, Error, Submission};
-use warmq_common::hint::Hint;
-use warmq_common::ids::AppId;
+use warmq_types::hint::Hint;
+use warmq_types::ids::AppId;
 
 const ID: &str = "01a0a1b8-0d70-7000-8000-000000000001";
 

@@ -83,5 +83,5 @@ def write(name: str, folder: Path, target: Path) -> None:
 
 
 def _encoding_seed(seed: int) -> int:
-    """The engine's seed of torch where a picture is encoded: see diffusion/src/noise.rs."""
+    """The engine's seed of torch where a picture is encoded: see worker/diffusion/src/noise.rs."""
     return (seed * 0x9E3779B97F4A7C15 + 0xFFFFFFFF) % 2**64

@@ -1,8 +1,7 @@
 //! Why a long-running part has to start over with a new connection.
 
-use warmq_common::amqp::advice::explained;
-use warmq_common::amqp::{self, PublishError};
-use warmq_common::store;
+use warmq_broker::PublishError;
+use warmq_broker::advice::explained;
 
 use crate::ending::EndError;
 
@@ -11,7 +10,7 @@ use crate::ending::EndError;
 pub enum Broken {
     /// RabbitMQ can not be reached.
     #[error(transparent)]
-    Connect(#[from] amqp::Error),
+    Connect(#[from] warmq_broker::Error),
     /// The connection broke.
     #[error("the connection to RabbitMQ broke: {}", explained(.0))]
     Lapin(#[from] lapin::Error),
@@ -20,7 +19,7 @@ pub enum Broken {
     Publish(#[from] PublishError),
     /// Redis is away.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] warmq_store::Error),
     /// Redis ended a subscription.
     #[error("the subscription to Redis ended")]
     Unheard,

@@ -7,11 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmq_common::access::AdminKey;
-use warmq_common::config::{
-    ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings,
-};
+use warmq_config::{ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings};
 use warmq_fetch::Allowed;
+use warmq_types::access::AdminKey;
 
 use crate::declared::Declared;
 use crate::tls::Tls;

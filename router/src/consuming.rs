@@ -6,9 +6,9 @@ use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Topology, consumer};
-use warmq_common::config::ServerUrl;
-use warmq_common::retry;
+use warmq_broker::{Topology, consumer};
+use warmq_process::retry;
+use warmq_types::server_url::ServerUrl;
 
 use crate::broken::Broken;
 
@@ -49,7 +49,7 @@ impl Consuming<'_> {
         F: Future<Output = Result<(), Broken>>,
     {
         let name = format!("warmq-router {}", self.what);
-        let connection = amqp::connect(self.amqp_url, &name).await?;
+        let connection = warmq_broker::connect(self.amqp_url, &name).await?;
         let channel = consumer::channel(&connection, self.window).await?;
         self.topology.declare_base(&channel).await?;
         let messages = consumer::consume(&channel, &self.queue, "router").await?;

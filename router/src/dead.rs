@@ -9,13 +9,13 @@ use std::sync::Arc;
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 use lapin::{Acker, Channel, Connection};
 use tokio::sync::Mutex;
-use warmq_common::amqp::dead_letter::RefusedSubmission;
-use warmq_common::amqp::{self, DeadLetter, Message, Publisher, Topology};
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Store, Terms};
+use warmq_broker::dead_letter::RefusedSubmission;
+use warmq_broker::{DeadLetter, Message, Publisher, Topology};
+use warmq_store::{Store, Terms};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::server_url::ServerUrl;
+use warmq_types::state::JobState;
 
 use crate::broken::Broken;
 
@@ -212,7 +212,7 @@ impl DeadLetters {
     }
 
     async fn look(&self, shelf: &Shelf) -> Result<Look, Broken> {
-        let connection = amqp::connect(&self.amqp_url, "warmq-router dead letters").await?;
+        let connection = warmq_broker::connect(&self.amqp_url, "warmq-router dead letters").await?;
         let channel = connection.create_channel().await?;
         let queue = self.queue(&channel, shelf).await?;
         let mut letters = Vec::new();

@@ -1,8 +1,8 @@
 //! What `warmq.toml` declares of apps and routes: read whole, checked whole, replaced whole.
 
-use warmq_common::config::{AppConfig, Apps, Settings};
-use warmq_common::ids::AppId;
-use warmq_routes::Routes;
+use warmq_config::{AppConfig, Apps, Settings};
+use warmq_rules::Routes;
+use warmq_types::ids::AppId;
 
 /// The declarations of one file at one time.
 #[derive(Debug, Default)]

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Topology, consumer};
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::JobId;
-use warmq_common::message::{JobEvent, Versioned};
-use warmq_common::retry;
+use warmq_broker::{Topology, consumer};
+use warmq_process::retry;
+use warmq_types::ids::JobId;
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::server_url::ServerUrl;
 
 use crate::broken::Broken;
 
@@ -99,7 +99,7 @@ impl Follower {
     }
 
     async fn follow(&self) -> Result<(), Broken> {
-        let connection = amqp::connect(&self.amqp_url, "warmq-router ended jobs").await?;
+        let connection = warmq_broker::connect(&self.amqp_url, "warmq-router ended jobs").await?;
         let channel = connection.create_channel().await?;
         self.topology.declare_base(&channel).await?;
         let queue = self.topology.declare_live_ends(&channel).await?;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use warmq_common::amqp::{Message, PublishError, Publisher, Topology};
-use warmq_common::flow::Flow;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::JobSpec;
-use warmq_common::message::{JobEvent, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{self, Cancel, Store};
+use warmq_broker::{Message, PublishError, Publisher, Topology};
+use warmq_store::{Cancel, Store};
+use warmq_types::flow::Flow;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::JobSpec;
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::state::JobState;
 
 /// Ends that are announced side by side.
 const SIDE_BY_SIDE: usize = 32;
@@ -30,7 +30,7 @@ pub enum Cancelled {
 pub enum EndError {
     /// Redis is away.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] warmq_store::Error),
     /// RabbitMQ is away, or stalled by an alarm.
     #[error(transparent)]
     Announce(#[from] PublishError),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use warmq_common::job::MAX_INLINE_INPUT_BYTES;
+use warmq_types::job::MAX_INLINE_INPUT_BYTES;
 
 /// What a number, a boolean or an empty value counts in an estimate, bytes.
 const SCALAR_BYTES: usize = 8;

@@ -3,11 +3,11 @@
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::Topology;
-use warmq_common::clock::unix_ms;
-use warmq_common::config::ServerUrl;
-use warmq_common::message::{LateEnd, Versioned};
-use warmq_common::store::Store;
+use warmq_broker::Topology;
+use warmq_process::clock::unix_ms;
+use warmq_store::Store;
+use warmq_types::message::{LateEnd, Versioned};
+use warmq_types::server_url::ServerUrl;
 
 use crate::broken::Broken;
 use crate::consuming::Consuming;

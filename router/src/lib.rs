@@ -11,7 +11,6 @@
 //! | [`tls`] | the certificate for HTTPS |
 //! | [`flow`] | submissions that take several steps |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
-//! | [`policy`] | the decision itself, a pure function |
 //! | [`files`] | links to files that nobody can guess, and uploads |
 //! | [`ended`] | wakes those who wait for a job's end |
 //! | [`ending`] | jobs that end without a result: cancelled, expired |
@@ -45,7 +44,6 @@ pub mod large_json;
 pub mod late;
 pub mod memory;
 pub mod metrics;
-pub mod policy;
 pub mod readiness;
 pub mod reload;
 pub mod reply;
@@ -60,12 +58,12 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{DeclareError, Publisher, Topology};
-use warmq_common::artifacts::Artifacts;
-use warmq_common::clock;
-use warmq_common::retry;
-use warmq_common::store::{self, Secret, Store};
+use warmq_broker::{DeclareError, Publisher, Topology};
 use warmq_fetch::Fetcher;
+use warmq_objects::Artifacts;
+use warmq_process::clock;
+use warmq_process::retry;
+use warmq_store::{Secret, Store};
 
 use crate::access::Keyring;
 use crate::apps::AppDirectory;
@@ -89,12 +87,12 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let hangups = Hangups::listen()?;
     let servers = &config.servers;
     let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
-    let connected = retry::until_available(&shutdown, store::Error::is_final, connect);
+    let connected = retry::until_available(&shutdown, warmq_store::Error::is_final, connect);
     let Some(store) = connected.await? else {
         return Ok(());
     };
     // Those who ask have a connection of their own: dispatchers and their leases do not wait behind what they read.
-    let connected = retry::until_available(&shutdown, store::Error::is_final, connect);
+    let connected = retry::until_available(&shutdown, warmq_store::Error::is_final, connect);
     let Some(front) = connected.await? else {
         return Ok(());
     };
@@ -126,7 +124,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let limits = api::Limits::new(config.max_connections);
     let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
-    let secret = retry::until_available(&shutdown, store::Error::is_final, || {
+    let secret = retry::until_available(&shutdown, warmq_store::Error::is_final, || {
         store.secret(Secret::Links, rand::random())
     });
     let Some(secret) = secret.await? else {

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
-use warmq_common::plain::with_causes;
-use warmq_common::{shutdown, telemetry};
+use warmq_config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
+use warmq_process::shutdown;
+use warmq_process::telemetry;
 use warmq_router::access::OpenToStrangers;
 use warmq_router::config::{Args, Config};
+use warmq_types::plain::with_causes;
 
 fn main() -> ExitCode {
     let args = Args::parse();

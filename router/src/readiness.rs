@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use warmq_common::amqp::{Publisher, advice};
-use warmq_common::artifacts::Artifacts;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::store::Store;
+use warmq_broker::{Publisher, advice};
+use warmq_objects::Artifacts;
+use warmq_store::Store;
+use warmq_types::ids::{AppId, JobId};
 
 use crate::broken::Broken;
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use warmq_common::config::Problems;
+use warmq_config::Problems;
 
 use crate::apps::AppDirectory;
 use crate::config::{Args, Config};

@@ -4,9 +4,9 @@
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{DeadLetter, Message, Publisher, Topology};
-use warmq_common::config::ServerUrl;
-use warmq_common::message::{JobMessage, Versioned};
+use warmq_broker::{DeadLetter, Message, Publisher, Topology};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::server_url::ServerUrl;
 
 use crate::broken::Broken;
 use crate::consuming::Consuming;

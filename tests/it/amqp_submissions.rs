@@ -1,12 +1,12 @@
 //! The AMQP door: the same jobs, results by id, replies, dead letters.
 
 use lapin::BasicProperties;
-use warmq_cluster::eventually;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::eventually;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next, with_hint};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 #[tokio::test]
 async fn a_published_job_runs_and_is_polled_by_its_id() {

@@ -136,7 +136,7 @@ async fn unknown_jobs_paths_and_methods_are_told_apart() {
     stage.succeeded(id).await;
     for path in [
         "/v1/jobs/not-an-id".to_owned(),
-        format!("/v1/jobs/{}", warmq_common::ids::JobId::generate()),
+        format!("/v1/jobs/{}", warmq_types::ids::JobId::generate()),
         format!("/queue/{TIMED}/requests/nonsense/status"),
         format!("/queue/other/app/requests/{id}"),
         "/files/bench/timed/none/0.png".to_owned(),

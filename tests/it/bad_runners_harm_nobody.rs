@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use warmq_cluster::{Worker, WorkerOptions};
-use warmq_common::state::JobState;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::Stage;
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::state::JobState;
 
 const UPSCALE: &str = "warmq/upscale";
 

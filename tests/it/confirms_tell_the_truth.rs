@@ -1,7 +1,7 @@
 //! Whoever publishes is told what became of its own message, however many others are on their way.
 
 use futures::future::join_all;
-use warmq_common::amqp::{Message, PublishError};
+use warmq_broker::{Message, PublishError};
 use warmq_tests::{AmqpUser, Stage};
 
 const MESSAGES: usize = 400;

@@ -2,10 +2,10 @@
 //! spoken to.
 
 use reqwest::{Method, StatusCode};
-use warmq_cluster::{Certificates, Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, free_port};
-use warmq_common::state::JobState;
+use warmq_testkit::{Certificates, Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, free_port};
 use warmq_tests::stage::TIMED;
 use warmq_tests::{Program, Stage};
+use warmq_types::state::JobState;
 
 /// Servers that speak TLS beside what they speak else, and the URLs for it.
 struct Servers {

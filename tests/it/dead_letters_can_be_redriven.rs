@@ -5,15 +5,15 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
-use warmq_common::amqp::DeadLetter;
-use warmq_common::ids::{AppId, Epoch, JobId};
-use warmq_common::job::{JobError, JobSpec};
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Ground, Registration, RunnerReport};
+use warmq_broker::DeadLetter;
+use warmq_store::{Ground, Registration, RunnerReport};
 use warmq_tests::amqp::with_hint;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::{AppId, Epoch, JobId};
+use warmq_types::job::{JobError, JobSpec};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::state::JobState;
 
 const CONFIG: &str = "[apps.'bench/timed']";
 

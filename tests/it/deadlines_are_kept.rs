@@ -6,15 +6,15 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_cluster::{Cluster, eventually};
-use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
-use warmq_common::job::{JobError, JobSpec};
-use warmq_common::state::JobState;
-use warmq_common::store::{Ground, Registration, RunnerReport, Start, Store, Unavailable};
+use warmq_store::{Ground, Registration, RunnerReport, Start, Store, Unavailable};
+use warmq_testkit::{Cluster, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_types::job::{JobError, JobSpec};
+use warmq_types::state::JobState;
 
 async fn submit(stage: &Stage, timeout: &str, run_ms: u32) -> JobId {
     let headers = [
@@ -262,7 +262,7 @@ async fn a_redriven_job_has_its_time_to_start_again() {
 #[tokio::test]
 async fn a_job_that_is_given_back_still_has_its_deadline() {
     let stage = Stage::start().await;
-    let options = warmq_cluster::WorkerOptions::timed("a", TIMED).args(["--drain-timeout-s", "0"]);
+    let options = warmq_testkit::WorkerOptions::timed("a", TIMED).args(["--drain-timeout-s", "0"]);
     let worker = stage.worker(options).await;
     let id = submit(&stage, "1", 60_000).await;
     let job = stage.reached(id, JobState::Running).await;

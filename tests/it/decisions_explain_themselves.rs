@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use warmq_cluster::eventually;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::eventually;
 use warmq_tests::Stage;
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 /// The lines that `warmq explain` prints.
 async fn explain(stage: &Stage, id: JobId) -> Vec<String> {

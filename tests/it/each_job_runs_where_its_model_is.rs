@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use warmq_cluster::{Worker, WorkerOptions};
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::Stage;
 use warmq_tests::stage::SOON;
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 const APP: &str = "warmq/diffusion";
 

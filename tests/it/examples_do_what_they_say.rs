@@ -9,13 +9,13 @@ use image::{DynamicImage, GenericImageView, ImageFormat, RgbaImage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::process::Command;
-use warmq_cluster::WorkerOptions;
-use warmq_common::flow::Step;
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_testkit::WorkerOptions;
 use warmq_tests::Stage;
 use warmq_tests::stage::SOON;
+use warmq_types::flow::Step;
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
+use warmq_types::state::JobState;
 
 /// The examples whose submissions become flows, and so lead to several apps. Each has a test of its own.
 const FLOWS: [&str; 2] = ["fallback.toml", "pipeline.toml"];

@@ -1,10 +1,10 @@
 //! Policy `fal`, to the letter: matching idle runner, else a blank idle one, else whoever is free first.
 
-use warmq_common::ids::JobId;
-use warmq_common::job::Target;
-use warmq_common::state::JobState;
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
+use warmq_types::ids::JobId;
+use warmq_types::job::Target;
+use warmq_types::state::JobState;
 
 const FAL: &str = "[apps.'bench/timed']\npolicy = 'fal'";
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
-use warmq_cluster::{Certificates, WorkerOptions};
+use warmq_testkit::{Certificates, WorkerOptions};
 use warmq_tests::Stage;
 
 /// How long one way to use a client may take, on a busy machine.

@@ -5,11 +5,11 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_common::ids::JobId;
-use warmq_common::job::{JobRecord, Priority};
-use warmq_common::state::JobState;
 use warmq_tests::stage::TIMED;
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobRecord, Priority};
+use warmq_types::state::JobState;
 
 /// An app that no worker serves: whatever is accepted waits.
 const DECLARED: &str = "[apps.'bench/timed']";

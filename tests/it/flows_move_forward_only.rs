@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
-use warmq_cluster::Cluster;
-use warmq_common::flow::Flow;
-use warmq_common::ids::{AppId, JobId, KeyId};
-use warmq_common::job::{JobError, JobSpec};
-use warmq_common::route::RouteKind;
-use warmq_common::state::JobState;
-use warmq_common::store::{Cancel, Created, FlowPlan, FlowState, Moved, Outcome, Store, Terms};
+use warmq_store::{Cancel, Created, FlowPlan, FlowState, Moved, Store, Terms};
+use warmq_testkit::Cluster;
+use warmq_types::attempt::Outcome;
+use warmq_types::flow::Flow;
+use warmq_types::ids::{AppId, JobId, KeyId};
+use warmq_types::job::{JobError, JobSpec};
+use warmq_types::route::RouteKind;
+use warmq_types::state::JobState;
 
 /// What somebody calls. Two look at the flow, and each moves on what it saw.
 #[derive(Debug, Clone, Copy)]

@@ -11,13 +11,13 @@ use lapin::options::BasicAckOptions;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use warmq_cluster::{Cluster, WorkerOptions, eventually};
-use warmq_common::flow::StepOf;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::message::{JobEvent, Versioned};
-use warmq_common::state::JobState;
+use warmq_testkit::{Cluster, WorkerOptions, eventually};
 use warmq_tests::AmqpUser;
 use warmq_tests::stage::SOON;
+use warmq_types::flow::StepOf;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::state::JobState;
 
 /// How often the router is killed.
 const KILLS: usize = 50;

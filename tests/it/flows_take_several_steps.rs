@@ -3,14 +3,14 @@
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_cluster::{Worker, WorkerOptions};
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::SOON;
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
+use warmq_types::state::JobState;
 
 /// Three steps; the timed engine gives back the output that its input asks for.
 const PIPELINE: &str = r#"

@@ -3,12 +3,12 @@
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
-use warmq_cluster::WorkerOptions;
-use warmq_common::hint::{Hint, HintSource};
-use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_testkit::WorkerOptions;
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
+use warmq_types::hint::{Hint, HintSource};
+use warmq_types::job::JobRecord;
+use warmq_types::state::JobState;
 
 fn hints(names: &[&str]) -> Vec<Hint> {
     names

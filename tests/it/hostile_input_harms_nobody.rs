@@ -7,14 +7,14 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use warmq_cluster::{Process, eventually};
-use warmq_common::amqp::Topology;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_broker::Topology;
+use warmq_testkit::{Process, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next, with_hint};
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Program, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 /// A line as a log has them, and what a terminal obeys.
 const FORGERY: &str =
@@ -279,7 +279,7 @@ async fn an_error_that_speaks_to_terminals_is_not_heard_there() {
             .await;
         let text = format!("{}{}", said.out, said.err);
         assert!(text.contains("FORGED"), "{command:?}: {text}");
-        let harmless = |letter: char| letter == '\n' || warmq_common::plain::is_plain(letter);
+        let harmless = |letter: char| letter == '\n' || warmq_types::plain::is_plain(letter);
         assert!(text.chars().all(harmless), "{command:?}: {text:?}");
         let forged = text.lines().any(|line| line.starts_with("2026-01-01T00"));
         assert!(!forged, "{command:?}: {text}");
@@ -310,7 +310,7 @@ async fn no_queue_but_a_submitters_own_is_ever_replied_to() {
     }
     let own = [
         topology.submissions_queue(),
-        topology.backlog_queue(&app, warmq_common::job::Priority::Normal),
+        topology.backlog_queue(&app, warmq_types::job::Priority::Normal),
         topology.shared_queue(&app),
         topology.dead_queue(&app),
         topology.late_queue(),

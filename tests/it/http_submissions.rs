@@ -2,10 +2,10 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 #[tokio::test]
 async fn a_job_is_submitted_polled_and_fetched_by_its_id() {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use warmq_cluster::{WorkerOptions, eventually};
-use warmq_common::ids::JobId;
-use warmq_common::job::Phase;
-use warmq_common::state::JobState;
+use warmq_testkit::{WorkerOptions, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::Phase;
+use warmq_types::state::JobState;
 
 /// An app that has no worker yet.
 const NAMED: &str = "[apps.'bench/timed']";

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use warmq_cluster::{Cluster, PrivateRedis};
-use warmq_common::amqp::Topology;
-use warmq_common::ids::AppId;
-use warmq_common::state::JobState;
+use warmq_broker::Topology;
+use warmq_testkit::{Cluster, PrivateRedis};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::ids::AppId;
+use warmq_types::state::JobState;
 
 #[tokio::test]
 async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {

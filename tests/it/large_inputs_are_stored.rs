@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use lapin::BasicProperties;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_cluster::{Cluster, PrivateRabbit, WorkerOptions, eventually};
-use warmq_common::ids::JobId;
-use warmq_common::job::{JobRecord, MAX_INLINE_INPUT_BYTES};
-use warmq_common::state::JobState;
+use warmq_testkit::{Cluster, PrivateRabbit, WorkerOptions, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_id};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobRecord, MAX_INLINE_INPUT_BYTES};
+use warmq_types::state::JobState;
 
 /// The app is declared, so that jobs can wait without a worker.
 const DECLARED: &str = "[apps.'bench/timed']\nhint_from = 'input.output.model'";

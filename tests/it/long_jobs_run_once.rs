@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use warmq_cluster::{Cluster, PrivateRabbit};
-use warmq_common::state::JobState;
+use warmq_testkit::{Cluster, PrivateRabbit};
 use warmq_tests::Stage;
+use warmq_types::state::JobState;
 
 /// Several times the broker's patience.
 const LONG_MS: u64 = 14_000;

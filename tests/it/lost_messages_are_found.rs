@@ -8,15 +8,15 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions}
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use serde_json::json;
-use warmq_cluster::{Cluster, WorkerOptions, eventually};
-use warmq_common::amqp::{self, Message};
-use warmq_common::ids::{AppId, Epoch, RunnerId};
-use warmq_common::job::{Decision, JobSpec, Priority, Target};
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Depths, Ground, Start, Unavailable, Walk};
+use warmq_broker::Message;
+use warmq_store::{Depths, Ground, Start, Unavailable, Walk};
+use warmq_testkit::{Cluster, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::ids::{AppId, Epoch, RunnerId};
+use warmq_types::job::{Decision, JobSpec, Priority, Target};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::state::JobState;
 
 /// Messages count as lost after a second.
 const SOON_MISSED: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
@@ -25,7 +25,7 @@ const SOON_MISSED: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
 const AFTER_A_CRASH: Duration = Duration::from_secs(60);
 
 async fn broker(stage: &Stage) -> (Connection, Channel) {
-    let connection = amqp::connect(stage.cluster.amqp_url(), "warmq-tests")
+    let connection = warmq_broker::connect(stage.cluster.amqp_url(), "warmq-tests")
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();

@@ -8,14 +8,15 @@ use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use warmq_cluster::Cluster;
-use warmq_common::ids::{AppId, Epoch, Fence, JobId, KeyId, Namespace, RunnerId};
-use warmq_common::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
-use warmq_common::state::{JobState, Move};
-use warmq_common::store::{
-    Cancel, Claim, Created, Finish, GivenBack, Ground, Loss, Outcome, Registration, RunnerReport,
-    Start, Store, Unavailable,
+use warmq_store::{
+    Cancel, Claim, Created, Finish, GivenBack, Ground, Loss, Registration, RunnerReport, Start,
+    Store, Unavailable,
 };
+use warmq_testkit::Cluster;
+use warmq_types::attempt::Outcome;
+use warmq_types::ids::{AppId, Epoch, Fence, JobId, KeyId, Namespace, RunnerId};
+use warmq_types::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
+use warmq_types::state::{JobState, Move};
 
 const LEASE_MS: u64 = 600_000;
 

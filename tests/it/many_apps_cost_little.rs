@@ -6,15 +6,15 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use reqwest::Method;
 use serde_json::json;
-use warmq_cluster::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
-use warmq_common::amqp::{Message, Topology};
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::AppId;
-use warmq_common::job::{JobSpec, Priority};
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::state::JobState;
+use warmq_broker::{Message, Topology};
+use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::ids::AppId;
+use warmq_types::job::{JobSpec, Priority};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::server_url::ServerUrl;
+use warmq_types::state::JobState;
 
 const APPS: usize = 200;
 

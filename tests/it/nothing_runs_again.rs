@@ -5,15 +5,17 @@ use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_cluster::{Cluster, WorkerOptions, eventually};
-use warmq_common::amqp::{self, Message, RetryTier, Topology};
-use warmq_common::ids::{AppId, Epoch, JobId};
-use warmq_common::job::{JobRecord, JobSpec, Priority};
-use warmq_common::message::{JobMessage, LateEnd, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Created, Outcome, Terms};
+use warmq_broker::{Message, Topology};
+use warmq_store::{Created, Terms};
+use warmq_testkit::{Cluster, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::attempt::Outcome;
+use warmq_types::ids::{AppId, Epoch, JobId};
+use warmq_types::job::{JobRecord, JobSpec, Priority};
+use warmq_types::message::{JobMessage, LateEnd, Versioned};
+use warmq_types::retry_tier::RetryTier;
+use warmq_types::state::JobState;
 
 /// The shortest retention there is.
 const A_MINUTE: &str = "[apps.'bench/timed']\nretention = '1m'";
@@ -42,7 +44,7 @@ async fn copy(cluster: &Cluster, job: &JobSpec, exchange: &str, key: &str) {
 }
 
 async fn broker(cluster: &Cluster) -> (lapin::Connection, Channel) {
-    let connection = amqp::connect(cluster.amqp_url(), "warmq-tests")
+    let connection = warmq_broker::connect(cluster.amqp_url(), "warmq-tests")
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();

@@ -5,15 +5,15 @@ use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_cluster::WorkerOptions;
-use warmq_common::amqp::Message;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::JobSpec;
-use warmq_common::message::{JobEvent, JobMessage, Versioned};
-use warmq_common::state::JobState;
+use warmq_broker::Message;
+use warmq_testkit::WorkerOptions;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_id};
 use warmq_tests::stage::TIMED;
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::JobSpec;
+use warmq_types::message::{JobEvent, JobMessage, Versioned};
+use warmq_types::state::JobState;
 
 const OTHER: &str = "other/app";
 

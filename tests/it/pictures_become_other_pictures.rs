@@ -7,9 +7,9 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use warmq_cluster::{Worker, WorkerOptions};
-use warmq_common::state::JobState;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::Stage;
+use warmq_types::state::JobState;
 
 const UPSCALE: &str = "warmq/upscale";
 const CUTOUT: &str = "warmq/cutout";

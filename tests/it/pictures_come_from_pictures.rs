@@ -8,9 +8,9 @@ use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_cluster::{Worker, WorkerOptions};
-use warmq_common::state::JobState;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::Stage;
+use warmq_types::state::JobState;
 
 const APP: &str = "warmq/diffusion";
 

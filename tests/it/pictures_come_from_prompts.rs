@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_cluster::{Worker, WorkerOptions};
-use warmq_common::state::JobState;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::Stage;
+use warmq_types::state::JobState;
 
 const APP: &str = "warmq/diffusion";
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::StatusCode;
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::state::JobState;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next};
 use warmq_tests::stage::TIMED;
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::state::JobState;
 
 /// A runner's lease (15 s), the retry tier that parks its job, and some air.
 const A_LEASE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_cluster::{Cluster, PrivateRedis};
+use warmq_testkit::{Cluster, PrivateRedis};
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
 

@@ -4,11 +4,11 @@ use futures::future::join_all;
 use lapin::BasicProperties;
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json as body_of, next, with_hint};
 use warmq_tests::stage::TIMED;
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 const BOUNDED: &str = "[apps.'bench/timed']\nmax_queue_length = 7";
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use warmq_cluster::Cluster;
-use warmq_common::amqp::QueueType;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::Cluster;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json, next, with_id};
 use warmq_tests::stage::TIMED;
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::queue_type::QueueType;
+use warmq_types::state::JobState;
 
 /// A runner's lease (15 s), the retry tier that parks its job, and some air.
 const AFTER_A_CRASH: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! `/readyz` says what cannot work, before a job finds out.
 
 use serde_json::Value;
-use warmq_cluster::{Cluster, PrivateRedis, Proxy, eventually};
+use warmq_testkit::{Cluster, PrivateRedis, Proxy, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::SOON;
 

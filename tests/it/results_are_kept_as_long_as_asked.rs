@@ -4,11 +4,11 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_cluster::eventually;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::eventually;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 const INPUT: &str = r#"{"run_ms": 400, "load_ms": 1, "output": "seen"}"#;
 

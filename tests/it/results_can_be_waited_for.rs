@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use warmq_cluster::Proxy;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::Proxy;
 use warmq_tests::stage::TIMED;
 use warmq_tests::{Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 async fn run(stage: &Stage, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let path = format!("/run/{path}");

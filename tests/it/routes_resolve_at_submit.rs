@@ -3,12 +3,12 @@
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_cluster::{Cluster, Error, WorkerOptions};
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
+use warmq_testkit::{Cluster, Error, WorkerOptions};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_header};
 use warmq_tests::stage::SOON;
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
 
 /// A switch by size in front of a split by user.
 const ROUTES: &str = r#"
@@ -172,7 +172,7 @@ async fn a_message_to_a_route_is_one_job_and_its_reply_is_signed() {
     user.submit("acme/images", r#"{"run_ms": 5}"#, with_plan)
         .await;
     let record = stage
-        .stands(job, warmq_common::state::JobState::Succeeded)
+        .stands(job, warmq_types::state::JobState::Succeeded)
         .await;
     assert_eq!(record.spec.app.as_str(), "acme/v2");
     stage.clean_up().await;

@@ -1,11 +1,11 @@
 //! RabbitMQ and Redis with settings that people give them: what works, works; what cannot, is said.
 
-use warmq_cluster::{
+use warmq_testkit::{
     Cluster, PrivateRabbit, PrivateRedis, Proxy, Worker, WorkerOptions, eventually,
 };
-use warmq_common::amqp::QueueType;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{Program, Stage};
+use warmq_types::queue_type::QueueType;
 
 /// The programs that need servers, with the flags that they cannot do without.
 const PROGRAMS: [(&str, &[&str]); 2] = [

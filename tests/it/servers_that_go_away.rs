@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_cluster::{Proxy, eventually};
+use warmq_testkit::{Proxy, eventually};
 use warmq_tests::Stage;
 use warmq_tests::amqp::{connection_blocked, connection_unblocked};
 use warmq_tests::stage::{SOON, TIMED};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use warmq_cluster::eventually;
+use warmq_testkit::eventually;
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 

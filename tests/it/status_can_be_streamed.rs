@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
 use warmq_tests::stage::TIMED;
 use warmq_tests::{Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 fn status_path(id: JobId) -> String {
     format!("/queue/{TIMED}/requests/{id}/status")

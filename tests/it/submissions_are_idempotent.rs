@@ -4,14 +4,14 @@ use futures::future::join_all;
 use lapin::BasicProperties;
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_cluster::{Proxy, eventually};
-use warmq_common::ids::JobId;
-use warmq_common::job::JobSpec;
-use warmq_common::state::JobState;
-use warmq_common::store::{Created, Terms};
+use warmq_store::{Created, Terms};
+use warmq_testkit::{Proxy, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json as body_of, next, with_hint};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::job::JobSpec;
+use warmq_types::state::JobState;
 
 const KEY: &str = "idempotency-key";
 

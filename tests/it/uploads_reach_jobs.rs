@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_common::ids::JobId;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, with_id};
 use warmq_tests::files::unix_s;
 use warmq_tests::stage::TIMED;
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 use futures::future::join_all;
 use lapin::types::AMQPValue;
 use serde_json::json;
-use warmq_cluster::WorkerOptions;
-use warmq_cluster::eventually;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{AppId, Epoch, JobId, RunnerId};
-use warmq_common::job::{JobRecord, JobSpec, Target};
-use warmq_common::state::JobState;
-use warmq_common::store::{Claim, Registration, RunnerReport};
+use warmq_store::{Claim, Registration, RunnerReport};
+use warmq_testkit::WorkerOptions;
+use warmq_testkit::eventually;
 use warmq_tests::Stage;
 use warmq_tests::amqp::{AmqpUser, with_hint};
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_types::job::{JobRecord, JobSpec, Target};
+use warmq_types::state::JobState;
 
 fn app() -> AppId {
     AppId::parse(TIMED).unwrap()

@@ -17,16 +17,16 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use warmq_cluster::eventually;
-use warmq_common::amqp::Message;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::JobSpec;
-use warmq_common::message::{JobEvent, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Then, Turn};
+use warmq_broker::Message;
+use warmq_store::{Then, Turn};
+use warmq_testkit::eventually;
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{Answer, Stage};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::JobSpec;
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::state::JobState;
 
 /// The receivers here are on this machine.
 const ALLOWED: &str = "fetch_allow = '127.0.0.0/8'";

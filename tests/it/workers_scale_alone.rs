@@ -3,10 +3,10 @@
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use warmq_cluster::WorkerOptions;
-use warmq_common::ids::{AppId, JobId};
+use warmq_testkit::WorkerOptions;
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
+use warmq_types::ids::{AppId, JobId};
 
 #[tokio::test]
 async fn a_worker_that_joins_under_load_takes_jobs_within_two_seconds() {

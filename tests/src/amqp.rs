@@ -9,12 +9,12 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer, PublisherConfirm};
 use serde_json::Value;
-use warmq_cluster::Cluster;
-use warmq_common::amqp::Topology;
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::JobId;
-use warmq_common::message::{JobEvent, Versioned};
-use warmq_common::state::JobState;
+use warmq_broker::Topology;
+use warmq_testkit::Cluster;
+use warmq_types::ids::JobId;
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::server_url::ServerUrl;
+use warmq_types::state::JobState;
 
 use crate::stage::SOON;
 
@@ -36,9 +36,7 @@ impl AmqpUser {
 
     /// Connects to the cluster's RabbitMQ by another address.
     pub async fn connect_at(cluster: &Cluster, url: &ServerUrl) -> Self {
-        let connection = warmq_common::amqp::connect(url, "warmq-tests")
-            .await
-            .unwrap();
+        let connection = warmq_broker::connect(url, "warmq-tests").await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel
             .confirm_select(ConfirmSelectOptions::default())

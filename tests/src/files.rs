@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sha2::Sha256;
-use warmq_common::store::Secret;
+use warmq_store::Secret;
 
 use crate::{Answer, Stage};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure};
 use tokio::process::Command;
-use warmq_cluster::WorkerOptions;
+use warmq_testkit::WorkerOptions;
 
 use crate::Stage;
 use crate::stage::TIMED;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_cluster::{Certificates, Cluster, Router, Worker, WorkerOptions, eventually};
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
-use warmq_common::store::RunnerRecord;
+use warmq_testkit::{Certificates, Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::JobRecord;
+use warmq_types::runner::RunnerRecord;
+use warmq_types::state::JobState;
 
 use crate::metrics::Page;
 

@@ -5,9 +5,9 @@
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::retry::until_success;
-use warmq_common::store::{self, Store};
+use warmq_process::retry::until_success;
+use warmq_store::Store;
+use warmq_types::ids::{AppId, JobId};
 
 /// Ids that a runner may be behind.
 const BACKLOG: usize = 256;
@@ -16,7 +16,7 @@ const BACKLOG: usize = 256;
 #[derive(Debug, thiserror::Error)]
 enum Unheard {
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] warmq_store::Error),
     #[error("the subscription to Redis ended")]
     Ended,
 }

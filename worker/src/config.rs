@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use uuid::Uuid;
-use warmq_common::config::{ByteSize, Problems, ServerArgs, Servers, Settings};
-use warmq_common::ids::{AppId, RunnerId};
+use warmq_config::{ByteSize, Problems, ServerArgs, Servers, Settings};
 use warmq_fetch::Allowed;
+use warmq_types::ids::{AppId, RunnerId};
 
 use crate::engine::{self, EngineKind};
 

@@ -7,8 +7,8 @@ use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
 use lapin::{Channel, Connection, Consumer};
-use warmq_common::amqp::advice::explained;
-use warmq_common::amqp::consumer;
+use warmq_broker::advice::explained;
+use warmq_broker::consumer;
 
 /// Where a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use warmq_common::fault::FaultKind;
-use warmq_common::plain::shortened;
+use warmq_types::fault::FaultKind;
+use warmq_types::plain::shortened;
 
 /// Longest sentence for a job's owner, bytes.
 const MAX_MESSAGE: usize = 296;

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
-use warmq_common::amqp::{self, DeclareError};
-use warmq_common::clock::unix_ms;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::store::{self, Registration, Rival, RunnerReport};
+use warmq_broker::DeclareError;
+use warmq_process::clock::unix_ms;
+use warmq_store::{Registration, Rival, RunnerReport};
+use warmq_types::hint::Hint;
+use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::config::host;
 use crate::consumer::{Consumers, Lost};
@@ -31,13 +31,13 @@ const NAME_CHECK: Duration = Duration::from_secs(2);
 pub enum Error {
     /// RabbitMQ does not answer.
     #[error(transparent)]
-    Amqp(#[from] amqp::Error),
+    Amqp(#[from] warmq_broker::Error),
     /// RabbitMQ answers, but not as it should.
     #[error(transparent)]
     Declare(#[from] DeclareError),
     /// Redis does not answer.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] warmq_store::Error),
     /// Another process is the runner of this name.
     #[error(
         "runner '{runner}' is alive already, on host {} (pid {}): give this worker another --runner-name, or stop that \
@@ -102,7 +102,7 @@ impl Incarnation {
         shared.store.ping().await?;
         let registration = registration(shared, runner, epoch, description, report);
         refuse_rival(shared, &registration).await?;
-        let connection = amqp::connect_for_jobs(&config.servers.amqp_url, &name).await?;
+        let connection = warmq_broker::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
         topology.declare_app(&declaring, app).await?;

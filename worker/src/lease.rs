@@ -7,10 +7,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use warmq_common::clock::unix_ms;
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::job::JobSpec;
-use warmq_common::store::{self, LateStart, Lease};
+use warmq_process::clock::unix_ms;
+use warmq_store::LateStart;
+use warmq_types::attempt::Lease;
+use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::job::JobSpec;
 
 use crate::shared::Shared;
 
@@ -45,7 +46,7 @@ impl Begun {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, store::Error> {
+    pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, warmq_store::Error> {
         let start = LateStart {
             job: &self.job,
             runner: &self.runner,

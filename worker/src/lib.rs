@@ -43,13 +43,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{PublishError, Publisher, Topology};
-use warmq_common::artifacts::{self, Artifacts};
-use warmq_common::config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
-use warmq_common::retry::until_available;
-use warmq_common::shutdown::Signals;
-use warmq_common::store::{self, Store};
+use warmq_broker::{PublishError, Publisher, Topology};
+use warmq_config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_fetch::Fetcher;
+use warmq_objects::Artifacts;
+use warmq_process::retry::until_available;
+use warmq_process::shutdown::Signals;
+use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
@@ -63,7 +63,7 @@ use crate::shared::{Pace, Shared};
 pub enum Error {
     /// Redis does not answer.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] warmq_store::Error),
     /// RabbitMQ does not answer.
     #[error(transparent)]
     Publisher(#[from] PublishError),
@@ -72,7 +72,7 @@ pub enum Error {
     Join(#[from] incarnation::Error),
     /// The storage can not be opened.
     #[error(transparent)]
-    Storage(#[from] artifacts::Error),
+    Storage(#[from] warmq_objects::Error),
     /// No HTTP requests can be made.
     #[error(transparent)]
     Fetch(#[from] warmq_fetch::Error),
@@ -121,7 +121,7 @@ pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> 
     let stop = signals.stop.clone();
     let servers = &config.servers;
     let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
-    let Some(store) = until_available(&stop, store::Error::is_final, connect).await? else {
+    let Some(store) = until_available(&stop, warmq_store::Error::is_final, connect).await? else {
         return Ok(());
     };
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use warmq_common::config::EXIT_BAD_CONFIG;
-use warmq_common::plain::with_causes;
-use warmq_common::{shutdown, telemetry};
+use warmq_config::EXIT_BAD_CONFIG;
+use warmq_process::shutdown;
+use warmq_process::telemetry;
+use warmq_types::plain::with_causes;
 use warmq_worker::config::{Args, Config};
 
 fn main() -> ExitCode {

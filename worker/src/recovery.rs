@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
-use warmq_common::clock::unix_ms;
-use warmq_common::fault::FaultKind;
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::retry::Delays;
-use warmq_common::store::{Faulty, RunnerReport};
+use warmq_process::clock::unix_ms;
+use warmq_process::retry::Delays;
+use warmq_store::{Faulty, RunnerReport};
+use warmq_types::fault::FaultKind;
+use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::fault::Fault;
 use crate::incarnation::{await_name, epoch_after, registration};

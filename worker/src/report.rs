@@ -8,14 +8,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Message, PublishError};
-use warmq_common::artifacts::Artifacts;
-use warmq_common::ids::JobId;
-use warmq_common::job::{JobSpec, Phase, Progress};
-use warmq_common::message::{JobEvent, Versioned};
-use warmq_common::retry::Delays;
-use warmq_common::state::JobState;
-use warmq_common::store::{Lease, Store};
+use warmq_broker::{Message, PublishError};
+use warmq_objects::Artifacts;
+use warmq_process::retry::Delays;
+use warmq_store::Store;
+use warmq_types::attempt::Lease;
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobSpec, Phase, Progress};
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::state::JobState;
 
 use crate::engine::Produced;
 use crate::shared::Shared;
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
     use crate::engine::File;
     use serde_json::json;
-    use warmq_common::ids::AppId;
+    use warmq_types::ids::AppId;
 
     fn at(phase: Phase, step: u32) -> Option<Progress> {
         Some(Progress::at(phase, step, 100))

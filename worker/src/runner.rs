@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
-use warmq_common::fault::FaultKind;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::retry::{until_available, until_success};
-use warmq_common::store::RunnerReport;
+use warmq_process::retry::{until_available, until_success};
+use warmq_store::RunnerReport;
+use warmq_types::fault::FaultKind;
+use warmq_types::hint::Hint;
+use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::consumer::Lost;
 use crate::engine;

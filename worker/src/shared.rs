@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Publisher, Topology};
-use warmq_common::artifacts::Artifacts;
-use warmq_common::store::Store;
+use warmq_broker::{Publisher, Topology};
+use warmq_objects::Artifacts;
+use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use warmq_common::artifacts::{Artifacts, InputError};
-use warmq_common::fault::FaultKind;
-use warmq_common::job::JobSpec;
-use warmq_common::retry::Delays;
+use warmq_objects::{Artifacts, InputError};
+use warmq_process::retry::Delays;
+use warmq_types::fault::FaultKind;
+use warmq_types::job::JobSpec;
 
 use crate::engine::Failure;
 use crate::fault::Fault;
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use serde_json::{Value, json};
-    use warmq_common::ids::AppId;
+    use warmq_types::ids::AppId;
 
     #[tokio::test(start_paused = true)]
     async fn an_input_that_cannot_be_read_is_the_runners_fault() {

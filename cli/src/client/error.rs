@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use warmq_common::job::FieldError;
+use warmq_types::job::FieldError;
 
 /// Why there is no answer, or none that we wanted.
 #[derive(Debug, thiserror::Error)]

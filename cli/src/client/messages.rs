@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use warmq_common::access::ApiKey;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::{JobRecord, Priority};
-use warmq_common::route::RouteKind;
-use warmq_common::store::RunnerRecord;
+use warmq_types::access::ApiKey;
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::{JobRecord, Priority};
+use warmq_types::route::RouteKind;
+use warmq_types::runner::RunnerRecord;
 
 /// A job to submit.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,11 +17,11 @@ pub use messages::{
     Submission, Submitted,
 };
 
-use warmq_common::access::{ApiKey, NewKey};
-use warmq_common::ids::{AppId, JobId, KeyId};
-use warmq_common::plain::is_plain;
-use warmq_common::store::RunnerRecord;
-use warmq_common::tls;
+use warmq_process::tls;
+use warmq_types::access::{ApiKey, NewKey};
+use warmq_types::ids::{AppId, JobId, KeyId};
+use warmq_types::plain::is_plain;
+use warmq_types::runner::RunnerRecord;
 
 use messages::{Apps, Keys, Redriven, Runners};
 

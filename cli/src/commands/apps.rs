@@ -1,6 +1,6 @@
 //! `warmq apps`
 
-use warmq_common::ids::AppId;
+use warmq_types::ids::AppId;
 
 use crate::client::{Client, pretty};
 use crate::exit;

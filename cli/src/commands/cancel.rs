@@ -1,6 +1,6 @@
 //! `warmq cancel`
 
-use warmq_common::ids::JobId;
+use warmq_types::ids::JobId;
 
 use super::unknown_job;
 use crate::client::{Client, pretty};

@@ -1,7 +1,7 @@
 //! `warmq explain`
 
-use warmq_common::ids::JobId;
-use warmq_common::plain::plain;
+use warmq_types::ids::JobId;
+use warmq_types::plain::plain;
 
 use super::known_job;
 use crate::client::{Client, pretty};

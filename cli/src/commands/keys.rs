@@ -1,6 +1,6 @@
 //! `warmq keys`
 
-use warmq_common::access::{ApiKey, Limits, NewKey, Rate};
+use warmq_types::access::{ApiKey, Limits, NewKey, Rate};
 
 use crate::args::{Keys, NewKeyArgs};
 use crate::client::{Client, MadeKey, pretty};

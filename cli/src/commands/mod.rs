@@ -11,8 +11,8 @@ mod runners;
 mod status;
 mod submit;
 
-use warmq_common::config::SecretText;
-use warmq_common::ids::JobId;
+use warmq_config::SecretText;
+use warmq_types::ids::JobId;
 
 use crate::args::{Cli, Command};
 use crate::client::{Client, JobView};

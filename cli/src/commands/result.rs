@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::Value;
-use warmq_common::ids::JobId;
-use warmq_common::plain::plain;
-use warmq_common::state::JobState;
+use warmq_types::ids::JobId;
+use warmq_types::plain::plain;
+use warmq_types::state::JobState;
 
 use super::known_job;
 use crate::client::{Client, JobView, pretty};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use warmq_common::config::{Apps, Problems, Settings};
-use warmq_routes::Routes;
+use warmq_config::{Apps, Problems, Settings};
+use warmq_rules::Routes;
 
 use crate::args::{self, RouteTest};
 use crate::client::pretty;

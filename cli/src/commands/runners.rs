@@ -1,9 +1,9 @@
 //! `warmq runners`
 
-use warmq_common::config::ByteSize;
-use warmq_common::ids::AppId;
-use warmq_common::plain::plain;
-use warmq_common::store::RunnerRecord;
+use warmq_config::ByteSize;
+use warmq_types::ids::AppId;
+use warmq_types::plain::plain;
+use warmq_types::runner::RunnerRecord;
 
 use crate::client::{Client, pretty};
 use crate::exit;
@@ -71,8 +71,8 @@ fn faults(runners: &[RunnerRecord], now_ms: u64) -> impl Iterator<Item = String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warmq_common::hint::Hint;
-    use warmq_common::ids::{Epoch, RunnerId};
+    use warmq_types::hint::Hint;
+    use warmq_types::ids::{Epoch, RunnerId};
 
     #[test]
     fn a_runner_is_one_line() {

@@ -1,6 +1,6 @@
 //! `warmq status`
 
-use warmq_common::ids::JobId;
+use warmq_types::ids::JobId;
 
 use super::known_job;
 use crate::client::{Client, pretty};

@@ -5,10 +5,10 @@ mod tree;
 mod way;
 pub(crate) mod words;
 
-use warmq_common::hint::HintSource;
-use warmq_common::job::{JobRecord, JobSpec, Priority, Target, Timings};
-use warmq_common::route::Hop;
-use warmq_common::state::JobState;
+use warmq_types::hint::HintSource;
+use warmq_types::job::{JobRecord, JobSpec, Priority, Target, Timings};
+use warmq_types::route::Hop;
+use warmq_types::state::JobState;
 
 use crate::time::{duration, utc};
 use words::ended;

@@ -108,7 +108,7 @@ fn a_failed_jobs_story_ends_with_the_error() {
     let mut job = job();
     job.record.state = JobState::Failed;
     job.record.attempt = 3;
-    job.record.error = Some(warmq_common::job::JobError::field(
+    job.record.error = Some(warmq_types::job::JobError::field(
         &["width"],
         "multiple_of",
         "7 is not a multiple of 8",

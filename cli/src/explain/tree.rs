@@ -1,10 +1,10 @@
 //! A job with the jobs of its steps, and of theirs: all that a flow led to.
 
 use serde::Serialize;
-use warmq_common::flow::{Flow, Step};
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
-use warmq_common::route::RouteKind;
+use warmq_types::flow::{Flow, Step};
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
+use warmq_types::route::RouteKind;
 
 use super::words::{count, ended};
 use crate::client::{Client, JobView};

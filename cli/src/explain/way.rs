@@ -1,8 +1,8 @@
 //! A job's way from the queue to a runner: held, why and for how long, sent where and why.
 
-use warmq_common::hint::Hint;
-use warmq_common::job::{Decision, Hold, JobRecord, Target};
-use warmq_common::state::JobState;
+use warmq_types::hint::Hint;
+use warmq_types::job::{Decision, Hold, JobRecord, Target};
+use warmq_types::state::JobState;
 
 use super::words::{count, ended, names};
 use crate::client::JobView;

@@ -1,6 +1,6 @@
 //! Words that sentences are made of.
 
-use warmq_common::ids::RunnerId;
+use warmq_types::ids::RunnerId;
 
 /// `none`, `a`, `a, b and c`.
 pub(super) fn names(runners: &[RunnerId]) -> String {

@@ -13,10 +13,10 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use warmq_common::config::Apps;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::route::{Hop, RouteKind};
-use warmq_routes::{AppStanding, Asked, Draw, Error, Resolved, Routes};
+use warmq_config::Apps;
+use warmq_rules::{AppStanding, Asked, Draw, Error, Resolved, Routes};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::route::{Hop, RouteKind};
 
 pub use self::steps::{StepTrial, StepsTrial};
 pub use self::supposed::{Supposed, standing};
@@ -162,7 +162,7 @@ impl Serialize for Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warmq_common::config::Settings;
+    use warmq_config::Settings;
 
     const FILE: &str = "
         [apps.'a/one']

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::plain::shortened;
-use warmq_common::route::RouteKind;
-use warmq_routes::{Draw, Error, Flow, Resolved, Routes, Step};
+use warmq_rules::{Draw, Error, Flow, Resolved, Routes, Step};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::plain::shortened;
+use warmq_types::route::RouteKind;
 
 use super::{Sample, way};
 use crate::time;
@@ -62,7 +62,7 @@ impl StepsTrial {
             steps: steps
                 .map(|step| StepTrial::of(routes, step, sample))
                 .collect(),
-            output: flow.output.map(warmq_routes::Template::written),
+            output: flow.output.map(warmq_rules::Template::written),
         }
     }
 

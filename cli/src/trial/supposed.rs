@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use warmq_common::config::AppConfig;
-use warmq_common::ids::AppId;
-use warmq_routes::AppStanding;
+use warmq_config::AppConfig;
+use warmq_rules::AppStanding;
+use warmq_types::ids::AppId;
 
 use crate::exit::Usage;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use warmq_common::access::{ApiKey, Limits, Scope};
-use warmq_common::ids::{AppId, KeyId};
-use warmq_common::job::JobSpec;
+use warmq_types::access::{ApiKey, Limits, Scope};
+use warmq_types::ids::{AppId, KeyId};
+use warmq_types::job::JobSpec;
 
 /// Whoever wants something of the router.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use warmq_common::access::{Credentials, NoCredentials};
+use warmq_types::access::{Credentials, NoCredentials};
 
 /// Why a request names no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

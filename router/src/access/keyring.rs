@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
-use warmq_common::access::{AdminKey, ApiKey, Credentials, NewKey, SecretHash, StoredKey};
-use warmq_common::ids::KeyId;
-use warmq_common::store::{self, Kept, Revoked, Store};
+use warmq_store::{Kept, Revoked, Store};
+use warmq_types::access::{AdminKey, ApiKey, Credentials, NewKey, SecretHash, StoredKey};
+use warmq_types::ids::KeyId;
 
 use super::{Caller, NoKey, header};
 
@@ -33,7 +33,7 @@ pub enum Refused {
     Unknown,
     /// Whether there is such a key can not be said now.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] warmq_store::Error),
 }
 
 /// A cheap handle on the keys.
@@ -63,7 +63,7 @@ impl Keyring {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn open(store: Store, root: Option<AdminKey>) -> Result<Self, store::Error> {
+    pub async fn open(store: Store, root: Option<AdminKey>) -> Result<Self, warmq_store::Error> {
         let keyring = Self {
             store,
             root: root.map(|AdminKey(key)| key.into()),
@@ -98,7 +98,7 @@ impl Keyring {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn list(&self) -> Result<Vec<ApiKey>, store::Error> {
+    pub async fn list(&self) -> Result<Vec<ApiKey>, warmq_store::Error> {
         let all = self.store.api_keys().await?.into_iter();
         let mut keys: Vec<ApiKey> = all.filter_map(readable).map(|stored| stored.key).collect();
         keys.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
@@ -109,7 +109,7 @@ impl Keyring {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn has_any(&self) -> Result<bool, store::Error> {
+    pub async fn has_any(&self) -> Result<bool, warmq_store::Error> {
         Ok(self.root.is_some() || !self.store.api_keys().await?.is_empty())
     }
 
@@ -120,7 +120,7 @@ impl Keyring {
     pub async fn create(
         &self,
         wished: NewKey,
-    ) -> Result<(ApiKey, Credentials, Kept), store::Error> {
+    ) -> Result<(ApiKey, Credentials, Kept), warmq_store::Error> {
         // The thread's generator is one for secrets, seeded by the system's.
         let credentials = Credentials::new(KeyId::generate(&wished.name), rand::random());
         let stored = StoredKey {
@@ -146,7 +146,7 @@ impl Keyring {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn revoke(&self, id: &KeyId) -> Result<Revoked, store::Error> {
+    pub async fn revoke(&self, id: &KeyId) -> Result<Revoked, warmq_store::Error> {
         let revoked = self.store.revoke_api_key(id, self.root.is_some()).await?;
         if revoked != Revoked::LastAdmin {
             self.copy_mut().keys.remove(id);
@@ -171,7 +171,7 @@ impl Keyring {
     }
 
     /// The key that somebody claims to hold.
-    async fn find(&self, claimed: &Credentials) -> Result<Option<Known>, store::Error> {
+    async fn find(&self, claimed: &Credentials) -> Result<Option<Known>, warmq_store::Error> {
         if let Some(root) = &self.root
             && root.key.id == claimed.id
         {
@@ -184,7 +184,7 @@ impl Keyring {
         Ok(found.map(|stored| self.learn(&stored)))
     }
 
-    async fn read(&self) -> Result<(), store::Error> {
+    async fn read(&self) -> Result<(), warmq_store::Error> {
         let all = self.store.api_keys().await?;
         // One that can not be read is one all the same.
         let are_there = !all.is_empty();
@@ -223,7 +223,7 @@ impl From<StoredKey> for Known {
 }
 
 /// A key, unless another version wrote it: then its holder is not let in, and the others are.
-fn readable(key: Result<StoredKey, store::Error>) -> Option<StoredKey> {
+fn readable(key: Result<StoredKey, warmq_store::Error>) -> Option<StoredKey> {
     key.inspect_err(|error| tracing::warn!(%error, "a key is not known here"))
         .ok()
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::ids::AppId;
-use warmq_common::job::{FieldError, JobError};
+use warmq_types::ids::AppId;
+use warmq_types::job::{FieldError, JobError};
 
 use super::fleet::{self, RouteView};
 use super::openapi::{Making, OPERATE};

@@ -8,8 +8,8 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::amqp::DeadLetter;
-use warmq_common::ids::{AppId, JobId};
+use warmq_broker::DeadLetter;
+use warmq_types::ids::{AppId, JobId};
 
 use super::extract::Path;
 use super::openapi::{Finding, Listing, OPERATE};

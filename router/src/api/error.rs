@@ -3,9 +3,8 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use warmq_common::job::JobError;
-use warmq_common::state::JobState;
-use warmq_common::store;
+use warmq_types::job::JobError;
+use warmq_types::state::JobState;
 
 use crate::access::Denied;
 use crate::ending::EndError;
@@ -180,11 +179,11 @@ impl From<Denied> for ApiError {
     }
 }
 
-impl From<store::Error> for ApiError {
-    fn from(error: store::Error) -> Self {
+impl From<warmq_store::Error> for ApiError {
+    fn from(error: warmq_store::Error) -> Self {
         tracing::warn!(%error, "could not answer from Redis");
         match error {
-            store::Error::Damaged { .. } => {
+            warmq_store::Error::Damaged { .. } => {
                 Self::internal("a record is damaged; the router's log says which")
             }
             _ => Self::unavailable("the job store does not answer right now; try again soon"),

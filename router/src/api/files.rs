@@ -6,7 +6,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::artifacts;
 
 use super::extract::Path;
 use super::openapi::{FILES, Finding};
@@ -96,8 +95,8 @@ impl From<Refused> for ApiError {
     }
 }
 
-impl From<artifacts::Error> for ApiError {
-    fn from(error: artifacts::Error) -> Self {
+impl From<warmq_objects::Error> for ApiError {
+    fn from(error: warmq_objects::Error) -> Self {
         tracing::warn!(%error, "the storage did not do what was asked");
         Self::unavailable("the storage does not answer right now; try again soon")
     }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::config::PolicyName;
-use warmq_common::ids::AppId;
-use warmq_common::route::RouteKind;
-use warmq_common::store::RunnerRecord;
+use warmq_config::PolicyName;
+use warmq_types::ids::AppId;
+use warmq_types::route::RouteKind;
+use warmq_types::runner::RunnerRecord;
 
 use super::extract::Query;
 use super::gate::By;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::state::JobState;
-use warmq_common::store::{self, JobHead};
+use warmq_store::JobHead;
+use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::state::JobState;
 
 use super::standing::{Seen, Standing, standing};
 use super::{Api, ApiError};
@@ -134,7 +134,7 @@ impl Following {
         }
     }
 
-    async fn look(&mut self) -> Result<Option<News>, store::Error> {
+    async fn look(&mut self) -> Result<Option<News>, warmq_store::Error> {
         let (store, app, id) = (&self.api.store, &self.job.app, self.job.id);
         let Some(mut standing) = standing(store, (app, id), &mut self.seen).await? else {
             return Ok(None);

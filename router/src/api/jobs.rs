@@ -7,9 +7,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::artifacts::InputError;
-use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::store::JobHead;
+use warmq_objects::InputError;
+use warmq_store::JobHead;
+use warmq_types::job::{JobRecord, JobSpec};
 
 use super::following;
 use super::openapi::{Finding, OPERATE};

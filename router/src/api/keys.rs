@@ -9,10 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::access::{ApiKey, NewKey};
-use warmq_common::ids::KeyId;
-use warmq_common::job::JobError;
-use warmq_common::store::{Kept, Revoked};
+use warmq_store::{Kept, Revoked};
+use warmq_types::access::{ApiKey, NewKey};
+use warmq_types::ids::KeyId;
+use warmq_types::job::JobError;
 
 use super::extract::Path;
 use super::gate::By;

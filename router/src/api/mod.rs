@@ -38,8 +38,8 @@ use axum::http::Uri;
 use axum::{Extension, Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::artifacts::Artifacts;
-use warmq_common::store::Store;
+use warmq_objects::Artifacts;
+use warmq_store::Store;
 
 use crate::access::{Keyring, Right};
 use crate::apps::AppDirectory;

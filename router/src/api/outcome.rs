@@ -4,9 +4,9 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use warmq_common::ids::JobId;
-use warmq_common::job::{JobError, JobRecord};
-use warmq_common::state::JobState;
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::state::JobState;
 
 use super::ApiError;
 use crate::files::Links;

@@ -3,9 +3,9 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::Deserialize;
-use warmq_common::ids::AppId;
-use warmq_common::job::JobSpec;
-use warmq_common::store::{self, JobHead, Store};
+use warmq_store::{JobHead, Store};
+use warmq_types::ids::AppId;
+use warmq_types::job::JobSpec;
 
 use super::extract::Path;
 use super::gate::By;
@@ -44,7 +44,7 @@ impl Address {
     }
 
     /// Finds the job: in the app that the path names, or in the one that its id leads to.
-    async fn find(&self, store: &Store) -> Result<Option<JobHead>, store::Error> {
+    async fn find(&self, store: &Store) -> Result<Option<JobHead>, warmq_store::Error> {
         let Ok(job) = self.id.parse() else {
             return Ok(None);
         };

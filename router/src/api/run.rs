@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::ids::JobId;
-use warmq_common::job::{JobRecord, JobSpec};
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobRecord, JobSpec};
 
 use super::extract::AppPath;
 use super::following::{Following, News, until_ended};

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use warmq_common::flow::{Flow, Step};
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::Progress;
-use warmq_common::state::JobState;
-use warmq_common::store::{Error, Glance, JobHead, LogLine, Store};
+use warmq_store::{Error, Glance, JobHead, LogLine, Store};
+use warmq_types::flow::{Flow, Step};
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::Progress;
+use warmq_types::state::JobState;
 
 /// fal's names of states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -3,9 +3,9 @@
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use utoipa::ToSchema;
-use warmq_common::ids::{AppId, JobId, RunnerId};
-use warmq_common::job::{JobRecord, Progress};
-use warmq_common::store::LogLine;
+use warmq_store::LogLine;
+use warmq_types::ids::{AppId, JobId, RunnerId};
+use warmq_types::job::{JobRecord, Progress};
 
 use super::Api;
 use super::standing::{Standing, StepView, Word};

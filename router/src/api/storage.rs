@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_common::job::{FieldError, JobError};
+use warmq_types::job::{FieldError, JobError};
 
 use super::extract::Path;
 use super::gate::By;

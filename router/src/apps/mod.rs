@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
-use warmq_common::config::{AppConfig, HintFrom, HintPath};
-use warmq_common::ids::AppId;
-use warmq_common::job::FieldError;
-use warmq_common::store::{Error, Store};
+use warmq_config::{AppConfig, HintFrom};
+use warmq_store::{Error, Store};
+use warmq_types::hint_path::HintPath;
+use warmq_types::ids::AppId;
+use warmq_types::job::FieldError;
 
 use crate::declared::Declared;
 use schema::InputSchema;

@@ -4,10 +4,10 @@
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
-use warmq_common::config::HintPath;
-use warmq_common::input_schema;
-use warmq_common::job::FieldError;
-use warmq_common::plain::shortened;
+use warmq_types::hint_path::HintPath;
+use warmq_types::input_schema;
+use warmq_types::job::FieldError;
+use warmq_types::plain::shortened;
 
 /// Problems in one answer: an array of a million wrong items would have as many.
 const MAX_PROBLEMS: usize = 32;

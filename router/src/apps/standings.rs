@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use warmq_common::config::AppConfig;
-use warmq_common::ids::AppId;
-use warmq_common::store::{AppLoad, Counts, Error};
-use warmq_routes::AppStanding;
+use warmq_config::AppConfig;
+use warmq_policy::warm::Learned;
+use warmq_rules::AppStanding;
+use warmq_store::{AppLoad, Counts, Error};
+use warmq_types::ids::AppId;
 
 use super::AppDirectory;
 use crate::declared::Declared;
-use crate::policy::warm::Learned;
 
 /// How long a standing is believed: submissions come faster than it changes.
 const FRESH: Duration = Duration::from_millis(500);

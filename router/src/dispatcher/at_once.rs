@@ -3,15 +3,15 @@
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
-use warmq_common::job::{Priority, Target};
-use warmq_common::store::Claim;
+use warmq_policy::fal;
+use warmq_store::Claim;
+use warmq_types::job::{Priority, Target};
 
 use super::Dispatcher;
 use super::lanes::{Held, LOW_LOOK};
 use super::sending::{CLAIM_MS, Destination, RunnerGone};
 use super::session::{LOOK, Session, ticks};
 use crate::broken::Broken;
-use crate::policy::fal;
 
 /// Sends that wait for their confirm at once. Decisions are made one by one all the same.
 const SENDS: usize = 64;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
-use warmq_common::job::Priority;
-use warmq_common::store::{self, Store};
+use warmq_store::Store;
+use warmq_types::job::Priority;
 
 use super::Dispatcher;
 use super::lanes::{Held, LOW_LOOK};
@@ -32,7 +32,7 @@ pub(super) async fn run(
     dispatcher: &Dispatcher,
     session: &Session,
     stop: &CancellationToken,
-    reason: &store::Error,
+    reason: &warmq_store::Error,
 ) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
     tracing::warn!(%app, %reason, "Redis is away: jobs go to the shared queue");

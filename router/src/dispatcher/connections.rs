@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use lapin::Connection;
 use tokio::sync::Mutex;
-use warmq_common::amqp;
-use warmq_common::config::ServerUrl;
+use warmq_types::server_url::ServerUrl;
 
 /// Channels that one session may need at once.
 const CHANNELS_PER_SESSION: usize = 8;
@@ -32,14 +31,14 @@ impl Connections {
     /// Returns a connection with room for one session more. The session ends its use by dropping it.
     ///
     /// # Errors
-    /// See [`amqp::Error`].
-    pub(super) async fn get(&self) -> Result<Arc<Connection>, amqp::Error> {
+    /// See [`warmq_broker::Error`].
+    pub(super) async fn get(&self) -> Result<Arc<Connection>, warmq_broker::Error> {
         let mut open = self.open.lock().await;
         open.retain(|connection| connection.status().connected());
         if let Some(connection) = open.iter().find(|connection| has_room(connection)) {
             return Ok(connection.clone());
         }
-        let connection = Arc::new(amqp::connect(&self.url, NAME).await?);
+        let connection = Arc::new(warmq_broker::connect(&self.url, NAME).await?);
         open.push(connection.clone());
         Ok(connection)
     }

@@ -7,10 +7,10 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Channel, Consumer};
 use serde_json::Value;
 use tokio::time::Instant;
-use warmq_common::amqp::{DeadLetter, Topology, consumer};
-use warmq_common::ids::RunnerId;
-use warmq_common::job::{JobSpec, Priority};
-use warmq_common::message::{JobMessage, Versioned};
+use warmq_broker::{DeadLetter, Topology, consumer};
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{JobSpec, Priority};
+use warmq_types::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
 use super::session::{Session, SharedConnection};

@@ -27,11 +27,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{Publisher, Topology};
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::Priority;
-use warmq_common::retry;
-use warmq_common::store::{self, Store};
+use warmq_broker::{Publisher, Topology};
+use warmq_process::retry;
+use warmq_store::Store;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::Priority;
 
 use crate::apps::AppDirectory;
 use crate::broken::Broken;
@@ -128,7 +128,10 @@ impl Dispatchers {
     }
 
     /// Reads which apps there are, and which of the `idle` ones are in use now.
-    async fn scan(&self, idle: Vec<AppId>) -> Result<(BTreeSet<AppId>, Vec<AppId>), store::Error> {
+    async fn scan(
+        &self,
+        idle: Vec<AppId>,
+    ) -> Result<(BTreeSet<AppId>, Vec<AppId>), warmq_store::Error> {
         Ok((self.apps.all().await?, self.store.in_use(&idle).await?))
     }
 

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use warmq_common::clock::unix_ms;
-use warmq_common::job::{JobSpec, Priority};
+use warmq_process::clock::unix_ms;
+use warmq_types::job::{JobSpec, Priority};
 
 /// When the newest job was created that came by each lane, Unix ms; 0 before the first.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! A job that had all its attempts is put away, with its reason: it may be what takes its runners down.
 
-use warmq_common::amqp::DeadLetter;
-use warmq_common::job::{JobError, JobSpec};
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::state::JobState;
+use warmq_broker::DeadLetter;
+use warmq_types::job::{JobError, JobSpec};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::state::JobState;
 
 use super::Dispatcher;
 use crate::broken::Broken;

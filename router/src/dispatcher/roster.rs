@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use warmq_common::ids::AppId;
+use warmq_types::ids::AppId;
 
 /// How often the backlog of an idle app is probed.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(60);

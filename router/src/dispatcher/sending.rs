@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use lapin::options::BasicAckOptions;
-use warmq_common::amqp::{DeadLetter, Message, PublishError, RetryTier};
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::store::{Loss, Unavailable};
+use warmq_broker::{DeadLetter, Message, PublishError};
+use warmq_store::{Loss, Unavailable};
+use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::retry_tier::RetryTier;
 
 use super::Dispatcher;
 use super::lanes::Held;

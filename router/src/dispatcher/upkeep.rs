@@ -9,11 +9,11 @@ use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use warmq_common::amqp::{Message, Topology};
-use warmq_common::ids::{Epoch, JobId, RunnerId};
-use warmq_common::job::Priority;
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::store::{Depths, Walk};
+use warmq_broker::{Message, Topology};
+use warmq_store::{Depths, Walk};
+use warmq_types::ids::{Epoch, JobId, RunnerId};
+use warmq_types::job::Priority;
+use warmq_types::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
 use super::session::{LOOK, Session, ticks};

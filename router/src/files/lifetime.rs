@@ -1,7 +1,7 @@
 //! How long links hold, if the submitter says so: fal's header `X-Fal-Object-Lifecycle-Preference`.
 
 use serde_json::{Value, json};
-use warmq_common::input_schema::write_integers;
+use warmq_types::input_schema::write_integers;
 
 /// The longest that a link may hold: ten years.
 const LONGEST_S: u64 = 10 * 365 * 24 * 3600;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use url::Url;
-use warmq_common::job::JobRecord;
+use warmq_types::job::JobRecord;
 
 use super::permit::{Refused, Signer, Use};
 use super::{FileKey, now_s};

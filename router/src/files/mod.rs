@@ -26,7 +26,7 @@ pub use links::Links;
 pub use permit::{Refused, Use};
 pub use uploads::{UploadError, Uploads};
 
-use warmq_common::clock::shared_ms;
+use warmq_process::clock::shared_ms;
 
 /// Now by Redis' clock, Unix s: links that one router signs are checked by others.
 pub fn now_s() -> u64 {

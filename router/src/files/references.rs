@@ -5,9 +5,9 @@
 //! then expire while the job waits.
 
 use serde_json::Value;
-use warmq_common::artifacts::REFERENCE_PREFIX;
-use warmq_common::job::{FieldError, JobRecord};
-use warmq_common::message::outcome_body;
+use warmq_objects::REFERENCE_PREFIX;
+use warmq_types::job::{FieldError, JobRecord};
+use warmq_types::message::outcome_body;
 
 use super::links::expires_s;
 use super::{FileKey, Links};

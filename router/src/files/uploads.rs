@@ -11,7 +11,7 @@ use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use warmq_common::artifacts::{self, Artifacts, FileWriter};
+use warmq_objects::{Artifacts, FileWriter};
 
 use super::{FileKey, names};
 
@@ -65,7 +65,7 @@ pub enum UploadError {
     PartMissing(u64),
     /// The storage refuses.
     #[error(transparent)]
-    Storage(#[from] artifacts::Error),
+    Storage(#[from] warmq_objects::Error),
 }
 
 /// A part as its uploader names it.
@@ -294,7 +294,7 @@ impl Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warmq_common::ids::JobId;
+    use warmq_types::ids::JobId;
 
     struct Shelf {
         uploads: Uploads,

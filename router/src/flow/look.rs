@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::future::try_join;
-use warmq_common::artifacts::{self, InputError};
-use warmq_common::flow::Step;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::{JobError, JobRecord};
-use warmq_common::route::RouteKind;
-use warmq_common::state::JobState;
-use warmq_common::store::{FlowState, Moved, Outcome};
+use warmq_objects::InputError;
+use warmq_store::{FlowState, Moved};
+use warmq_types::attempt::Outcome;
+use warmq_types::flow::Step;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::route::RouteKind;
+use warmq_types::state::JobState;
 
 use super::moved::Move;
 use super::next::{self, Next};
@@ -218,7 +219,7 @@ impl Flows {
     async fn await_storage(
         &self,
         moved: &Move<'_>,
-        error: artifacts::Error,
+        error: warmq_objects::Error,
     ) -> Result<Looked, Broken> {
         tracing::warn!(flow.id = %moved.state.record.spec.id, %error, "the storage fails; a flow is due again soon");
         self.watch(moved, AGAIN).await?;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmq_common::flow::{Step, StepEnd};
-use warmq_common::ids::AppId;
-use warmq_common::job::{JobError, JobRecord};
-use warmq_common::route::Hop;
-use warmq_common::state::JobState;
-use warmq_common::store::{FlowLine, FlowState};
-use warmq_routes as declared;
+use warmq_rules as declared;
+use warmq_store::{FlowLine, FlowState};
+use warmq_types::flow::{Step, StepEnd};
+use warmq_types::ids::AppId;
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::route::Hop;
+use warmq_types::state::JobState;
 
 use super::next;
 use crate::declared::Declared;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use warmq_common::flow::{Flow, Step, StepEnd};
-use warmq_common::ids::AppId;
-use warmq_common::job::{JobError, JobRecord};
-use warmq_common::route::RouteKind;
-use warmq_common::state::JobState;
-use warmq_routes as declared;
+use warmq_rules as declared;
+use warmq_types::flow::{Flow, Step, StepEnd};
+use warmq_types::ids::AppId;
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::route::RouteKind;
+use warmq_types::state::JobState;
 
 /// How long nothing need be heard of a step until it is looked at all the same.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -173,10 +173,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::json;
-    use warmq_common::config::{Apps, Settings};
-    use warmq_common::ids::JobId;
-    use warmq_common::job::JobSpec;
-    use warmq_routes::Routes;
+    use warmq_config::{Apps, Settings};
+    use warmq_rules::Routes;
+    use warmq_types::ids::JobId;
+    use warmq_types::job::JobSpec;
 
     use super::*;
 

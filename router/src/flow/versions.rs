@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use warmq_common::config::{Problems, Settings};
+use warmq_config::{Problems, Settings};
 
 use crate::declared::Declared;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::PrometheusRecorder;
-use warmq_common::hint::Hint;
-use warmq_common::ids::AppId;
-use warmq_common::job::{Decision, Target};
-use warmq_common::store::{Change, Counts, FreeRunner, Ran};
+use warmq_store::{Change, Counts, FreeRunner, Ran};
+use warmq_types::hint::Hint;
+use warmq_types::ids::AppId;
+use warmq_types::job::{Decision, Target};
 
 use super::labels::Labels;
 use super::names::{

@@ -1,8 +1,8 @@
 //! Flows and their steps, as the router counts them that sees them end. What labels there are is what the file declares.
 
 use metrics::{Key, Label, Recorder};
-use warmq_common::ids::AppId;
-use warmq_common::state::JobState;
+use warmq_types::ids::AppId;
+use warmq_types::state::JobState;
 
 use super::Metrics;
 use super::app::METADATA;

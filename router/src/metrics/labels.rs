@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use warmq_common::hint::Hint;
+use warmq_types::hint::Hint;
 
 /// Hints of an app with a label of their own.
 pub(super) const OWN_LABELS: usize = 100;

@@ -25,7 +25,7 @@ use metrics::Recorder;
 use metrics_exporter_prometheus::PrometheusRecorder;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
-use warmq_common::ids::AppId;
+use warmq_types::ids::AppId;
 
 pub use app::{AppMetrics, Gauges};
 

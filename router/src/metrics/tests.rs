@@ -1,8 +1,8 @@
-use warmq_common::fault::FaultKind;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::job::{Decision, Target, Timings};
-use warmq_common::store::{Change, Counts, FreeRunner, Ran};
+use warmq_store::{Change, Counts, FreeRunner, Ran};
+use warmq_types::fault::FaultKind;
+use warmq_types::hint::Hint;
+use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::job::{Decision, Target, Timings};
 
 use super::*;
 

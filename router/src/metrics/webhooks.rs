@@ -1,7 +1,7 @@
 //! Webhooks, as the router counts them that tells them.
 
 use metrics::{Key, Label, Recorder};
-use warmq_common::ids::AppId;
+use warmq_types::ids::AppId;
 
 use super::Metrics;
 use super::app::METADATA;

@@ -1,6 +1,6 @@
 //! How much a key's holder may submit: how often, and how many jobs at a time.
 
-use warmq_common::job::JobSpec;
+use warmq_types::job::JobSpec;
 
 use super::{SubmitError, Submitter};
 use crate::access::Caller;

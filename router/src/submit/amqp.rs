@@ -4,13 +4,13 @@
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::dead_letter::{RefusedSubmission, submission_headers, text_header};
-use warmq_common::amqp::{DeadLetter, Message, PublishError, Publisher, Topology};
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::{JobError, ReplyTo};
-use warmq_common::message::error_body;
-use warmq_common::retry;
+use warmq_broker::dead_letter::{RefusedSubmission, submission_headers, text_header};
+use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology};
+use warmq_process::retry;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::{JobError, ReplyTo};
+use warmq_types::message::error_body;
+use warmq_types::server_url::ServerUrl;
 
 use super::{Submission, SubmitError, Submitter};
 use crate::access::Caller;

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use warmq_common::ids::{AppId, IdempotencyKey, JobId, KeyId};
-use warmq_common::route::{Hop, RouteKind};
-use warmq_routes::{Asked, Draw};
+use warmq_rules::{Asked, Draw};
+use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId};
+use warmq_types::route::{Hop, RouteKind};
 
 use super::{Submission, SubmitError, Submitter};
 use crate::apps::App;

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use warmq_common::access::Rate;
-use warmq_common::amqp::PublishError;
-use warmq_common::artifacts;
-use warmq_common::config::HintPath;
-use warmq_common::hint::InvalidHint;
-use warmq_common::ids::{AppId, InvalidName, KeyId};
-use warmq_common::job::{FieldError, JobError};
+use warmq_broker::PublishError;
+use warmq_types::access::Rate;
+use warmq_types::hint::InvalidHint;
+use warmq_types::hint_path::HintPath;
+use warmq_types::ids::{AppId, InvalidName, KeyId};
+use warmq_types::job::{FieldError, JobError};
 
 use super::input;
 use crate::access::Denied;
@@ -47,7 +46,7 @@ pub enum SubmitError {
     UnknownApp(AppId),
     /// A route can not say where it goes.
     #[error(transparent)]
-    Route(#[from] warmq_routes::Error),
+    Route(#[from] warmq_rules::Error),
     /// The body is no JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
@@ -143,16 +142,16 @@ pub enum SubmitError {
     InvalidNoRetry(String),
     /// Redis is away.
     #[error(transparent)]
-    Store(#[from] warmq_common::store::Error),
+    Store(#[from] warmq_store::Error),
     /// RabbitMQ is away, or stalled by an alarm; or it never takes such a message.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The storage, where large inputs go, fails.
     #[error(transparent)]
-    Storage(#[from] artifacts::Error),
+    Storage(#[from] warmq_objects::Error),
     /// The job can not be written as a message.
     #[error(transparent)]
-    Message(#[from] warmq_common::message::Error),
+    Message(#[from] warmq_types::message::Error),
 }
 
 impl SubmitError {

@@ -26,13 +26,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use warmq_common::amqp::{Publisher, Topology};
-use warmq_common::artifacts::Artifacts;
-use warmq_common::ids::{AppId, IdempotencyKey, JobId};
-use warmq_common::job::JobSpec;
-use warmq_common::state::JobState;
-use warmq_common::store::{Created, Store, Terms};
+use warmq_broker::{Publisher, Topology};
 use warmq_fetch::Fetcher;
+use warmq_objects::Artifacts;
+use warmq_store::{Created, Store, Terms};
+use warmq_types::ids::{AppId, IdempotencyKey, JobId};
+use warmq_types::job::JobSpec;
+use warmq_types::state::JobState;
 
 use crate::access::Caller;
 use crate::apps::AppDirectory;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use warmq_common::amqp::{Message, PublishError};
-use warmq_common::flow::Flow;
-use warmq_common::hint::HintSource;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::job::JobSpec;
-use warmq_common::message::{JobEvent, JobMessage, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Created, FlowPlan, Terms};
+use warmq_broker::{Message, PublishError};
+use warmq_store::{Created, FlowPlan, Terms};
+use warmq_types::flow::Flow;
+use warmq_types::hint::HintSource;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::JobSpec;
+use warmq_types::message::{JobEvent, JobMessage, Versioned};
+use warmq_types::state::JobState;
 
 use super::destination::{FlowRoute, Reached};
 use super::wishes::Wishes;

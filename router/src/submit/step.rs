@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use warmq_common::flow::StepOf;
-use warmq_common::ids::{AppId, KeyId};
-use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::route::{Hop, RouteKind};
-use warmq_common::state::JobState;
-use warmq_common::store::{Created, Terms};
-use warmq_routes::{Asked, Draw, Flow, Step};
+use warmq_rules::{Asked, Draw, Flow, Step};
+use warmq_store::{Created, Terms};
+use warmq_types::flow::StepOf;
+use warmq_types::ids::{AppId, KeyId};
+use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::route::{Hop, RouteKind};
+use warmq_types::state::JobState;
 
 use super::destination::Destination;
 use super::wishes::Wishes;
@@ -39,7 +39,7 @@ pub struct FlowView<'a> {
 impl<'a> FlowView<'a> {
     /// What expressions see, over the flow's own input. A step's choices are drawn by its own id.
     pub fn asked(&self, draw: &'a str) -> Asked<'a> {
-        static NOTHING: BTreeMap<AppId, warmq_routes::AppStanding> = BTreeMap::new();
+        static NOTHING: BTreeMap<AppId, warmq_rules::AppStanding> = BTreeMap::new();
         Asked {
             input: &self.spec.input,
             headers: self.headers,

@@ -1,8 +1,8 @@
 //! Large inputs on their way into the object storage, and back where a flow's steps are made of them.
 
 use serde_json::Value;
-use warmq_common::artifacts::InputError;
-use warmq_common::job::{JobSpec, MAX_INLINE_INPUT_BYTES, StoredInput};
+use warmq_objects::InputError;
+use warmq_types::job::{JobSpec, MAX_INLINE_INPUT_BYTES, StoredInput};
 
 use super::{SubmitError, Submitter};
 use crate::large_json::Turn;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use warmq_common::ids::JobId;
-use warmq_common::job::{JobSpec, ReplyTo};
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobSpec, ReplyTo};
 
 use crate::memory::HeldBytes;
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use warmq_common::config::{AppConfig, HintPath, Seconds};
-use warmq_common::hint::{Hint, HintSource};
-use warmq_common::job::{JobSpec, MAX_ATTEMPTS, Priority};
-use warmq_common::route::RouteKind;
+use warmq_config::{AppConfig, Seconds};
+use warmq_types::hint::{Hint, HintSource};
+use warmq_types::hint_path::HintPath;
+use warmq_types::job::{JobSpec, MAX_ATTEMPTS, Priority};
+use warmq_types::route::RouteKind;
 
 use super::{Submission, SubmitError};
 use crate::files::lifetime;

@@ -23,13 +23,14 @@ use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use warmq_common::amqp::{PublishError, Publisher, RetryTier, Topology};
-use warmq_common::clock::unix_ms;
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::KeyId;
-use warmq_common::job::{JobRecord, JobSpec};
-use warmq_common::store::{self, Secret, Store, Telling, Then, Turn};
+use warmq_broker::{PublishError, Publisher, Topology};
 use warmq_fetch::Fetcher;
+use warmq_process::clock::unix_ms;
+use warmq_store::{Secret, Store, Telling, Then, Turn};
+use warmq_types::ids::KeyId;
+use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::retry_tier::RetryTier;
+use warmq_types::server_url::ServerUrl;
 
 use crate::broken::Broken;
 use crate::consuming::Consuming;
@@ -81,7 +82,7 @@ pub struct Webhooks {
 ///
 /// # Errors
 /// Redis is away.
-pub async fn key(store: &Store) -> Result<WebhookKey, store::Error> {
+pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
     let seed = store.secret(Secret::Webhooks, rand::random()).await?;
     Ok(WebhookKey::of_seed(&seed))
 }
@@ -183,7 +184,7 @@ impl Webhooks {
     }
 
     /// Signs and sends what the record says.
-    async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, store::Error> {
+    async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, warmq_store::Error> {
         let body = self.links.outcome(record);
         let body = body.to_string();
         let key = key(&self.store).await?;

@@ -1,10 +1,10 @@
 //! The message that has a webhook told: the job's event, and from the second attempt on which attempt of which end it is.
 
 use lapin::message::Delivery;
-use warmq_common::amqp::Message;
-use warmq_common::amqp::dead_letter::text_header;
-use warmq_common::ids::{AppId, JobId};
-use warmq_common::message::{Error, JobEvent, Versioned};
+use warmq_broker::Message;
+use warmq_broker::dead_letter::text_header;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::message::{Error, JobEvent, Versioned};
 
 const ATTEMPT_HEADER: &str = "x-warmq-attempt";
 

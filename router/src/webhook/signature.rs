@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use warmq_common::ids::JobId;
+use warmq_types::ids::JobId;
 
 /// What webhooks are signed with.
 pub struct WebhookKey(SigningKey);

@@ -1,8 +1,8 @@
 //! What a receiver's answer means, and what follows: pure.
 
 use axum::http::StatusCode;
-use warmq_common::retry::{WEBHOOK_RETRIES, before_telling_again};
-use warmq_common::store::Then;
+use warmq_process::retry::{WEBHOOK_RETRIES, before_telling_again};
+use warmq_store::Then;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,10 +3,10 @@
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use warmq_cli::client::{Client, Error};
-use warmq_cluster::{Cluster, Proxy, eventually};
-use warmq_common::access::Limits;
-use warmq_common::ids::JobId;
+use warmq_testkit::{Cluster, Proxy, eventually};
 use warmq_tests::stage::TIMED;
+use warmq_types::access::Limits;
+use warmq_types::ids::JobId;
 
 use super::{
     REVOKED_WITHIN, ROOT, call, calls, client, for_operators, id, key, keyed, submit, wished,

@@ -2,10 +2,10 @@
 
 use reqwest::{Method, StatusCode};
 use warmq_cli::client::Error;
-use warmq_cluster::Cluster;
-use warmq_common::access::Limits;
+use warmq_testkit::Cluster;
 use warmq_tests::Stage;
 use warmq_tests::stage::TIMED;
+use warmq_types::access::Limits;
 
 use super::{ROOT, call, client, id, key, keyed, submit, wished};
 

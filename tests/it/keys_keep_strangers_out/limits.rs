@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use redis::AsyncCommands;
 use reqwest::{Method, StatusCode};
-use warmq_cluster::eventually;
-use warmq_common::access::{Limits, Rate};
+use warmq_testkit::eventually;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{Answer, Stage};
+use warmq_types::access::{Limits, Rate};
 
 use super::{ROOT, call, id, keyed, limited, submit};
 

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use warmq_cli::client::Client;
-use warmq_common::access::{Limits, NewKey};
-use warmq_common::ids::JobId;
 use warmq_tests::stage::TIMED;
 use warmq_tests::{Answer, Stage};
+use warmq_types::access::{Limits, NewKey};
+use warmq_types::ids::JobId;
 
 /// An admin key by setting.
 const ROOT: &str = "root:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";

@@ -1,12 +1,12 @@
 //! Jobs are their owners', and nobody else's.
 
 use reqwest::{Method, StatusCode};
-use warmq_common::access::Limits;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
 use warmq_tests::amqp::with_hint;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::access::Limits;
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 use super::{ROOT, call, id, key, keyed, limited, of_a_job, submit};
 

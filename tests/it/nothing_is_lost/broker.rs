@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use lapin::Consumer;
 use reqwest::StatusCode;
-use warmq_cluster::{Cluster, PrivateRabbit, eventually};
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::{Cluster, PrivateRabbit, eventually};
 use warmq_tests::amqp::{json, next, with_id};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 /// Everybody has to connect again, with growing delays between (up to 7.5 s).
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(60);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use warmq_cluster::{Proxy, eventually};
-use warmq_common::state::JobState;
+use warmq_testkit::{Proxy, eventually};
 use warmq_tests::amqp::next_end;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::state::JobState;
 
 /// A leader's lease (5 s), three heartbeats of the broker (15 s), and some air.
 const AFTER_A_HANG: Duration = Duration::from_secs(60);

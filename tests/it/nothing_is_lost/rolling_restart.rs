@@ -10,12 +10,12 @@ use futures::future::join_all;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use warmq_cluster::{Router, Worker, WorkerOptions};
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::{Router, Worker, WorkerOptions};
 use warmq_tests::amqp::{json, next, with_id};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 /// Users who submit by HTTP, each a job at a time: more than there are runners.
 const USERS: usize = 8;

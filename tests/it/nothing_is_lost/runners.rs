@@ -3,13 +3,12 @@
 use futures::{FutureExt, StreamExt};
 use lapin::options::QueueDeleteOptions;
 use serde_json::json;
-use warmq_cluster::{Proxy, Worker, WorkerOptions, eventually};
-use warmq_common::amqp;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::{Proxy, Worker, WorkerOptions, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_id};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 use super::AFTER_A_CRASH;
 
@@ -17,7 +16,7 @@ use super::AFTER_A_CRASH;
 async fn delete_queue(stage: &Stage, worker: &Worker) {
     let runner = &worker.runners()[0];
     let queue = (stage.cluster.topology()).runner_queue(&runner.id, runner.epoch);
-    let connection = amqp::connect(stage.cluster.amqp_url(), "warmq-tests");
+    let connection = warmq_broker::connect(stage.cluster.amqp_url(), "warmq-tests");
     let channel = connection.await.unwrap().create_channel().await.unwrap();
     let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
     deleted.await.unwrap();

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use warmq_cluster::{WorkerOptions, eventually};
-use warmq_common::state::JobState;
+use warmq_testkit::{WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::state::JobState;
 
 /// Less than a leader's lease (5 s): who leads within this time did not wait for it to lapse.
 const AT_ONCE: Duration = Duration::from_secs(3);

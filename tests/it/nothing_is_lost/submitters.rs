@@ -4,12 +4,12 @@ use lapin::Consumer;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use warmq_cluster::{Proxy, eventually};
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_testkit::{Proxy, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json, next, with_id};
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Stage};
+use warmq_types::ids::JobId;
+use warmq_types::state::JobState;
 
 const SHORT: &str = r#"{"run_ms": 1}"#;
 const LONG: &str = r#"{"run_ms": 2000}"#;

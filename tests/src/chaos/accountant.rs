@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
-use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_types::job::JobRecord;
+use warmq_types::state::JobState;
 
 use super::ledger::{Account, End, Witness};
 use super::orders::{Door, Ending, FAILURE};
@@ -210,8 +210,8 @@ fn expected(account: &Account, record: &JobRecord) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use warmq_common::ids::{AppId, Fence, JobId};
-    use warmq_common::job::{JobError, JobSpec};
+    use warmq_types::ids::{AppId, Fence, JobId};
+    use warmq_types::job::{JobError, JobSpec};
 
     use super::super::orders::Order;
     use super::*;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use warmq_cluster::{Cluster, PrivateRabbit, PrivateRedis, free_port};
-use warmq_common::amqp::QueueType;
+use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis, free_port};
+use warmq_types::queue_type::QueueType;
 
 use super::orders;
 use super::plan::{Role, Victim};

@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
-use warmq_common::state::JobState;
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
+use warmq_types::state::JobState;
 
 use super::orders::{LONG_MS, Order};
 

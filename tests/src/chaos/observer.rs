@@ -9,10 +9,10 @@ use lapin::options::{BasicAckOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::{self, Topology, consumer};
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::JobId;
-use warmq_common::message::{JobEvent, Versioned};
+use warmq_broker::{Topology, consumer};
+use warmq_types::ids::JobId;
+use warmq_types::message::{JobEvent, Versioned};
+use warmq_types::server_url::ServerUrl;
 
 use super::ledger::{End, Ledger, Witness};
 use super::users::Users;
@@ -40,7 +40,7 @@ const BREATH: Duration = Duration::from_millis(5);
 /// # Errors
 /// RabbitMQ is away.
 pub async fn declare(url: &ServerUrl, topology: &Topology) -> anyhow::Result<()> {
-    let connection = amqp::connect(url, "warmq-chaos observer").await?;
+    let connection = warmq_broker::connect(url, "warmq-chaos observer").await?;
     let channel = connection.create_channel().await?;
     topology.declare_base(&channel).await?;
     for queue in [REPLIES, EVENTS] {
@@ -74,7 +74,7 @@ pub async fn listen(url: ServerUrl, ledger: Ledger, stop: CancellationToken) {
 }
 
 async fn listen_once(url: &ServerUrl, ledger: &Ledger) -> anyhow::Result<()> {
-    let connection = amqp::connect(url, "warmq-chaos observer").await?;
+    let connection = warmq_broker::connect(url, "warmq-chaos observer").await?;
     let channel = consumer::channel(&connection, WINDOW).await?;
     let mut events = consumer::consume(&channel, EVENTS, "events").await?;
     let mut replies = consumer::consume(&channel, REPLIES, "replies").await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use warmq_common::amqp::QueueType;
+use warmq_types::queue_type::QueueType;
 
 /// Workers of a run.
 pub const WORKERS: usize = 4;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use warmq_common::job::JobRecord;
+use warmq_types::job::JobRecord;
 
 use super::ledger::{Account, Ledger};
 use super::orders::Order;
@@ -103,8 +103,8 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use warmq_common::ids::AppId;
-    use warmq_common::job::JobSpec;
+    use warmq_types::ids::AppId;
+    use warmq_types::job::JobSpec;
 
     use super::super::plan::{Harm, Victim};
     use super::*;

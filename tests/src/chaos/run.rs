@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_cluster::{Cluster, eventually};
-use warmq_common::ids::JobId;
-use warmq_common::job::JobRecord;
+use warmq_testkit::{Cluster, eventually};
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
 
 use super::accountant::{Finding, QUARANTINED, Verdict};
 use super::arena::Arena;

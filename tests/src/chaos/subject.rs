@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use warmq_cluster::{
+use warmq_testkit::{
     Cluster, PrivateRabbit, PrivateRedis, Process, Proxy, Router, Worker, WorkerOptions,
 };
 
-use warmq_common::ids::JobId;
+use warmq_types::ids::JobId;
 
 use super::plan::Victim;
 use crate::stage::TIMED;
@@ -205,7 +205,7 @@ async fn start_router(
     cluster: &Cluster,
     address: &str,
     links: &Links,
-) -> Result<Router, warmq_cluster::Error> {
+) -> Result<Router, warmq_testkit::Error> {
     let [redis, rabbitmq] = links.flags();
     let args = [&redis, &rabbitmq, "--reconcile-after", RECONCILE_AFTER];
     cluster.router_at(address, &args).await

@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use warmq_cli::client::{self, Client};
-use warmq_common::amqp;
-use warmq_common::config::ServerUrl;
-use warmq_common::ids::JobId;
-use warmq_common::state::JobState;
+use warmq_types::ids::JobId;
+use warmq_types::server_url::ServerUrl;
+use warmq_types::state::JobState;
 
 use super::ledger::{End, Ledger, Witness};
 use super::observer::REPLIES;
@@ -227,7 +226,7 @@ impl Users {
         {
             return Some(open.channel.clone());
         }
-        let connecting = amqp::connect(&self.amqp_url, "warmq-chaos users");
+        let connecting = warmq_broker::connect(&self.amqp_url, "warmq-chaos users");
         let connection = tokio::time::timeout(CONFIRM, connecting).await.ok()?.ok()?;
         let channel = connection.create_channel().await.ok()?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use warmq_common::hint::Hint;
-use warmq_common::ids::Fence;
-use warmq_common::job::{JobError, Timings};
-use warmq_common::retry;
-use warmq_common::store::{self, Finish, Lease, Outcome, Ran, RunnerReport};
+use warmq_process::retry;
+use warmq_store::{Finish, Ran, RunnerReport};
+use warmq_types::attempt::Lease;
+use warmq_types::attempt::Outcome;
+use warmq_types::hint::Hint;
+use warmq_types::ids::Fence;
+use warmq_types::job::{JobError, Timings};
 
 use crate::lease::Begun;
 use crate::shared::Shared;
@@ -47,7 +49,7 @@ impl Attempt {
         known: &[Hint],
         report: &RunnerReport,
         idle: bool,
-    ) -> Result<bool, store::Error> {
+    ) -> Result<bool, warmq_store::Error> {
         let Begun {
             runner, epoch, job, ..
         } = &self.begun;

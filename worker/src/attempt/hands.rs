@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use warmq_common::amqp::{DeadLetter, RetryTier};
-use warmq_common::job::JobSpec;
-use warmq_common::message::{JobMessage, LateEnd};
-use warmq_common::retry::until_success;
-use warmq_common::state::JobState;
-use warmq_common::store::{GivenBack, Lease};
+use warmq_broker::DeadLetter;
+use warmq_process::retry::until_success;
+use warmq_store::GivenBack;
+use warmq_types::attempt::Lease;
+use warmq_types::job::JobSpec;
+use warmq_types::message::{JobMessage, LateEnd};
+use warmq_types::retry_tier::RetryTier;
+use warmq_types::state::JobState;
 
 use super::end::Attempt;
 use crate::consumer::Taken;

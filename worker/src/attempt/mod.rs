@@ -18,11 +18,11 @@ mod setback;
 
 use std::time::Duration;
 
-use warmq_common::amqp::RetryTier;
-use warmq_common::job::JobSpec;
-use warmq_common::message::{JobMessage, Versioned};
-use warmq_common::retry::{until_known, until_success};
-use warmq_common::store::{Ground, Loss, Start, Unavailable};
+use warmq_process::retry::{until_known, until_success};
+use warmq_store::{Ground, Loss, Start, Unavailable};
+use warmq_types::job::JobSpec;
+use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::retry_tier::RetryTier;
 
 use crate::consumer::{Source, Taken};
 use crate::incarnation::Incarnation;

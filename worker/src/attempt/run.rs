@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_common::amqp::RetryTier;
-use warmq_common::fault::FaultKind;
-use warmq_common::job::Timings;
-use warmq_common::message::JobMessage;
-use warmq_common::retry::until_success;
-use warmq_common::store::{Lease, Outcome, RunnerReport};
+use warmq_process::retry::until_success;
+use warmq_store::RunnerReport;
+use warmq_types::attempt::Lease;
+use warmq_types::attempt::Outcome;
+use warmq_types::fault::FaultKind;
+use warmq_types::job::Timings;
+use warmq_types::message::JobMessage;
+use warmq_types::retry_tier::RetryTier;
 
 use super::end::Attempt;
 use super::hands::{ack, give_back};

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use warmq_common::amqp::RetryTier;
-use warmq_common::fault::{FaultKind, RunnerFault};
-use warmq_common::ids::RunnerId;
-use warmq_common::job::JobError;
-use warmq_common::message::JobMessage;
-use warmq_common::plain::shortened;
-use warmq_common::retry::until_success;
-use warmq_common::store::{GivenBack, Lease, Outcome};
+use warmq_process::retry::until_success;
+use warmq_store::GivenBack;
+use warmq_types::attempt::Lease;
+use warmq_types::attempt::Outcome;
+use warmq_types::fault::{FaultKind, RunnerFault};
+use warmq_types::ids::RunnerId;
+use warmq_types::job::JobError;
+use warmq_types::message::JobMessage;
+use warmq_types::plain::shortened;
+use warmq_types::retry_tier::RetryTier;
 
 use super::end::{Attempt, too_long};
 use crate::consumer::Taken;

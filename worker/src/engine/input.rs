@@ -11,8 +11,8 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
-use warmq_common::input_schema::write_integers;
-use warmq_common::job::{FieldError, JobError};
+use warmq_types::input_schema::write_integers;
+use warmq_types::job::{FieldError, JobError};
 
 /// The keyword that lists a property's other names. Each is published as a property of its own,
 /// like serde's aliases that it must repeat: a schema without them would refuse what the type

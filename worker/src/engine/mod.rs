@@ -25,11 +25,11 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use serde_json::Value;
-use warmq_common::config::ByteSize;
-use warmq_common::fault::FaultKind;
-use warmq_common::ids::RunnerId;
-use warmq_common::job::{JobError, JobSpec, Progress, Timings};
-use warmq_common::store::RunnerReport;
+use warmq_config::ByteSize;
+use warmq_store::RunnerReport;
+use warmq_types::fault::FaultKind;
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{JobError, JobSpec, Progress, Timings};
 
 use self::pictures::Editor;
 use self::pictures::cutout::Cutout;
@@ -266,8 +266,8 @@ fn millis(since: Instant) -> u64 {
 #[cfg(test)]
 mod testing {
     use super::*;
-    use warmq_common::hint::Hint;
-    use warmq_common::ids::AppId;
+    use warmq_types::hint::Hint;
+    use warmq_types::ids::AppId;
 
     pub(super) fn job(hint: &str, input: Value) -> JobSpec {
         JobSpec {

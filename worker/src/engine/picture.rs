@@ -8,8 +8,8 @@ use image::error::LimitErrorKind;
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
 };
-use warmq_common::fault::FaultKind;
-use warmq_common::job::JobError;
+use warmq_types::fault::FaultKind;
+use warmq_types::job::JobError;
 
 use crate::fault::Fault;
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use warmq_common::fault::FaultKind;
-use warmq_common::ids::RunnerId;
-use warmq_common::job::{JobSpec, Progress};
-use warmq_common::store::RunnerReport;
+use warmq_store::RunnerReport;
+use warmq_types::fault::FaultKind;
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{JobSpec, Progress};
 
 use super::{BuildError, Description, Ended, Engine, Failure, RunContext};
 use crate::fault::Fault;

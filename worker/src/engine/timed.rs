@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use warmq_common::hint::Hint;
-use warmq_common::ids::RunnerId;
-use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
-use warmq_common::store::RunnerReport;
+use warmq_store::RunnerReport;
+use warmq_types::hint::Hint;
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 
 use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, input, millis};
 use crate::input_files::FileField;
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
     use crate::engine::EngineKind;
     use crate::engine::testing::{Told, job};
-    use warmq_common::config::ByteSize;
+    use warmq_config::ByteSize;
 
     fn engine(slots: u16) -> Timed {
         let options = Options {

@@ -1,7 +1,5 @@
 //! Why a file can not be had, in words for the job's owner.
 
-use warmq_common::artifacts;
-
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("it names no file: a data: URI or an http(s):// URL is expected")]
@@ -15,7 +13,7 @@ pub(super) enum Error {
     #[error("the file can not be fetched: {0}")]
     Web(warmq_fetch::Error),
     #[error("the storage does not give out the file: {0}")]
-    Storage(#[source] artifacts::Error),
+    Storage(#[source] warmq_objects::Error),
 }
 
 impl From<warmq_fetch::Error> for Error {

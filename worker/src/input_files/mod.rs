@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use warmq_common::artifacts::{self, Artifacts};
-use warmq_common::fault::FaultKind;
-use warmq_common::job::{JobError, JobSpec};
-use warmq_common::retry::Delays;
 use warmq_fetch::Fetcher;
+use warmq_objects::Artifacts;
+use warmq_process::retry::Delays;
+use warmq_types::fault::FaultKind;
+use warmq_types::job::{JobError, JobSpec};
 
 use error::Error;
 use source::Source;
@@ -118,7 +118,7 @@ impl Places {
         loop {
             match self.artifacts.get_at_most(key, most_bytes).await {
                 Ok(found) => return found.ok_or(Error::NotFound),
-                Err(artifacts::Error::TooLarge { .. }) => {
+                Err(warmq_objects::Error::TooLarge { .. }) => {
                     return Err(Error::TooLarge { most_bytes });
                 }
                 Err(error) if attempt == STORAGE_ATTEMPTS => return Err(Error::Storage(error)),

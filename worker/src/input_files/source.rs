@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use data_url::DataUrl;
 use data_url::forgiving_base64::DecodeError;
-use warmq_common::artifacts::REFERENCE_PREFIX;
+use warmq_objects::REFERENCE_PREFIX;
 
 use super::error::Error;
 

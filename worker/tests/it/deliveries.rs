@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use lapin::types::AMQPValue;
 use serde_json::json;
-use warmq_common::amqp::{Message, RetryTier, Topology};
-use warmq_common::ids::{Epoch, Fence, RunnerId};
-use warmq_common::job::{Phase, Priority};
-use warmq_common::state::JobState;
-use warmq_common::store::{GivenBack, Ground, Start};
+use warmq_broker::{Message, Topology};
+use warmq_store::{GivenBack, Ground, Start};
+use warmq_types::ids::{Epoch, Fence, RunnerId};
+use warmq_types::job::{Phase, Priority};
+use warmq_types::retry_tier::RetryTier;
+use warmq_types::state::JobState;
 
 use crate::harness::{World, takes};
 

@@ -1,9 +1,9 @@
 //! What a runner does when it fails, and not its job.
 
 use serde_json::{Value, json};
-use warmq_common::fault::FaultKind;
-use warmq_common::job::Priority;
-use warmq_common::state::JobState;
+use warmq_types::fault::FaultKind;
+use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 use warmq_worker::engine::EngineKind;
 
 use crate::harness::{InProcess, World, takes};

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use warmq_common::job::Priority;
-use warmq_common::state::JobState;
+use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 
 use crate::harness::World;
 

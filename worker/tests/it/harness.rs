@@ -8,15 +8,16 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use warmq_cluster::{Cluster, eventually};
-use warmq_common::amqp::{Message, Publisher};
-use warmq_common::config::ByteSize;
-use warmq_common::hint::Hint;
-use warmq_common::ids::{AppId, JobId, RunnerId};
-use warmq_common::job::{Decision, JobRecord, JobSpec, Priority, Target};
-use warmq_common::message::{JobEvent, JobMessage, LateEnd, Versioned};
-use warmq_common::state::JobState;
-use warmq_common::store::{Claim, RunnerRecord};
+use warmq_broker::{Message, Publisher};
+use warmq_config::ByteSize;
+use warmq_store::Claim;
+use warmq_testkit::{Cluster, eventually};
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, JobId, RunnerId};
+use warmq_types::job::{Decision, JobRecord, JobSpec, Priority, Target};
+use warmq_types::message::{JobEvent, JobMessage, LateEnd, Versioned};
+use warmq_types::runner::RunnerRecord;
+use warmq_types::state::JobState;
 use warmq_worker::config::Config;
 use warmq_worker::engine::{EngineKind, Options};
 use warmq_worker::shared::Pace;
@@ -73,7 +74,7 @@ impl World {
     pub fn config(&self, name: &str) -> Config {
         let storage = format!("file://{}/files", self.cluster.folder().display());
         Config {
-            servers: warmq_common::config::Servers {
+            servers: warmq_config::Servers {
                 namespace: self.cluster.namespace().clone(),
                 amqp_url: self.cluster.amqp_url().clone(),
                 redis_url: self.cluster.redis_url().clone(),
@@ -253,7 +254,7 @@ impl World {
 
     /// Messages of a queue as they come, each acknowledged.
     pub async fn listen(&self, queue: &str) -> Listener {
-        let connection = warmq_common::amqp::connect(self.cluster.amqp_url(), "listener");
+        let connection = warmq_broker::connect(self.cluster.amqp_url(), "listener");
         let connection = connection.await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         let consumer = channel

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::state::JobState;
-use warmq_common::store::{Registration, RunnerReport};
+use warmq_store::{Registration, RunnerReport};
+use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::state::JobState;
 use warmq_worker::shared::Pace;
 
 use crate::harness::{World, takes};

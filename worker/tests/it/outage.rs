@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use warmq_common::job::Priority;
-use warmq_common::state::JobState;
+use warmq_testkit::Proxy;
+use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 
 use crate::harness::{World, takes};
-use warmq_cluster::Proxy;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_runner_joins_again_after_rabbitmq_was_away() {

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use warmq_common::artifacts::{Artifacts, REFERENCE_PREFIX};
-use warmq_common::config::ByteSize;
-use warmq_common::job::Phase;
-use warmq_common::state::JobState;
-use warmq_common::store::{Change, FreeRunner};
+use warmq_config::ByteSize;
+use warmq_objects::{Artifacts, REFERENCE_PREFIX};
+use warmq_store::{Change, FreeRunner};
+use warmq_types::job::Phase;
+use warmq_types::state::JobState;
 use warmq_worker::engine::EngineKind;
 
 use crate::harness::{InProcess, World};

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use warmq_common::ids::JobId;
-use warmq_common::job::Priority;
-use warmq_common::state::JobState;
+use warmq_types::ids::JobId;
+use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 
 use crate::harness::{World, takes};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use warmq_cluster::WorkerOptions;
-use warmq_common::amqp::Topology;
-use warmq_common::job::Priority;
-use warmq_common::state::JobState;
+use warmq_broker::Topology;
+use warmq_testkit::WorkerOptions;
+use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 
 use crate::harness::{APP, PATIENCE, World, takes};
 
@@ -35,7 +35,7 @@ async fn an_idle_worker_stops_at_once_and_leaves_nothing() {
         .cluster
         .topology()
         .runner_queue(&runner.id, runner.epoch);
-    let connection = warmq_common::amqp::connect(world.cluster.amqp_url(), "probe");
+    let connection = warmq_broker::connect(world.cluster.amqp_url(), "probe");
     let connection = connection.await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     assert!(Topology::depth(&channel, &queue).await.is_err());

@@ -2,7 +2,7 @@
 //! general ones with everything filled in that is known of the app.
 
 use serde_json::{Value, json};
-use warmq_common::ids::AppId;
+use warmq_types::ids::AppId;
 
 /// Calls that can follow a submission, by their operation ids: each takes the app and the job's id.
 const FOLLOWING: [&str; 4] = ["status", "follow", "result", "cancel"];

@@ -12,8 +12,7 @@ use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
-use warmq_common::ids::AppId;
-use warmq_common::store;
+use warmq_types::ids::AppId;
 
 use super::Api;
 use crate::access::Caller;
@@ -114,7 +113,7 @@ pub(super) async fn show(
 async fn known_apps(
     api: &Api,
     caller: Option<&Caller>,
-) -> Result<Vec<(AppId, Value)>, store::Error> {
+) -> Result<Vec<(AppId, Value)>, warmq_store::Error> {
     let Some(caller) = caller else {
         return Ok(Vec::new());
     };

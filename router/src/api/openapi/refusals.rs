@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use utoipa::openapi::{Ref, RefOr, Response};
 use utoipa::{IntoResponses, ToSchema};
-use warmq_common::job::FieldError;
+use warmq_types::job::FieldError;
 
 /// Why a call came to nothing.
 #[derive(ToSchema)]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use axum::extract::{FromRequest, Request};
 use hyper::body::{Body, Buf, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use warmq_common::artifacts;
 
 use super::limits::Limits;
 use crate::memory::HeldBytes;
@@ -139,7 +138,7 @@ impl<S: Sync> FromRequest<S> for Streamed {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
         if let Some(held) = request.extensions().get::<HeldBytes>() {
-            held.pass_through(artifacts::WRITE_BUFFER_BYTES);
+            held.pass_through(warmq_objects::WRITE_BUFFER_BYTES);
         }
         Ok(Self(request.into_body()))
     }

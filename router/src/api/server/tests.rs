@@ -151,7 +151,7 @@ async fn upload(served: &Served, path: &str, bytes: usize) -> String {
 #[tokio::test]
 async fn bodies_that_are_passed_on_occupy_no_memory_beyond_their_buffers() {
     let limits = Limits {
-        bodies: 3 * warmq_common::artifacts::WRITE_BUFFER_BYTES,
+        bodies: 3 * warmq_objects::WRITE_BUFFER_BYTES,
         ..patient()
     };
     let passing = post(async |Streamed(body): Streamed| {

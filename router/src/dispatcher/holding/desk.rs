@@ -4,10 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use lapin::options::BasicAckOptions;
 use tokio::time::Instant;
-use warmq_common::amqp::has_returned;
-use warmq_common::ids::JobId;
-use warmq_common::job::Decision;
-use warmq_common::store::{Change, Claim};
+use warmq_broker::has_returned;
+use warmq_policy::warm::{
+    Arrival, Command, Constants, Event, Job, Model, Outlook, Runner, Warm, Why,
+};
+use warmq_store::{Change, Claim};
+use warmq_types::ids::JobId;
+use warmq_types::job::Decision;
 
 use super::super::Dispatcher;
 use super::super::lanes::Held;
@@ -18,9 +21,6 @@ use super::hints::Hints;
 use super::record::{self, Expected};
 use super::window::{Waiting, Window};
 use crate::broken::Broken;
-use crate::policy::warm::{
-    Arrival, Command, Constants, Event, Job, Model, Outlook, Runner, Warm, Why,
-};
 
 /// Candidates that a record names.
 const CANDIDATES: usize = 8;

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 
-use warmq_common::ids::{Epoch, RunnerId};
-use warmq_common::store::{Change, FreeRunner, Pulse};
+use warmq_policy::warm::{Event, Found, Freed, Ran, Runner};
+use warmq_store::{Change, FreeRunner, Pulse};
+use warmq_types::ids::{Epoch, RunnerId};
 
 use super::hints::Hints;
-use crate::policy::warm::{Event, Found, Freed, Ran, Runner};
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -194,7 +194,7 @@ impl Fleet {
 }
 
 /// What a runner holds, each model once: its report is not ours to trust.
-fn models(runner: &FreeRunner, hints: &mut Hints) -> Vec<crate::policy::warm::Model> {
+fn models(runner: &FreeRunner, hints: &mut Hints) -> Vec<warmq_policy::warm::Model> {
     let mut seen = HashSet::new();
     let models = runner.hints.iter().map(|hint| hints.number(hint));
     models.filter(|model| seen.insert(*model)).collect()
@@ -203,8 +203,8 @@ fn models(runner: &FreeRunner, hints: &mut Hints) -> Vec<crate::policy::warm::Mo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::warm::Model;
-    use warmq_common::hint::Hint;
+    use warmq_policy::warm::Model;
+    use warmq_types::hint::Hint;
 
     fn free(name: &str, epoch: u64, frees: u64) -> FreeRunner {
         FreeRunner {

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use warmq_common::hint::Hint;
+use warmq_types::hint::Hint;
 
-use crate::policy::warm::Model;
+use warmq_policy::warm::Model;
 
 /// Hints that are kept without asking whether anybody still uses them.
 const KEPT: usize = 10_000;

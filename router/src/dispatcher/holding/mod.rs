@@ -32,7 +32,7 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use lapin::Consumer;
 use tokio_util::sync::CancellationToken;
-use warmq_common::job::Priority;
+use warmq_types::job::Priority;
 
 use super::Dispatcher;
 use super::session::{LOOK, Session, ticks};

@@ -1,11 +1,11 @@
 //! The policy's decisions in words: what a job's record says of where it went and why.
 
-use warmq_common::hint::Hint;
-use warmq_common::ids::RunnerId;
-use warmq_common::job::{Decision, Hold, Target};
+use warmq_policy::warm::{Outlook, Why};
+use warmq_types::hint::Hint;
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{Decision, Hold, Target};
 
 use super::clock::ms;
-use crate::policy::warm::{Outlook, Why};
 
 const POLICY: &str = "warm";
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use warmq_common::ids::JobId;
-use warmq_common::job::Hold;
+use warmq_policy::warm::Job;
+use warmq_types::ids::JobId;
+use warmq_types::job::Hold;
 
 use super::super::lanes::Held;
-use crate::policy::warm::Job;
 
 /// A job in the dispatcher's hands.
 pub(super) struct Waiting {

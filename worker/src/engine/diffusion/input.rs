@@ -2,8 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warmq_common::job::{JobError, JobSpec};
 use warmq_diffusion::{Picture, Request};
+use warmq_types::job::{JobError, JobSpec};
 
 use crate::engine::input;
 
@@ -225,7 +225,7 @@ mod tests {
             (&seed["minimum"], &seed["maximum"]),
             (&json!(-1), &json!(u64::MAX))
         );
-        let hint = warmq_common::input_schema::hint_path(&schema);
+        let hint = warmq_types::input_schema::hint_path(&schema);
         assert_eq!(hint.unwrap().to_string(), "input.model");
         assert!(!schema.to_string().contains("$ref"));
     }

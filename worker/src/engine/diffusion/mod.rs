@@ -11,13 +11,13 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use warmq_common::fault::FaultKind;
-use warmq_common::hint::Hint;
-use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
-use warmq_common::store::RunnerReport;
 use warmq_diffusion::{
     Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline, Request, Stamp,
 };
+use warmq_store::RunnerReport;
+use warmq_types::fault::FaultKind;
+use warmq_types::hint::Hint;
+use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 
 use super::picture::IMAGE_URL;
 use super::{

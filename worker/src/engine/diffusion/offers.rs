@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use warmq_common::fault::FaultKind;
 use warmq_diffusion::{Catalog, Error, Pipeline, Stamp};
+use warmq_types::fault::FaultKind;
 
 use crate::fault::Fault;
 use crate::model_cache::TooLarge;

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use warmq_common::job::JobError;
 use warmq_diffusion::Picture;
+use warmq_types::job::JobError;
 
 use crate::engine::picture as seam;
 use crate::fault::Fault;

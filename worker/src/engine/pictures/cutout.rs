@@ -3,7 +3,7 @@
 use image::DynamicImage;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warmq_common::job::JobError;
+use warmq_types::job::JobError;
 
 use super::{Edit, background};
 use crate::engine::input;

@@ -20,8 +20,8 @@ use image::DynamicImage;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use warmq_common::job::{JobError, JobSpec, Phase, Progress, Timings};
-use warmq_common::store::RunnerReport;
+use warmq_store::RunnerReport;
+use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 
 use super::picture::{self, IMAGE_URL};
 use super::{Description, Ended, Engine, Failure, File, Produced, RunContext, input, millis};

@@ -4,7 +4,7 @@ use image::imageops::{self, FilterType};
 use image::{DynamicImage, RgbaImage};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warmq_common::job::JobError;
+use warmq_types::job::JobError;
 
 use super::Edit;
 use crate::engine::input;

@@ -1,0 +1,248 @@
+//! Connecting to RabbitMQ, with errors that say what to do.
+//!
+//! No automatic recovery: lapin's re-declares queues, and a runner's queue must never be re-created
+//! (messages that died with the old one would be lost in silence). Each long-running part reconnects by itself.
+
+use std::time::Duration;
+
+use lapin::protocol::AMQPErrorKind;
+use lapin::protocol::AMQPHardError::NOTALLOWED;
+use lapin::protocol::AMQPSoftError::ACCESSREFUSED;
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties, ErrorKind};
+
+use warmq_process::tls;
+use warmq_types::server_url::ServerUrl;
+
+/// Heartbeat that we ask for, s: a frozen peer is noticed after about three.
+const HEARTBEAT_S: u16 = 5;
+
+/// How long a connection may take, from TCP to the broker's last word of welcome. lapin bounds TCP alone: a broker that hangs
+/// keeps it waiting, and (4.12) a refusal that comes before lapin listens for it does for ever.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest frame of a connection that carries only what warmq itself wrote, bytes. lapin allocates 64 frames per connection:
+/// 1 MiB instead of 8. Elsewhere a frame has the broker's size: it must hold all headers of a user's message.
+const SMALL_FRAME: u32 = 16 * 1024;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The URL is not one.
+    #[error(
+        "the AMQP URL {url} cannot be read ({reason}): write amqp://user:password@host:5672/%2f; behind a ? heartbeat, \
+         frame_max, channel_max and connection_timeout are whole numbers"
+    )]
+    Url {
+        /// The URL, without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing listens there, or the connection ended during the handshake.
+    #[error(
+        "rabbitmq is unreachable at {url} ({reason}): start it (Debian: `sudo apt-get install rabbitmq-server && \
+         sudo systemctl start rabbitmq-server`, or `make setup`), or set --amqp-url / WARMQ_AMQP_URL"
+    )]
+    Unreachable {
+        /// The URL, without its password.
+        url: String,
+        /// The system's, or lapin's.
+        reason: String,
+    },
+    /// It answers, and does not let this user in.
+    #[error("rabbitmq at {url} {refusal}")]
+    Refused {
+        /// The URL, without its password.
+        url: String,
+        /// Why, and what to do.
+        refusal: Refusal,
+    },
+    /// Its certificate is none that we trust.
+    #[error(
+        "the certificate of RabbitMQ at {url} is not trusted: {reason}. If its authority is your own, name a PEM file with \
+         it in SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// The URL, without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The connection is open and nothing is said on it.
+    #[error("rabbitmq at {url} has not answered for {} s: does it hang?", waited.as_secs())]
+    Silent {
+        /// The URL, without its password.
+        url: String,
+        /// The bound.
+        waited: Duration,
+    },
+}
+
+impl Error {
+    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::Untrusted { .. } => true,
+            Self::Refused { refusal, .. } => !matches!(refusal, Refusal::Other { .. }),
+            Self::Unreachable { .. } | Self::Silent { .. } => false,
+        }
+    }
+
+    /// Returns what is wrong, for those who may not know where the server is.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Url { .. } => "the URL of RabbitMQ cannot be read".to_owned(),
+            Self::Unreachable { .. } => "rabbitmq is unreachable".to_owned(),
+            Self::Refused { refusal, .. } => format!("rabbitmq {}", refusal.summary()),
+            Self::Untrusted { .. } => "the certificate of RabbitMQ is not trusted".to_owned(),
+            Self::Silent { .. } => "rabbitmq does not answer".to_owned(),
+        }
+    }
+}
+
+/// Why RabbitMQ refuses a connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// User or password are wrong.
+    #[error(
+        "refused the user or the password: correct them in --amqp-url / WARMQ_AMQP_URL (in a URL @ is written %40, / %2f, \
+         # %23; RabbitMQ lets its user guest in from its own machine only)"
+    )]
+    Login,
+    /// The URL ends with a slash, which names a virtual host without a name.
+    #[error(
+        "has no virtual host '', which the slash at the end of the URL names: leave the slash out, or write %2f behind it \
+         for the default virtual host /"
+    )]
+    NoVirtualHost,
+    /// There is no such virtual host.
+    #[error(
+        "has no virtual host '{0}': create it (`rabbitmqctl add_vhost`), or end --amqp-url / WARMQ_AMQP_URL with another; \
+         the default one, /, is written %2f"
+    )]
+    UnknownVirtualHost(String),
+    /// The user has no permissions in the virtual host.
+    #[error(
+        "does not let this user into virtual host '{0}': grant it (`rabbitmqctl set_permissions -p VHOST USER '.*' '.*' \
+         '.*'`)"
+    )]
+    Forbidden(String),
+    /// The other side does not speak TLS.
+    #[error(
+        "does not speak TLS on this port: write amqp:// instead of amqps://, or use its TLS port (5671)"
+    )]
+    NotTls,
+    /// Anything else that the broker says.
+    #[error("refused the connection: {0}")]
+    Other(String),
+}
+
+impl Refusal {
+    fn summary(&self) -> &'static str {
+        match self {
+            Self::Login => "refused the user or the password",
+            Self::NoVirtualHost | Self::UnknownVirtualHost(_) => "has no such virtual host",
+            Self::Forbidden(_) => "does not let this user into the virtual host",
+            Self::NotTls => "does not speak TLS on this port",
+            Self::Other(_) => "refused the connection",
+        }
+    }
+
+    /// Reads lapin's error; `None` if the broker did not answer.
+    fn of(error: &lapin::Error, vhost: &str) -> Option<Self> {
+        let ErrorKind::ProtocolError(refused) = error.kind() else {
+            // rustls, of a first byte that is no TLS record.
+            let not_tls = error.to_string().contains("InvalidContentType");
+            return not_tls.then_some(Self::NotTls);
+        };
+        let text = refused.get_message().to_string();
+        let vhost = || vhost.to_owned();
+        Some(match refused.kind() {
+            AMQPErrorKind::Soft(ACCESSREFUSED) => Self::Login,
+            AMQPErrorKind::Hard(NOTALLOWED) if text.ends_with("not found") => {
+                match vhost().as_str() {
+                    "" => Self::NoVirtualHost,
+                    _ => Self::UnknownVirtualHost(vhost()),
+                }
+            }
+            AMQPErrorKind::Hard(NOTALLOWED) if is_forbidden(&text) => Self::Forbidden(vhost()),
+            _ => Self::Other(text),
+        })
+    }
+}
+
+/// `access to vhost 'v' refused for user 'u'`; behind it stands a limit that is reached, if that is the reason.
+fn is_forbidden(text: &str) -> bool {
+    text.contains("refused for user") && !text.contains("limit")
+}
+
+/// Opens a connection that shows as `name` in RabbitMQ's lists.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn connect(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
+    open(url, name, None, CONNECT_TIMEOUT).await
+}
+
+/// As [`connect`], with small buffers: for queues of jobs, to which warmq alone publishes.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for_jobs(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
+    open(url, name, Some(SMALL_FRAME), CONNECT_TIMEOUT).await
+}
+
+async fn open(
+    url: &ServerUrl,
+    name: &str,
+    frame_max: Option<u32>,
+    timeout: Duration,
+) -> Result<Connection, Error> {
+    tls::prepare();
+    let mut uri: AMQPUri = url.expose().parse().map_err(|reason: String| Error::Url {
+        url: url.to_string(),
+        reason,
+    })?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+    uri.query.connection_timeout.get_or_insert(5_000);
+    uri.query.frame_max = uri.query.frame_max.or(frame_max);
+    let vhost = uri.vhost.clone();
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    match tokio::time::timeout(timeout, Connection::connect_uri(uri, properties)).await {
+        Ok(connected) => connected.map_err(|error| explained(url, &vhost, &error)),
+        Err(_) => Err(Error::Silent {
+            url: url.to_string(),
+            waited: timeout,
+        }),
+    }
+}
+
+fn explained(url: &ServerUrl, vhost: &str, error: &lapin::Error) -> Error {
+    let url = url.to_string();
+    if let Some(reason) = tls::distrust(error) {
+        return Error::Untrusted { url, reason };
+    }
+    match Refusal::of(error, vhost) {
+        Some(refusal) => Error::Refused { url, refusal },
+        None => Error::Unreachable {
+            url,
+            reason: error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("amqp://127.0.0.1:{port}/%2f").parse().unwrap();
+        // The system takes the connection; nobody reads from it.
+        let connected = open(&url, "test", None, Duration::from_millis(100)).await;
+        assert!(matches!(connected, Err(Error::Silent { .. })));
+    }
+}

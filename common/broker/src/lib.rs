@@ -1,0 +1,13 @@
+//! RabbitMQ: how to reach it, what is declared on it, and publishes that are known to have arrived.
+
+pub mod advice;
+pub mod connection;
+pub mod consumer;
+pub mod dead_letter;
+pub mod publisher;
+pub mod topology;
+
+pub use connection::{Error, Refusal, connect, connect_for_jobs};
+pub use dead_letter::DeadLetter;
+pub use publisher::{Message, PublishError, Publisher, has_returned};
+pub use topology::{DeclareError, Topology};

@@ -1,0 +1,299 @@
+//! What the file says of each app: `[apps."owner/name"]`.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use warmq_types::hint_path::HintPath;
+use warmq_types::ids::AppId;
+use warmq_types::job::MAX_ATTEMPTS;
+
+use super::{Seconds, SettingPath, Settings};
+
+/// The least time that records are kept: a copy of a job parked behind a lease, and the broker's redeliveries, come sooner.
+pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
+
+/// How the dispatcher of an app decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyName {
+    /// A job waits a bounded time for a runner that has its model; a model gets another copy where that pays.
+    #[default]
+    Warm,
+    /// fal's documented rule: an idle runner that reports the hint, else an idle one that reports nothing, else anyone.
+    Fal,
+}
+
+impl FromStr for PolicyName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "warm" => Ok(Self::Warm),
+            "fal" => Ok(Self::Fal),
+            other => Err(format!("unknown policy '{other}'; known: warm, fal")),
+        }
+    }
+}
+
+/// Where a job's hint comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HintFrom {
+    /// The field of the input that the engine's schema marks, else the header.
+    #[default]
+    Schema,
+    /// This field of the input, else the header.
+    Field(HintPath),
+    /// The header alone: `header`.
+    Header,
+}
+
+impl FromStr for HintFrom {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "header" => Ok(Self::Header),
+            path => path.parse().map(Self::Field),
+        }
+    }
+}
+
+/// One app's settings; the defaults serve an app that the file does not name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppConfig {
+    /// How its jobs are routed.
+    pub policy: PolicyName,
+    /// Where its jobs' hints come from.
+    pub hint_from: HintFrom,
+    /// How long a job that does not say so itself may be held for a warm runner; as long as the policy sees fit if unset.
+    pub max_warm_wait: Option<Duration>,
+    /// How long an attempt may take, loading included; as long as it takes if unset.
+    pub run_timeout: Option<Duration>,
+    /// How often a job is begun before it is quarantined, if its runners are lost.
+    pub max_attempts: u32,
+    /// How long a run takes, until runs have shown it.
+    pub prior_run: Duration,
+    /// How long loading a model takes, until loads have shown it.
+    pub prior_load: Duration,
+    /// How long a job's record and result are kept after it ended; at least [`SHORTEST_RETENTION`].
+    pub retention: Duration,
+    /// A submission is refused if that many jobs wait already; any number may if unset.
+    pub max_queue_length: Option<u64>,
+    /// What a job costs there, in a unit of the operator's own: routes may compare it. 0 if unset.
+    pub cost: f64,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            policy: PolicyName::default(),
+            hint_from: HintFrom::default(),
+            max_warm_wait: None,
+            run_timeout: None,
+            max_attempts: MAX_ATTEMPTS,
+            prior_run: Duration::from_secs(2),
+            prior_load: Duration::from_secs(10),
+            retention: Duration::from_secs(24 * 3600),
+            max_queue_length: None,
+            cost: 0.0,
+        }
+    }
+}
+
+/// The apps that the file names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Apps(BTreeMap<AppId, DeclaredApp>);
+
+/// An app of the file.
+#[derive(Debug, Clone)]
+struct DeclaredApp {
+    config: AppConfig,
+    /// What it was read from.
+    written: toml::Table,
+}
+
+impl PartialEq for DeclaredApp {
+    /// By what they say, however they say it.
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
+
+impl Apps {
+    /// Reads `[apps]`; problems are noted in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        let mut apps = BTreeMap::new();
+        let all = SettingPath::of("apps");
+        for (name, entry) in settings.table("apps").unwrap_or_default() {
+            let path = all.key(&name);
+            let id = AppId::parse(&name)
+                .map_err(|error| settings.problem_at(&path, error))
+                .ok();
+            let toml::Value::Table(entry) = entry else {
+                settings.problem_at(&path, "a table is expected");
+                continue;
+            };
+            let written = entry.clone();
+            let config = read_app(settings, &path, entry);
+            if let Some(id) = id {
+                apps.insert(id, DeclaredApp { config, written });
+            }
+        }
+        Self(apps)
+    }
+
+    /// The settings of `app`: the file's, or the defaults.
+    pub fn get(&self, app: &AppId) -> AppConfig {
+        let declared = self.0.get(app);
+        declared.map(|app| app.config.clone()).unwrap_or_default()
+    }
+
+    /// What the file says of `app`, as it says it; nothing if it does not name it.
+    pub fn written(&self, app: &AppId) -> Option<&toml::Table> {
+        self.0.get(app).map(|app| &app.written)
+    }
+
+    /// The apps that the file names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &AppId> {
+        self.0.keys()
+    }
+}
+
+fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> AppConfig {
+    let mut config = AppConfig::default();
+    for (key, value) in entry {
+        let set = match key.as_str() {
+            "policy" => text(&value).map(|policy| config.policy = policy),
+            "hint_from" => text(&value).map(|path| config.hint_from = path),
+            "max_warm_wait" => time(&value).map(|time| config.max_warm_wait = Some(time)),
+            "run_timeout" => positive_time(&value).map(|time| config.run_timeout = Some(time)),
+            "max_attempts" => count(&value).map(|count| config.max_attempts = count),
+            "prior_run" => positive_time(&value).map(|time| config.prior_run = time),
+            "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
+            "retention" => retention(&value).map(|time| config.retention = time),
+            "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
+            "cost" => cost(&value).map(|cost| config.cost = cost),
+            _ => Err("unknown setting".to_owned()),
+        };
+        if let Err(problem) = set {
+            settings.problem_at(&path.key(&key), problem);
+        }
+    }
+    config
+}
+
+fn text<T: FromStr<Err = String>>(value: &toml::Value) -> Result<T, String> {
+    value.as_str().ok_or("text is expected")?.parse()
+}
+
+fn time(value: &toml::Value) -> Result<Duration, String> {
+    Seconds::from_toml(value).map(Seconds::duration)
+}
+
+/// A whole number from 1.
+fn count(value: &toml::Value) -> Result<u32, String> {
+    let number = value.as_integer().and_then(|number| number.try_into().ok());
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "a whole number from 1 is expected".to_owned())
+}
+
+fn positive_time(value: &toml::Value) -> Result<Duration, String> {
+    Seconds::some_from_toml(value).map(Seconds::duration)
+}
+
+fn retention(value: &toml::Value) -> Result<Duration, String> {
+    match time(value)? {
+        time if time < SHORTEST_RETENTION => Err(format!(
+            "it must be at least {} s: a copy of a job that is still under way would run again once its record is gone",
+            SHORTEST_RETENTION.as_secs()
+        )),
+        time => Ok(time),
+    }
+}
+
+fn cost(value: &toml::Value) -> Result<f64, String> {
+    let number = match value {
+        toml::Value::Integer(number) => Some(*number as f64),
+        toml::Value::Float(number) => Some(*number),
+        _ => None,
+    };
+    number
+        .filter(|cost| cost.is_finite() && *cost >= 0.0)
+        .ok_or_else(|| "a number is expected, 0 or more".to_owned())
+}
+
+fn length(value: &toml::Value) -> Result<u64, String> {
+    match value.as_integer().map(u64::try_from) {
+        Some(Ok(length)) if length > 0 => Ok(length),
+        _ => Err("a number of jobs is expected, at least 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_app_that_the_file_names_has_its_settings() {
+        let mut settings =
+            Settings::from_toml("[apps.'a/b']\nhint_from = 'input.model'", "warmq.toml");
+        let apps = Apps::read(&mut settings);
+        settings.finish(Some(())).unwrap();
+        let hint_from = apps.get(&AppId::parse("a/b").unwrap()).hint_from;
+        let HintFrom::Field(path) = hint_from else {
+            panic!("{hint_from:?}")
+        };
+        assert_eq!("header".parse(), Ok(HintFrom::Header));
+        let hint = |input: Value| path.hint(&input).unwrap().map(String::from);
+        assert_eq!(hint(json!({"model": "shapes"})), Some("shapes".to_owned()));
+        assert_eq!(hint(json!({"model": 7})), None);
+        assert_eq!(hint(json!([])), None);
+    }
+
+    #[test]
+    fn every_mistake_in_every_app_is_reported() {
+        let text = "[apps.'A']\n[apps.'a/b']\npolicy = 'luck'\nhint_from = 'model'\nspeed = 9\n\
+                    max_warm_wait = -1\nprior_run = 0\nprior_load = '0ms'\nmax_attempts = 0\n\
+                    [apps.'a/c']\nmax_warm_wait = inf\nprior_run = true\nrun_timeout = 0\nmax_attempts = 2.5\n\
+                    [apps.'a/d']\nretention = '59s'\nmax_queue_length = 0\n\
+                    [apps.'a/e']\nretention = 'long'\nmax_queue_length = '9'\n\
+                    [apps.'a/f']\nretention = '25h'\nmax_queue_length = -1\ncost = -1\n\
+                    [apps.'a/g']\ncost = 'dear'";
+        let mut settings = Settings::from_toml(text, "warmq.toml");
+        Apps::read(&mut settings);
+        let problems = settings.finish(Some(())).unwrap_err();
+        assert_eq!(problems.sentences().len(), 20, "{problems}");
+        let luck = "warmq.toml, line 3, column 10: apps.\"a/b\".policy: unknown policy 'luck'";
+        assert!(problems.to_string().contains(luck), "{problems}");
+    }
+
+    #[test]
+    fn apps_are_the_same_if_they_say_the_same() {
+        let read = |text: &str| Apps::read(&mut Settings::from_toml(text, "warmq.toml"));
+        let apps = read("[apps.'a/b']\nprior_run = 0.5");
+        assert_eq!(apps, read("[apps]\n'a/b' = { prior_run = '500ms' }"));
+        assert_ne!(apps, read("[apps.'a/b']"));
+        let written = apps.written(&AppId::parse("a/b").unwrap()).unwrap();
+        assert_eq!(written["prior_run"].as_float(), Some(0.5));
+    }
+
+    #[test]
+    fn times_may_have_units() {
+        let text = "[apps.'a/b']\nmax_warm_wait = '500ms'\nprior_run = 0.2\nprior_load = 1\n\
+                    retention = '1.5h'\nmax_queue_length = 9\nrun_timeout = '5m'\nmax_attempts = 3";
+        let mut settings = Settings::from_toml(text, "warmq.toml");
+        let apps = Apps::read(&mut settings);
+        settings.finish(Some(())).unwrap();
+        let app = apps.get(&AppId::parse("a/b").unwrap());
+        assert_eq!(app.max_warm_wait, Some(Duration::from_millis(500)));
+        assert_eq!(app.run_timeout, Some(Duration::from_secs(300)));
+        assert_eq!(app.max_attempts, 3);
+        assert_eq!(app.prior_run, Duration::from_millis(200));
+        assert_eq!(app.prior_load, Duration::from_secs(1));
+        assert_eq!(app.retention, Duration::from_secs(5400));
+        assert_eq!(app.max_queue_length, Some(9));
+    }
+}

@@ -1,0 +1,163 @@
+//! Which RabbitMQ, which Redis, which storage, under which namespace: what every process must know.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use warmq_types::ids::Namespace;
+use warmq_types::queue_type::QueueType;
+use warmq_types::server_url::ServerUrl;
+
+use super::{Seconds, Settings};
+
+/// Flags of every process. All texts: [`Servers::read`] gives them their types.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ServerArgs {
+    /// Configuration file [default: warmq.toml, if it is there]
+    #[arg(long, env = "WARMQ_CONFIG", value_name = "FILE", value_parser = clap::value_parser!(OsString))]
+    pub config: Option<OsString>,
+    /// Prefix of every queue, exchange and key [default: warmq]
+    #[arg(long, env = "WARMQ_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// RabbitMQ [default: amqp://guest:guest@127.0.0.1:5672/%2f]
+    #[arg(
+        long,
+        env = "WARMQ_AMQP_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub amqp_url: Option<String>,
+    /// Redis [default: redis://127.0.0.1:6379/0]
+    #[arg(
+        long,
+        env = "WARMQ_REDIS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<String>,
+    /// Where pictures are kept: file:///folder or s3://bucket/prefix [default: file:// and the folder ./out/files]
+    #[arg(
+        long,
+        env = "WARMQ_STORAGE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub storage: Option<String>,
+    /// Type of the durable queues, the same for all processes of a namespace: classic, or quorum in a cluster [default: classic]
+    #[arg(long, env = "WARMQ_QUEUE_TYPE", value_name = "TYPE")]
+    pub queue_type: Option<String>,
+    /// RabbitMQ's setting of that name: after this time it takes a message back that is not acknowledged [default: 30m]
+    #[arg(long, env = "WARMQ_CONSUMER_TIMEOUT", value_name = "TIME")]
+    pub consumer_timeout: Option<String>,
+}
+
+/// The servers of one namespace.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// Prefix of every name.
+    pub namespace: Namespace,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Redis.
+    pub redis_url: ServerUrl,
+    /// Object storage: `file://…` or `s3://…`.
+    pub storage: ServerUrl,
+    /// Type of the durable queues.
+    pub queue_type: QueueType,
+    /// After this time RabbitMQ takes a message back that is not acknowledged, and closes its consumer's channel.
+    pub consumer_timeout: Duration,
+}
+
+impl ServerArgs {
+    /// The configuration file that is named. An empty variable names none.
+    pub fn config_file(&self) -> Option<&Path> {
+        let named = self.config.as_deref().filter(|file| !file.is_empty());
+        named.map(Path::new)
+    }
+}
+
+/// How a URL of RabbitMQ is written.
+const AMQP_EXAMPLE: &str =
+    "amqp://user:password@host:5672/%2f (in a password @ is written %40, / %2f, # %23)";
+
+/// How a URL of Redis is written.
+const REDIS_EXAMPLE: &str =
+    "redis://:password@host:6379/0 (in a password @ is written %40, / %2f, # %23)";
+
+/// How a URL of the storage is written.
+const STORAGE_EXAMPLE: &str = "file:///folder or s3://bucket/prefix";
+
+impl Servers {
+    /// Reads the settings of `args`; problems are noted in `settings`.
+    pub fn read(settings: &mut Settings, args: &ServerArgs) -> Option<Self> {
+        let folder = std::env::current_dir()
+            .unwrap_or_default()
+            .join("out/files");
+        let storage = format!("file://{}", folder.display());
+        let namespace = settings.take("namespace", args.namespace.as_deref(), "warmq");
+        let amqp_url = settings.take_like::<ServerUrl>(
+            "amqp_url",
+            args.amqp_url.as_deref(),
+            "amqp://guest:guest@127.0.0.1:5672/%2f",
+            AMQP_EXAMPLE,
+        );
+        let redis_url = settings.take_like::<ServerUrl>(
+            "redis_url",
+            args.redis_url.as_deref(),
+            "redis://127.0.0.1:6379/0",
+            REDIS_EXAMPLE,
+        );
+        let storage = settings.take_like::<ServerUrl>(
+            "storage",
+            args.storage.as_deref(),
+            &storage,
+            STORAGE_EXAMPLE,
+        );
+        let queue_type = settings.take("queue_type", args.queue_type.as_deref(), "classic");
+        let consumer_timeout =
+            settings.take::<Seconds>("consumer_timeout", args.consumer_timeout.as_deref(), "30m");
+        if consumer_timeout.is_some_and(Seconds::is_zero) {
+            settings.problem("consumer-timeout: it must be more than 0");
+        }
+        for (name, url, schemes) in [
+            ("amqp-url", &amqp_url, ["amqp", "amqps"]),
+            ("redis-url", &redis_url, ["redis", "rediss"]),
+            ("storage", &storage, ["file", "s3"]),
+        ] {
+            if let Some(url) = url
+                && !schemes.contains(&url.scheme())
+            {
+                let [one, other] = schemes;
+                settings.problem(format!(
+                    "{name}: {url} must begin with {one}:// or {other}://"
+                ));
+            }
+        }
+        Some(Self {
+            namespace: namespace?,
+            amqp_url: amqp_url?,
+            redis_url: redis_url?,
+            storage: storage?,
+            queue_type: queue_type?,
+            consumer_timeout: consumer_timeout?.duration(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_scheme_is_a_problem_of_its_setting() {
+        let mut settings = Settings::from_toml("", "warmq.toml");
+        let args = ServerArgs {
+            amqp_url: Some("http://127.0.0.1".into()),
+            redis_url: Some("nonsense".into()),
+            ..ServerArgs::default()
+        };
+        let servers = Servers::read(&mut settings, &args);
+        let problems = settings.finish(servers).unwrap_err();
+        assert_eq!(problems.sentences().len(), 2, "{problems}");
+    }
+}

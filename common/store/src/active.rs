@@ -1,0 +1,125 @@
+//! Whose jobs wait or run, for keys that may have so many at a time.
+//!
+//! Each app keeps its own list in the same step as its records (`{app}:active`), so what goes to one app is counted exactly. Which
+//! apps an owner submits to is noted beside, in another slot of a cluster: before a job is recorded, and taken away only once
+//! nothing was submitted there for [`SETTLED`]. So a submission reads the lists of the few apps that its owner uses.
+
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use warmq_types::ids::{AppId, JobId, KeyId};
+
+use super::answers::number;
+use super::{Error, Store, ms};
+
+/// How long after a submission its record is made at the latest.
+const SETTLED: Duration = Duration::from_secs(60);
+
+impl Store {
+    /// How many of an owner's jobs wait or run, over `apps`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn active_jobs(
+        &self,
+        apps: impl IntoIterator<Item = &AppId>,
+        owner: &KeyId,
+    ) -> Result<u64, Error> {
+        Ok(self.active_by_app(apps, owner).await?.iter().sum())
+    }
+
+    async fn active_by_app(
+        &self,
+        apps: impl IntoIterator<Item = &AppId>,
+        owner: &KeyId,
+    ) -> Result<Vec<u64>, Error> {
+        let (first, last) = range(owner);
+        let mut pipe = redis::pipe();
+        for app in apps {
+            pipe.zlexcount(self.keys.active(app), &first, &last);
+        }
+        // A pipeline without commands is refused.
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(pipe.query_async(&mut self.connection.clone()).await?)
+    }
+
+    /// Notes that an owner is about to submit to `app`, and counts its jobs that wait or run in other apps.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn active_elsewhere(&self, app: &AppId, owner: &KeyId) -> Result<u64, Error> {
+        let key = self.keys.apps_of(owner);
+        let mut connection = self.connection.clone();
+        let used: Vec<String> = self
+            .scripts
+            .use_app
+            .key(&key)
+            .arg(app.as_str())
+            .invoke_async(&mut connection)
+            .await?;
+        let mut others = Vec::new();
+        for pair in used.chunks_exact(2) {
+            if pair[0] != app.as_str()
+                && let Ok(other) = AppId::parse(&pair[0])
+            {
+                others.push((other, number::<u64>(&pair[1])?));
+            }
+        }
+        let counts = self
+            .active_by_app(others.iter().map(|(other, _)| other), owner)
+            .await?;
+        let mut leave = self.scripts.leave_apps.prepare_invoke();
+        leave.key(&key).arg(ms(SETTLED));
+        let idle = others.iter().zip(&counts);
+        let idle: Vec<&str> = idle
+            .filter(|((_, ago_ms), count)| **count == 0 && *ago_ms > ms(SETTLED))
+            .map(|((other, _), _)| other.as_str())
+            .collect();
+        if !idle.is_empty() {
+            leave.arg(idle).invoke_async::<()>(&mut connection).await?;
+        }
+        Ok(counts.iter().sum())
+    }
+
+    /// Takes an owner's jobs off an app's list whose records are gone, since Redis lost them. True: there were some.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn forget_lost_jobs(&self, app: &AppId, owner: &KeyId) -> Result<bool, Error> {
+        let (first, last) = range(owner);
+        let active = self.keys.active(app);
+        let mut connection = self.connection.clone();
+        let entries: Vec<String> = connection.zrangebylex(&active, first, last).await?;
+        let job = |entry: &String| entry.rsplit(' ').next().and_then(|id| id.parse().ok());
+        let entries: Vec<(String, JobId)> = entries
+            .into_iter()
+            .filter_map(|entry| Some((job(&entry)?, entry)))
+            .map(|(job, entry)| (entry, job))
+            .collect();
+        if entries.is_empty() {
+            return Ok(false);
+        }
+        let mut pipe = redis::pipe();
+        for (_, job) in &entries {
+            pipe.exists(self.keys.job(app, *job));
+        }
+        let exist: Vec<bool> = pipe.query_async(&mut connection).await?;
+        let lost = entries.into_iter().zip(exist);
+        let lost: Vec<String> = lost
+            .filter(|(_, exists)| !exists)
+            .map(|((entry, _), _)| entry)
+            .collect();
+        if lost.is_empty() {
+            return Ok(false);
+        }
+        tracing::warn!(%app, %owner, jobs = lost.len(), "Redis lost the records of jobs that counted as active");
+        Ok(connection.zrem::<_, _, u64>(active, lost).await? > 0)
+    }
+}
+
+/// The entries of an owner. Ids of keys hold no character below `-`.
+fn range(owner: &KeyId) -> (String, String) {
+    (format!("[{owner} "), format!("({owner}!"))
+}

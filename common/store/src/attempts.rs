@@ -1,0 +1,392 @@
+//! A job's attempts: begun, kept alive, ended; lost with their runners, and given up.
+
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use warmq_process::retry::before_next;
+use warmq_types::attempt::{Lease, Outcome};
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, Epoch, Fence, JobId, RunnerId};
+use warmq_types::job::{JobError, Progress, Timings};
+use warmq_types::retry_tier::RetryTier;
+
+use super::answers::{about_a_job, number, unavailable, words};
+use super::jobs::{Known, RETENTION_S};
+use super::record::json;
+use super::{Error, Ran, RunnerReport, Store, Unavailable, ms};
+
+/// After so many attempts the pause grows no longer.
+const PAUSES: u32 = 12;
+
+/// On what ground a runner starts a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// The dispatcher claimed it for this job.
+    Claim,
+    /// It took the job from the shared queue and claims itself.
+    SharedQueue,
+    /// It runs the job already: Redis was away when it began.
+    BegunWithout {
+        /// How long ago that was, ms.
+        ago_ms: u64,
+    },
+}
+
+/// A runner that was lost under a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The number of the attempt that was lost.
+    pub attempt: u32,
+    /// Who was lost.
+    pub runner: RunnerId,
+    /// How long the job's message is to be parked until the next attempt; `None` after the last one.
+    pub pause: Option<Duration>,
+}
+
+/// What becomes of the attempt when a runner gives its job back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBack<'a> {
+    /// It does not count: the runner stops, and the job is not to blame.
+    Uncounted,
+    /// It counts, for this reason: it took too long, or its runner failed.
+    Counted(&'a str),
+}
+
+/// What became of an attempt to start a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Run it.
+    Started(Lease),
+    /// The dispatcher claimed the runner for another job meanwhile: give this one back.
+    Claimed,
+    /// The runner is registered no more: it must register again first.
+    Stale,
+    /// The job is not to be run now.
+    Unavailable(Unavailable),
+}
+
+/// An attempt's end, and the runner's state after it.
+#[derive(Debug)]
+pub struct Finish<'a> {
+    /// The app.
+    pub app: &'a AppId,
+    /// The job.
+    pub job: JobId,
+    /// Who ran it.
+    pub runner: &'a RunnerId,
+    /// In which incarnation.
+    pub epoch: Epoch,
+    /// The attempt's fence.
+    pub fence: Fence,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// What it cost.
+    pub timings: Timings,
+    /// The hints that the runner reported before.
+    pub reported: &'a [Hint],
+    /// What it reports now.
+    pub report: &'a RunnerReport,
+    /// What the run taught about its model; `None` if it failed.
+    pub ran: Option<Ran>,
+    /// Whether it takes jobs again; false while it drains.
+    pub idle: bool,
+}
+
+impl Finish<'_> {
+    /// Level and text of what the job's log says of its end.
+    fn last_line(&self) -> (&'static str, String) {
+        let Timings {
+            warm,
+            load_ms,
+            run_ms,
+        } = self.timings;
+        match self.outcome {
+            Outcome::Succeeded(_) if warm => ("INFO", format!("succeeded: warm, ran {run_ms} ms")),
+            Outcome::Succeeded(_) => (
+                "INFO",
+                format!("succeeded: cold, loaded {load_ms} ms, ran {run_ms} ms"),
+            ),
+            Outcome::Failed(error) => ("ERROR", format!("failed: {}", error.message)),
+            Outcome::Cancelled => ("ERROR", "cancelled".to_owned()),
+        }
+    }
+}
+
+/// The pauses after the first attempt that came to nothing, the second, …, ms: as long as the retry tier that parks the message.
+fn pauses_ms() -> Vec<u64> {
+    (1..=PAUSES)
+        .filter_map(|attempt| before_next(attempt, u32::MAX))
+        .map(|pause| ms(RetryTier::at_least(pause).delay()))
+        .collect()
+}
+
+impl Store {
+    /// Begins an attempt of `job` on `runner`, or gives the one again that this very incarnation has begun: after an answer
+    /// that was lost.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn start(
+        &self,
+        app: &AppId,
+        job: JobId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        lease_ms: u64,
+        ground: Ground,
+    ) -> Result<Start, Error> {
+        let (ground, ago_ms) = match ground {
+            Ground::Claim => ("own", 0),
+            Ground::SharedQueue => ("shared", 0),
+            Ground::BegunWithout { ago_ms } => ("late", ago_ms),
+        };
+        let reply = self
+            .scripts
+            .start
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.queued(app))
+            .key(self.keys.untold(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
+            .arg(job.to_string())
+            .arg(runner.as_str())
+            .arg(epoch.0)
+            .arg(lease_ms)
+            .arg(ground)
+            .arg(self.keys.changes(app))
+            .arg(RETENTION_S)
+            .arg(ago_ms)
+            .invoke_async(&mut self.connection.clone())
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
+            ["started", attempt, fence] => Ok(Start::Started(Lease {
+                attempt: number(attempt)?,
+                fence: Fence(number(fence)?),
+            })),
+            ["claimed"] => Ok(Start::Claimed),
+            ["stale"] => Ok(Start::Stale),
+            other => Ok(Start::Unavailable(unavailable(other)?)),
+        }
+    }
+
+    /// Keeps a running job's lease for another `lease_ms`. False: the job is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn renew(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        lease_ms: u64,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .renew
+            .key(self.keys.job(app, job))
+            .arg(fence.0)
+            .arg(lease_ms)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Notes how far a running job is. False: the job is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn progress(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        progress: &Progress,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .progress
+            .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
+            .arg(fence.0)
+            .arg(json(progress))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Ends an attempt. False: the result was refused, since the job is no longer this attempt's; the runner's hints
+    /// are taken all the same.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn finish(&self, finish: &Finish<'_>) -> Result<bool, Error> {
+        let Finish { app, job, .. } = *finish;
+        let (output, error) = match finish.outcome {
+            Outcome::Succeeded(output) => (json(output), String::new()),
+            Outcome::Failed(error) => (String::new(), json(error)),
+            Outcome::Cancelled => (String::new(), String::new()),
+        };
+        let hints = &finish.report.hints;
+        let left: Vec<&Hint> = finish
+            .reported
+            .iter()
+            .filter(|hint| !hints.contains(hint))
+            .collect();
+        let mut invocation = self.scripts.finish.prepare_invoke();
+        invocation
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, finish.runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.blank(app))
+            .key(self.keys.untold(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job));
+        for hint in left.iter().copied().chain(hints) {
+            invocation.key(self.keys.hint(app, hint));
+        }
+        invocation
+            .arg(job.to_string())
+            .arg(finish.runner.as_str())
+            .arg(finish.epoch.0)
+            .arg(finish.fence.0)
+            .arg(finish.outcome.state().as_str())
+            .arg(output)
+            .arg(error)
+            .arg(json(&finish.timings))
+            .arg(RETENTION_S)
+            .arg(json(hints))
+            .arg(hints.len())
+            .arg(finish.report.memory_bytes)
+            .arg(u8::from(finish.idle))
+            .arg(self.keys.changes(app))
+            .arg(left.len())
+            .arg(finish.report.slots)
+            .arg(finish.ran.as_ref().map(json).unwrap_or_default());
+        let (level, line) = finish.last_line();
+        invocation.arg(level).arg(line);
+        Ok(invocation
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives a running job back unfinished. False: it is no longer this attempt's.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn requeue(
+        &self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        attempt: GivenBack<'_>,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .requeue
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
+            .key(self.keys.log(app, job))
+            .arg(job.to_string())
+            .arg(fence.0)
+            .arg(match attempt {
+                GivenBack::Uncounted => "",
+                GivenBack::Counted(reason) => reason,
+            })
+            .arg(pauses_ms())
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Notes that the runner of a job is lost; the job is queued again. `None`: the job is not a lost runner's (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn lose(&self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
+        let reply: Vec<String> = self
+            .scripts
+            .lose
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.suspects(app))
+            .arg(job.to_string())
+            .arg(pauses_ms())
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match words(&reply).as_slice() {
+            ["lost", attempt, runner, pause_ms] => Ok(Some(Loss {
+                attempt: number(attempt)?,
+                pause: match *pause_ms {
+                    "" => None,
+                    ms => Some(Duration::from_millis(number(ms)?)),
+                },
+                runner: RunnerId::parse(runner)
+                    .map_err(|error| Error::damaged("a script's reply", error))?,
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    /// The runner under which a job's last attempt came to nothing, until the next one begins.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn avoided(&self, app: &AppId, job: JobId) -> Result<Option<RunnerId>, Error> {
+        let key = self.keys.job(app, job);
+        let runner: Option<String> = self.connection.clone().hget(key, "avoid").await?;
+        Ok(runner.and_then(|runner| RunnerId::parse(&runner).ok()))
+    }
+
+    /// Ends a job that had all its attempts. False: it has one left, runs, or ended.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn quarantine(
+        &self,
+        app: &AppId,
+        job: JobId,
+        error: &JobError,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .quarantine
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.untold(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
+            .arg(job.to_string())
+            .arg(json(error))
+            .arg(RETENTION_S)
+            .arg(format!("failed: {}", error.message))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives a quarantined job all its attempts again; to publish it is the caller's business. False: it is not quarantined
+    /// (any more).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        let mut connection = self.connection.clone();
+        self.index(app, job, RETENTION_S, Known::New).await?;
+        Ok(self
+            .scripts
+            .revive
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
+            .arg(job.to_string())
+            .invoke_async(&mut connection)
+            .await?)
+    }
+}

@@ -1,0 +1,117 @@
+//! Runners that take no jobs until their self-test passes, and runners of one name.
+
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use serde_json::Value;
+use warmq_types::fault::FaultKind;
+use warmq_types::ids::{AppId, Epoch, RunnerId};
+
+use super::fleet::Registration;
+use super::{Change, Error, Store};
+
+/// Another process that holds a runner's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// Its host.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Remaining time of its lease, ms.
+    pub remaining_ms: u64,
+    /// End of its lease, Unix ms. It grows while the process lives.
+    pub lease_until_ms: u64,
+}
+
+/// Why a runner takes no jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faulty {
+    /// Class of its latest fault.
+    pub kind: FaultKind,
+    /// What failed, for operators.
+    pub details: String,
+    /// When the fault began, Unix ms.
+    pub since_ms: u64,
+}
+
+impl Store {
+    /// The live process of another instance that holds the runner's name; `None` if the name is free.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn rival(&self, registration: &Registration) -> Result<Option<Rival>, Error> {
+        type Fields = (Option<String>, Option<String>, Option<u32>);
+        let Registration { app, runner, .. } = registration;
+        let ((instance, host, pid), lease_until_ms): (Fields, Option<u64>) = redis::pipe()
+            .hmget(self.keys.runner(app, runner), &["instance", "host", "pid"])
+            .zscore(self.keys.runners(app), runner.as_str())
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let now_ms = self.now_ms().await?;
+        let lease_until_ms = lease_until_ms.unwrap_or(0);
+        let remaining_ms = lease_until_ms.saturating_sub(now_ms);
+        let is_other =
+            instance.is_some_and(|other| !other.is_empty() && other != registration.instance);
+        Ok((is_other && remaining_ms > 0).then(|| Rival {
+            host: host.unwrap_or_default(),
+            pid: pid.unwrap_or(0),
+            remaining_ms,
+            lease_until_ms,
+        }))
+    }
+
+    /// Registers a runner that takes no jobs, with the reason, and publishes the fault.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn register_faulty(
+        &self,
+        registration: &Registration,
+        schema: &Value,
+        lease: Duration,
+        faulty: &Faulty,
+    ) -> Result<(), Error> {
+        let Registration { app, runner, .. } = registration;
+        self.introduce(registration, schema).await?;
+        let mut invocation = self.scripts.register_faulty.prepare_invoke();
+        invocation
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.runners(app))
+            .key(self.keys.faulty(app))
+            .arg(runner.as_str())
+            .arg(lease.as_millis() as u64);
+        for (field, value) in registration.fields() {
+            invocation.arg(field).arg(value);
+        }
+        invocation
+            .arg("fault")
+            .arg(format!("{}: {}", faulty.kind, faulty.details))
+            .arg("fault_since_ms")
+            .arg(faulty.since_ms);
+        Ok(invocation
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Publishes that a runner failed an attempt, for the leader's metrics. A lost message costs one count.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn publish_fault(
+        &self,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        kind: FaultKind,
+    ) -> Result<(), Error> {
+        let change = Change::Faulted {
+            runner: runner.clone(),
+            epoch,
+            kind,
+        };
+        let text = super::record::json(&change);
+        let mut connection = self.connection.clone();
+        let _: () = connection.publish(self.keys.changes(app), text).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,504 @@
+//! The runners: who lives, what each reports, who leads an app.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use serde_json::Value;
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, Epoch, RunnerId};
+use warmq_types::runner::RunnerRecord;
+
+use super::stats::STATS_OF_APP;
+use super::{Error, Store};
+
+/// What a runner can serve now; refreshed after every job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunnerReport {
+    /// Loaded models, least recently used first.
+    pub hints: Vec<Hint>,
+    /// What they hold, bytes.
+    pub memory_bytes: u64,
+    /// How many models the runner can hold at once, as far as it knows.
+    pub slots: u32,
+}
+
+/// What a runner says of itself when it joins.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Its app.
+    pub app: AppId,
+    /// Its id.
+    pub runner: RunnerId,
+    /// This incarnation.
+    pub epoch: Epoch,
+    /// The machine that it is on.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Random id of that process: distinguishes a restart from a second worker of the same name.
+    pub instance: String,
+    /// What runs its jobs: `diffusion`, `timed`.
+    pub engine: String,
+    /// Where tensors live: `cpu`, `cuda:0`.
+    pub device: String,
+    /// How much its models may hold, bytes.
+    pub memory_budget_bytes: u64,
+    /// The models that it can load; empty for any.
+    pub models: Vec<Hint>,
+    /// What it holds already.
+    pub report: RunnerReport,
+}
+
+impl Registration {
+    /// The fields of the runner's hash.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("epoch", self.epoch.to_string()),
+            ("host", self.host.clone()),
+            ("pid", self.pid.to_string()),
+            ("instance", self.instance.clone()),
+            ("engine", self.engine.clone()),
+            ("device", self.device.clone()),
+            ("memory_budget_bytes", self.memory_budget_bytes.to_string()),
+            ("memory_bytes", self.report.memory_bytes.to_string()),
+            ("slots", self.report.slots.to_string()),
+            ("hints", hints_json(&self.report.hints)),
+            ("models", hints_json(&self.models)),
+        ]
+    }
+}
+
+/// How much there is of an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Runners whose lease has not lapsed, or not been found lapsed.
+    pub live: u64,
+    /// Those of them that take no jobs until their self-test passes.
+    pub faulty: u64,
+    /// Those that can be claimed.
+    pub idle: u64,
+    /// Jobs that no runner has started yet.
+    pub queued: u64,
+}
+
+/// How busy an app is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppLoad {
+    /// Its runners and jobs.
+    pub counts: Counts,
+    /// What its leader learned about the app as a whole: JSON; `None` before it learned anything.
+    pub learned: Option<String>,
+}
+
+/// How long a model is remembered after the last runner that can load it joined: its jobs wait so long for another.
+const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Apps, or runners, that one command or pipeline asks about.
+const CHUNK: usize = 250;
+
+impl Store {
+    /// A runner joins, idle, with the input schema of its app.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn register(
+        &self,
+        registration: &Registration,
+        schema: &Value,
+        lease: Duration,
+    ) -> Result<(), Error> {
+        let app = &registration.app;
+        let mut connection = self.connection.clone();
+        self.introduce(registration, schema).await?;
+        let mut invocation = self.scripts.register.prepare_invoke();
+        invocation
+            .key(self.keys.runner(app, &registration.runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.runners(app))
+            .key(self.keys.blank(app));
+        for hint in &registration.report.hints {
+            invocation.key(self.keys.hint(app, hint));
+        }
+        invocation
+            .arg(registration.runner.as_str())
+            .arg(lease.as_millis() as u64)
+            .arg(self.keys.changes(app));
+        for (field, value) in registration.fields() {
+            invocation.arg(field).arg(value);
+        }
+        Ok(invocation.invoke_async(&mut connection).await?)
+    }
+
+    /// Records what comes with every registration, and removes the runner's earlier incarnation: one that did not take
+    /// leave may stand in the sets of other hints.
+    pub(super) async fn introduce(
+        &self,
+        registration: &Registration,
+        schema: &Value,
+    ) -> Result<(), Error> {
+        let app = &registration.app;
+        let mut connection = self.connection.clone();
+        self.remove(app, &registration.runner, None, "left").await?;
+        let _: () = connection
+            .set(self.keys.schema(app), schema.to_string())
+            .await?;
+        self.remember_models(app, &registration.models).await?;
+        self.remember_app(app).await
+    }
+
+    /// Notes that some runner can load these models, and forgets those that none has listed for [`MODELS_KEPT`].
+    async fn remember_models(&self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
+        let now_ms = self.now_ms().await?;
+        let key = self.keys.models(app);
+        let oldest_ms = now_ms.saturating_sub(MODELS_KEPT.as_millis() as u64);
+        let mut pipeline = redis::pipe();
+        pipeline.zrembyscore(&key, "-inf", oldest_ms).ignore();
+        for model in models {
+            pipeline.zadd(&key, model.as_str(), now_ms).ignore();
+        }
+        let mut connection = self.connection.clone();
+        let _: () = pipeline.query_async(&mut connection).await?;
+        Ok(())
+    }
+
+    /// The models that some runner of the app can load, or could lately.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn models(&self, app: &AppId) -> Result<Vec<Hint>, Error> {
+        let key = self.keys.models(app);
+        let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
+        Ok((names.iter())
+            .filter_map(|name| Hint::parse(name).ok())
+            .collect())
+    }
+
+    /// Whether some runner of the app can load the model, or could lately.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn is_model_known(&self, app: &AppId, model: &Hint) -> Result<bool, Error> {
+        let key = self.keys.models(app);
+        let since: Option<u64> = (self.connection.clone())
+            .zscore(key, model.as_str())
+            .await?;
+        Ok(since.is_some())
+    }
+
+    /// A runner lives. `busy` while it runs a job. False: it is registered no more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn heartbeat(
+        &self,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Epoch,
+        lease: Duration,
+        busy: bool,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .heartbeat
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.runners(app))
+            .arg(runner.as_str())
+            .arg(epoch.0)
+            .arg(lease.as_millis() as u64)
+            .arg(u8::from(busy))
+            .arg(self.keys.changes(app))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// A runner says goodbye.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn leave(&self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
+        self.remove(app, runner, Some(epoch), "left").await?;
+        Ok(())
+    }
+
+    /// Removes the runners whose lease lapsed, and names them.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn reap(&self, app: &AppId) -> Result<Vec<RunnerId>, Error> {
+        let now_ms = self.now_ms().await?;
+        let lapsed: Vec<String> = self
+            .connection
+            .clone()
+            .zrangebyscore(self.keys.runners(app), "-inf", now_ms)
+            .await?;
+        let mut lost = Vec::new();
+        for runner in lapsed.iter().filter_map(|name| RunnerId::parse(name).ok()) {
+            if self.remove(app, &runner, None, "lost").await? {
+                lost.push(runner);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Takes a runner out of every set; `epoch`: only that incarnation.
+    async fn remove(
+        &self,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Option<Epoch>,
+        how: &str,
+    ) -> Result<bool, Error> {
+        let mut connection = self.connection.clone();
+        let key = self.keys.runner(app, runner);
+        let (found, hints): (Option<String>, Option<String>) =
+            connection.hmget(&key, &["epoch", "hints"]).await?;
+        let Some(found) = found else {
+            // The hash is gone and only the lease is left.
+            let _: () = redis::pipe()
+                .zrem(self.keys.runners(app), runner.as_str())
+                .srem(self.keys.faulty(app), runner.as_str())
+                .query_async(&mut connection)
+                .await?;
+            return Ok(false);
+        };
+        let hints = hints.unwrap_or_else(|| "[]".to_owned());
+        let mut invocation = self.scripts.leave.prepare_invoke();
+        invocation
+            .key(key)
+            .key(self.keys.idle(app))
+            .key(self.keys.runners(app))
+            .key(self.keys.blank(app))
+            .key(self.keys.suspects(app))
+            .key(self.keys.ended(app))
+            .key(self.keys.faulty(app));
+        for hint in parse_hints(&hints) {
+            invocation.key(self.keys.hint(app, &hint));
+        }
+        invocation
+            .arg(runner.as_str())
+            .arg(epoch.map_or(found, |epoch| epoch.to_string()))
+            .arg(how)
+            .arg(hints)
+            .arg(self.keys.changes(app));
+        Ok(invocation.invoke_async(&mut connection).await?)
+    }
+
+    /// Apps with a live or past worker.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn apps(&self) -> Result<BTreeSet<AppId>, Error> {
+        let names: Vec<String> = self.connection.clone().smembers(self.keys.apps()).await?;
+        Ok(names
+            .iter()
+            .filter_map(|name| AppId::parse(name).ok())
+            .collect())
+    }
+
+    /// Whether a worker ever registered for the app.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn has_app(&self, app: &AppId) -> Result<bool, Error> {
+        Ok(self
+            .connection
+            .clone()
+            .sismember(self.keys.apps(), app.as_str())
+            .await?)
+    }
+
+    /// The JSON Schema of the app's input, as its workers published it; `None` before the first worker came.
+    ///
+    /// # Errors
+    /// Redis is away, or the schema is no JSON.
+    pub async fn schema(&self, app: &AppId) -> Result<Option<Value>, Error> {
+        let key = self.keys.schema(app);
+        let schema: Option<String> = self.connection.clone().get(&key).await?;
+        schema
+            .map(|text| serde_json::from_str(&text).map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    /// The schemas of those of `apps` that have one.
+    ///
+    /// # Errors
+    /// Redis is away, or a schema is no JSON.
+    pub async fn schemas(&self, apps: &[AppId]) -> Result<Vec<(AppId, Value)>, Error> {
+        let mut found = Vec::new();
+        for chunk in apps.chunks(CHUNK) {
+            let keys: Vec<String> = chunk.iter().map(|app| self.keys.schema(app)).collect();
+            let mut connection = self.connection.clone();
+            let texts: Vec<Option<String>> = connection.mget(&keys).await?;
+            for ((app, key), text) in chunk.iter().zip(&keys).zip(texts) {
+                if let Some(text) = text {
+                    let schema = serde_json::from_str(&text);
+                    found.push((
+                        app.clone(),
+                        schema.map_err(|error| Error::damaged(key, error))?,
+                    ));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The app's live runners, in alphabetical order.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn runners(&self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
+        self.runners_of(std::slice::from_ref(app)).await
+    }
+
+    /// The live runners of `apps`, by app and name. Two round trips for some hundred of each.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn runners_of(&self, apps: &[AppId]) -> Result<Vec<RunnerRecord>, Error> {
+        let mut connection = self.connection.clone();
+        let mut live: Vec<(&AppId, RunnerId, u64)> = Vec::new();
+        for chunk in apps.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for app in chunk {
+                pipeline.zrange_withscores(self.keys.runners(app), 0, -1);
+            }
+            let leases: Vec<Vec<(String, u64)>> = pipeline.query_async(&mut connection).await?;
+            for (app, leases) in chunk.iter().zip(leases) {
+                let named = leases.into_iter().filter_map(|(name, lease_until_ms)| {
+                    Some((app, RunnerId::parse(&name).ok()?, lease_until_ms))
+                });
+                live.extend(named);
+            }
+        }
+        let mut runners = Vec::with_capacity(live.len());
+        for chunk in live.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for (app, runner, _) in chunk {
+                pipeline.hgetall(self.keys.runner(app, runner));
+                pipeline.sismember(self.keys.idle(app), runner.as_str());
+            }
+            let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
+            for ((app, runner, lease_until_ms), reply) in chunk.iter().zip(replies.chunks(2)) {
+                let (fields, idle) = read::<(HashMap<String, String>, bool)>(reply)?;
+                // It may have left between the two reads.
+                let runner = runner.clone();
+                runners.extend(runner_record(app, runner, &fields, idle, *lease_until_ms));
+            }
+        }
+        runners.sort_by(|a, b| (&a.app, &a.id).cmp(&(&b.app, &b.id)));
+        Ok(runners)
+    }
+
+    /// How much there is of the app.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn counts(&self, app: &AppId) -> Result<Counts, Error> {
+        let loads = self.loads(std::slice::from_ref(app)).await?;
+        Ok(loads.first().map(|load| load.counts).unwrap_or_default())
+    }
+
+    /// How busy each of `apps` is. One round trip for some hundred of them.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn loads(&self, apps: &[AppId]) -> Result<Vec<AppLoad>, Error> {
+        let mut loads = Vec::with_capacity(apps.len());
+        for chunk in apps.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for app in chunk {
+                pipeline
+                    .zcard(self.keys.runners(app))
+                    .scard(self.keys.faulty(app))
+                    .scard(self.keys.idle(app))
+                    .zcard(self.keys.queued(app))
+                    .hget(self.keys.stats(app), STATS_OF_APP);
+            }
+            let mut connection = self.connection.clone();
+            let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
+            for reply in replies.chunks(5) {
+                let (live, faulty, idle, queued, learned) = read(reply)?;
+                let counts = Counts {
+                    live,
+                    faulty,
+                    idle,
+                    queued,
+                };
+                loads.push(AppLoad { counts, learned });
+            }
+        }
+        Ok(loads)
+    }
+
+    /// Takes or keeps the leadership of `app` for `lease`. True while `who` leads.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn lead(&self, app: &AppId, who: &str, lease: Duration) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .lead
+            .key(self.keys.leader(app))
+            .arg(who)
+            .arg(lease.as_millis() as u64)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Gives the leadership of `app` up, if `who` has it.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn stop_leading(&self, app: &AppId, who: &str) -> Result<(), Error> {
+        self.lead(app, who, Duration::ZERO).await?;
+        Ok(())
+    }
+}
+
+/// Replies of a pipeline that belong together.
+fn read<T: redis::FromRedisValue>(replies: &[redis::Value]) -> Result<T, Error> {
+    let replies = redis::Value::Array(replies.to_vec());
+    Ok(redis::from_redis_value(replies).map_err(redis::RedisError::from)?)
+}
+
+fn hints_json(hints: &[Hint]) -> String {
+    serde_json::to_string(hints).unwrap_or_else(|_| "[]".to_owned())
+}
+
+pub(super) fn parse_hints(json: &str) -> Vec<Hint> {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+fn runner_record(
+    app: &AppId,
+    id: RunnerId,
+    fields: &HashMap<String, String>,
+    idle: bool,
+    lease_until_ms: u64,
+) -> Option<RunnerRecord> {
+    let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
+    Some(RunnerRecord {
+        id,
+        app: app.clone(),
+        epoch: Epoch(fields.get("epoch")?.parse().ok()?),
+        host: text("host"),
+        pid: u32::try_from(number("pid")).unwrap_or(0),
+        engine: text("engine"),
+        device: text("device"),
+        memory_budget_bytes: number("memory_budget_bytes"),
+        memory_bytes: number("memory_bytes"),
+        hints: parse_hints(&text("hints")),
+        slots: u32::try_from(number("slots")).unwrap_or(u32::MAX),
+        idle,
+        job: text("job").parse().ok(),
+        since_ms: number("since_ms"),
+        lease_until_ms,
+        fault: fields.get("fault").cloned(),
+        fault_since_ms: fields
+            .get("fault_since_ms")
+            .and_then(|text| text.parse().ok()),
+    })
+}

@@ -1,0 +1,73 @@
+//! Which idle runners could take a job with a given hint.
+
+use warmq_types::hint::{Candidates, Hint};
+use warmq_types::ids::{AppId, RunnerId};
+
+use super::fleet::parse_hints;
+use super::{Error, Store};
+
+impl Store {
+    /// The idle runners of `app`, seen from a job with `hint`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn candidates(&self, app: &AppId, hint: Option<&Hint>) -> Result<Candidates, Error> {
+        let idle = self.keys.idle(app);
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().scard(&idle);
+        pipeline.sinter(&[&idle, &self.keys.blank(app)]);
+        if let Some(hint) = hint {
+            pipeline.sinter(&[&idle, &self.keys.hint(app, hint)]);
+        }
+        let mut connection = self.connection.clone();
+        let (idle, blank, warm): (u64, Vec<String>, Vec<String>) = match hint {
+            Some(_) => pipeline.query_async(&mut connection).await?,
+            None => {
+                let (idle, blank) = pipeline.query_async(&mut connection).await?;
+                (idle, blank, Vec::new())
+            }
+        };
+        let blank = runners(blank);
+        Ok(Candidates {
+            warm: runners(warm),
+            blank: match hint {
+                Some(hint) if !blank.is_empty() => self.able(app, hint, blank).await?,
+                _ => blank,
+            },
+            idle,
+        })
+    }
+
+    /// Those of `runners` that can load the model; all of them if no runner ever listed it.
+    async fn able(
+        &self,
+        app: &AppId,
+        model: &Hint,
+        runners: Vec<RunnerId>,
+    ) -> Result<Vec<RunnerId>, Error> {
+        if !self.is_model_known(app, model).await? {
+            return Ok(runners);
+        }
+        let mut pipeline = redis::pipe();
+        for runner in &runners {
+            pipeline.hget(self.keys.runner(app, runner), "models");
+        }
+        let mut connection = self.connection.clone();
+        let catalogs: Vec<Option<String>> = pipeline.query_async(&mut connection).await?;
+        let able = runners.into_iter().zip(catalogs).filter(|(_, catalog)| {
+            let catalog = parse_hints(catalog.as_deref().unwrap_or_default());
+            catalog.is_empty() || catalog.contains(model)
+        });
+        Ok(able.map(|(runner, _)| runner).collect())
+    }
+}
+
+/// Runner ids in alphabetical order (Redis sets have none). A name that is no runner's can not be claimed: left out.
+fn runners(names: Vec<String>) -> Vec<RunnerId> {
+    let mut runners: Vec<RunnerId> = names
+        .iter()
+        .filter_map(|name| RunnerId::parse(name).ok())
+        .collect();
+    runners.sort();
+    runners
+}

@@ -1,0 +1,435 @@
+//! Jobs' records: made, taken back, found.
+
+use std::collections::HashMap;
+
+use redis::AsyncCommands;
+use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId};
+use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::state::JobState;
+
+use super::answers::{number, words};
+use super::record::{HEAD, OUTPUT, json, record};
+use super::{Error, FlowPlan, Store};
+
+/// How long a job can be found by its id alone and by its idempotency key, besides its retention: longer than any job waits
+/// and runs, s.
+pub(super) const LONGEST_LIFE_S: u64 = 7 * 24 * 3600;
+
+/// How long a record that does not say is kept after its job ended, s.
+pub(super) const RETENTION_S: u64 = 24 * 3600;
+
+/// On what terms a job is taken in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms<'a> {
+    /// The submitter's own name for the submission.
+    pub key: Option<&'a IdempotencyKey>,
+    /// A new job is refused if that many of the app wait already.
+    pub max_queue_length: Option<u64>,
+    /// A new job is refused if that many of the app and of its owner wait or run already.
+    pub max_active: Option<u64>,
+    /// It is a flow: routers run it.
+    pub plan: Option<&'a FlowPlan>,
+    /// A job that ended, and whose record was kept long enough, does not run anew.
+    pub once: bool,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is a new job.
+    New {
+        /// Its id: the one that came with it, or the one that its key keeps.
+        id: JobId,
+        /// When it was accepted, Unix ms.
+        created_ms: u64,
+    },
+    /// The id or the idempotency key is known.
+    Known {
+        /// The job that it stands for.
+        id: JobId,
+    },
+    /// Too many jobs wait; nothing was recorded.
+    Full {
+        /// So many.
+        waiting: u64,
+    },
+    /// Too many jobs of its owner wait or run; nothing was recorded.
+    Busy,
+    /// It ended before, and its record was kept long enough; nothing was recorded.
+    Ended,
+}
+
+/// Whether a record was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    New,
+    Before,
+}
+
+/// What is small of a job's record, and its place in the queue, as they were at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobHead {
+    /// The record; its input is null, and it has no output.
+    pub record: JobRecord,
+    /// Jobs in front of it, while it waits.
+    pub queue_position: Option<u64>,
+}
+
+impl Store {
+    /// Records a job again that was accepted before, unless its id is known or it ended. `spec.created_ms` is not used: Redis'
+    /// clock decides.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
+        let terms = Terms {
+            once: true,
+            ..Terms::default()
+        };
+        self.create_as(spec.id, spec, terms).await
+    }
+
+    /// Records a new job on `terms`, unless its id or idempotency key is known.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn admit(&self, spec: &JobSpec, terms: Terms<'_>) -> Result<Created, Error> {
+        let mut id = match terms.key {
+            Some(key) => self
+                .job_of_key(&spec.app, spec.owner.as_ref(), key)
+                .await?
+                .unwrap_or(spec.id),
+            None => spec.id,
+        };
+        // Another submission may take the key meanwhile.
+        loop {
+            match self.create_as(id, spec, terms).await? {
+                Created::Known { id: owner } if owner != id => id = owner,
+                created => return Ok(created),
+            }
+        }
+    }
+
+    /// The job that an owner's idempotency key stands for; `None` when the key is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn job_of_key(
+        &self,
+        app: &AppId,
+        owner: Option<&KeyId>,
+        key: &IdempotencyKey,
+    ) -> Result<Option<JobId>, Error> {
+        let key = self.keys.idempotency(app, owner, key);
+        let id: Option<String> = self.connection.clone().get(&key).await?;
+        id.map(|id| id.parse().map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    async fn create_as(
+        &self,
+        id: JobId,
+        spec: &JobSpec,
+        terms: Terms<'_>,
+    ) -> Result<Created, Error> {
+        let mut connection = self.connection.clone();
+        let retention_s = spec.retention_s.unwrap_or(RETENTION_S);
+        // What can be refused is indexed once it is not. Else the index comes first: a record that cannot be found would be worse than
+        // an entry without record. A router that dies in between leaves the former, which is mended with its message (`find_again`).
+        let is_bounded = terms.max_queue_length.is_some() || terms.max_active.is_some();
+        if !is_bounded {
+            self.index(&spec.app, id, retention_s, Known::Before)
+                .await?;
+        }
+        let mut invocation = self.scripts.create.prepare_invoke();
+        invocation
+            .key(self.keys.job(&spec.app, id))
+            .key(self.keys.queued(&spec.app))
+            .key(self.keys.start_deadlines(&spec.app))
+            .key(self.keys.active(&spec.app))
+            .key(self.keys.tombstone(&spec.app, id));
+        let owner = spec.owner.as_ref();
+        if let Some(key) = terms.key {
+            invocation.key(self.keys.idempotency(&spec.app, owner, key));
+        }
+        let bound = |bound: Option<u64>| bound.map(|bound| bound.to_string()).unwrap_or_default();
+        invocation
+            .arg(id.to_string())
+            .arg(bound(terms.max_queue_length))
+            .arg(LONGEST_LIFE_S + retention_s)
+            .arg(owner.map_or("", KeyId::as_str))
+            .arg(bound(terms.max_active))
+            .arg(u8::from(terms.once));
+        let reply_to = spec.reply_to.as_ref().map(json);
+        let route = (!spec.route.is_empty()).then(|| json(&spec.route));
+        let plan = terms.plan;
+        let headers = plan.map(|plan| &plan.headers);
+        let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
+        for (field, value) in [
+            ("input", Some(json(&spec.input))),
+            ("stored_input", spec.stored_input.as_ref().map(json)),
+            ("priority", Some(spec.priority.as_str().to_owned())),
+            ("owner", owner.map(ToString::to_string)),
+            ("hint", spec.hint.as_ref().map(ToString::to_string)),
+            ("hint_source", spec.hint_source.as_ref().map(json)),
+            (
+                "path",
+                Some(spec.path.clone()).filter(|path| !path.is_empty()),
+            ),
+            ("max_warm_wait_ms", ms(spec.max_warm_wait_ms)),
+            ("start_timeout_ms", ms(spec.start_timeout_ms)),
+            ("run_timeout_ms", ms(spec.run_timeout_ms)),
+            ("max_attempts", Some(spec.max_attempts.to_string())),
+            ("reply_to", reply_to),
+            ("webhook", spec.webhook.clone()),
+            ("retention_s", spec.retention_s.map(|s| s.to_string())),
+            ("no_store", spec.no_store.then(|| "1".to_owned())),
+            ("links_s", spec.links_s.map(|s| s.to_string())),
+            ("route", route),
+            ("step_of", spec.step_of.as_ref().map(json)),
+            ("flow", plan.map(|plan| json(&plan.flow))),
+            ("excerpt", plan.map(|plan| plan.excerpt.clone())),
+            ("headers", headers.filter(|any| !any.is_empty()).map(json)),
+        ] {
+            if let Some(value) = value {
+                invocation.arg(field).arg(value);
+            }
+        }
+        let reply: Vec<String> = invocation.invoke_async(&mut connection).await?;
+        match words(&reply).as_slice() {
+            ["created", now] => {
+                let created_ms = number(now)?;
+                self.index(&spec.app, id, retention_s, Known::New).await?;
+                Ok(Created::New { id, created_ms })
+            }
+            ["known"] => {
+                // The router that recorded it may have died before this.
+                self.index(&spec.app, id, retention_s, Known::Before)
+                    .await?;
+                Ok(Created::Known { id })
+            }
+            ["ended"] => {
+                let _: () = connection.del(self.keys.job_app(id)).await?;
+                Ok(Created::Ended)
+            }
+            ["another", owner] => {
+                let _: () = connection.del(self.keys.job_app(id)).await?;
+                Ok(Created::Known {
+                    id: owner
+                        .parse()
+                        .map_err(|error| Error::damaged("an idempotency key", error))?,
+                })
+            }
+            ["full", waiting] => Ok(Created::Full {
+                waiting: number(waiting)?,
+            }),
+            ["busy"] => Ok(Created::Busy),
+            other => Err(Error::damaged(
+                "a script's reply",
+                format_args!("{other:?} is unknown"),
+            )),
+        }
+    }
+
+    /// Lets a job whose message was lost be found by its id alone: the router that recorded it may have died before that.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn find_again(&self, job: &JobSpec) -> Result<(), Error> {
+        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
+        self.index(&job.app, job.id, retention_s, Known::Before)
+            .await
+    }
+
+    /// Lets a job that waits or runs be found by its id alone. `known`: an entry that is there is left as it is.
+    pub(super) async fn index(
+        &self,
+        app: &AppId,
+        job: JobId,
+        retention_s: u64,
+        known: Known,
+    ) -> Result<(), Error> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.job_app(job)).arg(app.as_str());
+        set.arg("EX").arg(LONGEST_LIFE_S + retention_s);
+        if known == Known::Before {
+            set.arg("NX");
+        }
+        Ok(set.query_async(&mut self.connection.clone()).await?)
+    }
+
+    /// Has a job that ended be found by its id alone for as long as its record is kept.
+    pub(super) fn shorten_index(&self, pipe: &mut redis::Pipeline, job: &JobSpec) {
+        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
+        let retention_s = i64::try_from(retention_s).unwrap_or(i64::MAX);
+        pipe.expire(self.keys.job_app(job.id), retention_s).ignore();
+    }
+
+    /// Takes a submission back that did not reach the queue, and with the last one the record. False: the job
+    /// goes on, since it reached the queue, or another submission of it did.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn discard(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .discard
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, job))
+            .arg(job.to_string())
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// The app of a job; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn job_app(&self, job: JobId) -> Result<Option<AppId>, Error> {
+        let key = self.keys.job_app(job);
+        let app: Option<String> = self.connection.clone().get(&key).await?;
+        app.map(|app| AppId::parse(&app).map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    /// A job's record; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// Redis is away, or the record is not what this build writes.
+    pub async fn job(&self, job: JobId) -> Result<Option<JobRecord>, Error> {
+        match self.job_app(job).await? {
+            Some(app) => self.job_of(&app, job).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A job's record, its app being known.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn job_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+        let key = self.keys.job(app, job);
+        let fields: HashMap<String, String> = self.connection.clone().hgetall(&key).await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        record(app, job, &fields)
+            .map(Some)
+            .map_err(|reason| Error::damaged(&key, reason))
+    }
+
+    /// A job's record without its input and output, in one round trip; `None` when the app has no such job.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn head_of(&self, app: &AppId, job: JobId) -> Result<Option<JobHead>, Error> {
+        let key = self.keys.job(app, job);
+        let (values, queue_position): (Vec<Option<String>>, Option<u64>) = redis::pipe()
+            .atomic()
+            .hmget(&key, &HEAD)
+            .zrank(self.keys.queued(app), job.to_string())
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let record = self.record_of((app, job), HEAD.into_iter().zip(values))?;
+        Ok(record.map(|record| JobHead {
+            record,
+            queue_position,
+        }))
+    }
+
+    /// A job's record without its input; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn outcome_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+        let names: Vec<&str> = HEAD.into_iter().chain([OUTPUT]).collect();
+        let key = self.keys.job(app, job);
+        let values: Vec<Option<String>> = self.connection.clone().hmget(key, &names).await?;
+        self.record_of((app, job), names.into_iter().zip(values))
+    }
+
+    /// A job's record without what may be large: input, output, a flow's steps.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub(super) async fn summary(
+        &self,
+        app: &AppId,
+        job: JobId,
+    ) -> Result<Option<JobRecord>, Error> {
+        const FIELDS: [&str; 13] = [
+            "state",
+            "created_ms",
+            "finished_ms",
+            "owner",
+            "hint",
+            "priority",
+            "reply_to",
+            "webhook",
+            "retention_s",
+            "no_store",
+            "step_of",
+            "route",
+            "stored_input",
+        ];
+        let key = self.keys.job(app, job);
+        let values: Vec<Option<String>> = self.connection.clone().hmget(&key, &FIELDS).await?;
+        self.record_of((app, job), FIELDS.into_iter().zip(values))
+    }
+
+    fn record_of<'n>(
+        &self,
+        (app, job): (&AppId, JobId),
+        fields: impl Iterator<Item = (&'n str, Option<String>)>,
+    ) -> Result<Option<JobRecord>, Error> {
+        let named = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        let fields: HashMap<String, String> = fields.filter_map(named).collect();
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        record(app, job, &fields)
+            .map(Some)
+            .map_err(|reason| Error::damaged(&self.keys.job(app, job), reason))
+    }
+
+    /// Where a job stands, without the rest of its record; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn state_of(&self, app: &AppId, job: JobId) -> Result<Option<JobState>, Error> {
+        let key = self.keys.job(app, job);
+        let state: Option<String> = self.connection.clone().hget(&key, "state").await?;
+        state
+            .map(|state| state.parse().map_err(|error| Error::damaged(&key, error)))
+            .transpose()
+    }
+
+    /// How long the record of a job that ended is still kept, s; `None` for a job that did not end, or is unknown.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn kept_s(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
+        let left_s: i64 = self.connection.clone().ttl(self.keys.job(app, job)).await?;
+        Ok(u64::try_from(left_s).ok())
+    }
+
+    /// Jobs of the app that wait in front of this one; `None` when it does not wait.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn queue_position(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
+        let key = self.keys.queued(app);
+        Ok(self.connection.clone().zrank(key, job.to_string()).await?)
+    }
+
+    /// Jobs of the app that wait.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn queue_length(&self, app: &AppId) -> Result<u64, Error> {
+        Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
+    }
+}

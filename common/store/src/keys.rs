@@ -1,0 +1,231 @@
+//! Every key of Redis, and nobody else spells one.
+
+use warmq_types::hint::Hint;
+use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId, Namespace, RunnerId};
+
+/// Keys of one namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    namespace: Namespace,
+}
+
+impl Keys {
+    pub(super) fn new(namespace: Namespace) -> Self {
+        Self { namespace }
+    }
+
+    fn of_app(&self, app: &AppId, rest: impl std::fmt::Display) -> String {
+        format!("{}:{{{app}}}:{rest}", self.namespace)
+    }
+
+    /// Set: apps with a live or past worker.
+    pub(super) fn apps(&self) -> String {
+        format!("{}:apps", self.namespace)
+    }
+
+    /// Sorted set: unused apps, by since when they are (Unix ms).
+    pub(super) fn unused_apps(&self) -> String {
+        format!("{}:unused_apps", self.namespace)
+    }
+
+    /// The keys of which one exists while an app is in use. Empty sets have no key.
+    pub(super) fn in_use(&self, app: &AppId) -> [String; 4] {
+        [
+            self.queued(app),
+            self.runners(app),
+            self.suspects(app),
+            self.untold(app),
+        ]
+    }
+
+    /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
+    pub(super) fn watched_flows(&self) -> String {
+        format!("{}:watched_flows", self.namespace)
+    }
+
+    /// String: written to see whether Redis takes writes.
+    pub(super) fn check(&self) -> String {
+        format!("{}:check", self.namespace)
+    }
+
+    /// Pub/sub channel: to see whether messages arrive.
+    pub(super) fn check_channel(&self) -> String {
+        format!("{}:checked", self.namespace)
+    }
+
+    /// Keys that a Redis Cluster does not have in one slot.
+    pub(super) fn in_two_slots(&self) -> [String; 2] {
+        ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
+    }
+
+    /// String: a secret that all routers share.
+    pub(super) fn secret(&self, name: &str) -> String {
+        format!("{}:secret:{name}", self.namespace)
+    }
+
+    /// Hash: API keys (JSON, with the hash of the secret) by id.
+    pub(super) fn api_keys(&self) -> String {
+        format!("{}:api_keys", self.namespace)
+    }
+
+    /// String: when the allowance of a key's rate will be full again, Unix ms.
+    pub(super) fn rate(&self, key: &KeyId) -> String {
+        format!("{}:rate:{key}", self.namespace)
+    }
+
+    /// String: the app of a job, so that it can be found by its id alone.
+    pub(super) fn job_app(&self, job: JobId) -> String {
+        format!("{}:job:{job}", self.namespace)
+    }
+
+    /// String: how a job ended whose record is kept for a shorter time than copies of its message may live.
+    pub(super) fn tombstone(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:tombstone"))
+    }
+
+    /// Sorted set: apps to which an owner whose jobs are bounded submits, by when it last did (Unix ms).
+    pub(super) fn apps_of(&self, owner: &KeyId) -> String {
+        format!("{}:apps_of:{owner}", self.namespace)
+    }
+
+    /// Hash: a job's record.
+    pub(super) fn job(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}"))
+    }
+
+    /// List: what is told to a job's owner while it waits and runs (JSON).
+    pub(super) fn log(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:log"))
+    }
+
+    /// Sorted set: waiting jobs by arrival.
+    pub(super) fn queued(&self, app: &AppId) -> String {
+        self.of_app(app, "queued")
+    }
+
+    /// String: the job that a submitter's idempotency key stands for. Each owner has its own.
+    pub(super) fn idempotency(
+        &self,
+        app: &AppId,
+        owner: Option<&KeyId>,
+        key: &IdempotencyKey,
+    ) -> String {
+        match owner {
+            None => self.of_app(app, format_args!("idem:{key}")),
+            Some(owner) => self.of_app(app, format_args!("idem@{owner}:{key}")),
+        }
+    }
+
+    /// Sorted set: `<owner> <job>` of the owned jobs that wait or run, all with score 0: an owner's are a range.
+    pub(super) fn active(&self, app: &AppId) -> String {
+        self.of_app(app, "active")
+    }
+
+    /// String: the app that a route chose for a submitter's idempotency key.
+    pub(super) fn choice(
+        &self,
+        route: &AppId,
+        owner: Option<&KeyId>,
+        key: &IdempotencyKey,
+    ) -> String {
+        match owner {
+            None => self.of_app(route, format_args!("choice:{key}")),
+            Some(owner) => self.of_app(route, format_args!("choice@{owner}:{key}")),
+        }
+    }
+
+    /// Set: live runners that report `hint`.
+    pub(super) fn hint(&self, app: &AppId, hint: &Hint) -> String {
+        self.of_app(app, format_args!("hint:{hint}"))
+    }
+
+    /// Set: live runners that report no hint at all.
+    pub(super) fn blank(&self, app: &AppId) -> String {
+        self.of_app(app, "blank")
+    }
+
+    /// Sorted set: models that runners can load, by when the last such runner joined (Unix ms).
+    pub(super) fn models(&self, app: &AppId) -> String {
+        self.of_app(app, "models")
+    }
+
+    /// Set: runners that can be claimed.
+    pub(super) fn idle(&self, app: &AppId) -> String {
+        self.of_app(app, "idle")
+    }
+
+    /// Sorted set: runners by the end of their lease.
+    pub(super) fn runners(&self, app: &AppId) -> String {
+        self.of_app(app, "runners")
+    }
+
+    /// Set: runners that take no jobs until their self-test passes.
+    pub(super) fn faulty(&self, app: &AppId) -> String {
+        self.of_app(app, "faulty")
+    }
+
+    /// Hash: what a runner says of itself.
+    pub(super) fn runner(&self, app: &AppId, runner: &RunnerId) -> String {
+        self.of_app(app, format_args!("runner:{runner}"))
+    }
+
+    /// String: who dispatches for the app.
+    pub(super) fn leader(&self, app: &AppId) -> String {
+        self.of_app(app, "leader")
+    }
+
+    /// String: the JSON Schema of the app's input, as its workers publish it.
+    pub(super) fn schema(&self, app: &AppId) -> String {
+        self.of_app(app, "schema")
+    }
+
+    /// Sorted set: jobs whose runner was lost, by when that was (Unix ms).
+    pub(super) fn suspects(&self, app: &AppId) -> String {
+        self.of_app(app, "suspects")
+    }
+
+    /// Sorted set: `<runner> <epoch>` of incarnations that ended, by when that was (Unix ms). Their queues may be left.
+    pub(super) fn ended(&self, app: &AppId) -> String {
+        self.of_app(app, "ended")
+    }
+
+    /// Sorted set: jobs that ended and whose end may not be announced yet, by when that was (Unix ms).
+    pub(super) fn untold(&self, app: &AppId) -> String {
+        self.of_app(app, "untold")
+    }
+
+    /// Hash: what was learned about each model.
+    pub(super) fn stats(&self, app: &AppId) -> String {
+        self.of_app(app, "stats")
+    }
+
+    /// Sorted set: jobs by the time at which they must have started.
+    pub(super) fn start_deadlines(&self, app: &AppId) -> String {
+        self.of_app(app, "start_deadlines")
+    }
+
+    /// Pub/sub channel: the ids of jobs that were cancelled.
+    pub(super) fn cancelled(&self, app: &AppId) -> String {
+        self.of_app(app, "cancelled")
+    }
+
+    /// String: where a job's outcome is to be told (JSON), since somebody submitted it again.
+    pub(super) fn reply_to(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:reply_to"))
+    }
+
+    /// String: where a job's outcome was told (JSON).
+    pub(super) fn replied(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:replied"))
+    }
+
+    /// Hash: how far a job's webhook is told, and of which end.
+    pub(super) fn webhook(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:webhook"))
+    }
+
+    /// Pub/sub channel: a runner can be claimed, took a job by itself, or is gone.
+    pub(super) fn changes(&self, app: &AppId) -> String {
+        self.of_app(app, "changes")
+    }
+}

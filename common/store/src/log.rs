@@ -1,0 +1,117 @@
+//! What is told to a job's owner while the job waits and runs: lines, kept as long as the job's record.
+
+use redis::AsyncCommands;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use warmq_types::flow::Flow;
+use warmq_types::ids::{AppId, JobId, RunnerId};
+use warmq_types::job::Progress;
+use warmq_types::state::JobState;
+
+use super::{Error, Store};
+
+/// A line of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LogLine {
+    /// When it was written, Unix ms.
+    pub at_ms: u64,
+    /// `INFO`, `WARN` or `ERROR`.
+    pub level: String,
+    /// A sentence.
+    pub message: String,
+    /// The runner that it is about.
+    #[serde(default)]
+    pub runner: Option<RunnerId>,
+}
+
+/// What changes of a job while it waits and runs, as it was at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glance {
+    /// Where it stands.
+    pub state: JobState,
+    /// How far it is, while it runs.
+    pub progress: Option<Progress>,
+    /// Its steps so far, if it is a flow.
+    pub flow: Option<Flow>,
+    /// Jobs in front of it, while it waits.
+    pub queue_position: Option<u64>,
+    /// Lines of its log that are new.
+    pub log: Vec<LogLine>,
+}
+
+impl Store {
+    /// All lines of a job's log, the first one first.
+    ///
+    /// # Errors
+    /// Redis is away, or a line is not what this build writes.
+    pub async fn log(&self, app: &AppId, job: JobId) -> Result<Vec<LogLine>, Error> {
+        let key = self.keys.log(app, job);
+        let entries: Vec<String> = self.connection.clone().lrange(&key, 0, -1).await?;
+        lines(&key, &entries)
+    }
+
+    /// Adds a line to the log of a job. `level`: `INFO`, `WARN` or `ERROR`.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn note(
+        &self,
+        app: &AppId,
+        job: JobId,
+        (level, line): (&str, &str),
+    ) -> Result<(), Error> {
+        Ok(self
+            .scripts
+            .note
+            .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
+            .arg(level)
+            .arg(line)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// What is new of a job, with its log after the first `seen` lines; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// Redis is away, or something is not what this build writes.
+    pub async fn glance(
+        &self,
+        app: &AppId,
+        job: JobId,
+        seen: usize,
+    ) -> Result<Option<Glance>, Error> {
+        type Fields = (Option<String>, Option<String>, Option<String>);
+        let (key, log) = (self.keys.job(app, job), self.keys.log(app, job));
+        let from = isize::try_from(seen).unwrap_or(isize::MAX);
+        let ((state, progress, flow), queue_position, entries): (Fields, Option<u64>, Vec<String>) =
+            redis::pipe()
+                .atomic()
+                .hmget(&key, &["state", "progress", "flow"])
+                .zrank(self.keys.queued(app), job.to_string())
+                .lrange(&log, from, -1)
+                .query_async(&mut self.connection.clone())
+                .await?;
+        let Some(state) = state else {
+            return Ok(None);
+        };
+        Ok(Some(Glance {
+            state: (state.parse()).map_err(|error| Error::damaged(&key, error))?,
+            progress: read(&key, progress)?,
+            flow: read(&key, flow)?,
+            queue_position,
+            log: lines(&log, &entries)?,
+        }))
+    }
+}
+
+fn read<T: DeserializeOwned>(key: &str, json: Option<String>) -> Result<Option<T>, Error> {
+    let read = json.map(|json| serde_json::from_str(&json)).transpose();
+    read.map_err(|error| Error::damaged(key, error))
+}
+
+fn lines(key: &str, entries: &[String]) -> Result<Vec<LogLine>, Error> {
+    let line =
+        |entry: &String| serde_json::from_str(entry).map_err(|error| Error::damaged(key, error));
+    entries.iter().map(line).collect()
+}

@@ -1,0 +1,138 @@
+//! Where a waiting job goes: held for a warm runner, to a claimed runner, or to the shared queue.
+
+use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_types::job::{Decision, Hold};
+use warmq_types::state::JobState;
+
+use super::answers::{about_a_job, number, unavailable, words};
+use super::record::json;
+use super::{Error, Store};
+
+/// Why a job can not be sent or started now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    /// There is no record, since Redis lost it: the message holds the whole job.
+    Missing,
+    /// It ended, and its record was kept long enough.
+    Gone,
+    /// No script can work on its record.
+    Damaged,
+    /// It ended.
+    Terminal(JobState),
+    /// A runner holds its lease.
+    Leased {
+        /// Until the lease lapses, ms.
+        remaining_ms: u64,
+    },
+    /// Its next attempt is not due.
+    Parked {
+        /// Until it is, ms.
+        remaining_ms: u64,
+    },
+    /// Its runner is lost: note that with [`Store::lose`], then look again.
+    Lost,
+    /// It had all its attempts: end it with [`Store::quarantine`].
+    Spent,
+}
+
+/// What became of an attempt to claim a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The runner, in this incarnation, is reserved for the job.
+    Won(Epoch),
+    /// The runner is not idle any more.
+    Refused,
+    /// The job needs no runner.
+    Unavailable(Unavailable),
+}
+
+impl Store {
+    /// Reserves `runner` for `job` for `claim_ms`, if both are still free.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn claim(
+        &self,
+        app: &AppId,
+        job: JobId,
+        runner: &RunnerId,
+        claim_ms: u64,
+        decision: &Decision,
+    ) -> Result<Claim, Error> {
+        let reply = self
+            .scripts
+            .claim
+            .key(self.keys.job(app, job))
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.log(app, job))
+            .key(self.keys.tombstone(app, job))
+            .arg(job.to_string())
+            .arg(runner.as_str())
+            .arg(claim_ms)
+            .arg(json(decision))
+            .arg(format!("sent to {runner}: {}", decision.reason))
+            .invoke_async(&mut self.connection.clone())
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
+            ["claimed", epoch] => Ok(Claim::Won(Epoch(number(epoch)?))),
+            ["refused"] => Ok(Claim::Refused),
+            other => Ok(Claim::Unavailable(unavailable(other)?)),
+        }
+    }
+
+    /// Notes that `job` is held; the reason when it must not be.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn hold(
+        &self,
+        app: &AppId,
+        job: JobId,
+        hold: &Hold,
+    ) -> Result<Option<Unavailable>, Error> {
+        let reply = self
+            .scripts
+            .hold
+            .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
+            .key(self.keys.tombstone(app, job))
+            .arg(json(hold))
+            .arg(format!("held: {}", hold.reason))
+            .invoke_async(&mut self.connection.clone())
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
+            ["held"] => Ok(None),
+            other => Ok(Some(unavailable(other)?)),
+        }
+    }
+
+    /// Notes that `job` goes to the app's shared queue; the reason when it must not.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn share(
+        &self,
+        app: &AppId,
+        job: JobId,
+        decision: &Decision,
+    ) -> Result<Option<Unavailable>, Error> {
+        let reply = self
+            .scripts
+            .share
+            .key(self.keys.job(app, job))
+            .key(self.keys.log(app, job))
+            .key(self.keys.tombstone(app, job))
+            .arg(json(decision))
+            .arg(format!(
+                "sent to whichever runner is free first: {}",
+                decision.reason
+            ))
+            .invoke_async(&mut self.connection.clone())
+            .await;
+        match words(&about_a_job(reply)?).as_slice() {
+            ["shared"] => Ok(None),
+            other => Ok(Some(unavailable(other)?)),
+        }
+    }
+}

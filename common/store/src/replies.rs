@@ -1,0 +1,73 @@
+//! Where the outcome of a job is told, and that it was: a job's end may be announced more than once, and is told once. Who
+//! submits a job again has lost its answer, perhaps with the queue for it, so it is told anew.
+
+use redis::AsyncCommands;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::{JobSpec, ReplyTo};
+
+use super::jobs::{LONGEST_LIFE_S, RETENTION_S};
+use super::record::json;
+use super::{Error, Store};
+
+impl Store {
+    /// From now on the job's outcome is for this queue, told before or not.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn redirect_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
+        let key = self.keys.reply_to(&job.app, job.id);
+        let life_s = LONGEST_LIFE_S + job.retention_s.unwrap_or(RETENTION_S);
+        redis::pipe()
+            .atomic()
+            .set_ex(key, json(reply_to), life_s)
+            .ignore()
+            .del(self.keys.replied(&job.app, job.id))
+            .ignore()
+            .query_async::<()>(&mut self.connection.clone())
+            .await?;
+        Ok(())
+    }
+
+    /// Where the job's outcome is still to be told. `first`: what its first submission said.
+    ///
+    /// # Errors
+    /// Redis is away, or the address is damaged.
+    pub async fn reply_address(
+        &self,
+        app: &AppId,
+        job: JobId,
+        first: Option<&ReplyTo>,
+    ) -> Result<Option<ReplyTo>, Error> {
+        let key = self.keys.reply_to(app, job);
+        let keys = [&key, &self.keys.replied(app, job)];
+        let (later, told): (Option<String>, Option<String>) =
+            self.connection.clone().mget(&keys).await?;
+        let address = match later {
+            Some(text) => {
+                Some(serde_json::from_str(&text).map_err(|reason| Error::damaged(&key, reason))?)
+            }
+            None => first.cloned(),
+        };
+        Ok(address.filter(|address| told.as_deref() != Some(&json(address))))
+    }
+
+    /// Notes that the outcome was told there, for as long as the record is kept.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn note_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
+        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
+        let (key, address) = (
+            self.keys.replied(&job.app, job.id),
+            self.keys.reply_to(&job.app, job.id),
+        );
+        Ok(redis::pipe()
+            .atomic()
+            .set_ex(key, json(reply_to), retention_s)
+            .ignore()
+            .expire(address, i64::try_from(retention_s).unwrap_or(i64::MAX))
+            .ignore()
+            .query_async(&mut self.connection.clone())
+            .await?)
+    }
+}

@@ -1,0 +1,151 @@
+//! What the leader looks after: jobs whose message may be lost, and what lost runners left behind.
+
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
+
+use super::{Error, Store, ms};
+
+/// What the broker's queues can still hold, as seen just now.
+#[derive(Debug, Clone, Copy)]
+pub struct Depths {
+    /// All messages of the normal lane that were sent before this have come by, Unix ms.
+    pub normal_passed_ms: u64,
+    /// All messages of the low lane that were sent before this have come by, Unix ms.
+    pub low_passed_ms: u64,
+    /// Nothing waits in the app's shared queue.
+    pub shared_empty: bool,
+}
+
+/// A walk along the jobs that wait, a part at a time, and then from the start again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// When the next job to look at was created, Unix ms.
+    from_ms: u64,
+    /// Jobs of that moment that were looked at.
+    skip: isize,
+}
+
+impl Store {
+    /// Jobs of which nothing may have been heard for `quiet`: the next ones of those that wait, and those whose runner was lost.
+    /// At most `limit` of each.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn suspects(
+        &self,
+        app: &AppId,
+        quiet: Duration,
+        limit: isize,
+        walk: &mut Walk,
+    ) -> Result<Vec<JobId>, Error> {
+        let before_ms = self.now_ms().await?.saturating_sub(ms(quiet));
+        let Walk { from_ms, skip } = *walk;
+        let (waiting, suspected): (Vec<(String, u64)>, Vec<String>) = redis::pipe()
+            .zrangebyscore_limit_withscores(self.keys.queued(app), from_ms, before_ms, skip, limit)
+            .zrangebyscore_limit(self.keys.suspects(app), "-inf", before_ms, 0, limit)
+            .query_async(&mut self.connection.clone())
+            .await?;
+        *walk = match waiting.last() {
+            Some((_, last_ms)) if waiting.len() as isize >= limit => {
+                let of_that_moment = waiting.iter().filter(|(_, at_ms)| at_ms == last_ms).count();
+                let before = if *last_ms == from_ms { skip } else { 0 };
+                Walk {
+                    from_ms: *last_ms,
+                    skip: before + of_that_moment as isize,
+                }
+            }
+            _ => Walk::default(),
+        };
+        let ids = waiting.iter().map(|(id, _)| id).chain(&suspected);
+        Ok(ids.filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Jobs that ran on runners that were lost, and may not know it. At most `limit`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn bereft(&self, app: &AppId, limit: isize) -> Result<Vec<JobId>, Error> {
+        let mut connection = self.connection.clone();
+        let ids: Vec<String> = connection
+            .zrange(self.keys.suspects(app), 0, limit - 1)
+            .await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Looks no more for the loss of a job's runner: its record cannot be used.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn forget_bereft(&self, app: &AppId, job: JobId) -> Result<(), Error> {
+        let key = self.keys.suspects(app);
+        Ok(self.connection.clone().zrem(key, job.to_string()).await?)
+    }
+
+    /// Whether a suspected job's message is to be published again; then not again before `quiet` has passed.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn reconcile(
+        &self,
+        app: &AppId,
+        job: JobId,
+        quiet: Duration,
+        depths: Depths,
+    ) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .reconcile
+            .key(self.keys.job(app, job))
+            .key(self.keys.queued(app))
+            .key(self.keys.suspects(app))
+            .arg(job.to_string())
+            .arg(ms(quiet))
+            .arg(depths.normal_passed_ms)
+            .arg(depths.low_passed_ms)
+            .arg(u8::from(depths.shared_empty))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Incarnations that ended at least `ago` ago and may have left a queue behind.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn ended_incarnations(
+        &self,
+        app: &AppId,
+        ago: Duration,
+    ) -> Result<Vec<(RunnerId, Epoch)>, Error> {
+        let before_ms = self.now_ms().await?.saturating_sub(ms(ago));
+        let members: Vec<String> = self
+            .connection
+            .clone()
+            .zrangebyscore(self.keys.ended(app), "-inf", before_ms)
+            .await?;
+        let incarnation = |member: &String| {
+            let (runner, epoch) = member.split_once(' ')?;
+            Some((RunnerId::parse(runner).ok()?, Epoch(epoch.parse().ok()?)))
+        };
+        Ok(members.iter().filter_map(incarnation).collect())
+    }
+
+    /// An ended incarnation left nothing behind any more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn forget_incarnation(
+        &self,
+        app: &AppId,
+        runner: &RunnerId,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
+        let member = format!("{runner} {epoch}");
+        Ok(self
+            .connection
+            .clone()
+            .zrem(self.keys.ended(app), member)
+            .await?)
+    }
+}

@@ -1,0 +1,131 @@
+//! Which apps are in use: those with runners, with jobs that wait, or with something left to clean up.
+
+use std::time::Duration;
+
+use warmq_types::ids::AppId;
+
+use super::{Error, Store, ms};
+
+/// Apps that one command asks about.
+const CHUNK: usize = 500;
+
+impl Store {
+    /// Returns those of `apps` that need a dispatcher: one has runners or jobs that wait, or lost runners or
+    /// unannounced ends to look after. One command asks about many apps, since most are idle.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn in_use(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+        self.with_keys(apps, |app| self.keys.in_use(app).to_vec())
+            .await
+    }
+
+    /// Returns those of `apps` that had runners whose queues may be left.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn with_ended_runners(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+        self.with_keys(apps, |app| vec![self.keys.ended(app)]).await
+    }
+
+    /// Returns those of `apps` of which one of `keys` exists.
+    async fn with_keys(
+        &self,
+        apps: &[AppId],
+        keys: impl Fn(&AppId) -> Vec<String>,
+    ) -> Result<Vec<AppId>, Error> {
+        let mut found = Vec::new();
+        for chunk in apps.chunks(CHUNK) {
+            let mut exists = redis::cmd("EXISTS");
+            for app in chunk {
+                exists.arg(keys(app));
+            }
+            let some: u64 = exists.query_async(&mut self.connection.clone()).await?;
+            if some == 0 {
+                continue;
+            }
+            let mut pipeline = redis::pipe();
+            for app in chunk {
+                pipeline.cmd("EXISTS").arg(keys(app));
+            }
+            let counts: Vec<u64> = pipeline.query_async(&mut self.connection.clone()).await?;
+            let used = chunk.iter().zip(counts).filter(|(_, count)| *count > 0);
+            found.extend(used.map(|(app, _)| app.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Notes since when `unused` apps are, unless that is noted already, and that the `used` ones are not.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn note_usage(&self, unused: &[AppId], used: &[AppId]) -> Result<(), Error> {
+        let key = self.keys.unused_apps();
+        let now_ms = self.now_ms().await?;
+        let mut pipeline = redis::pipe();
+        for chunk in unused.chunks(CHUNK) {
+            let add = pipeline.cmd("ZADD").arg(&key).arg("NX");
+            for app in chunk {
+                add.arg(now_ms).arg(app.as_str());
+            }
+            pipeline.ignore();
+        }
+        for chunk in used.chunks(CHUNK) {
+            let names: Vec<&str> = chunk.iter().map(AppId::as_str).collect();
+            pipeline.zrem(&key, names).ignore();
+        }
+        if pipeline.is_empty() {
+            return Ok(());
+        }
+        Ok(pipeline.query_async(&mut self.connection.clone()).await?)
+    }
+
+    /// Returns the apps that have been unused for `long`.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn unused_for(&self, long: Duration) -> Result<Vec<AppId>, Error> {
+        let before_ms = self.now_ms().await?.saturating_sub(ms(long));
+        let names: Vec<String> = redis::cmd("ZRANGEBYSCORE")
+            .arg(self.keys.unused_apps())
+            .arg("-inf")
+            .arg(before_ms)
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let apps = names.iter().filter_map(|name| AppId::parse(name).ok());
+        Ok(apps.collect())
+    }
+
+    /// Forgets an app, with its schema and statistics, unless it is in use. Returns whether it was forgotten.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn forget_app(&self, app: &AppId) -> Result<bool, Error> {
+        let mut invocation = self.scripts.forget_app.prepare_invoke();
+        invocation
+            .key(self.keys.apps())
+            .key(self.keys.unused_apps())
+            .key(self.keys.schema(app))
+            .key(self.keys.stats(app))
+            .key(self.keys.models(app))
+            .key(self.keys.ended(app));
+        for key in self.keys.in_use(app) {
+            invocation.key(key);
+        }
+        let invoked = invocation.arg(app.as_str());
+        Ok(invoked.invoke_async(&mut self.connection.clone()).await?)
+    }
+
+    /// Makes an app known again, which was forgotten while a job was submitted to it.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn remember_app(&self, app: &AppId) -> Result<(), Error> {
+        redis::pipe()
+            .sadd(self.keys.apps(), app.as_str())
+            .zrem(self.keys.unused_apps(), app.as_str())
+            .query_async::<()>(&mut self.connection.clone())
+            .await?;
+        Ok(())
+    }
+}

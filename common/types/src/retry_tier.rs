@@ -1,0 +1,74 @@
+//! The delays between attempts that the broker offers.
+
+use std::time::Duration;
+
+/// A parking place with a fixed delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RetryTier {
+    /// 1 s
+    S1,
+    /// 5 s
+    S5,
+    /// 30 s
+    S30,
+    /// 2 min
+    M2,
+    /// 10 min
+    M10,
+    /// 1 h
+    H1,
+}
+
+impl RetryTier {
+    /// All tiers, shortest first.
+    pub const ALL: [RetryTier; 6] = [
+        RetryTier::S1,
+        RetryTier::S5,
+        RetryTier::S30,
+        RetryTier::M2,
+        RetryTier::M10,
+        RetryTier::H1,
+    ];
+
+    /// The longest tier that waits no longer than `delay`, or else the shortest: for something that is looked at
+    /// again until it is over.
+    pub fn at_most(delay: Duration) -> Self {
+        Self::ALL
+            .into_iter()
+            .rev()
+            .find(|tier| tier.delay() <= delay)
+            .unwrap_or(RetryTier::S1)
+    }
+
+    /// The shortest tier that waits as long as `delay`, or else the longest: for a wait that is not to be cut short.
+    pub fn at_least(delay: Duration) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|tier| tier.delay() >= delay)
+            .unwrap_or(RetryTier::H1)
+    }
+
+    /// How long it holds a message.
+    pub fn delay(self) -> Duration {
+        Duration::from_secs(match self {
+            RetryTier::S1 => 1,
+            RetryTier::S5 => 5,
+            RetryTier::S30 => 30,
+            RetryTier::M2 => 2 * 60,
+            RetryTier::M10 => 10 * 60,
+            RetryTier::H1 => 60 * 60,
+        })
+    }
+
+    /// The delay as queue names show it: `30s`.
+    pub fn label(self) -> &'static str {
+        match self {
+            RetryTier::S1 => "1s",
+            RetryTier::S5 => "5s",
+            RetryTier::S30 => "30s",
+            RetryTier::M2 => "2m",
+            RetryTier::M10 => "10m",
+            RetryTier::H1 => "1h",
+        }
+    }
+}

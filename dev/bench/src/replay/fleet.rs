@@ -1,0 +1,37 @@
+//! The processes of a run.
+
+use futures::future::try_join_all;
+use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
+
+use super::case::{RUNNERS, SLOTS};
+use crate::stopping;
+
+/// The processes. Dropping it kills them.
+pub struct Fleet {
+    /// The router.
+    pub router: Router,
+    workers: Vec<Worker>,
+}
+
+impl Fleet {
+    /// Starts a router and the runners, each in a worker of its own.
+    ///
+    /// # Errors
+    /// A program is not built, or does not get ready.
+    pub async fn start(cluster: &Cluster, app: &str) -> anyhow::Result<Self> {
+        let router = cluster.router(&[]).await?;
+        let workers = (0..RUNNERS).map(|number| {
+            cluster.worker(WorkerOptions {
+                slots: Some(SLOTS),
+                ..WorkerOptions::timed(&format!("runner-{number}"), app)
+            })
+        });
+        let workers = try_join_all(workers).await?;
+        Ok(Self { router, workers })
+    }
+
+    /// Asks all processes to stop. Those that do not are killed as they are dropped.
+    pub async fn stop(mut self) {
+        stopping::stop(&mut self.router, &mut self.workers).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! What the real system spends beside waiting, loading and running, which a simulation has to be told. A busy machine
+//! shows here first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use warmq_types::job::{JobRecord, Target};
+
+use super::submission::Submitted;
+use crate::simulator::quantile;
+
+/// The overheads of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Overheads {
+    /// Requests left later than planned.
+    pub late: Overhead,
+    /// The router took to answer.
+    pub answered: Overhead,
+    /// From the decision for a runner to the start there.
+    pub sent: Overhead,
+    /// From start to end on the runner, beyond load and run.
+    pub at_runner: Overhead,
+    /// What a job takes of its runner's time beyond load and run, the sum of the two before, on average, ms.
+    pub per_job_ms: f64,
+    /// From a runner's end of a job to the decision that it takes another one, which was waiting for it: it stands idle, since
+    /// the dispatcher has not heard yet that it is free.
+    pub heard: Overhead,
+    /// That on average, ms.
+    pub heard_ms: f64,
+}
+
+/// One overhead over all jobs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Overhead {
+    /// Its median, ms.
+    pub p50_ms: f64,
+    /// Its 99th percentile, ms.
+    pub p99_ms: f64,
+}
+
+impl Overheads {
+    /// The overheads of jobs with these records.
+    pub fn of(submitted: &[Submitted], records: &[JobRecord]) -> Self {
+        let in_ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let sent = || records.iter().filter_map(sent_ms);
+        let at_runner = || records.iter().filter_map(at_runner_ms);
+        let heard = || heard_ms(records).into_iter();
+        Self {
+            late: Overhead::of(submitted.iter().map(|job| in_ms(job.late))),
+            answered: Overhead::of(submitted.iter().map(|job| in_ms(job.answered))),
+            sent: Overhead::of(sent()),
+            at_runner: Overhead::of(at_runner()),
+            per_job_ms: mean(sent()) + mean(at_runner()),
+            heard: Overhead::of(heard()),
+            heard_ms: mean(heard()),
+        }
+    }
+}
+
+impl Overhead {
+    fn of(values_ms: impl Iterator<Item = f64>) -> Self {
+        let mut values_ms: Vec<f64> = values_ms.collect();
+        values_ms.sort_by(f64::total_cmp);
+        Self {
+            p50_ms: quantile(&values_ms, 0.50),
+            p99_ms: quantile(&values_ms, 0.99),
+        }
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (count, sum) = values.fold((0u32, 0.0), |(count, sum), value| (count + 1, sum + value));
+    sum / f64::from(count.max(1))
+}
+
+/// Of a job in the shared queue it is not known how long it had to wait there.
+fn sent_ms(record: &JobRecord) -> Option<f64> {
+    let Target::Runner { .. } = record.decision.as_ref()?.target else {
+        return None;
+    };
+    Some(record.started_ms?.saturating_sub(record.dispatched_ms?) as f64)
+}
+
+/// Of each job that was held until a runner with its model came free.
+fn heard_ms(records: &[JobRecord]) -> Vec<f64> {
+    let mut by_start: Vec<&JobRecord> = records.iter().collect();
+    by_start.sort_by_key(|record| record.started_ms);
+    let mut last_ends_ms = HashMap::new();
+    let mut heard_ms = Vec::new();
+    for record in by_start {
+        let Some(runner) = &record.runner else {
+            continue;
+        };
+        let before_ms = last_ends_ms.insert(runner, record.finished_ms).flatten();
+        if let Some((decision, dispatched_ms)) = record.decision.as_ref().zip(record.dispatched_ms)
+            && let Some(freed_ms) = before_ms
+            && decision.warm
+            && dispatched_ms.saturating_sub(decision.held_ms) < freed_ms
+        {
+            heard_ms.push(dispatched_ms.saturating_sub(freed_ms) as f64);
+        }
+    }
+    heard_ms
+}
+
+fn at_runner_ms(record: &JobRecord) -> Option<f64> {
+    let timings = record.timings?;
+    let took_ms = record.finished_ms?.saturating_sub(record.started_ms?);
+    Some(took_ms.saturating_sub(timings.load_ms + timings.run_ms) as f64)
+}

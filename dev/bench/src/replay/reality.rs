@@ -1,0 +1,95 @@
+//! A trace through the real thing: RabbitMQ, Redis, a router and `timed` workers, in a namespace of their own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+use warmq_cli::client::{Client, Submission};
+use warmq_store::Store;
+use warmq_testkit::{Cluster, eventually};
+use warmq_types::ids::{AppId, JobId};
+
+use super::case::{Case, Expected, RUN_S};
+use super::fleet::Fleet;
+use super::measures::Measures;
+use super::overheads::Overheads;
+use super::progress::Progress;
+use super::{records, submission};
+use crate::workload::Planned;
+
+/// The app that the jobs are for.
+const APP: &str = "bench/timed";
+
+/// How long the first job may take: the dispatcher starts with it.
+const FIRST_JOB: Duration = Duration::from_secs(30);
+
+/// What the real system did.
+#[derive(Debug)]
+pub struct Reality {
+    /// The measures.
+    pub measures: Measures,
+    /// What the simulator does not know.
+    pub overheads: Overheads,
+}
+
+/// Runs the jobs of a case. The processes' logs and the jobs' records stay in `logs`, if given.
+///
+/// # Errors
+/// A server is away, a program is not built, a job fails, or jobs stop ending.
+pub async fn run(case: &Case, plan: &[Planned], logs: Option<PathBuf>) -> anyhow::Result<Reality> {
+    let mut cluster = Cluster::builder().config(case.toml(APP));
+    if let Some(logs) = logs {
+        cluster = cluster.folder(logs);
+    }
+    let cluster = cluster.start().await?;
+    let fleet = Fleet::start(&cluster, APP).await?;
+    let client = Client::new(fleet.router.url(), None)?;
+    let run = replay(case, plan, &client, &cluster).await;
+    fleet.stop().await;
+    cluster.cleanup().await?;
+    run
+}
+
+async fn replay(
+    case: &Case,
+    plan: &[Planned],
+    client: &Client,
+    cluster: &Cluster,
+) -> anyhow::Result<Reality> {
+    let app = AppId::parse(APP)?;
+    let store = cluster.store();
+    run_first_job(client, store, &app).await?;
+    let progress = Progress::new(&case.name(), plan.len());
+    let run = async {
+        let begin = Instant::now();
+        let submitted =
+            submission::submit(client, &app, plan, begin, || progress.submitted()).await?;
+        let jobs: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
+        let records = match case.expected {
+            Expected::Agreement => records::once_ended(store, &app, &jobs).await?,
+            Expected::Collapse => records::now(store, &app, &jobs).await?,
+        };
+        records::save(&records, cluster.folder())?;
+        Ok(Reality {
+            measures: Measures::of(&records::courses(plan, &records), case.until_s(plan)),
+            overheads: Overheads::of(&submitted, &records),
+        })
+    };
+    tokio::select! {
+        done = run => done,
+        broken = progress.follow(store, &app) => match broken? {},
+    }
+}
+
+/// A job without a hint, which leaves all runners cold: once it has ended, every part of the system is up.
+async fn run_first_job(client: &Client, store: &Store, app: &AppId) -> anyhow::Result<()> {
+    let input = json!({"run_ms": (RUN_S * 1000.0) as u64});
+    let first = Submission::new(app.clone(), input);
+    let id = client.submit(&first).await?.request_id;
+    let ended = async || {
+        let record = store.job_of(app, id).await.ok()??;
+        record.state.is_terminal().then_some(())
+    };
+    Ok(eventually("a first job ended", FIRST_JOB, ended).await?)
+}

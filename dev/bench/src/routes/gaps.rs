@@ -1,0 +1,138 @@
+//! The time between the steps of a flow, by Redis' clock, beside what each job waits for its start.
+
+use std::ops::Range;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+use warmq_store::Store;
+use warmq_types::flow::Step;
+use warmq_types::job::JobRecord;
+
+use super::times::{Quantiles, Times};
+
+/// Flows that are read at once.
+const FETCHES: usize = 16;
+
+/// From the end of a step's job to the start of the next one's, in its parts; ms.
+#[derive(Debug, Clone, Default)]
+pub struct Gaps {
+    heard: Times,
+    looked: Times,
+    between: Times,
+    sent: Times,
+    steps: usize,
+}
+
+/// The quantiles of [`Gaps`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct GapQuantiles {
+    /// From a step's end until a router that heard of it had read the flow.
+    pub heard: Quantiles,
+    /// From there to the record of the next step's job.
+    pub looked: Quantiles,
+    /// Both together: what a flow adds.
+    pub between: Quantiles,
+    /// From that record to the start of the job, which any job has to wait.
+    pub sent: Quantiles,
+}
+
+impl Gaps {
+    /// Adds what follows those steps of a flow that ended `within` that time (Unix ms). The flow has ended.
+    pub fn add(&mut self, flow: &JobRecord, jobs: &[JobRecord], within: &Range<u64>) {
+        let ended_ms = |job: &JobRecord| job.finished_ms.filter(|ms| within.contains(ms));
+        self.steps += jobs.iter().filter_map(ended_ms).count();
+        let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
+        let steps: Vec<(&Step, &JobRecord)> = steps.zip(jobs).collect();
+        for pair in steps.windows(2) {
+            let [(_, before), (step, job)] = pair else {
+                continue;
+            };
+            let Some((ended_ms, started_ms)) = ended_ms(before).zip(job.started_ms) else {
+                continue;
+            };
+            let created_ms = job.spec.created_ms;
+            self.heard.push(ms_between(ended_ms, step.begun_ms));
+            self.looked.push(ms_between(step.begun_ms, created_ms));
+            self.between.push(ms_between(ended_ms, created_ms));
+            self.sent.push(ms_between(created_ms, started_ms));
+        }
+    }
+
+    /// Steps that ended.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Their quantiles.
+    pub fn quantiles(&self) -> GapQuantiles {
+        GapQuantiles {
+            heard: self.heard.quantiles(),
+            looked: self.looked.quantiles(),
+            between: self.between.quantiles(),
+            sent: self.sent.quantiles(),
+        }
+    }
+}
+
+/// How long a job waited for its start, ms.
+pub fn sent_ms(job: &JobRecord) -> Option<f64> {
+    Some(ms_between(job.spec.created_ms, job.started_ms?))
+}
+
+/// The jobs of a flow's steps, the first one first.
+///
+/// # Errors
+/// Redis is away.
+pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobRecord>> {
+    let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
+    let jobs = stream::iter(steps).map(|step| store.job_of(&step.app, step.job));
+    let jobs: Vec<Option<JobRecord>> = jobs.buffered(FETCHES).try_collect().await?;
+    Ok(jobs.into_iter().flatten().collect())
+}
+
+/// Zero if they are the other way round.
+pub(super) fn ms_between(from_ms: u64, to_ms: u64) -> f64 {
+    to_ms.saturating_sub(from_ms) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use warmq_types::ids::JobId;
+
+    fn record(value: serde_json::Value) -> JobRecord {
+        let mut record = json!({
+            "id": JobId::generate(), "app": "bench/a", "input": {}, "created_ms": 0, "state": "succeeded",
+            "attempt": 1, "fence": 1
+        });
+        for (field, value) in value.as_object().unwrap() {
+            record[field] = value.clone();
+        }
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn between_two_steps_is_from_the_end_of_one_to_the_record_of_the_next() {
+        let step = |begun_ms| {
+            json!({
+                "index": 0, "name": "s", "to": "bench/a", "app": "bench/a", "job": JobId::generate(), "begun_ms": begun_ms
+            })
+        };
+        let flow = record(json!({
+            "flow": {"kind": "sequence", "of": 2, "steps": [step(1), step(105)]}
+        }));
+        let jobs = [
+            record(json!({"created_ms": 2, "started_ms": 10, "finished_ms": 100})),
+            record(json!({"created_ms": 107, "started_ms": 111, "finished_ms": 200})),
+        ];
+        let mut gaps = Gaps::default();
+        gaps.add(&flow, &jobs, &(0..200));
+        assert_eq!(gaps.steps(), 1, "the other one ended too late");
+        let gaps = gaps.quantiles();
+        let medians = [gaps.heard, gaps.looked, gaps.between, gaps.sent].map(|part| part.p50_ms);
+        assert_eq!(medians, [5.0, 2.0, 7.0, 4.0]);
+        assert_eq!(gaps.between.count, 1);
+        assert_eq!(sent_ms(&jobs[0]), Some(8.0));
+    }
+}

@@ -1,0 +1,142 @@
+//! What is submitted to: two apps, and a route of each kind that leads to them.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// The apps.
+pub const APPS: [&str; 2] = ["bench/a", "bench/b"];
+
+/// The apps that the sequence's steps go to, one after the other.
+pub const STEPS: [&str; 3] = [APPS[0], APPS[1], APPS[0]];
+
+/// Routes in a chain: the most that may be.
+const HOPS: u32 = 8;
+
+/// A name that is submitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// An app itself: the peer of all others.
+    Direct,
+    /// A switch with conditions over input and headers.
+    Switch,
+    /// A split by a field of the input.
+    Split,
+    /// Eight switches, each of which leads to the next.
+    Chain,
+    /// A flow of one step, if that succeeds.
+    Fallback,
+    /// A flow of three steps.
+    Sequence,
+}
+
+impl Target {
+    /// All of them, the peer first.
+    pub const ALL: [Self; 6] = [
+        Self::Direct,
+        Self::Switch,
+        Self::Split,
+        Self::Chain,
+        Self::Fallback,
+        Self::Sequence,
+    ];
+
+    /// What is submitted to.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => APPS[0],
+            Self::Switch => "bench/switch",
+            Self::Split => "bench/split",
+            Self::Chain => "bench/chain-1",
+            Self::Fallback => "bench/fallback",
+            Self::Sequence => "bench/sequence",
+        }
+    }
+
+    /// What it is, in the table.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::Direct => "direct, to the app",
+            Self::Switch => "switch, two conditions",
+            Self::Split => "split by input.user_id",
+            Self::Chain => "chain of 8 switches",
+            Self::Fallback => "fallback (a flow)",
+            Self::Sequence => "sequence of 3 (a flow)",
+        }
+    }
+}
+
+/// The input of every submission, whatever it goes to: each job runs for so long, ms, and loads nothing.
+pub fn input(run_ms: u64, user: u64) -> Value {
+    json!({"run_ms": run_ms, "load_ms": 0, "user_id": user, "width": 1024, "height": 768})
+}
+
+/// The configuration of the router.
+pub fn toml() -> String {
+    let mut toml = FILE.to_owned();
+    for hop in 1..=HOPS {
+        let next = match hop {
+            HOPS => APPS[0].to_owned(),
+            _ => format!("bench/chain-{}", hop + 1),
+        };
+        // Writing into a text does not fail.
+        let _ = writeln!(
+            toml,
+            "[routes.\"bench/chain-{hop}\"]\nkind = \"switch\"\n\
+             rules = [{{ when = \"input.width > 4096\", to = \"bench/b\" }}]\ndefault = \"{next}\""
+        );
+    }
+    toml
+}
+
+const FILE: &str = r#"
+[apps."bench/a"]
+[apps."bench/b"]
+
+[routes."bench/switch"]
+kind = "switch"
+rules = [
+  { when = "headers['x-plan'] == 'beta'", to = "bench/b" },
+  { when = "input.?width.orValue(512) * input.?height.orValue(512) > 1048576", to = "bench/b" },
+]
+default = "bench/a"
+
+[routes."bench/split"]
+kind = "split"
+to = [{ app = "bench/a", weight = 50 }, { app = "bench/b", weight = 50 }]
+by = "input.user_id"
+
+[routes."bench/fallback"]
+kind = "fallback"
+to = ["bench/a", "bench/b"]
+
+[routes."bench/sequence"]
+kind = "sequence"
+steps = [
+  { name = "draft", app = "bench/a", input = { run_ms = "input.run_ms", load_ms = 0 } },
+  { name = "refine", app = "bench/b", input = { run_ms = "input.run_ms", load_ms = 0, from = "steps.draft.output" } },
+  { name = "enlarge", app = "bench/a", input = { run_ms = "input.run_ms", load_ms = 0, from = "steps.refine.output" } },
+]
+
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warmq_config::Settings;
+    use warmq_router::declared::Declared;
+
+    #[test]
+    fn every_target_is_declared_and_the_chain_is_as_long_as_one_may_be() {
+        let mut settings = Settings::from_toml(&toml(), "warmq.toml");
+        let declared = Declared::read(&mut settings);
+        let declared = settings.finish(Some(declared)).unwrap();
+        for target in Target::ALL {
+            let name = target.name().parse().unwrap();
+            let is_app = declared.apps.names().any(|app| *app == name);
+            assert!(is_app || declared.routes.get(&name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! As many submissions as the router takes, from many submitters of which each waits for its answer: to two apps in turn, and through
+//! a split that leads to the same two.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use serde::Serialize;
+use warmq_types::ids::JobId;
+use warmq_types::job::JobRecord;
+
+use super::records;
+use super::stand::Stand;
+use super::targets::{APPS, Target, input};
+
+/// Submitters at once.
+pub const SUBMITTERS: usize = 64;
+
+/// How often it is looked whether the last jobs have ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What was done by either way in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Round {
+    /// To the apps.
+    pub direct: Rates,
+    /// Through the split.
+    pub split: Rates,
+}
+
+/// Per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Rates {
+    /// Submissions that were accepted.
+    pub accepted_per_s: f64,
+    /// Jobs that ended, from the first record to the last end.
+    pub ended_per_s: f64,
+}
+
+impl Round {
+    /// Submits for a `stretch` of time by each way, and waits for all ends. In the order direct, split, split, direct: a machine
+    /// that gets faster or slower meanwhile favours none.
+    ///
+    /// # Errors
+    /// A server is away, or a job fails.
+    pub async fn run(stand: &Stand, stretch: Duration) -> anyhow::Result<Self> {
+        let half = stretch / 2;
+        let split_name = [Target::Split.name()];
+        let first = rates(stand, half, &APPS).await?;
+        let split = rates(stand, half, &split_name).await?;
+        let split = split.mean(rates(stand, half, &split_name).await?);
+        let direct = first.mean(rates(stand, half, &APPS).await?);
+        Ok(Self { direct, split })
+    }
+}
+
+impl Rates {
+    fn mean(self, other: Self) -> Self {
+        let mean = |rate: fn(&Self) -> f64| f64::midpoint(rate(&self), rate(&other));
+        Self {
+            accepted_per_s: mean(|rates| rates.accepted_per_s),
+            ended_per_s: mean(|rates| rates.ended_per_s),
+        }
+    }
+}
+
+/// Submits to `names` in turn.
+async fn rates(stand: &Stand, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
+    let number = AtomicU64::new(0);
+    let begun = Instant::now();
+    let submitters = (0..SUBMITTERS).map(async |_| -> anyhow::Result<Vec<JobId>> {
+        let mut ids = Vec::new();
+        while begun.elapsed() < stretch {
+            let number = number.fetch_add(1, Ordering::Relaxed);
+            let name = names[number as usize % names.len()];
+            let (id, _) = stand.door().submit(name, &input(0, number)).await?;
+            ids.push(id);
+        }
+        Ok(ids)
+    });
+    let ids = try_join_all(submitters).await?.concat();
+    let accepted_per_s = ids.len() as f64 / begun.elapsed().as_secs_f64();
+    let jobs = records::all_once_ended(stand.store(), &ids, LOOK).await?;
+    Ok(Rates {
+        accepted_per_s,
+        ended_per_s: ended_per_s(&jobs),
+    })
+}
+
+fn ended_per_s(jobs: &[JobRecord]) -> f64 {
+    let from_ms = jobs.iter().map(|job| job.spec.created_ms).min();
+    let to_ms = jobs.iter().filter_map(|job| job.finished_ms).max();
+    let (from_ms, to_ms) = (from_ms.unwrap_or(0), to_ms.unwrap_or(0));
+    jobs.len() as f64 * 1000.0 / to_ms.saturating_sub(from_ms).max(1) as f64
+}

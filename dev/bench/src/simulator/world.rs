@@ -1,0 +1,446 @@
+//! The simulation itself.
+
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Exp};
+use warmq_policy::warm::Constants;
+
+use super::clock::Clock;
+use super::fleet::Fleet;
+use super::outcome::{JobRun, Outcome, Tally};
+use crate::args::Options;
+use crate::schemes::{self, Scheme};
+use crate::workload::{self, Planned, Workload, stream};
+
+/// How long it takes to learn that a chosen runner is gone, s.
+const REFUSAL_S: f64 = 0.01;
+
+/// A job as schemes see it. How long it will run is not theirs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// Its number.
+    pub id: usize,
+    /// What it needs.
+    pub model: u32,
+    /// When it arrived first, s.
+    pub since_s: f64,
+    /// It comes again, as its runner failed.
+    pub returned: bool,
+}
+
+/// A job goes to a runner's queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    /// The job's number.
+    pub job: usize,
+    /// The runner's number.
+    pub runner: usize,
+}
+
+/// What a scheme may see while it decides, and where it says what it decided.
+#[derive(Debug)]
+pub struct Orders<'a> {
+    /// Now, s.
+    pub now_s: f64,
+    /// The runners as they are. Schemes that learn of runners by reports take only queue lengths from it.
+    pub fleet: &'a Fleet,
+    /// Its decisions.
+    pub sends: Vec<Order>,
+    rng: &'a mut ChaCha8Rng,
+}
+
+impl Orders<'_> {
+    /// Random bits.
+    pub fn coin(&mut self) -> u64 {
+        workload::coin(self.rng)
+    }
+
+    /// A random number below `count`, which is above 0.
+    pub fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.coin()) * count as u128) >> 64) as usize
+    }
+
+    /// Puts a job into a runner's queue.
+    pub fn send(&mut self, job: usize, runner: usize) {
+        self.sends.push(Order { job, runner });
+    }
+}
+
+/// A job as its runner tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran {
+    /// The model.
+    pub model: u32,
+    /// How long it ran, s.
+    pub run_s: f64,
+    /// How long the model was loaded before, s; `None` if it was there.
+    pub load_s: Option<f64>,
+}
+
+/// What schemes are told about runners.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// It is free and holds `cache`.
+    Freed {
+        /// The models, least recently used first.
+        cache: Vec<u32>,
+        /// What it ran; `None` when it joins.
+        ran: Option<Ran>,
+    },
+    /// It loaded its job's model. The router hears of that only once the job has ended.
+    Loaded,
+    /// It failed.
+    Lost,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Arrival(Planned),
+    Loaded { runner: usize, life: u32 },
+    Ended { runner: usize, life: u32 },
+    Reported { runner: usize, report: Report },
+    Refused { job: usize, runner: usize },
+    Failed { runner: usize },
+    Repaired { runner: usize },
+    Due,
+}
+
+#[derive(Debug)]
+struct JobState {
+    job: Job,
+    run_s: f64,
+    course: JobRun,
+}
+
+struct World<'a> {
+    options: &'a Options,
+    clock: Clock<Happening>,
+    now_s: f64,
+    fleet: Fleet,
+    jobs: Vec<JobState>,
+    /// Arrived and not ended.
+    in_system: usize,
+    /// Planned and not arrived.
+    to_come: usize,
+    first_measured: usize,
+    workload: Workload,
+    scheme: &'a mut dyn Scheme,
+    next_due_s: f64,
+    coins: ChaCha8Rng,
+    failures: ChaCha8Rng,
+    tally: Tally,
+}
+
+/// What was measured, and what became of each job that arrived, in order of arrival.
+#[derive(Debug)]
+pub struct History {
+    /// The measures.
+    pub outcome: Outcome,
+    /// The jobs.
+    pub jobs: Vec<JobRun>,
+}
+
+/// Runs one simulation.
+///
+/// # Errors
+/// The workload can not be made.
+pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
+    let workload = Workload::of(options)?;
+    let mut scheme = schemes::make(options, workload.models(), &Constants::default());
+    Ok(run(options, workload, scheme.as_mut(), options.seed).outcome)
+}
+
+/// Runs one simulation of a given workload under a scheme; `seed`: of all that is random beside the workload.
+pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed: u64) -> History {
+    let runners = options.runners as usize;
+    let slots = options.slots as usize;
+    let first_measured = (workload.left() as f64 * options.drop) as usize;
+    let mut world = World {
+        options,
+        clock: Clock::new(),
+        now_s: 0.0,
+        fleet: Fleet::new(runners, slots),
+        jobs: Vec::with_capacity(workload.left()),
+        in_system: 0,
+        to_come: 0,
+        first_measured,
+        workload,
+        scheme,
+        next_due_s: f64::INFINITY,
+        coins: stream(seed, 1),
+        failures: stream(seed, 2),
+        tally: Tally::default(),
+    };
+    let stable = world.run();
+    let outcome = world
+        .tally
+        .outcome(runners, options.service_s, world.now_s, stable);
+    let jobs = world.jobs.into_iter().map(|state| state.course).collect();
+    History { outcome, jobs }
+}
+
+impl World<'_> {
+    /// Runs until all jobs have ended; false if they pile up.
+    fn run(&mut self) -> bool {
+        let runners = self.fleet.runners.len();
+        for runner in 0..runners {
+            self.join(runner);
+        }
+        let first = if self.options.closed { 4 * runners } else { 1 };
+        for _ in 0..first {
+            self.plan_arrival();
+        }
+        while let Some((at_s, happening)) = self.clock.next() {
+            self.now_s = at_s;
+            self.happen(happening);
+            if self.in_system > 300 * runners + 3000 {
+                return false;
+            }
+            if self.in_system == 0 && self.arrivals_are_over() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// A runner comes up with an empty cache, and will fail one day.
+    fn join(&mut self, runner: usize) {
+        self.tell(
+            runner,
+            Report::Freed {
+                cache: Vec::new(),
+                ran: None,
+            },
+        );
+        self.plan_failure(runner);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrival(planned) => self.arrival(planned),
+            Happening::Loaded { runner, life } => {
+                if self.fleet.runners[runner].life == life {
+                    self.tell(runner, Report::Loaded);
+                }
+            }
+            Happening::Ended { runner, life } => {
+                if self.fleet.runners[runner].life == life {
+                    self.ended(runner);
+                }
+            }
+            Happening::Reported { runner, report } => self.report(runner, &report),
+            Happening::Refused { job, runner } => {
+                let job = self.jobs[job].job;
+                self.ask(|scheme, orders| scheme.refused(&job, runner, orders));
+            }
+            Happening::Failed { runner } => self.failed(runner),
+            Happening::Repaired { runner } => {
+                self.fleet.runners[runner].up = true;
+                self.join(runner);
+            }
+            Happening::Due => {
+                if self.next_due_s <= self.now_s {
+                    self.next_due_s = f64::INFINITY;
+                    self.ask(|scheme, orders| scheme.due(orders));
+                }
+            }
+        }
+    }
+
+    fn load_s(&self) -> f64 {
+        self.options.load_ratio * self.options.service_s
+    }
+
+    fn arrivals_are_over(&self) -> bool {
+        self.workload.left() == 0 && self.to_come == 0
+    }
+
+    fn plan_arrival(&mut self) {
+        if let Some(mut planned) = self.workload.next() {
+            if self.options.closed {
+                planned.at_s = self.now_s;
+            }
+            self.to_come += 1;
+            self.clock.plan(planned.at_s, Happening::Arrival(planned));
+        }
+    }
+
+    fn arrival(&mut self, planned: Planned) {
+        let job = Job {
+            id: self.jobs.len(),
+            model: planned.model,
+            since_s: self.now_s,
+            returned: false,
+        };
+        self.jobs.push(JobState {
+            job,
+            run_s: planned.run_s,
+            course: JobRun {
+                arrived_s: self.now_s,
+                ended_s: None,
+                warm: None,
+            },
+        });
+        self.to_come -= 1;
+        self.in_system += 1;
+        if job.id == self.first_measured {
+            self.tally.from_s = Some(self.now_s);
+        }
+        if !self.options.closed {
+            self.plan_arrival();
+        }
+        if self.arrivals_are_over() && self.tally.to_s.is_none() {
+            self.tally.to_s = Some(self.now_s);
+        }
+        self.ask(|scheme, orders| scheme.arrived(&job, orders));
+    }
+
+    /// Asks the scheme, and does what it says.
+    fn ask(&mut self, question: impl FnOnce(&mut dyn Scheme, &mut Orders<'_>)) {
+        let mut orders = Orders {
+            now_s: self.now_s,
+            fleet: &self.fleet,
+            sends: Vec::new(),
+            rng: &mut self.coins,
+        };
+        question(self.scheme, &mut orders);
+        for Order { job, runner } in orders.sends {
+            let state = &mut self.fleet.runners[runner];
+            if state.up {
+                state.queue.push_back(job);
+                if state.running.is_none() {
+                    self.start_next(runner);
+                }
+            } else {
+                // The scheme has not heard of the failure yet.
+                let at_s = self.now_s + REFUSAL_S;
+                self.clock.plan(at_s, Happening::Refused { job, runner });
+            }
+        }
+        if let Some(due_s) = self
+            .scheme
+            .next_due_s()
+            .filter(|due| *due < self.next_due_s)
+        {
+            self.next_due_s = due_s;
+            self.clock.plan(due_s.max(self.now_s), Happening::Due);
+        }
+    }
+
+    fn start_next(&mut self, runner: usize) {
+        let Some(id) = self.fleet.runners[runner].queue.pop_front() else {
+            return;
+        };
+        let (model, run_s) = (self.jobs[id].job.model, self.jobs[id].run_s);
+        let warm = self.fleet.use_model(runner, model);
+        self.jobs[id].course.warm = Some(warm);
+        let count = match id >= self.first_measured {
+            true => &mut self.tally.starts,
+            false => &mut self.tally.early_starts,
+        };
+        count.jobs += 1;
+        count.swaps += u64::from(!warm);
+        let mut ends_s = self.now_s + run_s;
+        let state = &mut self.fleet.runners[runner];
+        state.running = Some(id);
+        let life = state.life;
+        if !warm {
+            let loaded_s = self.now_s + self.load_s();
+            ends_s += self.load_s();
+            self.clock
+                .plan(loaded_s, Happening::Loaded { runner, life });
+        }
+        self.clock.plan(ends_s, Happening::Ended { runner, life });
+    }
+
+    fn ended(&mut self, runner: usize) {
+        let Some(id) = self.fleet.runners[runner].running.take() else {
+            return;
+        };
+        let load_s = self.load_s();
+        let state = &mut self.jobs[id];
+        state.course.ended_s = Some(self.now_s);
+        self.in_system -= 1;
+        let ran = Ran {
+            model: state.job.model,
+            run_s: state.run_s,
+            load_s: (state.course.warm == Some(false)).then_some(load_s),
+        };
+        let time_s = self.now_s - state.job.since_s;
+        match id >= self.first_measured {
+            true => self.tally.times_s.push(time_s),
+            false => self.tally.early_times_s.push(time_s),
+        }
+        if self.tally.to_s.is_none() {
+            match self.tally.from_s {
+                Some(_) => self.tally.completions += 1,
+                None => self.tally.early_completions += 1,
+            }
+        }
+        if self.options.closed {
+            self.plan_arrival();
+        }
+        self.start_next(runner);
+        if self.fleet.runners[runner].running.is_none() {
+            let cache = self.fleet.runners[runner].cache.clone();
+            self.tell(
+                runner,
+                Report::Freed {
+                    cache,
+                    ran: Some(ran),
+                },
+            );
+        } else {
+            self.ask(|scheme, orders| scheme.progressed(orders));
+        }
+    }
+
+    fn plan_failure(&mut self, runner: usize) {
+        let law = self
+            .options
+            .mtbf_s
+            .and_then(|mean| Exp::new(1.0 / mean).ok());
+        if let Some(law) = law {
+            let after_s = law.sample(&mut self.failures);
+            self.clock
+                .plan(self.now_s + after_s, Happening::Failed { runner });
+        }
+    }
+
+    fn failed(&mut self, runner: usize) {
+        let state = &mut self.fleet.runners[runner];
+        state.up = false;
+        state.life += 1;
+        state.cache.clear();
+        let back: Vec<usize> = state
+            .running
+            .take()
+            .into_iter()
+            .chain(state.queue.drain(..))
+            .collect();
+        self.tell(runner, Report::Lost);
+        for id in back {
+            let job = &mut self.jobs[id].job;
+            job.returned = true;
+            let job = *job;
+            self.ask(|scheme, orders| scheme.arrived(&job, orders));
+        }
+        let repaired_s = self.now_s + self.options.repair_s;
+        self.clock.plan(repaired_s, Happening::Repaired { runner });
+    }
+
+    /// Reports to the scheme, at once or as late as its view is.
+    fn tell(&mut self, runner: usize, report: Report) {
+        let delay_s = self.options.view_delay_ms / 1000.0;
+        if delay_s > 0.0 && self.scheme.learns_by_reports() {
+            let at_s = self.now_s + delay_s;
+            self.clock
+                .plan(at_s, Happening::Reported { runner, report });
+        } else {
+            self.report(runner, &report);
+        }
+    }
+
+    fn report(&mut self, runner: usize, report: &Report) {
+        self.ask(|scheme, orders| scheme.reported(runner, report, orders));
+    }
+}

@@ -1,0 +1,87 @@
+//! Draws docs/pipeline.png: some prompts, and what each step of deploy/examples/pipeline.toml makes of them.
+//!
+//! ```sh
+//! cargo build --bins && cargo run -p warmq-demo --example pipeline -- docs/pipeline.png
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use image::RgbaImage;
+use serde_json::{Value, json};
+use warmq_cli::client::{Client, JobView, Submission};
+use warmq_cli::{pictures, progress};
+use warmq_demo::sheet::Heading;
+use warmq_demo::sheet::rows::{self, Row};
+use warmq_testkit::{Cluster, WorkerOptions};
+use warmq_types::ids::AppId;
+
+const FILE: &str = "deploy/examples/pipeline.toml";
+
+const ROUTE: &str = "acme/sticker";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Some(path) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        bail!("say where the sheet goes: docs/pipeline.png");
+    };
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let file = std::fs::read_to_string(checkout.join(FILE)).context(FILE)?;
+    let cluster = Cluster::builder().config(file).start().await?;
+    let rows = rows(&cluster, &checkout.join("models")).await;
+    cluster.cleanup().await?;
+    let heading = Heading {
+        title: "One submission, three steps".to_owned(),
+        subtitle: format!("{FILE}: each step is a job of its own, on runners of its own"),
+    };
+    let steps = ["drawn", "enlarged", "cut out"];
+    let sheet = rows::draw(&heading, &steps, &rows?);
+    sheet
+        .save(&path)
+        .with_context(|| format!("{} can not be written", path.display()))
+}
+
+/// Runs the prompts, one after the other.
+async fn rows(cluster: &Cluster, models: &Path) -> anyhow::Result<Vec<Row>> {
+    let router = cluster.router(&[]).await?;
+    let _workers = tokio::try_join!(
+        cluster.worker(WorkerOptions::diffusion("draw", "acme/draw", models)),
+        cluster.worker(WorkerOptions::of("upscale", "upscale", "acme/upscale")),
+        cluster.worker(WorkerOptions::of("cutout", "cutout", "acme/cutout")),
+    )?;
+    let client = Client::new(router.url(), None)?;
+    let mut rows = Vec::new();
+    for input in [
+        json!({"prompt": "a red circle on a blue background", "seed": 7}),
+        json!({"prompt": "a green star on a black background", "seed": 3}),
+        json!({"prompt": "a handwritten seven", "model": "digits", "seed": 402_498_851}),
+    ] {
+        rows.push(row(&client, input).await?);
+    }
+    Ok(rows)
+}
+
+/// Submits an input, and fetches what each step made of it.
+async fn row(client: &Client, input: Value) -> anyhow::Result<Row> {
+    let prompt = input["prompt"].as_str().unwrap_or_default().to_owned();
+    let submission = Submission::new(AppId::parse(ROUTE)?, input);
+    let id = client.submit(&submission).await?.request_id;
+    let sticker = progress::follow(client, id).await?.record;
+    let mut pictures = Vec::new();
+    for step in sticker.flow.map(|flow| flow.steps).unwrap_or_default() {
+        let job = client.job(step.job).await?;
+        let job = job.with_context(|| format!("step {} has no job", step.name))?;
+        pictures.push(picture(client, &job).await?);
+    }
+    Ok(Row { prompt, pictures })
+}
+
+async fn picture(client: &Client, job: &JobView) -> anyhow::Result<RgbaImage> {
+    let output = job.record.output.as_ref();
+    let urls = pictures::urls(output.unwrap_or(&Value::Null));
+    let Some(url) = urls.first() else {
+        bail!("job {} made no picture", job.record.spec.id);
+    };
+    let file = client.file(url).await?;
+    Ok(image::load_from_memory(&file)?.into_rgba8())
+}

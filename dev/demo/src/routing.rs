@@ -1,0 +1,71 @@
+//! The two ways in which the demo's jobs are routed.
+
+use warmq_types::hint::{Hint, InvalidHint};
+
+use crate::plan::{APP, Order};
+
+/// How the jobs of a run find their runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routing {
+    /// Jobs say which model they need, and policy `warm` decides.
+    Warm,
+    /// A plain queue: jobs say nothing, and the runners share one queue.
+    Shared,
+}
+
+impl Routing {
+    /// `warm` or `shared`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// The `warmq.toml` of the run.
+    pub fn config(self) -> String {
+        // Of the policies that there are, `fal` sends a job without hint to the shared queue at once, whoever is idle. Their inputs
+        // name models all the same.
+        match self {
+            Self::Warm => String::new(),
+            Self::Shared => {
+                format!("[apps.\"{APP}\"]\npolicy = \"fal\"\nhint_from = \"header\"\n")
+            }
+        }
+    }
+
+    /// The hint that `order` carries.
+    ///
+    /// # Errors
+    /// The model's name can not be a hint.
+    pub fn hint(self, order: &Order) -> Result<Option<Hint>, InvalidHint> {
+        match self {
+            Self::Warm => Hint::parse(order.model).map(Some),
+            Self::Shared => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+    use warmq_config::{Apps, PolicyName, Settings};
+    use warmq_types::ids::AppId;
+
+    #[test]
+    fn only_the_warm_run_gives_hints_and_both_configurations_are_valid() {
+        let order = plan::orders()[0];
+        assert!(Routing::Warm.hint(&order).unwrap().is_some());
+        assert!(Routing::Shared.hint(&order).unwrap().is_none());
+        for (routing, policy) in [
+            (Routing::Warm, PolicyName::Warm),
+            (Routing::Shared, PolicyName::Fal),
+        ] {
+            let mut settings = Settings::from_toml(&routing.config(), "warmq.toml");
+            let apps = Apps::read(&mut settings);
+            settings.finish(Some(())).unwrap();
+            assert_eq!(apps.get(&AppId::parse(APP).unwrap()).policy, policy);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Policy `warm`: a job waits a bounded time for a runner that holds its model, and a model gets another copy where that
+//! pays. Pure: time and random bits come in with each event, commands go out; the dispatcher and the simulator in `dev/bench/`
+//! drive the same [`Warm`].
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `event` | what the policy is told, what it answers |
+//! | `constants` | theta, tb, delta, D, R |
+//! | `estimates` | S(m), L(m), lam(m), learned |
+//! | `fleet`, `pool` | runners: idle sets, holders, predicted caches; a set to draw from |
+//! | `window` | held jobs: by age, model, deadline |
+//! | `wait` | W(m), the wait for a warm runner |
+//! | `share` | what a victim is worth; the bar that a wait must exceed |
+//! | `pick` | which runner for a job, which job for a runner |
+//! | `dice` | choices among equals, replayable |
+//!
+//! With R runners of K models each and H held jobs, an event costs O(K log(R H)) plus constant-size samples.
+//!
+//! A job is sent at once if a runner with its model is idle, or if nobody holds its model and anyone is idle, or if its
+//! wait W(m) would exceed the bar of the cheapest idle runner. Else it is held. A runner that comes free takes the oldest
+//! job that it is warm for; failing that, a job that no holder will reach in time; failing that, it stays idle. A job without
+//! hint is warm everywhere, so it goes to the idle runner that costs the others least, else in order of age.
+//!
+//! Three guards bound a job's wait. Past its deadline (theta · L, sooner if the job has a bound) any idle runner takes it. A
+//! job past its own bound, which the submitter or the app set, precedes all that a freed runner is warm for, in order of
+//! those bounds. Past age D the oldest job does the same; as a whole fleet may be past D, it forces a swap only once in R per
+//! runner, unless a bound forces one anyway. So, within a lane and among runners that may serve it:
+//!
+//! * a job past its bound is passed only by jobs that were due before it;
+//! * a job without hint is passed only by jobs that were accepted or due before it;
+//! * the job that was due first of all starts within R · L, a load and a run.
+//!
+//! A job is due at its bound or at acceptance + D, whichever is first; without hint, when it is accepted.
+
+mod catalogs;
+mod constants;
+mod dice;
+mod estimates;
+mod event;
+mod fleet;
+mod pick;
+mod pool;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod rules;
+mod share;
+mod wait;
+mod window;
+
+pub use constants::Constants;
+pub use estimates::Learned;
+pub use event::{
+    Arrival, Avoid, Command, Event, Found, Freed, Job, Model, Outlook, Ran, Runner, Why,
+};
+
+use dice::Dice;
+use estimates::Estimates;
+use fleet::Fleet;
+use warmq_types::job::Priority;
+use window::{Held, Window};
+
+/// The state of the policy for one app.
+#[derive(Debug, Clone)]
+pub struct Warm {
+    constants: Constants,
+    estimates: Estimates,
+    fleet: Fleet,
+    window: Window,
+}
+
+/// The state as a decision reads it.
+struct View<'a> {
+    constants: &'a Constants,
+    estimates: &'a Estimates,
+    fleet: &'a Fleet,
+    window: &'a Window,
+    now_s: f64,
+}
+
+impl View<'_> {
+    /// The fleet as a job for this model sees it.
+    fn outlook(&self, model: Option<Model>) -> Outlook {
+        Outlook {
+            idle: self.fleet.idle_count(),
+            holders: model.map_or(0, |model| self.fleet.copies(model)),
+            served: model.is_none_or(|model| self.fleet.catalogs.is_served(model)),
+        }
+    }
+}
+
+/// One event's handling: its time, its random bits, the commands so far.
+struct Turn {
+    now_s: f64,
+    dice: Dice,
+    commands: Vec<Command>,
+}
+
+impl Warm {
+    /// A policy that knows no runners and holds no jobs.
+    pub fn new(constants: Constants) -> Self {
+        Self {
+            constants,
+            estimates: Estimates::new(&constants),
+            fleet: Fleet::default(),
+            window: Window::default(),
+        }
+    }
+
+    /// Takes an event in at `now_s` (s, on any clock that does not run backwards and starts at or after 0) and says what
+    /// to do. `coin`: random bits that choose among equals.
+    pub fn on(&mut self, now_s: f64, event: Event, coin: u64) -> Vec<Command> {
+        let mut turn = Turn {
+            now_s,
+            dice: Dice::new(coin),
+            commands: Vec::new(),
+        };
+        match event {
+            Event::Joined { runner, catalog } => self.fleet.catalogs.set(runner, catalog),
+            Event::Arrived(arrival) => self.arrived(&arrival, &mut turn),
+            Event::Freed(freed) => self.freed(freed, &mut turn),
+            Event::Found(found) => {
+                let run_s = self.estimates.any_run_s();
+                self.fleet.freed(found.runner, &found.cache, found.slots);
+                self.fleet.taken(found.runner, now_s + run_s, run_s);
+            }
+            Event::Taken { runner } => {
+                let run_s = self.estimates.any_run_s();
+                self.fleet.taken(runner, now_s + run_s, run_s);
+            }
+            Event::Lost { runner } => self.lost(runner, &mut turn),
+            Event::Refused { runner } => {
+                let run_s = self.estimates.any_run_s();
+                if let Some(held) = self.fleet.refused(runner, now_s + run_s, run_s) {
+                    self.place_or_hold(held, &mut turn);
+                }
+            }
+            Event::Unneeded { runner } => {
+                self.fleet.unsent(runner);
+                if self.fleet.is_idle(runner) {
+                    self.offer(runner, &mut turn);
+                }
+            }
+            Event::Cancelled { job } => {
+                self.window.remove(job);
+            }
+            Event::Due => self.due(&mut turn),
+        }
+        turn.commands
+    }
+
+    /// When [`Event::Due`] wants to be sent, s; `None` while no deadline is ahead.
+    pub fn next_deadline_s(&self) -> Option<f64> {
+        self.window.next_deadline_s()
+    }
+
+    /// How many jobs are held now.
+    pub fn held(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether a runner waits for a job, as far as the policy knows.
+    pub fn is_idle(&self, runner: Runner) -> bool {
+        self.fleet.is_idle(runner)
+    }
+
+    /// Some of the idle runners that hold a model, at most `count`.
+    pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
+        self.fleet.idle_holders(model, count)
+    }
+
+    /// What was learned about a model, or with `None` about the app as a whole: for the next leader.
+    pub fn learned(&self, model: Option<Model>) -> Learned {
+        self.estimates.learned(model)
+    }
+
+    /// Takes over what an earlier leader learned.
+    pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
+        self.estimates.learn(model, learned);
+    }
+
+    /// Notes a model that some runner could load lately: its jobs wait for a runner that can.
+    pub fn know(&mut self, model: Model) {
+        self.fleet.catalogs.know(model);
+    }
+
+    /// Forgets a model that nobody holds and nobody has asked for lately, so that its number can be given to another.
+    /// False: it is in use.
+    pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
+        let lanes = [Priority::Normal, Priority::Low];
+        let unused = self.fleet.copies(model) == 0
+            && !self.fleet.catalogs.is_known(model)
+            && lanes
+                .iter()
+                .all(|lane| self.window.head(*lane, model).is_none());
+        unused && self.estimates.forget(model, now_s)
+    }
+
+    fn view(&self, now_s: f64) -> View<'_> {
+        View {
+            constants: &self.constants,
+            estimates: &self.estimates,
+            fleet: &self.fleet,
+            window: &self.window,
+            now_s,
+        }
+    }
+
+    fn arrived(&mut self, arrival: &Arrival, turn: &mut Turn) {
+        let load_s = match arrival.model {
+            Some(model) => {
+                if !arrival.returned {
+                    self.estimates.arrived(model, turn.now_s);
+                }
+                self.estimates.load_s(model)
+            }
+            None => self.estimates.any_load_s(),
+        };
+        // A job that comes back is not held for warmth again.
+        let bound_s = match arrival.returned {
+            true => turn.now_s,
+            false => turn.now_s + arrival.max_warm_wait_s.max(0.0),
+        };
+        let patience_s = match arrival.model {
+            Some(_) => self.constants.theta * load_s,
+            None => 0.0,
+        };
+        let overdue_s = self.view(turn.now_s).overdue_s(arrival.model);
+        let held = Held {
+            job: arrival.job,
+            model: arrival.model,
+            priority: arrival.priority,
+            since_s: arrival.since_s,
+            deadline_s: (turn.now_s + patience_s)
+                .min(arrival.since_s + overdue_s)
+                .min(bound_s)
+                .max(turn.now_s),
+            bound_s,
+            avoid: arrival.avoid,
+            order: self.window.next_order(arrival.since_s),
+        };
+        self.place_or_hold(held, turn);
+    }
+
+    /// Sends a job that is not in the window, or takes it in.
+    fn place_or_hold(&mut self, held: Held, turn: &mut Turn) {
+        loop {
+            let view = self.view(turn.now_s);
+            let Some((runner, why)) = view.runner_for(&held, &mut turn.dice) else {
+                self.hold(held, turn);
+                return;
+            };
+            // A low job takes no runner that a normal one wants by now.
+            if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn) {
+                continue;
+            }
+            self.send(held, runner, why, turn);
+            return;
+        }
+    }
+
+    fn hold(&mut self, mut held: Held, turn: &mut Turn) {
+        held.deadline_s = held.deadline_s.max(turn.now_s);
+        let view = self.view(turn.now_s);
+        let wait_s = match held.model {
+            Some(model) => view.wait_s(model, held.priority, &mut turn.dice),
+            None => f64::INFINITY,
+        };
+        turn.commands.push(Command::Hold {
+            job: held.job,
+            until_s: held.deadline_s,
+            // A low job waits for normal ones whatever its bound.
+            bounded: held.bound_s <= held.deadline_s && held.priority == Priority::Normal,
+            wait_s,
+            outlook: view.outlook(held.model),
+        });
+        self.window.insert(held);
+    }
+
+    fn send(&mut self, held: Held, runner: Runner, why: Why, turn: &mut Turn) {
+        let outlook = self.view(turn.now_s).outlook(held.model);
+        self.window.remove(held.job);
+        let cache = &self.fleet.get(runner).cache;
+        let warm = held.model.is_none_or(|model| cache.contains(&model));
+        let run_s = match held.model {
+            Some(model) => self.estimates.run_s(model),
+            None => self.estimates.any_run_s(),
+        };
+        let load_s = match held.model {
+            Some(model) if !warm => self.estimates.load_s(model),
+            _ => 0.0,
+        };
+        let ends_s = turn.now_s + load_s + run_s;
+        self.fleet.sent(runner, held, turn.now_s, ends_s, run_s);
+        turn.commands.push(Command::Send {
+            job: held.job,
+            runner,
+            warm,
+            why,
+            outlook,
+        });
+    }
+
+    fn freed(&mut self, freed: Freed, turn: &mut Turn) {
+        if let Some(ran) = freed.ran {
+            self.estimates.ran(ran.model, ran.run_s);
+            if let Some(load_s) = ran.load_s {
+                self.estimates.loaded(ran.model, load_s);
+            }
+        }
+        self.fleet.freed(freed.runner, &freed.cache, freed.slots);
+        self.offer(freed.runner, turn);
+    }
+
+    /// Gives an idle runner a held job, a normal one first.
+    fn offer(&mut self, runner: Runner, turn: &mut Turn) {
+        if !self.offer_lane(runner, Priority::Normal, turn) {
+            self.offer_lane(runner, Priority::Low, turn);
+        }
+    }
+
+    fn offer_lane(&mut self, runner: Runner, lane: Priority, turn: &mut Turn) -> bool {
+        let view = self.view(turn.now_s);
+        match view.job_for(runner, lane, &mut turn.dice) {
+            Some((held, why)) => {
+                self.send(held, runner, why, turn);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn lost(&mut self, runner: Runner, turn: &mut Turn) {
+        for model in self.fleet.lost(runner) {
+            // Held jobs whose last copy is gone wait for nobody.
+            for lane in [Priority::Normal, Priority::Low] {
+                let stranded =
+                    self.fleet.copies(model) == 0 && self.window.head(lane, model).is_some();
+                if stranded
+                    && let Some(idle) = self.view(turn.now_s).cheapest_idle(
+                        Some(model),
+                        Avoid::NONE,
+                        &mut turn.dice,
+                    )
+                {
+                    self.offer(idle, turn);
+                }
+            }
+        }
+    }
+
+    fn due(&mut self, turn: &mut Turn) {
+        while let Some(held) = self.window.pop_due(turn.now_s) {
+            while let Some(runner) =
+                self.view(turn.now_s)
+                    .cheapest_idle(held.model, Avoid::NONE, &mut turn.dice)
+            {
+                if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn)
+                {
+                    continue;
+                }
+                let why = match held.bound_s <= turn.now_s {
+                    true => Why::BoundPassed,
+                    false => Why::PatienceOver,
+                };
+                self.send(held, runner, why, turn);
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The choices: which runner for a job, which job for a runner.
+
+use warmq_types::job::Priority;
+
+use super::View;
+use super::dice::Dice;
+use super::event::{Avoid, Model, Runner, Why};
+use super::share::Offer;
+use super::window::{Held, Order};
+
+impl View<'_> {
+    /// The idle runner whose next victim is worth least, of a sample without `but` of those that can load the model.
+    pub fn cheapest_idle(
+        &self,
+        model: Option<Model>,
+        but: Avoid,
+        dice: &mut Dice,
+    ) -> Option<Runner> {
+        let sample = (self.fleet).idle_sample(model, self.constants.sample, but, dice);
+        sample
+            .into_iter()
+            .map(|runner| (runner, self.share(runner)))
+            .min_by(|(_, a), (_, b)| a.total_cmp(b))
+            .map(|(runner, _)| runner)
+    }
+
+    /// An idle runner on which no attempt of the job failed; with its model, if there is one.
+    fn elsewhere(&self, held: &Held, dice: &mut Dice) -> Option<Runner> {
+        let avoid = held.avoid;
+        if avoid.is_empty() {
+            return None;
+        }
+        let holder = held
+            .model
+            .and_then(|model| self.fleet.idle_holder(model, avoid, dice));
+        holder.or_else(|| self.cheapest_idle(held.model, avoid, dice))
+    }
+
+    /// A runner for a job, if it should be sent now.
+    pub fn runner_for(&self, held: &Held, dice: &mut Dice) -> Option<(Runner, Why)> {
+        if let Some(runner) = self.elsewhere(held, dice) {
+            return Some((runner, Why::Elsewhere));
+        }
+        let Some(model) = held.model else {
+            let runner = self.cheapest_idle(None, Avoid::NONE, dice)?;
+            return Some((runner, Why::NoHintAndIdle));
+        };
+        if let Some(holder) = self.fleet.idle_holder(model, Avoid::NONE, dice) {
+            return Some((holder, Why::WarmAndIdle));
+        }
+        let runner = self.cheapest_idle(Some(model), Avoid::NONE, dice)?;
+        let why = self.why_cold(held, model, &self.offer(runner), dice)?;
+        Some((runner, why))
+    }
+
+    /// Why a job may go to a runner that lacks its model; `None` if it should rather wait.
+    fn why_cold(&self, held: &Held, model: Model, offer: &Offer, dice: &mut Dice) -> Option<Why> {
+        if self.fleet.copies(model) == 0 {
+            return Some(Why::NobodyHoldsIt);
+        }
+        if held.bound_s <= self.now_s {
+            return Some(Why::BoundPassed);
+        }
+        if held.deadline_s <= self.now_s {
+            return Some(Why::PatienceOver);
+        }
+        // Most scanned jobs wait for somebody who is soon free: the first such holder settles it.
+        let mut same = *dice;
+        let least_s = self.least_bar_s(offer, model);
+        if !self.waits_longer(model, held.priority, least_s, dice) {
+            return None;
+        }
+        let wait_s = self.wait_s(model, held.priority, &mut same);
+        let bar_s = self.bar_s(offer, model, dice);
+        (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
+    }
+
+    /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.
+    pub fn job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
+        let cache = &self.fleet.get(runner).cache;
+        self.due_job_for(runner, lane)
+            .or_else(|| self.warm_job_for(cache, lane))
+            .or_else(|| self.cold_job_for(runner, lane, dice))
+    }
+
+    /// The job of this lane that was due first, if one is due: past its own bound, or of age D.
+    ///
+    /// A job without hint that was accepted before that bound passed goes before it: any runner would have done from the
+    /// start. Age D forces a swap only past the runner's residency, or where a job past its bound would force one anyway.
+    fn due_job_for(&self, runner: Runner, lane: Priority) -> Option<(Held, Why)> {
+        let view = self.fleet.get(runner);
+        let is_warm = |held: &Held| held.model.is_none_or(|model| view.cache.contains(&model));
+        let may_run = |held: &&Held| self.fleet.catalogs.may_run(runner, held.model);
+        let bound_passed = self.window.bound_passed(lane, self.now_s).find(may_run);
+        let without_hint = self.window.head_without_hint(lane);
+        let without_hint = without_hint.and_then(|order| self.window.get(lane, order));
+        let first = bound_passed.map(|bound_passed| match without_hint {
+            Some(held) if held.since_s <= bound_passed.bound_s => (*held, Why::NoHint),
+            _ => (*bound_passed, Why::BoundPassed),
+        });
+        let oldest = self.window.oldest_first(lane).find(may_run)?;
+        if !self.is_overdue(oldest) {
+            return first;
+        }
+        let overdue_s = oldest.since_s + self.overdue_s(oldest.model);
+        let residency_s = self.constants.residency * self.load_s(oldest);
+        let may_take = is_warm(oldest) || self.now_s - view.last_swap_s > residency_s;
+        let bound_is_first = bound_passed.is_some_and(|held| held.bound_s < overdue_s);
+        match first {
+            Some((held, _)) if bound_is_first || (is_warm(&held) && !may_take) => first,
+            None if !may_take => None,
+            _ => Some((*oldest, Why::Overdue)),
+        }
+    }
+
+    /// The oldest held job that a runner with this cache is warm for; every runner is warm for a job without hint.
+    fn warm_job_for(&self, cache: &[Model], lane: Priority) -> Option<(Held, Why)> {
+        let heads = cache
+            .iter()
+            .filter_map(|&model| self.window.head(lane, model));
+        let first: Order = heads.chain(self.window.head_without_hint(lane)).min()?;
+        let held = self.window.get(lane, first)?;
+        let why = held.model.map_or(Why::NoHint, |_| Why::LateBinding);
+        Some((*held, why))
+    }
+
+    /// Of the oldest held jobs, the head of the model with the longest queue per copy, so that the load serves many. An
+    /// overdue one goes first: who swaps anyway swaps for it.
+    fn cold_job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
+        let offer = self.offer(runner);
+        let mut best: Option<(f64, Held, Why)> = None;
+        let may_run = |held: &&Held| self.fleet.catalogs.may_run(runner, held.model);
+        let oldest = self.window.oldest_first(lane).filter(may_run);
+        for held in oldest.take(self.constants.scan) {
+            let Some(model) = held.model else { continue };
+            if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
+                continue;
+            }
+            let Some(why) = self.why_cold(held, model, &offer, dice) else {
+                continue;
+            };
+            if self.is_overdue(held) {
+                return Some((*held, Why::Overdue));
+            }
+            let queued = self.window.queued(lane, model) as f64;
+            let score = queued / (self.fleet.copies(model) + 1) as f64;
+            if best.is_none_or(|(best, _, _)| score > best) {
+                best = Some((score, *held, why));
+            }
+        }
+        if let Some((_, held, why)) = best {
+            let head = held.model.and_then(|model| self.window.head(lane, model));
+            let head = head.and_then(|order| self.window.get(lane, order));
+            return Some((head.copied().unwrap_or(held), why));
+        }
+        let expired = self.window.expired(lane).find(may_run)?;
+        Some((*expired, Why::PatienceOver))
+    }
+
+    /// Older than D = 6 · max(S, L).
+    fn is_overdue(&self, held: &Held) -> bool {
+        self.now_s - held.since_s > self.overdue_s(held.model)
+    }
+
+    /// D, s.
+    pub fn overdue_s(&self, model: Option<Model>) -> f64 {
+        let (run_s, load_s) = match model {
+            Some(model) => (self.estimates.run_s(model), self.estimates.load_s(model)),
+            None => (self.estimates.any_run_s(), self.estimates.any_load_s()),
+        };
+        self.constants.overdue * run_s.max(load_s)
+    }
+
+    fn load_s(&self, held: &Held) -> f64 {
+        held.model.map_or(self.estimates.any_load_s(), |model| {
+            self.estimates.load_s(model)
+        })
+    }
+}

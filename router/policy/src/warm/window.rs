@@ -1,0 +1,203 @@
+//! The held jobs: by age, by model and by deadline, normal and low apart. Every operation costs O(log jobs).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
+use warmq_types::job::Priority;
+
+use super::event::{Avoid, Job, Model};
+
+/// Where a job stands among the held: by acceptance, then by the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    since_us: u64,
+    count: u64,
+}
+
+/// A job that waits, or that was sent and may yet come back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Held {
+    /// Its number.
+    pub job: Job,
+    /// What it needs.
+    pub model: Option<Model>,
+    /// Its lane.
+    pub priority: Priority,
+    /// When it was accepted, s.
+    pub since_s: f64,
+    /// When it becomes eligible for any idle runner, s.
+    pub deadline_s: f64,
+    /// When its own bound on holding passes, s; infinite without one.
+    pub bound_s: f64,
+    /// Runners to leave out if another is idle.
+    pub avoid: Avoid,
+    /// Its place in the window.
+    pub order: Order,
+}
+
+/// Microseconds: sets are ordered by whole numbers. Negative times count as 0.
+fn micros(time_s: f64) -> u64 {
+    (time_s * 1e6) as u64
+}
+
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    held: BTreeMap<Order, Held>,
+    by_model: Vec<BTreeSet<Order>>,
+    without_hint: BTreeSet<Order>,
+    /// Those whose deadline has passed.
+    expired: BTreeSet<Order>,
+    /// Those with a bound of their own, by that bound (µs, rounded down).
+    bounds: BTreeSet<(u64, Order)>,
+}
+
+/// All held jobs of one app.
+#[derive(Debug, Clone, Default)]
+pub struct Window {
+    normal: Lane,
+    low: Lane,
+    places: FxHashMap<Job, (Priority, Order)>,
+    /// Deadlines that have not passed, µs, rounded down.
+    deadlines: BTreeMap<(u64, Order), Job>,
+    count: u64,
+}
+
+impl Window {
+    fn lane(&self, priority: Priority) -> &Lane {
+        match priority {
+            Priority::Normal => &self.normal,
+            Priority::Low => &self.low,
+        }
+    }
+
+    fn lane_mut(&mut self, priority: Priority) -> &mut Lane {
+        match priority {
+            Priority::Normal => &mut self.normal,
+            Priority::Low => &mut self.low,
+        }
+    }
+
+    /// The next place in the order for a job accepted at `since_s`.
+    pub fn next_order(&mut self, since_s: f64) -> Order {
+        self.count += 1;
+        Order {
+            since_us: micros(since_s),
+            count: self.count,
+        }
+    }
+
+    /// Takes a job in.
+    pub fn insert(&mut self, held: Held) {
+        self.remove(held.job);
+        let lane = self.lane_mut(held.priority);
+        match held.model {
+            Some(Model(model)) => {
+                let index = model as usize;
+                if index >= lane.by_model.len() {
+                    lane.by_model.resize(index + 1, BTreeSet::new());
+                }
+                lane.by_model[index].insert(held.order);
+            }
+            None => {
+                lane.without_hint.insert(held.order);
+            }
+        }
+        if held.bound_s.is_finite() {
+            lane.bounds.insert((micros(held.bound_s), held.order));
+        }
+        lane.held.insert(held.order, held);
+        self.places.insert(held.job, (held.priority, held.order));
+        self.deadlines
+            .insert((micros(held.deadline_s), held.order), held.job);
+    }
+
+    /// Takes a job out; `None` if it is not held.
+    pub fn remove(&mut self, job: Job) -> Option<Held> {
+        let (priority, order) = self.places.remove(&job)?;
+        let lane = self.lane_mut(priority);
+        let held = lane.held.remove(&order)?;
+        lane.expired.remove(&order);
+        lane.bounds.remove(&(micros(held.bound_s), order));
+        match held.model {
+            Some(Model(model)) => {
+                if let Some(queue) = lane.by_model.get_mut(model as usize) {
+                    queue.remove(&order);
+                }
+            }
+            None => {
+                lane.without_hint.remove(&order);
+            }
+        }
+        self.deadlines.remove(&(micros(held.deadline_s), order));
+        Some(held)
+    }
+
+    /// Takes one job whose deadline has passed off the list of deadlines, and marks it as expired.
+    pub fn pop_due(&mut self, now_s: f64) -> Option<Held> {
+        let (&(deadline_us, order), &job) = self.deadlines.first_key_value()?;
+        if deadline_us > micros(now_s) {
+            return None;
+        }
+        self.deadlines.pop_first();
+        let &(priority, _) = self.places.get(&job)?;
+        let lane = self.lane_mut(priority);
+        lane.expired.insert(order);
+        lane.held.get(&order).copied()
+    }
+
+    /// The earliest deadline ahead, s.
+    pub fn next_deadline_s(&self) -> Option<f64> {
+        let (_, job) = self.deadlines.first_key_value()?;
+        let &(priority, order) = self.places.get(job)?;
+        Some(self.get(priority, order)?.deadline_s)
+    }
+
+    /// A held job.
+    pub fn get(&self, priority: Priority, order: Order) -> Option<&Held> {
+        self.lane(priority).held.get(&order)
+    }
+
+    /// The held jobs of a lane, oldest first.
+    pub fn oldest_first(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+        self.lane(priority).held.values()
+    }
+
+    /// The jobs of a lane whose deadline has passed, oldest first.
+    pub fn expired(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+        let lane = self.lane(priority);
+        (lane.expired.iter()).filter_map(|order| lane.held.get(order))
+    }
+
+    /// The jobs of a lane whose own bound passed at `now_s` or before, in order of these bounds.
+    pub fn bound_passed(&self, priority: Priority, now_s: f64) -> impl Iterator<Item = &Held> {
+        let lane = self.lane(priority);
+        let passed =
+            (lane.bounds.iter()).take_while(move |(bound_us, _)| *bound_us <= micros(now_s));
+        passed.filter_map(|(_, order)| lane.held.get(order))
+    }
+
+    /// The oldest job of a lane that needs this model.
+    pub fn head(&self, priority: Priority, model: Model) -> Option<Order> {
+        let queue = self.lane(priority).by_model.get(model.0 as usize)?;
+        queue.first().copied()
+    }
+
+    /// The oldest job of a lane that carries no hint.
+    pub fn head_without_hint(&self, priority: Priority) -> Option<Order> {
+        self.lane(priority).without_hint.first().copied()
+    }
+
+    /// q(m) as a job of this lane sees it: held jobs for the model that go before it.
+    pub fn queued(&self, priority: Priority, model: Model) -> usize {
+        let count = |lane: &Lane| lane.by_model.get(model.0 as usize).map_or(0, BTreeSet::len);
+        match priority {
+            Priority::Normal => count(&self.normal),
+            Priority::Low => count(&self.normal) + count(&self.low),
+        }
+    }
+
+    /// How many jobs are held.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+}

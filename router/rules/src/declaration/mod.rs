@@ -1,0 +1,178 @@
+//! `[routes."owner/name"]` in `warmq.toml`: read, and every mistake told with its line and column.
+//!
+//! | module | what it reads |
+//! | --- | --- |
+//! | `reader` | a route, and what its parts are made of |
+//! | `choices` | `switch` and `split` |
+//! | `steps` | `sequence` and `fallback`, with their templates |
+
+mod choices;
+mod reader;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Table;
+use warmq_config::{Apps, SettingPath, Settings};
+use warmq_types::ids::AppId;
+use warmq_types::route::RouteKind;
+
+use self::reader::Reader;
+use crate::check;
+use crate::expression::Expression;
+use crate::flow::{Fallback, Flow, Sequence};
+use crate::split::Split;
+use crate::switch::Switch;
+
+/// The declared routes. Those of a file without mistakes lead to apps of that file, each through at most [`crate::MOST_HOPS`].
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: BTreeMap<AppId, Declared>,
+    /// The apps of the file.
+    apps: BTreeSet<AppId>,
+}
+
+/// A route of the file.
+#[derive(Debug)]
+struct Declared {
+    route: Route,
+    /// What it was read from.
+    written: Table,
+}
+
+/// One declared route.
+#[derive(Debug, PartialEq)]
+pub enum Route {
+    /// Chooses by conditions.
+    Switch(Switch),
+    /// Chooses by shares.
+    Split(Split),
+    /// Takes steps, each with what came of those before.
+    Sequence(Sequence),
+    /// Tries one after the other, until one succeeds.
+    Fallback(Fallback),
+}
+
+impl Route {
+    /// How it chooses.
+    pub fn kind(&self) -> RouteKind {
+        match self {
+            Self::Switch(_) => RouteKind::Switch,
+            Self::Split(_) => RouteKind::Split,
+            Self::Sequence(_) => RouteKind::Sequence,
+            Self::Fallback(_) => RouteKind::Fallback,
+        }
+    }
+
+    /// The apps and routes that it may lead to, each once.
+    pub fn choices(&self) -> BTreeSet<&AppId> {
+        match self {
+            Self::Switch(switch) => {
+                let rules = switch.rules.iter().map(|rule| &rule.to);
+                rules.chain([&switch.default]).collect()
+            }
+            Self::Split(split) => split.to.iter().map(|share| &share.app).collect(),
+            Self::Sequence(Sequence { steps, .. }) | Self::Fallback(Fallback { to: steps }) => {
+                steps.iter().map(|step| &step.app).collect()
+            }
+        }
+    }
+
+    /// Its steps, if its submissions become flows.
+    pub fn flow(&self) -> Option<Flow<'_>> {
+        let (steps, output) = match self {
+            Self::Switch(_) | Self::Split(_) => return None,
+            Self::Sequence(sequence) => (&sequence.steps, sequence.output.as_ref()),
+            Self::Fallback(fallback) => (&fallback.to, None),
+        };
+        Some(Flow {
+            kind: self.kind(),
+            steps,
+            output,
+        })
+    }
+
+    /// What it chooses by.
+    pub(crate) fn conditions(&self) -> Vec<&Expression> {
+        match self {
+            Self::Switch(switch) => switch.rules.iter().map(|rule| &rule.when).collect(),
+            Self::Split(split) => split.by.iter().collect(),
+            Self::Sequence(_) | Self::Fallback(_) => Vec::new(),
+        }
+    }
+}
+
+impl Routes {
+    /// Reads `[routes]`; problems are noted in `settings`. `apps`: those of the same file.
+    pub fn read(settings: &mut Settings, apps: &Apps) -> Self {
+        let (mut routes, mut mentions) = (BTreeMap::new(), BTreeMap::new());
+        let apps: BTreeSet<AppId> = apps.names().cloned().collect();
+        let all = SettingPath::of("routes");
+        for (name, declared) in settings.table("routes").unwrap_or_default() {
+            let path = all.key(&name);
+            let id = AppId::parse(&name)
+                .map_err(|error| settings.problem_at(&path, error))
+                .ok();
+            let mut reader = Reader {
+                settings,
+                apps: &apps,
+                name: id.as_ref(),
+                mentions: Vec::new(),
+            };
+            let declared = reader.table(&path, declared).and_then(|table| {
+                let written = table.clone();
+                let route = reader.route(&path, table)?;
+                Some(Declared { route, written })
+            });
+            let mentioned = reader.mentions;
+            if let Some(id) = id {
+                // A route that could not be read leads somewhere all the same: everything is told at once.
+                mentions.insert(id.clone(), mentioned);
+                routes.extend(declared.map(|declared| (id, declared)));
+            }
+        }
+        for (path, mistake) in check::mistakes(&mentions, &apps) {
+            settings.problem_at(&path, mistake);
+        }
+        Self { routes, apps }
+    }
+
+    /// A route; none if the name is an app's, or unknown.
+    pub fn get(&self, name: &AppId) -> Option<&Route> {
+        self.routes.get(name).map(|declared| &declared.route)
+    }
+
+    /// The steps of a route whose submissions become flows; none if the name is another route's, an app's, or unknown.
+    pub fn flow(&self, name: &AppId) -> Option<Flow<'_>> {
+        self.get(name)?.flow()
+    }
+
+    /// All routes, in alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = (&AppId, &Route)> {
+        let routes = self.routes.iter();
+        routes.map(|(name, declared)| (name, &declared.route))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// What the file says of a route, as it says it.
+    pub(crate) fn written(&self, name: &AppId) -> Option<&Table> {
+        self.routes.get(name).map(|declared| &declared.written)
+    }
+
+    /// The apps of the file.
+    pub(crate) fn apps(&self) -> impl Iterator<Item = &AppId> {
+        self.apps.iter()
+    }
+}

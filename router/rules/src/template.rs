@@ -1,0 +1,255 @@
+//! Templates: what a step is given, or a flow gives, as `warmq.toml` says it. Texts are expressions, all else is meant as it stands.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+use warmq_config::SettingPath;
+use warmq_types::ids::AppId;
+
+use crate::error::{Error, Trouble};
+use crate::expression::{Expression, Failure, Room, Scene};
+
+/// A compiled template.
+#[derive(Debug, PartialEq)]
+pub struct Template {
+    /// The route that it stands in.
+    pub(crate) route: AppId,
+    /// Where in the route, as errors tell it: `step upscale, input`.
+    pub(crate) place: String,
+    pub(crate) whole: Part,
+}
+
+/// A template or a part of one.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Part {
+    Expression(Box<Expression>),
+    /// A number, or a truth value.
+    Literal(Json),
+    List(Vec<Part>),
+    Table(BTreeMap<String, Part>),
+}
+
+impl Template {
+    /// The value that comes of it. What gives `optional.none()` is left out of its table or list.
+    ///
+    /// # Errors
+    /// An expression has no value, or none that JSON knows; or what would come of it is too large.
+    pub(crate) fn fill(&self, scene: &Scene<'_>) -> Result<Json, Error> {
+        let filled = self.whole.fill(scene, &mut Room::default());
+        let filled = filled.and_then(|value| {
+            value.ok_or_else(|| match &self.whole {
+                Part::Expression(whole) => Trouble::with(whole, "it gives nothing".to_owned()),
+                _ => "it gives nothing".to_owned().into(),
+            })
+        });
+        filled.map_err(|trouble| Error {
+            route: self.route.clone(),
+            place: self.place.clone() + &trouble.place,
+            expression: trouble.expression,
+            reason: trouble.reason,
+        })
+    }
+
+    /// As it was written, its expressions as texts.
+    pub fn written(&self) -> Json {
+        self.whole.written()
+    }
+
+    /// Whether it looks at what earlier steps gave.
+    pub fn sees_steps(&self) -> bool {
+        self.whole.sees_steps()
+    }
+}
+
+impl Part {
+    /// None if it is left out. The trouble's place begins at this part.
+    fn fill(&self, scene: &Scene<'_>, room: &mut Room) -> Result<Option<Json>, Trouble> {
+        match self {
+            Self::Expression(expression) => {
+                let value = expression.json(scene, room);
+                value.map_err(|failure| {
+                    let reason = match failure {
+                        Failure::Lacks(what) => format!("it asks for {what}, which was not given"),
+                        Failure::Wrong(reason) => reason,
+                    };
+                    Trouble::with(expression, reason)
+                })
+            }
+            Self::Literal(value) => {
+                room.take(0)?;
+                Ok(Some(value.clone()))
+            }
+            Self::List(parts) => {
+                room.take(0)?;
+                let list = room.deeper(|room| {
+                    let items = parts.iter().enumerate().map(|(n, part)| {
+                        let item = part.fill(scene, room);
+                        item.map_err(|trouble| trouble.within(&format!("[{n}]")))
+                    });
+                    items
+                        .filter_map(Result::transpose)
+                        .collect::<Result<_, Trouble>>()
+                });
+                Ok(Some(Json::Array(list?)))
+            }
+            Self::Table(parts) => {
+                room.take(0)?;
+                let table = room.deeper(|room| {
+                    let mut table = Map::new();
+                    for (key, part) in parts {
+                        let value = part.fill(scene, room);
+                        let value = value.map_err(|trouble| {
+                            trouble.within(&format!(".{}", SettingPath::of(key)))
+                        })?;
+                        table.extend(value.map(|value| (key.clone(), value)));
+                    }
+                    Ok::<_, Trouble>(table)
+                });
+                Ok(Some(Json::Object(table?)))
+            }
+        }
+    }
+
+    fn written(&self) -> Json {
+        match self {
+            Self::Expression(expression) => expression.source().into(),
+            Self::Literal(value) => value.clone(),
+            Self::List(parts) => parts.iter().map(Self::written).collect(),
+            Self::Table(parts) => {
+                let parts = parts.iter();
+                let parts = parts.map(|(key, part)| (key.clone(), part.written()));
+                Json::Object(parts.collect())
+            }
+        }
+    }
+
+    fn sees_steps(&self) -> bool {
+        match self {
+            Self::Expression(expression) => expression.sees_steps,
+            Self::Literal(_) => false,
+            Self::List(parts) => parts.iter().any(Self::sees_steps),
+            Self::Table(parts) => parts.values().any(Self::sees_steps),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use warmq_config::{Apps, Settings};
+
+    use super::*;
+    use crate::{Asked, Draw, MOST_VALUES, Routes};
+
+    /// What comes of the template `written` (TOML) as the input of a second step.
+    fn filled(written: &str, input: &Json, first: Json) -> Result<Json, String> {
+        let text = format!(
+            "[apps.'a/b']\n[routes.'r/s']\nkind = 'sequence'\nsteps = [\n{{ name = 'first', app = 'a/b' }},\n\
+             {{ name = 'second', app = 'a/b', input = {written} }}\n]"
+        );
+        let mut settings = Settings::from_toml(&text, "warmq.toml");
+        let apps = Apps::read(&mut settings);
+        let routes = Routes::read(&mut settings, &apps);
+        let routes = settings.finish(Some(routes)).unwrap();
+        let flow = routes.flow(&AppId::parse("r/s").unwrap()).unwrap();
+        let asked = Asked {
+            input,
+            headers: &BTreeMap::from([("x-plan".to_owned(), "pro".to_owned())]),
+            key: "team-a",
+            apps: &BTreeMap::new(),
+            steps: &BTreeMap::from([("first".to_owned(), first)]),
+            draw: Draw::Job(""),
+        };
+        let input = flow.steps[1].input(&asked);
+        input.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn texts_are_expressions_and_all_else_is_meant_as_it_stands() {
+        let written = r#"{
+            url = "steps.first.output.images[0].url", factor = 2, strength = 0.5, safe = true,
+            format = "'png'", size = { width = "input.width * 2", list = ["key", 7, ["headers['x-plan']"]] },
+            "odd key" = "null", all = "input"
+        }"#;
+        let input = json!({"width": 8, "half": 0.5, "many": u64::MAX});
+        let first = json!({"images": [{"url": "u"}]});
+        assert_eq!(
+            filled(written, &input, first).unwrap(),
+            json!({
+                "url": "u", "factor": 2, "strength": 0.5, "safe": true, "format": "png",
+                "size": {"width": 16, "list": ["team-a", 7, ["pro"]]}, "odd key": null, "all": input
+            })
+        );
+        // One text alone gives the whole.
+        let whole = filled("'steps.first.output'", &json!({}), json!([1, "a", null]));
+        assert_eq!(whole.unwrap(), json!([1, "a", null]));
+    }
+
+    #[test]
+    fn what_is_optional_and_not_there_is_left_out() {
+        let written = r#"{
+            seed = "input.?seed", steps = "input.?steps", list = ["input.?seed", "input.?steps"],
+            inner = "{'seed': input.?seed, 'steps': input.?steps}", none = "optional.none()", seven = "optional.of(7)"
+        }"#;
+        assert_eq!(
+            filled(written, &json!({"steps": 4}), json!({})).unwrap(),
+            json!({"steps": 4, "list": [4], "inner": {"steps": 4}, "seven": 7})
+        );
+        let nothing = filled("'input.?seed'", &json!({}), json!({})).unwrap_err();
+        assert_eq!(
+            nothing,
+            "route r/s, step second, input (input.?seed): it gives nothing"
+        );
+    }
+
+    #[test]
+    fn what_has_no_value_in_json_is_refused_with_its_place() {
+        let refused = |written: &str, input: Json| filled(written, &input, json!({})).unwrap_err();
+        assert_eq!(
+            refused("{ a = [{ b = 'input.width' }] }", json!({})),
+            "route r/s, step second, input.a[0].b (input.width): it asks for 'width', which was not given"
+        );
+        for (written, what) in [
+            ("{ a = '1.0 / 0.0' }", "inf, no number"),
+            ("{ a = \"b'xy'\" }", "that JSON does not have: bytes"),
+            ("{ a = 'type(1)' }", "that JSON does not have"),
+            ("{ a = '{1: 2}' }", "whose keys are no texts"),
+            ("{ a = 'input.wide * 2' }", "(input.wide * 2): "),
+        ] {
+            let told = refused(written, json!({"wide": "w"}));
+            assert!(
+                told.starts_with("route r/s, step second, input.a ("),
+                "{told}"
+            );
+            assert!(told.contains(what), "{told}");
+        }
+    }
+
+    #[test]
+    fn no_template_multiplies_what_it_sees_without_end() {
+        let refused = |written: &str, input: Json| filled(written, &input, json!({})).unwrap_err();
+        let many = json!(vec![0; MOST_VALUES / 2]);
+        let twice = filled("{ a = 'input', b = 'input' }", &many, json!({}));
+        assert!(twice.unwrap_err().contains("more than 10000 values"));
+        assert!(refused("'[input, input]'", many.clone()).contains("more than 10000 values"));
+        let text = json!("x".repeat(1 << 20));
+        let times = vec!["'input'"; 65].join(",");
+        assert!(refused(&format!("[{times}]"), text).contains("more than 64 MiB"));
+        // Not even on its way to a small result.
+        let squared = "{ a = 'size(input.map(x, [input]))' }";
+        assert!(refused(squared, many.clone()).contains("too much of it"));
+        let filtered = "{ a = 'size(input.filter(x, x == size(input)).map(x, [x]))' }";
+        assert_eq!(filled(filtered, &many, json!({})), Ok(json!({"a": 0})));
+        let few = "'input.list.map(x, {\"x\": x, \"seed\": input.seed})'";
+        assert_eq!(
+            filled(few, &json!({"list": [1, 2], "seed": 7}), json!({})),
+            Ok(json!([{"x": 1, "seed": 7}, {"x": 2, "seed": 7}]))
+        );
+        let mut deep = json!(1);
+        for _ in 0..100 {
+            deep = json!([deep]);
+        }
+        assert_eq!(filled("'input'", &deep, json!({})), Ok(deep.clone()));
+        assert!(refused("['input']", deep).contains("more than 100 levels"));
+    }
+}

@@ -1,0 +1,145 @@
+//! Takes everything of a namespace off both servers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use redis::AsyncCommands;
+use warmq_broker::{Publisher, Topology};
+use warmq_store::Store;
+use warmq_types::ids::{AppId, Epoch, Namespace, RunnerId};
+use warmq_types::job::Priority;
+use warmq_types::queue_type::QueueType;
+use warmq_types::retry_tier::RetryTier;
+use warmq_types::server_url::ServerUrl;
+
+use crate::error::Error;
+
+/// Keys that one SCAN looks at.
+const SCAN_COUNT: u32 = 1000;
+
+/// How long a cluster that was dropped without [`Cluster::cleanup`] may take for it.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a cluster may have left on the servers. It opens connections of its own: the cluster's may be gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Remains {
+    pub(crate) namespace: Namespace,
+    pub(crate) amqp_url: ServerUrl,
+    pub(crate) redis_url: ServerUrl,
+    /// Apps that Redis may not name (any more).
+    pub(crate) apps: BTreeSet<AppId>,
+    /// Incarnations of runners that Redis may not name (any more).
+    pub(crate) runners: Vec<(RunnerId, Epoch)>,
+}
+
+impl Remains {
+    /// Deletes the namespace's queues, exchanges and keys.
+    pub(crate) async fn delete(self) -> Result<(), Error> {
+        let store = Store::connect(&self.redis_url, self.namespace.clone()).await?;
+        let topology = Topology::new(self.namespace.clone(), QueueType::default());
+        let mut apps = store.apps().await?;
+        apps.extend(self.apps.iter().cloned());
+        let mut queues = base_queues(&topology);
+        for app in &apps {
+            queues.extend(app_queues(&topology, app));
+            for runner in store.runners(app).await? {
+                queues.push(topology.runner_queue(&runner.id, runner.epoch));
+            }
+        }
+        for (runner, epoch) in &self.runners {
+            queues.push(topology.runner_queue(runner, *epoch));
+        }
+        let publisher = Publisher::new(self.amqp_url.clone(), "warmq-cleanup");
+        let channel = publisher.channel().await?;
+        // Deleting what does not exist is no error for RabbitMQ.
+        for queue in queues {
+            channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await?;
+        }
+        for exchange in exchanges(&topology) {
+            channel
+                .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+                .await?;
+        }
+        self.delete_keys().await
+    }
+
+    /// As [`Remains::delete`], from code that is not async, in any thread.
+    pub(crate) fn delete_blocking(self) {
+        let namespace = self.namespace.clone();
+        // A runtime may not be started within another one's thread.
+        let thread = std::thread::spawn(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build().map_err(|e| e.to_string())?;
+            runtime.block_on(async {
+                match tokio::time::timeout(DROP_TIMEOUT, self.delete()).await {
+                    Ok(deleted) => deleted.map_err(|error| error.to_string()),
+                    Err(_) => Err("the servers do not answer".to_owned()),
+                }
+            })
+        });
+        if let Ok(Err(reason)) = thread.join() {
+            eprintln!("namespace {namespace} is not cleaned up: {reason}");
+        }
+    }
+
+    async fn delete_keys(&self) -> Result<(), Error> {
+        let client = redis::Client::open(self.redis_url.expose())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let pattern = format!("{}:*", self.namespace);
+        let mut cursor = 0u64;
+        loop {
+            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(SCAN_COUNT)
+                .query_async(&mut connection)
+                .await?;
+            if !keys.is_empty() {
+                let _: () = connection.unlink(&keys).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+}
+
+fn base_queues(topology: &Topology) -> Vec<String> {
+    let mut queues = vec![
+        topology.submissions_queue(),
+        topology.dead_submissions_queue(),
+        topology.late_queue(),
+        topology.unroutable_queue(),
+        topology.reply_events_queue(),
+        topology.webhook_events_queue(),
+        topology.flow_events_queue(),
+    ];
+    queues.extend(RetryTier::ALL.map(|tier| topology.retry_exchange(tier)));
+    queues
+}
+
+fn app_queues(topology: &Topology, app: &AppId) -> [String; 4] {
+    [
+        topology.backlog_queue(app, Priority::Normal),
+        topology.backlog_queue(app, Priority::Low),
+        topology.shared_queue(app),
+        topology.dead_queue(app),
+    ]
+}
+
+fn exchanges(topology: &Topology) -> Vec<String> {
+    let mut exchanges = vec![
+        topology.jobs_exchange(),
+        topology.dispatch_exchange(),
+        topology.events_exchange(),
+        topology.unroutable_queue(),
+    ];
+    exchanges.extend(RetryTier::ALL.map(|tier| topology.retry_exchange(tier)));
+    exchanges
+}

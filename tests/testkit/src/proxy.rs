@@ -1,0 +1,184 @@
+//! A door in front of a server, which a test can shut, and through which it can put words into the server's mouth or keep
+//! from it what clients say.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use warmq_types::server_url::ServerUrl;
+
+use crate::error::Error;
+
+/// How much of what a client says first is searched for its name, bytes: AMQP clients tell it in their second frame.
+const GREETING: usize = 4096;
+
+/// Passes connections on to a server until it is shut. Ends with its handle.
+pub struct Proxy {
+    url: ServerUrl,
+    open: Arc<Mutex<Option<JoinSet<()>>>>,
+    words: broadcast::Sender<Vec<u8>>,
+    muted: Muted,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy of the server at `url`, on a free port of this machine.
+    ///
+    /// # Errors
+    /// The URL names no host and port, or there is no free port.
+    pub async fn of(url: &ServerUrl) -> Result<Self, Error> {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(Error::io("a port for the proxy"))?;
+        let port = listener
+            .local_addr()
+            .map_err(Error::io("the proxy's address"))?
+            .port();
+        let no_server = |url: &ServerUrl| Error::Setting {
+            what: "the proxy's server",
+            reason: format!("{url} names no host and port"),
+        };
+        let mut own = url.as_url().clone();
+        let (Some(host), Some(target)) = (own.host_str().map(str::to_owned), own.port()) else {
+            return Err(no_server(url));
+        };
+        own.set_port(Some(port)).map_err(|()| no_server(url))?;
+        let own = own.as_str().parse().map_err(|_| no_server(url))?;
+        let open = Arc::new(Mutex::new(Some(JoinSet::new())));
+        let (words, _) = broadcast::channel(16);
+        let muted = Muted::default();
+        let passing = Passing {
+            target: (host, target),
+            words: words.clone(),
+            muted: muted.clone(),
+        };
+        let accepting = tokio::spawn(accept(listener, passing, Arc::clone(&open)));
+        Ok(Self {
+            url: own,
+            open,
+            words,
+            muted,
+            accepting,
+        })
+    }
+
+    /// The server's URL, with the proxy's address in it.
+    pub fn url(&self) -> ServerUrl {
+        self.url.clone()
+    }
+
+    /// Sends `bytes` to all clients as if the server had: between two packets of it, so while it is not in mid-sentence.
+    pub fn say(&self, bytes: &[u8]) {
+        // No client is connected: nobody hears it.
+        let _ = self.words.send(bytes.to_vec());
+    }
+
+    /// From now on nothing reaches the server that is said on connections whose greeting holds `name`: what RabbitMQ lists
+    /// as the connection's name. What the server says still arrives. This can not be taken back: half a sentence may be
+    /// lost. It ends with the connections, as when their client dies before it can say more.
+    pub fn mute(&self, name: &str) {
+        *lock(&self.muted.0) = Some(name.to_owned());
+    }
+
+    /// Breaks all connections and lets none through.
+    pub fn shut(&self) {
+        lock(&self.open).take();
+    }
+
+    /// Lets new connections through again.
+    pub fn reopen(&self) {
+        *lock(&self.open) = Some(JoinSet::new());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Passing {
+    target: (String, u16),
+    words: broadcast::Sender<Vec<u8>>,
+    muted: Muted,
+}
+
+/// The name of connections on which clients are not heard.
+#[derive(Clone, Default)]
+struct Muted(Arc<Mutex<Option<String>>>);
+
+impl Muted {
+    fn is_named_in(&self, greeting: &[u8]) -> bool {
+        let name = lock(&self.0);
+        let greeting = String::from_utf8_lossy(greeting);
+        name.as_ref().is_some_and(|name| greeting.contains(name))
+    }
+}
+
+async fn accept(listener: TcpListener, passing: Passing, open: Arc<Mutex<Option<JoinSet<()>>>>) {
+    while let Ok((client, _)) = listener.accept().await {
+        // Shut: the client's connection is dropped.
+        if let Some(connections) = lock(&open).as_mut() {
+            let passing = passing.clone();
+            let words = passing.words.subscribe();
+            connections.spawn(async move {
+                if let Ok(server) = TcpStream::connect(passing.target).await {
+                    // A broken pipe is what a proxy in a test is for.
+                    let _ = pass_on(client, server, words, passing.muted).await;
+                }
+            });
+        }
+    }
+}
+
+/// Until either side is gone.
+async fn pass_on(
+    client: TcpStream,
+    server: TcpStream,
+    mut words: broadcast::Receiver<Vec<u8>>,
+    muted: Muted,
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let up = async {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut greeting = Vec::new();
+        loop {
+            let bytes = from_client.read(&mut buffer).await?;
+            if bytes == 0 {
+                return Ok(());
+            }
+            let said = &buffer[..bytes];
+            if greeting.len() < GREETING {
+                greeting.extend_from_slice(said);
+            }
+            if !muted.is_named_in(&greeting) {
+                to_server.write_all(said).await?;
+            }
+        }
+    };
+    let down = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            tokio::select! {
+                read = from_server.read(&mut buffer) => match read? {
+                    0 => return Ok(()),
+                    bytes => to_client.write_all(&buffer[..bytes]).await?,
+                },
+                Ok(said) = words.recv() => to_client.write_all(&said).await?,
+            }
+        }
+    };
+    tokio::select! {
+        up = up => up,
+        down = down => down,
+    }
+}
+
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,208 @@
+//! A RabbitMQ node of its own.
+//!
+//! Erlang nodes find each other through a port mapper, `epmd`; this node gets one of its own too, since the first node
+//! of a machine starts one that outlives it, for everybody.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use tokio::process::Command;
+use warmq_types::server_url::ServerUrl;
+
+use crate::error::Error;
+use crate::folder::Folder;
+use crate::process::Process;
+
+use super::{READY_TIMEOUT, port, program, url};
+
+/// Debian's node itself; the `rabbitmq-server` in its search path changes the user first.
+const DEBIAN: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// Debian's tool; the one in its search path changes the user first.
+const DEBIAN_TOOL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
+/// One thread that runs Erlang: a test's broker has little to do, and its machine few processors.
+const ERLANG_ARGS: &str = "+S 1:1";
+
+/// A running RabbitMQ without plugins. Its [`Process`] is behind it: the node itself, not a script around it.
+#[derive(Debug)]
+pub struct PrivateRabbit {
+    process: Process,
+    _port_mapper: Process,
+    node: Node,
+    url: ServerUrl,
+    folder: Folder,
+}
+
+/// What tells one node from another.
+#[derive(Debug)]
+struct Node {
+    name: String,
+    amqp_port: u16,
+    /// Where other nodes would reach it.
+    distribution_port: u16,
+    port_mapper_port: u16,
+}
+
+impl PrivateRabbit {
+    /// Starts one on free ports and waits until it takes connections. `config`: lines of `rabbitmq.conf`, such as
+    /// `consumer_timeout = 3000`. Its folder is a temporary one, kept when a test panics.
+    ///
+    /// # Errors
+    /// It is not installed, or did not get ready: the error shows the end of its log.
+    pub async fn start(config: &[&str]) -> Result<Self, Error> {
+        Self::start_with(Folder::temporary()?, config).await
+    }
+
+    /// As [`PrivateRabbit::start`], with its data and log in `folder`, which stays.
+    ///
+    /// # Errors
+    /// As [`PrivateRabbit::start`]; also, the folder can not be made.
+    pub async fn start_in(folder: &Path, config: &[&str]) -> Result<Self, Error> {
+        Self::start_with(Folder::given(folder)?, config).await
+    }
+
+    async fn start_with(folder: Folder, config: &[&str]) -> Result<Self, Error> {
+        for (file, text) in [
+            ("rabbitmq.conf", config.join("\n") + "\n"),
+            ("enabled_plugins", "[].\n".to_owned()),
+        ] {
+            std::fs::write(folder.path().join(file), text).map_err(Error::io(file))?;
+        }
+        let amqp_port = port::free()?;
+        let node = Node {
+            // By the loopback's name: in containers the host's own often resolves to nothing.
+            name: format!("warmq-{amqp_port}@localhost"),
+            amqp_port,
+            distribution_port: port::free()?,
+            port_mapper_port: port::free()?,
+        };
+        let url = url(&format!("amqp://guest:guest@127.0.0.1:{amqp_port}/%2f"))?;
+        let port_mapper = node.spawn_port_mapper(folder.path())?;
+        let process = node.spawn(folder.path())?;
+        let mut rabbit = Self {
+            process,
+            _port_mapper: port_mapper,
+            node,
+            url,
+            folder,
+        };
+        rabbit.answers().await?;
+        Ok(rabbit)
+    }
+
+    /// Its URL, the same for all its life.
+    pub fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// Starts it again with the same data at the same address, and waits until it takes connections. If it lives, it is
+    /// killed first.
+    ///
+    /// # Errors
+    /// It did not get ready.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.process.kill9().await?;
+        self.process = self.node.spawn(self.folder.path())?;
+        self.answers().await
+    }
+
+    /// Says something to it with `rabbitmqctl`, such as `["set_vm_memory_high_watermark", "absolute", "1"]`, which sets an
+    /// alarm. Returns what it answers. Takes a second or two.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn ctl(&self, args: &[&str]) -> Result<String, Error> {
+        let mut command = Command::new(program("rabbitmqctl", &[DEBIAN_TOOL], "rabbitmq-server")?);
+        self.node.surround(&mut command, self.folder.path());
+        let said = command.args(["--node", &self.node.name]).args(args);
+        let said = said.output().await.map_err(Error::io("rabbitmqctl"))?;
+        if said.status.success() {
+            return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
+        }
+        Err(Error::Setting {
+            what: "rabbitmqctl",
+            reason: String::from_utf8_lossy(&said.stderr).into_owned(),
+        })
+    }
+
+    async fn answers(&mut self) -> Result<(), Error> {
+        let url = &self.url;
+        self.process
+            .ready(READY_TIMEOUT, async |_| {
+                warmq_broker::connect(url, "warmq-testkit").await.ok()
+            })
+            .await
+            .map(drop)
+    }
+}
+
+impl Node {
+    fn spawn(&self, folder: &Path) -> Result<Process, Error> {
+        let mut command = Command::new(program("rabbitmq-server", &[DEBIAN], "rabbitmq-server")?);
+        self.surround(&mut command, folder);
+        command
+            // The script then becomes the node, instead of waiting for it, and gives it no shell.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env_remove("NOTIFY_SOCKET")
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODENAME", &self.name)
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.amqp_port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGS)
+            // Its standard output and error go where its log goes.
+            .env("RABBITMQ_LOGS", folder.join("rabbitmq.log"));
+        for (variable, file) in [
+            ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
+            // It need not be there; the machine's own would be read else.
+            ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
+            ("RABBITMQ_MNESIA_BASE", "data"),
+            ("RABBITMQ_MNESIA_DIR", "data/node"),
+            ("RABBITMQ_FEATURE_FLAGS_FILE", "data/feature_flags"),
+            ("RABBITMQ_LOG_BASE", "log"),
+            ("RABBITMQ_PID_FILE", "pid"),
+        ] {
+            command.env(variable, folder.join(file));
+        }
+        Process::spawn(command, "rabbitmq", folder)
+    }
+
+    /// What the node and those who speak to it have to agree on, and nothing of this machine's own node.
+    fn surround(&self, command: &mut Command, folder: &Path) {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("RABBITMQ_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .current_dir(folder)
+            // Erlang keeps its cookie there.
+            .env("HOME", folder)
+            .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
+            // It need not be there; the machine's own would be read else.
+            .env("RABBITMQ_CONF_ENV_FILE", folder.join("rabbitmq-env.conf"));
+    }
+
+    fn spawn_port_mapper(&self, folder: &Path) -> Result<Process, Error> {
+        // In the foreground, so it is our child; Erlang would start it in the background.
+        let mut command = Command::new(program("epmd", &[], "erlang-base")?);
+        command.args(["-address", "127.0.0.1", "-port"]);
+        command.arg(self.port_mapper_port.to_string());
+        Process::spawn(command, "epmd", folder)
+    }
+}
+
+impl Deref for PrivateRabbit {
+    type Target = Process;
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for PrivateRabbit {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

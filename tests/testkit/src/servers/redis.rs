@@ -1,0 +1,131 @@
+//! A Redis of its own.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use tokio::process::Command;
+use warmq_types::server_url::ServerUrl;
+
+use crate::error::Error;
+use crate::folder::Folder;
+use crate::process::Process;
+
+use super::{READY_TIMEOUT, port, program, url};
+
+/// A running Redis with `appendfsync always`: what it answered for survives its being killed. Its [`Process`] is behind it.
+#[derive(Debug)]
+pub struct PrivateRedis {
+    process: Process,
+    port: u16,
+    settings: Vec<(&'static str, String)>,
+    url: ServerUrl,
+    folder: Folder,
+}
+
+impl PrivateRedis {
+    /// Starts one on a free port and waits until it answers. Its folder is a temporary one, kept when a test panics.
+    ///
+    /// # Errors
+    /// It is not installed, or did not get ready: the error shows the end of its log.
+    pub async fn start() -> Result<Self, Error> {
+        Self::start_with(Folder::temporary()?, Vec::new()).await
+    }
+
+    /// As [`PrivateRedis::start`], with more settings, such as `("--tls-port", "7000")`.
+    ///
+    /// # Errors
+    /// As [`PrivateRedis::start`].
+    pub async fn start_configured(
+        settings: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Self, Error> {
+        Self::start_with(Folder::temporary()?, settings.into_iter().collect()).await
+    }
+
+    /// As [`PrivateRedis::start`], with its data and log in `folder`, which stays.
+    ///
+    /// # Errors
+    /// As [`PrivateRedis::start`]; also, the folder can not be made.
+    pub async fn start_in(folder: &Path) -> Result<Self, Error> {
+        Self::start_with(Folder::given(folder)?, Vec::new()).await
+    }
+
+    async fn start_with(
+        folder: Folder,
+        settings: Vec<(&'static str, String)>,
+    ) -> Result<Self, Error> {
+        let port = port::free()?;
+        let url = url(&format!("redis://127.0.0.1:{port}/0"))?;
+        let process = spawn(folder.path(), port, &settings)?;
+        let mut redis = Self {
+            process,
+            port,
+            settings,
+            url,
+            folder,
+        };
+        redis.answers().await?;
+        Ok(redis)
+    }
+
+    /// Its URL, the same for all its life.
+    pub fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// Starts it again with the same data at the same address, and waits until it answers. If it lives, it is killed first.
+    ///
+    /// # Errors
+    /// It did not get ready.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.process.kill9().await?;
+        self.process = spawn(self.folder.path(), self.port, &self.settings)?;
+        self.answers().await
+    }
+
+    /// Waits until it has read its data.
+    async fn answers(&mut self) -> Result<(), Error> {
+        let client = redis::Client::open(self.url.expose())?;
+        self.process
+            .ready(READY_TIMEOUT, async |_| {
+                let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+                let pong: redis::RedisResult<()> =
+                    redis::cmd("PING").query_async(&mut connection).await;
+                pong.ok()
+            })
+            .await
+    }
+}
+
+fn spawn(folder: &Path, port: u16, more: &[(&str, String)]) -> Result<Process, Error> {
+    let mut command = Command::new(program("redis-server", &[], "redis-server")?);
+    command.current_dir(folder);
+    for (setting, value) in [
+        ("--bind", "127.0.0.1"),
+        ("--port", &port.to_string()),
+        ("--dir", "."),
+        ("--appendonly", "yes"),
+        ("--appendfsync", "always"),
+        ("--save", ""),
+        // Its standard error's file, where the end of a log is looked for.
+        ("--logfile", "redis.log"),
+    ] {
+        command.args([setting, value]);
+    }
+    for (setting, value) in more {
+        command.args([setting, value.as_str()]);
+    }
+    Process::spawn(command, "redis", folder)
+}
+
+impl Deref for PrivateRedis {
+    type Target = Process;
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for PrivateRedis {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

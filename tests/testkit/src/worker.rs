@@ -1,0 +1,160 @@
+//! A worker process.
+
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use warmq_types::ids::{AppId, InvalidName, RunnerId};
+use warmq_types::runner::RunnerRecord;
+
+use crate::process::Process;
+
+/// How long it may take to register, on a busy machine.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Which worker to start. The names are checked when it is started.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Its runner's name, and that of its log.
+    pub name: String,
+    /// The app that it serves.
+    pub app: String,
+    /// `diffusion`, `upscale`, …
+    pub engine: String,
+    /// A folder of model folders.
+    pub models: Option<PathBuf>,
+    /// What its models may hold together: `512MiB`.
+    pub memory_budget: Option<String>,
+    /// Models that the timed engine holds.
+    pub slots: Option<u32>,
+    /// Runners in this process.
+    pub concurrency: u32,
+    /// More flags.
+    pub args: Vec<String>,
+}
+
+impl WorkerOptions {
+    /// A worker with an engine that needs no models: `upscale`, `cutout`, …
+    pub fn of(engine: &str, name: &str, app: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            app: app.to_owned(),
+            engine: engine.to_owned(),
+            models: None,
+            memory_budget: None,
+            slots: None,
+            concurrency: 1,
+            args: Vec::new(),
+        }
+    }
+
+    /// A worker with the `timed` engine: no tensors, run and load times as each job asks.
+    pub fn timed(name: &str, app: &str) -> Self {
+        Self::of("timed", name, app)
+    }
+
+    /// A worker with the `diffusion` engine and the models in `models`.
+    pub fn diffusion(name: &str, app: &str, models: impl Into<PathBuf>) -> Self {
+        Self {
+            models: Some(models.into()),
+            ..Self::of("diffusion", name, app)
+        }
+    }
+
+    /// Adds flags.
+    #[must_use]
+    pub fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The names, checked.
+    pub(crate) fn names(&self) -> Result<(RunnerId, AppId), InvalidName> {
+        Ok((RunnerId::parse(&self.name)?, AppId::parse(&self.app)?))
+    }
+
+    /// The flags of `warmq-worker`.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = vec![
+            format!("--app={}", self.app),
+            format!("--engine={}", self.engine),
+            format!("--runner-name={}", self.name),
+        ];
+        // Absolute, since the worker runs in the cluster's folder.
+        let models = self.models.as_deref().map(|path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            format!("--models={}", path.display())
+        });
+        flags.extend(models);
+        let budget = self.memory_budget.as_deref();
+        flags.extend(budget.map(|size| format!("--memory-budget={size}")));
+        flags.extend(self.slots.map(|slots| format!("--slots={slots}")));
+        if self.concurrency != 1 {
+            flags.push(format!("--concurrency={}", self.concurrency));
+        }
+        flags.extend(self.args.iter().cloned());
+        flags
+    }
+}
+
+/// A running worker, which registered its runners. Its [`Process`] is behind it.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) process: Process,
+    pub(crate) app: AppId,
+    pub(crate) runners: Vec<RunnerRecord>,
+}
+
+impl Worker {
+    /// Its app.
+    pub fn app(&self) -> &AppId {
+        &self.app
+    }
+
+    /// The id of its runner; of the first one, if it has several.
+    pub fn runner(&self) -> &RunnerId {
+        // A worker is ready only once a runner of it is registered.
+        &self.runners[0].id
+    }
+
+    /// Its runners, as they registered.
+    pub fn runners(&self) -> &[RunnerRecord] {
+        &self.runners
+    }
+}
+
+impl Deref for Worker {
+    type Target = Process;
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Worker {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_asked_for_is_left_to_the_workers_defaults() {
+        let flags = WorkerOptions::timed("a", "bench/timed").flags();
+        assert_eq!(
+            flags,
+            ["--app=bench/timed", "--engine=timed", "--runner-name=a"]
+        );
+    }
+
+    #[test]
+    fn a_models_folder_is_made_absolute() {
+        let flags = WorkerOptions::diffusion("a", "warmq/diffusion", "models").flags();
+        assert!(
+            flags.iter().any(|flag| flag.starts_with("--models=/")),
+            "{flags:?}"
+        );
+    }
+}
