@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_cli::args::Cli;
 use warmq_cli::{commands, exit};
-use warmq_types::plain::plain_lines;
+use warmq_types::text::escape_lines;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match commands::run(Cli::parse()).await {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("warmq: {}", plain_lines(&exit::sentence(&error)));
+            eprintln!("warmq: {}", escape_lines(&exit::sentence(&error)));
             ExitCode::from(exit::status_of(&error))
         }
     }

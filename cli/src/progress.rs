@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use warmq_types::ids::JobId;
 use warmq_types::job::Phase;
-use warmq_types::plain::plain;
 use warmq_types::state::JobState;
+use warmq_types::text::escape;
 
 use crate::client::{Client, JobView, StepView};
 use crate::exit::Usage;
@@ -138,7 +138,7 @@ fn words(job: &JobView) -> String {
             None => format!("succeeded{on}"),
         },
         JobState::Failed => match &record.error {
-            Some(error) => format!("failed{on}: {}", plain(&error.message)),
+            Some(error) => format!("failed{on}: {}", escape(&error.message)),
             None => format!("failed{on}"),
         },
         JobState::Cancelled => "cancelled".to_owned(),

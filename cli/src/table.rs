@@ -1,6 +1,6 @@
 //! Columns of text.
 
-use warmq_types::plain::plain;
+use warmq_types::text::escape;
 
 /// A table: a header, and rows of as many cells.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Table {
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         let cells = cells
             .into_iter()
-            .map(|cell| plain(&cell.into()).into_owned());
+            .map(|cell| escape(&cell.into()).into_owned());
         self.rows.push(cells.collect());
     }
 }

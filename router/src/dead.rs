@@ -11,7 +11,7 @@ use lapin::{Acker, Channel, Connection};
 use tokio::sync::Mutex;
 use warmq_broker::dead_letter::RefusedSubmission;
 use warmq_broker::{DeadLetter, Message, Publisher, Topology};
-use warmq_store::{Store, Terms};
+use warmq_store::{AdmissionRules, Store};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::server_url::ServerUrl;
@@ -186,7 +186,7 @@ impl DeadLetters {
         if job.no_store && job.stored_input.is_some() {
             return Err(RedriveError::Forgotten);
         }
-        let revived = self.store.revive(&job.app, job.id).await;
+        let revived = self.store.redrive(&job.app, job.id).await;
         if !revived.map_err(Broken::from)? {
             let state = self.store.state_of(&job.app, job.id).await;
             match state.map_err(Broken::from)? {
@@ -195,7 +195,7 @@ impl DeadLetters {
                 Some(_) => {}
                 // Its record was kept long enough: it runs anew, since a person wants that.
                 None => {
-                    let admitted = self.store.admit(&job, Terms::default()).await;
+                    let admitted = self.store.admit(&job, AdmissionRules::default()).await;
                     admitted.map_err(Broken::from)?;
                 }
             }

@@ -118,9 +118,9 @@ impl Endings {
     ///
     /// # Errors
     /// See [`EndError`].
-    pub async fn announce_untold(&self, app: &AppId, ago: Duration) -> Result<(), EndError> {
-        let untold = stream::iter(self.store.untold(app, ago).await?).map(Ok);
-        untold
+    pub async fn drain_outbox(&self, app: &AppId, ago: Duration) -> Result<(), EndError> {
+        let outbox = stream::iter(self.store.outbox(app, ago).await?).map(Ok);
+        outbox
             .try_for_each_concurrent(SIDE_BY_SIDE, |job| self.announce_again(app, job))
             .await
     }

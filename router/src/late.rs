@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_broker::Topology;
 use warmq_process::clock::unix_ms;
 use warmq_store::Store;
-use warmq_types::message::{LateEnd, Versioned};
+use warmq_types::message::{DeferredResult, Versioned};
 use warmq_types::server_url::ServerUrl;
 
 use crate::broken::Broken;
@@ -17,7 +17,7 @@ use crate::ending::Endings;
 const WINDOW: u16 = 64;
 
 /// Consumes the ends that workers could not store.
-pub struct LateEnds {
+pub struct DeferredResults {
     /// Where they belong.
     pub store: Store,
     /// RabbitMQ.
@@ -28,7 +28,7 @@ pub struct LateEnds {
     pub endings: Endings,
 }
 
-impl LateEnds {
+impl DeferredResults {
     /// Stores ends until `shutdown`, over as many connections as it takes.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl LateEnds {
             what: "late results",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
-            queue: self.topology.late_queue(),
+            queue: self.topology.deferred_results_queue(),
             window: WINDOW,
             side_by_side: 1,
         };
@@ -47,7 +47,7 @@ impl LateEnds {
     }
 
     async fn store(&self, delivery: Delivery) -> Result<(), Broken> {
-        match LateEnd::decode(&delivery.data) {
+        match DeferredResult::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
             Ok(end) => {
                 let ago_ms = unix_ms().saturating_sub(end.since_ms);

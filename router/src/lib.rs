@@ -219,7 +219,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             publisher: publisher.clone(),
         };
         parts.spawn(unroutable.run(shutdown.clone()));
-        let late_ends = late::LateEnds {
+        let late_ends = late::DeferredResults {
             store: store.clone(),
             amqp_url: servers.amqp_url.clone(),
             topology: topology.clone(),

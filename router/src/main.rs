@@ -8,7 +8,7 @@ use warmq_process::shutdown;
 use warmq_process::telemetry;
 use warmq_router::access::OpenToStrangers;
 use warmq_router::config::{Args, Config};
-use warmq_types::plain::with_causes;
+use warmq_types::text::with_causes;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
 use warmq_broker::DeadLetter;
-use warmq_store::{Ground, Registration, RunnerReport};
+use warmq_store::{Registration, RunnerReport, StartSource};
 use warmq_tests::amqp::with_hint;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_tests::{AmqpUser, Answer, Stage};
@@ -58,9 +58,9 @@ async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
         ..JobSpec::new(app.clone(), json!({"run_ms": 1, "load_ms": 1}))
     };
     store.create(&job).await.unwrap();
-    let started = store.start(app, job.id, runner, *epoch, 0, Ground::Claim);
+    let started = store.start(app, job.id, runner, *epoch, 0, StartSource::Claim);
     started.await.unwrap();
-    let loss = store.lose(app, job.id).await.unwrap();
+    let loss = store.mark_lost(app, job.id).await.unwrap();
     assert_eq!(loss.unwrap().attempt, 1);
     store.leave(app, runner, *epoch).await.unwrap();
     let error = JobError::quarantined(1, std::slice::from_ref(runner));

@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_store::{Ground, Registration, RunnerReport, Start, Store, Unavailable};
+use warmq_store::{Registration, RunnerReport, Start, StartSource, Store, Unavailable};
 use warmq_testkit::{Cluster, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
@@ -145,7 +145,14 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     })
     .await
     .unwrap();
-    let start = store.start(&app, spec.id, &runner, Epoch(1), 1000, Ground::SharedQueue);
+    let start = store.start(
+        &app,
+        spec.id,
+        &runner,
+        Epoch(1),
+        1000,
+        StartSource::SharedQueue,
+    );
     assert_eq!(
         start.await.unwrap(),
         Start::Unavailable(Unavailable::Terminal(JobState::Expired))
@@ -156,13 +163,13 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     // The leader hears of it, until everybody was told.
     assert_eq!(store.expire(&app).await.unwrap(), []);
     for _ in 0..2 {
-        let untold = store.untold(&app, Duration::ZERO).await.unwrap();
-        assert_eq!(untold, [spec.id]);
+        let outbox = store.outbox(&app, Duration::ZERO).await.unwrap();
+        assert_eq!(outbox, [spec.id]);
         let end = store.end_to_announce(&app, spec.id).await.unwrap();
         assert_eq!(end.unwrap().state, JobState::Expired);
     }
     store.told(&spec).await.unwrap();
-    assert_eq!(store.untold(&app, Duration::ZERO).await.unwrap(), []);
+    assert_eq!(store.outbox(&app, Duration::ZERO).await.unwrap(), []);
     cluster.cleanup().await.unwrap();
 }
 
@@ -187,7 +194,7 @@ async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
 }
 
 /// A job with a time to start of 1 s, running, whose runner's lease has lapsed.
-async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
+async fn job_of_a_lost_runner(cluster: &Cluster, max_attempts: u32) -> JobSpec {
     let store = cluster.store();
     let app = AppId::parse(TIMED).unwrap();
     let runner = RunnerId::parse("lost").unwrap();
@@ -204,7 +211,7 @@ async fn bereft(cluster: &Cluster, max_attempts: u32) -> JobSpec {
         &runner,
         Epoch(1),
         0,
-        Ground::SharedQueue,
+        StartSource::SharedQueue,
     );
     assert!(matches!(started.await.unwrap(), Start::Started(_)));
     spec
@@ -215,7 +222,7 @@ async fn a_job_that_started_in_time_and_lost_its_runner_expires_if_it_does_not_s
 {
     let cluster = Cluster::builder().start().await.unwrap();
     let store = cluster.store();
-    let spec = bereft(&cluster, 10).await;
+    let spec = job_of_a_lost_runner(&cluster, 10).await;
     eventually("its deadline has passed", SOON, async || {
         let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
         (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
@@ -224,7 +231,7 @@ async fn a_job_that_started_in_time_and_lost_its_runner_expires_if_it_does_not_s
     .unwrap();
     // While it runs that is no matter.
     assert_eq!(store.expire(&spec.app).await.unwrap(), []);
-    assert!(store.lose(&spec.app, spec.id).await.unwrap().is_some());
+    assert!(store.mark_lost(&spec.app, spec.id).await.unwrap().is_some());
     let expired = store.expire(&spec.app).await.unwrap();
     assert_eq!(expired.len(), 1);
     let state = store.state_of(&spec.app, spec.id).await.unwrap();
@@ -235,8 +242,8 @@ async fn a_job_that_started_in_time_and_lost_its_runner_expires_if_it_does_not_s
 #[tokio::test]
 async fn a_redriven_job_has_its_time_to_start_again() {
     let cluster = Cluster::builder().start().await.unwrap();
-    let (store, spec) = (cluster.store(), bereft(&cluster, 1).await);
-    assert!(store.lose(&spec.app, spec.id).await.unwrap().is_some());
+    let (store, spec) = (cluster.store(), job_of_a_lost_runner(&cluster, 1).await);
+    assert!(store.mark_lost(&spec.app, spec.id).await.unwrap().is_some());
     let error = JobError::quarantined(1, &[]);
     assert!(store.quarantine(&spec.app, spec.id, &error).await.unwrap());
     eventually("its first deadline has passed", SOON, async || {
@@ -245,7 +252,7 @@ async fn a_redriven_job_has_its_time_to_start_again() {
     })
     .await
     .unwrap();
-    assert!(store.revive(&spec.app, spec.id).await.unwrap());
+    assert!(store.redrive(&spec.app, spec.id).await.unwrap());
     let runner = RunnerId::parse("lost").unwrap();
     let again = store.start(
         &spec.app,
@@ -253,7 +260,7 @@ async fn a_redriven_job_has_its_time_to_start_again() {
         &runner,
         Epoch(1),
         1000,
-        Ground::SharedQueue,
+        StartSource::SharedQueue,
     );
     assert!(matches!(again.await.unwrap(), Start::Started(_)));
     cluster.cleanup().await.unwrap();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
-use warmq_store::{Cancel, Created, FlowPlan, FlowState, Moved, Store, Terms};
+use warmq_store::{AdmissionRules, Cancel, Created, FlowPlan, FlowState, FlowTransition, Store};
 use warmq_testkit::Cluster;
 use warmq_types::attempt::Outcome;
 use warmq_types::flow::Flow;
@@ -89,9 +89,9 @@ impl Stand {
         match call {
             Call::Create => {
                 let plan = Some(&self.plan);
-                let terms = Terms {
+                let terms = AdmissionRules {
                     plan,
-                    ..Terms::default()
+                    ..AdmissionRules::default()
                 };
                 let created = store.admit(&self.spec, terms).await.unwrap();
                 let is_new = self.model.is_none();
@@ -132,7 +132,7 @@ impl Stand {
                         model.state = to;
                     }
                 }
-                moved == Moved::from(may)
+                moved == FlowTransition::from(may)
             }
             Call::End { who, state } => {
                 let may = self.may_move(who);
@@ -147,7 +147,7 @@ impl Stand {
                 if let Some(model) = self.model.as_mut().filter(|_| may) {
                     model.state = state;
                 }
-                moved == Moved::from(may)
+                moved == FlowTransition::from(may)
             }
             Call::Cancel => {
                 let cancelled = store.cancel(&route, id).await.unwrap();
@@ -174,7 +174,7 @@ impl Stand {
         let found = (
             found.as_ref().map(|flow| flow.record.state),
             found.is_some_and(|flow| !flow.excerpt.is_empty() && !flow.headers.is_empty()),
-            store.is_untold(route, id).await.unwrap(),
+            store.is_in_outbox(route, id).await.unwrap(),
             active,
             store.queue_position(route, id).await.unwrap(),
         );

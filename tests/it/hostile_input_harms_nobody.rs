@@ -279,7 +279,7 @@ async fn an_error_that_speaks_to_terminals_is_not_heard_there() {
             .await;
         let text = format!("{}{}", said.out, said.err);
         assert!(text.contains("FORGED"), "{command:?}: {text}");
-        let harmless = |letter: char| letter == '\n' || warmq_types::plain::is_plain(letter);
+        let harmless = |letter: char| letter == '\n' || warmq_types::text::is_printable(letter);
         assert!(text.chars().all(harmless), "{command:?}: {text:?}");
         let forged = text.lines().any(|line| line.starts_with("2026-01-01T00"));
         assert!(!forged, "{command:?}: {text}");
@@ -313,7 +313,7 @@ async fn no_queue_but_a_submitters_own_is_ever_replied_to() {
         topology.backlog_queue(&app, warmq_types::job::Priority::Normal),
         topology.shared_queue(&app),
         topology.dead_queue(&app),
-        topology.late_queue(),
+        topology.deferred_results_queue(),
         topology.reply_events_queue(),
         format!("jobs.{TIMED}"),
         String::new(),

@@ -39,7 +39,7 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
         })
         .await;
     // Six ends, of which none could be stored: the runners go on all the same.
-    let late = stage.cluster.topology().late_queue();
+    let late = stage.cluster.topology().deferred_results_queue();
     stage
         .until("all jobs have ended without Redis", SOON, async || {
             let depth = Topology::depth(&channel, &late).await.unwrap();

@@ -9,7 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use serde_json::json;
 use warmq_broker::Message;
-use warmq_store::{Depths, Ground, Start, Unavailable, Walk};
+use warmq_store::{QueueDepths, QueuedCursor, Start, StartSource, Unavailable};
 use warmq_testkit::{Cluster, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
@@ -73,7 +73,7 @@ async fn a_backlog_that_never_empties_hides_no_loss_for_ever() {
     let quiet = Duration::from_millis(200);
     let created_ms = store.job(job.id).await.unwrap().unwrap().spec.created_ms;
     let missed_once = async |passed_ms: u64| {
-        let depths = Depths {
+        let depths = QueueDepths {
             normal_passed_ms: passed_ms,
             low_passed_ms: 0,
             shared_empty: true,
@@ -111,21 +111,21 @@ async fn a_walk_finds_jobs_behind_any_number_of_older_ones() {
     })
     .await
     .unwrap();
-    let mut walk = Walk::default();
+    let mut walk = QueuedCursor::default();
     for _ in 0..2 {
         let mut found = BTreeSet::new();
         while found.len() < jobs.len() {
             let part = store
-                .suspects(&app, Duration::ZERO, 3, &mut walk)
+                .possibly_lost(&app, Duration::ZERO, 3, &mut walk)
                 .await
                 .unwrap();
             assert!(!part.is_empty() && part.len() <= 3, "{part:?}");
             found.extend(part);
         }
         // From the start again.
-        while walk != Walk::default() {
+        while walk != QueuedCursor::default() {
             store
-                .suspects(&app, Duration::ZERO, 3, &mut walk)
+                .possibly_lost(&app, Duration::ZERO, 3, &mut walk)
                 .await
                 .unwrap();
         }
@@ -140,14 +140,14 @@ async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_publ
     let job = JobSpec::new(app.clone(), json!({}));
     store.create(&job).await.unwrap();
     let runner = RunnerId::parse("lost").unwrap();
-    let late = Ground::BegunWithout { ago_ms: 0 };
+    let late = StartSource::BegunWithout { ago_ms: 0 };
     let started = store.start(&app, job.id, &runner, Epoch(1), 0, late);
     assert!(matches!(started.await.unwrap(), Start::Started(_)));
-    let loss = store.lose(&app, job.id).await.unwrap().unwrap();
+    let loss = store.mark_lost(&app, job.id).await.unwrap().unwrap();
     let lost_ms = store.now_ms().await.unwrap();
     // The first retry comes at once, as far as retry tiers go.
     assert_eq!(loss.pause, Some(Duration::from_secs(1)));
-    let nothing_waits = Depths {
+    let nothing_waits = QueueDepths {
         normal_passed_ms: u64::MAX,
         low_passed_ms: u64::MAX,
         shared_empty: true,
@@ -155,7 +155,10 @@ async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_publ
     eventually("it is due", SOON, async || {
         let missed = store.reconcile(&app, job.id, Duration::ZERO, nothing_waits);
         let missed = missed.await.unwrap();
-        let share = store.share(&app, job.id, &decision()).await.unwrap();
+        let share = store
+            .move_to_shared(&app, job.id, &decision())
+            .await
+            .unwrap();
         match share {
             Some(Unavailable::Parked { .. }) => {
                 assert!(!missed, "its copy is parked");

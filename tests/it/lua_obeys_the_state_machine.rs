@@ -9,14 +9,14 @@ use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_store::{
-    Cancel, Claim, Created, Finish, GivenBack, Ground, Loss, Registration, RunnerReport, Start,
-    Store, Unavailable,
+    Cancel, Claim, Created, Finish, Loss, Registration, RequeueCause, RunnerReport, Start,
+    StartSource, Store, Unavailable,
 };
 use warmq_testkit::Cluster;
 use warmq_types::attempt::Outcome;
 use warmq_types::ids::{AppId, Epoch, Fence, JobId, KeyId, Namespace, RunnerId};
 use warmq_types::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
-use warmq_types::state::{JobState, Move};
+use warmq_types::state::{JobState, Transition};
 
 const LEASE_MS: u64 = 600_000;
 
@@ -33,7 +33,7 @@ enum Call {
     Share,
     Start {
         runner: usize,
-        ground: Ground,
+        ground: StartSource,
     },
     Renew {
         ours: bool,
@@ -42,11 +42,11 @@ enum Call {
     Lapse,
     Finish {
         ours: bool,
-        made: Move,
+        made: Transition,
     },
     Requeue {
         ours: bool,
-        attempt: GivenBack<'static>,
+        attempt: RequeueCause<'static>,
     },
     Lose,
     /// The pause before the next attempt goes by.
@@ -66,14 +66,20 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     // The latest attempt calls more often than an older one.
     let ours = || prop::bool::weighted(0.75);
     let runner = || 0..3_usize;
-    let end = prop::sample::select(vec![Move::Succeed, Move::Fail, Move::Cancel]);
-    let ground = prop::sample::select(vec![
-        Ground::Claim,
-        Ground::SharedQueue,
-        Ground::BegunWithout { ago_ms: 1000 },
+    let end = prop::sample::select(vec![
+        Transition::Succeed,
+        Transition::Fail,
+        Transition::Cancel,
     ]);
-    let given_back =
-        prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted("too long")]);
+    let ground = prop::sample::select(vec![
+        StartSource::Claim,
+        StartSource::SharedQueue,
+        StartSource::BegunWithout { ago_ms: 1000 },
+    ]);
+    let given_back = prop::sample::select(vec![
+        RequeueCause::Uncounted,
+        RequeueCause::Counted("too long"),
+    ]);
     let call = prop_oneof![
         2 => Just(Call::Create),
         1 => Just(Call::Discard),
@@ -129,7 +135,7 @@ struct Job {
 
 impl Model {
     /// Makes a move that the table must hold.
-    fn moves(&mut self, made: Move) -> &mut Job {
+    fn moves(&mut self, made: Transition) -> &mut Job {
         let job = self.job.as_mut().expect("there is a job");
         job.state = job
             .state
@@ -253,7 +259,7 @@ impl Stand {
                 let runner = join(&store, &app, runner).await;
                 let claim = store.claim(&app, id, &runner, 1, &decision(&runner)).await;
                 if why_not.is_none() {
-                    model.moves(Move::Dispatch);
+                    model.moves(Transition::Dispatch);
                 }
                 match claim.unwrap() {
                     Claim::Won(_) => why_not.is_none(),
@@ -263,9 +269,12 @@ impl Stand {
             }
             Call::Share => {
                 let runner = runner(0);
-                let refused = store.share(&app, id, &decision(&runner)).await.unwrap();
+                let refused = store
+                    .move_to_shared(&app, id, &decision(&runner))
+                    .await
+                    .unwrap();
                 if why_not.is_none() {
-                    model.moves(Move::Dispatch);
+                    model.moves(Transition::Dispatch);
                 }
                 timeless(refused) == why_not
             }
@@ -275,13 +284,15 @@ impl Stand {
                 let start = start.await.unwrap();
                 // What runs already waits no more.
                 let why_not = why_not.filter(|reason| match reason {
-                    Unavailable::Parked { .. } => !matches!(ground, Ground::BegunWithout { .. }),
+                    Unavailable::Parked { .. } => {
+                        !matches!(ground, StartSource::BegunWithout { .. })
+                    }
                     _ => true,
                 });
                 let is_its_own =
                     model.runs() && model.job.and_then(|job| job.runner) == Some(runner);
                 if why_not.is_none() {
-                    let job = model.moves(Move::Start);
+                    let job = model.moves(Transition::Start);
                     (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
                     (job.leased, job.runner, job.parked) = (true, Some(runner), false);
                 } else if let Some(job) = model.job.as_mut().filter(|_| is_its_own) {
@@ -326,19 +337,19 @@ impl Stand {
                 let requeued = store.requeue(&app, id, fence, attempt).await.unwrap();
                 if expected {
                     let most = model.max_attempts;
-                    let job = model.moves(Move::Requeue);
+                    let job = model.moves(Transition::Requeue);
                     match attempt {
-                        GivenBack::Uncounted => job.attempt -= 1,
-                        GivenBack::Counted(_) => job.parked = job.attempt < most,
+                        RequeueCause::Uncounted => job.attempt -= 1,
+                        RequeueCause::Counted(_) => job.parked = job.attempt < most,
                     }
                 }
                 requeued == expected
             }
             Call::Lose => {
-                let lost = store.lose(&app, id).await.unwrap();
+                let lost = store.mark_lost(&app, id).await.unwrap();
                 let most = model.max_attempts;
                 let expected = (why_not == Some(Unavailable::Lost)).then(|| {
-                    let job = model.moves(Move::Requeue);
+                    let job = model.moves(Transition::Requeue);
                     job.parked = job.attempt < most;
                     Loss {
                         attempt: job.attempt,
@@ -354,7 +365,7 @@ impl Stand {
                     Some(Unavailable::Missing | Unavailable::Gone) => Cancel::Missing,
                     Some(Unavailable::Terminal(state)) => Cancel::Ended(state),
                     _ => {
-                        model.moves(Move::Cancel);
+                        model.moves(Transition::Cancel);
                         Cancel::Cancelled
                     }
                 };
@@ -365,15 +376,15 @@ impl Stand {
                 let ended = store.quarantine(&app, id, &error).await.unwrap();
                 let expected = why_not == Some(Unavailable::Spent);
                 if expected {
-                    model.moves(Move::Fail).quarantined = true;
+                    model.moves(Transition::Fail).quarantined = true;
                 }
                 ended == expected
             }
             Call::Revive => {
-                let revived = store.revive(&app, id).await.unwrap();
+                let revived = store.redrive(&app, id).await.unwrap();
                 let expected = model.job.is_some_and(|job| job.quarantined);
                 if expected {
-                    let job = model.moves(Move::Redrive);
+                    let job = model.moves(Transition::Redrive);
                     (job.attempt, job.quarantined, job.parked) = (0, false, false);
                 }
                 revived == expected
@@ -396,7 +407,7 @@ impl Stand {
                 let expired = store.expire(&app).await.unwrap();
                 let waits = self.model.job.is_some_and(|job| job.state.is_waiting());
                 if waits {
-                    self.model.moves(Move::Expire);
+                    self.model.moves(Transition::Expire);
                 }
                 // It may be redriven or run again, with all its time.
                 self.change("HSET", &["start_by_ms", "99999999999999"])
@@ -429,7 +440,7 @@ impl Stand {
         format!("{}:{{{}}}:{rest}", self.namespace, self.app)
     }
 
-    /// Changes the record by hand.
+    /// RunnerEvents the record by hand.
     async fn change(&mut self, command: &str, arguments: &[&str]) {
         let key = self.key(&format!("job:{}", self.spec.id));
         let exists: bool = self.redis.exists(&key).await.unwrap();
@@ -489,10 +500,10 @@ async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
     registration.runner
 }
 
-async fn finish(store: &Store, app: &AppId, job: JobId, fence: Fence, made: Move) -> bool {
+async fn finish(store: &Store, app: &AppId, job: JobId, fence: Fence, made: Transition) -> bool {
     let outcome = match made {
-        Move::Succeed => Outcome::Succeeded(json!("done")),
-        Move::Fail => Outcome::Failed(JobError::internal("internal_error", "no luck")),
+        Transition::Succeed => Outcome::Succeeded(json!("done")),
+        Transition::Fail => Outcome::Failed(JobError::internal("internal_error", "no luck")),
         _ => Outcome::Cancelled,
     };
     let finish = Finish {

@@ -6,14 +6,14 @@ use redis::aio::ConnectionManager;
 use reqwest::StatusCode;
 use serde_json::json;
 use warmq_broker::{Message, Topology};
-use warmq_store::{Created, Terms};
+use warmq_store::{AdmissionRules, Created};
 use warmq_testkit::{Cluster, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
 use warmq_types::attempt::Outcome;
 use warmq_types::ids::{AppId, Epoch, JobId};
 use warmq_types::job::{JobRecord, JobSpec, Priority};
-use warmq_types::message::{JobMessage, LateEnd, Versioned};
+use warmq_types::message::{DeferredResult, JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 
@@ -118,9 +118,9 @@ async fn a_late_end_of_a_job_that_ended_is_dropped_though_its_record_is_gone() {
     forget(cluster, &job).await;
     let incarnation = ("b".parse().unwrap(), Epoch(1));
     let outcome = (Outcome::Succeeded(json!("late")), Default::default());
-    let end = LateEnd::new(job.clone(), incarnation, 1, None, outcome);
+    let end = DeferredResult::new(job.clone(), incarnation, 1, None, outcome);
     let message = Message::new(end.encode().unwrap());
-    let late = cluster.topology().late_queue();
+    let late = cluster.topology().deferred_results_queue();
     (cluster.publisher().publish("", &late, &message).await).unwrap();
     drained(&stage, &[late]).await;
     assert_eq!(
@@ -137,7 +137,7 @@ async fn a_submission_that_was_taken_back_runs_only_if_it_is_repeated() {
     let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
     let _worker = stage.timed("a").await;
     let job = JobSpec::new(app.clone(), json!({"run_ms": 1}));
-    store.admit(&job, Terms::default()).await.unwrap();
+    store.admit(&job, AdmissionRules::default()).await.unwrap();
     assert!(store.discard(&app, job.id).await.unwrap());
     // Its message arrived all the same.
     copy(
@@ -150,9 +150,9 @@ async fn a_submission_that_was_taken_back_runs_only_if_it_is_repeated() {
     let lane = cluster.topology().backlog_queue(&app, Priority::Normal);
     drained(&stage, &[lane]).await;
     assert_eq!(store.job_of(&app, job.id).await.unwrap(), None);
-    let again = Terms {
+    let again = AdmissionRules {
         once: true,
-        ..Terms::default()
+        ..AdmissionRules::default()
     };
     let repeated = store.admit(&job, again).await.unwrap();
     assert!(matches!(repeated, Created::New { .. }), "{repeated:?}");

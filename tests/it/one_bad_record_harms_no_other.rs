@@ -127,7 +127,7 @@ async fn jobs_behind_it_are_dispatched() {
         }
         bad.push(job);
     }
-    for set in ["start_deadlines", "suspects", "untold"] {
+    for set in ["start_deadlines", "lost_runner_jobs", "outbox"] {
         let key = format!("{}:{{{TIMED}}}:{set}", stage.cluster.namespace());
         let members: Vec<(u64, String)> = bad.iter().map(|job| (1, job.id.to_string())).collect();
         let _: () = redis(&stage)

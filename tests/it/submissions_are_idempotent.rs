@@ -4,7 +4,7 @@ use futures::future::join_all;
 use lapin::BasicProperties;
 use reqwest::StatusCode;
 use serde_json::json;
-use warmq_store::{Created, Terms};
+use warmq_store::{AdmissionRules, Created};
 use warmq_testkit::{Proxy, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json as body_of, next, with_hint};
 use warmq_tests::stage::{SOON, TIMED};
@@ -80,9 +80,9 @@ async fn a_submission_that_died_between_record_and_queue_is_completed_by_its_rep
         json!({"run_ms": 5, "output": "first"}),
     );
     let key = "k".parse().unwrap();
-    let terms = Terms {
+    let terms = AdmissionRules {
         key: Some(&key),
-        ..Terms::default()
+        ..AdmissionRules::default()
     };
     // As a router does that is killed before it publishes.
     let created = stage.cluster.store().admit(&job, terms).await.unwrap();
@@ -123,9 +123,9 @@ async fn one_failed_submission_does_not_take_the_job_from_another_that_was_accep
     let store = stage.cluster.store();
     let job = JobSpec::new(TIMED.parse().unwrap(), json!({}));
     let key = "k".parse().unwrap();
-    let terms = Terms {
+    let terms = AdmissionRules {
         key: Some(&key),
-        ..Terms::default()
+        ..AdmissionRules::default()
     };
     store.admit(&job, terms).await.unwrap();
     let again = JobSpec::new(job.app.clone(), json!({}));

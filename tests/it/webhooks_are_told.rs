@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use warmq_broker::Message;
-use warmq_store::{Then, Turn};
+use warmq_store::{AfterAttempt, AttemptSlot};
 use warmq_testkit::eventually;
 use warmq_tests::metrics::Page;
 use warmq_tests::stage::{SOON, TIMED};
@@ -493,38 +493,50 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     store.create(&spec).await.unwrap();
     let long = Duration::from_secs(20);
     let begin = async |attempt: u32, end_ms: u64, lease: Duration| {
-        let turn = store.begin_telling(&app, job, (attempt, end_ms), lease);
+        let turn = store.begin_delivery(&app, job, (attempt, end_ms), lease);
         turn.await.unwrap()
     };
-    assert_eq!(begin(1, 0, long).await, Turn::Never, "it has not ended");
+    assert_eq!(
+        begin(1, 0, long).await,
+        AttemptSlot::Never,
+        "it has not ended"
+    );
     store.cancel(&app, job).await.unwrap();
     let record = store.job_of(&app, job).await.unwrap().unwrap();
     assert_eq!(record.spec.webhook, spec.webhook);
     let end_ms = record.finished_ms.unwrap();
-    assert_eq!(begin(1, end_ms + 1, long).await, Turn::Never, "another end");
+    assert_eq!(
+        begin(1, end_ms + 1, long).await,
+        AttemptSlot::Never,
+        "another end"
+    );
 
     // Who took the turn and died keeps it until its lease has lapsed.
     let brief = Duration::from_secs(2);
-    assert_eq!(begin(1, end_ms, brief).await, Turn::Now);
-    assert!(matches!(begin(1, end_ms, brief).await, Turn::After(left) if left <= brief));
+    assert_eq!(begin(1, end_ms, brief).await, AttemptSlot::Now);
+    assert!(matches!(begin(1, end_ms, brief).await, AttemptSlot::After(left) if left <= brief));
     eventually("the lease has lapsed", SOON, async || {
-        (begin(1, end_ms, long).await == Turn::Now).then_some(())
+        (begin(1, end_ms, long).await == AttemptSlot::Now).then_some(())
     })
     .await
     .unwrap();
-    assert!(matches!(begin(1, end_ms, long).await, Turn::After(left) if left <= long));
+    assert!(matches!(begin(1, end_ms, long).await, AttemptSlot::After(left) if left <= long));
 
     let line = ("WARN", "not yet");
-    let again = Then::Again(Duration::from_secs(7));
-    let noted = store.end_telling(&app, job, (1, end_ms), again, line);
+    let again = AfterAttempt::Again(Duration::from_secs(7));
+    let noted = store.end_delivery(&app, job, (1, end_ms), again, line);
     noted.await.unwrap();
-    assert_eq!(begin(1, end_ms, long).await, Turn::Never, "it was made");
+    assert_eq!(
+        begin(1, end_ms, long).await,
+        AttemptSlot::Never,
+        "it was made"
+    );
     let due = begin(2, end_ms, long).await;
-    assert!(matches!(due, Turn::After(left) if left <= Duration::from_secs(7)));
-    let noted = store.end_telling(&app, job, (2, end_ms), Then::Over, ("INFO", "told"));
+    assert!(matches!(due, AttemptSlot::After(left) if left <= Duration::from_secs(7)));
+    let noted = store.end_delivery(&app, job, (2, end_ms), AfterAttempt::Over, ("INFO", "told"));
     noted.await.unwrap();
     for attempt in 1..=11 {
-        assert_eq!(begin(attempt, end_ms, long).await, Turn::Never);
+        assert_eq!(begin(attempt, end_ms, long).await, AttemptSlot::Never);
     }
     let log = store.log(&app, job).await.unwrap();
     let told: Vec<&str> = log.iter().map(|line| line.message.as_str()).collect();

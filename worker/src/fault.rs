@@ -3,7 +3,7 @@
 use std::fmt;
 
 use warmq_types::fault::FaultKind;
-use warmq_types::plain::shortened;
+use warmq_types::text::shortened;
 
 /// Longest sentence for a job's owner, bytes.
 const MAX_MESSAGE: usize = 296;

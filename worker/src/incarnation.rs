@@ -8,7 +8,7 @@ use std::time::Duration;
 use lapin::{Channel, Connection};
 use warmq_broker::DeclareError;
 use warmq_process::clock::unix_ms;
-use warmq_store::{Registration, Rival, RunnerReport};
+use warmq_store::{NameConflict, Registration, RunnerReport};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
 
@@ -47,7 +47,7 @@ pub enum Error {
         /// The name.
         runner: RunnerId,
         /// Its holder.
-        rival: Rival,
+        rival: NameConflict,
     },
 }
 

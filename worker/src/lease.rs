@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use warmq_process::clock::unix_ms;
-use warmq_store::LateStart;
+use warmq_store::DeferredStart;
 use warmq_types::attempt::Lease;
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
@@ -47,7 +47,7 @@ impl Begun {
     /// # Errors
     /// Redis is away.
     pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, warmq_store::Error> {
-        let start = LateStart {
+        let start = DeferredStart {
             job: &self.job,
             runner: &self.runner,
             epoch: self.epoch,

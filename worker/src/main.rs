@@ -7,7 +7,7 @@ use clap::Parser;
 use warmq_config::EXIT_BAD_CONFIG;
 use warmq_process::shutdown;
 use warmq_process::telemetry;
-use warmq_types::plain::with_causes;
+use warmq_types::text::with_causes;
 use warmq_worker::config::{Args, Config};
 
 fn main() -> ExitCode {

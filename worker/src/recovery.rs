@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use warmq_process::clock::unix_ms;
 use warmq_process::retry::Delays;
-use warmq_store::{Faulty, RunnerReport};
+use warmq_store::{FaultReport, RunnerReport};
 use warmq_types::fault::FaultKind;
 use warmq_types::ids::{Epoch, RunnerId};
 
@@ -86,7 +86,7 @@ impl Runner {
     pub(crate) async fn recover(&mut self, fault: Fault) -> Recovery {
         self.epoch = epoch_after(self.epoch);
         let stop = self.shared.stop.clone();
-        let mut faulty = Faulty {
+        let mut faulty = FaultReport {
             kind: fault.kind,
             details: fault.details,
             since_ms: unix_ms(),
@@ -134,7 +134,7 @@ impl Runner {
     }
 
     /// Registers as faulty. Failures are logged: it is tried again before the next self-test.
-    async fn list(&self, faulty: &Faulty) {
+    async fn list(&self, faulty: &FaultReport) {
         let shared = &self.shared;
         let nothing = RunnerReport::default();
         let description = &self.engine.description;

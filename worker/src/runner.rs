@@ -47,7 +47,7 @@ pub enum Begin {
     /// Idle.
     Joined(Box<Incarnation>),
     /// Its self-test did not pass.
-    Faulty(Fault),
+    FaultReport(Fault),
 }
 
 /// How a life ended.
@@ -61,7 +61,7 @@ pub(crate) enum End {
     /// It can serve other models than it said.
     ModelsChanged,
     /// It takes no jobs until its self-test passes.
-    Faulty(Fault),
+    FaultReport(Fault),
     /// Only a new process can help.
     Ruined(Fault),
 }
@@ -71,7 +71,7 @@ impl End {
     pub(crate) fn by(fault: Fault) -> Self {
         match fault.is_ruinous() {
             true => Self::Ruined(fault),
-            false => Self::Faulty(fault),
+            false => Self::FaultReport(fault),
         }
     }
 }
@@ -125,7 +125,7 @@ impl Runner {
             return Ok(None);
         }
         if let Err(fault) = self.prove().await {
-            return Ok(Some(Begin::Faulty(fault)));
+            return Ok(Some(Begin::FaultReport(fault)));
         }
         let epoch = &mut self.epoch;
         let (shared, id) = (&self.shared, &self.id);
@@ -149,8 +149,8 @@ impl Runner {
         let ruin = loop {
             let mut incarnation = match begin.take() {
                 Some(Begin::Joined(incarnation)) => *incarnation,
-                Some(Begin::Faulty(fault)) if fault.is_ruinous() => break Some(fault),
-                Some(Begin::Faulty(fault)) => match self.recover(fault).await {
+                Some(Begin::FaultReport(fault)) if fault.is_ruinous() => break Some(fault),
+                Some(Begin::FaultReport(fault)) => match self.recover(fault).await {
                     Recovery::Healthy => continue,
                     Recovery::Stopped => break None,
                     Recovery::Ruined(fault) => break Some(fault),
@@ -174,7 +174,7 @@ impl Runner {
                     let models = self.engine.description.models.join(", ");
                     tracing::info!(runner = %self.id, models, "the models that can be served changed; joining again");
                 }
-                End::Faulty(fault) => begin = Some(Begin::Faulty(fault)),
+                End::FaultReport(fault) => begin = Some(Begin::FaultReport(fault)),
                 End::Ruined(fault) => break Some(fault),
             }
         };
@@ -293,7 +293,7 @@ impl Runner {
             // The self-test finds out whether it hangs for good.
             Err(_) => {
                 let fault = Fault::new(FaultKind::Model, "the folder of models does not respond");
-                Some(End::Faulty(fault))
+                Some(End::FaultReport(fault))
             }
         }
     }

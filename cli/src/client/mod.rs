@@ -20,8 +20,8 @@ pub use messages::{
 use warmq_process::tls;
 use warmq_types::access::{ApiKey, NewKey};
 use warmq_types::ids::{AppId, JobId, KeyId};
-use warmq_types::plain::is_plain;
 use warmq_types::runner::RunnerRecord;
+use warmq_types::text::is_printable;
 
 use messages::{Apps, Keys, Redriven, Runners};
 
@@ -331,7 +331,7 @@ pub fn pretty(value: &impl Serialize) -> String {
     let mut text = String::new();
     for letter in format!("{value:#}").chars() {
         // Outside of strings JSON has no others than line breaks, and no character that is not plain takes two units.
-        match letter == '\n' || is_plain(letter) {
+        match letter == '\n' || is_printable(letter) {
             true => text.push(letter),
             false => text.push_str(&format!("\\u{:04x}", u32::from(letter))),
         }
@@ -349,7 +349,7 @@ mod tests {
         let value = json!({"a\u{9b}": ["\u{1b}[2J\n", "\u{7f}\u{202e}猫🐈"]});
         let text = pretty(&value);
         assert!(
-            text.split('\n').flat_map(str::chars).all(is_plain),
+            text.split('\n').flat_map(str::chars).all(is_printable),
             "{text:?}"
         );
         assert!(text.contains("猫🐈"), "{text}");

@@ -1,7 +1,7 @@
 //! `warmq explain`
 
 use warmq_types::ids::JobId;
-use warmq_types::plain::plain;
+use warmq_types::text::escape;
 
 use super::known_job;
 use crate::client::{Client, pretty};
@@ -15,7 +15,7 @@ pub(super) async fn run(client: &Client, id: JobId, json: bool) -> anyhow::Resul
         println!("{}", pretty(&tree));
     } else {
         for sentence in explain::story(&tree, time::now_ms()) {
-            println!("{}", plain(&sentence));
+            println!("{}", escape(&sentence));
         }
     }
     Ok(exit::OK)

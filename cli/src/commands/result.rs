@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use warmq_types::ids::JobId;
-use warmq_types::plain::plain;
 use warmq_types::state::JobState;
+use warmq_types::text::escape;
 
 use super::known_job;
 use crate::client::{Client, JobView, pretty};
@@ -51,8 +51,8 @@ fn why(job: &JobView) -> String {
     match (&job.record.error, job.record.state) {
         (Some(error), state) => format!(
             "{state}: {} ({})",
-            plain(&error.message),
-            plain(&error.error_type)
+            escape(&error.message),
+            escape(&error.error_type)
         ),
         (None, JobState::Cancelled) => "was cancelled".to_owned(),
         (None, JobState::Expired) => "expired: no runner took it in time".to_owned(),

@@ -2,8 +2,8 @@
 
 use warmq_config::ByteSize;
 use warmq_types::ids::AppId;
-use warmq_types::plain::plain;
 use warmq_types::runner::RunnerRecord;
+use warmq_types::text::escape;
 
 use crate::client::{Client, pretty};
 use crate::exit;
@@ -61,7 +61,7 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
 /// Why the faulty runners take no jobs, and for how long already: one line each.
 fn faults(runners: &[RunnerRecord], now_ms: u64) -> impl Iterator<Item = String> {
     runners.iter().filter_map(move |runner| {
-        let fault = plain(runner.fault.as_deref()?);
+        let fault = escape(runner.fault.as_deref()?);
         let since_ms = runner.fault_since_ms.unwrap_or(runner.since_ms);
         let faulty_for = time::duration(now_ms.saturating_sub(since_ms));
         Some(format!("{}: faulty for {faulty_for}: {fault}", runner.id))

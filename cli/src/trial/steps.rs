@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use warmq_rules::{Draw, Error, Flow, Resolved, Routes, Step};
 use warmq_types::ids::{AppId, JobId};
-use warmq_types::plain::shortened;
 use warmq_types::route::RouteKind;
+use warmq_types::text::shortened;
 
 use super::{Sample, way};
 use crate::time;

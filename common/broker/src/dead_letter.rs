@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use warmq_types::ids::JobId;
-use warmq_types::plain::{shortened, utf8_or_latin1};
+use warmq_types::text::{shortened, utf8_or_latin1};
 
 use super::publisher::Message;
 

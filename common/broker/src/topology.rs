@@ -11,7 +11,7 @@
 //! | `retry.<tier>` | fanout exchange and queue | holds a message for the tier's time, then back to `dispatch` |
 //! | `dead.<app>` | queue | what can not be run, with the reason |
 //! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
-//! | `late` | queue | ends of jobs that came while Redis was away; the router stores them |
+//! | `deferred_results` | queue | ends of jobs that came while Redis was away; the router stores them |
 //! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>`, with `.webhook` behind it if one is to be told, `.flow` if a flow waits for it |
 //! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to`; like the two below it keeps an event for a day, should no router have the role that reads it |
 //! | `events.webhook` | queue | ended jobs whose webhook is to be told; `dispatch` brings back those that wait in a retry tier for another try, by key `webhook` |
@@ -127,8 +127,8 @@ impl Topology {
     }
 
     /// Queue of ends that came while Redis was away.
-    pub fn late_queue(&self) -> String {
-        self.name("late")
+    pub fn deferred_results_queue(&self) -> String {
+        self.name("deferred_results")
     }
 
     /// Queue of ended jobs, for replies.
@@ -199,7 +199,7 @@ impl Topology {
         self.bind(channel, &submissions, &jobs, "#").await?;
         self.queue(channel, &self.dead_submissions_queue(), self.durable())
             .await?;
-        self.queue(channel, &self.late_queue(), self.durable())
+        self.queue(channel, &self.deferred_results_queue(), self.durable())
             .await?;
 
         let events = self.events_exchange();

@@ -4,24 +4,24 @@
 //! once, each with the name of the setting.
 
 mod apps;
-mod places;
 mod seconds;
 mod secret;
 mod servers;
 mod size;
+mod source_location;
 
 pub use apps::{AppConfig, Apps, HintFrom, PolicyName, SHORTEST_RETENTION};
-pub use places::SettingPath;
 pub use seconds::Seconds;
 pub use secret::SecretText;
 pub use servers::{ServerArgs, Servers};
 pub use size::ByteSize;
+pub use source_location::SettingPath;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use places::Places;
+use source_location::SourceLocations;
 
 /// The exit status of a process whose settings are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIG: u8 = 64;
@@ -103,7 +103,7 @@ impl std::error::Error for Problems {}
 #[derive(Debug)]
 pub struct Settings {
     file: toml::Table,
-    places: Places,
+    places: SourceLocations,
     problems: Problems,
 }
 
@@ -136,7 +136,7 @@ impl Settings {
             ));
             toml::Table::new()
         });
-        let places = Places::new(text, name);
+        let places = SourceLocations::new(text, name);
         file.retain(|key, value| match misplaced(key, value) {
             Some(problem) => {
                 let path = SettingPath::of(key);

@@ -19,7 +19,7 @@ pub const WRITE_BUFFER_BYTES: u64 = ((PIECES_UNDER_WAY + 1) * PIECE_BYTES) as u6
 pub struct StoredFile {
     /// How much it is, bytes.
     pub size_bytes: u64,
-    /// Changes with the file's content.
+    /// RunnerEvents with the file's content.
     pub tag: String,
     /// The content, piece by piece.
     pub body: BoxStream<'static, Result<Bytes, Error>>,

@@ -11,7 +11,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::debug_fn;
 
-use warmq_types::plain::Plain;
+use warmq_types::text::Escaped;
 
 /// What is logged when `WARMQ_LOG` says nothing. lapin reports every lost connection as an error of its own;
 /// we say so once, where it is handled.
@@ -37,10 +37,10 @@ pub fn init() {
 /// `message name=value name=value`.
 fn plain_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(|writer, field, value| {
-        let mut plain = Plain(writer);
+        let mut escaped = Escaped(writer);
         match field.name() {
-            "message" => write!(plain, "{value:?}"),
-            name => write!(plain, "{name}={value:?}"),
+            "message" => write!(escaped, "{value:?}"),
+            name => write!(escaped, "{name}={value:?}"),
         }
     })
     .delimited(" ")

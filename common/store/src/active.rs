@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId, KeyId};
 
-use super::answers::number;
+use super::script_reply::number;
 use super::{Error, Store, ms};
 
 /// How long after a submission its record is made at the latest.

@@ -11,7 +11,7 @@ use super::{Error, Store};
 
 /// What became of a new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeyCreation {
     /// It is known from now on.
     Yes,
     /// There is one of that id.
@@ -22,7 +22,7 @@ pub enum Kept {
 
 /// What became of the wish to revoke a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revoked {
+pub enum KeyRevocation {
     /// It is known no more.
     Yes,
     /// It was not known.
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn keep_api_key(&self, key: &StoredKey, rooted: bool) -> Result<Kept, Error> {
+    pub async fn keep_api_key(&self, key: &StoredKey, rooted: bool) -> Result<KeyCreation, Error> {
         let answer: String = self
             .scripts
             .create_key
@@ -67,9 +67,9 @@ impl Store {
             .invoke_async(&mut self.connection.clone())
             .await?;
         match answer.as_str() {
-            "created" => Ok(Kept::Yes),
-            "taken" => Ok(Kept::Taken),
-            "locked" => Ok(Kept::NoAdmin),
+            "created" => Ok(KeyCreation::Yes),
+            "taken" => Ok(KeyCreation::Taken),
+            "locked" => Ok(KeyCreation::NoAdmin),
             other => Err(Error::damaged("a script's reply", other)),
         }
     }
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn revoke_api_key(&self, id: &KeyId, rooted: bool) -> Result<Revoked, Error> {
+    pub async fn revoke_api_key(&self, id: &KeyId, rooted: bool) -> Result<KeyRevocation, Error> {
         let answer: String = self
             .scripts
             .revoke_key
@@ -88,9 +88,9 @@ impl Store {
             .invoke_async(&mut self.connection.clone())
             .await?;
         match answer.as_str() {
-            "revoked" => Ok(Revoked::Yes),
-            "unknown" => Ok(Revoked::Unknown),
-            "locked" => Ok(Revoked::LastAdmin),
+            "revoked" => Ok(KeyRevocation::Yes),
+            "unknown" => Ok(KeyRevocation::Unknown),
+            "locked" => Ok(KeyRevocation::LastAdmin),
             other => Err(Error::damaged("a script's reply", other)),
         }
     }

@@ -10,9 +10,9 @@ use warmq_types::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use warmq_types::job::{JobError, Progress, Timings};
 use warmq_types::retry_tier::RetryTier;
 
-use super::answers::{about_a_job, number, unavailable, words};
 use super::jobs::{Known, RETENTION_S};
 use super::record::json;
+use super::script_reply::{about_a_job, number, unavailable, words};
 use super::{Error, Ran, RunnerReport, Store, Unavailable, ms};
 
 /// After so many attempts the pause grows no longer.
@@ -20,7 +20,7 @@ const PAUSES: u32 = 12;
 
 /// On what ground a runner starts a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ground {
+pub enum StartSource {
     /// The dispatcher claimed it for this job.
     Claim,
     /// It took the job from the shared queue and claims itself.
@@ -45,7 +45,7 @@ pub struct Loss {
 
 /// What becomes of the attempt when a runner gives its job back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GivenBack<'a> {
+pub enum RequeueCause<'a> {
     /// It does not count: the runner stops, and the job is not to blame.
     Uncounted,
     /// It counts, for this reason: it took too long, or its runner failed.
@@ -133,12 +133,12 @@ impl Store {
         runner: &RunnerId,
         epoch: Epoch,
         lease_ms: u64,
-        ground: Ground,
+        ground: StartSource,
     ) -> Result<Start, Error> {
         let (ground, ago_ms) = match ground {
-            Ground::Claim => ("own", 0),
-            Ground::SharedQueue => ("shared", 0),
-            Ground::BegunWithout { ago_ms } => ("late", ago_ms),
+            StartSource::Claim => ("own", 0),
+            StartSource::SharedQueue => ("shared", 0),
+            StartSource::BegunWithout { ago_ms } => ("late", ago_ms),
         };
         let reply = self
             .scripts
@@ -147,7 +147,7 @@ impl Store {
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.queued(app))
-            .key(self.keys.untold(app))
+            .key(self.keys.outbox(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
@@ -156,7 +156,7 @@ impl Store {
             .arg(epoch.0)
             .arg(lease_ms)
             .arg(ground)
-            .arg(self.keys.changes(app))
+            .arg(self.keys.runner_events(app))
             .arg(RETENTION_S)
             .arg(ago_ms)
             .invoke_async(&mut self.connection.clone())
@@ -239,7 +239,7 @@ impl Store {
             .key(self.keys.runner(app, finish.runner))
             .key(self.keys.idle(app))
             .key(self.keys.blank(app))
-            .key(self.keys.untold(app))
+            .key(self.keys.outbox(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job));
@@ -260,7 +260,7 @@ impl Store {
             .arg(hints.len())
             .arg(finish.report.memory_bytes)
             .arg(u8::from(finish.idle))
-            .arg(self.keys.changes(app))
+            .arg(self.keys.runner_events(app))
             .arg(left.len())
             .arg(finish.report.slots)
             .arg(finish.ran.as_ref().map(json).unwrap_or_default());
@@ -280,7 +280,7 @@ impl Store {
         app: &AppId,
         job: JobId,
         fence: Fence,
-        attempt: GivenBack<'_>,
+        attempt: RequeueCause<'_>,
     ) -> Result<bool, Error> {
         Ok(self
             .scripts
@@ -292,8 +292,8 @@ impl Store {
             .arg(job.to_string())
             .arg(fence.0)
             .arg(match attempt {
-                GivenBack::Uncounted => "",
-                GivenBack::Counted(reason) => reason,
+                RequeueCause::Uncounted => "",
+                RequeueCause::Counted(reason) => reason,
             })
             .arg(pauses_ms())
             .invoke_async(&mut self.connection.clone())
@@ -304,15 +304,15 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn lose(&self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
+    pub async fn mark_lost(&self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
         let reply: Vec<String> = self
             .scripts
-            .lose
+            .mark_lost
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.start_deadlines(app))
             .key(self.keys.log(app, job))
-            .key(self.keys.suspects(app))
+            .key(self.keys.lost_runner_jobs(app))
             .arg(job.to_string())
             .arg(pauses_ms())
             .invoke_async(&mut self.connection.clone())
@@ -356,7 +356,7 @@ impl Store {
             .quarantine
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.untold(app))
+            .key(self.keys.outbox(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
@@ -373,12 +373,12 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn revive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+    pub async fn redrive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
         self.index(app, job, RETENTION_S, Known::New).await?;
         Ok(self
             .scripts
-            .revive
+            .redrive
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.start_deadlines(app))

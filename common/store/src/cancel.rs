@@ -3,8 +3,8 @@
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::state::JobState;
 
-use super::answers::words;
 use super::jobs::RETENTION_S;
+use super::script_reply::words;
 use super::subscriptions::Subscription;
 use super::{Error, Store};
 
@@ -47,7 +47,7 @@ impl Store {
             .cancel
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.untold(app))
+            .key(self.keys.outbox(app))
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))

@@ -41,7 +41,7 @@ impl Store {
                 .key(self.keys.job(app, job))
                 .key(self.keys.queued(app))
                 .key(self.keys.start_deadlines(app))
-                .key(self.keys.untold(app))
+                .key(self.keys.outbox(app))
                 .key(self.keys.log(app, job))
                 .key(self.keys.active(app))
                 .key(self.keys.tombstone(app, job))

@@ -8,11 +8,11 @@ use warmq_types::fault::FaultKind;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 
 use super::fleet::Registration;
-use super::{Change, Error, Store};
+use super::{Error, RunnerEvent, Store};
 
 /// Another process that holds a runner's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rival {
+pub struct NameConflict {
     /// Its host.
     pub host: String,
     /// Its process there.
@@ -25,7 +25,7 @@ pub struct Rival {
 
 /// Why a runner takes no jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faulty {
+pub struct FaultReport {
     /// Class of its latest fault.
     pub kind: FaultKind,
     /// What failed, for operators.
@@ -39,7 +39,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn rival(&self, registration: &Registration) -> Result<Option<Rival>, Error> {
+    pub async fn rival(&self, registration: &Registration) -> Result<Option<NameConflict>, Error> {
         type Fields = (Option<String>, Option<String>, Option<u32>);
         let Registration { app, runner, .. } = registration;
         let ((instance, host, pid), lease_until_ms): (Fields, Option<u64>) = redis::pipe()
@@ -52,7 +52,7 @@ impl Store {
         let remaining_ms = lease_until_ms.saturating_sub(now_ms);
         let is_other =
             instance.is_some_and(|other| !other.is_empty() && other != registration.instance);
-        Ok((is_other && remaining_ms > 0).then(|| Rival {
+        Ok((is_other && remaining_ms > 0).then(|| NameConflict {
             host: host.unwrap_or_default(),
             pid: pid.unwrap_or(0),
             remaining_ms,
@@ -69,7 +69,7 @@ impl Store {
         registration: &Registration,
         schema: &Value,
         lease: Duration,
-        faulty: &Faulty,
+        faulty: &FaultReport,
     ) -> Result<(), Error> {
         let Registration { app, runner, .. } = registration;
         self.introduce(registration, schema).await?;
@@ -104,14 +104,16 @@ impl Store {
         epoch: Epoch,
         kind: FaultKind,
     ) -> Result<(), Error> {
-        let change = Change::Faulted {
+        let change = RunnerEvent::Faulted {
             runner: runner.clone(),
             epoch,
             kind,
         };
         let text = super::record::json(&change);
         let mut connection = self.connection.clone();
-        let _: () = connection.publish(self.keys.changes(app), text).await?;
+        let _: () = connection
+            .publish(self.keys.runner_events(app), text)
+            .await?;
         Ok(())
     }
 }

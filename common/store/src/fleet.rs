@@ -123,7 +123,7 @@ impl Store {
         invocation
             .arg(registration.runner.as_str())
             .arg(lease.as_millis() as u64)
-            .arg(self.keys.changes(app));
+            .arg(self.keys.runner_events(app));
         for (field, value) in registration.fields() {
             invocation.arg(field).arg(value);
         }
@@ -208,7 +208,7 @@ impl Store {
             .arg(epoch.0)
             .arg(lease.as_millis() as u64)
             .arg(u8::from(busy))
-            .arg(self.keys.changes(app))
+            .arg(self.keys.runner_events(app))
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
@@ -270,7 +270,7 @@ impl Store {
             .key(self.keys.idle(app))
             .key(self.keys.runners(app))
             .key(self.keys.blank(app))
-            .key(self.keys.suspects(app))
+            .key(self.keys.lost_runner_jobs(app))
             .key(self.keys.ended(app))
             .key(self.keys.faulty(app));
         for hint in parse_hints(&hints) {
@@ -281,7 +281,7 @@ impl Store {
             .arg(epoch.map_or(found, |epoch| epoch.to_string()))
             .arg(how)
             .arg(hints)
-            .arg(self.keys.changes(app));
+            .arg(self.keys.runner_events(app));
         Ok(invocation.invoke_async(&mut connection).await?)
     }
 

@@ -14,9 +14,9 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-use super::answers::words;
 use super::jobs::RETENTION_S;
 use super::record::{from_json, json, parsed, record};
+use super::script_reply::words;
 use super::{Error, Store, ms};
 
 /// A level and a sentence for a flow's log.
@@ -54,14 +54,14 @@ pub struct FlowState {
 
 /// What became of an attempt to move a flow on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub enum FlowTransition {
     /// It was moved.
     On,
     /// It is not where its mover thought: look again.
     Elsewhere,
 }
 
-impl From<bool> for Moved {
+impl From<bool> for FlowTransition {
     fn from(moved: bool) -> Self {
         match moved {
             true => Self::On,
@@ -112,7 +112,7 @@ impl Store {
         moved: &FlowState,
         state: JobState,
         lines: &[FlowLine],
-    ) -> Result<Moved, Error> {
+    ) -> Result<FlowTransition, Error> {
         let (route, id) = (&moved.record.spec.app, moved.record.spec.id);
         let mut invocation = self.scripts.advance_flow.prepare_invoke();
         invocation
@@ -143,7 +143,7 @@ impl Store {
         state: JobState,
         outcome: &Outcome,
         lines: &[FlowLine],
-    ) -> Result<Moved, Error> {
+    ) -> Result<FlowTransition, Error> {
         let (route, id) = (&moved.record.spec.app, moved.record.spec.id);
         let (output, error) = match outcome {
             Outcome::Succeeded(output) => (json(output), String::new()),
@@ -154,7 +154,7 @@ impl Store {
         invocation
             .key(self.keys.job(route, id))
             .key(self.keys.queued(route))
-            .key(self.keys.untold(route))
+            .key(self.keys.outbox(route))
             .key(self.keys.log(route, id))
             .key(self.keys.active(route))
             .key(self.keys.tombstone(route, id))
@@ -179,8 +179,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn is_untold(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
-        let key = self.keys.untold(app);
+    pub async fn is_in_outbox(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+        let key = self.keys.outbox(app);
         let noted: Option<f64> = self.connection.clone().zscore(key, job.to_string()).await?;
         Ok(noted.is_some())
     }

@@ -7,8 +7,8 @@ use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::state::JobState;
 
-use super::answers::{number, words};
 use super::record::{HEAD, OUTPUT, json, record};
+use super::script_reply::{number, words};
 use super::{Error, FlowPlan, Store};
 
 /// How long a job can be found by its id alone and by its idempotency key, besides its retention: longer than any job waits
@@ -20,7 +20,7 @@ pub(super) const RETENTION_S: u64 = 24 * 3600;
 
 /// On what terms a job is taken in.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Terms<'a> {
+pub struct AdmissionRules<'a> {
     /// The submitter's own name for the submission.
     pub key: Option<&'a IdempotencyKey>,
     /// A new job is refused if that many of the app wait already.
@@ -82,9 +82,9 @@ impl Store {
     /// # Errors
     /// Redis is away.
     pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
-        let terms = Terms {
+        let terms = AdmissionRules {
             once: true,
-            ..Terms::default()
+            ..AdmissionRules::default()
         };
         self.create_as(spec.id, spec, terms).await
     }
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn admit(&self, spec: &JobSpec, terms: Terms<'_>) -> Result<Created, Error> {
+    pub async fn admit(&self, spec: &JobSpec, terms: AdmissionRules<'_>) -> Result<Created, Error> {
         let mut id = match terms.key {
             Some(key) => self
                 .job_of_key(&spec.app, spec.owner.as_ref(), key)
@@ -130,7 +130,7 @@ impl Store {
         &self,
         id: JobId,
         spec: &JobSpec,
-        terms: Terms<'_>,
+        terms: AdmissionRules<'_>,
     ) -> Result<Created, Error> {
         let mut connection = self.connection.clone();
         let retention_s = spec.retention_s.unwrap_or(RETENTION_S);

@@ -33,8 +33,8 @@ impl Keys {
         [
             self.queued(app),
             self.runners(app),
-            self.suspects(app),
-            self.untold(app),
+            self.lost_runner_jobs(app),
+            self.outbox(app),
         ]
     }
 
@@ -122,15 +122,15 @@ impl Keys {
     }
 
     /// String: the app that a route chose for a submitter's idempotency key.
-    pub(super) fn choice(
+    pub(super) fn sticky_route(
         &self,
         route: &AppId,
         owner: Option<&KeyId>,
         key: &IdempotencyKey,
     ) -> String {
         match owner {
-            None => self.of_app(route, format_args!("choice:{key}")),
-            Some(owner) => self.of_app(route, format_args!("choice@{owner}:{key}")),
+            None => self.of_app(route, format_args!("sticky_route:{key}")),
+            Some(owner) => self.of_app(route, format_args!("sticky_route@{owner}:{key}")),
         }
     }
 
@@ -180,8 +180,8 @@ impl Keys {
     }
 
     /// Sorted set: jobs whose runner was lost, by when that was (Unix ms).
-    pub(super) fn suspects(&self, app: &AppId) -> String {
-        self.of_app(app, "suspects")
+    pub(super) fn lost_runner_jobs(&self, app: &AppId) -> String {
+        self.of_app(app, "lost_runner_jobs")
     }
 
     /// Sorted set: `<runner> <epoch>` of incarnations that ended, by when that was (Unix ms). Their queues may be left.
@@ -190,8 +190,8 @@ impl Keys {
     }
 
     /// Sorted set: jobs that ended and whose end may not be announced yet, by when that was (Unix ms).
-    pub(super) fn untold(&self, app: &AppId) -> String {
-        self.of_app(app, "untold")
+    pub(super) fn outbox(&self, app: &AppId) -> String {
+        self.of_app(app, "outbox")
     }
 
     /// Hash: what was learned about each model.
@@ -225,7 +225,7 @@ impl Keys {
     }
 
     /// Pub/sub channel: a runner can be claimed, took a job by itself, or is gone.
-    pub(super) fn changes(&self, app: &AppId) -> String {
-        self.of_app(app, "changes")
+    pub(super) fn runner_events(&self, app: &AppId) -> String {
+        self.of_app(app, "runner_events")
     }
 }

@@ -12,7 +12,7 @@
 //! | `log` | what a job's owner is told meanwhile |
 //! | `late` | attempts that began or ended while Redis was away |
 //! | `cancel`, `deadlines` | jobs that end without a result |
-//! | `untold`, `replies`, `webhooks` | ends that are to be announced, and who was told |
+//! | `outbox`, `replies`, `webhooks` | ends that are to be announced, and who was told |
 //! | `faults` | runners that take no jobs; two workers of one name |
 //! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
 //! | `api_keys` | keys of those who submit, and how often each may |
@@ -26,55 +26,55 @@
 //! at once still wants one server, so Redis Cluster is refused. Times are Redis' own clock (Unix ms): hosts need not agree.
 
 mod active;
-mod answers;
 mod api_keys;
 mod attempts;
 mod cancel;
-mod changes;
 mod check;
-mod choices;
 mod deadlines;
+mod deferred;
 mod faults;
 mod fleet;
 mod flows;
 mod hints;
 mod jobs;
 mod keys;
-mod late;
 mod log;
+mod maintenance;
+mod outbox;
 mod placement;
 mod record;
 mod refusal;
 mod replies;
+mod runner_events;
+mod script_reply;
 mod scripts;
 mod secrets;
 mod stats;
+mod sticky_routes;
 mod subscriptions;
-mod untold;
-mod upkeep;
 mod usage;
-mod webhooks;
+mod webhook_deliveries;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-pub use api_keys::{Kept, Revoked};
-pub use attempts::{Finish, GivenBack, Ground, Loss, Start};
+pub use api_keys::{KeyCreation, KeyRevocation};
+pub use attempts::{Finish, Loss, RequeueCause, Start, StartSource};
 pub use cancel::{Cancel, Cancellations};
-pub use changes::{Change, Changes, FreeRunner, Pulse, Ran};
-pub use faults::{Faulty, Rival};
+pub use deferred::DeferredStart;
+pub use faults::{FaultReport, NameConflict};
 pub use fleet::{AppLoad, Counts, Registration, RunnerReport};
-pub use flows::{FlowLine, FlowPlan, FlowState, Moved};
-pub use jobs::{Created, JobHead, Terms};
-pub use late::LateStart;
-pub use log::{Glance, LogLine};
+pub use flows::{FlowLine, FlowPlan, FlowState, FlowTransition};
+pub use jobs::{AdmissionRules, Created, JobHead};
+pub use log::{JobSnapshot, LogLine};
+pub use maintenance::{QueueDepths, QueuedCursor};
 pub use placement::{Claim, Unavailable};
 pub use refusal::Refusal;
+pub use runner_events::{FreeRunner, Ran, RunnerAvailability, RunnerEvent, RunnerEvents};
 pub use secrets::Secret;
-pub use upkeep::{Depths, Walk};
-pub use webhooks::{Telling, Then, Turn};
+pub use webhook_deliveries::{AfterAttempt, AttemptSlot, WebhookDelivery};
 
 use keys::Keys;
 use scripts::Scripts;

@@ -26,7 +26,7 @@ pub struct LogLine {
 
 /// What changes of a job while it waits and runs, as it was at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Glance {
+pub struct JobSnapshot {
     /// Where it stands.
     pub state: JobState,
     /// How far it is, while it runs.
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn note(
+    pub async fn append_log(
         &self,
         app: &AppId,
         job: JobId,
@@ -62,7 +62,7 @@ impl Store {
     ) -> Result<(), Error> {
         Ok(self
             .scripts
-            .note
+            .append_log
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))
             .arg(level)
@@ -75,12 +75,12 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away, or something is not what this build writes.
-    pub async fn glance(
+    pub async fn snapshot(
         &self,
         app: &AppId,
         job: JobId,
         seen: usize,
-    ) -> Result<Option<Glance>, Error> {
+    ) -> Result<Option<JobSnapshot>, Error> {
         type Fields = (Option<String>, Option<String>, Option<String>);
         let (key, log) = (self.keys.job(app, job), self.keys.log(app, job));
         let from = isize::try_from(seen).unwrap_or(isize::MAX);
@@ -95,7 +95,7 @@ impl Store {
         let Some(state) = state else {
             return Ok(None);
         };
-        Ok(Some(Glance {
+        Ok(Some(JobSnapshot {
             state: (state.parse()).map_err(|error| Error::damaged(&key, error))?,
             progress: read(&key, progress)?,
             flow: read(&key, flow)?,

@@ -4,8 +4,8 @@ use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
 use warmq_types::job::{Decision, Hold};
 use warmq_types::state::JobState;
 
-use super::answers::{about_a_job, number, unavailable, words};
 use super::record::json;
+use super::script_reply::{about_a_job, number, unavailable, words};
 use super::{Error, Store};
 
 /// Why a job can not be sent or started now.
@@ -29,7 +29,7 @@ pub enum Unavailable {
         /// Until it is, ms.
         remaining_ms: u64,
     },
-    /// Its runner is lost: note that with [`Store::lose`], then look again.
+    /// Its runner is lost: note that with [`Store::mark_lost`], then look again.
     Lost,
     /// It had all its attempts: end it with [`Store::quarantine`].
     Spent,
@@ -111,7 +111,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn share(
+    pub async fn move_to_shared(
         &self,
         app: &AppId,
         job: JobId,
@@ -119,7 +119,7 @@ impl Store {
     ) -> Result<Option<Unavailable>, Error> {
         let reply = self
             .scripts
-            .share
+            .move_to_shared
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))
             .key(self.keys.tombstone(app, job))

@@ -13,7 +13,7 @@
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
 //! | [`queue_type`], [`retry_tier`], [`server_url`] | settings that several crates share |
-//! | [`plain`] | foreign text, made fit for logs and terminals |
+//! | [`text`] | foreign text, made fit for logs and terminals |
 
 pub mod access;
 pub mod attempt;
@@ -25,10 +25,10 @@ pub mod ids;
 pub mod input_schema;
 pub mod job;
 pub mod message;
-pub mod plain;
 pub mod queue_type;
 pub mod retry_tier;
 pub mod route;
 pub mod runner;
 pub mod server_url;
 pub mod state;
+pub mod text;

@@ -106,7 +106,7 @@ impl JobEvent {
 
 /// How an attempt ended, on its way to Redis by the broker: Redis is away, and the runner goes on with the next job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LateEnd {
+pub struct DeferredResult {
     v: u32,
     /// What ran.
     pub job: JobSpec,
@@ -124,7 +124,7 @@ pub struct LateEnd {
     pub timings: Timings,
 }
 
-impl LateEnd {
+impl DeferredResult {
     /// Of an attempt of `job` by this incarnation of `runner`, begun at `since_ms` (Unix ms).
     pub fn new(
         job: JobSpec,
@@ -172,7 +172,7 @@ impl Versioned for JobMessage {
     }
 }
 
-impl Versioned for LateEnd {
+impl Versioned for DeferredResult {
     fn version(&self) -> u32 {
         self.v
     }
@@ -190,7 +190,7 @@ pub fn outcome_body(record: &JobRecord) -> Value {
         Some(error) => error_body(Some(record.spec.id), &error),
         None => {
             let mut payload = record.output.clone().unwrap_or_default();
-            record.spec.sign(&mut payload);
+            record.spec.stamp_model_version(&mut payload);
             json!({
                 "request_id": record.spec.id,
                 "gateway_request_id": record.spec.id,

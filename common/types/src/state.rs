@@ -38,7 +38,7 @@ pub enum JobState {
 
 /// What may happen to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Move {
+pub enum Transition {
     /// The dispatcher sends it (again, when a runner did not accept it in time).
     Dispatch,
     /// A runner takes its lease.
@@ -60,11 +60,11 @@ pub enum Move {
 /// A move that the table does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a {from} job can not {attempted:?}")]
-pub struct IllegalMove {
+pub struct IllegalTransition {
     /// The state that the job is in.
     pub from: JobState,
     /// What was tried.
-    pub attempted: Move,
+    pub attempted: Transition,
 }
 
 impl JobState {
@@ -80,19 +80,19 @@ impl JobState {
     ];
 
     /// The state after `made`.
-    pub fn after(self, made: Move) -> Result<JobState, IllegalMove> {
+    pub fn after(self, made: Transition) -> Result<JobState, IllegalTransition> {
         use JobState::*;
         match (self, made) {
-            (Queued | Dispatched, Move::Dispatch) => Ok(Dispatched),
+            (Queued | Dispatched, Transition::Dispatch) => Ok(Dispatched),
             // A shared queue delivers without a claim, so a queued job may start as well.
-            (Queued | Dispatched, Move::Start) => Ok(Running),
-            (Dispatched | Running, Move::Requeue) => Ok(Queued),
-            (Running, Move::Succeed) => Ok(Succeeded),
-            (Queued | Dispatched | Running, Move::Fail) => Ok(Failed),
-            (Queued | Dispatched | Running, Move::Cancel) => Ok(Cancelled),
-            (Queued | Dispatched, Move::Expire) => Ok(Expired),
-            (Failed, Move::Redrive) => Ok(Queued),
-            _ => Err(IllegalMove {
+            (Queued | Dispatched, Transition::Start) => Ok(Running),
+            (Dispatched | Running, Transition::Requeue) => Ok(Queued),
+            (Running, Transition::Succeed) => Ok(Succeeded),
+            (Queued | Dispatched | Running, Transition::Fail) => Ok(Failed),
+            (Queued | Dispatched | Running, Transition::Cancel) => Ok(Cancelled),
+            (Queued | Dispatched, Transition::Expire) => Ok(Expired),
+            (Failed, Transition::Redrive) => Ok(Queued),
+            _ => Err(IllegalTransition {
                 from: self,
                 attempted: made,
             }),
@@ -152,25 +152,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MOVES: [Move; 8] = [
-        Move::Dispatch,
-        Move::Start,
-        Move::Requeue,
-        Move::Succeed,
-        Move::Fail,
-        Move::Cancel,
-        Move::Expire,
-        Move::Redrive,
+    const TRANSITIONS: [Transition; 8] = [
+        Transition::Dispatch,
+        Transition::Start,
+        Transition::Requeue,
+        Transition::Succeed,
+        Transition::Fail,
+        Transition::Cancel,
+        Transition::Expire,
+        Transition::Redrive,
     ];
 
     proptest! {
         #[test]
-        fn only_a_redrive_leaves_a_terminal_state(moves in prop::collection::vec(0..MOVES.len(), 0..40)) {
+        fn only_a_redrive_leaves_a_terminal_state(moves in prop::collection::vec(0..TRANSITIONS.len(), 0..40)) {
             let mut state = JobState::Queued;
             for index in moves {
-                match state.after(MOVES[index]) {
+                match state.after(TRANSITIONS[index]) {
                     Ok(next) => {
-                        prop_assert!(!state.is_terminal() || MOVES[index] == Move::Redrive);
+                        prop_assert!(!state.is_terminal() || TRANSITIONS[index] == Transition::Redrive);
                         state = next;
                     }
                     Err(error) => prop_assert_eq!(error.from, state),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
-use warmq_store::{Kept, Revoked, Store};
+use warmq_store::{KeyCreation, KeyRevocation, Store};
 use warmq_types::access::{AdminKey, ApiKey, Credentials, NewKey, SecretHash, StoredKey};
 use warmq_types::ids::KeyId;
 
@@ -120,7 +120,7 @@ impl Keyring {
     pub async fn create(
         &self,
         wished: NewKey,
-    ) -> Result<(ApiKey, Credentials, Kept), warmq_store::Error> {
+    ) -> Result<(ApiKey, Credentials, KeyCreation), warmq_store::Error> {
         // The thread's generator is one for secrets, seeded by the system's.
         let credentials = Credentials::new(KeyId::generate(&wished.name), rand::random());
         let stored = StoredKey {
@@ -136,7 +136,7 @@ impl Keyring {
             .store
             .keep_api_key(&stored, self.root.is_some())
             .await?;
-        if kept == Kept::Yes {
+        if kept == KeyCreation::Yes {
             self.learn(&stored);
         }
         Ok((stored.key, credentials, kept))
@@ -146,9 +146,9 @@ impl Keyring {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn revoke(&self, id: &KeyId) -> Result<Revoked, warmq_store::Error> {
+    pub async fn revoke(&self, id: &KeyId) -> Result<KeyRevocation, warmq_store::Error> {
         let revoked = self.store.revoke_api_key(id, self.root.is_some()).await?;
-        if revoked != Revoked::LastAdmin {
+        if revoked != KeyRevocation::LastAdmin {
             self.copy_mut().keys.remove(id);
         }
         Ok(revoked)

@@ -97,7 +97,7 @@ async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
     api.links.show(&mut record.spec.input, expires_s);
     if let Some(output) = &mut record.output {
         api.links.show(output, expires_s);
-        record.spec.sign(output);
+        record.spec.stamp_model_version(output);
     }
     Ok(Json(JobView {
         record,

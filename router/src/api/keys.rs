@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_store::{Kept, Revoked};
+use warmq_store::{KeyCreation, KeyRevocation};
 use warmq_types::access::{ApiKey, NewKey};
 use warmq_types::ids::KeyId;
 use warmq_types::job::JobError;
@@ -80,9 +80,9 @@ async fn create(
     }
     let (key, credentials, kept) = api.keys.create(wished).await?;
     match kept {
-        Kept::Yes => {}
-        Kept::Taken => return Err(ApiError::unavailable("that id is taken; try again")),
-        Kept::NoAdmin => {
+        KeyCreation::Yes => {}
+        KeyCreation::Taken => return Err(ApiError::unavailable("that id is taken; try again")),
+        KeyCreation::NoAdmin => {
             return Err(ApiError::bad_request(
                 "the first key must be an admin's (scope admin): from then on this router asks everybody for a key, and \
                  nobody could make a second one",
@@ -116,9 +116,9 @@ async fn revoke(
     let unknown = || ApiError::not_found("there is no key of that id");
     let id = KeyId::parse(&id).map_err(|_| unknown())?;
     match api.keys.revoke(&id).await? {
-        Revoked::Yes => {}
-        Revoked::Unknown => return Err(unknown()),
-        Revoked::LastAdmin => {
+        KeyRevocation::Yes => {}
+        KeyRevocation::Unknown => return Err(unknown()),
+        KeyRevocation::LastAdmin => {
             return Err(ApiError::bad_request(
                 "it is the last key that may manage the others (scope admin): revoke those first, or make another like it",
             ));

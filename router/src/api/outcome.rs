@@ -39,7 +39,7 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
     }
     let mut output = record.output.take().unwrap_or_default();
     links.show(&mut output, expires_s(record));
-    record.spec.sign(&mut output);
+    record.spec.stamp_model_version(&mut output);
     Ok(output)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use warmq_store::{Error, Glance, JobHead, LogLine, Store};
+use warmq_store::{Error, JobHead, JobSnapshot, LogLine, Store};
 use warmq_types::flow::{Flow, Step};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::Progress;
@@ -75,11 +75,11 @@ pub(super) async fn standing(
     seen: &mut Seen,
 ) -> Result<Option<Standing>, Error> {
     let lines = seen.lines.get(&id).copied().unwrap_or(0);
-    let Some(glance) = store.glance(app, id, lines).await? else {
+    let Some(glance) = store.snapshot(app, id, lines).await? else {
         return Ok(None);
     };
     seen.lines.insert(id, lines + glance.log.len());
-    let Glance {
+    let JobSnapshot {
         state,
         progress,
         flow,

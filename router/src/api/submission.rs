@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use warmq_types::job::Priority;
-use warmq_types::plain::utf8_or_latin1;
+use warmq_types::text::utf8_or_latin1;
 
 use super::extract::{Path, Query};
 use super::{Api, ApiError, namespaces};

@@ -7,7 +7,7 @@ use serde_json::Value;
 use warmq_types::hint_path::HintPath;
 use warmq_types::input_schema;
 use warmq_types::job::FieldError;
-use warmq_types::plain::shortened;
+use warmq_types::text::shortened;
 
 /// Problems in one answer: an array of a million wrong items would have as many.
 const MAX_PROBLEMS: usize = 32;

@@ -27,7 +27,7 @@ pub(super) async fn run(
 ) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
     let connection = &session.connection;
-    let mut changes = shared.store.changes(app).await?;
+    let mut changes = shared.store.runner_events(app).await?;
     let mut cancellations = shared.store.cancellations(app).await?;
     let mut normal = dispatcher
         .lane(connection, Priority::Normal, WINDOW)
@@ -106,7 +106,7 @@ impl Dispatcher {
                         Claim::Unavailable(reason) => reason,
                     }
                 }
-                Target::Shared => match store.share(&self.app, job.id, &decision).await? {
+                Target::Shared => match store.move_to_shared(&self.app, job.id, &decision).await? {
                     None => {
                         self.metrics.dispatched(hint, &decision);
                         return Ok(Destination::Shared);

@@ -154,7 +154,7 @@ impl Dispatcher {
                 Ok(Some(Destination::Parked(tier)))
             }
             Unavailable::Lost => {
-                let Some(loss) = self.shared.store.lose(&self.app, job.id).await? else {
+                let Some(loss) = self.shared.store.mark_lost(&self.app, job.id).await? else {
                     return Ok(None);
                 };
                 let Loss {

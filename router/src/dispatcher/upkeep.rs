@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use warmq_broker::{Message, Topology};
-use warmq_store::{Depths, Walk};
+use warmq_store::{QueueDepths, QueuedCursor};
 use warmq_types::ids::{Epoch, JobId, RunnerId};
 use warmq_types::job::Priority;
 use warmq_types::message::{JobMessage, Versioned};
@@ -35,7 +35,7 @@ const WHOLE: usize = 4;
 const ANSWERS: u8 = 2;
 
 /// How long an end may be stored and not announced, before the leader announces it: others are about to.
-const UNTOLD: Duration = Duration::from_secs(10);
+const OUTBOX_GRACE: Duration = Duration::from_secs(10);
 
 /// How long after a runner's end its queue is deleted, in units of the time after which messages are missed.
 const GRAVE: u32 = 2;
@@ -121,11 +121,11 @@ impl Dispatcher {
     }
 
     async fn make_rounds(&self, session: &Session) -> Result<(), Broken> {
-        let mut walk = Walk::default();
+        let mut walk = QueuedCursor::default();
         loop {
             tokio::time::sleep(ROUND).await;
             let endings = &self.shared.endings;
-            endings.announce_untold(&self.app, UNTOLD).await?;
+            endings.drain_outbox(&self.app, OUTBOX_GRACE).await?;
             self.reconcile(session, &mut walk).await?;
             self.clear_away(session).await?;
         }
@@ -142,14 +142,18 @@ impl Dispatcher {
     /// Notes which jobs lost their runners, whether or not anybody gets their messages: they wait again, or had their last attempt.
     /// Messages come by themselves; what does not is found like every lost message.
     async fn note_losses(&self) -> Result<(), Broken> {
-        let bereft = self.shared.store.bereft(&self.app, JOBS).await?;
-        let bereft = stream::iter(bereft).map(Ok);
-        bereft
+        let orphaned = self
+            .shared
+            .store
+            .jobs_of_lost_runners(&self.app, JOBS)
+            .await?;
+        let orphaned = stream::iter(orphaned).map(Ok);
+        orphaned
             .try_for_each_concurrent(SIDE_BY_SIDE, |job| async move {
                 match self.note_loss(job).await {
                     Err(error) if error.is_damage() => {
                         tracing::error!(job.id = %job, %error, "a job lost its runner, and its record cannot be used");
-                        Ok(self.shared.store.forget_bereft(&self.app, job).await?)
+                        Ok(self.shared.store.forget_job_of_lost_runner(&self.app, job).await?)
                     }
                     noted => noted,
                 }
@@ -159,7 +163,7 @@ impl Dispatcher {
 
     async fn note_loss(&self, job: JobId) -> Result<(), Broken> {
         let Self { shared, app, .. } = self;
-        let Some(loss) = shared.store.lose(app, job).await? else {
+        let Some(loss) = shared.store.mark_lost(app, job).await? else {
             return Ok(());
         };
         tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job's runner was lost under it");
@@ -173,21 +177,21 @@ impl Dispatcher {
 
     /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
     /// message too many does no harm, since a job that runs or has ended is not started.
-    async fn reconcile(&self, session: &Session, walk: &mut Walk) -> Result<(), Broken> {
+    async fn reconcile(&self, session: &Session, walk: &mut QueuedCursor) -> Result<(), Broken> {
         let Self { shared, app, .. } = self;
         let quiet = shared.reconcile_after;
-        let suspects = shared.store.suspects(app, quiet, JOBS, walk).await?;
-        if suspects.is_empty() {
+        let silent = shared.store.possibly_lost(app, quiet, JOBS, walk).await?;
+        if silent.is_empty() {
             return Ok(());
         }
-        let suspects = session.upkeep.not_held(suspects).await;
-        let late = shared.topology.late_queue();
+        let silent = session.upkeep.not_held(silent).await;
+        let late = shared.topology.deferred_results_queue();
         // Redis was away: some may have ended meanwhile.
-        if suspects.is_empty() || Topology::depth(&session.channel, &late).await? > 0 {
+        if silent.is_empty() || Topology::depth(&session.channel, &late).await? > 0 {
             return Ok(());
         }
         let depths = self.depths(session).await?;
-        let missed = stream::iter(suspects).map(|id| self.is_missed(id, depths));
+        let missed = stream::iter(silent).map(|id| self.is_missed(id, depths));
         let missed: Vec<Option<JobId>> =
             missed.buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
         let missed = stream::iter(missed.into_iter().flatten()).map(Ok);
@@ -197,7 +201,7 @@ impl Dispatcher {
     }
 
     /// The job, if its message is to be published again.
-    async fn is_missed(&self, id: JobId, depths: Depths) -> Result<Option<JobId>, Broken> {
+    async fn is_missed(&self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, Broken> {
         let Self { shared, app, .. } = self;
         let quiet = shared.reconcile_after;
         match shared.store.reconcile(app, id, quiet, depths).await {
@@ -210,12 +214,12 @@ impl Dispatcher {
     }
 
     /// What the queues can still hold.
-    async fn depths(&self, session: &Session) -> Result<Depths, Broken> {
+    async fn depths(&self, session: &Session) -> Result<QueueDepths, Broken> {
         let Self { shared, app, .. } = self;
         // Read before the queues are looked at: what is sent in between does not count as passed.
         let now_ms = shared.store.now_ms().await?;
         let shared_queue = shared.topology.shared_queue(app);
-        Ok(Depths {
+        Ok(QueueDepths {
             normal_passed_ms: self.passed_ms(session, Priority::Normal, now_ms).await?,
             low_passed_ms: self.passed_ms(session, Priority::Low, now_ms).await?,
             shared_empty: self.passed.shared_is_quiet(shared.reconcile_after)

@@ -63,7 +63,10 @@ impl Signer {
 
     /// Allows one use of `key` before `expires_s` (Unix s).
     pub fn permit(&self, what: Use, key: &str, expires_s: u64) -> String {
-        let signature = self.sign(what, key, expires_s).finalize().into_bytes();
+        let signature = self
+            .stamp_model_version(what, key, expires_s)
+            .finalize()
+            .into_bytes();
         format!("{expires_s}-{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
@@ -77,7 +80,7 @@ impl Signer {
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
             .map_err(|_| Refused::NoPermit)?;
-        self.sign(what, key, expires_s)
+        self.stamp_model_version(what, key, expires_s)
             .verify_slice(&signature)
             .map_err(|_| Refused::Forged)?;
         match now_s < expires_s {
@@ -87,7 +90,7 @@ impl Signer {
     }
 
     /// The key comes last: it alone could hold a line break.
-    fn sign(&self, what: Use, key: &str, expires_s: u64) -> Hmac<Sha256> {
+    fn stamp_model_version(&self, what: Use, key: &str, expires_s: u64) -> Hmac<Sha256> {
         let text = format!("{}\n{expires_s}\n{key}", what.name());
         self.0.clone().chain_update(text)
     }

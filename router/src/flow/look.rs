@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::try_join;
 use warmq_objects::InputError;
-use warmq_store::{FlowState, Moved};
+use warmq_store::{FlowState, FlowTransition};
 use warmq_types::attempt::Outcome;
 use warmq_types::flow::Step;
 use warmq_types::ids::{AppId, JobId};
@@ -12,7 +12,7 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
-use super::moved::Move;
+use super::moved::Transition;
 use super::next::{self, Next};
 use super::{AGAIN, Flows};
 use crate::broken::Broken;
@@ -68,7 +68,7 @@ impl Flows {
         let FlowState { record, flow, .. } = &state;
         let (route, id) = (&record.spec.app, record.spec.id);
         self.endings.cancel_under_way(flow).await?;
-        if self.store.is_untold(route, id).await? {
+        if self.store.is_in_outbox(route, id).await? {
             self.endings.announce(&record.spec, record.state).await?;
         }
         self.store.unwatch_flow(route, id).await?;
@@ -84,7 +84,7 @@ impl Flows {
             let lost = "its excerpt does not declare its route".to_owned();
             return self.break_off(state, lost).await;
         };
-        let mut moved = Move::of(state, &declared, flow);
+        let mut moved = Transition::of(state, &declared, flow);
         if let Some(step) = moved.state.flow.under_way().cloned() {
             let record = match self.store.job_of(&step.app, step.job).await {
                 Err(error) if error.is_damage() => {
@@ -112,7 +112,7 @@ impl Flows {
     /// A step is under way: it is waited for, or given up.
     async fn wait(
         &self,
-        mut moved: Move<'_>,
+        mut moved: Transition<'_>,
         step: Step,
         record: &JobRecord,
     ) -> Result<Looked, Broken> {
@@ -128,7 +128,7 @@ impl Flows {
             };
             // First the note: whoever sees the job cancelled must know that nobody's wish it was.
             moved.give_up(reason);
-            if let Moved::Elsewhere = self.advance(&moved).await? {
+            if let FlowTransition::Elsewhere = self.advance(&moved).await? {
                 return Ok(Looked::Again);
             }
         }
@@ -151,7 +151,7 @@ impl Flows {
     }
 
     /// No step is under way: the next one is begun, or the flow ends.
-    async fn go_on(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+    async fn go_on(&self, mut moved: Transition<'_>) -> Result<Looked, Broken> {
         loop {
             let has_runners = self.runners_of(&moved).await?;
             let (index, reason) = match next::next(moved.flow, &moved.state.flow, has_runners) {
@@ -189,25 +189,29 @@ impl Flows {
     /// Notes that a step is begun, then submits it.
     async fn begin(
         &self,
-        moved: Move<'_>,
+        moved: Transition<'_>,
         (prepared, turn): (Prepared, Turn),
         wait: Duration,
     ) -> Result<Looked, Broken> {
         // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
         let (advanced, ()) = try_join(self.advance(&moved), self.watch(&moved, wait)).await?;
         match advanced {
-            Moved::On => match self.submitter.submit_step(prepared, turn).await {
+            FlowTransition::On => match self.submitter.submit_step(prepared, turn).await {
                 Ok(true) => self.submitted(&moved).await,
                 // It ended already: the next look finds no record.
                 Ok(false) => Ok(Looked::Again),
                 Err(error) => self.not_submitted(&moved, error).await,
             },
-            Moved::Elsewhere => Ok(Looked::Again),
+            FlowTransition::Elsewhere => Ok(Looked::Again),
         }
     }
 
     /// A step was begun and could not be submitted. Unless a server is away, the next look finds out why, and ends it.
-    async fn not_submitted(&self, moved: &Move<'_>, error: SubmitError) -> Result<Looked, Broken> {
+    async fn not_submitted(
+        &self,
+        moved: &Transition<'_>,
+        error: SubmitError,
+    ) -> Result<Looked, Broken> {
         match error {
             SubmitError::Storage(error) => self.await_storage(moved, error).await,
             error if error.is_temporary() => Err(temporary(error)),
@@ -218,7 +222,7 @@ impl Flows {
     /// The storage fails, which holds up this flow and no other.
     async fn await_storage(
         &self,
-        moved: &Move<'_>,
+        moved: &Transition<'_>,
         error: warmq_objects::Error,
     ) -> Result<Looked, Broken> {
         tracing::warn!(flow.id = %moved.state.record.spec.id, %error, "the storage fails; a flow is due again soon");
@@ -227,7 +231,11 @@ impl Flows {
     }
 
     /// The flow's own input cannot be read.
-    async fn without_input(&self, moved: Move<'_>, error: InputError) -> Result<Looked, Broken> {
+    async fn without_input(
+        &self,
+        moved: Transition<'_>,
+        error: InputError,
+    ) -> Result<Looked, Broken> {
         match error {
             InputError::Storage(error) => self.await_storage(&moved, error).await,
             lost => self.break_off(moved.state, lost.to_string()).await,
@@ -235,7 +243,7 @@ impl Flows {
     }
 
     /// A step was begun and has no job: who began it died before submitting it.
-    async fn submit_again(&self, mut moved: Move<'_>, step: &Step) -> Result<Looked, Broken> {
+    async fn submit_again(&self, mut moved: Transition<'_>, step: &Step) -> Result<Looked, Broken> {
         let Some(declared) = moved.flow.steps.get(step.index as usize) else {
             let lost = format!("its excerpt does not declare its step {}", step.name);
             return self.break_off(moved.state, lost).await;
@@ -272,7 +280,7 @@ impl Flows {
     }
 
     /// A step's job is there.
-    async fn submitted(&self, moved: &Move<'_>) -> Result<Looked, Broken> {
+    async fn submitted(&self, moved: &Transition<'_>) -> Result<Looked, Broken> {
         let flow = &moved.state.record.spec;
         // Whoever cancelled the flow before found no job to cancel.
         match self.store.state_of(&flow.app, flow.id).await? {
@@ -281,7 +289,7 @@ impl Flows {
         }
     }
 
-    async fn succeed(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+    async fn succeed(&self, mut moved: Transition<'_>) -> Result<Looked, Broken> {
         if let Err(error) = self
             .submitter
             .load_input(&mut moved.state.record.spec)
@@ -310,7 +318,7 @@ impl Flows {
             .await
     }
 
-    async fn fail(&self, mut moved: Move<'_>) -> Result<Looked, Broken> {
+    async fn fail(&self, mut moved: Transition<'_>) -> Result<Looked, Broken> {
         let error = moved.error.take().unwrap_or_else(|| {
             JobError::internal("internal_error", "a step failed without a reason")
         });
@@ -341,15 +349,15 @@ impl Flows {
 
     async fn end(
         &self,
-        moved: Move<'_>,
+        moved: Transition<'_>,
         state: JobState,
         outcome: Outcome,
     ) -> Result<Looked, Broken> {
-        let Move {
+        let Transition {
             state: flow, lines, ..
         } = &moved;
         let ended = self.store.end_flow(flow, state, &outcome, lines).await?;
-        if let Moved::On = ended {
+        if let FlowTransition::On = ended {
             let spec = &flow.record.spec;
             self.count(&moved);
             self.metrics.flow(&spec.app, state);
@@ -359,21 +367,21 @@ impl Flows {
         Ok(Looked::Again)
     }
 
-    async fn advance(&self, moved: &Move<'_>) -> Result<Moved, Broken> {
-        let Move { state, lines, .. } = moved;
+    async fn advance(&self, moved: &Transition<'_>) -> Result<FlowTransition, Broken> {
+        let Transition { state, lines, .. } = moved;
         let is_first = state.flow.steps.len() == 1;
         let to = match is_first && state.flow.under_way().is_some() {
             true => JobState::Dispatched,
             false => JobState::Running,
         };
         let advanced = self.store.advance_flow(state, to, lines).await?;
-        if let Moved::On = advanced {
+        if let FlowTransition::On = advanced {
             self.count(moved);
         }
         Ok(advanced)
     }
 
-    fn count(&self, moved: &Move<'_>) {
+    fn count(&self, moved: &Transition<'_>) {
         let route = &moved.state.record.spec.app;
         for step in &moved.ended {
             let state = step.end.as_ref().map_or(JobState::Failed, |end| end.state);
@@ -385,7 +393,7 @@ impl Flows {
         }
     }
 
-    async fn watch(&self, moved: &Move<'_>, wait: Duration) -> Result<(), Broken> {
+    async fn watch(&self, moved: &Transition<'_>, wait: Duration) -> Result<(), Broken> {
         let flow = &moved.state.record.spec;
         Ok(self.store.watch_flow(&flow.app, flow.id, wait).await?)
     }
@@ -393,7 +401,7 @@ impl Flows {
     /// Whether there are live runners for a step's target; asked only where that makes a difference.
     async fn runners_of<'m>(
         &self,
-        moved: &Move<'m>,
+        moved: &Transition<'m>,
     ) -> Result<impl Fn(&AppId) -> bool + use<'m>, Broken> {
         let targets = match moved.flow.kind {
             RouteKind::Fallback => moved.flow.steps,

@@ -16,7 +16,7 @@ use crate::declared::Declared;
 use crate::submit::{FlowView, Prepared};
 
 /// A flow on its way to its next move. What is noted here is stored with that.
-pub(super) struct Move<'a> {
+pub(super) struct Transition<'a> {
     pub(super) state: FlowState,
     pub(super) declared: &'a Arc<Declared>,
     pub(super) flow: declared::Flow<'a>,
@@ -27,7 +27,7 @@ pub(super) struct Move<'a> {
     pub(super) error: Option<JobError>,
 }
 
-impl<'a> Move<'a> {
+impl<'a> Transition<'a> {
     /// A flow as it was read, as its route is declared in `declared`.
     pub(super) fn of(
         state: FlowState,
@@ -67,7 +67,7 @@ impl<'a> Move<'a> {
         self.lines.push(told(step, &end));
         if record.state == JobState::Succeeded {
             let mut output = record.output.unwrap_or_default();
-            record.spec.sign(&mut output);
+            record.spec.stamp_model_version(&mut output);
             self.state.outputs.insert(step.name.clone(), output);
         }
         step.end = Some(end);

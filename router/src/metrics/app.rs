@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::PrometheusRecorder;
-use warmq_store::{Change, Counts, FreeRunner, Ran};
+use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::hint::Hint;
 use warmq_types::ids::AppId;
 use warmq_types::job::{Decision, Target};
@@ -57,10 +57,10 @@ impl AppMetrics {
     }
 
     /// Something happened to a runner: when it came free, it tells what it ran.
-    pub fn heard(&self, change: &Change) {
+    pub fn heard(&self, change: &RunnerEvent) {
         let ran = match change {
-            Change::Freed(FreeRunner { ran: Some(ran), .. }) => ran,
-            Change::Faulted { kind, .. } => {
+            RunnerEvent::Freed(FreeRunner { ran: Some(ran), .. }) => ran,
+            RunnerEvent::Faulted { kind, .. } => {
                 let reason = Label::from_static_parts("reason", kind.as_str());
                 return self.counter(&RUNNER_FAULTS, reason).increment(1);
             }

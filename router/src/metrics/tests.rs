@@ -1,4 +1,4 @@
-use warmq_store::{Change, Counts, FreeRunner, Ran};
+use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
@@ -14,13 +14,13 @@ fn app(metrics: &Metrics) -> AppMetrics {
     metrics.app(&AppId::parse("a/b").unwrap())
 }
 
-fn ran(text: &str, load_ms: u64) -> Change {
+fn ran(text: &str, load_ms: u64) -> RunnerEvent {
     let timings = Timings {
         warm: load_ms == 0,
         load_ms,
         run_ms: 10,
     };
-    Change::Freed(FreeRunner {
+    RunnerEvent::Freed(FreeRunner {
         runner: RunnerId::parse("r").unwrap(),
         epoch: Epoch(1),
         frees: 1,
@@ -123,7 +123,7 @@ fn every_metric_says_what_it_is() {
 fn faults_of_runners_are_counted_by_reason() {
     let metrics = Metrics::new().unwrap();
     let app = app(&metrics);
-    let faulted = Change::Faulted {
+    let faulted = RunnerEvent::Faulted {
         runner: RunnerId::parse("r").unwrap(),
         epoch: Epoch(1),
         kind: FaultKind::Storage,

@@ -88,7 +88,7 @@ impl Submitter {
             return (self.destination(declared, resolved.app, resolved.hops)).await;
         };
         let retention_s = declared.config(&resolved.app).retention.as_secs();
-        let settled = (self.store).settle_choice(&name, (owner, key), &resolved.app, retention_s);
+        let settled = (self.store).stick_to_route(&name, (owner, key), &resolved.app, retention_s);
         let settled = settled.await?;
         let hops = match settled == resolved.app {
             true => resolved.hops,

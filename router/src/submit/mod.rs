@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use warmq_broker::{Publisher, Topology};
 use warmq_fetch::Fetcher;
 use warmq_objects::Artifacts;
-use warmq_store::{Created, Store, Terms};
+use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::ids::{AppId, IdempotencyKey, JobId};
 use warmq_types::job::JobSpec;
 use warmq_types::state::JobState;
@@ -165,7 +165,7 @@ impl Submitter {
         let Checked { mut prepared, .. } = checked;
         let stored = prepared.job.stored_input.clone();
         let job = &prepared.job;
-        let terms = Terms {
+        let terms = AdmissionRules {
             key: checked.key.as_ref(),
             max_queue_length: checked.max_queue_length,
             max_active: self.jobs_left(job, checked.max_jobs).await?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use warmq_broker::{Message, PublishError};
-use warmq_store::{Created, FlowPlan, Terms};
+use warmq_store::{AdmissionRules, Created, FlowPlan};
 use warmq_types::flow::Flow;
 use warmq_types::hint::HintSource;
 use warmq_types::ids::{AppId, JobId};
@@ -74,7 +74,7 @@ impl Submitter {
     pub(super) async fn record(
         &self,
         job: &JobSpec,
-        terms: Terms<'_>,
+        terms: AdmissionRules<'_>,
     ) -> Result<Created, SubmitError> {
         if terms.plan.is_some() {
             let watched = self.store.watch_flow(&job.app, job.id, BEGINS_WITHIN);
@@ -98,7 +98,7 @@ impl Submitter {
         };
         let named = job.hint.as_ref().map_or("", |hint| hint.as_str());
         let line = format!("the runner hint '{overruled}' has no effect: {field} is '{named}'");
-        let noted = self.store.note(&job.app, id, ("WARN", &line)).await;
+        let noted = self.store.append_log(&job.app, id, ("WARN", &line)).await;
         if let Err(error) = noted {
             tracing::debug!(job.id = %id, %error, "could not write to a job's log");
         }

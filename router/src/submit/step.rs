@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use warmq_rules::{Asked, Draw, Flow, Step};
-use warmq_store::{Created, Terms};
+use warmq_store::{AdmissionRules, Created};
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, KeyId};
 use warmq_types::job::{JobRecord, JobSpec};
@@ -156,10 +156,10 @@ impl Submitter {
     ) -> Result<bool, SubmitError> {
         self.store_input(&mut prepared.job, turn).await?;
         let job = &mut prepared.job;
-        let terms = Terms {
+        let terms = AdmissionRules {
             plan: prepared.plan.as_ref(),
             once: true,
-            ..Terms::default()
+            ..AdmissionRules::default()
         };
         let state = match self.record(job, terms).await? {
             Created::Ended => return Ok(false),

@@ -9,7 +9,7 @@
 //!
 //! A notice comes with the job's end and comes again from a retry tier, so RabbitMQ has it while it waits, and whichever router is
 //! there tells it. It carries no result: each attempt tells what the record says, for as long as that is kept. Whether it is
-//! its turn is decided in Redis (`Store::begin_telling`), where attempts are counted; so an end that is announced twice is told once.
+//! its turn is decided in Redis (`Store::begin_delivery`), where attempts are counted; so an end that is announced twice is told once.
 
 mod notice;
 mod receivers;
@@ -26,7 +26,7 @@ use url::Url;
 use warmq_broker::{PublishError, Publisher, Topology};
 use warmq_fetch::Fetcher;
 use warmq_process::clock::unix_ms;
-use warmq_store::{Secret, Store, Telling, Then, Turn};
+use warmq_store::{AfterAttempt, AttemptSlot, Secret, Store, WebhookDelivery};
 use warmq_types::ids::KeyId;
 use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::retry_tier::RetryTier;
@@ -129,11 +129,11 @@ impl Webhooks {
         {
             return Ok(self.put_off(notice, Duration::from_millis(wait_ms)).await?);
         }
-        let (url, end_ms) = match self.store.telling(&app, job).await? {
-            Telling::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
+        let (url, end_ms) = match self.store.delivery(&app, job).await? {
+            WebhookDelivery::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
             // It was redriven. Another notice comes with its other end.
-            Telling::Of { .. } | Telling::Nothing => return Ok(()),
-            Telling::Gone => {
+            WebhookDelivery::Of { .. } | WebhookDelivery::Nothing => return Ok(()),
+            WebhookDelivery::Gone => {
                 tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook is not told: the result was kept long enough");
                 self.metrics.webhook(&app, "given_up");
                 return Ok(());
@@ -145,11 +145,11 @@ impl Webhooks {
             Err(wait) => return Ok(self.put_off(notice, wait).await?),
         };
         let attempt = (notice.attempt, end_ms);
-        let turn = self.store.begin_telling(&app, job, attempt, LEASE);
+        let turn = self.store.begin_delivery(&app, job, attempt, LEASE);
         match turn.await? {
-            Turn::Never => Ok(()),
-            Turn::After(wait) => Ok(self.park(&notice, wait).await?),
-            Turn::Now => self.attempt(notice, end_ms, &url, &host).await,
+            AttemptSlot::Never => Ok(()),
+            AttemptSlot::After(wait) => Ok(self.park(&notice, wait).await?),
+            AttemptSlot::Now => self.attempt(notice, end_ms, &url, &host).await,
         }
     }
 
@@ -169,14 +169,14 @@ impl Webhooks {
         let answer = self.post(&record, url).await?;
         let verdict = Verdict::of(host, answer, attempt);
         // First the message, then the count: if this router dies between, the attempt is made again.
-        if let Then::Again(wait) = verdict.then {
+        if let AfterAttempt::Again(wait) = verdict.then {
             notice.attempt += 1;
             self.park(&notice, wait).await?;
         }
         let line = (verdict.level, verdict.line.as_str());
         let noted = self
             .store
-            .end_telling(&app, job, (attempt, end_ms), verdict.then, line);
+            .end_delivery(&app, job, (attempt, end_ms), verdict.then, line);
         noted.await?;
         self.metrics.webhook(&app, verdict.outcome);
         tracing::info!(job.id = %job, host, attempt, outcome = verdict.outcome, "{}", verdict.line);

@@ -2,13 +2,13 @@
 
 use axum::http::StatusCode;
 use warmq_process::retry::{WEBHOOK_RETRIES, before_telling_again};
-use warmq_store::Then;
+use warmq_store::AfterAttempt;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verdict {
     /// What follows.
-    pub(super) then: Then,
+    pub(super) then: AfterAttempt,
     /// `delivered`, `retried` or `given_up`.
     pub(super) outcome: &'static str,
     /// Level of the line.
@@ -26,7 +26,7 @@ impl Verdict {
         attempt: u32,
     ) -> Self {
         let given_up = |line| Self {
-            then: Then::Over,
+            then: AfterAttempt::Over,
             outcome: "given_up",
             level: "ERROR",
             line,
@@ -34,7 +34,7 @@ impl Verdict {
         let reason = match answer {
             Ok(status) if status.is_success() => {
                 return Self {
-                    then: Then::Over,
+                    then: AfterAttempt::Over,
                     outcome: "delivered",
                     level: "INFO",
                     line: format!("webhook told: {host} answered {}", status.as_u16()),
@@ -54,7 +54,7 @@ impl Verdict {
                 "webhook given up after {attempt} attempts: {reason}"
             )),
             Some(wait) => Self {
-                then: Then::Again(wait),
+                then: AfterAttempt::Again(wait),
                 outcome: "retried",
                 level: "WARN",
                 line: format!(
@@ -82,11 +82,14 @@ mod tests {
     fn success_is_the_end_and_so_is_a_redirect() {
         for status in [200, 201, 204, 299] {
             assert_eq!(verdict(status, 1).outcome, "delivered");
-            assert_eq!(verdict(status, 11).then, Then::Over);
+            assert_eq!(verdict(status, 11).then, AfterAttempt::Over);
         }
         for status in [301, 302, 303, 304, 307, 308] {
             let verdict = verdict(status, 1);
-            assert_eq!((verdict.outcome, verdict.then), ("given_up", Then::Over));
+            assert_eq!(
+                (verdict.outcome, verdict.then),
+                ("given_up", AfterAttempt::Over)
+            );
             assert!(verdict.line.contains("redirects are not followed"));
         }
     }
@@ -106,11 +109,14 @@ mod tests {
                 Verdict::of("example.com", Err(warmq_fetch::Error::Timeout), attempt),
             ];
             for verdict in verdicts {
-                assert!(matches!(verdict.then, Then::Again(_)), "{verdict:?}");
+                assert!(
+                    matches!(verdict.then, AfterAttempt::Again(_)),
+                    "{verdict:?}"
+                );
             }
         }
         let last = verdict(500, 11);
-        assert_eq!((last.outcome, last.then), ("given_up", Then::Over));
+        assert_eq!((last.outcome, last.then), ("given_up", AfterAttempt::Over));
         assert_eq!(
             last.line,
             "webhook given up after 11 attempts: example.com answered 500"
@@ -120,7 +126,7 @@ mod tests {
     #[test]
     fn the_owner_reads_why_and_when_it_is_told_again() {
         let first = verdict(500, 1);
-        assert_eq!(first.then, Then::Again(Duration::from_secs(7)));
+        assert_eq!(first.then, AfterAttempt::Again(Duration::from_secs(7)));
         assert_eq!(
             first.line,
             "webhook not told yet: example.com answered 500; attempt 2 of 11 follows in 7 s"

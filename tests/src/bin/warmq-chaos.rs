@@ -1,4 +1,4 @@
-//! `warmq-chaos`: runs seeds of chaos, and fails if any job was lost, stuck, doubly visible, untold, wrong or not taken.
+//! `warmq-chaos`: runs seeds of chaos, and fails if any job was lost, stuck, doubly visible, unannounced, wrong or not taken.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -23,7 +23,7 @@ pub enum Finding {
     /// It was told to have ended in two ways, or it is two jobs.
     DoublyVisible,
     /// It ended, and no event told of that, or no reply its submitter, who waits for one.
-    Untold,
+    Unannounced,
     /// It ended as it must not.
     Wrong,
     /// It was refused for good, or nobody took it.
@@ -36,7 +36,7 @@ impl Finding {
         Self::Lost,
         Self::Stuck,
         Self::DoublyVisible,
-        Self::Untold,
+        Self::Unannounced,
         Self::Wrong,
         Self::NotTaken,
     ];
@@ -48,7 +48,7 @@ impl fmt::Display for Finding {
             Self::Lost => "lost",
             Self::Stuck => "stuck",
             Self::DoublyVisible => "doubly visible",
-            Self::Untold => "untold",
+            Self::Unannounced => "unannounced",
             Self::Wrong => "wrong",
             Self::NotTaken => "not taken",
         })
@@ -160,7 +160,10 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
     let wants_reply = account.order.door == Door::Amqp { reply: true };
     for (witness, wanted) in [(Witness::Event, true), (Witness::Reply, wants_reply)] {
         if wanted && !account.was_told_by(witness) {
-            return Err((Finding::Untold, format!("no {witness:?} told of its end")));
+            return Err((
+                Finding::Unannounced,
+                format!("no {witness:?} told of its end"),
+            ));
         }
     }
     // A step's end is not announced to anyone but its flow, which has ended.
@@ -288,10 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_nobody_hears_of_is_untold() {
-        assert_eq!(findings(|account| account.told.clear()), [Finding::Untold]);
+    fn an_end_that_nobody_hears_of_is_unannounced() {
+        assert_eq!(
+            findings(|account| account.told.clear()),
+            [Finding::Unannounced]
+        );
         let unanswered = |account: &mut Account| account.order.door = Door::Amqp { reply: true };
-        assert_eq!(findings(unanswered), [Finding::Untold]);
+        assert_eq!(findings(unanswered), [Finding::Unannounced]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Diary {
     }
 
     /// Writes what happens now, behind the Unix time (ms) and the seconds since the beginning.
-    pub fn note(&self, what: &str) {
+    pub fn append_log(&self, what: &str) {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let unix_ms = unix.unwrap_or_default().as_millis();
         let since = self.begun.elapsed().as_secs_f64();

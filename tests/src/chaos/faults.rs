@@ -41,9 +41,9 @@ pub async fn inflict(
             await_a_long_job(&subject, ledger).await;
         }
         let (kind, victim, lasts) = (fault.kind(), fault.victim, fault.lasts.as_millis());
-        diary.note(&format!("{victim}: {kind}, for {lasts} ms"));
+        diary.append_log(&format!("{victim}: {kind}, for {lasts} ms"));
         suffer(&mut subject, &fault).await?;
-        diary.note(&format!("{victim}: healed"));
+        diary.append_log(&format!("{victim}: healed"));
         // Nobody measures any more.
         let _ = healed.send(fault).await;
     }
@@ -110,9 +110,9 @@ async fn watch_over(
         }
         if let Some(status) = subject.process().ended() {
             let victim = subject.victim;
-            diary.note(&format!("{victim}: ended by itself ({status})"));
+            diary.append_log(&format!("{victim}: ended by itself ({status})"));
             subject.start_again().await?;
-            diary.note(&format!("{victim}: started again"));
+            diary.append_log(&format!("{victim}: started again"));
         }
     }
 }

@@ -147,7 +147,7 @@ impl Ledger {
         book.by_id.insert(id, number);
         let early = book.early.remove(&id).unwrap_or_default();
         for (witness, end) in early {
-            book.note(number, witness, end);
+            book.append_log(number, witness, end);
         }
     }
 
@@ -160,7 +160,7 @@ impl Ledger {
     pub fn told(&self, id: JobId, witness: Witness, end: End) {
         let mut book = self.book();
         match book.by_id.get(&id).copied() {
-            Some(number) => book.note(number, witness, end),
+            Some(number) => book.append_log(number, witness, end),
             None => book.early.entry(id).or_default().push((witness, end)),
         }
     }
@@ -211,7 +211,7 @@ impl Ledger {
 }
 
 impl Book {
-    fn note(&mut self, number: usize, witness: Witness, end: End) {
+    fn append_log(&mut self, number: usize, witness: Witness, end: End) {
         let told = &mut self.accounts[number].told;
         if !told.contains(&(witness, end.clone())) {
             told.push((witness, end));

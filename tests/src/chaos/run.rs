@@ -103,7 +103,7 @@ pub async fn run(
         let probing = recovery::probe(&users, &ledger, healed, deadline);
         let submitting = users.submit_all(orders, begun, deadline);
         let ((), probes) = tokio::join!(submitting, probing);
-        diary.note("everything is healed, and everything submitted");
+        diary.append_log("everything is healed, and everything submitted");
         let settled = settle(&ledger, scale.patience, &diary).await;
         let accounts = reckon(&cluster, &users, &ledger).await?;
         stop.cancel();
@@ -137,7 +137,7 @@ async fn settle(ledger: &Ledger, patience: Duration, diary: &Diary) -> Duration 
             Err(_) => break,
         }
     }
-    diary.note(&format!("the end: {open} jobs have not ended"));
+    diary.append_log(&format!("the end: {open} jobs have not ended"));
     healed.elapsed()
 }
 
@@ -175,10 +175,10 @@ async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Re
         }
         accounts
     };
-    // What is untold then stays so.
+    // What is unannounced then stays so.
     let _ = eventually("all ends were told", LAST_WORDS, async || {
         let verdict = Verdict::on(with_records());
-        (verdict.count(Finding::Untold) == 0).then_some(())
+        (verdict.count(Finding::Unannounced) == 0).then_some(())
     })
     .await;
     Ok(with_records())

@@ -114,7 +114,7 @@ fn base_queues(topology: &Topology) -> Vec<String> {
     let mut queues = vec![
         topology.submissions_queue(),
         topology.dead_submissions_queue(),
-        topology.late_queue(),
+        topology.deferred_results_queue(),
         topology.unroutable_queue(),
         topology.reply_events_queue(),
         topology.webhook_events_queue(),

@@ -80,7 +80,7 @@ impl Catalog {
 
     fn model_folder(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = self.folder.join(name);
-        match is_plain(name) && is_model(&folder) {
+        match is_printable(name) && is_model(&folder) {
             true => Ok(folder),
             false => Err(Error::UnknownModel {
                 name: name.to_owned(),
@@ -94,7 +94,7 @@ fn is_model(folder: &Path) -> bool {
     folder.join("manifest.json").is_file() || folder.join(hugging_face::INDEX).is_file()
 }
 
-fn is_plain(name: &str) -> bool {
+fn is_printable(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
         && !name.contains(['\\', '\0'])

@@ -210,11 +210,11 @@ fn clean(said: &str) -> String {
     {
         text = rest.strip_prefix("err == 0. ").unwrap_or(rest);
     }
-    let is_plain = |word: &&str| {
+    let is_printable = |word: &&str| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/');
         !bare.starts_with('/') && !bare.starts_with("0x")
     };
-    let words: Vec<&str> = text.split_whitespace().filter(is_plain).collect();
+    let words: Vec<&str> = text.split_whitespace().filter(is_printable).collect();
     let sentence = words.join(" ");
     let sentence = sentence.strip_suffix("\")").unwrap_or(&sentence);
     match sentence.char_indices().nth(MAX_SENTENCE) {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use warmq_broker::DeadLetter;
 use warmq_process::retry::until_success;
-use warmq_store::GivenBack;
+use warmq_store::RequeueCause;
 use warmq_types::attempt::Lease;
 use warmq_types::job::JobSpec;
-use warmq_types::message::{JobMessage, LateEnd};
+use warmq_types::message::{DeferredResult, JobMessage};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 
@@ -82,9 +82,9 @@ impl Shared {
             runner, epoch, job, ..
         } = begun;
         let id = job.id;
-        let end = LateEnd::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
+        let end = DeferredResult::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
         let end = report::message(id, &end);
-        let queue = self.topology.late_queue();
+        let queue = self.topology.deferred_results_queue();
         let sent = until_success("sending a job's end", &self.give_up, || {
             self.publisher.publish("", &queue, &end)
         });
@@ -143,7 +143,7 @@ impl Shared {
             let Some(Lease { fence, .. }) = lease else {
                 return Err("it is not this runner's".to_owned());
             };
-            let requeued = (self.store).requeue(&spec.app, spec.id, fence, GivenBack::Uncounted);
+            let requeued = (self.store).requeue(&spec.app, spec.id, fence, RequeueCause::Uncounted);
             if !requeued.await.map_err(|error| error.to_string())? {
                 return Err("it is no longer this runner's".to_owned());
             }

@@ -19,7 +19,7 @@ mod setback;
 use std::time::Duration;
 
 use warmq_process::retry::{until_known, until_success};
-use warmq_store::{Ground, Loss, Start, Unavailable};
+use warmq_store::{Loss, Start, StartSource, Unavailable};
 use warmq_types::job::JobSpec;
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
@@ -66,8 +66,8 @@ impl Runner {
                 ..
             } = &self.shared;
             let ground = match taken.source {
-                Source::Own => Ground::Claim,
-                Source::Shared => Ground::SharedQueue,
+                Source::Own => StartSource::Claim,
+                Source::Shared => StartSource::SharedQueue,
             };
             // Its answer is waited for: a job that was started and is not run would wait for its lease to lapse.
             let start = until_known("starting a job", stop, || {
@@ -134,7 +134,7 @@ impl Runner {
                 }
                 Unavailable::Lost => {
                     let lost = until_success("noting a lost runner", stop, || {
-                        store.lose(&config.app, job.id)
+                        store.mark_lost(&config.app, job.id)
                     });
                     if let Some(Loss {
                         runner,

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use warmq_process::retry::until_success;
-use warmq_store::GivenBack;
+use warmq_store::RequeueCause;
 use warmq_types::attempt::Lease;
 use warmq_types::attempt::Outcome;
 use warmq_types::fault::{FaultKind, RunnerFault};
 use warmq_types::ids::RunnerId;
 use warmq_types::job::JobError;
 use warmq_types::message::JobMessage;
-use warmq_types::plain::shortened;
 use warmq_types::retry_tier::RetryTier;
+use warmq_types::text::shortened;
 
 use super::end::{Attempt, too_long};
 use crate::consumer::Taken;
@@ -110,7 +110,7 @@ impl Runner {
         let (shared, spec, tier) = (&self.shared, &job.job, RetryTier::at_least(delay));
         if let Some(Lease { fence, .. }) = attempt.lease {
             let requeued = until_success("giving a job back", &shared.give_up, || {
-                (shared.store).requeue(&spec.app, spec.id, fence, GivenBack::Counted(reason))
+                (shared.store).requeue(&spec.app, spec.id, fence, RequeueCause::Counted(reason))
             });
             if requeued.await != Some(true) {
                 return message;

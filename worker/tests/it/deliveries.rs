@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::types::AMQPValue;
 use serde_json::json;
 use warmq_broker::{Message, Topology};
-use warmq_store::{GivenBack, Ground, Start};
+use warmq_store::{RequeueCause, Start, StartSource};
 use warmq_types::ids::{Epoch, Fence, RunnerId};
 use warmq_types::job::{Phase, Priority};
 use warmq_types::retry_tier::RetryTier;
@@ -108,7 +108,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     let store = world.cluster.store();
     store.create(&job).await.unwrap();
     let holder = RunnerId::parse("elsewhere").unwrap();
-    let ground = Ground::BegunWithout { ago_ms: 0 };
+    let ground = StartSource::BegunWithout { ago_ms: 0 };
     let started = store
         .start(&world.app, job.id, &holder, Epoch(1), 900, ground)
         .await;
@@ -192,7 +192,7 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
     let store = world.cluster.store();
     assert!(
         store
-            .requeue(&world.app, job.id, record.fence, GivenBack::Uncounted)
+            .requeue(&world.app, job.id, record.fence, RequeueCause::Uncounted)
             .await
             .unwrap()
     );

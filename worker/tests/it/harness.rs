@@ -15,7 +15,7 @@ use warmq_testkit::{Cluster, eventually};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{Decision, JobRecord, JobSpec, Priority, Target};
-use warmq_types::message::{JobEvent, JobMessage, LateEnd, Versioned};
+use warmq_types::message::{DeferredResult, JobEvent, JobMessage, Versioned};
 use warmq_types::runner::RunnerRecord;
 use warmq_types::state::JobState;
 use warmq_worker::config::Config;
@@ -335,8 +335,8 @@ impl Listener {
         JobMessage::decode(&self.message().await.data).unwrap().job
     }
 
-    pub async fn late_end(&mut self) -> LateEnd {
-        LateEnd::decode(&self.message().await.data).unwrap()
+    pub async fn late_end(&mut self) -> DeferredResult {
+        DeferredResult::decode(&self.message().await.data).unwrap()
     }
 
     /// As [`Listener::message`], however long it takes.

@@ -72,7 +72,7 @@ async fn a_result_that_redis_does_not_take_goes_by_rabbitmq() {
         })
         .await;
     proxy.shut();
-    let late = world.cluster.topology().late_queue();
+    let late = world.cluster.topology().deferred_results_queue();
     let end = world.listen(&late).await.late_end().await;
     assert_eq!(
         (end.job.id, end.lease.map(|lease| lease.attempt)),

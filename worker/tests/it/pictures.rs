@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use warmq_config::ByteSize;
 use warmq_objects::{Artifacts, REFERENCE_PREFIX};
-use warmq_store::{Change, FreeRunner};
+use warmq_store::{FreeRunner, RunnerEvent};
 use warmq_types::job::Phase;
 use warmq_types::state::JobState;
 use warmq_worker::engine::EngineKind;
@@ -282,11 +282,16 @@ async fn a_model_that_changes_on_disk_is_loaded_again() {
 async fn the_model_that_ran_is_reported_though_the_hint_names_another() {
     let world = World::new().await;
     let worker = worker(&world, shipped_models()).await;
-    let mut changes = world.cluster.store().changes(&world.app).await.unwrap();
+    let mut changes = world
+        .cluster
+        .store()
+        .runner_events(&world.app)
+        .await
+        .unwrap();
     let input = json!({"prompt": "seven", "steps": 1, "model": "digits"});
     world.share("shapes", input).await;
     let ran = loop {
-        if let Some(Change::Freed(FreeRunner { ran: Some(ran), .. })) = changes.next().await {
+        if let Some(RunnerEvent::Freed(FreeRunner { ran: Some(ran), .. })) = changes.next().await {
             break ran;
         }
     };

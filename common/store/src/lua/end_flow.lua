@@ -1,5 +1,5 @@
 -- Ends a flow with what came of its steps. Only as the next move after the one that its mover knew.
--- KEYS 1 flow, 2 queued, 3 untold, 4 log, 5 active, 6 tombstone
+-- KEYS 1 flow, 2 queued, 3 outbox, 4 log, 5 active, 6 tombstone
 -- ARGV 1 flow id, 2 moves that were known, 3 end state, 4 steps (JSON), 5 output (JSON or ''), 6 error (JSON or ''), 7 timings (JSON),
 --      8 retention of a record that does not say (s), then level, text, ... for its log
 -- Returns 1, or 0: it has ended, is unknown, or somebody else moved it on

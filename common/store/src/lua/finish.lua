@@ -1,6 +1,6 @@
 -- Ends an attempt: the result, the runner's hints, and the runner's freedom, in one step. A late attempt's result is
 -- refused by its fence; the hints are taken all the same.
--- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 untold, 6 log, 7 active, 8 tombstone, then the hint sets to leave, then those to join
+-- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 outbox, 6 log, 7 active, 8 tombstone, then the hint sets to leave, then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON or ''),
 --      8 timings (JSON), 9 retention of a record that does not say (s), 10 hints (JSON), 11 number of hints, 12 memory used (bytes),
 --      13 '1' to become idle, 14 changes channel, 15 number of hint sets to leave, 16 slots, 17 what ran (JSON or ''),

@@ -1,5 +1,5 @@
 -- A runner leaves, or is found lost.
--- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 suspects, 6 ended, 7 faulty, then the sets of the hints that it reported
+-- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 lost runner jobs, 6 ended, 7 faulty, then the sets of the hints that it reported
 -- ARGV 1 runner id, 2 epoch, 3 'left' | 'lost', 4 hints (JSON) as the caller read them, 5 changes channel
 -- Returns 1, or 0 when the runner is another incarnation, its hints changed meanwhile, or its lease holds ('lost')
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'hints', 'job')

@@ -17,7 +17,7 @@ local function number(text) return tonumber(text) or 0 end
 
 -- Whether a job can be sent or started now. Returns nil if so, else the reason as a reply:
 -- {'missing'} | {'gone'}: it ended, and its record was kept long enough | {'terminal', state} | {'leased', ms left}
--- | {'lost'}: its runner is, see lose.lua | {'spent'}: it had all its attempts, see quarantine.lua
+-- | {'lost'}: its runner is, see mark_lost.lua | {'spent'}: it had all its attempts, see quarantine.lua
 -- | {'parked', ms left}: its next attempt is not due
 local function unavailable(job_key, tombstone_key, now)
   local job = redis.call('HMGET', job_key, 'state', 'lease_until', 'attempt', 'max_attempts', 'parked_until')
@@ -114,17 +114,17 @@ local function keep_ended(keys, job, default_s)
   if retention_s < copies_s then redis.call('SET', keys.tombstone, said[3], 'EX', copies_s) end
 end
 
--- Notes an end that is to be announced; see store/untold.rs.
-local function to_tell(untold_key, job, now)
-  redis.call('ZADD', untold_key, now, job)
+-- Notes an end that is to be announced; see store/outbox.rs.
+local function to_tell(outbox_key, job, now)
+  redis.call('ZADD', outbox_key, now, job)
 end
 
 -- Ends a job without a result. A result that comes late all the same is refused: the job is no longer running. `keys`: job,
--- queued, untold, log, active, tombstone.
+-- queued, outbox, log, active, tombstone.
 local function end_unrun(keys, job, state, now, default_s)
   log(keys.log, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
   redis.call('HSET', keys.job, 'state', state, 'finished_ms', now)
-  to_tell(keys.untold, job, now)
+  to_tell(keys.outbox, job, now)
   redis.call('HDEL', keys.job, 'progress', 'lease_until')
   redis.call('ZREM', keys.queued, job)
   keep_ended(keys, job, default_s)

@@ -1,5 +1,5 @@
 -- Ends a job that had all its attempts, so that it can take no more runners down.
--- KEYS 1 job, 2 queued, 3 untold, 4 log, 5 active, 6 tombstone
+-- KEYS 1 job, 2 queued, 3 outbox, 4 log, 5 active, 6 tombstone
 -- ARGV 1 job id, 2 error (JSON), 3 retention (s) of a record that does not say, 4 the error in a sentence
 -- Returns 1, or 0 when the job has an attempt left, runs, or ended
 local now = now_ms()

@@ -1,6 +1,6 @@
 -- Decides whether a job's message is to be published again: nothing was heard of the job for a while, and no queue can
 -- hold it.
--- KEYS 1 job, 2 queued, 3 suspects
+-- KEYS 1 job, 2 queued, 3 lost runner jobs
 -- ARGV 1 job id, 2 how long nothing must have been heard (ms), 3 and 4 until when (Unix ms) all messages of the normal and of the
 --      low lane have come by, 5 '1' if the shared queue is empty
 -- Returns 1 if so, and then not again before as much time has passed; else 0

@@ -1,7 +1,7 @@
 -- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
 -- claims itself here, unless the dispatcher's claim for another job came first. One that asks again, since the answer
 -- was lost, gets its lease again: it has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 untold, 6 log, 7 active, 8 tombstone
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 outbox, 6 log, 7 active, 8 tombstone
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': Redis was away and it began without,
 --      6 changes channel, 7 retention (s), of a job that is too late to start, 8 how long ago it began (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
@@ -22,7 +22,7 @@ local reason = unavailable(KEYS[1], KEYS[8], now)
 -- What runs already waits no more.
 if late and reason and reason[1] == 'parked' then reason = nil end
 if not reason and start_overdue(KEYS[1], began) then
-  local keys = { job = KEYS[1], queued = KEYS[4], untold = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }
+  local keys = { job = KEYS[1], queued = KEYS[4], outbox = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }
   end_unrun(keys, ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end

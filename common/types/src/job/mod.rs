@@ -176,7 +176,7 @@ impl JobSpec {
     }
 
     /// Says in an output which app made it, as `model_version`, if a split chose that. Only an object has room for it.
-    pub fn sign(&self, output: &mut Value) {
+    pub fn stamp_model_version(&self, output: &mut Value) {
         let chosen = (self.route.iter()).any(|hop| hop.kind == RouteKind::Split);
         if let (true, Value::Object(fields)) = (chosen, output) {
             fields.insert("model_version".to_owned(), self.app.as_str().into());
@@ -266,7 +266,7 @@ mod tests {
         let name = |text: &str| AppId::parse(text).unwrap();
         let mut job = JobSpec::new(name("a/two"), Value::Null);
         let signed = |job: &JobSpec, mut output: Value| {
-            job.sign(&mut output);
+            job.stamp_model_version(&mut output);
             output
         };
         assert_eq!(signed(&job, serde_json::json!({})), serde_json::json!({}));

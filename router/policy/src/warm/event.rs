@@ -1,4 +1,4 @@
-//! What the policy is told ([`Event`]) and what it answers ([`Command`]). Plain data: models, runners and jobs are
+//! What the policy is told ([`Event`]) and what it answers ([`Command`]). Escaped data: models, runners and jobs are
 //! numbers that the caller gives out.
 
 use warmq_types::job::Priority;

@@ -221,7 +221,7 @@ impl Fleet {
         self.runner_mut(runner).cache = cache.into();
     }
 
-    /// Changes what the runner does. Comes after all changes of its cache and slots.
+    /// RunnerEvents what the runner does. Comes after all changes of its cache and slots.
     fn set_doing(&mut self, runner: Runner, doing: Doing) {
         let view = self.runner_mut(runner);
         let was_idle = view.doing == Doing::Idle;

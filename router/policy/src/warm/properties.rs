@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    fn lose(&mut self, runner: usize) {
+    fn mark_lost(&mut self, runner: usize) {
         if !self.runners[runner].up {
             return;
         }
@@ -340,7 +340,7 @@ impl World {
                 );
                 self.tell(Event::Arrived(arrival));
             }
-            Step::Lose(runner) => self.lose(runner % self.runners.len()),
+            Step::Lose(runner) => self.mark_lost(runner % self.runners.len()),
             Step::Join(runner) => self.join(runner % self.runners.len()),
             Step::Cancel(number) => {
                 if let Some((id, job)) = self.jobs.iter_mut().nth(number)

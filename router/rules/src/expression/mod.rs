@@ -21,7 +21,7 @@ use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 use warmq_types::ids::AppId;
-use warmq_types::plain::shortened;
+use warmq_types::text::shortened;
 
 pub(crate) use self::json::Room;
 use self::json::{Load, map, standing, string};

@@ -8,7 +8,7 @@ use warmq_broker::has_returned;
 use warmq_policy::warm::{
     Arrival, Command, Constants, Event, Job, Model, Outlook, Runner, Warm, Why,
 };
-use warmq_store::{Change, Claim};
+use warmq_store::{Claim, RunnerEvent};
 use warmq_types::ids::JobId;
 use warmq_types::job::Decision;
 
@@ -150,7 +150,7 @@ impl<'a> Desk<'a> {
             runner,
             epoch,
         } = gone;
-        self.changed(Change::Gone { runner, epoch }).await?;
+        self.changed(RunnerEvent::Gone { runner, epoch }).await?;
         self.place(held, true).await
     }
 
@@ -165,7 +165,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Something happened to a runner.
-    pub(super) async fn changed(&mut self, change: Change) -> Result<(), Broken> {
+    pub(super) async fn changed(&mut self, change: RunnerEvent) -> Result<(), Broken> {
         self.dispatcher.metrics.heard(&change);
         let events = self.fleet.changed(change, &mut self.hints);
         self.tell_all(events).await
@@ -208,7 +208,7 @@ impl<'a> Desk<'a> {
     /// Looks at all runners: news may have been missed.
     async fn compare(&mut self) -> Result<(), Broken> {
         let Dispatcher { shared, app, .. } = self.dispatcher;
-        let pulses = shared.store.pulses(app).await?;
+        let pulses = shared.store.runner_availability(app).await?;
         let policy = &self.policy;
         let (unclear, lost) = self
             .fleet

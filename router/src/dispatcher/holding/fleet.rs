@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 
 use warmq_policy::warm::{Event, Found, Freed, Ran, Runner};
-use warmq_store::{Change, FreeRunner, Pulse};
+use warmq_store::{FreeRunner, RunnerAvailability, RunnerEvent};
 use warmq_types::ids::{Epoch, RunnerId};
 
 use super::hints::Hints;
@@ -34,9 +34,9 @@ impl Fleet {
     }
 
     /// What the policy has to hear about a change.
-    pub(super) fn changed(&mut self, change: Change, hints: &mut Hints) -> Vec<Event> {
+    pub(super) fn changed(&mut self, change: RunnerEvent, hints: &mut Hints) -> Vec<Event> {
         match change {
-            Change::Freed(free) => {
+            RunnerEvent::Freed(free) => {
                 let known = self.runners.get(&free.runner);
                 // What it can load was said when it joined: the next look at all runners finds that out.
                 let is_new = known.is_none_or(|known| known.epoch != free.epoch);
@@ -50,7 +50,7 @@ impl Fleet {
                     false => Vec::new(),
                 }
             }
-            Change::Taken {
+            RunnerEvent::Taken {
                 runner,
                 epoch,
                 frees,
@@ -62,12 +62,12 @@ impl Fleet {
                 }
                 _ => Vec::new(),
             },
-            Change::Gone { runner, epoch } => match self.runners.get(&runner) {
+            RunnerEvent::Gone { runner, epoch } => match self.runners.get(&runner) {
                 Some(known) if known.epoch == epoch => self.lost(&runner).into_iter().collect(),
                 _ => Vec::new(),
             },
             // For the metrics alone: a runner that takes no more jobs leaves.
-            Change::Faulted { .. } => Vec::new(),
+            RunnerEvent::Faulted { .. } => Vec::new(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Fleet {
     /// The runners that need a closer look, and the losses among those known. `thought_idle`: by the policy.
     pub(super) fn compared(
         &mut self,
-        pulses: &[Pulse],
+        pulses: &[RunnerAvailability],
         thought_idle: impl Fn(Runner) -> bool,
     ) -> (Vec<RunnerId>, Vec<Event>) {
         let alive: HashSet<&RunnerId> = pulses.iter().map(|pulse| &pulse.runner).collect();
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn news_count_once_whichever_way_they_come_first() {
         let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
-        let events = fleet.changed(Change::Freed(free("a", 1, 1)), &mut hints);
+        let events = fleet.changed(RunnerEvent::Freed(free("a", 1, 1)), &mut hints);
         assert_eq!(events[0], joined(0));
         assert!(is_freed(&events[1..], 0));
         // The regular look was first, the message comes after.
@@ -241,9 +241,9 @@ mod tests {
             &fleet.seen(free("a", 1, 2), true, false, &mut hints),
             0
         ));
-        let late = fleet.changed(Change::Freed(free("a", 1, 2)), &mut hints);
+        let late = fleet.changed(RunnerEvent::Freed(free("a", 1, 2)), &mut hints);
         assert!(late.is_empty());
-        let taken = |frees| Change::Taken {
+        let taken = |frees| RunnerEvent::Taken {
             runner: RunnerId::parse("a").unwrap(),
             epoch: Epoch(1),
             frees,
@@ -260,14 +260,14 @@ mod tests {
     #[test]
     fn a_new_incarnation_ends_the_old_one_and_old_news_of_it_count_no_more() {
         let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
-        fleet.changed(Change::Freed(free("a", 1, 7)), &mut hints);
-        let events = fleet.changed(Change::Freed(free("a", 2, 1)), &mut hints);
+        fleet.changed(RunnerEvent::Freed(free("a", 1, 7)), &mut hints);
+        let events = fleet.changed(RunnerEvent::Freed(free("a", 2, 1)), &mut hints);
         assert_eq!(events[0], Event::Lost { runner: Runner(0) });
         assert_eq!(events[1], joined(0));
         assert!(is_freed(&events[2..], 0));
-        let old = fleet.changed(Change::Freed(free("a", 1, 8)), &mut hints);
+        let old = fleet.changed(RunnerEvent::Freed(free("a", 1, 8)), &mut hints);
         assert!(old.is_empty());
-        let gone = |epoch| Change::Gone {
+        let gone = |epoch| RunnerEvent::Gone {
             runner: RunnerId::parse("a").unwrap(),
             epoch: Epoch(epoch),
         };
@@ -283,9 +283,9 @@ mod tests {
     fn a_regular_look_finds_what_is_new_what_differs_and_what_is_gone() {
         let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
         for name in ["a", "b", "c"] {
-            fleet.changed(Change::Freed(free(name, 1, 1)), &mut hints);
+            fleet.changed(RunnerEvent::Freed(free(name, 1, 1)), &mut hints);
         }
-        let pulse = |name, epoch, idle| Pulse {
+        let pulse = |name, epoch, idle| RunnerAvailability {
             runner: RunnerId::parse(name).unwrap(),
             epoch: Epoch(epoch),
             frees: 1,
@@ -314,7 +314,7 @@ mod tests {
             models: None,
             ..free("a", 1, 2)
         };
-        let events = fleet.changed(Change::Freed(later), &mut hints);
+        let events = fleet.changed(RunnerEvent::Freed(later), &mut hints);
         assert_eq!(events, []);
         let read = FreeRunner {
             models: Some(vec![Hint::parse("m").unwrap(), Hint::parse("n").unwrap()]),

@@ -56,7 +56,7 @@ pub(super) async fn run(
 ) -> Result<(), Broken> {
     let Dispatcher { shared, app, .. } = dispatcher;
     // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
-    let mut changes = shared.store.changes(app).await?;
+    let mut changes = shared.store.runner_events(app).await?;
     let mut cancellations = shared.store.cancellations(app).await?;
     let mut desk = Desk::open(dispatcher).await?;
     let connection = &session.connection;

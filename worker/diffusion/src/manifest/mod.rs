@@ -20,7 +20,7 @@ pub struct Manifest {
     /// The model's name, the same as its folder's.
     #[serde(default)]
     pub name: String,
-    /// Changes whenever the weights do.
+    /// RunnerEvents whenever the weights do.
     #[serde(default)]
     pub revision: String,
     /// SPDX expression, or the name of the license.

@@ -13,7 +13,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn settle_choice(
+    pub async fn stick_to_route(
         &self,
         route: &AppId,
         (owner, key): (Option<&KeyId>, &IdempotencyKey),
@@ -21,7 +21,7 @@ impl Store {
         retention_s: u64,
     ) -> Result<AppId, Error> {
         let mut connection = self.connection.clone();
-        let name = self.keys.choice(route, owner, key);
+        let name = self.keys.sticky_route(route, owner, key);
         let kept_s = LONGEST_LIFE_S + retention_s;
         let first = SetOptions::default()
             .conditional_set(ExistenceCheck::NX)

@@ -66,12 +66,12 @@ impl fmt::Display for SettingPath {
 
 /// A file and its settings' places. It is parsed again for each place that is asked for: there are few mistakes.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct SourceLocations {
     name: String,
     text: String,
 }
 
-impl Places {
+impl SourceLocations {
     /// Of a file that is TOML; else it knows no places.
     pub(super) fn new(text: &str, name: &str) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Places {
         self.at(self.span(path).map(|span| span.start))
     }
 
-    /// As [`Places::of`], for what stands `offset` bytes behind the begin of a text. Of a text with escapes, its begin.
+    /// As [`SourceLocations::of`], for what stands `offset` bytes behind the begin of a text. Of a text with escapes, its begin.
     pub(super) fn within(&self, path: &SettingPath, text: &str, offset: usize) -> String {
         let place = self.span(path).map(|span| {
             let written = self.text.get(span.clone()).unwrap_or_default();
@@ -95,8 +95,8 @@ impl Places {
                 .find(|quotes| written.starts_with(quotes))
                 .unwrap_or_default();
             let place = span.start + quotes.len() + offset;
-            let is_plain = written[quotes.len()..].starts_with(text);
-            match is_plain && self.text.is_char_boundary(place) {
+            let is_printable = written[quotes.len()..].starts_with(text);
+            match is_printable && self.text.is_char_boundary(place) {
                 true => place,
                 false => span.start,
             }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn settings_are_found_by_line_and_column() {
-        let places = Places::new(FILE, "f.toml");
+        let places = SourceLocations::new(FILE, "f.toml");
         let table = SettingPath::of("a").key("b/c");
         let item = table.key("list").item(0);
         assert_eq!(
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_text_counts_from_its_first_quote() {
-        let places = Places::new("a = '''\nx\ny'''\nb = 'xy'\nc = \"\\u0078y\"", "f");
+        let places = SourceLocations::new("a = '''\nx\ny'''\nb = 'xy'\nc = \"\\u0078y\"", "f");
         let within = |key: &str, text| places.within(&SettingPath::of(key), text, 1);
         assert_eq!(within("a", "x\ny"), "f, line 2, column 2");
         assert_eq!(within("b", "xy"), "f, line 4, column 7");
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_toml_has_no_places() {
-        let places = Places::new("a = ", "f.toml");
+        let places = SourceLocations::new("a = ", "f.toml");
         assert_eq!(places.of(&SettingPath::of("a")), "f.toml");
     }
 }

@@ -4,20 +4,20 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// `text` with everything that is not plain escaped as Rust does: `\n`, `\u{1b}`.
-pub fn plain(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_plain) {
+/// `text` with everything that is not printable escaped as Rust does: `\n`, `\u{1b}`.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     // Writing to a String can not fail.
-    let _ = Plain(&mut escaped).write_str(text);
+    let _ = Escaped(&mut escaped).write_str(text);
     Cow::Owned(escaped)
 }
 
-/// As [`plain`], but the lines of `text` stay lines.
-pub fn plain_lines(text: &str) -> String {
-    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+/// As [`text`], but the lines of `text` stay lines.
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
 /// `text`, or as much of its beginning as fits into `bytes`, with `…` behind it.
@@ -54,12 +54,12 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// A writer that lets through what is plain, and escapes the rest.
 #[derive(Debug)]
-pub struct Plain<W>(pub W);
+pub struct Escaped<W>(pub W);
 
-impl<W: fmt::Write> fmt::Write for Plain<W> {
+impl<W: fmt::Write> fmt::Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|letter| !is_plain(letter)) {
+        while let Some(at) = rest.find(|letter| !is_printable(letter)) {
             let (before, after) = rest.split_at(at);
             self.0.write_str(before)?;
             let mut letters = after.chars();
@@ -74,7 +74,7 @@ impl<W: fmt::Write> fmt::Write for Plain<W> {
 
 /// Whether a character is only itself: no control character (C0 with ESC, DEL, C1 with the one-byte CSI), none that some
 /// viewers break lines at, none that turns the direction of writing around.
-pub fn is_plain(letter: char) -> bool {
+pub fn is_printable(letter: char) -> bool {
     !letter.is_control()
         && !matches!(letter,
             '\u{2028}' | '\u{2029}'
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn what_speaks_to_a_terminal_is_escaped_and_nothing_else() {
-        assert_eq!(plain("größe 猫🐈 \"x\""), "größe 猫🐈 \"x\"");
-        assert_eq!(plain("a\r\nb\0"), "a\\r\\nb\\u{0}");
-        assert_eq!(plain("\u{1b}[2J\u{9b}31m"), "\\u{1b}[2J\\u{9b}31m");
+        assert_eq!(escape("größe 猫🐈 \"x\""), "größe 猫🐈 \"x\"");
+        assert_eq!(escape("a\r\nb\0"), "a\\r\\nb\\u{0}");
+        assert_eq!(escape("\u{1b}[2J\u{9b}31m"), "\\u{1b}[2J\\u{9b}31m");
         assert_eq!(
-            plain("\u{202e}gpj.exe\u{2028}"),
+            escape("\u{202e}gpj.exe\u{2028}"),
             "\\u{202e}gpj.exe\\u{2028}"
         );
-        assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
+        assert_eq!(escape_lines("a\nb\u{7}"), "a\nb\\u{7}");
     }
 
     #[test]
@@ -110,9 +110,9 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_it_is_one_line_comes_of_it(text in "\\PC*|.*|[\\x00-\\x1f\\x7f-\\u{9f}]*") {
-            let escaped = plain(&text);
-            prop_assert!(escaped.chars().all(is_plain));
-            prop_assert!(text.chars().all(is_plain) == (escaped == text));
+            let escaped = escape(&text);
+            prop_assert!(escaped.chars().all(is_printable));
+            prop_assert!(text.chars().all(is_printable) == (escaped == text));
         }
     }
 }

@@ -17,12 +17,12 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn untold(&self, app: &AppId, ago: Duration) -> Result<Vec<JobId>, Error> {
+    pub async fn outbox(&self, app: &AppId, ago: Duration) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(ago));
         let ids: Vec<String> = self
             .connection
             .clone()
-            .zrangebyscore_limit(self.keys.untold(app), "-inf", before_ms, 0, AT_ONCE)
+            .zrangebyscore_limit(self.keys.outbox(app), "-inf", before_ms, 0, AT_ONCE)
             .await?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
@@ -46,7 +46,7 @@ impl Store {
         };
         let found = found.filter(|record| record.state.is_terminal());
         if found.is_none() {
-            let key = self.keys.untold(app);
+            let key = self.keys.outbox(app);
             let _: () = self.connection.clone().zrem(key, job.to_string()).await?;
         }
         Ok(found)
@@ -58,7 +58,7 @@ impl Store {
     /// Redis is away.
     pub async fn told(&self, job: &JobSpec) -> Result<(), Error> {
         let mut pipe = redis::pipe();
-        pipe.zrem(self.keys.untold(&job.app), job.id.to_string());
+        pipe.zrem(self.keys.outbox(&job.app), job.id.to_string());
         pipe.ignore();
         self.shorten_index(&mut pipe, job);
         Ok(pipe.query_async(&mut self.connection.clone()).await?)

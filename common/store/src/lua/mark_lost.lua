@@ -1,5 +1,5 @@
 -- Notes that a running job's runner is lost: its lease lapsed. The attempt counts, and the next one waits for its pause.
--- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 suspects
+-- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 lost runner jobs
 -- ARGV 1 job id, then the pauses after the first attempt, the second, ... (ms)
 -- Returns {'lost', attempt, runner, pause (ms), or '' after the last attempt} | {'kept'} when the job is not a lost runner's
 local job = redis.call('HMGET', KEYS[1], 'state', 'lease_until', 'attempt', 'runner', 'lost_runners')

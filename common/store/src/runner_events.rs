@@ -47,7 +47,7 @@ pub struct FreeRunner {
 /// Something that happened to a runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
-pub enum Change {
+pub enum RunnerEvent {
     /// It can be claimed: it is new, or done with its job.
     Freed(FreeRunner),
     /// It took a job from the shared queue.
@@ -77,12 +77,12 @@ pub enum Change {
     },
 }
 
-/// Changes of one app's runners, as they happen. Some may be missed: re-read what matters now and then.
-pub struct Changes(Subscription);
+/// RunnerEvents of one app's runners, as they happen. Some may be missed: re-read what matters now and then.
+pub struct RunnerEvents(Subscription);
 
-impl Changes {
+impl RunnerEvents {
     /// The next one; `None` once the connection broke.
-    pub async fn next(&mut self) -> Option<Change> {
+    pub async fn next(&mut self) -> Option<RunnerEvent> {
         loop {
             let text = self.0.next().await?;
             match serde_json::from_str(&text) {
@@ -95,7 +95,7 @@ impl Changes {
 
 /// Whether a live runner can be claimed, without what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pulse {
+pub struct RunnerAvailability {
     /// Which one.
     pub runner: RunnerId,
     /// Its incarnation.
@@ -107,11 +107,11 @@ pub struct Pulse {
 }
 
 impl Store {
-    /// Which runners take jobs and which of them can be claimed, read in one step. Faulty ones are left out.
+    /// Which runners take jobs and which of them can be claimed, read in one step. FaultReport ones are left out.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn pulses(&self, app: &AppId) -> Result<Vec<Pulse>, Error> {
+    pub async fn runner_availability(&self, app: &AppId) -> Result<Vec<RunnerAvailability>, Error> {
         let mut connection = self.connection.clone();
         let names: Vec<String> = connection.zrange(self.keys.runners(app), 0, -1).await?;
         let runners: Vec<RunnerId> = names
@@ -134,12 +134,16 @@ impl Store {
             let (epoch, frees, fault): (Option<u64>, Option<u64>, Option<String>) =
                 redis::from_redis_value(reply).map_err(redis::RedisError::from)?;
             // It may have left between the two reads.
-            pulses.extend(epoch.filter(|_| fault.is_none()).map(|epoch| Pulse {
-                idle: idle.contains(runner.as_str()),
-                runner,
-                epoch: Epoch(epoch),
-                frees: frees.unwrap_or(0),
-            }));
+            pulses.extend(
+                epoch
+                    .filter(|_| fault.is_none())
+                    .map(|epoch| RunnerAvailability {
+                        idle: idle.contains(runner.as_str()),
+                        runner,
+                        epoch: Epoch(epoch),
+                        frees: frees.unwrap_or(0),
+                    }),
+            );
         }
         Ok(pulses)
     }
@@ -188,8 +192,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn changes(&self, app: &AppId) -> Result<Changes, Error> {
-        let channel = self.keys.changes(app);
-        Ok(Changes(self.subscriptions.open(&channel).await?))
+    pub async fn runner_events(&self, app: &AppId) -> Result<RunnerEvents, Error> {
+        let channel = self.keys.runner_events(app);
+        Ok(RunnerEvents(self.subscriptions.open(&channel).await?))
     }
 }

@@ -9,7 +9,7 @@ use super::{Error, Store, ms};
 
 /// What the broker's queues can still hold, as seen just now.
 #[derive(Debug, Clone, Copy)]
-pub struct Depths {
+pub struct QueueDepths {
     /// All messages of the normal lane that were sent before this have come by, Unix ms.
     pub normal_passed_ms: u64,
     /// All messages of the low lane that were sent before this have come by, Unix ms.
@@ -20,7 +20,7 @@ pub struct Depths {
 
 /// A walk along the jobs that wait, a part at a time, and then from the start again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Walk {
+pub struct QueuedCursor {
     /// When the next job to look at was created, Unix ms.
     from_ms: u64,
     /// Jobs of that moment that were looked at.
@@ -33,30 +33,30 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn suspects(
+    pub async fn possibly_lost(
         &self,
         app: &AppId,
         quiet: Duration,
         limit: isize,
-        walk: &mut Walk,
+        walk: &mut QueuedCursor,
     ) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(quiet));
-        let Walk { from_ms, skip } = *walk;
+        let QueuedCursor { from_ms, skip } = *walk;
         let (waiting, suspected): (Vec<(String, u64)>, Vec<String>) = redis::pipe()
             .zrangebyscore_limit_withscores(self.keys.queued(app), from_ms, before_ms, skip, limit)
-            .zrangebyscore_limit(self.keys.suspects(app), "-inf", before_ms, 0, limit)
+            .zrangebyscore_limit(self.keys.lost_runner_jobs(app), "-inf", before_ms, 0, limit)
             .query_async(&mut self.connection.clone())
             .await?;
         *walk = match waiting.last() {
             Some((_, last_ms)) if waiting.len() as isize >= limit => {
                 let of_that_moment = waiting.iter().filter(|(_, at_ms)| at_ms == last_ms).count();
                 let before = if *last_ms == from_ms { skip } else { 0 };
-                Walk {
+                QueuedCursor {
                     from_ms: *last_ms,
                     skip: before + of_that_moment as isize,
                 }
             }
-            _ => Walk::default(),
+            _ => QueuedCursor::default(),
         };
         let ids = waiting.iter().map(|(id, _)| id).chain(&suspected);
         Ok(ids.filter_map(|id| id.parse().ok()).collect())
@@ -66,10 +66,14 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn bereft(&self, app: &AppId, limit: isize) -> Result<Vec<JobId>, Error> {
+    pub async fn jobs_of_lost_runners(
+        &self,
+        app: &AppId,
+        limit: isize,
+    ) -> Result<Vec<JobId>, Error> {
         let mut connection = self.connection.clone();
         let ids: Vec<String> = connection
-            .zrange(self.keys.suspects(app), 0, limit - 1)
+            .zrange(self.keys.lost_runner_jobs(app), 0, limit - 1)
             .await?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
@@ -78,8 +82,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn forget_bereft(&self, app: &AppId, job: JobId) -> Result<(), Error> {
-        let key = self.keys.suspects(app);
+    pub async fn forget_job_of_lost_runner(&self, app: &AppId, job: JobId) -> Result<(), Error> {
+        let key = self.keys.lost_runner_jobs(app);
         Ok(self.connection.clone().zrem(key, job.to_string()).await?)
     }
 
@@ -92,14 +96,14 @@ impl Store {
         app: &AppId,
         job: JobId,
         quiet: Duration,
-        depths: Depths,
+        depths: QueueDepths,
     ) -> Result<bool, Error> {
         Ok(self
             .scripts
             .reconcile
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.suspects(app))
+            .key(self.keys.lost_runner_jobs(app))
             .arg(job.to_string())
             .arg(ms(quiet))
             .arg(depths.normal_passed_ms)

@@ -3,16 +3,16 @@
 use warmq_types::attempt::Lease;
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
-use warmq_types::message::LateEnd;
+use warmq_types::message::DeferredResult;
 
-use super::{Error, Finish, Ground, RunnerReport, Start, Store, Unavailable};
+use super::{Error, Finish, RunnerReport, Start, StartSource, Store, Unavailable};
 
 /// No incarnation has it: an end that is stored with it says nothing of its runner, who has gone on since.
 const NO_EPOCH: Epoch = Epoch(0);
 
 /// An attempt that began without Redis.
 #[derive(Debug, Clone, Copy)]
-pub struct LateStart<'a> {
+pub struct DeferredStart<'a> {
     /// What runs.
     pub job: &'a JobSpec,
     /// Who runs it.
@@ -30,9 +30,9 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn begin_late(&self, start: &LateStart<'_>) -> Result<Option<Lease>, Error> {
-        let LateStart { job, runner, .. } = *start;
-        let ground = Ground::BegunWithout {
+    pub async fn begin_late(&self, start: &DeferredStart<'_>) -> Result<Option<Lease>, Error> {
+        let DeferredStart { job, runner, .. } = *start;
+        let ground = StartSource::BegunWithout {
             ago_ms: start.ago_ms,
         };
         loop {
@@ -50,7 +50,7 @@ impl Store {
                     self.create(job).await?;
                 }
                 Start::Unavailable(Unavailable::Lost) => {
-                    self.lose(&job.app, job.id).await?;
+                    self.mark_lost(&job.app, job.id).await?;
                 }
                 // Gone: it ended, and its record was kept long enough.
                 Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
@@ -62,8 +62,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn end_late(&self, end: &LateEnd, ago_ms: u64) -> Result<bool, Error> {
-        let start = LateStart {
+    pub async fn end_late(&self, end: &DeferredResult, ago_ms: u64) -> Result<bool, Error> {
+        let start = DeferredStart {
             job: &end.job,
             runner: &end.runner,
             epoch: end.epoch,
@@ -82,7 +82,7 @@ impl Store {
         }
     }
 
-    async fn store_end(&self, end: &LateEnd, lease: Lease) -> Result<bool, Error> {
+    async fn store_end(&self, end: &DeferredResult, lease: Lease) -> Result<bool, Error> {
         self.finish(&Finish {
             app: &end.job.app,
             job: end.job.id,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId};
 
-use super::answers::{number, words};
+use super::script_reply::{number, words};
 use super::{Error, Store};
 
 /// Attempts made once there is to be no other.
@@ -14,7 +14,7 @@ const ALL: u32 = u32::MAX;
 
 /// What there is to tell of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Telling {
+pub enum WebhookDelivery {
     /// That it ended at `end_ms`.
     Of {
         /// The receiver's URL.
@@ -30,7 +30,7 @@ pub enum Telling {
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum AttemptSlot {
     /// Now, and nobody else makes one meanwhile.
     Now,
     /// After this time: somebody is at it, or it is not due yet.
@@ -41,7 +41,7 @@ pub enum Turn {
 
 /// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum AfterAttempt {
     /// Another one, after this time.
     Again(Duration),
     /// Nothing.
@@ -53,15 +53,15 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn telling(&self, app: &AppId, job: JobId) -> Result<Telling, Error> {
+    pub async fn delivery(&self, app: &AppId, job: JobId) -> Result<WebhookDelivery, Error> {
         let key = self.keys.job(app, job);
         let fields = ["state", "webhook", "finished_ms"];
         let (state, webhook, end_ms): (Option<String>, Option<String>, Option<u64>) =
             self.connection.clone().hmget(key, &fields).await?;
         Ok(match (state, webhook, end_ms) {
-            (None, ..) => Telling::Gone,
-            (_, Some(webhook), Some(end_ms)) => Telling::Of { webhook, end_ms },
-            _ => Telling::Nothing,
+            (None, ..) => WebhookDelivery::Gone,
+            (_, Some(webhook), Some(end_ms)) => WebhookDelivery::Of { webhook, end_ms },
+            _ => WebhookDelivery::Nothing,
         })
     }
 
@@ -70,16 +70,16 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn begin_telling(
+    pub async fn begin_delivery(
         &self,
         app: &AppId,
         job: JobId,
         (attempt, end_ms): (u32, u64),
         lease: Duration,
-    ) -> Result<Turn, Error> {
+    ) -> Result<AttemptSlot, Error> {
         let reply: Vec<String> = self
             .scripts
-            .begin_telling
+            .begin_delivery
             .key(self.keys.webhook(app, job))
             .key(self.keys.job(app, job))
             .arg(attempt)
@@ -88,9 +88,9 @@ impl Store {
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
-            ["go"] => Ok(Turn::Now),
-            ["wait", left_ms] => Ok(Turn::After(Duration::from_millis(number(left_ms)?))),
-            ["over"] => Ok(Turn::Never),
+            ["go"] => Ok(AttemptSlot::Now),
+            ["wait", left_ms] => Ok(AttemptSlot::After(Duration::from_millis(number(left_ms)?))),
+            ["over"] => Ok(AttemptSlot::Never),
             other => Err(Error::damaged(
                 "a script's reply",
                 format_args!("{other:?} is unknown"),
@@ -102,21 +102,21 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn end_telling(
+    pub async fn end_delivery(
         &self,
         app: &AppId,
         job: JobId,
         (attempt, end_ms): (u32, u64),
-        then: Then,
+        then: AfterAttempt,
         (level, line): (&str, &str),
     ) -> Result<(), Error> {
         let (made, wait) = match then {
-            Then::Again(wait) => (attempt, wait),
-            Then::Over => (ALL, Duration::ZERO),
+            AfterAttempt::Again(wait) => (attempt, wait),
+            AfterAttempt::Over => (ALL, Duration::ZERO),
         };
         Ok(self
             .scripts
-            .end_telling
+            .end_delivery
             .key(self.keys.webhook(app, job))
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))
