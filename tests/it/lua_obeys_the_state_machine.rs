@@ -71,8 +71,13 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         Ground::SharedQueue,
         Ground::BegunWithout { ago_ms: 1000 },
     ]);
-    let given_back =
-        prop::sample::select(vec![GivenBack::Uncounted, GivenBack::Counted("too long")]);
+    let given_back = prop::sample::select(vec![
+        GivenBack::Uncounted,
+        GivenBack::Counted {
+            reason: "too long",
+            fault: None,
+        },
+    ]);
     let call = prop_oneof![
         2 => Just(Call::Create),
         1 => Just(Call::Discard),
@@ -328,7 +333,7 @@ impl Stand {
                     let job = model.moves(Move::Requeue);
                     match attempt {
                         GivenBack::Uncounted => job.attempt -= 1,
-                        GivenBack::Counted(_) => job.parked = job.attempt < most,
+                        GivenBack::Counted { .. } => job.parked = job.attempt < most,
                     }
                 }
                 requeued == expected

@@ -8,7 +8,7 @@ use warmq_common::flow::Flow;
 use warmq_common::hint::HintSource;
 use warmq_common::ids::{AppId, JobId};
 use warmq_common::job::JobSpec;
-use warmq_common::message::{JobEvent, JobMessage, Versioned};
+use warmq_common::message::{JobEvent, JobMessage, Setbacks, Versioned};
 use warmq_common::state::JobState;
 use warmq_common::store::{Created, FlowPlan, Terms};
 
@@ -105,12 +105,18 @@ impl Submitter {
     }
 
     /// Publishes what was recorded: a job into its app's backlog, a flow to those who run flows.
-    pub(super) async fn publish(&self, job: &JobSpec, is_flow: bool) -> Result<(), SubmitError> {
+    /// `setbacks`: of a job whose attempts failed.
+    pub(super) async fn publish(
+        &self,
+        job: &JobSpec,
+        is_flow: bool,
+        setbacks: Setbacks,
+    ) -> Result<(), SubmitError> {
         let (exchange, key, body) = match is_flow {
             false => (
                 self.topology.dispatch_exchange(),
                 self.topology.lane_key(&job.app, job.priority),
-                JobMessage::new(job.clone()).encode()?,
+                JobMessage::new(job.clone()).with(setbacks).encode()?,
             ),
             true => (
                 self.topology.events_exchange(),
