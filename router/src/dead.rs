@@ -179,10 +179,12 @@ impl DeadLetters {
     }
 
     async fn run_again(&self, letter: &DeadLetter) -> Result<JobId, RedriveError> {
-        let job = match JobMessage::decode(&letter.body) {
-            Ok(message) => message.job,
-            Err(_) => return Err(RedriveError::NoJob),
+        let Ok(mut again) = JobMessage::decode(&letter.body) else {
+            return Err(RedriveError::NoJob);
         };
+        // They count anew, like attempts; the runners on which it failed are still avoided.
+        again.faults.clear();
+        let job = &again.job;
         if job.no_store && job.stored_input.is_some() {
             return Err(RedriveError::Forgotten);
         }
@@ -195,14 +197,18 @@ impl DeadLetters {
                 Some(_) => {}
                 // Its record was kept long enough: it runs anew, since a person wants that.
                 None => {
-                    let admitted = self.store.admit(&job, AdmissionRules::default()).await;
+                    let admitted = self.store.admit(job, AdmissionRules::default()).await;
                     admitted.map_err(Broken::from)?;
                 }
             }
         }
+        let setbacks = self.store.setbacks(&job.app, job.id).await;
+        let again = again.with(setbacks.map_err(Broken::from)?);
+        let job = &again.job;
         let message = Message {
             message_id: Some(job.id.to_string()),
-            ..Message::new(letter.body.clone())
+            // Encoding has no way to fail: string keys, no I/O.
+            ..Message::new(again.encode().unwrap_or_default())
         };
         let exchange = self.topology.dispatch_exchange();
         let key = self.topology.lane_key(&job.app, job.priority);

@@ -9,13 +9,15 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use serde_json::json;
 use warmq_broker::Message;
-use warmq_store::{QueueDepths, QueuedCursor, Start, StartSource, Unavailable};
+use warmq_store::{QueueDepths, QueuedCursor, RequeueCause, Start, StartSource, Unavailable};
 use warmq_testkit::{Cluster, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
+use warmq_types::fault::{FaultKind, RunnerFault};
+use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::job::{Decision, JobSpec, Priority, Target};
-use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::message::{JobMessage, Setbacks, Versioned};
 use warmq_types::state::JobState;
 
 /// Messages count as lost after a second.
@@ -40,6 +42,48 @@ async fn a_record_without_a_message_is_published() {
     let job = JobSpec::new(AppId::parse(TIMED).unwrap(), json!({"run_ms": 1}));
     stage.cluster.store().create(&job).await.unwrap();
     assert_eq!(stage.succeeded(job.id).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_published_again_lists_where_attempts_failed() {
+    let stage = Stage::with_config(SOON_MISSED).await;
+    let _bad = stage.timed("bad").await;
+    stage.succeeded(stage.submit("m", 1).await).await;
+    let _good = stage.timed("good").await;
+    let (store, app) = (stage.cluster.store(), AppId::parse(TIMED).unwrap());
+    let job = JobSpec {
+        hint: Some(Hint::parse("m").unwrap()),
+        ..JobSpec::new(app.clone(), json!({"run_ms": 1}))
+    };
+    store.create(&job).await.unwrap();
+    // As if its runner had died between record and message.
+    let bad = RunnerId::parse("bad").unwrap();
+    let late = StartSource::BegunWithout { ago_ms: 0 };
+    let started = store.start(&app, job.id, &bad, Epoch(0), 60_000, late);
+    let Start::Started(lease) = started.await.unwrap() else {
+        unreachable!("nobody else has it");
+    };
+    let fault = RunnerFault {
+        runner: bad.clone(),
+        kind: FaultKind::Engine,
+        message: "the engine crashed".to_owned(),
+    };
+    let given_back = RequeueCause::Counted {
+        reason: "its runner failed",
+        fault: Some(&fault),
+    };
+    let requeued = store.requeue(&app, job.id, lease.fence, given_back);
+    assert!(requeued.await.unwrap());
+    // Not where its model is loaded.
+    let record = stage.succeeded(job.id).await;
+    assert_eq!(record.runner.unwrap().as_str(), "good");
+    assert_eq!(record.attempt, 2);
+    let setbacks = Setbacks {
+        avoid: vec![bad],
+        faults: vec![fault],
+    };
+    assert_eq!(store.setbacks(&app, job.id).await.unwrap(), setbacks);
     stage.clean_up().await;
 }
 
@@ -163,8 +207,8 @@ async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_publ
             Some(Unavailable::Parked { .. }) => {
                 assert!(!missed, "its copy is parked");
                 assert_eq!(
-                    store.avoided(&app, job.id).await.unwrap(),
-                    Some(runner.clone())
+                    store.setbacks(&app, job.id).await.unwrap().avoid,
+                    [runner.clone()]
                 );
                 None
             }

@@ -78,7 +78,10 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     ]);
     let given_back = prop::sample::select(vec![
         RequeueCause::Uncounted,
-        RequeueCause::Counted("too long"),
+        RequeueCause::Counted {
+            reason: "too long",
+            fault: None,
+        },
     ]);
     let call = prop_oneof![
         2 => Just(Call::Create),
@@ -340,7 +343,7 @@ impl Stand {
                     let job = model.moves(Transition::Requeue);
                     match attempt {
                         RequeueCause::Uncounted => job.attempt -= 1,
-                        RequeueCause::Counted(_) => job.parked = job.attempt < most,
+                        RequeueCause::Counted { .. } => job.parked = job.attempt < most,
                     }
                 }
                 requeued == expected

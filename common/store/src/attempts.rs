@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use redis::AsyncCommands;
+use serde::de::DeserializeOwned;
 use warmq_process::retry::before_next;
 use warmq_types::attempt::{Lease, Outcome};
+use warmq_types::fault::RunnerFault;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use warmq_types::job::{JobError, Progress, Timings};
+use warmq_types::message::Setbacks;
 use warmq_types::retry_tier::RetryTier;
 
 use super::jobs::{Known, RETENTION_S};
@@ -48,8 +51,13 @@ pub struct Loss {
 pub enum RequeueCause<'a> {
     /// It does not count: the runner stops, and the job is not to blame.
     Uncounted,
-    /// It counts, for this reason: it took too long, or its runner failed.
-    Counted(&'a str),
+    /// It counts: it took too long, or its runner failed.
+    Counted {
+        /// Why, for the job's log.
+        reason: &'a str,
+        /// The runner's fault, if the job may be to blame for it.
+        fault: Option<&'a RunnerFault>,
+    },
 }
 
 /// What became of an attempt to start a job.
@@ -118,6 +126,12 @@ fn pauses_ms() -> Vec<u64> {
         .filter_map(|attempt| before_next(attempt, u32::MAX))
         .map(|pause| ms(RetryTier::at_least(pause).delay()))
         .collect()
+}
+
+/// A JSON list in a record; empty if it is none.
+fn list<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 impl Store {
@@ -282,6 +296,10 @@ impl Store {
         fence: Fence,
         attempt: RequeueCause<'_>,
     ) -> Result<bool, Error> {
+        let (reason, fault) = match attempt {
+            RequeueCause::Uncounted => ("", None),
+            RequeueCause::Counted { reason, fault } => (reason, fault),
+        };
         Ok(self
             .scripts
             .requeue
@@ -291,10 +309,8 @@ impl Store {
             .key(self.keys.log(app, job))
             .arg(job.to_string())
             .arg(fence.0)
-            .arg(match attempt {
-                RequeueCause::Uncounted => "",
-                RequeueCause::Counted(reason) => reason,
-            })
+            .arg(reason)
+            .arg(fault.map(json).unwrap_or_default())
             .arg(pauses_ms())
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -331,14 +347,22 @@ impl Store {
         }
     }
 
-    /// The runner under which a job's last attempt came to nothing, until the next one begins.
+    /// Reads what a job's attempts that counted left behind: each of its messages carries that. What is not readable is
+    /// left out.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn avoided(&self, app: &AppId, job: JobId) -> Result<Option<RunnerId>, Error> {
+    pub async fn setbacks(&self, app: &AppId, job: JobId) -> Result<Setbacks, Error> {
         let key = self.keys.job(app, job);
-        let runner: Option<String> = self.connection.clone().hget(key, "avoid").await?;
-        Ok(runner.and_then(|runner| RunnerId::parse(&runner).ok()))
+        let (avoid, faults): (Option<String>, Option<String>) = redis::cmd("HMGET")
+            .arg(key)
+            .arg(&["avoid", "faults"])
+            .query_async(&mut self.connection.clone())
+            .await?;
+        Ok(Setbacks {
+            avoid: list(avoid.as_deref()),
+            faults: list(faults.as_deref()),
+        })
     }
 
     /// Ends a job that had all its attempts. False: it has one left, runs, or ended.

@@ -1,5 +1,6 @@
 //! Which idle runners could take a job with a given hint.
 
+use redis::AsyncCommands;
 use warmq_types::hint::{Candidates, Hint};
 use warmq_types::ids::{AppId, RunnerId};
 
@@ -34,8 +35,29 @@ impl Store {
                 Some(hint) if !blank.is_empty() => self.able(app, hint, blank).await?,
                 _ => blank,
             },
+            others: Vec::new(),
             idle,
         })
+    }
+
+    /// Reads the idle runners outside `avoid` that can load the model of a job.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn other_candidates(
+        &self,
+        app: &AppId,
+        hint: Option<&Hint>,
+        avoid: &[RunnerId],
+    ) -> Result<Vec<RunnerId>, Error> {
+        let key = self.keys.idle(app);
+        let idle: Vec<String> = self.connection.clone().smembers(key).await?;
+        let mut others = runners(idle);
+        others.retain(|runner| !avoid.contains(runner));
+        match hint {
+            Some(hint) if !others.is_empty() => self.able(app, hint, others).await,
+            _ => Ok(others),
+        }
     }
 
     /// Those of `runners` that can load the model; all of them if no runner ever listed it.

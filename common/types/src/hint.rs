@@ -103,19 +103,23 @@ pub struct Candidates {
     pub warm: Vec<RunnerId>,
     /// Idle runners that report nothing yet, in alphabetical order.
     pub blank: Vec<RunnerId>,
+    /// Idle runners on which no attempt failed and that can load the job's model; empty for a job without a failed attempt.
+    pub others: Vec<RunnerId>,
     /// All idle runners.
     pub idle: u64,
 }
 
 impl Candidates {
-    /// Removes the runners on which an attempt failed, if others remain.
+    /// Removes the runners on which an attempt failed, if others remain. `others`: the other idle runners that can load the
+    /// job's model, warm or not.
     #[must_use]
-    pub fn without(mut self, avoid: &[RunnerId]) -> Self {
-        let others = |runner: &RunnerId| !avoid.contains(runner);
-        if self.warm.iter().chain(&self.blank).any(others) {
-            self.warm.retain(others);
-            self.blank.retain(others);
+    pub fn without(mut self, avoid: &[RunnerId], others: Vec<RunnerId>) -> Self {
+        let is_other = |runner: &RunnerId| !avoid.contains(runner);
+        if self.warm.iter().chain(&self.blank).any(is_other) || !others.is_empty() {
+            self.warm.retain(is_other);
+            self.blank.retain(is_other);
         }
+        self.others = others;
         self
     }
 }
@@ -135,8 +139,9 @@ mod tests {
                 warm: names(warm),
                 blank: names(blank),
                 idle: 2,
+                ..Candidates::default()
             };
-            let left = candidates.without(&names(&["bad", "worse"]));
+            let left = candidates.without(&names(&["bad", "worse"]), Vec::new());
             (left.warm, left.blank)
         };
         assert_eq!(among(&["bad", "b"], &[]), (names(&["b"]), names(&[])));

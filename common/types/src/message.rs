@@ -42,6 +42,22 @@ pub struct JobMessage {
     pub faults: Vec<RunnerFault>,
 }
 
+/// What a job's attempts that counted left behind. The record has it, and each message carries it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Setbacks {
+    /// Runners on which an attempt failed, the latest last.
+    pub avoid: Vec<RunnerId>,
+    /// Faults that the job met on healthy runners, the latest last.
+    pub faults: Vec<RunnerFault>,
+}
+
+impl Setbacks {
+    /// Returns whether no attempt failed.
+    pub fn is_empty(&self) -> bool {
+        self.avoid.is_empty() && self.faults.is_empty()
+    }
+}
+
 /// Runners to avoid that a message lists at most: the latest.
 const MAX_AVOIDED: usize = 16;
 
@@ -54,6 +70,18 @@ impl JobMessage {
             avoid: Vec::new(),
             faults: Vec::new(),
         }
+    }
+
+    /// Adds what the job's record says. A fault that only the message has was met while Redis was away.
+    #[must_use]
+    pub fn with(mut self, recorded: Setbacks) -> Self {
+        for runner in recorded.avoid {
+            self = self.avoiding(runner);
+        }
+        if recorded.faults.len() >= self.faults.len() {
+            self.faults = recorded.faults;
+        }
+        self
     }
 
     /// Adds a runner to avoid where there is another.

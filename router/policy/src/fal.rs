@@ -6,15 +6,21 @@ use warmq_types::hint::Candidates;
 use warmq_types::ids::{JobId, RunnerId};
 use warmq_types::job::{Decision, JobSpec, Target};
 
-/// Decides for one job, given the idle runners that it could use. Never holds it. `refused_claims`: how often it lost the
+/// Decides for one job, given the idle runners that it could use. Never holds it. A job that failed on a runner goes to any
+/// other idle one that can load its model before it is left to whoever is free first, who may be that runner. `refused_claims`: how often it lost the
 /// runner that an earlier decision chose.
 pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Decision {
+    let elsewhere = || {
+        let runner = pick(job.id, &candidates.others)?;
+        let reason = format!("an attempt failed on another runner, and {runner} was idle");
+        Some((Target::Runner { runner }, false, reason))
+    };
     let (target, warm, reason) = match &job.hint {
-        None => (
+        None => elsewhere().unwrap_or((
             Target::Shared,
             false,
             "it carries no hint, so every runner is equal to it".to_owned(),
-        ),
+        )),
         Some(hint) => {
             if let Some(runner) = pick(job.id, &candidates.warm) {
                 let reason = format!("{runner} was idle and reported '{hint}'");
@@ -24,6 +30,8 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
                     "no idle runner reported '{hint}'; {runner} was idle and reported nothing yet, so it takes anything"
                 );
                 (Target::Runner { runner }, false, reason)
+            } else if let Some(elsewhere) = elsewhere() {
+                elsewhere
             } else {
                 let busy = match candidates.idle {
                     0 => "no runner was idle".to_owned(),
@@ -80,6 +88,7 @@ mod tests {
             let candidates = Candidates {
                 warm: runners("warm", warm),
                 blank: runners("blank", blank),
+                others: Vec::new(),
                 idle: warm as u64 + blank as u64 + others,
             };
             let decision = decide(&job(Some("shapes")), candidates.clone(), 0);
@@ -100,9 +109,38 @@ mod tests {
         let candidates = Candidates {
             warm: Vec::new(),
             blank: runners("blank", 2),
+            others: Vec::new(),
             idle: 2,
         };
         assert_eq!(decide(&job(None), candidates, 0).target, Target::Shared);
+    }
+
+    #[test]
+    fn a_job_that_failed_on_a_runner_goes_to_any_other_idle_one() {
+        let failed = runners("r", 1);
+        for hint in [None, Some("m")] {
+            // Idle: the runner on which it failed, warm, and perhaps one with another model.
+            let candidates = |others| {
+                let candidates = Candidates {
+                    warm: failed.clone(),
+                    idle: 2,
+                    ..Candidates::default()
+                };
+                candidates.without(&failed, others)
+            };
+            let decision = decide(&job(hint), candidates(runners("other", 1)), 0);
+            let runner = runners("other", 1).remove(0);
+            assert_eq!(decision.target, Target::Runner { runner });
+            assert!(!decision.warm);
+            let alone = decide(&job(hint), candidates(Vec::new()), 0);
+            let expected = match hint {
+                Some(_) => Target::Runner {
+                    runner: failed[0].clone(),
+                },
+                None => Target::Shared,
+            };
+            assert_eq!(alone.target, expected);
+        }
     }
 
     #[test]
@@ -112,6 +150,7 @@ mod tests {
             let candidates = Candidates {
                 warm: runners("r", 4),
                 blank: Vec::new(),
+                others: Vec::new(),
                 idle: 4,
             };
             let Target::Runner { runner } = decide(&job(Some("m")), candidates, 0).target else {

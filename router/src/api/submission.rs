@@ -58,10 +58,11 @@ pub(super) struct Wishes {
     /// one.
     #[param(required = false, max_length = 256, example = "shapes")]
     x_fal_runner_hint: String,
-    /// `low` runs only where no normal job waits.
+    /// `low` runs only where no normal job waits, whatever bounds the job has.
     #[param(required = false, inline)]
     x_fal_queue_priority: Priority,
     /// How long the job may be held for a warm runner: seconds (`2.5`), or with a unit (`500ms`, `2m`).
+    /// A job of priority `low` still waits for normal ones.
     #[param(required = false, example = "2.5")]
     x_max_warm_wait: String,
     /// How long after its acceptance the job may start at the latest; as `x-max-warm-wait`, and more than 0.

@@ -88,7 +88,13 @@ impl Dispatcher {
         let mut refused_claims = 0;
         loop {
             let candidates = store.candidates(&self.app, hint).await?;
-            let candidates = candidates.without(avoid);
+            let candidates = match avoid.is_empty() {
+                true => candidates,
+                false => {
+                    let others = store.other_candidates(&self.app, hint, avoid).await?;
+                    candidates.without(avoid, others)
+                }
+            };
             let decision = fal::decide(job, candidates, refused_claims);
             let unavailable = match &decision.target {
                 Target::Runner { runner } => {

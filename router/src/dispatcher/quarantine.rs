@@ -27,8 +27,10 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
+        let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
         // Encoding has no way to fail: string keys, no I/O.
-        let message = JobMessage::new(spec).encode().unwrap_or_default();
+        let message = JobMessage::new(spec).with(setbacks).encode();
+        let message = message.unwrap_or_default();
         let letter = DeadLetter {
             id: job.id,
             ..DeadLetter::new(message, error.message.as_str())

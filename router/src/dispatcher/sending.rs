@@ -6,7 +6,7 @@ use lapin::options::BasicAckOptions;
 use warmq_broker::{DeadLetter, Message, PublishError};
 use warmq_store::{Loss, Unavailable};
 use warmq_types::ids::{Epoch, RunnerId};
-use warmq_types::message::{JobMessage, Versioned};
+use warmq_types::message::{JobMessage, Setbacks, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
 use super::Dispatcher;
@@ -28,8 +28,8 @@ pub(super) enum Destination {
     Shared,
     /// Into a retry tier: somebody holds the job's lease, perhaps a dead one. Never dropped, it may be the only copy.
     Parked(RetryTier),
-    /// Into a retry tier until its next attempt, since this runner was lost under it.
-    Later(RetryTier, RunnerId),
+    /// Into a retry tier until its next attempt, with what its attempts left behind.
+    Later(RetryTier, Setbacks),
     /// Nowhere: it needs no runner any more.
     Nowhere,
 }
@@ -81,20 +81,28 @@ impl Dispatcher {
             ),
             Destination::Nowhere => return Ok(()),
         };
-        if let Destination::Later(_, lost) = to {
+        if let Destination::Later(_, setbacks) = to {
             // It could be read before, and encoding has no way to fail: string keys, no I/O.
             body = JobMessage::decode(&body)
                 .unwrap_or_else(|_| JobMessage::new(held.whole()))
-                .avoiding(lost.clone())
+                .with(setbacks.clone())
                 .encode()
                 .unwrap_or_default();
         }
-        let message = Message {
+        let mut message = Message {
             message_id: Some(held.job.id.to_string()),
             ..Message::new(body)
         };
         let publisher = &self.shared.publisher;
-        publisher.publish(&exchange, &key, &message).await
+        match publisher.publish(&exchange, &key, &message).await {
+            // It came in this size; the record has what it would carry besides.
+            Err(error) if error.is_unacceptable() && message.body != held.delivery.data => {
+                tracing::warn!(job.id = %held.job.id, %error, "a job's message has become too large for RabbitMQ");
+                message.body.clone_from(&held.delivery.data);
+                publisher.publish(&exchange, &key, &message).await
+            }
+            published => published,
+        }
     }
 
     /// Where a job goes that Redis does not let go to a runner now. `None`: it may be tried again at once. One whose record cannot
@@ -138,10 +146,10 @@ impl Dispatcher {
             }
             Unavailable::Parked { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                let avoided = self.shared.store.avoided(&self.app, job.id).await?;
-                Ok(Some(match avoided {
-                    Some(runner) => Destination::Later(tier, runner),
-                    None => Destination::Parked(tier),
+                let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+                Ok(Some(match setbacks.is_empty() {
+                    false => Destination::Later(tier, setbacks),
+                    true => Destination::Parked(tier),
                 }))
             }
             Unavailable::Terminal(state) => {
@@ -163,7 +171,10 @@ impl Dispatcher {
                     pause,
                 } = loss;
                 tracing::warn!(job.id = %job.id, attempt, %runner, "a job's runner was lost under it");
-                Ok(pause.map(|pause| Destination::Later(RetryTier::at_least(pause), runner)))
+                let Some(pause) = pause else { return Ok(None) };
+                let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+                let tier = RetryTier::at_least(pause);
+                Ok(Some(Destination::Later(tier, setbacks)))
             }
             Unavailable::Spent => {
                 self.quarantine(&held.whole()).await?;

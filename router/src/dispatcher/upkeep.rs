@@ -256,8 +256,9 @@ impl Dispatcher {
         shared.store.find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "nothing was heard of a job for long; published it again");
         let key = shared.topology.lane_key(app, record.spec.priority);
+        let job = JobMessage::new(record.spec).with(shared.store.setbacks(app, id).await?);
         // Encoding has no way to fail: string keys, no I/O.
-        let body = JobMessage::new(record.spec).encode().unwrap_or_default();
+        let body = job.encode().unwrap_or_default();
         let message = Message {
             message_id: Some(id.to_string()),
             ..Message::new(body)

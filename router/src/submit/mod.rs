@@ -32,6 +32,7 @@ use warmq_objects::Artifacts;
 use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::ids::{AppId, IdempotencyKey, JobId};
 use warmq_types::job::JobSpec;
+use warmq_types::message::Setbacks;
 use warmq_types::state::JobState;
 
 use crate::access::Caller;
@@ -136,10 +137,11 @@ impl Submitter {
         self.throttle(caller).await?;
         let mut checked = self.check(caller, app, submission).await?;
         checked.max_jobs = caller.limits().max_jobs;
-        let (prepared, state) = self.admit(checked).await?;
+        let (prepared, state, setbacks) = self.admit(checked).await?;
         // A known job that waits is published again: its first submission may have died between record and queue.
         if state == JobState::Queued
-            && let Err(error) = self.publish(&prepared.job, prepared.plan.is_some()).await
+            && let Err(error) =
+                (self.publish(&prepared.job, prepared.plan.is_some(), setbacks)).await
         {
             // Not accepted: a record without a message would wait for ever. Unless another submission accepted it.
             let job = &prepared.job;
@@ -160,8 +162,8 @@ impl Submitter {
         })
     }
 
-    /// The job as it is recorded, and where it stands: new, or as its first submission said.
-    async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState), SubmitError> {
+    /// The job as it is recorded, where it stands (new, or as its first submission said), and what its attempts left behind.
+    async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState, Setbacks), SubmitError> {
         let Checked { mut prepared, .. } = checked;
         let stored = prepared.job.stored_input.clone();
         let job = &prepared.job;
@@ -179,17 +181,18 @@ impl Submitter {
         match created {
             Created::New { id, created_ms } => {
                 (prepared.job.id, prepared.job.created_ms) = (id, created_ms);
-                Ok((prepared, JobState::Queued))
+                Ok((prepared, JobState::Queued, Setbacks::default()))
             }
             Created::Known { id } => {
                 prepared.job.id = id;
                 let (job, state) = self.known(prepared.job).await?;
                 self.drop_input(stored, job.stored_input.as_ref()).await;
-                Ok((Prepared { job, ..prepared }, state))
+                let setbacks = self.store.setbacks(&job.app, job.id).await?;
+                Ok((Prepared { job, ..prepared }, state, setbacks))
             }
             Created::Ended => {
                 self.drop_input(stored, None).await;
-                Ok((prepared, JobState::Succeeded))
+                Ok((prepared, JobState::Succeeded, Setbacks::default()))
             }
             Created::Full { waiting } => {
                 self.drop_input(stored, None).await;

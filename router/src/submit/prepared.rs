@@ -9,7 +9,7 @@ use warmq_types::flow::Flow;
 use warmq_types::hint::HintSource;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
-use warmq_types::message::{JobEvent, JobMessage, Versioned};
+use warmq_types::message::{JobEvent, JobMessage, Setbacks, Versioned};
 use warmq_types::state::JobState;
 
 use super::destination::{FlowRoute, Reached};
@@ -105,12 +105,18 @@ impl Submitter {
     }
 
     /// Publishes what was recorded: a job into its app's backlog, a flow to those who run flows.
-    pub(super) async fn publish(&self, job: &JobSpec, is_flow: bool) -> Result<(), SubmitError> {
+    /// `setbacks`: of a job whose attempts failed.
+    pub(super) async fn publish(
+        &self,
+        job: &JobSpec,
+        is_flow: bool,
+        setbacks: Setbacks,
+    ) -> Result<(), SubmitError> {
         let (exchange, key, body) = match is_flow {
             false => (
                 self.topology.dispatch_exchange(),
                 self.topology.lane_key(&job.app, job.priority),
-                JobMessage::new(job.clone()).encode()?,
+                JobMessage::new(job.clone()).with(setbacks).encode()?,
             ),
             true => (
                 self.topology.events_exchange(),

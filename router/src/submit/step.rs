@@ -9,6 +9,7 @@ use warmq_store::{AdmissionRules, Created};
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, KeyId};
 use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::message::Setbacks;
 use warmq_types::route::{Hop, RouteKind};
 use warmq_types::state::JobState;
 
@@ -161,9 +162,13 @@ impl Submitter {
             once: true,
             ..AdmissionRules::default()
         };
+        let mut setbacks = Setbacks::default();
         let state = match self.record(job, terms).await? {
             Created::Ended => return Ok(false),
-            Created::Known { .. } => self.store.state_of(&job.app, job.id).await?,
+            Created::Known { .. } => {
+                setbacks = self.store.setbacks(&job.app, job.id).await?;
+                self.store.state_of(&job.app, job.id).await?
+            }
             Created::New { created_ms, .. } => {
                 // By Redis' clock, which tells how far a lane has come.
                 job.created_ms = created_ms;
@@ -173,7 +178,7 @@ impl Submitter {
             Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
         if state == Some(JobState::Queued)
-            && let Err(error) = self.publish(job, prepared.plan.is_some()).await
+            && let Err(error) = (self.publish(job, prepared.plan.is_some(), setbacks)).await
         {
             // No message of it will ever be taken: without a record, the flow sees that it was not begun.
             if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
@@ -196,7 +201,11 @@ impl Submitter {
     /// A server is away.
     pub async fn publish_step_again(&self, record: &JobRecord) -> Result<(), SubmitError> {
         match record.state {
-            JobState::Queued => self.publish(&record.spec, record.flow.is_some()).await,
+            JobState::Queued => {
+                let job = &record.spec;
+                let setbacks = self.store.setbacks(&job.app, job.id).await?;
+                self.publish(job, record.flow.is_some(), setbacks).await
+            }
             _ => Ok(()),
         }
     }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use warmq_broker::DeadLetter;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use warmq_broker::{DeadLetter, Message, PublishError};
 use warmq_process::retry::until_success;
 use warmq_store::RequeueCause;
 use warmq_types::attempt::Lease;
-use warmq_types::job::JobSpec;
+use warmq_types::attempt::Outcome;
+use warmq_types::job::{JobError, JobSpec};
 use warmq_types::message::{DeferredResult, JobMessage};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
@@ -66,7 +69,25 @@ impl Shared {
         }
     }
 
-    /// Redis is away: the attempt's end goes to the router by the broker, which keeps it until Redis is back.
+    /// Publishes until the broker has the message, or refuses it whenever it is published. `None`: `stop` came first.
+    async fn publish(
+        &self,
+        what: &str,
+        stop: &CancellationToken,
+        (exchange, key): (&str, &str),
+        message: &Message,
+    ) -> Option<Result<(), PublishError>> {
+        let published = until_success(what, stop, || async {
+            match self.publisher.publish(exchange, key, message).await {
+                Err(error) if error.is_unacceptable() => Ok(Err(error)),
+                published => published.map(Ok),
+            }
+        });
+        published.await
+    }
+
+    /// Redis is away: the attempt's end goes to the router by the broker, which keeps it until Redis is back. The job fails
+    /// if the broker never takes its end.
     pub(super) async fn send_end_then_ack(&self, attempt: Attempt, message: Option<Taken>) {
         let Attempt {
             begun,
@@ -81,16 +102,27 @@ impl Shared {
         let Begun {
             runner, epoch, job, ..
         } = begun;
-        let id = job.id;
-        let end = DeferredResult::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
-        let end = report::message(id, &end);
-        let queue = self.topology.deferred_results_queue();
-        let sent = until_success("sending a job's end", &self.give_up, || {
-            self.publisher.publish("", &queue, &end)
-        });
-        match sent.await {
-            Some(()) => ack(message).await,
-            None => give_back(message).await,
+        let mut end =
+            DeferredResult::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
+        let (what, queue) = (
+            "sending a job's end",
+            self.topology.deferred_results_queue(),
+        );
+        let mut sent = {
+            let end = report::message(end.job.id, &end);
+            self.publish(what, &self.give_up, ("", &queue), &end).await
+        };
+        if let Some(Err(error)) = &sent {
+            tracing::warn!(job.id = %end.job.id, %error, "a job's end is too large for RabbitMQ: the job fails");
+            end.outcome = Outcome::Failed(JobError::too_large_to_keep(error));
+            // The record has it; with it, this end may be too large as well.
+            end.job.input = Value::Null;
+            let end = report::message(end.job.id, &end);
+            sent = self.publish(what, &self.give_up, ("", &queue), &end).await;
+        }
+        match sent {
+            Some(Ok(())) => ack(message).await,
+            Some(Err(_)) | None => give_back(message).await,
         }
     }
 
@@ -100,17 +132,23 @@ impl Shared {
         self.copy_then_ack(job, &exchange, taken).await;
     }
 
-    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges.
+    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges. One that has become too
+    /// large for the broker goes without what its record has, too: the runners to avoid and the faults.
     pub(super) async fn copy_then_ack(&self, job: &JobMessage, exchange: &str, taken: Taken) {
         let spec = &job.job;
         let key = self.topology.lane_key(&spec.app, spec.priority);
+        let (what, to) = ("sending a job back", (exchange, key.as_str()));
         let copy = report::message(spec.id, job).returned();
-        let copied = until_success("sending a job back", &self.stop, || {
-            self.publisher.publish(exchange, &key, &copy)
-        });
-        match copied.await {
-            Some(()) => taken.ack().await,
-            None => taken.give_back().await,
+        let mut copied = self.publish(what, &self.stop, to, &copy).await;
+        if let Some(Err(error)) = &copied {
+            tracing::warn!(job.id = %spec.id, %error, "a job's message has become too large for RabbitMQ");
+            let bare = JobMessage::new(spec.clone());
+            let copy = report::message(spec.id, &bare).returned();
+            copied = self.publish(what, &self.stop, to, &copy).await;
+        }
+        match copied {
+            Some(Ok(())) => taken.ack().await,
+            Some(Err(_)) | None => taken.give_back().await,
         }
     }
 

@@ -18,6 +18,7 @@ mod setback;
 
 use std::time::Duration;
 
+use warmq_process::clock::unix_ms;
 use warmq_process::retry::{until_known, until_success};
 use warmq_store::{Loss, Start, StartSource, Unavailable};
 use warmq_types::job::JobSpec;
@@ -31,6 +32,15 @@ use crate::shared::Shared;
 
 /// Timeout for the question whether any runner knows a model.
 const KNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest delay of a job from the shared queue that comes to a runner without its model.
+const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// The delay of such a job, which waits for the runners that list its model: half of the time for which it has waited, so
+/// that it comes to the others ever more rarely.
+fn before_offering_again(waited: Duration) -> RetryTier {
+    RetryTier::at_most((waited / 2).min(MAX_DELAY))
+}
 
 impl Runner {
     /// Deals with one delivery.
@@ -48,10 +58,9 @@ impl Runner {
                 runner = %self.id, job.id = %message.job.id,
                 "a job from the shared queue needs a model that another runner can load: sent back"
             );
-            let message = message.avoiding(self.id.clone());
-            (self.shared)
-                .park_then_ack(&message, RetryTier::S1, taken)
-                .await;
+            let waited_ms = unix_ms().saturating_sub(message.job.created_ms);
+            let tier = before_offering_again(Duration::from_millis(waited_ms));
+            self.shared.park_then_ack(&message, tier, taken).await;
             return Next::Idle;
         }
         // Before the job starts: a cancellation right after that is heard as well.
@@ -182,5 +191,23 @@ impl Runner {
         } else {
             Err(format!("a job of {} in a queue of {app}", message.job.app))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_waits_for_its_models_runners_comes_to_others_ever_more_rarely() {
+        let mut waited = Duration::ZERO;
+        let mut offers = 0;
+        while waited < Duration::from_secs(600) {
+            let delay = before_offering_again(waited).delay();
+            assert!(delay <= (waited / 2).max(Duration::from_secs(1)));
+            waited += delay;
+            offers += 1;
+        }
+        assert_eq!(offers, 10 + 10 + 18);
     }
 }

@@ -69,17 +69,20 @@ impl Runner {
         job: JobMessage,
         message: Option<Taken>,
     ) -> (bool, Option<Taken>) {
-        let mut job = job.avoiding(self.id.clone());
+        let mut job = self.with_setbacks(job).await.avoiding(self.id.clone());
+        let mut new_fault = None;
         if let Setback::Fault {
             fault,
             healthy: true,
         } = &setback
         {
-            job.faults.push(RunnerFault {
+            let met = RunnerFault {
                 runner: self.id.clone(),
                 kind: fault.kind,
                 message: fault.message.clone(),
-            });
+            };
+            job.faults.push(met.clone());
+            new_fault = Some(met);
             if let Some(error) = guilty(&job.faults, fault.kind, self.healthy_runners().await) {
                 attempt.outcome = Outcome::Failed(error);
                 return (true, message);
@@ -88,7 +91,13 @@ impl Runner {
         match attempt.delay_before_next() {
             Some(delay) => {
                 let reason = setback.reason();
-                let message = self.try_later(attempt, &reason, delay, &job, message).await;
+                let given_back = RequeueCause::Counted {
+                    reason: &reason,
+                    fault: new_fault.as_ref(),
+                };
+                let message = self
+                    .try_later(attempt, given_back, delay, &job, message)
+                    .await;
                 (false, message)
             }
             None => {
@@ -102,7 +111,7 @@ impl Runner {
     async fn try_later(
         &self,
         attempt: &Attempt,
-        reason: &str,
+        given_back: RequeueCause<'_>,
         delay: Duration,
         job: &JobMessage,
         message: Option<Taken>,
@@ -110,14 +119,14 @@ impl Runner {
         let (shared, spec, tier) = (&self.shared, &job.job, RetryTier::at_least(delay));
         if let Some(Lease { fence, .. }) = attempt.lease {
             let requeued = until_success("giving a job back", &shared.give_up, || {
-                (shared.store).requeue(&spec.app, spec.id, fence, RequeueCause::Counted(reason))
+                (shared.store).requeue(&spec.app, spec.id, fence, given_back)
             });
             if requeued.await != Some(true) {
                 return message;
             }
         }
         tracing::warn!(
-            runner = %self.id, job.id = %spec.id, reason, retry_in_ms = tier.delay().as_millis() as u64,
+            runner = %self.id, job.id = %spec.id, ?given_back, retry_in_ms = tier.delay().as_millis() as u64,
             "an attempt failed; the job will be tried again"
         );
         // Without a message, a copy of it is parked already.
@@ -125,6 +134,16 @@ impl Runner {
             shared.park_then_ack(job, tier, taken).await;
         }
         None
+    }
+
+    /// Adds what the record says to a job's message, which may have been made anew; nothing if Redis is away.
+    async fn with_setbacks(&self, message: JobMessage) -> JobMessage {
+        let job = &message.job;
+        let setbacks = self.shared.store.setbacks(&job.app, job.id);
+        match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
+            Ok(Ok(setbacks)) => message.with(setbacks),
+            _ => message,
+        }
     }
 
     /// Live runners of the app that take jobs; as many as it takes if Redis is away.

@@ -1,14 +1,20 @@
 //! Jobs of the diffusion engine, with the models that ship.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use warmq_broker::Topology;
 use warmq_config::ByteSize;
 use warmq_objects::{Artifacts, REFERENCE_PREFIX};
-use warmq_store::{FreeRunner, RunnerEvent};
-use warmq_types::job::Phase;
+use warmq_process::clock::unix_ms;
+use warmq_store::{FreeRunner, Registration, RunnerEvent, RunnerReport};
+use warmq_types::hint::Hint;
+use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::job::{JobSpec, Phase};
+use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 use warmq_worker::engine::EngineKind;
 
@@ -30,6 +36,43 @@ async fn worker_that_reaches(world: &World, models: &Path, fetch_allow: &str) ->
 
 fn shipped_models() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_from_the_shared_queue_waits_the_longer_for_a_runner_with_its_model_the_older_it_is()
+{
+    let world = World::new().await;
+    let worker = worker(&world, shipped_models()).await;
+    let owner = Registration {
+        app: world.app.clone(),
+        runner: RunnerId::parse("owner").unwrap(),
+        epoch: Epoch(1),
+        host: "h".to_owned(),
+        pid: 1,
+        instance: String::new(),
+        engine: "diffusion".to_owned(),
+        device: "none".to_owned(),
+        memory_budget_bytes: 1,
+        models: vec![Hint::parse("large").unwrap()],
+        report: RunnerReport::default(),
+    };
+    let (store, lease) = (world.cluster.store(), Duration::from_secs(60));
+    store.register(&owner, &json!({}), lease).await.unwrap();
+    let channel = world.cluster.publisher().channel().await.unwrap();
+    for (age_s, tier) in [(20, RetryTier::S5), (3600, RetryTier::S30)] {
+        let job = JobSpec {
+            created_ms: unix_ms() - age_s * 1000,
+            ..world.spec("large", json!({}))
+        };
+        world.publish_shared(&job).await;
+        let parked = world.cluster.topology().retry_exchange(tier);
+        world
+            .until("a copy is parked", async || {
+                (Topology::depth(&channel, &parked).await.unwrap() == 1).then_some(())
+            })
+            .await;
+    }
+    world.end([worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

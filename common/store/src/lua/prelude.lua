@@ -55,15 +55,32 @@ local function wait_in_line(job_key, queued_key, deadlines_key, job)
   if start_by then redis.call('ZADD', deadlines_key, start_by, job) end
 end
 
--- A running job comes back after an attempt that counts: notes until when its message is parked, and which runner to avoid.
+-- The latest entries of a record's list that are kept.
+local LISTED = 16
+
+-- Appends an entry to a list in the record; `replaces(known)`: whether it takes the place of one.
+local function append(job_key, field, entry, replaces)
+  local readable, known = pcall(cjson.decode, redis.call('HGET', job_key, field) or '[]')
+  if not readable or type(known) ~= 'table' then known = {} end
+  local list = {}
+  for _, one in ipairs(known) do
+    if not replaces(one) then list[#list + 1] = one end
+  end
+  list[#list + 1] = entry
+  while #list > LISTED do table.remove(list, 1) end
+  redis.call('HSET', job_key, field, cjson.encode(list))
+end
+
+-- A running job comes back after an attempt that counts: notes until when its message is parked, and a runner to avoid.
 -- ARGV from `first` on are the pauses (ms) after the first attempt, the second, ...; the last one also after those that follow.
 -- Returns the pause (ms), nil after the last attempt.
 local function park(job_key, now, first)
   local job = redis.call('HMGET', job_key, 'attempt', 'max_attempts', 'runner')
-  local attempt = number(job[1])
+  local attempt, runner = number(job[1]), job[3]
+  if runner then append(job_key, 'avoid', runner, function(known) return known == runner end) end
   if attempt >= (tonumber(job[2]) or 10) then return nil end
   local pause_ms = number(ARGV[math.min(first + math.max(attempt, 1) - 1, #ARGV)])
-  redis.call('HSET', job_key, 'parked_until', now + pause_ms, 'avoid', job[3] or '')
+  redis.call('HSET', job_key, 'parked_until', now + pause_ms)
   return pause_ms
 end
 

@@ -1,4 +1,5 @@
--- Gives a quarantined job all its attempts again, and its time to start from now on.
+-- Gives a quarantined job all its attempts again, and its time to start from now on. Its faults no longer count; the runners
+-- on which it failed are still avoided.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 active, 6 tombstone
 -- ARGV 1 job id
 -- Returns 1, or 0 when the job is not quarantined (any more)
@@ -6,7 +7,7 @@ local job = redis.call('HMGET', KEYS[1], 'state', 'quarantined')
 if job[1] ~= 'failed' or not job[2] then return 0 end
 -- The fence goes on counting: a lost runner may still be at work somewhere.
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, 'reconciled_ms', now_ms())
-redis.call('HDEL', KEYS[1], 'quarantined', 'error', 'finished_ms', 'lost_runners', 'hold', 'parked_until', 'avoid')
+redis.call('HDEL', KEYS[1], 'quarantined', 'error', 'finished_ms', 'lost_runners', 'hold', 'parked_until', 'faults')
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', KEYS[4])
 redis.call('DEL', KEYS[6])

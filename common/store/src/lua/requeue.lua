@@ -1,7 +1,8 @@
 -- A runner gives a running job back unfinished. The attempt does not count, unless it failed; then the next one waits for its
 -- pause.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log
--- ARGV 1 job id, 2 fence, 3 why the attempt counts, '' if it does not, then the pauses after the first attempt, the second, ... (ms)
+-- ARGV 1 job id, 2 fence, 3 why the attempt counts, '' if it does not, 4 the runner's fault (JSON), '' without one that may be the
+--      job's, then the pauses after the first attempt, the second, ... (ms)
 -- Returns 1, or 0 when the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
@@ -9,7 +10,8 @@ local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'queued', 'reconciled_ms', now)
 local why = ARGV[3]
 if why ~= '' then
-  park(KEYS[1], now, 4)
+  if ARGV[4] ~= '' then append(KEYS[1], 'faults', cjson.decode(ARGV[4]), function() return false end) end
+  park(KEYS[1], now, 5)
 else
   redis.call('HINCRBY', KEYS[1], 'attempt', -1)
   why = 'its runner gave it back'

@@ -34,7 +34,7 @@ local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began,
   'lease_until', now + ARGV[4])
-redis.call('HDEL', KEYS[1], 'progress', 'parked_until', 'avoid')
+redis.call('HDEL', KEYS[1], 'progress', 'parked_until')
 log(KEYS[6], 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
 redis.call('ZREM', KEYS[4], ARGV[1])
 if registered then

@@ -44,7 +44,8 @@ pub struct Hold {
     /// When it becomes eligible for any idle runner, Unix ms.
     pub until_ms: u64,
     /// `until_ms` is the job's own bound (`X-Max-Warm-Wait`, the app's `max_warm_wait`, half of its time to start): from
-    /// then on it also precedes what a busy runner is warm for, once that comes free.
+    /// then on it also precedes what a busy runner is warm for, once that comes free. Always false for a job of
+    /// priority `low`, which waits for normal ones.
     #[serde(default)]
     pub bounded: bool,
     /// How long after `since_ms` a warm runner would come free, by estimate, ms; none if nobody held the model.

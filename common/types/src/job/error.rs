@@ -67,6 +67,16 @@ impl JobError {
         }
     }
 
+    /// The outcome came while Redis was away, and the broker never takes it: status 413.
+    pub fn too_large_to_keep(reason: &impl std::fmt::Display) -> Self {
+        Self {
+            status: 413,
+            error_type: "payload_too_large".to_owned(),
+            message: format!("the outcome came while Redis was away and is too large ({reason})"),
+            detail: Vec::new(),
+        }
+    }
+
     /// Why a job is not tried again, after `attempts` that lost their runners: status 503.
     pub fn quarantined(attempts: u32, lost: &[RunnerId]) -> Self {
         let names: Vec<&str> = lost.iter().map(RunnerId::as_str).collect();

@@ -73,6 +73,7 @@ impl FalScheme {
                 Vec::new()
             },
             warm,
+            others: Vec::new(),
             idle: self.idle.len() as u64,
         };
         let tail = coin & 0xffff_ffff_ffff;

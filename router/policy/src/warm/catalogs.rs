@@ -81,6 +81,17 @@ impl Catalogs {
         }
     }
 
+    /// Returns how many of `live` runners may be sent a job that needs the model.
+    pub fn able(&self, live: usize, model: Option<Model>) -> usize {
+        match model {
+            Some(model) if self.is_known(model) => {
+                let listed = self.listed.get(&model).copied().unwrap_or_default();
+                live.saturating_sub(self.limited) + listed
+            }
+            _ => live,
+        }
+    }
+
     /// Returns whether every runner may be sent every job.
     pub fn are_unlimited(&self) -> bool {
         self.limited == 0

@@ -26,6 +26,14 @@ impl Avoid {
         self == Self::NONE
     }
 
+    /// Returns the runners that it names.
+    pub fn iter(self) -> impl Iterator<Item = Runner> {
+        let Self(runners) = self;
+        (0..Self::MAX)
+            .filter(move |index| !runners[..*index].contains(&runners[*index]))
+            .filter_map(move |index| runners[index])
+    }
+
     /// Whether it names this runner.
     pub fn contains(self, runner: Runner) -> bool {
         self.0.contains(&Some(runner))
@@ -62,7 +70,8 @@ pub struct Arrival {
     pub max_warm_wait_s: f64,
     /// It was sent before and came back (its runner was lost): it is not held for warmth again.
     pub returned: bool,
-    /// Runners on which an attempt failed: any other idle one is better, warm or cold.
+    /// Runners on which an attempt failed: any other one is better, warm or cold. Until the job's patience is over, they
+    /// take it only if no other live runner can load its model.
     pub avoid: Avoid,
 }
 
@@ -184,6 +193,8 @@ pub enum Command {
         bounded: bool,
         /// W(m), s: how long a runner with its model would take to come free; infinite if nobody holds it.
         wait_s: f64,
+        /// The job waits for a runner on which no attempt failed.
+        for_another: bool,
         /// The fleet as the decision saw it.
         outlook: Outlook,
     },

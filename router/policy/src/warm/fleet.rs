@@ -88,6 +88,8 @@ pub struct Fleet {
     holders: Vec<Holders>,
     idle: Pool,
     idle_with_room: Pool,
+    /// Runners that are idle or busy.
+    live: usize,
     /// Which runners can load which models.
     pub catalogs: Catalogs,
 }
@@ -129,10 +131,16 @@ impl Fleet {
         sample.into_iter().flatten()
     }
 
-    /// An idle holder of the model other than `but`, at random.
+    /// An idle holder of the model outside `but` that may be sent a job for it, at random.
     pub fn idle_holder(&self, model: Model, but: Avoid, dice: &mut Dice) -> Option<Runner> {
-        let holders = self.holders.get(model.0 as usize)?;
-        holders.idle.sample(1, but, dice).next()
+        let idle = &self.holders.get(model.0 as usize)?.idle;
+        if self.catalogs.are_unlimited() {
+            return idle.sample(1, but, dice).next();
+        }
+        let start = dice.below(idle.len());
+        let around = idle.iter().skip(start).chain(idle.iter().take(start));
+        let mut outside = around.filter(|runner| !but.contains(*runner));
+        outside.find(|runner| self.catalogs.may_run(*runner, Some(model)))
     }
 
     /// Up to `count` idle runners outside `but` that may be sent a job for the model; if any have room, one of those.
@@ -161,6 +169,19 @@ impl Fleet {
             true => able(&self.idle, count),
             false => with_room,
         }
+    }
+
+    /// Returns whether the runner is idle or busy.
+    fn is_live(&self, runner: Runner) -> bool {
+        self.get(runner).doing != Doing::Nothing
+    }
+
+    /// Returns whether a live runner outside `but` may be sent a job that needs the model.
+    pub fn has_another(&self, model: Option<Model>, but: Avoid) -> bool {
+        let left_out = but
+            .iter()
+            .filter(|runner| self.is_live(*runner) && self.catalogs.may_run(*runner, model));
+        self.catalogs.able(self.live, model) > left_out.count()
     }
 
     /// How many are idle.
@@ -225,7 +246,14 @@ impl Fleet {
     fn set_doing(&mut self, runner: Runner, doing: Doing) {
         let view = self.runner_mut(runner);
         let was_idle = view.doing == Doing::Idle;
+        let was_live = view.doing != Doing::Nothing;
         view.doing = doing;
+        match (was_live, doing != Doing::Nothing) {
+            (false, true) => self.live += 1,
+            (true, false) => self.live -= 1,
+            _ => {}
+        }
+        let view = &self.runners[runner.0 as usize];
         let (idle, room) = (doing == Doing::Idle, view.has_room());
         self.idle_with_room.put(runner, idle && room);
         if idle != was_idle {

@@ -21,6 +21,9 @@
 //! job that it is warm for; failing that, a job that no holder will reach in time; failing that, it stays idle. A job without
 //! hint is warm everywhere, so it goes to the idle runner that costs the others least, else in order of age.
 //!
+//! A job lists the runners on which an attempt failed. Until its patience is over (theta · L, sooner if the job has a bound),
+//! these may serve it only if no other live runner can load its model, whether it arrives or one of them comes free.
+//!
 //! Three guards bound a job's wait. Past its deadline (theta · L, sooner if the job has a bound) any idle runner takes it. A
 //! job past its own bound, which the submitter or the app set, precedes all that a freed runner is warm for, in order of
 //! those bounds. Past age D the oldest job does the same; as a whole fleet may be past D, it forces a swap only once in R per
@@ -192,7 +195,7 @@ impl Warm {
             && !self.fleet.catalogs.is_known(model)
             && lanes
                 .iter()
-                .all(|lane| self.window.head(*lane, model).is_none());
+                .all(|lane| self.window.of_model(*lane, model).next().is_none());
         unused && self.estimates.forget(model, now_s)
     }
 
@@ -221,20 +224,22 @@ impl Warm {
             true => turn.now_s,
             false => turn.now_s + arrival.max_warm_wait_s.max(0.0),
         };
-        let patience_s = match arrival.model {
-            Some(_) => self.constants.theta * load_s,
-            None => 0.0,
+        let patience_s = match (arrival.model, arrival.avoid.is_empty()) {
+            (None, true) => 0.0,
+            _ => self.constants.theta * load_s,
         };
         let overdue_s = self.view(turn.now_s).overdue_s(arrival.model);
+        // What has runners to avoid waits for another one, of whatever age it is.
+        let latest_s = match arrival.avoid.is_empty() {
+            true => bound_s.min(arrival.since_s + overdue_s),
+            false => turn.now_s + arrival.max_warm_wait_s,
+        };
         let held = Held {
             job: arrival.job,
             model: arrival.model,
             priority: arrival.priority,
             since_s: arrival.since_s,
-            deadline_s: (turn.now_s + patience_s)
-                .min(arrival.since_s + overdue_s)
-                .min(bound_s)
-                .max(turn.now_s),
+            deadline_s: (turn.now_s + patience_s).min(latest_s).max(turn.now_s),
             bound_s,
             avoid: arrival.avoid,
             order: self.window.next_order(arrival.since_s),
@@ -266,12 +271,15 @@ impl Warm {
             Some(model) => view.wait_s(model, held.priority, &mut turn.dice),
             None => f64::INFINITY,
         };
+        let for_another = view.waits_for_another(&held);
+        let is_bounded = held.bound_s <= held.deadline_s && held.priority == Priority::Normal;
         turn.commands.push(Command::Hold {
             job: held.job,
             until_s: held.deadline_s,
             // A low job waits for normal ones whatever its bound.
-            bounded: held.bound_s <= held.deadline_s && held.priority == Priority::Normal,
+            bounded: is_bounded && !for_another,
             wait_s,
+            for_another,
             outlook: view.outlook(held.model),
         });
         self.window.insert(held);
@@ -331,30 +339,36 @@ impl Warm {
     }
 
     fn lost(&mut self, runner: Runner, turn: &mut Turn) {
-        for model in self.fleet.lost(runner) {
-            // Held jobs whose last copy is gone wait for nobody.
-            for lane in [Priority::Normal, Priority::Low] {
-                let stranded =
-                    self.fleet.copies(model) == 0 && self.window.head(lane, model).is_some();
-                if stranded
-                    && let Some(idle) = self.view(turn.now_s).cheapest_idle(
-                        Some(model),
-                        Avoid::NONE,
-                        &mut turn.dice,
-                    )
-                {
-                    self.offer(idle, turn);
-                }
+        let models = self.fleet.lost(runner);
+        for held in self.stranded(&models, turn.now_s) {
+            let view = self.view(turn.now_s);
+            if let Some((idle, _)) = view.runner_for(&held, &mut turn.dice) {
+                self.offer(idle, turn);
             }
         }
     }
 
+    /// The held jobs that wait for no runner any more: the last copy of their model is gone with one that held `models`,
+    /// or the last runner that they do not avoid. Of a model, the oldest in each lane.
+    fn stranded(&self, models: &[Model], now_s: f64) -> Vec<Held> {
+        let view = self.view(now_s);
+        let lanes = [Priority::Normal, Priority::Low].into_iter();
+        let gone = models
+            .iter()
+            .filter(|model| self.fleet.copies(**model) == 0);
+        let heads = |lane| {
+            let heads = gone.clone();
+            heads.filter_map(move |model| self.window.of_model(lane, *model).next())
+        };
+        let avoiding = |lane| self.window.avoiding(lane);
+        let avoiding = lanes.clone().flat_map(avoiding);
+        let alone = avoiding.filter(|held| !view.waits_for_another(held));
+        lanes.flat_map(heads).chain(alone).copied().collect()
+    }
+
     fn due(&mut self, turn: &mut Turn) {
         while let Some(held) = self.window.pop_due(turn.now_s) {
-            while let Some(runner) =
-                self.view(turn.now_s)
-                    .cheapest_idle(held.model, Avoid::NONE, &mut turn.dice)
-            {
+            while let Some(runner) = self.view(turn.now_s).any_idle(&held, &mut turn.dice) {
                 if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn)
                 {
                     continue;

@@ -6,7 +6,7 @@ use super::View;
 use super::dice::Dice;
 use super::event::{Avoid, Model, Runner, Why};
 use super::share::Offer;
-use super::window::{Held, Order};
+use super::window::Held;
 
 impl View<'_> {
     /// The idle runner whose next victim is worth least, of a sample without `but` of those that can load the model.
@@ -36,10 +36,33 @@ impl View<'_> {
         holder.or_else(|| self.cheapest_idle(held.model, avoid, dice))
     }
 
+    /// An idle runner for a job whose patience is over, one on which no attempt of it failed first.
+    pub fn any_idle(&self, held: &Held, dice: &mut Dice) -> Option<Runner> {
+        self.elsewhere(held, dice)
+            .or_else(|| self.cheapest_idle(held.model, Avoid::NONE, dice))
+    }
+
+    /// Returns whether a job waits for a runner on which no attempt of it failed: one is live and can load its model, and
+    /// the job's patience is not over.
+    pub fn waits_for_another(&self, held: &Held) -> bool {
+        !held.avoid.is_empty()
+            && self.now_s < held.deadline_s
+            && self.fleet.has_another(held.model, held.avoid)
+    }
+
+    /// Returns whether a runner may be sent a job: it can load the model, and the job does not wait for another.
+    fn may_take(&self, runner: Runner, held: &Held) -> bool {
+        self.fleet.catalogs.may_run(runner, held.model)
+            && !(held.avoid.contains(runner) && self.waits_for_another(held))
+    }
+
     /// A runner for a job, if it should be sent now.
     pub fn runner_for(&self, held: &Held, dice: &mut Dice) -> Option<(Runner, Why)> {
         if let Some(runner) = self.elsewhere(held, dice) {
             return Some((runner, Why::Elsewhere));
+        }
+        if self.waits_for_another(held) {
+            return None;
         }
         let Some(model) = held.model else {
             let runner = self.cheapest_idle(None, Avoid::NONE, dice)?;
@@ -77,9 +100,8 @@ impl View<'_> {
 
     /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.
     pub fn job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
-        let cache = &self.fleet.get(runner).cache;
         self.due_job_for(runner, lane)
-            .or_else(|| self.warm_job_for(cache, lane))
+            .or_else(|| self.warm_job_for(runner, lane))
             .or_else(|| self.cold_job_for(runner, lane, dice))
     }
 
@@ -90,36 +112,36 @@ impl View<'_> {
     fn due_job_for(&self, runner: Runner, lane: Priority) -> Option<(Held, Why)> {
         let view = self.fleet.get(runner);
         let is_warm = |held: &Held| held.model.is_none_or(|model| view.cache.contains(&model));
-        let may_run = |held: &&Held| self.fleet.catalogs.may_run(runner, held.model);
-        let bound_passed = self.window.bound_passed(lane, self.now_s).find(may_run);
-        let without_hint = self.window.head_without_hint(lane);
-        let without_hint = without_hint.and_then(|order| self.window.get(lane, order));
+        let may_take = |held: &&Held| self.may_take(runner, held);
+        let bound_passed = self.window.bound_passed(lane, self.now_s).find(may_take);
+        let without_hint = self.window.without_hint(lane).find(may_take);
         let first = bound_passed.map(|bound_passed| match without_hint {
             Some(held) if held.since_s <= bound_passed.bound_s => (*held, Why::NoHint),
             _ => (*bound_passed, Why::BoundPassed),
         });
-        let oldest = self.window.oldest_first(lane).find(may_run)?;
+        let oldest = self.window.oldest_first(lane).find(may_take)?;
         if !self.is_overdue(oldest) {
             return first;
         }
         let overdue_s = oldest.since_s + self.overdue_s(oldest.model);
         let residency_s = self.constants.residency * self.load_s(oldest);
-        let may_take = is_warm(oldest) || self.now_s - view.last_swap_s > residency_s;
+        let may_swap = is_warm(oldest) || self.now_s - view.last_swap_s > residency_s;
         let bound_is_first = bound_passed.is_some_and(|held| held.bound_s < overdue_s);
         match first {
-            Some((held, _)) if bound_is_first || (is_warm(&held) && !may_take) => first,
-            None if !may_take => None,
+            Some((held, _)) if bound_is_first || (is_warm(&held) && !may_swap) => first,
+            None if !may_swap => None,
             _ => Some((*oldest, Why::Overdue)),
         }
     }
 
-    /// The oldest held job that a runner with this cache is warm for; every runner is warm for a job without hint.
-    fn warm_job_for(&self, cache: &[Model], lane: Priority) -> Option<(Held, Why)> {
-        let heads = cache
-            .iter()
-            .filter_map(|&model| self.window.head(lane, model));
-        let first: Order = heads.chain(self.window.head_without_hint(lane)).min()?;
-        let held = self.window.get(lane, first)?;
+    /// The oldest held job that a runner is warm for; every runner is warm for a job without hint.
+    fn warm_job_for(&self, runner: Runner, lane: Priority) -> Option<(Held, Why)> {
+        let may_take = |held: &&Held| self.may_take(runner, held);
+        let cache = &self.fleet.get(runner).cache;
+        let heads =
+            (cache.iter()).filter_map(|&model| self.window.of_model(lane, model).find(may_take));
+        let without_hint = self.window.without_hint(lane).find(may_take);
+        let held = heads.chain(without_hint).min_by_key(|held| held.order)?;
         let why = held.model.map_or(Why::NoHint, |_| Why::LateBinding);
         Some((*held, why))
     }
@@ -129,8 +151,8 @@ impl View<'_> {
     fn cold_job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
         let offer = self.offer(runner);
         let mut best: Option<(f64, Held, Why)> = None;
-        let may_run = |held: &&Held| self.fleet.catalogs.may_run(runner, held.model);
-        let oldest = self.window.oldest_first(lane).filter(may_run);
+        let may_take = |held: &&Held| self.may_take(runner, held);
+        let oldest = self.window.oldest_first(lane).filter(may_take);
         for held in oldest.take(self.constants.scan) {
             let Some(model) = held.model else { continue };
             if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
@@ -149,11 +171,11 @@ impl View<'_> {
             }
         }
         if let Some((_, held, why)) = best {
-            let head = held.model.and_then(|model| self.window.head(lane, model));
-            let head = head.and_then(|order| self.window.get(lane, order));
+            let head =
+                (held.model).and_then(|model| self.window.of_model(lane, model).find(may_take));
             return Some((head.copied().unwrap_or(held), why));
         }
-        let expired = self.window.expired(lane).find(may_run)?;
+        let expired = self.window.expired(lane).find(may_take)?;
         Some((*expired, Why::PatienceOver))
     }
 

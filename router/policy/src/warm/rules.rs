@@ -293,6 +293,28 @@ fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_wants_by_now(
     };
 }
 
+#[test]
+fn a_low_job_past_its_bound_waits_for_normal_jobs_and_precedes_low_ones() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.job(0.0, 0, 0);
+    let low = |arrival: &mut Arrival| arrival.priority = Priority::Low;
+    story.arrive(0.0, 1, 0, low);
+    let bounded = story.arrive(0.1, 2, 1, |arrival| {
+        arrival.priority = Priority::Low;
+        arrival.max_warm_wait_s = 1.0;
+    });
+    let [Command::Hold { bounded, .. }] = bounded[..] else {
+        unreachable!("not {bounded:?}");
+    };
+    assert!(!bounded);
+    story.job(3.0, 3, 0);
+    story.due(3.0);
+    assert_eq!(sent(&story.free(4.0, 0, &[0])), [(3, 0, Why::LateBinding)]);
+    assert_eq!(sent(&story.free(6.0, 0, &[0])), [(2, 0, Why::BoundPassed)]);
+    assert_eq!(sent(&story.free(8.0, 0, &[0])), [(1, 0, Why::LateBinding)]);
+}
+
 /// A job of model 0 that came to nothing under runner 0.
 fn once_more(arrival: &mut Arrival) {
     (arrival.returned, arrival.avoid) = (true, Avoid::from_iter([Runner(0)]));
@@ -325,6 +347,67 @@ fn every_runner_on_which_an_attempt_failed_is_avoided() {
         arrival.avoid = Avoid::from_iter([Runner(0), Runner(1)]);
     });
     assert_eq!(sent(&placed), [(0, 2, Why::Elsewhere)]);
+}
+
+#[test]
+fn a_job_waits_for_another_runner_until_its_patience_is_over() {
+    // Runner 1 is at work when the job comes; runner 0, on which it failed, is idle or comes free.
+    let story = || {
+        let mut story = Story::new();
+        story.free(0.0, 1, &[1]);
+        story.job(0.0, 9, 1);
+        story.free(0.0, 0, &[0]);
+        let placed = story.arrive(0.0, 0, 0, once_more);
+        let Command::Hold {
+            until_s,
+            bounded,
+            for_another,
+            ..
+        } = placed[0]
+        else {
+            unreachable!("not {placed:?}");
+        };
+        assert_eq!((until_s, bounded, for_another), (20.0, false, true));
+        assert_eq!(sent(&story.free(1.0, 0, &[0])), []);
+        story
+    };
+    let elsewhere = [(0, 1, Why::BoundPassed)];
+    assert_eq!(sent(&story().free(2.0, 1, &[1])), elsewhere);
+    assert_eq!(sent(&story().due(20.0)), [(0, 0, Why::BoundPassed)]);
+    // Nobody else is left.
+    assert_eq!(sent(&story().lost(2.0, 1)), [(0, 0, Why::BoundPassed)]);
+    // Another job takes the runner meanwhile.
+    let next = sent(&story().job(2.0, 5, 0));
+    assert_eq!(next, [(5, 0, Why::WarmAndIdle)]);
+}
+
+#[test]
+fn a_runner_that_may_not_have_the_oldest_job_takes_the_next_one_of_its_model() {
+    let mut story = Story::new();
+    story.free(0.0, 0, &[0]);
+    story.free(0.0, 1, &[1]);
+    story.job(0.0, 8, 0);
+    story.job(0.0, 9, 1);
+    story.arrive(0.0, 0, 0, once_more);
+    story.arrive(0.0, 1, 0, |arrival| {
+        once_more(arrival);
+        arrival.model = None;
+    });
+    story.job(0.1, 2, 0);
+    assert_eq!(sent(&story.free(2.0, 0, &[0])), [(2, 0, Why::LateBinding)]);
+    assert_eq!(sent(&story.free(2.0, 0, &[0])), []);
+}
+
+#[test]
+fn a_runner_that_cannot_load_the_model_is_no_other() {
+    let mut story = Story::new();
+    story.joined(0.0, 0, &[0]);
+    story.joined(0.0, 1, &[1]);
+    story.free(0.0, 0, &[0]);
+    story.free(0.0, 1, &[1]);
+    story.job(0.0, 9, 1);
+    let placed = story.arrive(0.0, 0, 0, once_more);
+    assert_eq!(sent(&placed), [(0, 0, Why::WarmAndIdle)]);
 }
 
 #[test]
@@ -429,6 +512,18 @@ fn a_job_goes_only_to_a_runner_that_can_load_its_model() {
     assert_eq!(sent(&story.job(500.0, 4, 0)), [(4, 0, Why::NobodyHoldsIt)]);
     let next = sent(&story.free(501.0, 1, &[1]));
     assert!(matches!(next[..], [(1..=3, 1, _)]), "{next:?}");
+}
+
+#[test]
+fn a_runner_that_holds_a_model_which_it_no_longer_lists_gets_no_job_for_it() {
+    let mut story = Story::new();
+    story.joined(0.0, 0, &[0]);
+    story.joined(0.0, 1, &[1]);
+    story.free(0.0, 0, &[1]);
+    story.free(0.0, 1, &[]);
+    assert_eq!(sent(&story.job(0.0, 0, 1)), []);
+    assert_eq!(sent(&story.free(1.0, 0, &[1])), []);
+    assert_eq!(sent(&story.due(20.0)), [(0, 1, Why::PatienceOver)]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub struct Held {
     pub deadline_s: f64,
     /// When its own bound on holding passes, s; infinite without one.
     pub bound_s: f64,
-    /// Runners to leave out if another is idle.
+    /// Runners on which an attempt failed.
     pub avoid: Avoid,
     /// Its place in the window.
     pub order: Order,
@@ -47,6 +47,8 @@ struct Lane {
     without_hint: BTreeSet<Order>,
     /// Those whose deadline has passed.
     expired: BTreeSet<Order>,
+    /// Those with runners to avoid.
+    avoiding: BTreeSet<Order>,
     /// Those with a bound of their own, by that bound (µs, rounded down).
     bounds: BTreeSet<(u64, Order)>,
 }
@@ -102,6 +104,9 @@ impl Window {
                 lane.without_hint.insert(held.order);
             }
         }
+        if !held.avoid.is_empty() {
+            lane.avoiding.insert(held.order);
+        }
         if held.bound_s.is_finite() {
             lane.bounds.insert((micros(held.bound_s), held.order));
         }
@@ -117,6 +122,7 @@ impl Window {
         let lane = self.lane_mut(priority);
         let held = lane.held.remove(&order)?;
         lane.expired.remove(&order);
+        lane.avoiding.remove(&order);
         lane.bounds.remove(&(micros(held.bound_s), order));
         match held.model {
             Some(Model(model)) => {
@@ -176,15 +182,23 @@ impl Window {
         passed.filter_map(|(_, order)| lane.held.get(order))
     }
 
-    /// The oldest job of a lane that needs this model.
-    pub fn head(&self, priority: Priority, model: Model) -> Option<Order> {
-        let queue = self.lane(priority).by_model.get(model.0 as usize)?;
-        queue.first().copied()
+    /// The jobs of a lane that have runners to avoid, oldest first.
+    pub fn avoiding(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+        let lane = self.lane(priority);
+        (lane.avoiding.iter()).filter_map(|order| lane.held.get(order))
     }
 
-    /// The oldest job of a lane that carries no hint.
-    pub fn head_without_hint(&self, priority: Priority) -> Option<Order> {
-        self.lane(priority).without_hint.first().copied()
+    /// The jobs of a lane that need this model, oldest first.
+    pub fn of_model(&self, priority: Priority, model: Model) -> impl Iterator<Item = &Held> {
+        let lane = self.lane(priority);
+        let queue = lane.by_model.get(model.0 as usize);
+        (queue.into_iter().flatten()).filter_map(|order| lane.held.get(order))
+    }
+
+    /// The jobs of a lane that carry no hint, oldest first.
+    pub fn without_hint(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+        let lane = self.lane(priority);
+        (lane.without_hint.iter()).filter_map(|order| lane.held.get(order))
     }
 
     /// q(m) as a job of this lane sees it: held jobs for the model that go before it.

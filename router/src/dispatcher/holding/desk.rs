@@ -121,7 +121,7 @@ impl<'a> Desk<'a> {
         };
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
         let avoid = (held.avoid.iter())
-            .filter_map(|runner| self.fleet.number(runner))
+            .map(|runner| self.fleet.reserve(runner))
             .collect();
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let (job, older) = self.window.insert(held, now_s);
@@ -309,12 +309,14 @@ impl<'a> Desk<'a> {
                         until_s,
                         bounded,
                         wait_s,
+                        for_another,
                         outlook,
                     } => {
                         let expected = Expected {
                             until_s,
                             bounded,
                             wait_s,
+                            for_another,
                             outlook,
                         };
                         events.extend(self.hold(job, &expected).await?);

@@ -3,8 +3,7 @@
 //! News come on two ways, as they happen (some may be missed) and by a regular look at all of them, so the same news may
 //! come twice and in any order. An incarnation counts how often it came free, which tells old news from new.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use warmq_policy::warm::{Event, Found, Freed, Ran, Runner};
 use warmq_store::{FreeRunner, RunnerAvailability, RunnerEvent};
@@ -24,8 +23,14 @@ struct Known {
 pub(super) struct Fleet {
     runners: HashMap<RunnerId, Known>,
     names: Vec<Option<RunnerId>>,
-    spare: Vec<Runner>,
+    /// Numbers of names, those of absent runners too: a held job may avoid one that comes back.
+    numbers: HashMap<RunnerId, Runner>,
+    /// Absent names with a number, the one that has been absent for longest first.
+    absent: VecDeque<RunnerId>,
 }
+
+/// Absent names that keep their numbers.
+const KEPT: usize = 1000;
 
 impl Fleet {
     /// The name of a runner.
@@ -155,7 +160,9 @@ impl Fleet {
                 if earlier.is_some() {
                     events.extend(self.lost(&runner.runner));
                 }
-                let number = self.new_number(&runner.runner);
+                let number = self.reserve(&runner.runner);
+                self.names[number.0 as usize] = Some(runner.runner.clone());
+                self.absent.retain(|absent| *absent != runner.runner);
                 let listed = runner.models.iter().flatten();
                 let listed: Vec<_> = listed.map(|hint| hints.number(hint)).collect();
                 events.push(Event::Joined {
@@ -174,19 +181,33 @@ impl Fleet {
         (number, events)
     }
 
-    fn new_number(&mut self, name: &RunnerId) -> Runner {
-        let number = self.spare.pop().unwrap_or_else(|| {
+    /// Returns the number of a name, which it keeps while the runner is live, and among the latest [`KEPT`] absent ones.
+    pub(super) fn reserve(&mut self, name: &RunnerId) -> Runner {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.spare().unwrap_or_else(|| {
             self.names.push(None);
             Runner(self.names.len() as u32 - 1)
         });
-        self.names[number.0 as usize] = Some(name.clone());
+        self.numbers.insert(name.clone(), number);
+        self.absent.push_back(name.clone());
         number
+    }
+
+    /// Takes the number back of the name that has been absent for longest, if there are too many.
+    fn spare(&mut self) -> Option<Runner> {
+        let name = match self.absent.len() > KEPT {
+            true => self.absent.pop_front()?,
+            false => return None,
+        };
+        self.numbers.remove(&name)
     }
 
     fn lost(&mut self, runner: &RunnerId) -> Option<Event> {
         let known = self.runners.remove(runner)?;
         self.names[known.number.0 as usize] = None;
-        self.spare.push(known.number);
+        self.absent.push_back(runner.clone());
         Some(Event::Lost {
             runner: known.number,
         })
@@ -303,8 +324,8 @@ mod tests {
         let taken = fleet.seen(free("b", 1, 1), false, true, &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(1) }]);
         let found = fleet.seen(free("d", 1, 1), false, false, &mut hints);
-        assert_eq!(found[0], joined(2));
-        assert!(matches!(&found[1..], [Event::Found(found)] if found.runner == Runner(2)));
+        assert_eq!(found[0], joined(3));
+        assert!(matches!(&found[1..], [Event::Found(found)] if found.runner == Runner(3)));
     }
 
     #[test]
@@ -325,5 +346,25 @@ mod tests {
         let runner = Runner(0);
         assert_eq!(events[0], Event::Joined { runner, catalog });
         assert!(is_freed(&events[1..], 0));
+    }
+
+    #[test]
+    fn a_runner_that_comes_back_has_its_number_again_unless_many_others_left_since() {
+        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        let a = RunnerId::parse("a").unwrap();
+        let avoided = fleet.reserve(&a);
+        assert_eq!(fleet.name(avoided), None);
+        for epoch in 1..4 {
+            let events = fleet.changed(RunnerEvent::Freed(free("a", epoch, 1)), &mut hints);
+            assert!(is_freed(&events[events.len() - 1..], avoided.0));
+        }
+        fleet.lost(&a);
+        for other in 0..KEPT {
+            let other = RunnerId::parse(&format!("b{other}")).unwrap();
+            assert_ne!(fleet.reserve(&other), avoided);
+        }
+        let last = RunnerId::parse("c").unwrap();
+        assert_eq!(fleet.reserve(&last), avoided);
+        assert_ne!(fleet.reserve(&a), avoided);
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Expected {
     pub(super) bounded: bool,
     /// Wait for a warm runner, s; infinite if no runner holds the model.
     pub(super) wait_s: f64,
+    /// The job waits for a runner on which no attempt failed.
+    pub(super) for_another: bool,
     /// The fleet at the decision.
     pub(super) outlook: Outlook,
 }
@@ -93,6 +95,7 @@ pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &Expected) -> Hold
         until_s,
         bounded,
         wait_s,
+        for_another,
         outlook,
     } = *expected;
     let busy = match outlook.holders {
@@ -101,6 +104,10 @@ pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &Expected) -> Hold
         holders => format!("all {holders} runners with {model} were busy"),
     };
     let reason = match (hint, outlook.holders, outlook.idle) {
+        (_, _, idle) if for_another && idle > 0 => {
+            "an attempt failed on each idle runner that could take it, and another runner is live"
+                .to_owned()
+        }
         (None, _, _) => "no runner was idle".to_owned(),
         (Some(_), _, _) if !outlook.served => {
             format!("no live runner can load {model}, which one could before")
