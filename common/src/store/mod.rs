@@ -41,6 +41,7 @@ mod hints;
 mod jobs;
 mod keys;
 mod late;
+mod leadership;
 mod log;
 mod placement;
 mod record;
