@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use warmq_testkit::{Cluster, PrivateRabbit};
 use warmq_tests::Stage;
+use warmq_tests::stage::TIMED;
 use warmq_types::state::JobState;
 
 /// Several times the broker's patience.
 const LONG_MS: u64 = 14_000;
 const A_WHILE: Duration = Duration::from_secs(60);
+
+/// Two attempts of 4 s and the pause between them, with room for a busy machine; lost messages are found after 60 s.
+const BEFORE_A_RECONCILE: Duration = Duration::from_secs(40);
 
 /// A broker with 6 s of patience, which it looks at twice a second instead of once a minute.
 async fn impatient_broker() -> PrivateRabbit {
@@ -78,5 +82,19 @@ async fn a_broker_with_another_patience_than_the_settings_say_is_warned_of() {
         })
         .await;
     assert_eq!(stage.ended_within(held, A_WHILE).await.attempt, 1);
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn the_next_attempt_after_a_timeout_does_not_wait_for_the_copy_that_is_parked() {
+    let config = format!(
+        "consumer_timeout = '3s'\n[apps.'{TIMED}']\nrun_timeout = '4s'\nmax_attempts = 2\n"
+    );
+    let stage = Stage::with_config(&config).await;
+    let _workers = (stage.timed("a").await, stage.timed("b").await);
+    // Its message is acknowledged after 2 s, and a copy parked for 10 min.
+    let job = stage.submit("m", LONG_MS).await;
+    let ended = stage.ended_within(job, BEFORE_A_RECONCILE).await;
+    assert_eq!((ended.state, ended.attempt), (JobState::Failed, 2));
     stage.clean_up().await;
 }

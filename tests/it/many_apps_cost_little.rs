@@ -7,10 +7,11 @@ use lapin::types::FieldTable;
 use reqwest::Method;
 use serde_json::json;
 use warmq_broker::{Message, Topology};
+use warmq_store::{Registration, RunnerReport, Store};
 use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
 use warmq_tests::Stage;
 use warmq_tests::stage::{SOON, TIMED};
-use warmq_types::ids::AppId;
+use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::job::{JobSpec, Priority};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::server_url::ServerUrl;
@@ -20,6 +21,10 @@ const APPS: usize = 200;
 
 /// How long commands are counted.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// A runner's lease, and how often it is renewed.
+const LEASE: Duration = Duration::from_secs(15);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Until a dispatcher of an unused app ends, with room for a busy machine.
 const IDLE_SOON: Duration = Duration::from_secs(90);
@@ -92,13 +97,96 @@ async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
         .await
         .unwrap();
     }
-    let before = commands(redis.url()).await;
-    tokio::time::sleep(WINDOW).await;
-    let per_second = (commands(redis.url()).await - before) / WINDOW.as_secs();
+    let per_second = commands_per_second(redis.url()).await;
     let resident = resident_mib(stage.router.pid());
     println!("{APPS} idle apps: {resident} MiB, {per_second} Redis commands/s");
     assert!(per_second < 400, "{per_second} commands/s");
     assert!(resident < 200, "{resident} MiB");
+    stage.clean_up().await;
+}
+
+/// Commands a second that Redis carries out in a while.
+async fn commands_per_second(redis: &ServerUrl) -> u64 {
+    let before = commands(redis).await;
+    tokio::time::sleep(WINDOW).await;
+    (commands(redis).await - before) / WINDOW.as_secs()
+}
+
+/// An idle runner of an app, as its worker registers it.
+fn idle_runner(app: AppId) -> Registration {
+    Registration {
+        app,
+        runner: RunnerId::parse("idle").unwrap(),
+        epoch: Epoch(1),
+        host: "host".into(),
+        pid: 1,
+        instance: "instance".into(),
+        engine: "timed".into(),
+        device: "cpu".into(),
+        memory_budget_bytes: 1,
+        models: Vec::new(),
+        report: RunnerReport::default(),
+    }
+}
+
+/// A heartbeat of the idle runner of every app.
+async fn heartbeats(store: &Store) {
+    for number in 0..APPS {
+        let Registration { runner, epoch, .. } = idle_runner(app(number));
+        let app = app(number);
+        let heartbeat = store.heartbeat(&app, &runner, epoch, LEASE, false);
+        assert!(
+            heartbeat.await.unwrap(),
+            "the runner of {app} is registered"
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() {
+    let redis = PrivateRedis::start().await.unwrap();
+    let cluster = Cluster::builder().redis_url(redis.url().expose());
+    let cluster = cluster.start().await.unwrap();
+    let store = cluster.store().clone();
+    for number in 0..APPS {
+        let runner = idle_runner(app(number));
+        store.register(&runner, &json!({}), LEASE).await.unwrap();
+    }
+    let before = commands(redis.url()).await;
+    heartbeats(&store).await;
+    let of_runners = (commands(redis.url()).await - before) / HEARTBEAT.as_secs();
+
+    let stage = Stage::of(cluster).await;
+    // Runners that have left for good would be removed: these live on, but for the time of the count.
+    for number in 0..APPS {
+        let what = format!("app {number} has a dispatcher");
+        eventually(&what, SOON, async || {
+            heartbeats(&store).await;
+            (consumers(&stage.cluster, &app(number)).await > 0).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    let of_the_router = eventually("the dispatchers have settled", IDLE_SOON, async || {
+        heartbeats(&store).await;
+        let per_second = commands_per_second(redis.url()).await;
+        println!("{APPS} apps with an idle runner: {per_second} Redis commands/s by the router");
+        (per_second < 400).then_some(per_second)
+    })
+    .await
+    .unwrap();
+    println!(
+        "{of_the_router} commands/s by the router, {of_runners} by the heartbeats of its runners"
+    );
+    assert_eq!(store.counts(&app(0)).await.unwrap().live, 1);
+
+    // A runner that falls silent is removed when its lease lapses, and a job that comes is placed.
+    eventually("the silent runners are removed", 2 * LEASE, async || {
+        let counts = store.counts(&app(APPS - 1)).await.unwrap();
+        (counts.live == 0).then_some(())
+    })
+    .await
+    .unwrap();
     stage.clean_up().await;
 }
 

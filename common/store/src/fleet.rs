@@ -1,4 +1,4 @@
-//! The runners: who lives, what each reports, who leads an app.
+//! The runners: who lives, what each reports.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -242,6 +242,23 @@ impl Store {
         Ok(lost)
     }
 
+    /// Returns how long the first lease of the app's runners lasts; zero if one has lapsed, `None` without runners.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn first_lapse(&self, app: &AppId) -> Result<Option<Duration>, Error> {
+        let ((now_s, now_us), first): ((u64, u64), Vec<(String, u64)>) = redis::pipe()
+            .cmd("TIME")
+            .zrange_withscores(self.keys.runners(app), 0, 0)
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let now_ms = now_s * 1000 + now_us / 1000;
+        let left = first
+            .first()
+            .map(|(_, until_ms)| until_ms.saturating_sub(now_ms));
+        Ok(left.map(Duration::from_millis))
+    }
+
     /// Takes a runner out of every set; `epoch`: only that incarnation.
     async fn remove(
         &self,
@@ -430,30 +447,6 @@ impl Store {
             }
         }
         Ok(loads)
-    }
-
-    /// Takes or keeps the leadership of `app` for `lease`. True while `who` leads.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn lead(&self, app: &AppId, who: &str, lease: Duration) -> Result<bool, Error> {
-        Ok(self
-            .scripts
-            .lead
-            .key(self.keys.leader(app))
-            .arg(who)
-            .arg(lease.as_millis() as u64)
-            .invoke_async(&mut self.connection.clone())
-            .await?)
-    }
-
-    /// Gives the leadership of `app` up, if `who` has it.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn stop_leading(&self, app: &AppId, who: &str) -> Result<(), Error> {
-        self.lead(app, who, Duration::ZERO).await?;
-        Ok(())
     }
 }
 

@@ -38,6 +38,16 @@ impl Keys {
         ]
     }
 
+    /// The keys of which one exists while an app's leader has jobs to look after.
+    pub(super) fn pending(&self, app: &AppId) -> [String; 4] {
+        [
+            self.queued(app),
+            self.start_deadlines(app),
+            self.lost_runner_jobs(app),
+            self.outbox(app),
+        ]
+    }
+
     /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
     pub(super) fn watched_flows(&self) -> String {
         format!("{}:watched_flows", self.namespace)

@@ -38,6 +38,7 @@ mod flows;
 mod hints;
 mod jobs;
 mod keys;
+mod leadership;
 mod log;
 mod maintenance;
 mod outbox;

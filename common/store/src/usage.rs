@@ -28,29 +28,42 @@ impl Store {
         self.with_keys(apps, |app| vec![self.keys.ended(app)]).await
     }
 
-    /// Returns those of `apps` of which one of `keys` exists.
+    /// Returns those of `apps` whose leader has jobs to look after: jobs that wait, deadlines, jobs whose runner was lost,
+    /// unannounced ends.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn with_pending_work(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+        self.with_keys(apps, |app| self.keys.pending(app).to_vec())
+            .await
+    }
+
+    /// Returns those of `apps` of which one of `keys` exists. One command asks about many; where some exist, about
+    /// halves.
     async fn with_keys(
         &self,
         apps: &[AppId],
         keys: impl Fn(&AppId) -> Vec<String>,
     ) -> Result<Vec<AppId>, Error> {
         let mut found = Vec::new();
-        for chunk in apps.chunks(CHUNK) {
-            let mut exists = redis::cmd("EXISTS");
-            for app in chunk {
-                exists.arg(keys(app));
-            }
-            let some: u64 = exists.query_async(&mut self.connection.clone()).await?;
-            if some == 0 {
-                continue;
-            }
+        let mut parts: Vec<&[AppId]> = apps.chunks(CHUNK).collect();
+        while !parts.is_empty() {
             let mut pipeline = redis::pipe();
-            for app in chunk {
-                pipeline.cmd("EXISTS").arg(keys(app));
+            for part in &parts {
+                let exists = pipeline.cmd("EXISTS");
+                for app in *part {
+                    exists.arg(keys(app));
+                }
             }
             let counts: Vec<u64> = pipeline.query_async(&mut self.connection.clone()).await?;
-            let used = chunk.iter().zip(counts).filter(|(_, count)| *count > 0);
-            found.extend(used.map(|(app, _)| app.clone()));
+            let mut halves = Vec::new();
+            for (part, _) in parts.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                match part {
+                    [app] => found.push(app.clone()),
+                    _ => halves.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
+                }
+            }
+            parts = halves;
         }
         Ok(found)
     }

@@ -50,6 +50,7 @@ pub(super) async fn run(
             }
             change = changes.next() => {
                 dispatcher.metrics.heard(&change.ok_or(Broken::Unheard)?);
+                session.upkeep.stir();
                 None
             }
             cancelled = cancellations.next() => {
@@ -72,6 +73,7 @@ pub(super) async fn run(
         if let Some(held) = held {
             let destination = dispatcher.place(&held).await?;
             sends.push(dispatcher.send(held, destination));
+            session.upkeep.stir();
         }
     }
     // What is on its way arrives and is acknowledged; what is held goes back with the channel.

@@ -13,7 +13,7 @@ use super::{Dispatcher, at_once, blind, holding, upkeep};
 use crate::broken::Broken;
 
 /// How long leadership lasts unless renewed.
-const LEASE: Duration = Duration::from_secs(5);
+pub(super) const LEASE: Duration = Duration::from_secs(5);
 
 /// How often the leader renews.
 const RENEWAL: Duration = Duration::from_millis(1500);
@@ -32,10 +32,8 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
             stop_leading(&dispatcher).await;
             tokio::time::sleep(TRY).await;
         }
-        let leads = dispatcher
-            .shared
-            .store
-            .lead(&dispatcher.app, &dispatcher.name, LEASE)
+        let leads = (dispatcher.elections)
+            .lead(&dispatcher.app, &dispatcher.name)
             .await;
         match (&leads, &reign) {
             (Ok(true), None) => {

@@ -10,10 +10,12 @@
 mod at_once;
 mod blind;
 mod connections;
+mod elections;
 mod holding;
 mod lanes;
 mod leader;
 mod passed;
+mod pending;
 mod quarantine;
 mod roster;
 mod sending;
@@ -38,7 +40,9 @@ use crate::broken::Broken;
 use crate::ending::Endings;
 use crate::metrics::{AppMetrics, Metrics};
 use crate::readiness::BrokerLimits;
+use elections::Elections;
 use passed::Passed;
+use pending::PendingWork;
 use roster::Roster;
 use session::ticks;
 
@@ -91,8 +95,12 @@ impl Dispatchers {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let (elections, pending) = (Elections::start(self.store.clone()), PendingWork::default());
+        let polling = tokio::spawn(pending.clone().poll(self.store.clone()));
         let mut apps = Apps {
             shared: self,
+            elections,
+            pending,
             shutdown: shutdown.clone(),
             roster: Roster::default(),
             served: HashMap::new(),
@@ -123,6 +131,7 @@ impl Dispatchers {
             }
         }
         while apps.tasks.join_next().await.is_some() {}
+        polling.abort();
         apps.shared.connections.close().await;
         Ok(())
     }
@@ -171,6 +180,8 @@ impl Dispatchers {
 /// The apps of one router: dispatchers of those in use, and a look at the others.
 struct Apps {
     shared: Dispatchers,
+    elections: Elections,
+    pending: PendingWork,
     shutdown: CancellationToken,
     roster: Roster,
     served: HashMap<AppId, Served>,
@@ -232,6 +243,8 @@ impl Apps {
         served.stop = stop.clone();
         let dispatcher = Dispatcher {
             shared: self.shared.clone(),
+            elections: self.elections.clone(),
+            pending: self.pending.clone(),
             metrics: served.metrics.clone(),
             passed: Arc::default(),
             name: format!("router-{}", JobId::generate()),
@@ -317,6 +330,10 @@ impl Apps {
 #[derive(Clone)]
 struct Dispatcher {
     shared: Dispatchers,
+    /// Where it bids for the leadership.
+    elections: Elections,
+    /// What wakes its upkeep.
+    pending: PendingWork,
     app: AppId,
     metrics: AppMetrics,
     /// How far the lanes have come.

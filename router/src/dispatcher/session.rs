@@ -19,7 +19,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Session {
     pub(super) connection: SharedConnection,
     pub(super) channel: Channel,
-    pub(super) upkeep: Upkeep,
+    pub(super) upkeep: Arc<Upkeep>,
     gauges: Gauges,
 }
 
@@ -38,19 +38,21 @@ impl Dispatcher {
         let channel = connection.create_channel().await?;
         shared.topology.declare_base(&channel).await?;
         shared.topology.declare_app(&channel, app).await?;
+        let upkeep = Arc::default();
+        self.pending.watch_for(app, &upkeep);
         Ok(Session {
             connection,
             channel,
-            upkeep: Upkeep::default(),
+            upkeep,
             gauges: self.metrics.lead(),
         })
     }
 
-    /// Lets the gauges show what there is now.
-    pub(super) async fn show(&self, session: &Session) -> Result<(), Broken> {
+    /// Lets the gauges show what there is now. Returns how many jobs wait.
+    pub(super) async fn show(&self, session: &Session) -> Result<u64, Broken> {
         let counts = self.shared.store.counts(&self.app).await?;
         session.gauges.show(session.upkeep.held(), counts);
-        Ok(())
+        Ok(counts.queued)
     }
 }
 

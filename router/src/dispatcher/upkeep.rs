@@ -1,5 +1,5 @@
 //! What the leader of an app does beside dispatching, whatever the policy: it ends jobs that have not started in time, removes lost
-//! runners and shows numbers every second, and now and then looks for jobs whose message is lost and for queues that nobody will
+//! runners and shows numbers, every second while something happens, and now and then looks for jobs whose message is lost and for queues that nobody will
 //! read again. It waits for servers in its own time: the loop that places jobs is asked one question, which it answers when it likes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use warmq_broker::{Message, Topology};
 use warmq_store::{QueueDepths, QueuedCursor};
@@ -44,11 +44,18 @@ const GRAVE: u32 = 2;
 /// heard of within a heartbeat (5 s).
 const GRACE: Duration = Duration::from_secs(6);
 
+/// How long an app's upkeep sleeps at most while nothing happens in the app.
+pub(super) const QUIET: Duration = Duration::from_secs(60);
+
+/// How long a runner's lease lasts: none that is unknown at a look lapses sooner after it.
+const RUNNER_LEASE: Duration = Duration::from_secs(15);
+
 /// What upkeep and the loop that places jobs tell each other.
 #[derive(Default)]
 pub(super) struct Upkeep {
     talk: Mutex<Talk>,
     answered: Notify,
+    stirred: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -75,6 +82,11 @@ impl Upkeep {
         }
     }
 
+    /// Something happened in the app: it is looked at within a second.
+    pub(super) fn stir(&self) {
+        self.stirred.send_replace(());
+    }
+
     /// How many jobs the session held a moment ago.
     pub(super) fn held(&self) -> usize {
         self.talk().held
@@ -98,7 +110,7 @@ impl Upkeep {
 /// Looks after an app until a server goes away.
 pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<(), Broken> {
     try_join(
-        dispatcher.look_each_second(session),
+        dispatcher.look_when_stirred(session),
         dispatcher.make_rounds(session),
     )
     .await
@@ -106,24 +118,49 @@ pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<()
 }
 
 impl Dispatcher {
-    async fn look_each_second(&self, session: &Session) -> Result<(), Broken> {
+    /// Looks at most once a second, and only when something happened, a runner's lease lapsed or it was quiet for long.
+    async fn look_when_stirred(&self, session: &Session) -> Result<(), Broken> {
+        let mut stirred = session.upkeep.stirred.subscribe();
         let first_reaping = Instant::now() + GRACE;
+        let mut lapse = first_reaping;
         let mut looks = ticks(LOOK);
         loop {
             looks.tick().await;
+            stirred.mark_unchanged();
             self.shared.endings.expire(&self.app).await?;
             if Instant::now() >= first_reaping {
-                self.reap().await?;
+                (_, lapse) = self.reap().await?;
                 self.note_losses().await?;
             }
-            self.show(session).await?;
+            if self.show(session).await? > 0 {
+                continue;
+            }
+            let quiet = Instant::now() + QUIET;
+            loop {
+                tokio::select! {
+                    _ = stirred.changed() => break,
+                    () = tokio::time::sleep_until(quiet) => break,
+                    () = tokio::time::sleep_until(lapse) => {
+                        let lost;
+                        (lost, lapse) = self.reap().await?;
+                        if lost {
+                            break;
+                        }
+                    }
+                }
+            }
         }
     }
 
     async fn make_rounds(&self, session: &Session) -> Result<(), Broken> {
+        let mut stirred = session.upkeep.stirred.subscribe();
+        let quiet = QUIET.min(self.shared.reconcile_after);
         let mut walk = QueuedCursor::default();
         loop {
             tokio::time::sleep(ROUND).await;
+            // Without news there is nothing but queues that runners left.
+            let _ = tokio::time::timeout(quiet.saturating_sub(ROUND), stirred.changed()).await;
+            stirred.mark_unchanged();
             let endings = &self.shared.endings;
             endings.drain_outbox(&self.app, OUTBOX_GRACE).await?;
             self.reconcile(session, &mut walk).await?;
@@ -131,12 +168,19 @@ impl Dispatcher {
         }
     }
 
-    /// Removes the runners that were not heard of for a whole lease.
-    async fn reap(&self) -> Result<(), Broken> {
-        for runner in self.shared.store.reap(&self.app).await? {
-            tracing::warn!(app = %self.app, %runner, "lost a runner: nothing heard for a whole lease");
+    /// Removes the runners that were not heard of for a whole lease. Returns whether there were some, and when the next
+    /// lease may lapse.
+    async fn reap(&self) -> Result<(bool, Instant), Broken> {
+        let Self { shared, app, .. } = self;
+        let first_lapse = shared.store.first_lapse(app).await?;
+        let first_lapse = first_lapse.unwrap_or(RUNNER_LEASE).min(RUNNER_LEASE);
+        if !first_lapse.is_zero() {
+            return Ok((false, Instant::now() + first_lapse));
         }
-        Ok(())
+        for runner in shared.store.reap(app).await? {
+            tracing::warn!(%app, %runner, "lost a runner: nothing heard for a whole lease");
+        }
+        Ok((true, Instant::now() + LOOK))
     }
 
     /// Notes which jobs lost their runners, whether or not anybody gets their messages: they wait again, or had their last attempt.

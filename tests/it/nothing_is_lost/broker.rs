@@ -14,6 +14,9 @@ use warmq_types::state::JobState;
 /// Everybody has to connect again, with growing delays between (up to 7.5 s).
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(60);
 
+/// Within which a worker stops that has no job to finish; its time to drain is 30 s.
+const PROMPT_STOP: Duration = Duration::from_secs(10);
+
 async fn stage_of(rabbit: &PrivateRabbit) -> Stage {
     let cluster = Cluster::builder().amqp_url(rabbit.url().expose());
     Stage::of(cluster.start().await.unwrap()).await
@@ -138,5 +141,33 @@ async fn under_a_memory_alarm_submitters_come_back_later_and_running_jobs_finish
     })
     .await
     .unwrap();
+    stage.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_worker_is_stopped_within_seconds_under_a_memory_alarm() {
+    let rabbit = PrivateRabbit::start(&[]).await.unwrap();
+    let stage = stage_of(&rabbit).await;
+    let (mut idle, mut busy) = (stage.timed("a").await, stage.timed("b").await);
+    let job = stage.submit("m", 2_000).await;
+    stage.reached(job, JobState::Running).await;
+    rabbit
+        .ctl(&["set_vm_memory_high_watermark", "absolute", "1"])
+        .await
+        .unwrap();
+    // The end of its job is stored and cannot be announced.
+    let stored = eventually("the job has ended", SOON, async || {
+        Some(stage.job(job).await).filter(|job| job.state == JobState::Succeeded)
+    });
+    stored.await.unwrap();
+    for worker in [&mut idle, &mut busy] {
+        worker.terminate().unwrap();
+        worker.wait(PROMPT_STOP).await.unwrap();
+    }
+    rabbit
+        .ctl(&["set_vm_memory_high_watermark", "0.4"])
+        .await
+        .unwrap();
+    stage.ended_within(job, AFTER_AN_OUTAGE).await;
     stage.clean_up().await;
 }

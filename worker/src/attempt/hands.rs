@@ -20,6 +20,9 @@ use crate::lease::Begun;
 use crate::report;
 use crate::shared::Shared;
 
+/// How long a worker that stops tries to announce an end that is stored: the leader announces what is left.
+const LAST_ANNOUNCEMENT: Duration = Duration::from_secs(2);
+
 /// How long noting may take what need not be noted.
 const NOTING: Duration = Duration::from_secs(1);
 
@@ -56,7 +59,11 @@ impl Shared {
         let announced = until_success("announcing a job's end", &self.give_up, || {
             report::announce(self, job, state)
         });
-        match announced.await {
+        let announced = tokio::select! {
+            announced = announced => announced,
+            () = self.stopped_for(LAST_ANNOUNCEMENT) => None,
+        };
+        match announced {
             Some(()) => {
                 ack(message).await;
                 // Else the leader announces it once more.
@@ -84,6 +91,12 @@ impl Shared {
             }
         });
         published.await
+    }
+
+    /// Returns once the worker has been stopping for so long.
+    async fn stopped_for(&self, long: Duration) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(long).await;
     }
 
     /// Redis is away: the attempt's end goes to the router by the broker, which keeps it until Redis is back. The job fails
@@ -126,15 +139,27 @@ impl Shared {
         }
     }
 
-    /// Puts a copy of the job away for the tier's time, then acknowledges.
-    pub(super) async fn park_then_ack(&self, job: &JobMessage, tier: RetryTier, taken: Taken) {
+    /// Puts a copy of the job away for the tier's time, then acknowledges the message, if there is one.
+    pub(super) async fn park_then_ack(
+        &self,
+        job: &JobMessage,
+        tier: RetryTier,
+        message: impl Into<Option<Taken>>,
+    ) {
         let exchange = self.topology.retry_exchange(tier);
-        self.copy_then_ack(job, &exchange, taken).await;
+        self.copy_then_ack(job, &exchange, message).await;
     }
 
-    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges. One that has become too
-    /// large for the broker goes without what its record has, too: the runners to avoid and the faults.
-    pub(super) async fn copy_then_ack(&self, job: &JobMessage, exchange: &str, taken: Taken) {
+    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges the message, if there
+    /// is one. A copy that has become too large for the broker goes without what its record has, too: the runners to avoid
+    /// and the faults.
+    pub(super) async fn copy_then_ack(
+        &self,
+        job: &JobMessage,
+        exchange: &str,
+        message: impl Into<Option<Taken>>,
+    ) {
+        let message = message.into();
         let spec = &job.job;
         let key = self.topology.lane_key(&spec.app, spec.priority);
         let (what, to) = ("sending a job back", (exchange, key.as_str()));
@@ -147,8 +172,8 @@ impl Shared {
             copied = self.publish(what, &self.stop, to, &copy).await;
         }
         match copied {
-            Some(Ok(())) => taken.ack().await,
-            Some(Err(_)) | None => taken.give_back().await,
+            Some(Ok(())) => ack(message).await,
+            Some(Err(_)) | None => give_back(message).await,
         }
     }
 

@@ -129,10 +129,8 @@ impl Runner {
             runner = %self.id, job.id = %spec.id, ?given_back, retry_in_ms = tier.delay().as_millis() as u64,
             "an attempt failed; the job will be tried again"
         );
-        // Without a message, a copy of it is parked already.
-        if let Some(taken) = message {
-            shared.park_then_ack(job, tier, taken).await;
-        }
+        // Without a message a copy of it is parked already, for much longer than the next attempt is to wait.
+        shared.park_then_ack(job, tier, message).await;
         None
     }
 

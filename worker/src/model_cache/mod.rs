@@ -40,6 +40,14 @@ pub trait Loader {
         name: &str,
         context: Self::Context<'_>,
     ) -> Result<Loaded<Self::Model>, Self::Error>;
+
+    /// The reason of an error that says that the memory did not suffice.
+    fn out_of_memory(_: &Self::Error) -> Option<&str> {
+        None
+    }
+
+    /// Returns memory of dropped models to the device.
+    fn release_unused_memory(&self) {}
 }
 
 /// A model just loaded.
@@ -146,16 +154,33 @@ impl<L: Loader> ModelCache<L> {
         u32::try_from(self.entries.len() as u64 + more).map_or(u32::MAX, |slots| slots.max(1))
     }
 
-    /// Drops every model.
-    pub fn clear(&mut self) {
-        self.entries.clear();
-    }
-
-    /// Drops every model but `name`. False if there was none to drop.
-    pub fn clear_but(&mut self, name: &str) -> bool {
-        let before = self.entries.len();
+    /// Makes an attempt to use `name`; where the memory does not suffice, one more without the other models. If that
+    /// does not suffice either, all are dropped, so that the next job finds the device empty.
+    ///
+    /// # Errors
+    /// Those of the last attempt.
+    pub fn with_room<T>(
+        &mut self,
+        name: &str,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, Error<L::Error>>,
+    ) -> Result<T, Error<L::Error>> {
+        let first = attempt(self);
+        let Some(reason) = out_of_memory::<L, T>(&first) else {
+            return first;
+        };
+        tracing::warn!(
+            model = name,
+            reason,
+            "out of memory; trying once more without other models"
+        );
         self.entries.retain(|entry| entry.name == name);
-        self.entries.len() < before
+        self.loader.release_unused_memory();
+        let second = attempt(self);
+        if out_of_memory::<L, T>(&second).is_some() {
+            self.entries.clear();
+            self.loader.release_unused_memory();
+        }
+        second
     }
 
     /// Drops `name` if its files changed since it was loaded, or are gone.
@@ -226,17 +251,29 @@ impl<L: Loader> ModelCache<L> {
     }
 }
 
+fn out_of_memory<L: Loader, T>(result: &Result<T, Error<L::Error>>) -> Option<&str> {
+    match result {
+        Err(Error::Load(error)) => L::out_of_memory(error),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
     use super::*;
 
+    const OUT_OF_MEMORY: &str = "out of memory";
+
     /// Models named by their size; `5-really-9` is estimated as 5 and holds 9; `broken…` fails to load.
     #[derive(Default)]
     struct Sizes {
         loads: Vec<String>,
         version: Cell<u32>,
+        /// Loads for which the device has no memory.
+        short_loads: u32,
+        releases: Cell<u32>,
     }
 
     impl Loader for Sizes {
@@ -262,6 +299,10 @@ mod tests {
             if name.starts_with("broken") {
                 return Err(format!("{name} is damaged"));
             }
+            if self.short_loads > 0 {
+                self.short_loads -= 1;
+                return Err(OUT_OF_MEMORY.to_owned());
+            }
             let bytes = match name.split_once("-really-") {
                 Some((_, real)) => real.parse().unwrap(),
                 None => self.estimate_bytes(name)?,
@@ -270,6 +311,14 @@ mod tests {
                 model: name.to_owned(),
                 bytes,
             })
+        }
+
+        fn out_of_memory(error: &String) -> Option<&str> {
+            Some(error.as_str()).filter(|error| *error == OUT_OF_MEMORY)
+        }
+
+        fn release_unused_memory(&self) {
+            self.releases.set(self.releases.get() + 1);
         }
     }
 
@@ -333,15 +382,65 @@ mod tests {
         assert_eq!(cache.loader().loads, ["3-a", "3-b", "3-a"]);
     }
 
+    /// Draws with a model, on a device that has memory for so many models beside the picture.
+    fn draw(
+        cache: &mut ModelCache<Sizes>,
+        name: &str,
+        room: usize,
+    ) -> Result<usize, Error<String>> {
+        let mut attempts = 0;
+        cache.with_room(name, |cache| {
+            attempts += 1;
+            cache.get(name, ())?;
+            match cache.names().len() <= room {
+                true => Ok(attempts),
+                false => Err(Error::Load(OUT_OF_MEMORY.to_owned())),
+            }
+        })
+    }
+
     #[test]
-    fn all_models_but_one_are_dropped_to_make_room_for_its_picture() {
+    fn a_picture_that_does_not_fit_beside_the_models_is_drawn_once_more_without_the_others() {
         let mut cache = cache();
         for name in ["3-a", "3-b", "3-c"] {
             cache.get(name, ()).unwrap();
         }
-        assert!(cache.clear_but("3-b"));
+        assert_eq!(draw(&mut cache, "3-b", 3), Ok(1));
+        assert_eq!(cache.loader().releases.get(), 0);
+        assert_eq!(draw(&mut cache, "3-b", 1), Ok(2));
         assert_eq!(cache.names(), ["3-b"]);
-        assert!(!cache.clear_but("3-b"));
+        assert_eq!(cache.loader().releases.get(), 1);
+        assert_eq!(cache.loader().loads.len(), 3, "it stayed loaded");
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_on_the_device_is_loaded_once_more_without_the_others() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        cache.loader.short_loads = 1;
+        assert_eq!(draw(&mut cache, "3-b", 9), Ok(2));
+        assert_eq!(cache.names(), ["3-b"]);
+    }
+
+    #[test]
+    fn a_picture_that_fits_on_no_empty_device_is_tried_twice_and_leaves_the_device_empty() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        let short = Err(Error::Load(OUT_OF_MEMORY.to_owned()));
+        assert_eq!(draw(&mut cache, "3-b", 0), short);
+        assert!(cache.names().is_empty());
+        assert_eq!(cache.loader().loads, ["3-a", "3-b"]);
+        assert_eq!(cache.loader().releases.get(), 2);
+    }
+
+    #[test]
+    fn other_failures_are_not_tried_again_and_drop_nothing() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        let broken = draw(&mut cache, "broken5", 9);
+        assert_eq!(broken, Err(Error::Load("broken5 is damaged".to_owned())));
+        assert_eq!(cache.names(), ["3-a"]);
+        assert_eq!(cache.loader().loads, ["3-a", "broken5"]);
     }
 
     #[test]

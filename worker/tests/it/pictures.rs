@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use warmq_broker::Topology;
 use warmq_config::ByteSize;
+use warmq_diffusion::Catalog;
 use warmq_objects::{Artifacts, REFERENCE_PREFIX};
 use warmq_process::clock::unix_ms;
 use warmq_store::{FreeRunner, Registration, RunnerEvent, RunnerReport};
@@ -16,6 +17,7 @@ use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::{JobSpec, Phase};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
+use warmq_worker::config::Config;
 use warmq_worker::engine::EngineKind;
 
 use crate::harness::{InProcess, World};
@@ -25,13 +27,18 @@ async fn worker(world: &World, models: &Path) -> InProcess {
 }
 
 async fn worker_that_reaches(world: &World, models: &Path, fetch_allow: &str) -> InProcess {
-    let mut config = world.config("a");
+    let mut config = config(world, models);
     config.fetch_allow = fetch_allow.parse().unwrap();
+    world.worker_with(Default::default(), config).await
+}
+
+fn config(world: &World, models: &Path) -> Config {
+    let mut config = world.config("a");
     config.engine.kind = EngineKind::Diffusion;
     config.engine.models = models.to_owned();
     config.engine.device = "cpu".to_owned();
     config.engine.memory_budget = ByteSize(256 << 20);
-    world.worker_with(Default::default(), config).await
+    config
 }
 
 fn shipped_models() -> &'static Path {
@@ -169,6 +176,39 @@ async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
         .share("shapes", json!({"prompt": "a red circle", "steps": 2}))
         .await;
     world.reached(&sound, JobState::Succeeded).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_model_evicts_no_sound_one_though_there_is_room_for_one_only() {
+    let world = World::new().await;
+    let models = world.cluster.folder().join("models");
+    for name in ["shapes", "digits"] {
+        copy(&shipped_models().join(name), &models.join(name));
+    }
+    let catalog = Catalog::open(&models).unwrap();
+    let bytes = |name: &str| catalog.manifest(name).unwrap().memory_bytes();
+    let mut config = config(&world, &models);
+    config.engine.memory_budget = ByteSize(bytes("shapes") + bytes("digits") / 2);
+    let worker = world.worker_with(Default::default(), config).await;
+    let draw = async |timings_are_warm: bool| {
+        let input = json!({"prompt": "a red circle", "steps": 2});
+        let job = world.share("shapes", input).await;
+        let record = world.reached(&job, JobState::Succeeded).await;
+        assert_eq!(record.timings.unwrap().warm, timings_are_warm);
+    };
+    draw(false).await;
+    // Once it has passed the check at the start: what is found out by a job.
+    let weights = models.join("digits/unet/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
+    let damaged = world.share("digits", json!({"prompt": "seven"})).await;
+    let failed = async || {
+        let record = world.record(&damaged).await?;
+        (record.state == JobState::Queued && record.attempt == 1).then_some(())
+    };
+    world.until("an attempt with it has failed", failed).await;
+    draw(true).await;
     world.end([worker]).await;
 }
 

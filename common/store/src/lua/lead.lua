@@ -1,12 +1,18 @@
--- Takes or keeps the leadership of an app.
--- KEYS 1 leader
--- ARGV 1 who, 2 lease (ms), 0 to give it up
--- Returns 1 while `who` leads, else 0
-local leader = redis.call('GET', KEYS[1])
-if leader and leader ~= ARGV[1] then return 0 end
-if ARGV[2] == '0' then
-  redis.call('DEL', KEYS[1])
-  return 0
+-- Takes or keeps the leadership of apps, or gives it up.
+-- KEYS the apps' leaders
+-- ARGV 1 lease (ms), 0 to give it up, then the candidate for each app
+-- Returns for each app 1 if its candidate leads, else 0
+local leaders, leads = redis.call('MGET', unpack(KEYS)), {}
+for i, key in ipairs(KEYS) do
+  local candidate = ARGV[i + 1]
+  if leaders[i] and leaders[i] ~= candidate then
+    leads[i] = 0
+  elseif ARGV[1] == '0' then
+    redis.call('DEL', key)
+    leads[i] = 0
+  else
+    redis.call('SET', key, candidate, 'PX', ARGV[1])
+    leads[i] = 1
+  end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+return leads

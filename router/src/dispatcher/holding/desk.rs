@@ -15,6 +15,7 @@ use warmq_types::job::Decision;
 use super::super::Dispatcher;
 use super::super::lanes::Held;
 use super::super::sending::{CLAIM_MS, Destination, RunnerGone};
+use super::super::upkeep::QUIET;
 use super::clock::{Clock, ms, seconds};
 use super::fleet::Fleet;
 use super::hints::Hints;
@@ -35,6 +36,10 @@ pub(super) struct Desk<'a> {
     window: Window,
     /// Models about which something was learned since it was last kept; `None` stands for the app.
     learned: BTreeSet<Option<Model>>,
+    /// Something happened since the last look.
+    pub(super) is_active: bool,
+    /// When all runners were last compared.
+    compared: Instant,
     /// Jobs whose place is decided and reserved.
     pub(super) outbox: Vec<(Held, Destination)>,
 }
@@ -66,6 +71,8 @@ impl<'a> Desk<'a> {
             hints: Hints::default(),
             window: Window::default(),
             learned: BTreeSet::new(),
+            is_active: true,
+            compared: Instant::now(),
             outbox: Vec::new(),
         };
         for (hint, json) in store.stats(&dispatcher.app).await? {
@@ -92,6 +99,7 @@ impl<'a> Desk<'a> {
 
     /// A job came from the backlog.
     pub(super) async fn arrived(&mut self, held: Held) -> Result<(), Broken> {
+        self.is_active = true;
         let returned = has_returned(&held.delivery);
         self.place(held, returned).await
     }
@@ -166,6 +174,7 @@ impl<'a> Desk<'a> {
 
     /// Something happened to a runner.
     pub(super) async fn changed(&mut self, change: RunnerEvent) -> Result<(), Broken> {
+        self.is_active = true;
         self.dispatcher.metrics.heard(&change);
         let events = self.fleet.changed(change, &mut self.hints);
         self.tell_all(events).await
@@ -190,12 +199,16 @@ impl<'a> Desk<'a> {
 
     /// A deadline has passed.
     pub(super) async fn due(&mut self) -> Result<(), Broken> {
+        self.is_active = true;
         self.tell(Event::Due).await
     }
 
-    /// What is done every second, whatever happened.
+    /// What is done every second. Runners are compared while something happens or a job waits, else now and then.
     pub(super) async fn look(&mut self) -> Result<(), Broken> {
-        self.compare().await?;
+        let was_active = std::mem::take(&mut self.is_active);
+        if was_active || self.held() > 0 || self.compared.elapsed() >= QUIET {
+            self.compare().await?;
+        }
         self.hand_back_the_oldest().await?;
         self.keep_what_was_learned().await
     }
@@ -208,6 +221,7 @@ impl<'a> Desk<'a> {
     /// Looks at all runners: news may have been missed.
     async fn compare(&mut self) -> Result<(), Broken> {
         let Dispatcher { shared, app, .. } = self.dispatcher;
+        self.compared = Instant::now();
         let pulses = shared.store.runner_availability(app).await?;
         let policy = &self.policy;
         let (unclear, lost) = self

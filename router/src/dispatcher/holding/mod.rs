@@ -99,6 +99,9 @@ pub(super) async fn run(
                 }
             }
         }
+        if desk.is_active {
+            session.upkeep.stir();
+        }
         for (held, destination) in desk.outbox.drain(..) {
             sends.push(dispatcher.send(held, destination));
         }

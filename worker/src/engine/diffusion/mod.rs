@@ -151,7 +151,7 @@ impl Diffusion {
         Ok(produced)
     }
 
-    /// Loads the model, if need be, and draws. Where the memory does not suffice, once more without the other models.
+    /// Loads the model, if need be, and draws; where the memory does not suffice, once more without the other models.
     fn draw(
         &mut self,
         model: &str,
@@ -159,59 +159,40 @@ impl Diffusion {
         context: &mut dyn RunContext,
         timings: &mut Timings,
     ) -> Result<Vec<Picture>, model_cache::Error<Error>> {
-        match self.try_to_draw(model, request, context, timings) {
-            Err(model_cache::Error::Load(error @ Error::OutOfMemory { .. })) => {
-                tracing::warn!(model, %error, details = error.details(), "out of memory; trying once more without other models");
-                self.cache.clear_but(model);
-                self.cache.loader().device.release_unused_memory();
-                self.try_to_draw(model, request, context, timings)
+        let threads_are_set = self.threads_are_set;
+        self.cache.with_room(model, |cache| {
+            let is_loaded = cache.contains(model);
+            if !is_loaded {
+                // Before anything is dropped for it.
+                let manifest = cache.loader().catalog.manifest(model);
+                let checked = manifest.and_then(|manifest| request.check(&manifest));
+                checked.map_err(model_cache::Error::Load)?;
             }
-            other => other,
-        }
+            let begun = Instant::now();
+            let pipeline = cache.get(model, &mut *context);
+            // A second attempt may find it loaded by the first.
+            if !is_loaded {
+                timings.load_ms = millis(begun);
+            }
+            let pipeline = pipeline?;
+            if context.cancelled() {
+                return Err(model_cache::Error::Load(Error::Cancelled));
+            }
+            if !threads_are_set {
+                warmq_diffusion::set_threads(threads(pipeline.manifest()));
+            }
+            let begun = Instant::now();
+            let pictures = pipeline.generate(request, &mut Steps::told_to(context));
+            timings.run_ms = millis(begun);
+            pictures.map_err(model_cache::Error::Load)
+        })
     }
 
-    fn try_to_draw(
-        &mut self,
-        model: &str,
-        request: &Request,
-        context: &mut dyn RunContext,
-        timings: &mut Timings,
-    ) -> Result<Vec<Picture>, model_cache::Error<Error>> {
-        let in_load = model_cache::Error::Load;
-        if !self.cache.contains(model) {
-            // Before anything is dropped for it.
-            let manifest = self.cache.loader().catalog.manifest(model);
-            let manifest = manifest.map_err(in_load)?;
-            request.check(&manifest).map_err(in_load)?;
-        }
-        let begun = Instant::now();
-        let pipeline = self.cache.get(model, &mut *context);
-        if !timings.warm {
-            timings.load_ms = millis(begun);
-        }
-        let pipeline = pipeline?;
-        if context.cancelled() {
-            return Err(in_load(Error::Cancelled));
-        }
-        if !self.threads_are_set {
-            warmq_diffusion::set_threads(threads(pipeline.manifest()));
-        }
-        let begun = Instant::now();
-        let pictures = pipeline.generate(request, &mut Steps::told_to(context));
-        timings.run_ms = millis(begun);
-        pictures.map_err(in_load)
-    }
-
-    /// The job's fault or the runner's. A model that cannot be loaded is not offered for a while. Out of memory, everything
-    /// is dropped, so that the next job finds the device empty.
+    /// The job's fault or the runner's. A model that cannot be loaded is not offered for a while.
     fn failed(&mut self, model: &str, stamp: Stamp, error: model_cache::Error<Error>) -> Failure {
         let (failure, is_models) = match error {
             model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
             model_cache::Error::Load(error) => {
-                if matches!(error, Error::OutOfMemory { .. }) {
-                    self.cache.clear();
-                    self.cache.loader().device.release_unused_memory();
-                }
                 let is_models =
                     matches!(error, Error::BadCheckpoint { .. } | Error::Catalog { .. });
                 (failure(error), is_models)
@@ -335,6 +316,17 @@ impl Loader for Models {
             bytes: model.memory_bytes(),
             model,
         })
+    }
+
+    fn out_of_memory(error: &Error) -> Option<&str> {
+        match error {
+            Error::OutOfMemory { details, .. } => Some(details),
+            _ => None,
+        }
+    }
+
+    fn release_unused_memory(&self) {
+        self.device.release_unused_memory();
     }
 }
 

@@ -1,0 +1,78 @@
+//! Bids of this process for the leadership of its apps, gathered: one script carries those of many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use warmq_store::Store;
+use warmq_types::ids::AppId;
+
+use super::leader::LEASE;
+
+/// How long a bid waits for others. Bids that went together come again together.
+const GATHERING: Duration = Duration::from_millis(50);
+
+/// Bids that wait at most; further ones wait for their turn.
+const QUEUE: usize = 1000;
+
+/// Whether a candidate leads.
+type Leads = Result<bool, Arc<warmq_store::Error>>;
+
+struct Bid {
+    app: AppId,
+    candidate: String,
+    leads: oneshot::Sender<Leads>,
+}
+
+/// Where bids go; the task behind it ends with the last handle.
+#[derive(Clone)]
+pub(super) struct Elections {
+    bids: mpsc::Sender<Bid>,
+    store: Store,
+}
+
+impl Elections {
+    pub(super) fn start(store: Store) -> Self {
+        let (bids, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(hold(queue, store.clone()));
+        Self { bids, store }
+    }
+
+    /// Takes or keeps the leadership of an app. Returns whether the candidate leads.
+    pub(super) async fn lead(&self, app: &AppId, candidate: &str) -> Leads {
+        let (leads, answer) = oneshot::channel();
+        let (app, candidate) = (app.clone(), candidate.to_owned());
+        let bid = Bid {
+            app: app.clone(),
+            candidate: candidate.clone(),
+            leads,
+        };
+        // Without the task, which ends early only by a panic, each bid goes alone.
+        if self.bids.send(bid).await.is_ok()
+            && let Ok(leads) = answer.await
+        {
+            return leads;
+        }
+        let alone = self.store.lead(&[(app, candidate)], LEASE).await;
+        Ok(alone.map_err(Arc::new)?.contains(&true))
+    }
+}
+
+async fn hold(mut queue: mpsc::Receiver<Bid>, store: Store) {
+    let mut gathered = Vec::new();
+    while queue.recv_many(&mut gathered, QUEUE).await > 0 {
+        tokio::time::sleep(GATHERING).await;
+        while let Ok(bid) = queue.try_recv() {
+            gathered.push(bid);
+        }
+        let bids: Vec<(AppId, String)> = (gathered.iter())
+            .map(|bid| (bid.app.clone(), bid.candidate.clone()))
+            .collect();
+        let leads = store.lead(&bids, LEASE).await.map_err(Arc::new);
+        for (i, bid) in gathered.drain(..).enumerate() {
+            let answer = leads.clone().map(|leads| leads.get(i) == Some(&true));
+            // A follower that stopped waits for no answer.
+            let _ = bid.leads.send(answer);
+        }
+    }
+}
