@@ -224,19 +224,25 @@ fn router_and_worker_never_depend_on_each_other_and_tensors_stay_in_their_crate(
 
 #[test]
 fn each_row_of_the_failure_table_names_its_tests() {
-    rows_name_their_tests("## Failures", &["tests/it", "worker/tests/it"]);
+    let folders = ["tests/it", "worker/tests/it"];
+    rows_name_their_tests("docs/failure-modes.md", "## Failures", &folders);
 }
 
 #[test]
 fn each_row_about_hostile_clients_names_its_tests() {
     let folders = ["tests/it", "common", "router"];
-    rows_name_their_tests("## Hostile clients", &folders);
+    rows_name_their_tests("docs/failure-modes.md", "## Hostile clients", &folders);
 }
 
-/// Checks the table under a heading of docs/failure-modes.md: its last column names tests in these
-/// folders.
-fn rows_name_their_tests(heading: &str, folders: &[&str]) {
-    let text = std::fs::read_to_string(root().join("docs/failure-modes.md")).unwrap();
+#[test]
+fn each_invariant_of_the_table_names_its_test() {
+    let folders = ["tests/it", "common", "worker"];
+    rows_name_their_tests("ARCHITECTURE.md", "## Invariants", &folders);
+}
+
+/// Checks the table under a heading of a document: its last column names tests in these folders.
+fn rows_name_their_tests(document: &str, heading: &str, folders: &[&str]) {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
     let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap();
     let table = below.split("\n## ").next().unwrap();
     let tests: String = folders
