@@ -66,7 +66,7 @@ chaos: setup ## kills, freezes and cuts off everything while jobs run, and accou
 bench: ## the warm policy against its targets, on a virtual clock
 	$(CARGO) run --release -p warmq-bench -- table
 
-bench-routing: ## every policy against the targets and the pooled bound, what a decision costs, and the README's curves
+bench-routing: ## every policy against the targets and the pooled bound, what a decision costs, and the charts of docs/routing-policy.md
 	$(CARGO) build --release -p warmq-bench
 	target/release/warmq-bench table --policy shared,fal,multiplex,hash,lard,warm
 	target/release/warmq-bench scaling

@@ -1,4 +1,5 @@
-//! The invariants of ARCHITECTURE.md, held against the source.
+//! The invariants of ARCHITECTURE.md and the tables of docs/failure-modes.md, checked against the
+//! source.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -255,20 +256,27 @@ fn unmaintained_and_young_crates_are_named_in_one_module_each() {
 
 #[test]
 fn each_row_of_the_failure_table_names_its_tests() {
-    rows_name_their_tests("## The failure table", &["tests/it", "worker/tests/it"]);
+    let folders = ["tests/it", "worker/tests/it"];
+    rows_name_their_tests("docs/failure-modes.md", "## Failures", &folders);
 }
 
 #[test]
 fn each_row_about_hostile_clients_names_its_tests() {
     let folders = ["tests/it", "common", "router"];
-    rows_name_their_tests("## What hostile clients can not do", &folders);
+    rows_name_their_tests("docs/failure-modes.md", "## Hostile clients", &folders);
 }
 
-/// Holds the table under a heading of ARCHITECTURE.md true: its last column names tests in these folders.
-fn rows_name_their_tests(heading: &str, folders: &[&str]) {
-    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let (_, table) = text.split_once(heading).unwrap();
-    let (table, _) = table.split_once("\n## ").unwrap();
+#[test]
+fn each_invariant_of_the_table_names_its_test() {
+    let folders = ["tests/it", "common", "worker"];
+    rows_name_their_tests("ARCHITECTURE.md", "## Invariants", &folders);
+}
+
+/// Checks the table under a heading of a document: its last column names tests in these folders.
+fn rows_name_their_tests(document: &str, heading: &str, folders: &[&str]) {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap();
+    let table = below.split("\n## ").next().unwrap();
     let tests: String = folders
         .iter()
         .flat_map(|folder| files(folder, "rs"))

@@ -11,6 +11,7 @@ mod connections_can_be_encrypted;
 mod dead_letters_can_be_redriven;
 mod deadlines_are_kept;
 mod decisions_explain_themselves;
+mod documents_do_what_they_say;
 mod each_job_runs_where_its_model_is;
 mod examples_do_what_they_say;
 mod fal_routes_to_the_letter;

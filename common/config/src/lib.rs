@@ -62,6 +62,7 @@ const KNOWN: &[&str] = &[
     "runner_name",
     "accept_timeout_ms",
     "drain_timeout_s",
+    "hang_grace_s",
     "fetch_allow",
     "apps",
     "routes",

@@ -199,7 +199,7 @@ pub struct RoutesOptions {
 #[derive(Debug, Clone, Args)]
 pub struct CurvesOptions {
     /// Folder for the pictures
-    #[arg(long, default_value = "docs")]
+    #[arg(long, default_value = "docs/benchmarks")]
     pub out: PathBuf,
     /// Seeds per point; the median is drawn
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]

@@ -1,4 +1,4 @@
-//! The two pictures of the README: mean latency over load, and swaps over the number of models, for every policy.
+//! The two charts of docs/routing-policy.md: mean latency over load, and swaps over the number of models, for every policy.
 
 use plotters::style::RGBColor;
 

@@ -1,4 +1,4 @@
-//! The metrics: what each is called, its unit, what it means. README.md lists them.
+//! The metrics: what each is called, its unit, what it means. docs/operations.md lists them.
 
 use metrics::{SharedString, Unit};
 
