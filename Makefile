@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-gpu build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-gpu build-cuda chaos clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -79,6 +79,10 @@ bench-replay: setup ## the simulator against the real thing, about 15 min; ARGS=
 bench-routes: setup ## what a route costs: per submission, between steps, in throughput; about 3 min; ARGS="--flows 200 --step-ms 2000"
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench routes $(ARGS)
+
+bench-faults: setup ## what one bad runner of four costs in throughput; about 4 min; ARGS="--jobs 200 --run-ms 300"
+	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
+	target/release/warmq-bench faults $(ARGS)
 
 bench-gpu: build-cuda ## the diffusion engine on an NVIDIA GPU; ARGS="--python .venv/bin/python" sets Python's diffusers beside it
 	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_gpu -- $(ARGS)

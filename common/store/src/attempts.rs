@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use redis::AsyncCommands;
 use serde::de::DeserializeOwned;
 use warmq_process::retry::before_next;
 use warmq_types::attempt::{Lease, Outcome};

@@ -24,6 +24,8 @@ pub enum Command {
     Replay(ReplayOptions),
     /// What routes cost, beside submissions to the app itself: per submission, between steps, in throughput
     Routes(RoutesOptions),
+    /// Throughput of three sound runners with a bad one beside, against the three alone
+    Faults(FaultsOptions),
     /// Simulates every row of the targets, and prints measured beside target
     Table(TableOptions),
     /// Draws mean latency over load and swaps over models, for all policies, as SVG
@@ -193,6 +195,20 @@ pub struct RoutesOptions {
     /// Keeps the processes' logs here
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
+}
+
+/// Options of `faults`.
+#[derive(Debug, Clone, Args)]
+pub struct FaultsOptions {
+    /// How often both are measured, in turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// Jobs of each round and fleet
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    pub jobs: u64,
+    /// How long a job runs, ms
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub run_ms: u64,
 }
 
 /// Options of `curves`.

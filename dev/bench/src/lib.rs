@@ -9,6 +9,7 @@
 //! | [`simulator`] | the clock, the runners and their caches, what is measured |
 //! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are here to compare with |
 //! | [`replay`] | the same trace through the simulator and through the real thing |
+//! | [`faults`] | what one bad runner of four costs, through the real thing |
 //! | [`routes`] | what routes cost, through the real thing |
 //! | [`stopping`] | the end of a cluster's processes |
 //! | [`targets`] | the workloads and values that policy `warm` is held to |
@@ -22,6 +23,7 @@ pub mod args;
 pub mod bound;
 pub mod chart;
 pub mod curves;
+pub mod faults;
 pub mod replay;
 pub mod routes;
 pub mod scaling;

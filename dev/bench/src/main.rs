@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
-use warmq_bench::{curves, replay, routes, scaling, simulator, table, trace};
+use warmq_bench::{curves, faults, replay, routes, scaling, simulator, table, trace};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Trace(options) => trace::print(&options),
         Command::Replay(options) => replay::print(&options),
         Command::Routes(options) => routes::print(&options),
+        Command::Faults(options) => faults::print(&options),
         Command::Table(options) => table::print(&options),
         Command::Curves(options) => curves::draw(&options),
         Command::Scaling(options) => scaling::print(&options),

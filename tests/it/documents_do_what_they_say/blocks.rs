@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
-use warmq_cluster::{Worker, WorkerOptions};
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::Stage;
 
 use super::{document, documents, root};

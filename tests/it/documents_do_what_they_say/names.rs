@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use warmq_common::amqp::{QueueType, RetryTier, Topology};
-use warmq_common::ids::Epoch;
-use warmq_common::job::Priority;
+use warmq_broker::Topology;
 use warmq_tests::Program;
+use warmq_types::ids::Epoch;
+use warmq_types::job::Priority;
+use warmq_types::queue_type::QueueType;
+use warmq_types::retry_tier::RetryTier;
 
 use super::{document, root};
 
@@ -160,7 +162,7 @@ fn amqp_lists_every_queue_and_exchange_and_no_other() {
         topology.dead_queue(&app),
         topology.dead_submissions_queue(),
         topology.unroutable_queue(),
-        topology.late_queue(),
+        topology.deferred_results_queue(),
         topology.reply_events_queue(),
         topology.webhook_events_queue(),
         topology.flow_events_queue(),

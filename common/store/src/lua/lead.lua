@@ -1,5 +1,5 @@
 -- Takes or keeps the leadership of apps, or gives it up.
--- KEYS the apps' leaders
+-- KEYS 1 the leader of the first app, then those of the others
 -- ARGV 1 lease (ms), 0 to give it up, then the candidate for each app
 -- Returns for each app 1 if its candidate leads, else 0
 local leaders, leads = redis.call('MGET', unpack(KEYS)), {}

@@ -1,0 +1,168 @@
+//! What one bad runner of four costs: the throughput of three sound runners and a bad one beside that of the three alone, with
+//! `timed` jobs through RabbitMQ, Redis, a router and workers on this machine.
+//!
+//! Each job has a stored input. The bad runner's storage breaks at the begin of each round, when the runner is idle as the
+//! others are: it takes a job, cannot read its input, fails its self-test and is left out until the storage is mended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use serde_json::{Value, json};
+use warmq_testkit::{Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_types::ids::AppId;
+
+use crate::args::FaultsOptions;
+use crate::routes::door::Door;
+use crate::routes::records::all_once_ended;
+use crate::simulator::quantile;
+use crate::stopping;
+
+/// Apps: of the sound runners alone, and of those with a bad one.
+const SOUND: &str = "bench/sound";
+const MIXED: &str = "bench/mixed";
+
+/// Sound runners of each app.
+const RUNNERS: usize = 3;
+
+/// Size of an input that is stored rather than carried by the message.
+const INPUT_BYTES: usize = 80 << 10;
+
+/// Interval at which records are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Timeout for runners to become idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Measures what the options say and prints it.
+///
+/// # Errors
+/// A server is away, a program is not built, or a job fails.
+pub fn print(options: &FaultsOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        let bed = Bed::start().await?;
+        let measured = bed.rounds(options).await;
+        bed.stop().await?;
+        measured
+    })
+}
+
+/// The processes.
+struct Bed {
+    // Processes go before the cluster that cleans up behind them.
+    router: Router,
+    workers: Vec<Worker>,
+    cluster: Cluster,
+    /// The bad runner's storage.
+    folder: PathBuf,
+}
+
+/// Jobs of an app, run to their ends.
+struct Run {
+    /// From the first record to the last end, s.
+    seconds: f64,
+    /// Attempts beyond one per job.
+    wasted: u64,
+}
+
+impl Bed {
+    async fn start() -> anyhow::Result<Self> {
+        let cluster = Cluster::builder().start().await?;
+        let router = cluster.router(&[]).await?;
+        let folder = cluster.folder().join("files-bad");
+        let mut options = Vec::new();
+        for i in 0..RUNNERS {
+            options.push(WorkerOptions::timed(&format!("sound-{i}"), SOUND));
+            options.push(WorkerOptions::timed(&format!("mixed-{i}"), MIXED));
+        }
+        let storage = format!("--storage=file://{}", folder.display());
+        options.push(WorkerOptions::timed("bad", MIXED).args([storage]));
+        let workers = options.into_iter().map(|options| cluster.worker(options));
+        let workers = try_join_all(workers).await?;
+        Ok(Self {
+            router,
+            workers,
+            cluster,
+            folder,
+        })
+    }
+
+    async fn rounds(&self, options: &FaultsOptions) -> anyhow::Result<()> {
+        let mut ratios = Vec::new();
+        for round in 1..=options.rounds {
+            self.idle(SOUND, RUNNERS).await?;
+            let sound = self.run(SOUND, options).await?;
+            self.idle(MIXED, RUNNERS + 1).await?;
+            break_folder(&self.folder)?;
+            let mixed = self.run(MIXED, options).await?;
+            fs::remove_file(&self.folder)?;
+            ensure!(mixed.wasted > 0, "the bad runner took no job");
+            let ratio = sound.seconds / mixed.seconds;
+            println!(
+                "round {round}: {:.2} s with {RUNNERS} sound runners, {:.2} s with a bad one beside, which wasted {} attempts: \
+                 throughput × {ratio:.3}",
+                sound.seconds, mixed.seconds, mixed.wasted
+            );
+            ratios.push(ratio);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "{} jobs of {} ms, none lost; median of {} rounds: throughput × {:.3}",
+            options.jobs,
+            options.run_ms,
+            options.rounds,
+            quantile(&ratios, 0.5)
+        );
+        Ok(())
+    }
+
+    /// Submits the jobs and waits until all have succeeded.
+    async fn run(&self, app: &str, options: &FaultsOptions) -> anyhow::Result<Run> {
+        let door = Door::new(self.router.url());
+        let input = input(options.run_ms);
+        let mut jobs = Vec::new();
+        for _ in 0..options.jobs {
+            jobs.push(door.submit(app, &input).await?.0);
+        }
+        let records = all_once_ended(self.cluster.store(), &jobs, POLL_INTERVAL).await?;
+        let begun_ms = records.iter().map(|record| record.spec.created_ms).min();
+        let ended_ms = records.iter().filter_map(|record| record.finished_ms).max();
+        let ms = ended_ms.unwrap_or(0).saturating_sub(begun_ms.unwrap_or(0));
+        let attempts: u64 = records.iter().map(|record| u64::from(record.attempt)).sum();
+        Ok(Run {
+            seconds: ms as f64 / 1000.0,
+            wasted: attempts.saturating_sub(options.jobs),
+        })
+    }
+
+    /// Waits until so many runners of the app are idle.
+    async fn idle(&self, app: &str, runners: usize) -> anyhow::Result<()> {
+        let app = AppId::parse(app)?;
+        let store = self.cluster.store();
+        let idle = eventually("the runners are idle", IDLE_TIMEOUT, async || {
+            let listed = store.runners(&app).await.ok()?;
+            let idle = listed.iter().filter(|runner| runner.idle).count();
+            (idle == runners).then_some(())
+        });
+        Ok(idle.await?)
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
+        stopping::stop(&mut self.router, &mut self.workers).await;
+        drop((self.router, self.workers));
+        Ok(self.cluster.cleanup().await?)
+    }
+}
+
+fn input(run_ms: u64) -> Value {
+    json!({"run_ms": run_ms, "output": "x".repeat(INPUT_BYTES)})
+}
+
+/// Puts a file where the folder was: nothing can be written or read there.
+fn break_folder(folder: &Path) -> std::io::Result<()> {
+    fs::remove_dir_all(folder)?;
+    fs::write(folder, "no folder")
+}
