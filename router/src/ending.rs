@@ -147,7 +147,7 @@ impl Endings {
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
         // Else it is announced once more.
-        if let Err(error) = self.store.told(job).await {
+        if let Err(error) = self.store.remove_from_outbox(job).await {
             tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
         }
         Ok(())

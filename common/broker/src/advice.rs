@@ -1,8 +1,8 @@
-//! What a broker's error says of its settings.
+//! Remedies for errors of the broker.
 
 use std::time::Duration;
 
-/// An error as text, with the remedy if it is a setting.
+/// Formats an error, with the remedy if a setting causes it.
 pub fn explained(error: &lapin::Error) -> String {
     with_advice(error.to_string())
 }
@@ -18,7 +18,7 @@ fn with_advice(text: String) -> String {
     }
 }
 
-/// How long the broker lets a message go unacknowledged, if that is what `text` complains about.
+/// Returns the broker's `consumer_timeout`, ms, if `text` complains about it.
 pub fn consumer_timeout(text: &str) -> Option<Duration> {
     let (_, rest) = text.split_once("Timeout value used: ")?;
     let (ms, _) = rest.split_once(" ms")?;

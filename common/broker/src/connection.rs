@@ -1,7 +1,8 @@
-//! Connecting to RabbitMQ, with errors that say what to do.
+//! Connections to RabbitMQ, with errors that name the remedy.
 //!
-//! No automatic recovery: lapin's re-declares queues, and a runner's queue must never be re-created
-//! (messages that died with the old one would be lost in silence). Each long-running part reconnects by itself.
+//! No automatic recovery: lapin's declares queues again, and a runner's queue must never be
+//! re-created (messages that were lost with the old one would go unnoticed). Each long-running part
+//! reconnects by itself.
 
 use std::time::Duration;
 
@@ -14,21 +15,22 @@ use lapin::{Connection, ConnectionProperties, ErrorKind};
 use warmq_process::tls;
 use warmq_types::server_url::ServerUrl;
 
-/// Heartbeat that we ask for, s: a frozen peer is noticed after about three.
+/// Heartbeat interval, s: a frozen peer is detected after about three.
 const HEARTBEAT_S: u16 = 5;
 
-/// How long a connection may take, from TCP to the broker's last word of welcome. lapin bounds TCP alone: a broker that hangs
-/// keeps it waiting, and (4.12) a refusal that comes before lapin listens for it does for ever.
+/// Timeout from TCP to the end of the AMQP handshake. lapin bounds TCP only: it waits for a hanging
+/// broker, and (4.12) for ever after a refusal that arrives before lapin listens for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Largest frame of a connection that carries only what warmq itself wrote, bytes. lapin allocates 64 frames per connection:
-/// 1 MiB instead of 8. Elsewhere a frame has the broker's size: it must hold all headers of a user's message.
+/// Maximum frame of connections that carry warmq's own messages, bytes. lapin allocates 64 frames
+/// per connection: 1 MiB instead of 8. Other connections use the broker's size, since a frame must
+/// hold all headers of a submitter's message.
 const SMALL_FRAME: u32 = 16 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The URL is not one.
+    /// The URL is invalid.
     #[error(
         "the AMQP URL {url} cannot be read ({reason}): write amqp://user:password@host:5672/%2f; behind a ? heartbeat, \
          frame_max, channel_max and connection_timeout are whole numbers"
@@ -36,10 +38,10 @@ pub enum Error {
     Url {
         /// The URL, without its password.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Nothing listens there, or the connection ended during the handshake.
+    /// Nothing listens at the address, or the connection ended during the handshake.
     #[error(
         "rabbitmq is unreachable at {url} ({reason}): start it (Debian: `sudo apt-get install rabbitmq-server && \
          sudo systemctl start rabbitmq-server`, or `make setup`), or set --amqp-url / WARMQ_AMQP_URL"
@@ -47,18 +49,18 @@ pub enum Error {
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// The system's, or lapin's.
+        /// The system's or lapin's reason.
         reason: String,
     },
-    /// It answers, and does not let this user in.
+    /// The broker refuses this user.
     #[error("rabbitmq at {url} {refusal}")]
     Refused {
         /// The URL, without its password.
         url: String,
-        /// Why, and what to do.
+        /// The refusal, with its remedy.
         refusal: Refusal,
     },
-    /// Its certificate is none that we trust.
+    /// The certificate is not trusted.
     #[error(
         "the certificate of RabbitMQ at {url} is not trusted: {reason}. If its authority is your own, name a PEM file with \
          it in SSL_CERT_FILE"
@@ -66,21 +68,21 @@ pub enum Error {
     Untrusted {
         /// The URL, without its password.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The connection is open and nothing is said on it.
+    /// The connection is open and the broker does not answer.
     #[error("rabbitmq at {url} has not answered for {} s: does it hang?", waited.as_secs())]
     Silent {
         /// The URL, without its password.
         url: String,
-        /// The bound.
+        /// Duration of the wait.
         waited: Duration,
     },
 }
 
 impl Error {
-    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
+    /// Returns whether retrying is useless: settings must change, here or in the broker.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Url { .. } | Self::Untrusted { .. } => true,
@@ -89,7 +91,7 @@ impl Error {
         }
     }
 
-    /// Returns what is wrong, for those who may not know where the server is.
+    /// Returns the problem without the server's address, for users without access to it.
     pub fn summary(&self) -> String {
         match self {
             Self::Url { .. } => "the URL of RabbitMQ cannot be read".to_owned(),
@@ -104,7 +106,7 @@ impl Error {
 /// Why RabbitMQ refuses a connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// User or password are wrong.
+    /// Wrong user or password.
     #[error(
         "refused the user or the password: correct them in --amqp-url / WARMQ_AMQP_URL (in a URL @ is written %40, / %2f, \
          # %23; RabbitMQ lets its user guest in from its own machine only)"
@@ -116,7 +118,7 @@ pub enum Refusal {
          for the default virtual host /"
     )]
     NoVirtualHost,
-    /// There is no such virtual host.
+    /// The virtual host does not exist.
     #[error(
         "has no virtual host '{0}': create it (`rabbitmqctl add_vhost`), or end --amqp-url / WARMQ_AMQP_URL with another; \
          the default one, /, is written %2f"
@@ -128,12 +130,12 @@ pub enum Refusal {
          '.*'`)"
     )]
     Forbidden(String),
-    /// The other side does not speak TLS.
+    /// The port does not use TLS.
     #[error(
         "does not speak TLS on this port: write amqp:// instead of amqps://, or use its TLS port (5671)"
     )]
     NotTls,
-    /// Anything else that the broker says.
+    /// Any other reason.
     #[error("refused the connection: {0}")]
     Other(String),
 }
@@ -149,10 +151,10 @@ impl Refusal {
         }
     }
 
-    /// Reads lapin's error; `None` if the broker did not answer.
+    /// Parses lapin's error; `None` if the broker did not answer.
     fn of(error: &lapin::Error, vhost: &str) -> Option<Self> {
         let ErrorKind::ProtocolError(refused) = error.kind() else {
-            // rustls, of a first byte that is no TLS record.
+            // rustls' error for a first byte that is not a TLS record.
             let not_tls = error.to_string().contains("InvalidContentType");
             return not_tls.then_some(Self::NotTls);
         };
@@ -172,12 +174,12 @@ impl Refusal {
     }
 }
 
-/// `access to vhost 'v' refused for user 'u'`; behind it stands a limit that is reached, if that is the reason.
+/// `access to vhost 'v' refused for user 'u'`, without a limit as its reason.
 fn is_forbidden(text: &str) -> bool {
     text.contains("refused for user") && !text.contains("limit")
 }
 
-/// Opens a connection that shows as `name` in RabbitMQ's lists.
+/// Opens a connection that appears as `name` in RabbitMQ's lists.
 ///
 /// # Errors
 /// See [`Error`].
@@ -185,10 +187,10 @@ pub async fn connect(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
     open(url, name, None, CONNECT_TIMEOUT).await
 }
 
-/// As [`connect`], with small buffers: for queues of jobs, to which warmq alone publishes.
+/// Opens a connection with small buffers, for queues to which warmq alone publishes.
 ///
 /// # Errors
-/// As [`connect`].
+/// Those of [`connect`].
 pub async fn connect_for_jobs(url: &ServerUrl, name: &str) -> Result<Connection, Error> {
     open(url, name, Some(SMALL_FRAME), CONNECT_TIMEOUT).await
 }
@@ -241,7 +243,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = format!("amqp://127.0.0.1:{port}/%2f").parse().unwrap();
-        // The system takes the connection; nobody reads from it.
+        // The kernel accepts the connection; nothing reads from it.
         let connected = open(&url, "test", None, Duration::from_millis(100)).await;
         assert!(matches!(connected, Err(Error::Silent { .. })));
     }

@@ -1,14 +1,14 @@
-//! Consuming a queue: a channel of its own for each consumer, since prefetch counts per consumer and an error closes the
-//! whole channel.
+//! Consumers. Each has a channel of its own, since prefetch counts per consumer and an error closes
+//! the whole channel.
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
 
-/// Priority of a consumer that comes before others, whose priority is 0.
+/// Priority of a consumer that precedes others, whose priority is 0.
 const PRIORITY: i32 = 10;
 
-/// Opens a channel that hands out at most `prefetch` unacknowledged messages per consumer.
+/// Opens a channel with at most `prefetch` unacknowledged messages per consumer.
 ///
 /// # Errors
 /// The connection broke.
@@ -28,10 +28,11 @@ pub async fn limit(channel: &Channel, prefetch: u16) -> lapin::Result<()> {
         .await
 }
 
-/// Consumes `queue` on `channel`; `tag` names the consumer in RabbitMQ's lists and to cancel it.
+/// Consumes `queue` on `channel`; `tag` identifies the consumer in RabbitMQ's lists and for its
+/// cancellation.
 ///
 /// # Errors
-/// There is no such queue, or the connection broke.
+/// The queue does not exist, or the connection broke.
 pub async fn consume(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
     channel
         .basic_consume(
@@ -43,10 +44,10 @@ pub async fn consume(channel: &Channel, queue: &str, tag: &str) -> lapin::Result
         .await
 }
 
-/// As [`consume`], before all consumers without a priority: they get what exceeds this one's prefetch.
+/// Consumes before all consumers without a priority: they receive what exceeds this one's prefetch.
 ///
 /// # Errors
-/// There is no such queue, or the connection broke.
+/// The queue does not exist, or the connection broke.
 pub async fn consume_first(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-priority".into(), AMQPValue::LongInt(PRIORITY));
@@ -56,10 +57,10 @@ pub async fn consume_first(channel: &Channel, queue: &str, tag: &str) -> lapin::
         .await
 }
 
-/// As [`consume`], but nothing is acknowledged: what the consumer does not get is lost.
+/// Consumes without acknowledgements: messages that do not arrive are lost.
 ///
 /// # Errors
-/// There is no such queue, or the connection broke.
+/// The queue does not exist, or the connection broke.
 pub async fn follow(channel: &Channel, queue: &str, tag: &str) -> lapin::Result<Consumer> {
     let options = BasicConsumeOptions {
         no_ack: true,

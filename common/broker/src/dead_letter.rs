@@ -1,4 +1,4 @@
-//! Dead letters: what could not be run, and why.
+//! Dead letters: messages of jobs that failed for good, with the reason.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,57 +9,59 @@ use warmq_types::text::{shortened, utf8_or_latin1};
 
 use super::publisher::Message;
 
-/// Why it is one.
+/// Header: the reason.
 const REASON_HEADER: &str = "x-warmq-reason";
 
-/// Since when it is one, Unix ms by the clock of who wrote it.
+/// Header: time of the dead letter, Unix ms by its writer's clock.
 const TIME_HEADER: &str = "x-warmq-dead-since";
 
-/// On exchange `jobs`, where a refused submission came from.
+/// Header: the routing key of a refused submission on exchange `jobs`.
 const ROUTING_KEY_HEADER: &str = "x-warmq-routing-key";
 
-/// The message id that a refused submission had.
+/// Header: the message id of a refused submission.
 const MESSAGE_ID_HEADER: &str = "x-warmq-message-id";
 
-/// Headers that are the broker's or ours, and no submitter's.
+/// Prefixes of headers that belong to the broker or to warmq.
 const FOREIGN_HEADERS: [&str; 4] = ["x-warmq-", "x-death", "x-first-death-", "x-last-death-"];
 
-/// Longest text of a header, bytes. All headers of a message travel in one frame, of 128 KiB at most unless the broker is
-/// told otherwise: one that does not fit breaks the connection, and its message would come again for ever. What is longer is
-/// wrong whole or cut (a hint has 256 bytes at most), so a submission that is tried again is refused again.
+/// Maximum length of a header, bytes. All headers of a message share one frame, by default of 128
+/// KiB: a message that exceeds it would break the connection and be redelivered for ever. A longer
+/// header is invalid whole or cut (a hint has 256 bytes at most), so a redriven submission is
+/// refused again.
 const LONGEST_HEADER: usize = 4096;
 
-/// Longest headers together, bytes: half of a frame. Of a submission with more, those that come last are left out.
+/// Maximum total length of headers, bytes: half of a frame. Further headers of a submission are
+/// omitted.
 const LONGEST_HEADERS: usize = 64 * 1024;
 
 /// A message in a dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The job's id, if it is a job's; else the letter's own.
+    /// The job's id; otherwise the letter's own.
     pub id: JobId,
-    /// Why it is one.
+    /// The reason.
     pub reason: String,
-    /// Since when, Unix ms.
+    /// Time of the dead letter, Unix ms.
     pub since_ms: u64,
-    /// Set if it is a submission that was refused.
+    /// The refused submission, if it is one.
     pub submission: Option<RefusedSubmission>,
-    /// The body that could not be used.
+    /// The body.
     pub body: Vec<u8>,
 }
 
-/// What an AMQP submission said beside its body.
+/// Properties of a refused AMQP submission.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RefusedSubmission {
-    /// The app, by what the submitter wrote.
+    /// The app, as the submitter wrote it.
     pub routing_key: String,
-    /// Its own id, if it had one.
+    /// The submission's message id, if any.
     pub message_id: Option<String>,
-    /// Its headers: it says them again when it is tried again.
+    /// The submission's headers, restored by a redrive.
     pub headers: Vec<(String, String)>,
 }
 
 impl DeadLetter {
-    /// What could not be used at all.
+    /// Returns a letter for a body that is not a job.
     pub fn new(body: Vec<u8>, reason: impl Into<String>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
@@ -73,7 +75,7 @@ impl DeadLetter {
         }
     }
 
-    /// The message to publish.
+    /// Returns the message to publish.
     pub fn message(self) -> Message {
         let mut headers = vec![
             (REASON_HEADER.to_owned(), self.reason),
@@ -103,7 +105,7 @@ impl DeadLetter {
         }
     }
 
-    /// Reads what [`DeadLetter::message`] wrote; `None` if the message has no id of that kind.
+    /// Parses what [`DeadLetter::message`] wrote; `None` if the message has no id of that kind.
     pub fn read(properties: &BasicProperties, body: Vec<u8>) -> Option<Self> {
         let id = properties.message_id().as_ref()?.as_str().parse().ok()?;
         let header = |name: &str| text_header(properties, name);
@@ -122,7 +124,7 @@ impl DeadLetter {
     }
 }
 
-/// The headers that a submitter gave, those that are text or can be written as text.
+/// Returns the submitter's headers that are text or can be written as text.
 pub fn submission_headers(properties: &BasicProperties) -> Vec<(String, String)> {
     let headers = properties.headers().iter().flat_map(FieldTable::inner);
     let own = headers.map(|(name, _)| name.as_str()).filter(|name| {
@@ -133,7 +135,7 @@ pub fn submission_headers(properties: &BasicProperties) -> Vec<(String, String)>
         .collect()
 }
 
-/// A header as text; a client library sends a number or a truth value as it was given.
+/// Returns a header as text; clients send numbers and booleans with their own types.
 pub fn text_header(properties: &BasicProperties, name: &str) -> Option<String> {
     match properties.headers().as_ref()?.inner().get(name)? {
         AMQPValue::LongString(text) => Some(utf8_or_latin1(text.as_bytes())),

@@ -1,4 +1,4 @@
-//! RabbitMQ: how to reach it, what is declared on it, and publishes that are known to have arrived.
+//! RabbitMQ: connections, topology, confirmed publishes and consumers.
 
 pub mod advice;
 pub mod connection;

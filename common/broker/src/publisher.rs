@@ -1,7 +1,7 @@
-//! Publishes that are known to have arrived: confirmed, mandatory and persistent.
+//! Confirmed, mandatory and persistent publishes.
 //!
-//! Each message in flight has a channel to itself: lapin hands a message that came back to whichever confirm of its channel
-//! comes next, so on a shared one the wrong publisher would hear of it, and the right one that all is well.
+//! Each message in flight has a channel of its own: lapin attaches a returned message to whichever
+//! confirm of its channel follows, so on a shared channel the wrong publisher would see the return.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,18 +17,20 @@ use warmq_types::server_url::ServerUrl;
 
 use super::connection;
 
-/// How long the broker may take to confirm. A memory or disk alarm stalls confirms for as long as it lasts.
+/// Timeout of a confirm. A memory or disk alarm delays confirms for as long as it lasts.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Messages in flight at once, each on a channel of its own; RabbitMQ allows 2047 channels on a connection.
+/// Maximum number of messages in flight, each on a channel of its own; RabbitMQ allows 2047
+/// channels per connection.
 const IN_FLIGHT: usize = 512;
 
 const PERSISTENT: u8 = 2;
 
-/// Marks a job that a runner gave back.
+/// Header of a job that a runner returned.
 const RETURNED_HEADER: &str = "x-warmq-returned";
 
-/// Whether a job's message comes back: a runner gave it back, or the broker took it from a runner's queue or a retry tier.
+/// Returns whether a job's message was returned: by a runner, or by the broker from a runner's
+/// queue or a retry tier.
 pub fn has_returned(delivery: &Delivery) -> bool {
     let headers = delivery.properties.headers().as_ref();
     headers.is_some_and(|headers| {
@@ -37,7 +39,8 @@ pub fn has_returned(delivery: &Delivery) -> bool {
     })
 }
 
-/// Why a message is not known to have arrived. Except after [`PublishError::Returned`] it may have, nevertheless.
+/// Why a message is not confirmed. Except after [`PublishError::Returned`] it may have arrived
+/// nevertheless.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
     /// No connection.
@@ -46,27 +49,27 @@ pub enum PublishError {
     /// No queue is bound for this routing key.
     #[error("no queue takes messages for '{routing_key}' of exchange '{exchange}'")]
     Returned {
-        /// The exchange; empty for the default one.
+        /// The exchange; empty for the default exchange.
         exchange: String,
         /// The routing key.
         routing_key: String,
     },
-    /// The broker refused it.
+    /// The broker sent a nack.
     #[error("RabbitMQ refused the message")]
     Refused,
-    /// The broker takes no messages until a memory or disk alarm is over.
+    /// A memory or disk alarm blocks publishes.
     #[error("RabbitMQ takes no messages now: {reason}")]
     Blocked {
-        /// The broker's own words.
+        /// The broker's text.
         reason: String,
     },
-    /// No confirm in time: the broker is stalled (a memory or disk alarm?) or gone.
+    /// No confirm in time: the broker is blocked (a memory or disk alarm?) or gone.
     #[error("RabbitMQ did not confirm within {} s: is a memory or disk alarm set?", CONFIRM_TIMEOUT.as_secs())]
     Timeout,
-    /// The broker takes no such message, now or later: it is larger than its `max_message_size`, most likely.
+    /// The broker never accepts this message, usually because it exceeds `max_message_size`.
     #[error("RabbitMQ does not take the message: {reason}")]
     Unacceptable {
-        /// The broker's own words.
+        /// The broker's text.
         reason: String,
     },
     /// The connection broke.
@@ -75,7 +78,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
+    /// Returns whether retrying is useless: settings must change, here or in the broker.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Connect(error) if error.is_final())
     }
@@ -85,7 +88,7 @@ impl PublishError {
         matches!(self, Self::Unacceptable { .. })
     }
 
-    /// Returns what is wrong, for those who may not know where the server is.
+    /// Returns the problem without the server's address, for users without access to it.
     pub fn summary(&self) -> String {
         match self {
             Self::Connect(error) => error.summary(),
@@ -95,7 +98,7 @@ impl PublishError {
     }
 }
 
-/// Why a publish failed. RabbitMQ closes the channel of a message that is larger than it takes.
+/// Classifies lapin's error. RabbitMQ closes the channel of a message that exceeds its limit.
 fn refusal(error: lapin::Error) -> PublishError {
     let failed = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
     match error.kind() {
@@ -108,21 +111,22 @@ fn refusal(error: lapin::Error) -> PublishError {
     }
 }
 
-/// One message to publish. Fresh properties every time, so nothing (`x-death` above all) is carried over by accident.
+/// A message to publish. Its properties are always new, so nothing (`x-death` above all) is carried
+/// over by accident.
 #[derive(Debug, Clone, Default)]
 pub struct Message {
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
-    /// Deduplication by the receiver.
+    /// Id, for deduplication by the receiver.
     pub message_id: Option<String>,
-    /// Echo for a requester.
+    /// Correlation id of a reply.
     pub correlation_id: Option<String>,
     /// Headers with text values.
     pub headers: Vec<(String, String)>,
 }
 
 impl Message {
-    /// A message without id and headers.
+    /// Returns a message without id and headers.
     pub fn new(body: Vec<u8>) -> Self {
         Self {
             body,
@@ -130,7 +134,7 @@ impl Message {
         }
     }
 
-    /// Says that this job had a runner and comes back.
+    /// Marks the message of a job that a runner returned.
     #[must_use]
     pub fn returned(mut self) -> Self {
         self.headers
@@ -162,7 +166,8 @@ impl Message {
     }
 }
 
-/// A cheap handle on one publishing connection, opened at the first use and again after it broke.
+/// A cheap handle to one publishing connection, opened at the first use and reopened after a
+/// failure.
 #[derive(Clone)]
 pub struct Publisher {
     url: ServerUrl,
@@ -170,7 +175,7 @@ pub struct Publisher {
     slot: Arc<Mutex<Slot>>,
 }
 
-/// The connection, and the last attempt to open it that failed.
+/// The connection, and the last failed attempt to open it.
 #[derive(Default)]
 struct Slot {
     link: Option<Arc<Link>>,
@@ -178,13 +183,13 @@ struct Slot {
 }
 
 struct Link {
-    /// To declare with.
+    /// Channel for declarations.
     channel: Channel,
     connection: Connection,
-    /// Channels in confirm mode on which nothing is in flight.
+    /// Channels in confirm mode without messages in flight.
     quiet: std::sync::Mutex<Vec<Channel>>,
     turns: Semaphore,
-    /// Why the broker takes no messages on this connection, while it does not.
+    /// Reason while the broker blocks publishes on this connection.
     blocked: watch::Receiver<Option<String>>,
 }
 
@@ -201,8 +206,8 @@ impl Link {
         })
     }
 
-    /// Publishes and waits for the confirm. A channel whose confirm is not waited for to the end is given up, with what
-    /// may still come on it.
+    /// Publishes and waits for the confirm. A channel whose confirm is abandoned is dropped, with
+    /// whatever may still arrive on it.
     async fn confirmed(
         &self,
         exchange: &str,
@@ -210,7 +215,7 @@ impl Link {
         message: &Message,
         mandatory: bool,
     ) -> lapin::Result<Confirmation> {
-        // Nobody closes the semaphore, so each gets a turn.
+        // The semaphore is never closed.
         let _turn = self.turns.acquire().await.ok();
         let quiet = self.quiet().pop();
         let channel = match quiet {
@@ -244,7 +249,8 @@ impl Link {
 }
 
 impl Publisher {
-    /// A publisher that shows as `name` in RabbitMQ's lists. Connects when first used.
+    /// Returns a publisher that appears as `name` in RabbitMQ's lists. It connects at the first
+    /// use.
     pub fn new(url: ServerUrl, name: &str) -> Self {
         Self {
             url,
@@ -253,10 +259,10 @@ impl Publisher {
         }
     }
 
-    /// An open channel: to declare with, before the first publish.
+    /// Returns an open channel for declarations before the first publish.
     ///
     /// # Errors
-    /// There is no connection and none can be made, or the broker takes nothing on it now.
+    /// No connection can be opened, or the broker blocks it.
     pub async fn channel(&self) -> Result<Channel, PublishError> {
         let link = self.link().await?;
         let blocked = link.blocked.borrow().clone();
@@ -266,8 +272,9 @@ impl Publisher {
         }
     }
 
-    /// Returns the open connection, or opens one. Callers that wait for the same attempt share its failure: with a broker
-    /// that accepts connections and does not answer, each would otherwise wait for all the others' attempts.
+    /// Returns the open connection, or opens one. Callers that wait for the same attempt share its
+    /// failure: with a broker that accepts connections and does not answer, each would otherwise
+    /// wait for all the others' attempts.
     async fn link(&self) -> Result<Arc<Link>, PublishError> {
         let called = Instant::now();
         let mut slot = self.slot.lock().await;
@@ -303,7 +310,7 @@ impl Publisher {
         self.send(exchange, routing_key, message, true).await
     }
 
-    /// As [`Publisher::publish`], but nobody need be there to take it (events, replies).
+    /// Publishes without requiring a queue (events, replies).
     ///
     /// # Errors
     /// See [`PublishError`]; never `Returned`.
@@ -326,8 +333,8 @@ impl Publisher {
         let publisher = self.clone();
         let (exchange, routing_key) = (exchange.to_owned(), routing_key.to_owned());
         let message = message.clone();
-        // A task of its own, which always goes on: a caller that does not poll this future for a while would keep the turn
-        // or the lock that it was given meanwhile, and all other publishers would wait for it.
+        // A task of its own always makes progress. A caller that stops polling this future would
+        // otherwise keep the lock or permit that it holds, and block all other publishers.
         let sending = tokio::spawn(async move {
             let sent = publisher.deliver(&exchange, &routing_key, &message, mandatory);
             sent.await
@@ -345,7 +352,8 @@ impl Publisher {
         let link = self.link().await?;
         let confirmed = link.confirmed(exchange, routing_key, message, mandatory);
         let mut blocked = link.blocked.clone();
-        // Told by the broker at the first message that it does not take; without this, that message would wait for its confirm.
+        // The broker reports the alarm at the first message that it does not accept; that message
+        // would otherwise wait for its confirm.
         let alarm = async {
             let reason = blocked.wait_for(Option::is_some).await.ok();
             match reason.and_then(|reason| reason.clone()) {
@@ -361,7 +369,7 @@ impl Publisher {
         match confirmed {
             Err(_) => Err(PublishError::Timeout),
             Ok(Err(error)) => Err(refusal(error)),
-            // A returned message is acknowledged all the same: look at the message, not at the kind.
+            // A returned message is acknowledged all the same: check the message, not the kind.
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {
                 Err(PublishError::Returned {
@@ -376,25 +384,25 @@ impl Publisher {
     }
 }
 
-/// Follows the broker's word on whether it takes messages, for as long as somebody wants to know.
+/// Follows the broker's alarms for as long as the receiver lives.
 fn watch_alarms(connection: &Connection) -> watch::Receiver<Option<String>> {
     let events = connection.events_listener();
-    let (tell, blocked) = watch::channel(None);
+    let (alarm, blocked) = watch::channel(None);
     tokio::spawn(async move {
         let mut events = std::pin::pin!(events);
         loop {
             let event = tokio::select! {
-                () = tell.closed() => return,
+                () = alarm.closed() => return,
                 event = events.next() => event,
             };
             match event {
                 Some(Event::ConnectionBlocked(reason)) => {
                     tracing::warn!(%reason, "RabbitMQ takes no messages");
-                    tell.send_replace(Some(reason));
+                    alarm.send_replace(Some(reason));
                 }
                 Some(Event::ConnectionUnblocked) => {
                     tracing::info!("RabbitMQ takes messages again");
-                    tell.send_replace(None);
+                    alarm.send_replace(None);
                 }
                 Some(_) => {}
                 None => return,
@@ -413,7 +421,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("amqp://{}/%2f", listener.local_addr().unwrap());
         let publisher = Publisher::new(url.parse().unwrap(), "test");
-        // Hangs up once all publishes wait: a second attempt would be a second connection.
+        // The listener hangs up once all publishes wait: a second attempt would be a second
+        // connection.
         let attempts = async {
             let (first, _) = listener.accept().await.unwrap();
             tokio::task::yield_now().await;

@@ -1,22 +1,25 @@
-//! Every exchange and queue: names, arguments, declaration. No other file declares any.
+//! Every exchange and queue: names, arguments, declarations. No other file declares any.
 //!
-//! | name (after `<namespace>.`) | kind | what |
+//! | name (after `<namespace>.`) | kind | purpose |
 //! | --- | --- | --- |
-//! | `jobs` | topic exchange | AMQP submissions, routing key = app; all go to `submissions` |
-//! | `submissions` | queue | the router's submit consumes it |
-//! | `dispatch` | direct exchange | key = `<app>` or `<app>.low`; what it can not route goes to `unroutable` |
-//! | `jobs.<app>`, `jobs.<app>.low` | queues | the backlog; one active consumer: the app's dispatcher |
-//! | `shared.<app>` | queue | jobs for whichever runner is free first |
-//! | `runner.<id>.<epoch>` | queue | one claimed job at most; unaccepted ones go back to `dispatch` |
-//! | `retry.<tier>` | fanout exchange and queue | holds a message for the tier's time, then back to `dispatch` |
-//! | `dead.<app>` | queue | what can not be run, with the reason |
-//! | `unroutable` | fanout exchange and queue | published for an app without queues; the router sends it again |
-//! | `deferred_results` | queue | ends of jobs that came while Redis was away; the router stores them |
-//! | `jobs.events` | topic exchange | what happened to jobs, key = `<state>.<app>`, with `.webhook` behind it if one is to be told, `.flow` if a flow waits for it |
-//! | `events.reply` | queue | ended jobs, for submitters that gave `reply_to`; like the two below it keeps an event for a day, should no router have the role that reads it |
-//! | `events.webhook` | queue | ended jobs whose webhook is to be told; `dispatch` brings back those that wait in a retry tier for another try, by key `webhook` |
-//! | `events.flow` | queue | flows that were accepted, and steps of flows that ended |
-//! | `events.api.<random>` | transient queue | ended jobs, for the clients that wait at one router |
+//! | `jobs` | topic exchange | AMQP submissions, routing key = app |
+//! | `submissions` | queue | all of these, for routers that accept submissions |
+//! | `dispatch` | direct exchange | key = `<app>` or `<app>.low` |
+//! | `jobs.<app>`, `jobs.<app>.low` | queues | the lanes; their consumer is the app's dispatcher |
+//! | `shared.<app>` | queue | jobs for any runner of the app |
+//! | `runner.<id>.<epoch>` | queue | one claimed job; returns to `dispatch` if not accepted |
+//! | `retry.<tier>` | fanout exchange, queue | returns messages to `dispatch` after the delay |
+//! | `dead.<app>` | queue | dead letters, with the reason |
+//! | `unroutable` | fanout exchange, queue | messages of `dispatch` for an app without queues |
+//! | `deferred_results` | queue | results from outages of Redis; a router stores them |
+//! | `jobs.events` | topic exchange | events, key = `<state>.<app>`, `.webhook` or `.flow` |
+//! | `events.reply` | queue | ended jobs, for AMQP submitters with `reply_to` |
+//! | `events.webhook` | queue | ended jobs with a webhook |
+//! | `events.flow` | queue | accepted flows, and ended steps |
+//! | `events.api.<random>` | transient queue | ended jobs, for clients that wait at one router |
+//!
+//! The three durable queues of events keep one for a day without a consumer. A repeated webhook
+//! delivery returns from a retry tier through `dispatch` by the key `webhook`.
 
 use std::time::Duration;
 
@@ -35,23 +38,25 @@ use warmq_types::state::JobState;
 
 use super::publisher::PublishError;
 
-/// RabbitMQ 3.10 loses nacked messages at -1, and 4.0 dead-letters after 20: attempts are counted in Redis instead.
+/// RabbitMQ 3.10 loses nacked messages at -1, and 4.0 dead-letters after 20: attempts are counted
+/// in Redis instead.
 const NO_DELIVERY_LIMIT: i32 = 1_000_000;
 
-/// A runner's queue outlives its last consumer by this much at least (and by ten accept timeouts).
+/// Minimum time without a consumer after which a runner's queue expires (and at least ten accept
+/// timeouts).
 const RUNNER_QUEUE_EXPIRY: Duration = Duration::from_secs(30 * 60);
 
-/// How long an event waits for a router that has the role to read it: as long as results are kept by default. Without such a
-/// router, these queues would grow until the broker's disk is full.
+/// Time that an event waits without a consumer: the default retention of results. Unbounded, these
+/// queues would fill the broker's disk in a deployment without that role.
 const EVENTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// Ends the keys of events that are told by webhook, and is the key of those that wait to be told again.
+/// Suffix of the keys of events with a webhook, and the key of repeated deliveries.
 const WEBHOOK: &str = "webhook";
 
-/// Ends the keys of events that let a flow go on.
+/// Suffix of the keys of events that advance a flow.
 const FLOW: &str = "flow";
 
-/// Names and declarations for one namespace.
+/// Names and declarations of one namespace.
 #[derive(Debug, Clone)]
 pub struct Topology {
     namespace: Namespace,
@@ -59,7 +64,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The topology under `namespace`.
+    /// Returns the topology of `namespace`.
     pub fn new(namespace: Namespace, queue_type: QueueType) -> Self {
         Self {
             namespace,
@@ -71,88 +76,89 @@ impl Topology {
         format!("{}.{rest}", self.namespace)
     }
 
-    /// Exchange for AMQP submissions.
+    /// Returns the exchange of AMQP submissions.
     pub fn jobs_exchange(&self) -> String {
         self.name("jobs")
     }
 
-    /// Exchange in front of the apps' backlogs.
+    /// Returns the exchange of the apps' lanes.
     pub fn dispatch_exchange(&self) -> String {
         self.name("dispatch")
     }
 
-    /// Exchange for what happened to jobs.
+    /// Returns the exchange of events.
     pub fn events_exchange(&self) -> String {
         self.name("jobs.events")
     }
 
-    /// Exchange whose messages come back to `dispatch` after the tier's delay.
+    /// Returns the exchange whose messages return to `dispatch` after the tier's delay.
     pub fn retry_exchange(&self, tier: RetryTier) -> String {
         self.name(format_args!("retry.{}", tier.label()))
     }
 
-    /// Queue of AMQP submissions.
+    /// Returns the queue of AMQP submissions.
     pub fn submissions_queue(&self) -> String {
         self.name("submissions")
     }
 
-    /// Queue of an app's backlog in one lane.
+    /// Returns an app's lane.
     pub fn backlog_queue(&self, app: &AppId, lane: Priority) -> String {
         self.name(format_args!("jobs.{}", self.lane_key(app, lane)))
     }
 
-    /// Queue for whichever runner is free first.
+    /// Returns an app's shared queue.
     pub fn shared_queue(&self, app: &AppId) -> String {
         self.name(format_args!("shared.{app}"))
     }
 
-    /// Queue of one incarnation of a runner.
+    /// Returns the queue of one incarnation of a runner.
     pub fn runner_queue(&self, runner: &RunnerId, epoch: Epoch) -> String {
         self.name(format_args!("runner.{runner}.{epoch}"))
     }
 
-    /// Queue of what can not be run for an app.
+    /// Returns an app's dead-letter queue.
     pub fn dead_queue(&self, app: &AppId) -> String {
         self.name(format_args!("dead.{app}"))
     }
 
-    /// Queue of submissions whose app has no valid name. No app's, since an app's name holds a slash.
+    /// Returns the dead-letter queue of submissions without a valid app. No app's queue, since an
+    /// app's name contains a slash.
     pub fn dead_submissions_queue(&self) -> String {
         self.name("dead.submissions")
     }
 
-    /// Queue of what was published for an app without queues.
+    /// Returns the queue of messages for apps without queues.
     pub fn unroutable_queue(&self) -> String {
         self.name("unroutable")
     }
 
-    /// Queue of ends that came while Redis was away.
+    /// Returns the queue of deferred results.
     pub fn deferred_results_queue(&self) -> String {
         self.name("deferred_results")
     }
 
-    /// Queue of ended jobs, for replies.
+    /// Returns the queue of ended jobs with a reply.
     pub fn reply_events_queue(&self) -> String {
         self.name("events.reply")
     }
 
-    /// Queue of ended jobs whose webhook is to be told.
+    /// Returns the queue of ended jobs with a webhook.
     pub fn webhook_events_queue(&self) -> String {
         self.name("events.webhook")
     }
 
-    /// Queue of what lets flows go on.
+    /// Returns the queue of events that advance flows.
     pub fn flow_events_queue(&self) -> String {
         self.name("events.flow")
     }
 
-    /// Routing key on the retry exchanges (and then on `dispatch`) for [`Self::webhook_events_queue`]. No app's, since an app's name
-    /// holds a slash.
+    /// Returns the routing key on the retry exchanges (and then on `dispatch`) of
+    /// [`Self::webhook_events_queue`]. No app's key, since an app's name contains a slash.
     pub fn webhook_key(&self) -> &'static str {
         WEBHOOK
     }
 
-    /// Routing key on `dispatch` (and on the retry exchanges) for an app's lane.
+    /// Returns the routing key on `dispatch` (and on the retry exchanges) of an app's lane.
     pub fn lane_key(&self, app: &AppId, lane: Priority) -> String {
         match lane {
             Priority::Normal => app.to_string(),
@@ -160,8 +166,9 @@ impl Topology {
         }
     }
 
-    /// Routing key on `jobs.events`. What has no webhook makes no message for those who tell them, and what is no step none for
-    /// flows. Steps have no webhooks: their flows have them.
+    /// Returns the routing key of an event on `jobs.events`. Jobs without a webhook create no
+    /// message for webhooks, and jobs that are no step none for flows. Steps have no webhooks:
+    /// their flows have them.
     pub fn event_key(&self, job: &JobSpec, state: JobState) -> String {
         match (&job.step_of, &job.webhook) {
             (Some(_), _) => format!("{state}.{}.{FLOW}", job.app),
@@ -170,12 +177,12 @@ impl Topology {
         }
     }
 
-    /// Routing key on `jobs.events` for a flow that was accepted and is to begin.
+    /// Returns the routing key on `jobs.events` of an accepted flow.
     pub fn begin_key(&self, flow: &JobSpec) -> String {
         format!("{}.{}.{FLOW}", JobState::Queued, flow.app)
     }
 
-    /// Declares what every process relies on.
+    /// Declares the exchanges and queues that every process relies on.
     ///
     /// # Errors
     /// The connection broke, or a queue exists with other arguments.
@@ -226,8 +233,8 @@ impl Topology {
                 .dead_lettering()
                 .int("x-message-ttl", millis(tier.delay()))
                 .text("x-dead-letter-exchange", &dispatch);
-            // A fanout of its own: through the default exchange the routing key would be this queue's name,
-            // and the dead-letter exchange could not tell the app.
+            // A fanout of its own: through the default exchange the routing key would be this
+            // queue's name, and the app would be unknown.
             self.exchange(channel, &name, ExchangeKind::Fanout, Args::new())
                 .await?;
             self.queue(channel, &name, arguments).await?;
@@ -255,8 +262,8 @@ impl Topology {
             .await
     }
 
-    /// Declares the queue of one incarnation of a runner. A job that is not taken within `accept_timeout` goes back
-    /// to the dispatcher.
+    /// Declares the queue of one incarnation of a runner. A job that is not accepted within
+    /// `accept_timeout` returns to the dispatcher.
     ///
     /// # Errors
     /// The connection broke.
@@ -269,7 +276,8 @@ impl Topology {
         accept_timeout: Duration,
     ) -> lapin::Result<()> {
         let expiry = RUNNER_QUEUE_EXPIRY.max(accept_timeout * 10);
-        // Back to the normal lane, a low job too: it was dispatched, so no normal job wanted its runner then.
+        // Low jobs return to the normal lane too: one was dispatched, so no normal job needed its
+        // runner then.
         let arguments = Args::of(QueueType::Classic)
             .int("x-message-ttl", millis(accept_timeout))
             .int("x-expires", millis(expiry))
@@ -279,8 +287,8 @@ impl Topology {
             .await
     }
 
-    /// Declares a queue of ended jobs that lives as long as the channel's connection, and names it. What happens while nobody
-    /// listens is missed.
+    /// Declares a queue of ended jobs that lives as long as the channel's connection, and returns
+    /// its name. Events outside that time are missed.
     ///
     /// # Errors
     /// The connection broke.
@@ -299,10 +307,11 @@ impl Topology {
         Ok(name)
     }
 
-    /// Deletes the queue of a runner that leaves, provided that it holds no job.
+    /// Deletes the queue of a runner that leaves, if it is empty.
     ///
     /// # Errors
-    /// The connection broke, or the queue holds a job (which then expires back to the dispatcher).
+    /// The connection broke, or the queue contains a job (which expires and returns to the
+    /// dispatcher).
     pub async fn delete_runner(
         &self,
         channel: &Channel,
@@ -318,8 +327,8 @@ impl Topology {
         channel.queue_delete(name.into(), options).await.map(drop)
     }
 
-    /// Deletes an app's queues that have no consumer and no message. Quorum queues stay: RabbitMQ does not delete those on
-    /// conditions.
+    /// Deletes an app's queues that have no consumer and no message. Quorum queues remain: RabbitMQ
+    /// does not delete those conditionally.
     ///
     /// # Errors
     /// The connection broke.
@@ -351,10 +360,10 @@ impl Topology {
         Ok(())
     }
 
-    /// Messages ready in a queue that exists.
+    /// Returns the number of ready messages in an existing queue.
     ///
     /// # Errors
-    /// There is no such queue (which closes the channel), or the connection broke.
+    /// The queue does not exist (which closes the channel), or the connection broke.
     pub async fn depth(channel: &Channel, queue: &str) -> lapin::Result<u32> {
         let options = QueueDeclareOptions {
             passive: true,
@@ -378,9 +387,9 @@ impl Topology {
         }
     }
 
-    /// As [`Self::durable`], for a queue whose messages leave by its dead-letter exchange: a quorum queue
-    /// keeps each until its next queue has confirmed it, instead of losing those under way in a change of
-    /// leader. RabbitMQ offers that to queues that reject what overflows them.
+    /// Returns the arguments of a queue whose messages leave by its dead-letter exchange. A quorum
+    /// queue then keeps each message until the next queue has confirmed it, instead of losing those
+    /// in flight at a change of leader. RabbitMQ offers that to queues that reject overflow.
     fn dead_lettering(&self) -> Args {
         let arguments = self.durable();
         match self.queue_type {
@@ -414,7 +423,7 @@ impl Topology {
             .map(drop)
     }
 
-    /// Lets a queue hear of every job's end, if what follows the state in the event's key is like `rest`.
+    /// Binds a queue to the end of every job whose event key continues like `rest` after the state.
     async fn bind_ends(&self, channel: &Channel, queue: &str, rest: &str) -> lapin::Result<()> {
         let events = self.events_exchange();
         for state in JobState::ALL
@@ -446,7 +455,7 @@ impl Topology {
     }
 }
 
-/// Why queues cannot be declared, or used.
+/// Why queues cannot be declared or used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeclareError {
     /// No connection.
@@ -458,7 +467,7 @@ pub enum DeclareError {
          the same --queue-type; queues of an older warmq are to be deleted, or choose another --namespace"
     )]
     Mismatch(String),
-    /// The user may not do that.
+    /// The user has no permission.
     #[error(
         "rabbitmq does not let this user use its queues ({0}): grant it (`rabbitmqctl set_permissions -p VHOST USER '.*' \
          '.*' '.*'`)"
@@ -470,7 +479,7 @@ pub enum DeclareError {
 }
 
 impl DeclareError {
-    /// Returns whether waiting is no remedy: the settings must change, here or in the broker.
+    /// Returns whether retrying is useless: settings must change, here or in the broker.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_final(),
@@ -502,8 +511,8 @@ impl Args {
         Self(FieldTable::default())
     }
 
-    /// Of a queue. Its type is always named: without one a queue is what its virtual host prefers, and a
-    /// quorum queue by accident drops a message at its 20th delivery (RabbitMQ 4).
+    /// Returns the arguments of a queue. Its type is explicit: the default depends on the virtual
+    /// host, and an accidental quorum queue drops a message at its 20th delivery (RabbitMQ 4).
     fn of(queue_type: QueueType) -> Self {
         Self::new().text("x-queue-type", &queue_type.to_string())
     }
@@ -525,7 +534,7 @@ impl Args {
     }
 }
 
-/// Milliseconds as RabbitMQ takes them; beyond 24 days, the longest that fits.
+/// Converts to milliseconds as RabbitMQ takes them, at most 24 days.
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

@@ -1,4 +1,4 @@
-//! What the file says of each app: `[apps."owner/name"]`.
+//! Settings of each app: `[apps."owner/name"]`.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -12,17 +12,19 @@ use warmq_types::job::MAX_ATTEMPTS;
 
 use super::{Seconds, SettingPath, Settings};
 
-/// The least time that records are kept: a copy of a job parked behind a lease, and the broker's redeliveries, come sooner.
+/// Minimum retention of records: parked copies and redeliveries of a job arrive earlier.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
 
-/// How the dispatcher of an app decides.
+/// Policy of an app's dispatcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyName {
-    /// A job waits a bounded time for a runner that has its model; a model gets another copy where that pays.
+    /// Holds a job for a runner that has its model, for a bounded time; copies a model where that
+    /// pays.
     #[default]
     Warm,
-    /// fal's documented rule: an idle runner that reports the hint, else an idle one that reports nothing, else anyone.
+    /// fal's documented rule: an idle runner that reports the hint, otherwise an idle one that
+    /// reports nothing, otherwise any.
     Fal,
 }
 
@@ -37,13 +39,13 @@ impl FromStr for PolicyName {
     }
 }
 
-/// Where a job's hint comes from.
+/// Source of a job's hint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HintFrom {
-    /// The field of the input that the engine's schema marks, else the header.
+    /// The input field that the engine's schema marks, otherwise the header.
     #[default]
     Schema,
-    /// This field of the input, else the header.
+    /// This input field, otherwise the header.
     Field(HintPath),
     /// The header alone: `header`.
     Header,
@@ -59,28 +61,28 @@ impl FromStr for HintFrom {
     }
 }
 
-/// One app's settings; the defaults serve an app that the file does not name.
+/// Settings of one app; the defaults apply to an app that the file does not name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppConfig {
-    /// How its jobs are routed.
+    /// Routing policy.
     pub policy: PolicyName,
-    /// Where its jobs' hints come from.
+    /// Source of its jobs' hints.
     pub hint_from: HintFrom,
-    /// How long a job that does not say so itself may be held for a warm runner; as long as the policy sees fit if unset.
+    /// Maximum hold for a warm runner, unless the job has its own; the policy's if unset.
     pub max_warm_wait: Option<Duration>,
-    /// How long an attempt may take, loading included; as long as it takes if unset.
+    /// Maximum duration of an attempt, loading included; unlimited if unset.
     pub run_timeout: Option<Duration>,
-    /// How often a job is begun before it is quarantined, if its runners are lost.
+    /// Number of attempts that lose their runner before the job is quarantined.
     pub max_attempts: u32,
-    /// How long a run takes, until runs have shown it.
+    /// Expected duration of a run before any was measured.
     pub prior_run: Duration,
-    /// How long loading a model takes, until loads have shown it.
+    /// Expected duration of a load before any was measured.
     pub prior_load: Duration,
-    /// How long a job's record and result are kept after it ended; at least [`SHORTEST_RETENTION`].
+    /// Retention of record and result after the end; at least [`SHORTEST_RETENTION`].
     pub retention: Duration,
-    /// A submission is refused if that many jobs wait already; any number may if unset.
+    /// Submissions are refused while this many jobs wait; unlimited if unset.
     pub max_queue_length: Option<u64>,
-    /// What a job costs there, in a unit of the operator's own: routes may compare it. 0 if unset.
+    /// Cost of a job in a unit of the operator's, for conditions of routes; 0 if unset.
     pub cost: f64,
 }
 
@@ -101,27 +103,27 @@ impl Default for AppConfig {
     }
 }
 
-/// The apps that the file names.
+/// The apps in the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Apps(BTreeMap<AppId, DeclaredApp>);
 
-/// An app of the file.
+/// An app in the file.
 #[derive(Debug, Clone)]
 struct DeclaredApp {
     config: AppConfig,
-    /// What it was read from.
+    /// The table that it was read from.
     written: toml::Table,
 }
 
 impl PartialEq for DeclaredApp {
-    /// By what they say, however they say it.
+    /// Compares values, not spelling.
     fn eq(&self, other: &Self) -> bool {
         self.config == other.config
     }
 }
 
 impl Apps {
-    /// Reads `[apps]`; problems are noted in `settings`.
+    /// Reads `[apps]`; problems are collected in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
         let mut apps = BTreeMap::new();
         let all = SettingPath::of("apps");
@@ -143,18 +145,18 @@ impl Apps {
         Self(apps)
     }
 
-    /// The settings of `app`: the file's, or the defaults.
+    /// Returns the settings of `app`: the file's, or the defaults.
     pub fn get(&self, app: &AppId) -> AppConfig {
         let declared = self.0.get(app);
         declared.map(|app| app.config.clone()).unwrap_or_default()
     }
 
-    /// What the file says of `app`, as it says it; nothing if it does not name it.
+    /// Returns the table of `app` as written in the file, if any.
     pub fn written(&self, app: &AppId) -> Option<&toml::Table> {
         self.0.get(app).map(|app| &app.written)
     }
 
-    /// The apps that the file names, in alphabetical order.
+    /// Returns the apps of the file, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &AppId> {
         self.0.keys()
     }

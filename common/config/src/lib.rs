@@ -1,7 +1,7 @@
 //! Settings from flags, `WARMQ_*` variables and `warmq.toml`, in this order of precedence.
 //!
-//! Every flag reaches us as text and is read here, not by the argument parser, so that *all* mistakes are reported at
-//! once, each with the name of the setting.
+//! Every flag arrives as text and is parsed here, not by the argument parser, so that *all*
+//! mistakes are reported at once, each with the name of its setting.
 
 mod apps;
 mod seconds;
@@ -23,16 +23,16 @@ use std::str::FromStr;
 
 use source_location::SourceLocations;
 
-/// The exit status of a process whose settings are wrong (`EX_USAGE` of sysexits.h).
+/// Exit status for invalid settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIG: u8 = 64;
 
-/// The exit status of a process that can not have what it needs: a server, an address, a device (`EX_UNAVAILABLE`).
+/// Exit status for an unavailable server, address or device (`EX_UNAVAILABLE`).
 pub const EXIT_UNAVAILABLE: u8 = 69;
 
-/// The file that is read when `--config` names none, if it is there.
+/// The file that is read without `--config`, if it exists.
 pub const DEFAULT_FILE: &str = "warmq.toml";
 
-/// Top-level settings that some warmq process knows: the file is shared by all of them.
+/// Top-level settings of all warmq processes, which share the file.
 const KNOWN: &[&str] = &[
     "namespace",
     "amqp_url",
@@ -68,17 +68,17 @@ const KNOWN: &[&str] = &[
     "routes",
 ];
 
-/// Everything wrong with a configuration.
+/// All mistakes of a configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<String>);
 
 impl Problems {
-    /// Notes one more.
+    /// Adds a mistake.
     pub fn push(&mut self, problem: impl Into<String>) {
         self.0.push(problem.into());
     }
 
-    /// One sentence each.
+    /// Returns one sentence per mistake.
     pub fn sentences(&self) -> &[String] {
         &self.0
     }
@@ -100,7 +100,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Settings while they are being read. Problems pile up; [`Settings::finish`] tells them all.
+/// Settings while they are parsed. Problems accumulate; [`Settings::finish`] returns them all.
 #[derive(Debug)]
 pub struct Settings {
     file: toml::Table,
@@ -109,7 +109,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the file: `explicit`, which must exist, or [`DEFAULT_FILE`], which need not.
+    /// Reads `explicit`, which must exist, or [`DEFAULT_FILE`], which may be missing.
     pub fn read(explicit: Option<&Path>) -> Self {
         let path = explicit.unwrap_or(Path::new(DEFAULT_FILE));
         let (text, problem) = match std::fs::read_to_string(path) {
@@ -119,7 +119,7 @@ impl Settings {
             }
             Err(error) => (
                 String::new(),
-                Some(format!("{} can not be read: {error}", path.display())),
+                Some(format!("{} cannot be read: {error}", path.display())),
             ),
         };
         let mut settings = Self::from_toml(&text, &path.display().to_string());
@@ -127,7 +127,7 @@ impl Settings {
         settings
     }
 
-    /// Reads `text`; `name` is the file's name in messages.
+    /// Parses `text`; `name` is the file's name in messages.
     pub fn from_toml(text: &str, name: &str) -> Self {
         let mut problems = Problems::default();
         let mut file = text.parse::<toml::Table>().unwrap_or_else(|error| {
@@ -153,8 +153,8 @@ impl Settings {
         }
     }
 
-    /// The setting `key` (`amqp_url`): from the flag or variable if given, else from the file, else `default`.
-    /// `None` after a problem, which is noted.
+    /// Takes the setting `key` (`amqp_url`): from the flag or variable, otherwise from the file,
+    /// otherwise `default`. Returns `None` after a problem, which is collected.
     pub fn take<T>(&mut self, key: &str, flag: Option<&str>, default: &str) -> Option<T>
     where
         T: FromStr,
@@ -166,7 +166,7 @@ impl Settings {
         self.parse(key, &written, |error| error)
     }
 
-    /// As [`Settings::take`]; a problem with it names `example`.
+    /// Takes a setting as [`Settings::take`] does; a problem quotes `example`.
     pub fn take_like<T>(
         &mut self,
         key: &str,
@@ -184,7 +184,7 @@ impl Settings {
         self.parse(key, &written, |error| format!("{error}; write {example}"))
     }
 
-    /// As [`Settings::take`], for a setting without a default.
+    /// Takes a setting without a default.
     pub fn take_optional<T>(&mut self, key: &str, flag: Option<&str>) -> Option<T>
     where
         T: FromStr,
@@ -194,7 +194,7 @@ impl Settings {
         self.parse(key, &written, |error| error)
     }
 
-    /// Takes the table `key` out of the file, if it is there.
+    /// Takes the table `key` out of the file, if it exists.
     pub fn table(&mut self, key: &str) -> Option<toml::Table> {
         match self.file.remove(key)? {
             toml::Value::Table(table) => Some(table),
@@ -206,18 +206,18 @@ impl Settings {
         }
     }
 
-    /// Notes a problem that the caller found.
+    /// Adds a problem that the caller found.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problems.push(problem);
     }
 
-    /// Notes a problem with a setting of the file; it tells where that stands.
+    /// Adds a problem with a setting of the file, with its location.
     pub fn problem_at(&mut self, path: &SettingPath, problem: impl fmt::Display) {
         let place = self.places.of(path);
         self.problem(format!("{place}: {path}: {problem}"));
     }
 
-    /// Notes a problem `offset` bytes behind the begin of a setting's `text`.
+    /// Adds a problem `offset` bytes after the begin of a setting's `text`.
     pub fn problem_within(
         &mut self,
         path: &SettingPath,
@@ -229,10 +229,10 @@ impl Settings {
         self.problem(format!("{place}: {path}: {problem}"));
     }
 
-    /// `value` if nothing was wrong.
+    /// Returns `value` if there were no problems.
     ///
     /// # Errors
-    /// Everything that was.
+    /// All problems.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
         match value {
             Some(value) if self.problems.0.is_empty() => Ok(value),
@@ -240,7 +240,8 @@ impl Settings {
         }
     }
 
-    /// What is written for a setting. An empty flag or variable counts as not given: compose files set variables to nothing.
+    /// Returns the text of a setting. An empty flag or variable counts as missing: compose files
+    /// set variables to nothing.
     fn text(&mut self, key: &str, flag: Option<&str>) -> Option<Written> {
         if let Some(flag) = flag.filter(|flag| !flag.is_empty()) {
             return Some(Written::given(flag));
@@ -277,15 +278,15 @@ impl Settings {
     }
 }
 
-/// A setting's text.
+/// Text of a setting and its source.
 struct Written {
     text: String,
-    /// Begins a problem with it: where it stands in the file, if it does.
+    /// Prefix of problems: the location, for a setting of the file.
     place: String,
 }
 
 impl Written {
-    /// By a flag, a variable or a default.
+    /// A setting from a flag, a variable or a default.
     fn given(text: &str) -> Self {
         Self {
             text: text.to_owned(),
@@ -294,10 +295,10 @@ impl Written {
     }
 }
 
-/// Tables of the file; every other setting is a single value.
+/// Tables of the file; every other top-level setting is a single value.
 const TABLES: [&str; 2] = ["apps", "routes"];
 
-/// What is wrong with a top-level setting as such, if anything.
+/// Returns the problem with a top-level key, if any.
 fn misplaced(key: &str, value: &toml::Value) -> Option<String> {
     use toml::Value::{Array, Datetime, Table};
     let is_table = matches!(value, Table(_));
@@ -320,12 +321,12 @@ fn misplaced(key: &str, value: &toml::Value) -> Option<String> {
     }
 }
 
-/// A setting's name as its flag spells it.
+/// Returns a setting's name as its flag spells it.
 fn dashed(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// What a value of the file is, in words: `a whole number`.
+/// Returns the kind of a value in words: `a whole number`.
 pub fn kind(value: &toml::Value) -> &'static str {
     match value {
         toml::Value::String(_) => "text",

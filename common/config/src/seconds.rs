@@ -1,21 +1,21 @@
-//! Times as people write them: `2.5` (seconds), `500ms`, `5s`, `2m`, `1h`.
+//! Durations as people write them: `2.5` (seconds), `500ms`, `5s`, `2m`, `1h`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The longest time that a setting or a header may ask for: nothing in warmq waits longer on purpose.
+/// Maximum of settings and headers: no wait in warmq is longer.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// A time from 0 to a day.
+/// A duration from 0 to a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(Duration);
 
 impl Seconds {
-    /// Of a setting in the file: a number of seconds, or text with a unit.
+    /// Parses a setting of the file: a number of seconds, or text with a unit.
     ///
     /// # Errors
-    /// It is neither, or out of range.
+    /// Neither of these, or out of range.
     pub fn from_toml(value: &toml::Value) -> Result<Self, String> {
         match value {
             toml::Value::String(text) => text.parse(),
@@ -25,10 +25,10 @@ impl Seconds {
         }
     }
 
-    /// As [`Seconds::from_toml`], of what takes some time.
+    /// Parses as [`Seconds::from_toml`] does, and refuses 0.
     ///
     /// # Errors
-    /// As there; and it is 0.
+    /// Those of [`Seconds::from_toml`]; and 0.
     pub fn some_from_toml(value: &toml::Value) -> Result<Self, String> {
         match Self::from_toml(value)? {
             none if none.is_zero() => {
@@ -38,17 +38,17 @@ impl Seconds {
         }
     }
 
-    /// As a duration.
+    /// Returns the duration.
     pub fn duration(self) -> Duration {
         self.0
     }
 
-    /// In ms.
+    /// Returns the duration in ms.
     pub fn as_ms(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether it is no time at all.
+    /// Returns whether it is 0.
     pub fn is_zero(self) -> bool {
         self.0.is_zero()
     }
@@ -58,7 +58,7 @@ impl FromStr for Seconds {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        // `ms` before `s` and `m`, which it ends and begins with.
+        // `ms` before `s` and `m`, which are parts of it.
         let (number, unit_s) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
             .into_iter()
             .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
@@ -86,7 +86,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// The beginning of what somebody sent us, fit for a message.
+/// Returns the beginning of foreign text, fit for a message.
 fn shown(text: &str) -> String {
     text.chars()
         .take(40)

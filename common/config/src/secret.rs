@@ -1,15 +1,15 @@
-//! A setting that nothing prints.
+//! Settings that are never printed.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// The text of a secret, as it was given.
+/// Text of a secret.
 #[derive(Clone)]
 pub struct SecretText(String);
 
 impl SecretText {
-    /// The text itself.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Which RabbitMQ, which Redis, which storage, under which namespace: what every process must know.
+//! Settings of every process: RabbitMQ, Redis, storage, namespace.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,7 +10,7 @@ use warmq_types::server_url::ServerUrl;
 
 use super::{Seconds, Settings};
 
-/// Flags of every process. All texts: [`Servers::read`] gives them their types.
+/// Flags of every process, as text: [`Servers::read`] parses them.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ServerArgs {
     /// Configuration file [default: warmq.toml, if it is there]
@@ -35,7 +35,7 @@ pub struct ServerArgs {
         hide_env_values = true
     )]
     pub redis_url: Option<String>,
-    /// Where pictures are kept: file:///folder or s3://bucket/prefix [default: file:// and the folder ./out/files]
+    /// Object storage: file:///folder or s3://bucket/prefix [default: file:// with ./out/files]
     #[arg(
         long,
         env = "WARMQ_STORAGE",
@@ -43,10 +43,11 @@ pub struct ServerArgs {
         hide_env_values = true
     )]
     pub storage: Option<String>,
-    /// Type of the durable queues, the same for all processes of a namespace: classic, or quorum in a cluster [default: classic]
+    /// Type of the durable queues, equal in all processes of a namespace: classic, or quorum (for
+    /// clusters) [default: classic]
     #[arg(long, env = "WARMQ_QUEUE_TYPE", value_name = "TYPE")]
     pub queue_type: Option<String>,
-    /// RabbitMQ's setting of that name: after this time it takes a message back that is not acknowledged [default: 30m]
+    /// RabbitMQ's consumer_timeout, after which it requeues unacknowledged messages [default: 30m]
     #[arg(long, env = "WARMQ_CONSUMER_TIMEOUT", value_name = "TIME")]
     pub consumer_timeout: Option<String>,
 }
@@ -54,7 +55,7 @@ pub struct ServerArgs {
 /// The servers of one namespace.
 #[derive(Debug, Clone)]
 pub struct Servers {
-    /// Prefix of every name.
+    /// Prefix of every queue, exchange and key.
     pub namespace: Namespace,
     /// RabbitMQ.
     pub amqp_url: ServerUrl,
@@ -64,31 +65,32 @@ pub struct Servers {
     pub storage: ServerUrl,
     /// Type of the durable queues.
     pub queue_type: QueueType,
-    /// After this time RabbitMQ takes a message back that is not acknowledged, and closes its consumer's channel.
+    /// RabbitMQ's `consumer_timeout`: it then requeues an unacknowledged message and closes its
+    /// channel.
     pub consumer_timeout: Duration,
 }
 
 impl ServerArgs {
-    /// The configuration file that is named. An empty variable names none.
+    /// Returns the named configuration file, if any. An empty variable names none.
     pub fn config_file(&self) -> Option<&Path> {
         let named = self.config.as_deref().filter(|file| !file.is_empty());
         named.map(Path::new)
     }
 }
 
-/// How a URL of RabbitMQ is written.
+/// Example of a RabbitMQ URL.
 const AMQP_EXAMPLE: &str =
     "amqp://user:password@host:5672/%2f (in a password @ is written %40, / %2f, # %23)";
 
-/// How a URL of Redis is written.
+/// Example of a Redis URL.
 const REDIS_EXAMPLE: &str =
     "redis://:password@host:6379/0 (in a password @ is written %40, / %2f, # %23)";
 
-/// How a URL of the storage is written.
+/// Example of a storage URL.
 const STORAGE_EXAMPLE: &str = "file:///folder or s3://bucket/prefix";
 
 impl Servers {
-    /// Reads the settings of `args`; problems are noted in `settings`.
+    /// Parses the settings of `args`; problems are collected in `settings`.
     pub fn read(settings: &mut Settings, args: &ServerArgs) -> Option<Self> {
         let folder = std::env::current_dir()
             .unwrap_or_default()

@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
-/// Below it a number without a unit is refused, bytes: `20` is easily written for `20GiB`.
+/// Minimum without a unit, bytes: `20` is easily written for `20GiB`.
 const LEAST_BARE: f64 = 4096.0;
 
 impl FromStr for ByteSize {

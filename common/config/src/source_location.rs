@@ -1,4 +1,4 @@
-//! Where in the file a setting stands, for messages that send somebody there.
+//! Locations of settings in the file, for messages.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,30 +6,30 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// A step on the way to a setting.
+/// A step on the path to a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Key(String),
     Item(usize),
 }
 
-/// The way to a setting: `routes."acme/images".rules[0].to`.
+/// Path of a setting: `routes."acme/images".rules[0].to`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingPath(Vec<Step>);
 
 impl SettingPath {
-    /// A top-level setting.
+    /// Returns the path of a top-level setting.
     pub fn of(key: &str) -> Self {
         Self::default().key(key)
     }
 
-    /// A setting in this table.
+    /// Returns the path of a setting in this table.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         self.and(Step::Key(key.to_owned()))
     }
 
-    /// An item of this array, counted from 0.
+    /// Returns the path of an item of this array, counted from 0.
     #[must_use]
     pub fn item(&self, index: usize) -> Self {
         self.and(Step::Item(index))
@@ -64,7 +64,7 @@ impl fmt::Display for SettingPath {
     }
 }
 
-/// A file and its settings' places. It is parsed again for each place that is asked for: there are few mistakes.
+/// Locations of a file's settings. The file is parsed again for each one: mistakes are few.
 #[derive(Debug, Default)]
 pub(super) struct SourceLocations {
     name: String,
@@ -72,7 +72,7 @@ pub(super) struct SourceLocations {
 }
 
 impl SourceLocations {
-    /// Of a file that is TOML; else it knows no places.
+    /// Returns the locations of `text`; none if it is not TOML.
     pub(super) fn new(text: &str, name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -80,13 +80,14 @@ impl SourceLocations {
         }
     }
 
-    /// `warmq.toml, line 3, column 8`, or the file's name alone if it has no such setting. A table is where its name is,
-    /// any other setting where its value is.
+    /// Formats a location: `warmq.toml, line 3, column 8`, or the file's name if the setting is
+    /// missing. A table is located by its name, any other setting by its value.
     pub(super) fn of(&self, path: &SettingPath) -> String {
         self.at(self.span(path).map(|span| span.start))
     }
 
-    /// As [`SourceLocations::of`], for what stands `offset` bytes behind the begin of a text. Of a text with escapes, its begin.
+    /// Formats the location `offset` bytes after the begin of a text; that of the begin if the text
+    /// has escapes.
     pub(super) fn within(&self, path: &SettingPath, text: &str, offset: usize) -> String {
         let place = self.span(path).map(|span| {
             let written = self.text.get(span.clone()).unwrap_or_default();

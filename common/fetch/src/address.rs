@@ -1,13 +1,14 @@
-//! Which addresses are anybody's, by IANA's registries of special-purpose addresses (RFC 6890 and later): pure.
+//! Public addresses, by IANA's registries of special-purpose addresses (RFC 6890 and later). Pure.
 //!
-//! IPv4 is open but for the ranges listed here; IPv6 is closed but for global unicast, and inside that the ranges listed here
-//! are closed. An IPv6 address that stands for an IPv4 address is judged as that.
+//! IPv4 is open except for the ranges listed here. IPv6 is closed except for global unicast,
+//! without the ranges listed here. An IPv6 address that represents an IPv4 address is judged as
+//! that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// IPv4 that is not anybody's.
+/// Closed IPv4 ranges.
 const CLOSED_V4: [Ipv4Net; 16] = [
     v4([0, 0, 0, 0], 8),        // "this network"; 0.0.0.0 is this machine
     v4([10, 0, 0, 0], 8),       // private
@@ -27,24 +28,25 @@ const CLOSED_V4: [Ipv4Net; 16] = [
     v4([240, 0, 0, 0], 4),      // reserved; 255.255.255.255 is broadcast
 ];
 
-/// The IPv6 that is given out; loopback, unique local (`fd00:ec2::254` among them), link-local and multicast lie outside.
+/// Global unicast; loopback, unique local (`fd00:ec2::254` among them), link-local and multicast
+/// lie outside.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0], 3);
 
-/// Global unicast that is not anybody's.
+/// Closed ranges of global unicast.
 const CLOSED_V6: [Ipv6Net; 3] = [
     v6([0x2001, 0, 0], 23), // protocol assignments: Teredo (which tunnels to an IPv4 address), benchmarks, ORCHID
     v6([0x2001, 0xdb8, 0], 32), // documentation
     v6([0x3fff, 0, 0], 20), // documentation
 ];
 
-/// NAT64: the last 32 bits are the IPv4 address that a gateway connects to. Its prefix for local use, `64:ff9b:1::/48`, is
-/// closed as it is not global unicast.
+/// NAT64: the last 32 bits are the IPv4 address that a gateway connects to. Its prefix for local
+/// use, `64:ff9b:1::/48`, is closed, since it is not global unicast.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
 
-/// 6to4: the 32 bits after the prefix are the IPv4 address that packets are wrapped for.
+/// 6to4: the 32 bits after the prefix are the IPv4 address of the encapsulated packets.
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0], 16);
 
-/// Whether anybody on the Internet could reach this address.
+/// Returns whether the address is reachable from the whole Internet.
 pub fn is_public(address: IpAddr) -> bool {
     match meant(address) {
         IpAddr::V4(address) => !CLOSED_V4.iter().any(|range| range.contains(&address)),
@@ -55,7 +57,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Where packets for this address go in the end: the IPv4 address, if it stands for one.
+/// Returns the final IPv4 address of packets for an IPv6 address that represents one.
 pub(crate) fn meant(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -86,7 +88,8 @@ const fn v6([a, b, c]: [u16; 3], prefix: u8) -> Ipv6Net {
 mod tests {
     use super::*;
 
-    /// Of every closed range the first and the last address, and the neighbours outside, if those are open.
+    /// The first and last address of every closed range, and the neighbours outside, if those are
+    /// open.
     const CLOSED: &[&str] = &[
         "0.0.0.0",
         "0.255.255.255",
@@ -142,7 +145,7 @@ mod tests {
         "64:ff9b:1::",
         "64:ff9b:1::8.8.8.8",
         "64:ff9b:1:ffff:ffff:ffff:ffff:ffff",
-        // Discard-only, and what is given to nobody.
+        // Discard-only, and unassigned ranges.
         "100::",
         "100::1",
         "100:0:0:1::",
@@ -225,7 +228,7 @@ mod tests {
         "2a00:1450:4001::1",
         "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
         "3fff:1000::",
-        // They stand for an open IPv4 address.
+        // These represent an open IPv4 address.
         "::ffff:8.8.8.8",
         "64:ff9b::808:808",
         "2002:808:808::1",

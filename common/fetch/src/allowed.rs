@@ -1,4 +1,4 @@
-//! The ranges that may be reached although they are not anybody's: the operator's own services.
+//! Ranges that may be reached although they are not public: the operator's own services.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::address::{is_public, meant};
 pub struct Allowed(Vec<IpNet>);
 
 impl Allowed {
-    /// Whether this address may be reached: it is anybody's, or in one of the ranges.
+    /// Returns whether this address may be reached: it is public, or in one of the ranges.
     pub fn reaches(&self, address: IpAddr) -> bool {
         let listed = |address| self.0.iter().any(|range| range.contains(&address));
         is_public(address) || listed(address) || listed(meant(address))

@@ -1,63 +1,63 @@
-//! What went wrong with a stranger's URL. The sentences are for that stranger: they name the URL's host, and nothing of the
-//! network here, not even whether a name that may not be reached exists.
+//! Errors of URLs that strangers give. Their texts are for the stranger: they name the URL's host
+//! and nothing of the local network, not even whether a forbidden name exists.
 
-/// The longest URL that is taken, bytes.
+/// Maximum length of a URL, bytes.
 pub const LONGEST_URL: usize = 2048;
 
-/// Why a URL was not fetched or told.
+/// Why a URL was not fetched or called.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It can not be read.
+    /// It is invalid.
     #[error("it is no URL: {0}")]
     Url(#[from] url::ParseError),
-    /// Nobody needs one like that.
+    /// It exceeds the maximum length.
     #[error("it is longer than {LONGEST_URL} characters")]
     TooLong,
-    /// It begins with something else than `http` or `https`.
+    /// Its scheme is neither `http` nor `https`.
     #[error("it begins with '{0}:'; only http and https URLs can be reached")]
     Scheme(String),
-    /// It holds a name or password.
+    /// It contains a user name or password.
     #[error("it holds a user name or a password; leave them out")]
     Credentials,
-    /// Its host is, or resolves to, an address that strangers may not have reached; or to none at all.
+    /// Its host is, or resolves to, a forbidden address, or to none.
     #[error("{host} has no address that may be reached from here")]
     Forbidden {
-        /// As the URL has it.
+        /// The host, as the URL has it.
         host: String,
     },
-    /// Nobody listens there, or whoever does has no valid certificate.
+    /// Nothing listens there, or its certificate is invalid.
     #[error("no connection to {host} could be made")]
     Connect {
-        /// As the URL has it.
+        /// The host, as the URL has it.
         host: String,
     },
-    /// Something else happened to the connection.
+    /// The connection failed in another way.
     #[error("the connection to {host} broke")]
     Broken {
-        /// As the URL has it.
+        /// The host, as the URL has it.
         host: String,
     },
-    /// It took too long.
+    /// The time limit passed.
     #[error("there was no whole answer in time")]
     Timeout,
-    /// The host does not give it out.
+    /// The response is not 2xx.
     #[error("{host} answered {status}")]
     Status {
-        /// As the URL has it.
+        /// The host, as the URL has it.
         host: String,
-        /// What it said instead.
+        /// The status.
         status: u16,
     },
-    /// From redirect to redirect.
+    /// There are too many redirects.
     #[error("it is redirected more often than {0} times")]
     Redirects(usize),
-    /// More than was asked for.
+    /// The body exceeds the limit.
     #[error("it is larger than {limit_bytes} bytes")]
     TooLarge {
-        /// What was asked for at most.
+        /// The limit, bytes.
         limit_bytes: usize,
     },
-    /// This machine can not make HTTP requests.
+    /// No HTTP client can be created.
     #[error("there is no HTTP client: {0}")]
     Client(reqwest::Error),
 }

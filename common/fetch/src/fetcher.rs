@@ -1,4 +1,5 @@
-//! The client: every URL is checked before a connection is made, every name after it was resolved.
+//! The client: every URL is checked before a connection is opened, every name after it was
+//! resolved.
 
 use std::error::Error as _;
 use std::net::IpAddr;
@@ -15,37 +16,37 @@ use crate::allowed::Allowed;
 use crate::error::{Error, LONGEST_URL};
 use crate::resolver::{Gated, NoAddress};
 
-/// How long a connection may take, TLS included.
+/// Timeout of a connection attempt, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Redirects that [`Fetcher::get`] follows.
+/// Maximum number of redirects that [`Fetcher::get`] follows.
 const MOST_REDIRECTS: usize = 3;
 
-/// A cheap handle on what may be reached.
+/// A cheap handle to the client and the allowed ranges.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     client: Client,
     allowed: Arc<Allowed>,
 }
 
-/// What stood at a URL.
+/// A fetched resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// All of it.
+    /// The body.
     pub bytes: Bytes,
-    /// What it is, if its host says so.
+    /// The content type, if the host gives one.
     pub content_type: Option<String>,
 }
 
 impl Fetcher {
-    /// Reaches what anybody could, and `allowed`.
+    /// Returns a client for public addresses and `allowed`.
     ///
     /// # Errors
-    /// This machine can not make HTTP requests.
+    /// No HTTP client can be created.
     pub fn new(allowed: Allowed) -> Result<Self, Error> {
         let allowed = Arc::new(allowed);
         let client = builder(&allowed).build().or_else(|error| {
-            // A machine without certificates can still reach http, and its router its jobs.
+            // Without certificates, http still works, and the router accepts jobs.
             tracing::warn!(%error, "no https URL can be reached: install CA certificates (Debian: ca-certificates)");
             builder(&allowed).tls_certs_only([]).build()
         });
@@ -55,18 +56,19 @@ impl Fetcher {
         })
     }
 
-    /// Everything that can be wrong with a URL before its host is resolved.
+    /// Checks everything about a URL that needs no resolution.
     ///
     /// # Errors
-    /// It is no URL that can be reached from here.
+    /// The URL cannot be reached from here.
     pub fn check(&self, url: &str) -> Result<(), Error> {
         self.target(url).map(drop)
     }
 
-    /// What stands at `url`, of at most `max_bytes`, within `timeout`. Up to 3 redirects are followed, each checked as `url` is.
+    /// Fetches at most `max_bytes` from `url` within `timeout`. Up to 3 redirects are followed,
+    /// each checked as `url` is.
     ///
     /// # Errors
-    /// See [`Error`]. An answer that is not 2xx is one.
+    /// See [`Error`]. A response that is not 2xx is one.
     pub async fn get(
         &self,
         url: &str,
@@ -80,10 +82,11 @@ impl Fetcher {
         }
     }
 
-    /// Sends `body` to `url` and says how it was answered, 3xx too; all within `timeout`. The answer's body is not read.
+    /// Posts `body` to `url` and returns the status, 3xx too, within `timeout`. The response's body
+    /// is not read.
     ///
     /// # Errors
-    /// See [`Error`]: there is no answer.
+    /// See [`Error`]: there is no response.
     pub async fn post(
         &self,
         url: &str,
@@ -95,13 +98,13 @@ impl Fetcher {
         let host = host(&target);
         let request = self.client.post(target).headers(headers).body(body);
         let answer = request.timeout(timeout).send().await;
-        Ok(answer.map_err(|error| told(error, host))?.status())
+        Ok(answer.map_err(|error| for_strangers(error, host))?.status())
     }
 
     async fn follow(&self, mut target: Url, max_bytes: usize) -> Result<Fetched, Error> {
         for _ in 0..=MOST_REDIRECTS {
             let response = self.client.get(target.clone()).send().await;
-            let response = response.map_err(|error| told(error, host(&target)))?;
+            let response = response.map_err(|error| for_strangers(error, host(&target)))?;
             match redirect(&response) {
                 Some(location) => target = self.checked(target.join(location)?)?,
                 None => return read(response, host(&target), max_bytes).await,
@@ -117,8 +120,8 @@ impl Fetcher {
         self.checked(Url::parse(url)?)
     }
 
-    /// Whatever way an IPv4 address was written in (`2130706433`, `0x7f.1`, `127.0.0.1.`), it has been read as one by now, as
-    /// WHATWG's URLs are.
+    /// Every notation of an IPv4 address (`2130706433`, `0x7f.1`, `127.0.0.1.`) has been parsed as
+    /// one at this point, as in WHATWG URLs.
     fn checked(&self, url: Url) -> Result<Url, Error> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Scheme(url.scheme().chars().take(20).collect()));
@@ -154,7 +157,7 @@ fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }
 
-/// Where an answer sends its reader.
+/// Returns the target of a redirect.
 fn redirect(response: &Response) -> Option<&str> {
     let location = response.headers().get(LOCATION)?;
     match response.status().is_redirection() {
@@ -178,7 +181,9 @@ async fn read(mut response: Response, host: String, max_bytes: usize) -> Result<
     let content_type = response.headers().get(CONTENT_TYPE);
     let content_type = content_type.and_then(|text| Some(text.to_str().ok()?.to_owned()));
     let mut bytes = BytesMut::new();
-    while let Some(chunk) = (response.chunk().await).map_err(|error| told(error, host.clone()))? {
+    while let Some(chunk) =
+        (response.chunk().await).map_err(|error| for_strangers(error, host.clone()))?
+    {
         if bytes.len() + chunk.len() > max_bytes {
             return Err(too_large);
         }
@@ -190,8 +195,8 @@ async fn read(mut response: Response, host: String, max_bytes: usize) -> Result<
     })
 }
 
-/// The client's error, as a stranger may hear it. Its URL may hold a secret, so no log has it.
-fn told(error: reqwest::Error, host: String) -> Error {
+/// Classifies the client's error for a stranger. Its URL may contain a secret, so no log has it.
+fn for_strangers(error: reqwest::Error, host: String) -> Error {
     let error = error.without_url();
     tracing::debug!(host, ?error, "a stranger's URL could not be reached");
     if is_gated(&error) {
@@ -205,7 +210,7 @@ fn told(error: reqwest::Error, host: String) -> Error {
     }
 }
 
-/// Whether the resolver had no address to give.
+/// Returns whether the resolver returned no address.
 fn is_gated(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,5 +1,5 @@
-//! Names to addresses. What may not be reached is dropped here, between the answer of the DNS and the connection: whoever
-//! answers otherwise the next time is not asked again.
+//! Name resolution. Forbidden addresses are dropped here, between the DNS response and the
+//! connection, so a later response cannot differ.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::allowed::Allowed;
 
-/// No address of the name may be reached, or it has none: strangers are told no more.
+/// No allowed address: a stranger learns no more.
 #[derive(Debug, thiserror::Error)]
 #[error("no address that may be reached")]
 pub(crate) struct NoAddress;
 
-/// This machine's resolver, behind a gate.
+/// The system's resolver, with the check behind it.
 #[derive(Debug)]
 pub(crate) struct Gated(pub(crate) Arc<Allowed>);
 
@@ -22,7 +22,7 @@ impl Resolve for Gated {
         let allowed = self.0.clone();
         Box::pin(async move {
             let name = name.as_str();
-            // The URL's own port, or its scheme's, takes the place of 0.
+            // The URL's own port, or its scheme's, replaces 0.
             let found: Vec<SocketAddr> = match tokio::net::lookup_host((name, 0)).await {
                 Ok(found) => found.collect(),
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! URLs that strangers give, the hostile ones above all, against servers on this machine.
+//! URLs that strangers give, hostile ones above all, against servers on this machine.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use warmq_fetch::{Error, Fetcher};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A server on every address of this machine, and how often anybody reached it.
+/// A server on every address of this machine, with a count of its requests.
 struct Served {
     port: u16,
     reached: Arc<AtomicUsize>,
@@ -74,7 +74,7 @@ async fn answer(Path(status): Path<u16>) -> StatusCode {
     StatusCode::from_u16(status).unwrap()
 }
 
-/// More than anybody wants, without saying so before.
+/// An endless body without a length.
 async fn endless() -> Body {
     let piece = || Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 1024]));
     Body::from_stream(futures::stream::repeat_with(piece))
@@ -84,7 +84,7 @@ fn fetcher(allowed: &str) -> Fetcher {
     Fetcher::new(allowed.parse().unwrap()).unwrap()
 }
 
-async fn told(fetcher: &Fetcher, url: &str) -> Result<StatusCode, Error> {
+async fn post(fetcher: &Fetcher, url: &str) -> Result<StatusCode, Error> {
     let (headers, body) = (HeaderMap::new(), Bytes::from_static(b"{}"));
     fetcher.post(url, headers, body, SOON).await
 }
@@ -133,7 +133,7 @@ async fn this_machine_its_network_and_its_clouds_metadata_are_refused_however_th
         assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error}");
         let error = nobodys.get(&url, 1000, SOON).await.unwrap_err();
         assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error}");
-        let error = told(&nobodys, &url).await.unwrap_err();
+        let error = post(&nobodys, &url).await.unwrap_err();
         assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error}");
     }
     assert_eq!(served.reached(), 0);
@@ -154,7 +154,7 @@ async fn a_name_that_resolves_to_this_machine_is_refused_as_one_that_resolves_to
         );
         let error = nobodys.get(&url, 1000, SOON).await.unwrap_err();
         assert_eq!(error.to_string(), sentence);
-        let error = told(&nobodys, &url).await.unwrap_err();
+        let error = post(&nobodys, &url).await.unwrap_err();
         assert_eq!(error.to_string(), sentence);
     }
     assert_eq!(served.reached(), 0);
@@ -179,7 +179,7 @@ async fn what_is_allowed_is_fetched() {
     assert_eq!(error.to_string(), "127.0.0.1 answered 404");
 }
 
-/// Whatever the environment says: a proxy would resolve names by itself.
+/// A proxy would resolve names by itself, so the environment's is ignored.
 #[tokio::test]
 async fn no_proxy_of_the_environment_is_asked() {
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
@@ -254,11 +254,11 @@ async fn what_is_told_is_answered_by_a_status_and_no_redirect_is_followed() {
     let served = Served::start().await;
     let ours = fetcher("127.0.0.1");
     for status in [200, 204, 302, 404, 500] {
-        let answer = told(&ours, &served.url(&format!("/answer/{status}"))).await;
+        let answer = post(&ours, &served.url(&format!("/answer/{status}"))).await;
         assert_eq!(answer.unwrap().as_u16(), status);
     }
     let before = served.reached();
-    let answer = told(&ours, &served.url(&format!("/to/{}", served.url("/echo")))).await;
+    let answer = post(&ours, &served.url(&format!("/to/{}", served.url("/echo")))).await;
     assert_eq!(answer.unwrap(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(served.reached(), before + 1);
 }
@@ -288,7 +288,7 @@ async fn a_host_that_is_silent_or_slow_is_given_up_in_time() {
         tokio::spawn(async move {
             let mut open = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                // An answer before the question would be none.
+                // A response before the request would be invalid.
                 let asked = stream.read(&mut [0; 1024]).await.unwrap();
                 assert!(asked > 0);
                 stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -315,7 +315,7 @@ async fn nobody_listening_is_told_by_the_urls_own_host() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/?token=secret", listener.local_addr().unwrap());
     drop(listener);
-    let error = told(&fetcher("127.0.0.1"), &url).await.unwrap_err();
+    let error = post(&fetcher("127.0.0.1"), &url).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "no connection to 127.0.0.1 could be made"

@@ -7,13 +7,14 @@ use warmq_types::job::StoredInput;
 
 use super::{Artifacts, Error};
 
-/// The folder of stored inputs. Neither a link nor a reference leads there, since no part of a file's key begins with a dot.
+/// Folder of stored inputs. Neither links nor references lead there, since no part of a file's key
+/// begins with a dot.
 const FOLDER: &str = ".inputs";
 
-/// Why a stored input cannot be read.
+/// Why a stored input is not readable.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The object was deleted, or this process has another storage.
+    /// The object was deleted, or this process uses another storage.
     #[error(
         "the job's input is not in the storage (any more): {key} was deleted, or router and workers have different --storage"
     )]
@@ -21,28 +22,28 @@ pub enum InputError {
         /// The object's key.
         key: String,
     },
-    /// The object is not what was stored.
+    /// The content differs from what was stored.
     #[error("the job's input is damaged in the storage: {key} is not what was stored there")]
     Damaged {
         /// The object's key.
         key: String,
     },
-    /// The storage does not answer.
-    #[error("the job's input can not be read from the storage: no answer within {seconds} s")]
+    /// The storage does not respond.
+    #[error("the job's input cannot be read from the storage: no answer within {seconds} s")]
     TimedOut {
-        /// How long it was waited for, s.
+        /// Duration of the wait, s.
         seconds: u64,
     },
     /// The storage fails.
-    #[error("the job's input can not be read from the storage: {0}")]
+    #[error("the job's input cannot be read from the storage: {0}")]
     Storage(#[from] Error),
 }
 
 impl Artifacts {
-    /// Stores the input of a job, as JSON. The same input of the same job is the same object.
+    /// Stores the input of a job as JSON. The same input of the same job is the same object.
     ///
     /// # Errors
-    /// The storage refuses.
+    /// The storage refuses the write.
     pub async fn store_input(
         &self,
         app: &AppId,
@@ -56,7 +57,7 @@ impl Artifacts {
         Ok(StoredInput { key, bytes, sha256 })
     }
 
-    /// Reads a stored input, as JSON.
+    /// Reads a stored input.
     ///
     /// # Errors
     /// See [`InputError`].
@@ -75,10 +76,10 @@ impl Artifacts {
         }
     }
 
-    /// Deletes a stored input. One that does not exist is no error.
+    /// Deletes a stored input, if it exists.
     ///
     /// # Errors
-    /// The storage refuses.
+    /// The storage refuses the deletion.
     pub async fn delete_input(&self, stored: &StoredInput) -> Result<(), Error> {
         match self.delete(&stored.key).await {
             Err(Error::Store(object_store::Error::NotFound { .. })) => Ok(()),
@@ -87,7 +88,8 @@ impl Artifacts {
     }
 }
 
-/// SHA-256 in hex. Computed on a thread for blocking work: megabytes take tens of milliseconds.
+/// Returns the SHA-256 in hex, computed on a thread for blocking work: megabytes take tens of
+/// milliseconds.
 async fn digest(json: Bytes) -> String {
     let digest = tokio::task::spawn_blocking(move || hex::encode(Sha256::digest(&json)));
     digest.await.unwrap_or_default()

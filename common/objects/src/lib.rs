@@ -1,8 +1,9 @@
-//! Pictures and other files that jobs make, in object storage. The worker writes them, the router serves them.
+//! Pictures and other files of jobs, in object storage. Workers write them, routers serve them.
 //!
-//! Inputs and outputs name a file as `warmq://files/<key>`, its **reference**: the worker need not know under which address
-//! users reach the router, which puts a link there in every answer and takes links back in inputs. Whoever writes an input
-//! can give no reference, only a link: so a worker may read what a reference names.
+//! Inputs and outputs name a file by its **reference**, `warmq://files/<key>`. The router replaces
+//! references with links in responses, and links with references in inputs, so workers need no
+//! address of a router. A submission can contain links only, so a worker may read whatever a
+//! reference names.
 
 mod inputs;
 mod streams;
@@ -19,29 +20,29 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::server_url::ServerUrl;
 
-/// Begins every reference to a file in an input or output.
+/// Prefix of every reference to a file.
 pub const REFERENCE_PREFIX: &str = "warmq://files/";
 
-/// What can go wrong with storage.
+/// Errors of the storage.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder is missing and can not be made, or the URL is wrong.
-    #[error("storage {url} can not be opened: {reason}")]
+    /// The folder is missing and cannot be created, or the URL is invalid.
+    #[error("storage {url} cannot be opened: {reason}")]
     Open {
         /// The URL, without secrets.
         url: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A file is larger than its reader can take.
+    /// The file exceeds the reader's limit.
     #[error("{bytes} bytes; at most {most} are read")]
     TooLarge {
-        /// Its size.
+        /// Size of the file, bytes.
         bytes: u64,
-        /// What its reader takes.
+        /// The limit, bytes.
         most: usize,
     },
-    /// What was written is not what is read.
+    /// A file differs from what was written.
     #[error("a file that was just written is read back as something else")]
     Altered,
     /// A read or write failed.
@@ -57,10 +58,11 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens `file:///folder` (made if missing) or `s3://bucket/prefix` (credentials from the usual `AWS_*` variables).
+    /// Opens `file:///folder` (created if missing) or `s3://bucket/prefix` (credentials from the
+    /// usual `AWS_*` variables).
     ///
     /// # Errors
-    /// The folder can not be made, or the URL is wrong.
+    /// The folder cannot be created, or the URL is invalid.
     pub fn open(url: &ServerUrl) -> Result<Self, Error> {
         let fail = |reason: String| Error::Open {
             url: url.to_string(),
@@ -85,7 +87,7 @@ impl Artifacts {
         })
     }
 
-    /// Writes one file of a job and returns the reference that its output carries.
+    /// Writes a file of a job and returns its reference.
     ///
     /// # Errors
     /// The storage refuses.
@@ -101,13 +103,15 @@ impl Artifacts {
         Ok(format!("{REFERENCE_PREFIX}{key}"))
     }
 
-    /// Writes a file of `bytes` among an app's, reads it back and deletes it. `name` keeps concurrent probes apart.
+    /// Writes a file of `bytes` below an app's folder, reads it back and deletes it. `name`
+    /// separates concurrent probes.
     ///
     /// # Errors
-    /// The storage refuses the write or the read. A refused deletion is no error: a few bytes stay, until the next probe.
+    /// The storage refuses the write or the read. A refused deletion is ignored: a few bytes remain
+    /// until the next probe.
     pub async fn probe(&self, app: &AppId, name: &str, bytes: usize) -> Result<(), Error> {
         let path = self.path(&format!("{app}/probes/{name}"));
-        // No run of equal bytes, which some file systems store as nothing.
+        // No run of equal bytes: some file systems store those as nothing.
         let body: Bytes = (0..bytes).map(|at| (at % 251) as u8).collect();
         self.store.put(&path, body.clone().into()).await?;
         let read = self.store.get(&path).await?.bytes().await?;
@@ -120,7 +124,7 @@ impl Artifacts {
         }
     }
 
-    /// Reads the file at `key`; `None` when there is none.
+    /// Reads the file at `key`; `None` if it does not exist.
     ///
     /// # Errors
     /// The storage refuses.
@@ -132,10 +136,10 @@ impl Artifacts {
         }
     }
 
-    /// As [`Artifacts::get`], of a file that is not larger than `most` bytes.
+    /// Reads a file of at most `most` bytes.
     ///
     /// # Errors
-    /// It is larger, or the storage refuses.
+    /// The file is larger, or the storage refuses the read.
     pub async fn get_at_most(&self, key: &str, most: usize) -> Result<Option<Bytes>, Error> {
         match self.store.get(&self.path(key)).await {
             Ok(found) if found.meta.size > most as u64 => Err(Error::TooLarge {
@@ -148,7 +152,7 @@ impl Artifacts {
         }
     }
 
-    /// `Path::from` encodes what could climb out of the root (`..`, empty segments).
+    /// `Path::from` encodes what could leave the root (`..`, empty segments).
     fn path(&self, key: &str) -> Path {
         let parts = self.root.parts().chain(
             key.split('/')

@@ -1,4 +1,4 @@
-//! Files as streams, for those that may be larger than memory.
+//! Files as streams, since they may exceed memory.
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
@@ -6,42 +6,42 @@ use object_store::{ObjectStoreExt, WriteMultipart};
 
 use super::{Artifacts, Error};
 
-/// Pieces of a file on their way to the storage at once.
+/// Maximum number of parts of a file in flight to the storage.
 const PIECES_UNDER_WAY: usize = 2;
 
-/// Size of such a piece, bytes: the least that S3 takes.
+/// Size of a part, bytes: the minimum of S3.
 const PIECE_BYTES: usize = 5 << 20;
 
-/// Most bytes that a [`FileWriter`] keeps in memory: the pieces under way, and the one that is filled.
+/// Maximum memory of a [`FileWriter`], bytes: the parts in flight and the one being filled.
 pub const WRITE_BUFFER_BYTES: u64 = ((PIECES_UNDER_WAY + 1) * PIECE_BYTES) as u64;
 
 /// A file that is being read.
 pub struct StoredFile {
-    /// How much it is, bytes.
+    /// Size, bytes.
     pub size_bytes: u64,
-    /// RunnerEvents with the file's content.
+    /// Tag that changes with the content.
     pub tag: String,
-    /// The content, piece by piece.
+    /// Content, part by part.
     pub body: BoxStream<'static, Result<Bytes, Error>>,
 }
 
-/// A file that is being written. It is not there until it is finished; dropped before, it never is.
+/// A file that is being written. It exists once finished; if dropped earlier, it never exists.
 #[derive(Debug)]
 pub struct FileWriter(WriteMultipart);
 
 impl FileWriter {
-    /// Adds to the file.
+    /// Appends to the file.
     ///
     /// # Errors
     /// The storage refuses.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.0.wait_for_capacity(PIECES_UNDER_WAY).await?;
-        // Copied: pieces of a few bytes would each keep the buffer that they were received in.
+        // Copied: small parts would each keep the buffer that they were received in.
         self.0.write(bytes);
         Ok(())
     }
 
-    /// Puts the whole file in its place at once.
+    /// Publishes the whole file at once.
     ///
     /// # Errors
     /// The storage refuses.
@@ -50,7 +50,7 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Leaves nothing behind, as far as the storage lets us.
+    /// Aborts, and removes the parts as far as the storage allows.
     pub async fn abandon(self) {
         if let Err(error) = self.0.abort().await {
             tracing::warn!(%error, "a file that was not written to its end may take up space");
@@ -59,7 +59,7 @@ impl FileWriter {
 }
 
 impl Artifacts {
-    /// Opens the file at `key`; `None` when there is none.
+    /// Opens the file at `key`; `None` if it does not exist.
     ///
     /// # Errors
     /// The storage refuses.
@@ -75,7 +75,7 @@ impl Artifacts {
         }
     }
 
-    /// Whether there is a file at `key`.
+    /// Returns whether a file exists at `key`.
     ///
     /// # Errors
     /// The storage refuses.
@@ -97,7 +97,7 @@ impl Artifacts {
         Ok(FileWriter(writer))
     }
 
-    /// Writes a file that fits in memory, and returns its tag.
+    /// Writes a file that fits into memory, and returns its tag.
     ///
     /// # Errors
     /// The storage refuses.
@@ -110,13 +110,13 @@ impl Artifacts {
     /// Deletes the file at `key`.
     ///
     /// # Errors
-    /// The storage refuses; some storages if there is none.
+    /// The storage refuses; some storages also if the file does not exist.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         Ok(self.store.delete(&self.path(key)).await?)
     }
 }
 
-/// The storage's own tag without quotes, or the size if it gives none.
+/// Returns the storage's tag without quotes, or the size if it has none.
 fn tag(e_tag: Option<&str>, size_bytes: u64) -> String {
     match e_tag {
         Some(tag) => tag.trim_matches('"').to_owned(),

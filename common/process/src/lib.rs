@@ -1,4 +1,4 @@
-//! What every process of warmq needs.
+//! Parts that every process of warmq needs.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -6,7 +6,7 @@
 //! | [`shutdown`] | signals |
 //! | [`telemetry`] | logs |
 //! | [`tls`] | encrypted connections |
-//! | [`clock`] | this machine's clock, and Redis' as far as it is known here |
+//! | [`clock`] | this machine's clock, and an estimate of Redis' |
 
 pub mod clock;
 pub mod retry;

@@ -1,5 +1,5 @@
-//! Delays between attempts: exponential, with jitter, on the `backoff` crate. The only file that names that crate,
-//! which is no longer maintained upstream (deny.toml records the advisory).
+//! Delays between attempts: exponential, with jitter, on the `backoff` crate. The only file that
+//! names that crate, which is no longer maintained upstream (deny.toml records the advisory).
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use backoff::backoff::Backoff as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often a webhook is told again, as fal does it.
+/// Number of further attempts at a webhook, as in fal.
 pub const WEBHOOK_RETRIES: u32 = 10;
 
 /// An endless series of growing delays.
@@ -17,7 +17,8 @@ pub const WEBHOOK_RETRIES: u32 = 10;
 pub struct Delays(ExponentialBackoff);
 
 impl Delays {
-    /// For a lost connection: 100 ms, doubling up to 5 s, each ± 50 %, so that a fleet does not reconnect in step.
+    /// Returns delays for a lost connection: 100 ms, doubling up to 5 s, each ± 50 %, so that a
+    /// fleet does not reconnect in step.
     pub fn reconnect() -> Self {
         Self(ExponentialBackoff {
             current_interval: Duration::from_millis(100),
@@ -29,7 +30,8 @@ impl Delays {
         })
     }
 
-    /// Between two self-tests of a faulty runner: 500 ms, doubling up to 30 s, each ± 50 %.
+    /// Returns delays between self-tests of a faulty runner: 500 ms, doubling up to 30 s, each ± 50
+    /// %.
     pub fn self_test() -> Self {
         Self(ExponentialBackoff {
             current_interval: Duration::from_millis(500),
@@ -41,20 +43,21 @@ impl Delays {
         })
     }
 
-    /// The next delay.
+    /// Returns the next delay.
     pub fn next_delay(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(self.0.max_interval)
     }
 
-    /// Starts over after a success.
+    /// Restarts the series after a success.
     pub fn reset(&mut self) {
         self.0.reset();
     }
 }
 
-/// How long a job waits for its next attempt after attempt number `attempt` (from 1) of `max_attempts` lost its runner or
-/// took too long: nothing after the first, since that took its time already; then 2 s, doubling up to 10 min. `None`: that
-/// was the last. No jitter: the broker's retry tiers, to which delays are rounded up, would swallow it.
+/// Returns the delay before the next attempt of a job, after attempt `attempt` (from 1) of
+/// `max_attempts` lost its runner or took too long: none after the first, which took its time
+/// already; then 2 s, doubling up to 10 min. `None` after the last one. No jitter: the broker's
+/// retry tiers, to which delays are rounded up, would absorb it.
 pub fn before_next(attempt: u32, max_attempts: u32) -> Option<Duration> {
     if attempt >= max_attempts {
         return None;
@@ -68,12 +71,12 @@ pub fn before_next(attempt: u32, max_attempts: u32) -> Option<Duration> {
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
     });
-    // The longest delay is reached long before.
+    // The maximum is reached long before.
     Some((1..attempt.min(64)).fold(Duration::ZERO, |_, _| delays.next_delay()))
 }
 
-/// How long a webhook waits after attempt number `attempt` (from 1) to tell it failed: 7 s, doubling up to an hour, so that ten
-/// more attempts take two hours in all. `None`: that was the last.
+/// Returns the delay after attempt `attempt` (from 1) at a webhook failed: 7 s, doubling up to an
+/// hour, so that ten further attempts take two hours in all. `None` after the last one.
 pub fn before_telling_again(attempt: u32) -> Option<Duration> {
     if !(1..=WEBHOOK_RETRIES).contains(&attempt) {
         return None;
@@ -90,9 +93,10 @@ pub fn before_telling_again(attempt: u32) -> Option<Duration> {
     (0..attempt).map(|_| delays.next_delay()).last()
 }
 
-/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts; the series starts over after an operation that
-/// went well for longer than the delay before it, so a connection that held for hours is made again at once. `None`: the shutdown came first.
-/// Each failure is logged as `what`.
+/// Calls `operation` until it succeeds, with [`Delays::reconnect`] between attempts. The series
+/// restarts after an operation that ran for longer than the previous delay, so a connection that
+/// held for hours is reopened at once. Returns `None` on shutdown. Each failure is logged as
+/// `what`.
 pub async fn until_success<T, E, F>(
     what: &str,
     shutdown: &CancellationToken,
@@ -116,7 +120,8 @@ where
     .flatten()
 }
 
-/// As [`until_success`], but an operation that began is waited for: for those whose effect must be known, shutdown or not.
+/// Retries as [`until_success`] does, but a running operation is always awaited: for operations
+/// whose effect must be known, shutdown or not.
 pub async fn until_known<T, E, F>(
     what: &str,
     shutdown: &CancellationToken,
@@ -149,14 +154,15 @@ where
     }
 }
 
-/// How often a server that is waited for is logged again.
+/// Interval of log lines about an unavailable server.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Calls `operation`, which needs a server, until it succeeds: servers may come up after those that need them. `None`: the
-/// shutdown came first. What is waited for is logged at once, when the reason changes, and each minute.
+/// Calls `operation`, which needs a server, until it succeeds, so that servers may start later than
+/// their clients. Returns `None` on shutdown. The reason is logged at once, when it changes, and
+/// every minute.
 ///
 /// # Errors
-/// The first one that `is_final`.
+/// The first error for which `is_final` holds.
 pub async fn until_available<T, E, F>(
     shutdown: &CancellationToken,
     is_final: impl Fn(&E) -> bool,
@@ -197,7 +203,7 @@ where
     }
 }
 
-/// Between two attempts to reach a server that is waited for at start.
+/// Interval of attempts to reach a server at start.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

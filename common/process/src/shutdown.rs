@@ -1,13 +1,13 @@
-//! One token that tells every part to stop, set by SIGTERM or Ctrl-C.
+//! A cancellation token for the whole process, set by SIGTERM or Ctrl-C.
 
 use tokio_util::sync::CancellationToken;
 
-/// What signals ask of a process that drains.
+/// Stop signals of a process that drains.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     /// Cancelled at the first SIGTERM or SIGINT: take no more work.
     pub stop: CancellationToken,
-    /// Cancelled at the second one: give up what runs.
+    /// Cancelled at the second one: abort running work.
     pub hurry: CancellationToken,
 }
 
@@ -20,10 +20,10 @@ impl From<CancellationToken> for Signals {
     }
 }
 
-/// Signals to stop that come from now on.
+/// Listens for stop signals from now on.
 ///
 /// # Errors
-/// The process may not install signal handlers.
+/// Signal handlers cannot be installed.
 pub fn on_signals() -> std::io::Result<Signals> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -48,10 +48,10 @@ pub fn on_signals() -> std::io::Result<Signals> {
     Ok(signals)
 }
 
-/// Logs `advice` at each SIGHUP from now on; by default the signal would end the process.
+/// Logs `advice` at each SIGHUP from now on, which by default would end the process.
 ///
 /// # Errors
-/// The process may not install signal handlers.
+/// Signal handlers cannot be installed.
 pub fn survive_hangups(advice: &'static str) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangups = signal(SignalKind::hangup())?;
@@ -63,10 +63,10 @@ pub fn survive_hangups(advice: &'static str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A token that is cancelled at the first SIGTERM or SIGINT.
+/// Returns a token that is cancelled at the first SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The process may not install signal handlers.
+/// Signal handlers cannot be installed.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,7 +1,8 @@
-//! Logs: readable lines on standard error, JSON when `WARMQ_LOG_FORMAT=json`. `WARMQ_LOG` filters as `RUST_LOG` does.
+//! Logs: readable lines on standard error, JSON when `WARMQ_LOG_FORMAT=json`. `WARMQ_LOG` filters as
+//! `RUST_LOG` does.
 //!
-//! An event is one line, whoever wrote what stands in it: control characters are escaped, so that nobody forges another line, or
-//! speaks to the terminal of who reads it.
+//! An event is one line: control characters in foreign text are escaped, so no text can forge a
+//! line or control the reader's terminal.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -13,11 +14,11 @@ use tracing_subscriber::fmt::format::debug_fn;
 
 use warmq_types::text::Escaped;
 
-/// What is logged when `WARMQ_LOG` says nothing. lapin reports every lost connection as an error of its own;
-/// we say so once, where it is handled.
+/// Default filter. lapin logs every lost connection as an error; warmq logs it once, where it is
+/// handled.
 const DEFAULT_FILTER: &str = "info,lapin=off,async_rs=warn";
 
-/// Starts logging for this process; later calls do nothing.
+/// Starts logging for this process; later calls have no effect.
 pub fn init() {
     let filter =
         EnvFilter::try_from_env("WARMQ_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
@@ -26,7 +27,7 @@ pub fn init() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
-    // A second initialisation in one process (tests) is no error.
+    // A second initialisation in one process (tests) is not an error.
     let _ = match std::env::var("WARMQ_LOG_FORMAT").as_deref() {
         // JSON has its own escapes.
         Ok("json") => lines.json().try_init(),

@@ -1,18 +1,18 @@
-//! TLS to the servers (`amqps://`, `rediss://`): rustls with ring. Who is trusted stands in the system's store of
-//! authorities, or instead in the PEM file that `SSL_CERT_FILE` names; there is no way not to check.
+//! TLS to the servers (`amqps://`, `rediss://`): rustls with ring. Trusted authorities are the
+//! system's, or those in the PEM file that `SSL_CERT_FILE` names; verification cannot be disabled.
 
 use std::error::Error;
 
-/// Chooses the cryptography of every TLS connection of this process. Libraries that leave the choice to the process would
-/// panic without it, since more than one is compiled in. Later calls do nothing.
+/// Installs the process's cryptography provider. Libraries that rely on the default would panic
+/// without it, since more than one is compiled in. Later calls have no effect.
 pub fn prepare() {
-    // An error says that somebody chose before us.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Why a server's certificate was not accepted, if that is what went wrong.
+/// Returns why a server's certificate was rejected, if that caused `error`.
 pub fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
-    /// How rustls begins that sentence, which client libraries pass on as text only.
+    /// Prefix of rustls' message, which client libraries pass on as text only.
     const SENTENCE: &str = "invalid peer certificate: ";
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,8 +1,9 @@
-//! Whose jobs wait or run, for keys that may have so many at a time.
+//! Active jobs per owner, for API keys with `max_jobs`.
 //!
-//! Each app keeps its own list in the same step as its records (`{app}:active`), so what goes to one app is counted exactly. Which
-//! apps an owner submits to is noted beside, in another slot of a cluster: before a job is recorded, and taken away only once
-//! nothing was submitted there for [`SETTLED`]. So a submission reads the lists of the few apps that its owner uses.
+//! Each app keeps its own list (`{app}:active`) in the same script as its records, so jobs of one
+//! app are counted exactly. The apps to which an owner submits are listed in another key: before a
+//! job is recorded, and removed only after [`SETTLED`] without a submission. So a submission reads
+//! the lists of few apps.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use warmq_types::ids::{AppId, JobId, KeyId};
 use super::script_reply::number;
 use super::{Error, Store, ms};
 
-/// How long after a submission its record is made at the latest.
+/// Maximum time from a submission to its record.
 const SETTLED: Duration = Duration::from_secs(60);
 
 impl Store {
-    /// How many of an owner's jobs wait or run, over `apps`.
+    /// Returns the number of an owner's active jobs over `apps`.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn active_jobs(
         &self,
         apps: impl IntoIterator<Item = &AppId>,
@@ -45,10 +46,10 @@ impl Store {
         Ok(pipe.query_async(&mut self.connection.clone()).await?)
     }
 
-    /// Notes that an owner is about to submit to `app`, and counts its jobs that wait or run in other apps.
+    /// Registers that an owner submits to `app`, and returns its active jobs in other apps.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn active_elsewhere(&self, app: &AppId, owner: &KeyId) -> Result<u64, Error> {
         let key = self.keys.apps_of(owner);
         let mut connection = self.connection.clone();
@@ -83,10 +84,10 @@ impl Store {
         Ok(counts.iter().sum())
     }
 
-    /// Takes an owner's jobs off an app's list whose records are gone, since Redis lost them. True: there were some.
+    /// Removes an owner's entries whose records Redis lost. Returns whether there were any.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn forget_lost_jobs(&self, app: &AppId, owner: &KeyId) -> Result<bool, Error> {
         let (first, last) = range(owner);
         let active = self.keys.active(app);
@@ -119,7 +120,7 @@ impl Store {
     }
 }
 
-/// The entries of an owner. Ids of keys hold no character below `-`.
+/// The range of an owner's entries. Key ids contain no character below `-`.
 fn range(owner: &KeyId) -> (String, String) {
     (format!("[{owner} "), format!("({owner}!"))
 }

@@ -1,4 +1,4 @@
-//! Keys of those who submit: one hash for all of them, which every router reads every other second.
+//! API keys: one hash, which every router reads every two seconds.
 
 use std::time::Duration;
 
@@ -9,53 +9,53 @@ use warmq_types::ids::KeyId;
 use super::record::json;
 use super::{Error, Store};
 
-/// What became of a new key.
+/// Outcome of creating a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyCreation {
-    /// It is known from now on.
+    /// The key exists from now on.
     Yes,
-    /// There is one of that id.
+    /// A key of that id exists.
     Taken,
-    /// There would be keys, and nobody who may manage them.
+    /// Refused: keys would exist without an admin key.
     NoAdmin,
 }
 
-/// What became of the wish to revoke a key.
+/// Outcome of revoking a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyRevocation {
-    /// It is known no more.
+    /// The key no longer exists.
     Yes,
-    /// It was not known.
+    /// The key did not exist.
     Unknown,
-    /// It is the last one that may manage the others.
+    /// Refused: it is the last admin key.
     LastAdmin,
 }
 
 impl Store {
-    /// All keys; of one that this build can not read, only that it is there.
+    /// Returns all keys; for one that this build cannot read, its id only.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn api_keys(&self) -> Result<Vec<Result<StoredKey, Error>>, Error> {
         let key = self.keys.api_keys();
         let all: Vec<(String, String)> = self.connection.clone().hgetall(&key).await?;
         Ok(all.iter().map(|(id, text)| read(&key, id, text)).collect())
     }
 
-    /// One key; `None` when there is none of that id.
+    /// Returns a key, if it exists.
     ///
     /// # Errors
-    /// Redis is away, or it is not what this build writes.
+    /// Redis is unreachable, or the key was written by another version.
     pub async fn api_key(&self, id: &KeyId) -> Result<Option<StoredKey>, Error> {
         let key = self.keys.api_keys();
         let text: Option<String> = self.connection.clone().hget(&key, id.as_str()).await?;
         text.map(|text| read(&key, id.as_str(), &text)).transpose()
     }
 
-    /// Keeps a new key. `rooted`: there is an admin by setting, so none is needed among the kept.
+    /// Creates a key. `rooted`: an admin key is configured, so none is needed in Redis.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn keep_api_key(&self, key: &StoredKey, rooted: bool) -> Result<KeyCreation, Error> {
         let answer: String = self
             .scripts
@@ -74,10 +74,10 @@ impl Store {
         }
     }
 
-    /// Forgets a key. `rooted`: as in [`Store::keep_api_key`].
+    /// Revokes a key. `rooted`: as in [`Store::keep_api_key`].
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn revoke_api_key(&self, id: &KeyId, rooted: bool) -> Result<KeyRevocation, Error> {
         let answer: String = self
             .scripts
@@ -95,11 +95,11 @@ impl Store {
         }
     }
 
-    /// Counts one more submission under a key, if that is within its rate, whichever router it came to; else says after how
-    /// long one is.
+    /// Counts a submission against a key's rate, over all routers; otherwise returns the time until
+    /// the next one is allowed.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn throttle(&self, key: &KeyId, rate: Rate) -> Result<Result<(), Duration>, Error> {
         let wait_ms: u64 = self
             .scripts

@@ -1,4 +1,4 @@
-//! A job's attempts: begun, kept alive, ended; lost with their runners, and given up.
+//! Attempts: start, lease, end, loss, requeue, quarantine.
 
 use std::time::Duration;
 
@@ -17,90 +17,90 @@ use super::record::json;
 use super::script_reply::{about_a_job, number, unavailable, words};
 use super::{Error, Ran, RunnerReport, Store, Unavailable, ms};
 
-/// After so many attempts the pause grows no longer.
+/// Number of attempts after which the delay no longer grows.
 const PAUSES: u32 = 12;
 
-/// On what ground a runner starts a job.
+/// How a runner came to start a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartSource {
-    /// The dispatcher claimed it for this job.
+    /// The dispatcher claimed the runner for this job.
     Claim,
-    /// It took the job from the shared queue and claims itself.
+    /// The runner took the job from the shared queue and claims itself.
     SharedQueue,
-    /// It runs the job already: Redis was away when it began.
+    /// The job runs already: Redis was unavailable at its start.
     BegunWithout {
-        /// How long ago that was, ms.
+        /// Time since its start, ms.
         ago_ms: u64,
     },
 }
 
-/// A runner that was lost under a job.
+/// A runner that was lost during an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// The number of the attempt that was lost.
+    /// Number of the lost attempt.
     pub attempt: u32,
-    /// Who was lost.
+    /// The lost runner.
     pub runner: RunnerId,
-    /// How long the job's message is to be parked until the next attempt; `None` after the last one.
+    /// Delay until the next attempt; `None` after the last one.
     pub pause: Option<Duration>,
 }
 
-/// What becomes of the attempt when a runner gives its job back.
+/// Why a runner requeues its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequeueCause<'a> {
-    /// It does not count: the runner stops, and the job is not to blame.
+    /// The runner stops. The attempt does not count.
     Uncounted,
-    /// It counts: it took too long, or its runner failed.
+    /// A timeout or a runner fault. The attempt counts.
     Counted {
-        /// Why, for the job's log.
+        /// The reason, for the job's log.
         reason: &'a str,
-        /// The runner's fault, if the job may be to blame for it.
+        /// The runner's fault, if it may be the job's.
         fault: Option<&'a RunnerFault>,
     },
 }
 
-/// What became of an attempt to start a job.
+/// Outcome of starting a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Run it.
+    /// The attempt has begun.
     Started(Lease),
-    /// The dispatcher claimed the runner for another job meanwhile: give this one back.
+    /// The dispatcher claimed the runner for another job meanwhile: return this one.
     Claimed,
-    /// The runner is registered no more: it must register again first.
+    /// The runner is no longer registered: it must register first.
     Stale,
-    /// The job is not to be run now.
+    /// The job must not run now.
     Unavailable(Unavailable),
 }
 
-/// An attempt's end, and the runner's state after it.
+/// End of an attempt, and the runner's state after it.
 #[derive(Debug)]
 pub struct Finish<'a> {
     /// The app.
     pub app: &'a AppId,
     /// The job.
     pub job: JobId,
-    /// Who ran it.
+    /// The runner.
     pub runner: &'a RunnerId,
-    /// In which incarnation.
+    /// The runner's incarnation.
     pub epoch: Epoch,
     /// The attempt's fence.
     pub fence: Fence,
-    /// How it ended.
+    /// Outcome of the attempt.
     pub outcome: &'a Outcome,
-    /// What it cost.
+    /// Timings of the attempt.
     pub timings: Timings,
-    /// The hints that the runner reported before.
+    /// Models that the runner reported before.
     pub reported: &'a [Hint],
-    /// What it reports now.
+    /// Models that it reports now.
     pub report: &'a RunnerReport,
-    /// What the run taught about its model; `None` if it failed.
+    /// Measurements of the run for the policy; `None` if it failed.
     pub ran: Option<Ran>,
-    /// Whether it takes jobs again; false while it drains.
+    /// Whether the runner takes further jobs; false while it drains.
     pub idle: bool,
 }
 
 impl Finish<'_> {
-    /// Level and text of what the job's log says of its end.
+    /// Level and text for the job's log.
     fn last_line(&self) -> (&'static str, String) {
         let Timings {
             warm,
@@ -119,7 +119,8 @@ impl Finish<'_> {
     }
 }
 
-/// The pauses after the first attempt that came to nothing, the second, …, ms: as long as the retry tier that parks the message.
+/// Delays after the first, second, … failed attempt, ms: those of the retry tiers that park the
+/// message.
 fn pauses_ms() -> Vec<u64> {
     (1..=PAUSES)
         .filter_map(|attempt| before_next(attempt, u32::MAX))
@@ -127,18 +128,18 @@ fn pauses_ms() -> Vec<u64> {
         .collect()
 }
 
-/// A JSON list in a record; empty if it is none.
+/// Parses a JSON list of a record; empty if it is none.
 fn list<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
     text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
 }
 
 impl Store {
-    /// Begins an attempt of `job` on `runner`, or gives the one again that this very incarnation has begun: after an answer
-    /// that was lost.
+    /// Starts an attempt of `job` on `runner`, or returns the one that this incarnation has begun
+    /// already, whose response was lost.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn start(
         &self,
         app: &AppId,
@@ -185,10 +186,11 @@ impl Store {
         }
     }
 
-    /// Keeps a running job's lease for another `lease_ms`. False: the job is no longer this attempt's.
+    /// Renews a running job's lease for `lease_ms`. Returns whether the job is still this
+    /// attempt's.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn renew(
         &self,
         app: &AppId,
@@ -206,10 +208,10 @@ impl Store {
             .await?)
     }
 
-    /// Notes how far a running job is. False: the job is no longer this attempt's.
+    /// Stores the progress of a running job. Returns whether the job is still this attempt's.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn progress(
         &self,
         app: &AppId,
@@ -228,11 +230,11 @@ impl Store {
             .await?)
     }
 
-    /// Ends an attempt. False: the result was refused, since the job is no longer this attempt's; the runner's hints
-    /// are taken all the same.
+    /// Ends an attempt. Returns whether the result was accepted; a refused one belongs to an
+    /// earlier attempt. The runner's models are stored in both cases.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn finish(&self, finish: &Finish<'_>) -> Result<bool, Error> {
         let Finish { app, job, .. } = *finish;
         let (output, error) = match finish.outcome {
@@ -284,10 +286,10 @@ impl Store {
             .await?)
     }
 
-    /// Gives a running job back unfinished. False: it is no longer this attempt's.
+    /// Requeues a running job. Returns whether it was still this attempt's.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn requeue(
         &self,
         app: &AppId,
@@ -315,10 +317,11 @@ impl Store {
             .await?)
     }
 
-    /// Notes that the runner of a job is lost; the job is queued again. `None`: the job is not a lost runner's (any more).
+    /// Records that a job's runner was lost, and queues the job again. `None`: no runner was lost
+    /// (any more).
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn mark_lost(&self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
         let reply: Vec<String> = self
             .scripts
@@ -346,11 +349,11 @@ impl Store {
         }
     }
 
-    /// Reads what a job's attempts that counted left behind: each of its messages carries that. What is not readable is
-    /// left out.
+    /// Returns the avoid list and faults of a job, for its messages. Unreadable entries are
+    /// omitted.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn setbacks(&self, app: &AppId, job: JobId) -> Result<Setbacks, Error> {
         let key = self.keys.job(app, job);
         let (avoid, faults): (Option<String>, Option<String>) = redis::cmd("HMGET")
@@ -364,10 +367,10 @@ impl Store {
         })
     }
 
-    /// Ends a job that had all its attempts. False: it has one left, runs, or ended.
+    /// Ends a job without attempts left. Returns false if it has one left, runs, or ended.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn quarantine(
         &self,
         app: &AppId,
@@ -391,11 +394,11 @@ impl Store {
             .await?)
     }
 
-    /// Gives a quarantined job all its attempts again; to publish it is the caller's business. False: it is not quarantined
-    /// (any more).
+    /// Restores all attempts of a quarantined job, which the caller then publishes. Returns false
+    /// if it is not quarantined (any more).
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn redrive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
         self.index(app, job, RETENTION_S, Known::New).await?;

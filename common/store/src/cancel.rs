@@ -1,4 +1,4 @@
-//! Jobs that their owners no longer want.
+//! Cancellation of jobs.
 
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::state::JobState;
@@ -8,23 +8,23 @@ use super::script_reply::words;
 use super::subscriptions::Subscription;
 use super::{Error, Store};
 
-/// What became of a wish to cancel.
+/// Outcome of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
-    /// The job has ended by it.
+    /// The job was cancelled.
     Cancelled,
-    /// It had ended before.
+    /// The job had ended before.
     Ended(JobState),
-    /// There is no record.
+    /// The job does not exist.
     Missing,
 }
 
-/// Jobs of one app that were cancelled, as it happens. Some may be missed: whoever has such a job finds its state out when
-/// it next says something about it.
+/// Stream of an app's cancelled jobs. Messages may be lost; a runner then learns the job's state
+/// with its next call about it.
 pub struct Cancellations(Subscription);
 
 impl Cancellations {
-    /// The next one; `None` once the connection broke.
+    /// Returns the next one; `None` once the connection broke.
     pub async fn next(&mut self) -> Option<JobId> {
         loop {
             let text = self.0.next().await?;
@@ -37,10 +37,10 @@ impl Cancellations {
 }
 
 impl Store {
-    /// Ends `job`, wherever it is, and tells those who follow [`Store::cancellations`].
+    /// Cancels `job` in any state, and publishes that to [`Store::cancellations`].
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn cancel(&self, app: &AppId, job: JobId) -> Result<Cancel, Error> {
         let reply: Vec<String> = self
             .scripts
@@ -70,10 +70,10 @@ impl Store {
         }
     }
 
-    /// Follows the app's cancelled jobs from now on.
+    /// Subscribes to the app's cancellations.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn cancellations(&self, app: &AppId) -> Result<Cancellations, Error> {
         let channel = self.keys.cancelled(app);
         Ok(Cancellations(self.subscriptions.open(&channel).await?))

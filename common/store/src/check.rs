@@ -1,4 +1,4 @@
-//! Whether Redis can do all that warmq needs, and what of it is unwise.
+//! Checks of the Redis server: requirements and advice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::{Error, Store};
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Store {
-    /// Tries all that warmq needs of Redis: a single server that takes writes, runs scripts and delivers what is
-    /// published.
+    /// Tries everything that warmq needs of Redis: a single server that accepts writes, runs
+    /// scripts and delivers published messages.
     ///
     /// # Errors
-    /// One of them fails.
+    /// A requirement is not met.
     pub async fn check(&self) -> Result<(), Error> {
         let [one, other] = self.keys.in_two_slots();
         let _: u64 = redis::cmd("EXISTS")
@@ -45,13 +45,14 @@ impl Store {
         };
         match tokio::time::timeout(DELIVERY_TIMEOUT, delivered).await {
             Ok(true) => Ok(()),
-            // The connection ended: not the server's settings.
+            // The connection ended; the settings are not to blame.
             Ok(false) => self.ping().await,
             Err(_) => Err(Error::refused(&self.url, Refusal::NoMessages)),
         }
     }
 
-    /// Returns settings of Redis under which jobs or results can get lost, a sentence each. It may not say.
+    /// Returns settings of Redis that risk jobs or results, one sentence each; none if the server
+    /// hides its settings.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -69,7 +70,7 @@ impl Store {
             .await;
         match asked {
             Ok(settings) => Ok(settings),
-            // Managed servers keep their settings to themselves.
+            // Managed servers hide their settings.
             Err(error) if !error.is_unrecoverable_error() && !error.is_io_error() => {
                 Ok(HashMap::new())
             }

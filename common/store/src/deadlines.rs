@@ -1,4 +1,4 @@
-//! Jobs that must have started by some time.
+//! Deadlines for the start of jobs.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::AsyncCommands;
@@ -8,15 +8,15 @@ use warmq_types::job::JobSpec;
 use super::jobs::RETENTION_S;
 use super::{Error, SIDE_BY_SIDE, Store};
 
-/// Jobs that are looked at in one call; the others come in the next.
+/// Maximum number of jobs per call.
 const AT_ONCE: isize = 1000;
 
 impl Store {
-    /// Ends the app's jobs that have not started in time, and gives back what announcing them needs: all but input and output.
-    /// A job whose record cannot be read is left out, for good.
+    /// Expires the app's jobs that have not started in time, and returns them without input and
+    /// output, for their events. Jobs with unreadable records are removed from the list.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn expire(&self, app: &AppId) -> Result<Vec<JobSpec>, Error> {
         let now_ms = self.now_ms().await?;
         let due: Vec<String> = self

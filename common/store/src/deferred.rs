@@ -1,4 +1,4 @@
-//! Attempts that began, and perhaps ended, while Redis was away: recorded once it is back.
+//! Attempts that began or ended during an outage of Redis, recorded afterwards.
 
 use warmq_types::attempt::Lease;
 use warmq_types::ids::{Epoch, RunnerId};
@@ -7,29 +7,31 @@ use warmq_types::message::DeferredResult;
 
 use super::{Error, Finish, RunnerReport, Start, StartSource, Store, Unavailable};
 
-/// No incarnation has it: an end that is stored with it says nothing of its runner, who has gone on since.
+/// Epoch of no incarnation: a result stored with it does not change its runner, which has continued
+/// since.
 const NO_EPOCH: Epoch = Epoch(0);
 
 /// An attempt that began without Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct DeferredStart<'a> {
-    /// What runs.
+    /// The job.
     pub job: &'a JobSpec,
-    /// Who runs it.
+    /// The runner.
     pub runner: &'a RunnerId,
-    /// In which incarnation.
+    /// The runner's incarnation.
     pub epoch: Epoch,
-    /// How long ago it began, ms.
+    /// Time since its begin, ms.
     pub ago_ms: u64,
-    /// How long its lease is to last, ms.
+    /// Duration of its lease, ms.
     pub lease_ms: u64,
 }
 
 impl Store {
-    /// Notes that an attempt began. `None`: its job ended or is somebody else's, so the attempt counts for nothing.
+    /// Records that an attempt began. `None`: its job ended or belongs to another attempt, so this
+    /// one does not count.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn begin_late(&self, start: &DeferredStart<'_>) -> Result<Option<Lease>, Error> {
         let DeferredStart { job, runner, .. } = *start;
         let ground = StartSource::BegunWithout {
@@ -52,16 +54,17 @@ impl Store {
                 Start::Unavailable(Unavailable::Lost) => {
                     self.mark_lost(&job.app, job.id).await?;
                 }
-                // Gone: it ended, and its record was kept long enough.
+                // The job ended, and its retention is over.
                 Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
             }
         }
     }
 
-    /// Stores how an attempt ended. False: the result was refused, since the job ended or is somebody else's by now.
+    /// Stores a deferred result. Returns whether it was accepted; it is refused if the job ended or
+    /// belongs to another attempt.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn end_late(&self, end: &DeferredResult, ago_ms: u64) -> Result<bool, Error> {
         let start = DeferredStart {
             job: &end.job,
@@ -75,7 +78,7 @@ impl Store {
         {
             return Ok(true);
         }
-        // It had no lease, or Redis lost its record, or it was given up for lost: the result counts if nobody else is at it.
+        // Without a lease, or if Redis lost it: the result counts if no other attempt runs.
         match self.begin_late(&start).await? {
             Some(lease) => self.store_end(end, lease).await,
             None => Ok(false),

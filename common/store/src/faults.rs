@@ -1,4 +1,4 @@
-//! Runners that take no jobs until their self-test passes, and runners of one name.
+//! Runners that take no jobs until their self-test passes, and runners with equal names.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use warmq_types::ids::{AppId, Epoch, RunnerId};
 use super::fleet::Registration;
 use super::{Error, RunnerEvent, Store};
 
-/// Another process that holds a runner's name.
+/// Another process with the same runner name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameConflict {
-    /// Its host.
+    /// Host name of its machine.
     pub host: String,
-    /// Its process there.
+    /// Process id on that machine.
     pub pid: u32,
     /// Remaining time of its lease, ms.
     pub remaining_ms: u64,
-    /// End of its lease, Unix ms. It grows while the process lives.
+    /// End of its lease, Unix ms; it grows while the process lives.
     pub lease_until_ms: u64,
 }
 
@@ -35,7 +35,7 @@ pub struct FaultReport {
 }
 
 impl Store {
-    /// The live process of another instance that holds the runner's name; `None` if the name is free.
+    /// Returns the live process of another instance with the runner's name, if any.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -93,7 +93,8 @@ impl Store {
             .await?)
     }
 
-    /// Publishes that a runner failed an attempt, for the leader's metrics. A lost message costs one count.
+    /// Publishes that a runner failed an attempt, for the leader's metrics. A lost message costs one
+    /// count.
     ///
     /// # Errors
     /// Redis is unreachable.

@@ -1,4 +1,4 @@
-//! The runners: who lives, what each reports.
+//! The fleet: registration, heartbeats, reports and removal of runners.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -12,46 +12,46 @@ use warmq_types::runner::RunnerRecord;
 use super::stats::STATS_OF_APP;
 use super::{Error, Store};
 
-/// What a runner can serve now; refreshed after every job.
+/// What a runner has loaded, refreshed after every job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunnerReport {
     /// Loaded models, least recently used first.
     pub hints: Vec<Hint>,
-    /// What they hold, bytes.
+    /// Memory of the loaded models, bytes.
     pub memory_bytes: u64,
-    /// How many models the runner can hold at once, as far as it knows.
+    /// Number of models that it can hold at once, as far as it has measured.
     pub slots: u32,
 }
 
-/// What a runner says of itself when it joins.
+/// Registration of a runner's incarnation.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// Its app.
+    /// The app whose jobs it runs.
     pub app: AppId,
-    /// Its id.
+    /// Runner id.
     pub runner: RunnerId,
-    /// This incarnation.
+    /// Epoch of this incarnation.
     pub epoch: Epoch,
-    /// The machine that it is on.
+    /// Host name of its machine.
     pub host: String,
-    /// Its process there.
+    /// Process id on that machine.
     pub pid: u32,
-    /// Random id of that process: distinguishes a restart from a second worker of the same name.
+    /// Random id of the process: distinguishes a restart from a second worker of the same name.
     pub instance: String,
-    /// What runs its jobs: `diffusion`, `timed`.
+    /// Name of the engine: `diffusion`, `timed`.
     pub engine: String,
-    /// Where tensors live: `cpu`, `cuda:0`.
+    /// Device of its tensors: `cpu`, `cuda:0`.
     pub device: String,
-    /// How much its models may hold, bytes.
+    /// Memory budget for loaded models, bytes.
     pub memory_budget_bytes: u64,
-    /// The models that it can load; empty for any.
+    /// Catalog: the models that it can load; empty for any.
     pub models: Vec<Hint>,
-    /// What it holds already.
+    /// What it has loaded already.
     pub report: RunnerReport,
 }
 
 impl Registration {
-    /// The fields of the runner's hash.
+    /// Returns the fields of the runner's hash.
     pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("epoch", self.epoch.to_string()),
@@ -69,12 +69,12 @@ impl Registration {
     }
 }
 
-/// How much there is of an app.
+/// Numbers of an app's runners and jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Runners whose lease has not lapsed, or not been found lapsed.
+    /// Runners whose lease has not been found lapsed.
     pub live: u64,
-    /// Those of them that take no jobs until their self-test passes.
+    /// Those that take no jobs until their self-test passes.
     pub faulty: u64,
     /// Those that can be claimed.
     pub idle: u64,
@@ -82,26 +82,27 @@ pub struct Counts {
     pub queued: u64,
 }
 
-/// How busy an app is.
+/// Load of an app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppLoad {
-    /// Its runners and jobs.
+    /// Numbers of its runners and jobs.
     pub counts: Counts,
-    /// What its leader learned about the app as a whole: JSON; `None` before it learned anything.
+    /// The leader's statistics of the whole app, JSON; `None` before the first.
     pub learned: Option<String>,
 }
 
-/// How long a model is remembered after the last runner that can load it joined: its jobs wait so long for another.
+/// Time that a model stays known after the last registration that lists it. Its jobs wait so long
+/// for another runner.
 const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Apps, or runners, that one command or pipeline asks about.
+/// Maximum number of apps or runners per command or pipeline.
 const CHUNK: usize = 250;
 
 impl Store {
-    /// A runner joins, idle, with the input schema of its app.
+    /// Registers an incarnation, idle, with the input schema of its app.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn register(
         &self,
         registration: &Registration,
@@ -130,8 +131,8 @@ impl Store {
         Ok(invocation.invoke_async(&mut connection).await?)
     }
 
-    /// Records what comes with every registration, and removes the runner's earlier incarnation: one that did not take
-    /// leave may stand in the sets of other hints.
+    /// Writes what every registration contains, and removes the runner's earlier incarnation, which
+    /// may remain in the sets of other models.
     pub(super) async fn introduce(
         &self,
         registration: &Registration,
@@ -147,7 +148,8 @@ impl Store {
         self.remember_app(app).await
     }
 
-    /// Notes that some runner can load these models, and forgets those that none has listed for [`MODELS_KEPT`].
+    /// Adds these models to the known ones of the app, and forgets those not listed for
+    /// [`MODELS_KEPT`].
     async fn remember_models(&self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
         let now_ms = self.now_ms().await?;
         let key = self.keys.models(app);
@@ -162,10 +164,10 @@ impl Store {
         Ok(())
     }
 
-    /// The models that some runner of the app can load, or could lately.
+    /// Returns the models that a runner of the app can load, or recently could.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn models(&self, app: &AppId) -> Result<Vec<Hint>, Error> {
         let key = self.keys.models(app);
         let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
@@ -174,10 +176,10 @@ impl Store {
             .collect())
     }
 
-    /// Whether some runner of the app can load the model, or could lately.
+    /// Returns whether a runner of the app can load the model, or recently could.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn is_model_known(&self, app: &AppId, model: &Hint) -> Result<bool, Error> {
         let key = self.keys.models(app);
         let since: Option<u64> = (self.connection.clone())
@@ -186,10 +188,11 @@ impl Store {
         Ok(since.is_some())
     }
 
-    /// A runner lives. `busy` while it runs a job. False: it is registered no more.
+    /// Renews a runner's lease. `busy` while it runs a job. Returns whether the runner is still
+    /// registered.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn heartbeat(
         &self,
         app: &AppId,
@@ -213,19 +216,19 @@ impl Store {
             .await?)
     }
 
-    /// A runner says goodbye.
+    /// Removes a runner that stops.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn leave(&self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
         self.remove(app, runner, Some(epoch), "left").await?;
         Ok(())
     }
 
-    /// Removes the runners whose lease lapsed, and names them.
+    /// Removes the runners whose lease lapsed, and returns them.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn reap(&self, app: &AppId) -> Result<Vec<RunnerId>, Error> {
         let now_ms = self.now_ms().await?;
         let lapsed: Vec<String> = self
@@ -242,10 +245,11 @@ impl Store {
         Ok(lost)
     }
 
-    /// Returns how long the first lease of the app's runners lasts; zero if one has lapsed, `None` without runners.
+    /// Returns the time until the first lease of the app's runners lapses; zero if one has, `None`
+    /// without runners.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn first_lapse(&self, app: &AppId) -> Result<Option<Duration>, Error> {
         let ((now_s, now_us), first): ((u64, u64), Vec<(String, u64)>) = redis::pipe()
             .cmd("TIME")
@@ -259,7 +263,7 @@ impl Store {
         Ok(left.map(Duration::from_millis))
     }
 
-    /// Takes a runner out of every set; `epoch`: only that incarnation.
+    /// Removes a runner from every set; with `epoch`, only that incarnation.
     async fn remove(
         &self,
         app: &AppId,
@@ -302,10 +306,10 @@ impl Store {
         Ok(invocation.invoke_async(&mut connection).await?)
     }
 
-    /// Apps with a live or past worker.
+    /// Returns the apps with a live or past worker.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn apps(&self) -> Result<BTreeSet<AppId>, Error> {
         let names: Vec<String> = self.connection.clone().smembers(self.keys.apps()).await?;
         Ok(names
@@ -314,10 +318,10 @@ impl Store {
             .collect())
     }
 
-    /// Whether a worker ever registered for the app.
+    /// Returns whether a worker ever registered for the app.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn has_app(&self, app: &AppId) -> Result<bool, Error> {
         Ok(self
             .connection
@@ -326,10 +330,11 @@ impl Store {
             .await?)
     }
 
-    /// The JSON Schema of the app's input, as its workers published it; `None` before the first worker came.
+    /// Returns the JSON Schema of the app's input, as its workers published it; `None` before the
+    /// first worker.
     ///
     /// # Errors
-    /// Redis is away, or the schema is no JSON.
+    /// Redis is unreachable, or the schema is not JSON.
     pub async fn schema(&self, app: &AppId) -> Result<Option<Value>, Error> {
         let key = self.keys.schema(app);
         let schema: Option<String> = self.connection.clone().get(&key).await?;
@@ -338,10 +343,10 @@ impl Store {
             .transpose()
     }
 
-    /// The schemas of those of `apps` that have one.
+    /// Returns the schemas of those of `apps` that have one.
     ///
     /// # Errors
-    /// Redis is away, or a schema is no JSON.
+    /// Redis is unreachable, or a schema is not JSON.
     pub async fn schemas(&self, apps: &[AppId]) -> Result<Vec<(AppId, Value)>, Error> {
         let mut found = Vec::new();
         for chunk in apps.chunks(CHUNK) {
@@ -361,18 +366,19 @@ impl Store {
         Ok(found)
     }
 
-    /// The app's live runners, in alphabetical order.
+    /// Returns the app's live runners, in alphabetical order.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn runners(&self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
         self.runners_of(std::slice::from_ref(app)).await
     }
 
-    /// The live runners of `apps`, by app and name. Two round trips for some hundred of each.
+    /// Returns the live runners of `apps`, by app and name. Two round trips per some hundred of
+    /// each.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn runners_of(&self, apps: &[AppId]) -> Result<Vec<RunnerRecord>, Error> {
         let mut connection = self.connection.clone();
         let mut live: Vec<(&AppId, RunnerId, u64)> = Vec::new();
@@ -408,19 +414,19 @@ impl Store {
         Ok(runners)
     }
 
-    /// How much there is of the app.
+    /// Returns the numbers of an app's runners and jobs.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn counts(&self, app: &AppId) -> Result<Counts, Error> {
         let loads = self.loads(std::slice::from_ref(app)).await?;
         Ok(loads.first().map(|load| load.counts).unwrap_or_default())
     }
 
-    /// How busy each of `apps` is. One round trip for some hundred of them.
+    /// Returns the load of each of `apps`. One round trip per some hundred apps.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn loads(&self, apps: &[AppId]) -> Result<Vec<AppLoad>, Error> {
         let mut loads = Vec::with_capacity(apps.len());
         for chunk in apps.chunks(CHUNK) {
@@ -450,7 +456,7 @@ impl Store {
     }
 }
 
-/// Replies of a pipeline that belong together.
+/// Parses consecutive replies of a pipeline as one value.
 fn read<T: redis::FromRedisValue>(replies: &[redis::Value]) -> Result<T, Error> {
     let replies = redis::Value::Array(replies.to_vec());
     Ok(redis::from_redis_value(replies).map_err(redis::RedisError::from)?)

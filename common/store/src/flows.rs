@@ -1,7 +1,7 @@
-//! Flows: their records, how far they are, and when somebody looks at them whatever is heard.
+//! Flows: their records, and the times of their next reconcile.
 //!
-//! A flow's record is a job's, with the steps so far and, while it is under way, what the next steps need. Whoever moves a flow on
-//! says which move it knew last, so two routers that look at one flow move it once.
+//! A flow's record is a job record with its steps and, until it ends, what the next steps need. An
+//! update names the version that it read, so two routers that reconcile one flow advance it once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,45 +19,45 @@ use super::record::{from_json, json, parsed, record};
 use super::script_reply::words;
 use super::{Error, Store, ms};
 
-/// A level and a sentence for a flow's log.
+/// Level and sentence for a flow's log.
 pub type FlowLine = (&'static str, String);
 
-/// What a flow begins with.
+/// Initial state of a flow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowPlan {
-    /// Its kind and how many steps there are; none of them is begun.
+    /// Kind and number of steps; none has begun.
     pub flow: Flow,
-    /// The part of the file that it can reach (TOML): a reload does not touch it.
+    /// The part of the routing configuration that it can reach (TOML): a reload does not change it.
     pub excerpt: String,
-    /// What its steps' expressions may look at besides the input.
+    /// What its steps' expressions can read besides the input.
     pub headers: BTreeMap<String, String>,
 }
 
-/// A flow and what its next step needs, as they were at one moment.
+/// A flow and what its next step needs, at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowState {
-    /// Its record.
+    /// Record of the flow.
     pub record: JobRecord,
     /// Its steps so far.
     pub flow: Flow,
-    /// How often it was moved on.
+    /// Version: number of updates.
     pub moves: u64,
-    /// As its [`FlowPlan`] had it; empty once it ended.
+    /// As in its [`FlowPlan`]; empty once it ended.
     pub excerpt: String,
-    /// As its [`FlowPlan`] had them; empty once it ended.
+    /// As in its [`FlowPlan`]; empty once it ended.
     pub headers: BTreeMap<String, String>,
-    /// The outputs of the steps that succeeded, by the steps' names; empty once it ended.
+    /// Outputs of the steps that succeeded, by name; empty once it ended.
     pub outputs: BTreeMap<String, Value>,
-    /// That moment, Unix ms.
+    /// Time of the read, Unix ms.
     pub now_ms: u64,
 }
 
-/// What became of an attempt to move a flow on.
+/// Outcome of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowTransition {
-    /// It was moved.
+    /// The update was stored.
     On,
-    /// It is not where its mover thought: look again.
+    /// The version has changed: read again.
     Elsewhere,
 }
 
@@ -71,10 +71,10 @@ impl From<bool> for FlowTransition {
 }
 
 impl Store {
-    /// A flow; `None` when the id is unknown, or no flow's.
+    /// Returns a flow; `None` if the id is unknown or not a flow's.
     ///
     /// # Errors
-    /// Redis is away, or the record is not what this build writes.
+    /// Redis is unreachable, or the record was written by another version.
     pub async fn flow(&self, route: &AppId, id: JobId) -> Result<Option<FlowState>, Error> {
         let key = self.keys.job(route, id);
         let (fields, (seconds, micros)): (HashMap<String, String>, (u64, u64)) = redis::pipe()
@@ -103,10 +103,10 @@ impl Store {
         read().map_err(|reason| Error::damaged(&key, reason))
     }
 
-    /// Notes in what state a flow is after its next move: its steps, the outputs, and `lines` for its log.
+    /// Stores a flow's next version: its steps, the outputs, and `lines` for its log.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn advance_flow(
         &self,
         moved: &FlowState,
@@ -133,10 +133,11 @@ impl Store {
         Ok(moved.into())
     }
 
-    /// Ends a flow with what came of its steps, and `lines` for its log. To be announced then.
+    /// Ends a flow with its steps and outcome, and `lines` for its log. The caller then publishes
+    /// the event.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn end_flow(
         &self,
         moved: &FlowState,
@@ -175,20 +176,20 @@ impl Store {
         Ok(moved.into())
     }
 
-    /// Whether a job that ended may not have been announced.
+    /// Returns whether the event of an ended job may not be published yet.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn is_in_outbox(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let key = self.keys.outbox(app);
         let noted: Option<f64> = self.connection.clone().zscore(key, job.to_string()).await?;
         Ok(noted.is_some())
     }
 
-    /// Has a flow looked at after `wait` at the latest.
+    /// Schedules a reconcile of a flow after `wait` at the latest.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn watch_flow(&self, route: &AppId, id: JobId, wait: Duration) -> Result<(), Error> {
         Ok(self
             .scripts
@@ -200,19 +201,20 @@ impl Store {
             .await?)
     }
 
-    /// Looks at a flow no more: it ended and that was announced, or it is gone.
+    /// Removes a flow from the schedule: it ended and its event is published, or it is gone.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn unwatch_flow(&self, route: &AppId, id: JobId) -> Result<(), Error> {
         let key = self.keys.watched_flows();
         Ok(self.connection.clone().zrem(key, member(route, id)).await?)
     }
 
-    /// At most `limit` flows that are to be looked at by now. They are due again after `again`, whatever becomes of the caller.
+    /// Takes at most `limit` flows whose reconcile is due. They are due again after `again`, so a
+    /// crash of the caller loses none.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn take_due_flows(
         &self,
         again: Duration,

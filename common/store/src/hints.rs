@@ -1,4 +1,4 @@
-//! Which idle runners could take a job with a given hint.
+//! The idle runners that could take a job with a given hint.
 
 use redis::AsyncCommands;
 use warmq_types::hint::{Candidates, Hint};
@@ -8,10 +8,10 @@ use super::fleet::parse_hints;
 use super::{Error, Store};
 
 impl Store {
-    /// The idle runners of `app`, seen from a job with `hint`.
+    /// Returns the idle runners of `app` from the view of a job with `hint`.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn candidates(&self, app: &AppId, hint: Option<&Hint>) -> Result<Candidates, Error> {
         let idle = self.keys.idle(app);
         let mut pipeline = redis::pipe();
@@ -40,10 +40,10 @@ impl Store {
         })
     }
 
-    /// Reads the idle runners outside `avoid` that can load the model of a job.
+    /// Returns the idle runners outside `avoid` that can load the job's model.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn other_candidates(
         &self,
         app: &AppId,
@@ -60,7 +60,8 @@ impl Store {
         }
     }
 
-    /// Those of `runners` that can load the model; all of them if no runner ever listed it.
+    /// Filters `runners` by who can load the model; returns all of them if no runner ever listed
+    /// it.
     async fn able(
         &self,
         app: &AppId,
@@ -84,7 +85,8 @@ impl Store {
     }
 }
 
-/// Runner ids in alphabetical order (Redis sets have none). A name that is no runner's can not be claimed: left out.
+/// Parses and sorts runner ids (Redis sets have no order). Invalid names cannot be claimed and are
+/// omitted.
 fn runners(names: Vec<String>) -> Vec<RunnerId> {
     let mut runners: Vec<RunnerId> = names
         .iter()

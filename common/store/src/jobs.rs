@@ -1,4 +1,4 @@
-//! Jobs' records: made, taken back, found.
+//! Records of jobs: creation, removal, lookup.
 
 use std::collections::HashMap;
 
@@ -11,76 +11,76 @@ use super::record::{HEAD, OUTPUT, json, record};
 use super::script_reply::{number, words};
 use super::{Error, FlowPlan, Store};
 
-/// How long a job can be found by its id alone and by its idempotency key, besides its retention: longer than any job waits
-/// and runs, s.
+/// Lifetime of the entries that find a job by its id alone or by its idempotency key, besides the
+/// retention, s: longer than any job waits and runs.
 pub(super) const LONGEST_LIFE_S: u64 = 7 * 24 * 3600;
 
-/// How long a record that does not say is kept after its job ended, s.
+/// Default retention, s.
 pub(super) const RETENTION_S: u64 = 24 * 3600;
 
-/// On what terms a job is taken in.
+/// Conditions for the admission of a job.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AdmissionRules<'a> {
-    /// The submitter's own name for the submission.
+    /// Idempotency key of the submission.
     pub key: Option<&'a IdempotencyKey>,
-    /// A new job is refused if that many of the app wait already.
+    /// Refuses a new job while this many jobs of the app wait.
     pub max_queue_length: Option<u64>,
-    /// A new job is refused if that many of the app and of its owner wait or run already.
+    /// Refuses a new job while this many jobs of the app and its owner are active.
     pub max_active: Option<u64>,
-    /// It is a flow: routers run it.
+    /// Whether it is a flow, which routers run.
     pub plan: Option<&'a FlowPlan>,
-    /// A job that ended, and whose record was kept long enough, does not run anew.
+    /// Whether an ended job, whose retention is over, must not run again.
     pub once: bool,
 }
 
-/// What became of a submission.
+/// Outcome of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It is a new job.
+    /// A new job.
     New {
-        /// Its id: the one that came with it, or the one that its key keeps.
+        /// Its id: the given one, or the one of its idempotency key.
         id: JobId,
-        /// When it was accepted, Unix ms.
+        /// Time of acceptance, Unix ms.
         created_ms: u64,
     },
     /// The id or the idempotency key is known.
     Known {
-        /// The job that it stands for.
+        /// The job of that id or key.
         id: JobId,
     },
     /// Too many jobs wait; nothing was recorded.
     Full {
-        /// So many.
+        /// Their number.
         waiting: u64,
     },
-    /// Too many jobs of its owner wait or run; nothing was recorded.
+    /// Too many jobs of its owner are active; nothing was recorded.
     Busy,
-    /// It ended before, and its record was kept long enough; nothing was recorded.
+    /// It ended before, and its retention is over; nothing was recorded.
     Ended,
 }
 
-/// Whether a record was there before.
+/// Whether the record existed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     New,
     Before,
 }
 
-/// What is small of a job's record, and its place in the queue, as they were at one moment.
+/// The small fields of a job's record, and its position in the queue, at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobHead {
-    /// The record; its input is null, and it has no output.
+    /// The record without input and output.
     pub record: JobRecord,
-    /// Jobs in front of it, while it waits.
+    /// Number of jobs in front of it, while it waits.
     pub queue_position: Option<u64>,
 }
 
 impl Store {
-    /// Records a job again that was accepted before, unless its id is known or it ended. `spec.created_ms` is not used: Redis'
-    /// clock decides.
+    /// Records an accepted job again, unless its id is known or it ended. `spec.created_ms` is
+    /// replaced by Redis' clock.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
         let terms = AdmissionRules {
             once: true,
@@ -89,10 +89,10 @@ impl Store {
         self.create_as(spec.id, spec, terms).await
     }
 
-    /// Records a new job on `terms`, unless its id or idempotency key is known.
+    /// Records a new job, unless its id or idempotency key is known.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn admit(&self, spec: &JobSpec, terms: AdmissionRules<'_>) -> Result<Created, Error> {
         let mut id = match terms.key {
             Some(key) => self
@@ -110,10 +110,10 @@ impl Store {
         }
     }
 
-    /// The job that an owner's idempotency key stands for; `None` when the key is unknown.
+    /// Returns the job of an owner's idempotency key, if the key is known.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn job_of_key(
         &self,
         app: &AppId,
@@ -134,8 +134,9 @@ impl Store {
     ) -> Result<Created, Error> {
         let mut connection = self.connection.clone();
         let retention_s = spec.retention_s.unwrap_or(RETENTION_S);
-        // What can be refused is indexed once it is not. Else the index comes first: a record that cannot be found would be worse than
-        // an entry without record. A router that dies in between leaves the former, which is mended with its message (`find_again`).
+        // A job that can be refused is indexed after its admission. Others are indexed first: an
+        // unfindable record would be worse than an entry without record. A router that crashes in
+        // between leaves the former, which is repaired with its message (`find_again`).
         let is_bounded = terms.max_queue_length.is_some() || terms.max_active.is_some();
         if !is_bounded {
             self.index(&spec.app, id, retention_s, Known::Before)
@@ -203,7 +204,7 @@ impl Store {
                 Ok(Created::New { id, created_ms })
             }
             ["known"] => {
-                // The router that recorded it may have died before this.
+                // The router that recorded it may have crashed before this.
                 self.index(&spec.app, id, retention_s, Known::Before)
                     .await?;
                 Ok(Created::Known { id })
@@ -231,17 +232,18 @@ impl Store {
         }
     }
 
-    /// Lets a job whose message was lost be found by its id alone: the router that recorded it may have died before that.
+    /// Indexes a job whose message was lost by its id: the router that recorded it may have crashed
+    /// before that.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn find_again(&self, job: &JobSpec) -> Result<(), Error> {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         self.index(&job.app, job.id, retention_s, Known::Before)
             .await
     }
 
-    /// Lets a job that waits or runs be found by its id alone. `known`: an entry that is there is left as it is.
+    /// Indexes an active job by its id. `known`: an existing entry stays unchanged.
     pub(super) async fn index(
         &self,
         app: &AppId,
@@ -258,18 +260,19 @@ impl Store {
         Ok(set.query_async(&mut self.connection.clone()).await?)
     }
 
-    /// Has a job that ended be found by its id alone for as long as its record is kept.
+    /// Indexes an ended job by its id for as long as its record is kept.
     pub(super) fn shorten_index(&self, pipe: &mut redis::Pipeline, job: &JobSpec) {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         let retention_s = i64::try_from(retention_s).unwrap_or(i64::MAX);
         pipe.expire(self.keys.job_app(job.id), retention_s).ignore();
     }
 
-    /// Takes a submission back that did not reach the queue, and with the last one the record. False: the job
-    /// goes on, since it reached the queue, or another submission of it did.
+    /// Withdraws a submission that did not reach the queue, and with the last one the record.
+    /// Returns false if the job continues, since it or another submission of it did reach the
+    /// queue.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn discard(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
         Ok(self
             .scripts
@@ -284,10 +287,10 @@ impl Store {
             .await?)
     }
 
-    /// The app of a job; `None` when the id is unknown.
+    /// Returns the app of a job, if the id is known.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn job_app(&self, job: JobId) -> Result<Option<AppId>, Error> {
         let key = self.keys.job_app(job);
         let app: Option<String> = self.connection.clone().get(&key).await?;
@@ -295,10 +298,10 @@ impl Store {
             .transpose()
     }
 
-    /// A job's record; `None` when the id is unknown.
+    /// Returns a job's record, if the id is known.
     ///
     /// # Errors
-    /// Redis is away, or the record is not what this build writes.
+    /// Redis is unreachable, or the record was written by another version.
     pub async fn job(&self, job: JobId) -> Result<Option<JobRecord>, Error> {
         match self.job_app(job).await? {
             Some(app) => self.job_of(&app, job).await,
@@ -306,10 +309,10 @@ impl Store {
         }
     }
 
-    /// A job's record, its app being known.
+    /// Returns the record of a job of this app.
     ///
     /// # Errors
-    /// As [`Store::job`].
+    /// Those of [`Store::job`].
     pub async fn job_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
         let key = self.keys.job(app, job);
         let fields: HashMap<String, String> = self.connection.clone().hgetall(&key).await?;
@@ -321,10 +324,11 @@ impl Store {
             .map_err(|reason| Error::damaged(&key, reason))
     }
 
-    /// A job's record without its input and output, in one round trip; `None` when the app has no such job.
+    /// Returns a job's record without input and output, in one round trip, if the app has such a
+    /// job.
     ///
     /// # Errors
-    /// As [`Store::job`].
+    /// Those of [`Store::job`].
     pub async fn head_of(&self, app: &AppId, job: JobId) -> Result<Option<JobHead>, Error> {
         let key = self.keys.job(app, job);
         let (values, queue_position): (Vec<Option<String>>, Option<u64>) = redis::pipe()
@@ -340,10 +344,10 @@ impl Store {
         }))
     }
 
-    /// A job's record without its input; `None` when the id is unknown.
+    /// Returns a job's record without its input, if the id is known.
     ///
     /// # Errors
-    /// As [`Store::job`].
+    /// Those of [`Store::job`].
     pub async fn outcome_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
         let names: Vec<&str> = HEAD.into_iter().chain([OUTPUT]).collect();
         let key = self.keys.job(app, job);
@@ -351,10 +355,10 @@ impl Store {
         self.record_of((app, job), names.into_iter().zip(values))
     }
 
-    /// A job's record without what may be large: input, output, a flow's steps.
+    /// Returns a job's record without large fields: input, output, steps.
     ///
     /// # Errors
-    /// As [`Store::job`].
+    /// Those of [`Store::job`].
     pub(super) async fn summary(
         &self,
         app: &AppId,
@@ -395,10 +399,10 @@ impl Store {
             .map_err(|reason| Error::damaged(&self.keys.job(app, job), reason))
     }
 
-    /// Where a job stands, without the rest of its record; `None` when the id is unknown.
+    /// Returns a job's state, if the id is known.
     ///
     /// # Errors
-    /// As [`Store::job`].
+    /// Those of [`Store::job`].
     pub async fn state_of(&self, app: &AppId, job: JobId) -> Result<Option<JobState>, Error> {
         let key = self.keys.job(app, job);
         let state: Option<String> = self.connection.clone().hget(&key, "state").await?;
@@ -407,28 +411,29 @@ impl Store {
             .transpose()
     }
 
-    /// How long the record of a job that ended is still kept, s; `None` for a job that did not end, or is unknown.
+    /// Returns the remaining retention of an ended job, s; `None` if it has not ended, or is
+    /// unknown.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn kept_s(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
         let left_s: i64 = self.connection.clone().ttl(self.keys.job(app, job)).await?;
         Ok(u64::try_from(left_s).ok())
     }
 
-    /// Jobs of the app that wait in front of this one; `None` when it does not wait.
+    /// Returns the number of jobs in front of a waiting job; `None` if it does not wait.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn queue_position(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
         let key = self.keys.queued(app);
         Ok(self.connection.clone().zrank(key, job.to_string()).await?)
     }
 
-    /// Jobs of the app that wait.
+    /// Returns the number of waiting jobs.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn queue_length(&self, app: &AppId) -> Result<u64, Error> {
         Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
     }

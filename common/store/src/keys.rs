@@ -1,4 +1,4 @@
-//! Every key of Redis, and nobody else spells one.
+//! All Redis keys. No other file spells one.
 
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId, Namespace, RunnerId};
@@ -23,12 +23,13 @@ impl Keys {
         format!("{}:apps", self.namespace)
     }
 
-    /// Sorted set: unused apps, by since when they are (Unix ms).
+    /// Sorted set: unused apps, by the time since when (Unix ms).
     pub(super) fn unused_apps(&self) -> String {
         format!("{}:unused_apps", self.namespace)
     }
 
-    /// The keys of which one exists while an app is in use. Empty sets have no key.
+    /// Returns the keys of which at least one exists while an app is in use. Empty sets have no
+    /// key.
     pub(super) fn in_use(&self, app: &AppId) -> [String; 4] {
         [
             self.queued(app),
@@ -38,7 +39,7 @@ impl Keys {
         ]
     }
 
-    /// The keys of which one exists while an app's leader has jobs to look after.
+    /// Returns the keys of which at least one exists while an app's leader has work.
     pub(super) fn pending(&self, app: &AppId) -> [String; 4] {
         [
             self.queued(app),
@@ -48,22 +49,22 @@ impl Keys {
         ]
     }
 
-    /// Sorted set: `<route> <id>` of the flows that are under way, by when they are looked at at the latest (Unix ms).
+    /// Sorted set: `<route> <id>` of active flows, by the time of their next reconcile (Unix ms).
     pub(super) fn watched_flows(&self) -> String {
         format!("{}:watched_flows", self.namespace)
     }
 
-    /// String: written to see whether Redis takes writes.
+    /// String: written to test writes.
     pub(super) fn check(&self) -> String {
         format!("{}:check", self.namespace)
     }
 
-    /// Pub/sub channel: to see whether messages arrive.
+    /// Pub/sub channel: tests the delivery of messages.
     pub(super) fn check_channel(&self) -> String {
         format!("{}:checked", self.namespace)
     }
 
-    /// Keys that a Redis Cluster does not have in one slot.
+    /// Two keys in different slots of a Redis Cluster.
     pub(super) fn in_two_slots(&self) -> [String; 2] {
         ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
     }
@@ -78,22 +79,23 @@ impl Keys {
         format!("{}:api_keys", self.namespace)
     }
 
-    /// String: when the allowance of a key's rate will be full again, Unix ms.
+    /// String: the time at which a key's bucket is full again, Unix ms.
     pub(super) fn rate(&self, key: &KeyId) -> String {
         format!("{}:rate:{key}", self.namespace)
     }
 
-    /// String: the app of a job, so that it can be found by its id alone.
+    /// String: the app of a job, to find it by its id alone.
     pub(super) fn job_app(&self, job: JobId) -> String {
         format!("{}:job:{job}", self.namespace)
     }
 
-    /// String: how a job ended whose record is kept for a shorter time than copies of its message may live.
+    /// String: tombstone of a job whose record goes before copies of its message do.
     pub(super) fn tombstone(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:tombstone"))
     }
 
-    /// Sorted set: apps to which an owner whose jobs are bounded submits, by when it last did (Unix ms).
+    /// Sorted set: apps to which an owner with bounded jobs submits, by its latest submission (Unix
+    /// ms).
     pub(super) fn apps_of(&self, owner: &KeyId) -> String {
         format!("{}:apps_of:{owner}", self.namespace)
     }
@@ -103,7 +105,7 @@ impl Keys {
         self.of_app(app, format_args!("job:{job}"))
     }
 
-    /// List: what is told to a job's owner while it waits and runs (JSON).
+    /// List: the log of a job (JSON).
     pub(super) fn log(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:log"))
     }
@@ -113,7 +115,7 @@ impl Keys {
         self.of_app(app, "queued")
     }
 
-    /// String: the job that a submitter's idempotency key stands for. Each owner has its own.
+    /// String: the job of a submitter's idempotency key, per owner.
     pub(super) fn idempotency(
         &self,
         app: &AppId,
@@ -126,7 +128,8 @@ impl Keys {
         }
     }
 
-    /// Sorted set: `<owner> <job>` of the owned jobs that wait or run, all with score 0: an owner's are a range.
+    /// Sorted set: `<owner> <job>` of active jobs with an owner, all with score 0, so an owner's
+    /// are a range.
     pub(super) fn active(&self, app: &AppId) -> String {
         self.of_app(app, "active")
     }
@@ -149,12 +152,13 @@ impl Keys {
         self.of_app(app, format_args!("hint:{hint}"))
     }
 
-    /// Set: live runners that report no hint at all.
+    /// Set: live runners that report no models.
     pub(super) fn blank(&self, app: &AppId) -> String {
         self.of_app(app, "blank")
     }
 
-    /// Sorted set: models that runners can load, by when the last such runner joined (Unix ms).
+    /// Sorted set: models that runners can load, by the latest registration that lists them (Unix
+    /// ms).
     pub(super) fn models(&self, app: &AppId) -> String {
         self.of_app(app, "models")
     }
@@ -174,12 +178,12 @@ impl Keys {
         self.of_app(app, "faulty")
     }
 
-    /// Hash: what a runner says of itself.
+    /// Hash: registration and report of a runner.
     pub(super) fn runner(&self, app: &AppId, runner: &RunnerId) -> String {
         self.of_app(app, format_args!("runner:{runner}"))
     }
 
-    /// String: who dispatches for the app.
+    /// String: the leader of the app.
     pub(super) fn leader(&self, app: &AppId) -> String {
         self.of_app(app, "leader")
     }
@@ -189,47 +193,49 @@ impl Keys {
         self.of_app(app, "schema")
     }
 
-    /// Sorted set: jobs whose runner was lost, by when that was (Unix ms).
+    /// Sorted set: jobs whose runner was lost, by the time of the loss (Unix ms).
     pub(super) fn lost_runner_jobs(&self, app: &AppId) -> String {
         self.of_app(app, "lost_runner_jobs")
     }
 
-    /// Sorted set: `<runner> <epoch>` of incarnations that ended, by when that was (Unix ms). Their queues may be left.
+    /// Sorted set: `<runner> <epoch>` of ended incarnations, by the time of their end (Unix ms).
+    /// Their queues may still exist.
     pub(super) fn ended(&self, app: &AppId) -> String {
         self.of_app(app, "ended")
     }
 
-    /// Sorted set: jobs that ended and whose end may not be announced yet, by when that was (Unix ms).
+    /// Sorted set: the outbox, ended jobs whose event may not be published yet, by the time of
+    /// their end (Unix ms).
     pub(super) fn outbox(&self, app: &AppId) -> String {
         self.of_app(app, "outbox")
     }
 
-    /// Hash: what was learned about each model.
+    /// Hash: statistics of each model.
     pub(super) fn stats(&self, app: &AppId) -> String {
         self.of_app(app, "stats")
     }
 
-    /// Sorted set: jobs by the time at which they must have started.
+    /// Sorted set: jobs by their deadline to start.
     pub(super) fn start_deadlines(&self, app: &AppId) -> String {
         self.of_app(app, "start_deadlines")
     }
 
-    /// Pub/sub channel: the ids of jobs that were cancelled.
+    /// Pub/sub channel: ids of cancelled jobs.
     pub(super) fn cancelled(&self, app: &AppId) -> String {
         self.of_app(app, "cancelled")
     }
 
-    /// String: where a job's outcome is to be told (JSON), since somebody submitted it again.
+    /// String: the reply address of a job that was submitted again (JSON).
     pub(super) fn reply_to(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:reply_to"))
     }
 
-    /// String: where a job's outcome was told (JSON).
+    /// String: the reply address that received a job's outcome (JSON).
     pub(super) fn replied(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:replied"))
     }
 
-    /// Hash: how far a job's webhook is told, and of which end.
+    /// Hash: the state of a job's webhook delivery, and of which end.
     pub(super) fn webhook(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:webhook"))
     }

@@ -1,4 +1,4 @@
-//! Which router dispatches an app's jobs: a lease.
+//! The leader lease of an app: which router dispatches its jobs.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use warmq_types::ids::AppId;
 
 use super::{Error, Store, ms};
 
-/// Apps of one script: Lua bounds how many arguments a call takes.
+/// Maximum number of apps per script: Lua bounds the arguments of a call.
 const CHUNK: usize = 500;
 
 impl Store {
-    /// Takes or keeps the leadership of each app for its candidate. Returns which of them lead.
+    /// Takes or renews the leadership of each app for its candidate. Returns which of them lead.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -33,7 +33,7 @@ impl Store {
         Ok(leads)
     }
 
-    /// Gives the leadership of `app` up, if `who` has it.
+    /// Releases the leadership of `app`, if `who` has it.
     ///
     /// # Errors
     /// Redis is unreachable.

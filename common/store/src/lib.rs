@@ -1,29 +1,30 @@
-//! Redis: the jobs' records, and what runners say of themselves. Every change is one atomic script.
+//! Redis: records of jobs and runners. Every change is one atomic script.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `keys` | the keys, and nobody else spells one |
-//! | `lua/`, `scripts`, `answers` | one file per atomic change; how they are loaded, and what they answer |
-//! | `jobs`, `record` | records: made, taken back, found; a hash read into one |
-//! | `active` | how many jobs of an owner wait or run |
-//! | `choices` | where routes sent what is submitted again |
-//! | `placement`, `attempts` | where a waiting job goes; attempts begun, kept alive, ended, lost |
-//! | `flows` | flows: how far they are, and when they are looked at |
-//! | `log` | what a job's owner is told meanwhile |
-//! | `late` | attempts that began or ended while Redis was away |
-//! | `cancel`, `deadlines` | jobs that end without a result |
-//! | `outbox`, `replies`, `webhooks` | ends that are to be announced, and who was told |
-//! | `faults` | runners that take no jobs; two workers of one name |
-//! | `fleet`, `hints`, `changes` | runners: who lives, who is idle, who holds what; the news of them |
-//! | `api_keys` | keys of those who submit, and how often each may |
-//! | `secrets` | what all routers sign with |
-//! | `stats`, `upkeep` | what the leader learned, and what it looks after |
-//! | `usage` | which apps are in use; forgets those that are not |
-//! | `check`, `refusal` | whether Redis can do all that is needed; what it means when it says no |
-//! | `subscriptions` | pub/sub channels, all over one connection |
+//! | `keys` | all keys; no other file spells one |
+//! | `lua/`, `scripts`, `script_reply` | one file per atomic change, and its replies |
+//! | `jobs`, `record` | records of jobs; parsing a hash into a record |
+//! | `active` | active jobs per owner |
+//! | `sticky_routes` | routes' choices for repeated submissions |
+//! | `placement`, `attempts` | placement of waiting jobs; start, lease, end and loss of attempts |
+//! | `flows` | flows and the times of their next reconcile |
+//! | `log` | logs of jobs |
+//! | `deferred` | attempts that began or ended during an outage of Redis |
+//! | `cancel`, `deadlines` | cancellation, expiry |
+//! | `outbox`, `replies`, `webhook_deliveries` | events, replies and webhooks to send |
+//! | `faults` | runners that take no jobs; workers with equal names |
+//! | `fleet`, `hints`, `runner_events` | runners: registration, idle runners by model, events |
+//! | `api_keys` | API keys and their rates |
+//! | `secrets` | shared secrets for signatures |
+//! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
+//! | `usage` | apps in use; removal of others |
+//! | `check`, `refusal` | requirements of the server; remedies for its errors |
+//! | `subscriptions` | pub/sub channels over one connection |
 //!
-//! Everything of one app carries the hash tag `{app}`, and no script touches two apps; what is asked about many apps
-//! at once still wants one server, so Redis Cluster is refused. Times are Redis' own clock (Unix ms): hosts need not agree.
+//! All keys of one app have the hash tag `{app}`, and no script touches two apps. Reads over many
+//! apps still need one server, so Redis Cluster is refused. Times are those of Redis' clock (Unix
+//! ms): hosts need not agree.
 
 mod active;
 mod api_keys;
@@ -84,10 +85,10 @@ use warmq_process::tls;
 use warmq_types::ids::Namespace;
 use warmq_types::server_url::ServerUrl;
 
-/// What can go wrong with Redis.
+/// Errors of Redis.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing listens there, or the connection ended.
+    /// Nothing listens at the address, or the connection ended.
     #[error(
         "redis is unreachable at {url} ({reason}): start it (Debian: `sudo apt-get install redis-server && \
          sudo systemctl start redis-server`, or `make setup`), or set --redis-url / WARMQ_REDIS_URL"
@@ -95,18 +96,18 @@ pub enum Error {
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// The system's, or the client's.
+        /// The system's or the client's reason.
         reason: String,
     },
-    /// It answers, and cannot be used.
+    /// The server answers, and is unusable.
     #[error("redis at {url} {refusal}")]
     Refused {
         /// The URL, without its password.
         url: String,
-        /// Why, and what to do.
+        /// The reason, with its remedy.
         refusal: Refusal,
     },
-    /// Its certificate is none that we trust.
+    /// The certificate is not trusted.
     #[error(
         "the certificate of Redis at {url} is not trusted: {reason}. If its authority is your own, name a PEM file with it in \
          SSL_CERT_FILE"
@@ -114,23 +115,23 @@ pub enum Error {
     Untrusted {
         /// The URL, without its password.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A command failed.
     #[error("{}", failed(.0))]
     Command(redis::RedisError),
-    /// A record is not what this build writes.
+    /// A record was written by another version, or is damaged.
     #[error("the record at {key} is damaged: {reason}")]
     Damaged {
-        /// Its key.
+        /// The key.
         key: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A command's failure, with the remedy if there is one.
+/// Formats a failed command, with the remedy if there is one.
 fn failed(error: &redis::RedisError) -> String {
     match Refusal::of(error) {
         Some(refusal) => format!("redis {refusal}"),
@@ -139,7 +140,8 @@ fn failed(error: &redis::RedisError) -> String {
 }
 
 impl From<redis::RedisError> for Error {
-    /// What is stored is of another type than this build writes, or no script can work on it: the same command fails again.
+    /// The stored value has another type, or no script can process it: the same command fails
+    /// again.
     fn from(error: redis::RedisError) -> Self {
         let text = error.to_string();
         let is_damage = match error.code() {
@@ -154,7 +156,8 @@ impl From<redis::RedisError> for Error {
     }
 }
 
-/// What scripts and commands say of a value that is not what it should be. Other errors of theirs (rights, memory) go away.
+/// Prefixes of errors about values. Other errors of scripts and commands (rights, memory) are
+/// temporary.
 const DAMAGE: [&str; 8] = [
     "attempt to compare",
     "attempt to perform arithmetic",
@@ -174,7 +177,7 @@ impl Error {
         }
     }
 
-    /// A failure of the first commands: `url` names the server that is meant.
+    /// Classifies a failure of the first commands to the server at `url`.
     fn at(url: &ServerUrl, error: redis::RedisError) -> Self {
         let reason = tls::distrust(&error);
         match (reason, Refusal::of(&error)) {
@@ -190,7 +193,7 @@ impl Error {
         }
     }
 
-    /// Returns whether waiting is no remedy: the settings must change, here or in Redis.
+    /// Returns whether retrying is useless: settings must change, here or in Redis.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Refused { refusal, .. } => refusal.is_final(),
@@ -199,7 +202,7 @@ impl Error {
         }
     }
 
-    /// Returns what is wrong, for those who may not know where the server is.
+    /// Returns the problem without the server's address, for users without access to it.
     pub fn summary(&self) -> String {
         match self {
             Self::Unreachable { .. } => "redis is unreachable".to_owned(),
@@ -211,7 +214,7 @@ impl Error {
         }
     }
 
-    /// The stored data is to blame: trying again does not help.
+    /// Returns whether the stored data is to blame, so that retrying is useless.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. })
     }
@@ -224,7 +227,7 @@ impl Error {
     }
 }
 
-/// A cheap handle on one namespace of one Redis. It reconnects by itself; a call made meanwhile fails.
+/// A cheap handle to one namespace of one Redis. It reconnects by itself; calls fail meanwhile.
 #[derive(Clone)]
 pub struct Store {
     connection: ConnectionManager,
@@ -235,11 +238,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, and tries all that warmq needs of Redis. One that is full will do: what ended can be read, and it
-    /// may be given room.
+    /// Connects, and tries everything that warmq needs of Redis. A full server passes: ended jobs
+    /// are readable, and it may be given room.
     ///
     /// # Errors
-    /// Redis is unreachable within 5 s, or cannot be used.
+    /// Redis is unreachable within 5 s, or unusable.
     pub async fn connect(url: &ServerUrl, namespace: Namespace) -> Result<Self, Error> {
         tls::prepare();
         let at = |error| Error::at(url, error);
@@ -273,10 +276,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Redis' clock, Unix ms.
+    /// Returns Redis' clock, Unix ms.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn now_ms(&self) -> Result<u64, Error> {
         let (seconds, micros): (u64, u64) = redis::cmd("TIME")
             .query_async(&mut self.connection.clone())
@@ -284,7 +287,7 @@ impl Store {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    /// Whether Redis answers now.
+    /// Returns whether Redis answers.
     ///
     /// # Errors
     /// It does not.
@@ -295,10 +298,10 @@ impl Store {
     }
 }
 
-/// Jobs that are dealt with side by side where one look finds many.
+/// Number of jobs processed concurrently where a call finds many.
 const SIDE_BY_SIDE: usize = 32;
 
-/// A time as scripts take it; beyond what fits, the longest that does.
+/// Converts a duration to ms as scripts take it, at most what fits.
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What is told to a job's owner while the job waits and runs: lines, kept as long as the job's record.
+//! Logs of jobs, kept as long as the job's record.
 
 use redis::AsyncCommands;
 use serde::Deserialize;
@@ -13,44 +13,44 @@ use super::{Error, Store};
 /// A line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LogLine {
-    /// When it was written, Unix ms.
+    /// Time, Unix ms.
     pub at_ms: u64,
     /// `INFO`, `WARN` or `ERROR`.
     pub level: String,
-    /// A sentence.
+    /// One sentence.
     pub message: String,
-    /// The runner that it is about.
+    /// The runner that it concerns.
     #[serde(default)]
     pub runner: Option<RunnerId>,
 }
 
-/// What changes of a job while it waits and runs, as it was at one moment.
+/// The fields of a job that change while it waits and runs, at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSnapshot {
-    /// Where it stands.
+    /// State of the job.
     pub state: JobState,
-    /// How far it is, while it runs.
+    /// Progress, while it runs.
     pub progress: Option<Progress>,
-    /// Its steps so far, if it is a flow.
+    /// Steps so far, for a flow.
     pub flow: Option<Flow>,
-    /// Jobs in front of it, while it waits.
+    /// Number of jobs in front of it, while it waits.
     pub queue_position: Option<u64>,
-    /// Lines of its log that are new.
+    /// New lines of its log.
     pub log: Vec<LogLine>,
 }
 
 impl Store {
-    /// All lines of a job's log, the first one first.
+    /// Returns all lines of a job's log, in order.
     ///
     /// # Errors
-    /// Redis is away, or a line is not what this build writes.
+    /// Redis is unreachable, or a line was written by another version.
     pub async fn log(&self, app: &AppId, job: JobId) -> Result<Vec<LogLine>, Error> {
         let key = self.keys.log(app, job);
         let entries: Vec<String> = self.connection.clone().lrange(&key, 0, -1).await?;
         lines(&key, &entries)
     }
 
-    /// Adds a line to the log of a job. `level`: `INFO`, `WARN` or `ERROR`.
+    /// Appends a line to the log of a job. `level`: `INFO`, `WARN` or `ERROR`.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -71,10 +71,11 @@ impl Store {
             .await?)
     }
 
-    /// What is new of a job, with its log after the first `seen` lines; `None` when the id is unknown.
+    /// Returns the changing fields of a job, with its log after the first `seen` lines, if the id
+    /// is known.
     ///
     /// # Errors
-    /// Redis is away, or something is not what this build writes.
+    /// Redis is unreachable, or a value was written by another version.
     pub async fn snapshot(
         &self,
         app: &AppId,

@@ -1,4 +1,4 @@
-//! What the leader looks after: jobs whose message may be lost, and what lost runners left behind.
+//! The leader's maintenance: jobs whose message may be lost, and remains of lost runners.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
 
 use super::{Error, Store, ms};
 
-/// What the broker's queues can still hold, as seen just now.
+/// Progress of the broker's queues, at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueDepths {
-    /// All messages of the normal lane that were sent before this have come by, Unix ms.
+    /// All messages published to the normal lane before this time have been delivered, Unix ms.
     pub normal_passed_ms: u64,
-    /// All messages of the low lane that were sent before this have come by, Unix ms.
+    /// All messages published to the low lane before this time have been delivered, Unix ms.
     pub low_passed_ms: u64,
-    /// Nothing waits in the app's shared queue.
+    /// Whether the app's shared queue is empty.
     pub shared_empty: bool,
 }
 
-/// A walk along the jobs that wait, a part at a time, and then from the start again.
+/// Position in the list of waiting jobs, which is read in parts, round after round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueuedCursor {
-    /// When the next job to look at was created, Unix ms.
+    /// Creation time of the next job, Unix ms.
     from_ms: u64,
-    /// Jobs of that moment that were looked at.
+    /// Number of jobs of that time that were read.
     skip: isize,
 }
 
 impl Store {
-    /// Jobs of which nothing may have been heard for `quiet`: the next ones of those that wait, and those whose runner was lost.
-    /// At most `limit` of each.
+    /// Returns jobs without activity for `quiet`: the next part of the waiting ones, and those
+    /// whose runner was lost; at most `limit` of each.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn possibly_lost(
         &self,
         app: &AppId,
@@ -62,10 +62,10 @@ impl Store {
         Ok(ids.filter_map(|id| id.parse().ok()).collect())
     }
 
-    /// Jobs that ran on runners that were lost, and may not know it. At most `limit`.
+    /// Returns at most `limit` jobs that ran on lost runners.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn jobs_of_lost_runners(
         &self,
         app: &AppId,
@@ -78,19 +78,19 @@ impl Store {
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
-    /// Looks no more for the loss of a job's runner: its record cannot be used.
+    /// Removes a job from those of lost runners: its record is unusable.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn forget_job_of_lost_runner(&self, app: &AppId, job: JobId) -> Result<(), Error> {
         let key = self.keys.lost_runner_jobs(app);
         Ok(self.connection.clone().zrem(key, job.to_string()).await?)
     }
 
-    /// Whether a suspected job's message is to be published again; then not again before `quiet` has passed.
+    /// Returns whether the job's message must be published again; then not again within `quiet`.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn reconcile(
         &self,
         app: &AppId,
@@ -113,10 +113,10 @@ impl Store {
             .await?)
     }
 
-    /// Incarnations that ended at least `ago` ago and may have left a queue behind.
+    /// Returns the incarnations that ended at least `ago` ago and whose queue may remain.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn ended_incarnations(
         &self,
         app: &AppId,
@@ -135,10 +135,10 @@ impl Store {
         Ok(members.iter().filter_map(incarnation).collect())
     }
 
-    /// An ended incarnation left nothing behind any more.
+    /// Removes an ended incarnation, of which nothing remains.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn forget_incarnation(
         &self,
         app: &AppId,

@@ -1,5 +1,6 @@
-//! Ends that are stored and may not be announced yet: who stored them may have died before, or RabbitMQ lost the message that
-//! would have led somebody there. Scripts note an end with the end itself; whoever announced it takes the note away.
+//! The outbox: ended jobs whose event may not be published yet, because the process that stored the
+//! result crashed or RabbitMQ lost the message. Scripts write the entry together with the end; the
+//! publisher of the event removes it.
 
 use std::time::Duration;
 
@@ -9,14 +10,14 @@ use warmq_types::job::{JobRecord, JobSpec};
 
 use super::{Error, Store, ms};
 
-/// Ends that are looked at in one call; the others come in the next.
+/// Maximum number of jobs per call.
 const AT_ONCE: isize = 1000;
 
 impl Store {
-    /// Jobs of the app that ended at least `ago` ago and of which nobody may have been told.
+    /// Returns the jobs of the app that ended at least `ago` ago and are still in the outbox.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn outbox(&self, app: &AppId, ago: Duration) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(ago));
         let ids: Vec<String> = self
@@ -27,11 +28,12 @@ impl Store {
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
-    /// What announcing such a job's end needs: its record without input and output. `None`: there is nothing to announce (any
-    /// more), as its retention is over, it was redriven, or its record cannot be read; then it is noted as announced.
+    /// Returns an ended job's record without input and output, for its event. `None`: there is
+    /// nothing to publish, since its retention is over, it was redriven, or its record is
+    /// unreadable; the entry is then removed.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn end_to_announce(
         &self,
         app: &AppId,
@@ -52,11 +54,12 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes that everybody was told of a job's end; from now on it can be found by its id for as long as its record is kept.
+    /// Removes a job whose event was published from the outbox; its entry by id then lasts as long
+    /// as its record.
     ///
     /// # Errors
-    /// Redis is away.
-    pub async fn told(&self, job: &JobSpec) -> Result<(), Error> {
+    /// Redis is unreachable.
+    pub async fn remove_from_outbox(&self, job: &JobSpec) -> Result<(), Error> {
         let mut pipe = redis::pipe();
         pipe.zrem(self.keys.outbox(&job.app), job.id.to_string());
         pipe.ignore();

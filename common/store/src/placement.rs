@@ -1,4 +1,4 @@
-//! Where a waiting job goes: held for a warm runner, to a claimed runner, or to the shared queue.
+//! Placement of a waiting job: hold, claim of a runner, or shared queue.
 
 use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
 use warmq_types::job::{Decision, Hold};
@@ -8,49 +8,49 @@ use super::record::json;
 use super::script_reply::{about_a_job, number, unavailable, words};
 use super::{Error, Store};
 
-/// Why a job can not be sent or started now.
+/// Why a job cannot be placed or started now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
-    /// There is no record, since Redis lost it: the message holds the whole job.
+    /// Redis lost its record: the message contains the whole job.
     Missing,
-    /// It ended, and its record was kept long enough.
+    /// It ended, and its retention is over.
     Gone,
-    /// No script can work on its record.
+    /// No script can process its record.
     Damaged,
     /// It ended.
     Terminal(JobState),
     /// A runner holds its lease.
     Leased {
-        /// Until the lease lapses, ms.
+        /// Remaining time of the lease, ms.
         remaining_ms: u64,
     },
     /// Its next attempt is not due.
     Parked {
-        /// Until it is, ms.
+        /// Time until it is due, ms.
         remaining_ms: u64,
     },
-    /// Its runner is lost: note that with [`Store::mark_lost`], then look again.
+    /// Its runner is lost: call [`Store::mark_lost`], then retry.
     Lost,
-    /// It had all its attempts: end it with [`Store::quarantine`].
+    /// It has no attempt left: end it with [`Store::quarantine`].
     Spent,
 }
 
-/// What became of an attempt to claim a runner.
+/// Outcome of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// The runner, in this incarnation, is reserved for the job.
     Won(Epoch),
-    /// The runner is not idle any more.
+    /// The runner is no longer idle.
     Refused,
     /// The job needs no runner.
     Unavailable(Unavailable),
 }
 
 impl Store {
-    /// Reserves `runner` for `job` for `claim_ms`, if both are still free.
+    /// Reserves `runner` for `job` for `claim_ms`, if both are free.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn claim(
         &self,
         app: &AppId,
@@ -81,10 +81,10 @@ impl Store {
         }
     }
 
-    /// Notes that `job` is held; the reason when it must not be.
+    /// Records that `job` is held; returns the reason if it must not be.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn hold(
         &self,
         app: &AppId,
@@ -107,10 +107,10 @@ impl Store {
         }
     }
 
-    /// Notes that `job` goes to the app's shared queue; the reason when it must not.
+    /// Records that `job` is moved to the app's shared queue; returns the reason if it must not be.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn move_to_shared(
         &self,
         app: &AppId,

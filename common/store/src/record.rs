@@ -1,4 +1,4 @@
-//! A job's hash, read into a record.
+//! Parses a job's hash into a record.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use warmq_types::ids::{AppId, Fence, JobId};
 use warmq_types::job::{JobRecord, JobSpec, MAX_ATTEMPTS, Priority};
 
-/// Serialises a value that has no way to fail (string keys, no I/O).
+/// Serializes a value that cannot fail (string keys, no I/O).
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Fields that make a record without what may be large: its input and its output.
+/// Fields of a record without input and output.
 pub(super) const HEAD: [&str; 32] = [
     "state",
     "path",
@@ -50,7 +50,7 @@ pub(super) const HEAD: [&str; 32] = [
     "error",
 ];
 
-/// The field of a job's output.
+/// Field of a job's output.
 pub(super) const OUTPUT: &str = "output";
 
 pub(super) fn record(
@@ -130,7 +130,7 @@ pub(super) fn from_json<T: DeserializeOwned>(
 mod tests {
     use super::*;
 
-    /// This file, up to its tests.
+    /// This file without its tests.
     const SOURCE: &str = include_str!("record.rs");
 
     #[test]

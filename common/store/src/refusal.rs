@@ -1,29 +1,29 @@
-//! What Redis means when it answers and says no, with the remedy.
+//! Refusals of Redis, with their remedies.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// Why Redis cannot be used although it answers.
+/// Why Redis is unusable although it answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// User or password are wrong.
+    /// Wrong user or password.
     #[error(
         "refused the user or the password: correct them in --redis-url / WARMQ_REDIS_URL \
          (redis://user:password@host:6379/0; in a URL @ is written %40, / %2f, # %23)"
     )]
     Login,
-    /// It has a password and the URL has none.
+    /// The server requires a password and the URL has none.
     #[error(
         "asks for a password: write it into --redis-url / WARMQ_REDIS_URL \
          (redis://:password@host:6379/0)"
     )]
     NoLogin,
-    /// There is no database of that number.
+    /// The database number does not exist.
     #[error(
         "has no such database: end --redis-url / WARMQ_REDIS_URL with a number from 0 to 15, unless \
          `databases` in redis.conf allows more"
     )]
     NoDatabase,
-    /// Its access rules do not let the user do what warmq does.
+    /// Its access rules forbid the user what warmq does.
     #[error(
         "does not let its user do what warmq needs ({0}): grant keys, channels and scripts (`ACL SETUSER \
          NAME ~NAMESPACE:* &NAMESPACE:* +@all -@dangerous`)"
@@ -37,26 +37,26 @@ pub enum Refusal {
     /// It is a replica.
     #[error("is a read-only replica: name its primary in --redis-url / WARMQ_REDIS_URL")]
     Replica,
-    /// Its memory is used up.
+    /// Its memory is exhausted.
     #[error(
         "is full: raise its maxmemory, or submit less at once; ended jobs leave after their retention"
     )]
     Full,
-    /// It takes no writes for another reason.
+    /// It accepts no writes for another reason.
     #[error("takes no writes ({0}): see its log")]
     NoWrites(String),
-    /// What is published does not arrive.
+    /// Published messages do not arrive.
     #[error(
         "does not deliver what is published on a channel: is a proxy between that does not pass pub/sub?"
     )]
     NoMessages,
-    /// The other side does not speak TLS.
+    /// The port does not use TLS.
     #[error("does not speak TLS on this port: write redis:// instead of rediss://")]
     NotTls,
 }
 
 impl Refusal {
-    /// Reads a client's error; `None` if Redis did not answer, or says something else.
+    /// Parses a client's error; `None` if Redis did not answer, or for any other error.
     pub(super) fn of(error: &RedisError) -> Option<Self> {
         let detail = || error.detail().unwrap_or_default().to_owned();
         Some(match error.kind() {
@@ -82,12 +82,12 @@ impl Refusal {
         })
     }
 
-    /// Reads the causes that only the text names.
+    /// Parses the causes that only the text contains.
     fn of_text(text: &str) -> Option<Self> {
         if text.contains("switch database") || text.contains("DB index") {
             return Some(Self::NoDatabase);
         }
-        // A script says of itself which of its commands was refused.
+        // A script's error names the refused command.
         let says = |words: &str| text.contains(words);
         match () {
             () if says("ACL failure") || says("NOPERM") => Some(Self::Forbidden(text.to_owned())),
@@ -97,7 +97,7 @@ impl Refusal {
         }
     }
 
-    /// Returns whether waiting is no remedy: the settings must change, here or in Redis.
+    /// Returns whether retrying is useless: settings must change, here or in Redis.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Login
@@ -107,7 +107,7 @@ impl Refusal {
             | Self::Cluster
             | Self::NoMessages
             | Self::NotTls => true,
-            // It may be promoted, or given room.
+            // A replica may be promoted, and a full server given room.
             Self::Replica | Self::Full | Self::NoWrites(_) => false,
         }
     }

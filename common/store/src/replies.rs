@@ -1,5 +1,6 @@
-//! Where the outcome of a job is told, and that it was: a job's end may be announced more than once, and is told once. Who
-//! submits a job again has lost its answer, perhaps with the queue for it, so it is told anew.
+//! Reply addresses of jobs, and which replies were sent: events may repeat, replies must not. A
+//! submitter that submits a job again has lost its response, perhaps with its queue, so its new
+//! address gets a reply of its own.
 
 use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId};
@@ -10,10 +11,10 @@ use super::record::json;
 use super::{Error, Store};
 
 impl Store {
-    /// From now on the job's outcome is for this queue, told before or not.
+    /// Sets the reply address of a job, whether or not a reply was sent before.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn redirect_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
         let key = self.keys.reply_to(&job.app, job.id);
         let life_s = LONGEST_LIFE_S + job.retention_s.unwrap_or(RETENTION_S);
@@ -28,10 +29,11 @@ impl Store {
         Ok(())
     }
 
-    /// Where the job's outcome is still to be told. `first`: what its first submission said.
+    /// Returns the address to which the outcome is still to be sent. `first`: the one of the first
+    /// submission.
     ///
     /// # Errors
-    /// Redis is away, or the address is damaged.
+    /// Redis is unreachable, or the address is damaged.
     pub async fn reply_address(
         &self,
         app: &AppId,
@@ -40,7 +42,7 @@ impl Store {
     ) -> Result<Option<ReplyTo>, Error> {
         let key = self.keys.reply_to(app, job);
         let keys = [&key, &self.keys.replied(app, job)];
-        let (later, told): (Option<String>, Option<String>) =
+        let (later, sent): (Option<String>, Option<String>) =
             self.connection.clone().mget(&keys).await?;
         let address = match later {
             Some(text) => {
@@ -48,13 +50,13 @@ impl Store {
             }
             None => first.cloned(),
         };
-        Ok(address.filter(|address| told.as_deref() != Some(&json(address))))
+        Ok(address.filter(|address| sent.as_deref() != Some(&json(address))))
     }
 
-    /// Notes that the outcome was told there, for as long as the record is kept.
+    /// Records that the reply was sent, for as long as the job's record is kept.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn note_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         let (key, address) = (

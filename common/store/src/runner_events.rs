@@ -1,4 +1,4 @@
-//! What dispatchers follow: runners that come free, take a job, go; and a look at all of them, since news may be missed.
+//! Events of runners for dispatchers, and the state of all runners, since events may be lost.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use super::fleet::parse_hints;
 use super::subscriptions::Subscription;
 use super::{Error, Store};
 
-/// What a run taught about its model.
+/// Measurements of a run, for the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
     /// The job's hint: the model.
     pub hint: Hint,
-    /// Whether the model was loaded already, and how long load and run took.
+    /// Whether the run was warm, and the durations of load and run.
     #[serde(flatten)]
     pub timings: Timings,
 }
@@ -26,62 +26,63 @@ pub struct Ran {
 /// A runner that can be claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreeRunner {
-    /// Which one.
+    /// Runner id.
     pub runner: RunnerId,
-    /// Its incarnation.
+    /// Epoch of its incarnation.
     pub epoch: Epoch,
-    /// How often this incarnation came free: tells old news from new.
+    /// Number of times that this incarnation came free: orders its events.
     pub frees: u64,
-    /// How many models it can hold at once, as far as it knows.
+    /// Number of models that it can hold at once, as far as it has measured.
     pub slots: u32,
     /// Loaded models, least recently used first.
     pub hints: Vec<Hint>,
-    /// The run that it finished just now, if it succeeded.
+    /// The run that it just finished, if it succeeded.
     #[serde(default)]
     pub ran: Option<Ran>,
-    /// The models that it can load, empty for any; said when it joins.
+    /// Its catalog, empty for any model; sent at registration.
     #[serde(default)]
     pub models: Option<Vec<Hint>>,
 }
 
-/// Something that happened to a runner.
+/// Event of a runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum RunnerEvent {
-    /// It can be claimed: it is new, or done with its job.
+    /// It can be claimed: it registered, or finished its job.
     Freed(FreeRunner),
     /// It took a job from the shared queue.
     Taken {
-        /// Which one.
+        /// Runner id.
         runner: RunnerId,
-        /// Its incarnation.
+        /// Epoch of its incarnation.
         epoch: Epoch,
         /// [`FreeRunner::frees`] while it was free.
         frees: u64,
     },
-    /// It said goodbye, or its lease lapsed.
+    /// It left, or its lease lapsed.
     Gone {
-        /// Which one.
+        /// Runner id.
         runner: RunnerId,
-        /// Its incarnation.
+        /// Epoch of its incarnation.
         epoch: Epoch,
     },
-    /// An attempt failed by its fault.
+    /// An attempt failed by the runner's fault.
     Faulted {
-        /// Which one.
+        /// Runner id.
         runner: RunnerId,
-        /// Its incarnation.
+        /// Epoch of its incarnation.
         epoch: Epoch,
-        /// What failed.
+        /// Class of the fault.
         kind: FaultKind,
     },
 }
 
-/// RunnerEvents of one app's runners, as they happen. Some may be missed: re-read what matters now and then.
+/// Stream of the events of an app's runners. Some may be lost: read the runners' state now and
+/// then.
 pub struct RunnerEvents(Subscription);
 
 impl RunnerEvents {
-    /// The next one; `None` once the connection broke.
+    /// Returns the next one; `None` once the connection broke.
     pub async fn next(&mut self) -> Option<RunnerEvent> {
         loop {
             let text = self.0.next().await?;
@@ -93,24 +94,25 @@ impl RunnerEvents {
     }
 }
 
-/// Whether a live runner can be claimed, without what it holds.
+/// Whether a live runner can be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerAvailability {
-    /// Which one.
+    /// Runner id.
     pub runner: RunnerId,
-    /// Its incarnation.
+    /// Epoch of its incarnation.
     pub epoch: Epoch,
     /// See [`FreeRunner::frees`].
     pub frees: u64,
-    /// It can be claimed.
+    /// Whether it can be claimed.
     pub idle: bool,
 }
 
 impl Store {
-    /// Which runners take jobs and which of them can be claimed, read in one step. FaultReport ones are left out.
+    /// Returns all runners that take jobs and whether they can be claimed, read in one step; faulty
+    /// ones are omitted.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn runner_availability(&self, app: &AppId) -> Result<Vec<RunnerAvailability>, Error> {
         let mut connection = self.connection.clone();
         let names: Vec<String> = connection.zrange(self.keys.runners(app), 0, -1).await?;
@@ -148,10 +150,10 @@ impl Store {
         Ok(pulses)
     }
 
-    /// A live runner as it stands now, and whether it can be claimed; `None` when it is gone.
+    /// Returns a live runner's state, and whether it can be claimed; `None` if it is gone.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn standing(
         &self,
         app: &AppId,
@@ -188,10 +190,10 @@ impl Store {
         Ok(Some((free, idle)))
     }
 
-    /// Follows the app's runners from now on.
+    /// Subscribes to the events of the app's runners.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn runner_events(&self, app: &AppId) -> Result<RunnerEvents, Error> {
         let channel = self.keys.runner_events(app);
         Ok(RunnerEvents(self.subscriptions.open(&channel).await?))

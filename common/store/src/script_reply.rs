@@ -1,4 +1,4 @@
-//! What scripts answer, read.
+//! Parses the replies of scripts.
 
 use std::str::FromStr;
 
@@ -10,7 +10,8 @@ pub(super) fn words(reply: &[String]) -> Vec<&str> {
     reply.iter().map(String::as_str).collect()
 }
 
-/// A script's reply about one job. A record that no script can work on is an answer as well: trying again does not help.
+/// Returns a script's reply about one job. A record that no script can process is a reply too,
+/// since retrying is useless.
 pub(super) fn about_a_job(reply: RedisResult<Vec<String>>) -> Result<Vec<String>, Error> {
     match reply.map_err(Error::from) {
         Err(error @ Error::Damaged { .. }) => {

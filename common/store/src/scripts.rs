@@ -1,4 +1,4 @@
-//! The atomic changes, one Lua file each; every file's header says what it takes and gives.
+//! The atomic changes, one Lua file each. The file's header lists keys, arguments and results.
 
 use redis::Script;
 

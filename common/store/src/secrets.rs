@@ -1,10 +1,10 @@
-//! Secrets that all routers of a namespace share, made by the first one that needs them.
+//! Secrets that all routers of a namespace share, created by the first one that needs them.
 
 use redis::AsyncCommands;
 
 use super::{Error, Store};
 
-/// What a secret is for. Each use has its own, so that none can be turned against another.
+/// Purpose of a secret. Each purpose has its own secret, so none can be misused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secret {
     /// Signs links to files (HMAC-SHA-256).
@@ -23,14 +23,15 @@ impl Secret {
 }
 
 impl Store {
-    /// The 32 bytes of a secret. `fresh`: random ones, which it shall be if nobody made it yet.
+    /// Returns the 32 bytes of a secret. `fresh`: random bytes, which become the secret if none
+    /// exists.
     ///
     /// # Errors
-    /// Redis is away, or holds something else there.
+    /// Redis is unreachable, or contains something else there.
     pub async fn secret(&self, secret: Secret, fresh: [u8; 32]) -> Result<[u8; 32], Error> {
         let key = self.keys.secret(secret.name());
         let mut connection = self.connection.clone();
-        // Read first: a Redis that is full takes no writes.
+        // Read first: a full Redis accepts no writes.
         let found: Option<Vec<u8>> = connection.get(&key).await?;
         let found = match found {
             Some(found) => found,

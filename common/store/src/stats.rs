@@ -1,4 +1,4 @@
-//! What the leader of an app has learned about its models, kept for the next leader and for whoever asks.
+//! Statistics of an app's models, written by the leader for its successors and for readers.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,15 @@ use warmq_types::ids::AppId;
 
 use super::{Error, Store};
 
-/// The field of the app's averages: no hint is empty.
+/// Field of the app's averages: no hint is empty.
 pub(super) const STATS_OF_APP: &str = "";
 
 impl Store {
-    /// What is known about each model, and under `None` about the app as a whole: JSON, whose shape is the leader's.
+    /// Returns the statistics of each model, and under `None` those of the app: JSON in the
+    /// leader's format.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn stats(&self, app: &AppId) -> Result<BTreeMap<Option<Hint>, String>, Error> {
         let fields: Vec<(String, String)> = self
             .connection
@@ -28,10 +29,10 @@ impl Store {
             .collect())
     }
 
-    /// Keeps `learned` and drops what is known about `forgotten`.
+    /// Stores `learned` and removes the statistics of `forgotten`.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn save_stats(
         &self,
         app: &AppId,

@@ -1,5 +1,5 @@
-//! Where routes sent what is submitted again under an idempotency key. Keys are the apps', so the app must stay the same,
-//! whatever became of the route meanwhile.
+//! Choices of routes for submissions with an idempotency key. The key is scoped to an app, so a
+//! repeated submission must reach the same app even if the route has changed.
 
 use redis::{AsyncCommands, ExistenceCheck, SetExpiry, SetOptions};
 use warmq_types::ids::{AppId, IdempotencyKey, KeyId};
@@ -8,11 +8,12 @@ use super::jobs::LONGEST_LIFE_S;
 use super::{Error, Store};
 
 impl Store {
-    /// Notes that `route` chose `app` for this key of its owner's, unless it chose before: the app that counts. It is remembered as long as
-    /// the key itself, `retention_s` after the longest life of a job.
+    /// Stores that `route` chose `app` for an owner's key, unless a choice exists; returns the
+    /// choice that counts. It is kept as long as the key: `retention_s` after the longest life of a
+    /// job.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn stick_to_route(
         &self,
         route: &AppId,
@@ -30,7 +31,7 @@ impl Store {
         if is_first {
             return Ok(app.clone());
         }
-        // None: it lapsed in this moment, and its job with it.
+        // `None`: it lapsed at this moment, and its job with it.
         let chosen: Option<String> = connection.get_ex(&name, redis::Expiry::EX(kept_s)).await?;
         match chosen {
             Some(chosen) => AppId::parse(&chosen).map_err(|error| Error::damaged(&name, error)),

@@ -1,6 +1,6 @@
-//! Subscriptions to pub/sub channels: one connection to Redis carries all of a process.
+//! Pub/sub subscriptions: one connection to Redis per process.
 //!
-//! Channels are subscribed to by name, not by pattern: an ACL that allows `&warmq:*` refuses every other
+//! Subscriptions name channels, not patterns: an ACL that allows `&warmq:*` refuses every other
 //! pattern.
 
 use std::collections::HashMap;
@@ -14,20 +14,21 @@ use tokio::task::AbortHandle;
 
 use super::Error;
 
-/// Messages of one subscription that wait to be read; more are dropped.
+/// Maximum number of unread messages of a subscription; further ones are dropped.
 const BACKLOG: usize = 4096;
 
-/// Timeout for connecting and for each command.
+/// Timeout of the connection and of each command.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens subscriptions; clones share the connection, which lives as long as one of them does.
+/// A handle that opens subscriptions; clones share the connection, which lives as long as one of
+/// them.
 #[derive(Clone)]
 pub(super) struct Subscriptions {
     client: redis::Client,
     link: Arc<Mutex<Weak<Link>>>,
 }
 
-/// The messages of one channel. Some may be missing if the reader falls behind.
+/// Messages of one channel. Some are lost if the reader falls behind.
 pub(super) struct Subscription {
     messages: mpsc::Receiver<String>,
     _link: Arc<Link>,
@@ -60,7 +61,7 @@ impl Subscriptions {
         }
     }
 
-    /// Subscribes to `channel`: whatever is published after this returns is received.
+    /// Subscribes to `channel`: messages published after this returns are received.
     ///
     /// # Errors
     /// Redis is unreachable, or its ACL forbids the channel.
@@ -119,7 +120,7 @@ async fn within<T>(
     }
 }
 
-/// Hands messages on until the connection ends.
+/// Dispatches messages until the connection ends.
 async fn read(mut stream: PubSubStream, routes: Routes) {
     while let Some(message) = stream.next().await {
         let text: String = message.get_payload().unwrap_or_default();
@@ -128,11 +129,11 @@ async fn read(mut stream: PubSubStream, routes: Routes) {
     routes.close();
 }
 
-/// Who receives what; `None` once the connection ended.
+/// Receivers by channel; `None` once the connection ended.
 #[derive(Clone)]
 struct Routes(Arc<std::sync::Mutex<Option<Senders>>>);
 
-/// By channel.
+/// Receivers of each channel.
 type Senders = HashMap<String, Vec<mpsc::Sender<String>>>;
 
 impl Default for Routes {
@@ -151,7 +152,7 @@ impl Routes {
         self.lock().take();
     }
 
-    /// Adds a receiver of `channel`. Returns the channels that have none left.
+    /// Adds a receiver of `channel`. Returns the channels without receivers.
     fn add(&self, channel: &str, sender: mpsc::Sender<String>) -> Vec<String> {
         let mut senders = self.lock();
         let Some(senders) = senders.as_mut() else {
@@ -198,7 +199,7 @@ mod tests {
         let (sender, mut other) = mpsc::channel(1);
         routes.add("b", sender);
         routes.deliver("a", "1".to_owned());
-        // No room: dropped.
+        // The receiver is full: dropped.
         routes.deliver("a", "2".to_owned());
         routes.deliver("c", "3".to_owned());
         assert_eq!(one.try_recv().unwrap(), "1");

@@ -1,4 +1,4 @@
-//! Which apps are in use: those with runners, with jobs that wait, or with something left to clean up.
+//! Apps in use: those with runners, waiting jobs, or remains to clean up.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use warmq_types::ids::AppId;
 
 use super::{Error, Store, ms};
 
-/// Apps that one command asks about.
+/// Maximum number of apps per command.
 const CHUNK: usize = 500;
 
 impl Store {
-    /// Returns those of `apps` that need a dispatcher: one has runners or jobs that wait, or lost runners or
-    /// unannounced ends to look after. One command asks about many apps, since most are idle.
+    /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, lost
+    /// runners or entries in the outbox. One command covers many apps, since most are idle.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -20,7 +20,7 @@ impl Store {
             .await
     }
 
-    /// Returns those of `apps` that had runners whose queues may be left.
+    /// Returns those of `apps` that had runners whose queues may remain.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -28,8 +28,8 @@ impl Store {
         self.with_keys(apps, |app| vec![self.keys.ended(app)]).await
     }
 
-    /// Returns those of `apps` whose leader has jobs to look after: jobs that wait, deadlines, jobs whose runner was lost,
-    /// unannounced ends.
+    /// Returns those of `apps` whose leader has work: waiting jobs, deadlines, jobs of lost
+    /// runners, entries in the outbox.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -38,8 +38,8 @@ impl Store {
             .await
     }
 
-    /// Returns those of `apps` of which one of `keys` exists. One command asks about many; where some exist, about
-    /// halves.
+    /// Returns those of `apps` of which one of `keys` exists. One command covers many; where some
+    /// exist, halves of them.
     async fn with_keys(
         &self,
         apps: &[AppId],
@@ -68,7 +68,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes since when `unused` apps are, unless that is noted already, and that the `used` ones are not.
+    /// Records since when `unused` apps are unused, unless recorded already, and that the `used`
+    /// ones are not.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -109,7 +110,8 @@ impl Store {
         Ok(apps.collect())
     }
 
-    /// Forgets an app, with its schema and statistics, unless it is in use. Returns whether it was forgotten.
+    /// Forgets an app, with its schema and statistics, unless it is in use. Returns whether it was
+    /// forgotten.
     ///
     /// # Errors
     /// Redis is unreachable.
@@ -129,7 +131,7 @@ impl Store {
         Ok(invoked.invoke_async(&mut self.connection.clone()).await?)
     }
 
-    /// Makes an app known again, which was forgotten while a job was submitted to it.
+    /// Lists an app again that was forgotten during a submission to it.
     ///
     /// # Errors
     /// Redis is unreachable.

@@ -1,5 +1,5 @@
-//! How far a job's webhook is told. Its end may be announced more than once and the message of an attempt may come twice; so
-//! attempts are counted here, and only one is made at a time.
+//! State of a job's webhook delivery. Events may repeat and an attempt's message may be delivered
+//! twice, so attempts are counted here, and one is made at a time.
 
 use std::time::Duration;
 
@@ -9,50 +9,50 @@ use warmq_types::ids::{AppId, JobId};
 use super::script_reply::{number, words};
 use super::{Error, Store};
 
-/// Attempts made once there is to be no other.
+/// Attempt count that excludes further ones.
 const ALL: u32 = u32::MAX;
 
-/// What there is to tell of a job.
+/// The pending delivery of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookDelivery {
-    /// That it ended at `end_ms`.
+    /// Deliver the end at `end_ms`.
     Of {
         /// The receiver's URL.
         webhook: String,
-        /// Unix ms.
+        /// End of the job, Unix ms.
         end_ms: u64,
     },
-    /// Nothing (yet): it has not ended, or nobody asked for it.
+    /// Nothing (yet): the job has not ended, or has no webhook.
     Nothing,
-    /// Nothing any more: its record was kept long enough.
+    /// Nothing any more: the job's retention is over.
     Gone,
 }
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptSlot {
-    /// Now, and nobody else makes one meanwhile.
+    /// Now; the slot is reserved.
     Now,
-    /// After this time: somebody is at it, or it is not due yet.
+    /// After this time: another attempt is running, or this one is not due.
     After(Duration),
     /// Never: it was made, or the job has another end by now.
     Never,
 }
 
-/// What follows an attempt.
+/// Continuation after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterAttempt {
-    /// Another one, after this time.
+    /// Another attempt after this time.
     Again(Duration),
-    /// Nothing.
+    /// None.
     Over,
 }
 
 impl Store {
-    /// What there is to tell of a job, and whom.
+    /// Returns the pending delivery of a job.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn delivery(&self, app: &AppId, job: JobId) -> Result<WebhookDelivery, Error> {
         let key = self.keys.job(app, job);
         let fields = ["state", "webhook", "finished_ms"];
@@ -65,11 +65,11 @@ impl Store {
         })
     }
 
-    /// Takes the turn to make attempt number `attempt` (from 1) to tell of the end at `end_ms` (Unix ms). Who took it and dies
-    /// keeps others from it for `lease`.
+    /// Reserves attempt number `attempt` (from 1) at the end of `end_ms` (Unix ms). If the
+    /// reserving process crashes, others may retry after `lease`.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn begin_delivery(
         &self,
         app: &AppId,
@@ -98,10 +98,11 @@ impl Store {
         }
     }
 
-    /// Notes that attempt number `attempt` was made, what follows it, and what the job's owner reads of it: level and sentence.
+    /// Records attempt number `attempt`, its continuation, and a line for the job's log: level and
+    /// sentence.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn end_delivery(
         &self,
         app: &AppId,

@@ -1,4 +1,4 @@
-//! An attempt at a job: the right to it, and its outcome.
+//! An attempt at a job: its lease and its outcome.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,29 +7,29 @@ use crate::ids::Fence;
 use crate::job::JobError;
 use crate::state::JobState;
 
-/// A right to run a job, and which attempt it is.
+/// The right to run a job, with the number of the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// 1 for the first.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// Proves that a result is this attempt's.
+    /// Fence: identifies the results of this attempt.
     pub fence: Fence,
 }
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// With the app's output.
+    /// Success, with the app's output.
     Succeeded(Value),
-    /// With an error.
+    /// Failure.
     Failed(JobError),
-    /// Told to stop, it stopped.
+    /// Stopped because the job was cancelled.
     Cancelled,
 }
 
 impl Outcome {
-    /// The state that the job ends in.
+    /// Returns the state in which the job ends.
     pub fn state(&self) -> JobState {
         match self {
             Outcome::Succeeded(_) => JobState::Succeeded,

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
 
-/// Class of a runner's fault. Three faults of one class on different healthy runners are the job's own failure.
+/// Class of a runner's fault. Three faults of one class on different healthy runners are the job's
+/// own failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
@@ -28,7 +29,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Every kind, in the order of metrics.
+    /// All classes, in the order of metrics.
     pub const ALL: [Self; 7] = [
         Self::Storage,
         Self::Model,
@@ -39,7 +40,7 @@ impl FaultKind {
         Self::Hang,
     ];
 
-    /// The name in metrics, logs and messages.
+    /// Returns the name in metrics, logs and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Storage => "storage",
@@ -59,13 +60,13 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// A fault that a job met on a runner which passed its self-test right afterwards.
+/// A fault on a runner that passed its self-test right afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerFault {
-    /// The runner.
+    /// The runner that failed.
     pub runner: RunnerId,
-    /// Its class.
+    /// Class of the fault.
     pub kind: FaultKind,
-    /// One sentence for the job's owner.
+    /// The cause in one sentence, for the job's owner.
     pub message: String,
 }

@@ -1,7 +1,8 @@
-//! A flow: a submission to a route that takes several steps, each a job of its own.
+//! Flows: submissions to a route of several steps, each step a job of its own.
 //!
-//! The flow has a record like a job's, under the route's name, with the id that its submitter knows. Routers run it, not runners:
-//! role `flow` submits one step after the other and notes in the record what came of each.
+//! A flow's record is a job record under the route's name, with the id that the submitter received.
+//! Routers with role `flow` advance it: they submit one step after the other and record each
+//! outcome.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,19 +13,19 @@ use crate::job::Timings;
 use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
 
-/// A flow's part of its record: the steps so far.
+/// The steps of a flow, as recorded so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flow {
     /// `sequence` or `fallback`.
     pub kind: RouteKind,
-    /// How many steps the route declares.
+    /// Number of declared steps.
     pub of: u32,
-    /// The steps that were begun, the first one first.
+    /// Steps that began, in order.
     pub steps: Vec<Step>,
 }
 
 impl Flow {
-    /// One that has not begun, of a route with `of` steps.
+    /// Returns a flow without steps yet, of a route that declares `of`.
     pub fn new(kind: RouteKind, of: u32) -> Self {
         Self {
             kind,
@@ -33,12 +34,12 @@ impl Flow {
         }
     }
 
-    /// The step that was begun last, if it has not ended.
+    /// Returns the step that began last, unless it has ended.
     pub fn under_way(&self) -> Option<&Step> {
         self.steps.last().filter(|step| step.end.is_none())
     }
 
-    /// What the steps that ended cost together; warm if all of them were.
+    /// Returns the summed timings of the ended steps; warm if all of them were warm.
     pub fn timings(&self) -> Timings {
         let ends = self.steps.iter().filter_map(|step| step.end.as_ref());
         let none = Timings {
@@ -54,67 +55,69 @@ impl Flow {
     }
 }
 
-/// A step that was begun.
+/// A step that began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    /// Which of the declared steps, from 0.
+    /// Index of the step in the declaration, from 0.
     pub index: u32,
-    /// Its name in the declaration.
+    /// Name in the declaration.
     pub name: String,
-    /// What the declaration says: an app, or another route.
+    /// Declared target: an app, or another route.
     pub to: AppId,
-    /// The app that runs it; or the route of another flow.
+    /// The app that runs it, or the route of a nested flow.
     pub app: AppId,
-    /// How it came from the one to the other, if it went through a route.
+    /// Routes between the declared target and the app, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<Hop>,
-    /// Its job, or its flow.
+    /// Id of its job or nested flow.
     pub job: JobId,
-    /// When it was begun, Unix ms.
+    /// Begin, Unix ms.
     pub begun_ms: u64,
-    /// When it must have ended, Unix ms; at any time if it says nothing.
+    /// Deadline for its end, Unix ms; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
-    /// Why it was begun, if there was a choice, as a sentence without its full stop.
+    /// Reason for the choice of this step, if there was a choice; a sentence without a full stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it is waited for no longer, in a sentence: its job is being cancelled. A result that is faster counts all the same.
+    /// Reason why the flow abandoned the step, in a sentence. The step's job is being cancelled; a
+    /// result that arrives earlier counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
-    /// How it ended.
+    /// End of the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StepEnd>,
 }
 
-/// How a step ended, as its flow takes it: the job of one that was given up is cancelled, and the step failed.
+/// End of a step from the flow's view: an abandoned step has failed, although its job is cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepEnd {
-    /// In which state.
+    /// Final state.
     pub state: JobState,
-    /// When that was noted, Unix ms.
+    /// Time of recording, Unix ms.
     pub at_ms: u64,
-    /// What it cost, if it ran.
+    /// Timings, if it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
-    /// What went wrong, in a sentence.
+    /// The failure in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Whose step a job is.
+/// The step of a flow that a job is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepOf {
-    /// The route whose flow it is.
+    /// The flow's route.
     pub route: AppId,
-    /// The flow.
+    /// The flow's id.
     pub flow: JobId,
-    /// Which of the declared steps, from 0.
+    /// Index of the step in the declaration, from 0.
     pub index: u32,
 }
 
 impl StepOf {
-    /// The id of the step's job: always the same one, so whoever submits it twice submits one job. It is a UUIDv7 with the
-    /// flow's time, so it sorts beside its flow; its other bits are those of SHA-256 over the flow's id and the step's number.
+    /// Returns the id of the step's job, the same for every submission of the step, so a repeated
+    /// submission creates no second job. It is a UUIDv7 with the flow's time, so it sorts beside
+    /// its flow; its other bits are those of SHA-256 over the flow's id and the step's index.
     pub fn job(&self) -> JobId {
         let hash = Sha256::new()
             .chain_update(self.flow.to_string())
@@ -138,7 +141,7 @@ mod tests {
         let ids = [step(flow, 0), step(flow, 1), step(JobId::generate(), 0)];
         assert_eq!(ids[0], step(flow, 0));
         assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[0] != flow);
-        // Valid, and of the same millisecond.
+        // A valid UUIDv7 of the same millisecond.
         assert_eq!(ids[0].to_string().parse(), Ok(ids[0]));
         assert_eq!(ids[0].to_string()[..13], flow.to_string()[..13]);
     }

@@ -1,4 +1,4 @@
-//! Hints: what a job needs, and what a runner can serve now. Matching is exact.
+//! Hints: what a job needs and what a runner has loaded. Matching is exact.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
 
-/// Longest hint, in bytes of UTF-8.
+/// Maximum length of a hint, bytes of UTF-8.
 pub const MAX_HINT_BYTES: usize = 256;
 
-/// A non-empty text of at most [`MAX_HINT_BYTES`] bytes, a model's name for instance.
+/// A non-empty text of at most [`MAX_HINT_BYTES`] bytes, usually a model's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hint(String);
 
-/// Why a text can not be a hint.
+/// Why a text is not a hint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHint {
-    /// Empty: a job without a hint carries none.
+    /// Empty; a job without a hint omits it.
     #[error("a hint must not be empty; leave it out instead")]
     Empty,
-    /// Over [`MAX_HINT_BYTES`].
+    /// Longer than [`MAX_HINT_BYTES`].
     #[error("a hint may have at most {MAX_HINT_BYTES} bytes; this one has {bytes}")]
     TooLong {
-        /// Its length.
+        /// Length of the text, bytes.
         bytes: usize,
     },
 }
 
 impl Hint {
-    /// Accepts any text of 1 to [`MAX_HINT_BYTES`] bytes, unchanged.
+    /// Parses a text of 1 to [`MAX_HINT_BYTES`] bytes, unchanged.
     pub fn parse(text: &str) -> Result<Self, InvalidHint> {
         match text.len() {
             0 => Err(InvalidHint::Empty),
@@ -39,7 +39,7 @@ impl Hint {
         }
     }
 
-    /// As [`Hint::parse`], but an empty text means "no hint".
+    /// Parses as [`Hint::parse`] does, and returns `None` for an empty text.
     pub fn parse_optional(text: &str) -> Result<Option<Self>, InvalidHint> {
         match Self::parse(text) {
             Ok(hint) => Ok(Some(hint)),
@@ -48,7 +48,7 @@ impl Hint {
         }
     }
 
-    /// The hint as text.
+    /// Returns the hint as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,38 +80,39 @@ impl From<Hint> for String {
     }
 }
 
-/// Where a job's hint comes from.
+/// Source of a job's hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HintSource {
-    /// The header of its submission.
+    /// A header of the submission.
     Header,
-    /// Its input, which names what will be loaded.
+    /// A field of the input, which names the model that will be loaded.
     Input {
         /// The field: `input.model`.
         field: String,
-        /// A hint in the header that contradicts the field. It has no effect.
+        /// A header that contradicts the field, and has no effect.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         overruled: Option<Hint>,
     },
 }
 
-/// The idle runners of an app, as one job sees them, read in one step.
+/// Idle runners of an app from the view of one job, read in one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Candidates {
     /// Idle runners that report the job's hint, in alphabetical order.
     pub warm: Vec<RunnerId>,
-    /// Idle runners that report nothing yet, in alphabetical order.
+    /// Idle runners that report no models yet, in alphabetical order.
     pub blank: Vec<RunnerId>,
-    /// Idle runners on which no attempt failed and that can load the job's model; empty for a job without a failed attempt.
+    /// Idle runners outside the avoid list that can load the job's model; empty for a job without
+    /// an avoid list.
     pub others: Vec<RunnerId>,
     /// All idle runners.
     pub idle: u64,
 }
 
 impl Candidates {
-    /// Removes the runners on which an attempt failed, if others remain. `others`: the other idle runners that can load the
-    /// job's model, warm or not.
+    /// Removes the runners of the avoid list if others remain. `others`: idle runners outside the
+    /// avoid list that can load the job's model, warm or cold.
     #[must_use]
     pub fn without(mut self, avoid: &[RunnerId], others: Vec<RunnerId>) -> Self {
         let is_other = |runner: &RunnerId| !avoid.contains(runner);

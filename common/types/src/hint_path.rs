@@ -1,4 +1,4 @@
-//! The field of a job's input that holds its hint.
+//! Paths into a job's input.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,25 +7,26 @@ use serde_json::Value;
 
 use crate::hint::{Hint, InvalidHint};
 
-/// Where in a job's input its hint stands: `input.model`, `input.lora.name`.
+/// Path of the input field that contains the hint: `input.model`, `input.lora.name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HintPath(Vec<String>);
 
 impl HintPath {
-    /// The path through these fields of the input, the outermost first.
+    /// Returns the path through these fields, outermost first.
     pub fn of(fields: Vec<String>) -> Self {
         Self(fields)
     }
 
-    /// Its fields, the outermost first.
+    /// Returns the fields of the path, outermost first.
     pub fn fields(&self) -> &[String] {
         &self.0
     }
 
-    /// The hint in `input`: none when the path leads nowhere or to no text.
+    /// Returns the hint in `input`; `None` if the path does not exist or leads to something other
+    /// than text.
     ///
     /// # Errors
-    /// The text there is too long for a hint.
+    /// The text is too long for a hint.
     pub fn hint(&self, input: &Value) -> Result<Option<Hint>, InvalidHint> {
         let found = self.0.iter().try_fold(input, |value, key| value.get(key));
         match found.and_then(Value::as_str) {

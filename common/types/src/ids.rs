@@ -1,4 +1,4 @@
-//! Names of things, as types: a runner's id can not be passed where a job's is meant.
+//! Identifiers as types: a runner's id cannot be passed where a job's is expected.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A text that is no valid name of its kind.
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{given}' is not {what}: {rule}")]
 pub struct InvalidName {
@@ -16,7 +16,7 @@ pub struct InvalidName {
     rule: &'static str,
 }
 
-/// A job, and fal's `request_id`: a UUIDv7, so ids sort by time of submission.
+/// Id of a job, and fal's `request_id`: a UUIDv7, so ids sort by time of submission.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
 )]
@@ -25,12 +25,12 @@ pub struct InvalidName {
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// A fresh id.
+    /// Returns a new id.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// An id of the same millisecond, whose other bits are those of `hash`.
+    /// Returns an id of the same millisecond whose other bits are those of `hash`.
     #[must_use]
     pub fn sibling(&self, hash: &[u8; 32]) -> Self {
         let mut bytes = *self.0.as_bytes();
@@ -40,7 +40,7 @@ impl JobId {
         Self(sibling.with_variant(uuid::Variant::RFC4122).into_uuid())
     }
 
-    /// The random low 64 bits: a fair and repeatable coin for choices about this job.
+    /// Returns the random low 64 bits: repeatable chance for choices about this job.
     pub fn coin(&self) -> u64 {
         self.0.as_u64_pair().1
     }
@@ -86,7 +86,7 @@ macro_rules! name {
                 }
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -120,7 +120,8 @@ macro_rules! name {
     };
 }
 
-/// 1 to `max` characters, all of them lower-case letters, digits or one of `more`.
+/// Returns whether `text` has 1 to `max` characters, each a lower-case letter, a digit or one of
+/// `more`.
 fn is_word(text: &str, more: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())
         && text
@@ -129,7 +130,8 @@ fn is_word(text: &str, more: &str, max: usize) -> bool {
 }
 
 name!(
-    /// A kind of job with its own queue, runners and policy: `owner/name`, as in fal.
+    /// An app: a kind of machine with queues, runners and a policy of its own. `owner/name`, as in
+    /// fal.
     AppId,
     "an app name",
     "owner/name is expected, with a-z 0-9 - in the owner and a-z 0-9 - _ in the name, at most 64 characters each",
@@ -140,14 +142,14 @@ name!(
 );
 
 impl AppId {
-    /// What stands in front of the slash.
+    /// Returns the part before the slash.
     pub fn owner(&self) -> &str {
         self.0.split_once('/').map_or("", |(owner, _)| owner)
     }
 }
 
 name!(
-    /// A submitter's own name for one submission: repeated under the same key, it is the same job.
+    /// An idempotency key: submissions under the same key are one job.
     IdempotencyKey,
     "an idempotency key",
     "1 to 255 printable characters are expected",
@@ -155,7 +157,7 @@ name!(
 );
 
 name!(
-    /// Whom or what a key is for.
+    /// Purpose of an API key, the first part of its id.
     KeyName,
     "a key's name",
     "1 to 40 characters of a-z 0-9 - _ are expected",
@@ -163,8 +165,8 @@ name!(
 );
 
 name!(
-    /// The part of a key that may be seen: whom it is for, and which of theirs it is. It is not given again, so that nobody
-    /// comes into the jobs of somebody whose key was revoked.
+    /// Public part of an API key: its name and a random suffix. It is never reused, so no new key
+    /// gives access to the jobs of a revoked one.
     KeyId,
     "a key's id",
     "1 to 64 characters of a-z 0-9 - _ are expected",
@@ -172,7 +174,7 @@ name!(
 );
 
 impl KeyId {
-    /// A new one: the name, and what tells it from others of that name.
+    /// Returns a new id: the name and a suffix that distinguishes keys of that name.
     pub fn generate(name: &KeyName) -> Self {
         let random = Uuid::new_v4().simple().to_string();
         Self(format!("{name}-{}", &random[..8]))
@@ -180,7 +182,8 @@ impl KeyId {
 }
 
 name!(
-    /// One slot of a worker process. Unique among the living; no dots, since it is part of a queue's name.
+    /// One consumer of a worker process. Unique among live runners; no dots, since it is part of a
+    /// queue's name.
     RunnerId,
     "a runner name",
     "1 to 80 characters of a-z 0-9 - _ are expected",
@@ -188,7 +191,7 @@ name!(
 );
 
 name!(
-    /// The prefix of every queue, exchange and key, so that environments share servers safely.
+    /// Prefix of every queue, exchange and Redis key, so that environments can share servers.
     Namespace,
     "a namespace",
     "1 to 40 characters of a-z 0-9 - are expected, and neither 'reply', with which submitters' own queues begin, nor 'amq', \
@@ -196,7 +199,8 @@ name!(
     |text| is_word(text, "-", 40) && !matches!(text, "reply" | "amq")
 );
 
-/// One incarnation of a runner (Unix ms of its registration). Its queue carries it, so a queue name is never used twice.
+/// Epoch: an incarnation of a runner (Unix ms of its registration). It is part of the queue's name,
+/// so a queue name is never used twice.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
 )]
@@ -209,7 +213,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Counts the starts of a job. Whoever holds the latest may write its result; a late writer is refused.
+/// Fence: counts the starts of a job. A result is stored only under the latest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Fence(pub u64);

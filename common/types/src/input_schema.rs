@@ -1,17 +1,17 @@
-//! What router and worker both read from the JSON Schema that an engine publishes of its input.
-//! Pure.
+//! Readers of the JSON Schema that an engine publishes for its input. Pure.
 
 use serde_json::{Number, Value};
 
 use crate::hint_path::HintPath;
 
-/// The keyword that marks the property whose text is the job's hint.
+/// Keyword of the property whose text is the job's hint.
 pub const HINT_KEYWORD: &str = "x-warmq-hint";
 
-/// References and compositions followed for one value. More are a schema that refers to itself.
+/// Maximum number of references and compositions followed per value; a schema that exceeds it
+/// refers to itself.
 const MAX_HOPS: u32 = 16;
 
-/// The first property that is marked as the hint; `None` if the schema marks none.
+/// Returns the path of the first property that is marked as the hint, if any.
 pub fn hint_path(schema: &Value) -> Option<HintPath> {
     let mut path = Vec::new();
     find_hint(schema, &mut path).then(|| HintPath::of(path))
@@ -30,8 +30,8 @@ fn find_hint(schema: &Value, path: &mut Vec<String>) -> bool {
 }
 
 /// Rewrites whole numbers with a point or an exponent (`42.0`, `1e3`) as integers where the schema
-/// asks for integers: for JSON Schema they are integers already, for typed readers they are not.
-/// Returns the paths of those that 64 bits cannot hold.
+/// asks for integers: JSON Schema accepts them as integers, typed readers do not. Returns the paths
+/// of those that 64 bits cannot hold.
 pub fn write_integers(schema: &Value, input: &mut Value) -> Vec<Vec<Value>> {
     let mut rewriting = Rewriting {
         root: schema,
@@ -49,7 +49,7 @@ struct Rewriting<'a> {
 }
 
 impl Rewriting<'_> {
-    /// `is_binding`: the value must satisfy this schema, rather than one of several.
+    /// `is_binding`: whether the value must satisfy this schema, rather than one of several.
     fn apply(&mut self, schema: &Value, value: &mut Value, hops: u32, is_binding: bool) {
         let Some(hops) = hops.checked_sub(1) else {
             return;
@@ -110,7 +110,7 @@ fn asks_for(schema: &Value, name: &str) -> bool {
     }
 }
 
-/// The same number as an integer; `None` if it has a fraction, or 64 bits cannot hold it.
+/// Returns the number as an integer; `None` if it has a fraction or exceeds 64 bits.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a float without fraction, whose bounds are checked by the conversion from i128"
@@ -123,7 +123,7 @@ fn integer(number: &Number) -> Option<Number> {
     Number::from_i128(float as i128)
 }
 
-/// Whether it is a whole number all the same.
+/// Returns whether the number is whole, though it exceeds 64 bits.
 fn is_too_large(number: &Number) -> bool {
     number.as_f64().is_some_and(|float| float.fract() == 0.0)
 }

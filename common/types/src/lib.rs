@@ -1,15 +1,16 @@
-//! What all parts of warmq share: names, records, states and messages. Data only: nothing here reads a clock or does I/O.
+//! Types that all parts of warmq share: ids, records, states and messages. Data only: nothing here
+//! reads a clock or does I/O.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | [`ids`] | newtypes: job, app, runner, epoch, fence, namespace |
-//! | [`hint`], [`hint_path`] | what a job needs and a runner has; the field of an input that says so |
-//! | [`input_schema`] | what both sides read from the schema of an app's input |
+//! | [`hint`], [`hint_path`] | hints, and the input field that contains one |
+//! | [`input_schema`] | readers of an app's input schema |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`attempt`] | an attempt's lease and outcome |
 //! | [`runner`], [`fault`] | a live runner; its faults, as opposed to the job's |
-//! | [`route`], [`flow`] | how a submission came to its app; a route's steps |
+//! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
 //! | [`queue_type`], [`retry_tier`], [`server_url`] | settings that several crates share |

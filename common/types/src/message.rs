@@ -1,4 +1,4 @@
-//! What travels through RabbitMQ: JSON with a version, so that old and new processes can meet in a rolling update.
+//! Messages in RabbitMQ: JSON with a version, so that a rolling update can mix builds.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,40 +14,41 @@ use crate::state::JobState;
 /// The version that this build writes and reads.
 pub const VERSION: u32 = 1;
 
-/// A body that can not be read.
+/// Why a body is not a message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not the JSON of such a message.
     #[error("not a warmq message: {0}")]
     Json(#[from] serde_json::Error),
-    /// Written by a build that this one does not understand.
+    /// A version that this build does not read.
     #[error("message version {found} is not {VERSION}")]
     Version {
-        /// What the message says.
+        /// Version in the message.
         found: u32,
     },
 }
 
-/// A job on its way to a dispatcher or a runner. It carries the whole spec, so a job can run when Redis is away.
+/// A job on its way to a dispatcher or a runner. It contains the whole spec, so a job can run
+/// without Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobMessage {
     v: u32,
     /// The job.
     pub job: JobSpec,
-    /// Runners on which an attempt failed, the latest last: others are preferred.
+    /// Avoid list, the latest runner last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<RunnerId>,
-    /// Faults that it met on healthy runners, the latest last.
+    /// Faults of the job on healthy runners, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<RunnerFault>,
 }
 
-/// What a job's attempts that counted left behind. The record has it, and each message carries it.
+/// What failed attempts left behind; kept in the record and carried by each message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Setbacks {
-    /// Runners on which an attempt failed, the latest last.
+    /// Avoid list, the latest runner last.
     pub avoid: Vec<RunnerId>,
-    /// Faults that the job met on healthy runners, the latest last.
+    /// Faults of the job on healthy runners, the latest last.
     pub faults: Vec<RunnerFault>,
 }
 
@@ -58,7 +59,7 @@ impl Setbacks {
     }
 }
 
-/// Runners to avoid that a message lists at most: the latest.
+/// Maximum length of the avoid list: the latest entries remain.
 const MAX_AVOIDED: usize = 16;
 
 impl JobMessage {
@@ -72,7 +73,8 @@ impl JobMessage {
         }
     }
 
-    /// Adds what the job's record says. A fault that only the message has was met while Redis was away.
+    /// Merges the lists of the job's record. A fault that only the message has occurred while Redis
+    /// was unavailable.
     #[must_use]
     pub fn with(mut self, recorded: Setbacks) -> Self {
         for runner in recorded.avoid {
@@ -84,7 +86,7 @@ impl JobMessage {
         self
     }
 
-    /// Adds a runner to avoid where there is another.
+    /// Adds a runner to the avoid list.
     #[must_use]
     pub fn avoiding(mut self, runner: RunnerId) -> Self {
         self.avoid.retain(|known| *known != runner);
@@ -95,7 +97,7 @@ impl JobMessage {
     }
 }
 
-/// Something that happened to a job, on exchange `jobs.events`.
+/// An event on exchange `jobs.events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
     v: u32,
@@ -103,21 +105,22 @@ pub struct JobEvent {
     pub job_id: JobId,
     /// Its app.
     pub app: AppId,
-    /// The state that it reached.
+    /// The state that the job reached.
     pub state: JobState,
-    /// Who wants to hear of it by AMQP.
+    /// Receiver of the outcome by AMQP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
-    /// The flow that it is a step of.
+    /// The flow that the job is a step of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_of: Option<StepOf>,
-    /// The stored input of a job that ended and is not to be kept (`X-Fal-Store-IO: 0`): it is to be deleted.
+    /// Stored input of an ended job that is not to be kept (`X-Fal-Store-IO: 0`): the receiver
+    /// deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forget_input: Option<StoredInput>,
 }
 
 impl JobEvent {
-    /// Says that `job` reached `state`.
+    /// Returns the event that `job` reached `state`.
     pub fn new(job: &JobSpec, state: JobState) -> Self {
         Self {
             v: VERSION,
@@ -132,28 +135,30 @@ impl JobEvent {
     }
 }
 
-/// How an attempt ended, on its way to Redis by the broker: Redis is away, and the runner goes on with the next job.
+/// A deferred result: the outcome of an attempt, published to RabbitMQ because Redis was
+/// unavailable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeferredResult {
     v: u32,
-    /// What ran.
+    /// The job that ran.
     pub job: JobSpec,
-    /// Who ran it.
+    /// The runner that ran it.
     pub runner: RunnerId,
-    /// In which incarnation.
+    /// The runner's incarnation.
     pub epoch: Epoch,
-    /// Since when, Unix ms by that machine's clock.
+    /// Begin, Unix ms by the runner's clock.
     pub since_ms: u64,
-    /// Its right to do so; none if Redis was away already when it began.
+    /// Lease of the attempt; absent if Redis was unavailable at its start.
     pub lease: Option<Lease>,
-    /// How it ended.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// What it cost.
+    /// Timings of the attempt.
     pub timings: Timings,
 }
 
 impl DeferredResult {
-    /// Of an attempt of `job` by this incarnation of `runner`, begun at `since_ms` (Unix ms).
+    /// Returns the result of an attempt of `job` by this incarnation of `runner`, begun at
+    /// `since_ms` (Unix ms).
     pub fn new(
         job: JobSpec,
         (runner, epoch): (RunnerId, Epoch),
@@ -174,17 +179,17 @@ impl DeferredResult {
     }
 }
 
-/// A message type that carries its version.
+/// A message type with a version.
 pub trait Versioned: Serialize + for<'a> Deserialize<'a> {
-    /// The version found in the message.
+    /// Returns the version in the message.
     fn version(&self) -> u32;
 
-    /// The message as bytes.
+    /// Encodes the message.
     fn encode(&self) -> Result<Vec<u8>, Error> {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Reads bytes that [`Versioned::encode`] wrote.
+    /// Decodes bytes that [`Versioned::encode`] wrote.
     fn decode(body: &[u8]) -> Result<Self, Error> {
         let message: Self = serde_json::from_slice(body)?;
         match message.version() {
@@ -212,7 +217,7 @@ impl Versioned for JobEvent {
     }
 }
 
-/// The body of a reply (and of a webhook): fal's shape for an outcome.
+/// Returns the body of a reply or webhook: fal's shape of an outcome.
 pub fn outcome_body(record: &JobRecord) -> Value {
     match record.failure() {
         Some(error) => error_body(Some(record.spec.id), &error),
@@ -229,7 +234,7 @@ pub fn outcome_body(record: &JobRecord) -> Value {
     }
 }
 
-/// The body of a reply to a job that failed, or that was never accepted (no id).
+/// Returns the body of a reply to a job that failed or was never accepted (no id).
 pub fn error_body(id: Option<JobId>, error: &JobError) -> Value {
     json!({
         "request_id": id,

@@ -1,8 +1,8 @@
-//! The delays between attempts that the broker offers.
+//! Delays between attempts, one queue each.
 
 use std::time::Duration;
 
-/// A parking place with a fixed delay.
+/// A retry tier: a queue that returns messages after a fixed delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RetryTier {
     /// 1 s
@@ -30,8 +30,8 @@ impl RetryTier {
         RetryTier::H1,
     ];
 
-    /// The longest tier that waits no longer than `delay`, or else the shortest: for something that is looked at
-    /// again until it is over.
+    /// Returns the longest tier of at most `delay`, otherwise the shortest: for messages that are
+    /// checked again until a condition holds.
     pub fn at_most(delay: Duration) -> Self {
         Self::ALL
             .into_iter()
@@ -40,7 +40,8 @@ impl RetryTier {
             .unwrap_or(RetryTier::S1)
     }
 
-    /// The shortest tier that waits as long as `delay`, or else the longest: for a wait that is not to be cut short.
+    /// Returns the shortest tier of at least `delay`, otherwise the longest: for waits that must
+    /// not be cut short.
     pub fn at_least(delay: Duration) -> Self {
         Self::ALL
             .into_iter()
@@ -48,7 +49,7 @@ impl RetryTier {
             .unwrap_or(RetryTier::H1)
     }
 
-    /// How long it holds a message.
+    /// Returns the delay.
     pub fn delay(self) -> Duration {
         Duration::from_secs(match self {
             RetryTier::S1 => 1,
@@ -60,7 +61,7 @@ impl RetryTier {
         })
     }
 
-    /// The delay as queue names show it: `30s`.
+    /// Returns the delay as queue names show it: `30s`.
     pub fn label(self) -> &'static str {
         match self {
             RetryTier::S1 => "1s",

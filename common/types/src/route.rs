@@ -1,26 +1,26 @@
-//! How a submission came from the name that it was submitted to, to the app that runs it.
+//! The way of a submission from the name that it was sent to, to the app that runs it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ids::AppId;
 
-/// How a route chooses.
+/// Kind of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteKind {
-    /// By conditions.
+    /// The first rule whose condition holds.
     Switch,
-    /// By shares.
+    /// By weight.
     Split,
-    /// Step by step, each with what came of those before.
+    /// One step after the other, each with the outputs of the previous ones.
     Sequence,
-    /// One after the other, until one succeeds.
+    /// One target after the other, until one succeeds.
     Fallback,
 }
 
 impl RouteKind {
-    /// The name in `warmq.toml` and in records.
+    /// Returns the name in `warmq.toml` and in records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Switch => "switch",
@@ -31,15 +31,15 @@ impl RouteKind {
     }
 }
 
-/// A route that a submission went through.
+/// A route that a submission passed through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Hop {
-    /// The route.
+    /// Name of the route.
     pub route: AppId,
-    /// How it chose.
+    /// Kind of the route.
     pub kind: RouteKind,
-    /// Where it sent the submission: an app, or the route of the next hop.
+    /// Target of the submission: an app, or the route of the next hop.
     pub to: AppId,
-    /// Why, as a sentence without its full stop. It quotes the declaration, never the input.
+    /// Reason as a sentence without a full stop. It quotes the declaration, never the input.
     pub reason: String,
 }

@@ -9,41 +9,41 @@ use crate::ids::{AppId, Epoch, JobId, RunnerId};
 /// A live runner, as `/v1/runners` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunnerRecord {
-    /// Its id.
+    /// Runner id, unique among live runners.
     pub id: RunnerId,
-    /// Its app.
+    /// The app whose jobs it runs.
     pub app: AppId,
-    /// Its incarnation.
+    /// Epoch of its incarnation.
     pub epoch: Epoch,
-    /// The machine that it is on.
+    /// Host name of its machine.
     pub host: String,
-    /// Its process there.
+    /// Process id on that machine.
     pub pid: u32,
-    /// What runs its jobs.
+    /// Name of its engine.
     pub engine: String,
-    /// Where tensors live.
+    /// Device of its tensors.
     pub device: String,
-    /// How much its models may hold, bytes.
+    /// Memory budget for loaded models, bytes.
     pub memory_budget_bytes: u64,
-    /// What they hold, bytes.
+    /// Memory of the loaded models, bytes.
     pub memory_bytes: u64,
     /// Loaded models, least recently used first.
     pub hints: Vec<Hint>,
-    /// How many models it can hold at once, as far as it knows.
+    /// Number of models that it can hold at once, as far as it has measured.
     #[serde(default)]
     pub slots: u32,
-    /// It waits for a job.
+    /// Whether it waits for a job.
     pub idle: bool,
     /// The job that it runs or was claimed for.
     pub job: Option<JobId>,
-    /// When it joined, Unix ms.
+    /// Time of registration, Unix ms.
     pub since_ms: u64,
-    /// When it counts as lost unless heard of, Unix ms.
+    /// End of its lease without another heartbeat, Unix ms.
     pub lease_until_ms: u64,
     /// Why it takes no jobs until its self-test passes; absent while it is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// When that fault began, Unix ms.
+    /// Begin of that fault, Unix ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_since_ms: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A URL that may hold a password: it prints without it.
+/// A URL that may contain a password. Its `Display` and `Debug` output omits the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     url: url::Url,
@@ -11,17 +11,17 @@ pub struct ServerUrl {
 }
 
 impl ServerUrl {
-    /// The URL as it was given, password and all: for the client library only.
+    /// Returns the URL as given, with its password: for the client library only.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The part before `://`.
+    /// Returns the part before `://`.
     pub fn scheme(&self) -> &str {
         self.url.scheme()
     }
 
-    /// The parsed URL, password and all.
+    /// Returns the parsed URL, with its password.
     pub fn as_url(&self) -> &url::Url {
         &self.url
     }
@@ -44,14 +44,14 @@ impl fmt::Display for ServerUrl {
         let host_is_misread =
             shown.scheme() != "file" && shown[url::Position::AfterPort..].contains('@');
         if host_is_misread {
-            // A password with a '/', '?' or '#' in it that is not escaped: what passes for the path is part of it.
+            // A password with an unescaped '/', '?' or '#': the apparent path is part of it.
             return write!(f, "{}://***", shown.scheme());
         }
         if shown.password().is_some() {
-            // Only a URL without a host has no place for a password, and then it has none.
+            // Setting a password fails only for URLs without a host, which have none.
             let _ = shown.set_password(Some("***"));
         } else if !shown.username().is_empty() && shown.scheme().starts_with("redis") {
-            // A password alone is easily written where the user belongs.
+            // A single credential is often a password in the place of the user.
             let _ = shown.set_username("***");
         }
         let secret =

@@ -1,4 +1,4 @@
-//! The states of a job and the moves between them, as a pure function.
+//! The states of a job and the transitions between them, as a pure function.
 //!
 //! ```text
 //! queued ──dispatch──> dispatched ──start──> running ──succeed──> succeeded
@@ -6,9 +6,10 @@
 //!   │  └──start──────────┼───┼──────────────────┘ └───cancel────> cancelled
 //!   └──requeue, loss─────┴───┴── dispatch again       expire────> expired
 //!
-//! failed ──redrive──> queued: only a job that was quarantined.
+//! failed ──redrive──> queued: quarantined jobs only.
 //! ```
-//! The Lua scripts in `store/lua` enforce the same table; `tests/it/lua_obeys_the_state_machine.rs` holds both together.
+//! The Lua scripts in `common/store/src/lua` enforce the same table;
+//! `tests/it/lua_obeys_the_state_machine.rs` compares both.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,59 +17,59 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Accepted; no runner has it yet.
+    /// Accepted, not placed yet.
     Queued,
-    /// Sent to a runner's own queue or to the app's shared one.
+    /// Published to a runner's own queue or to the shared queue.
     Dispatched,
     /// A runner holds its lease.
     Running,
-    /// Done; the output is stored.
+    /// Ended with an output.
     Succeeded,
-    /// Ended by an error; the error is stored.
+    /// Ended with an error.
     Failed,
-    /// Ended by its owner.
+    /// Cancelled by its owner.
     Cancelled,
-    /// Its deadline passed before it started.
+    /// Expired: its deadline passed before it started.
     Expired,
 }
 
-/// What may happen to a job.
+/// Transition of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transition {
-    /// The dispatcher sends it (again, when a runner did not accept it in time).
+    /// The dispatcher publishes it to a runner, again if the runner did not accept it in time.
     Dispatch,
     /// A runner takes its lease.
     Start,
-    /// Its runner is lost or gives it back.
+    /// Its runner is lost or requeues it.
     Requeue,
     /// Its runner stores the output.
     Succeed,
-    /// Its runner, or the dispatcher, gives up on it.
+    /// Its runner stores an error, or the dispatcher quarantines it.
     Fail,
-    /// Its owner no longer wants it.
+    /// Its owner cancels it.
     Cancel,
-    /// It waited past its deadline.
+    /// Its deadline passes.
     Expire,
-    /// Somebody wants to see it tried again after it was quarantined.
+    /// A quarantined job is submitted again.
     Redrive,
 }
 
-/// A move that the table does not hold.
+/// A transition that the table does not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a {from} job can not {attempted:?}")]
+#[error("a {from} job cannot {attempted:?}")]
 pub struct IllegalTransition {
-    /// The state that the job is in.
+    /// The state before.
     pub from: JobState,
-    /// What was tried.
+    /// The attempted transition.
     pub attempted: Transition,
 }
 
 impl JobState {
-    /// Every state, in the order of a job's life.
+    /// All states, in the order of a job's life.
     pub const ALL: [JobState; 7] = [
         JobState::Queued,
         JobState::Dispatched,
@@ -79,12 +80,12 @@ impl JobState {
         JobState::Expired,
     ];
 
-    /// The state after `made`.
+    /// Returns the state after `made`.
     pub fn after(self, made: Transition) -> Result<JobState, IllegalTransition> {
         use JobState::*;
         match (self, made) {
             (Queued | Dispatched, Transition::Dispatch) => Ok(Dispatched),
-            // A shared queue delivers without a claim, so a queued job may start as well.
+            // The shared queue delivers without a claim, so a queued job may start as well.
             (Queued | Dispatched, Transition::Start) => Ok(Running),
             (Dispatched | Running, Transition::Requeue) => Ok(Queued),
             (Running, Transition::Succeed) => Ok(Succeeded),
@@ -99,7 +100,7 @@ impl JobState {
         }
     }
 
-    /// Nothing happens to the job any more, unless somebody redrives it.
+    /// Returns whether the state is final, except for a redrive.
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -107,12 +108,12 @@ impl JobState {
         )
     }
 
-    /// No runner has begun it.
+    /// Returns whether no runner has started the job.
     pub fn is_waiting(self) -> bool {
         matches!(self, JobState::Queued | JobState::Dispatched)
     }
 
-    /// The name in records, messages and answers.
+    /// Returns the name in records, messages and responses.
     pub fn as_str(self) -> &'static str {
         match self {
             JobState::Queued => "queued",

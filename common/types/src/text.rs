@@ -1,26 +1,26 @@
-//! Text that others wrote, fit for a line of a log or for a terminal: nothing in it ends the line, moves the cursor, or makes
-//! what stands around it look like something else.
+//! Foreign text, escaped for logs and terminals: it cannot end the line, move the cursor, or change
+//! how its surroundings are displayed.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// `text` with everything that is not printable escaped as Rust does: `\n`, `\u{1b}`.
+/// Escapes everything in `text` that is not printable as Rust does: `\n`, `\u{1b}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
-    // Writing to a String can not fail.
+    // Writing to a String cannot fail.
     let _ = Escaped(&mut escaped).write_str(text);
     Cow::Owned(escaped)
 }
 
-/// As [`text`], but the lines of `text` stay lines.
+/// Escapes as [`escape`] does, but keeps line breaks.
 pub fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
-/// `text`, or as much of its beginning as fits into `bytes`, with `…` behind it.
+/// Truncates `text` to `bytes`, with `…` at the end if something was cut.
 pub fn shortened(mut text: String, bytes: usize) -> String {
     if text.len() > bytes {
         let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at));
@@ -30,7 +30,7 @@ pub fn shortened(mut text: String, bytes: usize) -> String {
     text
 }
 
-/// Bytes of a header as text: UTF-8, or else Latin-1, in which every byte is a character.
+/// Decodes the bytes of a header: UTF-8, otherwise Latin-1, in which every byte is a character.
 pub fn utf8_or_latin1(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -38,7 +38,8 @@ pub fn utf8_or_latin1(bytes: &[u8]) -> String {
     }
 }
 
-/// An error with its causes, `: ` between them. What a cause says is left out if the sentence before says it already.
+/// Formats an error with its causes, separated by `: `. A cause that the previous text already
+/// contains is omitted.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -52,7 +53,7 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A writer that lets through what is plain, and escapes the rest.
+/// A writer that escapes everything that is not printable.
 #[derive(Debug)]
 pub struct Escaped<W>(pub W);
 
@@ -72,8 +73,8 @@ impl<W: fmt::Write> fmt::Write for Escaped<W> {
     }
 }
 
-/// Whether a character is only itself: no control character (C0 with ESC, DEL, C1 with the one-byte CSI), none that some
-/// viewers break lines at, none that turns the direction of writing around.
+/// Returns whether a character is printable: no control character (C0 with ESC, DEL, C1 with the
+/// one-byte CSI), no line break of any viewer, no change of text direction.
 pub fn is_printable(letter: char) -> bool {
     !letter.is_control()
         && !matches!(letter,

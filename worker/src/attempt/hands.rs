@@ -67,7 +67,7 @@ impl Shared {
             Some(()) => {
                 ack(message).await;
                 // Else the leader announces it once more.
-                let noted = self.store.told(job);
+                let noted = self.store.remove_from_outbox(job);
                 if !matches!(tokio::time::timeout(NOTING, noted).await, Ok(Ok(()))) {
                     tracing::debug!(job.id = %job.id, "could not note that an end was announced");
                 }

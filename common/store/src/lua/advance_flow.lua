@@ -1,10 +1,12 @@
--- Notes how far a flow is: which step ended, which is begun. Only as the next move after the one that its mover knew.
+-- Stores the next version of a flow: the step that ended, the step that began. Refused unless the
+-- version is the one that the caller read.
 -- KEYS 1 flow, 2 queued, 3 log
--- ARGV 1 flow id, 2 moves that were known, 3 state, 4 steps (JSON), 5 outputs (JSON), then level, text, ... for its log
--- Returns 1, or 0: it has ended, is unknown, or somebody else moved it on
+-- ARGV 1 flow id, 2 version that was read, 3 state, 4 steps (JSON), 5 outputs (JSON), then level,
+--      text, ... for its log
+-- Returns 1, or 0: it has ended, is unknown, or another router advanced it
 local flow = redis.call('HMGET', KEYS[1], 'state', 'moves')
 if not flow[1] or TERMINAL[flow[1]] or (flow[2] or '0') ~= ARGV[2] then return 0 end
--- A flow that runs is dispatched no more: states go forward only.
+-- A running flow is not dispatched again: states go forward only.
 if flow[1] == 'queued' then redis.call('HSET', KEYS[1], 'dispatched_ms', now_ms()) end
 redis.call('HSET', KEYS[1], 'state', flow[1] == 'running' and flow[1] or ARGV[3], 'flow', ARGV[4], 'outputs', ARGV[5])
 redis.call('HINCRBY', KEYS[1], 'moves', 1)

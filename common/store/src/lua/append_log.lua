@@ -1,4 +1,4 @@
--- Adds a line to the log of a job that waits or runs.
+-- Appends a line to the log of an active job.
 -- KEYS 1 job, 2 log
 -- ARGV 1 level, 2 line
 -- Returns nothing; a job without record gets no line.

@@ -1,4 +1,4 @@
--- Ends a job that its owner no longer wants. Who has it is told: the dispatcher that holds it, the worker that runs it.
+-- Cancels a job. The dispatcher that holds it and the worker that runs it receive a message.
 -- KEYS 1 job, 2 queued, 3 outbox, 4 log, 5 active, 6 tombstone
 -- ARGV 1 job id, 2 retention (s), 3 cancelled channel
 -- Returns {'cancelled'} | {'ended', state} | {'missing'}

@@ -1,16 +1,19 @@
--- Records a new job, once: under the same id, or the same idempotency key, it is the same job again. Each submission of it
--- is counted, so that one which fails takes back the record only if no other relies on it (discard.lua).
--- A key whose job has no record (any more) keeps its id: a message that was thought lost may still bring that job.
--- KEYS 1 job, 2 queued, 3 start deadlines, 4 active, 5 tombstone, 6 idempotency key, if the submitter gave one
--- ARGV 1 job id, 2 how many waiting jobs are too many for one more, '' for any number, 3 how long the key is remembered (s),
---      4 owner, 5 how many of its waiting and running jobs are too many for one more, '' for any number,
---      6 '1' if a job that ended must not run anew, then field, value, ... of the record
--- Returns {'created', now} | {'known'} | {'another', id of the key's job} | {'full', jobs that wait} | {'busy'}: its owner has
---      too many jobs | {'ended'}: it did before, and its record was kept long enough
+-- Records a new job, once per id and per idempotency key. Submissions are counted, so that a failed
+-- one removes the record only if no other relies on it (discard.lua). A key whose job has no record
+-- (any more) keeps the id: a message that seemed lost may still arrive.
+-- KEYS 1 job, 2 queued, 3 start deadlines, 4 active, 5 tombstone, 6 idempotency key, if the
+--      submitter gave one
+-- ARGV 1 job id, 2 how many waiting jobs are too many for one more, '' for any number, 3 how long
+--      the key is remembered (s), 4 owner, 5 how many of its waiting and running jobs are too many
+--      for one more, '' for any number, 6 '1' if a job that ended must not run anew, then field,
+--      value, ... of the record
+-- Returns {'created', now} | {'known'} | {'another', id of the key's job} | {'full', jobs that
+--      wait} | {'busy'}: its owner has too many jobs | {'ended'}: it ended before, and its
+--      retention is over
 local keys_job = KEYS[6] and redis.call('GET', KEYS[6])
 if keys_job and keys_job ~= ARGV[1] then return { 'another', keys_job } end
 local known = redis.call('EXISTS', KEYS[1]) == 1
--- A submission that was taken back did not end: it may be made again.
+-- A withdrawn submission did not end: it may be repeated.
 local ended_as = not known and ARGV[6] == '1' and redis.call('GET', KEYS[5])
 if ended_as and ended_as ~= 'discarded' then return { 'ended' } end
 local waiting = redis.call('ZCARD', KEYS[2])

@@ -1,7 +1,7 @@
--- Ends a job that has not started in time. The dispatcher that holds it is told.
+-- Expires a job that has not started in time. The dispatcher that holds it receives a message.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 outbox, 5 log, 6 active, 7 tombstone
 -- ARGV 1 job id, 2 retention (s), 3 cancelled channel
--- Returns 1 if the job has expired by this; 0 if it started in time, ended before, or has time left
+-- Returns 1 if the job has expired; 0 if it started in time, ended before, or has time left
 local now = now_ms()
 local state = redis.call('HGET', KEYS[1], 'state')
 local waits = state and state ~= 'running' and not TERMINAL[state]

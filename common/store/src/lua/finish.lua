@@ -1,18 +1,21 @@
--- Ends an attempt: the result, the runner's hints, and the runner's freedom, in one step. A late attempt's result is
--- refused by its fence; the hints are taken all the same.
--- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 outbox, 6 log, 7 active, 8 tombstone, then the hint sets to leave, then those to join
--- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON or ''),
---      8 timings (JSON), 9 retention of a record that does not say (s), 10 hints (JSON), 11 number of hints, 12 memory used (bytes),
---      13 '1' to become idle, 14 changes channel, 15 number of hint sets to leave, 16 slots, 17 what ran (JSON or ''),
---      18 level and 19 text of the log's last line
--- Returns 1 if the result was taken, 0 if refused
+-- Ends an attempt: stores the result and the runner's models, and frees the runner, in one step.
+-- The result of an earlier attempt is refused by its fence; the runner's models are stored all the
+-- same.
+-- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 outbox, 6 log, 7 active, 8 tombstone, then the hint sets
+--      to leave, then those to join
+-- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON
+--      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 hints (JSON), 11
+--      number of hints, 12 memory used (bytes), 13 '1' to become idle, 14 channel of runner events,
+--      15 number of hint sets to leave, 16 slots, 17 what ran (JSON or ''), 18 level and 19 text of
+--      the log's last line
+-- Returns 1 if the result was accepted, otherwise 0
 local accepted = 0
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
 if job[1] == 'running' and job[2] == ARGV[4] then
   accepted = 1
   local now = now_ms()
   redis.call('HSET', KEYS[1], 'state', ARGV[5], 'finished_ms', now, 'timings', ARGV[8])
-  to_tell(KEYS[5], ARGV[1], now)
+  add_to_outbox(KEYS[5], ARGV[1], now)
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
@@ -26,7 +29,8 @@ if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
   end
   redis.call(ARGV[11] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
   redis.call('HSET', KEYS[2], 'hints', ARGV[10], 'slots', ARGV[16], 'memory_bytes', ARGV[12])
-  -- Not if this is said again, since the answer was lost, and the runner was claimed for another job meanwhile.
+  -- Not for a repeated call (its response was lost) if the runner was claimed for another job
+  -- meanwhile.
   local has = redis.call('HGET', KEYS[2], 'job')
   if ARGV[13] == '1' and (not has or has == ARGV[1]) then
     set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2], ARGV[17])

@@ -1,7 +1,7 @@
--- A runner lives. An idle one whose claim lapsed puts itself back among the claimable.
+-- Renews a runner's lease. An idle runner whose claim lapsed becomes claimable again.
 -- KEYS 1 runner, 2 idle, 3 runners
--- ARGV 1 runner id, 2 epoch, 3 lease (ms), 4 '1' while it runs a job, 5 changes channel
--- Returns 1, or 0 when it is registered no more
+-- ARGV 1 runner id, 2 epoch, 3 lease (ms), 4 '1' while it runs a job, 5 channel of runner events
+-- Returns 1, or 0 if it is no longer registered
 local now = now_ms()
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'claimed_until')
 if runner[1] ~= ARGV[2] then return 0 end

@@ -1,4 +1,4 @@
--- Notes that a job is held for a warm runner.
+-- Records that a job is held for a warm runner.
 -- KEYS 1 job, 2 log, 3 tombstone
 -- ARGV 1 hold (JSON), 2 the decision in a sentence
 -- Returns {'held'} | see unavailable()

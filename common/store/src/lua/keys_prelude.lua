@@ -1,4 +1,4 @@
--- In front of the scripts about keys: who may administer. Keys are JSON, as access::StoredKey writes them.
+-- Prepended to the scripts about API keys. Keys are JSON in the format of access::StoredKey.
 
 local function is_admin(key)
   local readable, read = pcall(cjson.decode, key)
@@ -9,7 +9,7 @@ local function is_admin(key)
   return false
 end
 
--- Whether a key other than `id` may.
+-- Whether a key other than `id` has scope admin.
 local function has_other_admin(keys_key, id)
   local all = redis.call('HGETALL', keys_key)
   for i = 1, #all, 2 do

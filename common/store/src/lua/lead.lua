@@ -1,6 +1,6 @@
--- Takes or keeps the leadership of apps, or gives it up.
+-- Takes, renews or releases the leadership of apps.
 -- KEYS 1 the leader of the first app, then those of the others
--- ARGV 1 lease (ms), 0 to give it up, then the candidate for each app
+-- ARGV 1 lease (ms), 0 to release it, then the candidate for each app
 -- Returns for each app 1 if its candidate leads, else 0
 local leaders, leads = redis.call('MGET', unpack(KEYS)), {}
 for i, key in ipairs(KEYS) do

@@ -1,7 +1,10 @@
--- A runner leaves, or is found lost.
--- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 lost runner jobs, 6 ended, 7 faulty, then the sets of the hints that it reported
--- ARGV 1 runner id, 2 epoch, 3 'left' | 'lost', 4 hints (JSON) as the caller read them, 5 changes channel
--- Returns 1, or 0 when the runner is another incarnation, its hints changed meanwhile, or its lease holds ('lost')
+-- Removes a runner that left or is lost.
+-- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 lost runner jobs, 6 ended, 7 faulty, then the sets
+--      of the hints that it reported
+-- ARGV 1 runner id, 2 epoch, 3 'left' | 'lost', 4 hints (JSON) as the caller read them, 5 channel
+--      of runner events
+-- Returns 1, or 0 if the runner is another incarnation, its hints changed meanwhile, or its lease
+--      is valid ('lost')
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'hints', 'job')
 if runner[1] ~= ARGV[2] or (runner[2] or '[]') ~= ARGV[4] then return 0 end
 if ARGV[3] == 'lost' then
@@ -14,9 +17,10 @@ redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[7], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[1])
--- Its job's message comes back by itself, unless the broker lost it; its queue is deleted by itself, unless it died.
+-- The broker redelivers its job's message unless it lost it; the runner deletes its queue unless it
+-- crashed.
 local now = now_ms()
 if runner[3] then redis.call('ZADD', KEYS[5], now, runner[3]) end
 redis.call('ZADD', KEYS[6], now, ARGV[1] .. ' ' .. ARGV[2])
-tell(ARGV[5], 'gone', ARGV[1], ARGV[2], '')
+publish_event(ARGV[5], 'gone', ARGV[1], ARGV[2], '')
 return 1

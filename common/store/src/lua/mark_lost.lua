@@ -1,11 +1,13 @@
--- Notes that a running job's runner is lost: its lease lapsed. The attempt counts, and the next one waits for its pause.
+-- Records that a running job's runner is lost: its lease lapsed. The attempt counts, and the next
+-- one is delayed.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 lost runner jobs
--- ARGV 1 job id, then the pauses after the first attempt, the second, ... (ms)
--- Returns {'lost', attempt, runner, pause (ms), or '' after the last attempt} | {'kept'} when the job is not a lost runner's
+-- ARGV 1 job id, then the delays after the first attempt, the second, ... (ms)
+-- Returns {'lost', attempt, runner, delay (ms), or '' after the last attempt} | {'kept'} if its
+--      runner is not lost
 local job = redis.call('HMGET', KEYS[1], 'state', 'lease_until', 'attempt', 'runner', 'lost_runners')
 local now = now_ms()
 if job[1] ~= 'running' then
-  -- A job that waits is looked after by its place in line, one that ended by nobody.
+  -- A waiting job is reconciled by its position in the queue; an ended one needs nothing.
   redis.call('ZREM', KEYS[5], ARGV[1])
   return { 'kept' }
 end

@@ -1,4 +1,4 @@
--- Notes that a job goes to the app's shared queue.
+-- Records that a job is moved to the app's shared queue.
 -- KEYS 1 job, 2 log, 3 tombstone
 -- ARGV 1 decision (JSON), 2 the decision in a sentence
 -- Returns {'shared'} | see unavailable()

@@ -1,8 +1,8 @@
--- Notes how far a running job is. The owner's log gets each new phase, and of the steps each quarter. A preview stands until
--- the next one comes, so that it is sent once.
+-- Stores the progress of a running job. The log receives each new phase, and each quarter of the
+-- steps. A preview remains until the next one, so that each is sent once.
 -- KEYS 1 job, 2 log
 -- ARGV 1 fence, 2 progress (JSON)
--- Returns 1, or 0 when the job is no longer this attempt's
+-- Returns 1, or 0 if the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'progress', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return 0 end
 local now, before = cjson.decode(ARGV[2]), cjson.decode(job[3] or '{}')

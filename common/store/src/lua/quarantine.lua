@@ -1,14 +1,14 @@
--- Ends a job that had all its attempts, so that it can take no more runners down.
+-- Ends a job without attempts left, so that it crashes no further runners.
 -- KEYS 1 job, 2 queued, 3 outbox, 4 log, 5 active, 6 tombstone
--- ARGV 1 job id, 2 error (JSON), 3 retention (s) of a record that does not say, 4 the error in a sentence
--- Returns 1, or 0 when the job has an attempt left, runs, or ended
+-- ARGV 1 job id, 2 error (JSON), 3 retention (s) of a record without one, 4 the error in a sentence
+-- Returns 1, or 0 if the job has an attempt left, runs, or ended
 local now = now_ms()
 local reason = unavailable(KEYS[1], KEYS[6], now)
 if not reason or reason[1] ~= 'spent' then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'failed', 'finished_ms', now, 'error', ARGV[2], 'quarantined', '1')
 redis.call('HDEL', KEYS[1], 'runner', 'decision')
 redis.call('ZREM', KEYS[2], ARGV[1])
-to_tell(KEYS[3], ARGV[1], now)
+add_to_outbox(KEYS[3], ARGV[1], now)
 log(KEYS[4], 'ERROR', ARGV[4], '')
 keep_ended({ job = KEYS[1], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }, ARGV[1], ARGV[3])
 return 1

@@ -1,11 +1,11 @@
--- Gives a quarantined job all its attempts again, and its time to start from now on. Its faults no longer count; the runners
--- on which it failed are still avoided.
+-- Restores all attempts of a quarantined job, and its time to start from now on. Its faults are
+-- reset; its avoid list remains.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 active, 6 tombstone
 -- ARGV 1 job id
--- Returns 1, or 0 when the job is not quarantined (any more)
+-- Returns 1, or 0 if the job is not quarantined (any more)
 local job = redis.call('HMGET', KEYS[1], 'state', 'quarantined')
 if job[1] ~= 'failed' or not job[2] then return 0 end
--- The fence goes on counting: a lost runner may still be at work somewhere.
+-- The fence continues: a lost runner may still be running.
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, 'reconciled_ms', now_ms())
 redis.call('HDEL', KEYS[1], 'quarantined', 'error', 'finished_ms', 'lost_runners', 'hold', 'parked_until', 'faults')
 redis.call('PERSIST', KEYS[1])

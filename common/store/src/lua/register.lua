@@ -1,6 +1,6 @@
--- A runner joins, or comes back after it was lost.
+-- Registers a runner, also after it was lost.
 -- KEYS 1 runner, 2 idle, 3 runners, 4 blank, then the sets of the hints that it reports
--- ARGV 1 runner id, 2 lease (ms), 3 changes channel, then field, value, ... of the runner
+-- ARGV 1 runner id, 2 lease (ms), 3 channel of runner events, then field, value, ... of the runner
 local now = now_ms()
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'since_ms', now, unpack(ARGV, 4))
@@ -8,5 +8,5 @@ redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
 redis.call(#KEYS == 4 and 'SADD' or 'SREM', KEYS[4], ARGV[1])
 for i = 5, #KEYS do redis.call('SADD', KEYS[i], ARGV[1]) end
 redis.call('SADD', KEYS[2], ARGV[1])
-tell_free(KEYS[1], ARGV[3], ARGV[1], '')
+publish_freed(KEYS[1], ARGV[3], ARGV[1], '')
 return 1

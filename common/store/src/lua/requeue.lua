@@ -1,9 +1,9 @@
--- A runner gives a running job back unfinished. The attempt does not count, unless it failed; then the next one waits for its
--- pause.
+-- Requeues a running job. The attempt counts only if it failed; the next one is then delayed.
 -- KEYS 1 job, 2 queued, 3 start deadlines, 4 log
--- ARGV 1 job id, 2 fence, 3 why the attempt counts, '' if it does not, 4 the runner's fault (JSON), '' without one that may be the
---      job's, then the pauses after the first attempt, the second, ... (ms)
--- Returns 1, or 0 when the job is no longer this attempt's
+-- ARGV 1 job id, 2 fence, 3 why the attempt counts, '' if it does not, 4 the runner's fault (JSON),
+--      '' without one that may be the job's, then the delays after the first attempt, the second,
+--      ... (ms)
+-- Returns 1, or 0 if the job is no longer this attempt's
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
 local now = now_ms()

@@ -1,9 +1,10 @@
--- A runner begins an attempt: lease, fence, and the runner is busy. A runner that took the job from the shared queue
--- claims itself here, unless the dispatcher's claim for another job came first. One that asks again, since the answer
--- was lost, gets its lease again: it has one job at a time.
+-- Starts an attempt: lease, fence, and the runner is busy. A runner that took the job from the
+-- shared queue claims itself here, unless the dispatcher claimed it for another job first. A
+-- repeated call, after a lost response, returns the same lease: a runner has one job at a time.
 -- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 outbox, 6 log, 7 active, 8 tombstone
--- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': Redis was away and it began without,
---      6 changes channel, 7 retention (s), of a job that is too late to start, 8 how long ago it began (ms)
+-- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': it began while
+--      Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job whose deadline
+--      passed, 8 time since its begin (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
 local now = now_ms()
 local began = now - ARGV[8]
@@ -14,12 +15,12 @@ if job[1] == 'running' and job[2] == ARGV[2] and job[3] == ARGV[3] then
   return { 'started', job[4], job[5] }
 end
 local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
--- What runs already counts, whether or not its runner is still registered.
+-- A job that runs already counts, whether or not its runner is still registered.
 local registered = runner[1] == ARGV[3]
 if not registered and not late then return { 'stale' } end
 if ARGV[5] == 'shared' and number(runner[2]) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], KEYS[8], now)
--- What runs already waits no more.
+-- A job that runs already no longer waits.
 if late and reason and reason[1] == 'parked' then reason = nil end
 if not reason and start_overdue(KEYS[1], began) then
   local keys = { job = KEYS[1], queued = KEYS[4], outbox = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }
@@ -38,9 +39,9 @@ redis.call('HDEL', KEYS[1], 'progress', 'parked_until')
 log(KEYS[6], 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
 redis.call('ZREM', KEYS[4], ARGV[1])
 if registered then
-  -- After a claim it is no news that the runner is busy.
+  -- After a claim the runner is known to be busy.
   if redis.call('SREM', KEYS[3], ARGV[2]) == 1 then
-    tell(ARGV[6], 'taken', ARGV[2], ARGV[3], ',"frees":' .. (runner[3] or 0))
+    publish_event(ARGV[6], 'taken', ARGV[2], ARGV[3], ',"frees":' .. (runner[3] or 0))
   end
   redis.call('HDEL', KEYS[2], 'claimed_until')
   redis.call('HSET', KEYS[2], 'job', ARGV[1])

@@ -1,6 +1,7 @@
--- Takes the flows that are to be looked at by now, and has each looked at again, in case that whoever took it dies.
--- KEYS 1 watched flows
--- ARGV 1 after how long they are due again (ms), 2 how many at most
+-- Takes the flows whose reconcile is due, and schedules each again, in case the router that took it
+-- crashes.
+-- KEYS 1 scheduled flows
+-- ARGV 1 time until they are due again (ms), 2 maximum number
 -- Returns the flows
 local now = now_ms()
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])

@@ -1,8 +1,8 @@
--- Lets one more pass if that is within its key's rate: a bucket of `burst`, filled again at `rate`. Of it is kept when it will
--- be full again, and nothing once it is.
+-- Token bucket of an API key: capacity `burst`, refilled at `rate`. Stored is the time at which it
+-- is full again; nothing once it is.
 -- KEYS 1 bucket
 -- ARGV 1 rate (1/s), 2 burst
--- Returns 0 if it may pass, else after how long one may (ms)
+-- Returns 0 if the submission may pass, otherwise the time until one may (ms)
 local now = now_ms()
 local one_ms = 1000 / ARGV[1]
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + one_ms

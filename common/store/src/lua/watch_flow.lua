@@ -1,4 +1,4 @@
--- Has a flow looked at after some time, whatever is heard of it until then.
--- KEYS 1 watched flows
--- ARGV 1 flow, 2 after how long at the latest (ms)
+-- Schedules a reconcile of a flow, whatever events arrive until then.
+-- KEYS 1 scheduled flows
+-- ARGV 1 flow, 2 maximum time until then (ms)
 redis.call('ZADD', KEYS[1], now_ms() + ARGV[2], ARGV[1])

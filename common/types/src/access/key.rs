@@ -1,4 +1,4 @@
-//! A key, as those who manage keys see it, as Redis keeps it, and as a setting gives it.
+//! API keys: the public record, the stored record, and the admin key from the configuration.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -9,64 +9,64 @@ use utoipa::ToSchema;
 use super::{Credentials, Limits, Scope, SecretHash};
 use crate::ids::{KeyId, KeyName};
 
-/// The shortest secret of an admin key that somebody chose, characters.
+/// Minimum length of an admin key's secret that a person chose, characters.
 const SHORTEST_SECRET: usize = 32;
 
-/// A key that is wished for.
+/// Request to create a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
-    /// Whom or what it is for; its id begins so.
+    /// Purpose of the key; the key's id begins with it.
     pub name: KeyName,
-    /// What its holder may do.
+    /// Permissions of its holder.
     #[schema(value_type = BTreeSet<String>, example = json!(["submit:warmq/*", "read"]))]
     pub scopes: BTreeSet<Scope>,
-    /// How much of it.
+    /// Bounds on its use.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// A key, without its secret.
+/// A key without its secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ApiKey {
-    /// Its id.
+    /// Identifier, part of the credentials.
     pub id: KeyId,
-    /// What its holder may do.
+    /// Permissions of its holder.
     #[schema(value_type = BTreeSet<String>, example = json!(["submit:warmq/*", "read"]))]
     pub scopes: BTreeSet<Scope>,
-    /// How much of it.
+    /// Bounds on its use.
     #[serde(default)]
     pub limits: Limits,
-    /// When it was made, Unix ms; 0 for one that a setting gives.
+    /// Creation time, Unix ms; 0 for a key from the configuration.
     pub created_ms: u64,
 }
 
 impl ApiKey {
-    /// Whether its holder may do everything.
+    /// Returns whether its holder may do everything.
     pub fn is_admin(&self) -> bool {
         self.scopes.contains(&Scope::Admin)
     }
 }
 
-/// A key as it is kept.
+/// A key as stored in Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredKey {
-    /// What may be seen.
+    /// The public part.
     #[serde(flatten)]
     pub key: ApiKey,
-    /// What is left of the secret.
+    /// Hash of the secret.
     pub secret_sha256: SecretHash,
 }
 
 impl StoredKey {
-    /// Whether these are its holder's.
+    /// Returns whether the credentials belong to this key.
     pub fn opens_with(&self, credentials: &Credentials) -> bool {
         self.key.id == credentials.id && self.secret_sha256 == credentials.hash()
     }
 }
 
-/// An admin key by setting, `id:secret`: there before any other, and when Redis has lost them. The secret is forgotten as soon
-/// as it is read, so nothing can print it.
+/// An admin key from the configuration, `id:secret`: valid before any other key exists, and after
+/// Redis lost them. Only the hash of the secret is kept in memory, so nothing can print the secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminKey(pub StoredKey);
 

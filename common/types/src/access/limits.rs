@@ -1,24 +1,24 @@
-//! How much a key's holder may do.
+//! Bounds on what a key's holder may submit.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Bounds of one key. Without any, only those of the apps hold.
+/// Bounds of one key; without them only those of the apps apply.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// How often it may submit.
+    /// Maximum submission rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Wire>)]
     pub rate: Option<Rate>,
-    /// How many of its jobs may wait or run at a time, over all apps.
+    /// Maximum number of its jobs that wait or run at a time, over all apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_jobs: Option<u64>,
 }
 
-/// So many submissions per second, on average; more at once after a pause.
+/// A token bucket: submissions per second on average, with a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Wire", into = "Wire")]
 pub struct Rate {
@@ -30,34 +30,35 @@ pub struct Rate {
 #[serde(deny_unknown_fields)]
 #[schema(as = Rate)]
 struct Wire {
-    /// Submissions per second on average.
+    /// Average submissions per second.
     per_second: f64,
-    /// Submissions at once; what comes in a second, if it is left out.
+    /// Maximum burst, submissions; by default the submissions of one second.
     burst: Option<u32>,
 }
 
-/// Numbers that are no rate.
+/// Why numbers are not a rate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidRate {
-    /// Nobody can submit that slowly or that fast.
+    /// The average is out of range.
     #[error("a rate is from 0.0001 to 1000000 submissions per second, not {0}")]
     PerSecond(f64),
-    /// Nothing would ever pass.
+    /// A burst of 0 would admit nothing.
     #[error("a burst is from 1 to 1000000 submissions, not {0}")]
     Burst(u32),
 }
 
 impl Rate {
-    /// `per_second` on average, up to `burst` of them at once [default: what comes in a second, at least 1].
+    /// Returns the rate of `per_second` on average, up to `burst` at once (default: the submissions
+    /// of one second, at least 1).
     ///
     /// # Errors
-    /// The numbers are not ones that make sense.
+    /// A number is out of range.
     pub fn new(per_second: f64, burst: Option<u32>) -> Result<Self, InvalidRate> {
-        // Whatever is not a number is not in there either.
+        // NaN is in no range.
         if !(0.0001..=1e6).contains(&per_second) {
             return Err(InvalidRate::PerSecond(per_second));
         }
-        // In bounds by the line above.
+        // In range by the check above.
         let burst = burst.unwrap_or(per_second.ceil() as u32);
         if !(1..=1_000_000).contains(&burst) {
             return Err(InvalidRate::Burst(burst));
@@ -65,12 +66,12 @@ impl Rate {
         Ok(Self { per_second, burst })
     }
 
-    /// Submissions per second on average.
+    /// Average submissions per second.
     pub fn per_second(&self) -> f64 {
         self.per_second
     }
 
-    /// Submissions at once.
+    /// Maximum burst, submissions.
     pub fn burst(&self) -> u32 {
         self.burst
     }

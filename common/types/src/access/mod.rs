@@ -1,7 +1,7 @@
-//! Keys: what their holders may do, how much of it, and how a holder is told from a stranger. No I/O here.
+//! API keys: scopes, limits, and verification of secrets. No I/O.
 //!
-//! A key is `id:secret`. The id may be seen: it names the owner of a job. The secret is 32 random bytes in hexadecimal; it is
-//! shown once, when the key is made, and kept nowhere: Redis has its hash.
+//! A key is `id:secret`. The id is public and names the owner of a job. The secret is 32 random
+//! bytes in hexadecimal; it is printed once at creation, and Redis stores its hash only.
 
 mod key;
 mod limits;

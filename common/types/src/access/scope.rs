@@ -1,4 +1,4 @@
-//! What a key's holder may do.
+//! Scopes: permissions of a key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,32 +7,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::AppId;
 
-/// One thing that a key's holder may do. As text: `submit:owner/name`, `submit:owner/*`, `submit:*`, `read`, `watch`, `admin`.
+/// One permission of a key. As text: `submit:owner/name`, `submit:owner/*`, `submit:*`, `read`,
+/// `watch`, `admin`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Scope {
     /// Submit jobs to these apps.
     Submit(AppPattern),
-    /// Look at its own jobs by their ids, and cancel them.
+    /// Read and cancel the key's own jobs.
     Read,
-    /// Look at what serves all jobs: apps, runners, metrics.
+    /// Read apps, runners and metrics.
     Watch,
-    /// Everything, also with others' jobs, dead letters and keys.
+    /// Everything, including other keys' jobs, dead letters and keys.
     Admin,
 }
 
-/// Some apps.
+/// A set of apps.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AppPattern {
     /// `*`: every app.
     All,
     /// `owner/*`: every app of that owner.
     OfOwner(String),
-    /// `owner/name`: that app.
+    /// `owner/name`: one app.
     One(AppId),
 }
 
-/// A text that is no scope.
+/// A text that is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is no scope; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin"
@@ -40,7 +41,7 @@ pub enum AppPattern {
 pub struct InvalidScope(String);
 
 impl AppPattern {
-    /// Whether `app` is one of them.
+    /// Returns whether the set contains `app`.
     pub fn covers(&self, app: &AppId) -> bool {
         match self {
             Self::All => true,
@@ -54,7 +55,7 @@ impl AppPattern {
             return Some(Self::All);
         }
         match text.strip_suffix("/*") {
-            // An owner is what may stand in front of some app's name.
+            // A valid owner is the first part of some app's name.
             Some(owner) => AppId::parse(&format!("{owner}/x"))
                 .is_ok()
                 .then(|| Self::OfOwner(owner.to_owned())),

@@ -1,4 +1,4 @@
-//! What only a key's holder knows, and how it is compared with what is kept of it.
+//! Credentials, and their verification against a stored hash.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,21 +9,21 @@ use subtle::ConstantTimeEq;
 
 use crate::ids::KeyId;
 
-/// A key as its holder says it: `id:secret`. It prints without the secret.
+/// A key as its holder presents it: `id:secret`. Its `Debug` output omits the secret.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The part that may be seen.
+    /// The public part.
     pub id: KeyId,
     secret: String,
 }
 
-/// A text that is no key. It does not say which text: it may be a key all but for a typing error.
+/// A text that is not a key. The text is omitted: it may be a key with a typing error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a key is written id:secret, as `warmq keys create` printed it")]
 pub struct NoCredentials;
 
 impl Credentials {
-    /// A new key's.
+    /// Returns new credentials.
     pub fn new(id: KeyId, secret: [u8; 32]) -> Self {
         Self {
             id,
@@ -31,17 +31,17 @@ impl Credentials {
         }
     }
 
-    /// What is kept of the secret.
+    /// Returns the hash of the secret.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(&self.secret)
     }
 
-    /// `id:secret`, for its holder only.
+    /// Returns `id:secret`, for its holder only.
     pub fn expose(&self) -> String {
         format!("{}:{}", self.id, self.secret)
     }
 
-    /// How long the secret is, characters.
+    /// Returns the length of the secret, characters.
     pub(super) fn secret_len(&self) -> usize {
         self.secret.len()
     }
@@ -64,9 +64,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// All that is kept of a secret: its SHA-256. No slow hash is needed, since secrets are 256 random bits and not somebody's
-/// password: nobody gets through so many guesses, at whatever speed. (Those that people may choose, an [`AdminKey`]'s, are
-/// not kept.)
+/// SHA-256 of a secret. A slow hash is not needed: a secret is 256 random bits, which cannot be
+/// guessed at any speed. Secrets that people may choose, those of an [`AdminKey`], are not stored.
 ///
 /// [`AdminKey`]: super::AdminKey
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -74,13 +73,13 @@ impl fmt::Debug for Credentials {
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// Of this secret.
+    /// Hashes a secret.
     pub fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret).into())
     }
 }
 
-/// Takes the same time wherever the two differ.
+/// Compares in constant time.
 impl PartialEq for SecretHash {
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()

@@ -1,78 +1,79 @@
-//! Why a job was held, and why it went where it went.
+//! Recorded holds and decisions.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
 
-/// Where the dispatcher sent a job, and why: the routing decision, kept for `warmq explain`.
+/// The routing decision of a job: its target and the reasons, kept for `warmq explain`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Decision {
     /// The policy that decided: `warm` or `fal`.
     pub policy: String,
-    /// Where it went.
+    /// Target of the placement.
     pub target: Target,
-    /// The chosen runner was expected to serve the job without a load; `timings` says how it turned out.
+    /// Whether a run without a load was expected; `timings` has the actual outcome.
     pub warm: bool,
-    /// Idle runners that reported the hint; of many, some.
+    /// Idle runners that reported the hint; truncated if there were many.
     pub warm_candidates: Vec<RunnerId>,
-    /// Idle runners that reported nothing yet, so took anything; of many, some.
+    /// Idle runners that reported no models yet, so could load any; truncated if there were many.
     pub blank_candidates: Vec<RunnerId>,
-    /// All idle runners of the app at that moment.
+    /// Number of idle runners of the app at that moment.
     pub idle_runners: u64,
-    /// Runners that held the job's model or were loading it, the busy ones too, where the policy asks.
+    /// Number of runners that held or were loading the job's model, busy ones included, if the
+    /// policy reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holders: Option<u64>,
-    /// How long the job would have to wait for a warm runner, by the estimate when it was first decided about, ms; none if
-    /// nobody held its model, or none was asked for.
+    /// Predicted wait for a warm runner at the first decision, ms; absent if no runner held the
+    /// model, or the policy predicts none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_wait_ms: Option<u64>,
-    /// How long the job was really held before it was sent, ms; 0 if it was sent at once.
+    /// Actual duration of the hold, ms; 0 if the job was sent at once.
     #[serde(default)]
     pub held_ms: u64,
-    /// Runners that were chosen before this one, and taken by somebody else in between.
+    /// Number of earlier claims for this job that failed because another job had taken the runner.
     pub refused_claims: u32,
     /// The decision in a sentence.
     pub reason: String,
 }
 
-/// That a job was held, and what was expected of it. How it turned out stands in the [`Decision`] that ended it.
+/// A hold and its prediction; the [`Decision`] that ended it has the actual duration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Hold {
-    /// Since when, Unix ms.
+    /// Begin of the hold, Unix ms.
     pub since_ms: u64,
-    /// When it becomes eligible for any idle runner, Unix ms.
+    /// Time from which any idle runner may take the job, Unix ms.
     pub until_ms: u64,
-    /// `until_ms` is the job's own bound (`X-Max-Warm-Wait`, the app's `max_warm_wait`, half of its time to start): from
-    /// then on it also precedes what a busy runner is warm for, once that comes free. Always false for a job of
-    /// priority `low`, which waits for normal ones.
+    /// Whether `until_ms` is the job's own bound (`X-Max-Warm-Wait`, the app's `max_warm_wait`,
+    /// half of its time to start): from then on the job also precedes jobs for which a freed runner
+    /// is warm. Always false for priority `low`, which waits for normal jobs.
     #[serde(default)]
     pub bounded: bool,
-    /// How long after `since_ms` a warm runner would come free, by estimate, ms; none if nobody held the model.
+    /// Predicted wait for a warm runner from `since_ms` on, ms; absent if no runner held the model.
     #[serde(
         default,
         alias = "predicted_ms",
         skip_serializing_if = "Option::is_none"
     )]
     pub predicted_wait_ms: Option<u64>,
-    /// Runners that held the job's model or were loading it.
+    /// Number of runners that held or were loading the job's model.
     pub holders: u64,
-    /// Idle runners, none of which held it.
+    /// Number of idle runners, none of which held it.
     pub idle_runners: u64,
-    /// The decision in a sentence.
+    /// The hold in a sentence.
     pub reason: String,
 }
 
-/// Where a job was sent.
+/// Target of a placement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     /// A claimed runner's own queue.
     Runner {
-        /// That runner.
+        /// The runner.
         runner: RunnerId,
     },
-    /// The app's shared queue: whoever is free first.
+    /// The app's shared queue.
     Shared,
 }
 

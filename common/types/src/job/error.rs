@@ -1,4 +1,4 @@
-//! How a job failed, as its owner sees it.
+//! Errors of jobs, as their owners see them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,22 +6,22 @@ use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
 
-/// How a job failed, in the shape that its owner sees: an HTTP status and fal's error body.
+/// Error of a job: an HTTP status and fal's error body.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
-    /// The HTTP status of the result: 4xx is the job's own fault, 5xx is ours.
+    /// HTTP status of the result: 4xx for the job's own fault, 5xx for the server's.
     pub status: u16,
     /// fal's `error_type`, or the type of the first detail.
     pub error_type: String,
-    /// One sentence.
+    /// The error in one sentence.
     pub message: String,
-    /// Per-field details (`[{loc, msg, type}]`), when the input is at fault.
+    /// Errors per field of the input (`[{loc, msg, type}]`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub detail: Vec<FieldError>,
 }
 
 impl JobError {
-    /// An error in one field of the input.
+    /// Returns an error in one field of the input.
     pub fn field(loc: &[&str], error_type: &str, message: impl Into<String>) -> Self {
         Self::fields(vec![FieldError {
             loc: std::iter::once("body")
@@ -33,7 +33,7 @@ impl JobError {
         }])
     }
 
-    /// Errors in the input: status 422.
+    /// Returns errors in the input: status 422.
     pub fn fields(detail: Vec<FieldError>) -> Self {
         let sentences: Vec<String> = detail.iter().map(FieldError::sentence).collect();
         Self {
@@ -47,7 +47,7 @@ impl JobError {
         }
     }
 
-    /// An error that is not the job's fault.
+    /// Returns an error that is not the job's fault.
     pub fn internal(error_type: &str, message: impl Into<String>) -> Self {
         Self {
             status: 500,
@@ -57,7 +57,7 @@ impl JobError {
         }
     }
 
-    /// The job was given too little time, or took too much.
+    /// Returns a timeout: the job had too little time, or ran for too long.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self {
             status: 504,
@@ -67,7 +67,7 @@ impl JobError {
         }
     }
 
-    /// The outcome came while Redis was away, and the broker never takes it: status 413.
+    /// Returns the error of a result that the broker never accepts: status 413.
     pub fn too_large_to_keep(reason: &impl std::fmt::Display) -> Self {
         Self {
             status: 413,
@@ -77,7 +77,8 @@ impl JobError {
         }
     }
 
-    /// Why a job is not tried again, after `attempts` that lost their runners: status 503.
+    /// Returns the error of a job without attempts left, after `attempts` that lost their runners:
+    /// status 503.
     pub fn quarantined(attempts: u32, lost: &[RunnerId]) -> Self {
         let names: Vec<&str> = lost.iter().map(RunnerId::as_str).collect();
         let message = match names.len() {
@@ -96,7 +97,7 @@ impl JobError {
         }
     }
 
-    /// The body of the job's result: fal's two error shapes.
+    /// Returns the body of the job's result, in one of fal's two error shapes.
     pub fn body(&self) -> Value {
         if self.detail.is_empty() {
             serde_json::json!({"detail": self.message, "error_type": self.error_type})
@@ -106,14 +107,14 @@ impl JobError {
     }
 }
 
-/// One thing wrong with an input, as FastAPI and fal shape it.
+/// One error in an input, as FastAPI and fal shape it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
-    /// The path to the field: `["body", "width"]`.
+    /// Path of the field: `["body", "width"]`.
     pub loc: Vec<Value>,
-    /// What is wrong.
+    /// The error in words.
     pub msg: String,
-    /// A stable name for it.
+    /// Stable name of the error.
     #[serde(rename = "type")]
     pub error_type: String,
 }

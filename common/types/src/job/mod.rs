@@ -1,11 +1,11 @@
-//! A job: what was asked ([`JobSpec`]), and everything that happened to it since ([`JobRecord`]).
+//! Jobs: the submission ([`JobSpec`]) and its history ([`JobRecord`]).
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `decision` | why it was held, and why it went where it went |
-//! | `progress` | how far it is, and what it cost |
-//! | `stored_input` | an input that is too large for messages and records |
-//! | `error` | how it failed |
+//! | `decision` | holds and placements, with their reasons |
+//! | `progress` | progress and timings |
+//! | `stored_input` | references to inputs in the object storage |
+//! | `error` | errors |
 
 mod decision;
 mod error;
@@ -26,14 +26,14 @@ pub use error::{FieldError, JobError};
 pub use progress::{Phase, Progress, Timings};
 pub use stored_input::{MAX_INLINE_INPUT_BYTES, StoredInput};
 
-/// Attempts that a job has unless its app or its submitter says otherwise.
+/// Default number of attempts.
 pub const MAX_ATTEMPTS: u32 = 10;
 
 fn max_attempts() -> u32 {
     MAX_ATTEMPTS
 }
 
-/// Which lane a job waits in. `Low` runs only where no normal job waits.
+/// Lane of a job. A `Low` job runs where no normal job waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
@@ -45,7 +45,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// `normal` or `low`.
+    /// Parses `normal` or `low`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "normal" => Some(Self::Normal),
@@ -54,7 +54,7 @@ impl Priority {
         }
     }
 
-    /// The name in headers and records.
+    /// Returns the name in headers and records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -63,75 +63,75 @@ impl Priority {
     }
 }
 
-/// The AMQP queue that wants the job's outcome, and the submitter's own id for it.
+/// The AMQP queue that receives the job's outcome, and the submitter's correlation id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplyTo {
     /// Routing key on the default exchange.
     pub queue: String,
-    /// Echoed in the reply.
+    /// Copied into the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
 }
 
-/// What was asked: fixed at submission, carried whole by every message about the job.
+/// What was submitted: fixed at submission, and carried by every message about the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobSpec {
-    /// Its id.
+    /// Identifier of the job.
     pub id: JobId,
-    /// The app that runs it; of a flow, the route that says its steps.
+    /// The app that runs it; for a flow, the route that declares its steps.
     pub app: AppId,
-    /// What followed `owner/app/` in the submission's path; empty for the app's root.
+    /// Path below `owner/app/` in the submission; empty for the app's root.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
-    /// The key under which it was submitted: its holder may look at it. None if nobody was asked for one.
+    /// The key that submitted it, whose holder may read it; absent for anonymous submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyId>,
-    /// What it needs, if it said so or the app derives it.
+    /// Model that it needs, if given or derived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
-    /// Where that comes from.
+    /// Source of the hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint_source: Option<HintSource>,
     /// Its lane.
     #[serde(default)]
     pub priority: Priority,
-    /// How long it may be held for a warm runner, ms; 0: any runner at once. The app's own setting if it says nothing.
+    /// Maximum hold for a warm runner, ms; 0: any runner at once. Absent: the app's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_warm_wait_ms: Option<u64>,
-    /// How long after it was accepted it may start at the latest, ms, over all attempts; at any time if it says nothing.
+    /// Maximum time from acceptance to the start, ms, over all attempts; absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout_ms: Option<u64>,
-    /// How long an attempt may take, loading included, ms; as long as it takes if it says nothing.
+    /// Maximum duration of an attempt, loading included, ms; absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_timeout_ms: Option<u64>,
-    /// How often it may be begun. An attempt that ends by itself, well or badly, is the last; one that loses its runner is
-    /// followed by the next, as long as there is one. Then the job is quarantined.
+    /// Maximum number of attempts. An attempt that ends by itself is the last; one that loses its
+    /// runner is followed by the next, if any is left, otherwise the job is quarantined.
     #[serde(default = "max_attempts")]
     pub max_attempts: u32,
-    /// The app's input; null if it is stored.
+    /// The app's input; null if it is stored as an object.
     pub input: Value,
-    /// Where the input is, if it is larger than [`MAX_INLINE_INPUT_BYTES`].
+    /// Reference to the input, if it exceeds [`MAX_INLINE_INPUT_BYTES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub stored_input: Option<StoredInput>,
-    /// When it was accepted, Unix ms.
+    /// Time of acceptance, Unix ms.
     pub created_ms: u64,
-    /// Who wants the outcome by AMQP.
+    /// Receiver of the outcome by AMQP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
-    /// Who wants the outcome by HTTP: the URL that is told. It may hold a secret of the receiver's, so no log names more than its host.
+    /// Webhook URL. It may contain a secret of the receiver's, so logs name its host only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
-    /// How long its record is kept after it ended, s. The store's default if it does not say.
+    /// Retention of the record after the end, s; absent: the store's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_s: Option<u64>,
-    /// The input is shown to nobody, and forgotten once the job ended.
+    /// Whether the input is hidden and deleted after the end (`X-Fal-Store-IO: 0`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_store: bool,
-    /// How long links to its files hold after it ended, s; as long as its record is kept if it says nothing.
+    /// Lifetime of links to its files after the end, s; absent: that of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links_s: Option<u64>,
-    /// The routes that it went through before it came to its app, the first one first; none if it was submitted to the app.
+    /// Routes between the submission and the app, in order; empty if the app was named directly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<Hop>,
     /// The flow that it is a step of.
@@ -140,7 +140,7 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
-    /// A job with a fresh id and nothing but its input, not accepted yet.
+    /// Returns a job with a new id and defaults, not accepted yet.
     pub fn new(app: AppId, input: Value) -> Self {
         Self {
             id: JobId::generate(),
@@ -167,7 +167,7 @@ impl JobSpec {
         }
     }
 
-    /// What it was submitted to: a route, or the app itself. Its submitter knows it by this name.
+    /// Returns the name that it was submitted to: a route, or the app itself.
     pub fn submitted_to(&self) -> &AppId {
         match self.route.first() {
             Some(hop) => &hop.route,
@@ -175,7 +175,8 @@ impl JobSpec {
         }
     }
 
-    /// Says in an output which app made it, as `model_version`, if a split chose that. Only an object has room for it.
+    /// Adds the app that made an output to it, as `model_version`, if a split chose the app.
+    /// Outputs other than objects stay unchanged.
     pub fn stamp_model_version(&self, output: &mut Value) {
         let chosen = (self.route.iter()).any(|hop| hop.kind == RouteKind::Split);
         if let (true, Value::Object(fields)) = (chosen, output) {
@@ -184,58 +185,58 @@ impl JobSpec {
     }
 }
 
-/// A job as Redis knows it.
+/// A job as stored in Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobRecord {
-    /// What was asked.
+    /// What was submitted.
     #[serde(flatten)]
     pub spec: JobSpec,
-    /// Where it stands.
+    /// Current state.
     pub state: JobState,
-    /// Executions begun.
+    /// Number of attempts that began.
     pub attempt: u32,
-    /// The latest right to write its result.
+    /// Fence of the latest attempt: the right to store the result.
     pub fence: Fence,
-    /// When the dispatcher last sent it, Unix ms.
+    /// Time of the latest placement, Unix ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dispatched_ms: Option<u64>,
-    /// When its last attempt began, Unix ms.
+    /// Begin of the latest attempt, Unix ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
-    /// When it ended, Unix ms.
+    /// Time of the end, Unix ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_ms: Option<u64>,
     /// The runner that has it, or had it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerId>,
-    /// Runners that were lost while they ran it, the first one first.
+    /// Runners that were lost during an attempt, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_runners: Vec<RunnerId>,
-    /// That it was held for a warm runner, the last time that it was.
+    /// The most recent hold for a warm runner, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
-    /// Why it went where it went.
+    /// The most recent placement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// The steps so far, if it is a flow.
+    /// Its steps, for a flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
-    /// How far it is, while it runs.
+    /// Progress while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// What the execution cost, once it ended.
+    /// Timings of the run, after its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
-    /// The app's output, when it succeeded.
+    /// The app's output, after success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// The error, when it failed.
+    /// The error, after failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 }
 
 impl JobRecord {
-    /// Why a job that ended gives no output; `None` if it succeeded, or has not ended.
+    /// Returns why an ended job has no output; `None` if it succeeded or has not ended.
     pub fn failure(&self) -> Option<JobError> {
         match self.state {
             JobState::Failed => Some(self.error.clone().unwrap_or_else(|| {

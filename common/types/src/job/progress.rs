@@ -1,25 +1,25 @@
-//! How far a job is, and what it cost.
+//! Progress and timings of a job.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How far a running job is.
+/// Progress of a running job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
-    /// What the runner is doing.
+    /// Current phase.
     pub phase: Phase,
-    /// Steps done of `steps`; both 0 while that is unknown.
+    /// Completed steps of `steps`; both 0 while unknown.
     pub step: u32,
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: u32,
-    /// What the picture looks like so far, as a `data:` URI of a few KB, if the job asked for previews. A report without one
-    /// leaves the last one standing.
+    /// Preview of the picture, as a `data:` URI of a few KB, if the job asked for previews. A
+    /// report without one keeps the previous preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
 }
 
 impl Progress {
-    /// At `step` of `steps`.
+    /// Returns the progress of `step` of `steps`.
     pub fn at(phase: Phase, step: u32, steps: u32) -> Self {
         Self {
             phase,
@@ -30,27 +30,27 @@ impl Progress {
     }
 }
 
-/// What a runner does with a job.
+/// Phase of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Getting the files that the input names.
+    /// Fetching the files that the input names.
     Fetching,
-    /// Loading the model: the job is cold here.
+    /// Loading the model: the run is cold.
     Loading,
     /// Denoising.
     Running,
-    /// Writing artifacts.
+    /// Storing files.
     Storing,
 }
 
-/// What an execution cost and whether it was warm.
+/// Timings of a run, and whether it was warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
-    /// The model was loaded already when the job came.
+    /// Whether the model was loaded before the job.
     pub warm: bool,
-    /// Time spent loading, ms; 0 when warm.
+    /// Duration of the load, ms; 0 when warm.
     pub load_ms: u64,
-    /// Time spent running, without loading and storing, ms.
+    /// Duration of the run without loading and storing, ms.
     pub run_ms: u64,
 }

@@ -1,12 +1,14 @@
-//! Inputs that are kept in the object storage.
+//! References to inputs in the object storage.
 
 use serde::{Deserialize, Serialize};
 
-/// Largest input that a job's messages and record carry, bytes of JSON. A larger one is an object in the storage, and they
-/// carry a [`StoredInput`]: RabbitMQ, Redis and dispatchers handle small things only.
+/// Maximum size of an input in messages and records, bytes of JSON. A larger one is an object in
+/// the storage, and they carry a [`StoredInput`], so RabbitMQ, Redis and dispatchers handle small
+/// messages only.
 pub const MAX_INLINE_INPUT_BYTES: usize = 64 * 1024;
 
-/// Refers to an input in the object storage. Routers alone create references: a submitter gives an input, never this.
+/// Reference to an input in the object storage. Routers alone create references; a submission
+/// cannot contain one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredInput {
     /// The object's key.
