@@ -58,7 +58,7 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
         let job = stage.ended_within(id, Duration::from_secs(60)).await;
         assert_eq!((job.state, job.attempt), (JobState::Succeeded, 1));
     }
-    let id = stage.submit("x", 1).await;
+    let id = stage.submit_after_outage("x", 1).await;
     stage.succeeded(id).await;
     stage.clean_up().await;
 }
@@ -99,7 +99,7 @@ async fn an_end_that_the_broker_never_takes_fails_its_job_once() {
     let error = job.error.unwrap();
     assert_eq!((job.state, error.status), (JobState::Failed, 413));
     assert!(error.message.contains("50000"), "{}", error.message);
-    let next = stage.submit("x", 1).await;
+    let next = stage.submit_after_outage("x", 1).await;
     stage.succeeded(next).await;
     assert_eq!(next_end(&mut ends).await, (id, JobState::Failed));
     assert_eq!(next_end(&mut ends).await, (next, JobState::Succeeded));

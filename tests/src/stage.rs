@@ -171,6 +171,21 @@ impl Stage {
         self.submit_to(TIMED, hint, input).await
     }
 
+    /// Submits as [`Stage::submit`] does, as soon as the router accepts jobs: after an outage its
+    /// connections take a moment.
+    pub async fn submit_after_outage(&self, hint: &str, run_ms: u64) -> JobId {
+        let (headers, input) = (
+            [("x-fal-runner-hint", hint)],
+            json!({"run_ms": run_ms, "load_ms": 50}).to_string(),
+        );
+        self.until("the router accepts jobs", SOON, async || {
+            let answer = self.post(TIMED, &headers, &input).await;
+            let id = answer.body["request_id"].as_str()?.parse().ok();
+            id.filter(|_| answer.status == StatusCode::OK)
+        })
+        .await
+    }
+
     /// A job's record.
     pub async fn job(&self, id: JobId) -> JobRecord {
         self.cluster.store().job(id).await.unwrap().unwrap()

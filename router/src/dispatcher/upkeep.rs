@@ -72,7 +72,10 @@ impl Upkeep {
     /// To be called every second. `held`: how many jobs the session holds; `holds`: whether it holds this one.
     pub(super) fn look(&self, held: usize, holds: impl Fn(JobId) -> bool) {
         let mut talk = self.talk();
-        talk.held = held;
+        // The gauges show it.
+        if std::mem::replace(&mut talk.held, held) != held {
+            self.stir();
+        }
         if talk.answers > 0 {
             talk.asked.retain(|job| !holds(*job));
             talk.answers -= 1;
@@ -368,5 +371,16 @@ mod tests {
         let (not_held, ()) = tokio::join!(asked, answers);
         assert_eq!(not_held, [lost]);
         assert_eq!(upkeep.held(), 2);
+    }
+
+    #[test]
+    fn a_changed_number_of_held_jobs_wakes_maintenance() {
+        let upkeep = Upkeep::default();
+        upkeep.look(1, |_| true);
+        let stirred = upkeep.stirred.subscribe();
+        upkeep.look(1, |_| true);
+        assert!(!stirred.has_changed().unwrap());
+        upkeep.look(0, |_| true);
+        assert!(stirred.has_changed().unwrap());
     }
 }
