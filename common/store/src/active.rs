@@ -11,26 +11,26 @@ use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId, KeyId};
 
 use super::script_reply::number;
-use super::{Error, Store, ms};
+use super::{ActiveJobs, Error, ms};
 
 /// Maximum time from a submission to its record.
 const SETTLED: Duration = Duration::from_secs(60);
 
-impl Store {
+impl ActiveJobs<'_> {
     /// Returns the number of an owner's active jobs over `apps`.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn active_jobs(
-        &self,
+    pub async fn count(
+        self,
         apps: impl IntoIterator<Item = &AppId>,
         owner: &KeyId,
     ) -> Result<u64, Error> {
-        Ok(self.active_by_app(apps, owner).await?.iter().sum())
+        Ok(self.by_app(apps, owner).await?.iter().sum())
     }
 
-    async fn active_by_app(
-        &self,
+    async fn by_app(
+        self,
         apps: impl IntoIterator<Item = &AppId>,
         owner: &KeyId,
     ) -> Result<Vec<u64>, Error> {
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn active_elsewhere(&self, app: &AppId, owner: &KeyId) -> Result<u64, Error> {
+    pub async fn in_other_apps(self, app: &AppId, owner: &KeyId) -> Result<u64, Error> {
         let key = self.keys.apps_of(owner);
         let mut connection = self.connection.clone();
         let used: Vec<String> = self
@@ -69,7 +69,8 @@ impl Store {
             }
         }
         let counts = self
-            .active_by_app(others.iter().map(|(other, _)| other), owner)
+            .active_jobs()
+            .by_app(others.iter().map(|(other, _)| other), owner)
             .await?;
         let mut leave = self.scripts.leave_apps.prepare_invoke();
         leave.key(&key).arg(ms(SETTLED));
@@ -88,7 +89,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn forget_lost_jobs(&self, app: &AppId, owner: &KeyId) -> Result<bool, Error> {
+    pub async fn forget_lost(self, app: &AppId, owner: &KeyId) -> Result<bool, Error> {
         let (first, last) = range(owner);
         let active = self.keys.active(app);
         let mut connection = self.connection.clone();

@@ -7,7 +7,7 @@ use warmq_types::access::{Rate, StoredKey};
 use warmq_types::ids::KeyId;
 
 use super::record::json;
-use super::{Error, Store};
+use super::{ApiKeys, Error};
 
 /// Outcome of creating a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub enum KeyRevocation {
     LastAdmin,
 }
 
-impl Store {
+impl ApiKeys<'_> {
     /// Returns all keys; for one that this build cannot read, its id only.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn api_keys(&self) -> Result<Vec<Result<StoredKey, Error>>, Error> {
+    pub async fn all(self) -> Result<Vec<Result<StoredKey, Error>>, Error> {
         let key = self.keys.api_keys();
         let all: Vec<(String, String)> = self.connection.clone().hgetall(&key).await?;
         Ok(all.iter().map(|(id, text)| read(&key, id, text)).collect())
@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable, or the key was written by another version.
-    pub async fn api_key(&self, id: &KeyId) -> Result<Option<StoredKey>, Error> {
+    pub async fn get(self, id: &KeyId) -> Result<Option<StoredKey>, Error> {
         let key = self.keys.api_keys();
         let text: Option<String> = self.connection.clone().hget(&key, id.as_str()).await?;
         text.map(|text| read(&key, id.as_str(), &text)).transpose()
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn keep_api_key(&self, key: &StoredKey, rooted: bool) -> Result<KeyCreation, Error> {
+    pub async fn create(self, key: &StoredKey, rooted: bool) -> Result<KeyCreation, Error> {
         let answer: String = self
             .scripts
             .create_key
@@ -74,11 +74,11 @@ impl Store {
         }
     }
 
-    /// Revokes a key. `rooted`: as in [`Store::keep_api_key`].
+    /// Revokes a key. `rooted`: as in [`ApiKeys::create`].
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn revoke_api_key(&self, id: &KeyId, rooted: bool) -> Result<KeyRevocation, Error> {
+    pub async fn revoke(self, id: &KeyId, rooted: bool) -> Result<KeyRevocation, Error> {
         let answer: String = self
             .scripts
             .revoke_key
@@ -100,7 +100,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn throttle(&self, key: &KeyId, rate: Rate) -> Result<Result<(), Duration>, Error> {
+    pub async fn throttle(self, key: &KeyId, rate: Rate) -> Result<Result<(), Duration>, Error> {
         let wait_ms: u64 = self
             .scripts
             .throttle

@@ -15,7 +15,7 @@ use warmq_types::retry_tier::RetryTier;
 use super::jobs::{Known, RETENTION_S};
 use super::record::json;
 use super::script_reply::{about_a_job, number, unavailable, words};
-use super::{Error, Ran, RunnerReport, Store, Unavailable, ms};
+use super::{Attempts, Error, Ran, RunnerReport, Unavailable, ms};
 
 /// Number of attempts after which the delay no longer grows.
 const PAUSES: u32 = 12;
@@ -134,14 +134,14 @@ fn list<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
         .unwrap_or_default()
 }
 
-impl Store {
+impl Attempts<'_> {
     /// Starts an attempt of `job` on `runner`, or returns the one that this incarnation has begun
     /// already, whose response was lost.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn start(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         runner: &RunnerId,
@@ -192,7 +192,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn renew(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         fence: Fence,
@@ -213,7 +213,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn progress(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         fence: Fence,
@@ -235,7 +235,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn finish(&self, finish: &Finish<'_>) -> Result<bool, Error> {
+    pub async fn finish(self, finish: &Finish<'_>) -> Result<bool, Error> {
         let Finish { app, job, .. } = *finish;
         let (output, error) = match finish.outcome {
             Outcome::Succeeded(output) => (json(output), String::new()),
@@ -291,7 +291,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn requeue(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         fence: Fence,
@@ -322,7 +322,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn mark_lost(&self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
+    pub async fn mark_lost(self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
         let reply: Vec<String> = self
             .scripts
             .mark_lost
@@ -354,7 +354,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn setbacks(&self, app: &AppId, job: JobId) -> Result<Setbacks, Error> {
+    pub async fn setbacks(self, app: &AppId, job: JobId) -> Result<Setbacks, Error> {
         let key = self.keys.job(app, job);
         let (avoid, faults): (Option<String>, Option<String>) = redis::cmd("HMGET")
             .arg(key)
@@ -372,7 +372,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn quarantine(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         error: &JobError,
@@ -399,9 +399,9 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn redrive(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+    pub async fn redrive(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
-        self.index(app, job, RETENTION_S, Known::New).await?;
+        self.jobs().index(app, job, RETENTION_S, Known::New).await?;
         Ok(self
             .scripts
             .redrive

@@ -6,7 +6,7 @@ use warmq_types::state::JobState;
 use super::jobs::RETENTION_S;
 use super::script_reply::words;
 use super::subscriptions::Subscription;
-use super::{Error, Store};
+use super::{Cancellation, Error};
 
 /// Outcome of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,12 @@ impl Cancellations {
     }
 }
 
-impl Store {
-    /// Cancels `job` in any state, and publishes that to [`Store::cancellations`].
+impl Cancellation<'_> {
+    /// Cancels `job` in any state, and publishes that to [`Cancellation::subscribe`].
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn cancel(&self, app: &AppId, job: JobId) -> Result<Cancel, Error> {
+    pub async fn cancel(self, app: &AppId, job: JobId) -> Result<Cancel, Error> {
         let reply: Vec<String> = self
             .scripts
             .cancel
@@ -74,7 +74,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn cancellations(&self, app: &AppId) -> Result<Cancellations, Error> {
+    pub async fn subscribe(self, app: &AppId) -> Result<Cancellations, Error> {
         let channel = self.keys.cancelled(app);
         Ok(Cancellations(self.subscriptions.open(&channel).await?))
     }

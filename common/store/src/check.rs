@@ -6,18 +6,18 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::{Error, Store};
+use super::{Check, Error};
 
 /// Timeout for a message that was published to arrive.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Store {
+impl Check<'_> {
     /// Tries everything that warmq needs of Redis: a single server that accepts writes, runs
     /// scripts and delivers published messages.
     ///
     /// # Errors
     /// A requirement is not met.
-    pub async fn check(&self) -> Result<(), Error> {
+    pub async fn requirements(self) -> Result<(), Error> {
         let [one, other] = self.keys.in_two_slots();
         let _: u64 = redis::cmd("EXISTS")
             .arg(one)
@@ -56,13 +56,13 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn warnings(&self) -> Result<Vec<String>, Error> {
+    pub async fn warnings(self) -> Result<Vec<String>, Error> {
         let mut settings = self.settings("append*").await?;
         settings.extend(self.settings("maxmemory*").await?);
         Ok(warnings(&settings))
     }
 
-    async fn settings(&self, pattern: &str) -> Result<HashMap<String, String>, Error> {
+    async fn settings(self, pattern: &str) -> Result<HashMap<String, String>, Error> {
         let asked = redis::cmd("CONFIG")
             .arg("GET")
             .arg(pattern)

@@ -6,18 +6,18 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
 
 use super::jobs::RETENTION_S;
-use super::{Error, SIDE_BY_SIDE, Store};
+use super::{Deadlines, Error, SIDE_BY_SIDE};
 
 /// Maximum number of jobs per call.
 const AT_ONCE: isize = 1000;
 
-impl Store {
+impl Deadlines<'_> {
     /// Expires the app's jobs that have not started in time, and returns them without input and
     /// output, for their events. Jobs with unreadable records are removed from the list.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn expire(&self, app: &AppId) -> Result<Vec<JobSpec>, Error> {
+    pub async fn expire(self, app: &AppId) -> Result<Vec<JobSpec>, Error> {
         let now_ms = self.now_ms().await?;
         let due: Vec<String> = self
             .connection
@@ -33,7 +33,7 @@ impl Store {
         Ok(expired.into_iter().flatten().collect())
     }
 
-    async fn expire_one(&self, app: &AppId, job: JobId) -> Result<Option<JobSpec>, Error> {
+    async fn expire_one(self, app: &AppId, job: JobId) -> Result<Option<JobSpec>, Error> {
         let expired = async {
             let has_expired: bool = self
                 .scripts
@@ -51,7 +51,7 @@ impl Store {
                 .invoke_async(&mut self.connection.clone())
                 .await?;
             match has_expired {
-                true => self.summary(app, job).await,
+                true => self.jobs().summary(app, job).await,
                 false => Ok(None),
             }
         };

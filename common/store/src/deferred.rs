@@ -5,7 +5,7 @@ use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
 use warmq_types::message::DeferredResult;
 
-use super::{Error, Finish, RunnerReport, Start, StartSource, Store, Unavailable};
+use super::{Deferred, Error, Finish, RunnerReport, Start, StartSource, Unavailable};
 
 /// Epoch of no incarnation: a result stored with it does not change its runner, which has continued
 /// since.
@@ -26,19 +26,19 @@ pub struct DeferredStart<'a> {
     pub lease_ms: u64,
 }
 
-impl Store {
+impl Deferred<'_> {
     /// Records that an attempt began. `None`: its job ended or belongs to another attempt, so this
     /// one does not count.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn begin_late(&self, start: &DeferredStart<'_>) -> Result<Option<Lease>, Error> {
+    pub async fn begin(self, start: &DeferredStart<'_>) -> Result<Option<Lease>, Error> {
         let DeferredStart { job, runner, .. } = *start;
         let ground = StartSource::BegunWithout {
             ago_ms: start.ago_ms,
         };
         loop {
-            let begun = self.start(
+            let begun = self.attempts().start(
                 &job.app,
                 job.id,
                 runner,
@@ -49,10 +49,10 @@ impl Store {
             match begun.await? {
                 Start::Started(lease) => return Ok(Some(lease)),
                 Start::Unavailable(Unavailable::Missing) => {
-                    self.create(job).await?;
+                    self.jobs().create(job).await?;
                 }
                 Start::Unavailable(Unavailable::Lost) => {
-                    self.mark_lost(&job.app, job.id).await?;
+                    self.attempts().mark_lost(&job.app, job.id).await?;
                 }
                 // The job ended, and its retention is over.
                 Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
@@ -65,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn end_late(&self, end: &DeferredResult, ago_ms: u64) -> Result<bool, Error> {
+    pub async fn end(self, end: &DeferredResult, ago_ms: u64) -> Result<bool, Error> {
         let start = DeferredStart {
             job: &end.job,
             runner: &end.runner,
@@ -79,26 +79,27 @@ impl Store {
             return Ok(true);
         }
         // Without a lease, or if Redis lost it: the result counts if no other attempt runs.
-        match self.begin_late(&start).await? {
+        match self.begin(&start).await? {
             Some(lease) => self.store_end(end, lease).await,
             None => Ok(false),
         }
     }
 
-    async fn store_end(&self, end: &DeferredResult, lease: Lease) -> Result<bool, Error> {
-        self.finish(&Finish {
-            app: &end.job.app,
-            job: end.job.id,
-            runner: &end.runner,
-            epoch: NO_EPOCH,
-            fence: lease.fence,
-            outcome: &end.outcome,
-            timings: end.timings,
-            reported: &[],
-            report: &RunnerReport::default(),
-            ran: None,
-            idle: false,
-        })
-        .await
+    async fn store_end(self, end: &DeferredResult, lease: Lease) -> Result<bool, Error> {
+        self.attempts()
+            .finish(&Finish {
+                app: &end.job.app,
+                job: end.job.id,
+                runner: &end.runner,
+                epoch: NO_EPOCH,
+                fence: lease.fence,
+                outcome: &end.outcome,
+                timings: end.timings,
+                reported: &[],
+                report: &RunnerReport::default(),
+                ran: None,
+                idle: false,
+            })
+            .await
     }
 }

@@ -8,7 +8,7 @@ use warmq_types::fault::FaultKind;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 
 use super::fleet::Registration;
-use super::{Error, RunnerEvent, Store};
+use super::{Error, Faults, RunnerEvent};
 
 /// Another process with the same runner name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +34,15 @@ pub struct FaultReport {
     pub since_ms: u64,
 }
 
-impl Store {
+impl Faults<'_> {
     /// Returns the live process of another instance with the runner's name, if any.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn rival(&self, registration: &Registration) -> Result<Option<NameConflict>, Error> {
+    pub async fn name_conflict(
+        self,
+        registration: &Registration,
+    ) -> Result<Option<NameConflict>, Error> {
         type Fields = (Option<String>, Option<String>, Option<u32>);
         let Registration { app, runner, .. } = registration;
         let ((instance, host, pid), lease_until_ms): (Fields, Option<u64>) = redis::pipe()
@@ -64,15 +67,15 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn register_faulty(
-        &self,
+    pub async fn register(
+        self,
         registration: &Registration,
         schema: &Value,
         lease: Duration,
         faulty: &FaultReport,
     ) -> Result<(), Error> {
         let Registration { app, runner, .. } = registration;
-        self.introduce(registration, schema).await?;
+        self.fleet().introduce(registration, schema).await?;
         let mut invocation = self.scripts.register_faulty.prepare_invoke();
         invocation
             .key(self.keys.runner(app, runner))
@@ -98,8 +101,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn publish_fault(
-        &self,
+    pub async fn publish(
+        self,
         app: &AppId,
         runner: &RunnerId,
         epoch: Epoch,

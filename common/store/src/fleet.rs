@@ -10,7 +10,7 @@ use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::runner::RunnerRecord;
 
 use super::stats::STATS_OF_APP;
-use super::{Error, Store};
+use super::{Error, Fleet};
 
 /// What a runner has loaded, refreshed after every job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,13 +98,13 @@ const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Maximum number of apps or runners per command or pipeline.
 const CHUNK: usize = 250;
 
-impl Store {
+impl Fleet<'_> {
     /// Registers an incarnation, idle, with the input schema of its app.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn register(
-        &self,
+        self,
         registration: &Registration,
         schema: &Value,
         lease: Duration,
@@ -134,7 +134,7 @@ impl Store {
     /// Writes what every registration contains, and removes the runner's earlier incarnation, which
     /// may remain in the sets of other models.
     pub(super) async fn introduce(
-        &self,
+        self,
         registration: &Registration,
         schema: &Value,
     ) -> Result<(), Error> {
@@ -145,12 +145,12 @@ impl Store {
             .set(self.keys.schema(app), schema.to_string())
             .await?;
         self.remember_models(app, &registration.models).await?;
-        self.remember_app(app).await
+        self.usage().remember_app(app).await
     }
 
     /// Adds these models to the known ones of the app, and forgets those not listed for
     /// [`MODELS_KEPT`].
-    async fn remember_models(&self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
+    async fn remember_models(self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
         let now_ms = self.now_ms().await?;
         let key = self.keys.models(app);
         let oldest_ms = now_ms.saturating_sub(MODELS_KEPT.as_millis() as u64);
@@ -168,7 +168,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn models(&self, app: &AppId) -> Result<Vec<Hint>, Error> {
+    pub async fn models(self, app: &AppId) -> Result<Vec<Hint>, Error> {
         let key = self.keys.models(app);
         let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
         Ok((names.iter())
@@ -180,7 +180,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn is_model_known(&self, app: &AppId, model: &Hint) -> Result<bool, Error> {
+    pub async fn is_model_known(self, app: &AppId, model: &Hint) -> Result<bool, Error> {
         let key = self.keys.models(app);
         let since: Option<u64> = (self.connection.clone())
             .zscore(key, model.as_str())
@@ -194,7 +194,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn heartbeat(
-        &self,
+        self,
         app: &AppId,
         runner: &RunnerId,
         epoch: Epoch,
@@ -220,7 +220,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn leave(&self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
+    pub async fn leave(self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
         self.remove(app, runner, Some(epoch), "left").await?;
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn reap(&self, app: &AppId) -> Result<Vec<RunnerId>, Error> {
+    pub async fn reap(self, app: &AppId) -> Result<Vec<RunnerId>, Error> {
         let now_ms = self.now_ms().await?;
         let lapsed: Vec<String> = self
             .connection
@@ -250,7 +250,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn first_lapse(&self, app: &AppId) -> Result<Option<Duration>, Error> {
+    pub async fn first_lapse(self, app: &AppId) -> Result<Option<Duration>, Error> {
         let ((now_s, now_us), first): ((u64, u64), Vec<(String, u64)>) = redis::pipe()
             .cmd("TIME")
             .zrange_withscores(self.keys.runners(app), 0, 0)
@@ -265,7 +265,7 @@ impl Store {
 
     /// Removes a runner from every set; with `epoch`, only that incarnation.
     async fn remove(
-        &self,
+        self,
         app: &AppId,
         runner: &RunnerId,
         epoch: Option<Epoch>,
@@ -310,7 +310,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn apps(&self) -> Result<BTreeSet<AppId>, Error> {
+    pub async fn apps(self) -> Result<BTreeSet<AppId>, Error> {
         let names: Vec<String> = self.connection.clone().smembers(self.keys.apps()).await?;
         Ok(names
             .iter()
@@ -322,7 +322,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn has_app(&self, app: &AppId) -> Result<bool, Error> {
+    pub async fn has_app(self, app: &AppId) -> Result<bool, Error> {
         Ok(self
             .connection
             .clone()
@@ -335,7 +335,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable, or the schema is not JSON.
-    pub async fn schema(&self, app: &AppId) -> Result<Option<Value>, Error> {
+    pub async fn schema(self, app: &AppId) -> Result<Option<Value>, Error> {
         let key = self.keys.schema(app);
         let schema: Option<String> = self.connection.clone().get(&key).await?;
         schema
@@ -347,7 +347,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable, or a schema is not JSON.
-    pub async fn schemas(&self, apps: &[AppId]) -> Result<Vec<(AppId, Value)>, Error> {
+    pub async fn schemas(self, apps: &[AppId]) -> Result<Vec<(AppId, Value)>, Error> {
         let mut found = Vec::new();
         for chunk in apps.chunks(CHUNK) {
             let keys: Vec<String> = chunk.iter().map(|app| self.keys.schema(app)).collect();
@@ -370,7 +370,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn runners(&self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
+    pub async fn runners(self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
         self.runners_of(std::slice::from_ref(app)).await
     }
 
@@ -379,7 +379,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn runners_of(&self, apps: &[AppId]) -> Result<Vec<RunnerRecord>, Error> {
+    pub async fn runners_of(self, apps: &[AppId]) -> Result<Vec<RunnerRecord>, Error> {
         let mut connection = self.connection.clone();
         let mut live: Vec<(&AppId, RunnerId, u64)> = Vec::new();
         for chunk in apps.chunks(CHUNK) {
@@ -418,7 +418,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn counts(&self, app: &AppId) -> Result<Counts, Error> {
+    pub async fn counts(self, app: &AppId) -> Result<Counts, Error> {
         let loads = self.loads(std::slice::from_ref(app)).await?;
         Ok(loads.first().map(|load| load.counts).unwrap_or_default())
     }
@@ -427,7 +427,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn loads(&self, apps: &[AppId]) -> Result<Vec<AppLoad>, Error> {
+    pub async fn loads(self, apps: &[AppId]) -> Result<Vec<AppLoad>, Error> {
         let mut loads = Vec::with_capacity(apps.len());
         for chunk in apps.chunks(CHUNK) {
             let mut pipeline = redis::pipe();

@@ -17,7 +17,7 @@ use warmq_types::state::JobState;
 use super::jobs::RETENTION_S;
 use super::record::{from_json, json, parsed, record};
 use super::script_reply::words;
-use super::{Error, Store, ms};
+use super::{Error, Flows, ms};
 
 /// Level and sentence for a flow's log.
 pub type FlowLine = (&'static str, String);
@@ -70,12 +70,12 @@ impl From<bool> for FlowTransition {
     }
 }
 
-impl Store {
+impl Flows<'_> {
     /// Returns a flow; `None` if the id is unknown or not a flow's.
     ///
     /// # Errors
     /// Redis is unreachable, or the record was written by another version.
-    pub async fn flow(&self, route: &AppId, id: JobId) -> Result<Option<FlowState>, Error> {
+    pub async fn get(self, route: &AppId, id: JobId) -> Result<Option<FlowState>, Error> {
         let key = self.keys.job(route, id);
         let (fields, (seconds, micros)): (HashMap<String, String>, (u64, u64)) = redis::pipe()
             .hgetall(&key)
@@ -107,8 +107,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn advance_flow(
-        &self,
+    pub async fn advance(
+        self,
         moved: &FlowState,
         state: JobState,
         lines: &[FlowLine],
@@ -138,8 +138,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn end_flow(
-        &self,
+    pub async fn end(
+        self,
         moved: &FlowState,
         state: JobState,
         outcome: &Outcome,
@@ -180,7 +180,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn is_in_outbox(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+    pub async fn is_in_outbox(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let key = self.keys.outbox(app);
         let noted: Option<f64> = self.connection.clone().zscore(key, job.to_string()).await?;
         Ok(noted.is_some())
@@ -190,7 +190,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn watch_flow(&self, route: &AppId, id: JobId, wait: Duration) -> Result<(), Error> {
+    pub async fn schedule(self, route: &AppId, id: JobId, wait: Duration) -> Result<(), Error> {
         Ok(self
             .scripts
             .watch_flow
@@ -205,7 +205,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn unwatch_flow(&self, route: &AppId, id: JobId) -> Result<(), Error> {
+    pub async fn unschedule(self, route: &AppId, id: JobId) -> Result<(), Error> {
         let key = self.keys.watched_flows();
         Ok(self.connection.clone().zrem(key, member(route, id)).await?)
     }
@@ -215,8 +215,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn take_due_flows(
-        &self,
+    pub async fn take_due(
+        self,
         again: Duration,
         limit: usize,
     ) -> Result<Vec<(AppId, JobId)>, Error> {

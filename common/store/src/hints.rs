@@ -5,14 +5,14 @@ use warmq_types::hint::{Candidates, Hint};
 use warmq_types::ids::{AppId, RunnerId};
 
 use super::fleet::parse_hints;
-use super::{Error, Store};
+use super::{Error, IdleRunners};
 
-impl Store {
+impl IdleRunners<'_> {
     /// Returns the idle runners of `app` from the view of a job with `hint`.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn candidates(&self, app: &AppId, hint: Option<&Hint>) -> Result<Candidates, Error> {
+    pub async fn candidates(self, app: &AppId, hint: Option<&Hint>) -> Result<Candidates, Error> {
         let idle = self.keys.idle(app);
         let mut pipeline = redis::pipe();
         pipeline.atomic().scard(&idle);
@@ -32,7 +32,7 @@ impl Store {
         Ok(Candidates {
             warm: runners(warm),
             blank: match hint {
-                Some(hint) if !blank.is_empty() => self.able(app, hint, blank).await?,
+                Some(hint) if !blank.is_empty() => self.that_can_load(app, hint, blank).await?,
                 _ => blank,
             },
             others: Vec::new(),
@@ -45,7 +45,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn other_candidates(
-        &self,
+        self,
         app: &AppId,
         hint: Option<&Hint>,
         avoid: &[RunnerId],
@@ -55,20 +55,20 @@ impl Store {
         let mut others = runners(idle);
         others.retain(|runner| !avoid.contains(runner));
         match hint {
-            Some(hint) if !others.is_empty() => self.able(app, hint, others).await,
+            Some(hint) if !others.is_empty() => self.that_can_load(app, hint, others).await,
             _ => Ok(others),
         }
     }
 
     /// Filters `runners` by who can load the model; returns all of them if no runner ever listed
     /// it.
-    async fn able(
-        &self,
+    async fn that_can_load(
+        self,
         app: &AppId,
         model: &Hint,
         runners: Vec<RunnerId>,
     ) -> Result<Vec<RunnerId>, Error> {
-        if !self.is_model_known(app, model).await? {
+        if !self.fleet().is_model_known(app, model).await? {
             return Ok(runners);
         }
         let mut pipeline = redis::pipe();

@@ -9,7 +9,7 @@ use warmq_types::state::JobState;
 
 use super::record::{HEAD, OUTPUT, json, record};
 use super::script_reply::{number, words};
-use super::{Error, FlowPlan, Store};
+use super::{Error, FlowPlan, Jobs};
 
 /// Lifetime of the entries that find a job by its id alone or by its idempotency key, besides the
 /// retention, s: longer than any job waits and runs.
@@ -75,13 +75,13 @@ pub struct JobHead {
     pub queue_position: Option<u64>,
 }
 
-impl Store {
+impl Jobs<'_> {
     /// Records an accepted job again, unless its id is known or it ended. `spec.created_ms` is
     /// replaced by Redis' clock.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn create(&self, spec: &JobSpec) -> Result<Created, Error> {
+    pub async fn create(self, spec: &JobSpec) -> Result<Created, Error> {
         let terms = AdmissionRules {
             once: true,
             ..AdmissionRules::default()
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn admit(&self, spec: &JobSpec, terms: AdmissionRules<'_>) -> Result<Created, Error> {
+    pub async fn admit(self, spec: &JobSpec, terms: AdmissionRules<'_>) -> Result<Created, Error> {
         let mut id = match terms.key {
             Some(key) => self
                 .job_of_key(&spec.app, spec.owner.as_ref(), key)
@@ -115,7 +115,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn job_of_key(
-        &self,
+        self,
         app: &AppId,
         owner: Option<&KeyId>,
         key: &IdempotencyKey,
@@ -127,7 +127,7 @@ impl Store {
     }
 
     async fn create_as(
-        &self,
+        self,
         id: JobId,
         spec: &JobSpec,
         terms: AdmissionRules<'_>,
@@ -237,7 +237,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn find_again(&self, job: &JobSpec) -> Result<(), Error> {
+    pub async fn find_again(self, job: &JobSpec) -> Result<(), Error> {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         self.index(&job.app, job.id, retention_s, Known::Before)
             .await
@@ -245,7 +245,7 @@ impl Store {
 
     /// Indexes an active job by its id. `known`: an existing entry stays unchanged.
     pub(super) async fn index(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         retention_s: u64,
@@ -261,7 +261,7 @@ impl Store {
     }
 
     /// Indexes an ended job by its id for as long as its record is kept.
-    pub(super) fn shorten_index(&self, pipe: &mut redis::Pipeline, job: &JobSpec) {
+    pub(super) fn shorten_index(self, pipe: &mut redis::Pipeline, job: &JobSpec) {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         let retention_s = i64::try_from(retention_s).unwrap_or(i64::MAX);
         pipe.expire(self.keys.job_app(job.id), retention_s).ignore();
@@ -273,7 +273,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn discard(&self, app: &AppId, job: JobId) -> Result<bool, Error> {
+    pub async fn discard(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         Ok(self
             .scripts
             .discard
@@ -291,7 +291,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn job_app(&self, job: JobId) -> Result<Option<AppId>, Error> {
+    pub async fn job_app(self, job: JobId) -> Result<Option<AppId>, Error> {
         let key = self.keys.job_app(job);
         let app: Option<String> = self.connection.clone().get(&key).await?;
         app.map(|app| AppId::parse(&app).map_err(|error| Error::damaged(&key, error)))
@@ -302,7 +302,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable, or the record was written by another version.
-    pub async fn job(&self, job: JobId) -> Result<Option<JobRecord>, Error> {
+    pub async fn job(self, job: JobId) -> Result<Option<JobRecord>, Error> {
         match self.job_app(job).await? {
             Some(app) => self.job_of(&app, job).await,
             None => Ok(None),
@@ -312,8 +312,8 @@ impl Store {
     /// Returns the record of a job of this app.
     ///
     /// # Errors
-    /// Those of [`Store::job`].
-    pub async fn job_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+    /// Those of [`Jobs::job`].
+    pub async fn job_of(self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
         let key = self.keys.job(app, job);
         let fields: HashMap<String, String> = self.connection.clone().hgetall(&key).await?;
         if fields.is_empty() {
@@ -328,8 +328,8 @@ impl Store {
     /// job.
     ///
     /// # Errors
-    /// Those of [`Store::job`].
-    pub async fn head_of(&self, app: &AppId, job: JobId) -> Result<Option<JobHead>, Error> {
+    /// Those of [`Jobs::job`].
+    pub async fn head_of(self, app: &AppId, job: JobId) -> Result<Option<JobHead>, Error> {
         let key = self.keys.job(app, job);
         let (values, queue_position): (Vec<Option<String>>, Option<u64>) = redis::pipe()
             .atomic()
@@ -347,8 +347,8 @@ impl Store {
     /// Returns a job's record without its input, if the id is known.
     ///
     /// # Errors
-    /// Those of [`Store::job`].
-    pub async fn outcome_of(&self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+    /// Those of [`Jobs::job`].
+    pub async fn outcome_of(self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
         let names: Vec<&str> = HEAD.into_iter().chain([OUTPUT]).collect();
         let key = self.keys.job(app, job);
         let values: Vec<Option<String>> = self.connection.clone().hmget(key, &names).await?;
@@ -358,12 +358,8 @@ impl Store {
     /// Returns a job's record without large fields: input, output, steps.
     ///
     /// # Errors
-    /// Those of [`Store::job`].
-    pub(super) async fn summary(
-        &self,
-        app: &AppId,
-        job: JobId,
-    ) -> Result<Option<JobRecord>, Error> {
+    /// Those of [`Jobs::job`].
+    pub(super) async fn summary(self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
         const FIELDS: [&str; 13] = [
             "state",
             "created_ms",
@@ -385,7 +381,7 @@ impl Store {
     }
 
     fn record_of<'n>(
-        &self,
+        self,
         (app, job): (&AppId, JobId),
         fields: impl Iterator<Item = (&'n str, Option<String>)>,
     ) -> Result<Option<JobRecord>, Error> {
@@ -402,8 +398,8 @@ impl Store {
     /// Returns a job's state, if the id is known.
     ///
     /// # Errors
-    /// Those of [`Store::job`].
-    pub async fn state_of(&self, app: &AppId, job: JobId) -> Result<Option<JobState>, Error> {
+    /// Those of [`Jobs::job`].
+    pub async fn state_of(self, app: &AppId, job: JobId) -> Result<Option<JobState>, Error> {
         let key = self.keys.job(app, job);
         let state: Option<String> = self.connection.clone().hget(&key, "state").await?;
         state
@@ -416,7 +412,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn kept_s(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
+    pub async fn kept_s(self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
         let left_s: i64 = self.connection.clone().ttl(self.keys.job(app, job)).await?;
         Ok(u64::try_from(left_s).ok())
     }
@@ -425,7 +421,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn queue_position(&self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
+    pub async fn queue_position(self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
         let key = self.keys.queued(app);
         Ok(self.connection.clone().zrank(key, job.to_string()).await?)
     }
@@ -434,7 +430,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn queue_length(&self, app: &AppId) -> Result<u64, Error> {
+    pub async fn queue_length(self, app: &AppId) -> Result<u64, Error> {
         Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
     }
 }

@@ -4,21 +4,17 @@ use std::time::Duration;
 
 use warmq_types::ids::AppId;
 
-use super::{Error, Store, ms};
+use super::{Error, Leadership, ms};
 
 /// Maximum number of apps per script: Lua bounds the arguments of a call.
 const CHUNK: usize = 500;
 
-impl Store {
+impl Leadership<'_> {
     /// Takes or renews the leadership of each app for its candidate. Returns which of them lead.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn lead(
-        &self,
-        bids: &[(AppId, String)],
-        lease: Duration,
-    ) -> Result<Vec<bool>, Error> {
+    pub async fn lead(self, bids: &[(AppId, String)], lease: Duration) -> Result<Vec<bool>, Error> {
         let mut leads = Vec::with_capacity(bids.len());
         for chunk in bids.chunks(CHUNK) {
             let mut invocation = self.scripts.lead.prepare_invoke();
@@ -37,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn stop_leading(&self, app: &AppId, who: &str) -> Result<(), Error> {
+    pub async fn release(self, app: &AppId, who: &str) -> Result<(), Error> {
         let bid = (app.clone(), who.to_owned());
         self.lead(&[bid], Duration::ZERO).await?;
         Ok(())

@@ -33,6 +33,7 @@ mod cancel;
 mod check;
 mod deadlines;
 mod deferred;
+mod error;
 mod faults;
 mod fleet;
 mod flows;
@@ -57,6 +58,7 @@ mod subscriptions;
 mod usage;
 mod webhook_deliveries;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +68,7 @@ pub use api_keys::{KeyCreation, KeyRevocation};
 pub use attempts::{Finish, Loss, RequeueCause, Start, StartSource};
 pub use cancel::{Cancel, Cancellations};
 pub use deferred::DeferredStart;
+pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
 pub use fleet::{AppLoad, Counts, Registration, RunnerReport};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowTransition};
@@ -85,148 +88,6 @@ use warmq_process::tls;
 use warmq_types::ids::Namespace;
 use warmq_types::server_url::ServerUrl;
 
-/// Errors of Redis.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Nothing listens at the address, or the connection ended.
-    #[error(
-        "redis is unreachable at {url} ({reason}): start it (Debian: `sudo apt-get install redis-server && \
-         sudo systemctl start redis-server`, or `make setup`), or set --redis-url / WARMQ_REDIS_URL"
-    )]
-    Unreachable {
-        /// The URL, without its password.
-        url: String,
-        /// The system's or the client's reason.
-        reason: String,
-    },
-    /// The server answers, and is unusable.
-    #[error("redis at {url} {refusal}")]
-    Refused {
-        /// The URL, without its password.
-        url: String,
-        /// The reason, with its remedy.
-        refusal: Refusal,
-    },
-    /// The certificate is not trusted.
-    #[error(
-        "the certificate of Redis at {url} is not trusted: {reason}. If its authority is your own, name a PEM file with it in \
-         SSL_CERT_FILE"
-    )]
-    Untrusted {
-        /// The URL, without its password.
-        url: String,
-        /// The reason.
-        reason: String,
-    },
-    /// A command failed.
-    #[error("{}", failed(.0))]
-    Command(redis::RedisError),
-    /// A record was written by another version, or is damaged.
-    #[error("the record at {key} is damaged: {reason}")]
-    Damaged {
-        /// The key.
-        key: String,
-        /// The reason.
-        reason: String,
-    },
-}
-
-/// Formats a failed command, with the remedy if there is one.
-fn failed(error: &redis::RedisError) -> String {
-    match Refusal::of(error) {
-        Some(refusal) => format!("redis {refusal}"),
-        None => format!("redis: {error}"),
-    }
-}
-
-impl From<redis::RedisError> for Error {
-    /// The stored value has another type, or no script can process it: the same command fails
-    /// again.
-    fn from(error: redis::RedisError) -> Self {
-        let text = error.to_string();
-        let is_damage = match error.code() {
-            Some("WRONGTYPE") => true,
-            Some("ERR") => DAMAGE.iter().any(|complaint| text.contains(complaint)),
-            _ => false,
-        };
-        match is_damage {
-            true => Self::damaged("a key", text),
-            false => Self::Command(error),
-        }
-    }
-}
-
-/// Prefixes of errors about values. Other errors of scripts and commands (rights, memory) are
-/// temporary.
-const DAMAGE: [&str; 8] = [
-    "attempt to compare",
-    "attempt to perform arithmetic",
-    "attempt to concatenate",
-    "attempt to index",
-    "bad argument",
-    "is not an integer",
-    "is not a float",
-    "not a valid float",
-];
-
-impl Error {
-    fn refused(url: &ServerUrl, refusal: Refusal) -> Self {
-        Self::Refused {
-            url: url.to_string(),
-            refusal,
-        }
-    }
-
-    /// Classifies a failure of the first commands to the server at `url`.
-    fn at(url: &ServerUrl, error: redis::RedisError) -> Self {
-        let reason = tls::distrust(&error);
-        match (reason, Refusal::of(&error)) {
-            (Some(reason), _) => Self::Untrusted {
-                url: url.to_string(),
-                reason,
-            },
-            (None, Some(refusal)) => Self::refused(url, refusal),
-            (None, None) => Self::Unreachable {
-                url: url.to_string(),
-                reason: error.to_string(),
-            },
-        }
-    }
-
-    /// Returns whether retrying is useless: settings must change, here or in Redis.
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::Refused { refusal, .. } => refusal.is_final(),
-            Self::Untrusted { .. } | Self::Damaged { .. } => true,
-            Self::Unreachable { .. } | Self::Command(_) => false,
-        }
-    }
-
-    /// Returns the problem without the server's address, for users without access to it.
-    pub fn summary(&self) -> String {
-        match self {
-            Self::Unreachable { .. } => "redis is unreachable".to_owned(),
-            Self::Refused { refusal, .. } => format!("redis {refusal}"),
-            Self::Untrusted { .. } => "the certificate of Redis is not trusted".to_owned(),
-            Self::Command(error) if error.is_io_error() => "redis is unreachable".to_owned(),
-            Self::Command(error) => failed(error),
-            Self::Damaged { .. } => "a record in Redis is damaged".to_owned(),
-        }
-    }
-
-    /// Returns whether the stored data is to blame, so that retrying is useless.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. })
-    }
-
-    fn damaged(key: &str, reason: impl std::fmt::Display) -> Self {
-        Self::Damaged {
-            key: key.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
-}
-
 /// A cheap handle to one namespace of one Redis. It reconnects by itself; calls fail meanwhile.
 #[derive(Clone)]
 pub struct Store {
@@ -235,6 +96,84 @@ pub struct Store {
     subscriptions: Subscriptions,
     keys: Keys,
     scripts: Arc<Scripts>,
+}
+
+/// Declares the parts of the store: handles that borrow it, each with the methods of one module.
+macro_rules! parts {
+    ($($(#[$doc:meta])* $accessor:ident: $Part:ident,)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy)]
+            pub struct $Part<'a>(&'a Store);
+
+            impl Deref for $Part<'_> {
+                type Target = Store;
+                fn deref(&self) -> &Store {
+                    self.0
+                }
+            }
+        )*
+
+        impl Store {
+            $(
+                $(#[$doc])*
+                pub fn $accessor(&self) -> $Part<'_> {
+                    $Part(self)
+                }
+            )*
+        }
+    };
+}
+
+parts! {
+    /// Records of jobs: creation, removal, lookup.
+    jobs: Jobs,
+    /// Logs of jobs, and the fields that change while they wait and run.
+    log: JobLog,
+    /// Active jobs per owner.
+    active_jobs: ActiveJobs,
+    /// Holds, claims, and moves to the shared queue.
+    placement: Placement,
+    /// Start, lease, end and loss of attempts.
+    attempts: Attempts,
+    /// Attempts that began or ended during an outage of Redis.
+    deferred: Deferred,
+    /// Cancellation of jobs.
+    cancellation: Cancellation,
+    /// Expiry of jobs that have not started in time.
+    deadlines: Deadlines,
+    /// Ended jobs whose event may not be published yet.
+    outbox: Outbox,
+    /// Reply addresses, and which replies were sent.
+    replies: Replies,
+    /// State of webhook deliveries.
+    webhook_deliveries: WebhookDeliveries,
+    /// Flows, and the times of their next reconcile.
+    flows: Flows,
+    /// Choices of routes for repeated submissions.
+    sticky_routes: StickyRoutes,
+    /// Registration, heartbeats, reports and removal of runners.
+    fleet: Fleet,
+    /// Runners that take no jobs, and runners with equal names.
+    faults: Faults,
+    /// Events and states of runners, for dispatchers.
+    runner_feed: RunnerFeed,
+    /// The idle runners that could take a job.
+    idle_runners: IdleRunners,
+    /// Leader leases of apps.
+    leadership: Leadership,
+    /// Jobs whose message may be lost, and remains of lost runners.
+    maintenance: Maintenance,
+    /// Apps in use.
+    usage: Usage,
+    /// Statistics of an app's models.
+    stats: Stats,
+    /// API keys and their rates.
+    api_keys: ApiKeys,
+    /// Secrets that all routers share.
+    secrets: Secrets,
+    /// Checks of the server.
+    check: Check,
 }
 
 impl Store {
@@ -263,7 +202,7 @@ impl Store {
             keys: Keys::new(namespace),
             scripts: Arc::new(Scripts::load()),
         };
-        match store.check().await {
+        match store.check().requirements().await {
             Err(Error::Command(error)) => match Error::at(url, error) {
                 Error::Refused {
                     refusal: refusal @ (Refusal::Full | Refusal::NoWrites(_)),

@@ -8,7 +8,7 @@ use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::Progress;
 use warmq_types::state::JobState;
 
-use super::{Error, Store};
+use super::{Error, JobLog};
 
 /// A line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,12 +39,12 @@ pub struct JobSnapshot {
     pub log: Vec<LogLine>,
 }
 
-impl Store {
+impl JobLog<'_> {
     /// Returns all lines of a job's log, in order.
     ///
     /// # Errors
     /// Redis is unreachable, or a line was written by another version.
-    pub async fn log(&self, app: &AppId, job: JobId) -> Result<Vec<LogLine>, Error> {
+    pub async fn all(self, app: &AppId, job: JobId) -> Result<Vec<LogLine>, Error> {
         let key = self.keys.log(app, job);
         let entries: Vec<String> = self.connection.clone().lrange(&key, 0, -1).await?;
         lines(&key, &entries)
@@ -54,8 +54,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn append_log(
-        &self,
+    pub async fn append(
+        self,
         app: &AppId,
         job: JobId,
         (level, line): (&str, &str),
@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable, or a value was written by another version.
     pub async fn snapshot(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         seen: usize,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
 
-use super::{Error, Store, ms};
+use super::{Error, Maintenance, ms};
 
 /// Progress of the broker's queues, at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -27,14 +27,14 @@ pub struct QueuedCursor {
     skip: isize,
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Returns jobs without activity for `quiet`: the next part of the waiting ones, and those
     /// whose runner was lost; at most `limit` of each.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn possibly_lost(
-        &self,
+        self,
         app: &AppId,
         quiet: Duration,
         limit: isize,
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn jobs_of_lost_runners(
-        &self,
+        self,
         app: &AppId,
         limit: isize,
     ) -> Result<Vec<JobId>, Error> {
@@ -82,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn forget_job_of_lost_runner(&self, app: &AppId, job: JobId) -> Result<(), Error> {
+    pub async fn forget_job_of_lost_runner(self, app: &AppId, job: JobId) -> Result<(), Error> {
         let key = self.keys.lost_runner_jobs(app);
         Ok(self.connection.clone().zrem(key, job.to_string()).await?)
     }
@@ -92,7 +92,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn reconcile(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         quiet: Duration,
@@ -118,7 +118,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn ended_incarnations(
-        &self,
+        self,
         app: &AppId,
         ago: Duration,
     ) -> Result<Vec<(RunnerId, Epoch)>, Error> {
@@ -140,7 +140,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn forget_incarnation(
-        &self,
+        self,
         app: &AppId,
         runner: &RunnerId,
         epoch: Epoch,

@@ -8,17 +8,17 @@ use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobRecord, JobSpec};
 
-use super::{Error, Store, ms};
+use super::{Error, Outbox, ms};
 
 /// Maximum number of jobs per call.
 const AT_ONCE: isize = 1000;
 
-impl Store {
+impl Outbox<'_> {
     /// Returns the jobs of the app that ended at least `ago` ago and are still in the outbox.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn outbox(&self, app: &AppId, ago: Duration) -> Result<Vec<JobId>, Error> {
+    pub async fn entries(self, app: &AppId, ago: Duration) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(ago));
         let ids: Vec<String> = self
             .connection
@@ -34,12 +34,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn end_to_announce(
-        &self,
-        app: &AppId,
-        job: JobId,
-    ) -> Result<Option<JobRecord>, Error> {
-        let found = match self.summary(app, job).await {
+    pub async fn record(self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
+        let found = match self.jobs().summary(app, job).await {
             Err(error) if error.is_damage() => {
                 tracing::error!(job.id = %job, %error, "a job's end cannot be announced");
                 None
@@ -59,11 +55,11 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn remove_from_outbox(&self, job: &JobSpec) -> Result<(), Error> {
+    pub async fn remove(self, job: &JobSpec) -> Result<(), Error> {
         let mut pipe = redis::pipe();
         pipe.zrem(self.keys.outbox(&job.app), job.id.to_string());
         pipe.ignore();
-        self.shorten_index(&mut pipe, job);
+        self.jobs().shorten_index(&mut pipe, job);
         Ok(pipe.query_async(&mut self.connection.clone()).await?)
     }
 }

@@ -6,7 +6,7 @@ use warmq_types::state::JobState;
 
 use super::record::json;
 use super::script_reply::{about_a_job, number, unavailable, words};
-use super::{Error, Store};
+use super::{Error, Placement};
 
 /// Why a job cannot be placed or started now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +29,9 @@ pub enum Unavailable {
         /// Time until it is due, ms.
         remaining_ms: u64,
     },
-    /// Its runner is lost: call [`Store::mark_lost`], then retry.
+    /// Its runner is lost: call [`Attempts::mark_lost`](crate::Attempts::mark_lost), then retry.
     Lost,
-    /// It has no attempt left: end it with [`Store::quarantine`].
+    /// It has no attempt left: end it with [`Attempts::quarantine`](crate::Attempts::quarantine).
     Spent,
 }
 
@@ -46,13 +46,13 @@ pub enum Claim {
     Unavailable(Unavailable),
 }
 
-impl Store {
+impl Placement<'_> {
     /// Reserves `runner` for `job` for `claim_ms`, if both are free.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn claim(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         runner: &RunnerId,
@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn hold(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         hold: &Hold,
@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable.
     pub async fn move_to_shared(
-        &self,
+        self,
         app: &AppId,
         job: JobId,
         decision: &Decision,

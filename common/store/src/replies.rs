@@ -8,14 +8,14 @@ use warmq_types::job::{JobSpec, ReplyTo};
 
 use super::jobs::{LONGEST_LIFE_S, RETENTION_S};
 use super::record::json;
-use super::{Error, Store};
+use super::{Error, Replies};
 
-impl Store {
+impl Replies<'_> {
     /// Sets the reply address of a job, whether or not a reply was sent before.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn redirect_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
+    pub async fn set_address(self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
         let key = self.keys.reply_to(&job.app, job.id);
         let life_s = LONGEST_LIFE_S + job.retention_s.unwrap_or(RETENTION_S);
         redis::pipe()
@@ -34,8 +34,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable, or the address is damaged.
-    pub async fn reply_address(
-        &self,
+    pub async fn address(
+        self,
         app: &AppId,
         job: JobId,
         first: Option<&ReplyTo>,
@@ -57,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn note_reply(&self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
+    pub async fn record_sent(self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         let (key, address) = (
             self.keys.replied(&job.app, job.id),

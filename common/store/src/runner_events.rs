@@ -11,7 +11,7 @@ use warmq_types::job::Timings;
 
 use super::fleet::parse_hints;
 use super::subscriptions::Subscription;
-use super::{Error, Store};
+use super::{Error, RunnerFeed};
 
 /// Measurements of a run, for the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,13 +107,13 @@ pub struct RunnerAvailability {
     pub idle: bool,
 }
 
-impl Store {
+impl RunnerFeed<'_> {
     /// Returns all runners that take jobs and whether they can be claimed, read in one step; faulty
     /// ones are omitted.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn runner_availability(&self, app: &AppId) -> Result<Vec<RunnerAvailability>, Error> {
+    pub async fn availability(self, app: &AppId) -> Result<Vec<RunnerAvailability>, Error> {
         let mut connection = self.connection.clone();
         let names: Vec<String> = connection.zrange(self.keys.runners(app), 0, -1).await?;
         let runners: Vec<RunnerId> = names
@@ -154,8 +154,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn standing(
-        &self,
+    pub async fn runner(
+        self,
         app: &AppId,
         runner: &RunnerId,
     ) -> Result<Option<(FreeRunner, bool)>, Error> {
@@ -194,7 +194,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn runner_events(&self, app: &AppId) -> Result<RunnerEvents, Error> {
+    pub async fn events(self, app: &AppId) -> Result<RunnerEvents, Error> {
         let channel = self.keys.runner_events(app);
         Ok(RunnerEvents(self.subscriptions.open(&channel).await?))
     }

@@ -2,7 +2,7 @@
 
 use redis::AsyncCommands;
 
-use super::{Error, Store};
+use super::{Error, Secrets};
 
 /// Purpose of a secret. Each purpose has its own secret, so none can be misused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +22,13 @@ impl Secret {
     }
 }
 
-impl Store {
+impl Secrets<'_> {
     /// Returns the 32 bytes of a secret. `fresh`: random bytes, which become the secret if none
     /// exists.
     ///
     /// # Errors
     /// Redis is unreachable, or contains something else there.
-    pub async fn secret(&self, secret: Secret, fresh: [u8; 32]) -> Result<[u8; 32], Error> {
+    pub async fn secret(self, secret: Secret, fresh: [u8; 32]) -> Result<[u8; 32], Error> {
         let key = self.keys.secret(secret.name());
         let mut connection = self.connection.clone();
         // Read first: a full Redis accepts no writes.

@@ -6,18 +6,18 @@ use redis::AsyncCommands;
 use warmq_types::hint::Hint;
 use warmq_types::ids::AppId;
 
-use super::{Error, Store};
+use super::{Error, Stats};
 
 /// Field of the app's averages: no hint is empty.
 pub(super) const STATS_OF_APP: &str = "";
 
-impl Store {
+impl Stats<'_> {
     /// Returns the statistics of each model, and under `None` those of the app: JSON in the
     /// leader's format.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn stats(&self, app: &AppId) -> Result<BTreeMap<Option<Hint>, String>, Error> {
+    pub async fn read(self, app: &AppId) -> Result<BTreeMap<Option<Hint>, String>, Error> {
         let fields: Vec<(String, String)> = self
             .connection
             .clone()
@@ -33,8 +33,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn save_stats(
-        &self,
+    pub async fn save(
+        self,
         app: &AppId,
         learned: &[(Option<Hint>, String)],
         forgotten: &[Hint],

@@ -5,17 +5,17 @@ use redis::{AsyncCommands, ExistenceCheck, SetExpiry, SetOptions};
 use warmq_types::ids::{AppId, IdempotencyKey, KeyId};
 
 use super::jobs::LONGEST_LIFE_S;
-use super::{Error, Store};
+use super::{Error, StickyRoutes};
 
-impl Store {
+impl StickyRoutes<'_> {
     /// Stores that `route` chose `app` for an owner's key, unless a choice exists; returns the
     /// choice that counts. It is kept as long as the key: `retention_s` after the longest life of a
     /// job.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn stick_to_route(
-        &self,
+    pub async fn choose(
+        self,
         route: &AppId,
         (owner, key): (Option<&KeyId>, &IdempotencyKey),
         app: &AppId,

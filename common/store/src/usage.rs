@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use warmq_types::ids::AppId;
 
-use super::{Error, Store, ms};
+use super::{Error, Usage, ms};
 
 /// Maximum number of apps per command.
 const CHUNK: usize = 500;
 
-impl Store {
+impl Usage<'_> {
     /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, lost
     /// runners or entries in the outbox. One command covers many apps, since most are idle.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn in_use(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+    pub async fn in_use(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| self.keys.in_use(app).to_vec())
             .await
     }
@@ -24,7 +24,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn with_ended_runners(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+    pub async fn with_ended_runners(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| vec![self.keys.ended(app)]).await
     }
 
@@ -33,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn with_pending_work(&self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
+    pub async fn with_pending_work(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| self.keys.pending(app).to_vec())
             .await
     }
@@ -41,7 +41,7 @@ impl Store {
     /// Returns those of `apps` of which one of `keys` exists. One command covers many; where some
     /// exist, halves of them.
     async fn with_keys(
-        &self,
+        self,
         apps: &[AppId],
         keys: impl Fn(&AppId) -> Vec<String>,
     ) -> Result<Vec<AppId>, Error> {
@@ -73,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn note_usage(&self, unused: &[AppId], used: &[AppId]) -> Result<(), Error> {
+    pub async fn record(self, unused: &[AppId], used: &[AppId]) -> Result<(), Error> {
         let key = self.keys.unused_apps();
         let now_ms = self.now_ms().await?;
         let mut pipeline = redis::pipe();
@@ -98,7 +98,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn unused_for(&self, long: Duration) -> Result<Vec<AppId>, Error> {
+    pub async fn unused_for(self, long: Duration) -> Result<Vec<AppId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(long));
         let names: Vec<String> = redis::cmd("ZRANGEBYSCORE")
             .arg(self.keys.unused_apps())
@@ -115,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn forget_app(&self, app: &AppId) -> Result<bool, Error> {
+    pub async fn forget_app(self, app: &AppId) -> Result<bool, Error> {
         let mut invocation = self.scripts.forget_app.prepare_invoke();
         invocation
             .key(self.keys.apps())
@@ -135,7 +135,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn remember_app(&self, app: &AppId) -> Result<(), Error> {
+    pub async fn remember_app(self, app: &AppId) -> Result<(), Error> {
         redis::pipe()
             .sadd(self.keys.apps(), app.as_str())
             .zrem(self.keys.unused_apps(), app.as_str())

@@ -7,7 +7,7 @@ use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId};
 
 use super::script_reply::{number, words};
-use super::{Error, Store};
+use super::{Error, WebhookDeliveries};
 
 /// Attempt count that excludes further ones.
 const ALL: u32 = u32::MAX;
@@ -48,12 +48,12 @@ pub enum AfterAttempt {
     Over,
 }
 
-impl Store {
+impl WebhookDeliveries<'_> {
     /// Returns the pending delivery of a job.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn delivery(&self, app: &AppId, job: JobId) -> Result<WebhookDelivery, Error> {
+    pub async fn pending(self, app: &AppId, job: JobId) -> Result<WebhookDelivery, Error> {
         let key = self.keys.job(app, job);
         let fields = ["state", "webhook", "finished_ms"];
         let (state, webhook, end_ms): (Option<String>, Option<String>, Option<u64>) =
@@ -70,8 +70,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn begin_delivery(
-        &self,
+    pub async fn begin(
+        self,
         app: &AppId,
         job: JobId,
         (attempt, end_ms): (u32, u64),
@@ -103,8 +103,8 @@ impl Store {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn end_delivery(
-        &self,
+    pub async fn end(
+        self,
         app: &AppId,
         job: JobId,
         (attempt, end_ms): (u32, u64),
