@@ -4,40 +4,15 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Serialize;
-use utoipa::ToSchema;
 use warmq_types::hint_path::HintPath;
 use warmq_types::ids::AppId;
 use warmq_types::job::MAX_ATTEMPTS;
+use warmq_types::policy_name::PolicyName;
 
 use super::{Seconds, SettingPath, Settings};
 
 /// Minimum retention of records: parked copies and redeliveries of a job arrive earlier.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
-
-/// Policy of an app's dispatcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyName {
-    /// Holds a job for a runner that has its model, for a bounded time; copies a model where that
-    /// pays.
-    #[default]
-    Warm,
-    /// fal's documented rule: an idle runner that reports the hint, otherwise an idle one that
-    /// reports nothing, otherwise any.
-    Fal,
-}
-
-impl FromStr for PolicyName {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "warm" => Ok(Self::Warm),
-            "fal" => Ok(Self::Fal),
-            other => Err(format!("unknown policy '{other}'; known: warm, fal")),
-        }
-    }
-}
 
 /// Source of a job's hint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

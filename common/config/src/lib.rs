@@ -10,7 +10,7 @@ mod servers;
 mod size;
 mod source_location;
 
-pub use apps::{AppConfig, Apps, HintFrom, PolicyName, SHORTEST_RETENTION};
+pub use apps::{AppConfig, Apps, HintFrom, SHORTEST_RETENTION};
 pub use seconds::Seconds;
 pub use secret::SecretText;
 pub use servers::{ServerArgs, Servers};

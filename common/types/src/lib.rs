@@ -13,7 +13,8 @@
 //! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
-//! | [`queue_type`], [`retry_tier`], [`server_url`] | settings that several crates share |
+//! | [`http`] | bodies of the HTTP API, for router and clients |
+//! | [`policy_name`], [`queue_type`], [`retry_tier`], [`server_url`] | settings that crates share |
 //! | [`text`] | foreign text, made fit for logs and terminals |
 
 pub mod access;
@@ -22,10 +23,12 @@ pub mod fault;
 pub mod flow;
 pub mod hint;
 pub mod hint_path;
+pub mod http;
 pub mod ids;
 pub mod input_schema;
 pub mod job;
 pub mod message;
+pub mod policy_name;
 pub mod queue_type;
 pub mod retry_tier;
 pub mod route;

@@ -50,8 +50,9 @@ impl Routing {
 mod tests {
     use super::*;
     use crate::plan;
-    use warmq_config::{Apps, PolicyName, Settings};
+    use warmq_config::{Apps, Settings};
     use warmq_types::ids::AppId;
+    use warmq_types::policy_name::PolicyName;
 
     #[test]
     fn only_the_warm_run_gives_hints_and_both_configurations_are_valid() {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_config::PolicyName;
 use warmq_types::ids::AppId;
+use warmq_types::policy_name::PolicyName;
 use warmq_types::route::RouteKind;
 use warmq_types::runner::RunnerRecord;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use warmq_config::PolicyName;
 use warmq_process::retry;
+use warmq_types::policy_name::PolicyName;
 
 use super::{Dispatcher, at_once, blind, holding, upkeep};
 use crate::broken::Broken;
