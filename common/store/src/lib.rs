@@ -22,9 +22,9 @@
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
-//! All keys of one app have the hash tag `{app}`, and no script touches two apps. Reads over many
-//! apps still need one server, so Redis Cluster is refused. Times are those of Redis' clock (Unix
-//! ms): hosts need not agree.
+//! All keys of one app have the hash tag `{app}`, and a script touches one app, except `lead.lua`.
+//! Reads over many apps need one server as well, so Redis Cluster is refused. Times are those of
+//! Redis' clock (Unix ms): hosts need not agree.
 
 mod active;
 mod api_keys;
