@@ -168,7 +168,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
         let end = store.end_to_announce(&app, spec.id).await.unwrap();
         assert_eq!(end.unwrap().state, JobState::Expired);
     }
-    store.told(&spec).await.unwrap();
+    store.remove_from_outbox(&spec).await.unwrap();
     assert_eq!(store.outbox(&app, Duration::ZERO).await.unwrap(), []);
     cluster.cleanup().await.unwrap();
 }

@@ -84,7 +84,7 @@ fn fetcher(allowed: &str) -> Fetcher {
     Fetcher::new(allowed.parse().unwrap()).unwrap()
 }
 
-async fn post(fetcher: &Fetcher, url: &str) -> Result<StatusCode, Error> {
+async fn posted(fetcher: &Fetcher, url: &str) -> Result<StatusCode, Error> {
     let (headers, body) = (HeaderMap::new(), Bytes::from_static(b"{}"));
     fetcher.post(url, headers, body, SOON).await
 }
@@ -133,7 +133,7 @@ async fn this_machine_its_network_and_its_clouds_metadata_are_refused_however_th
         assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error}");
         let error = nobodys.get(&url, 1000, SOON).await.unwrap_err();
         assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error}");
-        let error = post(&nobodys, &url).await.unwrap_err();
+        let error = posted(&nobodys, &url).await.unwrap_err();
         assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error}");
     }
     assert_eq!(served.reached(), 0);
@@ -154,7 +154,7 @@ async fn a_name_that_resolves_to_this_machine_is_refused_as_one_that_resolves_to
         );
         let error = nobodys.get(&url, 1000, SOON).await.unwrap_err();
         assert_eq!(error.to_string(), sentence);
-        let error = post(&nobodys, &url).await.unwrap_err();
+        let error = posted(&nobodys, &url).await.unwrap_err();
         assert_eq!(error.to_string(), sentence);
     }
     assert_eq!(served.reached(), 0);
@@ -254,11 +254,11 @@ async fn what_is_told_is_answered_by_a_status_and_no_redirect_is_followed() {
     let served = Served::start().await;
     let ours = fetcher("127.0.0.1");
     for status in [200, 204, 302, 404, 500] {
-        let answer = post(&ours, &served.url(&format!("/answer/{status}"))).await;
+        let answer = posted(&ours, &served.url(&format!("/answer/{status}"))).await;
         assert_eq!(answer.unwrap().as_u16(), status);
     }
     let before = served.reached();
-    let answer = post(&ours, &served.url(&format!("/to/{}", served.url("/echo")))).await;
+    let answer = posted(&ours, &served.url(&format!("/to/{}", served.url("/echo")))).await;
     assert_eq!(answer.unwrap(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(served.reached(), before + 1);
 }
@@ -315,7 +315,7 @@ async fn nobody_listening_is_told_by_the_urls_own_host() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/?token=secret", listener.local_addr().unwrap());
     drop(listener);
-    let error = post(&fetcher("127.0.0.1"), &url).await.unwrap_err();
+    let error = posted(&fetcher("127.0.0.1"), &url).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "no connection to 127.0.0.1 could be made"
