@@ -10,11 +10,11 @@ use warmq_store::Store;
 use warmq_types::ids::{AppId, JobId};
 
 /// Ids that a runner may be behind.
-const BACKLOG: usize = 256;
+const CANCELLATION_BACKLOG: usize = 256;
 
 /// Why the subscription has to be made again.
 #[derive(Debug, thiserror::Error)]
-enum Unheard {
+enum SubscriptionError {
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
     #[error("the subscription to Redis ended")]
@@ -27,8 +27,8 @@ pub struct Cancellations(broadcast::Sender<JobId>);
 
 impl Cancellations {
     /// Listens to the app's cancellations until `stop`.
-    pub fn listen(store: Store, app: AppId, stop: CancellationToken) -> Self {
-        let (sender, _) = broadcast::channel(BACKLOG);
+    pub fn follow(store: Store, app: AppId, stop: CancellationToken) -> Self {
+        let (sender, _) = broadcast::channel(CANCELLATION_BACKLOG);
         let heard = sender.clone();
         tokio::spawn(async move {
             until_success("following cancelled jobs", &stop, || {
@@ -40,8 +40,8 @@ impl Cancellations {
     }
 
     /// Listens for `job` from now on.
-    pub fn watch(&self, job: JobId) -> Watch {
-        Watch {
+    pub fn listen(&self, job: JobId) -> CancellationListener {
+        CancellationListener {
             job,
             heard: self.0.subscribe(),
         }
@@ -49,12 +49,12 @@ impl Cancellations {
 }
 
 /// Waits for the cancellation of one job.
-pub struct Watch {
+pub struct CancellationListener {
     job: JobId,
     heard: broadcast::Receiver<JobId>,
 }
 
-impl Watch {
+impl CancellationListener {
     /// Returns once the job was cancelled.
     pub async fn cancelled(&mut self) {
         loop {
@@ -71,13 +71,13 @@ async fn follow(
     store: &Store,
     app: &AppId,
     heard: &broadcast::Sender<JobId>,
-) -> Result<(), Unheard> {
+) -> Result<(), SubscriptionError> {
     let mut cancellations = store.cancellations(app).await?;
     while let Some(job) = cancellations.next().await {
         // Nobody listens while all runners are idle.
         let _ = heard.send(job);
     }
-    Err(Unheard::Ended)
+    Err(SubscriptionError::Ended)
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
     async fn a_watch_hears_of_its_own_job_only() {
         let cancellations = Cancellations(broadcast::channel(4).0);
         let (mine, other) = (JobId::generate(), JobId::generate());
-        let mut watch = cancellations.watch(mine);
+        let mut watch = cancellations.listen(mine);
         // More than fits: the watch is behind, and still hears what comes after.
         for _ in 0..9 {
             cancellations.0.send(other).unwrap();

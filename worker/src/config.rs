@@ -13,7 +13,7 @@ use warmq_types::ids::{AppId, RunnerId};
 use crate::engine::{self, EngineKind};
 
 /// Longest name that still takes a slot's number.
-const LONGEST_NAME: usize = 72;
+const MAX_NAME_LEN: usize = 72;
 
 /// Runs the jobs of one app and keeps models in memory between them.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -234,7 +234,7 @@ impl Name {
     fn of_this_host() -> Self {
         let random = Uuid::new_v4().simple().to_string();
         let mut name = sanitised(&host());
-        name.truncate(LONGEST_NAME - 7);
+        name.truncate(MAX_NAME_LEN - 7);
         Self(format!("{name}-{}", &random[..6]))
     }
 }
@@ -255,7 +255,7 @@ fn sanitised(text: &str) -> String {
     text.chars()
         .map(|c| c.to_ascii_lowercase())
         .map(|c| if allowed(c) { c } else { '-' })
-        .take(LONGEST_NAME)
+        .take(MAX_NAME_LEN)
         .collect()
 }
 

@@ -21,13 +21,13 @@ pub enum Source {
 
 /// A job's message in the runner's hands, until it is acknowledged or given back.
 #[derive(Debug)]
-pub struct Taken {
+pub struct JobDelivery {
     /// Where it came from.
     pub source: Source,
     delivery: Delivery,
 }
 
-impl Taken {
+impl JobDelivery {
     /// The message.
     pub fn body(&self) -> &[u8] {
         &self.delivery.data
@@ -44,7 +44,7 @@ impl Taken {
     /// The job is for somebody else. From the shared queue it goes to the next idle runner; from the runner's own queue
     /// to the dispatcher (dead-lettered, since nobody else reads that queue). A failure means that the connection is
     /// gone, and the broker does the same by itself.
-    pub async fn give_back(self) {
+    pub async fn nack(self) {
         let options = BasicNackOptions {
             requeue: self.source == Source::Shared,
             ..BasicNackOptions::default()
@@ -68,13 +68,13 @@ pub struct Consumers {
 
 /// The connection broke, or a queue is gone.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
+pub enum ConsumeError {
     /// The connection or its channel broke.
     #[error("{}", explained(.0))]
-    Broken(#[from] lapin::Error),
+    Connection(#[from] lapin::Error),
     /// The broker ended the consumer: its queue was deleted.
     #[error("the {0:?} queue is gone")]
-    Ended(Source),
+    QueueDeleted(Source),
 }
 
 impl Consumers {
@@ -102,7 +102,7 @@ impl Consumers {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn attach_shared(&mut self) -> Result<(), Lost> {
+    pub async fn attach_shared(&mut self) -> Result<(), ConsumeError> {
         if self.shared.is_none() {
             self.attached += 1;
             let tag = format!("shared-{}", self.attached);
@@ -116,14 +116,14 @@ impl Consumers {
     ///
     /// # Errors
     /// The connection broke, or a queue is gone.
-    pub async fn next(&mut self) -> Result<Taken, Lost> {
+    pub async fn next(&mut self) -> Result<JobDelivery, ConsumeError> {
         let Some(shared) = &mut self.shared else {
-            return taken(Source::Own, self.own.next().await);
+            return received(Source::Own, self.own.next().await);
         };
         tokio::select! {
             biased;
-            delivery = self.own.next() => taken(Source::Own, delivery),
-            delivery = shared.next() => taken(Source::Shared, delivery),
+            delivery = self.own.next() => received(Source::Own, delivery),
+            delivery = shared.next() => received(Source::Shared, delivery),
         }
     }
 
@@ -131,15 +131,15 @@ impl Consumers {
     ///
     /// # Errors
     /// The connection broke, or the queue is gone.
-    pub async fn next_own(&mut self) -> Result<Taken, Lost> {
-        taken(Source::Own, self.own.next().await)
+    pub async fn next_own(&mut self) -> Result<JobDelivery, ConsumeError> {
+        received(Source::Own, self.own.next().await)
     }
 
     /// After the first delivery: detaches from the shared queue and keeps one job, the own queue's if both came.
     ///
     /// # Errors
     /// The connection broke; all deliveries come again.
-    pub async fn keep_one(&mut self, first: Taken) -> Result<Taken, Lost> {
+    pub async fn keep_one(&mut self, first: JobDelivery) -> Result<JobDelivery, ConsumeError> {
         self.detach_shared().await?;
         if first.source == Source::Own {
             return Ok(first);
@@ -147,8 +147,8 @@ impl Consumers {
         match self.own.next().now_or_never() {
             None => Ok(first),
             Some(own) => {
-                first.give_back().await;
-                taken(Source::Own, own)
+                first.nack().await;
+                received(Source::Own, own)
             }
         }
     }
@@ -157,7 +157,7 @@ impl Consumers {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn detach_shared(&mut self) -> Result<(), Lost> {
+    pub async fn detach_shared(&mut self) -> Result<(), ConsumeError> {
         let Some(mut shared) = self.shared.take() else {
             return Ok(());
         };
@@ -166,8 +166,8 @@ impl Consumers {
             .await?;
         // The broker sends nothing after its answer, so the stream ends.
         while let Some(delivery) = shared.next().await {
-            let delivery = taken(Source::Shared, Some(delivery))?;
-            delivery.give_back().await;
+            let delivery = received(Source::Shared, Some(delivery))?;
+            delivery.nack().await;
         }
         Ok(())
     }
@@ -176,20 +176,23 @@ impl Consumers {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn end(mut self) -> Result<(), Lost> {
+    pub async fn end(mut self) -> Result<(), ConsumeError> {
         self.detach_shared().await?;
         self.own_channel
             .basic_cancel(self.own.tag(), BasicCancelOptions::default())
             .await?;
         while let Some(delivery) = self.own.next().await {
-            let delivery = taken(Source::Own, Some(delivery))?;
-            delivery.give_back().await;
+            let delivery = received(Source::Own, Some(delivery))?;
+            delivery.nack().await;
         }
         Ok(())
     }
 }
 
-fn taken(source: Source, delivery: Option<lapin::Result<Delivery>>) -> Result<Taken, Lost> {
-    let delivery = delivery.ok_or(Lost::Ended(source))??;
-    Ok(Taken { source, delivery })
+fn received(
+    source: Source,
+    delivery: Option<lapin::Result<Delivery>>,
+) -> Result<JobDelivery, ConsumeError> {
+    let delivery = delivery.ok_or(ConsumeError::QueueDeleted(source))??;
+    Ok(JobDelivery { source, delivery })
 }

@@ -6,7 +6,7 @@ use warmq_types::fault::FaultKind;
 use warmq_types::text::shortened;
 
 /// Longest sentence for a job's owner, bytes.
-const MAX_MESSAGE: usize = 296;
+const MAX_MESSAGE_BYTES: usize = 296;
 
 /// Why a runner could not run a job, or cannot run any.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Fault {
 impl Fault {
     /// A fault whose sentence says all.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        let message = shortened(message.into(), MAX_MESSAGE);
+        let message = shortened(message.into(), MAX_MESSAGE_BYTES);
         Self {
             kind,
             details: message.clone(),

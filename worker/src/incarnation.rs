@@ -13,18 +13,18 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::config::host;
-use crate::consumer::{Consumers, Lost};
+use crate::consumer::{ConsumeError, Consumers};
+use crate::context::WorkerContext;
 use crate::engine::Description;
-use crate::shared::Shared;
 
 /// After it left, a runner still looks for a job that was sent to it before, this long.
-const LAST_LOOK: Duration = Duration::from_millis(200);
+const LATE_DELIVERY_WAIT: Duration = Duration::from_millis(200);
 
 /// How long the broker may take to say goodbye.
-const CLOSING: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often the lease of a name's former holder is looked at.
-const NAME_CHECK: Duration = Duration::from_secs(2);
+const NAME_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a runner can not join.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +41,13 @@ pub enum Error {
     /// Another process is the runner of this name.
     #[error(
         "runner '{runner}' is alive already, on host {} (pid {}): give this worker another --runner-name, or stop that \
-         one", rival.host, rival.pid
+         one", holder.host, holder.pid
     )]
     NameTaken {
         /// The name.
         runner: RunnerId,
         /// Its holder.
-        rival: NameConflict,
+        holder: NameConflict,
     },
 }
 
@@ -87,21 +87,21 @@ impl Incarnation {
     /// # Errors
     /// RabbitMQ or Redis is away.
     pub async fn open(
-        shared: &Shared,
+        context: &WorkerContext,
         runner: &RunnerId,
         epoch: Epoch,
         description: &Description,
         report: &RunnerReport,
     ) -> Result<Self, Error> {
-        let Shared {
+        let WorkerContext {
             config, topology, ..
-        } = shared;
+        } = context;
         let app = &config.app;
         let name = format!("warmq-worker {runner} consume");
         // Before anything is declared: a runner that can not register would leave a queue behind at every attempt.
-        shared.store.ping().await?;
-        let registration = registration(shared, runner, epoch, description, report);
-        refuse_rival(shared, &registration).await?;
+        context.store.ping().await?;
+        let registration = registration(context, runner, epoch, description, report);
+        check_name(context, &registration).await?;
         let connection = warmq_broker::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
@@ -115,9 +115,13 @@ impl Incarnation {
             topology.shared_queue(app),
         )
         .await?;
-        shared
+        context
             .store
-            .register(&registration, &description.input_schema, shared.pace.lease)
+            .register(
+                &registration,
+                &description.input_schema,
+                context.intervals.lease,
+            )
             .await?;
         Ok(Self {
             epoch,
@@ -130,34 +134,34 @@ impl Incarnation {
 
     /// Ends this life: the worker stops, the connection broke, or the registration is gone. A job that was sent before
     /// and comes now goes back to the dispatcher.
-    pub async fn leave(mut self, shared: &Shared, runner: &RunnerId) {
+    pub async fn leave(mut self, context: &WorkerContext, runner: &RunnerId) {
         // First, so that the dispatcher sends nothing to a queue without a reader.
-        if let Err(error) = shared
+        if let Err(error) = context
             .store
-            .leave(&shared.config.app, runner, self.epoch)
+            .leave(&context.config.app, runner, self.epoch)
             .await
         {
             tracing::warn!(%runner, %error, "could not take leave; the runner's lease will lapse");
         }
         let goodbye = async {
             self.consumers.detach_shared().await?;
-            let last_look = tokio::time::sleep(LAST_LOOK);
+            let last_look = tokio::time::sleep(LATE_DELIVERY_WAIT);
             tokio::pin!(last_look);
             loop {
                 tokio::select! {
                     () = &mut last_look => break,
-                    late = self.consumers.next_own() => late?.give_back().await,
+                    late = self.consumers.next_own() => late?.nack().await,
                 }
             }
             self.consumers.end().await?;
-            shared
+            context
                 .topology
                 .delete_runner(&self.declaring, runner, self.epoch)
                 .await?;
             let done = self.connection.close(200, "the runner leaves".into());
-            done.await.map_err(Lost::from)
+            done.await.map_err(ConsumeError::from)
         };
-        match tokio::time::timeout(CLOSING, goodbye).await {
+        match tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await {
             Ok(Ok(())) => {}
             // Always so after a lost connection. The broker deletes the queue by itself, some time later.
             Ok(Err(error)) => tracing::debug!(%error, "left the runner's queue behind"),
@@ -168,20 +172,20 @@ impl Incarnation {
 
 /// What a runner says of itself.
 pub(crate) fn registration(
-    shared: &Shared,
+    context: &WorkerContext,
     runner: &RunnerId,
     epoch: Epoch,
     description: &Description,
     report: &RunnerReport,
 ) -> Registration {
-    let config = &shared.config;
+    let config = &context.config;
     Registration {
         app: config.app.clone(),
         runner: runner.clone(),
         epoch,
         host: host(),
         pid: std::process::id(),
-        instance: shared.instance.to_string(),
+        instance: context.instance.to_string(),
         engine: config.engine.kind.to_string(),
         device: description.device.clone(),
         memory_budget_bytes: config.engine.memory_budget.0,
@@ -193,12 +197,12 @@ pub(crate) fn registration(
 }
 
 /// Two processes of one name would throw each other out for ever.
-async fn refuse_rival(shared: &Shared, registration: &Registration) -> Result<(), Error> {
-    match shared.store.rival(registration).await? {
+async fn check_name(context: &WorkerContext, registration: &Registration) -> Result<(), Error> {
+    match context.store.rival(registration).await? {
         None => Ok(()),
-        Some(rival) => Err(Error::NameTaken {
+        Some(holder) => Err(Error::NameTaken {
             runner: registration.runner.clone(),
-            rival,
+            holder,
         }),
     }
 }
@@ -207,22 +211,25 @@ async fn refuse_rival(shared: &Shared, registration: &Registration) -> Result<()
 ///
 /// # Errors
 /// [`Error::NameTaken`] by a live process, or Redis is unreachable.
-pub(crate) async fn await_name(shared: &Shared, registration: &Registration) -> Result<(), Error> {
+pub(crate) async fn await_name(
+    context: &WorkerContext,
+    registration: &Registration,
+) -> Result<(), Error> {
     let mut first_lease_until_ms = None;
     loop {
-        let refused = refuse_rival(shared, registration).await;
-        let Err(Error::NameTaken { rival, .. }) = &refused else {
+        let refused = check_name(context, registration).await;
+        let Err(Error::NameTaken { holder, .. }) = &refused else {
             return refused;
         };
-        let first = *first_lease_until_ms.get_or_insert(rival.lease_until_ms);
-        if rival.lease_until_ms > first || shared.stop.is_cancelled() {
+        let first = *first_lease_until_ms.get_or_insert(holder.lease_until_ms);
+        if holder.lease_until_ms > first || context.stop.is_cancelled() {
             return refused;
         }
         tracing::info!(
-            runner = %registration.runner, host = rival.host, pid = rival.pid, remaining_ms = rival.remaining_ms,
+            runner = %registration.runner, host = holder.host, pid = holder.pid, remaining_ms = holder.remaining_ms,
             "another worker had this runner's name; waiting until its lease lapses"
         );
-        let wait = NAME_CHECK.min(Duration::from_millis(rival.remaining_ms + 1));
+        let wait = NAME_CHECK_INTERVAL.min(Duration::from_millis(holder.remaining_ms + 1));
         tokio::time::sleep(wait).await;
     }
 }

@@ -13,14 +13,14 @@ use warmq_types::attempt::Lease;
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
 
-use crate::shared::Shared;
+use crate::context::WorkerContext;
 
 /// How often a job without lease asks whether Redis is back.
-const ASK: Duration = Duration::from_secs(1);
+const LEASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An attempt as its runner knows it, whether or not Redis does.
 #[derive(Clone)]
-pub struct Begun {
+pub struct StartedAttempt {
     /// Who runs it.
     pub runner: RunnerId,
     /// In which incarnation.
@@ -31,7 +31,7 @@ pub struct Begun {
     pub since: Instant,
 }
 
-impl Begun {
+impl StartedAttempt {
     /// How long ago it began, ms.
     fn ago_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -46,15 +46,18 @@ impl Begun {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, warmq_store::Error> {
+    pub async fn record_start(
+        &self,
+        context: &WorkerContext,
+    ) -> Result<Option<Lease>, warmq_store::Error> {
         let start = DeferredStart {
             job: &self.job,
             runner: &self.runner,
             epoch: self.epoch,
             ago_ms: self.ago_ms(),
-            lease_ms: shared.pace.lease_ms(),
+            lease_ms: context.intervals.lease_ms(),
         };
-        shared.store.begin_late(&start).await
+        context.store.begin_late(&start).await
     }
 }
 
@@ -68,15 +71,15 @@ impl LeaseKeeper {
     /// Starts to keep `lease`, or to ask for one. `lost` is cancelled once the job is no longer this attempt's: it was
     /// cancelled, or the lease lapsed and somebody else has it.
     pub fn start(
-        shared: &Shared,
-        begun: &Begun,
+        context: &WorkerContext,
+        started: &StartedAttempt,
         lease: Option<Lease>,
         lost: CancellationToken,
     ) -> Self {
         let (given, lease) = watch::channel(lease);
-        let (shared, begun) = (shared.clone(), begun.clone());
+        let (context, started) = (context.clone(), started.clone());
         let task = tokio::spawn(async move {
-            if !keep(&shared, &begun, &given).await {
+            if !renew_until_lost(&context, &started, &given).await {
                 lost.cancel();
             }
         });
@@ -96,12 +99,16 @@ impl Drop for LeaseKeeper {
 }
 
 /// False once the job is no longer this attempt's.
-async fn keep(shared: &Shared, begun: &Begun, given: &watch::Sender<Option<Lease>>) -> bool {
-    let (app, job) = (&begun.job.app, begun.job.id);
+async fn renew_until_lost(
+    context: &WorkerContext,
+    started: &StartedAttempt,
+    given: &watch::Sender<Option<Lease>>,
+) -> bool {
+    let (app, job) = (&started.job.app, started.job.id);
     let known = *given.borrow();
     let lease = match known {
         Some(lease) => lease,
-        None => match asked(shared, begun).await {
+        None => match acquire(context, started).await {
             Some(lease) => {
                 given.send_replace(Some(lease));
                 lease
@@ -109,22 +116,22 @@ async fn keep(shared: &Shared, begun: &Begun, given: &watch::Sender<Option<Lease
             None => return false,
         },
     };
-    let mut ticks = tokio::time::interval(shared.pace.heartbeat);
+    let mut ticks = tokio::time::interval(context.intervals.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once, and the lease has just been taken.
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let lease_ms = shared.pace.lease_ms();
-        match shared.store.renew(app, job, lease.fence, lease_ms).await {
+        let lease_ms = context.intervals.lease_ms();
+        match context.store.renew(app, job, lease.fence, lease_ms).await {
             Ok(true) => {}
             Ok(false) => return false,
             // The job goes on: its result is offered when Redis is back.
             Err(error) => tracing::warn!(job.id = %job, %error, "could not renew a job's lease"),
         }
         // False: the runner is registered no more. It joins again once this job is done.
-        let (runner, epoch) = (&begun.runner, begun.epoch);
-        let alive = (shared.store).heartbeat(app, runner, epoch, shared.pace.lease, true);
+        let (runner, epoch) = (&started.runner, started.epoch);
+        let alive = (context.store).heartbeat(app, runner, epoch, context.intervals.lease, true);
         if let Err(error) = alive.await {
             tracing::warn!(%runner, %error, "a heartbeat failed");
         }
@@ -132,13 +139,13 @@ async fn keep(shared: &Shared, begun: &Begun, given: &watch::Sender<Option<Lease
 }
 
 /// A lease, as soon as Redis is back; `None` if there is none to be had.
-async fn asked(shared: &Shared, begun: &Begun) -> Option<Lease> {
+async fn acquire(context: &WorkerContext, started: &StartedAttempt) -> Option<Lease> {
     loop {
-        tokio::time::sleep(ASK).await;
-        match begun.record(shared).await {
+        tokio::time::sleep(LEASE_RETRY_INTERVAL).await;
+        match started.record_start(context).await {
             Ok(lease) => return lease,
             Err(error) => {
-                tracing::debug!(job.id = %begun.job.id, %error, "a job still runs without lease");
+                tracing::debug!(job.id = %started.job.id, %error, "a job still runs without lease");
             }
         }
     }

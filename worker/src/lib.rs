@@ -4,13 +4,13 @@
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`runner`] | one slot: idle, a job, idle; life after life |
-//! | [`shared`] | what all runners of a process share |
+//! | [`context`] | what all runners of a process share |
 //! | [`incarnation`] | one life between two connections: epoch, own queue, registration |
 //! | [`consumer`] | the own queue and the shared one, never two jobs at once |
 //! | `attempt` | one delivery: start, run, store the end, acknowledge |
 //! | [`cancellations`] | one subscription per process to the jobs that were cancelled |
 //! | [`lease`] | keeps a running job's lease, notices when the job is lost |
-//! | [`patience`] | how long Redis is waited for before a job goes on without |
+//! | [`redis_grace`] | how long Redis is waited for before a job goes on without |
 //! | [`input_files`] | the files that an input names, got before the run |
 //! | [`fault`], `recovery` | a runner's fault; its self-test, and its time without jobs until that passes |
 //! | [`stored_input`] | an input that is an object in the storage, read before the run |
@@ -21,21 +21,23 @@
 //! A job's way: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread → artifacts → `finish.lua` → event → ack.
 //! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
 
+pub mod announce;
+pub mod artifacts;
 mod attempt;
 pub mod cancellations;
 pub mod config;
 pub mod consumer;
+pub mod context;
 pub mod engine;
 pub mod fault;
 pub mod incarnation;
 pub mod input_files;
 pub mod lease;
 pub mod model_cache;
-pub mod patience;
+pub mod progress;
 mod recovery;
-pub mod report;
+pub mod redis_grace;
 pub mod runner;
-pub mod shared;
 pub mod stored_input;
 
 use std::sync::Arc;
@@ -53,10 +55,10 @@ use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::context::{Intervals, WorkerContext};
 use crate::fault::Fault;
-use crate::input_files::Places;
-use crate::runner::{Begin, Runner};
-use crate::shared::{Pace, Shared};
+use crate::input_files::FileFetcher;
+use crate::runner::{Runner, RunnerStart};
 
 /// Why a worker could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +86,11 @@ pub enum Error {
     Runner(#[from] tokio::task::JoinError),
     /// An engine hangs, or a device context failed: only a new process can help.
     #[error("this process can run no more jobs; its supervisor starts it anew: {0}")]
-    Ruined(Fault),
+    Unrecoverable(Fault),
 }
 
 /// Exit status of a process that can run no more jobs, until it is started anew (`EX_SOFTWARE`).
-const EXIT_RUINED: u8 = 70;
+const EXIT_UNRECOVERABLE: u8 = 70;
 
 impl Error {
     /// The exit status that says so.
@@ -96,7 +98,7 @@ impl Error {
         match self {
             Self::Engine(engine::BuildError::Setting(_)) => EXIT_BAD_CONFIG,
             Self::Join(incarnation::Error::NameTaken { .. }) => EXIT_BAD_CONFIG,
-            Self::Ruined(_) => EXIT_RUINED,
+            Self::Unrecoverable(_) => EXIT_UNRECOVERABLE,
             Self::Runner(_) => 1,
             _ => EXIT_UNAVAILABLE,
         }
@@ -108,15 +110,19 @@ impl Error {
 /// # Errors
 /// The storage or the engine cannot be had, or a server refuses. Servers that are away are waited for.
 pub async fn run(config: Config, signals: Signals) -> Result<(), Error> {
-    let pace = Pace::within(config.servers.consumer_timeout);
-    run_at(pace, config, signals).await
+    let intervals = Intervals::within(config.servers.consumer_timeout);
+    run_at(intervals, config, signals).await
 }
 
 /// As [`run`], at another pace than the routers' (tests).
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> Result<(), Error> {
+pub async fn run_at(
+    intervals: Intervals,
+    config: Config,
+    signals: impl Into<Signals>,
+) -> Result<(), Error> {
     let signals = signals.into();
     let stop = signals.stop.clone();
     let servers = &config.servers;
@@ -134,18 +140,18 @@ pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> 
     }
     let give_up = give_up_after(signals, config.drain_timeout);
     let artifacts = Artifacts::open(&servers.storage)?;
-    let places = Places {
+    let file_fetcher = FileFetcher {
         artifacts: artifacts.clone(),
         web: Fetcher::new(config.fetch_allow.clone())?,
     };
-    let shared = Shared {
-        cancellations: Cancellations::listen(store.clone(), config.app.clone(), give_up.clone()),
+    let context = WorkerContext {
+        cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         artifacts,
-        places,
+        file_fetcher,
         store,
         publisher,
-        pace,
+        intervals,
         stop,
         give_up,
         instance: uuid::Uuid::new_v4().to_string().into(),
@@ -153,28 +159,28 @@ pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> 
     };
 
     let mut joined = Vec::new();
-    for id in &shared.config.runners {
-        let mut runner = Runner::new(shared.clone(), id.clone()).await?;
-        let Some(begin) = runner.begin().await? else {
+    for id in &context.config.runners {
+        let mut runner = Runner::new(context.clone(), id.clone()).await?;
+        let Some(start) = runner.start().await? else {
             break;
         };
-        joined.push((runner, begin));
+        joined.push((runner, start));
     }
-    log_ready(&shared.config, &joined);
+    log_ready(&context.config, &joined);
 
     let mut runners = JoinSet::new();
-    for (runner, begin) in joined {
-        runners.spawn(runner.run(begin));
+    for (runner, start) in joined {
+        runners.spawn(runner.run(start));
     }
     let mut failure = None;
     while let Some(ended) = runners.join_next().await {
         let error = match ended {
             Ok(None) => continue,
-            Ok(Some(fault)) => Error::Ruined(fault),
+            Ok(Some(fault)) => Error::Unrecoverable(fault),
             Err(error) => error.into(),
         };
         // The others end in order first.
-        shared.stop.cancel();
+        context.stop.cancel();
         failure.get_or_insert(error);
     }
     match failure {
@@ -204,8 +210,8 @@ fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken
     token
 }
 
-fn log_ready(config: &Config, runners: &[(Runner, Begin)]) {
-    let healthy = (runners.iter()).find(|(_, begin)| matches!(begin, Begin::Joined(_)));
+fn log_ready(config: &Config, runners: &[(Runner, RunnerStart)]) {
+    let healthy = (runners.iter()).find(|(_, start)| matches!(start, RunnerStart::Joined(_)));
     let Some(description) = healthy.map(|(runner, _)| runner.description()) else {
         return;
     };

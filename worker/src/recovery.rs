@@ -11,10 +11,10 @@ use warmq_store::{FaultReport, RunnerReport};
 use warmq_types::fault::FaultKind;
 use warmq_types::ids::{Epoch, RunnerId};
 
+use crate::context::WorkerContext;
 use crate::fault::Fault;
 use crate::incarnation::{await_name, epoch_after, registration};
 use crate::runner::{Runner, start_engine};
-use crate::shared::Shared;
 
 /// How long the storage may take for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,12 +29,12 @@ pub(crate) enum Recovery {
     /// The worker stops.
     Stopped,
     /// Only a new process can help.
-    Ruined(Fault),
+    Unrecoverable(Fault),
 }
 
 impl Fault {
     /// Whether only a new process can help: a thread that hangs cannot be ended, and a device context that failed stays so.
-    pub(crate) fn is_ruinous(&self) -> bool {
+    pub(crate) fn is_unrecoverable(&self) -> bool {
         matches!(self.kind, FaultKind::Hang | FaultKind::Device)
     }
 }
@@ -44,8 +44,8 @@ impl Runner {
     ///
     /// # Errors
     /// The first thing that does not work.
-    pub(crate) async fn prove(&mut self) -> Result<(), Fault> {
-        let patience = self.shared.config.hang_grace;
+    pub(crate) async fn self_test(&mut self) -> Result<(), Fault> {
+        let timeout = self.context.config.hang_grace;
         let hangs = |_| {
             Fault::new(
                 FaultKind::Hang,
@@ -53,8 +53,8 @@ impl Runner {
             )
         };
         if self.engine.is_dead() {
-            let started = start_engine(&self.shared, &self.id);
-            let started = tokio::time::timeout(patience, started)
+            let started = start_engine(&self.context, &self.id);
+            let started = tokio::time::timeout(timeout, started)
                 .await
                 .map_err(hangs)?;
             self.engine = started.map_err(|error| {
@@ -62,15 +62,15 @@ impl Runner {
             })?;
             self.report.clone_from(&self.engine.report);
         }
-        let checked = tokio::time::timeout(patience, self.engine.check()).await;
+        let checked = tokio::time::timeout(timeout, self.engine.check()).await;
         self.engine.description.models = checked.map_err(hangs)??;
-        self.prove_storage().await
+        self.test_storage().await
     }
 
-    async fn prove_storage(&self) -> Result<(), Fault> {
-        let Shared {
+    async fn test_storage(&self) -> Result<(), Fault> {
+        let WorkerContext {
             artifacts, config, ..
-        } = &self.shared;
+        } = &self.context;
         let refused = || Fault::new(FaultKind::Storage, "the storage cannot be written and read");
         let probe = artifacts.probe(&config.app, self.id.as_str(), self.probe_bytes);
         match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
@@ -85,29 +85,29 @@ impl Runner {
     /// Takes no jobs until the self-test passes.
     pub(crate) async fn recover(&mut self, fault: Fault) -> Recovery {
         self.epoch = epoch_after(self.epoch);
-        let stop = self.shared.stop.clone();
+        let stop = self.context.stop.clone();
         let mut faulty = FaultReport {
             kind: fault.kind,
             details: fault.details,
             since_ms: unix_ms(),
         };
         let mut delays = Delays::self_test();
-        let _heartbeats = Heartbeats::start(&self.shared, &self.id, self.epoch);
+        let _heartbeats = Heartbeats::start(&self.context, &self.id, self.epoch);
         let mut listed = None;
         let recovery = loop {
             let reason = format!("{}: {}", faulty.kind, faulty.details);
-            if listed.as_ref() != Some(&reason) || !self.is_listed().await {
+            if listed.as_ref() != Some(&reason) || !self.is_registered().await {
                 tracing::warn!(runner = %self.id, reason, "this runner is faulty and takes no jobs until its self-test passes");
-                self.list(&faulty).await;
+                self.register_faulty(&faulty).await;
                 listed = Some(reason);
             }
             let waited = stop.run_until_cancelled(tokio::time::sleep(delays.next_delay()));
             if waited.await.is_none() {
                 break Recovery::Stopped;
             }
-            match self.prove().await {
+            match self.self_test().await {
                 Ok(()) => break Recovery::Healthy,
-                Err(fault) if fault.is_ruinous() => break Recovery::Ruined(fault),
+                Err(fault) if fault.is_unrecoverable() => break Recovery::Unrecoverable(fault),
                 Err(fault) => (faulty.kind, faulty.details) = (fault.kind, fault.details),
             }
         };
@@ -116,11 +116,11 @@ impl Runner {
                 tracing::info!(runner = %self.id, "the self-test passed; joining again");
             }
             // Else it joins anew, which replaces this registration.
-            Recovery::Stopped | Recovery::Ruined(_) => {
+            Recovery::Stopped | Recovery::Unrecoverable(_) => {
                 let left = self
-                    .shared
+                    .context
                     .store
-                    .leave(&self.shared.config.app, &self.id, self.epoch);
+                    .leave(&self.context.config.app, &self.id, self.epoch);
                 if let Err(error) = left.await {
                     tracing::warn!(runner = %self.id, %error, "could not take leave; the runner's lease will lapse");
                 }
@@ -129,23 +129,23 @@ impl Runner {
         recovery
     }
 
-    async fn is_listed(&self) -> bool {
-        beat(&self.shared, &self.id, self.epoch).await
+    async fn is_registered(&self) -> bool {
+        send_heartbeat(&self.context, &self.id, self.epoch).await
     }
 
     /// Registers as faulty. Failures are logged: it is tried again before the next self-test.
-    async fn list(&self, faulty: &FaultReport) {
-        let shared = &self.shared;
+    async fn register_faulty(&self, faulty: &FaultReport) {
+        let context = &self.context;
         let nothing = RunnerReport::default();
         let description = &self.engine.description;
-        let registration = registration(shared, &self.id, self.epoch, description, &nothing);
-        if let Err(error) = await_name(shared, &registration).await {
+        let registration = registration(context, &self.id, self.epoch, description, &nothing);
+        if let Err(error) = await_name(context, &registration).await {
             tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
             return;
         }
         let schema = &description.input_schema;
         let registered =
-            (shared.store).register_faulty(&registration, schema, shared.pace.lease, faulty);
+            (context.store).register_faulty(&registration, schema, context.intervals.lease, faulty);
         if let Err(error) = registered.await {
             tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
         }
@@ -156,14 +156,14 @@ impl Runner {
 struct Heartbeats(JoinHandle<()>);
 
 impl Heartbeats {
-    fn start(shared: &Shared, runner: &RunnerId, epoch: Epoch) -> Self {
-        let (shared, runner) = (shared.clone(), runner.clone());
+    fn start(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> Self {
+        let (context, runner) = (context.clone(), runner.clone());
         Self(tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(shared.pace.heartbeat);
+            let mut ticks = tokio::time::interval(context.intervals.heartbeat);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                beat(&shared, &runner, epoch).await;
+                send_heartbeat(&context, &runner, epoch).await;
             }
         }))
     }
@@ -176,13 +176,13 @@ impl Drop for Heartbeats {
 }
 
 /// False: the runner is not registered. As busy, so that it does not become idle.
-async fn beat(shared: &Shared, runner: &RunnerId, epoch: Epoch) -> bool {
-    let Shared {
+async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> bool {
+    let WorkerContext {
         store,
         config,
-        pace,
+        intervals,
         ..
-    } = shared;
-    let alive = store.heartbeat(&config.app, runner, epoch, pace.lease, true);
+    } = context;
+    let alive = store.heartbeat(&config.app, runner, epoch, intervals.lease, true);
     alive.await.unwrap_or(false)
 }

@@ -12,10 +12,10 @@ use crate::engine::Failure;
 use crate::fault::Fault;
 
 /// How often the storage is asked, with growing delays between (about 3 s in all).
-const ATTEMPTS: u32 = 6;
+const MAX_READ_ATTEMPTS: u32 = 6;
 
 /// How long one attempt may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the job as its engine takes it, with its input in its place. `cancel` ends that at once.
 ///
@@ -32,7 +32,7 @@ pub async fn load(
     let loaded = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Failure::Cancelled),
-        loaded = read_again_and_again(artifacts, job) => loaded,
+        loaded = load_with_retries(artifacts, job) => loaded,
     };
     loaded.map_err(|error| {
         let fault = match &error {
@@ -45,9 +45,9 @@ pub async fn load(
     })
 }
 
-async fn read_again_and_again(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
+async fn load_with_retries(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
     let mut delays = Delays::reconnect();
-    for _ in 1..ATTEMPTS {
+    for _ in 1..MAX_READ_ATTEMPTS {
         match read(artifacts, job).await {
             Err(error) => {
                 tracing::debug!(job.id = %job.id, %error, "reading a stored input failed")
@@ -63,9 +63,9 @@ async fn read(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputErro
     let Some(stored) = &job.stored_input else {
         return Ok(job.clone());
     };
-    let json = tokio::time::timeout(TIMEOUT, artifacts.load_input(stored));
+    let json = tokio::time::timeout(READ_TIMEOUT, artifacts.load_input(stored));
     let json = json.await.map_err(|_| InputError::TimedOut {
-        seconds: TIMEOUT.as_secs(),
+        seconds: READ_TIMEOUT.as_secs(),
     })??;
     // Megabytes of JSON take longer to parse than other tasks may wait.
     let input = tokio::task::spawn_blocking(move || serde_json::from_slice(&json)).await;

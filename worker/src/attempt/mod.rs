@@ -5,16 +5,16 @@
 //! | here | starts the job, or finds out why it is not to be started |
 //! | `run` | runs it until it ends |
 //! | `end` | how it ended, and how that is stored |
-//! | `setback` | an attempt that failed though its job may be sound |
+//! | `retry` | an attempt that failed though its job may be sound |
 //! | `hands` | puts it into safe hands before its message is acknowledged |
 //!
 //! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
 //! elsewhere, or somebody else runs it) and the message is acknowledged; or the message goes back.
 
-mod end;
-mod hands;
+mod finish;
+mod retry;
 mod run;
-mod setback;
+mod settle;
 
 use std::time::Duration;
 
@@ -25,89 +25,95 @@ use warmq_types::job::JobSpec;
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
-use crate::consumer::{Source, Taken};
+use crate::consumer::{JobDelivery, Source};
+use crate::context::WorkerContext;
 use crate::incarnation::Incarnation;
-use crate::runner::{End, Next, Runner};
-use crate::shared::Shared;
+use crate::runner::{AfterDelivery, IncarnationEnd, Runner};
 
 /// Timeout for the question whether any runner knows a model.
-const KNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest delay of a job from the shared queue that comes to a runner without its model.
-const MAX_DELAY: Duration = Duration::from_secs(30);
+const MAX_RETURN_DELAY: Duration = Duration::from_secs(30);
 
 /// The delay of such a job, which waits for the runners that list its model: half of the time for which it has waited, so
 /// that it comes to the others ever more rarely.
-fn before_offering_again(waited: Duration) -> RetryTier {
-    RetryTier::at_most((waited / 2).min(MAX_DELAY))
+fn return_delay(waited: Duration) -> RetryTier {
+    RetryTier::at_most((waited / 2).min(MAX_RETURN_DELAY))
 }
 
 impl Runner {
     /// Deals with one delivery.
-    pub(crate) async fn attend(&mut self, incarnation: &mut Incarnation, taken: Taken) -> Next {
-        let job = match self.read(&taken) {
+    pub(crate) async fn handle_delivery(
+        &mut self,
+        incarnation: &mut Incarnation,
+        delivery: JobDelivery,
+    ) -> AfterDelivery {
+        let job = match self.read(&delivery) {
             Ok(job) => job,
             Err(reason) => {
-                self.shared.bury(taken, &reason).await;
-                return Next::Idle;
+                self.context.dead_letter(delivery, &reason).await;
+                return AfterDelivery::Idle;
             }
         };
         let message = job;
-        if taken.source == Source::Shared && self.is_for_another(&message.job).await {
+        if delivery.source == Source::Shared && self.belongs_elsewhere(&message.job).await {
             tracing::info!(
                 runner = %self.id, job.id = %message.job.id,
                 "a job from the shared queue needs a model that another runner can load: sent back"
             );
             let waited_ms = unix_ms().saturating_sub(message.job.created_ms);
-            let tier = before_offering_again(Duration::from_millis(waited_ms));
-            self.shared.park_then_ack(&message, tier, taken).await;
-            return Next::Idle;
+            let tier = return_delay(Duration::from_millis(waited_ms));
+            self.context.delay_then_ack(&message, tier, delivery).await;
+            return AfterDelivery::Idle;
         }
         // Before the job starts: a cancellation right after that is heard as well.
         let job = &message.job;
-        let watch = self.shared.cancellations.watch(job.id);
+        let watch = self.context.cancellations.listen(job.id);
         loop {
-            let Shared {
+            let WorkerContext {
                 store,
                 config,
-                pace,
+                intervals,
                 stop,
                 ..
-            } = &self.shared;
-            let ground = match taken.source {
+            } = &self.context;
+            let source = match delivery.source {
                 Source::Own => StartSource::Claim,
                 Source::Shared => StartSource::SharedQueue,
             };
             // Its answer is waited for: a job that was started and is not run would wait for its lease to lapse.
             let start = until_known("starting a job", stop, || {
-                let lease_ms = pace.lease_ms();
+                let lease_ms = intervals.lease_ms();
                 let epoch = incarnation.epoch;
-                store.start(&config.app, job.id, &self.id, epoch, lease_ms, ground)
+                store.start(&config.app, job.id, &self.id, epoch, lease_ms, source)
             });
-            let start = match self.patience.with(start).await {
+            let start = match self.redis_grace.with(start).await {
                 Some(Some(start)) => start,
                 Some(None) => {
-                    taken.give_back().await;
-                    return Next::Idle;
+                    delivery.nack().await;
+                    return AfterDelivery::Idle;
                 }
                 None => {
                     tracing::warn!(job.id = %job.id, "Redis is away: a job begins without lease");
-                    return self.run_job(incarnation, taken, message, None, watch).await;
+                    return self
+                        .run_job(incarnation, delivery, message, None, watch)
+                        .await;
                 }
             };
             let reason = match start {
                 Start::Started(lease) => {
                     return self
-                        .run_job(incarnation, taken, message, Some(lease), watch)
+                        .run_job(incarnation, delivery, message, Some(lease), watch)
                         .await;
                 }
                 Start::Claimed => {
-                    taken.give_back().await;
-                    return Next::Expect;
+                    delivery.nack().await;
+                    return AfterDelivery::AwaitClaimedJob;
                 }
                 Start::Stale => {
-                    taken.give_back().await;
-                    return Next::End(End::Unregistered);
+                    delivery.nack().await;
+                    return AfterDelivery::End(IncarnationEnd::Unregistered);
                 }
                 Start::Unavailable(reason) => reason,
             };
@@ -117,29 +123,31 @@ impl Runner {
                     let created =
                         until_success("recording a job again", stop, || store.create(job));
                     if created.await.is_none() {
-                        taken.give_back().await;
-                        return Next::Idle;
+                        delivery.nack().await;
+                        return AfterDelivery::Idle;
                     }
                 }
                 Unavailable::Terminal(state) => {
                     // Whoever ended it may have died before saying so.
-                    self.shared.announce_then_ack(job, state, Some(taken)).await;
-                    return Next::Idle;
+                    self.context
+                        .announce_then_ack(job, state, Some(delivery))
+                        .await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Gone => {
                     tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
-                    taken.ack().await;
-                    return Next::Idle;
+                    delivery.ack().await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Damaged => {
                     let reason = "its record in Redis is damaged";
-                    self.shared.bury(taken, reason).await;
-                    return Next::Idle;
+                    self.context.dead_letter(delivery, reason).await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Leased { remaining_ms } | Unavailable::Parked { remaining_ms } => {
                     let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                    self.shared.park_then_ack(&message, tier, taken).await;
-                    return Next::Idle;
+                    self.context.delay_then_ack(&message, tier, delivery).await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Lost => {
                     let lost = until_success("noting a lost runner", stop, || {
@@ -152,18 +160,20 @@ impl Runner {
                     }) = lost.await.flatten()
                     {
                         let tier = RetryTier::at_least(pause);
-                        let shared = &self.shared;
+                        let context = &self.context;
                         let message = message.avoiding(runner);
-                        shared.park_then_ack(&message, tier, taken).await;
-                        return Next::Idle;
+                        context.delay_then_ack(&message, tier, delivery).await;
+                        return AfterDelivery::Idle;
                     }
                 }
                 // To quarantine a job is the dispatcher's business.
                 Unavailable::Spent => {
-                    let exchange = self.shared.topology.dispatch_exchange();
-                    let shared = &self.shared;
-                    shared.copy_then_ack(&message, &exchange, taken).await;
-                    return Next::Idle;
+                    let exchange = self.context.topology.dispatch_exchange();
+                    let context = &self.context;
+                    context
+                        .republish_then_ack(&message, &exchange, delivery)
+                        .await;
+                    return AfterDelivery::Idle;
                 }
             }
         }
@@ -171,21 +181,21 @@ impl Runner {
 
     /// Returns whether this runner cannot load the job's model and another can, or could lately. No runner chose the
     /// job for this one. While Redis is away, another can.
-    async fn is_for_another(&self, job: &JobSpec) -> bool {
+    async fn belongs_elsewhere(&self, job: &JobSpec) -> bool {
         let models = &self.engine.description.models;
         let Some(hint) = &job.hint else { return false };
         if models.is_empty() || models.iter().any(|model| model == hint.as_str()) {
             return false;
         }
-        let known = self.shared.store.is_model_known(&job.app, hint);
-        let known = tokio::time::timeout(KNOWN_TIMEOUT, known).await;
+        let known = self.context.store.is_model_known(&job.app, hint);
+        let known = tokio::time::timeout(CATALOG_TIMEOUT, known).await;
         !matches!(known, Ok(Ok(false)))
     }
 
     /// The job in a message, or why there is none.
-    fn read(&self, taken: &Taken) -> Result<JobMessage, String> {
-        let message = JobMessage::decode(taken.body()).map_err(|error| error.to_string())?;
-        let app = &self.shared.config.app;
+    fn read(&self, delivery: &JobDelivery) -> Result<JobMessage, String> {
+        let message = JobMessage::decode(delivery.body()).map_err(|error| error.to_string())?;
+        let app = &self.context.config.app;
         if message.job.app == *app {
             Ok(message)
         } else {
@@ -203,7 +213,7 @@ mod tests {
         let mut waited = Duration::ZERO;
         let mut offers = 0;
         while waited < Duration::from_secs(600) {
-            let delay = before_offering_again(waited).delay();
+            let delay = return_delay(waited).delay();
             assert!(delay <= (waited / 2).max(Duration::from_secs(1)));
             waited += delay;
             offers += 1;

@@ -91,7 +91,7 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(input: &Value) -> Result<T, JobEr
 ///
 /// # Errors
 /// A 422 that names `field` and the range.
-pub fn within<T: PartialOrd + Display>(
+pub fn check_range<T: PartialOrd + Display>(
     field: &str,
     value: T,
     range: RangeInclusive<T>,

@@ -278,14 +278,14 @@ mod testing {
 
     /// Notes what it is told, and wants the job no more after so many reports.
     #[derive(Default)]
-    pub(super) struct Told {
+    pub(super) struct RecordingContext {
         /// What every field of the input names.
         pub(super) file: Option<Vec<u8>>,
         pub(super) progress: Vec<Progress>,
         pub(super) stop_after: Option<usize>,
     }
 
-    impl RunContext for Told {
+    impl RunContext for RecordingContext {
         fn file(&self, _: &str) -> Option<&[u8]> {
             self.file.as_deref()
         }

@@ -17,10 +17,10 @@ use crate::fault::Fault;
 pub(super) const IMAGE_URL: &str = "image_url";
 
 /// Pixels along the longer side of a picture that is read, or made of one.
-pub(super) const LONGEST_SIDE: u32 = 4096;
+pub(super) const MAX_SIDE: u32 = 4096;
 
 /// Memory that a decoder may take, the pixels included: 4096 × 4096 of 8 bytes, and some more.
-const DECODER_BYTES: u64 = 160 << 20;
+const MAX_DECODER_BYTES: u64 = 160 << 20;
 
 /// Reads a PNG, JPEG or WebP; of an animation its first picture.
 ///
@@ -40,9 +40,9 @@ fn decode(file: &[u8]) -> Result<DynamicImage, JobError> {
         return Err(refused("unsupported_image_format", message));
     };
     let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(LONGEST_SIDE);
-    limits.max_image_height = Some(LONGEST_SIDE);
-    limits.max_alloc = Some(DECODER_BYTES);
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     reader.limits(limits.clone());
     // So far only the header was read.
@@ -59,7 +59,7 @@ fn unreadable(error: ImageError) -> JobError {
     match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::DimensionError => refused(
             "image_too_large",
-            format!("it is larger than {LONGEST_SIDE} x {LONGEST_SIDE} pixels"),
+            format!("it is larger than {MAX_SIDE} x {MAX_SIDE} pixels"),
         ),
         ImageError::Limits(_) => refused("image_too_large", "it takes too much memory to read"),
         error => refused("image_load_error", format!("it can not be read: {error}")),
@@ -280,6 +280,10 @@ mod tests {
             let _ = read(&file);
         }
         let taken = peak_bytes() - before;
-        assert!(taken < DECODER_BYTES + (64 << 20), "{} MiB", taken >> 20);
+        assert!(
+            taken < MAX_DECODER_BYTES + (64 << 20),
+            "{} MiB",
+            taken >> 20
+        );
     }
 }

@@ -17,11 +17,11 @@ use crate::fault::Fault;
 use crate::input_files::InputFiles;
 
 /// How often an ending thread is looked at.
-const STOP_CHECK: Duration = Duration::from_millis(5);
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// An engine on its thread.
 pub struct EngineThread {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<EngineRequest>,
     thread: std::thread::JoinHandle<()>,
     /// What the engine is.
     pub description: Description,
@@ -32,7 +32,7 @@ pub struct EngineThread {
 /// The engine died under a job; its thread is gone, a new one must be started.
 #[derive(Debug, thiserror::Error)]
 #[error("the engine stopped: {reason}")]
-pub struct Crashed {
+pub struct EngineCrashed {
     /// What it said last.
     pub reason: String,
 }
@@ -55,17 +55,17 @@ impl Done {
 }
 
 /// What the thread is asked for.
-enum Order {
-    Run(Box<Work>),
+enum EngineRequest {
+    Run(Box<RunRequest>),
     Check(oneshot::Sender<Result<Vec<String>, Fault>>),
 }
 
-struct Work {
+struct RunRequest {
     job: JobSpec,
     files: InputFiles,
     progress: watch::Sender<Option<Progress>>,
     cancel: CancellationToken,
-    done: oneshot::Sender<Result<Done, Crashed>>,
+    done: oneshot::Sender<Result<Done, EngineCrashed>>,
 }
 
 impl EngineThread {
@@ -77,18 +77,18 @@ impl EngineThread {
         runner: &RunnerId,
         build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError> + Send + 'static,
     ) -> Result<Self, BuildError> {
-        let (orders, inbox) = mpsc::channel(1);
+        let (requests, inbox) = mpsc::channel(1);
         let (ready, built) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name(format!("engine-{runner}"))
-            .spawn(move || live(build, ready, inbox))
+            .spawn(move || serve(build, ready, inbox))
             .map_err(|error| {
                 BuildError::Unavailable(format!("no thread for the engine: {error}"))
             })?;
         let lost = || BuildError::Unavailable("the engine died while it was built".to_owned());
         let (description, report) = built.await.map_err(|_| lost())??;
         Ok(Self {
-            orders,
+            requests,
             thread,
             description,
             report,
@@ -105,20 +105,20 @@ impl EngineThread {
         files: InputFiles,
         progress: watch::Sender<Option<Progress>>,
         cancel: CancellationToken,
-    ) -> Result<Done, Crashed> {
-        let gone = || Crashed {
+    ) -> Result<Done, EngineCrashed> {
+        let gone = || EngineCrashed {
             reason: "its thread is gone".to_owned(),
         };
         let (done, result) = oneshot::channel();
-        let work = Work {
+        let work = RunRequest {
             job,
             files,
             progress,
             cancel,
             done,
         };
-        let order = Order::Run(Box::new(work));
-        self.orders.send(order).await.map_err(|_| gone())?;
+        let request = EngineRequest::Run(Box::new(work));
+        self.requests.send(request).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
@@ -129,23 +129,23 @@ impl EngineThread {
     pub async fn check(&self) -> Result<Vec<String>, Fault> {
         let dead = || Fault::new(FaultKind::Engine, "the engine crashed");
         let (done, result) = oneshot::channel();
-        let sent = self.orders.send(Order::Check(done)).await;
+        let sent = self.requests.send(EngineRequest::Check(done)).await;
         sent.map_err(|_| dead())?;
         result.await.map_err(|_| dead())?
     }
 
     /// Whether it crashed: a new one must be started.
     pub fn is_dead(&self) -> bool {
-        self.orders.is_closed()
+        self.requests.is_closed()
     }
 
     /// Ends the thread and waits until the engine's memory is free, for as long as `patience`. False: it hangs.
     pub async fn stop(self, patience: Duration) -> bool {
-        drop(self.orders);
+        drop(self.requests);
         // Looked at, not joined: a thread that hangs would keep its joiner for ever.
         let ended = async {
             while !self.thread.is_finished() {
-                tokio::time::sleep(STOP_CHECK).await;
+                tokio::time::sleep(STOP_CHECK_INTERVAL).await;
             }
         };
         tokio::time::timeout(patience, ended).await.is_ok()
@@ -153,10 +153,10 @@ impl EngineThread {
 }
 
 /// The thread: builds, then runs jobs until nobody sends any.
-fn live(
+fn serve(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
     ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,
-    mut inbox: mpsc::Receiver<Order>,
+    mut inbox: mpsc::Receiver<EngineRequest>,
 ) {
     let mut engine = match build() {
         Ok(engine) => engine,
@@ -172,10 +172,10 @@ fn live(
     {
         return;
     }
-    while let Some(order) = inbox.blocking_recv() {
-        let work = match order {
-            Order::Run(work) => work,
-            Order::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
+    while let Some(request) = inbox.blocking_recv() {
+        let work = match request {
+            EngineRequest::Run(work) => work,
+            EngineRequest::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
                 // The runner always waits; if it does not, the process is ending.
                 Ok(checked) => {
                     let _ = done.send(checked);
@@ -204,7 +204,7 @@ fn live(
                 let reason = sentence(panic.as_ref());
                 // Before the runner learns of it: it starts another engine at once.
                 inbox.close();
-                drop(work.done.send(Err(Crashed { reason })));
+                drop(work.done.send(Err(EngineCrashed { reason })));
                 return;
             }
         }
@@ -290,9 +290,9 @@ mod tests {
         }
     }
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-    async fn run(engine: &EngineThread, input: Value) -> Result<Done, Crashed> {
+    async fn run(engine: &EngineThread, input: Value) -> Result<Done, EngineCrashed> {
         let (progress, _) = watch::channel(None);
         engine
             .run(
@@ -318,7 +318,7 @@ mod tests {
         assert!(engine.is_dead());
         let fault = engine.check().await.unwrap_err();
         assert_eq!(fault.to_string(), "engine: the engine crashed");
-        assert!(engine.stop(PATIENCE).await);
+        assert!(engine.stop(STOP_TIMEOUT).await);
     }
 
     #[tokio::test]

@@ -15,12 +15,12 @@ use crate::input_files::FileField;
 use crate::model_cache::{Loaded, Loader, ModelCache};
 
 /// How soon a cancelled job ends.
-const CANCEL_CHECK: Duration = Duration::from_millis(20);
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Progress reports per run.
 const STEPS: u32 = 10;
 
-const LONGEST_MS: u64 = 3_600_000;
+const MAX_MS: u64 = 3_600_000;
 
 /// Input of the timed engine: it takes the time that it is told to.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -87,9 +87,9 @@ impl Timed {
         timings: &mut Timings,
     ) -> Result<Produced, Failure> {
         let input: Input = input::parse(&job.input)?;
-        input::within("run_ms", input.run_ms, 0..=LONGEST_MS)?;
-        input::within("load_ms", input.load_ms, 0..=LONGEST_MS)?;
-        input::within("hang_ms", input.hang_ms, 0..=LONGEST_MS)?;
+        input::check_range("run_ms", input.run_ms, 0..=MAX_MS)?;
+        input::check_range("load_ms", input.load_ms, 0..=MAX_MS)?;
+        input::check_range("hang_ms", input.hang_ms, 0..=MAX_MS)?;
 
         if let Some(hint) = &job.hint {
             timings.warm = self.cache.contains(hint.as_str());
@@ -144,7 +144,7 @@ impl Engine for Timed {
             input_schema: input::schema::<Input>(),
             files: vec![FileField {
                 name: FILE_URL,
-                most_bytes: MAX_FILE_BYTES,
+                max_bytes: MAX_FILE_BYTES,
             }],
         }
     }
@@ -239,7 +239,7 @@ fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure>
         if left.is_zero() {
             return Ok(());
         }
-        std::thread::sleep(left.min(CANCEL_CHECK));
+        std::thread::sleep(left.min(CANCEL_CHECK_INTERVAL));
     }
 }
 
@@ -247,7 +247,7 @@ fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure>
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
-    use crate::engine::testing::{Told, job};
+    use crate::engine::testing::{RecordingContext, job};
     use warmq_config::ByteSize;
 
     fn engine(slots: u16) -> Timed {
@@ -271,7 +271,7 @@ mod tests {
         let mut engine = engine(2);
         let input = json!({"run_ms": 0, "load_ms": 1});
         let warm = |engine: &mut Timed, hint| {
-            let ended = engine.run(&job(hint, input.clone()), &mut Told::default());
+            let ended = engine.run(&job(hint, input.clone()), &mut RecordingContext::default());
             let output = ended.result.unwrap().output;
             assert_eq!(output, json!({"runner": "r", "warm": ended.timings.warm}));
             ended.timings.warm
@@ -287,7 +287,10 @@ mod tests {
     #[test]
     fn a_job_without_hint_is_warm_and_loads_nothing() {
         let mut engine = engine(2);
-        let ended = engine.run(&job("", json!({"run_ms": 0})), &mut Told::default());
+        let ended = engine.run(
+            &job("", json!({"run_ms": 0})),
+            &mut RecordingContext::default(),
+        );
         assert_eq!((ended.timings.warm, ended.timings.load_ms), (true, 0));
         assert!(hints(&engine).is_empty());
     }
@@ -295,28 +298,28 @@ mod tests {
     #[test]
     fn a_run_reports_ten_times_and_obeys_cancel() {
         let mut engine = engine(2);
-        let mut told = Told::default();
+        let mut recorded = RecordingContext::default();
         let input = json!({"run_ms": 5, "output": [1]});
-        let ended = engine.run(&job("", input.clone()), &mut told);
+        let ended = engine.run(&job("", input.clone()), &mut recorded);
         assert_eq!(ended.result.unwrap().output, json!([1]));
-        assert_eq!(told.progress.len(), 10);
-        let mut told = Told {
+        assert_eq!(recorded.progress.len(), 10);
+        let mut recorded = RecordingContext {
             stop_after: Some(3),
-            ..Told::default()
+            ..RecordingContext::default()
         };
-        let ended = engine.run(&job("", input), &mut told);
+        let ended = engine.run(&job("", input), &mut recorded);
         assert_eq!(ended.result, Err(Failure::Cancelled));
-        assert_eq!(told.progress.len(), 3);
+        assert_eq!(recorded.progress.len(), 3);
     }
 
     #[test]
     fn a_load_obeys_cancel_and_leaves_no_model() {
         let mut engine = engine(2);
-        let mut told = Told {
+        let mut recorded = RecordingContext {
             stop_after: Some(1),
-            ..Told::default()
+            ..RecordingContext::default()
         };
-        let ended = engine.run(&job("m", json!({"load_ms": 3_600_000})), &mut told);
+        let ended = engine.run(&job("m", json!({"load_ms": 3_600_000})), &mut recorded);
         assert_eq!(ended.result, Err(Failure::Cancelled));
         assert!(hints(&engine).is_empty());
     }
@@ -325,7 +328,7 @@ mod tests {
     fn failures_have_fals_shape_and_keep_their_timings() {
         let mut engine = engine(2);
         let input = json!({"run_ms": 20, "load_ms": 0, "fail": "no luck"});
-        let ended = engine.run(&job("m", input), &mut Told::default());
+        let ended = engine.run(&job("m", input), &mut RecordingContext::default());
         assert!(ended.timings.run_ms >= 20);
         let Err(Failure::Job(error)) = ended.result else {
             panic!("{ended:?}");
@@ -341,7 +344,10 @@ mod tests {
     #[test]
     fn an_input_out_of_range_names_its_field() {
         let mut engine = engine(2);
-        let ended = engine.run(&job("", json!({"run_ms": 3_600_001})), &mut Told::default());
+        let ended = engine.run(
+            &job("", json!({"run_ms": 3_600_001})),
+            &mut RecordingContext::default(),
+        );
         assert!(
             matches!(ended.result, Err(Failure::Job(error)) if error.message.starts_with("run_ms: "))
         );

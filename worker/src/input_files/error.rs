@@ -6,8 +6,8 @@ pub(super) enum Error {
     NoSource,
     #[error("the data: URI can not be read: {0}")]
     Data(String),
-    #[error("the file is larger than {most_bytes} bytes")]
-    TooLarge { most_bytes: usize },
+    #[error("the file is larger than {max_bytes} bytes")]
+    TooLarge { max_bytes: usize },
     #[error("there is no such file (any more)")]
     NotFound,
     #[error("the file can not be fetched: {0}")]
@@ -20,7 +20,7 @@ impl From<warmq_fetch::Error> for Error {
     fn from(error: warmq_fetch::Error) -> Self {
         match error {
             warmq_fetch::Error::TooLarge { limit_bytes } => Self::TooLarge {
-                most_bytes: limit_bytes,
+                max_bytes: limit_bytes,
             },
             other => Self::Web(other),
         }

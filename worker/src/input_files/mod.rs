@@ -22,13 +22,13 @@ use source::Source;
 
 use crate::engine::Failure;
 use crate::fault::Fault;
-use crate::report::ProgressReporter;
+use crate::progress::ProgressReporter;
 
 /// How long a URL may take to be read.
-const WEB_TIMEOUT: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the storage is asked, with growing delays between (about 3 s in all).
-const STORAGE_ATTEMPTS: u32 = 6;
+const MAX_STORAGE_ATTEMPTS: u32 = 6;
 
 /// A field of an input that may name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct FileField {
     /// Its name, at the top of the input.
     pub name: &'static str,
     /// The largest file that it may name.
-    pub most_bytes: usize,
+    pub max_bytes: usize,
 }
 
 /// The files of one job, by field.
@@ -53,14 +53,14 @@ impl InputFiles {
 
 /// Where files come from; cheap to clone.
 #[derive(Clone)]
-pub struct Places {
+pub struct FileFetcher {
     /// The storage.
     pub artifacts: Artifacts,
     /// The network, as far as users may reach it.
     pub web: Fetcher,
 }
 
-impl Places {
+impl FileFetcher {
     /// Gets the files that `fields` of the job's input name. `cancel` ends that at once.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl Places {
             };
             let file = async {
                 let source = Source::read(text)?;
-                if source.is_elsewhere() {
+                if source.needs_io() {
                     progress.fetching();
                 }
-                self.get_one(source, field.most_bytes, job).await
+                self.fetch(source, field.max_bytes, job).await
             };
             let file = tokio::select! {
                 biased;
@@ -96,32 +96,32 @@ impl Places {
         Ok(files)
     }
 
-    async fn get_one(
+    async fn fetch(
         &self,
         source: Source<'_>,
-        most_bytes: usize,
+        max_bytes: usize,
         job: &JobSpec,
     ) -> Result<Bytes, Error> {
         match source {
-            Source::Data(uri) => source::decode(uri, most_bytes),
+            Source::Data(uri) => source::decode(uri, max_bytes),
             Source::Web(url) => {
-                let fetched = self.web.get(url, most_bytes, WEB_TIMEOUT).await?;
+                let fetched = self.web.get(url, max_bytes, FETCH_TIMEOUT).await?;
                 Ok(fetched.bytes)
             }
-            Source::Storage(key) => self.stored(key, most_bytes, job).await,
+            Source::Storage(key) => self.stored(key, max_bytes, job).await,
         }
     }
 
-    async fn stored(&self, key: &str, most_bytes: usize, job: &JobSpec) -> Result<Bytes, Error> {
+    async fn stored(&self, key: &str, max_bytes: usize, job: &JobSpec) -> Result<Bytes, Error> {
         let mut delays = Delays::reconnect();
         let mut attempt = 1;
         loop {
-            match self.artifacts.get_at_most(key, most_bytes).await {
+            match self.artifacts.get_at_most(key, max_bytes).await {
                 Ok(found) => return found.ok_or(Error::NotFound),
                 Err(warmq_objects::Error::TooLarge { .. }) => {
-                    return Err(Error::TooLarge { most_bytes });
+                    return Err(Error::TooLarge { max_bytes });
                 }
-                Err(error) if attempt == STORAGE_ATTEMPTS => return Err(Error::Storage(error)),
+                Err(error) if attempt == MAX_STORAGE_ATTEMPTS => return Err(Error::Storage(error)),
                 Err(error) => {
                     tracing::warn!(job.id = %job.id, %error, "reading a file failed");
                 }

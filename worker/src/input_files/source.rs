@@ -37,18 +37,18 @@ impl<'a> Source<'a> {
     }
 
     /// Whether getting it takes time.
-    pub(super) fn is_elsewhere(self) -> bool {
+    pub(super) fn needs_io(self) -> bool {
         !matches!(self, Self::Data(_))
     }
 }
 
-/// What a `data:` URI holds, of at most `most_bytes`. What it says of its type is not believed: the engine looks.
-pub(super) fn decode(uri: &str, most_bytes: usize) -> Result<Bytes, Error> {
+/// What a `data:` URI holds, of at most `max_bytes`. What it says of its type is not believed: the engine looks.
+pub(super) fn decode(uri: &str, max_bytes: usize) -> Result<Bytes, Error> {
     let url = DataUrl::process(uri).map_err(|error| Error::Data(error.to_string()))?;
     let mut body = Vec::new();
     let decoded = url.decode(|bytes| {
-        if body.len() + bytes.len() > most_bytes {
-            return Err(Error::TooLarge { most_bytes });
+        if body.len() + bytes.len() > max_bytes {
+            return Err(Error::TooLarge { max_bytes });
         }
         body.extend_from_slice(bytes);
         Ok(())

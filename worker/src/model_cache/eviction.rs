@@ -2,7 +2,7 @@
 
 /// A model in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held<'a> {
+pub struct CachedModel<'a> {
     /// Its name.
     pub name: &'a str,
     /// What it holds, bytes.
@@ -27,7 +27,7 @@ pub struct DoesNotFit {
 /// # Errors
 /// `needed_bytes` alone is over the budget; then nothing need be dropped.
 pub fn victims<'a>(
-    held: &[Held<'a>],
+    held: &[CachedModel<'a>],
     needed_bytes: u64,
     budget_bytes: u64,
 ) -> Result<Vec<&'a str>, DoesNotFit> {
@@ -63,11 +63,11 @@ mod tests {
 
     const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
-    fn held(models: &[(u64, u64)]) -> Vec<Held<'static>> {
+    fn held(models: &[(u64, u64)]) -> Vec<CachedModel<'static>> {
         models
             .iter()
             .zip(NAMES)
-            .map(|(&(bytes, last_used), name)| Held {
+            .map(|(&(bytes, last_used), name)| CachedModel {
                 name,
                 bytes,
                 last_used,
@@ -75,7 +75,7 @@ mod tests {
             .collect()
     }
 
-    fn sum(held: &[Held<'_>], without: &[&str]) -> u64 {
+    fn sum(held: &[CachedModel<'_>], without: &[&str]) -> u64 {
         held.iter()
             .filter(|model| !without.contains(&model.name))
             .map(|model| model.bytes)

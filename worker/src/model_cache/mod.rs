@@ -4,7 +4,7 @@
 
 pub mod eviction;
 
-use eviction::{DoesNotFit, Held};
+use eviction::{CachedModel, DoesNotFit};
 
 /// Knows how to load models.
 pub trait Loader {
@@ -220,10 +220,10 @@ impl<L: Loader> ModelCache<L> {
     }
 
     fn make_room(&mut self, model: &str, bytes: u64) -> Result<(), Error<L::Error>> {
-        let held: Vec<Held<'_>> = self
+        let held: Vec<CachedModel<'_>> = self
             .entries
             .iter()
-            .map(|entry| Held {
+            .map(|entry| CachedModel {
                 name: &entry.name,
                 bytes: entry.bytes,
                 last_used: entry.last_used,

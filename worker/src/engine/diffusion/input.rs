@@ -7,7 +7,7 @@ use warmq_types::job::{JobError, JobSpec};
 
 use crate::engine::input;
 
-const PROMPT_CHARS: usize = 2_000;
+const MAX_PROMPT_CHARS: usize = 2_000;
 
 /// Input of the diffusion engine: a prompt, and how it shall be drawn. What is left out takes the model's default.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -73,22 +73,22 @@ impl Input {
         )?;
         for (field, side) in [("width", input.width), ("height", input.height)] {
             let Some(side) = side else { continue };
-            input::within(field, side, 8..=2048)?;
+            input::check_range(field, side, 8..=2048)?;
             if side % 8 != 0 {
                 let message = format!("{side} is not a multiple of 8");
                 return Err(JobError::field(&[field], "multiple_of", message));
             }
         }
-        input::within("steps", input.steps.unwrap_or(1), 1..=200)?;
-        input::within("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
+        input::check_range("steps", input.steps.unwrap_or(1), 1..=200)?;
+        input::check_range("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
         if let Some(strength) = input.strength
             && !(strength > 0.0 && strength <= 1.0)
         {
             let message = format!("{strength} is not above 0 and at most 1");
             return Err(JobError::field(&["strength"], "out_of_range", message));
         }
-        input::within("seed", input.seed.unwrap_or(-1), -1..=i128::from(u64::MAX))?;
-        input::within("num_images", input.num_images.unwrap_or(1), 1..=4)?;
+        input::check_range("seed", input.seed.unwrap_or(-1), -1..=i128::from(u64::MAX))?;
+        input::check_range("num_images", input.num_images.unwrap_or(1), 1..=4)?;
         Ok(input)
     }
 
@@ -137,10 +137,10 @@ impl Input {
 
 fn characters(field: &str, text: &str, least: usize) -> Result<(), JobError> {
     let count = text.chars().count();
-    if (least..=PROMPT_CHARS).contains(&count) {
+    if (least..=MAX_PROMPT_CHARS).contains(&count) {
         return Ok(());
     }
-    let message = format!("{least} to {PROMPT_CHARS} characters are expected, not {count}");
+    let message = format!("{least} to {MAX_PROMPT_CHARS} characters are expected, not {count}");
     Err(JobError::field(&[field], "length", message))
 }
 

@@ -3,8 +3,8 @@
 //! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and live on this engine's thread.
 
 mod input;
-mod offers;
 mod picture;
+mod servable;
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
@@ -28,15 +28,15 @@ use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
 use input::Input;
-use offers::Offers;
+use servable::ServableModels;
 
 /// Largest file of a picture that is read.
-const MOST_PICTURE_BYTES: usize = 10 << 20;
+const MAX_PICTURE_BYTES: usize = 10 << 20;
 
 /// The engine.
 pub struct Diffusion {
     cache: ModelCache<Models>,
-    offers: Offers,
+    servable: ServableModels,
     budget_bytes: u64,
     // Set by the user: then torch has read it, and we leave it alone.
     threads_are_set: bool,
@@ -69,13 +69,13 @@ impl Diffusion {
             )));
         }
         let budget_bytes = options.memory_budget.0;
-        let mut offers = Offers::default();
-        offers.refresh(&catalog, budget_bytes);
-        if offers.names().is_empty() {
+        let mut servable = ServableModels::default();
+        servable.refresh(&catalog, budget_bytes);
+        if servable.names().is_empty() {
             return Err(BuildError::Setting(format!(
                 "no model of {} can be served: {}",
                 options.models.display(),
-                reasons(&offers)
+                reasons(&servable)
             )));
         }
         let device = Device::parse(&options.device)
@@ -90,7 +90,7 @@ impl Diffusion {
         }
         Ok(Self {
             cache: ModelCache::new(Models { catalog, device }, budget_bytes),
-            offers,
+            servable,
             budget_bytes,
             threads_are_set: std::env::var_os("OMP_NUM_THREADS").is_some(),
         })
@@ -103,7 +103,7 @@ impl Diffusion {
         ended: &mut Ended,
     ) -> Result<Produced, Failure> {
         let input = Input::read(job)?;
-        let model = input.model(job, &self.offers.names())?;
+        let model = input.model(job, &self.servable.names())?;
         let image = match input.starts_from_picture() {
             true => context.file(IMAGE_URL).map(picture::read).transpose()?,
             false => None,
@@ -113,7 +113,7 @@ impl Diffusion {
             Ok(stamp) => stamp,
             Err(error) => return Err(self.unknown(&model, error)),
         };
-        if let Some(fault) = self.offers.refusal(&model, &stamp) {
+        if let Some(fault) = self.servable.refusal(&model, &stamp) {
             return Err(fault.clone().into());
         }
         self.cache.drop_if_changed(&model);
@@ -182,7 +182,7 @@ impl Diffusion {
                 warmq_diffusion::set_threads(threads(pipeline.manifest()));
             }
             let begun = Instant::now();
-            let pictures = pipeline.generate(request, &mut Steps::told_to(context));
+            let pictures = pipeline.generate(request, &mut Steps::new(context));
             timings.run_ms = millis(begun);
             pictures.map_err(model_cache::Error::Load)
         })
@@ -199,14 +199,14 @@ impl Diffusion {
             }
         };
         if let (true, Failure::Runner(fault)) = (is_models, &failure) {
-            self.offers.refuse(model, stamp, fault.clone());
+            self.servable.refuse(model, stamp, fault.clone());
         }
         failure
     }
 
     /// A model that is not in the catalog: the runner's fault if it was.
     fn unknown(&self, model: &str, error: Error) -> Failure {
-        match self.offers.missing(model) {
+        match self.servable.missing(model) {
             Some(fault) => fault.into(),
             None => failure(error),
         }
@@ -214,8 +214,8 @@ impl Diffusion {
 }
 
 /// Why no model can be served, in one line.
-fn reasons(offers: &Offers) -> String {
-    let reasons: Vec<&str> = offers
+fn reasons(servable: &ServableModels) -> String {
+    let reasons: Vec<&str> = servable
         .refusals()
         .map(|fault| fault.details.as_str())
         .collect();
@@ -226,11 +226,11 @@ impl Engine for Diffusion {
     fn describe(&self) -> Description {
         Description {
             device: self.cache.loader().device.to_string(),
-            models: self.offers.names(),
+            models: self.servable.names(),
             input_schema: seam::schema::<Input>(),
             files: vec![FileField {
                 name: IMAGE_URL,
-                most_bytes: MOST_PICTURE_BYTES,
+                max_bytes: MAX_PICTURE_BYTES,
             }],
         }
     }
@@ -255,14 +255,14 @@ impl Engine for Diffusion {
 
     fn check(&mut self) -> Result<Vec<String>, Fault> {
         let Models { catalog, device } = self.cache.loader();
-        device.self_test().map_err(offers::fault)?;
-        catalog.check().map_err(offers::fault)?;
-        self.offers.refresh(catalog, self.budget_bytes);
-        let names = self.offers.names();
+        device.self_test().map_err(servable::fault)?;
+        catalog.check().map_err(servable::fault)?;
+        self.servable.refresh(catalog, self.budget_bytes);
+        let names = self.servable.names();
         match names.is_empty() {
             true => {
                 let fault = Fault::new(FaultKind::Model, "no model can be served");
-                Err(fault.because(reasons(&self.offers)))
+                Err(fault.because(reasons(&self.servable)))
             }
             false => Ok(names),
         }
@@ -297,10 +297,10 @@ impl Loader for Models {
         context: &mut dyn RunContext,
     ) -> Result<Loaded<Pipeline>, Error> {
         let manifest = self.catalog.manifest(name)?;
-        let mut told = None;
+        let mut reported = None;
         let mut progress = |step: LoadStep| {
             let percent = step.bytes.saturating_mul(100) / step.total_bytes.max(1);
-            if told.replace(percent) != Some(percent) {
+            if reported.replace(percent) != Some(percent) {
                 // A load can not be stopped half-way; whether the job is still wanted is asked after it.
                 let percent = u32::try_from(percent).unwrap_or(100).min(100);
                 let _ = context.progress(Progress::at(Phase::Loading, percent, 100));
@@ -337,7 +337,7 @@ struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    fn told_to(context: &'a mut dyn RunContext) -> Self {
+    fn new(context: &'a mut dyn RunContext) -> Self {
         let last = Progress::at(Phase::Running, 0, 0);
         Self { context, last }
     }
@@ -369,7 +369,7 @@ fn failure(error: Error) -> Failure {
             let field = if field == "image" { IMAGE_URL } else { field };
             JobError::field(&[field], "value_error", message).into()
         }
-        error => offers::fault(error).into(),
+        error => servable::fault(error).into(),
     }
 }
 

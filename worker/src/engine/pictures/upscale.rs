@@ -8,7 +8,7 @@ use warmq_types::job::JobError;
 
 use super::Edit;
 use crate::engine::input;
-use crate::engine::picture::LONGEST_SIDE;
+use crate::engine::picture::MAX_SIDE;
 
 /// Input of the upscale engine: a picture, and how much larger it shall become. The result is a PNG of 8 bits per channel.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,15 +47,15 @@ fn default_factor() -> u32 {
 
 impl Edit for Upscale {
     fn check(&self) -> Result<(), JobError> {
-        input::within("factor", self.factor, 1..=4).map(drop)
+        input::check_range("factor", self.factor, 1..=4).map(drop)
     }
 
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError> {
         let [width, height] =
             [picture.width(), picture.height()].map(|side| side.saturating_mul(self.factor));
-        if width.max(height) > LONGEST_SIDE {
+        if width.max(height) > MAX_SIDE {
             let message = format!(
-                "{} times {} x {} pixels is more than {LONGEST_SIDE} x {LONGEST_SIDE}",
+                "{} times {} x {} pixels is more than {MAX_SIDE} x {MAX_SIDE}",
                 self.factor,
                 picture.width(),
                 picture.height()

@@ -14,26 +14,26 @@ use warmq_types::message::{DeferredResult, JobMessage};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 
-use super::end::Attempt;
-use crate::consumer::Taken;
-use crate::lease::Begun;
-use crate::report;
-use crate::shared::Shared;
+use super::finish::EndedAttempt;
+use crate::announce;
+use crate::consumer::JobDelivery;
+use crate::context::WorkerContext;
+use crate::lease::StartedAttempt;
 
 /// How long a worker that stops tries to announce an end that is stored: the leader announces what is left.
-const LAST_ANNOUNCEMENT: Duration = Duration::from_secs(2);
+const STOP_ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long noting may take what need not be noted.
-const NOTING: Duration = Duration::from_secs(1);
+const OUTBOX_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Shared {
+impl WorkerContext {
     /// After the end of an attempt: says what became of the job and acknowledges. `state`: what this attempt made of it;
     /// `None` when its result was refused.
     pub(super) async fn settle(
         &self,
         job: &JobSpec,
         state: Option<JobState>,
-        message: Option<Taken>,
+        message: Option<JobDelivery>,
     ) {
         if let Some(state) = state {
             return self.announce_then_ack(job, state, message).await;
@@ -46,7 +46,7 @@ impl Shared {
             // Somebody else has it, with a message of its own.
             Ok(Some(_)) => ack(message).await,
             // Redis lost it; this message may be all that is left of it.
-            Ok(None) | Err(_) => give_back(message).await,
+            Ok(None) | Err(_) => nack(message).await,
         }
     }
 
@@ -54,25 +54,28 @@ impl Shared {
         &self,
         job: &JobSpec,
         state: JobState,
-        message: Option<Taken>,
+        message: Option<JobDelivery>,
     ) {
         let announced = until_success("announcing a job's end", &self.give_up, || {
-            report::announce(self, job, state)
+            announce::announce(self, job, state)
         });
         let announced = tokio::select! {
             announced = announced => announced,
-            () = self.stopped_for(LAST_ANNOUNCEMENT) => None,
+            () = self.stopped_for(STOP_ANNOUNCE_TIMEOUT) => None,
         };
         match announced {
             Some(()) => {
                 ack(message).await;
                 // Else the leader announces it once more.
                 let noted = self.store.told(job);
-                if !matches!(tokio::time::timeout(NOTING, noted).await, Ok(Ok(()))) {
+                if !matches!(
+                    tokio::time::timeout(OUTBOX_TIMEOUT, noted).await,
+                    Ok(Ok(()))
+                ) {
                     tracing::debug!(job.id = %job.id, "could not note that an end was announced");
                 }
             }
-            None => give_back(message).await,
+            None => nack(message).await,
         }
     }
 
@@ -101,20 +104,24 @@ impl Shared {
 
     /// Redis is away: the attempt's end goes to the router by the broker, which keeps it until Redis is back. The job fails
     /// if the broker never takes its end.
-    pub(super) async fn send_end_then_ack(&self, attempt: Attempt, message: Option<Taken>) {
-        let Attempt {
-            begun,
+    pub(super) async fn defer_result_then_ack(
+        &self,
+        attempt: EndedAttempt,
+        message: Option<JobDelivery>,
+    ) {
+        let EndedAttempt {
+            started,
             lease,
             outcome,
             timings,
             model: _,
         } = attempt;
-        let job = begun.job.id;
+        let job = started.job.id;
         tracing::warn!(job.id = %job, "Redis is away: a job's end goes by RabbitMQ");
-        let since_ms = begun.since_ms();
-        let Begun {
+        let since_ms = started.since_ms();
+        let StartedAttempt {
             runner, epoch, job, ..
-        } = begun;
+        } = started;
         let mut end =
             DeferredResult::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
         let (what, queue) = (
@@ -122,7 +129,7 @@ impl Shared {
             self.topology.deferred_results_queue(),
         );
         let mut sent = {
-            let end = report::message(end.job.id, &end);
+            let end = announce::message(end.job.id, &end);
             self.publish(what, &self.give_up, ("", &queue), &end).await
         };
         if let Some(Err(error)) = &sent {
@@ -130,76 +137,76 @@ impl Shared {
             end.outcome = Outcome::Failed(JobError::too_large_to_keep(error));
             // The record has it; with it, this end may be too large as well.
             end.job.input = Value::Null;
-            let end = report::message(end.job.id, &end);
+            let end = announce::message(end.job.id, &end);
             sent = self.publish(what, &self.give_up, ("", &queue), &end).await;
         }
         match sent {
             Some(Ok(())) => ack(message).await,
-            Some(Err(_)) | None => give_back(message).await,
+            Some(Err(_)) | None => nack(message).await,
         }
     }
 
     /// Puts a copy of the job away for the tier's time, then acknowledges the message, if there is one.
-    pub(super) async fn park_then_ack(
+    pub(super) async fn delay_then_ack(
         &self,
         job: &JobMessage,
         tier: RetryTier,
-        message: impl Into<Option<Taken>>,
+        message: impl Into<Option<JobDelivery>>,
     ) {
         let exchange = self.topology.retry_exchange(tier);
-        self.copy_then_ack(job, &exchange, message).await;
+        self.republish_then_ack(job, &exchange, message).await;
     }
 
     /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges the message, if there
     /// is one. A copy that has become too large for the broker goes without what its record has, too: the runners to avoid
     /// and the faults.
-    pub(super) async fn copy_then_ack(
+    pub(super) async fn republish_then_ack(
         &self,
         job: &JobMessage,
         exchange: &str,
-        message: impl Into<Option<Taken>>,
+        message: impl Into<Option<JobDelivery>>,
     ) {
         let message = message.into();
         let spec = &job.job;
         let key = self.topology.lane_key(&spec.app, spec.priority);
         let (what, to) = ("sending a job back", (exchange, key.as_str()));
-        let copy = report::message(spec.id, job).returned();
+        let copy = announce::message(spec.id, job).returned();
         let mut copied = self.publish(what, &self.stop, to, &copy).await;
         if let Some(Err(error)) = &copied {
             tracing::warn!(job.id = %spec.id, %error, "a job's message has become too large for RabbitMQ");
             let bare = JobMessage::new(spec.clone());
-            let copy = report::message(spec.id, &bare).returned();
+            let copy = announce::message(spec.id, &bare).returned();
             copied = self.publish(what, &self.stop, to, &copy).await;
         }
         match copied {
             Some(Ok(())) => ack(message).await,
-            Some(Err(_)) | None => give_back(message).await,
+            Some(Err(_)) | None => nack(message).await,
         }
     }
 
     /// Puts what is no job of ours into the app's dead-letter queue, with the reason.
-    pub(super) async fn bury(&self, taken: Taken, reason: &str) {
+    pub(super) async fn dead_letter(&self, delivery: JobDelivery, reason: &str) {
         tracing::warn!(
             reason,
             "a message can not be read; it goes to the dead-letter queue"
         );
         let queue = self.topology.dead_queue(&self.config.app);
-        let letter = DeadLetter::new(taken.body().to_vec(), reason).message();
+        let letter = DeadLetter::new(delivery.body().to_vec(), reason).message();
         let buried = until_success("writing a dead letter", &self.stop, || {
             self.publisher.publish("", &queue, &letter)
         });
         match buried.await {
-            Some(()) => taken.ack().await,
-            None => taken.give_back().await,
+            Some(()) => delivery.ack().await,
+            None => delivery.nack().await,
         }
     }
 
     /// The worker stops before the job's end: the job is queued again at once, and this attempt does not count.
-    pub(super) async fn hand_back(
+    pub(super) async fn requeue_uncounted(
         &self,
         job: &JobMessage,
         lease: Option<Lease>,
-        message: Option<Taken>,
+        message: Option<JobDelivery>,
     ) {
         let spec = &job.job;
         let handed = async {
@@ -210,7 +217,7 @@ impl Shared {
             if !requeued.await.map_err(|error| error.to_string())? {
                 return Err("it is no longer this runner's".to_owned());
             }
-            let copy = report::message(spec.id, job).returned();
+            let copy = announce::message(spec.id, job).returned();
             let key = self.topology.lane_key(&spec.app, spec.priority);
             self.publisher
                 .publish(&self.topology.dispatch_exchange(), &key, &copy)
@@ -224,20 +231,20 @@ impl Shared {
             }
             Err(reason) => {
                 tracing::warn!(job.id = %spec.id, reason, "stopping: the job's message goes back");
-                give_back(message).await;
+                nack(message).await;
             }
         }
     }
 }
 
-pub(super) async fn ack(message: Option<Taken>) {
-    if let Some(taken) = message {
-        taken.ack().await;
+pub(super) async fn ack(message: Option<JobDelivery>) {
+    if let Some(delivery) = message {
+        delivery.ack().await;
     }
 }
 
-pub(super) async fn give_back(message: Option<Taken>) {
-    if let Some(taken) = message {
-        taken.give_back().await;
+pub(super) async fn nack(message: Option<JobDelivery>) {
+    if let Some(delivery) = message {
+        delivery.nack().await;
     }
 }

@@ -14,31 +14,31 @@ use crate::model_cache::TooLarge;
 use crate::model_cache::eviction::DoesNotFit;
 
 /// How long a model that failed is not tried again.
-const REFUSAL: Duration = Duration::from_secs(20);
+const REFUSED_MODEL_RETRY_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How long a model that vanished is missed. Later its name is unknown, as that of any other.
-const MISSED: Duration = Duration::from_secs(600);
+const MISSING_MODEL_TTL: Duration = Duration::from_secs(600);
 
 /// The models that are or were in the catalog.
 #[derive(Debug, Default)]
-pub(super) struct Offers {
-    known: BTreeMap<String, Known>,
+pub(super) struct ServableModels {
+    known: BTreeMap<String, ModelState>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct ModelState {
     /// Of the files that were checked; `None` while they are missing.
     stamp: Option<Stamp>,
-    refused: Option<Refused>,
+    refused: Option<Refusal>,
 }
 
 #[derive(Debug)]
-struct Refused {
+struct Refusal {
     fault: Fault,
     since: Instant,
 }
 
-impl Offers {
+impl ServableModels {
     /// Checks what is new, changed, or was refused a while ago.
     pub(super) fn refresh(&mut self, catalog: &Catalog, budget_bytes: u64) {
         let mut names = catalog.names();
@@ -47,8 +47,9 @@ impl Offers {
         names.dedup();
         for name in names {
             let stamp = catalog.stamp(&name).ok();
-            let is_missed = |known: &Known| {
-                (known.refused.as_ref()).is_none_or(|refused| refused.since.elapsed() < MISSED)
+            let is_missed = |known: &ModelState| {
+                (known.refused.as_ref())
+                    .is_none_or(|refused| refused.since.elapsed() < MISSING_MODEL_TTL)
             };
             if stamp.is_none() && !self.known.get(&name).is_some_and(is_missed) {
                 self.known.remove(&name);
@@ -81,7 +82,8 @@ impl Offers {
     pub(super) fn refusal(&self, name: &str, stamp: &Stamp) -> Option<&Fault> {
         let known = self.known.get(name)?;
         let refused = known.refused.as_ref()?;
-        let holds = known.stamp.as_ref() == Some(stamp) && refused.since.elapsed() < REFUSAL;
+        let holds = known.stamp.as_ref() == Some(stamp)
+            && refused.since.elapsed() < REFUSED_MODEL_RETRY_INTERVAL;
         holds.then_some(&refused.fault)
     }
 
@@ -97,7 +99,9 @@ impl Offers {
 
     fn is_checked(&self, name: &str, stamp: Option<&Stamp>) -> bool {
         self.known.get(name).is_some_and(|known| {
-            let is_due = |refused: &Refused| stamp.is_some() && refused.since.elapsed() >= REFUSAL;
+            let is_due = |refused: &Refusal| {
+                stamp.is_some() && refused.since.elapsed() >= REFUSED_MODEL_RETRY_INTERVAL
+            };
             known.stamp.as_ref() == stamp && !known.refused.as_ref().is_some_and(is_due)
         })
     }
@@ -110,8 +114,9 @@ impl Offers {
             None => {}
         }
         let since = Instant::now();
-        let refused = fault.map(|fault| Refused { fault, since });
-        self.known.insert(name.to_owned(), Known { stamp, refused });
+        let refused = fault.map(|fault| Refusal { fault, since });
+        self.known
+            .insert(name.to_owned(), ModelState { stamp, refused });
     }
 }
 

@@ -10,11 +10,11 @@ use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
-use crate::input_files::Places;
+use crate::input_files::FileFetcher;
 
 /// How often and how long, in a runner's life. The defaults are the ones that routers count on.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct Intervals {
     /// How long a runner counts as alive after it was heard of, and a job as its own.
     pub lease: Duration,
     /// How often it is heard of.
@@ -25,7 +25,7 @@ pub struct Pace {
     pub model_check: Duration,
 }
 
-impl Default for Pace {
+impl Default for Intervals {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(15),
@@ -36,7 +36,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl Intervals {
     /// The routers' pace, on a RabbitMQ that takes a message back after `consumer_timeout`.
     pub fn within(consumer_timeout: Duration) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Pace {
 
 /// What all runners of a process share; cheap to clone.
 #[derive(Clone)]
-pub struct Shared {
+pub struct WorkerContext {
     /// The settings.
     pub config: Arc<Config>,
     /// Random id of this process.
@@ -67,11 +67,11 @@ pub struct Shared {
     /// Where files go.
     pub artifacts: Artifacts,
     /// Where the files come from that inputs name.
-    pub places: Places,
+    pub file_fetcher: FileFetcher,
     /// What is heard of cancelled jobs.
     pub cancellations: Cancellations,
     /// How often and how long.
-    pub pace: Pace,
+    pub intervals: Intervals,
     /// Take no more jobs.
     pub stop: CancellationToken,
     /// Give up on the running job too: the time to drain is over.

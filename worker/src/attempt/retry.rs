@@ -14,33 +14,33 @@ use warmq_types::message::JobMessage;
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::text::shortened;
 
-use super::end::{Attempt, too_long};
-use crate::consumer::Taken;
+use super::finish::{EndedAttempt, timeout_error};
+use crate::consumer::JobDelivery;
 use crate::fault::Fault;
 use crate::runner::Runner;
 
 /// Faults of one kind on healthy runners, all different where there are as many, after which the job is to blame.
-const FAULTS_OF_ONE_JOB: usize = 3;
+const MAX_FAULTS_PER_KIND: usize = 3;
 
 /// Longest error of a job, bytes.
-const MAX_ERROR: usize = 296;
+const MAX_ERROR_BYTES: usize = 296;
 
 /// Timeout for best-effort queries.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why an attempt is followed by another.
-pub(super) enum Setback {
+pub(super) enum RetryReason {
     /// It took longer than the job's `run_timeout`.
-    TooLong(Duration),
+    TimedOut(Duration),
     /// The runner failed; `healthy`: it passed its self-test right afterwards.
     Fault { fault: Fault, healthy: bool },
 }
 
-impl Setback {
+impl RetryReason {
     /// For the job's log.
     fn reason(&self) -> String {
         match self {
-            Self::TooLong(_) => "the attempt took too long".to_owned(),
+            Self::TimedOut(_) => "the attempt took too long".to_owned(),
             Self::Fault { fault, .. } => {
                 format!("its runner failed ({}): {}", fault.kind, fault.message)
             }
@@ -50,7 +50,7 @@ impl Setback {
     /// The job's error if this was its last attempt.
     fn error(self) -> JobError {
         match self {
-            Self::TooLong(timeout) => too_long(timeout),
+            Self::TimedOut(timeout) => timeout_error(timeout),
             Self::Fault { fault, .. } => JobError::internal(RUNNER_ERROR, fault.message),
         }
     }
@@ -62,19 +62,22 @@ const RUNNER_ERROR: &str = "runner_server_error";
 impl Runner {
     /// Requeues the job, counted, with this runner among those to avoid; or turns the attempt's outcome into the job's failure.
     /// Returns whether the outcome counts, and the message unless it is acknowledged.
-    pub(super) async fn set_back(
+    pub(super) async fn retry_or_fail(
         &self,
-        attempt: &mut Attempt,
-        setback: Setback,
+        attempt: &mut EndedAttempt,
+        retry: RetryReason,
         job: JobMessage,
-        message: Option<Taken>,
-    ) -> (bool, Option<Taken>) {
-        let mut job = self.with_setbacks(job).await.avoiding(self.id.clone());
+        message: Option<JobDelivery>,
+    ) -> (bool, Option<JobDelivery>) {
+        let mut job = self
+            .with_recorded_faults(job)
+            .await
+            .avoiding(self.id.clone());
         let mut new_fault = None;
-        if let Setback::Fault {
+        if let RetryReason::Fault {
             fault,
             healthy: true,
-        } = &setback
+        } = &retry
         {
             let met = RunnerFault {
                 runner: self.id.clone(),
@@ -83,61 +86,63 @@ impl Runner {
             };
             job.faults.push(met.clone());
             new_fault = Some(met);
-            if let Some(error) = guilty(&job.faults, fault.kind, self.healthy_runners().await) {
+            if let Some(error) =
+                job_error_if_repeated(&job.faults, fault.kind, self.healthy_runners().await)
+            {
                 attempt.outcome = Outcome::Failed(error);
                 return (true, message);
             }
         }
         match attempt.delay_before_next() {
             Some(delay) => {
-                let reason = setback.reason();
-                let given_back = RequeueCause::Counted {
+                let reason = retry.reason();
+                let cause = RequeueCause::Counted {
                     reason: &reason,
                     fault: new_fault.as_ref(),
                 };
                 let message = self
-                    .try_later(attempt, given_back, delay, &job, message)
+                    .requeue_later(attempt, cause, delay, &job, message)
                     .await;
                 (false, message)
             }
             None => {
-                attempt.outcome = Outcome::Failed(setback.error());
+                attempt.outcome = Outcome::Failed(retry.error());
                 (true, message)
             }
         }
     }
 
     /// Queues the job again, to come back after the delay. Returns the message if it is not acknowledged.
-    async fn try_later(
+    async fn requeue_later(
         &self,
-        attempt: &Attempt,
-        given_back: RequeueCause<'_>,
+        attempt: &EndedAttempt,
+        cause: RequeueCause<'_>,
         delay: Duration,
         job: &JobMessage,
-        message: Option<Taken>,
-    ) -> Option<Taken> {
-        let (shared, spec, tier) = (&self.shared, &job.job, RetryTier::at_least(delay));
+        message: Option<JobDelivery>,
+    ) -> Option<JobDelivery> {
+        let (context, spec, tier) = (&self.context, &job.job, RetryTier::at_least(delay));
         if let Some(Lease { fence, .. }) = attempt.lease {
-            let requeued = until_success("giving a job back", &shared.give_up, || {
-                (shared.store).requeue(&spec.app, spec.id, fence, given_back)
+            let requeued = until_success("giving a job back", &context.give_up, || {
+                (context.store).requeue(&spec.app, spec.id, fence, cause)
             });
             if requeued.await != Some(true) {
                 return message;
             }
         }
         tracing::warn!(
-            runner = %self.id, job.id = %spec.id, ?given_back, retry_in_ms = tier.delay().as_millis() as u64,
+            runner = %self.id, job.id = %spec.id, ?cause, retry_in_ms = tier.delay().as_millis() as u64,
             "an attempt failed; the job will be tried again"
         );
         // Without a message a copy of it is parked already, for much longer than the next attempt is to wait.
-        shared.park_then_ack(job, tier, message).await;
+        context.delay_then_ack(job, tier, message).await;
         None
     }
 
     /// Adds what the record says to a job's message, which may have been made anew; nothing if Redis is away.
-    async fn with_setbacks(&self, message: JobMessage) -> JobMessage {
+    async fn with_recorded_faults(&self, message: JobMessage) -> JobMessage {
         let job = &message.job;
-        let setbacks = self.shared.store.setbacks(&job.app, job.id);
+        let setbacks = self.context.store.setbacks(&job.app, job.id);
         match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
             Ok(Ok(setbacks)) => message.with(setbacks),
             _ => message,
@@ -146,22 +151,26 @@ impl Runner {
 
     /// Live runners of the app that take jobs; as many as it takes if Redis is away.
     async fn healthy_runners(&self) -> usize {
-        let counts = self.shared.store.counts(&self.shared.config.app);
+        let counts = self.context.store.counts(&self.context.config.app);
         match tokio::time::timeout(QUERY_TIMEOUT, counts).await {
             Ok(Ok(counts)) => {
                 usize::try_from(counts.live.saturating_sub(counts.faulty)).unwrap_or(0)
             }
-            _ => FAULTS_OF_ONE_JOB,
+            _ => MAX_FAULTS_PER_KIND,
         }
     }
 }
 
 /// The job's error if its faults of this kind are its own: as many, on as many different runners as there are.
-fn guilty(faults: &[RunnerFault], kind: FaultKind, healthy_runners: usize) -> Option<JobError> {
+fn job_error_if_repeated(
+    faults: &[RunnerFault],
+    kind: FaultKind,
+    healthy_runners: usize,
+) -> Option<JobError> {
     let same = || faults.iter().filter(|fault| fault.kind == kind);
     let runners: BTreeSet<&RunnerId> = same().map(|fault| &fault.runner).collect();
-    let different = FAULTS_OF_ONE_JOB.min(healthy_runners).max(1);
-    if same().count() < FAULTS_OF_ONE_JOB || runners.len() < different {
+    let different = MAX_FAULTS_PER_KIND.min(healthy_runners).max(1);
+    if same().count() < MAX_FAULTS_PER_KIND || runners.len() < different {
         return None;
     }
     let names: Vec<&str> = runners.iter().map(|runner| runner.as_str()).collect();
@@ -175,7 +184,7 @@ fn guilty(faults: &[RunnerFault], kind: FaultKind, healthy_runners: usize) -> Op
     );
     Some(JobError::internal(
         RUNNER_ERROR,
-        shortened(message, MAX_ERROR),
+        shortened(message, MAX_ERROR_BYTES),
     ))
 }
 
@@ -197,12 +206,12 @@ mod tests {
         let on = |runners: &[&str]| -> Vec<RunnerFault> {
             runners.iter().map(|runner| fault(runner, Engine)).collect()
         };
-        assert!(guilty(&on(&["a", "b"]), Engine, 4).is_none());
-        assert!(guilty(&on(&["a", "b", "a"]), Engine, 4).is_none());
+        assert!(job_error_if_repeated(&on(&["a", "b"]), Engine, 4).is_none());
+        assert!(job_error_if_repeated(&on(&["a", "b", "a"]), Engine, 4).is_none());
         let mut mixed = on(&["a", "b"]);
         mixed.push(fault("c", Storage));
-        assert!(guilty(&mixed, Storage, 4).is_none());
-        let error = guilty(&on(&["a", "b", "c"]), Engine, 4).unwrap();
+        assert!(job_error_if_repeated(&mixed, Storage, 4).is_none());
+        let error = job_error_if_repeated(&on(&["a", "b", "c"]), Engine, 4).unwrap();
         assert_eq!(
             (error.status, error.error_type.as_str()),
             (500, RUNNER_ERROR)
@@ -212,8 +221,8 @@ mod tests {
             "it failed 3 times in the same way: the engine crashed (on a, b, c)"
         );
         // Where there are fewer, all of them.
-        assert!(guilty(&on(&["a", "b", "a"]), Engine, 2).is_some());
-        assert!(guilty(&on(&["a", "a", "a"]), Engine, 1).is_some());
-        assert!(guilty(&on(&["a", "a"]), Engine, 1).is_none());
+        assert!(job_error_if_repeated(&on(&["a", "b", "a"]), Engine, 2).is_some());
+        assert!(job_error_if_repeated(&on(&["a", "a", "a"]), Engine, 1).is_some());
+        assert!(job_error_if_repeated(&on(&["a", "a"]), Engine, 1).is_none());
     }
 }

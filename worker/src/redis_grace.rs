@@ -3,21 +3,25 @@
 use std::time::Duration;
 
 /// For an outage that is none yet: a restart, a short cut.
-const FIRST: Duration = Duration::from_secs(3);
+const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Once it was away for so long: jobs do not wait for it again and again.
-const AGAIN: Duration = Duration::from_millis(300);
+const REPEATED_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A runner's patience with Redis.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub struct RedisGrace {
     is_over: bool,
 }
 
-impl Patience {
+impl RedisGrace {
     /// What needs Redis, as long as the patience lasts; `None` once it is over.
     pub async fn with<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
-        let patience = if self.is_over { AGAIN } else { FIRST };
+        let patience = if self.is_over {
+            REPEATED_TIMEOUT
+        } else {
+            FIRST_TIMEOUT
+        };
         let done = tokio::time::timeout(patience, what).await.ok();
         self.is_over = done.is_none();
         done
@@ -34,7 +38,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_waited_for_once_and_then_no_more_until_it_is_over() {
-        let mut patience = Patience::default();
+        let mut patience = RedisGrace::default();
         let mut waits = Vec::new();
         for is_back in [false, false, true, false] {
             let since = Instant::now();
@@ -46,6 +50,14 @@ mod tests {
             assert_eq!(patience.with(answer).await.is_some(), is_back);
             waits.push(since.elapsed());
         }
-        assert_eq!(waits, [FIRST, AGAIN, Duration::ZERO, FIRST]);
+        assert_eq!(
+            waits,
+            [
+                FIRST_TIMEOUT,
+                REPEATED_TIMEOUT,
+                Duration::ZERO,
+                FIRST_TIMEOUT
+            ]
+        );
     }
 }
