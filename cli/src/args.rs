@@ -9,8 +9,8 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, KeyId, KeyName};
 use warmq_types::job::Priority;
 
+use crate::dry_run::AppAssumption;
 use crate::exit::Usage;
-use crate::trial::Supposed;
 
 const EXIT_STATUSES: &str = "Exit status: 0 all well, 1 the job failed, 2 the request is wrong, \
     64 the configuration file has mistakes, 69 no router answers, 75 the job has not ended yet or the queue is full";
@@ -170,7 +170,7 @@ pub struct RouteTest {
     /// How an app is supposed to stand, for conditions over `apps`: any of cost, wait_s, run_s, runners, idle, queued. Unless
     /// told otherwise an app has one idle runner, no wait, and the file's cost and prior_run
     #[arg(long = "app", value_name = "OWNER/NAME=FIELD:NUMBER,…")]
-    pub apps: Vec<Supposed>,
+    pub apps: Vec<AppAssumption>,
     /// Only this route, not all of the file
     #[arg(long, value_name = "OWNER/NAME")]
     pub route: Option<AppId>,

@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::Value;
 
 /// Characters that a message shows on each side of the place of a mistake.
-const CONTEXT: usize = 30;
+const CONTEXT_CHARS: usize = 30;
 
 /// Why an input can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +63,10 @@ fn place(text: &str, line: usize, column: usize) -> String {
         at -= 1;
     }
     let before: Vec<char> = line[..at].chars().collect();
-    let before: String = before[before.len().saturating_sub(CONTEXT)..]
+    let before: String = before[before.len().saturating_sub(CONTEXT_CHARS)..]
         .iter()
         .collect();
-    let after: String = line[at..].chars().take(CONTEXT).collect();
+    let after: String = line[at..].chars().take(CONTEXT_CHARS).collect();
     let indent = " ".repeat(before.chars().count());
     format!("    {before}{after}\n    {indent}^")
 }

@@ -9,13 +9,14 @@
 //! | [`input`] | `--input`: JSON from the command line, a file or standard input |
 //! | [`pictures`] | the pictures in an output, and saving them |
 //! | [`progress`] | a job's way, live |
-//! | [`trial`] | where routes would send a submission |
+//! | [`dry_run`] | where routes would send a submission |
 //! | [`table`], [`time`] | plain text for people |
 //! | [`exit`] | exit statuses, and which error has which |
 
 pub mod args;
 pub mod client;
 pub mod commands;
+pub mod dry_run;
 pub mod exit;
 pub mod explain;
 pub mod input;
@@ -23,4 +24,3 @@ pub mod pictures;
 pub mod progress;
 pub mod table;
 pub mod time;
-pub mod trial;

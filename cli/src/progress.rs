@@ -14,7 +14,7 @@ use crate::exit::Usage;
 use crate::time;
 
 /// How often the router is asked.
-const POLL: Duration = Duration::from_millis(150);
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// Follows a job to its end, on standard error: a bar on a terminal, one line per change elsewhere.
 ///
@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(150);
 /// The router is away, or the job is not known (any more).
 pub async fn follow(client: &Client, id: JobId) -> anyhow::Result<JobView> {
     let mut display = Display::new();
-    let mut ticks = tokio::time::interval(POLL);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
         ticks.tick().await;
         let job = client

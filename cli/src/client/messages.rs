@@ -166,7 +166,7 @@ pub struct DeadLetterRecord {
 
 /// A key that was just made.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct MadeKey {
+pub struct CreatedKey {
     /// What may be seen of it.
     #[serde(flatten)]
     pub key: ApiKey,
@@ -175,9 +175,9 @@ pub struct MadeKey {
 }
 
 /// Without the secret.
-impl fmt::Debug for MadeKey {
+impl fmt::Debug for CreatedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MadeKey({})", self.key.id)
+        write!(f, "CreatedKey({})", self.key.id)
     }
 }
 

@@ -13,8 +13,8 @@ use url::Url;
 
 pub use error::Error;
 pub use messages::{
-    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RouteRecord, RunResult, StepView,
-    Submission, Submitted,
+    AppRecord, CreatedKey, DeadLetterRecord, DeadLetters, JobView, RouteRecord, RunResult,
+    StepView, Submission, Submitted,
 };
 
 use warmq_process::tls;
@@ -224,7 +224,7 @@ impl Client {
     ///
     /// # Errors
     /// The router refuses or is away.
-    pub async fn create_key(&self, key: &NewKey) -> Result<MadeKey, Error> {
+    pub async fn create_key(&self, key: &NewKey) -> Result<CreatedKey, Error> {
         self.read(self.request(Method::POST, "/v1/keys").json(key))
             .await
     }

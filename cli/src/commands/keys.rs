@@ -3,7 +3,7 @@
 use warmq_types::access::{ApiKey, Limits, NewKey, Rate};
 
 use crate::args::{Keys, NewKeyArgs};
-use crate::client::{Client, MadeKey, pretty};
+use crate::client::{Client, CreatedKey, pretty};
 use crate::exit::{self, Usage};
 use crate::table::Table;
 use crate::time;
@@ -12,7 +12,7 @@ use crate::time;
 pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::Result<u8> {
     match command {
         Keys::Create(args) => {
-            let made = client.create_key(&wished(args)?).await?;
+            let made = client.create_key(&new_key(args)?).await?;
             match json {
                 true => println!("{}", pretty(&made)),
                 false => print_once(&made),
@@ -35,7 +35,7 @@ pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::R
     Ok(exit::OK)
 }
 
-fn wished(args: NewKeyArgs) -> Result<NewKey, Usage> {
+fn new_key(args: NewKeyArgs) -> Result<NewKey, Usage> {
     let rate = args.rate.map(|rate| Rate::new(rate, args.burst));
     let rate = rate.transpose().map_err(|error| Usage(error.to_string()))?;
     Ok(NewKey {
@@ -49,7 +49,7 @@ fn wished(args: NewKeyArgs) -> Result<NewKey, Usage> {
 }
 
 /// The key alone on standard output, so that a script can keep it.
-fn print_once(made: &MadeKey) {
+fn print_once(made: &CreatedKey) {
     println!("{}", made.credentials);
     eprintln!(
         "allows {}. Keep it: it is shown this once",

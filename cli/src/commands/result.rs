@@ -14,11 +14,11 @@ use crate::{exit, pictures, progress};
 /// Prints a job's output.
 pub(super) async fn run(client: &Client, id: JobId, save: Option<&Path>) -> anyhow::Result<u8> {
     let job = known_job(client, id).await?;
-    conclude(client, &job, save).await
+    print_result(client, &job, save).await
 }
 
 /// Prints the output of a job that succeeded, or says why there is none.
-pub(super) async fn conclude(
+pub(super) async fn print_result(
     client: &Client,
     job: &JobView,
     save: Option<&Path>,

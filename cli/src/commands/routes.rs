@@ -7,10 +7,10 @@ use warmq_rules::Routes;
 
 use crate::args::{self, RouteTest};
 use crate::client::pretty;
+use crate::dry_run::{Sample, assumed_loads, attempt};
 use crate::exit::{self, Usage};
-use crate::explain::words::count;
-use crate::trial::{Sample, attempt, standings};
-use crate::{input, trial};
+use crate::explain::text::count;
+use crate::{dry_run, input};
 
 /// Checks a file, or tries its routes. No router is asked. `key`: the API key that a trial is made with.
 pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyhow::Result<u8> {
@@ -33,12 +33,12 @@ pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyho
         }
         args::Routes::Test(test) => {
             let (apps, routes) = read(&test.file)?;
-            let trials = trials(&apps, &routes, test, key)?;
+            let dry_runs = dry_runs(&apps, &routes, test, key)?;
             match json {
-                true => println!("{}", pretty(&trials)),
-                false => trials.iter().for_each(|trial| println!("{trial}")),
+                true => println!("{}", pretty(&dry_runs)),
+                false => dry_runs.iter().for_each(|dry_run| println!("{dry_run}")),
             }
-            let refused = trials.iter().any(trial::Trial::is_refused);
+            let refused = dry_runs.iter().any(dry_run::DryRun::is_refused);
             Ok(if refused { exit::USAGE } else { exit::OK })
         }
     }
@@ -51,19 +51,23 @@ fn read(file: &Path) -> Result<(Apps, Routes), Problems> {
     settings.finish(Some((apps, routes)))
 }
 
-fn trials(
+fn dry_runs(
     apps: &Apps,
     routes: &Routes,
     test: RouteTest,
     key: Option<&str>,
-) -> anyhow::Result<Vec<trial::Trial>> {
+) -> anyhow::Result<Vec<dry_run::DryRun>> {
     let declared = |name| apps.names().any(|app| app == name);
-    if let Some(unknown) = test.apps.iter().find(|supposed| !declared(&supposed.app)) {
+    if let Some(unknown) = test
+        .apps
+        .iter()
+        .find(|assumptions| !declared(&assumptions.app))
+    {
         let name = &unknown.app;
         return Err(Usage(format!("the file declares no app '{name}'")).into());
     }
     let sample = Sample {
-        apps: standings(apps, &test.apps),
+        apps: assumed_loads(apps, &test.apps),
         input: input::read(&test.input)?,
         headers: test
             .headers
@@ -82,6 +86,6 @@ fn trials(
         Some(name) => vec![name],
         None => routes.iter().map(|(name, _)| name.clone()).collect(),
     };
-    let trials = names.iter().map(|name| attempt(routes, name, &sample));
-    Ok(trials.collect())
+    let dry_runs = names.iter().map(|name| attempt(routes, name, &sample));
+    Ok(dry_runs.collect())
 }

@@ -27,5 +27,5 @@ pub(super) async fn run(client: &Client, submit: Submit, json: bool) -> anyhow::
     // Standard output is the result's.
     eprintln!("job {id}");
     let ended = progress::follow(client, id).await?;
-    result::conclude(client, &ended, submit.save.as_deref()).await
+    result::print_result(client, &ended, submit.save.as_deref()).await
 }

@@ -1,9 +1,9 @@
 //! A job's story in sentences, told from its record: what was asked, by which routes it came to its app, how long it was held and why, where it went and why,
 //! what it cost, and whether it came as predicted.
 
+mod routing;
+pub(crate) mod text;
 mod tree;
-mod way;
-pub(crate) mod words;
 
 use warmq_types::hint::HintSource;
 use warmq_types::job::{JobRecord, JobSpec, Priority, Target, Timings};
@@ -11,7 +11,7 @@ use warmq_types::route::Hop;
 use warmq_types::state::JobState;
 
 use crate::time::{duration, utc};
-use words::ended;
+use text::ended;
 
 pub use tree::Tree;
 
@@ -24,7 +24,7 @@ pub fn story(tree: &Tree, now_ms: u64) -> Vec<String> {
     match &record.flow {
         None => {
             story.push(need(&record.spec));
-            story.extend(way::way(job, now_ms));
+            story.extend(routing::describe(job, now_ms));
             story.extend(cost(record));
         }
         Some(flow) => {

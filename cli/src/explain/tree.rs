@@ -6,12 +6,12 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::route::RouteKind;
 
-use super::words::{count, ended};
+use super::text::{count, ended};
 use crate::client::{Client, JobView};
 use crate::time::duration;
 
 /// How deep flows in flows are followed: routers let none be deeper.
-const DEEPEST: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 /// A job and, if it is a flow, the jobs of the steps that were begun.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,7 +30,7 @@ impl Tree {
     /// # Errors
     /// The router is away.
     pub async fn grow(client: &Client, job: JobView) -> anyhow::Result<Self> {
-        Self::grow_to(client, job, DEEPEST).await
+        Self::grow_to(client, job, MAX_DEPTH).await
     }
 
     async fn grow_to(client: &Client, job: JobView, levels: usize) -> anyhow::Result<Self> {

@@ -10,14 +10,14 @@ use crate::exit::Usage;
 
 /// What is said of one app: `acme/l4=wait_s:3,runners:2`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Supposed {
+pub struct AppAssumption {
     /// The app.
     pub app: AppId,
-    said: Said,
+    assumed: AssumedLoad,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Said {
+struct AssumedLoad {
     cost: Option<f64>,
     wait_s: Option<f64>,
     run_s: Option<f64>,
@@ -26,20 +26,20 @@ struct Said {
     queued: Option<u64>,
 }
 
-impl Supposed {
+impl AppAssumption {
     /// The same, of an app that the file sets like this.
-    pub fn standing(&self, config: &AppConfig) -> AppStanding {
-        self.said.standing(config)
+    pub fn load(&self, config: &AppConfig) -> AppStanding {
+        self.assumed.load(config)
     }
 }
 
 /// An app of which nothing is said: one idle runner, and nobody waits.
-pub fn standing(config: &AppConfig) -> AppStanding {
-    Said::default().standing(config)
+pub fn load(config: &AppConfig) -> AppStanding {
+    AssumedLoad::default().load(config)
 }
 
-impl Said {
-    fn standing(&self, config: &AppConfig) -> AppStanding {
+impl AssumedLoad {
+    fn load(&self, config: &AppConfig) -> AppStanding {
         let runners = self.runners.unwrap_or(1);
         let wait_s = if runners == 0 { f64::INFINITY } else { 0.0 };
         AppStanding {
@@ -70,7 +70,7 @@ impl Said {
     }
 }
 
-impl FromStr for Supposed {
+impl FromStr for AppAssumption {
     type Err = Usage;
     fn from_str(text: &str) -> Result<Self, Usage> {
         let form = || {
@@ -80,12 +80,12 @@ impl FromStr for Supposed {
         };
         let (app, fields) = text.split_once('=').ok_or_else(form)?;
         let app = AppId::parse(app).map_err(|error| Usage(error.to_string()))?;
-        let mut said = Said::default();
+        let mut assumed = AssumedLoad::default();
         for field in fields.split(',') {
             let (field, text) = field.split_once(':').ok_or_else(form)?;
-            said.set(field.trim(), text.trim())?;
+            assumed.set(field.trim(), text.trim())?;
         }
-        Ok(Self { app, said })
+        Ok(Self { app, assumed })
     }
 }
 
@@ -109,15 +109,15 @@ mod tests {
             cost: 0.5,
             ..AppConfig::default()
         };
-        let idle = standing(&config);
+        let idle = load(&config);
         assert_eq!((idle.cost, idle.wait_s, idle.run_s), (0.5, 0.0, 2.0));
         assert_eq!((idle.runners, idle.idle, idle.queued), (1, 1, 0));
-        let said = |text: &str| text.parse::<Supposed>().unwrap().standing(&config);
-        let busy = said("a/b=wait_s:3,runners:2,idle:0,queued:5,run_s:2.5,cost:1");
+        let assumed = |text: &str| text.parse::<AppAssumption>().unwrap().load(&config);
+        let busy = assumed("a/b=wait_s:3,runners:2,idle:0,queued:5,run_s:2.5,cost:1");
         assert_eq!((busy.cost, busy.wait_s, busy.run_s), (1.0, 3.0, 2.5));
         assert_eq!((busy.runners, busy.idle, busy.queued), (2, 0, 5));
-        assert_eq!(said("a/b=runners:0").wait_s, f64::INFINITY);
-        assert_eq!(said("a/b=runners:0").idle, 0);
+        assert_eq!(assumed("a/b=runners:0").wait_s, f64::INFINITY);
+        assert_eq!(assumed("a/b=runners:0").idle, 0);
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
             ("a/b=wait_s:-1", "no number from 0"),
             ("a/b=wait_s:NaN", "no number from 0"),
         ] {
-            let error = text.parse::<Supposed>().unwrap_err().to_string();
+            let error = text.parse::<AppAssumption>().unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

@@ -4,12 +4,12 @@ use warmq_types::hint::Hint;
 use warmq_types::job::{Decision, Hold, JobRecord, Target};
 use warmq_types::state::JobState;
 
-use super::words::{count, ended, names};
+use super::text::{count, ended, names};
 use crate::client::JobView;
 use crate::time::duration;
 
 /// From the queue to a runner, as far as it got.
-pub(super) fn way(job: &JobView, now_ms: u64) -> Vec<String> {
+pub(super) fn describe(job: &JobView, now_ms: u64) -> Vec<String> {
     let record = &job.record;
     let is_waiting = record.state.is_waiting();
     let held_now = record.hold.as_ref().filter(|hold| {
@@ -18,26 +18,26 @@ pub(super) fn way(job: &JobView, now_ms: u64) -> Vec<String> {
                 .dispatched_ms
                 .is_none_or(|sent_ms| hold.since_ms >= sent_ms)
     });
-    let mut way = Vec::new();
+    let mut lines = Vec::new();
     match &record.decision {
-        Some(decision) => way.extend(routing(decision, record)),
+        Some(decision) => lines.extend(routing(decision, record)),
         None if is_waiting => {}
         None if record.state == JobState::Cancelled || record.state == JobState::Expired => {}
-        None => way.push("Why it went where it went is not recorded.".to_owned()),
+        None => lines.push("Why it went where it went is not recorded.".to_owned()),
     }
     let came_back =
         record.decision.is_some() && (record.state == JobState::Queued || held_now.is_some());
     if came_back {
-        way.push("It came back since, and waits again.".to_owned());
+        lines.push("It came back since, and waits again.".to_owned());
     }
     if let Some(hold) = held_now {
-        way.push(held(hold, record));
-        way.push(held_so_far(hold, record, now_ms));
+        lines.push(held(hold, record));
+        lines.push(held_so_far(hold, record, now_ms));
     }
     if record.state == JobState::Queued {
-        way.push(waiting(job));
+        lines.push(waiting(job));
     }
-    way
+    lines
 }
 
 /// The decision that sent it, and the hold that it ended.
