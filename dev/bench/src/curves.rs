@@ -3,14 +3,14 @@
 use plotters::style::RGBColor;
 
 use crate::args::{CurvesOptions, Options, PolicyName};
-use crate::bound::{self, Bound};
 use crate::chart::{Axis, Chart, Line, Mark, Point};
+use crate::lower_bound::{self, LowerBound};
 use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets;
 
 /// Means above this, s, are off the picture: jobs pile up, or soon will.
-const MOST_S: f64 = 60.0;
+const MAX_MEAN_S: f64 = 60.0;
 /// Models of the first picture.
 const MODELS: u32 = 48;
 /// Load of the second picture.
@@ -24,7 +24,7 @@ fn loads() -> impl Iterator<Item = f64> {
 }
 
 /// Colours that are told apart by most eyes (Okabe and Ito 2008).
-fn look(policy: PolicyName) -> (&'static str, RGBColor, u32) {
+fn style(policy: PolicyName) -> (&'static str, RGBColor, u32) {
     match policy {
         PolicyName::Warm => ("warm (warmq)", RGBColor(213, 94, 0), 4),
         PolicyName::Lard => ("LARD/R", RGBColor(0, 114, 178), 2),
@@ -36,7 +36,7 @@ fn look(policy: PolicyName) -> (&'static str, RGBColor, u32) {
 }
 
 fn line(policy: PolicyName, points: Vec<Point>) -> Line {
-    let (name, color, width) = look(policy);
+    let (name, color, width) = style(policy);
     Line {
         name: name.to_owned(),
         color,
@@ -71,7 +71,7 @@ impl Median {
         Self {
             mean_s,
             swaps_per_job: median(outcomes.iter().map(|outcome| outcome.swaps_per_job)),
-            keeps_up: 2 * unstable < outcomes.len() && mean_s <= MOST_S,
+            keeps_up: 2 * unstable < outcomes.len() && mean_s <= MAX_MEAN_S,
         }
     }
 }
@@ -97,12 +97,12 @@ fn medians(what: &str, workloads: &[Options], seeds: u64) -> anyhow::Result<Vec<
         .into())
 }
 
-fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<Bound>> {
-    Ok(each(what, workloads, bound::pooled)?)
+fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<LowerBound>> {
+    Ok(each(what, workloads, lower_bound::pooled)?)
 }
 
 /// A policy's points as far as it keeps up, and on to the picture's upper edge.
-fn until_it_piles_up(medians: &[Median]) -> Vec<Point> {
+fn stable_points(medians: &[Median]) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     for (load, median) in loads().zip(medians) {
         if median.keeps_up {
@@ -115,11 +115,11 @@ fn until_it_piles_up(medians: &[Median]) -> Vec<Point> {
         }
         if let Some(last) = points.last().copied() {
             // Where the line to this point leaves the picture, on its logarithmic axis.
-            let above_s = median.mean_s.max(MOST_S * 1.01);
-            let part = (MOST_S / last.y).ln() / (above_s / last.y).ln();
+            let above_s = median.mean_s.max(MAX_MEAN_S * 1.01);
+            let part = (MAX_MEAN_S / last.y).ln() / (above_s / last.y).ln();
             points.push(Point {
                 x: last.x + (load - last.x) * part,
-                y: MOST_S,
+                y: MAX_MEAN_S,
                 mark: None,
             });
         }
@@ -143,7 +143,7 @@ fn latency(seeds: u64) -> anyhow::Result<Chart> {
     let mut lines: Vec<Line> = PolicyName::ALL
         .into_iter()
         .zip(&measured)
-        .map(|(policy, medians)| line(policy, until_it_piles_up(medians)))
+        .map(|(policy, medians)| line(policy, stable_points(medians)))
         .collect();
     let bounds = bounds("pooled bound", &workloads)?;
     let points = loads().zip(bounds).map(|(x, bound)| Point {
@@ -163,7 +163,7 @@ fn latency(seeds: u64) -> anyhow::Result<Chart> {
         },
         y: Axis {
             label: "seconds",
-            range: (1.8, MOST_S),
+            range: (1.8, MAX_MEAN_S),
             ticks: vec![2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0],
             log: true,
         },

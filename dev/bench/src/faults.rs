@@ -15,8 +15,8 @@ use warmq_testkit::{Cluster, Router, Worker, WorkerOptions, eventually};
 use warmq_types::ids::AppId;
 
 use crate::args::FaultsOptions;
-use crate::routes::door::Door;
-use crate::routes::records::all_once_ended;
+use crate::routes::client::SubmitClient;
+use crate::routes::records::wait_for_ends;
 use crate::simulator::quantile;
 use crate::stopping;
 
@@ -43,15 +43,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub fn print(options: &FaultsOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let bed = Bed::start().await?;
-        let measured = bed.rounds(options).await;
-        bed.stop().await?;
+        let testbed = Testbed::start().await?;
+        let measured = testbed.rounds(options).await;
+        testbed.stop().await?;
         measured
     })
 }
 
 /// The processes.
-struct Bed {
+struct Testbed {
     // Processes go before the cluster that cleans up behind them.
     router: Router,
     workers: Vec<Worker>,
@@ -68,7 +68,7 @@ struct Run {
     wasted: u64,
 }
 
-impl Bed {
+impl Testbed {
     async fn start() -> anyhow::Result<Self> {
         let cluster = Cluster::builder().start().await?;
         let router = cluster.router(&[]).await?;
@@ -121,13 +121,13 @@ impl Bed {
 
     /// Submits the jobs and waits until all have succeeded.
     async fn run(&self, app: &str, options: &FaultsOptions) -> anyhow::Result<Run> {
-        let door = Door::new(self.router.url());
+        let client = SubmitClient::new(self.router.url());
         let input = input(options.run_ms);
         let mut jobs = Vec::new();
         for _ in 0..options.jobs {
-            jobs.push(door.submit(app, &input).await?.0);
+            jobs.push(client.submit(app, &input).await?.0);
         }
-        let records = all_once_ended(self.cluster.store(), &jobs, POLL_INTERVAL).await?;
+        let records = wait_for_ends(self.cluster.store(), &jobs, POLL_INTERVAL).await?;
         let begun_ms = records.iter().map(|record| record.spec.created_ms).min();
         let ended_ms = records.iter().filter_map(|record| record.finished_ms).max();
         let ms = ended_ms.unwrap_or(0).saturating_sub(begun_ms.unwrap_or(0));

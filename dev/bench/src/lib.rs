@@ -13,17 +13,17 @@
 //! | [`routes`] | what routes cost, through the real thing |
 //! | [`stopping`] | the end of a cluster's processes |
 //! | [`targets`] | the workloads and values that policy `warm` is held to |
-//! | [`bound`] | what no policy can beat |
+//! | [`lower_bound`] | what no policy can beat |
 //! | [`sweep`] | many simulations on all cores |
 //! | [`table`] | every row of the targets, measured |
 //! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
 //! | [`scaling`] | what a decision costs |
 
 pub mod args;
-pub mod bound;
 pub mod chart;
 pub mod curves;
 pub mod faults;
+pub mod lower_bound;
 pub mod replay;
 pub mod routes;
 pub mod scaling;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use warmq_policy::warm::{Constants, Warm};
 
 use crate::args::{Options, PolicyName, ScalingOptions};
-use crate::schemes::{Heard, WarmScheme};
+use crate::schemes::{PolicyEvent, WarmScheme};
 use crate::simulator::run;
 use crate::sweep::median;
 use crate::targets;
@@ -49,14 +49,14 @@ fn processor_ns() -> anyhow::Result<f64> {
 }
 
 /// Tells a fresh policy everything; returns the processor time, ns.
-fn replay(record: &[Heard]) -> anyhow::Result<f64> {
+fn replay(record: &[PolicyEvent]) -> anyhow::Result<f64> {
     let mut policy = Warm::new(Constants::default());
     let mut spent_ns = 0.0;
     for chunk in record.chunks(CHUNK) {
         // Copied before the clock starts: the policy takes events by value.
         let events = chunk.to_vec();
         let start_ns = processor_ns()?;
-        for Heard { now_s, event, coin } in events {
+        for PolicyEvent { now_s, event, coin } in events {
             black_box(policy.on(now_s, event, coin));
         }
         spent_ns += processor_ns()? - start_ns;
@@ -64,7 +64,7 @@ fn replay(record: &[Heard]) -> anyhow::Result<f64> {
     Ok(spent_ns)
 }
 
-fn record(runners: u32, rho: f64) -> anyhow::Result<Vec<Heard>> {
+fn record(runners: u32, rho: f64) -> anyhow::Result<Vec<PolicyEvent>> {
     let options = Options {
         runners,
         models: (f64::from(runners) * MODELS) as u32,

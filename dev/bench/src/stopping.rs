@@ -6,7 +6,7 @@ use futures::future::join_all;
 use warmq_testkit::{Router, Worker};
 
 /// How long a process may take to stop before it is killed.
-const STOP: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks all processes to stop. Those that do not are killed as they are dropped.
 pub async fn stop(router: &mut Router, workers: &mut [Worker]) {
@@ -14,7 +14,7 @@ pub async fn stop(router: &mut Router, workers: &mut [Worker]) {
     let processes = workers.chain([&mut **router]);
     join_all(processes.map(async |process| {
         if process.terminate().is_ok() {
-            process.wait(STOP).await.ok();
+            process.wait(STOP_TIMEOUT).await.ok();
         }
     }))
     .await;

@@ -1,7 +1,7 @@
 //! Every row of the targets under each policy: measured beside target beside the pooled bound.
 
 use crate::args::{Options, PolicyName, TableOptions};
-use crate::bound::{self, Bound};
+use crate::lower_bound::{self, LowerBound};
 use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets::{Row, Wanted, rows};
@@ -71,7 +71,7 @@ impl Measure {
 }
 
 /// The bound, on the measure that the row has a target for.
-fn bound_cell(row: &Row, bounds: &[Bound]) -> String {
+fn bound_cell(row: &Row, bounds: &[LowerBound]) -> String {
     match row.wanted.throughput {
         Some(_) => format!("{:.3}", median(bounds.iter().map(|bound| bound.throughput))),
         None => format!("{:.2} s", median(bounds.iter().map(|bound| bound.mean_s))),
@@ -110,7 +110,7 @@ pub fn print(options: &TableOptions) -> anyhow::Result<()> {
         .iter()
         .flat_map(|row| seeds().map(|seed| row.options(PolicyName::Warm, seed)))
         .collect();
-    let bounds = each("pooled bound", &workloads, bound::pooled)?;
+    let bounds = each("pooled bound", &workloads, lower_bound::pooled)?;
 
     println!(
         "{:<26} {:<9} {:<24} {:<22} {:<20} {:<22} pooled bound",

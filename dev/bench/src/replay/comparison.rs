@@ -21,7 +21,7 @@ pub struct Comparison {
     /// The measures that are held to bounds; none if the case should collapse.
     pub measures: Vec<Measure>,
     /// The course of the run.
-    pub quarters: Vec<Course>,
+    pub quarters: Vec<QuarterComparison>,
     /// Whether jobs piled up in the real system.
     pub collapsing: bool,
     /// Whether they did in the simulator: in how many of its seeds.
@@ -48,13 +48,13 @@ pub struct Measure {
     /// Real minus predicted.
     pub difference: f64,
     /// How that compares with the bounds.
-    pub verdict: Verdict,
+    pub closeness: Closeness,
 }
 
 /// How far apart real and predicted are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Closeness {
     /// Within bounds.
     Within,
     /// Beyond the bounds, but no further from the prediction than the simulator's own seeds: one run can not tell more.
@@ -65,7 +65,7 @@ pub enum Verdict {
 
 /// A quarter on both sides.
 #[derive(Debug, Serialize)]
-pub struct Course {
+pub struct QuarterComparison {
     /// The real system's.
     pub real: Quarter,
     /// The simulator's median of the mean time, s.
@@ -99,9 +99,9 @@ impl Comparison {
             agrees: as_expected
                 && measures
                     .iter()
-                    .all(|measure| measure.verdict != Verdict::Missed),
+                    .all(|measure| measure.closeness != Closeness::Missed),
             measures,
-            quarters: courses(&real.measures, predicted),
+            quarters: job_runs(&real.measures, predicted),
             collapsing,
             collapsing_seeds,
             seeds,
@@ -120,24 +120,24 @@ impl Measure {
             predicted,
             ideal,
             difference,
-            verdict: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
-                Verdict::Within
+            closeness: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
+                Closeness::Within
             } else if (predicted.least..=predicted.greatest).contains(&real) {
-                Verdict::InRange
+                Closeness::InRange
             } else {
-                Verdict::Missed
+                Closeness::Missed
             },
         }
     }
 }
 
-fn courses(real: &Measures, predicted: &Prediction) -> Vec<Course> {
+fn job_runs(real: &Measures, predicted: &Prediction) -> Vec<QuarterComparison> {
     let quarter = |(index, real): (usize, &Quarter)| {
         let of = |field: fn(&Quarter) -> f64| {
             let spread = predicted.of(|run| run.quarters.get(index).map_or(f64::NAN, field));
             spread.median
         };
-        Course {
+        QuarterComparison {
             real: *real,
             predicted_mean_s: of(|quarter| quarter.mean_s),
             predicted_backlog: of(|quarter| quarter.backlog as f64),
@@ -150,28 +150,28 @@ fn courses(real: &Measures, predicted: &Prediction) -> Vec<Course> {
 mod tests {
     use super::*;
 
-    fn verdict(real: f64, least_bound: f64) -> Verdict {
+    fn closeness(real: f64, least_bound: f64) -> Closeness {
         let predicted = Spread {
             median: 1.0,
             least: 0.9,
             greatest: 1.5,
         };
-        Measure::new("", real, predicted, 1.0, least_bound).verdict
+        Measure::new("", real, predicted, 1.0, least_bound).closeness
     }
 
     #[test]
     fn a_measure_may_differ_by_15_percent_or_by_its_own_bound() {
         assert_eq!(
-            [1.14, 0.86].map(|real| verdict(real, 0.0)),
-            [Verdict::Within; 2]
+            [1.14, 0.86].map(|real| closeness(real, 0.0)),
+            [Closeness::Within; 2]
         );
-        assert_eq!(verdict(0.84, 0.0), Verdict::Missed);
-        assert_eq!(verdict(0.84, 0.2), Verdict::Within);
+        assert_eq!(closeness(0.84, 0.0), Closeness::Missed);
+        assert_eq!(closeness(0.84, 0.2), Closeness::Within);
     }
 
     #[test]
     fn what_a_seed_of_the_simulator_does_too_is_no_miss() {
-        assert_eq!(verdict(1.4, 0.0), Verdict::InRange);
-        assert_eq!(verdict(1.6, 0.0), Verdict::Missed);
+        assert_eq!(closeness(1.4, 0.0), Closeness::InRange);
+        assert_eq!(closeness(1.6, 0.0), Closeness::Missed);
     }
 }

@@ -84,7 +84,7 @@ async fn compare(case: &Case, options: &ReplayOptions) -> anyhow::Result<Compari
     let real = reality::run(case, &plan, logs).await?;
     let delays = Delays {
         per_job_s: real.overheads.per_job_ms / 1000.0,
-        heard_s: real.overheads.heard_ms / 1000.0,
+        notice_s: real.overheads.notice_ms / 1000.0,
     };
     let predicted = prediction::predict(case, &plan, delays);
     let ideal = prediction::predict(case, &plan, Delays::default());

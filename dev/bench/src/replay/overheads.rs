@@ -25,9 +25,9 @@ pub struct Overheads {
     pub per_job_ms: f64,
     /// From a runner's end of a job to the decision that it takes another one, which was waiting for it: it stands idle, since
     /// the dispatcher has not heard yet that it is free.
-    pub heard: Overhead,
+    pub notice: Overhead,
     /// That on average, ms.
-    pub heard_ms: f64,
+    pub notice_ms: f64,
 }
 
 /// One overhead over all jobs.
@@ -45,15 +45,15 @@ impl Overheads {
         let in_ms = |time: Duration| time.as_secs_f64() * 1000.0;
         let sent = || records.iter().filter_map(sent_ms);
         let at_runner = || records.iter().filter_map(at_runner_ms);
-        let heard = || heard_ms(records).into_iter();
+        let notice = || notice_ms(records).into_iter();
         Self {
             late: Overhead::of(submitted.iter().map(|job| in_ms(job.late))),
             answered: Overhead::of(submitted.iter().map(|job| in_ms(job.answered))),
             sent: Overhead::of(sent()),
             at_runner: Overhead::of(at_runner()),
             per_job_ms: mean(sent()) + mean(at_runner()),
-            heard: Overhead::of(heard()),
-            heard_ms: mean(heard()),
+            notice: Overhead::of(notice()),
+            notice_ms: mean(notice()),
         }
     }
 }
@@ -83,11 +83,11 @@ fn sent_ms(record: &JobRecord) -> Option<f64> {
 }
 
 /// Of each job that was held until a runner with its model came free.
-fn heard_ms(records: &[JobRecord]) -> Vec<f64> {
+fn notice_ms(records: &[JobRecord]) -> Vec<f64> {
     let mut by_start: Vec<&JobRecord> = records.iter().collect();
     by_start.sort_by_key(|record| record.started_ms);
     let mut last_ends_ms = HashMap::new();
-    let mut heard_ms = Vec::new();
+    let mut notice_ms = Vec::new();
     for record in by_start {
         let Some(runner) = &record.runner else {
             continue;
@@ -98,10 +98,10 @@ fn heard_ms(records: &[JobRecord]) -> Vec<f64> {
             && decision.warm
             && dispatched_ms.saturating_sub(decision.held_ms) < freed_ms
         {
-            heard_ms.push(dispatched_ms.saturating_sub(freed_ms) as f64);
+            notice_ms.push(dispatched_ms.saturating_sub(freed_ms) as f64);
         }
     }
-    heard_ms
+    notice_ms
 }
 
 fn at_runner_ms(record: &JobRecord) -> Option<f64> {

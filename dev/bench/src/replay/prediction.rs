@@ -14,7 +14,7 @@ use crate::{schemes, simulator};
 /// job comes, and so which models stay where.
 const SEEDS: u64 = 101;
 /// Greatest shift of a run time, s: a trace holds whole ms, and no real run keeps to less.
-const SHIFT_S: f64 = 0.0005;
+const MAX_JITTER_S: f64 = 0.0005;
 
 /// The measures of all seeds.
 #[derive(Debug)]
@@ -61,17 +61,17 @@ pub struct Delays {
     /// What each job takes of its runner beyond load and run, s.
     pub per_job_s: f64,
     /// How late the policy hears that a runner is free, s.
-    pub heard_s: f64,
+    pub notice_s: f64,
 }
 
 /// Simulates the jobs of a case with these delays.
 pub fn predict(case: &Case, plan: &[Planned], delays: Delays) -> Prediction {
     let options = Options {
-        view_delay_ms: delays.heard_s * 1000.0,
+        view_delay_ms: delays.notice_s * 1000.0,
         ..case.options(plan.len(), 0)
     };
     let run = |seed| {
-        let workload = Workload::planned(shifted(plan, seed, delays.per_job_s), case.models);
+        let workload = Workload::planned(jittered(plan, seed, delays.per_job_s), case.models);
         let mut scheme = schemes::make(&options, workload.models(), &case.constants());
         let history = simulator::run(&options, workload, scheme.as_mut(), seed);
         Measures::of(&history.jobs, case.until_s(plan))
@@ -79,13 +79,13 @@ pub fn predict(case: &Case, plan: &[Planned], delays: Delays) -> Prediction {
     Prediction((0..SEEDS).map(run).collect())
 }
 
-fn shifted(plan: &[Planned], seed: u64, per_job_s: f64) -> Vec<Planned> {
+fn jittered(plan: &[Planned], seed: u64, per_job_s: f64) -> Vec<Planned> {
     let mut rng = stream(seed, 3);
-    let shifted = plan.iter().map(|planned| Planned {
-        run_s: planned.run_s + per_job_s + rng.random_range(-SHIFT_S..SHIFT_S),
+    let jittered = plan.iter().map(|planned| Planned {
+        run_s: planned.run_s + per_job_s + rng.random_range(-MAX_JITTER_S..MAX_JITTER_S),
         ..*planned
     });
-    shifted.collect()
+    jittered.collect()
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use warmq_store::Store;
 use warmq_types::ids::AppId;
 
 /// How often the fleet is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Jobs are there and none ends for so long: something hangs.
-const STALL: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Jobs submitted and ended.
 pub struct Progress {
@@ -44,7 +44,7 @@ impl Progress {
     /// # Errors
     /// Redis is away, or jobs stop ending.
     pub async fn follow(&self, store: &Store, app: &AppId) -> anyhow::Result<Infallible> {
-        let mut looks = tokio::time::interval(LOOK);
+        let mut looks = tokio::time::interval(POLL_INTERVAL);
         let mut changed = Instant::now();
         loop {
             looks.tick().await;
@@ -60,8 +60,11 @@ impl Progress {
             self.ended.set_message(format!(
                 "{running} running, {waiting} waiting, {submitted} submitted"
             ));
-            if changed.elapsed() > STALL {
-                bail!("no job ended for {} s, and {waiting} wait", STALL.as_secs());
+            if changed.elapsed() > STALL_TIMEOUT {
+                bail!(
+                    "no job ended for {} s, and {waiting} wait",
+                    STALL_TIMEOUT.as_secs()
+                );
             }
         }
     }

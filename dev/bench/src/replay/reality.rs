@@ -22,7 +22,7 @@ use crate::workload::Planned;
 const APP: &str = "bench/timed";
 
 /// How long the first job may take: the dispatcher starts with it.
-const FIRST_JOB: Duration = Duration::from_secs(30);
+const FIRST_JOB_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the real system did.
 #[derive(Debug)]
@@ -67,12 +67,12 @@ async fn replay(
             submission::submit(client, &app, plan, begin, || progress.submitted()).await?;
         let jobs: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
         let records = match case.expected {
-            Expected::Agreement => records::once_ended(store, &app, &jobs).await?,
+            Expected::Agreement => records::wait_for_ends(store, &app, &jobs).await?,
             Expected::Collapse => records::now(store, &app, &jobs).await?,
         };
         records::save(&records, cluster.folder())?;
         Ok(Reality {
-            measures: Measures::of(&records::courses(plan, &records), case.until_s(plan)),
+            measures: Measures::of(&records::job_runs(plan, &records), case.until_s(plan)),
             overheads: Overheads::of(&submitted, &records),
         })
     };
@@ -91,5 +91,5 @@ async fn run_first_job(client: &Client, store: &Store, app: &AppId) -> anyhow::R
         let record = store.job_of(app, id).await.ok()??;
         record.state.is_terminal().then_some(())
     };
-    Ok(eventually("a first job ended", FIRST_JOB, ended).await?)
+    Ok(eventually("a first job ended", FIRST_JOB_TIMEOUT, ended).await?)
 }

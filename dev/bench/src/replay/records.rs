@@ -16,16 +16,16 @@ use crate::simulator::JobRun;
 use crate::workload::Planned;
 
 /// How often it is looked whether the last jobs have ended.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Records that are fetched at once.
-const FETCHES: usize = 32;
+const FETCH_CONCURRENCY: usize = 32;
 
 /// The records of `jobs`, once all have ended.
 ///
 /// # Errors
 /// Redis is away, or a job failed.
-pub async fn once_ended(
+pub async fn wait_for_ends(
     store: &Store,
     app: &AppId,
     jobs: &[JobId],
@@ -49,7 +49,7 @@ pub async fn once_ended(
                 None => Ok(records),
             };
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -63,7 +63,7 @@ pub async fn now(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<V
             let record = store.job_of(app, *job).await?;
             record.with_context(|| format!("job {job} has no record"))
         })
-        .buffered(FETCHES)
+        .buffered(FETCH_CONCURRENCY)
         .try_collect()
         .await
 }
@@ -82,7 +82,7 @@ pub fn save(records: &[JobRecord], folder: &Path) -> anyhow::Result<()> {
 }
 
 /// What became of the jobs, by Redis' clock; the first one arrived as planned.
-pub fn courses(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
+pub fn job_runs(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
     let first = plan.first().zip(records.first());
     let origin_ms = first.map_or(0.0, |(planned, record)| {
         record.spec.created_ms as f64 - planned.at_s * 1000.0

@@ -11,13 +11,13 @@ use warmq_types::job::JobRecord;
 use super::times::{Quantiles, Times};
 
 /// Flows that are read at once.
-const FETCHES: usize = 16;
+const FETCH_CONCURRENCY: usize = 16;
 
 /// From the end of a step's job to the start of the next one's, in its parts; ms.
 #[derive(Debug, Clone, Default)]
 pub struct Gaps {
-    heard: Times,
-    looked: Times,
+    flow_read: Times,
+    step_recorded: Times,
     between: Times,
     sent: Times,
     steps: usize,
@@ -27,9 +27,9 @@ pub struct Gaps {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct GapQuantiles {
     /// From a step's end until a router that heard of it had read the flow.
-    pub heard: Quantiles,
+    pub flow_read: Quantiles,
     /// From there to the record of the next step's job.
-    pub looked: Quantiles,
+    pub step_recorded: Quantiles,
     /// Both together: what a flow adds.
     pub between: Quantiles,
     /// From that record to the start of the job, which any job has to wait.
@@ -51,8 +51,9 @@ impl Gaps {
                 continue;
             };
             let created_ms = job.spec.created_ms;
-            self.heard.push(ms_between(ended_ms, step.begun_ms));
-            self.looked.push(ms_between(step.begun_ms, created_ms));
+            self.flow_read.push(ms_between(ended_ms, step.begun_ms));
+            self.step_recorded
+                .push(ms_between(step.begun_ms, created_ms));
             self.between.push(ms_between(ended_ms, created_ms));
             self.sent.push(ms_between(created_ms, started_ms));
         }
@@ -66,8 +67,8 @@ impl Gaps {
     /// Their quantiles.
     pub fn quantiles(&self) -> GapQuantiles {
         GapQuantiles {
-            heard: self.heard.quantiles(),
-            looked: self.looked.quantiles(),
+            flow_read: self.flow_read.quantiles(),
+            step_recorded: self.step_recorded.quantiles(),
             between: self.between.quantiles(),
             sent: self.sent.quantiles(),
         }
@@ -86,7 +87,7 @@ pub fn sent_ms(job: &JobRecord) -> Option<f64> {
 pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobRecord>> {
     let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
     let jobs = stream::iter(steps).map(|step| store.job_of(&step.app, step.job));
-    let jobs: Vec<Option<JobRecord>> = jobs.buffered(FETCHES).try_collect().await?;
+    let jobs: Vec<Option<JobRecord>> = jobs.buffered(FETCH_CONCURRENCY).try_collect().await?;
     Ok(jobs.into_iter().flatten().collect())
 }
 
@@ -130,7 +131,8 @@ mod tests {
         gaps.add(&flow, &jobs, &(0..200));
         assert_eq!(gaps.steps(), 1, "the other one ended too late");
         let gaps = gaps.quantiles();
-        let medians = [gaps.heard, gaps.looked, gaps.between, gaps.sent].map(|part| part.p50_ms);
+        let medians =
+            [gaps.flow_read, gaps.step_recorded, gaps.between, gaps.sent].map(|part| part.p50_ms);
         assert_eq!(medians, [5.0, 2.0, 7.0, 4.0]);
         assert_eq!(gaps.between.count, 1);
         assert_eq!(sent_ms(&jobs[0]), Some(8.0));

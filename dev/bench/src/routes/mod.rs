@@ -5,30 +5,30 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`targets`] | what is submitted to, and the file that declares it |
-//! | [`stand`] | the processes |
-//! | [`door`] | submissions by HTTP |
+//! | [`testbed`] | the processes |
+//! | [`client`] | submissions by HTTP |
 //! | [`records`] | what the system keeps of each job |
-//! | [`under_way`] | many who take steps at once |
-//! | [`course`] | submissions and steps, with some flows under way |
-//! | [`peers`] | the same steps, taken by clients |
+//! | [`background_load`] | many who take steps at once |
+//! | [`latency`] | submissions and steps, with some flows under way |
+//! | [`baseline`] | the same steps, taken by clients |
 //! | [`gaps`] | the time between steps, and from a record to its start |
 //! | [`throughput`] | as many submissions as the router takes |
 //! | [`times`] | quantiles |
 //! | [`summary`] | everything measured, beside its bounds |
 //! | [`report`] | the table |
 
-pub mod course;
-pub mod door;
+pub mod background_load;
+pub mod baseline;
+pub mod client;
 pub mod gaps;
-pub mod peers;
+pub mod latency;
 pub mod records;
 pub mod report;
-pub mod stand;
 pub mod summary;
 pub mod targets;
+pub mod testbed;
 pub mod throughput;
 pub mod times;
-pub mod under_way;
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::RoutesOptions;
-use course::Course;
-use peers::Peers;
-use stand::Stand;
+use background_load::BackgroundLoad;
+use baseline::BaselineRun;
+use latency::LatencyRun;
 use summary::Summary;
+use testbed::Testbed;
 use throughput::Round;
-use under_way::Load;
 
 /// Parts of a round.
 const PARTS: u64 = 4;
@@ -67,43 +67,43 @@ pub fn print(options: &RoutesOptions) -> anyhow::Result<()> {
 }
 
 async fn measure(options: &RoutesOptions) -> anyhow::Result<Summary> {
-    let stand = Stand::start(options.flows, options.logs.clone()).await?;
-    let measured = rounds(&stand, options).await;
-    stand.stop().await?;
+    let testbed = Testbed::start(options.flows, options.logs.clone()).await?;
+    let measured = rounds(&testbed, options).await;
+    testbed.stop().await?;
     measured
 }
 
 /// Everything in turn, again and again: what disturbs the machine for a while disturbs all of it.
-async fn rounds(stand: &Stand, options: &RoutesOptions) -> anyhow::Result<Summary> {
+async fn rounds(testbed: &Testbed, options: &RoutesOptions) -> anyhow::Result<Summary> {
     let stretch = Duration::from_secs(options.seconds);
-    let flows = Load {
+    let flows = BackgroundLoad {
         count: options.flows,
         step_ms: options.step_ms,
     };
-    let mut alone = Course::new(Load { count: 0, ..flows });
-    let mut beside = Course::new(flows);
-    let mut peers = Peers::new(flows);
+    let mut alone = LatencyRun::new(BackgroundLoad { count: 0, ..flows });
+    let mut beside = LatencyRun::new(flows);
+    let mut baseline = BaselineRun::new(flows);
     let mut rounds = Vec::new();
     let bar = bar(options.rounds);
     for _ in 0..options.rounds {
         bar.set_message("submissions, one at a time");
-        alone.go_on(stand, stretch).await?;
+        alone.measure(testbed, stretch).await?;
         bar.inc(1);
         bar.set_message(format!("the same, {} flows under way", options.flows));
-        beside.go_on(stand, stretch).await?;
+        beside.measure(testbed, stretch).await?;
         bar.inc(1);
         bar.set_message(format!(
             "{} clients that take the same steps",
             options.flows
         ));
-        peers.go_on(stand, stretch).await?;
+        baseline.measure(testbed, stretch).await?;
         bar.inc(1);
         bar.set_message("as many submissions as the router takes");
-        rounds.push(Round::run(stand, stretch).await?);
+        rounds.push(Round::run(testbed, stretch).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Summary::of(&[alone, beside], &peers, &rounds))
+    Ok(Summary::of(&[alone, beside], &baseline, &rounds))
 }
 
 /// A bar on standard error; nothing if that is no terminal.

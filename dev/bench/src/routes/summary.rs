@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::course::Course;
+use super::baseline::BaselineRun;
 use super::gaps::GapQuantiles;
-use super::peers::Peers;
+use super::latency::LatencyRun;
 use super::targets::Target;
 use super::throughput::{Rates, Round};
 use super::times::{Quantiles, Times};
@@ -25,9 +25,9 @@ pub const THROUGHPUT: f64 = 0.9;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// Submissions and steps, by how many flows were under way.
-    pub courses: Vec<CourseSummary>,
+    pub latency: Vec<LatencySummary>,
     /// The same steps, taken by clients.
-    pub peers: PeersSummary,
+    pub baseline: BaselineSummary,
     /// Each round of the throughput.
     pub rounds: Vec<Round>,
     /// Accepted through the split, in parts of those to the apps: the median of the rounds.
@@ -38,7 +38,7 @@ pub struct Summary {
 
 /// What was measured with some flows under way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CourseSummary {
+pub struct LatencySummary {
     /// How many flows.
     pub flows: u32,
     /// How long their steps ran on average, ms.
@@ -55,7 +55,7 @@ pub struct CourseSummary {
 
 /// What was measured of clients that take the steps themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct PeersSummary {
+pub struct BaselineSummary {
     /// How many.
     pub clients: u32,
     /// Their steps that ended, per second.
@@ -88,13 +88,13 @@ pub struct Ratio {
 
 impl Summary {
     /// What these come to.
-    pub fn of(courses: &[Course], peers: &Peers, rounds: &[Round]) -> Self {
+    pub fn of(latency: &[LatencyRun], baseline: &BaselineRun, rounds: &[Round]) -> Self {
         Self {
-            courses: courses.iter().map(CourseSummary::of).collect(),
-            peers: PeersSummary {
-                clients: peers.clients.count,
-                steps_per_s: per_s(peers.steps, peers.lasted),
-                between: peers.between.quantiles(),
+            latency: latency.iter().map(LatencySummary::of).collect(),
+            baseline: BaselineSummary {
+                clients: baseline.clients.count,
+                steps_per_s: per_s(baseline.steps, baseline.lasted),
+                between: baseline.between.quantiles(),
             },
             rounds: rounds.to_vec(),
             accepted: Ratio::of(rounds, |rates| rates.accepted_per_s),
@@ -103,10 +103,10 @@ impl Summary {
     }
 }
 
-impl CourseSummary {
-    fn of(course: &Course) -> Self {
+impl LatencySummary {
+    fn of(run: &LatencyRun) -> Self {
         let answered = |target| {
-            let times = course.answered.get(&target);
+            let times = run.answered.get(&target);
             times.map_or_else(|| Times::default().quantiles(), Times::quantiles)
         };
         let peer = answered(Target::Direct);
@@ -119,12 +119,12 @@ impl CourseSummary {
             }
         });
         Self {
-            flows: course.flows.count,
-            step_ms: course.flows.step_ms,
-            steps_per_s: per_s(course.gaps.steps(), course.lasted),
+            flows: run.flows.count,
+            step_ms: run.flows.step_ms,
+            steps_per_s: per_s(run.gaps.steps(), run.lasted),
             submissions: submissions.to_vec(),
-            gaps: course.gaps.quantiles(),
-            direct_sent: course.sent.quantiles(),
+            gaps: run.gaps.quantiles(),
+            direct_sent: run.sent.quantiles(),
         }
     }
 }
@@ -151,9 +151,9 @@ impl Ratio {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::under_way::Load;
+    use crate::routes::background_load::BackgroundLoad;
 
-    const NOBODY: Load = Load {
+    const NO_LOAD: BackgroundLoad = BackgroundLoad {
         count: 0,
         step_ms: 5,
     };
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn rounds_are_compared_each_by_itself() {
         let rounds = [round(100.0, 80.0), round(200.0, 190.0), round(50.0, 55.0)];
-        let summary = Summary::of(&[], &Peers::new(NOBODY), &rounds);
+        let summary = Summary::of(&[], &BaselineRun::new(NO_LOAD), &rounds);
         let Ratio {
             median,
             least,
@@ -184,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_target_is_compared_with_the_app_itself() {
-        let mut course = Course::new(NOBODY);
+        let mut run = LatencyRun::new(NO_LOAD);
         for (target, ms) in [(Target::Direct, 2.0), (Target::Chain, 2.5)] {
-            course.answered.entry(target).or_default().push(ms);
+            run.answered.entry(target).or_default().push(ms);
         }
-        let summary = CourseSummary::of(&course);
+        let summary = LatencySummary::of(&run);
         let added = |target| {
             let mut all = summary.submissions.iter();
             all.find(|one| one.target == target).unwrap().added_ms

@@ -56,7 +56,7 @@ impl Target {
     }
 
     /// What it is, in the table.
-    pub fn told(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Direct => "direct, to the app",
             Self::Switch => "switch, two conditions",

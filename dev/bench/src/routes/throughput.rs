@@ -10,14 +10,14 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 
 use super::records;
-use super::stand::Stand;
 use super::targets::{APPS, Target, input};
+use super::testbed::Testbed;
 
 /// Submitters at once.
 pub const SUBMITTERS: usize = 64;
 
 /// How often it is looked whether the last jobs have ended.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What was done by either way in one round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -43,13 +43,13 @@ impl Round {
     ///
     /// # Errors
     /// A server is away, or a job fails.
-    pub async fn run(stand: &Stand, stretch: Duration) -> anyhow::Result<Self> {
+    pub async fn run(testbed: &Testbed, stretch: Duration) -> anyhow::Result<Self> {
         let half = stretch / 2;
         let split_name = [Target::Split.name()];
-        let first = rates(stand, half, &APPS).await?;
-        let split = rates(stand, half, &split_name).await?;
-        let split = split.mean(rates(stand, half, &split_name).await?);
-        let direct = first.mean(rates(stand, half, &APPS).await?);
+        let first = rates(testbed, half, &APPS).await?;
+        let split = rates(testbed, half, &split_name).await?;
+        let split = split.mean(rates(testbed, half, &split_name).await?);
+        let direct = first.mean(rates(testbed, half, &APPS).await?);
         Ok(Self { direct, split })
     }
 }
@@ -65,7 +65,7 @@ impl Rates {
 }
 
 /// Submits to `names` in turn.
-async fn rates(stand: &Stand, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
+async fn rates(testbed: &Testbed, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
     let number = AtomicU64::new(0);
     let begun = Instant::now();
     let submitters = (0..SUBMITTERS).map(async |_| -> anyhow::Result<Vec<JobId>> {
@@ -73,14 +73,14 @@ async fn rates(stand: &Stand, stretch: Duration, names: &[&str]) -> anyhow::Resu
         while begun.elapsed() < stretch {
             let number = number.fetch_add(1, Ordering::Relaxed);
             let name = names[number as usize % names.len()];
-            let (id, _) = stand.door().submit(name, &input(0, number)).await?;
+            let (id, _) = testbed.client().submit(name, &input(0, number)).await?;
             ids.push(id);
         }
         Ok(ids)
     });
     let ids = try_join_all(submitters).await?.concat();
     let accepted_per_s = ids.len() as f64 / begun.elapsed().as_secs_f64();
-    let jobs = records::all_once_ended(stand.store(), &ids, LOOK).await?;
+    let jobs = records::wait_for_ends(testbed.store(), &ids, POLL_INTERVAL).await?;
     Ok(Rates {
         accepted_per_s,
         ended_per_s: ended_per_s(&jobs),

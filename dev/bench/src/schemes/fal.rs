@@ -9,7 +9,7 @@ use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{JobSpec, Target};
 
 use super::Scheme;
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
 pub struct FalScheme {
     names: Vec<RunnerId>,
@@ -89,8 +89,8 @@ impl FalScheme {
 }
 
 impl Scheme for FalScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
-        let coin = orders.coin();
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+        let coin = context.coin();
         let chosen = match self.decide(job, coin) {
             Some(Target::Runner { runner }) => self.names.binary_search(&runner).ok(),
             // RabbitMQ gives a job in the shared queue to the consumer that waits longest.
@@ -99,17 +99,17 @@ impl Scheme for FalScheme {
         match chosen {
             Some(runner) => {
                 self.make_busy(runner);
-                orders.send(job.id, runner);
+                context.send(job.id, runner);
             }
             None if job.returned => self.shared.push_front(job.id),
             None => self.shared.push_back(job.id),
         }
     }
 
-    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+    fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {
         match report {
             Report::Freed { cache, .. } => match self.shared.pop_front() {
-                Some(job) => orders.send(job, runner),
+                Some(job) => context.send(job, runner),
                 None => self.make_idle(runner, cache),
             },
             Report::Lost => self.make_busy(runner),

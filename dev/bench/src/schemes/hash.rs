@@ -2,7 +2,7 @@
 //! its point on the ring that has less than 1.25 times the average load.
 
 use super::Scheme;
-use crate::simulator::{Job, Orders};
+use crate::simulator::{Job, SchemeContext};
 
 /// Greatest load, in units of the average.
 const BALANCE: f64 = 1.25;
@@ -35,8 +35,8 @@ impl HashScheme {
 }
 
 impl Scheme for HashScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
-        let runners = &orders.fleet.runners;
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+        let runners = &context.fleet.runners;
         let up = runners.iter().filter(|runner| runner.up).count().max(1);
         let jobs: usize = runners.iter().map(|runner| runner.load()).sum();
         let most = (BALANCE * (jobs + 1) as f64 / up as f64).ceil() as usize;
@@ -50,7 +50,7 @@ impl Scheme for HashScheme {
         // Without any runner up it waits at its first one, which sends it back when told so.
         let fallback = self.ring.get(start).or(self.ring.first());
         if let Some(runner) = chosen.or(fallback.map(|(_, runner)| *runner)) {
-            orders.send(job.id, runner);
+            context.send(job.id, runner);
         }
     }
 }

@@ -8,31 +8,31 @@ mod multiplex;
 mod shared;
 mod warm;
 
-pub use warm::{Heard, WarmScheme};
+pub use warm::{PolicyEvent, WarmScheme};
 
 use warmq_policy::warm::Constants;
 
 use crate::args::{Options, PolicyName};
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
 /// A policy in the simulator. It hears what happens and orders sends; a job that it neither sends nor keeps is lost.
 pub trait Scheme {
     /// A job arrived.
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>);
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>);
 
     /// A runner told something of itself.
-    fn reported(&mut self, _runner: usize, _report: &Report, _orders: &mut Orders<'_>) {}
+    fn on_report(&mut self, _runner: usize, _report: &Report, _orders: &mut SchemeContext<'_>) {}
 
     /// A runner ended a job and went on with its queue.
-    fn progressed(&mut self, _orders: &mut Orders<'_>) {}
+    fn on_progress(&mut self, _orders: &mut SchemeContext<'_>) {}
 
     /// The runner that a job was sent to is gone.
-    fn refused(&mut self, job: &Job, _runner: usize, orders: &mut Orders<'_>) {
-        self.arrived(job, orders);
+    fn on_refusal(&mut self, job: &Job, _runner: usize, context: &mut SchemeContext<'_>) {
+        self.on_arrival(job, context);
     }
 
     /// The time that it asked for with `next_due_s` has come.
-    fn due(&mut self, _orders: &mut Orders<'_>) {}
+    fn on_due(&mut self, _orders: &mut SchemeContext<'_>) {}
 
     /// When it wants to be asked again though nothing happened, s.
     fn next_due_s(&self) -> Option<f64> {

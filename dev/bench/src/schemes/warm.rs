@@ -6,11 +6,11 @@ use warmq_policy::warm::{
 use warmq_types::job::Priority;
 
 use super::Scheme;
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
 /// What the policy was told: enough to tell it again.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct PolicyEvent {
     /// When, s.
     pub now_s: f64,
     /// What.
@@ -23,7 +23,7 @@ pub struct Heard {
 pub struct WarmScheme {
     policy: Warm,
     slots: usize,
-    record: Option<Vec<Heard>>,
+    record: Option<Vec<PolicyEvent>>,
 }
 
 impl WarmScheme {
@@ -43,23 +43,23 @@ impl WarmScheme {
     }
 
     /// What was recorded, in order.
-    pub fn into_record(self) -> Vec<Heard> {
+    pub fn into_record(self) -> Vec<PolicyEvent> {
         self.record.unwrap_or_default()
     }
 
-    fn tell(&mut self, event: Event, orders: &mut Orders<'_>) {
-        let coin = orders.coin();
+    fn feed(&mut self, event: Event, context: &mut SchemeContext<'_>) {
+        let coin = context.coin();
         if let Some(record) = &mut self.record {
-            record.push(Heard {
-                now_s: orders.now_s,
+            record.push(PolicyEvent {
+                now_s: context.now_s,
                 event: event.clone(),
                 coin,
             });
         }
-        for command in self.policy.on(orders.now_s, event, coin) {
+        for command in self.policy.on(context.now_s, event, coin) {
             match command {
                 Command::Send { job, runner, .. } => {
-                    orders.send(job.0 as usize, runner.0 as usize);
+                    context.send(job.0 as usize, runner.0 as usize);
                 }
                 Command::Hold { .. } => {}
             }
@@ -68,7 +68,7 @@ impl WarmScheme {
 }
 
 impl Scheme for WarmScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
         let arrival = Arrival {
             job: JobNumber(job.id as u64),
             model: Some(Model(job.model)),
@@ -78,10 +78,10 @@ impl Scheme for WarmScheme {
             returned: job.returned,
             avoid: Avoid::NONE,
         };
-        self.tell(Event::Arrived(arrival), orders);
+        self.feed(Event::Arrived(arrival), context);
     }
 
-    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+    fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {
         let number = Runner(runner as u32);
         let event = match report {
             Report::Freed { cache, ran } => Event::Freed(Freed {
@@ -98,22 +98,22 @@ impl Scheme for WarmScheme {
             Report::Loaded => return,
             Report::Lost => Event::Lost { runner: number },
         };
-        self.tell(event, orders);
+        self.feed(event, context);
     }
 
     /// As a dispatcher whose send finds the runner's queue gone.
-    fn refused(&mut self, job: &Job, runner: usize, orders: &mut Orders<'_>) {
+    fn on_refusal(&mut self, job: &Job, runner: usize, context: &mut SchemeContext<'_>) {
         let runner = Runner(runner as u32);
-        self.tell(Event::Lost { runner }, orders);
+        self.feed(Event::Lost { runner }, context);
         let returned = Job {
             returned: true,
             ..*job
         };
-        self.arrived(&returned, orders);
+        self.on_arrival(&returned, context);
     }
 
-    fn due(&mut self, orders: &mut Orders<'_>) {
-        self.tell(Event::Due, orders);
+    fn on_due(&mut self, context: &mut SchemeContext<'_>) {
+        self.feed(Event::Due, context);
     }
 
     fn next_due_s(&self) -> Option<f64> {

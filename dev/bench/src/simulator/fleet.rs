@@ -8,7 +8,7 @@ pub struct RunnerState {
     /// Not failed.
     pub up: bool,
     /// Counts its failures, so that what was planned for an earlier life is told apart.
-    pub life: u32,
+    pub incarnation: u32,
     /// What it runs or loads for: the job's number.
     pub running: Option<usize>,
     /// Jobs that wait for it.
@@ -38,7 +38,7 @@ impl Fleet {
     pub fn new(runners: usize, slots: usize) -> Self {
         let cold = RunnerState {
             up: true,
-            life: 0,
+            incarnation: 0,
             running: None,
             queue: VecDeque::new(),
             cache: Vec::new(),

@@ -7,7 +7,7 @@ mod world;
 
 pub use fleet::{Fleet, RunnerState};
 pub use outcome::{JobRun, Outcome, quantile};
-pub use world::{History, Job, Order, Orders, Ran, Report, run, simulate};
+pub use world::{Assignment, CompletedRun, History, Job, Report, SchemeContext, run, simulate};
 
 use crate::args::Options;
 

@@ -29,7 +29,7 @@ pub struct Job {
 
 /// A job goes to a runner's queue.
 #[derive(Debug, Clone, Copy)]
-pub struct Order {
+pub struct Assignment {
     /// The job's number.
     pub job: usize,
     /// The runner's number.
@@ -38,17 +38,17 @@ pub struct Order {
 
 /// What a scheme may see while it decides, and where it says what it decided.
 #[derive(Debug)]
-pub struct Orders<'a> {
+pub struct SchemeContext<'a> {
     /// Now, s.
     pub now_s: f64,
     /// The runners as they are. Schemes that learn of runners by reports take only queue lengths from it.
     pub fleet: &'a Fleet,
     /// Its decisions.
-    pub sends: Vec<Order>,
+    pub sends: Vec<Assignment>,
     rng: &'a mut ChaCha8Rng,
 }
 
-impl Orders<'_> {
+impl SchemeContext<'_> {
     /// Random bits.
     pub fn coin(&mut self) -> u64 {
         workload::coin(self.rng)
@@ -61,13 +61,13 @@ impl Orders<'_> {
 
     /// Puts a job into a runner's queue.
     pub fn send(&mut self, job: usize, runner: usize) {
-        self.sends.push(Order { job, runner });
+        self.sends.push(Assignment { job, runner });
     }
 }
 
 /// A job as its runner tells of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Ran {
+pub struct CompletedRun {
     /// The model.
     pub model: u32,
     /// How long it ran, s.
@@ -84,7 +84,7 @@ pub enum Report {
         /// The models, least recently used first.
         cache: Vec<u32>,
         /// What it ran; `None` when it joins.
-        ran: Option<Ran>,
+        ran: Option<CompletedRun>,
     },
     /// It loaded its job's model. The router hears of that only once the job has ended.
     Loaded,
@@ -93,10 +93,10 @@ pub enum Report {
 }
 
 #[derive(Debug)]
-enum Happening {
+enum SimEvent {
     Arrival(Planned),
-    Loaded { runner: usize, life: u32 },
-    Ended { runner: usize, life: u32 },
+    Loaded { runner: usize, incarnation: u32 },
+    Ended { runner: usize, incarnation: u32 },
     Reported { runner: usize, report: Report },
     Refused { job: usize, runner: usize },
     Failed { runner: usize },
@@ -108,12 +108,12 @@ enum Happening {
 struct JobState {
     job: Job,
     run_s: f64,
-    course: JobRun,
+    run: JobRun,
 }
 
 struct World<'a> {
     options: &'a Options,
-    clock: Clock<Happening>,
+    clock: Clock<SimEvent>,
     now_s: f64,
     fleet: Fleet,
     jobs: Vec<JobState>,
@@ -174,7 +174,7 @@ pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed:
     let outcome = world
         .tally
         .outcome(runners, options.service_s, world.now_s, stable);
-    let jobs = world.jobs.into_iter().map(|state| state.course).collect();
+    let jobs = world.jobs.into_iter().map(|state| state.run).collect();
     History { outcome, jobs }
 }
 
@@ -189,9 +189,9 @@ impl World<'_> {
         for _ in 0..first {
             self.plan_arrival();
         }
-        while let Some((at_s, happening)) = self.clock.next() {
+        while let Some((at_s, event)) = self.clock.next() {
             self.now_s = at_s;
-            self.happen(happening);
+            self.handle(event);
             if self.in_system > 300 * runners + 3000 {
                 return false;
             }
@@ -204,7 +204,7 @@ impl World<'_> {
 
     /// A runner comes up with an empty cache, and will fail one day.
     fn join(&mut self, runner: usize) {
-        self.tell(
+        self.notify(
             runner,
             Report::Freed {
                 cache: Vec::new(),
@@ -214,33 +214,39 @@ impl World<'_> {
         self.plan_failure(runner);
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Arrival(planned) => self.arrival(planned),
-            Happening::Loaded { runner, life } => {
-                if self.fleet.runners[runner].life == life {
-                    self.tell(runner, Report::Loaded);
+    fn handle(&mut self, event: SimEvent) {
+        match event {
+            SimEvent::Arrival(planned) => self.arrival(planned),
+            SimEvent::Loaded {
+                runner,
+                incarnation,
+            } => {
+                if self.fleet.runners[runner].incarnation == incarnation {
+                    self.notify(runner, Report::Loaded);
                 }
             }
-            Happening::Ended { runner, life } => {
-                if self.fleet.runners[runner].life == life {
+            SimEvent::Ended {
+                runner,
+                incarnation,
+            } => {
+                if self.fleet.runners[runner].incarnation == incarnation {
                     self.ended(runner);
                 }
             }
-            Happening::Reported { runner, report } => self.report(runner, &report),
-            Happening::Refused { job, runner } => {
+            SimEvent::Reported { runner, report } => self.report(runner, &report),
+            SimEvent::Refused { job, runner } => {
                 let job = self.jobs[job].job;
-                self.ask(|scheme, orders| scheme.refused(&job, runner, orders));
+                self.call_scheme(|scheme, context| scheme.on_refusal(&job, runner, context));
             }
-            Happening::Failed { runner } => self.failed(runner),
-            Happening::Repaired { runner } => {
+            SimEvent::Failed { runner } => self.failed(runner),
+            SimEvent::Repaired { runner } => {
                 self.fleet.runners[runner].up = true;
                 self.join(runner);
             }
-            Happening::Due => {
+            SimEvent::Due => {
                 if self.next_due_s <= self.now_s {
                     self.next_due_s = f64::INFINITY;
-                    self.ask(|scheme, orders| scheme.due(orders));
+                    self.call_scheme(|scheme, context| scheme.on_due(context));
                 }
             }
         }
@@ -260,7 +266,7 @@ impl World<'_> {
                 planned.at_s = self.now_s;
             }
             self.to_come += 1;
-            self.clock.plan(planned.at_s, Happening::Arrival(planned));
+            self.clock.plan(planned.at_s, SimEvent::Arrival(planned));
         }
     }
 
@@ -274,7 +280,7 @@ impl World<'_> {
         self.jobs.push(JobState {
             job,
             run_s: planned.run_s,
-            course: JobRun {
+            run: JobRun {
                 arrived_s: self.now_s,
                 ended_s: None,
                 warm: None,
@@ -291,19 +297,19 @@ impl World<'_> {
         if self.arrivals_are_over() && self.tally.to_s.is_none() {
             self.tally.to_s = Some(self.now_s);
         }
-        self.ask(|scheme, orders| scheme.arrived(&job, orders));
+        self.call_scheme(|scheme, context| scheme.on_arrival(&job, context));
     }
 
     /// Asks the scheme, and does what it says.
-    fn ask(&mut self, question: impl FnOnce(&mut dyn Scheme, &mut Orders<'_>)) {
-        let mut orders = Orders {
+    fn call_scheme(&mut self, call: impl FnOnce(&mut dyn Scheme, &mut SchemeContext<'_>)) {
+        let mut context = SchemeContext {
             now_s: self.now_s,
             fleet: &self.fleet,
             sends: Vec::new(),
             rng: &mut self.coins,
         };
-        question(self.scheme, &mut orders);
-        for Order { job, runner } in orders.sends {
+        call(self.scheme, &mut context);
+        for Assignment { job, runner } in context.sends {
             let state = &mut self.fleet.runners[runner];
             if state.up {
                 state.queue.push_back(job);
@@ -313,7 +319,7 @@ impl World<'_> {
             } else {
                 // The scheme has not heard of the failure yet.
                 let at_s = self.now_s + REFUSAL_S;
-                self.clock.plan(at_s, Happening::Refused { job, runner });
+                self.clock.plan(at_s, SimEvent::Refused { job, runner });
             }
         }
         if let Some(due_s) = self
@@ -322,7 +328,7 @@ impl World<'_> {
             .filter(|due| *due < self.next_due_s)
         {
             self.next_due_s = due_s;
-            self.clock.plan(due_s.max(self.now_s), Happening::Due);
+            self.clock.plan(due_s.max(self.now_s), SimEvent::Due);
         }
     }
 
@@ -332,7 +338,7 @@ impl World<'_> {
         };
         let (model, run_s) = (self.jobs[id].job.model, self.jobs[id].run_s);
         let warm = self.fleet.use_model(runner, model);
-        self.jobs[id].course.warm = Some(warm);
+        self.jobs[id].run.warm = Some(warm);
         let count = match id >= self.first_measured {
             true => &mut self.tally.starts,
             false => &mut self.tally.early_starts,
@@ -342,14 +348,25 @@ impl World<'_> {
         let mut ends_s = self.now_s + run_s;
         let state = &mut self.fleet.runners[runner];
         state.running = Some(id);
-        let life = state.life;
+        let incarnation = state.incarnation;
         if !warm {
             let loaded_s = self.now_s + self.load_s();
             ends_s += self.load_s();
-            self.clock
-                .plan(loaded_s, Happening::Loaded { runner, life });
+            self.clock.plan(
+                loaded_s,
+                SimEvent::Loaded {
+                    runner,
+                    incarnation,
+                },
+            );
         }
-        self.clock.plan(ends_s, Happening::Ended { runner, life });
+        self.clock.plan(
+            ends_s,
+            SimEvent::Ended {
+                runner,
+                incarnation,
+            },
+        );
     }
 
     fn ended(&mut self, runner: usize) {
@@ -358,12 +375,12 @@ impl World<'_> {
         };
         let load_s = self.load_s();
         let state = &mut self.jobs[id];
-        state.course.ended_s = Some(self.now_s);
+        state.run.ended_s = Some(self.now_s);
         self.in_system -= 1;
-        let ran = Ran {
+        let ran = CompletedRun {
             model: state.job.model,
             run_s: state.run_s,
-            load_s: (state.course.warm == Some(false)).then_some(load_s),
+            load_s: (state.run.warm == Some(false)).then_some(load_s),
         };
         let time_s = self.now_s - state.job.since_s;
         match id >= self.first_measured {
@@ -382,7 +399,7 @@ impl World<'_> {
         self.start_next(runner);
         if self.fleet.runners[runner].running.is_none() {
             let cache = self.fleet.runners[runner].cache.clone();
-            self.tell(
+            self.notify(
                 runner,
                 Report::Freed {
                     cache,
@@ -390,7 +407,7 @@ impl World<'_> {
                 },
             );
         } else {
-            self.ask(|scheme, orders| scheme.progressed(orders));
+            self.call_scheme(|scheme, context| scheme.on_progress(context));
         }
     }
 
@@ -402,14 +419,14 @@ impl World<'_> {
         if let Some(law) = law {
             let after_s = law.sample(&mut self.failures);
             self.clock
-                .plan(self.now_s + after_s, Happening::Failed { runner });
+                .plan(self.now_s + after_s, SimEvent::Failed { runner });
         }
     }
 
     fn failed(&mut self, runner: usize) {
         let state = &mut self.fleet.runners[runner];
         state.up = false;
-        state.life += 1;
+        state.incarnation += 1;
         state.cache.clear();
         let back: Vec<usize> = state
             .running
@@ -417,30 +434,29 @@ impl World<'_> {
             .into_iter()
             .chain(state.queue.drain(..))
             .collect();
-        self.tell(runner, Report::Lost);
+        self.notify(runner, Report::Lost);
         for id in back {
             let job = &mut self.jobs[id].job;
             job.returned = true;
             let job = *job;
-            self.ask(|scheme, orders| scheme.arrived(&job, orders));
+            self.call_scheme(|scheme, context| scheme.on_arrival(&job, context));
         }
         let repaired_s = self.now_s + self.options.repair_s;
-        self.clock.plan(repaired_s, Happening::Repaired { runner });
+        self.clock.plan(repaired_s, SimEvent::Repaired { runner });
     }
 
     /// Reports to the scheme, at once or as late as its view is.
-    fn tell(&mut self, runner: usize, report: Report) {
+    fn notify(&mut self, runner: usize, report: Report) {
         let delay_s = self.options.view_delay_ms / 1000.0;
         if delay_s > 0.0 && self.scheme.learns_by_reports() {
             let at_s = self.now_s + delay_s;
-            self.clock
-                .plan(at_s, Happening::Reported { runner, report });
+            self.clock.plan(at_s, SimEvent::Reported { runner, report });
         } else {
             self.report(runner, &report);
         }
     }
 
     fn report(&mut self, runner: usize, report: &Report) {
-        self.ask(|scheme, orders| scheme.reported(runner, report, orders));
+        self.call_scheme(|scheme, context| scheme.on_report(runner, report, context));
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use warmq_store::Store;
 use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
 
-use super::door::Door;
+use super::client::SubmitClient;
 use super::targets::{APPS, Target, input, toml};
 use crate::stopping;
 
@@ -17,18 +17,18 @@ use crate::stopping;
 const SPARE_RUNNERS: u32 = 14;
 
 /// How long the first submission may take: dispatchers start with it.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST_RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A cluster of its own, under load from this process. Dropping it kills its processes and cleans up.
-pub struct Stand {
+pub struct Testbed {
     // Processes go before the cluster that cleans up behind them.
     router: Router,
     workers: Vec<Worker>,
     cluster: Cluster,
-    door: Door,
+    client: SubmitClient,
 }
 
-impl Stand {
+impl Testbed {
     /// Starts it, with runners for `flows` flows at once, and sends something to each target, so that every part is up. Logs stay in
     /// the folder `logs`, if given.
     ///
@@ -48,22 +48,26 @@ impl Stand {
             })
         });
         let workers = try_join_all(workers).await?;
-        let door = Door::new(router.url());
+        let client = SubmitClient::new(router.url());
         for target in Target::ALL {
-            let first = timeout(FIRST, door.run(target.name(), &input(0, 0))).await;
+            let first = timeout(
+                FIRST_RESULT_TIMEOUT,
+                client.run(target.name(), &input(0, 0)),
+            )
+            .await;
             first.with_context(|| format!("nothing came back from {}", target.name()))??;
         }
         Ok(Self {
             router,
             workers,
             cluster,
-            door,
+            client,
         })
     }
 
     /// Its router's door.
-    pub fn door(&self) -> &Door {
-        &self.door
+    pub fn client(&self) -> &SubmitClient {
+        &self.client
     }
 
     /// Its Redis.

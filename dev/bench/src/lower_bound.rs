@@ -17,7 +17,7 @@ use crate::workload::{Error, Planned, Workload};
 
 /// What the pooled fleet does.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Bound {
+pub struct LowerBound {
     /// Model loads per job.
     pub swaps_per_job: f64,
     /// Mean time from arrival to end, s; of no meaning under saturation.
@@ -48,7 +48,7 @@ impl Ord for Time {
 ///
 /// # Errors
 /// The workload can not be made.
-pub fn pooled(options: &Options) -> Result<Bound, Error> {
+pub fn pooled(options: &Options) -> Result<LowerBound, Error> {
     let workload = Workload::of(options)?;
     let models = workload.models() as usize;
     let jobs: Vec<Planned> = workload.collect();
@@ -84,7 +84,7 @@ pub fn pooled(options: &Options) -> Result<Bound, Error> {
     }
     let ratio = |above: f64, below: f64| if below > 0.0 { above / below } else { 0.0 };
     let count = f64::from(measured);
-    Ok(Bound {
+    Ok(LowerBound {
         swaps_per_job: ratio(f64::from(swaps), count),
         mean_s: ratio(time_s, count),
         throughput: ratio(

@@ -15,12 +15,12 @@ const ID: &str = "x-fal-request-id";
 
 /// A cheap handle on a router's door.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct SubmitClient {
     http: Client,
     url: String,
 }
 
-impl Door {
+impl SubmitClient {
     /// The door of the router at `url`. Nothing is connected yet.
     pub fn new(url: &str) -> Self {
         Self {

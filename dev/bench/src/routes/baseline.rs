@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 use futures::future::try_join;
 use tokio::time::sleep;
 
+use super::background_load::BackgroundLoad;
 use super::gaps::ms_between;
 use super::records;
-use super::stand::Stand;
+use super::testbed::Testbed;
 use super::times::Times;
-use super::under_way::Load;
 
 /// How often it is looked whether a job has ended whose end was told.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What was measured of clients that take their steps themselves.
-pub struct Peers {
+pub struct BaselineRun {
     /// How many there are, and how long their steps run.
-    pub clients: Load,
+    pub clients: BackgroundLoad,
     /// From the end of a step to the record of the next one.
     pub between: Times,
     /// Steps that ended.
@@ -26,9 +26,9 @@ pub struct Peers {
     pub lasted: Duration,
 }
 
-impl Peers {
+impl BaselineRun {
     /// Those who have not begun.
-    pub fn new(clients: Load) -> Self {
+    pub fn new(clients: BackgroundLoad) -> Self {
         Self {
             clients,
             between: Times::default(),
@@ -41,20 +41,20 @@ impl Peers {
     ///
     /// # Errors
     /// A server is away, or a job fails.
-    pub async fn go_on(&mut self, stand: &Stand, stretch: Duration) -> anyhow::Result<()> {
-        let begin = self.clients.lasts();
+    pub async fn measure(&mut self, testbed: &Testbed, stretch: Duration) -> anyhow::Result<()> {
+        let begin = self.clients.duration();
         let until = Instant::now() + begin + stretch;
         let window = async {
             sleep(begin).await;
-            let from_ms = stand.store().now_ms().await?;
+            let from_ms = testbed.store().now_ms().await?;
             sleep(stretch).await;
-            Ok(from_ms..stand.store().now_ms().await?)
+            Ok(from_ms..testbed.store().now_ms().await?)
         };
-        let under_way = self.clients.of_clients(stand, until);
-        let (under_way, within) = try_join(under_way, window).await?;
+        let background = self.clients.run_clients(testbed, until);
+        let (background, within) = try_join(background, window).await?;
         self.lasted += Duration::from_millis(within.end - within.start);
-        for ids in under_way {
-            let jobs = records::all_once_ended(stand.store(), &ids, LOOK).await?;
+        for ids in background {
+            let jobs = records::wait_for_ends(testbed.store(), &ids, POLL_INTERVAL).await?;
             let ended_ms = jobs.iter().map(|job| job.finished_ms);
             let ended_ms = ended_ms.map(|ms| ms.filter(|ms| within.contains(ms)));
             self.steps += ended_ms.clone().flatten().count();
