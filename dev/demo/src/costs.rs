@@ -7,7 +7,7 @@ use warmq_cli::time;
 
 use crate::plan;
 use crate::routing::Routing;
-use crate::watch::{Submitted, records};
+use crate::snapshot::{Submitted, records};
 
 /// A load of a checkpoint of real size, ms: what the extrapolation assumes.
 const REAL_LOAD_MS: u64 = 10_000;

@@ -8,14 +8,14 @@ use serde_json::Value;
 use warmq_cli::client::Client;
 use warmq_cli::pictures;
 
-use crate::plan::Order;
-use crate::watch::Submitted;
+use crate::plan::PlannedJob;
+use crate::snapshot::Submitted;
 
 /// A job's picture.
 #[derive(Debug, Clone)]
 pub struct Picture {
     /// What was asked.
-    pub order: Order,
+    pub planned: PlannedJob,
     /// The file, as the router gave it.
     pub file: Vec<u8>,
     /// Its pixels.
@@ -34,13 +34,13 @@ impl Picture {
             .and_then(|view| view.record.output.as_ref());
         let urls = pictures::urls(output.unwrap_or(&Value::Null));
         let Some(url) = urls.first() else {
-            bail!("the output of job #{} names no picture", job.order.number);
+            bail!("the output of job #{} names no picture", job.planned.number);
         };
         let file = client.file(url).await?.to_vec();
         let picture = image::load_from_memory(&file)
             .with_context(|| format!("the picture at {url} can not be read"))?;
         Ok(Self {
-            order: job.order,
+            planned: job.planned,
             file,
             pixels: picture.into_rgb8(),
         })
@@ -51,7 +51,7 @@ impl Picture {
     /// # Errors
     /// It can not be written.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        let name = format!("{:02}-{}.png", self.order.number, self.order.model);
+        let name = format!("{:02}-{}.png", self.planned.number, self.planned.model);
         let path = folder.join(name);
         std::fs::write(&path, &self.file)
             .with_context(|| format!("{} can not be written", path.display()))
@@ -81,12 +81,12 @@ mod tests {
 
     #[test]
     fn a_pixel_that_differs_is_told() {
-        let picture = |order| Picture {
-            order,
+        let picture = |planned| Picture {
+            planned,
             file: Vec::new(),
             pixels: RgbImage::new(2, 2),
         };
-        let first: Vec<Picture> = plan::orders().into_iter().map(picture).collect();
+        let first: Vec<Picture> = plan::jobs().into_iter().map(picture).collect();
         let mut second = first.clone();
         assert!(same(&first, &second).starts_with("All 24 pictures"));
         second[7].pixels.get_pixel_mut(1, 1).0[0] = 1;

@@ -72,7 +72,7 @@ impl Via {
 
 /// One job of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
+pub struct PlannedJob {
     /// From 1.
     pub number: usize,
     /// The model that it needs: its hint, where jobs carry hints.
@@ -83,7 +83,7 @@ pub struct Order {
     pub via: Via,
 }
 
-impl Order {
+impl PlannedJob {
     /// The app's input.
     pub fn input(&self) -> Value {
         json!({"model": self.model, "prompt": self.prompt, "seed": self.number})
@@ -91,12 +91,12 @@ impl Order {
 }
 
 /// All jobs, in the order of their submission: the models take turns, and each turn begins with another one.
-pub fn orders() -> Vec<Order> {
+pub fn jobs() -> Vec<PlannedJob> {
     let count = PROMPTS.iter().map(|prompts| prompts.len()).sum();
-    let order = |index: usize| {
+    let planned = |index: usize| {
         let turn = index / MODELS.len();
         let model = (index + turn) % MODELS.len();
-        Order {
+        PlannedJob {
             number: index + 1,
             model: MODELS[model],
             prompt: PROMPTS[model][turn],
@@ -106,10 +106,10 @@ pub fn orders() -> Vec<Order> {
             },
         }
     };
-    (0..count).map(order).collect()
+    (0..count).map(planned).collect()
 }
 
-/// The waves, as ranges of [`orders`].
+/// The waves, as ranges of [`jobs`].
 pub fn waves() -> Vec<Range<usize>> {
     let begins = WAVES.iter().scan(0, |next, size| {
         let begin = *next;
@@ -126,25 +126,28 @@ mod tests {
 
     #[test]
     fn each_model_has_eight_jobs_and_each_door_twelve() {
-        let orders = orders();
-        assert_eq!(orders.len(), 24);
+        let jobs = jobs();
+        assert_eq!(jobs.len(), 24);
         for model in MODELS {
-            let of_model: Vec<_> = orders.iter().filter(|order| order.model == model).collect();
+            let of_model: Vec<_> = jobs
+                .iter()
+                .filter(|planned| planned.model == model)
+                .collect();
             assert_eq!(of_model.len(), 8);
             let http = of_model
                 .iter()
-                .filter(|order| order.via == Via::Http)
+                .filter(|planned| planned.via == Via::Http)
                 .count();
             assert_eq!(http, 4, "{model}");
         }
-        let prompts: BTreeSet<_> = orders.iter().map(|order| order.prompt).collect();
+        let prompts: BTreeSet<_> = jobs.iter().map(|planned| planned.prompt).collect();
         assert_eq!(prompts.len(), 24);
     }
 
     #[test]
     fn the_waves_cover_all_jobs_and_one_ends_when_the_third_runner_joins() {
         let waves = waves();
-        assert_eq!(waves.last().unwrap().end, orders().len());
+        assert_eq!(waves.last().unwrap().end, jobs().len());
         assert!(waves.iter().any(|wave| wave.end == THIRD_RUNNER_AFTER));
     }
 }

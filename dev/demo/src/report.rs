@@ -6,8 +6,8 @@ use warmq_cli::table::Table;
 use warmq_cli::time;
 use warmq_types::job::JobRecord;
 
-use crate::watch::{Snapshot, Submitted, records};
-use crate::why::Why;
+use crate::decision_kind::DecisionKind;
+use crate::snapshot::{Snapshot, Submitted, records};
 
 /// One line per job, in the order of submission.
 pub fn table(jobs: &[Submitted]) -> Table {
@@ -27,12 +27,12 @@ pub fn table(jobs: &[Submitted]) -> Table {
         let timings = record.timings.unwrap_or_default();
         let why = why(record);
         table.row([
-            job.order.number.to_string(),
-            job.order.via.as_str().to_owned(),
-            job.order.model.to_owned(),
+            job.planned.number.to_string(),
+            job.planned.via.as_str().to_owned(),
+            job.planned.model.to_owned(),
             held_ms(record).to_string(),
             runner(job).to_owned(),
-            why.map_or("?", Why::as_str).to_owned(),
+            why.map_or("?", DecisionKind::as_str).to_owned(),
             temperature(timings.warm).to_owned(),
             timings.load_ms.to_string(),
             timings.run_ms.to_string(),
@@ -121,8 +121,8 @@ pub fn held_ms(record: &JobRecord) -> u64 {
     decision.map_or(0, |decision| decision.held_ms)
 }
 
-fn why(record: &JobRecord) -> Option<Why> {
-    record.decision.as_ref().map(Why::of)
+fn why(record: &JobRecord) -> Option<DecisionKind> {
+    record.decision.as_ref().map(DecisionKind::of)
 }
 
 fn runner(job: &Submitted) -> &str {
@@ -131,7 +131,7 @@ fn runner(job: &Submitted) -> &str {
 
 fn reason(job: &Submitted, record: &JobRecord) -> Option<String> {
     let sent = &record.decision.as_ref()?.reason;
-    let (number, model) = (job.order.number, job.order.model);
+    let (number, model) = (job.planned.number, job.planned.model);
     let held = match (&record.hold, held_ms(record)) {
         (Some(hold), held_ms) if held_ms > 0 => {
             format!("held {} ({}), then: ", time::duration(held_ms), hold.reason)
@@ -150,8 +150,8 @@ pub(crate) mod tests {
 
     /// The demo's jobs with made-up outcomes: every third cold, every fourth by the shared queue, every fourth held.
     pub(crate) fn jobs() -> Vec<Submitted> {
-        let job = |order: plan::Order| {
-            let index = order.number - 1;
+        let job = |planned: plan::PlannedJob| {
+            let index = planned.number - 1;
             let warm = !index.is_multiple_of(3);
             let is_held = index % 4 == 1;
             let target: Value = match index % 4 {
@@ -163,7 +163,7 @@ pub(crate) mod tests {
             });
             let id = JobId::generate();
             let view = json!({
-                "id": id, "app": plan::APP, "hint": order.model, "priority": "normal", "input": {},
+                "id": id, "app": plan::APP, "hint": planned.model, "priority": "normal", "input": {},
                 "created_ms": 1000, "state": "succeeded", "attempt": 1, "fence": 1,
                 "dispatched_ms": 1005, "started_ms": 1010, "finished_ms": 1300,
                 "runner": format!("runner-{}", ["a", "b", "c"][index % 3]),
@@ -177,12 +177,12 @@ pub(crate) mod tests {
                 "output": {}
             });
             Submitted {
-                order,
+                planned,
                 id,
                 view: Some(serde_json::from_value(view).unwrap()),
             }
         };
-        plan::orders().into_iter().map(job).collect()
+        plan::jobs().into_iter().map(job).collect()
     }
 
     #[test]

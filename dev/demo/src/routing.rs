@@ -2,7 +2,7 @@
 
 use warmq_types::hint::{Hint, InvalidHint};
 
-use crate::plan::{APP, Order};
+use crate::plan::{APP, PlannedJob};
 
 /// How the jobs of a run find their runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +34,13 @@ impl Routing {
         }
     }
 
-    /// The hint that `order` carries.
+    /// The hint that `planned` carries.
     ///
     /// # Errors
     /// The model's name can not be a hint.
-    pub fn hint(self, order: &Order) -> Result<Option<Hint>, InvalidHint> {
+    pub fn hint(self, planned: &PlannedJob) -> Result<Option<Hint>, InvalidHint> {
         match self {
-            Self::Warm => Hint::parse(order.model).map(Some),
+            Self::Warm => Hint::parse(planned.model).map(Some),
             Self::Shared => Ok(None),
         }
     }
@@ -55,9 +55,9 @@ mod tests {
 
     #[test]
     fn only_the_warm_run_gives_hints_and_both_configurations_are_valid() {
-        let order = plan::orders()[0];
-        assert!(Routing::Warm.hint(&order).unwrap().is_some());
-        assert!(Routing::Shared.hint(&order).unwrap().is_none());
+        let planned = plan::jobs()[0];
+        assert!(Routing::Warm.hint(&planned).unwrap().is_some());
+        assert!(Routing::Shared.hint(&planned).unwrap().is_none());
         for (routing, policy) in [
             (Routing::Warm, PolicyName::Warm),
             (Routing::Shared, PolicyName::Fal),

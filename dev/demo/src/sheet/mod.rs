@@ -98,14 +98,14 @@ mod tests {
     #[test]
     fn a_sheet_of_synthetic_pictures_has_every_picture_in_its_place() {
         let colour = |number: usize| image::Rgb([number as u8 * 10, 255 - number as u8 * 10, 128]);
-        let tiles: Vec<Tile> = plan::orders()
+        let tiles: Vec<Tile> = plan::jobs()
             .iter()
-            .map(|order| Tile {
-                picture: RgbImage::from_pixel(64, 64, colour(order.number)),
-                number: order.number,
-                prompt: order.prompt.to_owned(),
-                runner: ["runner-a", "runner-b", "runner-c"][order.number % 3].to_owned(),
-                warm: order.number > 5,
+            .map(|planned| Tile {
+                picture: RgbImage::from_pixel(64, 64, colour(planned.number)),
+                number: planned.number,
+                prompt: planned.prompt.to_owned(),
+                runner: ["runner-a", "runner-b", "runner-c"][planned.number % 3].to_owned(),
+                warm: planned.number > 5,
             })
             .collect();
         let heading = Heading {

@@ -7,7 +7,7 @@ use warmq_types::ids::RunnerId;
 use warmq_types::job::Phase;
 use warmq_types::runner::RunnerRecord;
 
-use crate::watch::{Snapshot, Submitted};
+use crate::snapshot::{Snapshot, Submitted};
 
 /// The live lines.
 pub struct Bars {
@@ -53,7 +53,7 @@ impl Bars {
         ));
     }
 
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn println(&self, text: &str) {
         // The terminal is gone if this fails, and with it the reader.
         let _ = self.all.println(text);
     }
@@ -96,7 +96,7 @@ fn doing(job: Option<&Submitted>) -> String {
         Some(Phase::Storing) => "storing",
         None => "starting",
     };
-    format!("#{:02} {} {phase}", job.order.number, job.order.model)
+    format!("#{:02} {} {phase}", job.planned.number, job.planned.model)
 }
 
 /// The models that a runner holds, in words.

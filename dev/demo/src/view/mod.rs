@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use bars::Bars;
 use lines::Lines;
 
-use crate::watch::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// Shows snapshots.
 pub enum View {
@@ -40,9 +40,9 @@ impl View {
     }
 
     /// Says something that stays.
-    pub fn say(&self, text: &str) {
+    pub fn println(&self, text: &str) {
         match self {
-            Self::Bars(bars) => bars.say(text),
+            Self::Bars(bars) => bars.println(text),
             Self::Lines(_) => println!("{text}"),
         }
     }

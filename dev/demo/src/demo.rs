@@ -10,18 +10,18 @@ use crate::costs::{self, Costs};
 use crate::pictures;
 use crate::plan::MODELS;
 use crate::routing::Routing;
+use crate::run::{Run, RunEnvironment, RunSettings};
 use crate::sheet::{self, Heading, Tile};
-use crate::stage::{Props, Run, Stage};
 use crate::{models, report};
 
 /// The whole demo.
-pub struct Show {
+pub struct Demo {
     out: PathBuf,
     explain: bool,
-    props: Props,
+    settings: RunSettings,
 }
 
-impl Show {
+impl Demo {
     /// Checks that the models are there, and empties the folder of the processes.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Show {
         Ok(Self {
             out: args.out,
             explain: args.explain,
-            props: Props {
+            settings: RunSettings {
                 models: args.models,
                 budget,
                 device: args.device,
@@ -58,17 +58,17 @@ impl Show {
     pub async fn run(&self, stop: &CancellationToken) -> anyhow::Result<PathBuf> {
         println!(
             "A router and two runners, each with {} of memory for models: room for two of the three. Policy warm.",
-            self.props.budget
+            self.settings.budget
         );
-        let warm = self.on_stage(Routing::Warm, stop).await?;
-        self.tell(&warm);
+        let warm = self.run_with(Routing::Warm, stop).await?;
+        self.print_run(&warm);
         let sheet = self.save(&warm)?;
 
         println!(
             "\nThe same jobs once more, in a namespace of their own, as policy shared: they carry no hint, and wait in one \
              queue\nthat all runners share. Whoever is free first takes the oldest, whatever it has loaded."
         );
-        let shared = self.on_stage(Routing::Shared, stop).await?;
+        let shared = self.run_with(Routing::Shared, stop).await?;
         let (warm_costs, shared_costs) = (Costs::of(&warm.end.jobs), Costs::of(&shared.end.jobs));
         println!("\n{}\n", costs::table(&warm_costs, &shared_costs));
         for line in costs::remarks(&warm_costs, &shared_costs) {
@@ -79,29 +79,32 @@ impl Show {
     }
 
     /// One run, on a stage that is cleared whatever comes of it.
-    async fn on_stage(&self, routing: Routing, stop: &CancellationToken) -> anyhow::Result<Run> {
-        let stage = Stage::set(&self.props, routing).await?;
+    async fn run_with(&self, routing: Routing, stop: &CancellationToken) -> anyhow::Result<Run> {
+        let environment = RunEnvironment::start(&self.settings, routing).await?;
         // Dropping the run kills the processes.
         let outcome = tokio::select! {
-            outcome = stage.run() => outcome,
+            outcome = environment.run() => outcome,
             () = stop.cancelled() => Err(anyhow::anyhow!("interrupted; all processes are stopped")),
         };
-        let cleared = stage.clear().await;
+        let cleaned = environment.cleanup().await;
         let run = outcome?;
-        cleared?;
+        cleaned?;
         Ok(run)
     }
 
-    fn tell(&self, run: &Run) {
+    fn print_run(&self, run: &Run) {
         let jobs = &run.end.jobs;
         println!("\n{}\n", report::table(jobs));
         for line in report::totals(&run.end) {
             println!("{line}");
         }
         let (title, reasons) = match self.explain {
-            true => ("Why each went where it went:", report::reasons(jobs)),
+            true => (
+                "DecisionKind each went where it went:",
+                report::reasons(jobs),
+            ),
             false => (
-                "Why they went where they went, one of each kind (--explain tells of all):",
+                "DecisionKind they went where they went, one of each kind (--explain tells of all):",
                 report::samples(jobs),
             ),
         };
@@ -118,8 +121,8 @@ impl Show {
             picture.save(&self.out)?;
             tiles.push(Tile {
                 picture: picture.pixels.clone(),
-                number: job.order.number,
-                prompt: job.order.prompt.to_owned(),
+                number: job.planned.number,
+                prompt: job.planned.prompt.to_owned(),
                 runner: job.runner().map_or_else(String::new, ToString::to_string),
                 warm: job.warm().unwrap_or(false),
             });

@@ -7,13 +7,13 @@ use warmq_types::job::JobRecord;
 use warmq_types::runner::RunnerRecord;
 use warmq_types::state::JobState;
 
-use crate::plan::Order;
+use crate::plan::PlannedJob;
 
 /// A job of the demo that was submitted.
 #[derive(Debug, Clone)]
 pub struct Submitted {
     /// What was asked.
-    pub order: Order,
+    pub planned: PlannedJob,
     /// Its id.
     pub id: JobId,
     /// What the router last said of it; nothing while it has not seen the AMQP message.
@@ -75,7 +75,7 @@ impl Snapshot {
                 && view.record.state.is_terminal()
                 && view.record.state != JobState::Succeeded
             {
-                bail!(failure(&job.order, view));
+                bail!(failure(&job.planned, view));
             }
         }
         self.runners = client.runners(Some(app)).await?;
@@ -111,7 +111,7 @@ impl Snapshot {
     }
 }
 
-fn failure(order: &Order, view: &JobView) -> String {
+fn failure(planned: &PlannedJob, view: &JobView) -> String {
     let runner = match &view.record.runner {
         Some(runner) => format!(" on {runner}"),
         None => String::new(),
@@ -121,6 +121,6 @@ fn failure(order: &Order, view: &JobView) -> String {
         None => "without an error".to_owned(),
     };
     let state = view.record.state;
-    let (number, model) = (order.number, order.model);
+    let (number, model) = (planned.number, planned.model);
     format!("job #{number} ({model}) {state}{runner}: {why}")
 }

@@ -1,10 +1,10 @@
-//! Why a job went where it went, in a few words; the record's `reason` is the whole sentence.
+//! DecisionKind a job went where it went, in a few words; the record's `reason` is the whole sentence.
 
 use warmq_types::job::{Decision, Target};
 
 /// The kinds of decisions, by the facts in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum DecisionKind {
     /// A runner with its model was idle.
     WarmAndIdle,
     /// It waited, and a runner with its model came free.
@@ -17,7 +17,7 @@ pub enum Why {
     Shared,
 }
 
-impl Why {
+impl DecisionKind {
     /// The kind of `decision`.
     pub fn of(decision: &Decision) -> Self {
         match (&decision.target, decision.warm) {

@@ -13,12 +13,12 @@ use warmq_types::ids::AppId;
 use crate::pictures::Picture;
 use crate::plan::{self, THIRD_RUNNER_AFTER};
 use crate::routing::Routing;
-use crate::submit::Door;
+use crate::snapshot::{Snapshot, Submitted};
+use crate::submit::Submitter;
 use crate::view::View;
-use crate::watch::{Snapshot, Submitted};
 
 /// How often the router is asked.
-const POLL: Duration = Duration::from_millis(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(60);
 
 /// All jobs of a run together take seconds; something hangs if they take this long.
 const JOBS_TIMEOUT: Duration = Duration::from_secs(75);
@@ -28,7 +28,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What the runners have to work with, the same in every run.
 #[derive(Debug, Clone)]
-pub struct Props {
+pub struct RunSettings {
     /// Folder of model folders.
     pub models: PathBuf,
     /// What the models of one runner may hold.
@@ -39,9 +39,9 @@ pub struct Props {
     pub folder: PathBuf,
 }
 
-/// What a run takes place in; [`Stage::clear`] must follow, whatever came of it.
-pub struct Stage<'a> {
-    props: &'a Props,
+/// What a run takes place in; [`RunEnvironment::cleanup`] must follow, whatever came of it.
+pub struct RunEnvironment<'a> {
+    settings: &'a RunSettings,
     routing: Routing,
     cluster: Cluster,
 }
@@ -56,24 +56,24 @@ pub struct Run {
 }
 
 /// The processes. Dropping it kills them.
-struct Cast {
+struct Processes {
     router: Router,
     workers: Vec<Worker>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> RunEnvironment<'a> {
     /// Checks that the servers are there, and takes a namespace on them.
     ///
     /// # Errors
     /// A server is away; the message says what to do.
-    pub async fn set(props: &'a Props, routing: Routing) -> anyhow::Result<Self> {
+    pub async fn start(settings: &'a RunSettings, routing: Routing) -> anyhow::Result<Self> {
         let cluster = Cluster::builder()
-            .folder(props.folder.join(routing.as_str()))
+            .folder(settings.folder.join(routing.as_str()))
             .config(routing.config())
             .start()
             .await?;
         Ok(Self {
-            props,
+            settings,
             routing,
             cluster,
         })
@@ -84,9 +84,9 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// A process does not start, or a job fails.
     pub async fn run(&self) -> anyhow::Result<Run> {
-        let mut cast = self.start().await?;
-        let client = Client::new(cast.router.url(), None)?;
-        let end = tokio::time::timeout(JOBS_TIMEOUT, self.perform(&client, &mut cast))
+        let mut processes = self.start_processes().await?;
+        let client = Client::new(processes.router.url(), None)?;
+        let end = tokio::time::timeout(JOBS_TIMEOUT, self.run_jobs(&client, &mut processes))
             .await
             .unwrap_or_else(|_| bail!("not done after {} s", JOBS_TIMEOUT.as_secs()))
             .with_context(|| format!("logs: {}", self.cluster.folder().display()))?;
@@ -94,7 +94,7 @@ impl<'a> Stage<'a> {
         for job in &end.jobs {
             pictures.push(Picture::fetch(&client, job).await?);
         }
-        cast.stop().await;
+        processes.stop().await;
         Ok(Run { end, pictures })
     }
 
@@ -102,53 +102,57 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// A server is away.
-    pub async fn clear(&self) -> anyhow::Result<()> {
+    pub async fn cleanup(&self) -> anyhow::Result<()> {
         Ok(self.cluster.cleanup().await?)
     }
 
-    async fn start(&self) -> anyhow::Result<Cast> {
+    async fn start_processes(&self) -> anyhow::Result<Processes> {
         let router = self.cluster.router(&[]).await?;
         let (a, b) = tokio::try_join!(self.worker("runner-a"), self.worker("runner-b"))?;
-        Ok(Cast {
+        Ok(Processes {
             router,
             workers: vec![a, b],
         })
     }
 
     async fn worker(&self, name: &str) -> anyhow::Result<Worker> {
-        let props = self.props;
-        let options = WorkerOptions::diffusion(name, plan::APP, &props.models);
+        let settings = self.settings;
+        let options = WorkerOptions::diffusion(name, plan::APP, &settings.models);
         let options = WorkerOptions {
-            memory_budget: Some(props.budget.0.to_string()),
-            ..options.args([format!("--device={}", props.device)])
+            memory_budget: Some(settings.budget.0.to_string()),
+            ..options.args([format!("--device={}", settings.device)])
         };
         Ok(self.cluster.worker(options).await?)
     }
 
     /// Submits wave after wave, and watches until all jobs are done.
-    async fn perform(&self, client: &Client, cast: &mut Cast) -> anyhow::Result<Snapshot> {
+    async fn run_jobs(
+        &self,
+        client: &Client,
+        processes: &mut Processes,
+    ) -> anyhow::Result<Snapshot> {
         let app = AppId::parse(plan::APP)?;
-        let door = Door {
+        let submitter = Submitter {
             cluster: &self.cluster,
             client,
             app: &app,
             routing: self.routing,
         };
-        let orders = plan::orders();
-        let mut view = View::new(orders.len());
+        let jobs = plan::jobs();
+        let mut view = View::new(jobs.len());
         let mut snapshot = Snapshot::default();
-        let mut ticks = tokio::time::interval(POLL);
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for wave in plan::waves() {
             if wave.start == THIRD_RUNNER_AFTER {
-                view.say("Half of the jobs are done: runner-c joins, with nothing loaded.");
-                cast.workers.push(self.worker("runner-c").await?);
+                view.println("Half of the jobs are done: runner-c joins, with nothing loaded.");
+                processes.workers.push(self.worker("runner-c").await?);
             }
             let end = wave.end;
-            for order in &orders[wave] {
-                let id = door.submit(order).await?;
+            for planned in &jobs[wave] {
+                let id = submitter.submit(planned).await?;
                 snapshot.jobs.push(Submitted {
-                    order: *order,
+                    planned: *planned,
                     id,
                     view: None,
                 });
@@ -164,7 +168,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-impl Cast {
+impl Processes {
     /// Stops the workers, then the router; what does not stop is killed when it is dropped.
     async fn stop(mut self) {
         for worker in &self.workers {
