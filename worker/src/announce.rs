@@ -1,4 +1,4 @@
-//! The event at a job's end, and the form of messages about a job.
+//! The event at a job's end, and the format of messages about a job.
 
 use warmq_broker::{Message, PublishError};
 use warmq_types::ids::JobId;
@@ -8,10 +8,11 @@ use warmq_types::state::JobState;
 
 use crate::context::WorkerContext;
 
-/// Tells everybody that a job ended. Said again when the job's message comes again: listeners take it twice.
+/// Publishes the event that a job ended. A redelivered job is announced again: consumers are
+/// idempotent.
 ///
 /// # Errors
-/// RabbitMQ is away or stalled.
+/// RabbitMQ is unreachable or blocks publishers.
 pub async fn announce(
     context: &WorkerContext,
     job: &JobSpec,
@@ -26,11 +27,11 @@ pub async fn announce(
         .await
 }
 
-/// A message about a job.
+/// Builds a message about a job.
 pub fn message(job: JobId, content: &impl Versioned) -> Message {
     Message {
         message_id: Some(job.to_string()),
-        // Encoding has no way to fail: string keys, no I/O.
+        // Encoding cannot fail: string keys, no I/O.
         ..Message::new(content.encode().unwrap_or_default())
     }
 }

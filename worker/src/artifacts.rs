@@ -10,35 +10,35 @@ use warmq_types::job::JobSpec;
 
 use crate::engine::Produced;
 
-/// How often a file is offered to the storage, with growing delays between (about 3 s in all).
+/// Attempts to store a file, with growing delays (about 3 s in all).
 const MAX_STORE_ATTEMPTS: u32 = 6;
 
-/// How long the storage may take for one file.
+/// Timeout for storing one file.
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Files that the storage refused.
+/// A file could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It refused more than once, or did not respond.
+    /// The storage failed repeatedly, or did not respond.
     #[error("{file} of {bytes} bytes: {reason}")]
     Refused {
         /// The file's name.
         file: String,
         /// Its size.
         bytes: usize,
-        /// What the storage said.
+        /// The storage's error.
         reason: String,
     },
-    /// A bug of the engine.
-    #[error("the output has no place {0} for a file")]
-    NoPlace(String),
+    /// The output lacks the file's pointer: a bug of the engine.
+    #[error("the output has no field {0} for a file")]
+    NoField(String),
 }
 
-/// Stores a job's files and puts their references into its output. `attempt` is a part of their keys: a late attempt
-/// overwrites nothing.
+/// Stores a job's files and puts their references into its output. `attempt` is part of their keys,
+/// so that a late attempt overwrites nothing.
 ///
 /// # Errors
-/// The storage refused more than once.
+/// A file could not be stored.
 pub async fn store_files(
     artifacts: &Artifacts,
     job: &JobSpec,
@@ -56,7 +56,7 @@ pub async fn store_files(
             let reason = match tokio::time::timeout(STORE_TIMEOUT, put).await {
                 Ok(Ok(reference)) => break reference,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {} s", STORE_TIMEOUT.as_secs()),
+                Err(_) => format!("no response within {} s", STORE_TIMEOUT.as_secs()),
             };
             tracing::warn!(job.id = %job.id, file = file.name, reason, "storing a file failed");
             if tries == MAX_STORE_ATTEMPTS {
@@ -70,8 +70,8 @@ pub async fn store_files(
             tokio::time::sleep(delays.next_delay()).await;
         };
         match output.pointer_mut(&file.pointer) {
-            Some(place) => *place = Value::String(reference),
-            None => return Err(StoreError::NoPlace(file.pointer)),
+            Some(field) => *field = Value::String(reference),
+            None => return Err(StoreError::NoField(file.pointer)),
         }
     }
     Ok(output)
@@ -105,7 +105,7 @@ mod tests {
         let url = format!("warmq://files/a/b/{}/2/0.png", job.id);
         assert_eq!(output, json!({"images": [{"url": url, "width": 8}]}));
         let misplaced = store_files(&artifacts, &job, "2", produced("/images/1/url")).await;
-        assert!(matches!(misplaced, Err(StoreError::NoPlace(_))));
+        assert!(matches!(misplaced, Err(StoreError::NoField(_))));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

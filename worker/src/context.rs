@@ -1,4 +1,4 @@
-//! What all runners of a process share: the servers, and the pace of their lives.
+//! What all runners of a process share: servers, settings and intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use crate::cancellations::Cancellations;
 use crate::config::Config;
 use crate::input_files::FileFetcher;
 
-/// How often and how long, in a runner's life. The defaults are the ones that routers count on.
+/// A runner's intervals and timeouts. Routers rely on the defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// How long a runner counts as alive after it was heard of, and a job as its own.
+    /// Lease of a runner after its last heartbeat, and of its job.
     pub lease: Duration,
-    /// How often it is heard of.
+    /// Interval between heartbeats.
     pub heartbeat: Duration,
-    /// How long a job's message stays unacknowledged while it runs; then a copy takes its place.
+    /// How long a running job's message stays unacknowledged; then a copy in a retry tier replaces
+    /// it.
     pub unacknowledged: Duration,
-    /// How often an idle runner checks its models.
+    /// Interval at which an idle runner checks its catalog.
     pub model_check: Duration,
 }
 
@@ -37,7 +38,7 @@ impl Default for Intervals {
 }
 
 impl Intervals {
-    /// The routers' pace, on a RabbitMQ that takes a message back after `consumer_timeout`.
+    /// The default intervals for a RabbitMQ that requeues messages after `consumer_timeout`.
     pub fn within(consumer_timeout: Duration) -> Self {
         Self {
             unacknowledged: consumer_timeout * 2 / 3,
@@ -60,20 +61,21 @@ pub struct WorkerContext {
     pub instance: Arc<str>,
     /// Redis.
     pub store: Store,
-    /// A connection for publishing only: an alarm stalls it, and acknowledgements must not wait behind it.
+    /// A connection for publishing only: a RabbitMQ alarm blocks it, and acknowledgements must not
+    /// wait for it.
     pub publisher: Publisher,
-    /// Names and declarations.
+    /// Names of queues and exchanges, and their declarations.
     pub topology: Topology,
-    /// Where files go.
+    /// The storage for files.
     pub artifacts: Artifacts,
-    /// Where the files come from that inputs name.
+    /// Fetches the files that inputs name.
     pub file_fetcher: FileFetcher,
-    /// What is heard of cancelled jobs.
+    /// The app's cancellations.
     pub cancellations: Cancellations,
-    /// How often and how long.
+    /// Intervals and timeouts.
     pub intervals: Intervals,
-    /// Take no more jobs.
+    /// Cancelled when the worker takes no further jobs.
     pub stop: CancellationToken,
-    /// Give up on the running job too: the time to drain is over.
+    /// Cancelled when running jobs are abandoned: after the drain timeout.
     pub give_up: CancellationToken,
 }

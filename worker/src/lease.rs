@@ -1,5 +1,5 @@
-//! While a job runs: keeps its lease and the runner's, and notices when the job is no longer this runner's. A job that began
-//! without Redis gets its lease as soon as Redis is back.
+//! Renews a running job's lease and its runner's, and detects their loss. A job that was started
+//! without Redis is recorded, and gets its lease, once Redis is reachable.
 
 use std::time::Duration;
 
@@ -15,37 +15,38 @@ use warmq_types::job::JobSpec;
 
 use crate::context::WorkerContext;
 
-/// How often a job without lease asks whether Redis is back.
+/// Interval at which a job without a lease tries to get one.
 const LEASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An attempt as its runner knows it, whether or not Redis does.
+/// A started attempt, whether or not Redis has recorded it.
 #[derive(Clone)]
 pub struct StartedAttempt {
-    /// Who runs it.
+    /// The runner.
     pub runner: RunnerId,
-    /// In which incarnation.
+    /// The runner's epoch.
     pub epoch: Epoch,
-    /// What runs.
+    /// The job.
     pub job: JobSpec,
-    /// Since when.
+    /// When it started.
     pub since: Instant,
 }
 
 impl StartedAttempt {
-    /// How long ago it began, ms.
+    /// Time since the start, ms.
     fn ago_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When it began, by this machine's clock, Unix ms.
+    /// The start by this machine's clock, Unix ms.
     pub fn since_ms(&self) -> u64 {
         unix_ms().saturating_sub(self.ago_ms())
     }
 
-    /// Tells Redis that the attempt began. `None`: its job ended or is somebody else's, so it counts for nothing.
+    /// Records the start in Redis. Returns `None` if the job ended or another runner has it, so
+    /// that the attempt does not count.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn record_start(
         &self,
         context: &WorkerContext,
@@ -61,15 +62,15 @@ impl StartedAttempt {
     }
 }
 
-/// Keeps the leases until it is dropped.
+/// Renews the leases until dropped.
 pub struct LeaseKeeper {
     task: JoinHandle<()>,
     lease: watch::Receiver<Option<Lease>>,
 }
 
 impl LeaseKeeper {
-    /// Starts to keep `lease`, or to ask for one. `lost` is cancelled once the job is no longer this attempt's: it was
-    /// cancelled, or the lease lapsed and somebody else has it.
+    /// Starts to renew `lease`, or to acquire one. `lost` is cancelled once the job is no longer
+    /// this attempt's: it was cancelled, or the lease lapsed.
     pub fn start(
         context: &WorkerContext,
         started: &StartedAttempt,
@@ -86,7 +87,7 @@ impl LeaseKeeper {
         Self { task, lease }
     }
 
-    /// The lease, once there is one.
+    /// Returns a receiver of the lease, which is `None` until there is one.
     pub fn lease(&self) -> watch::Receiver<Option<Lease>> {
         self.lease.clone()
     }
@@ -98,7 +99,7 @@ impl Drop for LeaseKeeper {
     }
 }
 
-/// False once the job is no longer this attempt's.
+/// Renews the lease; returns once the job is no longer this attempt's.
 async fn renew_until_lost(
     context: &WorkerContext,
     started: &StartedAttempt,
@@ -118,7 +119,7 @@ async fn renew_until_lost(
     };
     let mut ticks = tokio::time::interval(context.intervals.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once, and the lease has just been taken.
+    // The first tick is immediate, and the lease is fresh.
     ticks.tick().await;
     loop {
         ticks.tick().await;
@@ -126,10 +127,10 @@ async fn renew_until_lost(
         match context.store.renew(app, job, lease.fence, lease_ms).await {
             Ok(true) => {}
             Ok(false) => return false,
-            // The job goes on: its result is offered when Redis is back.
-            Err(error) => tracing::warn!(job.id = %job, %error, "could not renew a job's lease"),
+            // The run continues; its result is stored once Redis is reachable.
+            Err(error) => tracing::warn!(job.id = %job, %error, "could not renew the job's lease"),
         }
-        // False: the runner is registered no more. It joins again once this job is done.
+        // False if the runner is no longer registered. It joins again after this job.
         let (runner, epoch) = (&started.runner, started.epoch);
         let alive = (context.store).heartbeat(app, runner, epoch, context.intervals.lease, true);
         if let Err(error) = alive.await {
@@ -138,14 +139,14 @@ async fn renew_until_lost(
     }
 }
 
-/// A lease, as soon as Redis is back; `None` if there is none to be had.
+/// Acquires a lease once Redis is reachable. Returns `None` if the job is no longer this attempt's.
 async fn acquire(context: &WorkerContext, started: &StartedAttempt) -> Option<Lease> {
     loop {
         tokio::time::sleep(LEASE_RETRY_INTERVAL).await;
         match started.record_start(context).await {
             Ok(lease) => return lease,
             Err(error) => {
-                tracing::debug!(job.id = %started.job.id, %error, "a job still runs without lease");
+                tracing::debug!(job.id = %started.job.id, %error, "the job still runs without a lease");
             }
         }
     }

@@ -3,23 +3,24 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
-//! | [`runner`] | one slot: idle, a job, idle; life after life |
+//! | [`runner`] | one slot: takes one job at a time, joins again after each disconnect |
 //! | [`context`] | what all runners of a process share |
-//! | [`incarnation`] | one life between two connections: epoch, own queue, registration |
-//! | [`consumer`] | the own queue and the shared one, never two jobs at once |
-//! | `attempt` | one delivery: start, run, store the end, acknowledge |
-//! | [`cancellations`] | one subscription per process to the jobs that were cancelled |
-//! | [`lease`] | keeps a running job's lease, notices when the job is lost |
-//! | [`redis_grace`] | how long Redis is waited for before a job goes on without |
-//! | [`input_files`] | the files that an input names, got before the run |
-//! | [`fault`], `recovery` | a runner's fault; its self-test, and its time without jobs until that passes |
-//! | [`stored_input`] | an input that is an object in the storage, read before the run |
-//! | [`report`] | progress, files and the event at the end |
-//! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `pictures`, `timed` |
-//! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
+//! | [`incarnation`] | one connection of a runner: epoch, own queue, registration |
+//! | [`consumer`] | the runner's own queue and the shared queue, never two jobs at once |
+//! | `attempt` | one delivery: start, run, store the end, ack |
+//! | [`cancellations`] | one subscription per process to cancellations |
+//! | [`lease`] | renews a running job's lease, detects its loss |
+//! | [`redis_grace`] | how long a runner waits for Redis before it continues without |
+//! | [`input_files`] | fetches the files that an input names, before the run |
+//! | [`fault`], `recovery` | a runner's fault; its self-test, and no jobs until that passes |
+//! | [`stored_input`] | loads a large input from the storage, before the run |
+//! | [`progress`], [`artifacts`], [`announce`] | progress reports, output files, the event at the end |
+//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
+//! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
-//! A job's way: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread → artifacts → `finish.lua` → event → ack.
-//! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
+//! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread
+//! → artifacts → `finish.lua` → event → ack. **Invariant:** a message is acknowledged only when its
+//! job's end is announced or a confirmed copy is queued; see `attempt`.
 
 pub mod announce;
 pub mod artifacts;
@@ -60,40 +61,40 @@ use crate::fault::Fault;
 use crate::input_files::FileFetcher;
 use crate::runner::{Runner, RunnerStart};
 
-/// Why a worker could not start, or ended by itself.
+/// Why a worker could not start, or exited by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Redis does not answer.
+    /// Redis is unreachable.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
-    /// RabbitMQ does not answer.
+    /// RabbitMQ is unreachable.
     #[error(transparent)]
     Publisher(#[from] PublishError),
-    /// RabbitMQ or Redis refused the runner.
+    /// RabbitMQ or Redis rejected the runner.
     #[error(transparent)]
     Join(#[from] incarnation::Error),
-    /// The storage can not be opened.
+    /// The storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
-    /// No HTTP requests can be made.
+    /// The HTTP client cannot be built.
     #[error(transparent)]
     Fetch(#[from] warmq_fetch::Error),
-    /// There is no engine.
+    /// The engine cannot be built.
     #[error(transparent)]
     Engine(#[from] engine::BuildError),
     /// A bug.
-    #[error("a runner ended by itself: {0}")]
+    #[error("a runner task panicked: {0}")]
     Runner(#[from] tokio::task::JoinError),
-    /// An engine hangs, or a device context failed: only a new process can help.
-    #[error("this process can run no more jobs; its supervisor starts it anew: {0}")]
+    /// An engine hangs, or a device context failed: only a new process can recover.
+    #[error("this process cannot run further jobs and exits for its supervisor to restart it: {0}")]
     Unrecoverable(Fault),
 }
 
-/// Exit status of a process that can run no more jobs, until it is started anew (`EX_SOFTWARE`).
+/// Exit status of a process that must be restarted to run jobs (`EX_SOFTWARE`).
 const EXIT_UNRECOVERABLE: u8 = 70;
 
 impl Error {
-    /// The exit status that says so.
+    /// Returns the process's exit status.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(engine::BuildError::Setting(_)) => EXIT_BAD_CONFIG,
@@ -105,16 +106,17 @@ impl Error {
     }
 }
 
-/// Runs the configured runners until `stop`, and then their jobs to the end, as long as the drain timeout allows.
+/// Runs the configured runners until `stop`, then finishes their jobs within the drain timeout.
 ///
 /// # Errors
-/// The storage or the engine cannot be had, or a server refuses. Servers that are away are waited for.
+/// The storage or the engine cannot be opened, or a server rejects the worker. Unreachable servers
+/// are retried.
 pub async fn run(config: Config, signals: Signals) -> Result<(), Error> {
     let intervals = Intervals::within(config.servers.consumer_timeout);
     run_at(intervals, config, signals).await
 }
 
-/// As [`run`], at another pace than the routers' (tests).
+/// As [`run`], with other intervals (tests).
 ///
 /// # Errors
 /// As [`run`].
@@ -179,7 +181,7 @@ pub async fn run_at(
             Ok(Some(fault)) => Error::Unrecoverable(fault),
             Err(error) => error.into(),
         };
-        // The others end in order first.
+        // The other runners stop in order first.
         context.stop.cancel();
         failure.get_or_insert(error);
     }
@@ -192,7 +194,7 @@ pub async fn run_at(
     }
 }
 
-/// Cancelled when what runs is to be given up: the time to drain is over, or there was a second signal.
+/// Returns a token that is cancelled after the drain timeout, or at the second signal.
 fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken {
     let token = CancellationToken::new();
     let give_up = token.clone();

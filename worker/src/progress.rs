@@ -10,17 +10,18 @@ use warmq_store::Store;
 use warmq_types::attempt::Lease;
 use warmq_types::job::{JobSpec, Phase, Progress};
 
-/// At most ten reports a second, but a change of phase at once.
+/// Shortest interval between reports of the same phase; a new phase is reported at once.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Forwards a job's progress to its record until it is dropped.
+/// Writes a job's progress to its record until dropped.
 pub struct ProgressReporter {
     sender: watch::Sender<Option<Progress>>,
     task: JoinHandle<()>,
 }
 
 impl ProgressReporter {
-    /// Starts forwarding, as soon as there is a lease; `lost` is cancelled once the job is no longer this attempt's.
+    /// Starts writing once there is a lease. `lost` is cancelled once the job is no longer this
+    /// attempt's.
     pub fn start(
         store: Store,
         job: &JobSpec,
@@ -36,7 +37,7 @@ impl ProgressReporter {
                 let Some(Lease { fence, .. }) = *lease.borrow() else {
                     continue;
                 };
-                // The record keeps it.
+                // The record keeps the previous preview.
                 match progress.preview == shown {
                     true => progress.preview = None,
                     false => shown.clone_from(&progress.preview),
@@ -44,7 +45,7 @@ impl ProgressReporter {
                 match store.progress(&app, job, fence, &progress).await {
                     Ok(true) => {}
                     Ok(false) => lost.cancel(),
-                    // The lease keeper says so already.
+                    // The lease keeper logs the outage.
                     Err(error) => {
                         tracing::debug!(job.id = %job, %error, "a progress report was lost")
                     }
@@ -54,22 +55,22 @@ impl ProgressReporter {
         Self { sender, task }
     }
 
-    /// Where the engine says how far it is.
+    /// Returns the sender for the engine's reports.
     pub fn sender(&self) -> watch::Sender<Option<Progress>> {
         self.sender.clone()
     }
 
-    /// The progress as the engine reports it.
+    /// Returns a receiver of the engine's reports.
     pub fn watch(&self) -> watch::Receiver<Option<Progress>> {
         self.sender.subscribe()
     }
 
-    /// Says that the files that the job's input names are being got.
+    /// Reports that the job's input files are being fetched.
     pub fn fetching(&self) {
         (self.sender).send_replace(Some(Progress::at(Phase::Fetching, 0, 0)));
     }
 
-    /// Says that the job's files are being written.
+    /// Reports that the job's output files are being stored.
     pub fn storing(&self) {
         (self.sender).send_replace(Some(Progress::at(Phase::Storing, 0, 0)));
     }
@@ -97,11 +98,11 @@ impl Throttled {
         }
     }
 
-    /// `None` once nobody reports any more.
+    /// Returns the next report that is due, `None` once the sender is dropped.
     async fn next(&mut self) -> Option<Progress> {
         self.receiver.changed().await.ok()?;
         let mut latest = self.latest()?;
-        // Whatever comes meanwhile replaces what waits; a new phase does not wait.
+        // A later report replaces a waiting one; a new phase does not wait.
         while Some(latest.phase) == self.phase && Instant::now() < self.earliest {
             tokio::select! {
                 () = tokio::time::sleep_until(self.earliest) => {}
@@ -130,15 +131,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn progress_is_told_ten_times_a_second_and_the_last_step_is_told() {
+    async fn progress_is_reported_ten_times_a_second_and_the_last_step_is_reported() {
         let (sender, receiver) = watch::channel(None);
         let mut reports = Throttled::new(receiver);
         let task = tokio::spawn(async move {
-            let mut told = Vec::new();
+            let mut reported = Vec::new();
             while let Some(progress) = reports.next().await {
-                told.push((progress.phase, progress.step));
+                reported.push((progress.phase, progress.step));
             }
-            told
+            reported
         });
         sender.send_replace(at(Phase::Loading, 0));
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -149,9 +150,9 @@ mod tests {
         sender.send_replace(at(Phase::Storing, 0));
         tokio::time::sleep(Duration::from_millis(1)).await;
         drop(sender);
-        let told = task.await.unwrap();
-        let phases = |phase| told.iter().filter(|(found, _)| *found == phase).count();
+        let reported = task.await.unwrap();
+        let phases = |phase| reported.iter().filter(|(found, _)| *found == phase).count();
         assert_eq!((phases(Phase::Loading), phases(Phase::Storing)), (1, 1));
-        assert!((8..=12).contains(&phases(Phase::Running)), "{told:?}");
+        assert!((8..=12).contains(&phases(Phase::Running)), "{reported:?}");
     }
 }

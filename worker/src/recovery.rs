@@ -1,5 +1,5 @@
-//! Whether a runner can work, and what it does while it cannot: it stays listed with its fault, takes no jobs, and tests
-//! itself with growing delays.
+//! The self-test of a runner, and recovery from a fault: the runner stays listed as faulty, takes
+//! no jobs, and repeats the self-test with growing delays.
 
 use std::time::Duration;
 
@@ -16,34 +16,36 @@ use crate::fault::Fault;
 use crate::incarnation::{await_name, epoch_after, registration};
 use crate::runner::{Runner, start_engine};
 
-/// How long the storage may take for a probe.
+/// Timeout for probing the storage.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Size of a probe, bytes, until a larger file could not be stored: a disk may have room for a small one only.
+/// Initial size of a probe, bytes. It grows to the size of a file that could not be stored: a full
+/// disk may accept small files only.
 pub(crate) const PROBE_BYTES: usize = 256 << 10;
 
-/// How a faulty time ended.
+/// How recovery ended.
 pub(crate) enum Recovery {
     /// The self-test passed.
     Healthy,
     /// The worker stops.
     Stopped,
-    /// Only a new process can help.
+    /// Only a new process can recover.
     Unrecoverable(Fault),
 }
 
 impl Fault {
-    /// Whether only a new process can help: a thread that hangs cannot be ended, and a device context that failed stays so.
+    /// Returns whether only a new process can recover: a thread that hangs cannot be ended, and a
+    /// device context that failed stays unusable.
     pub(crate) fn is_unrecoverable(&self) -> bool {
         matches!(self.kind, FaultKind::Hang | FaultKind::Device)
     }
 }
 
 impl Runner {
-    /// The self-test: engine, device, models, storage. A dead engine is replaced first.
+    /// Runs the self-test: engine, device, models, storage. Replaces a dead engine first.
     ///
     /// # Errors
-    /// The first thing that does not work.
+    /// The first check that fails.
     pub(crate) async fn self_test(&mut self) -> Result<(), Fault> {
         let timeout = self.context.config.hang_grace;
         let hangs = |_| {
@@ -76,13 +78,13 @@ impl Runner {
         match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
             Ok(probed) => probed.map_err(|error| refused().because(error)),
             Err(_) => {
-                let reason = format!("no answer within {} s", PROBE_TIMEOUT.as_secs());
+                let reason = format!("no response within {} s", PROBE_TIMEOUT.as_secs());
                 Err(refused().because(reason))
             }
         }
     }
 
-    /// Takes no jobs until the self-test passes.
+    /// Repeats the self-test until it passes; takes no jobs meanwhile.
     pub(crate) async fn recover(&mut self, fault: Fault) -> Recovery {
         self.epoch = epoch_after(self.epoch);
         let stop = self.context.stop.clone();
@@ -97,7 +99,7 @@ impl Runner {
         let recovery = loop {
             let reason = format!("{}: {}", faulty.kind, faulty.details);
             if listed.as_ref() != Some(&reason) || !self.is_registered().await {
-                tracing::warn!(runner = %self.id, reason, "this runner is faulty and takes no jobs until its self-test passes");
+                tracing::warn!(runner = %self.id, reason, "the runner is faulty and takes no jobs until its self-test passes");
                 self.register_faulty(&faulty).await;
                 listed = Some(reason);
             }
@@ -113,16 +115,16 @@ impl Runner {
         };
         match recovery {
             Recovery::Healthy => {
-                tracing::info!(runner = %self.id, "the self-test passed; joining again");
+                tracing::info!(runner = %self.id, "self-test passed: joining again");
             }
-            // Else it joins anew, which replaces this registration.
+            // A healthy runner joins again, which replaces this registration.
             Recovery::Stopped | Recovery::Unrecoverable(_) => {
                 let left = self
                     .context
                     .store
                     .leave(&self.context.config.app, &self.id, self.epoch);
                 if let Err(error) = left.await {
-                    tracing::warn!(runner = %self.id, %error, "could not take leave; the runner's lease will lapse");
+                    tracing::warn!(runner = %self.id, %error, "could not unregister the runner: its lease will lapse");
                 }
             }
         }
@@ -133,26 +135,26 @@ impl Runner {
         send_heartbeat(&self.context, &self.id, self.epoch).await
     }
 
-    /// Registers as faulty. Failures are logged: it is tried again before the next self-test.
+    /// Registers as faulty. Failures are logged; the next round retries.
     async fn register_faulty(&self, faulty: &FaultReport) {
         let context = &self.context;
         let nothing = RunnerReport::default();
         let description = &self.engine.description;
         let registration = registration(context, &self.id, self.epoch, description, &nothing);
         if let Err(error) = await_name(context, &registration).await {
-            tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
+            tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
             return;
         }
         let schema = &description.input_schema;
         let registered =
             (context.store).register_faulty(&registration, schema, context.intervals.lease, faulty);
         if let Err(error) = registered.await {
-            tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
+            tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
         }
     }
 }
 
-/// Keeps a faulty runner listed until it is dropped, however long its self-test takes.
+/// Sends a faulty runner's heartbeats until dropped, however long its self-test takes.
 struct Heartbeats(JoinHandle<()>);
 
 impl Heartbeats {
@@ -175,7 +177,8 @@ impl Drop for Heartbeats {
     }
 }
 
-/// False: the runner is not registered. As busy, so that it does not become idle.
+/// Sends a heartbeat as busy, so that the runner does not become claimable. Returns false if it is
+/// not registered.
 async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> bool {
     let WorkerContext {
         store,

@@ -1,29 +1,29 @@
-//! How long a runner waits for Redis before it goes on without.
+//! How long a runner waits for Redis before it continues without.
 
 use std::time::Duration;
 
-/// For an outage that is none yet: a restart, a short cut.
+/// Timeout of the first call: covers a restart or a short network failure.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Once it was away for so long: jobs do not wait for it again and again.
+/// Timeout of further calls during an outage, so that jobs are not delayed again and again.
 const REPEATED_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A runner's patience with Redis.
+/// The grace that a runner grants Redis.
 #[derive(Debug, Default)]
 pub struct RedisGrace {
-    is_over: bool,
+    is_exhausted: bool,
 }
 
 impl RedisGrace {
-    /// What needs Redis, as long as the patience lasts; `None` once it is over.
-    pub async fn with<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
-        let patience = if self.is_over {
+    /// Awaits a call to Redis. Returns `None` if it did not finish within the grace.
+    pub async fn limit<T>(&mut self, call: impl Future<Output = T>) -> Option<T> {
+        let timeout = if self.is_exhausted {
             REPEATED_TIMEOUT
         } else {
             FIRST_TIMEOUT
         };
-        let done = tokio::time::timeout(patience, what).await.ok();
-        self.is_over = done.is_none();
+        let done = tokio::time::timeout(timeout, call).await.ok();
+        self.is_exhausted = done.is_none();
         done
     }
 }
@@ -37,8 +37,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_waited_for_once_and_then_no_more_until_it_is_over() {
-        let mut patience = RedisGrace::default();
+    async fn only_the_first_call_of_an_outage_waits_for_the_full_grace() {
+        let mut grace = RedisGrace::default();
         let mut waits = Vec::new();
         for is_back in [false, false, true, false] {
             let since = Instant::now();
@@ -47,7 +47,7 @@ mod tests {
                     pending::<()>().await;
                 }
             };
-            assert_eq!(patience.with(answer).await.is_some(), is_back);
+            assert_eq!(grace.limit(answer).await.is_some(), is_back);
             waits.push(since.elapsed());
         }
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A runner: one slot, one job at a time, life after life.
+//! A runner: one slot that runs one job at a time, through all its incarnations.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::incarnation::{self, Incarnation, epoch_after};
 use crate::recovery::{PROBE_BYTES, Recovery};
 use crate::redis_grace::RedisGrace;
 
-/// How long an engine may take to end with its worker.
+/// Timeout for stopping the engine with its worker.
 const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the models of an idle runner may take to be checked: well below its lease.
+/// Timeout for checking an idle runner's models: well below its lease.
 const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Timeout for a heartbeat: jobs wait for it, and the lease lasts for three of them.
+/// Timeout for a heartbeat: jobs wait for it, and a lease spans three of them.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One slot of a worker.
@@ -32,43 +32,43 @@ pub struct Runner {
     pub(crate) context: WorkerContext,
     pub(crate) id: RunnerId,
     pub(crate) engine: EngineThread,
-    /// The engine's models.
+    /// The engine's loaded models.
     pub(crate) report: RunnerReport,
-    /// Those that Redis knows of: others, while it is away.
+    /// The models that Redis has recorded: outdated after an outage.
     pub(crate) recorded_hints: Vec<Hint>,
     pub(crate) redis_grace: RedisGrace,
-    /// Size of the files with which the storage is probed, bytes.
+    /// Size of the files that probe the storage, bytes.
     pub(crate) probe_bytes: usize,
     pub(crate) epoch: Epoch,
 }
 
-/// How a runner begins.
+/// The state of a runner after startup.
 pub enum RunnerStart {
-    /// Idle.
+    /// Joined and idle.
     Joined(Box<Incarnation>),
-    /// Its self-test did not pass.
+    /// The self-test failed.
     Faulty(Fault),
 }
 
-/// How a life ended.
+/// Why an incarnation ended.
 pub(crate) enum IncarnationEnd {
     /// The worker stops.
     Stopped,
-    /// RabbitMQ is gone.
+    /// The connection to RabbitMQ is lost.
     ConsumerLost(ConsumeError),
-    /// Redis does not know the runner any more.
+    /// Redis has no such registration.
     Unregistered,
-    /// It can serve other models than it said.
+    /// The catalog differs from the registered one.
     ModelsChanged,
-    /// It takes no jobs until its self-test passes.
+    /// A fault: no jobs until the self-test passes.
     Faulty(Fault),
-    /// Only a new process can help.
+    /// A fault that only a new process can recover from.
     Unrecoverable(Fault),
 }
 
 impl IncarnationEnd {
-    /// The end of a life by this fault.
-    pub(crate) fn by(fault: Fault) -> Self {
+    /// The end caused by this fault.
+    pub(crate) fn from_fault(fault: Fault) -> Self {
         match fault.is_unrecoverable() {
             true => Self::Unrecoverable(fault),
             false => Self::Faulty(fault),
@@ -76,21 +76,21 @@ impl IncarnationEnd {
     }
 }
 
-/// What comes after a delivery.
+/// What follows a delivery.
 pub(crate) enum AfterDelivery {
-    /// The runner is free.
+    /// The runner is idle.
     Idle,
-    /// The dispatcher claimed the runner for another job, which is on its way.
+    /// The dispatcher claimed the runner for another job, which will be delivered.
     AwaitClaimedJob,
-    /// This life is over.
+    /// The incarnation ends.
     End(IncarnationEnd),
 }
 
 impl Runner {
-    /// A runner with an engine, not joined yet.
+    /// Builds the engine; the runner has not joined yet.
     ///
     /// # Errors
-    /// There is no engine.
+    /// The engine cannot be built.
     pub async fn new(context: WorkerContext, id: RunnerId) -> Result<Self, engine::BuildError> {
         let engine = start_engine(&context, &id).await?;
         Ok(Self {
@@ -105,13 +105,14 @@ impl Runner {
         })
     }
 
-    /// Tests itself, and begins a first life if that passes, once the servers are there. `None`: the worker stops.
+    /// Runs the self-test and joins if it passes, once the servers are reachable. Returns `None` if
+    /// the worker stops first.
     ///
     /// # Errors
-    /// RabbitMQ or Redis refuses, or another process has the runner's name.
+    /// RabbitMQ or Redis rejects the runner, or another process has its name.
     pub async fn start(&mut self) -> Result<Option<RunnerStart>, incarnation::Error> {
         let stop = self.context.stop.clone();
-        let me = incarnation::registration(
+        let registration = incarnation::registration(
             &self.context,
             &self.id,
             self.epoch,
@@ -119,7 +120,7 @@ impl Runner {
             &self.report,
         );
         let named = until_available(&stop, incarnation::Error::is_final, || {
-            incarnation::await_name(&self.context, &me)
+            incarnation::await_name(&self.context, &registration)
         });
         if named.await?.is_none() {
             return Ok(None);
@@ -138,12 +139,13 @@ impl Runner {
         Ok(joined.map(|incarnation| RunnerStart::Joined(Box::new(incarnation))))
     }
 
-    /// What the engine is.
+    /// The engine's description.
     pub fn description(&self) -> &engine::Description {
         &self.engine.description
     }
 
-    /// Runs jobs until the worker stops. Returns the fault for which only a new process can help, if there was one.
+    /// Runs jobs until the worker stops. Returns the fault that only a new process can recover
+    /// from, if any.
     pub async fn run(mut self, start: RunnerStart) -> Option<Fault> {
         let mut start = Some(start);
         let unrecoverable = loop {
@@ -165,14 +167,14 @@ impl Runner {
             match end {
                 IncarnationEnd::Stopped => break None,
                 IncarnationEnd::ConsumerLost(reason) => {
-                    tracing::warn!(runner = %self.id, %reason, "lost RabbitMQ; joining again");
+                    tracing::warn!(runner = %self.id, %reason, "lost the connection to RabbitMQ: joining again");
                 }
                 IncarnationEnd::Unregistered => {
-                    tracing::warn!(runner = %self.id, "Redis does not know this runner as it is; joining again");
+                    tracing::warn!(runner = %self.id, "redis has no matching registration of this runner: joining again");
                 }
                 IncarnationEnd::ModelsChanged => {
                     let models = self.engine.description.models.join(", ");
-                    tracing::info!(runner = %self.id, models, "the models that can be served changed; joining again");
+                    tracing::info!(runner = %self.id, models, "the catalog changed: joining again");
                 }
                 IncarnationEnd::Faulty(fault) => start = Some(RunnerStart::Faulty(fault)),
                 IncarnationEnd::Unrecoverable(fault) => break Some(fault),
@@ -183,12 +185,12 @@ impl Runner {
             None => ENGINE_STOP_TIMEOUT,
         };
         if !self.engine.stop(redis_grace).await {
-            tracing::warn!(runner = %self.id, "the engine is still at work; it ends with the process");
+            tracing::warn!(runner = %self.id, "the engine did not stop: it ends with the process");
         }
         unrecoverable
     }
 
-    /// A new life, as soon as RabbitMQ and Redis let it; `None` if the worker stops before.
+    /// Joins again once RabbitMQ and Redis are reachable. Returns `None` if the worker stops first.
     async fn rejoin(&mut self) -> Option<Incarnation> {
         let epoch = &mut self.epoch;
         let (context, id) = (&self.context, &self.id);
@@ -203,7 +205,7 @@ impl Runner {
         Some(incarnation)
     }
 
-    /// One life: idle, a delivery, idle, …
+    /// Takes deliveries until the incarnation ends.
     async fn run_incarnation(&mut self, incarnation: &mut Incarnation) -> IncarnationEnd {
         let stop = self.context.stop.clone();
         let mut heartbeats = tokio::time::interval(self.context.intervals.heartbeat);
@@ -213,10 +215,11 @@ impl Runner {
             self.context.intervals.model_check,
         );
         model_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // After a claim that lost us a shared job: until then only the own queue is read.
-        let mut expecting: Option<Instant> = None;
+        // Set after a claim took precedence over a shared job: until then only the own queue is
+        // consumed.
+        let mut claimed_until: Option<Instant> = None;
         loop {
-            if expecting.is_none()
+            if claimed_until.is_none()
                 && let Err(lost) = incarnation.consumers.attach_shared().await
             {
                 return IncarnationEnd::ConsumerLost(lost);
@@ -224,8 +227,8 @@ impl Runner {
             let first = tokio::select! {
                 biased;
                 () = stop.cancelled() => return IncarnationEnd::Stopped,
-                // Before the next job: a runner whose jobs are short and many would never get to it, and lose its lease.
-                // Never beside a start: a heartbeat of an idle runner makes it claimable.
+                // Before the next job: otherwise a runner with many short jobs would lose its
+                // lease. Never during a start: the heartbeat of an idle runner makes it claimable.
                 _ = heartbeats.tick() => {
                     if !self.heartbeat(incarnation.epoch).await {
                         return IncarnationEnd::Unregistered;
@@ -236,8 +239,8 @@ impl Runner {
                     Ok(delivery) => delivery,
                     Err(lost) => return IncarnationEnd::ConsumerLost(lost),
                 },
-                () = wait_until(expecting) => {
-                    expecting = None;
+                () = wait_until(claimed_until) => {
+                    claimed_until = None;
                     continue;
                 }
                 _ = model_checks.tick() => match self.check_models(incarnation).await {
@@ -249,7 +252,7 @@ impl Runner {
                 Ok(kept) => kept,
                 Err(lost) => return IncarnationEnd::ConsumerLost(lost),
             };
-            expecting = match self.handle_delivery(incarnation, kept).await {
+            claimed_until = match self.handle_delivery(incarnation, kept).await {
                 AfterDelivery::Idle => None,
                 AfterDelivery::AwaitClaimedJob => {
                     Some(Instant::now() + self.context.config.accept_timeout)
@@ -259,7 +262,7 @@ impl Runner {
         }
     }
 
-    /// False: the runner is not registered (any more) as it is.
+    /// Returns false if the runner is not registered with its current models.
     async fn heartbeat(&self, epoch: Epoch) -> bool {
         let WorkerContext {
             store,
@@ -281,7 +284,7 @@ impl Runner {
         }
     }
 
-    /// Whether the models that can be served are still those that this life began with; asked of an idle runner.
+    /// Checks an idle runner's catalog against the registered one.
     async fn check_models(&mut self, incarnation: &Incarnation) -> Option<IncarnationEnd> {
         if incarnation.models.is_empty() {
             return None;
@@ -292,10 +295,10 @@ impl Runner {
                 (self.engine.description.models != incarnation.models)
                     .then_some(IncarnationEnd::ModelsChanged)
             }
-            Ok(Err(fault)) => Some(IncarnationEnd::by(fault)),
-            // The self-test finds out whether it hangs for good.
+            Ok(Err(fault)) => Some(IncarnationEnd::from_fault(fault)),
+            // The self-test decides whether it hangs.
             Err(_) => {
-                let fault = Fault::new(FaultKind::Model, "the folder of models does not respond");
+                let fault = Fault::new(FaultKind::Model, "the models folder does not respond");
                 Some(IncarnationEnd::Faulty(fault))
             }
         }
@@ -311,7 +314,7 @@ pub(crate) async fn start_engine(
     EngineThread::start(id, move || engine::build(&options, &runner)).await
 }
 
-/// Waits until `time`, or for ever.
+/// Waits until `time`, or forever.
 pub(crate) async fn wait_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

@@ -12,7 +12,7 @@ use crate::exit::{self, Usage};
 use crate::explain::text::count;
 use crate::{dry_run, input};
 
-/// Checks a file, or tries its routes. No router is asked. `key`: the API key that a trial is made with.
+/// Checks a file, or tries out its routes, without a router. `key`: the API key of the dry run.
 pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyhow::Result<u8> {
     match command {
         args::Routes::Check { file } => {
@@ -64,7 +64,7 @@ fn dry_runs(
         .find(|assumptions| !declared(&assumptions.app))
     {
         let name = &unknown.app;
-        return Err(Usage(format!("the file declares no app '{name}'")).into());
+        return Err(Usage(format!("app '{name}' is not declared in the file")).into());
     }
     let sample = Sample {
         apps: assumed_loads(apps, &test.apps),
@@ -74,14 +74,14 @@ fn dry_runs(
             .into_iter()
             .map(|header| (header.name, header.text))
             .collect(),
-        // Of a whole key, the part that is no secret.
+        // Only the id of a key, which is not secret.
         key: key
             .map_or("", |key| key.split(':').next().unwrap_or_default())
             .to_owned(),
     };
     let names: Vec<_> = match test.route {
         Some(name) if routes.get(&name).is_none() => {
-            return Err(Usage(format!("the file declares no route '{name}'")).into());
+            return Err(Usage(format!("route '{name}' is not declared in the file")).into());
         }
         Some(name) => vec![name],
         None => routes.iter().map(|(name, _)| name.clone()).collect(),

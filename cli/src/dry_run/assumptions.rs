@@ -1,4 +1,4 @@
-//! How apps are supposed to stand in a trial: no router is asked, so nobody knows.
+//! The assumed load of apps in a dry run, which has no router to query.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use warmq_types::ids::AppId;
 
 use crate::exit::Usage;
 
-/// What is said of one app: `acme/l4=wait_s:3,runners:2`.
+/// An assumption about one app: `acme/l4=wait_s:3,runners:2`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppAssumption {
     /// The app.
@@ -27,13 +27,13 @@ struct AssumedLoad {
 }
 
 impl AppAssumption {
-    /// The same, of an app that the file sets like this.
+    /// Returns the load of an app with these settings.
     pub fn load(&self, config: &AppConfig) -> AppStanding {
         self.assumed.load(config)
     }
 }
 
-/// An app of which nothing is said: one idle runner, and nobody waits.
+/// Returns the default load: one idle runner, an empty queue.
 pub fn load(config: &AppConfig) -> AppStanding {
     AssumedLoad::default().load(config)
 }
@@ -62,7 +62,7 @@ impl AssumedLoad {
             "queued" => self.queued = Some(whole(text)?),
             other => {
                 return Err(Usage(format!(
-                    "apps have no '{other}'; they have cost, wait_s, run_s, runners, idle, queued"
+                    "apps have no '{other}': expected cost, wait_s, run_s, runners, idle or queued"
                 )));
             }
         }
@@ -75,7 +75,7 @@ impl FromStr for AppAssumption {
     fn from_str(text: &str) -> Result<Self, Usage> {
         let form = || {
             Usage(format!(
-                "'{text}' is no app; write owner/name=wait_s:3,idle:0"
+                "'{text}' is not an assumption: write owner/name=wait_s:3,idle:0"
             ))
         };
         let (app, fields) = text.split_once('=').ok_or_else(form)?;
@@ -91,12 +91,12 @@ impl FromStr for AppAssumption {
 
 fn number(text: &str) -> Result<f64, Usage> {
     let number = text.parse().ok().filter(|number: &f64| *number >= 0.0);
-    number.ok_or_else(|| Usage(format!("'{text}' is no number from 0")))
+    number.ok_or_else(|| Usage(format!("'{text}' is not a number from 0")))
 }
 
 fn whole(text: &str) -> Result<u64, Usage> {
     let number = text.parse();
-    number.map_err(|_| Usage(format!("'{text}' is no whole number from 0")))
+    number.map_err(|_| Usage(format!("'{text}' is not a whole number from 0")))
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_as_good_as_it_can_be() {
+    fn an_app_without_assumptions_is_idle() {
         let config = AppConfig {
             cost: 0.5,
             ..AppConfig::default()
@@ -121,15 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_app_or_no_number_is_told() {
+    fn invalid_assumptions_are_rejected_with_the_reason() {
         for (text, what) in [
             ("a/b", "write owner/name="),
             ("a/b=idle", "write owner/name="),
             ("B=idle:1", "'B' is not an app name"),
             ("a/b=speed:1", "apps have no 'speed'"),
-            ("a/b=idle:0.5", "no whole number"),
-            ("a/b=wait_s:-1", "no number from 0"),
-            ("a/b=wait_s:NaN", "no number from 0"),
+            ("a/b=idle:0.5", "not a whole number"),
+            ("a/b=wait_s:-1", "not a number from 0"),
+            ("a/b=wait_s:NaN", "not a number from 0"),
         ] {
             let error = text.parse::<AppAssumption>().unwrap_err().to_string();
             assert!(error.contains(what), "{error}");

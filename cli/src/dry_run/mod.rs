@@ -1,9 +1,9 @@
-//! Where routes would send a submission, tried out without a router.
+//! Dry run: where routes would send a submission, without a router.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `steps` | the steps of a flow, as far as they can be known |
-//! | `assumptions` | how apps are supposed to stand |
+//! | `steps` | the steps of a flow, as far as its input determines them |
+//! | `assumptions` | the assumed load of apps |
 
 mod assumptions;
 mod steps;
@@ -21,37 +21,38 @@ use warmq_types::route::{Hop, RouteKind};
 pub use self::assumptions::{AppAssumption, load};
 pub use self::steps::{FlowDryRun, StepDryRun};
 
-/// Keys that a split is tried with.
+/// Number of keys that splits are tried with.
 pub const SPLIT_KEYS: u32 = 10_000;
 
-/// What a submission says.
+/// A sample submission.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     /// The input.
     pub input: Value,
     /// Headers, by their names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The name of the API key.
+    /// The id of the API key.
     pub key: String,
-    /// How the apps of the file stand.
+    /// The assumed load of the file's apps.
     pub apps: BTreeMap<AppId, AppStanding>,
 }
 
-/// What became of it at one route.
+/// The result for one route.
 #[derive(Debug)]
 pub struct DryRun {
-    /// The route that it was submitted to.
+    /// The route that the sample was submitted to.
     pub route: AppId,
-    /// The app that it would go to, or the route whose flow it would become, and why; or why it would be refused.
+    /// The app, or the route of the flow, that the submission would go to and why; or why it would
+    /// be rejected.
     pub outcome: Result<Resolved, Error>,
-    /// The steps of the flow that it would become.
+    /// The steps of the flow, if it becomes one.
     pub steps: Option<FlowDryRun>,
-    /// Of [`SPLIT_KEYS`] submissions that are like it but for their keys, those that would go to each app or flow. Empty if no split is on
-    /// its way.
+    /// Number of submissions, of [`SPLIT_KEYS`] with different keys, that would go to each app or
+    /// flow. Empty without a split.
     pub spread: BTreeMap<AppId, u32>,
 }
 
-/// Submits `sample` to `route`, as if.
+/// Resolves `sample` at `route`.
 pub fn attempt(routes: &Routes, route: &AppId, sample: &Sample) -> DryRun {
     let job = JobId::generate().to_string();
     let outcome = resolve(routes, route, sample, Draw::Job(&job));
@@ -76,14 +77,14 @@ pub fn attempt(routes: &Routes, route: &AppId, sample: &Sample) -> DryRun {
 }
 
 impl DryRun {
-    /// Whether it would be refused, or fail for sure in one of its steps.
+    /// Returns whether the submission would be rejected, or certainly fail in a step.
     pub fn is_refused(&self) -> bool {
         let steps = self.steps.as_ref();
         self.outcome.is_err() || steps.is_some_and(|steps| steps.error().is_some())
     }
 }
 
-/// How the apps of the file stand, if all stand well but those of which something is supposed.
+/// Returns the load of the file's apps: the assumptions, otherwise an idle app.
 pub fn assumed_loads(apps: &Apps, assumptions: &[AppAssumption]) -> BTreeMap<AppId, AppStanding> {
     let mut assumed_loads = BTreeMap::new();
     for name in apps.names() {
@@ -97,7 +98,7 @@ pub fn assumed_loads(apps: &Apps, assumptions: &[AppAssumption]) -> BTreeMap<App
     assumed_loads
 }
 
-/// Where `sample` would go.
+/// Resolves `sample`.
 fn resolve(
     routes: &Routes,
     route: &AppId,
@@ -107,7 +108,7 @@ fn resolve(
     with_asked(sample, draw, |asked| routes.resolve(route, asked))
 }
 
-/// Shows `sample` to expressions.
+/// Calls `ask` with `sample` as expressions see it.
 fn with_asked<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&Asked<'_>) -> T) -> T {
     ask(&Asked {
         input: &sample.input,
@@ -120,13 +121,13 @@ fn with_asked<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&Asked<'_>) -
 }
 
 /// `acme/images (switch) → acme/small: rule 1 of 2 applied: …`
-fn told(hop: &Hop) -> String {
+fn format_hop(hop: &Hop) -> String {
     let kind = hop.kind.as_str();
     format!("{} ({kind}) → {}: {}", hop.route, hop.to, hop.reason)
 }
 
 impl fmt::Display for DryRun {
-    /// Several lines, without a line break at the end.
+    /// Several lines, without a trailing line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Ok(resolved) => {
@@ -136,7 +137,7 @@ impl fmt::Display for DryRun {
                 names.dedup();
                 write!(f, "{}", names.join(" → "))?;
                 for hop in &resolved.hops {
-                    write!(f, "\n  {}", told(hop))?;
+                    write!(f, "\n  {}", format_hop(hop))?;
                 }
                 if let Some(steps) = &self.steps {
                     write!(f, "{steps}")?;

@@ -1,4 +1,4 @@
-//! What a flow's steps would be given and where they would lead, as far as the flow's own input decides it.
+//! The steps of a flow: their inputs and targets, as far as the flow's input determines them.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,48 +13,48 @@ use warmq_types::text::shortened;
 use super::{Sample, resolve};
 use crate::time;
 
-/// How much of an input is shown, bytes.
+/// Length limit of a displayed input, bytes.
 const MAX_INPUT_BYTES: usize = 300;
 
-/// The steps of a flow that nobody runs.
+/// The steps of a flow.
 #[derive(Debug)]
 pub struct FlowDryRun {
     /// `sequence` or `fallback`.
     pub kind: RouteKind,
-    /// The steps, the first one first.
+    /// The steps, in order.
     pub steps: Vec<StepDryRun>,
-    /// What the flow gives, as it is written; none if the last step's output.
+    /// The flow's output template; `None` for the last step's output.
     pub output: Option<Value>,
 }
 
-/// One of them.
+/// A step.
 #[derive(Debug)]
 pub struct StepDryRun {
     name: String,
     app: AppId,
     timeout: Option<Duration>,
     input: StepInput,
-    /// Where it leads, or why it would be refused. None if that depends on earlier steps.
+    /// The target, or why the step would be rejected. `None` if that depends on earlier steps.
     resolve: Option<Result<Resolved, Error>>,
-    /// The kind of flow that it becomes, if it does.
+    /// The kind of the nested flow, if it becomes one.
     becomes: Option<RouteKind>,
 }
 
-/// What a step is given.
+/// A step's input.
 #[derive(Debug)]
 enum StepInput {
     /// The flow's own input.
     Same,
-    /// This.
+    /// A computed input.
     Made(Value),
-    /// What comes of this once earlier steps have ended.
+    /// A template that needs the output of earlier steps.
     Later(Value),
-    /// Nothing: its template does not fit the input.
+    /// The template does not fit the flow's input.
     None(Error),
 }
 
 impl FlowDryRun {
-    /// Tries the steps of `flow` with its own input.
+    /// Resolves the steps of `flow` with its own input.
     pub(super) fn of(routes: &Routes, flow: &Flow<'_>, sample: &Sample) -> Self {
         let steps = flow.steps.iter();
         Self {
@@ -66,7 +66,7 @@ impl FlowDryRun {
         }
     }
 
-    /// Why it would fail for sure: the first reason.
+    /// Returns the first reason why the flow would certainly fail.
     pub(super) fn error(&self) -> Option<&Error> {
         self.steps.iter().find_map(StepDryRun::error)
     }
@@ -117,8 +117,8 @@ impl StepDryRun {
         }
     }
 
-    /// `draw → acme/draw`: its name, what it is submitted to, and where that leads.
-    fn told(&self) -> String {
+    /// Formats name, submitted target and resolved target: `draw → acme/draw`.
+    fn summary(&self) -> String {
         let mut names = vec![self.name.clone(), self.app.to_string()];
         match &self.resolve {
             Some(Ok(resolved)) => names.push(resolved.app.to_string()),
@@ -133,7 +133,7 @@ impl StepDryRun {
 }
 
 impl fmt::Display for FlowDryRun {
-    /// Several lines, each with a line break before it.
+    /// Several lines, each preceded by a line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.steps.iter().enumerate() {
             write!(f, "\n  {}. {step}", n + 1)?;
@@ -146,9 +146,9 @@ impl fmt::Display for FlowDryRun {
 }
 
 impl fmt::Display for StepDryRun {
-    /// Several lines, without a line break at the end.
+    /// Several lines, without a trailing line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.told())?;
+        write!(f, "{}", self.summary())?;
         if let Some(timeout) = self.timeout {
             let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             write!(f, ", within {}", time::duration(ms))?;
@@ -162,7 +162,7 @@ impl fmt::Display for StepDryRun {
         }
         if let Some(Ok(resolved)) = &self.resolve {
             for hop in &resolved.hops {
-                write!(f, "\n     {}", super::told(hop))?;
+                write!(f, "\n     {}", super::format_hop(hop))?;
             }
         }
         match self.error() {

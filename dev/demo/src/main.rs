@@ -1,4 +1,4 @@
-//! `warmq-demo`: what `make demo` runs once all is built.
+//! `warmq-demo`: the program of `make demo`.
 
 use std::process::ExitCode;
 

@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-/// The app that runs them.
+/// The app.
 pub const APP: &str = "warmq/diffusion";
 
-/// The models, three where a runner holds two.
+/// The models: three, while a runner holds two.
 pub const MODELS: [&str; 3] = ["shapes", "digits", "landscapes"];
 
-/// Jobs in each wave. A wave is submitted once the one before has ended, so its first jobs find idle runners, and its
-/// last one finds every runner busy while there are two.
+/// Jobs per wave. A wave is submitted after the previous one ended, so its first jobs find idle
+/// runners, and its last one finds all runners busy while there are two.
 const WAVES: [usize; 7] = [3, 3, 3, 3, 4, 4, 4];
 
-/// Once this many jobs are done, a third runner joins.
+/// Number of finished jobs after which a third runner joins.
 pub const THIRD_RUNNER_AFTER: usize = 12;
 
 /// Prompts by model, in the order of [`MODELS`].
@@ -51,12 +51,12 @@ const PROMPTS: [[&str; 8]; 3] = [
     ],
 ];
 
-/// By which door a job is submitted.
+/// The protocol of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// The HTTP API.
     Http,
-    /// The exchange `jobs`.
+    /// A publish to the exchange `jobs`.
     Amqp,
 }
 
@@ -73,24 +73,25 @@ impl Via {
 /// One job of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedJob {
-    /// From 1.
+    /// Number, from 1.
     pub number: usize,
-    /// The model that it needs: its hint, where jobs carry hints.
+    /// The model; its hint, in the run with hints.
     pub model: &'static str,
-    /// What to draw.
+    /// The prompt.
     pub prompt: &'static str,
-    /// How it is submitted.
+    /// The protocol of its submission.
     pub via: Via,
 }
 
 impl PlannedJob {
-    /// The app's input.
+    /// Returns the input.
     pub fn input(&self) -> Value {
         json!({"model": self.model, "prompt": self.prompt, "seed": self.number})
     }
 }
 
-/// All jobs, in the order of their submission: the models take turns, and each turn begins with another one.
+/// Returns all jobs in order of submission: the models take turns, and each turn starts with
+/// another one.
 pub fn jobs() -> Vec<PlannedJob> {
     let count = PROMPTS.iter().map(|prompts| prompts.len()).sum();
     let planned = |index: usize| {
@@ -109,7 +110,7 @@ pub fn jobs() -> Vec<PlannedJob> {
     (0..count).map(planned).collect()
 }
 
-/// The waves, as ranges of [`jobs`].
+/// Returns the waves, as ranges of [`jobs`].
 pub fn waves() -> Vec<Range<usize>> {
     let begins = WAVES.iter().scan(0, |next, size| {
         let begin = *next;
@@ -125,7 +126,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn each_model_has_eight_jobs_and_each_door_twelve() {
+    fn each_model_has_eight_jobs_and_each_protocol_twelve() {
         let jobs = jobs();
         assert_eq!(jobs.len(), 24);
         for model in MODELS {

@@ -1,4 +1,4 @@
-//! After a run: the table, the totals, and what the dispatcher said of some jobs.
+//! Reports of a run: the table, the totals, and the reasons of decisions.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,10 @@ use warmq_types::job::JobRecord;
 use crate::decision_kind::DecisionKind;
 use crate::snapshot::{Snapshot, Submitted, records};
 
-/// One line per job, in the order of submission.
+/// Formats one line per job, in order of submission.
 pub fn table(jobs: &[Submitted]) -> Table {
     let header = [
-        "#",
-        "VIA",
-        "HINT",
-        "HELD ms",
-        "RAN ON",
-        "WHY THERE",
-        "MODEL",
-        "LOAD ms",
-        "RUN ms",
+        "#", "VIA", "HINT", "HELD ms", "RAN ON", "REASON", "MODEL", "LOAD ms", "RUN ms",
     ];
     let mut table = Table::new(header).right([0, 3, 7, 8]);
     for (job, record) in records(jobs) {
@@ -41,7 +33,7 @@ pub fn table(jobs: &[Submitted]) -> Table {
     table
 }
 
-/// The sums, a sentence or two per line.
+/// Formats the totals, one or two sentences per line.
 pub fn totals(end: &Snapshot) -> Vec<String> {
     let jobs = &end.jobs;
     let cold = jobs.iter().filter(|job| job.warm() == Some(false)).count();
@@ -78,21 +70,21 @@ pub fn totals(end: &Snapshot) -> Vec<String> {
             jobs.len() - cold
         ),
         format!(
-            "{} jobs were held, {} at most: {} while no runner was idle, {passed_over} although one was, without their \
-             model. {ran_warm} of them then ran warm.",
+            "{} jobs were held, {} at most: {} while no runner was idle, {passed_over} although a runner without their \
+             model was. {ran_warm} of them then ran warm.",
             held.len(),
             time::duration(longest_ms),
             held.len() - passed_over
         ),
         format!(
-            "Jobs per runner: {}. The most models that one held at a time: {}.",
+            "Jobs per runner: {}. The most models that one runner held:  {}.",
             per_runner.join(", "),
             end.most_held
         ),
     ]
 }
 
-/// What the dispatcher said of one job of each kind that occurred.
+/// Returns the reason of one decision of each kind.
 pub fn samples(jobs: &[Submitted]) -> Vec<String> {
     let mut first = BTreeMap::new();
     for (job, record) in records(jobs) {
@@ -103,19 +95,19 @@ pub fn samples(jobs: &[Submitted]) -> Vec<String> {
     first.into_values().collect()
 }
 
-/// What the dispatcher said of every job.
+/// Returns the reasons of all decisions.
 pub fn reasons(jobs: &[Submitted]) -> Vec<String> {
     records(jobs)
         .filter_map(|(job, record)| reason(job, record))
         .collect()
 }
 
-/// `warm` or `cold`.
+/// Returns `warm` or `cold`.
 pub fn temperature(warm: bool) -> &'static str {
     if warm { "warm" } else { "cold" }
 }
 
-/// How long a job was held, ms.
+/// Returns how long a job was held, ms.
 pub fn held_ms(record: &JobRecord) -> u64 {
     let decision = record.decision.as_ref();
     decision.map_or(0, |decision| decision.held_ms)
@@ -199,17 +191,17 @@ pub(crate) mod tests {
         );
         assert_eq!(
             totals[1],
-            "6 jobs were held, 61 ms at most: 2 while no runner was idle, 4 although one was, without their model. 4 of \
+            "6 jobs were held, 61 ms at most: 2 while no runner was idle, 4 although a runner without their model was. 4 of \
              them then ran warm."
         );
         assert_eq!(
             totals[2],
-            "Jobs per runner: runner-a 8, runner-b 8, runner-c 8. The most models that one held at a time: 2."
+            "Jobs per runner: runner-a 8, runner-b 8, runner-c 8. The most models that one runner held:  2."
         );
     }
 
     #[test]
-    fn one_sample_of_each_kind_is_shown_and_a_hold_is_told() {
+    fn one_sample_of_each_kind_is_shown_with_its_hold() {
         let samples = samples(&jobs());
         assert_eq!(samples.len(), 5, "{samples:?}");
         assert_eq!(samples[0], "#03 (landscapes): because");

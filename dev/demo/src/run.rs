@@ -1,4 +1,4 @@
-//! A router and runners in a namespace of their own, and one run of the jobs on them.
+//! One run of the jobs on a router and runners in a namespace of their own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,41 +17,41 @@ use crate::snapshot::{Snapshot, Submitted};
 use crate::submit::Submitter;
 use crate::view::View;
 
-/// How often the router is asked.
+/// Interval at which the router is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(60);
 
-/// All jobs of a run together take seconds; something hangs if they take this long.
+/// Timeout for all jobs of a run, which take seconds.
 const JOBS_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a process may take to stop before it is killed.
+/// Timeout for stopping a process before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the runners have to work with, the same in every run.
+/// Settings of the runners, the same in every run.
 #[derive(Debug, Clone)]
 pub struct RunSettings {
-    /// Folder of model folders.
+    /// Folder with one folder per model.
     pub models: PathBuf,
-    /// What the models of one runner may hold.
+    /// Memory budget for the models of one runner.
     pub budget: ByteSize,
-    /// Where the models live.
+    /// Device for the models.
     pub device: String,
-    /// Where the processes of a run have their folder: logs, stored pictures.
+    /// Folder of the processes: logs, stored pictures.
     pub folder: PathBuf,
 }
 
-/// What a run takes place in; [`RunEnvironment::cleanup`] must follow, whatever came of it.
+/// The namespace of a run; [`RunEnvironment::cleanup`] must follow in any case.
 pub struct RunEnvironment<'a> {
     settings: &'a RunSettings,
     routing: Routing,
     cluster: Cluster,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The jobs and runners at the end.
     pub end: Snapshot,
-    /// A picture per job, in the same order.
+    /// The pictures, one per job, in the same order.
     pub pictures: Vec<Picture>,
 }
 
@@ -62,10 +62,10 @@ struct Processes {
 }
 
 impl<'a> RunEnvironment<'a> {
-    /// Checks that the servers are there, and takes a namespace on them.
+    /// Checks that the servers are reachable, and creates a namespace.
     ///
     /// # Errors
-    /// A server is away; the message says what to do.
+    /// A server is unreachable; the message contains the remedy.
     pub async fn start(settings: &'a RunSettings, routing: Routing) -> anyhow::Result<Self> {
         let cluster = Cluster::builder()
             .folder(settings.folder.join(routing.as_str()))
@@ -98,10 +98,10 @@ impl<'a> RunEnvironment<'a> {
         Ok(Run { end, pictures })
     }
 
-    /// Takes everything off RabbitMQ and Redis that the run left there.
+    /// Deletes everything of the run from RabbitMQ and Redis.
     ///
     /// # Errors
-    /// A server is away.
+    /// A server is unreachable.
     pub async fn cleanup(&self) -> anyhow::Result<()> {
         Ok(self.cluster.cleanup().await?)
     }
@@ -125,7 +125,7 @@ impl<'a> RunEnvironment<'a> {
         Ok(self.cluster.worker(options).await?)
     }
 
-    /// Submits wave after wave, and watches until all jobs are done.
+    /// Submits wave after wave, and polls until all jobs ended.
     async fn run_jobs(
         &self,
         client: &Client,
@@ -169,10 +169,10 @@ impl<'a> RunEnvironment<'a> {
 }
 
 impl Processes {
-    /// Stops the workers, then the router; what does not stop is killed when it is dropped.
+    /// Stops the workers, then the router; a process that does not stop is killed when dropped.
     async fn stop(mut self) {
         for worker in &self.workers {
-            // It is gone already if this fails.
+            // Fails if the process has already exited.
             let _ = worker.terminate();
         }
         for worker in &mut self.workers {

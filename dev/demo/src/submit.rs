@@ -1,4 +1,4 @@
-//! The two doors into the queue. A job is the same whichever it takes.
+//! Submission by HTTP and AMQP. Both create the same job.
 
 use warmq_broker::Message;
 use warmq_cli::client::{Client, Submission};
@@ -9,23 +9,23 @@ use warmq_types::ids::{AppId, JobId};
 use crate::plan::{PlannedJob, Via};
 use crate::routing::Routing;
 
-/// Where jobs go in.
+/// Submits jobs.
 pub struct Submitter<'a> {
-    /// Has the exchange `jobs`.
+    /// The cluster, for its exchange `jobs`.
     pub cluster: &'a Cluster,
     /// The HTTP API.
     pub client: &'a Client,
-    /// What runs them.
+    /// The app.
     pub app: &'a AppId,
-    /// Whether they carry hints.
+    /// Whether jobs have hints.
     pub routing: Routing,
 }
 
 impl Submitter<'_> {
-    /// Submits one job, and returns its id.
+    /// Submits one job and returns its id.
     ///
     /// # Errors
-    /// The router or RabbitMQ does not take it.
+    /// The router or RabbitMQ rejects the job.
     pub async fn submit(&self, planned: &PlannedJob) -> anyhow::Result<JobId> {
         let hint = self.routing.hint(planned)?;
         match planned.via {
@@ -43,7 +43,8 @@ impl Submitter<'_> {
         Ok(self.client.submit(&submission).await?.request_id)
     }
 
-    /// What any AMQP client does: publish the input to exchange `<namespace>.jobs`. The message's id becomes the job's.
+    /// Publishes the input to exchange `<namespace>.jobs`, as any AMQP client does. The message id
+    /// becomes the job's id.
     async fn submit_amqp(&self, planned: &PlannedJob, hint: Option<Hint>) -> anyhow::Result<JobId> {
         let id = JobId::generate();
         let hint = hint.map(|hint| ("x-runner-hint".to_owned(), hint.into()));

@@ -1,15 +1,16 @@
-//! What a runner does with a delivery: start the job, run it, store its end, and only then acknowledge.
+//! Handles one delivery: starts the job, runs it, stores its end, then acknowledges the message.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | here | starts the job, or finds out why it is not to be started |
-//! | `run` | runs it until it ends |
-//! | `end` | how it ended, and how that is stored |
-//! | `retry` | an attempt that failed though its job may be sound |
-//! | `hands` | puts it into safe hands before its message is acknowledged |
+//! | this one | starts the job, or settles it if it cannot be started |
+//! | `run` | runs the job to its end |
+//! | `finish` | stores the end of an attempt |
+//! | `retry` | requeues the job after a timeout or a fault |
+//! | `settle` | announces or republishes the job, then acknowledges its message |
 //!
-//! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
-//! elsewhere, or somebody else runs it) and the message is acknowledged; or the message goes back.
+//! Every path ends in one of two ways: the job's end is announced, a confirmed copy is queued, or
+//! another runner has the job, and the message is acknowledged; or the message is returned to its
+//! queue.
 
 mod finish;
 mod retry;
@@ -30,20 +31,20 @@ use crate::context::WorkerContext;
 use crate::incarnation::Incarnation;
 use crate::runner::{AfterDelivery, IncarnationEnd, Runner};
 
-/// Timeout for the question whether any runner knows a model.
+/// Timeout for the query whether any runner lists a model.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest delay of a job from the shared queue that comes to a runner without its model.
+/// Longest delay of a job from the shared queue that needs a model of other runners.
 const MAX_RETURN_DELAY: Duration = Duration::from_secs(30);
 
-/// The delay of such a job, which waits for the runners that list its model: half of the time for which it has waited, so
-/// that it comes to the others ever more rarely.
+/// Returns the delay before such a job is offered again: half of its waiting time, so that runners
+/// without its model receive it ever more rarely.
 fn return_delay(waited: Duration) -> RetryTier {
     RetryTier::at_most((waited / 2).min(MAX_RETURN_DELAY))
 }
 
 impl Runner {
-    /// Deals with one delivery.
+    /// Handles one delivery.
     pub(crate) async fn handle_delivery(
         &mut self,
         incarnation: &mut Incarnation,
@@ -60,14 +61,14 @@ impl Runner {
         if delivery.source == Source::Shared && self.belongs_elsewhere(&message.job).await {
             tracing::info!(
                 runner = %self.id, job.id = %message.job.id,
-                "a job from the shared queue needs a model that another runner can load: sent back"
+                "a job from the shared queue needs another runner's model: delaying it"
             );
             let waited_ms = unix_ms().saturating_sub(message.job.created_ms);
             let tier = return_delay(Duration::from_millis(waited_ms));
             self.context.delay_then_ack(&message, tier, delivery).await;
             return AfterDelivery::Idle;
         }
-        // Before the job starts: a cancellation right after that is heard as well.
+        // Subscribed before the start, so that no cancellation after it is missed.
         let job = &message.job;
         let watch = self.context.cancellations.listen(job.id);
         loop {
@@ -82,20 +83,21 @@ impl Runner {
                 Source::Own => StartSource::Claim,
                 Source::Shared => StartSource::SharedQueue,
             };
-            // Its answer is waited for: a job that was started and is not run would wait for its lease to lapse.
+            // Waits for the answer: a job that was started and does not run would wait for its
+            // lease to lapse.
             let start = until_known("starting a job", stop, || {
                 let lease_ms = intervals.lease_ms();
                 let epoch = incarnation.epoch;
                 store.start(&config.app, job.id, &self.id, epoch, lease_ms, source)
             });
-            let start = match self.redis_grace.with(start).await {
+            let start = match self.redis_grace.limit(start).await {
                 Some(Some(start)) => start,
                 Some(None) => {
                     delivery.nack().await;
                     return AfterDelivery::Idle;
                 }
                 None => {
-                    tracing::warn!(job.id = %job.id, "Redis is away: a job begins without lease");
+                    tracing::warn!(job.id = %job.id, "redis is unreachable: starting the job without a lease");
                     return self
                         .run_job(incarnation, delivery, message, None, watch)
                         .await;
@@ -119,7 +121,7 @@ impl Runner {
             };
             match reason {
                 Unavailable::Missing => {
-                    tracing::warn!(job.id = %job.id, "Redis has no record of a job; recording it again");
+                    tracing::warn!(job.id = %job.id, "redis has no record of the job: recording it again");
                     let created =
                         until_success("recording a job again", stop, || store.create(job));
                     if created.await.is_none() {
@@ -128,19 +130,19 @@ impl Runner {
                     }
                 }
                 Unavailable::Terminal(state) => {
-                    // Whoever ended it may have died before saying so.
+                    // The runner that ended it may have crashed before the announcement.
                     self.context
                         .announce_then_ack(job, state, Some(delivery))
                         .await;
                     return AfterDelivery::Idle;
                 }
                 Unavailable::Gone => {
-                    tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
+                    tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and whose record expired");
                     delivery.ack().await;
                     return AfterDelivery::Idle;
                 }
                 Unavailable::Damaged => {
-                    let reason = "its record in Redis is damaged";
+                    let reason = "the job's record in redis is damaged";
                     self.context.dead_letter(delivery, reason).await;
                     return AfterDelivery::Idle;
                 }
@@ -150,7 +152,7 @@ impl Runner {
                     return AfterDelivery::Idle;
                 }
                 Unavailable::Lost => {
-                    let lost = until_success("noting a lost runner", stop, || {
+                    let lost = until_success("marking an attempt as lost", stop, || {
                         store.mark_lost(&config.app, job.id)
                     });
                     if let Some(Loss {
@@ -166,7 +168,7 @@ impl Runner {
                         return AfterDelivery::Idle;
                     }
                 }
-                // To quarantine a job is the dispatcher's business.
+                // The dispatcher quarantines such jobs.
                 Unavailable::Spent => {
                     let exchange = self.context.topology.dispatch_exchange();
                     let context = &self.context;
@@ -179,8 +181,8 @@ impl Runner {
         }
     }
 
-    /// Returns whether this runner cannot load the job's model and another can, or could lately. No runner chose the
-    /// job for this one. While Redis is away, another can.
+    /// Returns whether this runner cannot load the job's model and another one can, or could
+    /// lately. Returns true while Redis is unreachable.
     async fn belongs_elsewhere(&self, job: &JobSpec) -> bool {
         let models = &self.engine.description.models;
         let Some(hint) = &job.hint else { return false };
@@ -192,14 +194,17 @@ impl Runner {
         !matches!(known, Ok(Ok(false)))
     }
 
-    /// The job in a message, or why there is none.
+    /// Decodes the job, or returns the reason why the message is not a job of this app.
     fn read(&self, delivery: &JobDelivery) -> Result<JobMessage, String> {
         let message = JobMessage::decode(delivery.body()).map_err(|error| error.to_string())?;
         let app = &self.context.config.app;
         if message.job.app == *app {
             Ok(message)
         } else {
-            Err(format!("a job of {} in a queue of {app}", message.job.app))
+            Err(format!(
+                "a job of app {} in a queue of app {app}",
+                message.job.app
+            ))
         }
     }
 }

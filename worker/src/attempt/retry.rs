@@ -1,4 +1,5 @@
-//! An attempt that failed though its job may be sound: the job is tried elsewhere, until it is the job's own failure after all.
+//! What follows an attempt that timed out or met a fault: the job is requeued for another runner,
+//! or fails.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,35 +20,36 @@ use crate::consumer::JobDelivery;
 use crate::fault::Fault;
 use crate::runner::Runner;
 
-/// Faults of one kind on healthy runners, all different where there are as many, after which the job is to blame.
+/// Faults of one class on healthy runners (distinct ones, if there are as many) after which the job
+/// itself fails.
 const MAX_FAULTS_PER_KIND: usize = 3;
 
-/// Longest error of a job, bytes.
+/// Length limit of a job's error, bytes.
 const MAX_ERROR_BYTES: usize = 296;
 
 /// Timeout for best-effort queries.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why an attempt is followed by another.
+/// Why the job needs another attempt.
 pub(super) enum RetryReason {
-    /// It took longer than the job's `run_timeout`.
+    /// The attempt exceeded the job's `run_timeout`.
     TimedOut(Duration),
-    /// The runner failed; `healthy`: it passed its self-test right afterwards.
+    /// The runner met a fault. `healthy`: its self-test passed right afterwards.
     Fault { fault: Fault, healthy: bool },
 }
 
 impl RetryReason {
-    /// For the job's log.
+    /// The entry in the job's log.
     fn reason(&self) -> String {
         match self {
-            Self::TimedOut(_) => "the attempt took too long".to_owned(),
+            Self::TimedOut(_) => "the attempt timed out".to_owned(),
             Self::Fault { fault, .. } => {
                 format!("its runner failed ({}): {}", fault.kind, fault.message)
             }
         }
     }
 
-    /// The job's error if this was its last attempt.
+    /// The job's error after its last attempt.
     fn error(self) -> JobError {
         match self {
             Self::TimedOut(timeout) => timeout_error(timeout),
@@ -56,12 +58,12 @@ impl RetryReason {
     }
 }
 
-/// The type of an error that is a runner's, in fal's words.
+/// fal's `error_type` for faults of runners.
 const RUNNER_ERROR: &str = "runner_server_error";
 
 impl Runner {
-    /// Requeues the job, counted, with this runner among those to avoid; or turns the attempt's outcome into the job's failure.
-    /// Returns whether the outcome counts, and the message unless it is acknowledged.
+    /// Requeues the job with this runner on its avoid list, or fails the job if no attempt is left.
+    /// Returns whether the outcome counts, and the message unless it was acknowledged.
     pub(super) async fn retry_or_fail(
         &self,
         attempt: &mut EndedAttempt,
@@ -112,7 +114,7 @@ impl Runner {
         }
     }
 
-    /// Queues the job again, to come back after the delay. Returns the message if it is not acknowledged.
+    /// Requeues the job after a delay. Returns the message unless it was acknowledged.
     async fn requeue_later(
         &self,
         attempt: &EndedAttempt,
@@ -123,7 +125,7 @@ impl Runner {
     ) -> Option<JobDelivery> {
         let (context, spec, tier) = (&self.context, &job.job, RetryTier::at_least(delay));
         if let Some(Lease { fence, .. }) = attempt.lease {
-            let requeued = until_success("giving a job back", &context.give_up, || {
+            let requeued = until_success("requeueing a job", &context.give_up, || {
                 (context.store).requeue(&spec.app, spec.id, fence, cause)
             });
             if requeued.await != Some(true) {
@@ -132,14 +134,15 @@ impl Runner {
         }
         tracing::warn!(
             runner = %self.id, job.id = %spec.id, ?cause, retry_in_ms = tier.delay().as_millis() as u64,
-            "an attempt failed; the job will be tried again"
+            "attempt failed: the job is requeued"
         );
-        // Without a message a copy of it is parked already, for much longer than the next attempt is to wait.
+        // Without a message a copy is already in a retry tier, with a much longer delay.
         context.delay_then_ack(job, tier, message).await;
         None
     }
 
-    /// Adds what the record says to a job's message, which may have been made anew; nothing if Redis is away.
+    /// Adds the avoid list and faults of the record to the message, if Redis is reachable: the
+    /// message may be a fresh one.
     async fn with_recorded_faults(&self, message: JobMessage) -> JobMessage {
         let job = &message.job;
         let setbacks = self.context.store.setbacks(&job.app, job.id);
@@ -149,7 +152,7 @@ impl Runner {
         }
     }
 
-    /// Live runners of the app that take jobs; as many as it takes if Redis is away.
+    /// Returns the number of healthy runners, or the limit if Redis is unreachable.
     async fn healthy_runners(&self) -> usize {
         let counts = self.context.store.counts(&self.context.config.app);
         match tokio::time::timeout(QUERY_TIMEOUT, counts).await {
@@ -161,7 +164,7 @@ impl Runner {
     }
 }
 
-/// The job's error if its faults of this kind are its own: as many, on as many different runners as there are.
+/// Returns the job's error if it met as many faults of this class, on enough distinct runners.
 fn job_error_if_repeated(
     faults: &[RunnerFault],
     kind: FaultKind,
@@ -177,7 +180,7 @@ fn job_error_if_repeated(
     let reasons: BTreeSet<&str> = same().map(|fault| fault.message.as_str()).collect();
     let reasons: Vec<&str> = reasons.into_iter().collect();
     let message = format!(
-        "it failed {} times in the same way: {} (on {})",
+        "failed {} times with the same fault: {} (on {})",
         same().count(),
         reasons.join("; "),
         names.join(", ")
@@ -218,9 +221,9 @@ mod tests {
         );
         assert_eq!(
             error.message,
-            "it failed 3 times in the same way: the engine crashed (on a, b, c)"
+            "failed 3 times with the same fault: the engine crashed (on a, b, c)"
         );
-        // Where there are fewer, all of them.
+        // With fewer runners, all of them suffice.
         assert!(job_error_if_repeated(&on(&["a", "b", "a"]), Engine, 2).is_some());
         assert!(job_error_if_repeated(&on(&["a", "a", "a"]), Engine, 1).is_some());
         assert!(job_error_if_repeated(&on(&["a", "a"]), Engine, 1).is_none());

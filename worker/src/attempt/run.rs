@@ -1,4 +1,4 @@
-//! Runs a job that is ours, and stores its end.
+//! Runs a started job and stores its end.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -30,37 +30,37 @@ use crate::progress::ProgressReporter;
 use crate::runner::{AfterDelivery, IncarnationEnd, Runner, wait_until};
 use crate::stored_input;
 
-/// How long an engine may take to obey once the time to drain is over.
+/// How long an engine may take to stop after the drain timeout.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
-/// Timeout for best-effort notes.
+/// Timeout for publishing a fault, which is best effort.
 const PUBLISH_FAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What changes while a job runs.
+/// State that changes while a job runs.
 struct RunState {
     /// The job's message, until it is acknowledged.
     message: Option<JobDelivery>,
-    /// RabbitMQ is there.
+    /// Whether the connection to RabbitMQ is open.
     connected: bool,
-    /// The job's `run_timeout`, once it has passed.
+    /// The job's `run_timeout`, once it has elapsed.
     timed_out: Option<Duration>,
-    /// Cancelled once the job is no longer ours.
+    /// Cancelled once the job is no longer this attempt's.
     lost: CancellationToken,
-    /// Stops the engine: cancelled with `lost`, and when the job's time or the time to drain is over.
+    /// Stops the engine: cancelled with `lost`, after `run_timeout`, and after the drain timeout.
     cancel: CancellationToken,
 }
 
-/// How a run came to its end.
+/// Why a run ended.
 enum RunEnd {
-    /// With a result, or by the job's fault.
+    /// A result, or an error of the job.
     Outcome(Outcome),
-    /// It was told to stop.
+    /// Stopped on request.
     Stopped,
-    /// By the runner's fault.
+    /// A fault of the runner.
     Fault(Fault),
 }
 
-/// A run that ended, and what the runner holds after it.
+/// A run that ended, and the runner's models after it.
 struct FinishedRun {
     end: RunEnd,
     timings: Timings,
@@ -69,7 +69,7 @@ struct FinishedRun {
 }
 
 impl Runner {
-    /// Runs a job. `lease`: none if Redis is away.
+    /// Runs a job. `lease` is `None` while Redis is unreachable.
     pub(super) async fn run_job(
         &mut self,
         incarnation: &mut Incarnation,
@@ -83,7 +83,7 @@ impl Runner {
         let hint = spec.hint.as_ref().map_or("", |hint| hint.as_str());
         tracing::info!(
             runner = %self.id, job.id = %spec.id, job.hint = hint, attempt = lease.map(|lease| lease.attempt), from = ?delivery.source,
-            "a job begins"
+            "job started"
         );
         let lost = CancellationToken::new();
         let started = StartedAttempt {
@@ -136,7 +136,7 @@ impl Runner {
             timings,
             model,
         };
-        // What is wrong with this runner, if anything: found out while the job's lease is kept.
+        // Diagnosed while the job's lease is still renewed.
         let fault = match &end {
             RunEnd::Fault(fault) if !is_drain_over(&context, fault) => {
                 self.diagnose(incarnation, fault).await
@@ -159,7 +159,7 @@ impl Runner {
                     healthy: fault.is_none(),
                 })
             }
-            // The time to drain is over.
+            // The drain timeout elapsed.
             (RunEnd::Stopped | RunEnd::Fault(_), _) => {
                 drop(keeper);
                 context
@@ -183,7 +183,8 @@ impl Runner {
         }
     }
 
-    /// Gets the job's files and runs it, and meanwhile looks after all else. `Err`: the engine crashed or hangs.
+    /// Fetches the job's files and runs it, and meanwhile handles cancellation, timeouts and the
+    /// connection. Fails if the engine crashed or hangs.
     async fn run_engine(
         &self,
         incarnation: &mut Incarnation,
@@ -220,11 +221,11 @@ impl Runner {
             tokio::select! {
                 biased;
                 done = &mut run => return done.map_err(|crashed| {
-                    tracing::error!(job.id = %spec.id, reason = crashed.reason, "the engine crashed under a job");
+                    tracing::error!(job.id = %spec.id, reason = crashed.reason, "the engine crashed while it ran a job");
                     Fault::new(FaultKind::Engine, "the engine crashed").because(crashed.reason)
                 }),
                 () = &mut hangs => {
-                    tracing::error!(runner = %self.id, job.id = %spec.id, "the engine was told to stop and shows no sign of life");
+                    tracing::error!(runner = %self.id, job.id = %spec.id, "the engine does not stop and reports no progress");
                     return Err(Fault::new(FaultKind::Hang, "the engine no longer responds"));
                 }
                 () = context.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
@@ -234,9 +235,9 @@ impl Runner {
                 }
                 () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
                 own = incarnation.consumers.next_own(), if state.connected => match own {
-                    // A claim that had lapsed when its job came.
+                    // The claim lapsed before its job arrived.
                     Ok(late) => late.nack().await,
-                    // The job goes on: its result counts, whatever becomes of its message.
+                    // The run continues: its result counts even if its message is redelivered.
                     Err(_) => state.connected = false,
                 },
                 () = tokio::time::sleep_until(too_long), if state.connected && state.message.is_some() => {
@@ -248,7 +249,8 @@ impl Runner {
         }
     }
 
-    /// Turns what the engine said into the run's end, with its files stored. `key`: the attempt's part of their keys.
+    /// Maps the engine's result to the run's end and stores its files. `key` is the attempt's part
+    /// of their object keys.
     async fn finish_run(
         &mut self,
         job: &JobMessage,
@@ -258,7 +260,7 @@ impl Runner {
     ) -> FinishedRun {
         let (ended, report) = match done {
             Ok(Done { ended, report }) => (ended, report),
-            // A crashed engine holds nothing, and one that hangs ends with its process.
+            // A crashed engine holds no models; one that hangs ends with its process.
             Err(fault) => (Ended::failed(fault.into()), RunnerReport::default()),
         };
         let end = match ended.result {
@@ -290,29 +292,31 @@ impl Runner {
         }
     }
 
-    /// The fault of files that could not be stored; the next probes are as large.
+    /// Returns the fault for files that could not be stored, and enlarges the next probes to their
+    /// size.
     fn not_stored(&mut self, error: StoreError) -> Fault {
         match &error {
             StoreError::Refused { bytes, .. } => {
                 self.probe_bytes = self.probe_bytes.max(*bytes);
                 Fault::new(FaultKind::Storage, "a file could not be stored").because(error)
             }
-            StoreError::NoPlace(_) => {
+            StoreError::NoField(_) => {
                 Fault::new(FaultKind::Engine, "the engine's output is incomplete").because(error)
             }
         }
     }
 
-    /// After a fault: logs and counts it, and tests the runner. Returns what is still wrong.
+    /// Logs and publishes the fault, then runs the self-test. Returns the fault that remains, if
+    /// any.
     async fn diagnose(&mut self, incarnation: &Incarnation, fault: &Fault) -> Option<Fault> {
-        tracing::warn!(runner = %self.id, %fault, "an attempt failed by this runner's fault");
+        tracing::warn!(runner = %self.id, %fault, "attempt failed: runner fault");
         let (store, app) = (&self.context.store, &self.context.config.app);
         let published = store.publish_fault(app, &self.id, incarnation.epoch, fault.kind);
         if !matches!(
             tokio::time::timeout(PUBLISH_FAULT_TIMEOUT, published).await,
             Ok(Ok(()))
         ) {
-            tracing::debug!(runner = %self.id, "a fault was not counted");
+            tracing::debug!(runner = %self.id, "a fault could not be published");
         }
         match fault.is_unrecoverable() {
             true => Some(fault.clone()),
@@ -320,7 +324,7 @@ impl Runner {
         }
     }
 
-    /// Stores the attempt's end, and sees to the message. `counts`: it is the job's end.
+    /// Stores the attempt's end and settles the message. `counts`: the end is the job's.
     async fn store_result(
         &mut self,
         attempt: EndedAttempt,
@@ -333,7 +337,7 @@ impl Runner {
         let stored = until_success("storing a result", &context.give_up, || {
             attempt.store(&context, counts, &self.recorded_hints, &self.report, idle)
         });
-        let stored = self.redis_grace.with(stored).await;
+        let stored = self.redis_grace.limit(stored).await;
         match stored {
             Some(Some(accepted)) => {
                 self.recorded_hints.clone_from(&self.report.hints);
@@ -342,17 +346,18 @@ impl Runner {
                 context.settle(&job, state, message).await;
             }
             Some(None) => {
-                tracing::error!(job.id = %job.id, "stopping without Redis; the job will run again elsewhere");
+                tracing::error!(job.id = %job.id, "stopping while redis is unreachable: another runner will run the job again");
                 nack(message).await;
             }
             None if counts => context.defer_result_then_ack(attempt, message).await,
-            // Its end is known, or somebody else has it.
+            // The end is recorded, or another runner has the job.
             None => ack(message).await,
         }
     }
 }
 
-/// Returns once an engine that was told to stop has shown no sign of life for long: with progress reports it does.
+/// Waits until a cancelled engine has reported no progress for `hang_grace`, or until the drain
+/// timeout has elapsed.
 async fn hangs(context: &WorkerContext, cancel: &CancellationToken, progress: &ProgressReporter) {
     let silent = async {
         let mut reports = progress.watch();
@@ -366,18 +371,18 @@ async fn hangs(context: &WorkerContext, cancel: &CancellationToken, progress: &P
     }
 }
 
-/// Returns shortly after the time to drain is over.
+/// Waits until shortly after the drain timeout.
 async fn after_drain(context: &WorkerContext) {
     context.give_up.cancelled().await;
     tokio::time::sleep(DRAIN_GRACE).await;
 }
 
-/// An engine that does not stop when the time to drain is over is nobody's fault.
+/// Returns whether the engine only failed to stop within the drain timeout, which is not a fault.
 fn is_drain_over(context: &WorkerContext, fault: &Fault) -> bool {
     fault.kind == FaultKind::Hang && context.give_up.is_cancelled()
 }
 
-/// The attempt's part of its files' keys: no other attempt has it.
+/// Returns the attempt's part of its object keys, unique per attempt.
 fn attempt_key(lease: Option<Lease>, started: &StartedAttempt) -> String {
     match lease {
         Some(lease) => lease.fence.0.to_string(),
@@ -387,7 +392,7 @@ fn attempt_key(lease: Option<Lease>, started: &StartedAttempt) -> String {
 
 fn after_run(fault: Option<Fault>, connected: bool) -> AfterDelivery {
     match fault {
-        Some(fault) => AfterDelivery::End(IncarnationEnd::by(fault)),
+        Some(fault) => AfterDelivery::End(IncarnationEnd::from_fault(fault)),
         None if connected => AfterDelivery::Idle,
         None => AfterDelivery::End(IncarnationEnd::ConsumerLost(
             consumer::ConsumeError::QueueDeleted(Source::Own),

@@ -1,4 +1,5 @@
-//! Where a job is safe: its end announced, or a confirmed copy of it elsewhere. Only then is its message acknowledged.
+//! Settles the message of a job: it is acknowledged only when the job's end is announced or a
+//! confirmed copy of the job is queued elsewhere.
 
 use std::time::Duration;
 
@@ -20,15 +21,15 @@ use crate::consumer::JobDelivery;
 use crate::context::WorkerContext;
 use crate::lease::StartedAttempt;
 
-/// How long a worker that stops tries to announce an end that is stored: the leader announces what is left.
+/// Timeout for announcing a stored end while the worker stops. The leader announces what is left.
 const STOP_ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long noting may take what need not be noted.
+/// Timeout for removing an outbox entry. The leader announces it again otherwise.
 const OUTBOX_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl WorkerContext {
-    /// After the end of an attempt: says what became of the job and acknowledges. `state`: what this attempt made of it;
-    /// `None` when its result was refused.
+    /// Announces the job's end and acknowledges its message. `state` is the state that this attempt
+    /// stored, `None` if its result was rejected.
     pub(super) async fn settle(
         &self,
         job: &JobSpec,
@@ -39,13 +40,13 @@ impl WorkerContext {
             return self.announce_then_ack(job, state, message).await;
         }
         match self.store.job_of(&job.app, job.id).await {
-            // Perhaps our own result, taken by a call whose answer was lost.
+            // Possibly this attempt's own result, stored by a call whose answer was lost.
             Ok(Some(record)) if record.state.is_terminal() => {
                 self.announce_then_ack(job, record.state, message).await;
             }
-            // Somebody else has it, with a message of its own.
+            // Another runner has the job, with a message of its own.
             Ok(Some(_)) => ack(message).await,
-            // Redis lost it; this message may be all that is left of it.
+            // Redis has lost the record; this message may be the only copy of the job.
             Ok(None) | Err(_) => nack(message).await,
         }
     }
@@ -61,12 +62,12 @@ impl WorkerContext {
         });
         let announced = tokio::select! {
             announced = announced => announced,
-            () = self.stopped_for(STOP_ANNOUNCE_TIMEOUT) => None,
+            () = self.after_stop(STOP_ANNOUNCE_TIMEOUT) => None,
         };
         match announced {
             Some(()) => {
                 ack(message).await;
-                // Else the leader announces it once more.
+                // Otherwise the leader announces it once more.
                 let noted = self.store.told(job);
                 if !matches!(
                     tokio::time::timeout(OUTBOX_TIMEOUT, noted).await,
@@ -79,7 +80,8 @@ impl WorkerContext {
         }
     }
 
-    /// Publishes until the broker has the message, or refuses it whenever it is published. `None`: `stop` came first.
+    /// Publishes until the broker confirms, or rejects the message for good. Returns `None` if
+    /// `stop` was cancelled first.
     async fn publish(
         &self,
         what: &str,
@@ -96,14 +98,14 @@ impl WorkerContext {
         published.await
     }
 
-    /// Returns once the worker has been stopping for so long.
-    async fn stopped_for(&self, long: Duration) {
+    /// Waits for the stop signal, then for `delay`.
+    async fn after_stop(&self, delay: Duration) {
         self.stop.cancelled().await;
-        tokio::time::sleep(long).await;
+        tokio::time::sleep(delay).await;
     }
 
-    /// Redis is away: the attempt's end goes to the router by the broker, which keeps it until Redis is back. The job fails
-    /// if the broker never takes its end.
+    /// Publishes the attempt's end as a deferred result, which RabbitMQ keeps until Redis is
+    /// reachable. The job fails if its end is too large for the broker.
     pub(super) async fn defer_result_then_ack(
         &self,
         attempt: EndedAttempt,
@@ -117,7 +119,7 @@ impl WorkerContext {
             model: _,
         } = attempt;
         let job = started.job.id;
-        tracing::warn!(job.id = %job, "Redis is away: a job's end goes by RabbitMQ");
+        tracing::warn!(job.id = %job, "redis is unreachable: publishing the job's end to RabbitMQ");
         let since_ms = started.since_ms();
         let StartedAttempt {
             runner, epoch, job, ..
@@ -125,7 +127,7 @@ impl WorkerContext {
         let mut end =
             DeferredResult::new(job, (runner, epoch), since_ms, lease, (outcome, timings));
         let (what, queue) = (
-            "sending a job's end",
+            "publishing a deferred result",
             self.topology.deferred_results_queue(),
         );
         let mut sent = {
@@ -133,9 +135,9 @@ impl WorkerContext {
             self.publish(what, &self.give_up, ("", &queue), &end).await
         };
         if let Some(Err(error)) = &sent {
-            tracing::warn!(job.id = %end.job.id, %error, "a job's end is too large for RabbitMQ: the job fails");
+            tracing::warn!(job.id = %end.job.id, %error, "the job's end is too large for RabbitMQ: the job fails");
             end.outcome = Outcome::Failed(JobError::too_large_to_keep(error));
-            // The record has it; with it, this end may be too large as well.
+            // The record has the input; with it, this end may be too large as well.
             end.job.input = Value::Null;
             let end = announce::message(end.job.id, &end);
             sent = self.publish(what, &self.give_up, ("", &queue), &end).await;
@@ -146,7 +148,7 @@ impl WorkerContext {
         }
     }
 
-    /// Puts a copy of the job away for the tier's time, then acknowledges the message, if there is one.
+    /// Publishes a copy of the job to a retry tier, then acknowledges the message, if any.
     pub(super) async fn delay_then_ack(
         &self,
         job: &JobMessage,
@@ -157,9 +159,9 @@ impl WorkerContext {
         self.republish_then_ack(job, &exchange, message).await;
     }
 
-    /// Puts a copy of the job into an exchange that leads back to the dispatcher, then acknowledges the message, if there
-    /// is one. A copy that has become too large for the broker goes without what its record has, too: the runners to avoid
-    /// and the faults.
+    /// Publishes a copy of the job to an exchange that leads back to the dispatcher, then
+    /// acknowledges the message, if any. A copy that is too large for the broker is published
+    /// without the avoid list and the faults, which the record has as well.
     pub(super) async fn republish_then_ack(
         &self,
         job: &JobMessage,
@@ -169,11 +171,11 @@ impl WorkerContext {
         let message = message.into();
         let spec = &job.job;
         let key = self.topology.lane_key(&spec.app, spec.priority);
-        let (what, to) = ("sending a job back", (exchange, key.as_str()));
+        let (what, to) = ("republishing a job", (exchange, key.as_str()));
         let copy = announce::message(spec.id, job).returned();
         let mut copied = self.publish(what, &self.stop, to, &copy).await;
         if let Some(Err(error)) = &copied {
-            tracing::warn!(job.id = %spec.id, %error, "a job's message has become too large for RabbitMQ");
+            tracing::warn!(job.id = %spec.id, %error, "the job's message is too large for RabbitMQ: dropping its avoid list and faults");
             let bare = JobMessage::new(spec.clone());
             let copy = announce::message(spec.id, &bare).returned();
             copied = self.publish(what, &self.stop, to, &copy).await;
@@ -184,24 +186,24 @@ impl WorkerContext {
         }
     }
 
-    /// Puts what is no job of ours into the app's dead-letter queue, with the reason.
+    /// Moves a message that is not a job of this app to the dead-letter queue, with the reason.
     pub(super) async fn dead_letter(&self, delivery: JobDelivery, reason: &str) {
         tracing::warn!(
             reason,
-            "a message can not be read; it goes to the dead-letter queue"
+            "a message is not a valid job: moving it to the dead-letter queue"
         );
         let queue = self.topology.dead_queue(&self.config.app);
         let letter = DeadLetter::new(delivery.body().to_vec(), reason).message();
-        let buried = until_success("writing a dead letter", &self.stop, || {
+        let published = until_success("writing a dead letter", &self.stop, || {
             self.publisher.publish("", &queue, &letter)
         });
-        match buried.await {
+        match published.await {
             Some(()) => delivery.ack().await,
             None => delivery.nack().await,
         }
     }
 
-    /// The worker stops before the job's end: the job is queued again at once, and this attempt does not count.
+    /// Requeues a job that did not end before the drain timeout, without counting this attempt.
     pub(super) async fn requeue_uncounted(
         &self,
         job: &JobMessage,
@@ -209,13 +211,13 @@ impl WorkerContext {
         message: Option<JobDelivery>,
     ) {
         let spec = &job.job;
-        let handed = async {
+        let requeued = async {
             let Some(Lease { fence, .. }) = lease else {
-                return Err("it is not this runner's".to_owned());
+                return Err("the job is not leased to this runner".to_owned());
             };
-            let requeued = (self.store).requeue(&spec.app, spec.id, fence, RequeueCause::Uncounted);
-            if !requeued.await.map_err(|error| error.to_string())? {
-                return Err("it is no longer this runner's".to_owned());
+            let accepted = (self.store).requeue(&spec.app, spec.id, fence, RequeueCause::Uncounted);
+            if !accepted.await.map_err(|error| error.to_string())? {
+                return Err("the job is no longer leased to this runner".to_owned());
             }
             let copy = announce::message(spec.id, job).returned();
             let key = self.topology.lane_key(&spec.app, spec.priority);
@@ -224,13 +226,13 @@ impl WorkerContext {
                 .await
                 .map_err(|error| error.to_string())
         };
-        match handed.await {
+        match requeued.await {
             Ok(()) => {
-                tracing::info!(job.id = %spec.id, "stopping: the job was given back unfinished");
+                tracing::info!(job.id = %spec.id, "stopping: requeued the unfinished job");
                 ack(message).await;
             }
             Err(reason) => {
-                tracing::warn!(job.id = %spec.id, reason, "stopping: the job's message goes back");
+                tracing::warn!(job.id = %spec.id, reason, "stopping: returning the job's message");
                 nack(message).await;
             }
         }

@@ -1,4 +1,5 @@
-//! The OS thread that an engine lives on. Tensors never leave it, and a panic there ends that thread, not the worker.
+//! The OS thread of an engine. Tensors never leave it, and a panic ends this thread, not the
+//! worker.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -16,45 +17,45 @@ use super::{BuildError, Description, Ended, Engine, Failure, RunContext};
 use crate::fault::Fault;
 use crate::input_files::InputFiles;
 
-/// How often an ending thread is looked at.
+/// Interval at which a stopping thread is polled.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// An engine on its thread.
+/// An engine on its own thread.
 pub struct EngineThread {
     requests: mpsc::Sender<EngineRequest>,
     thread: std::thread::JoinHandle<()>,
-    /// What the engine is.
+    /// The engine's description.
     pub description: Description,
-    /// What it held when it was built.
+    /// What the engine held after it was built.
     pub report: RunnerReport,
 }
 
-/// The engine died under a job; its thread is gone, a new one must be started.
+/// The engine panicked during a job; its thread ended, a new engine must be built.
 #[derive(Debug, thiserror::Error)]
 #[error("the engine stopped: {reason}")]
 pub struct EngineCrashed {
-    /// What it said last.
+    /// The panic's message.
     pub reason: String,
 }
 
-/// A job that the engine ran to its end, and what the engine holds after it.
+/// A finished run, and what the engine holds after it.
 #[derive(Debug)]
 pub struct Done {
-    /// How it ended.
+    /// The end of the run.
     pub ended: Ended,
     /// What the engine holds now.
     pub report: RunnerReport,
 }
 
 impl Done {
-    /// Of a job that never came to the engine, which still holds what `report` says.
+    /// The result of a job that did not reach the engine, which still holds `report`.
     pub fn not_run(failure: Failure, report: RunnerReport) -> Self {
         let ended = Ended::failed(failure);
         Self { ended, report }
     }
 }
 
-/// What the thread is asked for.
+/// A request to the thread.
 enum EngineRequest {
     Run(Box<RunRequest>),
     Check(oneshot::Sender<Result<Vec<String>, Fault>>),
@@ -72,7 +73,7 @@ impl EngineThread {
     /// Starts a thread and builds an engine on it.
     ///
     /// # Errors
-    /// There is no engine, or no thread.
+    /// The engine or the thread cannot be created.
     pub async fn start(
         runner: &RunnerId,
         build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError> + Send + 'static,
@@ -83,9 +84,9 @@ impl EngineThread {
             .name(format!("engine-{runner}"))
             .spawn(move || serve(build, ready, inbox))
             .map_err(|error| {
-                BuildError::Unavailable(format!("no thread for the engine: {error}"))
+                BuildError::Unavailable(format!("cannot start the engine's thread: {error}"))
             })?;
-        let lost = || BuildError::Unavailable("the engine died while it was built".to_owned());
+        let lost = || BuildError::Unavailable("the engine panicked while it was built".to_owned());
         let (description, report) = built.await.map_err(|_| lost())??;
         Ok(Self {
             requests,
@@ -95,10 +96,10 @@ impl EngineThread {
         })
     }
 
-    /// Runs a job with the files that its input names. `cancel` ends it at its next step.
+    /// Runs a job with its input files. `cancel` stops it at its next step.
     ///
     /// # Errors
-    /// The engine died.
+    /// The engine panicked.
     pub async fn run(
         &self,
         job: JobSpec,
@@ -107,7 +108,7 @@ impl EngineThread {
         cancel: CancellationToken,
     ) -> Result<Done, EngineCrashed> {
         let gone = || EngineCrashed {
-            reason: "its thread is gone".to_owned(),
+            reason: "its thread has ended".to_owned(),
         };
         let (done, result) = oneshot::channel();
         let work = RunRequest {
@@ -122,10 +123,10 @@ impl EngineThread {
         result.await.map_err(|_| gone())?
     }
 
-    /// As [`Engine::check`]; a dead engine fails it.
+    /// As [`Engine::check`]; fails if the engine is dead.
     ///
     /// # Errors
-    /// The engine can run no job.
+    /// The engine cannot run any job.
     pub async fn check(&self) -> Result<Vec<String>, Fault> {
         let dead = || Fault::new(FaultKind::Engine, "the engine crashed");
         let (done, result) = oneshot::channel();
@@ -134,25 +135,26 @@ impl EngineThread {
         result.await.map_err(|_| dead())?
     }
 
-    /// Whether it crashed: a new one must be started.
+    /// Returns whether the engine crashed, so that a new one must be built.
     pub fn is_dead(&self) -> bool {
         self.requests.is_closed()
     }
 
-    /// Ends the thread and waits until the engine's memory is free, for as long as `patience`. False: it hangs.
-    pub async fn stop(self, patience: Duration) -> bool {
+    /// Stops the thread and waits, up to `timeout`, until the engine's memory is free. Returns
+    /// false if it hangs.
+    pub async fn stop(self, timeout: Duration) -> bool {
         drop(self.requests);
-        // Looked at, not joined: a thread that hangs would keep its joiner for ever.
+        // Polled, not joined: joining a thread that hangs would block forever.
         let ended = async {
             while !self.thread.is_finished() {
                 tokio::time::sleep(STOP_CHECK_INTERVAL).await;
             }
         };
-        tokio::time::timeout(patience, ended).await.is_ok()
+        tokio::time::timeout(timeout, ended).await.is_ok()
     }
 }
 
-/// The thread: builds, then runs jobs until nobody sends any.
+/// The thread's main function: builds the engine, then serves requests until the channel closes.
 fn serve(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
     ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,
@@ -161,7 +163,7 @@ fn serve(
     let mut engine = match build() {
         Ok(engine) => engine,
         Err(error) => {
-            // Nobody waits only if the worker is stopping.
+            // Fails only if the worker is stopping.
             let _ = ready.send(Err(error));
             return;
         }
@@ -176,7 +178,7 @@ fn serve(
         let work = match request {
             EngineRequest::Run(work) => work,
             EngineRequest::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
-                // The runner always waits; if it does not, the process is ending.
+                // Fails only if the process is exiting.
                 Ok(checked) => {
                     let _ = done.send(checked);
                     continue;
@@ -189,20 +191,21 @@ fn serve(
             progress: &work.progress,
             cancel: &work.cancel,
         };
-        // After a panic the engine is not used any more, so no broken state is seen.
+        // After a panic the engine is not used again, so no broken state is observed.
         let run = AssertUnwindSafe(|| {
             let ended = engine.run(&work.job, &mut context);
             let report = engine.report();
             Done { ended, report }
         });
         match catch_unwind(run) {
-            // The runner always waits; if it does not, the process is ending.
+            // Fails only if the process is exiting.
             Ok(done) => drop(work.done.send(Ok(done))),
             Err(panic) => {
-                // First the memory, so that the next engine finds it free.
+                // Frees the memory first, so that the next engine finds it free.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
                 let reason = sentence(panic.as_ref());
-                // Before the runner learns of it: it starts another engine at once.
+                // Closed before the reply: the runner builds another engine as soon as it receives
+                // it.
                 inbox.close();
                 drop(work.done.send(Err(EngineCrashed { reason })));
                 return;
@@ -217,7 +220,7 @@ fn sentence(panic: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied());
     text.and_then(|text| text.lines().next())
-        .unwrap_or("it panicked without a message")
+        .unwrap_or("panicked without a message")
         .to_owned()
 }
 
@@ -234,7 +237,7 @@ impl RunContext for Context<'_> {
 
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         self.progress.send_modify(|latest| {
-            // The reporter may not have come to it yet.
+            // The reporter may not have read it yet.
             let preview = latest.take().and_then(|latest| latest.preview);
             *latest = Some(Progress {
                 preview: progress.preview.or(preview),
@@ -262,7 +265,7 @@ mod tests {
     use crate::engine::testing::job;
     use serde_json::{Value, json};
 
-    /// Panics when the input says so.
+    /// Panics if the input is a string.
     struct Fragile;
 
     impl Engine for Fragile {
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_told_and_ends_only_the_thread() {
+    async fn a_panic_is_reported_and_ends_only_the_thread() {
         let runner = RunnerId::parse("r").unwrap();
         let engine = EngineThread::start(&runner, || Ok(Box::new(Fragile)))
             .await
@@ -314,7 +317,7 @@ mod tests {
         let crashed = run(&engine, json!("out of luck")).await.unwrap_err();
         assert_eq!(crashed.to_string(), "the engine stopped: out of luck");
         let crashed = run(&engine, Value::Null).await.unwrap_err();
-        assert_eq!(crashed.reason, "its thread is gone");
+        assert_eq!(crashed.reason, "its thread has ended");
         assert!(engine.is_dead());
         let fault = engine.check().await.unwrap_err();
         assert_eq!(fault.to_string(), "engine: the engine crashed");
@@ -335,7 +338,7 @@ mod tests {
         beside.wait();
     }
 
-    /// Runs only beside others.
+    /// Runs only together with others.
     struct Companion(Arc<Barrier>);
 
     impl Engine for Companion {
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_engine_that_can_not_be_built_says_why() {
+    async fn an_engine_that_cannot_be_built_returns_the_reason() {
         let runner = RunnerId::parse("r").unwrap();
         let refused = || Err(BuildError::Setting("no models".to_owned()));
         let error = EngineThread::start(&runner, refused).await.err().unwrap();

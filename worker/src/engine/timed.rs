@@ -1,4 +1,5 @@
-//! An engine that only takes time: for tests of routing and load, without tensors. A job's hint is its model.
+//! An engine that sleeps: for tests of routing and load, without tensors. A job's hint is its
+//! model.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, 
 use crate::input_files::FileField;
 use crate::model_cache::{Loaded, Loader, ModelCache};
 
-/// How soon a cancelled job ends.
+/// Interval at which a sleeping job checks for cancellation.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Progress reports per run.
@@ -22,37 +23,38 @@ const STEPS: u32 = 10;
 
 const MAX_MS: u64 = 3_600_000;
 
-/// Input of the timed engine: it takes the time that it is told to.
+/// Input of the timed engine, which sleeps for the given times.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(title = "TimedInput")]
 struct Input {
-    /// How long the job runs, ms.
+    /// Run time, ms.
     #[serde(default = "default_run_ms")]
     #[schemars(range(max = 3_600_000))]
     run_ms: u64,
-    /// How long loading the model takes, ms; paid when the runner is cold.
+    /// Load time of the model, ms; spent when the runner is cold.
     #[serde(default = "default_load_ms")]
     #[schemars(range(max = 3_600_000))]
     load_ms: u64,
-    /// After `run_ms` the job fails with this message.
+    /// If set, the job fails with this message after `run_ms`.
     fail: Option<String>,
-    /// The job's output; by default the runner's name, whether it was warm, and the size of the file, if there is one.
+    /// The job's output. Default: the runner's name, whether the run was warm, and the size of the
+    /// file, if any.
     output: Option<Value>,
     /// A file, which is only fetched.
     #[allow(dead_code, reason = "the worker reads it by its name, for its content")]
     file_url: Option<String>,
-    /// The engine responds to nothing for so long before it runs, ms.
+    /// Time for which the engine hangs before it runs, ms.
     #[serde(default)]
     #[schemars(range(max = 3_600_000))]
     hang_ms: u64,
-    /// The engine panics with this message.
+    /// If set, the engine panics with this message.
     crash: Option<String>,
 }
 
-/// The field of the input that names a file.
+/// The input field that names a file.
 const FILE_URL: &str = "file_url";
 
-/// Largest file that is fetched.
+/// Size limit of the file.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
 fn default_run_ms() -> u64 {
@@ -70,7 +72,7 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// An engine whose models share the memory budget evenly.
+    /// Creates an engine whose models share the memory budget evenly.
     pub fn new(options: &Options, runner: RunnerId) -> Self {
         let slots = u64::from(options.slots.max(1));
         let unit_bytes = (options.memory_budget.0 / slots).max(1);
@@ -126,7 +128,7 @@ impl Timed {
 }
 
 impl Timed {
-    /// The output of a job that asks for none.
+    /// The default output.
     fn output(&self, warm: bool, file: Option<&[u8]>) -> Value {
         let mut output = json!({"runner": self.runner, "warm": warm});
         if let Some(file) = file {
@@ -164,7 +166,7 @@ impl Engine for Timed {
 
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
         let mut timings = Timings {
-            // Without a hint there is nothing to load.
+            // Without a hint there is no model to load.
             warm: job.hint.is_none(),
             ..Timings::default()
         };
@@ -177,7 +179,7 @@ impl Engine for Timed {
     }
 }
 
-/// Its models are nothing but the wait for them, each of the same size.
+/// Models of equal size whose load only sleeps.
 struct Waiting {
     unit_bytes: u64,
 }
@@ -214,7 +216,7 @@ impl Loader for Waiting {
     }
 }
 
-#[allow(clippy::panic, reason = "the job asks for it")]
+#[allow(clippy::panic, reason = "the job requests it")]
 fn crash(message: &str) {
     panic!("{message}");
 }
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_job_with_a_hint_is_warm_and_the_oldest_model_leaves() {
+    fn the_second_job_with_a_hint_is_warm_and_the_oldest_model_is_evicted() {
         let mut engine = engine(2);
         let input = json!({"run_ms": 0, "load_ms": 1});
         let warm = |engine: &mut Timed, hint| {

@@ -54,7 +54,7 @@ impl Bars {
     }
 
     pub(super) fn println(&self, text: &str) {
-        // The terminal is gone if this fails, and with it the reader.
+        // Fails only if the terminal is closed.
         let _ = self.all.println(text);
     }
 
@@ -66,7 +66,7 @@ impl Bars {
     }
 }
 
-/// The templates are ours and valid; should one not be, the default style does.
+/// The templates are valid; the default style is the fallback.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -99,7 +99,7 @@ fn doing(job: Option<&Submitted>) -> String {
     format!("#{:02} {} {phase}", job.planned.number, job.planned.model)
 }
 
-/// The models that a runner holds, in words.
+/// Returns the models that a runner holds, as text.
 pub(super) fn holds(runner: &RunnerRecord) -> String {
     let hints: Vec<&str> = runner.hints.iter().map(|hint| hint.as_str()).collect();
     match hints.as_slice() {

@@ -1,4 +1,4 @@
-//! One plain line per job that ends, for logs.
+//! One plain line per job that ended, for logs.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use warmq_types::state::JobState;
 use crate::report;
 use crate::snapshot::{Snapshot, Submitted};
 
-/// What was told already.
+/// The lines printed so far.
 pub struct Lines {
     jobs: usize,
     printed: BTreeSet<JobId>,
@@ -22,7 +22,7 @@ impl Lines {
         }
     }
 
-    /// Lines about what ended since.
+    /// Returns the lines of jobs that ended since the last call.
     pub(super) fn show(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let ended = snapshot
             .jobs

@@ -1,6 +1,8 @@
-//! Stable Diffusion: an adapter between jobs and the crate `warmq-diffusion`, the only way to tensors.
+//! Stable Diffusion: an adapter between jobs and the crate `warmq-diffusion`, the only access to
+//! tensors.
 //!
-//! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and live on this engine's thread.
+//! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and never leave this engine's
+//! thread.
 
 mod input;
 mod picture;
@@ -30,7 +32,7 @@ use crate::model_cache::{self, Loaded, Loader, ModelCache};
 use input::Input;
 use servable::ServableModels;
 
-/// Largest file of a picture that is read.
+/// Size limit of an input picture's file.
 const MAX_PICTURE_BYTES: usize = 10 << 20;
 
 /// The engine.
@@ -38,33 +40,34 @@ pub struct Diffusion {
     cache: ModelCache<Models>,
     servable: ServableModels,
     budget_bytes: u64,
-    // Set by the user: then torch has read it, and we leave it alone.
+    // Set by the user: torch has applied it already.
     threads_are_set: bool,
 }
 
 impl Diffusion {
-    /// An engine for the models and the device of `options`. Models that cannot be served are named in the log.
+    /// Creates an engine for the models and the device of `options`. Logs models that cannot be
+    /// served.
     ///
     /// # Errors
-    /// There are no models that can be served, or no such device.
+    /// No model can be served, or the device does not exist.
     pub fn new(options: &Options) -> Result<Self, BuildError> {
         let catalog = Catalog::open(&options.models).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             BuildError::Setting(format!(
-                "models: {error}{}; name a folder of model folders with --models",
+                "models: {error}{}; set a folder with one folder per model: --models",
                 cause.unwrap_or_default()
             ))
         })?;
         for folder in catalog.unreadable() {
             tracing::warn!(
                 folder,
-                "a folder of models cannot be read; a model in it is not offered"
+                "a model's folder cannot be read: it is not in the catalog"
             );
         }
         if catalog.names().is_empty() {
             return Err(BuildError::Setting(format!(
-                "models: {} holds no model (a folder with a manifest.json or a model_index.json); name another with \
-                 --models",
+                "models: {} contains no model (a folder with a manifest.json or a model_index.json); set \
+                 another with --models",
                 options.models.display()
             )));
         }
@@ -84,8 +87,8 @@ impl Diffusion {
             && let Some(file) = warmq_diffusion::unusable_gpu()
         {
             tracing::warn!(
-                "{file} is there, but libtorch finds no GPU it can use: models run on the CPU, many times slower. \
-                 Check the driver's version, or say --device cpu"
+                "{file} exists, but libtorch finds no usable GPU: models run on the CPU, many times slower. \
+                 Check the driver's version, or set --device cpu"
             );
         }
         Ok(Self {
@@ -151,7 +154,8 @@ impl Diffusion {
         Ok(produced)
     }
 
-    /// Loads the model, if need be, and draws; where the memory does not suffice, once more without the other models.
+    /// Loads the model if needed, and generates; out of memory, retries once without the other
+    /// models.
     fn draw(
         &mut self,
         model: &str,
@@ -163,14 +167,14 @@ impl Diffusion {
         self.cache.with_room(model, |cache| {
             let is_loaded = cache.contains(model);
             if !is_loaded {
-                // Before anything is dropped for it.
+                // Before anything is evicted for it.
                 let manifest = cache.loader().catalog.manifest(model);
                 let checked = manifest.and_then(|manifest| request.check(&manifest));
                 checked.map_err(model_cache::Error::Load)?;
             }
             let begun = Instant::now();
             let pipeline = cache.get(model, &mut *context);
-            // A second attempt may find it loaded by the first.
+            // The second attempt may find it loaded by the first.
             if !is_loaded {
                 timings.load_ms = millis(begun);
             }
@@ -188,7 +192,8 @@ impl Diffusion {
         })
     }
 
-    /// The job's fault or the runner's. A model that cannot be loaded is not offered for a while.
+    /// Maps an error to the job's or the runner's. A model that cannot be loaded leaves the catalog
+    /// for a while.
     fn failed(&mut self, model: &str, stamp: Stamp, error: model_cache::Error<Error>) -> Failure {
         let (failure, is_models) = match error {
             model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
@@ -204,7 +209,7 @@ impl Diffusion {
         failure
     }
 
-    /// A model that is not in the catalog: the runner's fault if it was.
+    /// An unknown model: a fault if it was in the catalog before.
     fn unknown(&self, model: &str, error: Error) -> Failure {
         match self.servable.missing(model) {
             Some(fault) => fault.into(),
@@ -213,7 +218,7 @@ impl Diffusion {
     }
 }
 
-/// Why no model can be served, in one line.
+/// The reasons why no model can be served, in one line.
 fn reasons(servable: &ServableModels) -> String {
     let reasons: Vec<&str> = servable
         .refusals()
@@ -269,7 +274,7 @@ impl Engine for Diffusion {
     }
 }
 
-/// The models of a folder, loaded onto a device.
+/// The models of a folder, and the device that they are loaded onto.
 struct Models {
     catalog: Catalog,
     device: Device,
@@ -301,7 +306,7 @@ impl Loader for Models {
         let mut progress = |step: LoadStep| {
             let percent = step.bytes.saturating_mul(100) / step.total_bytes.max(1);
             if reported.replace(percent) != Some(percent) {
-                // A load can not be stopped half-way; whether the job is still wanted is asked after it.
+                // A load cannot be interrupted; cancellation is checked after it.
                 let percent = u32::try_from(percent).unwrap_or(100).min(100);
                 let _ = context.progress(Progress::at(Phase::Loading, percent, 100));
             }
@@ -330,7 +335,7 @@ impl Loader for Models {
     }
 }
 
-/// Passes the steps and previews on, and the wish to stop back.
+/// Forwards steps and previews, and returns cancellation.
 struct Steps<'a> {
     context: &'a mut dyn RunContext,
     last: Progress,
@@ -350,7 +355,7 @@ impl Observer for Steps<'_> {
     }
 
     fn preview(&mut self, preview: Picture) {
-        // Whether the job is still wanted is asked before the next step.
+        // Cancellation is checked before the next step.
         let _ = self.context.progress(Progress {
             preview: picture::data_uri(&preview),
             ..self.last.clone()
@@ -358,7 +363,7 @@ impl Observer for Steps<'_> {
     }
 }
 
-/// The job's fault, in fal's shapes, or the runner's.
+/// Maps an error to the job's error, in fal's format, or to a fault.
 fn failure(error: Error) -> Failure {
     match error {
         Error::Cancelled => Failure::Cancelled,
@@ -373,7 +378,7 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-/// Threads for one tensor operation on the CPU: tiny models are fastest on one.
+/// Threads per tensor operation on the CPU: tiny models are fastest on one.
 fn threads(manifest: &Manifest) -> usize {
     match manifest.family {
         Family::Tiny => 1,

@@ -1,13 +1,13 @@
-//! Engines that make another picture of a picture, on the CPU: small steps for before and after a model's.
+//! Engines that edit pictures on the CPU: steps before and after a model's.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`upscale`] | a larger picture |
-//! | [`cutout`] | the same picture without its background |
-//! | `background` | where the background is; pure |
+//! | [`upscale`] | enlarges a picture |
+//! | [`cutout`] | removes the background |
+//! | `background` | detects the background; pure |
 //!
-//! What an engine does is its input's type, an [`Edit`]; all else is [`Editor`]. There are no models, so a runner reports
-//! none, and to every job it is as good as any other: a hint changes nothing.
+//! An engine is defined by its input type, an [`Edit`]; [`Editor`] is the rest. There are no
+//! models, so runners report none, and a hint has no effect.
 
 mod background;
 pub mod cutout;
@@ -27,25 +27,25 @@ use super::picture::{self, IMAGE_URL};
 use super::{Description, Ended, Engine, Failure, File, Produced, RunContext, input, millis};
 use crate::input_files::FileField;
 
-/// Largest file that is read: what one of these engines makes, another reads. That is 4096 x 4096 pixels of 4 bytes if they
-/// do not compress at all, and some more.
+/// Size limit of an input file: the largest output of these engines (4096 x 4096 pixels of 4 bytes,
+/// uncompressed, and a margin), so that they can be chained.
 const MAX_FILE_BYTES: usize = 65 << 20;
 
-/// Progress reports per run: read, edited, written.
+/// Progress reports per run: decoded, edited, encoded.
 const STAGES: u32 = 3;
 
-/// What is done to a picture: the input of a job whose `image_url` names that picture.
+/// An edit: the input of a job whose `image_url` names the picture.
 pub trait Edit: DeserializeOwned + JsonSchema {
-    /// Whether its numbers are within the bounds of the schema.
+    /// Checks the bounds of the schema.
     ///
     /// # Errors
     /// A 422 that names the field at fault.
     fn check(&self) -> Result<(), JobError>;
 
-    /// Makes the other picture, of 8 bits per channel.
+    /// Returns the edited picture, of 8 bits per channel.
     ///
     /// # Errors
-    /// A 422 that names the field that can not be met with this picture.
+    /// A 422 that names the field that this picture does not allow.
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError>;
 }
 
@@ -82,7 +82,7 @@ impl<E: Edit> Engine for Editor<E> {
         let begun = Instant::now();
         let result = produce::<E>(job, context);
         let timings = Timings {
-            // There is nothing to load.
+            // There is no model to load.
             warm: true,
             load_ms: 0,
             run_ms: millis(begun),
@@ -122,7 +122,7 @@ fn produce<E: Edit>(job: &JobSpec, context: &mut dyn RunContext) -> Result<Produ
     })
 }
 
-/// Says that a stage is over, and ends a job that nobody wants any more.
+/// Reports a stage. Fails if the job is cancelled.
 fn report_stage(stage: u32, context: &mut dyn RunContext) -> Result<(), Failure> {
     let progress = Progress::at(Phase::Running, stage, STAGES);
     match context.progress(progress).is_break() {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_becomes_another_and_its_file_belongs_into_the_output() {
+    fn an_edited_picture_is_a_file_referenced_in_the_output() {
         let mut recorded = given(a_png());
         let ended = Editor::<Upscale>::default().run(&job("", input()), &mut recorded);
         let Produced { output, files } = ended.result.unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_nobody_wants_ends_after_any_stage() {
+    fn a_cancelled_job_ends_after_any_stage() {
         for stages in 1..=3 {
             let mut recorded = given(a_png());
             recorded.stop_after = Some(stages);
