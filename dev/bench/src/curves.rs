@@ -9,21 +9,22 @@ use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets;
 
-/// Means above this, s, are off the picture: jobs pile up, or soon will.
+/// Upper limit of the chart, s: above it jobs pile up, or soon will.
 const MAX_MEAN_S: f64 = 60.0;
-/// Models of the first picture.
+/// Number of models in the first chart.
 const MODELS: u32 = 48;
-/// Load of the second picture.
+/// Load in the second chart.
 const LOAD: f64 = 0.5;
-/// Models of the second picture's points.
+/// Numbers of models in the second chart.
 const POINTS: [u32; 10] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
 
-/// Loads of the first picture's points, by 1/40.
+/// Returns the loads of the first chart, in steps of 1/40.
 fn loads() -> impl Iterator<Item = f64> {
     (1..40).map(|step| f64::from(step) / 40.0)
 }
 
-/// Colours that are told apart by most eyes (Okabe and Ito 2008).
+/// Name, colour and width of a policy's line. The colours suit most kinds of colour vision (Okabe
+/// and Ito 2008).
 fn style(policy: PolicyName) -> (&'static str, RGBColor, u32) {
     match policy {
         PolicyName::Warm => ("warm (warmq)", RGBColor(213, 94, 0), 4),
@@ -56,11 +57,11 @@ fn bound_line(points: Vec<Point>) -> Line {
     }
 }
 
-/// The median over the seeds of one point.
+/// Medians over the seeds of one point.
 struct Median {
     mean_s: f64,
     swaps_per_job: f64,
-    /// It keeps up, and its mean is on the picture.
+    /// Whether the policy keeps up and its mean is within the chart.
     keeps_up: bool,
 }
 
@@ -76,7 +77,8 @@ impl Median {
     }
 }
 
-/// Simulates each workload with each seed under each policy; medians by policy, then by workload.
+/// Simulates each workload with each seed under each policy. Returns medians by policy, then by
+/// workload.
 fn medians(what: &str, workloads: &[Options], seeds: u64) -> anyhow::Result<Vec<Vec<Median>>> {
     let runs: Vec<Options> = PolicyName::ALL
         .into_iter()
@@ -101,7 +103,7 @@ fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<LowerBound>> 
     Ok(each(what, workloads, lower_bound::pooled)?)
 }
 
-/// A policy's points as far as it keeps up, and on to the picture's upper edge.
+/// Returns a policy's points while it keeps up, and where its line leaves the chart.
 fn stable_points(medians: &[Median]) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     for (load, median) in loads().zip(medians) {
@@ -114,7 +116,7 @@ fn stable_points(medians: &[Median]) -> Vec<Point> {
             continue;
         }
         if let Some(last) = points.last().copied() {
-            // Where the line to this point leaves the picture, on its logarithmic axis.
+            // Where the line to this point leaves the chart, on its logarithmic axis.
             let above_s = median.mean_s.max(MAX_MEAN_S * 1.01);
             let part = (MAX_MEAN_S / last.y).ln() / (above_s / last.y).ln();
             points.push(Point {
@@ -245,10 +247,10 @@ fn swaps(seeds: u64) -> anyhow::Result<Chart> {
     })
 }
 
-/// Draws both pictures.
+/// Draws both charts.
 ///
 /// # Errors
-/// A workload can not be made, or a file not written.
+/// A workload cannot be generated, or a file not written.
 pub fn draw(options: &CurvesOptions) -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.out)?;
     for (name, chart) in [

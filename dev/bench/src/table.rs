@@ -1,4 +1,4 @@
-//! Every row of the targets under each policy: measured beside target beside the pooled bound.
+//! Every row of the targets under each policy: measured, target, pooled bound.
 
 use crate::args::{Options, PolicyName, TableOptions};
 use crate::lower_bound::{self, LowerBound};
@@ -6,7 +6,7 @@ use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets::{Row, Wanted, rows};
 
-/// The greatest that one seed may exceed a target by, as a factor.
+/// The factor by which a single seed may exceed a target.
 const SPREAD: f64 = 1.3;
 
 /// A column of the table.
@@ -14,7 +14,7 @@ struct Measure {
     of: fn(&Outcome) -> f64,
     wanted: fn(&Wanted) -> Option<f64>,
     digits: usize,
-    /// The target is the least allowed, not the greatest.
+    /// Whether the target is a minimum instead of a maximum.
     at_least: bool,
 }
 
@@ -46,7 +46,7 @@ const MEASURES: [Measure; 4] = [
 ];
 
 impl Measure {
-    /// `median (worst seed) / target`, behind `!` if the target is missed.
+    /// Formats `median (worst seed) / target`, prefixed by `!` if the target is missed.
     fn cell(&self, outcomes: &[Outcome], wanted: &Wanted) -> String {
         let values = || outcomes.iter().map(self.of);
         let middle = median(values());
@@ -70,7 +70,7 @@ impl Measure {
     }
 }
 
-/// The bound, on the measure that the row has a target for.
+/// Formats the bound of the row's target measure.
 fn bound_cell(row: &Row, bounds: &[LowerBound]) -> String {
     match row.wanted.throughput {
         Some(_) => format!("{:.3}", median(bounds.iter().map(|bound| bound.throughput))),
@@ -93,7 +93,7 @@ fn line(row: &Row, policy: PolicyName, outcomes: &[Outcome], bound: &str) -> Str
 /// Simulates every row and prints, per measure, `median (worst seed) / target`; `!` where the target is missed.
 ///
 /// # Errors
-/// A workload can not be made.
+/// A workload cannot be generated.
 pub fn print(options: &TableOptions) -> anyhow::Result<()> {
     let rows: Vec<Row> = rows()
         .into_iter()

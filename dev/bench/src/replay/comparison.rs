@@ -1,4 +1,4 @@
-//! Real beside predicted.
+//! Compares real and predicted measures.
 
 use serde::Serialize;
 
@@ -8,58 +8,59 @@ use super::overheads::Overheads;
 use super::prediction::{Prediction, Spread};
 use super::reality::Reality;
 
-/// The greatest difference, as a part of what is predicted.
+/// Maximum difference, as a fraction of the prediction.
 const BOUND: f64 = 0.15;
-/// The greatest difference of swaps per job that is no miss, however few are predicted.
+/// Maximum difference of swaps per job, however few are predicted.
 const SWAPS_BOUND: f64 = 0.01;
 
-/// A case's outcome.
+/// The comparison of a case.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     /// Its name.
     pub case: String,
-    /// The measures that are held to bounds; none if the case should collapse.
+    /// The measures that have bounds; empty if the case is expected to collapse.
     pub measures: Vec<Measure>,
-    /// The course of the run.
+    /// The quarters of the run.
     pub quarters: Vec<QuarterComparison>,
     /// Whether jobs piled up in the real system.
     pub collapsing: bool,
-    /// Whether they did in the simulator: in how many of its seeds.
+    /// Number of the simulator's seeds in which jobs piled up.
     pub collapsing_seeds: usize,
-    /// Seeds of the simulator.
+    /// Number of the simulator's seeds.
     pub seeds: usize,
-    /// What the real system spent beside waiting, loading and running.
+    /// Time in the real system other than waiting, loading and running.
     pub overheads: Overheads,
-    /// No bound is missed, and both sides collapse or neither does, as expected.
+    /// Whether all bounds are met, and both sides collapse or neither, as expected.
     pub agrees: bool,
 }
 
-/// One measure on both sides.
+/// A measure on both sides.
 #[derive(Debug, Serialize)]
 pub struct Measure {
     /// Its name, with its unit.
     pub name: &'static str,
     /// The real system's.
     pub real: f64,
-    /// The simulator's, told what a job cost its runner beside load and run, and how late the dispatcher heard of its end.
+    /// The simulator's, with the real system's overhead per job and its delay until the dispatcher
+    /// notices an idle runner.
     pub predicted: Spread,
-    /// The simulator's if that were nothing.
+    /// The simulator's without overheads.
     pub ideal: f64,
     /// Real minus predicted.
     pub difference: f64,
-    /// How that compares with the bounds.
+    /// The result against the bounds.
     pub closeness: Closeness,
 }
 
-/// How far apart real and predicted are.
+/// How close real and predicted are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Closeness {
     /// Within bounds.
     Within,
-    /// Beyond the bounds, but no further from the prediction than the simulator's own seeds: one run can not tell more.
+    /// Beyond the bounds, but within the range of the simulator's seeds: one run cannot decide.
     InRange,
-    /// Missed.
+    /// Bounds missed.
     Missed,
 }
 
@@ -75,7 +76,7 @@ pub struct QuarterComparison {
 }
 
 impl Comparison {
-    /// Compares. `ideal`: the prediction without overheads.
+    /// Compares the real run with the predictions. `ideal`: the prediction without overheads.
     pub fn new(case: &Case, real: &Reality, predicted: &Prediction, ideal: &Prediction) -> Self {
         let (seeds, collapsing_seeds) = (predicted.seeds(), predicted.collapsing());
         let collapsing = real.measures.collapsing();
@@ -111,7 +112,8 @@ impl Comparison {
 }
 
 impl Measure {
-    /// The bound is [`BOUND`], or `least_bound` in the measure's own unit if that is more.
+    /// Compares one measure. The bound is [`BOUND`], or `least_bound` in the measure's unit if that
+    /// is larger.
     fn new(name: &'static str, real: f64, predicted: Spread, ideal: f64, least_bound: f64) -> Self {
         let difference = real - predicted.median;
         Self {
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_seed_of_the_simulator_does_too_is_no_miss() {
+    fn what_a_seed_of_the_simulator_does_as_well_is_not_a_miss() {
         assert_eq!(closeness(1.4, 0.0), Closeness::InRange);
         assert_eq!(closeness(1.6, 0.0), Closeness::Missed);
     }

@@ -1,4 +1,4 @@
-//! The jobs' records: what the real system keeps of each job.
+//! The records of jobs in the real system.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -15,16 +15,16 @@ use warmq_types::state::JobState;
 use crate::simulator::JobRun;
 use crate::workload::Planned;
 
-/// How often it is looked whether the last jobs have ended.
+/// Interval at which the last jobs are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Records that are fetched at once.
+/// Number of records that are fetched concurrently.
 const FETCH_CONCURRENCY: usize = 32;
 
-/// The records of `jobs`, once all have ended.
+/// Returns the records of `jobs` once all have ended.
 ///
 /// # Errors
-/// Redis is away, or a job failed.
+/// Redis is unreachable, or a job failed.
 pub async fn wait_for_ends(
     store: &Store,
     app: &AppId,
@@ -53,10 +53,10 @@ pub async fn wait_for_ends(
     }
 }
 
-/// The records of `jobs` as they are.
+/// Returns the records of `jobs` as they are.
 ///
 /// # Errors
-/// Redis is away, or a record is gone.
+/// Redis is unreachable, or a record is gone.
 pub async fn now(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<Vec<JobRecord>> {
     stream::iter(jobs)
         .map(async |job| {
@@ -68,10 +68,10 @@ pub async fn now(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<V
         .await
 }
 
-/// Writes the records into a folder, as `records.jsonl`.
+/// Writes the records to `records.jsonl` in a folder.
 ///
 /// # Errors
-/// The file can not be written.
+/// The file cannot be written.
 pub fn save(records: &[JobRecord], folder: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(folder.join("records.jsonl"))?);
     for record in records {
@@ -81,7 +81,7 @@ pub fn save(records: &[JobRecord], folder: &Path) -> anyhow::Result<()> {
     Ok(file.flush()?)
 }
 
-/// What became of the jobs, by Redis' clock; the first one arrived as planned.
+/// Returns the runs of the jobs, by Redis' clock; the first one arrived as planned.
 pub fn job_runs(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
     let first = plan.first().zip(records.first());
     let origin_ms = first.map_or(0.0, |(planned, record)| {

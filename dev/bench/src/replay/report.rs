@@ -45,7 +45,7 @@ fn print_overheads(overheads: &Overheads) {
     let times = |overhead: &Overhead| format!("{:.0}/{:.0}", overhead.p50_ms, overhead.p99_ms);
     println!(
         "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}; {per_job_ms:.1} ms per job; \
-         free and not yet notice of {}, {notice_ms:.1} ms on average",
+         idle and not yet noticed {}, {notice_ms:.1} ms on average",
         times(late),
         times(answered),
         times(sent),
@@ -79,7 +79,7 @@ fn print_measure(measure: &Measure) {
     );
 }
 
-/// The difference as a part of what was predicted, unless that is nothing.
+/// Formats the difference as a percentage of the prediction, unless that is zero.
 fn percent(difference: f64, predicted: f64) -> String {
     match predicted > 0.0 {
         true => format!("{:+.1} %", difference / predicted * 100.0),
@@ -87,7 +87,7 @@ fn percent(difference: f64, predicted: f64) -> String {
     }
 }
 
-/// Quarters side by side: where jobs pile up, each is worse than the one before.
+/// Prints the quarters: in a collapse each is worse than the previous one.
 fn print_quarters(comparison: &Comparison) {
     println!(
         "  {:<10} {:>12} {:>12} {:>14} {:>18}",

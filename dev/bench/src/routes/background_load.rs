@@ -1,4 +1,5 @@
-//! Many who take the same steps at once: flows, whose steps a router takes, and clients, who take them by themselves.
+//! Background load: concurrent flows, whose steps a router submits, or clients that submit the same
+//! steps themselves.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +10,17 @@ use warmq_types::ids::JobId;
 use super::targets::{STEPS, Target, input};
 use super::testbed::Testbed;
 
-/// How many, and how long each step of theirs runs on average, ms.
+/// The number of flows or clients, and the mean run time of their steps.
 #[derive(Debug, Clone, Copy)]
 pub struct BackgroundLoad {
-    /// How many at once.
+    /// Number of concurrent flows or clients.
     pub count: u32,
     /// The steps' mean run time, ms.
     pub step_ms: u64,
 }
 
 impl BackgroundLoad {
-    /// How long all steps of one take, about. So long it takes until all have begun.
+    /// Returns the approximate duration of a flow, after which all have started.
     pub fn duration(self) -> Duration {
         match self.count {
             0 => Duration::ZERO,
@@ -27,10 +28,10 @@ impl BackgroundLoad {
         }
     }
 
-    /// Keeps sequences under way until some time, and then lets them end. Returns all of them.
+    /// Runs sequences until some time, and then to their ends. Returns all of them.
     ///
     /// # Errors
-    /// The router is away, or one fails.
+    /// The router is unreachable, or a flow fails.
     pub async fn run_flows(self, testbed: &Testbed, until: Instant) -> anyhow::Result<Vec<JobId>> {
         let run = async |number| {
             let input = input(self.run_ms(number), u64::from(number));
@@ -39,11 +40,11 @@ impl BackgroundLoad {
         self.run_until(until, run).await
     }
 
-    /// The same, but each of these takes its steps itself: it submits the next one once it has the answer to the one before.
+    /// The same by clients, which submit each step once they have the result of the previous one.
     /// Returns the jobs of each.
     ///
     /// # Errors
-    /// The router is away, or a job fails.
+    /// The router is unreachable, or a job fails.
     pub async fn run_clients(
         self,
         testbed: &Testbed,
@@ -76,7 +77,7 @@ impl BackgroundLoad {
         Ok(try_join_all(each).await?.into_iter().flatten().collect())
     }
 
-    /// From half to one and a half of the mean, so that no two keep in step.
+    /// Returns 0.5 to 1.5 times the mean, so that no two run in lockstep.
     fn run_ms(self, number: u32) -> u64 {
         (self.step_ms as f64 * (0.5 + self.part(number))).round() as u64
     }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_keep_in_step_and_the_mean_is_as_asked() {
+    fn no_two_run_in_lockstep_and_the_mean_is_as_configured() {
         let load = BackgroundLoad {
             count: 50,
             step_ms: 500,

@@ -1,4 +1,4 @@
-//! Clients that take a flow's steps themselves, beside which flows stand.
+//! The baseline of flows: clients that submit the steps themselves.
 
 use std::time::{Duration, Instant};
 
@@ -11,23 +11,23 @@ use super::records;
 use super::testbed::Testbed;
 use super::times::Times;
 
-/// How often it is looked whether a job has ended whose end was told.
+/// Interval at which an ended job is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What was measured of clients that take their steps themselves.
+/// Measures of clients that submit their steps themselves.
 pub struct BaselineRun {
-    /// How many there are, and how long their steps run.
+    /// Number of clients, and run time of their steps.
     pub clients: BackgroundLoad,
-    /// From the end of a step to the record of the next one.
+    /// Times from the end of a step to the record of the next one.
     pub between: Times,
-    /// Steps that ended.
+    /// Number of ended steps.
     pub steps: usize,
-    /// For how long was measured.
+    /// Measured time.
     pub lasted: Duration,
 }
 
 impl BaselineRun {
-    /// Those who have not begun.
+    /// Creates an empty measurement.
     pub fn new(clients: BackgroundLoad) -> Self {
         Self {
             clients,
@@ -40,7 +40,7 @@ impl BaselineRun {
     /// Measures for a `stretch` of time.
     ///
     /// # Errors
-    /// A server is away, or a job fails.
+    /// A server is unreachable, or a job fails.
     pub async fn measure(&mut self, testbed: &Testbed, stretch: Duration) -> anyhow::Result<()> {
         let begin = self.clients.duration();
         let until = Instant::now() + begin + stretch;

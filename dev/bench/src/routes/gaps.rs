@@ -1,4 +1,4 @@
-//! The time between the steps of a flow, by Redis' clock, beside what each job waits for its start.
+//! Times between the steps of a flow and from record to start of jobs, by Redis' clock.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use warmq_types::job::JobRecord;
 
 use super::times::{Quantiles, Times};
 
-/// Flows that are read at once.
+/// Number of records that are fetched concurrently.
 const FETCH_CONCURRENCY: usize = 16;
 
-/// From the end of a step's job to the start of the next one's, in its parts; ms.
+/// The parts of the time from the end of a step's job to the start of the next one's, ms.
 #[derive(Debug, Clone, Default)]
 pub struct Gaps {
     flow_read: Times,
@@ -26,18 +26,18 @@ pub struct Gaps {
 /// The quantiles of [`Gaps`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct GapQuantiles {
-    /// From a step's end until a router that heard of it had read the flow.
+    /// From a step's end until a router has read the flow.
     pub flow_read: Quantiles,
     /// From there to the record of the next step's job.
     pub step_recorded: Quantiles,
     /// Both together: what a flow adds.
     pub between: Quantiles,
-    /// From that record to the start of the job, which any job has to wait.
+    /// From that record to the start of the job, as for any job.
     pub sent: Quantiles,
 }
 
 impl Gaps {
-    /// Adds what follows those steps of a flow that ended `within` that time (Unix ms). The flow has ended.
+    /// Adds the gaps after the steps of an ended flow that ended `within` that time (Unix ms).
     pub fn add(&mut self, flow: &JobRecord, jobs: &[JobRecord], within: &Range<u64>) {
         let ended_ms = |job: &JobRecord| job.finished_ms.filter(|ms| within.contains(ms));
         self.steps += jobs.iter().filter_map(ended_ms).count();
@@ -59,12 +59,12 @@ impl Gaps {
         }
     }
 
-    /// Steps that ended.
+    /// Returns the number of ended steps.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
-    /// Their quantiles.
+    /// Returns the quantiles.
     pub fn quantiles(&self) -> GapQuantiles {
         GapQuantiles {
             flow_read: self.flow_read.quantiles(),
@@ -75,15 +75,15 @@ impl Gaps {
     }
 }
 
-/// How long a job waited for its start, ms.
+/// Returns the time from record to start, ms.
 pub fn sent_ms(job: &JobRecord) -> Option<f64> {
     Some(ms_between(job.spec.created_ms, job.started_ms?))
 }
 
-/// The jobs of a flow's steps, the first one first.
+/// Fetches the jobs of a flow's steps, in order.
 ///
 /// # Errors
-/// Redis is away.
+/// Redis is unreachable.
 pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobRecord>> {
     let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
     let jobs = stream::iter(steps).map(|step| store.job_of(&step.app, step.job));
@@ -91,7 +91,7 @@ pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobR
     Ok(jobs.into_iter().flatten().collect())
 }
 
-/// Zero if they are the other way round.
+/// Returns the difference, zero if it is negative.
 pub(super) fn ms_between(from_ms: u64, to_ms: u64) -> f64 {
     to_ms.saturating_sub(from_ms) as f64
 }

@@ -1,4 +1,4 @@
-//! Submissions to each target in turn, one at a time, with some flows under way beside them.
+//! Measures submissions to each target in turn, one at a time, with background flows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,31 +17,32 @@ use super::targets::{Target, input};
 use super::testbed::Testbed;
 use super::times::Times;
 
-/// How often it is looked whether the job that was submitted last has ended.
+/// Interval at which the last submitted job is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long the jobs run that are submitted one at a time, ms.
+/// Run time of the jobs submitted one at a time, ms.
 const RUN_MS: u64 = 5;
 
-/// The submissions and steps that were measured with some flows under way.
+/// Submissions and steps measured with some background flows.
 pub struct LatencyRun {
-    /// The flows under way.
+    /// The background flows.
     pub flows: BackgroundLoad,
-    /// How long the door took, by target.
+    /// Response times of submissions, by target.
     pub answered: BTreeMap<Target, Times>,
-    /// How long jobs that were submitted to their app waited for their start.
+    /// Times from record to start of jobs submitted to their app.
     pub sent: Times,
-    /// What lay between the steps: of the flows under way, or of the sequences submitted one at a time if there were none.
+    /// Times between steps: of the background flows, or of the sequences submitted one at a time if
+    /// there are none.
     pub gaps: Gaps,
-    /// For how long was measured.
+    /// Measured time.
     pub lasted: Duration,
-    /// Who submitted so far: each is another user.
+    /// Number of users so far: each submission has its own.
     users: u64,
     order: ChaCha8Rng,
 }
 
 impl LatencyRun {
-    /// One that has not begun.
+    /// Creates an empty measurement.
     pub fn new(flows: BackgroundLoad) -> Self {
         Self {
             flows,
@@ -57,7 +58,7 @@ impl LatencyRun {
     /// Measures for a `stretch` of time.
     ///
     /// # Errors
-    /// A server is away, or a job fails.
+    /// A server is unreachable, or a job fails.
     pub async fn measure(&mut self, testbed: &Testbed, stretch: Duration) -> anyhow::Result<()> {
         let begin = self.flows.duration();
         let until = Instant::now() + begin + stretch;
@@ -83,7 +84,7 @@ impl LatencyRun {
         Ok(())
     }
 
-    /// To each target once, in an order that is drawn, again and again. Returns the sequences.
+    /// Submits to each target once, in random order, repeatedly. Returns the sequences.
     async fn submit_one_at_a_time(
         &mut self,
         testbed: &Testbed,

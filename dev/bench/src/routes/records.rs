@@ -1,4 +1,4 @@
-//! The records of jobs that were submitted, once they have ended.
+//! Waits for the records of ended jobs.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-/// Records that are fetched at once.
+/// Number of records that are fetched concurrently.
 const FETCH_CONCURRENCY: usize = 16;
 
-/// The record of a job once it has ended; looked for every so often.
+/// Returns the record of a job once it has ended; polls at the interval `every`.
 ///
 /// # Errors
-/// Redis is away, the record is gone, or the job failed.
+/// Redis is unreachable, the record is gone, or the job failed.
 pub async fn wait_for_end(store: &Store, id: JobId, every: Duration) -> anyhow::Result<JobRecord> {
     loop {
         let record = store.job(id).await?;
@@ -29,7 +29,7 @@ pub async fn wait_for_end(store: &Store, id: JobId, every: Duration) -> anyhow::
     }
 }
 
-/// The same of many, in their order.
+/// Returns the records of many jobs, in order.
 ///
 /// # Errors
 /// As [`wait_for_end`].

@@ -1,4 +1,4 @@
-//! The table: measured beside bound.
+//! The table of measures and bounds.
 
 use super::summary::{
     BETWEEN_STEPS_MS, BaselineSummary, LatencySummary, Ratio, SUBMIT_MS, Submission, Summary,
@@ -18,7 +18,7 @@ pub fn print(summary: &Summary) {
     print_throughput(summary);
 }
 
-/// `met` or `MISSED`.
+/// Returns `met` or `MISSED`.
 fn met_or_missed(met: bool) -> &'static str {
     match met {
         true => "met",
@@ -26,12 +26,12 @@ fn met_or_missed(met: bool) -> &'static str {
     }
 }
 
-/// `nothing else under way`, or what is.
+/// Describes the background load.
 fn beside(run: &LatencySummary) -> String {
     match run.flows {
-        0 => "nothing else under way".to_owned(),
+        0 => "no background load".to_owned(),
         flows => format!(
-            "{flows} flows under way, steps of {} ms, {:.0} steps/s",
+            "{flows} background flows, steps of {} ms, {:.0} steps/s",
             run.step_ms, run.steps_per_s
         ),
     }
@@ -78,7 +78,7 @@ fn print_steps(run: &LatencySummary, baseline: &BaselineSummary) {
         ("  until a router has read the flow", &gaps.flow_read),
         ("  from there to the record", &gaps.step_recorded),
         ("then to its start", &gaps.sent),
-        ("a job of no flow, record to start", &run.direct_sent),
+        ("a job without a flow, record to start", &run.direct_sent),
     ];
     for (name, part) in parts {
         println!("{}", line(name, part));
@@ -89,7 +89,7 @@ fn print_steps(run: &LatencySummary, baseline: &BaselineSummary) {
             steps_per_s,
             between,
         } = baseline;
-        let name = "end to record, if clients do it";
+        let name = "end to record, by clients";
         println!(
             "{}  {clients} clients, {steps_per_s:.0} steps/s",
             line(name, between)

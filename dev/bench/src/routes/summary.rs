@@ -1,4 +1,4 @@
-//! Everything that was measured, beside the bounds that routes are held to.
+//! All measures, and the bounds of routes.
 
 use std::time::Duration;
 
@@ -12,66 +12,66 @@ use super::throughput::{Rates, Round};
 use super::times::{Quantiles, Times};
 use crate::sweep::median;
 
-/// A route adds less to the median time of a submission, ms.
+/// Bound of what a route adds to the median response time of a submission, ms.
 pub const SUBMIT_MS: f64 = 5.0;
 
-/// Less lies between the end of a step and the record of the next one, at the median, ms.
+/// Bound of the median time from the end of a step to the record of the next one, ms.
 pub const BETWEEN_STEPS_MS: f64 = 10.0;
 
-/// A split takes at least this part of the submissions that apps take.
+/// Bound of the throughput of a split, as a fraction of that of apps.
 pub const THROUGHPUT: f64 = 0.9;
 
-/// What was measured.
+/// All measures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Submissions and steps, by how many flows were under way.
+    /// Submissions and steps, by number of background flows.
     pub latency: Vec<LatencySummary>,
-    /// The same steps, taken by clients.
+    /// The same steps, submitted by clients.
     pub baseline: BaselineSummary,
-    /// Each round of the throughput.
+    /// The rounds of the throughput.
     pub rounds: Vec<Round>,
-    /// Accepted through the split, in parts of those to the apps: the median of the rounds.
+    /// Ratio of submissions accepted through the split and to the apps: the median of the rounds.
     pub accepted: Ratio,
-    /// The same of the jobs that ended.
+    /// The same ratio of ended jobs.
     pub ended: Ratio,
 }
 
-/// What was measured with some flows under way.
+/// Measures with some background flows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LatencySummary {
-    /// How many flows.
+    /// Number of flows.
     pub flows: u32,
-    /// How long their steps ran on average, ms.
+    /// Mean run time of their steps, ms.
     pub step_ms: u64,
-    /// Their steps that ended, per second.
+    /// Their ended steps per second.
     pub steps_per_s: f64,
-    /// Submissions, the peer first.
+    /// Submissions, the baseline first.
     pub submissions: Vec<Submission>,
-    /// Between steps.
+    /// Times between steps.
     pub gaps: GapQuantiles,
-    /// From record to start of jobs that were submitted to their app.
+    /// Times from record to start of jobs submitted to their app.
     pub direct_sent: Quantiles,
 }
 
-/// What was measured of clients that take the steps themselves.
+/// Measures of clients that submit the steps themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BaselineSummary {
-    /// How many.
+    /// Number of clients.
     pub clients: u32,
-    /// Their steps that ended, per second.
+    /// Their ended steps per second.
     pub steps_per_s: f64,
-    /// From the end of a step to the record of the next one.
+    /// Times from the end of a step to the record of the next one.
     pub between: Quantiles,
 }
 
 /// Submissions to one target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Submission {
-    /// To what.
+    /// Target.
     pub target: Target,
-    /// How long the door took.
+    /// Response times.
     pub answered: Quantiles,
-    /// The median less that of the peer, ms.
+    /// Difference of the median from the baseline's, ms.
     pub added_ms: f64,
 }
 
@@ -80,14 +80,14 @@ pub struct Submission {
 pub struct Ratio {
     /// The median.
     pub median: f64,
-    /// The least of all rounds.
+    /// The minimum.
     pub least: f64,
-    /// The greatest.
+    /// The maximum.
     pub greatest: f64,
 }
 
 impl Summary {
-    /// What these come to.
+    /// Summarises the measurements.
     pub fn of(latency: &[LatencyRun], baseline: &BaselineRun, rounds: &[Round]) -> Self {
         Self {
             latency: latency.iter().map(LatencySummary::of).collect(),
@@ -109,13 +109,13 @@ impl LatencySummary {
             let times = run.answered.get(&target);
             times.map_or_else(|| Times::default().quantiles(), Times::quantiles)
         };
-        let peer = answered(Target::Direct);
+        let baseline = answered(Target::Direct);
         let submissions = Target::ALL.map(|target| {
             let answered = answered(target);
             Submission {
                 target,
                 answered,
-                added_ms: answered.p50_ms - peer.p50_ms,
+                added_ms: answered.p50_ms - baseline.p50_ms,
             }
         });
         Self {

@@ -1,4 +1,4 @@
-//! The processes: one router, and a worker with many runners for each app.
+//! The processes: one router, and per app a worker with many runners.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use super::client::SubmitClient;
 use super::targets::{APPS, Target, input, toml};
 use crate::stopping;
 
-/// Runners beyond the flows: so many more submissions find one idle.
+/// Runners beyond the number of flows, which are idle for further submissions.
 const SPARE_RUNNERS: u32 = 14;
 
-/// How long the first submission may take: dispatchers start with it.
+/// Timeout for the first submission, with which dispatchers start.
 const FIRST_RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cluster of its own, under load from this process. Dropping it kills its processes and cleans up.
+/// A cluster under load from this process. Dropping it kills its processes and cleans up.
 pub struct Testbed {
-    // Processes go before the cluster that cleans up behind them.
+    // Fields drop in order: processes before the cluster, which cleans up.
     router: Router,
     workers: Vec<Worker>,
     cluster: Cluster,
@@ -29,11 +29,11 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Starts it, with runners for `flows` flows at once, and sends something to each target, so that every part is up. Logs stay in
-    /// the folder `logs`, if given.
+    /// Starts the processes, with runners for `flows` concurrent flows, and submits a job to each
+    /// target, so that every part is up. Logs stay in the folder `logs`, if given.
     ///
     /// # Errors
-    /// A server is away, a program is not built, or does not get ready.
+    /// A server is unreachable, a program is not built, or does not become ready.
     pub async fn start(flows: u32, logs: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut cluster = Cluster::builder().config(toml());
         if let Some(logs) = logs {
@@ -55,7 +55,7 @@ impl Testbed {
                 client.run(target.name(), &input(0, 0)),
             )
             .await;
-            first.with_context(|| format!("nothing came back from {}", target.name()))??;
+            first.with_context(|| format!("no result from {}", target.name()))??;
         }
         Ok(Self {
             router,
@@ -65,20 +65,20 @@ impl Testbed {
         })
     }
 
-    /// Its router's door.
+    /// Returns a client of the router.
     pub fn client(&self) -> &SubmitClient {
         &self.client
     }
 
-    /// Its Redis.
+    /// Returns its Redis.
     pub fn store(&self) -> &Store {
         self.cluster.store()
     }
 
-    /// Asks all processes to stop, and deletes what they left on the servers.
+    /// Stops all processes and deletes their data on the servers.
     ///
     /// # Errors
-    /// A server is away.
+    /// A server is unreachable.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         stopping::stop(&mut self.router, &mut self.workers).await;
         drop((self.router, self.workers));

@@ -1,5 +1,5 @@
-//! As many submissions as the router takes, from many submitters of which each waits for its answer: to two apps in turn, and through
-//! a split that leads to the same two.
+//! Measures the maximum rate of submissions from many submitters, each of which waits for its
+//! response: to two apps in turn, and through a split to the same two.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,18 +13,18 @@ use super::records;
 use super::targets::{APPS, Target, input};
 use super::testbed::Testbed;
 
-/// Submitters at once.
+/// Number of concurrent submitters.
 pub const SUBMITTERS: usize = 64;
 
-/// How often it is looked whether the last jobs have ended.
+/// Interval at which the last jobs are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What was done by either way in one round.
+/// The rates of one round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Round {
-    /// To the apps.
+    /// Submissions to the apps.
     pub direct: Rates,
-    /// Through the split.
+    /// Submissions through the split.
     pub split: Rates,
 }
 
@@ -38,11 +38,12 @@ pub struct Rates {
 }
 
 impl Round {
-    /// Submits for a `stretch` of time by each way, and waits for all ends. In the order direct, split, split, direct: a machine
-    /// that gets faster or slower meanwhile favours none.
+    /// Submits for a `stretch` of time to either target, and waits for all jobs to end. In the
+    /// order direct, split, split, direct, so that a machine that becomes faster or slower favours
+    /// neither.
     ///
     /// # Errors
-    /// A server is away, or a job fails.
+    /// A server is unreachable, or a job fails.
     pub async fn run(testbed: &Testbed, stretch: Duration) -> anyhow::Result<Self> {
         let half = stretch / 2;
         let split_name = [Target::Split.name()];

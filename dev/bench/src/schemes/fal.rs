@@ -1,4 +1,4 @@
-//! Policy `fal`, by the router's own decision. Runners fetch from the shared queue for themselves.
+//! Policy `fal`, decided by the router's own code. Runners consume the shared queue themselves.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,7 +15,7 @@ pub struct FalScheme {
     names: Vec<RunnerId>,
     hints: Vec<Hint>,
     shared: VecDeque<usize>,
-    /// In the order in which they became free.
+    /// In the order in which they became idle.
     idle: VecDeque<usize>,
     blank: BTreeSet<usize>,
     holders: Vec<BTreeSet<usize>>,
@@ -25,7 +25,7 @@ pub struct FalScheme {
 impl FalScheme {
     pub fn new(runners: usize, models: u32) -> Self {
         Self {
-            // Names of equal length: their order is the order of the numbers. None of these can be invalid.
+            // Names have equal length, so that their order is that of the numbers. All are valid.
             names: (0..runners)
                 .filter_map(|runner| RunnerId::parse(&format!("r{runner:09}")).ok())
                 .collect(),
@@ -93,7 +93,7 @@ impl Scheme for FalScheme {
         let coin = context.coin();
         let chosen = match self.decide(job, coin) {
             Some(Target::Runner { runner }) => self.names.binary_search(&runner).ok(),
-            // RabbitMQ gives a job in the shared queue to the consumer that waits longest.
+            // RabbitMQ delivers a job of the shared queue to the consumer that has waited longest.
             _ => self.idle.front().copied(),
         };
         match chosen {

@@ -1,5 +1,6 @@
-//! LARD/R, locality-aware request distribution with replication (Pai et al. 1998): each model has a set of runners; a job
-//! goes to the least loaded of the set, the set grows when that one is overloaded, and shrinks when it has been stable.
+//! LARD/R, locality-aware request distribution with replication (Pai et al. 1998): each model has a
+//! set of runners; a job is sent to the least loaded of the set; the set grows when that one is
+//! overloaded, and shrinks when it has been stable.
 
 use super::Scheme;
 use crate::simulator::{Job, SchemeContext};
@@ -17,12 +18,13 @@ pub struct LardScheme {
     servers: Vec<Servers>,
     /// A runner with more jobs is overloaded.
     high: usize,
-    /// A set that did not change for so long loses its most loaded runner, s.
+    /// Time after which an unchanged set loses its most loaded runner, s.
     shrink_s: f64,
 }
 
 impl LardScheme {
-    /// Overloaded: a longer wait than a load, so more than L/S jobs. A set shrinks after the paper's 20 s, or two loads.
+    /// A runner is overloaded if the wait exceeds a load: more than L/S jobs. A set shrinks after
+    /// the paper's 20 s, or two loads.
     pub fn new(load_ratio: f64, load_s: f64, models: u32) -> Self {
         Self {
             servers: vec![Servers::default(); models as usize],
@@ -36,7 +38,7 @@ impl Scheme for LardScheme {
     fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
         let fleet = context.fleet;
         let Some(lightest) = fleet.least_loaded() else {
-            // Nobody is up: it waits at the first runner, which sends it back when told so.
+            // No runner is up: the job is sent to the first one, which rejects it.
             context.send(job.id, 0);
             return;
         };

@@ -1,19 +1,20 @@
-//! Ray Serve's rule for multiplexed models: of the replicas that hold the model, the less busy of two random ones, if it has
-//! room in its queue; for a job that found none for a second, the replicas with the fewest models; jobs wait in one queue.
+//! Ray Serve's rule for multiplexed models: of the replicas that hold the model, the less busy of
+//! two random ones, if its queue has room; after a second without one, the replicas with the fewest
+//! models. Jobs wait in one queue.
 
 use std::collections::BTreeMap;
 
 use super::Scheme;
 use crate::simulator::{Job, Report, SchemeContext};
 
-/// Jobs that a replica takes at once, running and queued (`max_ongoing_requests`).
+/// Maximum of running and queued jobs of a replica (`max_ongoing_requests`).
 const MAX_ONGOING: usize = 5;
-/// How long only holders are asked, s (`RAY_SERVE_MULTIPLEXED_MODEL_ID_MATCHING_TIMEOUT_S`).
+/// How long only holders are considered, s (`RAY_SERVE_MULTIPLEXED_MODEL_ID_MATCHING_TIMEOUT_S`).
 const MATCHING_S: f64 = 1.0;
 
 #[derive(Default)]
 pub struct MultiplexScheme {
-    /// Waiting jobs and the time until which only holders are asked.
+    /// Waiting jobs, and until when only holders are considered.
     waiting: BTreeMap<u64, (Job, f64)>,
     count: u64,
     next_due_s: Option<f64>,
@@ -21,7 +22,7 @@ pub struct MultiplexScheme {
 }
 
 impl MultiplexScheme {
-    /// The less busy of two random candidates, if it takes another job.
+    /// Returns the less busy of two random candidates, if it accepts another job.
     fn choose(
         candidates: &[usize],
         planned: &[usize],
@@ -116,7 +117,7 @@ impl Scheme for MultiplexScheme {
         match report {
             Report::Freed { cache, .. } => self.caches[runner].clone_from(cache),
             Report::Lost => self.caches[runner].clear(),
-            // A replica tells what it holds once it has loaded it.
+            // A replica reports its models once it has loaded them.
             Report::Loaded => {
                 self.caches[runner].clone_from(&context.fleet.runners[runner].cache);
             }

@@ -1,4 +1,4 @@
-//! One queue, first in first out; whoever is free takes the head. What a plain work queue does.
+//! One FIFO queue, consumed by the first idle runner: a plain work queue.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use crate::simulator::{Job, Report, SchemeContext};
 
 pub struct SharedScheme {
     queue: VecDeque<usize>,
-    /// In the order in which they became free.
+    /// In the order in which they became idle.
     idle: VecDeque<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Policy `warm`: the router's own state machine, told what happens in the simulated fleet.
+//! Policy `warm`: the router's own state machine, fed with the events of the simulated fleet.
 
 use warmq_policy::warm::{
     Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Model, Ran, Runner, Warm,
@@ -8,18 +8,18 @@ use warmq_types::job::Priority;
 use super::Scheme;
 use crate::simulator::{Job, Report, SchemeContext};
 
-/// What the policy was told: enough to tell it again.
+/// An event that the policy received, sufficient for a replay.
 #[derive(Debug, Clone)]
 pub struct PolicyEvent {
-    /// When, s.
+    /// Time, s.
     pub now_s: f64,
-    /// What.
+    /// The event.
     pub event: Event,
-    /// The random bits with it.
+    /// The random bits of the call.
     pub coin: u64,
 }
 
-/// The policy, with what it heard so far if that is recorded.
+/// The policy, with its events if recorded.
 pub struct WarmScheme {
     policy: Warm,
     slots: usize,
@@ -27,7 +27,7 @@ pub struct WarmScheme {
 }
 
 impl WarmScheme {
-    /// A policy with these constants, for runners that hold `slots` models each.
+    /// Creates a policy with these constants, for runners that hold `slots` models each.
     pub fn new(constants: &Constants, slots: usize) -> Self {
         Self {
             policy: Warm::new(*constants),
@@ -36,13 +36,13 @@ impl WarmScheme {
         }
     }
 
-    /// Records from now on.
+    /// Starts recording.
     pub fn recording(mut self) -> Self {
         self.record = Some(Vec::new());
         self
     }
 
-    /// What was recorded, in order.
+    /// Returns the recorded events, in order.
     pub fn into_record(self) -> Vec<PolicyEvent> {
         self.record.unwrap_or_default()
     }
@@ -94,14 +94,14 @@ impl Scheme for WarmScheme {
                     load_s: ran.load_s,
                 }),
             }),
-            // Dispatchers hear of a load when its job has ended.
+            // Dispatchers learn of a load when its job has ended.
             Report::Loaded => return,
             Report::Lost => Event::Lost { runner: number },
         };
         self.feed(event, context);
     }
 
-    /// As a dispatcher whose send finds the runner's queue gone.
+    /// Like a dispatcher whose message was returned because the runner's queue is gone.
     fn on_refusal(&mut self, job: &Job, runner: usize, context: &mut SchemeContext<'_>) {
         let runner = Runner(runner as u32);
         self.feed(Event::Lost { runner }, context);

@@ -11,23 +11,23 @@ use crate::args::Options;
 use crate::schemes::{self, Scheme};
 use crate::workload::{self, Planned, Workload, stream};
 
-/// How long it takes to learn that a chosen runner is gone, s.
+/// Time until a message to a failed runner is returned, s.
 const REFUSAL_S: f64 = 0.01;
 
-/// A job as schemes see it. How long it will run is not theirs to know.
+/// A job as schemes see it, without its run time.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// Its number.
     pub id: usize,
-    /// What it needs.
+    /// The model.
     pub model: u32,
-    /// When it arrived first, s.
+    /// First arrival, s.
     pub since_s: f64,
-    /// It comes again, as its runner failed.
+    /// Whether the job returned because its runner failed.
     pub returned: bool,
 }
 
-/// A job goes to a runner's queue.
+/// Sends a job to a runner's queue.
 #[derive(Debug, Clone, Copy)]
 pub struct Assignment {
     /// The job's number.
@@ -36,59 +36,59 @@ pub struct Assignment {
     pub runner: usize,
 }
 
-/// What a scheme may see while it decides, and where it says what it decided.
+/// The view of a scheme during a decision, and its decisions.
 #[derive(Debug)]
 pub struct SchemeContext<'a> {
-    /// Now, s.
+    /// The present, s.
     pub now_s: f64,
-    /// The runners as they are. Schemes that learn of runners by reports take only queue lengths from it.
+    /// The current runners. Schemes that decide by reports use only queue lengths of them.
     pub fleet: &'a Fleet,
-    /// Its decisions.
+    /// The decisions.
     pub sends: Vec<Assignment>,
     rng: &'a mut ChaCha8Rng,
 }
 
 impl SchemeContext<'_> {
-    /// Random bits.
+    /// Draws random bits.
     pub fn coin(&mut self) -> u64 {
         workload::coin(self.rng)
     }
 
-    /// A random number below `count`, which is above 0.
+    /// Draws a number below `count`, which is greater than 0.
     pub fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.coin()) * count as u128) >> 64) as usize
     }
 
-    /// Puts a job into a runner's queue.
+    /// Sends a job to a runner's queue.
     pub fn send(&mut self, job: usize, runner: usize) {
         self.sends.push(Assignment { job, runner });
     }
 }
 
-/// A job as its runner tells of it.
+/// A finished job as its runner reports it.
 #[derive(Debug, Clone, Copy)]
 pub struct CompletedRun {
     /// The model.
     pub model: u32,
-    /// How long it ran, s.
+    /// Run time, s.
     pub run_s: f64,
-    /// How long the model was loaded before, s; `None` if it was there.
+    /// Load time of the model, s; `None` if it was loaded.
     pub load_s: Option<f64>,
 }
 
-/// What schemes are told about runners.
+/// A runner's report.
 #[derive(Debug, Clone)]
 pub enum Report {
-    /// It is free and holds `cache`.
+    /// The runner is idle and holds `cache`.
     Freed {
         /// The models, least recently used first.
         cache: Vec<u32>,
-        /// What it ran; `None` when it joins.
+        /// The job that it ran; `None` when it joins.
         ran: Option<CompletedRun>,
     },
-    /// It loaded its job's model. The router hears of that only once the job has ended.
+    /// The runner loaded its job's model. Routers learn this only when the job has ended.
     Loaded,
-    /// It failed.
+    /// The runner failed.
     Lost,
 }
 
@@ -130,7 +130,7 @@ struct World<'a> {
     tally: Tally,
 }
 
-/// What was measured, and what became of each job that arrived, in order of arrival.
+/// The measures, and the run of each job that arrived, in order of arrival.
 #[derive(Debug)]
 pub struct History {
     /// The measures.
@@ -142,14 +142,14 @@ pub struct History {
 /// Runs one simulation.
 ///
 /// # Errors
-/// The workload can not be made.
+/// The workload cannot be generated.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
     let workload = Workload::of(options)?;
     let mut scheme = schemes::make(options, workload.models(), &Constants::default());
     Ok(run(options, workload, scheme.as_mut(), options.seed).outcome)
 }
 
-/// Runs one simulation of a given workload under a scheme; `seed`: of all that is random beside the workload.
+/// Runs a workload under a scheme. `seed`: of all randomness other than the workload.
 pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed: u64) -> History {
     let runners = options.runners as usize;
     let slots = options.slots as usize;
@@ -179,7 +179,7 @@ pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed:
 }
 
 impl World<'_> {
-    /// Runs until all jobs have ended; false if they pile up.
+    /// Runs until all jobs have ended. Returns false if they pile up.
     fn run(&mut self) -> bool {
         let runners = self.fleet.runners.len();
         for runner in 0..runners {
@@ -202,7 +202,7 @@ impl World<'_> {
         true
     }
 
-    /// A runner comes up with an empty cache, and will fail one day.
+    /// Adds a runner with an empty cache, and plans its failure.
     fn join(&mut self, runner: usize) {
         self.notify(
             runner,
@@ -300,7 +300,7 @@ impl World<'_> {
         self.call_scheme(|scheme, context| scheme.on_arrival(&job, context));
     }
 
-    /// Asks the scheme, and does what it says.
+    /// Calls the scheme and executes its decisions.
     fn call_scheme(&mut self, call: impl FnOnce(&mut dyn Scheme, &mut SchemeContext<'_>)) {
         let mut context = SchemeContext {
             now_s: self.now_s,
@@ -317,7 +317,7 @@ impl World<'_> {
                     self.start_next(runner);
                 }
             } else {
-                // The scheme has not heard of the failure yet.
+                // The scheme has not received the failure yet.
                 let at_s = self.now_s + REFUSAL_S;
                 self.clock.plan(at_s, SimEvent::Refused { job, runner });
             }
@@ -445,7 +445,7 @@ impl World<'_> {
         self.clock.plan(repaired_s, SimEvent::Repaired { runner });
     }
 
-    /// Reports to the scheme, at once or as late as its view is.
+    /// Reports to the scheme, after the delay of its view.
     fn notify(&mut self, runner: usize, report: Report) {
         let delay_s = self.options.view_delay_ms / 1000.0;
         if delay_s > 0.0 && self.scheme.learns_by_reports() {
