@@ -9,20 +9,20 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, KeyId, KeyName};
 use warmq_types::job::Priority;
 
+use crate::dry_run::AppAssumption;
 use crate::exit::Usage;
-use crate::trial::Supposed;
 
-const EXIT_STATUSES: &str = "Exit status: 0 all well, 1 the job failed, 2 the request is wrong, \
-    64 the configuration file has mistakes, 69 no router answers, 75 the job has not ended yet or the queue is full";
+const EXIT_STATUSES: &str = "Exit status: 0 success, 1 the job failed, 2 the request is invalid, \
+    64 the configuration file is invalid, 69 the router is unreachable, 75 the job has not ended or the queue is full";
 
-/// Submits jobs to a warmq router and tells what becomes of them.
+/// Submits jobs to a warmq router and shows their progress and results.
 #[derive(Debug, Parser)]
 #[command(name = "warmq", version, after_help = EXIT_STATUSES)]
 pub struct Cli {
-    /// Which router, and how to answer.
+    /// Flags of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -30,7 +30,7 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The router
+    /// URL of the router
     #[arg(
         long,
         global = true,
@@ -39,7 +39,7 @@ pub struct Global {
         default_value = "http://127.0.0.1:8080"
     )]
     pub url: String,
-    /// The key, sent as `Authorization: Key …`
+    /// API key, sent as `Authorization: Key …`
     #[arg(
         long,
         global = true,
@@ -48,54 +48,54 @@ pub struct Global {
         hide_env_values = true
     )]
     pub key: Option<SecretText>,
-    /// Answer in JSON, for programs
+    /// Print JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Submit a job, and print its id or wait for its result
+    /// Submit a job and print its id, or wait for its result
     Submit(Submit),
-    /// Where a job stands
+    /// Show a job's status
     Status {
-        /// The job
+        /// Id of the job
         id: JobId,
     },
-    /// A job's result
+    /// Print a job's result
     Result {
-        /// The job
+        /// Id of the job
         id: JobId,
         /// Save its pictures in this folder
         #[arg(long, value_name = "DIR")]
         save: Option<PathBuf>,
     },
-    /// Cancel a job: one that waits vanishes, one that runs stops at its next step
+    /// Cancel a job: a waiting one ends at once, a running one at its next step
     Cancel {
-        /// The job
+        /// Id of the job
         id: JobId,
     },
-    /// The runners: what each is doing and which models it holds
+    /// List the runners: what each one does and which models it holds
     Runners {
         /// Only those of this app
         #[arg(long, value_name = "OWNER/NAME")]
         app: Option<AppId>,
     },
-    /// The apps: how many jobs wait and how many runners serve them
+    /// List the apps: jobs that wait, runners, policy
     Apps,
-    /// The routes of a configuration file: check them, or try where they lead
+    /// Check the routes of a configuration file, or try them out
     #[command(subcommand)]
     Routes(Routes),
-    /// Dead letters: what could not be run, and why
+    /// List, show, redrive or drop dead letters
     #[command(subcommand)]
     Dead(Dead),
-    /// Keys: who may submit jobs and look at them
+    /// Create, list or revoke API keys
     #[command(subcommand)]
     Keys(Keys),
-    /// What happened to a job, and why it went where it went
+    /// Explain what happened to a job, and why it was sent where it was
     Explain {
-        /// The job
+        /// Id of the job
         id: JobId,
     },
 }
@@ -103,13 +103,13 @@ pub enum Command {
 /// `warmq keys`.
 #[derive(Debug, Subcommand)]
 pub enum Keys {
-    /// Make a key and print it: id:secret. It is shown this once
+    /// Create a key and print it once: id:secret
     Create(NewKeyArgs),
-    /// The keys, without their secrets
+    /// List the keys, without their secrets
     List,
-    /// Revoke a key: from then on nobody is let in with it, within 2 s
+    /// Revoke a key; routers reject it within 2 s
     Revoke {
-        /// The part of the key before the colon
+        /// Id of the key: the part before the colon
         id: KeyId,
     },
 }
@@ -117,10 +117,10 @@ pub enum Keys {
 /// `warmq keys create`.
 #[derive(Debug, Args)]
 pub struct NewKeyArgs {
-    /// Whom or what it is for: its id begins so
+    /// Name of the key's user; the key's id starts with it
     pub name: KeyName,
-    /// What it allows, comma-separated: submit:owner/name, submit:owner/*, submit:*, read (its own jobs), watch (apps, runners,
-    /// metrics), admin (everything)
+    /// What the key allows, comma-separated: submit:owner/name, submit:owner/*, submit:*, read (its
+    /// own jobs), watch (apps, runners, metrics), admin (everything)
     #[arg(
         long = "scope",
         value_name = "SCOPES",
@@ -131,32 +131,33 @@ pub struct NewKeyArgs {
     /// Submissions per second, on average
     #[arg(long, value_name = "NUMBER")]
     pub rate: Option<f64>,
-    /// Submissions at once after a pause [default: what comes in a second, at least 1]
+    /// Submissions at once after a pause [default: those of one second, at least 1]
     #[arg(long, value_name = "NUMBER", requires = "rate")]
     pub burst: Option<u32>,
-    /// Jobs that may wait or run at a time
+    /// Jobs that may wait or run at the same time
     #[arg(long, value_name = "NUMBER")]
     pub max_jobs: Option<u64>,
 }
 
-/// `warmq routes`. No router is asked.
+/// `warmq routes`. Needs no router.
 #[derive(Debug, Subcommand)]
 pub enum Routes {
-    /// Tell every mistake in the apps and routes of a warmq.toml, by line and column
+    /// Report every mistake in the apps and routes of a warmq.toml, with line and column
     Check {
-        /// The file
+        /// Path of the file
         file: PathBuf,
     },
-    /// Where a submission would go, and why; how splits would spread 10,000 keys; which steps a flow would take
+    /// Show where a submission would go and why, how splits would spread 10,000 keys, and which
+    /// steps a flow would take
     Test(RouteTest),
 }
 
-/// `warmq routes test`. The global `--key` is the key that conditions see by its id.
+/// `warmq routes test`. Conditions see the id of the global `--key`.
 #[derive(Debug, Args)]
 pub struct RouteTest {
-    /// The file
+    /// Path of the file
     pub file: PathBuf,
-    /// The input: JSON, @file.json, or - for standard input
+    /// Input: JSON, @file.json, or - for standard input
     #[arg(
         long,
         value_name = "JSON",
@@ -167,11 +168,12 @@ pub struct RouteTest {
     /// A header of the request
     #[arg(long = "header", value_name = "NAME=TEXT")]
     pub headers: Vec<Header>,
-    /// How an app is supposed to stand, for conditions over `apps`: any of cost, wait_s, run_s, runners, idle, queued. Unless
-    /// told otherwise an app has one idle runner, no wait, and the file's cost and prior_run
+    /// Assumed load of an app, for conditions over `apps`: any of cost, wait_s, run_s, runners,
+    /// idle, queued. By default an app has one idle runner, no wait, and the file's cost and
+    /// prior_run
     #[arg(long = "app", value_name = "OWNER/NAME=FIELD:NUMBER,…")]
-    pub apps: Vec<Supposed>,
-    /// Only this route, not all of the file
+    pub apps: Vec<AppAssumption>,
+    /// Only this route, instead of all routes of the file
     #[arg(long, value_name = "OWNER/NAME")]
     pub route: Option<AppId>,
 }
@@ -179,9 +181,9 @@ pub struct RouteTest {
 /// `name=text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Its name in lower case.
+    /// Name, in lower case.
     pub name: String,
-    /// What it says.
+    /// Value.
     pub text: String,
 }
 
@@ -193,7 +195,9 @@ impl std::str::FromStr for Header {
                 name: name.to_lowercase(),
                 text: text.to_owned(),
             }),
-            _ => Err(Usage(format!("'{text}' is no header; write name=text"))),
+            _ => Err(Usage(format!(
+                "'{text}' is not a header: expected name=text"
+            ))),
         }
     }
 }
@@ -201,26 +205,27 @@ impl std::str::FromStr for Header {
 /// `warmq dead`.
 #[derive(Debug, Subcommand)]
 pub enum Dead {
-    /// The letters with their reasons, up to 1000 of each queue
+    /// List dead letters with their reasons, up to 1000 of each queue
     List {
         /// Only those of this app
         #[arg(long, value_name = "OWNER/NAME")]
         app: Option<AppId>,
     },
-    /// A letter with its body
+    /// Show a dead letter with its body
     Show(Letter),
-    /// Try a letter's job again: a quarantined one under its id, a refused submission as it was submitted
+    /// Submit a dead letter again: a quarantined job under its id, a rejected submission as it was
+    /// submitted
     Redrive(Letter),
-    /// Throw a letter away
+    /// Delete a dead letter
     Drop(Letter),
 }
 
-/// Which dead letter.
+/// A dead letter.
 #[derive(Debug, Args)]
 pub struct Letter {
-    /// The job, or the letter
+    /// Id of the job, or of the letter
     pub id: JobId,
-    /// Look only in this app's letters
+    /// Search only this app's dead letters
     #[arg(long, value_name = "OWNER/NAME")]
     pub app: Option<AppId>,
 }
@@ -228,13 +233,13 @@ pub struct Letter {
 /// `warmq submit`.
 #[derive(Debug, Args)]
 pub struct Submit {
-    /// The app, and perhaps a path in it
+    /// App, optionally with a path in it
     #[arg(value_name = "OWNER/NAME[/PATH]")]
     pub app: AppPath,
-    /// What the job needs: a model's name
+    /// Hint: name of the model that the job needs
     #[arg(long)]
     pub hint: Option<Hint>,
-    /// The app's input: JSON, @file.json, or - for standard input
+    /// Input: JSON, @file.json, or - for standard input
     #[arg(
         long,
         value_name = "JSON",
@@ -242,23 +247,23 @@ pub struct Submit {
         hide_default_value = true
     )]
     pub input: String,
-    /// `low` runs where no normal job waits
+    /// Lane: `low` runs while no normal job waits
     #[arg(long, value_enum, default_value_t = Lane::Normal)]
     pub priority: Lane,
-    /// Wait for the end, show the progress and print the result
+    /// Wait for the end, show progress and print the result
     #[arg(long)]
     pub wait: bool,
-    /// Save the pictures in this folder (and wait for them)
+    /// Save the pictures in this folder (implies --wait)
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
 }
 
-/// `owner/name`, and what follows it.
+/// `owner/name`, and the path after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppPath {
     /// The app.
     pub app: AppId,
-    /// The rest, without slashes at its ends; empty for the app's root.
+    /// The path, without slashes at its ends; empty for the app's root.
     pub path: String,
 }
 
@@ -274,17 +279,17 @@ impl std::str::FromStr for AppPath {
         if path.chars().all(plain) && !path.split('/').any(|part| part == "..") {
             Ok(Self { app, path })
         } else {
-            Err(Usage(format!("'{path}' is no path in an app")))
+            Err(Usage(format!("'{path}' is not a path of an app")))
         }
     }
 }
 
-/// The lanes, as flags spell them.
+/// Values of `--priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Lane {
     /// The default.
     Normal,
-    /// Runs where no normal job waits.
+    /// Runs while no normal job waits.
     Low,
 }
 
@@ -308,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_app_is_its_path() {
+    fn the_rest_after_the_app_is_its_path() {
         let parsed: AppPath = "warmq/diffusion/v1/turbo".parse().unwrap();
         assert_eq!(parsed.app.as_str(), "warmq/diffusion");
         assert_eq!(parsed.path, "v1/turbo");

@@ -1,4 +1,4 @@
-//! Exit statuses, and which error has which.
+//! Exit statuses, and the errors that map to them.
 
 use warmq_config::{EXIT_BAD_CONFIG, Problems};
 use warmq_types::ids::InvalidName;
@@ -6,22 +6,22 @@ use warmq_types::ids::InvalidName;
 use crate::client;
 use crate::input;
 
-/// All went well.
+/// Success.
 pub const OK: u8 = 0;
 
-/// The job failed, or something unforeseen did.
+/// The job failed, or an unexpected error occurred.
 pub const FAILED: u8 = 1;
 
-/// The command line, or what it asked for, is wrong.
+/// The command line or the request is invalid.
 pub const USAGE: u8 = 2;
 
-/// The router, or what it needs, is away (`EX_UNAVAILABLE` of sysexits.h).
+/// The router or one of its servers is unreachable (`EX_UNAVAILABLE` of sysexits.h).
 pub const UNREACHABLE: u8 = 69;
 
-/// The job has not ended yet, or the queue is full: ask again (`EX_TEMPFAIL` of sysexits.h).
+/// The job has not ended, or the queue is full: retry later (`EX_TEMPFAIL` of sysexits.h).
 pub const NOT_YET: u8 = 75;
 
-/// The status for an error.
+/// Returns the exit status for an error.
 pub fn status_of(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<client::Error>() {
         return match error {
@@ -45,7 +45,7 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
     if usage { USAGE } else { FAILED }
 }
 
-/// An error and its context in one line. Our own errors tell their causes themselves.
+/// Formats an error and its causes in one line. Own errors include their causes.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
@@ -60,7 +60,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-/// Something wrong with what was asked.
+/// An invalid request.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

@@ -4,36 +4,36 @@ use std::io::Read;
 
 use serde_json::Value;
 
-/// Characters that a message shows on each side of the place of a mistake.
-const CONTEXT: usize = 30;
+/// Characters shown on each side of a mistake.
+const CONTEXT_CHARS: usize = 30;
 
-/// Why an input can not be used.
+/// Why an input cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file can not be read.
-    #[error("--input: {name} can not be read: {source}")]
+    /// The file cannot be read.
+    #[error("--input: {name} cannot be read: {source}")]
     Unreadable {
         /// The file, or standard input.
         name: String,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is no JSON.
+    /// The text is not JSON.
     #[error("--input: {name} is not JSON: {reason}\n{place}")]
     Json {
-        /// Where it came from.
+        /// The file, or standard input.
         name: String,
-        /// What is wrong, and at which line and column.
+        /// The error, with line and column.
         reason: serde_json::Error,
-        /// The line, and a caret under the place.
+        /// The line, and a caret below the mistake.
         place: String,
     },
 }
 
-/// Reads what `--input` says.
+/// Reads the input that `--input` names.
 ///
 /// # Errors
-/// The file can not be read, or it holds no JSON.
+/// The file cannot be read, or is not JSON.
 pub fn read(given: &str) -> Result<Value, Error> {
     let (name, text) = match given.strip_prefix('@') {
         _ if given == "-" => {
@@ -55,7 +55,8 @@ pub fn read(given: &str) -> Result<Value, Error> {
     })
 }
 
-/// The part of the line around a mistake, with a caret below it. Columns count bytes from 1; 0 is the line's begin.
+/// Formats the part of the line around a mistake, with a caret below it. Columns count bytes from
+/// 1; 0 is the start of the line.
 fn place(text: &str, line: usize, column: usize) -> String {
     let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let mut at = column.saturating_sub(1).min(line.len());
@@ -63,10 +64,10 @@ fn place(text: &str, line: usize, column: usize) -> String {
         at -= 1;
     }
     let before: Vec<char> = line[..at].chars().collect();
-    let before: String = before[before.len().saturating_sub(CONTEXT)..]
+    let before: String = before[before.len().saturating_sub(CONTEXT_CHARS)..]
         .iter()
         .collect();
-    let after: String = line[at..].chars().take(CONTEXT).collect();
+    let after: String = line[at..].chars().take(CONTEXT_CHARS).collect();
     let indent = " ".repeat(before.chars().count());
     format!("    {before}{after}\n    {indent}^")
 }

@@ -1,21 +1,22 @@
-//! Everything behind `warmq`, the command line, and the HTTP client that the demo and the tests use too.
+//! The command line `warmq`, and the HTTP client that the demo and the tests use as well.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
 //! | [`client`] | the router's HTTP API, typed |
 //! | [`args`] | flags and subcommands |
 //! | [`commands`] | one file per command |
-//! | [`explain`] | a job's story, told from its record |
+//! | [`explain`] | what happened to a job, from its record |
 //! | [`input`] | `--input`: JSON from the command line, a file or standard input |
 //! | [`pictures`] | the pictures in an output, and saving them |
-//! | [`progress`] | a job's way, live |
-//! | [`trial`] | where routes would send a submission |
-//! | [`table`], [`time`] | plain text for people |
-//! | [`exit`] | exit statuses, and which error has which |
+//! | [`progress`] | live progress of a job |
+//! | [`dry_run`] | where routes would send a submission |
+//! | [`table`], [`time`] | formatting |
+//! | [`exit`] | exit statuses, and the errors that map to them |
 
 pub mod args;
 pub mod client;
 pub mod commands;
+pub mod dry_run;
 pub mod exit;
 pub mod explain;
 pub mod input;
@@ -23,4 +24,3 @@ pub mod pictures;
 pub mod progress;
 pub mod table;
 pub mod time;
-pub mod trial;

@@ -1,4 +1,4 @@
-//! `warmq`: submits jobs to a router and tells what becomes of them.
+//! `warmq`: submits jobs to a router and shows their progress and results.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The pictures (and other files) in an output: values of fields named `url` that lead to a router's `/files/`.
+//! The pictures and other files in an output: fields named `url` whose value points to a router's
+//! `/files/`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use warmq_types::ids::JobId;
 
 use crate::client::Client;
 
-/// The files that `output` names, in the order in which they stand there.
+/// Returns the URLs of the files in `output`, in order.
 pub fn urls(output: &Value) -> Vec<Url> {
     let mut found = Vec::new();
     collect(output, &mut found);
@@ -38,7 +39,7 @@ fn is_file(url: &Url) -> bool {
 /// Saves the files of a job's output as `<folder>/<job>-<file name>`, and returns their paths.
 ///
 /// # Errors
-/// A file can not be fetched or written.
+/// A file cannot be fetched or written.
 pub async fn save(
     client: &Client,
     job: JobId,
@@ -46,7 +47,7 @@ pub async fn save(
     folder: &Path,
 ) -> anyhow::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("folder {} can not be made", folder.display()))?;
+        .with_context(|| format!("folder {} cannot be created", folder.display()))?;
     let mut saved = Vec::new();
     for url in urls(output) {
         let body = client
@@ -55,13 +56,13 @@ pub async fn save(
             .with_context(|| format!("picture {url}"))?;
         let path = folder.join(format!("{job}-{}", file_name(&url)));
         std::fs::write(&path, body)
-            .with_context(|| format!("{} can not be written", path.display()))?;
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         saved.push(path);
     }
     Ok(saved)
 }
 
-/// The last part of the path, with nothing in it that could lead out of a folder.
+/// Returns the last part of the path, with all characters replaced that could escape the folder.
 fn file_name(url: &Url) -> String {
     let last = url.path_segments().and_then(|mut parts| parts.next_back());
     let safe = |c: char| {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_can_not_lead_out_of_its_folder() {
+    fn a_file_name_cannot_escape_its_folder() {
         let name = |url: &str| file_name(&Url::parse(url).unwrap());
         assert_eq!(
             name("http://h/files/..%2f..%2fx.png"),

@@ -1,4 +1,4 @@
-//! A job's way, live: its place in the queue, then the model's load, then the denoising steps.
+//! Live progress of a job: its position in the queue, the load of the model, the denoising steps.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -13,22 +13,23 @@ use crate::client::{Client, JobView, StepView};
 use crate::exit::Usage;
 use crate::time;
 
-/// How often the router is asked.
-const POLL: Duration = Duration::from_millis(150);
+/// Interval at which the router is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
-/// Follows a job to its end, on standard error: a bar on a terminal, one line per change elsewhere.
+/// Shows a job's progress on standard error until it ends: a bar on a terminal, one line per change
+/// elsewhere.
 ///
 /// # Errors
-/// The router is away, or the job is not known (any more).
+/// The router is unreachable, or the job does not exist or expired.
 pub async fn follow(client: &Client, id: JobId) -> anyhow::Result<JobView> {
     let mut display = Display::new();
-    let mut ticks = tokio::time::interval(POLL);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
         ticks.tick().await;
         let job = client
             .job(id)
             .await?
-            .ok_or_else(|| Usage(format!("the router knows no job {id} any more")))?;
+            .ok_or_else(|| Usage(format!("job {id} no longer exists on the router")))?;
         display.show(&job);
         if job.record.state.is_terminal() {
             display.end();
@@ -63,7 +64,7 @@ impl Display {
                     0 => "{spinner} {msg} ({elapsed})",
                     _ => "{spinner} {msg} [{bar:30}] {pos}/{len} ({elapsed})",
                 };
-                // The templates are ours and valid; should one not be, the default style does.
+                // The templates are valid; the default style is the fallback.
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style.progress_chars("=> "));
                 }
@@ -71,7 +72,7 @@ impl Display {
                 bar.set_position(u64::from(done));
                 bar.set_message(text);
             }
-            // Steps would be a line each: only the changes of phase are worth one.
+            // Prints a line per phase, not per step.
             Self::Lines { last } if *last != text => {
                 eprintln!("{text}");
                 *last = text;
@@ -87,7 +88,7 @@ impl Display {
     }
 }
 
-/// Where a job stands, in a sentence with its id.
+/// Formats a job's status in a sentence with its id.
 pub fn sentence(job: &JobView) -> String {
     let steps = match steps(job) {
         (_, 0) => String::new(),
@@ -96,7 +97,7 @@ pub fn sentence(job: &JobView) -> String {
     format!("job {}: {}{steps}", job.record.spec.id, words(job))
 }
 
-/// Where a job stands, without its id and steps.
+/// Formats a job's status without its id and steps.
 fn words(job: &JobView) -> String {
     let record = &job.record;
     if let Some(step) = job.steps.last() {
@@ -118,7 +119,7 @@ fn words(job: &JobView) -> String {
         },
         JobState::Dispatched => match &record.runner {
             Some(runner) => format!("sent to {runner}"),
-            None => "sent to whichever runner is free first".to_owned(),
+            None => "sent to the shared queue".to_owned(),
         },
         JobState::Running => {
             let phase = record.progress.as_ref().map(|progress| progress.phase);
@@ -142,11 +143,11 @@ fn words(job: &JobView) -> String {
             None => format!("failed{on}"),
         },
         JobState::Cancelled => "cancelled".to_owned(),
-        JobState::Expired => "expired: no runner took it in time".to_owned(),
+        JobState::Expired => "expired: no runner started it in time".to_owned(),
     }
 }
 
-/// What a runner does with a job that runs.
+/// Names the phase of a running job.
 fn does(phase: Option<Phase>) -> &'static str {
     match phase {
         Some(Phase::Fetching) => "fetching its files",
@@ -175,7 +176,7 @@ fn step_words(step: &StepView, phase: Option<Phase>) -> String {
     format!("step {name} ({number} of {of}), {app}: {does}")
 }
 
-/// Steps done, and of how many; zero of zero when there are none to count.
+/// Returns the steps done and their total; zero of zero if there are none to count.
 fn steps(job: &JobView) -> (u32, u32) {
     match (&job.record.progress, job.record.state) {
         (Some(progress), JobState::Running) => (progress.step, progress.steps),

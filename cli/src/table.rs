@@ -1,8 +1,8 @@
-//! Columns of text.
+//! Tables of text.
 
 use warmq_types::text::escape;
 
-/// A table: a header, and rows of as many cells.
+/// A table: a header, and rows with as many cells.
 #[derive(Debug, Clone)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -10,7 +10,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with this header.
+    /// Creates a table with this header.
     pub fn new<T: Into<String>>(header: impl IntoIterator<Item = T>) -> Self {
         Self {
             rows: vec![header.into_iter().map(Into::into).collect()],
@@ -25,7 +25,7 @@ impl Table {
         self
     }
 
-    /// Adds a row. What a cell holds stays one line in its column, whoever wrote it.
+    /// Adds a row. Control characters are escaped, so that a cell stays one line in its column.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         let cells = cells
             .into_iter()
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_can_not_forge_a_row() {
+    fn a_cell_cannot_forge_a_row() {
         let mut table = Table::new(["id", "reason"]);
         table.row(["1", "no\n2  all is well\u{1b}[1A"]);
         assert_eq!(table.to_string().lines().count(), 2);

@@ -1,6 +1,6 @@
-//! Times and durations, for people.
+//! Formatting of times and durations.
 
-/// Milliseconds since 1970, as this machine counts them.
+/// Returns Unix ms by this machine's clock.
 pub fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -8,7 +8,7 @@ pub fn now_ms() -> u64 {
     })
 }
 
-/// `2026-11-22 04:18:05 UTC`.
+/// Formats Unix ms: `2026-11-22 04:18:05 UTC`.
 pub fn utc(ms: u64) -> String {
     let time = i64::try_from(ms)
         .ok()
@@ -19,7 +19,7 @@ pub fn utc(ms: u64) -> String {
     }
 }
 
-/// `40 ms`, `2.5 s`, `3 min 20 s`, `5 h 10 min`, `3 d 4 h`.
+/// Formats a duration: `40 ms`, `2.5 s`, `3 min 20 s`, `5 h 10 min`, `3 d 4 h`.
 pub fn duration(ms: u64) -> String {
     let two = |ms: u64, big: (u64, &str), small: (u64, &str)| {
         let (whole, rest) = (ms / big.0, ms % big.0 / small.0);

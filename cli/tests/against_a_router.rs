@@ -1,9 +1,6 @@
-//! `warmq` and its client against a router that is played by this test.
+//! `warmq` and its client against a fake router.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic is a test's verdict, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test, in helpers too")]
 
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -126,7 +123,7 @@ async fn router() -> (String, Seen) {
     (url, seen)
 }
 
-/// Runs the built `warmq` while the played router goes on.
+/// Runs the built `warmq` against the fake router.
 async fn warmq(url: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_warmq"));
     command
@@ -296,7 +293,7 @@ async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
 }
 
 #[tokio::test]
-async fn who_is_asked_for_a_key_is_told_how_to_say_it() {
+async fn a_missing_key_is_an_error_with_its_remedy() {
     let (url, _) = router().await;
     let output = warmq(&url, &["keys", "list"]).await;
     assert_eq!(output.status.code(), Some(2));
@@ -304,7 +301,7 @@ async fn who_is_asked_for_a_key_is_told_how_to_say_it() {
 }
 
 #[tokio::test]
-async fn json_with_a_mistake_is_a_usage_error_that_says_where() {
+async fn json_with_a_mistake_is_a_usage_error_with_its_position() {
     let args = ["submit", "a/b", "--input", "{\"a\": }"];
     let output = warmq("http://127.0.0.1:9", &args).await;
     assert_eq!(output.status.code(), Some(2));
@@ -316,7 +313,7 @@ async fn json_with_a_mistake_is_a_usage_error_that_says_where() {
 }
 
 #[tokio::test]
-async fn without_a_router_the_message_says_where_it_looked_and_how_to_start_one() {
+async fn without_a_router_the_error_names_the_address_and_the_remedy() {
     // A port that was free a moment ago.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -110,7 +110,7 @@ async fn a_job_that_crashes_three_engines_is_blamed_and_its_runners_go_on() {
     assert!(
         error
             .message
-            .starts_with("it failed 3 times in the same way: the engine crashed (on "),
+            .starts_with("failed 3 times with the same fault: the engine crashed (on "),
         "{}",
         error.message
     );

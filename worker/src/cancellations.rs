@@ -1,7 +1,7 @@
-//! Cancelled jobs, as the process hears of them: one subscription for all its runners.
+//! Cancellations of jobs, received by one subscription for all runners of a process.
 //!
-//! What is missed, while Redis was away or since too much came at once, is found out when the job's progress is reported or
-//! its lease renewed.
+//! A cancellation that is missed, because Redis was unreachable or the channel lagged, is noticed
+//! at the next progress report or lease renewal.
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -9,56 +9,56 @@ use warmq_process::retry::until_success;
 use warmq_store::Store;
 use warmq_types::ids::{AppId, JobId};
 
-/// Ids that a runner may be behind.
-const BACKLOG: usize = 256;
+/// Capacity of the channel: how many ids a runner may lag behind.
+const CANCELLATION_BACKLOG: usize = 256;
 
-/// Why the subscription has to be made again.
+/// Why the subscription must be renewed.
 #[derive(Debug, thiserror::Error)]
-enum Unheard {
+enum SubscriptionError {
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
     #[error("the subscription to Redis ended")]
     Ended,
 }
 
-/// What is heard of cancelled jobs; cheap to clone.
+/// The app's cancellations; cheap to clone.
 #[derive(Clone)]
 pub struct Cancellations(broadcast::Sender<JobId>);
 
 impl Cancellations {
-    /// Listens to the app's cancellations until `stop`.
-    pub fn listen(store: Store, app: AppId, stop: CancellationToken) -> Self {
-        let (sender, _) = broadcast::channel(BACKLOG);
-        let heard = sender.clone();
+    /// Subscribes to the app's cancellations until `stop`.
+    pub fn follow(store: Store, app: AppId, stop: CancellationToken) -> Self {
+        let (sender, _) = broadcast::channel(CANCELLATION_BACKLOG);
+        let ids = sender.clone();
         tokio::spawn(async move {
-            until_success("following cancelled jobs", &stop, || {
-                follow(&store, &app, &heard)
+            until_success("subscribing to cancellations", &stop, || {
+                follow(&store, &app, &ids)
             })
             .await
         });
         Self(sender)
     }
 
-    /// Listens for `job` from now on.
-    pub fn watch(&self, job: JobId) -> Watch {
-        Watch {
+    /// Returns a listener for the cancellation of `job`.
+    pub fn listen(&self, job: JobId) -> CancellationListener {
+        CancellationListener {
             job,
-            heard: self.0.subscribe(),
+            receiver: self.0.subscribe(),
         }
     }
 }
 
 /// Waits for the cancellation of one job.
-pub struct Watch {
+pub struct CancellationListener {
     job: JobId,
-    heard: broadcast::Receiver<JobId>,
+    receiver: broadcast::Receiver<JobId>,
 }
 
-impl Watch {
-    /// Returns once the job was cancelled.
+impl CancellationListener {
+    /// Waits until the job is cancelled.
     pub async fn cancelled(&mut self) {
         loop {
-            match self.heard.recv().await {
+            match self.receiver.recv().await {
                 Ok(job) if job == self.job => return,
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
@@ -70,14 +70,14 @@ impl Watch {
 async fn follow(
     store: &Store,
     app: &AppId,
-    heard: &broadcast::Sender<JobId>,
-) -> Result<(), Unheard> {
+    ids: &broadcast::Sender<JobId>,
+) -> Result<(), SubscriptionError> {
     let mut cancellations = store.cancellations(app).await?;
     while let Some(job) = cancellations.next().await {
-        // Nobody listens while all runners are idle.
-        let _ = heard.send(job);
+        // Fails while all runners are idle: there is no listener.
+        let _ = ids.send(job);
     }
-    Err(Unheard::Ended)
+    Err(SubscriptionError::Ended)
 }
 
 #[cfg(test)]
@@ -85,15 +85,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_watch_hears_of_its_own_job_only() {
+    async fn a_listener_receives_the_cancellation_of_its_own_job_only() {
         let cancellations = Cancellations(broadcast::channel(4).0);
         let (mine, other) = (JobId::generate(), JobId::generate());
-        let mut watch = cancellations.watch(mine);
-        // More than fits: the watch is behind, and still hears what comes after.
+        let mut listener = cancellations.listen(mine);
+        // More than the capacity: the listener lags and still receives the last id.
         for _ in 0..9 {
             cancellations.0.send(other).unwrap();
         }
         cancellations.0.send(mine).unwrap();
-        watch.cancelled().await;
+        listener.cancelled().await;
     }
 }

@@ -12,8 +12,8 @@ use warmq_types::ids::{AppId, RunnerId};
 
 use crate::engine::{self, EngineKind};
 
-/// Longest name that still takes a slot's number.
-const LONGEST_NAME: usize = 72;
+/// Length limit of a name, which leaves room for a slot's number.
+const MAX_NAME_LEN: usize = 72;
 
 /// Runs the jobs of one app and keeps models in memory between them.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -22,62 +22,65 @@ pub struct Args {
     /// RabbitMQ, Redis, storage.
     #[command(flatten)]
     pub servers: ServerArgs,
-    /// The app whose jobs it runs
+    /// The app whose jobs the worker runs
     #[arg(long, env = "WARMQ_APP", value_name = "OWNER/NAME")]
     pub app: Option<String>,
-    /// What runs them: diffusion; upscale or cutout (pictures of pictures, on the CPU); timed (for tests) [default: diffusion]
+    /// Engine: diffusion; upscale or cutout (edit pictures, on the CPU); timed (for tests)
+    /// [default: diffusion]
     #[arg(long, env = "WARMQ_ENGINE", value_name = "ENGINE")]
     pub engine: Option<String>,
-    /// Folder of model folders [default: ./models]
+    /// Folder with one folder per model [default: ./models]
     #[arg(long, env = "WARMQ_MODELS", value_name = "FOLDER")]
     pub models: Option<String>,
-    /// How much memory the loaded models of one runner may hold [default: 512MiB]
+    /// Memory budget for the loaded models of one runner [default: 512MiB]
     #[arg(long, env = "WARMQ_MEMORY_BUDGET", value_name = "SIZE")]
     pub memory_budget: Option<String>,
-    /// Where models live: auto (a GPU if there is one), cpu, cuda:0 [default: auto]
+    /// Device for the models: auto (a GPU if there is one), cpu, cuda:0 [default: auto]
     #[arg(long, env = "WARMQ_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Runners in this process, each with a memory budget of its own; 1 for a GPU [default: 1]
+    /// Runners in this process, each with its own memory budget; 1 for a GPU [default: 1]
     #[arg(long, env = "WARMQ_CONCURRENCY", value_name = "N")]
     pub concurrency: Option<String>,
-    /// Models that a timed engine holds [default: 2]
+    /// Models that the timed engine holds [default: 2]
     #[arg(long, env = "WARMQ_SLOTS", value_name = "N")]
     pub slots: Option<String>,
-    /// Name of the runner, unique among the living [default: the host's name and six random digits]
+    /// Name of the runner, unique among live runners [default: the host's name and six random
+    /// digits]
     #[arg(long, env = "WARMQ_RUNNER_NAME", value_name = "NAME")]
     pub runner_name: Option<String>,
-    /// A job that the runner does not take within this time goes back to the router, ms [default: 2000]
+    /// A sent job that the runner does not accept within this time returns to the router, ms
+    /// [default: 2000]
     #[arg(long, env = "WARMQ_ACCEPT_TIMEOUT_MS", value_name = "MS")]
     pub accept_timeout_ms: Option<String>,
-    /// How long a running job may go on after the signal to stop, s [default: 30]
+    /// How long a running job may continue after the stop signal, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     pub drain_timeout_s: Option<String>,
-    /// How long an engine that was told to stop may show no sign of life until its process is given up, s [default: 60]
+    /// How long a cancelled engine may report no progress before its process exits, s [default: 60]
     #[arg(long, env = "WARMQ_HANG_GRACE_S", value_name = "S")]
     pub hang_grace_s: Option<String>,
-    /// Addresses that URLs in inputs may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
+    /// Private addresses that URLs in inputs may resolve to: 10.1.0.0/16,fd00::/8 [default: none]
     #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
     pub fetch_allow: Option<String>,
 }
 
-/// Everything a worker must know.
+/// A worker's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// RabbitMQ, Redis, storage.
     pub servers: Servers,
-    /// The app whose jobs it runs.
+    /// The app whose jobs the worker runs
     pub app: AppId,
-    /// What runs them.
+    /// The engine's options.
     pub engine: engine::Options,
-    /// Its runners, one or more.
+    /// Names of the runners, at least one.
     pub runners: Vec<RunnerId>,
     /// How long a job may wait in a runner's queue.
     pub accept_timeout: Duration,
-    /// How long a running job may go on after the signal to stop.
+    /// How long a running job may continue after the stop signal.
     pub drain_timeout: Duration,
-    /// How long an engine that was told to stop may show no sign of life.
+    /// How long a cancelled engine may report no progress.
     pub hang_grace: Duration,
-    /// What URLs in inputs may lead to, beside public addresses.
+    /// Private addresses that URLs in inputs may resolve to.
     pub fetch_allow: Allowed,
 }
 
@@ -85,7 +88,7 @@ impl Config {
     /// Reads the settings.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// All mistakes in the settings.
     pub fn read(args: &Args) -> Result<Self, Problems> {
         Self::from_settings(Settings::read(args.servers.config_file()), args)
     }
@@ -141,7 +144,7 @@ impl Config {
     }
 }
 
-/// A number within `range`; anything else is noted as a problem.
+/// Reads a number within `range`; records any other value as a problem.
 fn number<T>(
     settings: &mut Settings,
     key: &str,
@@ -165,7 +168,7 @@ where
     None
 }
 
-/// One runner: `name`; several: `name-0`, `name-1`, …
+/// Returns the runners' names. One runner: `name`; several: `name-0`, `name-1`, …
 fn runners(name: &str, concurrency: u16) -> Option<Vec<RunnerId>> {
     if concurrency == 1 {
         return Some(vec![RunnerId::parse(name).ok()?]);
@@ -175,14 +178,14 @@ fn runners(name: &str, concurrency: u16) -> Option<Vec<RunnerId>> {
         .collect()
 }
 
-/// The app's name, which has no default.
+/// The app's name; has no default.
 struct App(AppId);
 
 impl FromStr for App {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("say whose jobs this worker runs: --app owner/name".to_owned());
+            return Err("set the app whose jobs this worker runs: --app owner/name".to_owned());
         }
         AppId::parse(text)
             .map(Self)
@@ -190,10 +193,10 @@ impl FromStr for App {
     }
 }
 
-/// Smallest memory budget: what is below it is meant in another unit.
+/// Smallest memory budget: a smaller value is a mistake in the unit.
 const MIN_BUDGET: ByteSize = ByteSize(1 << 20);
 
-/// A memory budget that a model could fit into.
+/// A memory budget that a model can fit into.
 struct Budget(ByteSize);
 
 impl FromStr for Budget {
@@ -205,13 +208,13 @@ impl FromStr for Budget {
         }
         let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
         Err(format!(
-            "'{text}' is {} bytes; did you mean {number}GiB? At least {MIN_BUDGET} is needed",
+            "'{text}' is {} bytes; did you mean {number}GiB? The minimum is {MIN_BUDGET}",
             size.0
         ))
     }
 }
 
-/// A device that may be there; the engine knows whether it is.
+/// A device's name; whether the device exists is checked by the engine.
 struct Device(String);
 
 impl FromStr for Device {
@@ -226,15 +229,15 @@ impl FromStr for Device {
     }
 }
 
-/// A text made into a runner's name: what does not belong there becomes a dash.
+/// A runner's name: invalid characters become dashes.
 struct Name(String);
 
 impl Name {
-    /// The host's name and six random digits, so that no two workers meet under one name.
+    /// Returns the host's name and six random digits, so that names do not collide.
     fn of_this_host() -> Self {
         let random = Uuid::new_v4().simple().to_string();
         let mut name = sanitised(&host());
-        name.truncate(LONGEST_NAME - 7);
+        name.truncate(MAX_NAME_LEN - 7);
         Self(format!("{name}-{}", &random[..6]))
     }
 }
@@ -245,7 +248,7 @@ impl FromStr for Name {
         if text.chars().any(|c| c.is_ascii_alphanumeric()) {
             Ok(Self(sanitised(text)))
         } else {
-            Err(format!("'{text}' holds no letter and no digit"))
+            Err(format!("'{text}' contains neither a letter nor a digit"))
         }
     }
 }
@@ -255,11 +258,11 @@ fn sanitised(text: &str) -> String {
     text.chars()
         .map(|c| c.to_ascii_lowercase())
         .map(|c| if allowed(c) { c } else { '-' })
-        .take(LONGEST_NAME)
+        .take(MAX_NAME_LEN)
         .collect()
 }
 
-/// This machine's name.
+/// Returns this machine's name.
 pub fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_made_to_fit() {
+    fn a_name_is_sanitised_and_shortened() {
         let args = Args {
             app: Some("a/b".into()),
             concurrency: Some("2".into()),

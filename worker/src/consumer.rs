@@ -1,7 +1,8 @@
-//! What a runner consumes: its own queue always, the shared one only while it is idle.
+//! A runner's consumers: its own queue always, the shared queue only while it is idle.
 //!
-//! Prefetch counts per consumer, so a runner with two consumers can be given two jobs at once. The shared consumer is
-//! therefore cancelled at the first delivery, and whatever came beside it goes back.
+//! Prefetch counts per consumer, so a runner with two consumers can receive two jobs at once. The
+//! shared consumer is therefore cancelled at the first delivery, and further deliveries are
+//! returned.
 
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
@@ -10,47 +11,47 @@ use lapin::{Channel, Connection, Consumer};
 use warmq_broker::advice::explained;
 use warmq_broker::consumer;
 
-/// Where a delivery came from.
+/// The queue of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The runner's own queue: the dispatcher claimed it for this job.
+    /// The runner's own queue: the dispatcher claimed the runner for this job.
     Own,
-    /// The queue for whoever is free first.
+    /// The app's shared queue.
     Shared,
 }
 
-/// A job's message in the runner's hands, until it is acknowledged or given back.
+/// A job's message until it is acknowledged or returned.
 #[derive(Debug)]
-pub struct Taken {
-    /// Where it came from.
+pub struct JobDelivery {
+    /// The queue.
     pub source: Source,
     delivery: Delivery,
 }
 
-impl Taken {
+impl JobDelivery {
     /// The message.
     pub fn body(&self) -> &[u8] {
         &self.delivery.data
     }
 
-    /// The job is in safe hands: the broker may forget it. A failure means that the connection is gone, and the
-    /// message will be delivered again.
+    /// Acknowledges the message. A failure means that the connection is lost; the message will be
+    /// redelivered.
     pub async fn ack(self) {
         if let Err(error) = self.delivery.acker.ack(BasicAckOptions::default()).await {
-            tracing::warn!(%error, "an acknowledgement was lost; the job's message will come again");
+            tracing::warn!(%error, "an ack was lost: the job's message will be redelivered");
         }
     }
 
-    /// The job is for somebody else. From the shared queue it goes to the next idle runner; from the runner's own queue
-    /// to the dispatcher (dead-lettered, since nobody else reads that queue). A failure means that the connection is
-    /// gone, and the broker does the same by itself.
-    pub async fn give_back(self) {
+    /// Returns the message: from the shared queue to the next idle runner, from the runner's own
+    /// queue to the dispatcher (dead-lettered, since that queue has no other consumer). If the
+    /// connection is lost the broker does the same.
+    pub async fn nack(self) {
         let options = BasicNackOptions {
             requeue: self.source == Source::Shared,
             ..BasicNackOptions::default()
         };
         if let Err(error) = self.delivery.acker.nack(options).await {
-            tracing::debug!(%error, "could not give a job back; the broker will");
+            tracing::debug!(%error, "could not nack a message: the broker requeues it");
         }
     }
 }
@@ -62,26 +63,27 @@ pub struct Consumers {
     shared: Option<Consumer>,
     shared_channel: Channel,
     shared_queue: String,
-    /// Tags are not used twice: the late end of one consumer must not end the next.
+    /// Number of the shared consumer, part of its tag. Tags are unique, so that the late end of one
+    /// consumer does not end the next.
     attached: u64,
 }
 
-/// The connection broke, or a queue is gone.
+/// The connection is lost, or a queue was deleted.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The connection or its channel broke.
+pub enum ConsumeError {
+    /// The connection or its channel failed.
     #[error("{}", explained(.0))]
-    Broken(#[from] lapin::Error),
-    /// The broker ended the consumer: its queue was deleted.
-    #[error("the {0:?} queue is gone")]
-    Ended(Source),
+    Connection(#[from] lapin::Error),
+    /// The broker cancelled the consumer: its queue was deleted.
+    #[error("the {0:?} queue was deleted")]
+    QueueDeleted(Source),
 }
 
 impl Consumers {
-    /// Consumes `own_queue`; the shared one once [`Consumers::attach_shared`] is called.
+    /// Consumes `own_queue`, and the shared queue once [`Consumers::attach_shared`] is called.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection is lost.
     pub async fn new(
         connection: &Connection,
         own_queue: &str,
@@ -98,11 +100,11 @@ impl Consumers {
         })
     }
 
-    /// Takes jobs from the shared queue too.
+    /// Starts to consume the shared queue.
     ///
     /// # Errors
-    /// The connection broke.
-    pub async fn attach_shared(&mut self) -> Result<(), Lost> {
+    /// The connection is lost.
+    pub async fn attach_shared(&mut self) -> Result<(), ConsumeError> {
         if self.shared.is_none() {
             self.attached += 1;
             let tag = format!("shared-{}", self.attached);
@@ -112,34 +114,35 @@ impl Consumers {
         Ok(())
     }
 
-    /// The next delivery. Nothing is lost when the call is dropped half-way.
+    /// Returns the next delivery. Cancel-safe.
     ///
     /// # Errors
-    /// The connection broke, or a queue is gone.
-    pub async fn next(&mut self) -> Result<Taken, Lost> {
+    /// The connection is lost, or a queue was deleted.
+    pub async fn next(&mut self) -> Result<JobDelivery, ConsumeError> {
         let Some(shared) = &mut self.shared else {
-            return taken(Source::Own, self.own.next().await);
+            return received(Source::Own, self.own.next().await);
         };
         tokio::select! {
             biased;
-            delivery = self.own.next() => taken(Source::Own, delivery),
-            delivery = shared.next() => taken(Source::Shared, delivery),
+            delivery = self.own.next() => received(Source::Own, delivery),
+            delivery = shared.next() => received(Source::Shared, delivery),
         }
     }
 
-    /// The next delivery on the own queue alone.
+    /// Returns the next delivery of the own queue.
     ///
     /// # Errors
-    /// The connection broke, or the queue is gone.
-    pub async fn next_own(&mut self) -> Result<Taken, Lost> {
-        taken(Source::Own, self.own.next().await)
+    /// The connection is lost, or the queue was deleted.
+    pub async fn next_own(&mut self) -> Result<JobDelivery, ConsumeError> {
+        received(Source::Own, self.own.next().await)
     }
 
-    /// After the first delivery: detaches from the shared queue and keeps one job, the own queue's if both came.
+    /// Detaches from the shared queue after the first delivery and keeps one job: the own queue's,
+    /// if both delivered one.
     ///
     /// # Errors
-    /// The connection broke; all deliveries come again.
-    pub async fn keep_one(&mut self, first: Taken) -> Result<Taken, Lost> {
+    /// The connection is lost; all deliveries are redelivered.
+    pub async fn keep_one(&mut self, first: JobDelivery) -> Result<JobDelivery, ConsumeError> {
         self.detach_shared().await?;
         if first.source == Source::Own {
             return Ok(first);
@@ -147,49 +150,52 @@ impl Consumers {
         match self.own.next().now_or_never() {
             None => Ok(first),
             Some(own) => {
-                first.give_back().await;
-                taken(Source::Own, own)
+                first.nack().await;
+                received(Source::Own, own)
             }
         }
     }
 
-    /// Ends the shared consumer. What it had been given meanwhile goes back.
+    /// Cancels the shared consumer and returns its further deliveries.
     ///
     /// # Errors
-    /// The connection broke.
-    pub async fn detach_shared(&mut self) -> Result<(), Lost> {
+    /// The connection is lost.
+    pub async fn detach_shared(&mut self) -> Result<(), ConsumeError> {
         let Some(mut shared) = self.shared.take() else {
             return Ok(());
         };
         self.shared_channel
             .basic_cancel(shared.tag(), BasicCancelOptions::default())
             .await?;
-        // The broker sends nothing after its answer, so the stream ends.
+        // The broker delivers nothing after its answer, so the stream ends.
         while let Some(delivery) = shared.next().await {
-            let delivery = taken(Source::Shared, Some(delivery))?;
-            delivery.give_back().await;
+            let delivery = received(Source::Shared, Some(delivery))?;
+            delivery.nack().await;
         }
         Ok(())
     }
 
-    /// Ends both consumers. What they had been given goes back.
+    /// Cancels both consumers and returns their deliveries.
     ///
     /// # Errors
-    /// The connection broke.
-    pub async fn end(mut self) -> Result<(), Lost> {
+    /// The connection is lost.
+    pub async fn end(mut self) -> Result<(), ConsumeError> {
         self.detach_shared().await?;
         self.own_channel
             .basic_cancel(self.own.tag(), BasicCancelOptions::default())
             .await?;
         while let Some(delivery) = self.own.next().await {
-            let delivery = taken(Source::Own, Some(delivery))?;
-            delivery.give_back().await;
+            let delivery = received(Source::Own, Some(delivery))?;
+            delivery.nack().await;
         }
         Ok(())
     }
 }
 
-fn taken(source: Source, delivery: Option<lapin::Result<Delivery>>) -> Result<Taken, Lost> {
-    let delivery = delivery.ok_or(Lost::Ended(source))??;
-    Ok(Taken { source, delivery })
+fn received(
+    source: Source,
+    delivery: Option<lapin::Result<Delivery>>,
+) -> Result<JobDelivery, ConsumeError> {
+    let delivery = delivery.ok_or(ConsumeError::QueueDeleted(source))??;
+    Ok(JobDelivery { source, delivery })
 }

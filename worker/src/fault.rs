@@ -1,28 +1,28 @@
-//! A runner's fault: an attempt failed, and the job may be sound.
+//! A runner's fault: a failure of an attempt that is not the job's.
 
 use std::fmt;
 
 use warmq_types::fault::FaultKind;
 use warmq_types::text::shortened;
 
-/// Longest sentence for a job's owner, bytes.
-const MAX_MESSAGE: usize = 296;
+/// Length limit of the message for a job's owner, bytes.
+const MAX_MESSAGE_BYTES: usize = 296;
 
 /// Why a runner could not run a job, or cannot run any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Its class.
     pub kind: FaultKind,
-    /// One sentence for the job's owner: no paths, no addresses.
+    /// The message for the job's owner: no paths, no addresses.
     pub message: String,
-    /// What failed, for operators: logs and `warmq runners`.
+    /// The cause, for operators: logs and `warmq runners`.
     pub details: String,
 }
 
 impl Fault {
-    /// A fault whose sentence says all.
+    /// A fault whose details equal its message.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        let message = shortened(message.into(), MAX_MESSAGE);
+        let message = shortened(message.into(), MAX_MESSAGE_BYTES);
         Self {
             kind,
             details: message.clone(),
@@ -30,7 +30,7 @@ impl Fault {
         }
     }
 
-    /// Adds what the job's owner does not get to see.
+    /// Adds details that only operators see.
     #[must_use]
     pub fn because(self, details: impl fmt::Display) -> Self {
         Self {

@@ -1,7 +1,8 @@
-//! One life of a runner between two connections: an epoch, a queue of its own, a registration.
+//! A runner's incarnation, from connect to disconnect: an epoch, a queue of its own, a
+//! registration.
 //!
-//! A lost connection ends it. The next one gets a fresh epoch and so a fresh queue: a queue that was gone may have taken
-//! jobs with it, and a name used twice would hide that.
+//! Each reconnect gets a new epoch and a new queue: a queue that was deleted may have contained
+//! jobs, and reusing its name would hide that.
 
 use std::time::Duration;
 
@@ -13,46 +14,46 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::config::host;
-use crate::consumer::{Consumers, Lost};
+use crate::consumer::{ConsumeError, Consumers};
+use crate::context::WorkerContext;
 use crate::engine::Description;
-use crate::shared::Shared;
 
-/// After it left, a runner still looks for a job that was sent to it before, this long.
-const LAST_LOOK: Duration = Duration::from_millis(200);
+/// How long a runner that unregistered still returns jobs that were sent to it.
+const LATE_DELIVERY_WAIT: Duration = Duration::from_millis(200);
 
-/// How long the broker may take to say goodbye.
-const CLOSING: Duration = Duration::from_secs(3);
+/// Timeout for closing the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the lease of a name's former holder is looked at.
-const NAME_CHECK: Duration = Duration::from_secs(2);
+/// Interval at which the lease of a name's previous holder is checked.
+const NAME_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why a runner can not join.
+/// Why a runner cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// RabbitMQ does not answer.
+    /// RabbitMQ is unreachable.
     #[error(transparent)]
     Amqp(#[from] warmq_broker::Error),
-    /// RabbitMQ answers, but not as it should.
+    /// RabbitMQ rejected a declaration.
     #[error(transparent)]
     Declare(#[from] DeclareError),
-    /// Redis does not answer.
+    /// Redis is unreachable.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
-    /// Another process is the runner of this name.
+    /// Another process has this runner's name.
     #[error(
-        "runner '{runner}' is alive already, on host {} (pid {}): give this worker another --runner-name, or stop that \
-         one", rival.host, rival.pid
+        "runner '{runner}' is alive on host {} (pid {}): set another --runner-name, or stop that \
+         worker", holder.host, holder.pid
     )]
     NameTaken {
         /// The name.
         runner: RunnerId,
-        /// Its holder.
-        rival: NameConflict,
+        /// The process that has it.
+        holder: NameConflict,
     },
 }
 
 impl Error {
-    /// Returns whether waiting is no remedy: the settings must change, here or in a server.
+    /// Returns whether retrying is useless: settings must change, here or in a server.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Amqp(error) => error.is_final(),
@@ -69,13 +70,13 @@ impl From<lapin::Error> for Error {
     }
 }
 
-/// One life of a runner.
+/// A runner's incarnation.
 pub struct Incarnation {
-    /// Its number.
+    /// The epoch.
     pub epoch: Epoch,
-    /// Its deliveries.
+    /// The consumers.
     pub consumers: Consumers,
-    /// The models that it said it can serve.
+    /// The catalog that it registered.
     pub models: Vec<String>,
     declaring: Channel,
     connection: Connection,
@@ -85,23 +86,24 @@ impl Incarnation {
     /// Connects, declares, registers, consumes.
     ///
     /// # Errors
-    /// RabbitMQ or Redis is away.
+    /// RabbitMQ or Redis is unreachable.
     pub async fn open(
-        shared: &Shared,
+        context: &WorkerContext,
         runner: &RunnerId,
         epoch: Epoch,
         description: &Description,
         report: &RunnerReport,
     ) -> Result<Self, Error> {
-        let Shared {
+        let WorkerContext {
             config, topology, ..
-        } = shared;
+        } = context;
         let app = &config.app;
         let name = format!("warmq-worker {runner} consume");
-        // Before anything is declared: a runner that can not register would leave a queue behind at every attempt.
-        shared.store.ping().await?;
-        let registration = registration(shared, runner, epoch, description, report);
-        refuse_rival(shared, &registration).await?;
+        // Pings before anything is declared: otherwise each failed registration would leave a queue
+        // behind.
+        context.store.ping().await?;
+        let registration = registration(context, runner, epoch, description, report);
+        check_name(context, &registration).await?;
         let connection = warmq_broker::connect_for_jobs(&config.servers.amqp_url, &name).await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
@@ -115,9 +117,13 @@ impl Incarnation {
             topology.shared_queue(app),
         )
         .await?;
-        shared
+        context
             .store
-            .register(&registration, &description.input_schema, shared.pace.lease)
+            .register(
+                &registration,
+                &description.input_schema,
+                context.intervals.lease,
+            )
             .await?;
         Ok(Self {
             epoch,
@@ -128,60 +134,60 @@ impl Incarnation {
         })
     }
 
-    /// Ends this life: the worker stops, the connection broke, or the registration is gone. A job that was sent before
-    /// and comes now goes back to the dispatcher.
-    pub async fn leave(mut self, shared: &Shared, runner: &RunnerId) {
-        // First, so that the dispatcher sends nothing to a queue without a reader.
-        if let Err(error) = shared
+    /// Unregisters, returns late deliveries to the dispatcher, deletes the queue and closes the
+    /// connection.
+    pub async fn leave(mut self, context: &WorkerContext, runner: &RunnerId) {
+        // First, so that the dispatcher sends no further jobs to this queue.
+        if let Err(error) = context
             .store
-            .leave(&shared.config.app, runner, self.epoch)
+            .leave(&context.config.app, runner, self.epoch)
             .await
         {
-            tracing::warn!(%runner, %error, "could not take leave; the runner's lease will lapse");
+            tracing::warn!(%runner, %error, "could not unregister the runner: its lease will lapse");
         }
-        let goodbye = async {
+        let close = async {
             self.consumers.detach_shared().await?;
-            let last_look = tokio::time::sleep(LAST_LOOK);
-            tokio::pin!(last_look);
+            let late_deliveries = tokio::time::sleep(LATE_DELIVERY_WAIT);
+            tokio::pin!(late_deliveries);
             loop {
                 tokio::select! {
-                    () = &mut last_look => break,
-                    late = self.consumers.next_own() => late?.give_back().await,
+                    () = &mut late_deliveries => break,
+                    late = self.consumers.next_own() => late?.nack().await,
                 }
             }
             self.consumers.end().await?;
-            shared
+            context
                 .topology
                 .delete_runner(&self.declaring, runner, self.epoch)
                 .await?;
-            let done = self.connection.close(200, "the runner leaves".into());
-            done.await.map_err(Lost::from)
+            let done = self.connection.close(200, "the runner disconnects".into());
+            done.await.map_err(ConsumeError::from)
         };
-        match tokio::time::timeout(CLOSING, goodbye).await {
+        match tokio::time::timeout(CLOSE_TIMEOUT, close).await {
             Ok(Ok(())) => {}
-            // Always so after a lost connection. The broker deletes the queue by itself, some time later.
-            Ok(Err(error)) => tracing::debug!(%error, "left the runner's queue behind"),
-            Err(_) => tracing::debug!("left the runner's queue behind: RabbitMQ is slow"),
+            // Expected after a lost connection. The broker deletes the queue when it expires.
+            Ok(Err(error)) => tracing::debug!(%error, "could not delete the runner's queue"),
+            Err(_) => tracing::debug!("could not delete the runner's queue: RabbitMQ is slow"),
         }
     }
 }
 
-/// What a runner says of itself.
+/// Builds a runner's registration.
 pub(crate) fn registration(
-    shared: &Shared,
+    context: &WorkerContext,
     runner: &RunnerId,
     epoch: Epoch,
     description: &Description,
     report: &RunnerReport,
 ) -> Registration {
-    let config = &shared.config;
+    let config = &context.config;
     Registration {
         app: config.app.clone(),
         runner: runner.clone(),
         epoch,
         host: host(),
         pid: std::process::id(),
-        instance: shared.instance.to_string(),
+        instance: context.instance.to_string(),
         engine: config.engine.kind.to_string(),
         device: description.device.clone(),
         memory_budget_bytes: config.engine.memory_budget.0,
@@ -192,42 +198,47 @@ pub(crate) fn registration(
     }
 }
 
-/// Two processes of one name would throw each other out for ever.
-async fn refuse_rival(shared: &Shared, registration: &Registration) -> Result<(), Error> {
-    match shared.store.rival(registration).await? {
+/// Rejects a name that a live process has: two processes with one name would replace each other's
+/// registration forever.
+async fn check_name(context: &WorkerContext, registration: &Registration) -> Result<(), Error> {
+    match context.store.rival(registration).await? {
         None => Ok(()),
-        Some(rival) => Err(Error::NameTaken {
+        Some(holder) => Err(Error::NameTaken {
             runner: registration.runner.clone(),
-            rival,
+            holder,
         }),
     }
 }
 
-/// Waits until the name is free: the lease of a worker that was killed lapses, that of one that lives is renewed.
+/// Waits until the name is free: the lease of a killed worker lapses, that of a live one is
+/// renewed.
 ///
 /// # Errors
-/// [`Error::NameTaken`] by a live process, or Redis is unreachable.
-pub(crate) async fn await_name(shared: &Shared, registration: &Registration) -> Result<(), Error> {
+/// [`Error::NameTaken`] if a live process has the name, or Redis is unreachable.
+pub(crate) async fn await_name(
+    context: &WorkerContext,
+    registration: &Registration,
+) -> Result<(), Error> {
     let mut first_lease_until_ms = None;
     loop {
-        let refused = refuse_rival(shared, registration).await;
-        let Err(Error::NameTaken { rival, .. }) = &refused else {
+        let refused = check_name(context, registration).await;
+        let Err(Error::NameTaken { holder, .. }) = &refused else {
             return refused;
         };
-        let first = *first_lease_until_ms.get_or_insert(rival.lease_until_ms);
-        if rival.lease_until_ms > first || shared.stop.is_cancelled() {
+        let first = *first_lease_until_ms.get_or_insert(holder.lease_until_ms);
+        if holder.lease_until_ms > first || context.stop.is_cancelled() {
             return refused;
         }
         tracing::info!(
-            runner = %registration.runner, host = rival.host, pid = rival.pid, remaining_ms = rival.remaining_ms,
-            "another worker had this runner's name; waiting until its lease lapses"
+            runner = %registration.runner, host = holder.host, pid = holder.pid, remaining_ms = holder.remaining_ms,
+            "another worker has this runner's name: waiting for its lease to lapse"
         );
-        let wait = NAME_CHECK.min(Duration::from_millis(rival.remaining_ms + 1));
+        let wait = NAME_CHECK_INTERVAL.min(Duration::from_millis(holder.remaining_ms + 1));
         tokio::time::sleep(wait).await;
     }
 }
 
-/// An epoch later than `last`: Unix ms, unless the clock went back.
+/// Returns an epoch later than `last`: Unix ms, unless the clock went back.
 pub fn epoch_after(last: Epoch) -> Epoch {
     Epoch(unix_ms().max(last.0 + 1))
 }

@@ -1,5 +1,5 @@
-//! While a job runs: keeps its lease and the runner's, and notices when the job is no longer this runner's. A job that began
-//! without Redis gets its lease as soon as Redis is back.
+//! Renews a running job's lease and its runner's, and detects their loss. A job that was started
+//! without Redis is recorded, and gets its lease, once Redis is reachable.
 
 use std::time::Duration;
 
@@ -13,77 +13,81 @@ use warmq_types::attempt::Lease;
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
 
-use crate::shared::Shared;
+use crate::context::WorkerContext;
 
-/// How often a job without lease asks whether Redis is back.
-const ASK: Duration = Duration::from_secs(1);
+/// Interval at which a job without a lease tries to get one.
+const LEASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An attempt as its runner knows it, whether or not Redis does.
+/// A started attempt, whether or not Redis has recorded it.
 #[derive(Clone)]
-pub struct Begun {
-    /// Who runs it.
+pub struct StartedAttempt {
+    /// The runner.
     pub runner: RunnerId,
-    /// In which incarnation.
+    /// The runner's epoch.
     pub epoch: Epoch,
-    /// What runs.
+    /// The job.
     pub job: JobSpec,
-    /// Since when.
+    /// When it started.
     pub since: Instant,
 }
 
-impl Begun {
-    /// How long ago it began, ms.
+impl StartedAttempt {
+    /// Time since the start, ms.
     fn ago_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When it began, by this machine's clock, Unix ms.
+    /// The start by this machine's clock, Unix ms.
     pub fn since_ms(&self) -> u64 {
         unix_ms().saturating_sub(self.ago_ms())
     }
 
-    /// Tells Redis that the attempt began. `None`: its job ended or is somebody else's, so it counts for nothing.
+    /// Records the start in Redis. Returns `None` if the job ended or another runner has it, so
+    /// that the attempt does not count.
     ///
     /// # Errors
-    /// Redis is away.
-    pub async fn record(&self, shared: &Shared) -> Result<Option<Lease>, warmq_store::Error> {
+    /// Redis is unreachable.
+    pub async fn record_start(
+        &self,
+        context: &WorkerContext,
+    ) -> Result<Option<Lease>, warmq_store::Error> {
         let start = DeferredStart {
             job: &self.job,
             runner: &self.runner,
             epoch: self.epoch,
             ago_ms: self.ago_ms(),
-            lease_ms: shared.pace.lease_ms(),
+            lease_ms: context.intervals.lease_ms(),
         };
-        shared.store.begin_late(&start).await
+        context.store.begin_late(&start).await
     }
 }
 
-/// Keeps the leases until it is dropped.
+/// Renews the leases until dropped.
 pub struct LeaseKeeper {
     task: JoinHandle<()>,
     lease: watch::Receiver<Option<Lease>>,
 }
 
 impl LeaseKeeper {
-    /// Starts to keep `lease`, or to ask for one. `lost` is cancelled once the job is no longer this attempt's: it was
-    /// cancelled, or the lease lapsed and somebody else has it.
+    /// Starts to renew `lease`, or to acquire one. `lost` is cancelled once the job is no longer
+    /// this attempt's: it was cancelled, or the lease lapsed.
     pub fn start(
-        shared: &Shared,
-        begun: &Begun,
+        context: &WorkerContext,
+        started: &StartedAttempt,
         lease: Option<Lease>,
         lost: CancellationToken,
     ) -> Self {
         let (given, lease) = watch::channel(lease);
-        let (shared, begun) = (shared.clone(), begun.clone());
+        let (context, started) = (context.clone(), started.clone());
         let task = tokio::spawn(async move {
-            if !keep(&shared, &begun, &given).await {
+            if !renew_until_lost(&context, &started, &given).await {
                 lost.cancel();
             }
         });
         Self { task, lease }
     }
 
-    /// The lease, once there is one.
+    /// Returns a receiver of the lease, which is `None` until there is one.
     pub fn lease(&self) -> watch::Receiver<Option<Lease>> {
         self.lease.clone()
     }
@@ -95,13 +99,17 @@ impl Drop for LeaseKeeper {
     }
 }
 
-/// False once the job is no longer this attempt's.
-async fn keep(shared: &Shared, begun: &Begun, given: &watch::Sender<Option<Lease>>) -> bool {
-    let (app, job) = (&begun.job.app, begun.job.id);
+/// Renews the lease; returns once the job is no longer this attempt's.
+async fn renew_until_lost(
+    context: &WorkerContext,
+    started: &StartedAttempt,
+    given: &watch::Sender<Option<Lease>>,
+) -> bool {
+    let (app, job) = (&started.job.app, started.job.id);
     let known = *given.borrow();
     let lease = match known {
         Some(lease) => lease,
-        None => match asked(shared, begun).await {
+        None => match acquire(context, started).await {
             Some(lease) => {
                 given.send_replace(Some(lease));
                 lease
@@ -109,36 +117,36 @@ async fn keep(shared: &Shared, begun: &Begun, given: &watch::Sender<Option<Lease
             None => return false,
         },
     };
-    let mut ticks = tokio::time::interval(shared.pace.heartbeat);
+    let mut ticks = tokio::time::interval(context.intervals.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once, and the lease has just been taken.
+    // The first tick is immediate, and the lease is fresh.
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let lease_ms = shared.pace.lease_ms();
-        match shared.store.renew(app, job, lease.fence, lease_ms).await {
+        let lease_ms = context.intervals.lease_ms();
+        match context.store.renew(app, job, lease.fence, lease_ms).await {
             Ok(true) => {}
             Ok(false) => return false,
-            // The job goes on: its result is offered when Redis is back.
-            Err(error) => tracing::warn!(job.id = %job, %error, "could not renew a job's lease"),
+            // The run continues; its result is stored once Redis is reachable.
+            Err(error) => tracing::warn!(job.id = %job, %error, "could not renew the job's lease"),
         }
-        // False: the runner is registered no more. It joins again once this job is done.
-        let (runner, epoch) = (&begun.runner, begun.epoch);
-        let alive = (shared.store).heartbeat(app, runner, epoch, shared.pace.lease, true);
+        // False if the runner is no longer registered. It joins again after this job.
+        let (runner, epoch) = (&started.runner, started.epoch);
+        let alive = (context.store).heartbeat(app, runner, epoch, context.intervals.lease, true);
         if let Err(error) = alive.await {
             tracing::warn!(%runner, %error, "a heartbeat failed");
         }
     }
 }
 
-/// A lease, as soon as Redis is back; `None` if there is none to be had.
-async fn asked(shared: &Shared, begun: &Begun) -> Option<Lease> {
+/// Acquires a lease once Redis is reachable. Returns `None` if the job is no longer this attempt's.
+async fn acquire(context: &WorkerContext, started: &StartedAttempt) -> Option<Lease> {
     loop {
-        tokio::time::sleep(ASK).await;
-        match begun.record(shared).await {
+        tokio::time::sleep(LEASE_RETRY_INTERVAL).await;
+        match started.record_start(context).await {
             Ok(lease) => return lease,
             Err(error) => {
-                tracing::debug!(job.id = %begun.job.id, %error, "a job still runs without lease");
+                tracing::debug!(job.id = %started.job.id, %error, "the job still runs without a lease");
             }
         }
     }

@@ -3,39 +3,42 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
-//! | [`runner`] | one slot: idle, a job, idle; life after life |
-//! | [`shared`] | what all runners of a process share |
-//! | [`incarnation`] | one life between two connections: epoch, own queue, registration |
-//! | [`consumer`] | the own queue and the shared one, never two jobs at once |
-//! | `attempt` | one delivery: start, run, store the end, acknowledge |
-//! | [`cancellations`] | one subscription per process to the jobs that were cancelled |
-//! | [`lease`] | keeps a running job's lease, notices when the job is lost |
-//! | [`patience`] | how long Redis is waited for before a job goes on without |
-//! | [`input_files`] | the files that an input names, got before the run |
-//! | [`fault`], `recovery` | a runner's fault; its self-test, and its time without jobs until that passes |
-//! | [`stored_input`] | an input that is an object in the storage, read before the run |
-//! | [`report`] | progress, files and the event at the end |
-//! | [`engine`] | what runs jobs, on a thread of its own: `diffusion`, `pictures`, `timed` |
-//! | [`model_cache`] | loaded models within a memory budget, least recently used out first |
+//! | [`runner`] | one slot: takes one job at a time, joins again after each disconnect |
+//! | [`context`] | what all runners of a process share |
+//! | [`incarnation`] | one connection of a runner: epoch, own queue, registration |
+//! | [`consumer`] | the runner's own queue and the shared queue, never two jobs at once |
+//! | `attempt` | one delivery: start, run, store the end, ack |
+//! | [`cancellations`] | one subscription per process to cancellations |
+//! | [`lease`] | renews a running job's lease, detects its loss |
+//! | [`redis_grace`] | how long a runner waits for Redis before it continues without |
+//! | [`input_files`] | fetches the files that an input names, before the run |
+//! | [`fault`], `recovery` | a runner's fault; its self-test, and no jobs until that passes |
+//! | [`stored_input`] | loads a large input from the storage, before the run |
+//! | [`progress`], [`artifacts`], [`announce`] | progress reports, output files, the event at the end |
+//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
+//! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
-//! A job's way: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread → artifacts → `finish.lua` → event → ack.
-//! **Invariant:** a message is acknowledged only when its job is in safe hands; see `attempt`.
+//! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread
+//! → artifacts → `finish.lua` → event → ack. **Invariant:** a message is acknowledged only when its
+//! job's end is announced or a confirmed copy is queued; see `attempt`.
 
+pub mod announce;
+pub mod artifacts;
 mod attempt;
 pub mod cancellations;
 pub mod config;
 pub mod consumer;
+pub mod context;
 pub mod engine;
 pub mod fault;
 pub mod incarnation;
 pub mod input_files;
 pub mod lease;
 pub mod model_cache;
-pub mod patience;
+pub mod progress;
 mod recovery;
-pub mod report;
+pub mod redis_grace;
 pub mod runner;
-pub mod shared;
 pub mod stored_input;
 
 use std::sync::Arc;
@@ -53,70 +56,75 @@ use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::context::{Intervals, WorkerContext};
 use crate::fault::Fault;
-use crate::input_files::Places;
-use crate::runner::{Begin, Runner};
-use crate::shared::{Pace, Shared};
+use crate::input_files::FileFetcher;
+use crate::runner::{Runner, RunnerStart};
 
-/// Why a worker could not start, or ended by itself.
+/// Why a worker could not start, or exited by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Redis does not answer.
+    /// Redis is unreachable.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
-    /// RabbitMQ does not answer.
+    /// RabbitMQ is unreachable.
     #[error(transparent)]
     Publisher(#[from] PublishError),
-    /// RabbitMQ or Redis refused the runner.
+    /// RabbitMQ or Redis rejected the runner.
     #[error(transparent)]
     Join(#[from] incarnation::Error),
-    /// The storage can not be opened.
+    /// The storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
-    /// No HTTP requests can be made.
+    /// The HTTP client cannot be built.
     #[error(transparent)]
     Fetch(#[from] warmq_fetch::Error),
-    /// There is no engine.
+    /// The engine cannot be built.
     #[error(transparent)]
     Engine(#[from] engine::BuildError),
     /// A bug.
-    #[error("a runner ended by itself: {0}")]
+    #[error("a runner task panicked: {0}")]
     Runner(#[from] tokio::task::JoinError),
-    /// An engine hangs, or a device context failed: only a new process can help.
-    #[error("this process can run no more jobs; its supervisor starts it anew: {0}")]
-    Ruined(Fault),
+    /// An engine hangs, or a device context failed: only a new process can recover.
+    #[error("this process cannot run further jobs and exits for its supervisor to restart it: {0}")]
+    Unrecoverable(Fault),
 }
 
-/// Exit status of a process that can run no more jobs, until it is started anew (`EX_SOFTWARE`).
-const EXIT_RUINED: u8 = 70;
+/// Exit status of a process that must be restarted to run jobs (`EX_SOFTWARE`).
+const EXIT_UNRECOVERABLE: u8 = 70;
 
 impl Error {
-    /// The exit status that says so.
+    /// Returns the process's exit status.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(engine::BuildError::Setting(_)) => EXIT_BAD_CONFIG,
             Self::Join(incarnation::Error::NameTaken { .. }) => EXIT_BAD_CONFIG,
-            Self::Ruined(_) => EXIT_RUINED,
+            Self::Unrecoverable(_) => EXIT_UNRECOVERABLE,
             Self::Runner(_) => 1,
             _ => EXIT_UNAVAILABLE,
         }
     }
 }
 
-/// Runs the configured runners until `stop`, and then their jobs to the end, as long as the drain timeout allows.
+/// Runs the configured runners until `stop`, then finishes their jobs within the drain timeout.
 ///
 /// # Errors
-/// The storage or the engine cannot be had, or a server refuses. Servers that are away are waited for.
+/// The storage or the engine cannot be opened, or a server rejects the worker. Unreachable servers
+/// are retried.
 pub async fn run(config: Config, signals: Signals) -> Result<(), Error> {
-    let pace = Pace::within(config.servers.consumer_timeout);
-    run_at(pace, config, signals).await
+    let intervals = Intervals::within(config.servers.consumer_timeout);
+    run_at(intervals, config, signals).await
 }
 
-/// As [`run`], at another pace than the routers' (tests).
+/// As [`run`], with other intervals (tests).
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> Result<(), Error> {
+pub async fn run_at(
+    intervals: Intervals,
+    config: Config,
+    signals: impl Into<Signals>,
+) -> Result<(), Error> {
     let signals = signals.into();
     let stop = signals.stop.clone();
     let servers = &config.servers;
@@ -134,18 +142,18 @@ pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> 
     }
     let give_up = give_up_after(signals, config.drain_timeout);
     let artifacts = Artifacts::open(&servers.storage)?;
-    let places = Places {
+    let file_fetcher = FileFetcher {
         artifacts: artifacts.clone(),
         web: Fetcher::new(config.fetch_allow.clone())?,
     };
-    let shared = Shared {
-        cancellations: Cancellations::listen(store.clone(), config.app.clone(), give_up.clone()),
+    let context = WorkerContext {
+        cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         artifacts,
-        places,
+        file_fetcher,
         store,
         publisher,
-        pace,
+        intervals,
         stop,
         give_up,
         instance: uuid::Uuid::new_v4().to_string().into(),
@@ -153,28 +161,28 @@ pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> 
     };
 
     let mut joined = Vec::new();
-    for id in &shared.config.runners {
-        let mut runner = Runner::new(shared.clone(), id.clone()).await?;
-        let Some(begin) = runner.begin().await? else {
+    for id in &context.config.runners {
+        let mut runner = Runner::new(context.clone(), id.clone()).await?;
+        let Some(start) = runner.start().await? else {
             break;
         };
-        joined.push((runner, begin));
+        joined.push((runner, start));
     }
-    log_ready(&shared.config, &joined);
+    log_ready(&context.config, &joined);
 
     let mut runners = JoinSet::new();
-    for (runner, begin) in joined {
-        runners.spawn(runner.run(begin));
+    for (runner, start) in joined {
+        runners.spawn(runner.run(start));
     }
     let mut failure = None;
     while let Some(ended) = runners.join_next().await {
         let error = match ended {
             Ok(None) => continue,
-            Ok(Some(fault)) => Error::Ruined(fault),
+            Ok(Some(fault)) => Error::Unrecoverable(fault),
             Err(error) => error.into(),
         };
-        // The others end in order first.
-        shared.stop.cancel();
+        // The other runners stop in order first.
+        context.stop.cancel();
         failure.get_or_insert(error);
     }
     match failure {
@@ -186,7 +194,7 @@ pub async fn run_at(pace: Pace, config: Config, signals: impl Into<Signals>) -> 
     }
 }
 
-/// Cancelled when what runs is to be given up: the time to drain is over, or there was a second signal.
+/// Returns a token that is cancelled after the drain timeout, or at the second signal.
 fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken {
     let token = CancellationToken::new();
     let give_up = token.clone();
@@ -204,8 +212,8 @@ fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken
     token
 }
 
-fn log_ready(config: &Config, runners: &[(Runner, Begin)]) {
-    let healthy = (runners.iter()).find(|(_, begin)| matches!(begin, Begin::Joined(_)));
+fn log_ready(config: &Config, runners: &[(Runner, RunnerStart)]) {
+    let healthy = (runners.iter()).find(|(_, start)| matches!(start, RunnerStart::Joined(_)));
     let Some(description) = healthy.map(|(runner, _)| runner.description()) else {
         return;
     };

@@ -38,23 +38,24 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .build()?;
     let result = runtime.block_on(async {
         shutdown::survive_hangups(
-            "a worker reads its settings at its start only: restart it to change them",
+            "a worker reads its settings at startup only: restart it to change them",
         )?;
         let signals = shutdown::on_signals()?;
         Ok(warmq_worker::run(config, signals).await?)
     });
-    // A write to a storage that hangs is not waited for.
+    // Does not wait for a write to a storage that hangs.
     runtime.shutdown_background();
     result
 }
 
-/// Ends the process at once. An engine that hangs may still use what the libraries' own end would tear down under it.
+/// Exits at once, without exit handlers: an engine that hangs may still use what they would tear
+/// down.
 #[allow(
     unsafe_code,
     reason = "no safe call ends a process without running exit handlers"
 )]
 fn end(code: u8) -> ! {
-    // Nothing is lost if this fails: nobody reads any more.
+    // A failure loses nothing: there is no reader.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     // SAFETY: _exit takes any number and does not return.

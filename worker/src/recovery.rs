@@ -1,5 +1,5 @@
-//! Whether a runner can work, and what it does while it cannot: it stays listed with its fault, takes no jobs, and tests
-//! itself with growing delays.
+//! The self-test of a runner, and recovery from a fault: the runner stays listed as faulty, takes
+//! no jobs, and repeats the self-test with growing delays.
 
 use std::time::Duration;
 
@@ -11,41 +11,43 @@ use warmq_store::{FaultReport, RunnerReport};
 use warmq_types::fault::FaultKind;
 use warmq_types::ids::{Epoch, RunnerId};
 
+use crate::context::WorkerContext;
 use crate::fault::Fault;
 use crate::incarnation::{await_name, epoch_after, registration};
 use crate::runner::{Runner, start_engine};
-use crate::shared::Shared;
 
-/// How long the storage may take for a probe.
+/// Timeout for probing the storage.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Size of a probe, bytes, until a larger file could not be stored: a disk may have room for a small one only.
+/// Initial size of a probe, bytes. It grows to the size of a file that could not be stored: a full
+/// disk may accept small files only.
 pub(crate) const PROBE_BYTES: usize = 256 << 10;
 
-/// How a faulty time ended.
+/// How recovery ended.
 pub(crate) enum Recovery {
     /// The self-test passed.
     Healthy,
     /// The worker stops.
     Stopped,
-    /// Only a new process can help.
-    Ruined(Fault),
+    /// Only a new process can recover.
+    Unrecoverable(Fault),
 }
 
 impl Fault {
-    /// Whether only a new process can help: a thread that hangs cannot be ended, and a device context that failed stays so.
-    pub(crate) fn is_ruinous(&self) -> bool {
+    /// Returns whether only a new process can recover: a thread that hangs cannot be ended, and a
+    /// device context that failed stays unusable.
+    pub(crate) fn is_unrecoverable(&self) -> bool {
         matches!(self.kind, FaultKind::Hang | FaultKind::Device)
     }
 }
 
 impl Runner {
-    /// The self-test: engine, device, models, storage. A dead engine is replaced first.
+    /// Runs the self-test: engine, device, models, storage. Replaces a dead engine first.
     ///
     /// # Errors
-    /// The first thing that does not work.
-    pub(crate) async fn prove(&mut self) -> Result<(), Fault> {
-        let patience = self.shared.config.hang_grace;
+    /// The first check that fails.
+    pub(crate) async fn self_test(&mut self) -> Result<(), Fault> {
+        let timeout = self.context.config.hang_grace;
         let hangs = |_| {
             Fault::new(
                 FaultKind::Hang,
@@ -53,8 +55,8 @@ impl Runner {
             )
         };
         if self.engine.is_dead() {
-            let started = start_engine(&self.shared, &self.id);
-            let started = tokio::time::timeout(patience, started)
+            let started = start_engine(&self.context, &self.id);
+            let started = tokio::time::timeout(timeout, started)
                 .await
                 .map_err(hangs)?;
             self.engine = started.map_err(|error| {
@@ -62,108 +64,108 @@ impl Runner {
             })?;
             self.report.clone_from(&self.engine.report);
         }
-        let checked = tokio::time::timeout(patience, self.engine.check()).await;
+        let checked = tokio::time::timeout(timeout, self.engine.check()).await;
         self.engine.description.models = checked.map_err(hangs)??;
-        self.prove_storage().await
+        self.test_storage().await
     }
 
-    async fn prove_storage(&self) -> Result<(), Fault> {
-        let Shared {
+    async fn test_storage(&self) -> Result<(), Fault> {
+        let WorkerContext {
             artifacts, config, ..
-        } = &self.shared;
+        } = &self.context;
         let refused = || Fault::new(FaultKind::Storage, "the storage cannot be written and read");
         let probe = artifacts.probe(&config.app, self.id.as_str(), self.probe_bytes);
         match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
             Ok(probed) => probed.map_err(|error| refused().because(error)),
             Err(_) => {
-                let reason = format!("no answer within {} s", PROBE_TIMEOUT.as_secs());
+                let reason = format!("no response within {} s", PROBE_TIMEOUT.as_secs());
                 Err(refused().because(reason))
             }
         }
     }
 
-    /// Takes no jobs until the self-test passes.
+    /// Repeats the self-test until it passes; takes no jobs meanwhile.
     pub(crate) async fn recover(&mut self, fault: Fault) -> Recovery {
         self.epoch = epoch_after(self.epoch);
-        let stop = self.shared.stop.clone();
+        let stop = self.context.stop.clone();
         let mut faulty = FaultReport {
             kind: fault.kind,
             details: fault.details,
             since_ms: unix_ms(),
         };
         let mut delays = Delays::self_test();
-        let _heartbeats = Heartbeats::start(&self.shared, &self.id, self.epoch);
+        let _heartbeats = Heartbeats::start(&self.context, &self.id, self.epoch);
         let mut listed = None;
         let recovery = loop {
             let reason = format!("{}: {}", faulty.kind, faulty.details);
-            if listed.as_ref() != Some(&reason) || !self.is_listed().await {
-                tracing::warn!(runner = %self.id, reason, "this runner is faulty and takes no jobs until its self-test passes");
-                self.list(&faulty).await;
+            if listed.as_ref() != Some(&reason) || !self.is_registered().await {
+                tracing::warn!(runner = %self.id, reason, "the runner is faulty and takes no jobs until its self-test passes");
+                self.register_faulty(&faulty).await;
                 listed = Some(reason);
             }
             let waited = stop.run_until_cancelled(tokio::time::sleep(delays.next_delay()));
             if waited.await.is_none() {
                 break Recovery::Stopped;
             }
-            match self.prove().await {
+            match self.self_test().await {
                 Ok(()) => break Recovery::Healthy,
-                Err(fault) if fault.is_ruinous() => break Recovery::Ruined(fault),
+                Err(fault) if fault.is_unrecoverable() => break Recovery::Unrecoverable(fault),
                 Err(fault) => (faulty.kind, faulty.details) = (fault.kind, fault.details),
             }
         };
         match recovery {
             Recovery::Healthy => {
-                tracing::info!(runner = %self.id, "the self-test passed; joining again");
+                tracing::info!(runner = %self.id, "self-test passed: joining again");
             }
-            // Else it joins anew, which replaces this registration.
-            Recovery::Stopped | Recovery::Ruined(_) => {
+            // A healthy runner joins again, which replaces this registration.
+            Recovery::Stopped | Recovery::Unrecoverable(_) => {
                 let left = self
-                    .shared
+                    .context
                     .store
-                    .leave(&self.shared.config.app, &self.id, self.epoch);
+                    .leave(&self.context.config.app, &self.id, self.epoch);
                 if let Err(error) = left.await {
-                    tracing::warn!(runner = %self.id, %error, "could not take leave; the runner's lease will lapse");
+                    tracing::warn!(runner = %self.id, %error, "could not unregister the runner: its lease will lapse");
                 }
             }
         }
         recovery
     }
 
-    async fn is_listed(&self) -> bool {
-        beat(&self.shared, &self.id, self.epoch).await
+    async fn is_registered(&self) -> bool {
+        send_heartbeat(&self.context, &self.id, self.epoch).await
     }
 
-    /// Registers as faulty. Failures are logged: it is tried again before the next self-test.
-    async fn list(&self, faulty: &FaultReport) {
-        let shared = &self.shared;
+    /// Registers as faulty. Failures are logged; the next round retries.
+    async fn register_faulty(&self, faulty: &FaultReport) {
+        let context = &self.context;
         let nothing = RunnerReport::default();
         let description = &self.engine.description;
-        let registration = registration(shared, &self.id, self.epoch, description, &nothing);
-        if let Err(error) = await_name(shared, &registration).await {
-            tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
+        let registration = registration(context, &self.id, self.epoch, description, &nothing);
+        if let Err(error) = await_name(context, &registration).await {
+            tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
             return;
         }
         let schema = &description.input_schema;
         let registered =
-            (shared.store).register_faulty(&registration, schema, shared.pace.lease, faulty);
+            (context.store).register_faulty(&registration, schema, context.intervals.lease, faulty);
         if let Err(error) = registered.await {
-            tracing::warn!(runner = %self.id, %error, "a faulty runner could not be listed");
+            tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
         }
     }
 }
 
-/// Keeps a faulty runner listed until it is dropped, however long its self-test takes.
+/// Sends a faulty runner's heartbeats until dropped, however long its self-test takes.
 struct Heartbeats(JoinHandle<()>);
 
 impl Heartbeats {
-    fn start(shared: &Shared, runner: &RunnerId, epoch: Epoch) -> Self {
-        let (shared, runner) = (shared.clone(), runner.clone());
+    fn start(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> Self {
+        let (context, runner) = (context.clone(), runner.clone());
         Self(tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(shared.pace.heartbeat);
+            let mut ticks = tokio::time::interval(context.intervals.heartbeat);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                beat(&shared, &runner, epoch).await;
+                send_heartbeat(&context, &runner, epoch).await;
             }
         }))
     }
@@ -175,14 +177,15 @@ impl Drop for Heartbeats {
     }
 }
 
-/// False: the runner is not registered. As busy, so that it does not become idle.
-async fn beat(shared: &Shared, runner: &RunnerId, epoch: Epoch) -> bool {
-    let Shared {
+/// Sends a heartbeat as busy, so that the runner does not become claimable. Returns false if it is
+/// not registered.
+async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> bool {
+    let WorkerContext {
         store,
         config,
-        pace,
+        intervals,
         ..
-    } = shared;
-    let alive = store.heartbeat(&config.app, runner, epoch, pace.lease, true);
+    } = context;
+    let alive = store.heartbeat(&config.app, runner, epoch, intervals.lease, true);
     alive.await.unwrap_or(false)
 }

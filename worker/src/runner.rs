@@ -1,4 +1,4 @@
-//! A runner: one slot, one job at a time, life after life.
+//! A runner: one slot that runs one job at a time, through all its incarnations.
 
 use std::time::Duration;
 
@@ -9,235 +9,238 @@ use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
 
-use crate::consumer::Lost;
+use crate::consumer::ConsumeError;
+use crate::context::WorkerContext;
 use crate::engine;
 use crate::engine::thread::EngineThread;
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
-use crate::patience::Patience;
 use crate::recovery::{PROBE_BYTES, Recovery};
-use crate::shared::Shared;
+use crate::redis_grace::RedisGrace;
 
-/// How long an engine may take to end with its worker.
-const ENGINE_END: Duration = Duration::from_secs(2);
+/// Timeout for stopping the engine with its worker.
+const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the models of an idle runner may take to be checked: well below its lease.
+/// Timeout for checking an idle runner's models: well below its lease.
 const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Timeout for a heartbeat: jobs wait for it, and the lease lasts for three of them.
+/// Timeout for a heartbeat: jobs wait for it, and a lease spans three of them.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One slot of a worker.
 pub struct Runner {
-    pub(crate) shared: Shared,
+    pub(crate) context: WorkerContext,
     pub(crate) id: RunnerId,
     pub(crate) engine: EngineThread,
-    /// The engine's models.
+    /// The engine's loaded models.
     pub(crate) report: RunnerReport,
-    /// Those that Redis knows of: others, while it is away.
-    pub(crate) known: Vec<Hint>,
-    pub(crate) patience: Patience,
-    /// Size of the files with which the storage is probed, bytes.
+    /// The models that Redis has recorded: outdated after an outage.
+    pub(crate) recorded_hints: Vec<Hint>,
+    pub(crate) redis_grace: RedisGrace,
+    /// Size of the files that probe the storage, bytes.
     pub(crate) probe_bytes: usize,
     pub(crate) epoch: Epoch,
 }
 
-/// How a runner begins.
-pub enum Begin {
-    /// Idle.
+/// The state of a runner after startup.
+pub enum RunnerStart {
+    /// Joined and idle.
     Joined(Box<Incarnation>),
-    /// Its self-test did not pass.
-    FaultReport(Fault),
+    /// The self-test failed.
+    Faulty(Fault),
 }
 
-/// How a life ended.
-pub(crate) enum End {
+/// Why an incarnation ended.
+pub(crate) enum IncarnationEnd {
     /// The worker stops.
     Stopped,
-    /// RabbitMQ is gone.
-    Lost(Lost),
-    /// Redis does not know the runner any more.
+    /// The connection to RabbitMQ is lost.
+    ConsumerLost(ConsumeError),
+    /// Redis has no such registration.
     Unregistered,
-    /// It can serve other models than it said.
+    /// The catalog differs from the registered one.
     ModelsChanged,
-    /// It takes no jobs until its self-test passes.
-    FaultReport(Fault),
-    /// Only a new process can help.
-    Ruined(Fault),
+    /// A fault: no jobs until the self-test passes.
+    Faulty(Fault),
+    /// A fault that only a new process can recover from.
+    Unrecoverable(Fault),
 }
 
-impl End {
-    /// The end of a life by this fault.
-    pub(crate) fn by(fault: Fault) -> Self {
-        match fault.is_ruinous() {
-            true => Self::Ruined(fault),
-            false => Self::FaultReport(fault),
+impl IncarnationEnd {
+    /// The end caused by this fault.
+    pub(crate) fn from_fault(fault: Fault) -> Self {
+        match fault.is_unrecoverable() {
+            true => Self::Unrecoverable(fault),
+            false => Self::Faulty(fault),
         }
     }
 }
 
-/// What comes after a delivery.
-pub(crate) enum Next {
-    /// The runner is free.
+/// What follows a delivery.
+pub(crate) enum AfterDelivery {
+    /// The runner is idle.
     Idle,
-    /// The dispatcher claimed the runner for another job, which is on its way.
-    Expect,
-    /// This life is over.
-    End(End),
+    /// The dispatcher claimed the runner for another job, which will be delivered.
+    AwaitClaimedJob,
+    /// The incarnation ends.
+    End(IncarnationEnd),
 }
 
 impl Runner {
-    /// A runner with an engine, not joined yet.
+    /// Builds the engine; the runner has not joined yet.
     ///
     /// # Errors
-    /// There is no engine.
-    pub async fn new(shared: Shared, id: RunnerId) -> Result<Self, engine::BuildError> {
-        let engine = start_engine(&shared, &id).await?;
+    /// The engine cannot be built.
+    pub async fn new(context: WorkerContext, id: RunnerId) -> Result<Self, engine::BuildError> {
+        let engine = start_engine(&context, &id).await?;
         Ok(Self {
-            known: engine.report.hints.clone(),
+            recorded_hints: engine.report.hints.clone(),
             report: engine.report.clone(),
-            patience: Patience::default(),
+            redis_grace: RedisGrace::default(),
             probe_bytes: PROBE_BYTES,
-            shared,
+            context,
             id,
             engine,
             epoch: Epoch(0),
         })
     }
 
-    /// Tests itself, and begins a first life if that passes, once the servers are there. `None`: the worker stops.
+    /// Runs the self-test and joins if it passes, once the servers are reachable. Returns `None` if
+    /// the worker stops first.
     ///
     /// # Errors
-    /// RabbitMQ or Redis refuses, or another process has the runner's name.
-    pub async fn begin(&mut self) -> Result<Option<Begin>, incarnation::Error> {
-        let stop = self.shared.stop.clone();
-        let me = incarnation::registration(
-            &self.shared,
+    /// RabbitMQ or Redis rejects the runner, or another process has its name.
+    pub async fn start(&mut self) -> Result<Option<RunnerStart>, incarnation::Error> {
+        let stop = self.context.stop.clone();
+        let registration = incarnation::registration(
+            &self.context,
             &self.id,
             self.epoch,
             &self.engine.description,
             &self.report,
         );
         let named = until_available(&stop, incarnation::Error::is_final, || {
-            incarnation::await_name(&self.shared, &me)
+            incarnation::await_name(&self.context, &registration)
         });
         if named.await?.is_none() {
             return Ok(None);
         }
-        if let Err(fault) = self.prove().await {
-            return Ok(Some(Begin::FaultReport(fault)));
+        if let Err(fault) = self.self_test().await {
+            return Ok(Some(RunnerStart::Faulty(fault)));
         }
         let epoch = &mut self.epoch;
-        let (shared, id) = (&self.shared, &self.id);
+        let (context, id) = (&self.context, &self.id);
         let (description, report) = (&self.engine.description, &self.report);
         let joined = until_available(&stop, incarnation::Error::is_final, || {
             *epoch = epoch_after(*epoch);
-            Incarnation::open(shared, id, *epoch, description, report)
+            Incarnation::open(context, id, *epoch, description, report)
         });
         let joined = joined.await?;
-        Ok(joined.map(|incarnation| Begin::Joined(Box::new(incarnation))))
+        Ok(joined.map(|incarnation| RunnerStart::Joined(Box::new(incarnation))))
     }
 
-    /// What the engine is.
+    /// The engine's description.
     pub fn description(&self) -> &engine::Description {
         &self.engine.description
     }
 
-    /// Runs jobs until the worker stops. Returns the fault for which only a new process can help, if there was one.
-    pub async fn run(mut self, begin: Begin) -> Option<Fault> {
-        let mut begin = Some(begin);
-        let ruin = loop {
-            let mut incarnation = match begin.take() {
-                Some(Begin::Joined(incarnation)) => *incarnation,
-                Some(Begin::FaultReport(fault)) if fault.is_ruinous() => break Some(fault),
-                Some(Begin::FaultReport(fault)) => match self.recover(fault).await {
+    /// Runs jobs until the worker stops. Returns the fault that only a new process can recover
+    /// from, if any.
+    pub async fn run(mut self, start: RunnerStart) -> Option<Fault> {
+        let mut start = Some(start);
+        let unrecoverable = loop {
+            let mut incarnation = match start.take() {
+                Some(RunnerStart::Joined(incarnation)) => *incarnation,
+                Some(RunnerStart::Faulty(fault)) if fault.is_unrecoverable() => break Some(fault),
+                Some(RunnerStart::Faulty(fault)) => match self.recover(fault).await {
                     Recovery::Healthy => continue,
                     Recovery::Stopped => break None,
-                    Recovery::Ruined(fault) => break Some(fault),
+                    Recovery::Unrecoverable(fault) => break Some(fault),
                 },
                 None => match self.rejoin().await {
                     Some(incarnation) => incarnation,
                     None => break None,
                 },
             };
-            let end = self.live(&mut incarnation).await;
-            incarnation.leave(&self.shared, &self.id).await;
+            let end = self.run_incarnation(&mut incarnation).await;
+            incarnation.leave(&self.context, &self.id).await;
             match end {
-                End::Stopped => break None,
-                End::Lost(reason) => {
-                    tracing::warn!(runner = %self.id, %reason, "lost RabbitMQ; joining again");
+                IncarnationEnd::Stopped => break None,
+                IncarnationEnd::ConsumerLost(reason) => {
+                    tracing::warn!(runner = %self.id, %reason, "lost the connection to RabbitMQ: joining again");
                 }
-                End::Unregistered => {
-                    tracing::warn!(runner = %self.id, "Redis does not know this runner as it is; joining again");
+                IncarnationEnd::Unregistered => {
+                    tracing::warn!(runner = %self.id, "redis has no matching registration of this runner: joining again");
                 }
-                End::ModelsChanged => {
+                IncarnationEnd::ModelsChanged => {
                     let models = self.engine.description.models.join(", ");
-                    tracing::info!(runner = %self.id, models, "the models that can be served changed; joining again");
+                    tracing::info!(runner = %self.id, models, "the catalog changed: joining again");
                 }
-                End::FaultReport(fault) => begin = Some(Begin::FaultReport(fault)),
-                End::Ruined(fault) => break Some(fault),
+                IncarnationEnd::Faulty(fault) => start = Some(RunnerStart::Faulty(fault)),
+                IncarnationEnd::Unrecoverable(fault) => break Some(fault),
             }
         };
-        let patience = match ruin {
+        let redis_grace = match unrecoverable {
             Some(_) => Duration::ZERO,
-            None => ENGINE_END,
+            None => ENGINE_STOP_TIMEOUT,
         };
-        if !self.engine.stop(patience).await {
-            tracing::warn!(runner = %self.id, "the engine is still at work; it ends with the process");
+        if !self.engine.stop(redis_grace).await {
+            tracing::warn!(runner = %self.id, "the engine did not stop: it ends with the process");
         }
-        ruin
+        unrecoverable
     }
 
-    /// A new life, as soon as RabbitMQ and Redis let it; `None` if the worker stops before.
+    /// Joins again once RabbitMQ and Redis are reachable. Returns `None` if the worker stops first.
     async fn rejoin(&mut self) -> Option<Incarnation> {
         let epoch = &mut self.epoch;
-        let (shared, id) = (&self.shared, &self.id);
+        let (context, id) = (&self.context, &self.id);
         let (description, report) = (&self.engine.description, &self.report);
-        let joined = until_success("joining", &shared.stop, || {
+        let joined = until_success("joining", &context.stop, || {
             *epoch = epoch_after(*epoch);
-            Incarnation::open(shared, id, *epoch, description, report)
+            Incarnation::open(context, id, *epoch, description, report)
         });
         let incarnation = joined.await?;
         tracing::info!(runner = %self.id, epoch = incarnation.epoch.0, "joined again");
-        self.known.clone_from(&self.report.hints);
+        self.recorded_hints.clone_from(&self.report.hints);
         Some(incarnation)
     }
 
-    /// One life: idle, a delivery, idle, …
-    async fn live(&mut self, incarnation: &mut Incarnation) -> End {
-        let stop = self.shared.stop.clone();
-        let mut heartbeats = tokio::time::interval(self.shared.pace.heartbeat);
+    /// Takes deliveries until the incarnation ends.
+    async fn run_incarnation(&mut self, incarnation: &mut Incarnation) -> IncarnationEnd {
+        let stop = self.context.stop.clone();
+        let mut heartbeats = tokio::time::interval(self.context.intervals.heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut model_checks = tokio::time::interval_at(
-            Instant::now() + self.shared.pace.model_check,
-            self.shared.pace.model_check,
+            Instant::now() + self.context.intervals.model_check,
+            self.context.intervals.model_check,
         );
         model_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // After a claim that lost us a shared job: until then only the own queue is read.
-        let mut expecting: Option<Instant> = None;
+        // Set after a claim took precedence over a shared job: until then only the own queue is
+        // consumed.
+        let mut claimed_until: Option<Instant> = None;
         loop {
-            if expecting.is_none()
+            if claimed_until.is_none()
                 && let Err(lost) = incarnation.consumers.attach_shared().await
             {
-                return End::Lost(lost);
+                return IncarnationEnd::ConsumerLost(lost);
             }
             let first = tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Stopped,
-                // Before the next job: a runner whose jobs are short and many would never get to it, and lose its lease.
-                // Never beside a start: a heartbeat of an idle runner makes it claimable.
+                () = stop.cancelled() => return IncarnationEnd::Stopped,
+                // Before the next job: otherwise a runner with many short jobs would lose its
+                // lease. Never during a start: the heartbeat of an idle runner makes it claimable.
                 _ = heartbeats.tick() => {
                     if !self.heartbeat(incarnation.epoch).await {
-                        return End::Unregistered;
+                        return IncarnationEnd::Unregistered;
                     }
                     continue;
                 }
-                taken = incarnation.consumers.next() => match taken {
-                    Ok(taken) => taken,
-                    Err(lost) => return End::Lost(lost),
+                delivery = incarnation.consumers.next() => match delivery {
+                    Ok(delivery) => delivery,
+                    Err(lost) => return IncarnationEnd::ConsumerLost(lost),
                 },
-                () = at(expecting) => {
-                    expecting = None;
+                () = wait_until(claimed_until) => {
+                    claimed_until = None;
                     continue;
                 }
                 _ = model_checks.tick() => match self.check_models(incarnation).await {
@@ -247,27 +250,29 @@ impl Runner {
             };
             let kept = match incarnation.consumers.keep_one(first).await {
                 Ok(kept) => kept,
-                Err(lost) => return End::Lost(lost),
+                Err(lost) => return IncarnationEnd::ConsumerLost(lost),
             };
-            expecting = match self.attend(incarnation, kept).await {
-                Next::Idle => None,
-                Next::Expect => Some(Instant::now() + self.shared.config.accept_timeout),
-                Next::End(end) => return end,
+            claimed_until = match self.handle_delivery(incarnation, kept).await {
+                AfterDelivery::Idle => None,
+                AfterDelivery::AwaitClaimedJob => {
+                    Some(Instant::now() + self.context.config.accept_timeout)
+                }
+                AfterDelivery::End(end) => return end,
             };
         }
     }
 
-    /// False: the runner is not registered (any more) as it is.
+    /// Returns false if the runner is not registered with its current models.
     async fn heartbeat(&self, epoch: Epoch) -> bool {
-        let Shared {
+        let WorkerContext {
             store,
             config,
-            pace,
+            intervals,
             ..
-        } = &self.shared;
-        let heartbeat = store.heartbeat(&config.app, &self.id, epoch, pace.lease, false);
+        } = &self.context;
+        let heartbeat = store.heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-            Ok(Ok(known)) => known && self.known == self.report.hints,
+            Ok(Ok(known)) => known && self.recorded_hints == self.report.hints,
             Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
                 true
@@ -279,37 +284,38 @@ impl Runner {
         }
     }
 
-    /// Whether the models that can be served are still those that this life began with; asked of an idle runner.
-    async fn check_models(&mut self, incarnation: &Incarnation) -> Option<End> {
+    /// Checks an idle runner's catalog against the registered one.
+    async fn check_models(&mut self, incarnation: &Incarnation) -> Option<IncarnationEnd> {
         if incarnation.models.is_empty() {
             return None;
         }
         match tokio::time::timeout(MODEL_CHECK_TIMEOUT, self.engine.check()).await {
             Ok(Ok(models)) => {
                 self.engine.description.models = models;
-                (self.engine.description.models != incarnation.models).then_some(End::ModelsChanged)
+                (self.engine.description.models != incarnation.models)
+                    .then_some(IncarnationEnd::ModelsChanged)
             }
-            Ok(Err(fault)) => Some(End::by(fault)),
-            // The self-test finds out whether it hangs for good.
+            Ok(Err(fault)) => Some(IncarnationEnd::from_fault(fault)),
+            // The self-test decides whether it hangs.
             Err(_) => {
-                let fault = Fault::new(FaultKind::Model, "the folder of models does not respond");
-                Some(End::FaultReport(fault))
+                let fault = Fault::new(FaultKind::Model, "the models folder does not respond");
+                Some(IncarnationEnd::Faulty(fault))
             }
         }
     }
 }
 
 pub(crate) async fn start_engine(
-    shared: &Shared,
+    context: &WorkerContext,
     id: &RunnerId,
 ) -> Result<EngineThread, engine::BuildError> {
-    let options = shared.config.engine.clone();
+    let options = context.config.engine.clone();
     let runner = id.clone();
     EngineThread::start(id, move || engine::build(&options, &runner)).await
 }
 
-/// Waits until `time`, or for ever.
-pub(crate) async fn at(time: Option<Instant>) {
+/// Waits until `time`, or forever.
+pub(crate) async fn wait_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

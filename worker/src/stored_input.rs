@@ -1,4 +1,4 @@
-//! Inputs that are too large for messages: objects in the storage, read before a job runs.
+//! Large inputs: objects in the storage, loaded before a job runs.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use warmq_types::job::JobSpec;
 use crate::engine::Failure;
 use crate::fault::Fault;
 
-/// How often the storage is asked, with growing delays between (about 3 s in all).
-const ATTEMPTS: u32 = 6;
+/// Attempts to read an input, with growing delays (about 3 s in all).
+const MAX_READ_ATTEMPTS: u32 = 6;
 
-/// How long one attempt may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of one attempt to read.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Returns the job as its engine takes it, with its input in its place. `cancel` ends that at once.
+/// Returns the job with its stored input in place. `cancel` stops at once.
 ///
 /// # Errors
-/// [`Failure::Runner`] if the input cannot be read here: another runner may reach the storage, or the object appears late.
+/// [`Failure::Runner`] if the input cannot be read: another runner may reach the storage, or the
+/// object may appear later.
 pub async fn load(
     artifacts: &Artifacts,
     job: &JobSpec,
@@ -32,12 +33,13 @@ pub async fn load(
     let loaded = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Failure::Cancelled),
-        loaded = read_again_and_again(artifacts, job) => loaded,
+        loaded = load_with_retries(artifacts, job) => loaded,
     };
     loaded.map_err(|error| {
         let fault = match &error {
             InputError::Storage(details) => {
-                Fault::new(FaultKind::Storage, "the job's input cannot be read").because(details)
+                Fault::new(FaultKind::Storage, "the job's stored input cannot be read")
+                    .because(details)
             }
             _ => Fault::new(FaultKind::Storage, error.to_string()),
         };
@@ -45,9 +47,9 @@ pub async fn load(
     })
 }
 
-async fn read_again_and_again(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
+async fn load_with_retries(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
     let mut delays = Delays::reconnect();
-    for _ in 1..ATTEMPTS {
+    for _ in 1..MAX_READ_ATTEMPTS {
         match read(artifacts, job).await {
             Err(error) => {
                 tracing::debug!(job.id = %job.id, %error, "reading a stored input failed")
@@ -63,11 +65,11 @@ async fn read(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputErro
     let Some(stored) = &job.stored_input else {
         return Ok(job.clone());
     };
-    let json = tokio::time::timeout(TIMEOUT, artifacts.load_input(stored));
+    let json = tokio::time::timeout(READ_TIMEOUT, artifacts.load_input(stored));
     let json = json.await.map_err(|_| InputError::TimedOut {
-        seconds: TIMEOUT.as_secs(),
+        seconds: READ_TIMEOUT.as_secs(),
     })??;
-    // Megabytes of JSON take longer to parse than other tasks may wait.
+    // Parsing megabytes of JSON would block other tasks.
     let input = tokio::task::spawn_blocking(move || serde_json::from_slice(&json)).await;
     let input = input.ok().and_then(Result::ok);
     let input = input.ok_or_else(|| InputError::Damaged {

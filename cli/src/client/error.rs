@@ -1,65 +1,65 @@
-//! What can go wrong between us and a router, in words for people.
+//! Errors of the client, with their remedies.
 
 use serde::Deserialize;
 use serde_json::Value;
 use warmq_types::job::FieldError;
 
-/// Why there is no answer, or none that we wanted.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is wrong.
+    /// A setting is invalid.
     #[error("{what}: {reason}")]
     Setting {
-        /// Which.
+        /// The setting.
         what: &'static str,
-        /// What is wrong with it.
+        /// The mistake.
         reason: String,
     },
-    /// Nobody answers.
+    /// The router is unreachable.
     #[error(
-        "no router answers at {url} ({}). Start one with `make up`, or say where it is with --url or WARMQ_URL",
+        "the router is unreachable at {url} ({}): start one with `make up`, or set its address with --url or WARMQ_URL",
         root_cause(source)
     )]
     Unreachable {
         /// The router's address.
         url: String,
-        /// The HTTP client's reason.
+        /// The HTTP client's error.
         #[source]
         source: reqwest::Error,
     },
-    /// Somebody answers, who can not prove to be the router.
+    /// The server's certificate is not trusted.
     #[error(
-        "the certificate of {url} is not trusted: {reason}. If its authority is your own, name a PEM file with it in \
-         SSL_CERT_FILE"
+        "the certificate of {url} is not trusted: {reason}; for a private authority set SSL_CERT_FILE to a PEM file \
+         with its certificate"
     )]
     Untrusted {
         /// The router's address.
         url: String,
-        /// What is wrong with the certificate.
+        /// The reason.
         reason: String,
     },
-    /// The router says no.
+    /// The router rejected the request.
     #[error("{message} (HTTP {status})")]
     Refused {
         /// The HTTP status.
         status: u16,
         /// fal's `error_type`, if there is one.
         error_type: Option<String>,
-        /// What is wrong; one line per field.
+        /// The errors, one line per field.
         message: String,
     },
-    /// What came back is not what a router of this version says.
-    #[error("what answers at {url} is no warmq router, or of another version: {source}")]
+    /// The response is not that of a router of this version.
+    #[error("the server at {url} is not a warmq router, or has another version: {source}")]
     Unreadable {
         /// The router's address.
         url: String,
-        /// What is wrong with the answer.
+        /// The parse error.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// An error's body, in both of fal's shapes.
+/// An error's body, in either of fal's formats.
 #[derive(Deserialize)]
 struct Body {
     detail: Detail,
@@ -74,12 +74,12 @@ enum Detail {
     Other(Value),
 }
 
-/// Reads the answer to a request that was not accepted.
+/// Parses the response to a rejected request.
 pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
     let Ok(Body { detail, error_type }) = serde_json::from_slice(body) else {
         let text = String::from_utf8_lossy(body);
         let message = match text.trim() {
-            "" => "the router refused without saying why".to_owned(),
+            "" => "the router rejected the request without a reason".to_owned(),
             text => text.chars().take(500).collect(),
         };
         return Error::Refused {
@@ -97,7 +97,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
         Detail::Other(value) => value.to_string(),
     };
     let message = match status {
-        401 => format!("{message}. Say which key is yours with WARMQ_KEY or --key"),
+        401 => format!("{message}: set the key with WARMQ_KEY or --key"),
         _ => message,
     };
     Error::Refused {
@@ -107,7 +107,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
     }
 }
 
-/// The innermost reason: `Connection refused (os error 111)`, not five layers of wrapping.
+/// Returns the innermost cause, such as `Connection refused (os error 111)`.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_for_a_key_is_told_how_to_say_it() {
+    fn a_missing_key_is_an_error_with_its_remedy() {
         let error = refusal(401, br#"{"detail":"this router asks for a key"}"#).to_string();
-        assert!(error.starts_with("this router asks for a key. ") && error.contains("WARMQ_KEY"));
+        assert!(error.starts_with("this router asks for a key: ") && error.contains("WARMQ_KEY"));
     }
 
     #[test]
-    fn an_answer_that_is_no_json_is_shown_as_it_is() {
+    fn a_response_that_is_not_json_is_shown_as_it_is() {
         let error = refusal(502, b"<html>bad gateway");
         assert_eq!(error.to_string(), "<html>bad gateway (HTTP 502)");
     }

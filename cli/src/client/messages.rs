@@ -1,4 +1,4 @@
-//! What is sent and what comes back.
+//! Requests and responses.
 
 use std::fmt;
 
@@ -16,18 +16,18 @@ use warmq_types::runner::RunnerRecord;
 pub struct Submission {
     /// The app.
     pub app: AppId,
-    /// What follows `owner/name/`; empty for the app's root.
+    /// The path after `owner/name/`; empty for the app's root.
     pub path: String,
-    /// What the job needs.
+    /// The hint.
     pub hint: Option<Hint>,
-    /// Its lane.
+    /// The lane.
     pub priority: Priority,
-    /// The app's input.
+    /// The input.
     pub input: Value,
 }
 
 impl Submission {
-    /// A job of normal priority, without a hint.
+    /// Creates a submission of normal priority, without a hint.
     pub fn new(app: AppId, input: Value) -> Self {
         Self {
             app,
@@ -38,14 +38,14 @@ impl Submission {
         }
     }
 
-    /// Says what the job needs.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: Hint) -> Self {
         self.hint = Some(hint);
         self
     }
 
-    /// Puts the job into a lane.
+    /// Sets the lane.
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
@@ -53,24 +53,24 @@ impl Submission {
     }
 }
 
-/// The answer to a submission: fal's shape.
+/// The response to a submission, in fal's format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// `IN_QUEUE`.
     pub status: String,
     /// The job's id.
     pub request_id: JobId,
-    /// Where its result will be.
+    /// URL of the result.
     pub response_url: String,
-    /// Where its status is.
+    /// URL of the status.
     pub status_url: String,
-    /// Where it can be cancelled.
+    /// URL to cancel the job.
     pub cancel_url: String,
     /// Jobs ahead of it.
     pub queue_position: Option<u64>,
 }
 
-/// A job as `/v1/jobs/{id}` shows it: its record, artifacts as URLs.
+/// A job as `/v1/jobs/{id}` returns it: its record, artifacts as URLs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
     /// The record.
@@ -79,23 +79,23 @@ pub struct JobView {
     /// Jobs ahead of it, while it waits.
     #[serde(default)]
     pub queue_position: Option<u64>,
-    /// The step of a flow that is under way; if that is a flow itself, its step follows.
+    /// The current step of a flow; if that is a flow itself, its current step follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepView>,
 }
 
-/// A step that is under way.
+/// A flow's current step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepView {
     /// Its name in the route.
     pub name: String,
-    /// Which of the route's steps, from 1.
+    /// Number of the step in the route, from 1.
     pub number: u32,
-    /// How many there are.
+    /// Number of steps.
     pub of: u32,
-    /// The app that runs it, or the route of a flow of its own.
+    /// The app of the step, or the route of a nested flow.
     pub app: AppId,
-    /// Its own job.
+    /// The step's job.
     pub request_id: JobId,
     /// `IN_QUEUE`, `IN_PROGRESS` or `COMPLETED`.
     pub status: String,
@@ -113,7 +113,7 @@ pub struct RunResult {
     pub body: Value,
 }
 
-/// One app.
+/// An app.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AppRecord {
     /// Its name.
@@ -122,62 +122,62 @@ pub struct AppRecord {
     pub queued: u64,
     /// Live runners.
     pub runners: u64,
-    /// How its jobs are routed.
+    /// The policy.
     pub policy: String,
-    /// How long a job that is submitted now waits for a runner, s; none without runners.
+    /// Predicted wait of a job submitted now, s; none without runners.
     #[serde(default)]
     pub wait_s: Option<f64>,
 }
 
-/// One route.
+/// A route.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteRecord {
     /// Its name.
     pub route: AppId,
-    /// How it chooses.
+    /// The kind.
     pub kind: RouteKind,
-    /// The apps and routes that it may choose.
+    /// The possible targets.
     pub to: Vec<AppId>,
 }
 
-/// Some dead letters.
+/// A page of dead letters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetters {
-    /// The oldest of each queue first.
+    /// The letters, the oldest of each queue first.
     pub letters: Vec<DeadLetterRecord>,
-    /// There may be more.
+    /// Whether there may be more.
     pub truncated: bool,
 }
 
 /// A dead letter without its body.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetterRecord {
-    /// The job's id, if it is a job's; else the letter's own.
+    /// The job's id, otherwise the letter's own.
     pub id: JobId,
     /// `owner/name`, or `_/submissions`: for apps that do not exist.
     pub place: String,
     /// `job` or `submission`.
     pub kind: String,
-    /// Why it could not be run.
+    /// Why the job could not run.
     pub reason: String,
-    /// Since when, Unix ms.
+    /// When it was dead-lettered, Unix ms.
     pub since_ms: u64,
 }
 
-/// A key that was just made.
+/// A new key.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct MadeKey {
-    /// What may be seen of it.
+pub struct CreatedKey {
+    /// The key without its secret.
     #[serde(flatten)]
     pub key: ApiKey,
-    /// `id:secret`, told this once.
+    /// `id:secret`, returned only once.
     pub credentials: String,
 }
 
 /// Without the secret.
-impl fmt::Debug for MadeKey {
+impl fmt::Debug for CreatedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MadeKey({})", self.key.id)
+        write!(f, "CreatedKey({})", self.key.id)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The router's HTTP API, typed. A cheap handle: clone it.
+//! The router's HTTP API, typed. The client is cheap to clone.
 
 mod error;
 mod messages;
@@ -13,8 +13,8 @@ use url::Url;
 
 pub use error::Error;
 pub use messages::{
-    AppRecord, DeadLetterRecord, DeadLetters, JobView, MadeKey, RouteRecord, RunResult, StepView,
-    Submission, Submitted,
+    AppRecord, CreatedKey, DeadLetterRecord, DeadLetters, JobView, RouteRecord, RunResult,
+    StepView, Submission, Submitted,
 };
 
 use warmq_process::tls;
@@ -25,27 +25,28 @@ use warmq_types::text::is_printable;
 
 use messages::{Apps, Keys, Redriven, Runners};
 
-/// How long to wait for a connection. Answers may take as long as they like.
+/// Timeout for connecting. Responses have none.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// One router, as seen by HTTP.
+/// A client of one router.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    /// `Key …`, marked as sensitive: it does not print.
+    /// `Key …`, marked as sensitive: hidden in debug output.
     authorization: Option<HeaderValue>,
 }
 
 impl Client {
-    /// A client of the router at `url`, which sends `key` if there is one. Nothing is connected yet.
+    /// Creates a client of the router at `url` that sends `key`, if any. Connects lazily.
     ///
     /// # Errors
-    /// The URL is not `http://…` or `https://…`, or the key holds characters that no header may.
+    /// The URL is not `http://…` or `https://…`, or the key contains characters that headers do not
+    /// allow.
     pub fn new(url: &str, key: Option<&str>) -> Result<Self, Error> {
         let setting = |what: &'static str, reason: String| Error::Setting { what, reason };
         let base = Url::parse(url.trim_end_matches('/'))
-            .map_err(|error| setting("--url", format!("'{url}' is no URL ({error})")))?;
+            .map_err(|error| setting("--url", format!("'{url}' is not a URL ({error})")))?;
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             let reason = format!("'{url}' does not begin with http:// or https://");
             return Err(setting("--url", reason));
@@ -53,7 +54,12 @@ impl Client {
         let authorization = key
             .map(|key| HeaderValue::from_str(&format!("Key {key}")))
             .transpose()
-            .map_err(|_| setting("WARMQ_KEY", "a character in it can not be sent".to_owned()))?
+            .map_err(|_| {
+                setting(
+                    "WARMQ_KEY",
+                    "contains a character that headers do not allow".to_owned(),
+                )
+            })?
             .map(|mut value| {
                 value.set_sensitive(true);
                 value
@@ -70,7 +76,7 @@ impl Client {
         })
     }
 
-    /// The router's address, without a slash at its end.
+    /// Returns the router's URL, without a trailing slash.
     pub fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
@@ -78,7 +84,7 @@ impl Client {
     /// Submits a job.
     ///
     /// # Errors
-    /// The router refuses it or is away.
+    /// The router rejects the job or is unreachable.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, Error> {
         let mut path = format!("/queue/{}", submission.app);
         if !submission.path.is_empty() {
@@ -89,7 +95,7 @@ impl Client {
             let value = HeaderValue::from_bytes(hint.as_str().as_bytes());
             let value = value.map_err(|_| Error::Setting {
                 what: "--hint",
-                reason: "a line break or control character in it can not be sent".to_owned(),
+                reason: "contains a control character, which headers do not allow".to_owned(),
             })?;
             request = request.header("x-fal-runner-hint", value);
         }
@@ -98,10 +104,10 @@ impl Client {
         self.read(request).await
     }
 
-    /// All that is known of a job; `None` when the router knows no such job.
+    /// Returns a job, `None` if it does not exist.
     ///
     /// # Errors
-    /// The router refuses or is away.
+    /// The router rejects the request or is unreachable.
     pub async fn job(&self, id: JobId) -> Result<Option<JobView>, Error> {
         let request = self.request(Method::GET, &format!("/v1/jobs/{id}"));
         match self.read(request).await {
@@ -111,10 +117,10 @@ impl Client {
         }
     }
 
-    /// Cancels a job, and tells what is known of it then; `None` when the router knows no such job.
+    /// Cancels a job and returns it, `None` if it does not exist.
     ///
     /// # Errors
-    /// The job ended otherwise before (status 400), or the router is away.
+    /// The job has already ended (status 400), or the router is unreachable.
     pub async fn cancel(&self, id: JobId) -> Result<Option<JobView>, Error> {
         let request = self.request(Method::DELETE, &format!("/v1/jobs/{id}"));
         match self.read(request).await {
@@ -124,10 +130,11 @@ impl Client {
         }
     }
 
-    /// A job's result as fal's clients see it: the bare output, or the error's status and body.
+    /// Returns a job's result as fal's clients receive it: the output, or the error's status and
+    /// body.
     ///
     /// # Errors
-    /// The router is away.
+    /// The router is unreachable.
     pub async fn result(&self, app: &AppId, id: JobId) -> Result<RunResult, Error> {
         let request = self.request(Method::GET, &format!("/queue/{app}/requests/{id}"));
         let response = self.send(request).await?;
@@ -139,10 +146,11 @@ impl Client {
         })
     }
 
-    /// A job's status in fal's words (`IN_QUEUE`, `IN_PROGRESS`, `COMPLETED`), unabridged, and its HTTP status.
+    /// Returns a job's status in fal's terms (`IN_QUEUE`, `IN_PROGRESS`, `COMPLETED`), with its
+    /// HTTP status.
     ///
     /// # Errors
-    /// The router is away.
+    /// The router is unreachable.
     pub async fn status(&self, app: &AppId, id: JobId) -> Result<RunResult, Error> {
         let path = format!("/queue/{app}/requests/{id}/status");
         let response = self.send(self.request(Method::GET, &path)).await?;
@@ -154,85 +162,86 @@ impl Client {
         })
     }
 
-    /// The live runners, of one app or of all.
+    /// Returns the live runners, of one app or of all.
     ///
     /// # Errors
-    /// The router refuses or is away.
+    /// The router rejects the request or is unreachable.
     pub async fn runners(&self, app: Option<&AppId>) -> Result<Vec<RunnerRecord>, Error> {
         let query = app.map_or_else(String::new, |app| format!("?app={app}"));
         let request = self.request(Method::GET, &format!("/v1/runners{query}"));
         Ok(self.read::<Runners>(request).await?.runners)
     }
 
-    /// The apps.
+    /// Returns the apps.
     ///
     /// # Errors
-    /// The router refuses or is away.
+    /// The router rejects the request or is unreachable.
     pub async fn apps(&self) -> Result<Vec<AppRecord>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.apps)
     }
 
-    /// The routes that the router's configuration declares.
+    /// Returns the routes that the router's configuration declares.
     ///
     /// # Errors
-    /// The router refuses or is away.
+    /// The router rejects the request or is unreachable.
     pub async fn routes(&self) -> Result<Vec<RouteRecord>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.routes)
     }
 
-    /// Dead letters, of one app or all there are, the submissions for unknown apps among them.
+    /// Returns dead letters of one app, or all, including submissions to unknown apps.
     ///
     /// # Errors
-    /// The router refuses or is away.
+    /// The router rejects the request or is unreachable.
     pub async fn dead_letters(&self, app: Option<&AppId>) -> Result<DeadLetters, Error> {
         let place = app.map_or_else(String::new, |app| format!("/{app}"));
         let request = self.request(Method::GET, &format!("/v1/dead{place}"));
         self.read(request).await
     }
 
-    /// A dead letter with its body; `place` as in [`DeadLetterRecord::place`].
+    /// Returns a dead letter with its body; `place` as in [`DeadLetterRecord::place`].
     ///
     /// # Errors
-    /// There is no such letter, or the router refuses or is away.
+    /// The letter does not exist, or the router rejects the request or is unreachable.
     pub async fn dead_letter(&self, place: &str, id: JobId) -> Result<Value, Error> {
         let request = self.request(Method::GET, &format!("/v1/dead/{place}/{id}"));
         self.read(request).await
     }
 
-    /// Tries a dead letter's job again. The id of the job.
+    /// Redrives a dead letter. Returns the job's id.
     ///
     /// # Errors
-    /// There is no such letter or it is no job's, or the router refuses or is away.
+    /// The letter does not exist or is not a job's, or the router rejects the request or is
+    /// unreachable.
     pub async fn redrive(&self, place: &str, id: JobId) -> Result<JobId, Error> {
         let path = format!("/v1/dead/{place}/{id}/redrive");
         let request = self.request(Method::POST, &path);
         Ok(self.read::<Redriven>(request).await?.job_id)
     }
 
-    /// Throws a dead letter away.
+    /// Deletes a dead letter.
     ///
     /// # Errors
-    /// There is no such letter, or the router refuses or is away.
+    /// The letter does not exist, or the router rejects the request or is unreachable.
     pub async fn drop_dead_letter(&self, place: &str, id: JobId) -> Result<(), Error> {
         let request = self.request(Method::DELETE, &format!("/v1/dead/{place}/{id}"));
         self.accepted(request).await.map(drop)
     }
 
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
-    /// The router refuses or is away.
-    pub async fn create_key(&self, key: &NewKey) -> Result<MadeKey, Error> {
+    /// The router rejects the request or is unreachable.
+    pub async fn create_key(&self, key: &NewKey) -> Result<CreatedKey, Error> {
         self.read(self.request(Method::POST, "/v1/keys").json(key))
             .await
     }
 
-    /// The keys, the oldest first.
+    /// Returns the keys, the oldest first.
     ///
     /// # Errors
-    /// The router refuses or is away.
+    /// The router rejects the request or is unreachable.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, Error> {
         let request = self.request(Method::GET, "/v1/keys");
         Ok(self.read::<Keys>(request).await?.keys)
@@ -241,25 +250,26 @@ impl Client {
     /// Revokes a key.
     ///
     /// # Errors
-    /// There is no such key, or it is the last that may manage the others; or the router refuses or is away.
+    /// The key does not exist or is the last admin key, or the router rejects the request or is
+    /// unreachable.
     pub async fn revoke_key(&self, id: &KeyId) -> Result<(), Error> {
         let request = self.request(Method::DELETE, &format!("/v1/keys/{id}"));
         self.accepted(request).await.map(drop)
     }
 
-    /// Whether the router is ready for jobs.
+    /// Checks that the router is ready.
     ///
     /// # Errors
-    /// It says that it is not, or is away.
+    /// The router is not ready or unreachable.
     pub async fn ready(&self) -> Result<(), Error> {
         let request = self.request(Method::GET, "/readyz");
         self.accepted(request).await.map(drop)
     }
 
-    /// A file that an output names by its URL. The key goes only to the router itself.
+    /// Fetches a file that an output names. The key is sent to the router itself only.
     ///
     /// # Errors
-    /// There is no such file, or its server is away.
+    /// The file does not exist, or its server is unreachable.
     pub async fn file(&self, url: &Url) -> Result<Bytes, Error> {
         let mut request = self.http.get(url.clone());
         if url.origin() == self.base.origin() {
@@ -292,7 +302,7 @@ impl Client {
             })
     }
 
-    /// Sends and insists on a 2xx.
+    /// Sends a request; any status but 2xx is an error.
     async fn accepted(&self, request: RequestBuilder) -> Result<Response, Error> {
         let response = self.send(request).await?;
         if response.status().is_success() {
@@ -324,13 +334,14 @@ impl Client {
     }
 }
 
-/// `value` as indented JSON, for programs and terminals: characters that a terminal would obey are escaped, which is the
-/// same JSON.
+/// Formats `value` as indented JSON. Control characters are escaped, which is the same JSON and
+/// safe for terminals.
 pub fn pretty(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or(Value::Null);
     let mut text = String::new();
     for letter in format!("{value:#}").chars() {
-        // Outside of strings JSON has no others than line breaks, and no character that is not plain takes two units.
+        // JSON has control characters other than line breaks in strings only, and no character that
+        // is not printable takes two UTF-16 units.
         match letter == '\n' || is_printable(letter) {
             true => text.push(letter),
             false => text.push_str(&format!("\\u{:04x}", u32::from(letter))),

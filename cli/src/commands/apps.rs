@@ -7,15 +7,13 @@ use crate::exit;
 use crate::table::Table;
 use crate::time::duration;
 
-/// Lists the apps, and for people the routes.
+/// Lists the apps; without `--json` the routes as well.
 pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
     let apps = client.apps().await?;
     if json {
         println!("{}", pretty(&apps));
     } else if apps.is_empty() {
-        println!(
-            "no apps yet: an app is there once a worker serves it (warmq-worker --app owner/name)"
-        );
+        println!("no apps yet: start a worker for one (warmq-worker --app owner/name)");
     } else {
         let mut table = Table::new(["APP", "QUEUED", "RUNNERS", "WAIT", "POLICY"]).right([1, 2, 3]);
         for app in apps {
@@ -26,7 +24,7 @@ pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
         println!("{table}");
         let routes = client.routes().await?;
         if !routes.is_empty() {
-            let mut table = Table::new(["ROUTE", "KIND", "LEADS TO"]);
+            let mut table = Table::new(["ROUTE", "KIND", "TARGETS"]);
             for route in routes {
                 let to: Vec<&str> = route.to.iter().map(AppId::as_str).collect();
                 let kind = route.kind.as_str();
@@ -38,7 +36,7 @@ pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-/// How long a job would wait.
+/// Formats a predicted wait.
 fn wait(wait_s: f64) -> String {
     match wait_s {
         0.0 => "none".to_owned(),

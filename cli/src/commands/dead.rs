@@ -6,7 +6,7 @@ use crate::exit::{self, Usage};
 use crate::table::Table;
 use crate::time;
 
-/// Lists, shows, tries again or throws away.
+/// Lists, shows, redrives or deletes dead letters.
 pub(super) async fn run(client: &Client, command: Dead, json: bool) -> anyhow::Result<u8> {
     match command {
         Dead::List { app } => {
@@ -32,7 +32,7 @@ pub(super) async fn run(client: &Client, command: Dead, json: bool) -> anyhow::R
     Ok(exit::OK)
 }
 
-/// The queue that holds the letter.
+/// Returns the queue of the letter.
 async fn place(client: &Client, letter: &Letter) -> anyhow::Result<String> {
     let found = client.dead_letters(letter.app.as_ref()).await?;
     let mut letters = found.letters.into_iter();
@@ -40,11 +40,7 @@ async fn place(client: &Client, letter: &Letter) -> anyhow::Result<String> {
         Some(letter) => Ok(letter.place),
         None => {
             let url = client.url();
-            Err(Usage(format!(
-                "the router at {url} knows no dead letter {}",
-                letter.id
-            ))
-            .into())
+            Err(Usage(format!("dead letter {} not found at {url}", letter.id)).into())
         }
     }
 }
@@ -66,6 +62,6 @@ fn print_table(found: &DeadLetters) {
     }
     println!("{table}");
     if found.truncated {
-        println!("there may be more: of each queue, the oldest are shown");
+        println!("the list may be incomplete: it shows the oldest of each queue");
     }
 }

@@ -7,7 +7,7 @@ use super::known_job;
 use crate::client::{Client, pretty};
 use crate::{exit, explain, time};
 
-/// Tells a job's story, with those of its steps.
+/// Explains a job, with the jobs of its steps.
 pub(super) async fn run(client: &Client, id: JobId, json: bool) -> anyhow::Result<u8> {
     let job = known_job(client, id).await?;
     let tree = explain::Tree::grow(client, job).await?;

@@ -3,16 +3,16 @@
 use warmq_types::access::{ApiKey, Limits, NewKey, Rate};
 
 use crate::args::{Keys, NewKeyArgs};
-use crate::client::{Client, MadeKey, pretty};
+use crate::client::{Client, CreatedKey, pretty};
 use crate::exit::{self, Usage};
 use crate::table::Table;
 use crate::time;
 
-/// Makes, lists or revokes.
+/// Creates, lists or revokes keys.
 pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::Result<u8> {
     match command {
         Keys::Create(args) => {
-            let made = client.create_key(&wished(args)?).await?;
+            let made = client.create_key(&new_key(args)?).await?;
             match json {
                 true => println!("{}", pretty(&made)),
                 false => print_once(&made),
@@ -35,7 +35,7 @@ pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::R
     Ok(exit::OK)
 }
 
-fn wished(args: NewKeyArgs) -> Result<NewKey, Usage> {
+fn new_key(args: NewKeyArgs) -> Result<NewKey, Usage> {
     let rate = args.rate.map(|rate| Rate::new(rate, args.burst));
     let rate = rate.transpose().map_err(|error| Usage(error.to_string()))?;
     Ok(NewKey {
@@ -48,19 +48,16 @@ fn wished(args: NewKeyArgs) -> Result<NewKey, Usage> {
     })
 }
 
-/// The key alone on standard output, so that a script can keep it.
-fn print_once(made: &MadeKey) {
+/// Prints only the key on standard output, for scripts.
+fn print_once(made: &CreatedKey) {
     println!("{}", made.credentials);
-    eprintln!(
-        "allows {}. Keep it: it is shown this once",
-        scopes(&made.key)
-    );
+    eprintln!("allows {}; it is shown only once", scopes(&made.key));
 }
 
 fn print_all(keys: &[ApiKey]) {
     match keys {
         [] => println!(
-            "no keys; those that a router's settings give are not listed. The first one: warmq keys create root --scope admin"
+            "no keys (those in a router's settings are not listed): create the first one with warmq keys create root --scope admin"
         ),
         keys => println!("{}", table(keys)),
     }

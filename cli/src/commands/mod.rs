@@ -1,4 +1,4 @@
-//! One file per command. Each prints its answer on standard output and returns the exit status.
+//! One file per command. Each prints its output on standard output and returns the exit status.
 
 mod apps;
 mod cancel;
@@ -18,10 +18,10 @@ use crate::args::{Cli, Command};
 use crate::client::{Client, JobView};
 use crate::exit::Usage;
 
-/// Does what the command line says.
+/// Runs a command.
 ///
 /// # Errors
-/// It can not be done; [`crate::exit::status_of`] tells the exit status.
+/// The command failed; [`crate::exit::status_of`] maps the error to an exit status.
 pub async fn run(cli: Cli) -> anyhow::Result<u8> {
     let json = cli.global.json;
     let key = cli.global.key.as_ref().map(SecretText::expose);
@@ -40,7 +40,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
-/// The job, which must exist.
+/// Returns a job that must exist.
 async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
     let job = client.job(id).await?;
     job.ok_or_else(|| unknown_job(client, id).into())
@@ -48,7 +48,6 @@ async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
 
 fn unknown_job(client: &Client, id: JobId) -> Usage {
     let url = client.url();
-    let kept =
-        "it does not exist, or ended longer ago than its app's `retention` (a day by default)";
-    Usage(format!("the router at {url} knows no job {id}: {kept}"))
+    let reason = "it does not exist, or expired after its app's `retention` (a day by default)";
+    Usage(format!("job {id} not found at {url}: {reason}"))
 }

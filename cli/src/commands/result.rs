@@ -14,11 +14,11 @@ use crate::{exit, pictures, progress};
 /// Prints a job's output.
 pub(super) async fn run(client: &Client, id: JobId, save: Option<&Path>) -> anyhow::Result<u8> {
     let job = known_job(client, id).await?;
-    conclude(client, &job, save).await
+    print_result(client, &job, save).await
 }
 
-/// Prints the output of a job that succeeded, or says why there is none.
-pub(super) async fn conclude(
+/// Prints the output of a job that succeeded, otherwise the reason why there is none.
+pub(super) async fn print_result(
     client: &Client,
     job: &JobView,
     save: Option<&Path>,
@@ -40,13 +40,13 @@ pub(super) async fn conclude(
             eprintln!("saved {}", path.display());
         }
         if saved.is_empty() {
-            eprintln!("nothing to save: the output names no file of this router");
+            eprintln!("nothing to save: the output contains no file of this router");
         }
     }
     Ok(exit::OK)
 }
 
-/// Why a job that ended has no output: `failed: width: 7 is not a multiple of 8`.
+/// Formats why a job that ended has no output: `failed: width: 7 is not a multiple of 8`.
 fn why(job: &JobView) -> String {
     match (&job.record.error, job.record.state) {
         (Some(error), state) => format!(
@@ -55,7 +55,7 @@ fn why(job: &JobView) -> String {
             escape(&error.error_type)
         ),
         (None, JobState::Cancelled) => "was cancelled".to_owned(),
-        (None, JobState::Expired) => "expired: no runner took it in time".to_owned(),
-        (None, state) => format!("{state}, and nothing is known of why"),
+        (None, JobState::Expired) => "expired: no runner started it in time".to_owned(),
+        (None, state) => format!("{state}, without a recorded reason"),
     }
 }

@@ -7,12 +7,12 @@ use warmq_rules::Routes;
 
 use crate::args::{self, RouteTest};
 use crate::client::pretty;
+use crate::dry_run::{Sample, assumed_loads, attempt};
 use crate::exit::{self, Usage};
-use crate::explain::words::count;
-use crate::trial::{Sample, attempt, standings};
-use crate::{input, trial};
+use crate::explain::text::count;
+use crate::{dry_run, input};
 
-/// Checks a file, or tries its routes. No router is asked. `key`: the API key that a trial is made with.
+/// Checks a file, or tries out its routes, without a router. `key`: the API key of the dry run.
 pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyhow::Result<u8> {
     match command {
         args::Routes::Check { file } => {
@@ -33,12 +33,12 @@ pub(super) fn run(command: args::Routes, key: Option<&str>, json: bool) -> anyho
         }
         args::Routes::Test(test) => {
             let (apps, routes) = read(&test.file)?;
-            let trials = trials(&apps, &routes, test, key)?;
+            let dry_runs = dry_runs(&apps, &routes, test, key)?;
             match json {
-                true => println!("{}", pretty(&trials)),
-                false => trials.iter().for_each(|trial| println!("{trial}")),
+                true => println!("{}", pretty(&dry_runs)),
+                false => dry_runs.iter().for_each(|dry_run| println!("{dry_run}")),
             }
-            let refused = trials.iter().any(trial::Trial::is_refused);
+            let refused = dry_runs.iter().any(dry_run::DryRun::is_refused);
             Ok(if refused { exit::USAGE } else { exit::OK })
         }
     }
@@ -51,37 +51,41 @@ fn read(file: &Path) -> Result<(Apps, Routes), Problems> {
     settings.finish(Some((apps, routes)))
 }
 
-fn trials(
+fn dry_runs(
     apps: &Apps,
     routes: &Routes,
     test: RouteTest,
     key: Option<&str>,
-) -> anyhow::Result<Vec<trial::Trial>> {
+) -> anyhow::Result<Vec<dry_run::DryRun>> {
     let declared = |name| apps.names().any(|app| app == name);
-    if let Some(unknown) = test.apps.iter().find(|supposed| !declared(&supposed.app)) {
+    if let Some(unknown) = test
+        .apps
+        .iter()
+        .find(|assumptions| !declared(&assumptions.app))
+    {
         let name = &unknown.app;
-        return Err(Usage(format!("the file declares no app '{name}'")).into());
+        return Err(Usage(format!("app '{name}' is not declared in the file")).into());
     }
     let sample = Sample {
-        apps: standings(apps, &test.apps),
+        apps: assumed_loads(apps, &test.apps),
         input: input::read(&test.input)?,
         headers: test
             .headers
             .into_iter()
             .map(|header| (header.name, header.text))
             .collect(),
-        // Of a whole key, the part that is no secret.
+        // Only the id of a key, which is not secret.
         key: key
             .map_or("", |key| key.split(':').next().unwrap_or_default())
             .to_owned(),
     };
     let names: Vec<_> = match test.route {
         Some(name) if routes.get(&name).is_none() => {
-            return Err(Usage(format!("the file declares no route '{name}'")).into());
+            return Err(Usage(format!("route '{name}' is not declared in the file")).into());
         }
         Some(name) => vec![name],
         None => routes.iter().map(|(name, _)| name.clone()).collect(),
     };
-    let trials = names.iter().map(|name| attempt(routes, name, &sample));
-    Ok(trials.collect())
+    let dry_runs = names.iter().map(|name| attempt(routes, name, &sample));
+    Ok(dry_runs.collect())
 }

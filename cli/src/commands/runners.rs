@@ -58,7 +58,7 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
     table
 }
 
-/// Why the faulty runners take no jobs, and for how long already: one line each.
+/// Formats the faults of the faulty runners and their duration, one line each.
 fn faults(runners: &[RunnerRecord], now_ms: u64) -> impl Iterator<Item = String> {
     runners.iter().filter_map(move |runner| {
         let fault = escape(runner.fault.as_deref()?);

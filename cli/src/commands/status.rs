@@ -6,7 +6,7 @@ use super::known_job;
 use crate::client::{Client, pretty};
 use crate::{exit, progress};
 
-/// Tells where a job stands.
+/// Prints a job's status.
 pub(super) async fn run(client: &Client, id: JobId, json: bool) -> anyhow::Result<u8> {
     let job = known_job(client, id).await?;
     if json {

@@ -5,7 +5,7 @@ use crate::args::Submit;
 use crate::client::{Client, Submission, pretty};
 use crate::{exit, input, progress};
 
-/// Submits a job; waits for its end when asked.
+/// Submits a job; waits for its end if requested.
 pub(super) async fn run(client: &Client, submit: Submit, json: bool) -> anyhow::Result<u8> {
     let submission = Submission {
         input: input::read(&submit.input)?,
@@ -24,8 +24,8 @@ pub(super) async fn run(client: &Client, submit: Submit, json: bool) -> anyhow::
         }
         return Ok(exit::OK);
     }
-    // Standard output is the result's.
+    // Standard output is reserved for the result.
     eprintln!("job {id}");
     let ended = progress::follow(client, id).await?;
-    result::conclude(client, &ended, submit.save.as_deref()).await
+    result::print_result(client, &ended, submit.save.as_deref()).await
 }

@@ -1,9 +1,9 @@
-//! A job's story in sentences, told from its record: what was asked, by which routes it came to its app, how long it was held and why, where it went and why,
-//! what it cost, and whether it came as predicted.
+//! Explains a job in sentences, from its record: what was submitted, the routes to its app, holds
+//! and their reasons, the placement and its reason, the cost, and whether the prediction held.
 
+mod routing;
+pub(crate) mod text;
 mod tree;
-mod way;
-pub(crate) mod words;
 
 use warmq_types::hint::HintSource;
 use warmq_types::job::{JobRecord, JobSpec, Priority, Target, Timings};
@@ -11,11 +11,12 @@ use warmq_types::route::Hop;
 use warmq_types::state::JobState;
 
 use crate::time::{duration, utc};
-use words::ended;
+use text::ended;
 
 pub use tree::Tree;
 
-/// The story, one sentence (or two) per line; what a flow's steps did is further in. `now_ms`: the present, Unix ms.
+/// Explains a job, one or two sentences per line; the steps of a flow are indented. `now_ms`: the
+/// present, Unix ms.
 pub fn story(tree: &Tree, now_ms: u64) -> Vec<String> {
     let Tree { job, step_jobs } = tree;
     let record = &job.record;
@@ -24,7 +25,7 @@ pub fn story(tree: &Tree, now_ms: u64) -> Vec<String> {
     match &record.flow {
         None => {
             story.push(need(&record.spec));
-            story.extend(way::way(job, now_ms));
+            story.extend(routing::describe(job, now_ms));
             story.extend(cost(record));
         }
         Some(flow) => {
@@ -64,7 +65,7 @@ fn submission(record: &JobRecord, now_ms: u64) -> String {
     )
 }
 
-/// A route that it went through.
+/// Describes a hop through a route.
 fn hop(hop: &Hop) -> String {
     let (kind, reason) = (hop.kind.as_str(), ended(&hop.reason));
     format!(
@@ -91,7 +92,7 @@ fn need(spec: &JobSpec) -> String {
     )
 }
 
-/// Waiting, loading and running, as far as it got.
+/// Describes waiting, loading and running, as far as the job got.
 fn cost(record: &JobRecord) -> Option<String> {
     let started = record.started_ms?;
     let runner = match &record.runner {
@@ -133,7 +134,7 @@ fn cost(record: &JobRecord) -> Option<String> {
     })
 }
 
-/// What the decision said of the runner that ran it; none if it said nothing, or of another.
+/// Returns the decision's prediction for the runner that ran the job, `None` if there is none.
 fn predicted_warm(record: &JobRecord) -> Option<bool> {
     record.spec.hint.as_ref()?;
     let decision = record.decision.as_ref()?;
@@ -171,7 +172,7 @@ fn outcome(record: &JobRecord, now_ms: u64) -> String {
                 "It expired{after}: it had not started within {}.",
                 duration(timeout_ms)
             ),
-            None => format!("It expired{after}: no runner took it in time."),
+            None => format!("It expired{after}: no runner started it in time."),
         },
         (JobState::Queued, _) => "It has not started.".to_owned(),
         (JobState::Dispatched, _) => "The runner has not started it yet.".to_owned(),

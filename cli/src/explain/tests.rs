@@ -6,7 +6,7 @@ use crate::client::JobView;
 /// When the jobs of these tests were accepted, Unix ms.
 const CREATED: u64 = 1_795_321_085_000;
 
-/// A job that ran cold on `gpu-b` because nobody was warm.
+/// A job that ran cold on `gpu-b` because no runner was warm.
 pub(crate) fn job() -> JobView {
     serde_json::from_value(json!({
         "id": "01a0a1b8-0d70-7000-8000-000000000001",
@@ -25,7 +25,7 @@ pub(crate) fn job() -> JobView {
     .unwrap()
 }
 
-/// The story of a job without steps.
+/// Explains a job without steps.
 fn story(job: &JobView, now_ms: u64) -> Vec<String> {
     let tree = Tree {
         job: job.clone(),
@@ -68,7 +68,7 @@ fn a_hint_from_the_input_is_explained_with_the_one_that_it_overrules() {
 }
 
 #[test]
-fn a_routed_jobs_story_tells_every_hop() {
+fn a_routed_jobs_story_explains_every_hop() {
     let mut job = job();
     job.record.spec.route = serde_json::from_value(json!([
         {"route": "acme/images", "kind": "switch", "to": "acme/ab", "reason": "rule 1 of 1 applied: true"},
@@ -167,8 +167,8 @@ fn hold() -> Value {
     })
 }
 
-/// What the story says between what was asked and how it ended.
-fn told(job: &JobView, now_ms: u64) -> Vec<String> {
+/// Returns the lines between the submission and the end.
+fn middle(job: &JobView, now_ms: u64) -> Vec<String> {
     let story = story(job, now_ms);
     story[2..story.len() - 1].to_vec()
 }
@@ -183,7 +183,7 @@ fn sent_at_once_to_a_warm_runner() {
         }))
     }));
     assert_eq!(
-        told(&job, CREATED),
+        middle(&job, CREATED),
         [
             "After 12 ms, the dispatcher (policy 'warm') sent it to gpu-a: gpu-a was idle and had 'digits' loaded.",
             "At that moment 4 runners were idle, gpu-a, gpu-b and gpu-d with its model; 5 runners in all held it or \
@@ -200,7 +200,7 @@ fn held_and_then_sent_to_a_warm_runner() {
         "decision": decision(json!({"held_ms": 2100, "predicted_wait_ms": 1800}))
     }));
     assert_eq!(
-        told(&job, CREATED),
+        middle(&job, CREATED),
         [
             "After 12 ms, the dispatcher held it for a warm runner: the one runner with 'digits' was busy, and no other \
              was idle.",
@@ -225,7 +225,7 @@ fn held_until_its_patience_was_over_and_then_cold() {
         }))
     }));
     assert_eq!(
-        told(&job, CREATED)[1..],
+        middle(&job, CREATED)[1..],
         [
             "A warm one was predicted in 1.8 s, and after 2.0 s any idle runner would do; in fact it was held for 2.0 s.",
             "Then the dispatcher (policy 'warm') sent it to gpu-b: its patience was over, so gpu-b took it without \
@@ -247,7 +247,7 @@ fn replicated_since_the_wait_would_have_cost_more_than_the_load() {
         }))
     }));
     assert_eq!(
-        told(&job, CREATED)[..2],
+        middle(&job, CREATED)[..2],
         [
             "After 12 ms, the dispatcher (policy 'warm') sent it to gpu-a: a runner with 'digits' would have come free \
              in 7.0 s; above 3.0 s another copy pays, so gpu-a loads it.",
@@ -257,7 +257,7 @@ fn replicated_since_the_wait_would_have_cost_more_than_the_load() {
 }
 
 #[test]
-fn without_a_hint_it_goes_to_whoever_is_free() {
+fn without_a_hint_it_goes_to_the_shared_queue() {
     let free = "it carries no hint, so every runner is equal to it";
     let job = warm_job(json!({
         "hint": null, "dispatched_ms": CREATED + 12, "started_ms": CREATED + 20,
@@ -270,7 +270,7 @@ fn without_a_hint_it_goes_to_whoever_is_free() {
         story(&job, CREATED)[1..4],
         [
             "It has no hint, so any runner serves it equally well.",
-            "After 12 ms, the dispatcher (policy 'warm') left it to whichever runner is free first: it carries no hint, \
+            "After 12 ms, the dispatcher (policy 'warm') sent it to the shared queue: it carries no hint, \
              so every runner is equal to it.",
             "At that moment 2 runners were idle.",
         ]
@@ -278,7 +278,7 @@ fn without_a_hint_it_goes_to_whoever_is_free() {
 }
 
 #[test]
-fn without_a_hint_it_is_held_only_while_everybody_is_busy() {
+fn without_a_hint_it_is_held_only_while_all_runners_are_busy() {
     let job = warm_job(json!({
         "hint": null,
         "hold": {"since_ms": CREATED + 12, "until_ms": CREATED + 12, "holders": 0, "idle_runners": 0,
@@ -289,7 +289,7 @@ fn without_a_hint_it_is_held_only_while_everybody_is_busy() {
         }))
     }));
     assert_eq!(
-        told(&job, CREATED),
+        middle(&job, CREATED),
         [
             "After 12 ms, the dispatcher held it until one comes free: no runner was idle.",
             "Any runner would do; it was held for 2.1 s.",
@@ -321,7 +321,7 @@ fn while_it_is_held_the_story_says_how_much_longer() {
     job.record.hold.as_mut().unwrap().predicted_wait_ms = None;
     assert_eq!(
         story(&job, CREATED + 25_012)[3],
-        "When a warm one will come can not be predicted. It has been held for 25.0 s; any idle runner will do, by now."
+        "When a warm one comes free cannot be predicted. It has been held for 25.0 s; now any idle runner will do."
     );
 }
 
@@ -335,7 +335,7 @@ fn a_job_that_came_back_is_held_anew() {
         "started_ms": null, "finished_ms": null, "timings": null
     }));
     assert_eq!(
-        told(&job, CREATED + 4000)[2..],
+        middle(&job, CREATED + 4000)[2..],
         [
             "It came back since, and waits again.",
             "After 3.0 s, the dispatcher held it until one comes free: the one runner with 'digits' was busy, and no \
@@ -346,10 +346,10 @@ fn a_job_that_came_back_is_held_anew() {
 }
 
 #[test]
-fn a_refused_claim_is_told() {
+fn a_failed_claim_is_explained() {
     let refused = |claims: u32| {
         let decision = decision(json!({"refused_claims": claims}));
-        told(&warm_job(json!({"decision": decision})), CREATED)[2].clone()
+        middle(&warm_job(json!({"decision": decision})), CREATED)[2].clone()
     };
     assert_eq!(
         refused(1),
@@ -362,11 +362,11 @@ fn a_refused_claim_is_told() {
 }
 
 #[test]
-fn a_prediction_that_failed_is_said_so() {
+fn a_wrong_prediction_is_explained() {
     let ran = |predicted: bool, timings: Value| {
         let decision = decision(json!({"warm": predicted}));
         let job = warm_job(json!({"decision": decision, "timings": timings}));
-        told(&job, CREATED).pop().unwrap()
+        middle(&job, CREATED).pop().unwrap()
     };
     assert_eq!(
         ran(true, json!({"warm": false, "load_ms": 5100, "run_ms": 240})),
@@ -392,7 +392,7 @@ fn a_cancelled_jobs_story_says_when() {
 }
 
 #[test]
-fn a_flows_story_tells_what_each_step_did_and_why_it_was_begun() {
+fn a_flows_story_explains_each_step_and_why_it_was_begun() {
     let mut flow = job();
     flow.record = JobRecord {
         state: JobState::Failed,
@@ -422,12 +422,12 @@ fn a_flows_story_tells_what_each_step_did_and_why_it_was_begun() {
     let story = super::story(&tree, CREATED + 60_000);
     let told = |line: &str| story.iter().position(|told| told == line);
     let order = [
-        "It is a fallback over 2 choices: the next is tried when one comes to nothing.",
+        "It is a fallback over 2 choices: the next one is tried when one fails.",
         "Choice (1 of 2) was begun 3 ms after the submission: acme/fast.",
         "  It succeeded 430 ms after the submission.",
         "It was given up: it did not end within 1 s.",
         "Choice (2 of 2) was begun 1.0 s after the submission: acme/slow, since acme/fast was given up: it did not end within 1 s.",
-        "It came to nothing: the input is invalid.",
+        "It failed: the input is invalid.",
     ]
     .map(told);
     assert!(

@@ -1,4 +1,4 @@
-//! A job with the jobs of its steps, and of theirs: all that a flow led to.
+//! A job with the jobs of its steps, recursively.
 
 use serde::Serialize;
 use warmq_types::flow::{Flow, Step};
@@ -6,31 +6,31 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::route::RouteKind;
 
-use super::words::{count, ended};
+use super::text::{count, ended};
 use crate::client::{Client, JobView};
 use crate::time::duration;
 
-/// How deep flows in flows are followed: routers let none be deeper.
-const DEEPEST: usize = 8;
+/// Maximum depth of nested flows, which is the routers' limit.
+const MAX_DEPTH: usize = 8;
 
-/// A job and, if it is a flow, the jobs of the steps that were begun.
+/// A job and, if it is a flow, the jobs of its started steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tree {
     /// The job.
     #[serde(flatten)]
     pub job: JobView,
-    /// Those of its steps, in order; none where one was never submitted, or is kept no longer.
+    /// The steps' jobs, in order; `None` if one was never submitted, or expired.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub step_jobs: Vec<Option<Tree>>,
 }
 
 impl Tree {
-    /// Asks the router for the jobs of a job's steps.
+    /// Fetches the jobs of a job's steps.
     ///
     /// # Errors
-    /// The router is away.
+    /// The router is unreachable.
     pub async fn grow(client: &Client, job: JobView) -> anyhow::Result<Self> {
-        Self::grow_to(client, job, DEEPEST).await
+        Self::grow_to(client, job, MAX_DEPTH).await
     }
 
     async fn grow_to(client: &Client, job: JobView, levels: usize) -> anyhow::Result<Self> {
@@ -49,7 +49,8 @@ impl Tree {
     }
 }
 
-/// What a flow's steps came to, each with the story of its job, further in. `story`: tells that of a tree.
+/// Describes a flow's steps, each with the explanation of its job, indented. `story` explains a
+/// job.
 pub(super) fn steps(
     record: &JobRecord,
     flow: &Flow,
@@ -59,7 +60,7 @@ pub(super) fn steps(
     let declared = u64::from(flow.of);
     let mut lines = vec![match flow.kind {
         RouteKind::Fallback => format!(
-            "It is a fallback over {}: the next is tried when one comes to nothing.",
+            "It is a fallback over {}: the next one is tried when one fails.",
             count(declared, "choice", "choices")
         ),
         _ => format!("It is a sequence of {}.", count(declared, "step", "steps")),
@@ -70,7 +71,7 @@ pub(super) fn steps(
         if let Some(tree) = job {
             lines.extend(story(tree).iter().map(|line| format!("  {line}")));
         }
-        lines.extend(came_to(step, job.is_some()));
+        lines.extend(ending(step, job.is_some()));
     }
     lines
 }
@@ -93,19 +94,19 @@ fn begun(record: &JobRecord, flow: &Flow, step: &Step) -> String {
     ended(&sentence)
 }
 
-/// What is to be said of a step beside its job's story: that it was given up, or never had a job.
-fn came_to(step: &Step, has_job: bool) -> Option<String> {
+/// Describes the end of a step beyond its job: that it was given up, or never had a job.
+fn ending(step: &Step, has_job: bool) -> Option<String> {
     match (&step.given_up, &step.end) {
         (Some(reason), _) => Some(ended(&format!("It was given up: {reason}"))),
         (None, Some(end)) if !has_job => {
             let error = end.error.as_ref()?;
-            Some(ended(&format!("It came to nothing: {error}")))
+            Some(ended(&format!("It failed: {error}")))
         }
         _ => None,
     }
 }
 
-/// How far a flow is that has not ended.
+/// Describes the progress of a flow that has not ended.
 pub(super) fn under_way(flow: &Flow) -> String {
     match flow.steps.last() {
         None => "It has not begun.".to_owned(),

@@ -8,40 +8,41 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "warmq-bench", version, about)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What `warmq-bench` can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One simulation; prints what was measured
+    /// Run one simulation and print its measures
     Sim(Options),
-    /// Prints the jobs that `sim` is given with the same options, as JSON lines for `--trace`
+    /// Print the jobs of `sim` with the same options, as JSON lines for `--trace`
     Trace(Options),
-    /// Runs traces through RabbitMQ, Redis, a router and workers, and sets them beside the simulator
+    /// Run traces through RabbitMQ, Redis, a router and workers, and compare with the simulator
     Replay(ReplayOptions),
-    /// What routes cost, beside submissions to the app itself: per submission, between steps, in throughput
+    /// Measure the cost of routes against submissions to the app: per submission, between steps, in
+    /// throughput
     Routes(RoutesOptions),
-    /// Throughput of three sound runners with a bad one beside, against the three alone
+    /// Measure the throughput of three healthy runners and a faulty one, against the three alone
     Faults(FaultsOptions),
-    /// Simulates every row of the targets, and prints measured beside target
+    /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
-    /// Draws mean latency over load and swaps over models, for all policies, as SVG
+    /// Draw mean latency over load and swaps over models, for all policies, as SVG
     Curves(CurvesOptions),
-    /// Processor time per decision of policy warm, from 32 to 2000 runners
+    /// Measure the processor time per decision of policy warm, from 32 to 2000 runners
     Scaling(ScalingOptions),
 }
 
-/// How jobs are sent to runners.
+/// A policy of the simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PolicyName {
-    /// warmq's own: bounded waits for warm runners, copies where they pay
+    /// warmq's: bounded waits for warm runners, copies where they pay
     Warm,
-    /// fal's documented rule: a match, else a blank runner, else anyone
+    /// fal's documented rule: a match, otherwise a blank runner, otherwise any
     Fal,
-    /// One queue, whoever is free first
+    /// One queue, served by the first idle runner
     Shared,
     /// Consistent hashing with bounded loads
     Hash,
@@ -52,7 +53,7 @@ pub enum PolicyName {
 }
 
 impl PolicyName {
-    /// All of them, the best last.
+    /// All policies, the best last.
     pub const ALL: [Self; 6] = [
         Self::Shared,
         Self::Fal,
@@ -62,7 +63,7 @@ impl PolicyName {
         Self::Warm,
     ];
 
-    /// As the command line calls it.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Warm => "warm",
@@ -90,7 +91,7 @@ pub struct Options {
     /// Models that jobs ask for (M)
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub models: u32,
-    /// Load: arrivals per second, in units of N / S, what the fleet could do if every job were warm
+    /// Load: arrivals per second, in units of N / S, the capacity of the fleet if every job is warm
     #[arg(long, default_value_t = 0.7, value_parser = positive)]
     pub rho: f64,
     /// Time to load a model, in units of S
@@ -108,7 +109,7 @@ pub struct Options {
     /// Mean time of a warm run (S); lognormal, with a standard deviation of half of it
     #[arg(long, default_value_t = 2.0, value_parser = positive)]
     pub service_s: f64,
-    /// Part of the jobs, the first ones, that is not measured
+    /// Fraction of the jobs, from the first one, that is not measured
     #[arg(long, default_value_t = 0.25, value_parser = fraction)]
     pub drop: f64,
     /// Bursts: arrivals alternate between 1.7 and 0.3 times their rate, 60 s each on average
@@ -117,25 +118,25 @@ pub struct Options {
     /// Jobs of one model that arrive together
     #[arg(long, default_value_t = 1, num_args = 0..=1, default_missing_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
-    /// Popularity is dealt out anew every so many seconds
+    /// Interval at which popularity is shuffled, s
     #[arg(long, value_parser = positive)]
     pub drift_s: Option<f64>,
-    /// Mean time between failures of a runner; it loses its job and its models
+    /// Mean time between failures of a runner, which loses its job and its models
     #[arg(long, value_parser = positive)]
     pub mtbf_s: Option<f64>,
     /// Time to repair a failed runner
     #[arg(long, default_value_t = 60.0, value_parser = not_negative)]
     pub repair_s: f64,
-    /// Policies that look at runners learn this much later what those do
+    /// Delay of the reports that policies receive from runners
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub view_delay_ms: f64,
     /// Saturation: 4 N jobs are in the system at all times
     #[arg(long)]
     pub closed: bool,
-    /// Replays arrivals from a file of JSON lines: {"at_s": 0.41, "hint": "m3", "run_s": 0.21}
+    /// Replay arrivals from a file of JSON lines: {"at_s": 0.41, "hint": "m3", "run_s": 0.21}
     #[arg(long)]
     pub trace: Option<PathBuf>,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -166,10 +167,10 @@ pub struct ReplayOptions {
     /// Seed of the traces
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Prints one JSON array
+    /// Print one JSON array
     #[arg(long)]
     pub json: bool,
-    /// Keeps the processes' logs and the jobs' records here, a folder for each case
+    /// Keep the processes' logs and the jobs' records here, in a folder per case
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
 }
@@ -177,22 +178,22 @@ pub struct ReplayOptions {
 /// Options of `routes`.
 #[derive(Debug, Clone, Args)]
 pub struct RoutesOptions {
-    /// How often everything is measured, in turn
+    /// Rounds, each of which measures everything in turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub rounds: u64,
-    /// How long each part of a round is measured, s
+    /// Duration of each part of a round, s
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
-    /// Flows that are under way at once
+    /// Concurrent flows
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub flows: u32,
-    /// How long a step of theirs runs on average, ms
+    /// Mean run time of their steps, ms
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub step_ms: u64,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Keeps the processes' logs here
+    /// Keep the processes' logs here
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
 }
@@ -200,13 +201,13 @@ pub struct RoutesOptions {
 /// Options of `faults`.
 #[derive(Debug, Clone, Args)]
 pub struct FaultsOptions {
-    /// How often both are measured, in turn
+    /// Rounds, each of which measures both in turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub rounds: u64,
-    /// Jobs of each round and fleet
+    /// Jobs per round and fleet
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=100_000))]
     pub jobs: u64,
-    /// How long a job runs, ms
+    /// Run time of a job, ms
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub run_ms: u64,
 }
@@ -231,7 +232,7 @@ pub struct ScalingOptions {
     /// Load
     #[arg(long, default_value_t = 0.7, value_parser = positive)]
     pub rho: f64,
-    /// Prints one JSON array
+    /// Print one JSON array
     #[arg(long)]
     pub json: bool,
 }
@@ -239,12 +240,12 @@ pub struct ScalingOptions {
 fn number(text: &str, accept: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && accept(value) => Ok(value),
-        _ => Err(format!("wanted {wanted}")),
+        _ => Err(format!("must be {wanted}")),
     }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    number(text, |value| value > 0.0, "a number above 0")
+    number(text, |value| value > 0.0, "a number greater than 0")
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {

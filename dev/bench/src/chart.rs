@@ -1,4 +1,4 @@
-//! Line charts as SVG. Labels are text, so nothing here needs a font.
+//! Line charts as SVG. Labels are text, so no fonts are needed.
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,13 +18,13 @@ const GRID: RGBColor = RGBColor(226, 229, 233);
 /// An axis.
 #[derive(Debug, Clone)]
 pub struct Axis {
-    /// What it shows, with the unit.
+    /// Label, with the unit.
     pub label: &'static str,
-    /// Its ends.
+    /// Range.
     pub range: (f64, f64),
-    /// Where it is marked; inside of the range.
+    /// Positions of the ticks, within the range.
     pub ticks: Vec<f64>,
-    /// Logarithmic.
+    /// Whether the axis is logarithmic.
     pub log: bool,
 }
 
@@ -57,15 +57,15 @@ impl ValueFormatter<f64> for Axis {
 /// A point of a line.
 #[derive(Debug, Clone, Copy)]
 pub struct Point {
-    /// On the horizontal axis.
+    /// Horizontal coordinate.
     pub x: f64,
-    /// On the vertical one.
+    /// Vertical coordinate.
     pub y: f64,
-    /// Drawn as a mark: filled, or hollow.
+    /// Marker, if any.
     pub mark: Option<Mark>,
 }
 
-/// How a point is marked.
+/// A marker of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// A disc.
@@ -77,34 +77,34 @@ pub enum Mark {
 /// A line.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Its name in the legend.
+    /// Name in the legend.
     pub name: String,
-    /// Its colour.
+    /// Colour.
     pub color: RGBColor,
-    /// Its width, pixels.
+    /// Width, pixels.
     pub width: u32,
-    /// Drawn in dashes.
+    /// Whether the line is dashed.
     pub dashed: bool,
-    /// From left to right.
+    /// Points, from left to right.
     pub points: Vec<Point>,
 }
 
-/// A picture.
+/// A chart.
 #[derive(Debug, Clone)]
 pub struct Chart {
-    /// What it shows.
+    /// Title.
     pub title: String,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// In the order of the legend; the first is drawn on top.
+    /// Lines in the order of the legend; the first is drawn on top.
     pub lines: Vec<Line>,
-    /// What stands under the legend, line by line.
+    /// Notes below the legend, line by line.
     pub notes: Vec<&'static str>,
 }
 
-/// The picture can not be written.
+/// The chart cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Error {
@@ -113,10 +113,10 @@ pub struct Error {
 }
 
 impl Chart {
-    /// Draws it into a file.
+    /// Draws the chart into a file.
     ///
     /// # Errors
-    /// The file can not be written.
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         self.draw(path).map_err(|error| Error {
             path: path.display().to_string(),
@@ -126,7 +126,7 @@ impl Chart {
 
     fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error + '_>> {
         let root = SVGBackend::new(path, SIZE).into_drawing_area();
-        // White, so that the picture reads on dark pages too.
+        // White, so that the chart is readable on dark pages.
         root.fill(&WHITE)?;
         let (plot, legend) = root.split_horizontally(SIZE.0 - LEGEND_WIDTH);
         let mut chart = ChartBuilder::on(&plot)

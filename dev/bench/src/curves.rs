@@ -3,28 +3,29 @@
 use plotters::style::RGBColor;
 
 use crate::args::{CurvesOptions, Options, PolicyName};
-use crate::bound::{self, Bound};
 use crate::chart::{Axis, Chart, Line, Mark, Point};
+use crate::lower_bound::{self, LowerBound};
 use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets;
 
-/// Means above this, s, are off the picture: jobs pile up, or soon will.
-const MOST_S: f64 = 60.0;
-/// Models of the first picture.
+/// Upper limit of the chart, s: above it jobs pile up, or soon will.
+const MAX_MEAN_S: f64 = 60.0;
+/// Number of models in the first chart.
 const MODELS: u32 = 48;
-/// Load of the second picture.
+/// Load in the second chart.
 const LOAD: f64 = 0.5;
-/// Models of the second picture's points.
+/// Numbers of models in the second chart.
 const POINTS: [u32; 10] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
 
-/// Loads of the first picture's points, by 1/40.
+/// Returns the loads of the first chart, in steps of 1/40.
 fn loads() -> impl Iterator<Item = f64> {
     (1..40).map(|step| f64::from(step) / 40.0)
 }
 
-/// Colours that are told apart by most eyes (Okabe and Ito 2008).
-fn look(policy: PolicyName) -> (&'static str, RGBColor, u32) {
+/// Name, colour and width of a policy's line. The colours suit most kinds of colour vision (Okabe
+/// and Ito 2008).
+fn style(policy: PolicyName) -> (&'static str, RGBColor, u32) {
     match policy {
         PolicyName::Warm => ("warm (warmq)", RGBColor(213, 94, 0), 4),
         PolicyName::Lard => ("LARD/R", RGBColor(0, 114, 178), 2),
@@ -36,7 +37,7 @@ fn look(policy: PolicyName) -> (&'static str, RGBColor, u32) {
 }
 
 fn line(policy: PolicyName, points: Vec<Point>) -> Line {
-    let (name, color, width) = look(policy);
+    let (name, color, width) = style(policy);
     Line {
         name: name.to_owned(),
         color,
@@ -56,11 +57,11 @@ fn bound_line(points: Vec<Point>) -> Line {
     }
 }
 
-/// The median over the seeds of one point.
+/// Medians over the seeds of one point.
 struct Median {
     mean_s: f64,
     swaps_per_job: f64,
-    /// It keeps up, and its mean is on the picture.
+    /// Whether the policy keeps up and its mean is within the chart.
     keeps_up: bool,
 }
 
@@ -71,12 +72,13 @@ impl Median {
         Self {
             mean_s,
             swaps_per_job: median(outcomes.iter().map(|outcome| outcome.swaps_per_job)),
-            keeps_up: 2 * unstable < outcomes.len() && mean_s <= MOST_S,
+            keeps_up: 2 * unstable < outcomes.len() && mean_s <= MAX_MEAN_S,
         }
     }
 }
 
-/// Simulates each workload with each seed under each policy; medians by policy, then by workload.
+/// Simulates each workload with each seed under each policy. Returns medians by policy, then by
+/// workload.
 fn medians(what: &str, workloads: &[Options], seeds: u64) -> anyhow::Result<Vec<Vec<Median>>> {
     let runs: Vec<Options> = PolicyName::ALL
         .into_iter()
@@ -97,12 +99,12 @@ fn medians(what: &str, workloads: &[Options], seeds: u64) -> anyhow::Result<Vec<
         .into())
 }
 
-fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<Bound>> {
-    Ok(each(what, workloads, bound::pooled)?)
+fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<LowerBound>> {
+    Ok(each(what, workloads, lower_bound::pooled)?)
 }
 
-/// A policy's points as far as it keeps up, and on to the picture's upper edge.
-fn until_it_piles_up(medians: &[Median]) -> Vec<Point> {
+/// Returns a policy's points while it keeps up, and where its line leaves the chart.
+fn stable_points(medians: &[Median]) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     for (load, median) in loads().zip(medians) {
         if median.keeps_up {
@@ -114,12 +116,12 @@ fn until_it_piles_up(medians: &[Median]) -> Vec<Point> {
             continue;
         }
         if let Some(last) = points.last().copied() {
-            // Where the line to this point leaves the picture, on its logarithmic axis.
-            let above_s = median.mean_s.max(MOST_S * 1.01);
-            let part = (MOST_S / last.y).ln() / (above_s / last.y).ln();
+            // Where the line to this point leaves the chart, on its logarithmic axis.
+            let above_s = median.mean_s.max(MAX_MEAN_S * 1.01);
+            let part = (MAX_MEAN_S / last.y).ln() / (above_s / last.y).ln();
             points.push(Point {
                 x: last.x + (load - last.x) * part,
-                y: MOST_S,
+                y: MAX_MEAN_S,
                 mark: None,
             });
         }
@@ -143,7 +145,7 @@ fn latency(seeds: u64) -> anyhow::Result<Chart> {
     let mut lines: Vec<Line> = PolicyName::ALL
         .into_iter()
         .zip(&measured)
-        .map(|(policy, medians)| line(policy, until_it_piles_up(medians)))
+        .map(|(policy, medians)| line(policy, stable_points(medians)))
         .collect();
     let bounds = bounds("pooled bound", &workloads)?;
     let points = loads().zip(bounds).map(|(x, bound)| Point {
@@ -163,7 +165,7 @@ fn latency(seeds: u64) -> anyhow::Result<Chart> {
         },
         y: Axis {
             label: "seconds",
-            range: (1.8, MOST_S),
+            range: (1.8, MAX_MEAN_S),
             ticks: vec![2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0],
             log: true,
         },
@@ -245,10 +247,10 @@ fn swaps(seeds: u64) -> anyhow::Result<Chart> {
     })
 }
 
-/// Draws both pictures.
+/// Draws both charts.
 ///
 /// # Errors
-/// A workload can not be made, or a file not written.
+/// A workload cannot be generated, or a file not written.
 pub fn draw(options: &CurvesOptions) -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.out)?;
     for (name, chart) in [

@@ -1,8 +1,10 @@
-//! What one bad runner of four costs: the throughput of three sound runners and a bad one beside that of the three alone, with
-//! `timed` jobs through RabbitMQ, Redis, a router and workers on this machine.
+//! Measures what one faulty runner of four costs: the throughput of three healthy runners and a
+//! faulty one against the three alone, with `timed` jobs through RabbitMQ, Redis, a router and
+//! workers on this machine.
 //!
-//! Each job has a stored input. The bad runner's storage breaks at the begin of each round, when the runner is idle as the
-//! others are: it takes a job, cannot read its input, fails its self-test and is left out until the storage is mended.
+//! Each job has a stored input. The faulty runner's storage breaks at the start of each round,
+//! while all runners are idle: the runner takes a job, cannot read its input, fails its self-test
+//! and is left out until the storage is repaired.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,19 +17,19 @@ use warmq_testkit::{Cluster, Router, Worker, WorkerOptions, eventually};
 use warmq_types::ids::AppId;
 
 use crate::args::FaultsOptions;
-use crate::routes::door::Door;
-use crate::routes::records::all_once_ended;
+use crate::routes::client::SubmitClient;
+use crate::routes::records::wait_for_ends;
 use crate::simulator::quantile;
 use crate::stopping;
 
-/// Apps: of the sound runners alone, and of those with a bad one.
+/// Apps: of the healthy runners alone, and of those with a faulty one.
 const SOUND: &str = "bench/sound";
 const MIXED: &str = "bench/mixed";
 
-/// Sound runners of each app.
+/// Healthy runners of each app.
 const RUNNERS: usize = 3;
 
-/// Size of an input that is stored rather than carried by the message.
+/// Size of an input that is stored instead of sent in the message, bytes.
 const INPUT_BYTES: usize = 80 << 10;
 
 /// Interval at which records are polled.
@@ -36,27 +38,27 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Timeout for runners to become idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Measures what the options say and prints it.
+/// Measures and prints.
 ///
 /// # Errors
-/// A server is away, a program is not built, or a job fails.
+/// A server is unreachable, a program is not built, or a job fails.
 pub fn print(options: &FaultsOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let bed = Bed::start().await?;
-        let measured = bed.rounds(options).await;
-        bed.stop().await?;
+        let testbed = Testbed::start().await?;
+        let measured = testbed.rounds(options).await;
+        testbed.stop().await?;
         measured
     })
 }
 
 /// The processes.
-struct Bed {
-    // Processes go before the cluster that cleans up behind them.
+struct Testbed {
+    // Fields drop in order: processes before the cluster, which cleans up.
     router: Router,
     workers: Vec<Worker>,
     cluster: Cluster,
-    /// The bad runner's storage.
+    /// The faulty runner's storage.
     folder: PathBuf,
 }
 
@@ -68,7 +70,7 @@ struct Run {
     wasted: u64,
 }
 
-impl Bed {
+impl Testbed {
     async fn start() -> anyhow::Result<Self> {
         let cluster = Cluster::builder().start().await?;
         let router = cluster.router(&[]).await?;
@@ -99,10 +101,10 @@ impl Bed {
             break_folder(&self.folder)?;
             let mixed = self.run(MIXED, options).await?;
             fs::remove_file(&self.folder)?;
-            ensure!(mixed.wasted > 0, "the bad runner took no job");
+            ensure!(mixed.wasted > 0, "the faulty runner took no job");
             let ratio = sound.seconds / mixed.seconds;
             println!(
-                "round {round}: {:.2} s with {RUNNERS} sound runners, {:.2} s with a bad one beside, which wasted {} attempts: \
+                "round {round}: {:.2} s with {RUNNERS} healthy runners, {:.2} s with a faulty one as well, which wasted {} attempts: \
                  throughput × {ratio:.3}",
                 sound.seconds, mixed.seconds, mixed.wasted
             );
@@ -121,13 +123,13 @@ impl Bed {
 
     /// Submits the jobs and waits until all have succeeded.
     async fn run(&self, app: &str, options: &FaultsOptions) -> anyhow::Result<Run> {
-        let door = Door::new(self.router.url());
+        let client = SubmitClient::new(self.router.url());
         let input = input(options.run_ms);
         let mut jobs = Vec::new();
         for _ in 0..options.jobs {
-            jobs.push(door.submit(app, &input).await?.0);
+            jobs.push(client.submit(app, &input).await?.0);
         }
-        let records = all_once_ended(self.cluster.store(), &jobs, POLL_INTERVAL).await?;
+        let records = wait_for_ends(self.cluster.store(), &jobs, POLL_INTERVAL).await?;
         let begun_ms = records.iter().map(|record| record.spec.created_ms).min();
         let ended_ms = records.iter().filter_map(|record| record.finished_ms).max();
         let ms = ended_ms.unwrap_or(0).saturating_sub(begun_ms.unwrap_or(0));
@@ -138,7 +140,7 @@ impl Bed {
         })
     }
 
-    /// Waits until so many runners of the app are idle.
+    /// Waits until `runners` runners of the app are idle.
     async fn idle(&self, app: &str, runners: usize) -> anyhow::Result<()> {
         let app = AppId::parse(app)?;
         let store = self.cluster.store();
@@ -161,7 +163,7 @@ fn input(run_ms: u64) -> Value {
     json!({"run_ms": run_ms, "output": "x".repeat(INPUT_BYTES)})
 }
 
-/// Puts a file where the folder was: nothing can be written or read there.
+/// Replaces the folder by a file, so that reads and writes fail.
 fn break_folder(folder: &Path) -> std::io::Result<()> {
     fs::remove_dir_all(folder)?;
     fs::write(folder, "no folder")

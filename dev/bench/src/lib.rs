@@ -1,29 +1,29 @@
-//! What a fleet does under a routing policy, computed on a virtual clock: no servers, no waiting, the same result for the
-//! same seed. [`replay`] holds it against real servers.
+//! Simulates a fleet under a routing policy on a virtual clock: no servers, no waiting, the same
+//! result for the same seed. [`replay`] compares it with real servers.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | [`args`] | the command line |
-//! | [`workload`] | which jobs come when: Poisson, bursts, drifting popularity, traces |
+//! | [`workload`] | arrivals: Poisson, bursts, drifting popularity, traces |
 //! | [`trace`] | traces as JSON lines |
-//! | [`simulator`] | the clock, the runners and their caches, what is measured |
-//! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are here to compare with |
-//! | [`replay`] | the same trace through the simulator and through the real thing |
-//! | [`faults`] | what one bad runner of four costs, through the real thing |
-//! | [`routes`] | what routes cost, through the real thing |
-//! | [`stopping`] | the end of a cluster's processes |
-//! | [`targets`] | the workloads and values that policy `warm` is held to |
-//! | [`bound`] | what no policy can beat |
+//! | [`simulator`] | the clock, the runners and their caches, the measures |
+//! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are for comparison |
+//! | [`replay`] | the same trace through the simulator and the real system |
+//! | [`faults`] | the cost of one faulty runner of four, in the real system |
+//! | [`routes`] | the cost of routes, in the real system |
+//! | [`stopping`] | stops a cluster's processes |
+//! | [`targets`] | workloads and target values of policy `warm` |
+//! | [`lower_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
 //! | [`table`] | every row of the targets, measured |
 //! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
-//! | [`scaling`] | what a decision costs |
+//! | [`scaling`] | the cost of a decision |
 
 pub mod args;
-pub mod bound;
 pub mod chart;
 pub mod curves;
 pub mod faults;
+pub mod lower_bound;
 pub mod replay;
 pub mod routes;
 pub mod scaling;

@@ -1,7 +1,7 @@
-//! What a decision of policy `warm` costs, and how that grows with the fleet.
+//! Measures the cost of a decision of policy `warm`, and its growth with the fleet.
 //!
-//! A simulation records what the policy is told; then a fresh policy is told the same again and again, and the processor
-//! time of that is taken. So neither the simulator nor other processes are in the figure.
+//! A simulation records the policy's events; then a fresh policy processes them repeatedly, and its
+//! processor time is measured. So neither the simulator nor other processes affect the figure.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use warmq_policy::warm::{Constants, Warm};
 
 use crate::args::{Options, PolicyName, ScalingOptions};
-use crate::schemes::{Heard, WarmScheme};
+use crate::schemes::{PolicyEvent, WarmScheme};
 use crate::simulator::run;
 use crate::sweep::median;
 use crate::targets;
@@ -22,7 +22,7 @@ const RUNNERS: [u32; 7] = [32, 64, 128, 256, 512, 1000, 2000];
 const MODELS: f64 = 1.5;
 /// Jobs per runner: the same virtual time for each fleet.
 const JOBS: usize = 300;
-/// Events that are told between two looks at the clock: few enough that fetching a long record from memory is not what is measured.
+/// Events per time measurement: few enough that fetching a long record from memory is not measured.
 const CHUNK: usize = 256;
 
 /// The cost at one size of fleet.
@@ -36,9 +36,9 @@ pub struct Cost {
     pub decisions: usize,
     /// Processor time per decision, ns: the median of the repetitions.
     pub ns_per_decision: f64,
-    /// That over the smallest fleet's.
+    /// Ratio to the smallest fleet's.
     pub growth: f64,
-    /// log N over the smallest fleet's.
+    /// log N, as a ratio to the smallest fleet's.
     pub log_growth: f64,
 }
 
@@ -48,15 +48,15 @@ fn processor_ns() -> anyhow::Result<f64> {
     Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
 }
 
-/// Tells a fresh policy everything; returns the processor time, ns.
-fn replay(record: &[Heard]) -> anyhow::Result<f64> {
+/// Replays the record on a fresh policy; returns the processor time, ns.
+fn replay(record: &[PolicyEvent]) -> anyhow::Result<f64> {
     let mut policy = Warm::new(Constants::default());
     let mut spent_ns = 0.0;
     for chunk in record.chunks(CHUNK) {
         // Copied before the clock starts: the policy takes events by value.
         let events = chunk.to_vec();
         let start_ns = processor_ns()?;
-        for Heard { now_s, event, coin } in events {
+        for PolicyEvent { now_s, event, coin } in events {
             black_box(policy.on(now_s, event, coin));
         }
         spent_ns += processor_ns()? - start_ns;
@@ -64,7 +64,7 @@ fn replay(record: &[Heard]) -> anyhow::Result<f64> {
     Ok(spent_ns)
 }
 
-fn record(runners: u32, rho: f64) -> anyhow::Result<Vec<Heard>> {
+fn record(runners: u32, rho: f64) -> anyhow::Result<Vec<PolicyEvent>> {
     let options = Options {
         runners,
         models: (f64::from(runners) * MODELS) as u32,
@@ -81,7 +81,7 @@ fn record(runners: u32, rho: f64) -> anyhow::Result<Vec<Heard>> {
 /// Measures every size of fleet.
 ///
 /// # Errors
-/// A workload can not be made, or there is no clock of processor time.
+/// A workload cannot be generated, or there is no clock of processor time.
 pub fn measure(options: &ScalingOptions) -> anyhow::Result<Vec<Cost>> {
     let mut costs: Vec<Cost> = Vec::new();
     for runners in RUNNERS {

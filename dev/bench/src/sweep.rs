@@ -7,7 +7,7 @@ use crate::args::Options;
 use crate::simulator::{Outcome, simulate};
 use crate::workload::Error;
 
-/// A bar on standard error; nothing if that is no terminal.
+/// A bar on standard error; hidden unless that is a terminal.
 fn bar(count: usize, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} ({eta})");
     ProgressBar::new(count as u64)
@@ -15,10 +15,10 @@ fn bar(count: usize, what: &str) -> ProgressBar {
         .with_message(what.to_owned())
 }
 
-/// Does something with each of many inputs, in parallel; the results keep the order.
+/// Maps inputs in parallel; results keep the order.
 ///
 /// # Errors
-/// The first that any of them met.
+/// The first error.
 pub fn each<T: Sync, R: Send>(
     what: &str,
     inputs: &[T],
@@ -31,15 +31,15 @@ pub fn each<T: Sync, R: Send>(
         .collect()
 }
 
-/// Simulates all of these.
+/// Simulates all options.
 ///
 /// # Errors
-/// A workload can not be made.
+/// A workload cannot be generated.
 pub fn simulate_all(what: &str, runs: &[Options]) -> Result<Vec<Outcome>, Error> {
     each(what, runs, simulate)
 }
 
-/// The middle one of some values: the greater of the two middle ones of an even count; NaN of none.
+/// Returns the median: the greater of the two middle values of an even count; NaN of none.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,12 +1,12 @@
-//! Every row of the targets under each policy: measured beside target beside the pooled bound.
+//! Every row of the targets under each policy: measured, target, pooled bound.
 
 use crate::args::{Options, PolicyName, TableOptions};
-use crate::bound::{self, Bound};
+use crate::lower_bound::{self, LowerBound};
 use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets::{Row, Wanted, rows};
 
-/// The greatest that one seed may exceed a target by, as a factor.
+/// The factor by which a single seed may exceed a target.
 const SPREAD: f64 = 1.3;
 
 /// A column of the table.
@@ -14,7 +14,7 @@ struct Measure {
     of: fn(&Outcome) -> f64,
     wanted: fn(&Wanted) -> Option<f64>,
     digits: usize,
-    /// The target is the least allowed, not the greatest.
+    /// Whether the target is a minimum instead of a maximum.
     at_least: bool,
 }
 
@@ -46,7 +46,7 @@ const MEASURES: [Measure; 4] = [
 ];
 
 impl Measure {
-    /// `median (worst seed) / target`, behind `!` if the target is missed.
+    /// Formats `median (worst seed) / target`, prefixed by `!` if the target is missed.
     fn cell(&self, outcomes: &[Outcome], wanted: &Wanted) -> String {
         let values = || outcomes.iter().map(self.of);
         let middle = median(values());
@@ -70,8 +70,8 @@ impl Measure {
     }
 }
 
-/// The bound, on the measure that the row has a target for.
-fn bound_cell(row: &Row, bounds: &[Bound]) -> String {
+/// Formats the bound of the row's target measure.
+fn bound_cell(row: &Row, bounds: &[LowerBound]) -> String {
     match row.wanted.throughput {
         Some(_) => format!("{:.3}", median(bounds.iter().map(|bound| bound.throughput))),
         None => format!("{:.2} s", median(bounds.iter().map(|bound| bound.mean_s))),
@@ -93,7 +93,7 @@ fn line(row: &Row, policy: PolicyName, outcomes: &[Outcome], bound: &str) -> Str
 /// Simulates every row and prints, per measure, `median (worst seed) / target`; `!` where the target is missed.
 ///
 /// # Errors
-/// A workload can not be made.
+/// A workload cannot be generated.
 pub fn print(options: &TableOptions) -> anyhow::Result<()> {
     let rows: Vec<Row> = rows()
         .into_iter()
@@ -110,7 +110,7 @@ pub fn print(options: &TableOptions) -> anyhow::Result<()> {
         .iter()
         .flat_map(|row| seeds().map(|seed| row.options(PolicyName::Warm, seed)))
         .collect();
-    let bounds = each("pooled bound", &workloads, bound::pooled)?;
+    let bounds = each("pooled bound", &workloads, lower_bound::pooled)?;
 
     println!(
         "{:<26} {:<9} {:<24} {:<22} {:<20} {:<22} pooled bound",

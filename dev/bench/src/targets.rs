@@ -1,18 +1,18 @@
-//! The targets that the warm policy is held to: workloads, and what it must do with them.
+//! Targets of policy `warm`: workloads, and required measures.
 
 use crate::args::{Options, PolicyName};
 
 /// One row: a workload and the targets.
 pub struct Row {
-    /// How it is called.
+    /// Name.
     pub name: &'static str,
     change: fn(&mut Options),
-    /// What is wanted.
+    /// Targets.
     pub wanted: Wanted,
 }
 
 impl Row {
-    /// The row's workload under a policy.
+    /// Returns the row's options under a policy.
     pub fn options(&self, policy: PolicyName, seed: u64) -> Options {
         let mut options = base(policy, seed);
         (self.change)(&mut options);
@@ -20,7 +20,7 @@ impl Row {
     }
 }
 
-/// The targets of a row; throughput is the least wanted, the others the greatest.
+/// Targets of a row; throughput is a minimum, the others are maxima.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted {
     /// Model loads per job.
@@ -66,7 +66,8 @@ fn closed(options: &mut Options, models: u32) {
     options.closed = true;
 }
 
-/// N = 32, K = 3, S = 2 s, L = 10 s, Zipf 0.9, 60,000 jobs and a cold fleet, unless the row says otherwise.
+/// N = 32, K = 3, S = 2 s, L = 10 s, Zipf 0.9, 60,000 jobs and a cold fleet, unless the row changes
+/// it.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
     vec![
@@ -105,7 +106,7 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// The options of every row before it changes them.
+/// Returns the options that each row changes.
 pub fn base(policy: PolicyName, seed: u64) -> Options {
     Options {
         policy,

@@ -4,9 +4,10 @@
 //! {"at_s": 0.41, "hint": "m3", "run_s": 0.21}
 //! ```
 //!
-//! `at_s` (also `t`, `time_s`, `arrival_s`, `at`) is s since any origin at or before the first line, `hint` (also `model`)
-//! what the job needs, `run_s` (also `service_s`, `duration_s`) how long it ran warm, s; without it a run time is drawn.
-//! Other fields are ignored, empty lines and those that begin with `#` too.
+//! `at_s` (also `t`, `time_s`, `arrival_s`, `at`) is the time in s since an origin at or before the
+//! first line, `hint` (also `model`) the model, `run_s` (also `service_s`, `duration_s`) the warm
+//! run time in s, drawn at random if missing. Other fields, empty lines and lines that start with
+//! `#` are ignored.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -17,25 +18,25 @@ use serde::{Deserialize, Serialize};
 use crate::args::Options;
 use crate::workload::{Planned, Workload};
 
-/// What is wrong with a trace.
+/// Why a trace is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It can not be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// Its path.
+        /// The path.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A line is no arrival.
+    /// A line is not an arrival.
     #[error("{path}, line {line}: {reason}")]
     Line {
-        /// Its path.
+        /// The path.
         path: String,
-        /// Counted from 1.
+        /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
 }
@@ -56,11 +57,12 @@ struct Line {
     run_s: Option<f64>,
 }
 
-/// The jobs of a trace and how many models they name; models are numbered as they appear. `run_s` draws a run time (s)
-/// for a line that has none.
+/// Reads the jobs of a trace, and the number of their models, which are numbered as they appear.
+/// `run_s` draws a run time (s) for lines without one.
 ///
 /// # Errors
-/// The file can not be read, or a line is no arrival or comes before its predecessor; the message names file and line.
+/// The file cannot be read, a line is not an arrival, or lines are out of order; the message
+/// contains file and line.
 pub fn read(path: &Path, run_s: impl FnMut() -> f64) -> Result<(Vec<Planned>, u32), Error> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
@@ -73,10 +75,10 @@ pub fn read(path: &Path, run_s: impl FnMut() -> f64) -> Result<(Vec<Planned>, u3
     }
 }
 
-/// Prints the jobs that `sim` is given with the same options: a trace that `sim --trace` replays.
+/// Prints the jobs of `sim` with the same options: a trace for `sim --trace`.
 ///
 /// # Errors
-/// The workload can not be made, or stdout is closed.
+/// The workload cannot be generated, or stdout is closed.
 pub fn print(options: &Options) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for planned in Workload::of(options)? {
@@ -121,21 +123,21 @@ fn parse(
 
 fn line(text: &str, earliest_s: f64) -> Result<Line, String> {
     let line: Line = serde_json::from_str(text).map_err(|error| {
-        // The parser sees one line at a time: its own line number would mislead.
+        // The parser receives one line at a time, so its line number would mislead.
         let reason = error.to_string();
         let reason = reason.split(" at line ").next().unwrap_or_default();
         format!(
-            "{reason}; wanted an object such as {{\"at_s\": 0.41, \"hint\": \"m3\", \"run_s\": 0.21}}"
+            "{reason}; expected an object such as {{\"at_s\": 0.41, \"hint\": \"m3\", \"run_s\": 0.21}}"
         )
     })?;
     if line.at_s < earliest_s {
         return Err(format!(
-            "at_s is {}, before {earliest_s}: wanted lines in order of time",
+            "at_s is {}, before {earliest_s}: lines must be in order of time",
             line.at_s
         ));
     }
     match line.run_s {
-        Some(run_s) if run_s <= 0.0 => Err(format!("run_s is {run_s}: wanted a time above 0")),
+        Some(run_s) if run_s <= 0.0 => Err(format!("run_s is {run_s}: must be above 0")),
         _ => Ok(line),
     }
 }
@@ -168,7 +170,7 @@ mod tests {
         for (text, line, part) in [
             ("{\"hint\": \"a\"}", 1, "missing field `at_s`"),
             ("\n{\"at_s\": 1}", 2, "missing field `hint`"),
-            ("0.5,a", 1, "wanted an object"),
+            ("0.5,a", 1, "expected an object"),
             ("{\"at_s\": -1, \"hint\": \"a\"}", 1, "before 0"),
             (
                 "{\"at_s\": 2, \"hint\": \"a\"}\n{\"at_s\": 1, \"hint\": \"a\"}",

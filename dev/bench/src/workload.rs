@@ -1,4 +1,5 @@
-//! Which jobs come when. Everything random comes from one seeded generator, so policies are compared on the same jobs.
+//! The arrivals of jobs. All randomness comes from one seeded generator, so that policies are
+//! compared on the same jobs.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -18,22 +19,22 @@ const BURST_STAY_S: f64 = 60.0;
 /// A job that will arrive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Planned {
-    /// When, s.
+    /// Arrival, s.
     pub at_s: f64,
-    /// What it needs, a number below [`Workload::models`].
+    /// Model, a number below [`Workload::models`].
     pub model: u32,
-    /// How long it runs once its model is loaded, s.
+    /// Warm run time, s.
     pub run_s: f64,
 }
 
-/// What is wrong with the options or the trace.
+/// Why a workload cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The trace can not be read.
+    /// The trace cannot be read.
     #[error(transparent)]
     Trace(#[from] trace::Error),
     /// No distribution has these parameters.
-    #[error("these numbers make no workload: {0}")]
+    #[error("invalid parameters of the workload: {0}")]
     Parameters(String),
 }
 
@@ -52,10 +53,10 @@ enum Source {
 }
 
 impl Workload {
-    /// The workload that the options describe.
+    /// Creates the workload of the options.
     ///
     /// # Errors
-    /// The trace can not be read, or a parameter is beyond its distribution.
+    /// The trace cannot be read, or a parameter is out of range.
     pub fn of(options: &Options) -> Result<Self, Error> {
         let rng = stream(options.seed, 0);
         match &options.trace {
@@ -72,7 +73,8 @@ impl Workload {
         }
     }
 
-    /// These jobs, in order of time, for models numbered from 0 to below `models`.
+    /// Creates a workload of these jobs, in order of time, for models numbered from 0 to below
+    /// `models`.
     pub fn planned(jobs: Vec<Planned>, models: u32) -> Self {
         Self {
             left: jobs.len(),
@@ -81,12 +83,12 @@ impl Workload {
         }
     }
 
-    /// How many models there are.
+    /// Returns the number of models.
     pub fn models(&self) -> u32 {
         self.models
     }
 
-    /// How many jobs are still to come.
+    /// Returns the number of jobs still to come.
     pub fn left(&self) -> usize {
         self.left
     }
@@ -157,7 +159,7 @@ impl Drawn {
         Exp::new(1.0 / mean).map_or(mean, |law| law.sample(&mut self.rng))
     }
 
-    /// Lets time pass until the next arrival.
+    /// Advances to the next arrival.
     fn advance(&mut self) {
         let gap_s = f64::from(self.batch) / self.rate;
         if !self.bursts {
@@ -170,7 +172,7 @@ impl Drawn {
                 self.now_s = next_s;
                 return;
             }
-            // Exponential gaps have no memory: draw again from the moment that the rate changes.
+            // Exponential gaps are memoryless: draw again from the moment of the rate change.
             self.now_s = self.burst_ends_s;
             self.burst = 1 - self.burst;
             self.burst_ends_s = self.now_s + self.exponential(BURST_STAY_S);
@@ -198,14 +200,15 @@ impl Drawn {
     }
 }
 
-/// One of the independent generators of a seed: 0 draws the workload, 1 the policy's coins, 2 failures, 3 the shifts of a replay.
+/// Returns one of the independent generators of a seed: 0 for the workload, 1 for the policy's
+/// choices, 2 for failures, 3 for the jitter of a replay.
 pub fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);
     rng
 }
 
-/// Random bits for a choice among equals.
+/// Draws random bits for a choice among equals.
 pub fn coin(rng: &mut ChaCha8Rng) -> u64 {
     rng.random()
 }

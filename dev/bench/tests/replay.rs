@@ -1,13 +1,10 @@
 //! A trace through real RabbitMQ and Redis, a router and workers.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test's panic is its verdict, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test, in helpers too")]
 
 use warmq_bench::replay::case::{self, Case, Expected};
 use warmq_bench::replay::reality;
 
-/// A few seconds' worth.
+/// Enough for a few seconds.
 const JOBS: usize = 100;
 
 async fn replay(expected: Expected, logs: &std::path::Path) -> (reality::Reality, usize) {

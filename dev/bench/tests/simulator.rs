@@ -1,8 +1,5 @@
-//! What users of the simulator rely on.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test's panic is its verdict, in its helpers too"
-)]
+//! Guarantees of the simulator.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test, in helpers too")]
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command, Options};
@@ -38,7 +35,8 @@ fn the_same_seed_gives_the_same_result_and_another_seed_another() {
 
 #[test]
 fn every_policy_runs_warm_jobs_at_once_when_there_is_one_model_and_little_to_do() {
-    // LARD lets one runner's queue grow to L/S jobs before it asks a second, so it is no example of this.
+    // LARD lets one runner's queue grow to L/S jobs before it uses a second one, so it is not an
+    // example.
     for policy in ALL.into_iter().filter(|policy| *policy != "lard") {
         let outcome = sim(&format!(
             "--policy {policy} --models 1 --rho 0.02 --jobs 4000"
@@ -102,7 +100,7 @@ fn the_json_names_what_benchmarks_read() {
 }
 
 #[test]
-fn a_trace_is_replayed_to_the_letter() {
+fn a_trace_is_replayed_exactly() {
     let path = std::env::temp_dir().join(format!("warmq-bench-trace-{}", std::process::id()));
     std::fs::write(
         &path,

@@ -1,4 +1,5 @@
-//! Draws docs/pipeline.png: some prompts, and what each step of deploy/examples/pipeline.toml makes of them.
+//! Draws docs/pipeline.png: some prompts, and the picture of each step of
+//! deploy/examples/pipeline.toml.
 //!
 //! ```sh
 //! cargo build --bins && cargo run -p warmq-demo --example pipeline -- docs/pipeline.png
@@ -23,7 +24,7 @@ const ROUTE: &str = "acme/sticker";
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Some(path) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        bail!("say where the sheet goes: docs/pipeline.png");
+        bail!("missing argument: path of the sheet, such as docs/pipeline.png");
     };
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = std::fs::read_to_string(checkout.join(FILE)).context(FILE)?;
@@ -38,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     let sheet = rows::draw(&heading, &steps, &rows?);
     sheet
         .save(&path)
-        .with_context(|| format!("{} can not be written", path.display()))
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Runs the prompts, one after the other.
@@ -61,7 +62,7 @@ async fn rows(cluster: &Cluster, models: &Path) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Submits an input, and fetches what each step made of it.
+/// Submits an input, and fetches the picture of each step.
 async fn row(client: &Client, input: Value) -> anyhow::Result<Row> {
     let prompt = input["prompt"].as_str().unwrap_or_default().to_owned();
     let submission = Submission::new(AppId::parse(ROUTE)?, input);
@@ -80,7 +81,10 @@ async fn picture(client: &Client, job: &JobView) -> anyhow::Result<RgbaImage> {
     let output = job.record.output.as_ref();
     let urls = pictures::urls(output.unwrap_or(&Value::Null));
     let Some(url) = urls.first() else {
-        bail!("job {} made no picture", job.record.spec.id);
+        bail!(
+            "the output of job {} contains no picture",
+            job.record.spec.id
+        );
     };
     let file = client.file(url).await?;
     Ok(image::load_from_memory(&file)?.into_rgba8())

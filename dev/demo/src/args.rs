@@ -4,24 +4,24 @@ use std::path::PathBuf;
 
 use warmq_config::ByteSize;
 
-/// Runs 24 image-generation jobs through a router and three runners on this machine, shows where each went and why, and
-/// what the same jobs cost on a plain shared queue.
+/// Runs 24 image-generation jobs through a router and three runners on this machine, shows where
+/// each job ran and why, and compares the cost with a plain shared queue.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "warmq-demo", version)]
 pub struct Args {
-    /// Folder of model folders: shapes, digits and landscapes must be in it
+    /// Folder with one folder per model; needs shapes, digits and landscapes
     #[arg(long, value_name = "DIR", default_value = "models")]
     pub models: PathBuf,
-    /// Where the pictures go
+    /// Folder for the pictures
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     pub out: PathBuf,
-    /// What the models of one runner may hold [default: room for two of the three]
+    /// Memory budget for the models of one runner [default: room for two of the three]
     #[arg(long, value_name = "SIZE")]
     pub memory_budget: Option<ByteSize>,
-    /// Where the models live: cpu, or cuda:0
+    /// Device for the models: cpu, or cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
-    /// Tell each job's routing decision, not only one of each kind
+    /// Explain each job's routing decision, not only one of each kind
     #[arg(long)]
     pub explain: bool,
 }

@@ -1,4 +1,4 @@
-//! What a run cost, and two runs side by side.
+//! The cost of a run, and the comparison of two runs.
 
 use std::cmp::Ordering;
 
@@ -7,29 +7,29 @@ use warmq_cli::time;
 
 use crate::plan;
 use crate::routing::Routing;
-use crate::watch::{Submitted, records};
+use crate::snapshot::{Submitted, records};
 
-/// A load of a checkpoint of real size, ms: what the extrapolation assumes.
+/// Assumed load time of a checkpoint of real size, ms, for the extrapolation.
 const REAL_LOAD_MS: u64 = 10_000;
 
-/// The sums of a run.
+/// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Costs {
-    /// Jobs that had to load their model.
+    /// Cold jobs.
     pub swaps: u64,
-    /// All loads together, ms.
+    /// Total load time, ms.
     pub loading_ms: u64,
-    /// All runs together, without the loads, ms.
+    /// Total run time without loads, ms.
     pub running_ms: u64,
-    /// From the submission of a wave to its last picture, all waves together, ms: starting a runner between them does
-    /// not count.
+    /// Total time from the submission of each wave to its last picture, ms. Starting a runner
+    /// between waves does not count.
     pub wall_ms: u64,
-    /// From a job's submission to its end, on average, ms.
+    /// Mean time from a job's submission to its end, ms.
     pub mean_latency_ms: u64,
 }
 
 impl Costs {
-    /// The sums of `jobs`: all of the plan, in its order.
+    /// Sums up `jobs`: all of the plan, in its order.
     pub fn of(jobs: &[Submitted]) -> Self {
         let mut costs = Self::default();
         let mut latencies_ms = 0;
@@ -55,7 +55,7 @@ impl Costs {
     }
 }
 
-/// Both runs, a line each.
+/// Formats both runs, one line each.
 pub fn table(warm: &Costs, shared: &Costs) -> Table {
     let header = [
         "POLICY",
@@ -79,7 +79,7 @@ pub fn table(warm: &Costs, shared: &Costs) -> Table {
     table
 }
 
-/// What the numbers say, and what they do not; a line each.
+/// Interprets the numbers; one remark per line.
 pub fn remarks(warm: &Costs, shared: &Costs) -> Vec<String> {
     let loads = warm.swaps + shared.swaps;
     let load_ms = (warm.loading_ms + shared.loading_ms)
@@ -90,7 +90,7 @@ pub fn remarks(warm: &Costs, shared: &Costs) -> Vec<String> {
             "{} fewer with policy warm.",
             counted(shared.swaps - warm.swaps)
         ),
-        Ordering::Equal => "As many loads either way, this time.".to_owned(),
+        Ordering::Equal => "The same number of loads with both policies this time.".to_owned(),
         Ordering::Greater => format!(
             "{} more with policy warm, this time.",
             counted(warm.swaps - shared.swaps)
@@ -103,7 +103,7 @@ pub fn remarks(warm: &Costs, shared: &Costs) -> Vec<String> {
              to 60 s.",
             time::duration(load_ms)
         ),
-        "RUNNING is the same work twice; it differs by what else the cores had to do meanwhile."
+        "RUNNING is the same work in both runs; it differs by the other load on the cores."
             .to_owned(),
     ];
     let fewer = shared.swaps.saturating_sub(warm.swaps);

@@ -1,10 +1,10 @@
-//! `warmq-demo`: what `make demo` runs once all is built.
+//! `warmq-demo`: the program of `make demo`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_demo::args::Args;
-use warmq_demo::show::Show;
+use warmq_demo::demo::Demo;
 use warmq_process::shutdown;
 
 #[tokio::main]
@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
 
 async fn demo(args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let sheet = Show::prepare(args)?.run(&stop).await?;
+    let sheet = Demo::prepare(args)?.run(&stop).await?;
     println!("\nContact sheet: {}", sheet.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How much memory is room for exactly two of the models that the demo needs.
+//! Computes a memory budget for exactly two of the demo's models.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use warmq_config::ByteSize;
 
-/// The parts of `manifest.json` that tell how much memory a model takes.
+/// The parts of `manifest.json` that determine a model's memory.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     vram_bytes_estimate: Option<u64>,
@@ -21,12 +21,12 @@ struct File {
     bytes: u64,
 }
 
-/// What a worker reckons with, bytes.
+/// A model's sizes as workers compute them, bytes.
 #[derive(Debug, Clone, Copy)]
 struct Size {
-    /// Must be free before a load: room for the model and for drawing one picture.
+    /// Free memory that a load requires: the model and one picture.
     needed: u64,
-    /// Counts as held after it: the weights.
+    /// Memory after the load: the weights.
     held: u64,
 }
 
@@ -51,32 +51,32 @@ impl Manifest {
     }
 }
 
-/// A budget that holds any two of `models`, and no third one beside them.
+/// Returns a budget that holds any two of `models`, but not all three.
 ///
 /// # Errors
-/// A model is missing, its manifest can not be read, or the sizes differ too much for such a budget.
+/// A model is missing, its manifest cannot be read, or the sizes differ too much.
 pub fn room_for_two(folder: &Path, models: &[&str], device: &str) -> anyhow::Result<ByteSize> {
     let mut sizes = Vec::new();
     for model in models {
         let path = folder.join(model).join("manifest.json");
         let text = std::fs::read_to_string(&path).with_context(|| {
             format!(
-                "{} can not be read: run the demo in a checkout of warmq, or say where its models are with --models",
+                "{} cannot be read: run the demo in a checkout of warmq, or set --models",
                 path.display()
             )
         })?;
         let manifest: Manifest = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not as expected", path.display()))?;
+            .with_context(|| format!("{} is not a valid manifest", path.display()))?;
         sizes.push(manifest.size(device));
     }
     let most = |of: fn(&Size) -> u64| sizes.iter().map(of).max().unwrap_or(0);
     let least = |of: fn(&Size) -> u64| sizes.iter().map(of).min().unwrap_or(0);
-    // The second finds room beside any first; the third finds none beside any two.
+    // Any second model fits beside any first; no third fits beside any two.
     let enough = most(|size| size.held) + most(|size| size.needed);
     let too_much = 2 * least(|size| size.held) + least(|size| size.needed);
     if enough >= too_much {
         bail!(
-            "the models differ too much in size for a budget that holds two of them: give --memory-budget"
+            "the models differ too much in size for a budget that holds two of them: set --memory-budget"
         );
     }
     Ok(ByteSize(enough.midpoint(too_much)))
@@ -86,7 +86,7 @@ pub fn room_for_two(folder: &Path, models: &[&str], device: &str) -> anyhow::Res
 mod tests {
     use super::*;
 
-    /// A folder with models of these estimates (0: none) and weights, in half precision.
+    /// Creates a folder with models of these estimates (0: none) and weights, in half precision.
     fn folder(models: &[(&str, u64, u64)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (model, estimate, weights) in models {
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn two_fit_and_a_third_does_not() {
         let models = [("a", 2800, 500), ("b", 2800, 520), ("c", 2800, 500)];
-        // On a CPU a loaded model holds about 1000: beside one there must be 2800 free, beside two not.
+        // On a CPU a loaded model takes about 1000: beside one, 2800 must be free, beside two not.
         let on_cpu = budget(&models, "cpu").unwrap();
         assert!((3840..4800).contains(&on_cpu), "{on_cpu}");
         let on_gpu = budget(&models, "cuda:0").unwrap();

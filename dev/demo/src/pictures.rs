@@ -1,4 +1,4 @@
-//! Fetching the pictures through the router, and saving each under a name that sorts.
+//! Fetches the pictures through the router, saves them under sortable names, and compares them.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use serde_json::Value;
 use warmq_cli::client::Client;
 use warmq_cli::pictures;
 
-use crate::plan::Order;
-use crate::watch::Submitted;
+use crate::plan::PlannedJob;
+use crate::snapshot::Submitted;
 
 /// A job's picture.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// What was asked.
-    pub order: Order,
-    /// The file, as the router gave it.
+    /// The job.
+    pub planned: PlannedJob,
+    /// The file as received.
     pub file: Vec<u8>,
     /// Its pixels.
     pub pixels: RgbImage,
@@ -26,7 +26,7 @@ impl Picture {
     /// Fetches a job's picture.
     ///
     /// # Errors
-    /// The output names no picture, or it can not be fetched or read.
+    /// The output contains no picture, or it cannot be fetched or decoded.
     pub async fn fetch(client: &Client, job: &Submitted) -> anyhow::Result<Self> {
         let output = job
             .view
@@ -34,31 +34,34 @@ impl Picture {
             .and_then(|view| view.record.output.as_ref());
         let urls = pictures::urls(output.unwrap_or(&Value::Null));
         let Some(url) = urls.first() else {
-            bail!("the output of job #{} names no picture", job.order.number);
+            bail!(
+                "the output of job #{} contains no picture",
+                job.planned.number
+            );
         };
         let file = client.file(url).await?.to_vec();
         let picture = image::load_from_memory(&file)
-            .with_context(|| format!("the picture at {url} can not be read"))?;
+            .with_context(|| format!("the picture at {url} cannot be decoded"))?;
         Ok(Self {
-            order: job.order,
+            planned: job.planned,
             file,
             pixels: picture.into_rgb8(),
         })
     }
 
-    /// Saves it as `<folder>/NN-<model>.png`, as it came.
+    /// Saves the file as `<folder>/NN-<model>.png`.
     ///
     /// # Errors
-    /// It can not be written.
+    /// The file cannot be written.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
-        let name = format!("{:02}-{}.png", self.order.number, self.order.model);
+        let name = format!("{:02}-{}.png", self.planned.number, self.planned.model);
         let path = folder.join(name);
         std::fs::write(&path, &self.file)
-            .with_context(|| format!("{} can not be written", path.display()))
+            .with_context(|| format!("{} cannot be written", path.display()))
     }
 }
 
-/// Whether the pictures of two runs are the same, in a sentence.
+/// Describes whether the pictures of two runs are the same.
 pub fn same(first: &[Picture], second: &[Picture]) -> String {
     let pairs = first.iter().zip(second);
     let same = pairs.filter(|(a, b)| a.pixels == b.pixels).count();
@@ -80,13 +83,13 @@ mod tests {
     use crate::plan;
 
     #[test]
-    fn a_pixel_that_differs_is_told() {
-        let picture = |order| Picture {
-            order,
+    fn a_pixel_that_differs_is_reported() {
+        let picture = |planned| Picture {
+            planned,
             file: Vec::new(),
             pixels: RgbImage::new(2, 2),
         };
-        let first: Vec<Picture> = plan::orders().into_iter().map(picture).collect();
+        let first: Vec<Picture> = plan::jobs().into_iter().map(picture).collect();
         let mut second = first.clone();
         assert!(same(&first, &second).starts_with("All 24 pictures"));
         second[7].pixels.get_pixel_mut(1, 1).0[0] = 1;

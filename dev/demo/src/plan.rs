@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-/// The app that runs them.
+/// The app.
 pub const APP: &str = "warmq/diffusion";
 
-/// The models, three where a runner holds two.
+/// The models: three, while a runner holds two.
 pub const MODELS: [&str; 3] = ["shapes", "digits", "landscapes"];
 
-/// Jobs in each wave. A wave is submitted once the one before has ended, so its first jobs find idle runners, and its
-/// last one finds every runner busy while there are two.
+/// Jobs per wave. A wave is submitted after the previous one ended, so its first jobs find idle
+/// runners, and its last one finds all runners busy while there are two.
 const WAVES: [usize; 7] = [3, 3, 3, 3, 4, 4, 4];
 
-/// Once this many jobs are done, a third runner joins.
+/// Number of finished jobs after which a third runner joins.
 pub const THIRD_RUNNER_AFTER: usize = 12;
 
 /// Prompts by model, in the order of [`MODELS`].
@@ -51,12 +51,12 @@ const PROMPTS: [[&str; 8]; 3] = [
     ],
 ];
 
-/// By which door a job is submitted.
+/// The protocol of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// The HTTP API.
     Http,
-    /// The exchange `jobs`.
+    /// A publish to the exchange `jobs`.
     Amqp,
 }
 
@@ -72,31 +72,32 @@ impl Via {
 
 /// One job of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    /// From 1.
+pub struct PlannedJob {
+    /// Number, from 1.
     pub number: usize,
-    /// The model that it needs: its hint, where jobs carry hints.
+    /// The model; its hint, in the run with hints.
     pub model: &'static str,
-    /// What to draw.
+    /// The prompt.
     pub prompt: &'static str,
-    /// How it is submitted.
+    /// The protocol of its submission.
     pub via: Via,
 }
 
-impl Order {
-    /// The app's input.
+impl PlannedJob {
+    /// Returns the input.
     pub fn input(&self) -> Value {
         json!({"model": self.model, "prompt": self.prompt, "seed": self.number})
     }
 }
 
-/// All jobs, in the order of their submission: the models take turns, and each turn begins with another one.
-pub fn orders() -> Vec<Order> {
+/// Returns all jobs in order of submission: the models take turns, and each turn starts with
+/// another one.
+pub fn jobs() -> Vec<PlannedJob> {
     let count = PROMPTS.iter().map(|prompts| prompts.len()).sum();
-    let order = |index: usize| {
+    let planned = |index: usize| {
         let turn = index / MODELS.len();
         let model = (index + turn) % MODELS.len();
-        Order {
+        PlannedJob {
             number: index + 1,
             model: MODELS[model],
             prompt: PROMPTS[model][turn],
@@ -106,10 +107,10 @@ pub fn orders() -> Vec<Order> {
             },
         }
     };
-    (0..count).map(order).collect()
+    (0..count).map(planned).collect()
 }
 
-/// The waves, as ranges of [`orders`].
+/// Returns the waves, as ranges of [`jobs`].
 pub fn waves() -> Vec<Range<usize>> {
     let begins = WAVES.iter().scan(0, |next, size| {
         let begin = *next;
@@ -125,26 +126,29 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn each_model_has_eight_jobs_and_each_door_twelve() {
-        let orders = orders();
-        assert_eq!(orders.len(), 24);
+    fn each_model_has_eight_jobs_and_each_protocol_twelve() {
+        let jobs = jobs();
+        assert_eq!(jobs.len(), 24);
         for model in MODELS {
-            let of_model: Vec<_> = orders.iter().filter(|order| order.model == model).collect();
+            let of_model: Vec<_> = jobs
+                .iter()
+                .filter(|planned| planned.model == model)
+                .collect();
             assert_eq!(of_model.len(), 8);
             let http = of_model
                 .iter()
-                .filter(|order| order.via == Via::Http)
+                .filter(|planned| planned.via == Via::Http)
                 .count();
             assert_eq!(http, 4, "{model}");
         }
-        let prompts: BTreeSet<_> = orders.iter().map(|order| order.prompt).collect();
+        let prompts: BTreeSet<_> = jobs.iter().map(|planned| planned.prompt).collect();
         assert_eq!(prompts.len(), 24);
     }
 
     #[test]
     fn the_waves_cover_all_jobs_and_one_ends_when_the_third_runner_joins() {
         let waves = waves();
-        assert_eq!(waves.last().unwrap().end, orders().len());
+        assert_eq!(waves.last().unwrap().end, jobs().len());
         assert!(waves.iter().any(|wave| wave.end == THIRD_RUNNER_AFTER));
     }
 }

@@ -1,4 +1,4 @@
-//! After a run: the table, the totals, and what the dispatcher said of some jobs.
+//! Reports of a run: the table, the totals, and the reasons of decisions.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,25 @@ use warmq_cli::table::Table;
 use warmq_cli::time;
 use warmq_types::job::JobRecord;
 
-use crate::watch::{Snapshot, Submitted, records};
-use crate::why::Why;
+use crate::decision_kind::DecisionKind;
+use crate::snapshot::{Snapshot, Submitted, records};
 
-/// One line per job, in the order of submission.
+/// Formats one line per job, in order of submission.
 pub fn table(jobs: &[Submitted]) -> Table {
     let header = [
-        "#",
-        "VIA",
-        "HINT",
-        "HELD ms",
-        "RAN ON",
-        "WHY THERE",
-        "MODEL",
-        "LOAD ms",
-        "RUN ms",
+        "#", "VIA", "HINT", "HELD ms", "RAN ON", "REASON", "MODEL", "LOAD ms", "RUN ms",
     ];
     let mut table = Table::new(header).right([0, 3, 7, 8]);
     for (job, record) in records(jobs) {
         let timings = record.timings.unwrap_or_default();
         let why = why(record);
         table.row([
-            job.order.number.to_string(),
-            job.order.via.as_str().to_owned(),
-            job.order.model.to_owned(),
+            job.planned.number.to_string(),
+            job.planned.via.as_str().to_owned(),
+            job.planned.model.to_owned(),
             held_ms(record).to_string(),
             runner(job).to_owned(),
-            why.map_or("?", Why::as_str).to_owned(),
+            why.map_or("?", DecisionKind::as_str).to_owned(),
             temperature(timings.warm).to_owned(),
             timings.load_ms.to_string(),
             timings.run_ms.to_string(),
@@ -41,7 +33,7 @@ pub fn table(jobs: &[Submitted]) -> Table {
     table
 }
 
-/// The sums, a sentence or two per line.
+/// Formats the totals, one or two sentences per line.
 pub fn totals(end: &Snapshot) -> Vec<String> {
     let jobs = &end.jobs;
     let cold = jobs.iter().filter(|job| job.warm() == Some(false)).count();
@@ -78,21 +70,21 @@ pub fn totals(end: &Snapshot) -> Vec<String> {
             jobs.len() - cold
         ),
         format!(
-            "{} jobs were held, {} at most: {} while no runner was idle, {passed_over} although one was, without their \
-             model. {ran_warm} of them then ran warm.",
+            "{} jobs were held, {} at most: {} while no runner was idle, {passed_over} although a runner without their \
+             model was. {ran_warm} of them then ran warm.",
             held.len(),
             time::duration(longest_ms),
             held.len() - passed_over
         ),
         format!(
-            "Jobs per runner: {}. The most models that one held at a time: {}.",
+            "Jobs per runner: {}. The most models that one runner held:  {}.",
             per_runner.join(", "),
             end.most_held
         ),
     ]
 }
 
-/// What the dispatcher said of one job of each kind that occurred.
+/// Returns the reason of one decision of each kind.
 pub fn samples(jobs: &[Submitted]) -> Vec<String> {
     let mut first = BTreeMap::new();
     for (job, record) in records(jobs) {
@@ -103,26 +95,26 @@ pub fn samples(jobs: &[Submitted]) -> Vec<String> {
     first.into_values().collect()
 }
 
-/// What the dispatcher said of every job.
+/// Returns the reasons of all decisions.
 pub fn reasons(jobs: &[Submitted]) -> Vec<String> {
     records(jobs)
         .filter_map(|(job, record)| reason(job, record))
         .collect()
 }
 
-/// `warm` or `cold`.
+/// Returns `warm` or `cold`.
 pub fn temperature(warm: bool) -> &'static str {
     if warm { "warm" } else { "cold" }
 }
 
-/// How long a job was held, ms.
+/// Returns how long a job was held, ms.
 pub fn held_ms(record: &JobRecord) -> u64 {
     let decision = record.decision.as_ref();
     decision.map_or(0, |decision| decision.held_ms)
 }
 
-fn why(record: &JobRecord) -> Option<Why> {
-    record.decision.as_ref().map(Why::of)
+fn why(record: &JobRecord) -> Option<DecisionKind> {
+    record.decision.as_ref().map(DecisionKind::of)
 }
 
 fn runner(job: &Submitted) -> &str {
@@ -131,7 +123,7 @@ fn runner(job: &Submitted) -> &str {
 
 fn reason(job: &Submitted, record: &JobRecord) -> Option<String> {
     let sent = &record.decision.as_ref()?.reason;
-    let (number, model) = (job.order.number, job.order.model);
+    let (number, model) = (job.planned.number, job.planned.model);
     let held = match (&record.hold, held_ms(record)) {
         (Some(hold), held_ms) if held_ms > 0 => {
             format!("held {} ({}), then: ", time::duration(held_ms), hold.reason)
@@ -150,8 +142,8 @@ pub(crate) mod tests {
 
     /// The demo's jobs with made-up outcomes: every third cold, every fourth by the shared queue, every fourth held.
     pub(crate) fn jobs() -> Vec<Submitted> {
-        let job = |order: plan::Order| {
-            let index = order.number - 1;
+        let job = |planned: plan::PlannedJob| {
+            let index = planned.number - 1;
             let warm = !index.is_multiple_of(3);
             let is_held = index % 4 == 1;
             let target: Value = match index % 4 {
@@ -163,7 +155,7 @@ pub(crate) mod tests {
             });
             let id = JobId::generate();
             let view = json!({
-                "id": id, "app": plan::APP, "hint": order.model, "priority": "normal", "input": {},
+                "id": id, "app": plan::APP, "hint": planned.model, "priority": "normal", "input": {},
                 "created_ms": 1000, "state": "succeeded", "attempt": 1, "fence": 1,
                 "dispatched_ms": 1005, "started_ms": 1010, "finished_ms": 1300,
                 "runner": format!("runner-{}", ["a", "b", "c"][index % 3]),
@@ -177,12 +169,12 @@ pub(crate) mod tests {
                 "output": {}
             });
             Submitted {
-                order,
+                planned,
                 id,
                 view: Some(serde_json::from_value(view).unwrap()),
             }
         };
-        plan::orders().into_iter().map(job).collect()
+        plan::jobs().into_iter().map(job).collect()
     }
 
     #[test]
@@ -199,17 +191,17 @@ pub(crate) mod tests {
         );
         assert_eq!(
             totals[1],
-            "6 jobs were held, 61 ms at most: 2 while no runner was idle, 4 although one was, without their model. 4 of \
+            "6 jobs were held, 61 ms at most: 2 while no runner was idle, 4 although a runner without their model was. 4 of \
              them then ran warm."
         );
         assert_eq!(
             totals[2],
-            "Jobs per runner: runner-a 8, runner-b 8, runner-c 8. The most models that one held at a time: 2."
+            "Jobs per runner: runner-a 8, runner-b 8, runner-c 8. The most models that one runner held:  2."
         );
     }
 
     #[test]
-    fn one_sample_of_each_kind_is_shown_and_a_hold_is_told() {
+    fn one_sample_of_each_kind_is_shown_with_its_hold() {
         let samples = samples(&jobs());
         assert_eq!(samples.len(), 5, "{samples:?}");
         assert_eq!(samples[0], "#03 (landscapes): because");

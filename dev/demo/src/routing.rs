@@ -1,20 +1,20 @@
-//! The two ways in which the demo's jobs are routed.
+//! The two policies of the demo.
 
 use warmq_types::hint::{Hint, InvalidHint};
 
-use crate::plan::{APP, Order};
+use crate::plan::{APP, PlannedJob};
 
-/// How the jobs of a run find their runners.
+/// How the jobs of a run are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Routing {
-    /// Jobs say which model they need, and policy `warm` decides.
+    /// Jobs have hints, and policy `warm` places them.
     Warm,
-    /// A plain queue: jobs say nothing, and the runners share one queue.
+    /// A plain queue: jobs have no hints, and the runners share one queue.
     Shared,
 }
 
 impl Routing {
-    /// `warm` or `shared`.
+    /// Returns `warm` or `shared`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Warm => "warm",
@@ -22,10 +22,10 @@ impl Routing {
         }
     }
 
-    /// The `warmq.toml` of the run.
+    /// Returns the `warmq.toml` of the run.
     pub fn config(self) -> String {
-        // Of the policies that there are, `fal` sends a job without hint to the shared queue at once, whoever is idle. Their inputs
-        // name models all the same.
+        // Policy `fal` sends jobs without hints to the shared queue at once. Their inputs still
+        // name models.
         match self {
             Self::Warm => String::new(),
             Self::Shared => {
@@ -34,13 +34,13 @@ impl Routing {
         }
     }
 
-    /// The hint that `order` carries.
+    /// Returns the hint of `planned`.
     ///
     /// # Errors
-    /// The model's name can not be a hint.
-    pub fn hint(self, order: &Order) -> Result<Option<Hint>, InvalidHint> {
+    /// The model's name is not a valid hint.
+    pub fn hint(self, planned: &PlannedJob) -> Result<Option<Hint>, InvalidHint> {
         match self {
-            Self::Warm => Hint::parse(order.model).map(Some),
+            Self::Warm => Hint::parse(planned.model).map(Some),
             Self::Shared => Ok(None),
         }
     }
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn only_the_warm_run_gives_hints_and_both_configurations_are_valid() {
-        let order = plan::orders()[0];
-        assert!(Routing::Warm.hint(&order).unwrap().is_some());
-        assert!(Routing::Shared.hint(&order).unwrap().is_none());
+        let planned = plan::jobs()[0];
+        assert!(Routing::Warm.hint(&planned).unwrap().is_some());
+        assert!(Routing::Shared.hint(&planned).unwrap().is_none());
         for (routing, policy) in [
             (Routing::Warm, PolicyName::Warm),
             (Routing::Shared, PolicyName::Fal),

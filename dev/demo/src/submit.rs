@@ -1,4 +1,4 @@
-//! The two doors into the queue. A job is the same whichever it takes.
+//! Submission by HTTP and AMQP. Both create the same job.
 
 use warmq_broker::Message;
 use warmq_cli::client::{Client, Submission};
@@ -6,36 +6,36 @@ use warmq_testkit::Cluster;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId};
 
-use crate::plan::{Order, Via};
+use crate::plan::{PlannedJob, Via};
 use crate::routing::Routing;
 
-/// Where jobs go in.
-pub struct Door<'a> {
-    /// Has the exchange `jobs`.
+/// Submits jobs.
+pub struct Submitter<'a> {
+    /// The cluster, for its exchange `jobs`.
     pub cluster: &'a Cluster,
     /// The HTTP API.
     pub client: &'a Client,
-    /// What runs them.
+    /// The app.
     pub app: &'a AppId,
-    /// Whether they carry hints.
+    /// Whether jobs have hints.
     pub routing: Routing,
 }
 
-impl Door<'_> {
-    /// Submits one job, and returns its id.
+impl Submitter<'_> {
+    /// Submits one job and returns its id.
     ///
     /// # Errors
-    /// The router or RabbitMQ does not take it.
-    pub async fn submit(&self, order: &Order) -> anyhow::Result<JobId> {
-        let hint = self.routing.hint(order)?;
-        match order.via {
-            Via::Http => self.by_http(order, hint).await,
-            Via::Amqp => self.by_amqp(order, hint).await,
+    /// The router or RabbitMQ rejects the job.
+    pub async fn submit(&self, planned: &PlannedJob) -> anyhow::Result<JobId> {
+        let hint = self.routing.hint(planned)?;
+        match planned.via {
+            Via::Http => self.submit_http(planned, hint).await,
+            Via::Amqp => self.submit_amqp(planned, hint).await,
         }
     }
 
-    async fn by_http(&self, order: &Order, hint: Option<Hint>) -> anyhow::Result<JobId> {
-        let submission = Submission::new(self.app.clone(), order.input());
+    async fn submit_http(&self, planned: &PlannedJob, hint: Option<Hint>) -> anyhow::Result<JobId> {
+        let submission = Submission::new(self.app.clone(), planned.input());
         let submission = match hint {
             Some(hint) => submission.hint(hint),
             None => submission,
@@ -43,14 +43,15 @@ impl Door<'_> {
         Ok(self.client.submit(&submission).await?.request_id)
     }
 
-    /// What any AMQP client does: publish the input to exchange `<namespace>.jobs`. The message's id becomes the job's.
-    async fn by_amqp(&self, order: &Order, hint: Option<Hint>) -> anyhow::Result<JobId> {
+    /// Publishes the input to exchange `<namespace>.jobs`, as any AMQP client does. The message id
+    /// becomes the job's id.
+    async fn submit_amqp(&self, planned: &PlannedJob, hint: Option<Hint>) -> anyhow::Result<JobId> {
         let id = JobId::generate();
         let hint = hint.map(|hint| ("x-runner-hint".to_owned(), hint.into()));
         let message = Message {
             message_id: Some(id.to_string()),
             headers: hint.into_iter().collect(),
-            ..Message::new(order.input().to_string().into_bytes())
+            ..Message::new(planned.input().to_string().into_bytes())
         };
         let exchange = self.cluster.topology().jobs_exchange();
         self.cluster

@@ -1,20 +1,21 @@
-//! What a runner does with a delivery: start the job, run it, store its end, and only then acknowledge.
+//! Handles one delivery: starts the job, runs it, stores its end, then acknowledges the message.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | here | starts the job, or finds out why it is not to be started |
-//! | `run` | runs it until it ends |
-//! | `end` | how it ended, and how that is stored |
-//! | `setback` | an attempt that failed though its job may be sound |
-//! | `hands` | puts it into safe hands before its message is acknowledged |
+//! | this one | starts the job, or settles it if it cannot be started |
+//! | `run` | runs the job to its end |
+//! | `finish` | stores the end of an attempt |
+//! | `retry` | requeues the job after a timeout or a fault |
+//! | `settle` | announces or republishes the job, then acknowledges its message |
 //!
-//! Every way through ends in one of two: the job is in safe hands (its end is stored and announced, a confirmed copy is
-//! elsewhere, or somebody else runs it) and the message is acknowledged; or the message goes back.
+//! Every path ends in one of two ways: the job's end is announced, a confirmed copy is queued, or
+//! another runner has the job, and the message is acknowledged; or the message is returned to its
+//! queue.
 
-mod end;
-mod hands;
+mod finish;
+mod retry;
 mod run;
-mod setback;
+mod settle;
 
 use std::time::Duration;
 
@@ -25,124 +26,133 @@ use warmq_types::job::JobSpec;
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
-use crate::consumer::{Source, Taken};
+use crate::consumer::{JobDelivery, Source};
+use crate::context::WorkerContext;
 use crate::incarnation::Incarnation;
-use crate::runner::{End, Next, Runner};
-use crate::shared::Shared;
+use crate::runner::{AfterDelivery, IncarnationEnd, Runner};
 
-/// Timeout for the question whether any runner knows a model.
-const KNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout for the query whether any runner lists a model.
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest delay of a job from the shared queue that comes to a runner without its model.
-const MAX_DELAY: Duration = Duration::from_secs(30);
+/// Longest delay of a job from the shared queue that needs a model of other runners.
+const MAX_RETURN_DELAY: Duration = Duration::from_secs(30);
 
-/// The delay of such a job, which waits for the runners that list its model: half of the time for which it has waited, so
-/// that it comes to the others ever more rarely.
-fn before_offering_again(waited: Duration) -> RetryTier {
-    RetryTier::at_most((waited / 2).min(MAX_DELAY))
+/// Returns the delay before such a job is offered again: half of its waiting time, so that runners
+/// without its model receive it ever more rarely.
+fn return_delay(waited: Duration) -> RetryTier {
+    RetryTier::at_most((waited / 2).min(MAX_RETURN_DELAY))
 }
 
 impl Runner {
-    /// Deals with one delivery.
-    pub(crate) async fn attend(&mut self, incarnation: &mut Incarnation, taken: Taken) -> Next {
-        let job = match self.read(&taken) {
+    /// Handles one delivery.
+    pub(crate) async fn handle_delivery(
+        &mut self,
+        incarnation: &mut Incarnation,
+        delivery: JobDelivery,
+    ) -> AfterDelivery {
+        let job = match self.read(&delivery) {
             Ok(job) => job,
             Err(reason) => {
-                self.shared.bury(taken, &reason).await;
-                return Next::Idle;
+                self.context.dead_letter(delivery, &reason).await;
+                return AfterDelivery::Idle;
             }
         };
         let message = job;
-        if taken.source == Source::Shared && self.is_for_another(&message.job).await {
+        if delivery.source == Source::Shared && self.belongs_elsewhere(&message.job).await {
             tracing::info!(
                 runner = %self.id, job.id = %message.job.id,
-                "a job from the shared queue needs a model that another runner can load: sent back"
+                "a job from the shared queue needs another runner's model: delaying it"
             );
             let waited_ms = unix_ms().saturating_sub(message.job.created_ms);
-            let tier = before_offering_again(Duration::from_millis(waited_ms));
-            self.shared.park_then_ack(&message, tier, taken).await;
-            return Next::Idle;
+            let tier = return_delay(Duration::from_millis(waited_ms));
+            self.context.delay_then_ack(&message, tier, delivery).await;
+            return AfterDelivery::Idle;
         }
-        // Before the job starts: a cancellation right after that is heard as well.
+        // Subscribed before the start, so that no cancellation after it is missed.
         let job = &message.job;
-        let watch = self.shared.cancellations.watch(job.id);
+        let watch = self.context.cancellations.listen(job.id);
         loop {
-            let Shared {
+            let WorkerContext {
                 store,
                 config,
-                pace,
+                intervals,
                 stop,
                 ..
-            } = &self.shared;
-            let ground = match taken.source {
+            } = &self.context;
+            let source = match delivery.source {
                 Source::Own => StartSource::Claim,
                 Source::Shared => StartSource::SharedQueue,
             };
-            // Its answer is waited for: a job that was started and is not run would wait for its lease to lapse.
+            // Waits for the answer: a job that was started and does not run would wait for its
+            // lease to lapse.
             let start = until_known("starting a job", stop, || {
-                let lease_ms = pace.lease_ms();
+                let lease_ms = intervals.lease_ms();
                 let epoch = incarnation.epoch;
-                store.start(&config.app, job.id, &self.id, epoch, lease_ms, ground)
+                store.start(&config.app, job.id, &self.id, epoch, lease_ms, source)
             });
-            let start = match self.patience.with(start).await {
+            let start = match self.redis_grace.limit(start).await {
                 Some(Some(start)) => start,
                 Some(None) => {
-                    taken.give_back().await;
-                    return Next::Idle;
+                    delivery.nack().await;
+                    return AfterDelivery::Idle;
                 }
                 None => {
-                    tracing::warn!(job.id = %job.id, "Redis is away: a job begins without lease");
-                    return self.run_job(incarnation, taken, message, None, watch).await;
+                    tracing::warn!(job.id = %job.id, "redis is unreachable: starting the job without a lease");
+                    return self
+                        .run_job(incarnation, delivery, message, None, watch)
+                        .await;
                 }
             };
             let reason = match start {
                 Start::Started(lease) => {
                     return self
-                        .run_job(incarnation, taken, message, Some(lease), watch)
+                        .run_job(incarnation, delivery, message, Some(lease), watch)
                         .await;
                 }
                 Start::Claimed => {
-                    taken.give_back().await;
-                    return Next::Expect;
+                    delivery.nack().await;
+                    return AfterDelivery::AwaitClaimedJob;
                 }
                 Start::Stale => {
-                    taken.give_back().await;
-                    return Next::End(End::Unregistered);
+                    delivery.nack().await;
+                    return AfterDelivery::End(IncarnationEnd::Unregistered);
                 }
                 Start::Unavailable(reason) => reason,
             };
             match reason {
                 Unavailable::Missing => {
-                    tracing::warn!(job.id = %job.id, "Redis has no record of a job; recording it again");
+                    tracing::warn!(job.id = %job.id, "redis has no record of the job: recording it again");
                     let created =
                         until_success("recording a job again", stop, || store.create(job));
                     if created.await.is_none() {
-                        taken.give_back().await;
-                        return Next::Idle;
+                        delivery.nack().await;
+                        return AfterDelivery::Idle;
                     }
                 }
                 Unavailable::Terminal(state) => {
-                    // Whoever ended it may have died before saying so.
-                    self.shared.announce_then_ack(job, state, Some(taken)).await;
-                    return Next::Idle;
+                    // The runner that ended it may have crashed before the announcement.
+                    self.context
+                        .announce_then_ack(job, state, Some(delivery))
+                        .await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Gone => {
-                    tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
-                    taken.ack().await;
-                    return Next::Idle;
+                    tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and whose record expired");
+                    delivery.ack().await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Damaged => {
-                    let reason = "its record in Redis is damaged";
-                    self.shared.bury(taken, reason).await;
-                    return Next::Idle;
+                    let reason = "the job's record in redis is damaged";
+                    self.context.dead_letter(delivery, reason).await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Leased { remaining_ms } | Unavailable::Parked { remaining_ms } => {
                     let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                    self.shared.park_then_ack(&message, tier, taken).await;
-                    return Next::Idle;
+                    self.context.delay_then_ack(&message, tier, delivery).await;
+                    return AfterDelivery::Idle;
                 }
                 Unavailable::Lost => {
-                    let lost = until_success("noting a lost runner", stop, || {
+                    let lost = until_success("marking an attempt as lost", stop, || {
                         store.mark_lost(&config.app, job.id)
                     });
                     if let Some(Loss {
@@ -152,44 +162,49 @@ impl Runner {
                     }) = lost.await.flatten()
                     {
                         let tier = RetryTier::at_least(pause);
-                        let shared = &self.shared;
+                        let context = &self.context;
                         let message = message.avoiding(runner);
-                        shared.park_then_ack(&message, tier, taken).await;
-                        return Next::Idle;
+                        context.delay_then_ack(&message, tier, delivery).await;
+                        return AfterDelivery::Idle;
                     }
                 }
-                // To quarantine a job is the dispatcher's business.
+                // The dispatcher quarantines such jobs.
                 Unavailable::Spent => {
-                    let exchange = self.shared.topology.dispatch_exchange();
-                    let shared = &self.shared;
-                    shared.copy_then_ack(&message, &exchange, taken).await;
-                    return Next::Idle;
+                    let exchange = self.context.topology.dispatch_exchange();
+                    let context = &self.context;
+                    context
+                        .republish_then_ack(&message, &exchange, delivery)
+                        .await;
+                    return AfterDelivery::Idle;
                 }
             }
         }
     }
 
-    /// Returns whether this runner cannot load the job's model and another can, or could lately. No runner chose the
-    /// job for this one. While Redis is away, another can.
-    async fn is_for_another(&self, job: &JobSpec) -> bool {
+    /// Returns whether this runner cannot load the job's model and another one can, or could
+    /// lately. Returns true while Redis is unreachable.
+    async fn belongs_elsewhere(&self, job: &JobSpec) -> bool {
         let models = &self.engine.description.models;
         let Some(hint) = &job.hint else { return false };
         if models.is_empty() || models.iter().any(|model| model == hint.as_str()) {
             return false;
         }
-        let known = self.shared.store.is_model_known(&job.app, hint);
-        let known = tokio::time::timeout(KNOWN_TIMEOUT, known).await;
+        let known = self.context.store.is_model_known(&job.app, hint);
+        let known = tokio::time::timeout(CATALOG_TIMEOUT, known).await;
         !matches!(known, Ok(Ok(false)))
     }
 
-    /// The job in a message, or why there is none.
-    fn read(&self, taken: &Taken) -> Result<JobMessage, String> {
-        let message = JobMessage::decode(taken.body()).map_err(|error| error.to_string())?;
-        let app = &self.shared.config.app;
+    /// Decodes the job, or returns the reason why the message is not a job of this app.
+    fn read(&self, delivery: &JobDelivery) -> Result<JobMessage, String> {
+        let message = JobMessage::decode(delivery.body()).map_err(|error| error.to_string())?;
+        let app = &self.context.config.app;
         if message.job.app == *app {
             Ok(message)
         } else {
-            Err(format!("a job of {} in a queue of {app}", message.job.app))
+            Err(format!(
+                "a job of app {} in a queue of app {app}",
+                message.job.app
+            ))
         }
     }
 }
@@ -203,7 +218,7 @@ mod tests {
         let mut waited = Duration::ZERO;
         let mut offers = 0;
         while waited < Duration::from_secs(600) {
-            let delay = before_offering_again(waited).delay();
+            let delay = return_delay(waited).delay();
             assert!(delay <= (waited / 2).max(Duration::from_secs(1)));
             waited += delay;
             offers += 1;

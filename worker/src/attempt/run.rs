@@ -1,4 +1,4 @@
-//! Runs a job that is ours, and stores its end.
+//! Runs a started job and stores its end.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -14,53 +14,54 @@ use warmq_types::job::Timings;
 use warmq_types::message::JobMessage;
 use warmq_types::retry_tier::RetryTier;
 
-use super::end::Attempt;
-use super::hands::{ack, give_back};
-use super::setback::Setback;
-use crate::cancellations::Watch;
-use crate::consumer::{self, Source, Taken};
+use super::finish::EndedAttempt;
+use super::retry::RetryReason;
+use super::settle::{ack, nack};
+use crate::artifacts::{self, StoreError};
+use crate::cancellations::CancellationListener;
+use crate::consumer::{self, JobDelivery, Source};
+use crate::context::WorkerContext;
 use crate::engine::thread::Done;
 use crate::engine::{Ended, Failure};
 use crate::fault::Fault;
 use crate::incarnation::Incarnation;
-use crate::lease::{Begun, LeaseKeeper};
-use crate::report::{self, ProgressReporter, StoreError};
-use crate::runner::{End, Next, Runner, at};
-use crate::shared::Shared;
+use crate::lease::{LeaseKeeper, StartedAttempt};
+use crate::progress::ProgressReporter;
+use crate::runner::{AfterDelivery, IncarnationEnd, Runner, wait_until};
 use crate::stored_input;
 
-/// How long an engine may take to obey once the time to drain is over.
+/// How long an engine may take to stop after the drain timeout.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
-/// Timeout for best-effort notes.
-const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout for publishing a fault, which is best effort.
+const PUBLISH_FAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What changes while a job runs.
-struct Course {
+/// State that changes while a job runs.
+struct RunState {
     /// The job's message, until it is acknowledged.
-    message: Option<Taken>,
-    /// RabbitMQ is there.
+    message: Option<JobDelivery>,
+    /// Whether the connection to RabbitMQ is open.
     connected: bool,
-    /// The job's `run_timeout`, once it has passed.
+    /// The job's `run_timeout`, once it has elapsed.
     timed_out: Option<Duration>,
-    /// Cancelled once the job is no longer ours.
+    /// Cancelled once the job is no longer this attempt's.
     lost: CancellationToken,
-    /// Stops the engine: cancelled with `lost`, and when the job's time or the time to drain is over.
+    /// Stops the engine: cancelled with `lost`, after `run_timeout`, and after the drain timeout.
     cancel: CancellationToken,
 }
 
-/// How a run came to its end.
+/// Why a run ended.
 enum RunEnd {
-    /// With a result, or by the job's fault.
+    /// A result, or an error of the job.
     Outcome(Outcome),
-    /// It was told to stop.
+    /// Stopped on request.
     Stopped,
-    /// By the runner's fault.
+    /// A fault of the runner.
     Fault(Fault),
 }
 
-/// A run that ended, and what the runner holds after it.
-struct Concluded {
+/// A run that ended, and the runner's models after it.
+struct FinishedRun {
     end: RunEnd,
     timings: Timings,
     model: Option<String>,
@@ -68,139 +69,142 @@ struct Concluded {
 }
 
 impl Runner {
-    /// Runs a job. `lease`: none if Redis is away.
+    /// Runs a job. `lease` is `None` while Redis is unreachable.
     pub(super) async fn run_job(
         &mut self,
         incarnation: &mut Incarnation,
-        taken: Taken,
+        delivery: JobDelivery,
         job: JobMessage,
         lease: Option<Lease>,
-        watch: Watch,
-    ) -> Next {
-        let shared = self.shared.clone();
+        watch: CancellationListener,
+    ) -> AfterDelivery {
+        let context = self.context.clone();
         let spec = &job.job;
         let hint = spec.hint.as_ref().map_or("", |hint| hint.as_str());
         tracing::info!(
-            runner = %self.id, job.id = %spec.id, job.hint = hint, attempt = lease.map(|lease| lease.attempt), from = ?taken.source,
-            "a job begins"
+            runner = %self.id, job.id = %spec.id, job.hint = hint, attempt = lease.map(|lease| lease.attempt), from = ?delivery.source,
+            "job started"
         );
         let lost = CancellationToken::new();
-        let begun = Begun {
+        let started = StartedAttempt {
             runner: self.id.clone(),
             epoch: incarnation.epoch,
             job: spec.clone(),
             since: Instant::now(),
         };
-        let keeper = LeaseKeeper::start(&shared, &begun, lease, lost.clone());
+        let keeper = LeaseKeeper::start(&context, &started, lease, lost.clone());
         let progress =
-            ProgressReporter::start(shared.store.clone(), spec, keeper.lease(), lost.clone());
-        let mut course = Course {
-            message: Some(taken),
+            ProgressReporter::start(context.store.clone(), spec, keeper.lease(), lost.clone());
+        let mut state = RunState {
+            message: Some(delivery),
             connected: true,
             timed_out: None,
             cancel: lost.child_token(),
             lost,
         };
         let done = self
-            .drive(
+            .run_engine(
                 incarnation,
                 &job,
-                begun.since,
+                started.since,
                 &progress,
-                &mut course,
+                &mut state,
                 watch,
             )
             .await;
-        let key = attempt_key(*keeper.lease().borrow(), &begun);
-        let Concluded {
+        let key = attempt_key(*keeper.lease().borrow(), &started);
+        let FinishedRun {
             end,
             timings,
             model,
             report,
-        } = self.conclude(&job, &key, done, &progress).await;
+        } = self.finish_run(&job, &key, done, &progress).await;
         drop(progress);
 
-        let Course {
+        let RunState {
             mut message,
             connected,
             timed_out,
             lost,
             ..
-        } = course;
+        } = state;
         let is_ours = !lost.is_cancelled();
-        let mut attempt = Attempt {
-            begun,
+        let mut attempt = EndedAttempt {
+            started,
             lease: *keeper.lease().borrow(),
             outcome: Outcome::Cancelled,
             timings,
             model,
         };
-        // What is wrong with this runner, if anything: found out while the job's lease is kept.
+        // Diagnosed while the job's lease is still renewed.
         let fault = match &end {
-            RunEnd::Fault(fault) if !is_drain_over(&shared, fault) => {
+            RunEnd::Fault(fault) if !is_drain_over(&context, fault) => {
                 self.diagnose(incarnation, fault).await
             }
             RunEnd::Fault(_) | RunEnd::Outcome(_) | RunEnd::Stopped => None,
         };
-        let setback = match (end, timed_out) {
+        let retry = match (end, timed_out) {
             (RunEnd::Outcome(outcome), _) => {
                 attempt.outcome = outcome;
                 None
             }
             _ if !is_ours => None,
-            (RunEnd::Stopped, Some(timeout)) => Some(Setback::TooLong(timeout)),
+            (RunEnd::Stopped, Some(timeout)) => Some(RetryReason::TimedOut(timeout)),
             (RunEnd::Fault(fault), Some(timeout)) if fault.kind == FaultKind::Hang => {
-                Some(Setback::TooLong(timeout))
+                Some(RetryReason::TimedOut(timeout))
             }
-            (RunEnd::Fault(failed), _) if !is_drain_over(&shared, &failed) => {
-                Some(Setback::Fault {
+            (RunEnd::Fault(failed), _) if !is_drain_over(&context, &failed) => {
+                Some(RetryReason::Fault {
                     fault: failed,
                     healthy: fault.is_none(),
                 })
             }
-            // The time to drain is over.
+            // The drain timeout elapsed.
             (RunEnd::Stopped | RunEnd::Fault(_), _) => {
                 drop(keeper);
-                shared.hand_back(&job, attempt.lease, message).await;
-                return after(fault, connected);
+                context
+                    .requeue_uncounted(&job, attempt.lease, message)
+                    .await;
+                return after_run(fault, connected);
             }
         };
         let mut counts = is_ours;
-        if let Some(setback) = setback {
-            (counts, message) = self.set_back(&mut attempt, setback, job, message).await;
+        if let Some(retry) = retry {
+            (counts, message) = self.retry_or_fail(&mut attempt, retry, job, message).await;
         }
         self.report = report;
         let changed = self.engine.description.models != incarnation.models;
-        let idle = connected && fault.is_none() && !changed && !shared.stop.is_cancelled();
-        self.store_end(attempt, counts, idle, message).await;
+        let idle = connected && fault.is_none() && !changed && !context.stop.is_cancelled();
+        self.store_result(attempt, counts, idle, message).await;
         drop(keeper);
-        match after(fault, connected) {
-            Next::Idle if changed => Next::End(End::ModelsChanged),
+        match after_run(fault, connected) {
+            AfterDelivery::Idle if changed => AfterDelivery::End(IncarnationEnd::ModelsChanged),
             next => next,
         }
     }
 
-    /// Gets the job's files and runs it, and meanwhile looks after all else. `Err`: the engine crashed or hangs.
-    async fn drive(
+    /// Fetches the job's files and runs it, and meanwhile handles cancellation, timeouts and the
+    /// connection. Fails if the engine crashed or hangs.
+    async fn run_engine(
         &self,
         incarnation: &mut Incarnation,
         job: &JobMessage,
         since: Instant,
         progress: &ProgressReporter,
-        course: &mut Course,
-        mut watch: Watch,
+        state: &mut RunState,
+        mut watch: CancellationListener,
     ) -> Result<Done, Fault> {
-        let shared = &self.shared;
+        let context = &self.context;
         let spec = &job.job;
-        let (cancel, lost) = (course.cancel.clone(), course.lost.clone());
+        let (cancel, lost) = (state.cancel.clone(), state.lost.clone());
         let run_timeout = spec.run_timeout_ms.map(Duration::from_millis);
         let run_until = run_timeout.and_then(|timeout| since.checked_add(timeout));
-        let too_long = since + shared.pace.unacknowledged;
+        let too_long = since + context.intervals.unacknowledged;
         let mut run = pin!(async {
             let fields = &self.engine.description.files;
             let prepared = async {
-                let whole = stored_input::load(&shared.artifacts, spec, &cancel).await?;
-                let files = shared.places.get(&whole, fields, progress, &cancel);
+                let whole = stored_input::load(&context.artifacts, spec, &cancel).await?;
+                let files = context.file_fetcher.get(&whole, fields, progress, &cancel);
                 let files = files.await?;
                 Ok((whole, files))
             };
@@ -212,50 +216,51 @@ impl Runner {
                 Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
             }
         });
-        let mut hangs = pin!(hangs(shared, &cancel, progress));
+        let mut hangs = pin!(hangs(context, &cancel, progress));
         loop {
             tokio::select! {
                 biased;
                 done = &mut run => return done.map_err(|crashed| {
-                    tracing::error!(job.id = %spec.id, reason = crashed.reason, "the engine crashed under a job");
+                    tracing::error!(job.id = %spec.id, reason = crashed.reason, "the engine crashed while it ran a job");
                     Fault::new(FaultKind::Engine, "the engine crashed").because(crashed.reason)
                 }),
                 () = &mut hangs => {
-                    tracing::error!(runner = %self.id, job.id = %spec.id, "the engine was told to stop and shows no sign of life");
+                    tracing::error!(runner = %self.id, job.id = %spec.id, "the engine does not stop and reports no progress");
                     return Err(Fault::new(FaultKind::Hang, "the engine no longer responds"));
                 }
-                () = shared.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
-                () = at(run_until), if !cancel.is_cancelled() => {
-                    course.timed_out = run_timeout;
+                () = context.give_up.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+                () = wait_until(run_until), if !cancel.is_cancelled() => {
+                    state.timed_out = run_timeout;
                     cancel.cancel();
                 }
                 () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
-                own = incarnation.consumers.next_own(), if course.connected => match own {
-                    // A claim that had lapsed when its job came.
-                    Ok(late) => late.give_back().await,
-                    // The job goes on: its result counts, whatever becomes of its message.
-                    Err(_) => course.connected = false,
+                own = incarnation.consumers.next_own(), if state.connected => match own {
+                    // The claim lapsed before its job arrived.
+                    Ok(late) => late.nack().await,
+                    // The run continues: its result counts even if its message is redelivered.
+                    Err(_) => state.connected = false,
                 },
-                () = tokio::time::sleep_until(too_long), if course.connected && course.message.is_some() => {
-                    if let Some(taken) = course.message.take() {
-                        shared.park_then_ack(job, RetryTier::M10, taken).await;
+                () = tokio::time::sleep_until(too_long), if state.connected && state.message.is_some() => {
+                    if let Some(delivery) = state.message.take() {
+                        context.delay_then_ack(job, RetryTier::M10, delivery).await;
                     }
                 }
             }
         }
     }
 
-    /// Turns what the engine said into the run's end, with its files stored. `key`: the attempt's part of their keys.
-    async fn conclude(
+    /// Maps the engine's result to the run's end and stores its files. `key` is the attempt's part
+    /// of their object keys.
+    async fn finish_run(
         &mut self,
         job: &JobMessage,
         key: &str,
         done: Result<Done, Fault>,
         progress: &ProgressReporter,
-    ) -> Concluded {
+    ) -> FinishedRun {
         let (ended, report) = match done {
             Ok(Done { ended, report }) => (ended, report),
-            // A crashed engine holds nothing, and one that hangs ends with its process.
+            // A crashed engine holds no models; one that hangs ends with its process.
             Err(fault) => (Ended::failed(fault.into()), RunnerReport::default()),
         };
         let end = match ended.result {
@@ -263,9 +268,9 @@ impl Runner {
                 if !produced.files.is_empty() {
                     progress.storing();
                 }
-                let shared = &self.shared;
-                let stored = report::store_files(&shared.artifacts, &job.job, key, produced);
-                let drained = after_drain(shared);
+                let context = &self.context;
+                let stored = artifacts::store_files(&context.artifacts, &job.job, key, produced);
+                let drained = after_drain(context);
                 tokio::select! {
                     biased;
                     stored = stored => match stored {
@@ -279,7 +284,7 @@ impl Runner {
             Err(Failure::Runner(fault)) => RunEnd::Fault(fault),
             Err(Failure::Cancelled) => RunEnd::Stopped,
         };
-        Concluded {
+        FinishedRun {
             end,
             timings: ended.timings,
             model: ended.model,
@@ -287,105 +292,110 @@ impl Runner {
         }
     }
 
-    /// The fault of files that could not be stored; the next probes are as large.
+    /// Returns the fault for files that could not be stored, and enlarges the next probes to their
+    /// size.
     fn not_stored(&mut self, error: StoreError) -> Fault {
         match &error {
             StoreError::Refused { bytes, .. } => {
                 self.probe_bytes = self.probe_bytes.max(*bytes);
                 Fault::new(FaultKind::Storage, "a file could not be stored").because(error)
             }
-            StoreError::NoPlace(_) => {
+            StoreError::NoField(_) => {
                 Fault::new(FaultKind::Engine, "the engine's output is incomplete").because(error)
             }
         }
     }
 
-    /// After a fault: logs and counts it, and tests the runner. Returns what is still wrong.
+    /// Logs and publishes the fault, then runs the self-test. Returns the fault that remains, if
+    /// any.
     async fn diagnose(&mut self, incarnation: &Incarnation, fault: &Fault) -> Option<Fault> {
-        tracing::warn!(runner = %self.id, %fault, "an attempt failed by this runner's fault");
-        let (store, app) = (&self.shared.store, &self.shared.config.app);
+        tracing::warn!(runner = %self.id, %fault, "attempt failed: runner fault");
+        let (store, app) = (&self.context.store, &self.context.config.app);
         let published = store.publish_fault(app, &self.id, incarnation.epoch, fault.kind);
         if !matches!(
-            tokio::time::timeout(NOTE_TIMEOUT, published).await,
+            tokio::time::timeout(PUBLISH_FAULT_TIMEOUT, published).await,
             Ok(Ok(()))
         ) {
-            tracing::debug!(runner = %self.id, "a fault was not counted");
+            tracing::debug!(runner = %self.id, "a fault could not be published");
         }
-        match fault.is_ruinous() {
+        match fault.is_unrecoverable() {
             true => Some(fault.clone()),
-            false => self.prove().await.err(),
+            false => self.self_test().await.err(),
         }
     }
 
-    /// Stores the attempt's end, and sees to the message. `counts`: it is the job's end.
-    async fn store_end(
+    /// Stores the attempt's end and settles the message. `counts`: the end is the job's.
+    async fn store_result(
         &mut self,
-        attempt: Attempt,
+        attempt: EndedAttempt,
         counts: bool,
         idle: bool,
-        message: Option<Taken>,
+        message: Option<JobDelivery>,
     ) {
-        let shared = self.shared.clone();
-        let job = attempt.begun.job.clone();
-        let stored = until_success("storing a result", &shared.give_up, || {
-            attempt.store(&shared, counts, &self.known, &self.report, idle)
+        let context = self.context.clone();
+        let job = attempt.started.job.clone();
+        let stored = until_success("storing a result", &context.give_up, || {
+            attempt.store(&context, counts, &self.recorded_hints, &self.report, idle)
         });
-        let stored = self.patience.with(stored).await;
+        let stored = self.redis_grace.limit(stored).await;
         match stored {
             Some(Some(accepted)) => {
-                self.known.clone_from(&self.report.hints);
+                self.recorded_hints.clone_from(&self.report.hints);
                 attempt.log(accepted);
                 let state = accepted.then(|| attempt.outcome.state());
-                shared.settle(&job, state, message).await;
+                context.settle(&job, state, message).await;
             }
             Some(None) => {
-                tracing::error!(job.id = %job.id, "stopping without Redis; the job will run again elsewhere");
-                give_back(message).await;
+                tracing::error!(job.id = %job.id, "stopping while redis is unreachable: another runner will run the job again");
+                nack(message).await;
             }
-            None if counts => shared.send_end_then_ack(attempt, message).await,
-            // Its end is known, or somebody else has it.
+            None if counts => context.defer_result_then_ack(attempt, message).await,
+            // The end is recorded, or another runner has the job.
             None => ack(message).await,
         }
     }
 }
 
-/// Returns once an engine that was told to stop has shown no sign of life for long: with progress reports it does.
-async fn hangs(shared: &Shared, cancel: &CancellationToken, progress: &ProgressReporter) {
+/// Waits until a cancelled engine has reported no progress for `hang_grace`, or until the drain
+/// timeout has elapsed.
+async fn hangs(context: &WorkerContext, cancel: &CancellationToken, progress: &ProgressReporter) {
     let silent = async {
         let mut reports = progress.watch();
         cancel.cancelled().await;
-        let grace = shared.config.hang_grace;
+        let grace = context.config.hang_grace;
         while let Ok(Ok(())) = tokio::time::timeout(grace, reports.changed()).await {}
     };
     tokio::select! {
         () = silent => {}
-        () = after_drain(shared) => {}
+        () = after_drain(context) => {}
     }
 }
 
-/// Returns shortly after the time to drain is over.
-async fn after_drain(shared: &Shared) {
-    shared.give_up.cancelled().await;
+/// Waits until shortly after the drain timeout.
+async fn after_drain(context: &WorkerContext) {
+    context.give_up.cancelled().await;
     tokio::time::sleep(DRAIN_GRACE).await;
 }
 
-/// An engine that does not stop when the time to drain is over is nobody's fault.
-fn is_drain_over(shared: &Shared, fault: &Fault) -> bool {
-    fault.kind == FaultKind::Hang && shared.give_up.is_cancelled()
+/// Returns whether the engine only failed to stop within the drain timeout, which is not a fault.
+fn is_drain_over(context: &WorkerContext, fault: &Fault) -> bool {
+    fault.kind == FaultKind::Hang && context.give_up.is_cancelled()
 }
 
-/// The attempt's part of its files' keys: no other attempt has it.
-fn attempt_key(lease: Option<Lease>, begun: &Begun) -> String {
+/// Returns the attempt's part of its object keys, unique per attempt.
+fn attempt_key(lease: Option<Lease>, started: &StartedAttempt) -> String {
     match lease {
         Some(lease) => lease.fence.0.to_string(),
-        None => format!("{}-{}", begun.runner, begun.epoch),
+        None => format!("{}-{}", started.runner, started.epoch),
     }
 }
 
-fn after(fault: Option<Fault>, connected: bool) -> Next {
+fn after_run(fault: Option<Fault>, connected: bool) -> AfterDelivery {
     match fault {
-        Some(fault) => Next::End(End::by(fault)),
-        None if connected => Next::Idle,
-        None => Next::End(End::Lost(consumer::Lost::Ended(Source::Own))),
+        Some(fault) => AfterDelivery::End(IncarnationEnd::from_fault(fault)),
+        None if connected => AfterDelivery::Idle,
+        None => AfterDelivery::End(IncarnationEnd::ConsumerLost(
+            consumer::ConsumeError::QueueDeleted(Source::Own),
+        )),
     }
 }

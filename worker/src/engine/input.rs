@@ -1,7 +1,7 @@
-//! A job's input as a type, its JSON Schema, and what is wrong with it, in fal's words.
+//! Parses a job's input, generates its JSON Schema, and reports errors in fal's format.
 //!
-//! The router has checked the input against the published schema already. A job that was accepted under an older
-//! worker's schema, or came past the router, is caught here.
+//! The router has validated the input against the published schema. This catches jobs that were
+//! accepted under an older schema, or bypassed the router.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -14,12 +14,11 @@ use serde_path_to_error::Segment;
 use warmq_types::input_schema::write_integers;
 use warmq_types::job::{FieldError, JobError};
 
-/// The keyword that lists a property's other names. Each is published as a property of its own,
-/// like serde's aliases that it must repeat: a schema without them would refuse what the type
-/// reads.
+/// Keyword that lists a property's aliases. Each alias is published as a property of its own and
+/// must repeat serde's aliases; otherwise the schema would reject what the type accepts.
 pub const ALIASES_KEYWORD: &str = "x-warmq-aliases";
 
-/// The JSON Schema of `T`, in one piece (no `$ref`).
+/// Generates the JSON Schema of `T` without `$ref`.
 pub fn schema<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
@@ -46,7 +45,7 @@ fn publish_aliases(properties: &mut Map<String, Value>) {
     properties.extend(published);
 }
 
-/// Reads an input. No input at all is an empty one, and whole numbers may be written with a point
+/// Parses an input. No input counts as an empty one, and integers may be written as floats
 /// (`42.0`).
 ///
 /// # Errors
@@ -56,7 +55,7 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(input: &Value) -> Result<T, JobEr
         Value::Null => Value::Object(Map::new()),
         input => input.clone(),
     };
-    // What is too large for an integer is refused below, as any number of the wrong kind.
+    // Numbers too large for an integer are rejected below.
     write_integers(&schema::<T>(), &mut input);
     serde_path_to_error::deserialize(&input).map_err(|error| {
         let mut loc = vec![Value::from("body")];
@@ -67,7 +66,7 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(input: &Value) -> Result<T, JobEr
             Segment::Unknown => None,
         }));
         let msg = error.into_inner().to_string();
-        // Of a missing field serde knows the parent's path, and the name by its message only.
+        // For a missing field serde reports the parent's path, and the name in the message only.
         let missing = msg
             .strip_prefix("missing field `")
             .and_then(|rest| rest.split('`').next());
@@ -87,11 +86,11 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(input: &Value) -> Result<T, JobEr
     })
 }
 
-/// Whether `value` is in `range`.
+/// Returns `value` if it is in `range`.
 ///
 /// # Errors
 /// A 422 that names `field` and the range.
-pub fn within<T: PartialOrd + Display>(
+pub fn check_range<T: PartialOrd + Display>(
     field: &str,
     value: T,
     range: RangeInclusive<T>,

@@ -1,15 +1,16 @@
-//! What runs jobs: the seam between the runner, which knows queues, and an engine, which knows models.
+//! Engines: the interface between the runner, which handles queues, and what executes jobs, which
+//! handles models.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`thread`] | the OS thread that an engine lives on; tensors never leave it |
-//! | [`input`] | a job's input, read into a type; what is wrong with it, field by field |
-//! | `picture` | a stranger's picture, decoded with bounds; and pictures as PNGs |
-//! | [`diffusion`] | Stable Diffusion, by the crate `warmq-diffusion` |
-//! | [`pictures`] | a picture of a picture, on the CPU: larger, or without its background |
-//! | [`timed`] | an engine that only takes time, for tests of routing and load |
+//! | [`thread`] | the OS thread of an engine; tensors never leave it |
+//! | [`input`] | parses a job's input into a type, with errors per field |
+//! | `picture` | decodes untrusted pictures within limits, encodes PNGs |
+//! | [`diffusion`] | Stable Diffusion, through the crate `warmq-diffusion` |
+//! | [`pictures`] | edits pictures on the CPU: enlarges them, removes their background |
+//! | [`timed`] | an engine that sleeps, for tests of routing and load |
 //!
-//! Each runner has an engine, and so a cache and a memory budget, of its own.
+//! Each runner has an engine of its own, and thus its own cache and memory budget.
 
 pub mod diffusion;
 pub mod input;
@@ -38,16 +39,16 @@ use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache;
 
-/// Which engine a worker runs.
+/// The engine of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
     /// Stable Diffusion.
     Diffusion,
-    /// Makes pictures larger.
+    /// Enlarges pictures.
     Upscale,
     /// Makes the background of pictures transparent.
     Cutout,
-    /// Only takes time.
+    /// Sleeps, for tests.
     Timed,
 }
 
@@ -81,36 +82,36 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// What an engine is built from.
+/// Options of an engine.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Which one.
+    /// The engine.
     pub kind: EngineKind,
-    /// The folder of model folders.
+    /// Folder with one folder per model.
     pub models: PathBuf,
-    /// How much the loaded models of one runner may hold.
+    /// Memory budget for the loaded models of one runner.
     pub memory_budget: ByteSize,
-    /// Where tensors shall live: `auto`, `cpu`, `cuda:0`.
+    /// Device for tensors: `auto`, `cpu`, `cuda:0`.
     pub device: String,
-    /// How many models a timed engine holds.
+    /// Number of models that the timed engine holds.
     pub slots: u16,
 }
 
-/// Why there is no engine.
+/// Why an engine cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The settings ask for what is not there.
+    /// A setting is wrong.
     #[error("{0}")]
     Setting(String),
-    /// The machine has not got it.
+    /// The machine lacks what the engine needs.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Builds the engine that `options` ask for, on the calling thread.
+/// Builds the engine that `options` select, on the calling thread.
 ///
 /// # Errors
-/// The models or the device are not there.
+/// The models or the device are missing.
 pub fn build(options: &Options, runner: &RunnerId) -> Result<Box<dyn Engine>, BuildError> {
     Ok(match options.kind {
         EngineKind::Diffusion => Box::new(diffusion::Diffusion::new(options)?),
@@ -120,60 +121,61 @@ pub fn build(options: &Options, runner: &RunnerId) -> Result<Box<dyn Engine>, Bu
     })
 }
 
-/// What an engine says of itself, once.
+/// An engine's description, fixed when it is built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
-    /// Where tensors live: `cpu`, `cuda:0`.
+    /// Device of the tensors: `cpu`, `cuda:0`.
     pub device: String,
-    /// The models that it can load; empty when it takes any name.
+    /// The catalog; empty if the engine accepts any name.
     pub models: Vec<String>,
     /// JSON Schema of the input.
     pub input_schema: Value,
-    /// Which fields of the input name files. They are got before a run; see [`RunContext::file`].
+    /// Input fields that name files. The worker fetches them before a run; see
+    /// [`RunContext::file`].
     pub files: Vec<FileField>,
 }
 
 /// Runs jobs, one at a time, and keeps models between them. Built, used and dropped on one thread.
 pub trait Engine {
-    /// What it is.
+    /// Returns the description.
     fn describe(&self) -> Description;
 
-    /// What it holds now.
+    /// Returns the loaded models and their memory.
     fn report(&self) -> RunnerReport;
 
     /// Runs a job to its end.
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
 
-    /// Tests whether it can work, in milliseconds: its device, the folder of its models. Returns the models that it can
-    /// load now, sorted; none when it takes any name.
+    /// Checks, within milliseconds, the device and the models folder. Returns the catalog, sorted;
+    /// empty if the engine accepts any name.
     ///
     /// # Errors
-    /// It can run no job at all.
+    /// The engine cannot run any job.
     fn check(&mut self) -> Result<Vec<String>, Fault> {
         Ok(Vec::new())
     }
 }
 
-/// What an engine tells while it runs a job, how it learns that it shall stop, and the files that the job came with.
+/// The context of a run: progress out, cancellation and input files in.
 pub trait RunContext {
-    /// The file that this field of the input names, if it names one.
+    /// Returns the file that an input field names, if any.
     fn file(&self, field: &str) -> Option<&[u8]>;
 
-    /// Says how far the job is. `Break`: nobody wants the job any more, end with [`Failure::Cancelled`].
+    /// Reports progress. `Break` means that the job is cancelled: end with [`Failure::Cancelled`].
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
-    /// As [`RunContext::progress`], with nothing to say.
+    /// Returns whether the job is cancelled.
     fn cancelled(&self) -> bool;
 }
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
-    /// What came of it.
+    /// The output or the failure.
     pub result: Result<Produced, Failure>,
-    /// What it cost; of a failed run too.
+    /// Load and run time, of a failed run as well.
     pub timings: Timings,
-    /// The model that ran, where it is not the one that the job's hint names.
+    /// The model that ran, if it is not the job's hint.
     pub model: Option<String>,
 }
 
@@ -184,7 +186,7 @@ impl Default for Ended {
 }
 
 impl Ended {
-    /// A run that made nothing and took no time.
+    /// A run that failed and took no time.
     pub fn failed(failure: Failure) -> Self {
         Self {
             result: Err(failure),
@@ -194,23 +196,23 @@ impl Ended {
     }
 }
 
-/// What a job made.
+/// A job's output and files.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Produced {
-    /// The app's output, with a null where each file's reference belongs.
+    /// The output, with null in place of each file's reference.
     pub output: Value,
-    /// The files, to be stored before the output means anything.
+    /// The files, which are stored before the output is published.
     pub files: Vec<File>,
 }
 
-/// A file that a job made.
+/// An output file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct File {
-    /// Its name among the job's files: `0.png`.
+    /// Name, unique within the job: `0.png`.
     pub name: String,
-    /// Where in the output its reference belongs (JSON pointer): `/images/0/url`.
+    /// JSON pointer to its reference in the output: `/images/0/url`.
     pub pointer: String,
-    /// Its content.
+    /// Content.
     pub bytes: Vec<u8>,
 }
 
@@ -220,14 +222,14 @@ impl fmt::Debug for File {
     }
 }
 
-/// Why a run made nothing.
+/// Why a run failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
-    /// The job fails with this error. It is not tried again: it would fail again.
+    /// The job's error. There is no further attempt: it would fail again.
     Job(JobError),
-    /// The runner failed. The job is tried elsewhere.
+    /// A fault of the runner. The job is requeued.
     Runner(Fault),
-    /// It stopped because it was told to.
+    /// Stopped on request.
     Cancelled,
 }
 
@@ -276,16 +278,16 @@ mod testing {
         }
     }
 
-    /// Notes what it is told, and wants the job no more after so many reports.
+    /// Records progress, and cancels after so many reports.
     #[derive(Default)]
-    pub(super) struct Told {
-        /// What every field of the input names.
+    pub(super) struct RecordingContext {
+        /// The file of every field.
         pub(super) file: Option<Vec<u8>>,
         pub(super) progress: Vec<Progress>,
         pub(super) stop_after: Option<usize>,
     }
 
-    impl RunContext for Told {
+    impl RunContext for RecordingContext {
         fn file(&self, _: &str) -> Option<&[u8]> {
             self.file.as_deref()
         }

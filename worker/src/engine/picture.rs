@@ -1,5 +1,5 @@
-//! Pictures in and out of files, for all engines. What comes in is a stranger's: nothing about it is believed, and its
-//! decoding is bounded in pixels and memory before it begins.
+//! Decodes and encodes pictures for all engines. Input is untrusted: pixels and memory are limited
+//! before decoding starts.
 
 use std::io::Cursor;
 use std::panic::catch_unwind;
@@ -13,39 +13,39 @@ use warmq_types::job::JobError;
 
 use crate::fault::Fault;
 
-/// The field of an input that names the picture to work on.
+/// The input field that names the picture.
 pub(super) const IMAGE_URL: &str = "image_url";
 
-/// Pixels along the longer side of a picture that is read, or made of one.
-pub(super) const LONGEST_SIDE: u32 = 4096;
+/// Longest side of a picture, pixels, decoded or produced.
+pub(super) const MAX_SIDE: u32 = 4096;
 
-/// Memory that a decoder may take, the pixels included: 4096 × 4096 of 8 bytes, and some more.
-const DECODER_BYTES: u64 = 160 << 20;
+/// Memory limit of a decoder, including the pixels: 4096 × 4096 of 8 bytes, and a margin.
+const MAX_DECODER_BYTES: u64 = 160 << 20;
 
-/// Reads a PNG, JPEG or WebP; of an animation its first picture.
+/// Decodes a PNG, JPEG or WebP; the first frame of an animation.
 ///
 /// # Errors
-/// A 422 that says why it is none, or too large.
+/// A 422 with the reason: not a picture, or too large.
 pub(super) fn read(file: &[u8]) -> Result<DynamicImage, JobError> {
-    // A decoder's bug is the job's misfortune, not the engine's end.
+    // A panic of a decoder fails the job, not the engine.
     let decoded = catch_unwind(|| decode(file));
-    decoded.unwrap_or_else(|_| Err(refused("image_load_error", "it can not be read")))
+    decoded.unwrap_or_else(|_| Err(refused("image_load_error", "the picture cannot be decoded")))
 }
 
 fn decode(file: &[u8]) -> Result<DynamicImage, JobError> {
     let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
     let format = image::guess_format(file).ok();
     let Some(format) = format.filter(|format| known.contains(format)) else {
-        let message = "it is no picture in PNG, JPEG or WebP";
+        let message = "not a PNG, JPEG or WebP picture";
         return Err(refused("unsupported_image_format", message));
     };
     let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(LONGEST_SIDE);
-    limits.max_image_height = Some(LONGEST_SIDE);
-    limits.max_alloc = Some(DECODER_BYTES);
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     reader.limits(limits.clone());
-    // So far only the header was read.
+    // Reads only the header so far.
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
     (limits.reserve(decoder.total_bytes())).map_err(unreadable)?;
     decoder.set_limits(limits).map_err(unreadable)?;
@@ -59,10 +59,13 @@ fn unreadable(error: ImageError) -> JobError {
     match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::DimensionError => refused(
             "image_too_large",
-            format!("it is larger than {LONGEST_SIDE} x {LONGEST_SIDE} pixels"),
+            format!("larger than {MAX_SIDE} x {MAX_SIDE} pixels"),
         ),
-        ImageError::Limits(_) => refused("image_too_large", "it takes too much memory to read"),
-        error => refused("image_load_error", format!("it can not be read: {error}")),
+        ImageError::Limits(_) => refused("image_too_large", "decoding takes too much memory"),
+        error => refused(
+            "image_load_error",
+            format!("the picture cannot be decoded: {error}"),
+        ),
     }
 }
 
@@ -70,10 +73,10 @@ fn refused(error_type: &str, message: impl Into<String>) -> JobError {
     JobError::field(&[IMAGE_URL], error_type, message)
 }
 
-/// Pixels, row by row, as a PNG.
+/// Encodes pixels, row by row, as a PNG.
 ///
 /// # Errors
-/// The engine's fault: there are not as many as the sides say.
+/// A fault of the engine: the number of pixels does not match the sides.
 pub(super) fn png(
     pixels: &[u8],
     width: u32,
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_picture_is_refused() {
+    fn other_formats_are_rejected() {
         let gif = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
         for file in [
             b"" as &[u8],
@@ -280,6 +283,10 @@ mod tests {
             let _ = read(&file);
         }
         let taken = peak_bytes() - before;
-        assert!(taken < DECODER_BYTES + (64 << 20), "{} MiB", taken >> 20);
+        assert!(
+            taken < MAX_DECODER_BYTES + (64 << 20),
+            "{} MiB",
+            taken >> 20
+        );
     }
 }

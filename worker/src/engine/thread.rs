@@ -1,4 +1,5 @@
-//! The OS thread that an engine lives on. Tensors never leave it, and a panic there ends that thread, not the worker.
+//! The OS thread of an engine. Tensors never leave it, and a panic ends this thread, not the
+//! worker.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -16,152 +17,153 @@ use super::{BuildError, Description, Ended, Engine, Failure, RunContext};
 use crate::fault::Fault;
 use crate::input_files::InputFiles;
 
-/// How often an ending thread is looked at.
-const STOP_CHECK: Duration = Duration::from_millis(5);
+/// Interval at which a stopping thread is polled.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// An engine on its thread.
+/// An engine on its own thread.
 pub struct EngineThread {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<EngineRequest>,
     thread: std::thread::JoinHandle<()>,
-    /// What the engine is.
+    /// The engine's description.
     pub description: Description,
-    /// What it held when it was built.
+    /// What the engine held after it was built.
     pub report: RunnerReport,
 }
 
-/// The engine died under a job; its thread is gone, a new one must be started.
+/// The engine panicked during a job; its thread ended, a new engine must be built.
 #[derive(Debug, thiserror::Error)]
 #[error("the engine stopped: {reason}")]
-pub struct Crashed {
-    /// What it said last.
+pub struct EngineCrashed {
+    /// The panic's message.
     pub reason: String,
 }
 
-/// A job that the engine ran to its end, and what the engine holds after it.
+/// A finished run, and what the engine holds after it.
 #[derive(Debug)]
 pub struct Done {
-    /// How it ended.
+    /// The end of the run.
     pub ended: Ended,
     /// What the engine holds now.
     pub report: RunnerReport,
 }
 
 impl Done {
-    /// Of a job that never came to the engine, which still holds what `report` says.
+    /// The result of a job that did not reach the engine, which still holds `report`.
     pub fn not_run(failure: Failure, report: RunnerReport) -> Self {
         let ended = Ended::failed(failure);
         Self { ended, report }
     }
 }
 
-/// What the thread is asked for.
-enum Order {
-    Run(Box<Work>),
+/// A request to the thread.
+enum EngineRequest {
+    Run(Box<RunRequest>),
     Check(oneshot::Sender<Result<Vec<String>, Fault>>),
 }
 
-struct Work {
+struct RunRequest {
     job: JobSpec,
     files: InputFiles,
     progress: watch::Sender<Option<Progress>>,
     cancel: CancellationToken,
-    done: oneshot::Sender<Result<Done, Crashed>>,
+    done: oneshot::Sender<Result<Done, EngineCrashed>>,
 }
 
 impl EngineThread {
     /// Starts a thread and builds an engine on it.
     ///
     /// # Errors
-    /// There is no engine, or no thread.
+    /// The engine or the thread cannot be created.
     pub async fn start(
         runner: &RunnerId,
         build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError> + Send + 'static,
     ) -> Result<Self, BuildError> {
-        let (orders, inbox) = mpsc::channel(1);
+        let (requests, inbox) = mpsc::channel(1);
         let (ready, built) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name(format!("engine-{runner}"))
-            .spawn(move || live(build, ready, inbox))
+            .spawn(move || serve(build, ready, inbox))
             .map_err(|error| {
-                BuildError::Unavailable(format!("no thread for the engine: {error}"))
+                BuildError::Unavailable(format!("cannot start the engine's thread: {error}"))
             })?;
-        let lost = || BuildError::Unavailable("the engine died while it was built".to_owned());
+        let lost = || BuildError::Unavailable("the engine panicked while it was built".to_owned());
         let (description, report) = built.await.map_err(|_| lost())??;
         Ok(Self {
-            orders,
+            requests,
             thread,
             description,
             report,
         })
     }
 
-    /// Runs a job with the files that its input names. `cancel` ends it at its next step.
+    /// Runs a job with its input files. `cancel` stops it at its next step.
     ///
     /// # Errors
-    /// The engine died.
+    /// The engine panicked.
     pub async fn run(
         &self,
         job: JobSpec,
         files: InputFiles,
         progress: watch::Sender<Option<Progress>>,
         cancel: CancellationToken,
-    ) -> Result<Done, Crashed> {
-        let gone = || Crashed {
-            reason: "its thread is gone".to_owned(),
+    ) -> Result<Done, EngineCrashed> {
+        let gone = || EngineCrashed {
+            reason: "its thread has ended".to_owned(),
         };
         let (done, result) = oneshot::channel();
-        let work = Work {
+        let work = RunRequest {
             job,
             files,
             progress,
             cancel,
             done,
         };
-        let order = Order::Run(Box::new(work));
-        self.orders.send(order).await.map_err(|_| gone())?;
+        let request = EngineRequest::Run(Box::new(work));
+        self.requests.send(request).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
-    /// As [`Engine::check`]; a dead engine fails it.
+    /// As [`Engine::check`]; fails if the engine is dead.
     ///
     /// # Errors
-    /// The engine can run no job.
+    /// The engine cannot run any job.
     pub async fn check(&self) -> Result<Vec<String>, Fault> {
         let dead = || Fault::new(FaultKind::Engine, "the engine crashed");
         let (done, result) = oneshot::channel();
-        let sent = self.orders.send(Order::Check(done)).await;
+        let sent = self.requests.send(EngineRequest::Check(done)).await;
         sent.map_err(|_| dead())?;
         result.await.map_err(|_| dead())?
     }
 
-    /// Whether it crashed: a new one must be started.
+    /// Returns whether the engine crashed, so that a new one must be built.
     pub fn is_dead(&self) -> bool {
-        self.orders.is_closed()
+        self.requests.is_closed()
     }
 
-    /// Ends the thread and waits until the engine's memory is free, for as long as `patience`. False: it hangs.
-    pub async fn stop(self, patience: Duration) -> bool {
-        drop(self.orders);
-        // Looked at, not joined: a thread that hangs would keep its joiner for ever.
+    /// Stops the thread and waits, up to `timeout`, until the engine's memory is free. Returns
+    /// false if it hangs.
+    pub async fn stop(self, timeout: Duration) -> bool {
+        drop(self.requests);
+        // Polled, not joined: joining a thread that hangs would block forever.
         let ended = async {
             while !self.thread.is_finished() {
-                tokio::time::sleep(STOP_CHECK).await;
+                tokio::time::sleep(STOP_CHECK_INTERVAL).await;
             }
         };
-        tokio::time::timeout(patience, ended).await.is_ok()
+        tokio::time::timeout(timeout, ended).await.is_ok()
     }
 }
 
-/// The thread: builds, then runs jobs until nobody sends any.
-fn live(
+/// The thread's main function: builds the engine, then serves requests until the channel closes.
+fn serve(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
     ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,
-    mut inbox: mpsc::Receiver<Order>,
+    mut inbox: mpsc::Receiver<EngineRequest>,
 ) {
     let mut engine = match build() {
         Ok(engine) => engine,
         Err(error) => {
-            // Nobody waits only if the worker is stopping.
+            // Fails only if the worker is stopping.
             let _ = ready.send(Err(error));
             return;
         }
@@ -172,11 +174,11 @@ fn live(
     {
         return;
     }
-    while let Some(order) = inbox.blocking_recv() {
-        let work = match order {
-            Order::Run(work) => work,
-            Order::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
-                // The runner always waits; if it does not, the process is ending.
+    while let Some(request) = inbox.blocking_recv() {
+        let work = match request {
+            EngineRequest::Run(work) => work,
+            EngineRequest::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
+                // Fails only if the process is exiting.
                 Ok(checked) => {
                     let _ = done.send(checked);
                     continue;
@@ -189,22 +191,23 @@ fn live(
             progress: &work.progress,
             cancel: &work.cancel,
         };
-        // After a panic the engine is not used any more, so no broken state is seen.
+        // After a panic the engine is not used again, so no broken state is observed.
         let run = AssertUnwindSafe(|| {
             let ended = engine.run(&work.job, &mut context);
             let report = engine.report();
             Done { ended, report }
         });
         match catch_unwind(run) {
-            // The runner always waits; if it does not, the process is ending.
+            // Fails only if the process is exiting.
             Ok(done) => drop(work.done.send(Ok(done))),
             Err(panic) => {
-                // First the memory, so that the next engine finds it free.
+                // Frees the memory first, so that the next engine finds it free.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
                 let reason = sentence(panic.as_ref());
-                // Before the runner learns of it: it starts another engine at once.
+                // Closed before the reply: the runner builds another engine as soon as it receives
+                // it.
                 inbox.close();
-                drop(work.done.send(Err(Crashed { reason })));
+                drop(work.done.send(Err(EngineCrashed { reason })));
                 return;
             }
         }
@@ -217,7 +220,7 @@ fn sentence(panic: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied());
     text.and_then(|text| text.lines().next())
-        .unwrap_or("it panicked without a message")
+        .unwrap_or("panicked without a message")
         .to_owned()
 }
 
@@ -234,7 +237,7 @@ impl RunContext for Context<'_> {
 
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         self.progress.send_modify(|latest| {
-            // The reporter may not have come to it yet.
+            // The reporter may not have read it yet.
             let preview = latest.take().and_then(|latest| latest.preview);
             *latest = Some(Progress {
                 preview: progress.preview.or(preview),
@@ -262,7 +265,7 @@ mod tests {
     use crate::engine::testing::job;
     use serde_json::{Value, json};
 
-    /// Panics when the input says so.
+    /// Panics if the input is a string.
     struct Fragile;
 
     impl Engine for Fragile {
@@ -290,9 +293,9 @@ mod tests {
         }
     }
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-    async fn run(engine: &EngineThread, input: Value) -> Result<Done, Crashed> {
+    async fn run(engine: &EngineThread, input: Value) -> Result<Done, EngineCrashed> {
         let (progress, _) = watch::channel(None);
         engine
             .run(
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_told_and_ends_only_the_thread() {
+    async fn a_panic_is_reported_and_ends_only_the_thread() {
         let runner = RunnerId::parse("r").unwrap();
         let engine = EngineThread::start(&runner, || Ok(Box::new(Fragile)))
             .await
@@ -314,11 +317,11 @@ mod tests {
         let crashed = run(&engine, json!("out of luck")).await.unwrap_err();
         assert_eq!(crashed.to_string(), "the engine stopped: out of luck");
         let crashed = run(&engine, Value::Null).await.unwrap_err();
-        assert_eq!(crashed.reason, "its thread is gone");
+        assert_eq!(crashed.reason, "its thread has ended");
         assert!(engine.is_dead());
         let fault = engine.check().await.unwrap_err();
         assert_eq!(fault.to_string(), "engine: the engine crashed");
-        assert!(engine.stop(PATIENCE).await);
+        assert!(engine.stop(STOP_TIMEOUT).await);
     }
 
     #[tokio::test]
@@ -335,7 +338,7 @@ mod tests {
         beside.wait();
     }
 
-    /// Runs only beside others.
+    /// Runs only together with others.
     struct Companion(Arc<Barrier>);
 
     impl Engine for Companion {
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_engine_that_can_not_be_built_says_why() {
+    async fn an_engine_that_cannot_be_built_returns_the_reason() {
         let runner = RunnerId::parse("r").unwrap();
         let refused = || Err(BuildError::Setting("no models".to_owned()));
         let error = EngineThread::start(&runner, refused).await.err().unwrap();

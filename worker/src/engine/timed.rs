@@ -1,4 +1,5 @@
-//! An engine that only takes time: for tests of routing and load, without tensors. A job's hint is its model.
+//! An engine that sleeps: for tests of routing and load, without tensors. A job's hint is its
+//! model.
 
 use std::time::{Duration, Instant};
 
@@ -14,45 +15,46 @@ use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, 
 use crate::input_files::FileField;
 use crate::model_cache::{Loaded, Loader, ModelCache};
 
-/// How soon a cancelled job ends.
-const CANCEL_CHECK: Duration = Duration::from_millis(20);
+/// Interval at which a sleeping job checks for cancellation.
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Progress reports per run.
 const STEPS: u32 = 10;
 
-const LONGEST_MS: u64 = 3_600_000;
+const MAX_MS: u64 = 3_600_000;
 
-/// Input of the timed engine: it takes the time that it is told to.
+/// Input of the timed engine, which sleeps for the given times.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(title = "TimedInput")]
 struct Input {
-    /// How long the job runs, ms.
+    /// Run time, ms.
     #[serde(default = "default_run_ms")]
     #[schemars(range(max = 3_600_000))]
     run_ms: u64,
-    /// How long loading the model takes, ms; paid when the runner is cold.
+    /// Load time of the model, ms; spent when the runner is cold.
     #[serde(default = "default_load_ms")]
     #[schemars(range(max = 3_600_000))]
     load_ms: u64,
-    /// After `run_ms` the job fails with this message.
+    /// If set, the job fails with this message after `run_ms`.
     fail: Option<String>,
-    /// The job's output; by default the runner's name, whether it was warm, and the size of the file, if there is one.
+    /// The job's output. Default: the runner's name, whether the run was warm, and the size of the
+    /// file, if any.
     output: Option<Value>,
     /// A file, which is only fetched.
     #[allow(dead_code, reason = "the worker reads it by its name, for its content")]
     file_url: Option<String>,
-    /// The engine responds to nothing for so long before it runs, ms.
+    /// Time for which the engine hangs before it runs, ms.
     #[serde(default)]
     #[schemars(range(max = 3_600_000))]
     hang_ms: u64,
-    /// The engine panics with this message.
+    /// If set, the engine panics with this message.
     crash: Option<String>,
 }
 
-/// The field of the input that names a file.
+/// The input field that names a file.
 const FILE_URL: &str = "file_url";
 
-/// Largest file that is fetched.
+/// Size limit of the file.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
 fn default_run_ms() -> u64 {
@@ -70,7 +72,7 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// An engine whose models share the memory budget evenly.
+    /// Creates an engine whose models share the memory budget evenly.
     pub fn new(options: &Options, runner: RunnerId) -> Self {
         let slots = u64::from(options.slots.max(1));
         let unit_bytes = (options.memory_budget.0 / slots).max(1);
@@ -87,9 +89,9 @@ impl Timed {
         timings: &mut Timings,
     ) -> Result<Produced, Failure> {
         let input: Input = input::parse(&job.input)?;
-        input::within("run_ms", input.run_ms, 0..=LONGEST_MS)?;
-        input::within("load_ms", input.load_ms, 0..=LONGEST_MS)?;
-        input::within("hang_ms", input.hang_ms, 0..=LONGEST_MS)?;
+        input::check_range("run_ms", input.run_ms, 0..=MAX_MS)?;
+        input::check_range("load_ms", input.load_ms, 0..=MAX_MS)?;
+        input::check_range("hang_ms", input.hang_ms, 0..=MAX_MS)?;
 
         if let Some(hint) = &job.hint {
             timings.warm = self.cache.contains(hint.as_str());
@@ -126,7 +128,7 @@ impl Timed {
 }
 
 impl Timed {
-    /// The output of a job that asks for none.
+    /// The default output.
     fn output(&self, warm: bool, file: Option<&[u8]>) -> Value {
         let mut output = json!({"runner": self.runner, "warm": warm});
         if let Some(file) = file {
@@ -144,7 +146,7 @@ impl Engine for Timed {
             input_schema: input::schema::<Input>(),
             files: vec![FileField {
                 name: FILE_URL,
-                most_bytes: MAX_FILE_BYTES,
+                max_bytes: MAX_FILE_BYTES,
             }],
         }
     }
@@ -164,7 +166,7 @@ impl Engine for Timed {
 
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
         let mut timings = Timings {
-            // Without a hint there is nothing to load.
+            // Without a hint there is no model to load.
             warm: job.hint.is_none(),
             ..Timings::default()
         };
@@ -177,7 +179,7 @@ impl Engine for Timed {
     }
 }
 
-/// Its models are nothing but the wait for them, each of the same size.
+/// Models of equal size whose load only sleeps.
 struct Waiting {
     unit_bytes: u64,
 }
@@ -214,7 +216,7 @@ impl Loader for Waiting {
     }
 }
 
-#[allow(clippy::panic, reason = "the job asks for it")]
+#[allow(clippy::panic, reason = "the job requests it")]
 fn crash(message: &str) {
     panic!("{message}");
 }
@@ -239,7 +241,7 @@ fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure>
         if left.is_zero() {
             return Ok(());
         }
-        std::thread::sleep(left.min(CANCEL_CHECK));
+        std::thread::sleep(left.min(CANCEL_CHECK_INTERVAL));
     }
 }
 
@@ -247,7 +249,7 @@ fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure>
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
-    use crate::engine::testing::{Told, job};
+    use crate::engine::testing::{RecordingContext, job};
     use warmq_config::ByteSize;
 
     fn engine(slots: u16) -> Timed {
@@ -267,11 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn the_second_job_with_a_hint_is_warm_and_the_oldest_model_leaves() {
+    fn the_second_job_with_a_hint_is_warm_and_the_oldest_model_is_evicted() {
         let mut engine = engine(2);
         let input = json!({"run_ms": 0, "load_ms": 1});
         let warm = |engine: &mut Timed, hint| {
-            let ended = engine.run(&job(hint, input.clone()), &mut Told::default());
+            let ended = engine.run(&job(hint, input.clone()), &mut RecordingContext::default());
             let output = ended.result.unwrap().output;
             assert_eq!(output, json!({"runner": "r", "warm": ended.timings.warm}));
             ended.timings.warm
@@ -287,7 +289,10 @@ mod tests {
     #[test]
     fn a_job_without_hint_is_warm_and_loads_nothing() {
         let mut engine = engine(2);
-        let ended = engine.run(&job("", json!({"run_ms": 0})), &mut Told::default());
+        let ended = engine.run(
+            &job("", json!({"run_ms": 0})),
+            &mut RecordingContext::default(),
+        );
         assert_eq!((ended.timings.warm, ended.timings.load_ms), (true, 0));
         assert!(hints(&engine).is_empty());
     }
@@ -295,28 +300,28 @@ mod tests {
     #[test]
     fn a_run_reports_ten_times_and_obeys_cancel() {
         let mut engine = engine(2);
-        let mut told = Told::default();
+        let mut recorded = RecordingContext::default();
         let input = json!({"run_ms": 5, "output": [1]});
-        let ended = engine.run(&job("", input.clone()), &mut told);
+        let ended = engine.run(&job("", input.clone()), &mut recorded);
         assert_eq!(ended.result.unwrap().output, json!([1]));
-        assert_eq!(told.progress.len(), 10);
-        let mut told = Told {
+        assert_eq!(recorded.progress.len(), 10);
+        let mut recorded = RecordingContext {
             stop_after: Some(3),
-            ..Told::default()
+            ..RecordingContext::default()
         };
-        let ended = engine.run(&job("", input), &mut told);
+        let ended = engine.run(&job("", input), &mut recorded);
         assert_eq!(ended.result, Err(Failure::Cancelled));
-        assert_eq!(told.progress.len(), 3);
+        assert_eq!(recorded.progress.len(), 3);
     }
 
     #[test]
     fn a_load_obeys_cancel_and_leaves_no_model() {
         let mut engine = engine(2);
-        let mut told = Told {
+        let mut recorded = RecordingContext {
             stop_after: Some(1),
-            ..Told::default()
+            ..RecordingContext::default()
         };
-        let ended = engine.run(&job("m", json!({"load_ms": 3_600_000})), &mut told);
+        let ended = engine.run(&job("m", json!({"load_ms": 3_600_000})), &mut recorded);
         assert_eq!(ended.result, Err(Failure::Cancelled));
         assert!(hints(&engine).is_empty());
     }
@@ -325,7 +330,7 @@ mod tests {
     fn failures_have_fals_shape_and_keep_their_timings() {
         let mut engine = engine(2);
         let input = json!({"run_ms": 20, "load_ms": 0, "fail": "no luck"});
-        let ended = engine.run(&job("m", input), &mut Told::default());
+        let ended = engine.run(&job("m", input), &mut RecordingContext::default());
         assert!(ended.timings.run_ms >= 20);
         let Err(Failure::Job(error)) = ended.result else {
             panic!("{ended:?}");
@@ -341,7 +346,10 @@ mod tests {
     #[test]
     fn an_input_out_of_range_names_its_field() {
         let mut engine = engine(2);
-        let ended = engine.run(&job("", json!({"run_ms": 3_600_001})), &mut Told::default());
+        let ended = engine.run(
+            &job("", json!({"run_ms": 3_600_001})),
+            &mut RecordingContext::default(),
+        );
         assert!(
             matches!(ended.result, Err(Failure::Job(error)) if error.message.starts_with("run_ms: "))
         );

@@ -1,8 +1,9 @@
-//! The files that a job's input names, got before its engine runs: the engine is given bytes, and knows no network.
+//! Fetches the files that a job's input names, before its engine runs. Engines receive bytes and do
+//! no I/O.
 //!
-//! An engine says which fields of its input name files ([`FileField`]); each holds a `data:` URI, an `http(s)://` URL, or a
-//! reference to a file in the storage ([`Source`]). Whatever is wrong with one is the job's fault and names its field (422),
-//! but for a storage that does not answer.
+//! An engine declares which fields of its input name files ([`FileField`]); each contains a `data:`
+//! URI, an `http(s)://` URL, or a reference to a file in the storage ([`Source`]). Errors are the
+//! job's and name the field (422), except for a storage that fails.
 
 mod error;
 mod source;
@@ -22,21 +23,21 @@ use source::Source;
 
 use crate::engine::Failure;
 use crate::fault::Fault;
-use crate::report::ProgressReporter;
+use crate::progress::ProgressReporter;
 
-/// How long a URL may take to be read.
-const WEB_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for fetching a URL.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the storage is asked, with growing delays between (about 3 s in all).
-const STORAGE_ATTEMPTS: u32 = 6;
+/// Attempts to read a file, with growing delays (about 3 s in all).
+const MAX_STORAGE_ATTEMPTS: u32 = 6;
 
 /// A field of an input that may name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileField {
-    /// Its name, at the top of the input.
+    /// The field's name, at the top level of the input.
     pub name: &'static str,
-    /// The largest file that it may name.
-    pub most_bytes: usize,
+    /// Size limit of the file, bytes.
+    pub max_bytes: usize,
 }
 
 /// The files of one job, by field.
@@ -44,27 +45,27 @@ pub struct FileField {
 pub struct InputFiles(Vec<(&'static str, Bytes)>);
 
 impl InputFiles {
-    /// The file that a field names, if it names one.
+    /// Returns the file that a field names, if any.
     pub fn get(&self, field: &str) -> Option<&Bytes> {
         let found = self.0.iter().find(|(name, _)| *name == field);
         found.map(|(_, bytes)| bytes)
     }
 }
 
-/// Where files come from; cheap to clone.
+/// Fetches files from the storage and from URLs; cheap to clone.
 #[derive(Clone)]
-pub struct Places {
+pub struct FileFetcher {
     /// The storage.
     pub artifacts: Artifacts,
-    /// The network, as far as users may reach it.
+    /// The HTTP client for users' URLs.
     pub web: Fetcher,
 }
 
-impl Places {
-    /// Gets the files that `fields` of the job's input name. `cancel` ends that at once.
+impl FileFetcher {
+    /// Fetches the files that `fields` of the job's input name. `cancel` stops at once.
     ///
     /// # Errors
-    /// The job fails with a 422 that names the field; the runner, if the storage does not answer.
+    /// A 422 that names the field, or a fault if the storage fails.
     pub async fn get(
         &self,
         job: &JobSpec,
@@ -74,16 +75,16 @@ impl Places {
     ) -> Result<InputFiles, Failure> {
         let mut files = InputFiles::default();
         for field in fields {
-            // What is no text is for the engine to refuse.
+            // The engine rejects values that are not strings.
             let Some(text) = job.input.get(field.name).and_then(|value| value.as_str()) else {
                 continue;
             };
             let file = async {
                 let source = Source::read(text)?;
-                if source.is_elsewhere() {
+                if source.needs_io() {
                     progress.fetching();
                 }
-                self.get_one(source, field.most_bytes, job).await
+                self.fetch(source, field.max_bytes, job).await
             };
             let file = tokio::select! {
                 biased;
@@ -96,32 +97,32 @@ impl Places {
         Ok(files)
     }
 
-    async fn get_one(
+    async fn fetch(
         &self,
         source: Source<'_>,
-        most_bytes: usize,
+        max_bytes: usize,
         job: &JobSpec,
     ) -> Result<Bytes, Error> {
         match source {
-            Source::Data(uri) => source::decode(uri, most_bytes),
+            Source::Data(uri) => source::decode(uri, max_bytes),
             Source::Web(url) => {
-                let fetched = self.web.get(url, most_bytes, WEB_TIMEOUT).await?;
+                let fetched = self.web.get(url, max_bytes, FETCH_TIMEOUT).await?;
                 Ok(fetched.bytes)
             }
-            Source::Storage(key) => self.stored(key, most_bytes, job).await,
+            Source::Storage(key) => self.stored(key, max_bytes, job).await,
         }
     }
 
-    async fn stored(&self, key: &str, most_bytes: usize, job: &JobSpec) -> Result<Bytes, Error> {
+    async fn stored(&self, key: &str, max_bytes: usize, job: &JobSpec) -> Result<Bytes, Error> {
         let mut delays = Delays::reconnect();
         let mut attempt = 1;
         loop {
-            match self.artifacts.get_at_most(key, most_bytes).await {
+            match self.artifacts.get_at_most(key, max_bytes).await {
                 Ok(found) => return found.ok_or(Error::NotFound),
                 Err(warmq_objects::Error::TooLarge { .. }) => {
-                    return Err(Error::TooLarge { most_bytes });
+                    return Err(Error::TooLarge { max_bytes });
                 }
-                Err(error) if attempt == STORAGE_ATTEMPTS => return Err(Error::Storage(error)),
+                Err(error) if attempt == MAX_STORAGE_ATTEMPTS => return Err(Error::Storage(error)),
                 Err(error) => {
                     tracing::warn!(job.id = %job.id, %error, "reading a file failed");
                 }
@@ -132,7 +133,7 @@ impl Places {
     }
 }
 
-/// The job's fault, in fal's names for such errors, or the runner's: its storage does not answer.
+/// Maps an error to the job's error, with fal's error types, or to a fault of the runner's storage.
 fn failure(error: Error, field: &str) -> Failure {
     let message = error.to_string();
     let error_type = match error {
@@ -140,7 +141,7 @@ fn failure(error: Error, field: &str) -> Failure {
         Error::TooLarge { .. } => "file_too_large",
         Error::NotFound | Error::Web(_) => "file_download_error",
         Error::Storage(error) => {
-            let fault = Fault::new(FaultKind::Storage, "the storage does not give out a file");
+            let fault = Fault::new(FaultKind::Storage, "the storage failed to read a file");
             return fault.because(error).into();
         }
     };

@@ -1,4 +1,4 @@
-//! What a field that names a file says: the file itself, or where it is.
+//! The value of a file field: the file itself, or where it is.
 
 use bytes::Bytes;
 use data_url::DataUrl;
@@ -7,22 +7,22 @@ use warmq_objects::REFERENCE_PREFIX;
 
 use super::error::Error;
 
-/// Where a file is.
+/// The location of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source<'a> {
-    /// In this `data:` URI.
+    /// A `data:` URI.
     Data(&'a str),
-    /// Behind this URL.
+    /// An HTTP URL.
     Web(&'a str),
-    /// In the storage, under this key. The router alone writes such references: what users write is refused there.
+    /// A key in the storage. Only the router writes such references: it rejects those of users.
     Storage(&'a str),
 }
 
 impl<'a> Source<'a> {
-    /// What `text` says.
+    /// Parses a file reference.
     ///
     /// # Errors
-    /// It names no file.
+    /// The text is not a file reference.
     pub(super) fn read(text: &'a str) -> Result<Self, Error> {
         let text = text.trim();
         if let Some(key) = text.strip_prefix(REFERENCE_PREFIX) {
@@ -36,19 +36,20 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Whether getting it takes time.
-    pub(super) fn is_elsewhere(self) -> bool {
+    /// Returns whether reading the file needs I/O.
+    pub(super) fn needs_io(self) -> bool {
         !matches!(self, Self::Data(_))
     }
 }
 
-/// What a `data:` URI holds, of at most `most_bytes`. What it says of its type is not believed: the engine looks.
-pub(super) fn decode(uri: &str, most_bytes: usize) -> Result<Bytes, Error> {
+/// Decodes a `data:` URI of at most `max_bytes`. The declared type is ignored: the engine detects
+/// the format.
+pub(super) fn decode(uri: &str, max_bytes: usize) -> Result<Bytes, Error> {
     let url = DataUrl::process(uri).map_err(|error| Error::Data(error.to_string()))?;
     let mut body = Vec::new();
     let decoded = url.decode(|bytes| {
-        if body.len() + bytes.len() > most_bytes {
-            return Err(Error::TooLarge { most_bytes });
+        if body.len() + bytes.len() > max_bytes {
+            return Err(Error::TooLarge { max_bytes });
         }
         body.extend_from_slice(bytes);
         Ok(())
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_says_where_its_file_is_or_is_refused() {
+    fn a_file_reference_is_parsed_or_rejected() {
         for (text, source) in [
             (
                 "data:image/png;base64,AAAA",

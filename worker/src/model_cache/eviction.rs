@@ -1,33 +1,34 @@
-//! Which models leave memory so that another fits: a pure function, least recently used first.
+//! Chooses the models to evict so that another one fits: a pure function, least recently used
+//! first.
 
-/// A model in memory.
+/// A loaded model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held<'a> {
+pub struct CachedModel<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it holds, bytes.
+    /// Its size, bytes.
     pub bytes: u64,
-    /// When it was used last; larger is later. Only the order counts.
+    /// A counter of the last use: larger is later.
     pub last_used: u64,
 }
 
-/// Not even an empty memory would do.
+/// The model exceeds the whole budget.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it needs {needed_bytes} bytes and the memory budget is {budget_bytes} bytes")]
 pub struct DoesNotFit {
-    /// What the model needs, bytes.
+    /// The model's size, bytes.
     pub needed_bytes: u64,
-    /// What there is in all, bytes.
+    /// The memory budget, bytes.
     pub budget_bytes: u64,
 }
 
-/// The models to drop, in this order, before `needed_bytes` more fit under `budget_bytes`: the least recently used
-/// ones, and no more of them than it takes.
+/// Returns the models to evict, in this order, before `needed_bytes` more fit into `budget_bytes`:
+/// the least recently used ones, and no more than necessary.
 ///
 /// # Errors
-/// `needed_bytes` alone is over the budget; then nothing need be dropped.
+/// `needed_bytes` alone exceeds the budget; nothing is evicted.
 pub fn victims<'a>(
-    held: &[Held<'a>],
+    held: &[CachedModel<'a>],
     needed_bytes: u64,
     budget_bytes: u64,
 ) -> Result<Vec<&'a str>, DoesNotFit> {
@@ -39,7 +40,7 @@ pub fn victims<'a>(
     }
     let mut oldest_first = held.to_vec();
     oldest_first.sort_by_key(|model| model.last_used);
-    // Wider than the sizes, so that no sum of them overflows.
+    // Wider than the sizes, so that the sum cannot overflow.
     let mut total = held
         .iter()
         .map(|model| u128::from(model.bytes))
@@ -63,11 +64,11 @@ mod tests {
 
     const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
-    fn held(models: &[(u64, u64)]) -> Vec<Held<'static>> {
+    fn held(models: &[(u64, u64)]) -> Vec<CachedModel<'static>> {
         models
             .iter()
             .zip(NAMES)
-            .map(|(&(bytes, last_used), name)| Held {
+            .map(|(&(bytes, last_used), name)| CachedModel {
                 name,
                 bytes,
                 last_used,
@@ -75,7 +76,7 @@ mod tests {
             .collect()
     }
 
-    fn sum(held: &[Held<'_>], without: &[&str]) -> u64 {
+    fn sum(held: &[CachedModel<'_>], without: &[&str]) -> u64 {
         held.iter()
             .filter(|model| !without.contains(&model.name))
             .map(|model| model.bytes)

@@ -1,34 +1,34 @@
-//! Loaded models within a memory budget: a hit costs nothing, a miss drops the least recently used ones first.
+//! Loaded models within a memory budget; a miss evicts the least recently used ones first.
 //!
-//! Room is made by the loader's estimate before the load, and set right by what the model really holds after it.
+//! Eviction uses the loader's estimate before the load, and the actual size after it.
 
 pub mod eviction;
 
-use eviction::{DoesNotFit, Held};
+use eviction::{CachedModel, DoesNotFit};
 
-/// Knows how to load models.
+/// Loads models.
 pub trait Loader {
     /// A model in memory.
     type Model;
-    /// Why there is none.
+    /// Why a load failed.
     type Error;
-    /// What one load needs from its caller, to tell of progress and to be cancelled.
+    /// The caller's context of a load: progress and cancellation.
     type Context<'a>;
 
-    /// Identity of a model's files: it changes whenever they do.
+    /// Identity of a model's files: changes whenever they do.
     type Version: PartialEq;
 
-    /// The identity of the files of `name` now.
+    /// Returns the identity of the files of `name`.
     ///
     /// # Errors
-    /// There is no such model.
+    /// The model does not exist.
     fn version(&self, name: &str) -> Result<Self::Version, Self::Error>;
 
-    /// What `name` will hold once loaded, bytes. Asked before anything is dropped: an unknown name fails here, and a
-    /// model whose damage is seen without a load.
+    /// Returns the estimated size of `name`, bytes. Called before anything is evicted: unknown
+    /// names and visible damage fail here.
     ///
     /// # Errors
-    /// There is no such model, or it is damaged.
+    /// The model does not exist, or it is damaged.
     fn estimate_bytes(&self, name: &str) -> Result<u64, Self::Error>;
 
     /// Loads `name`.
@@ -41,49 +41,49 @@ pub trait Loader {
         context: Self::Context<'_>,
     ) -> Result<Loaded<Self::Model>, Self::Error>;
 
-    /// The reason of an error that says that the memory did not suffice.
+    /// Returns the reason if the error is out of memory.
     fn out_of_memory(_: &Self::Error) -> Option<&str> {
         None
     }
 
-    /// Returns memory of dropped models to the device.
+    /// Returns the memory of evicted models to the device.
     fn release_unused_memory(&self) {}
 }
 
-/// A model just loaded.
+/// A loaded model and its size.
 #[derive(Debug)]
 pub struct Loaded<M> {
     /// The model.
     pub model: M,
-    /// What it really holds, bytes.
+    /// Its actual size, bytes.
     pub bytes: u64,
 }
 
-/// A model larger than the whole budget.
+/// The model exceeds the whole budget.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("model '{model}' does not fit: {reason}")]
 pub struct TooLarge {
     /// The model's name.
     pub model: String,
-    /// By how much.
+    /// The sizes.
     pub reason: DoesNotFit,
 }
 
-/// Why a model is not to be had.
+/// Why a model cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error<E> {
-    /// It is larger than the whole budget.
+    /// The model exceeds the whole budget.
     TooLarge(TooLarge),
     /// The loader failed.
     Load(E),
 }
 
-/// The models that are loaded now.
+/// The loaded models.
 #[derive(Debug)]
 pub struct ModelCache<L: Loader> {
     loader: L,
     budget_bytes: u64,
-    // A handful at most: a scan is quicker than any index.
+    // A handful at most: a scan is faster than an index.
     entries: Vec<Entry<L::Model, L::Version>>,
     uses: u64,
 }
@@ -98,7 +98,7 @@ struct Entry<M, V> {
 }
 
 impl<L: Loader> ModelCache<L> {
-    /// An empty cache of `budget_bytes`.
+    /// Creates an empty cache of `budget_bytes`.
     pub fn new(loader: L, budget_bytes: u64) -> Self {
         Self {
             loader,
@@ -108,15 +108,16 @@ impl<L: Loader> ModelCache<L> {
         }
     }
 
-    /// Whether `name` is loaded.
+    /// Returns whether `name` is loaded.
     pub fn contains(&self, name: &str) -> bool {
         self.position(name).is_some()
     }
 
-    /// The model `name`, loaded if need be, and now the most recently used.
+    /// Returns the model `name`, loads it if needed, and marks it most recently used.
     ///
     /// # Errors
-    /// See [`Error`]. After a failed load the models dropped for it stay dropped; all others stay loaded.
+    /// See [`Error`]. After a failed load, models evicted for it stay evicted; the others stay
+    /// loaded.
     pub fn get(
         &mut self,
         name: &str,
@@ -139,12 +140,13 @@ impl<L: Loader> ModelCache<L> {
         entries.iter().map(|entry| entry.name.as_str()).collect()
     }
 
-    /// What the loaded models hold, bytes.
+    /// Total size of the loaded models, bytes.
     pub fn bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
-    /// How many models fit at once, if further ones are as large as the largest that is loaded; 1 while none is.
+    /// Returns how many models fit at once, assuming that further ones are as large as the largest
+    /// loaded one; 1 while none is loaded.
     pub fn slots(&self) -> u32 {
         let largest = self.entries.iter().map(|entry| entry.bytes).max();
         let room = self.budget_bytes.saturating_sub(self.bytes());
@@ -154,11 +156,12 @@ impl<L: Loader> ModelCache<L> {
         u32::try_from(self.entries.len() as u64 + more).map_or(u32::MAX, |slots| slots.max(1))
     }
 
-    /// Makes an attempt to use `name`; where the memory does not suffice, one more without the other models. If that
-    /// does not suffice either, all are dropped, so that the next job finds the device empty.
+    /// Runs `attempt`, which uses `name`; if it runs out of memory, evicts the other models and
+    /// runs it once more. If that fails as well, evicts all, so that the next job finds the device
+    /// empty.
     ///
     /// # Errors
-    /// Those of the last attempt.
+    /// The last attempt's error.
     pub fn with_room<T>(
         &mut self,
         name: &str,
@@ -171,7 +174,7 @@ impl<L: Loader> ModelCache<L> {
         tracing::warn!(
             model = name,
             reason,
-            "out of memory; trying once more without other models"
+            "out of memory: evicting other models and retrying"
         );
         self.entries.retain(|entry| entry.name == name);
         self.loader.release_unused_memory();
@@ -183,14 +186,14 @@ impl<L: Loader> ModelCache<L> {
         second
     }
 
-    /// Drops `name` if its files changed since it was loaded, or are gone.
+    /// Evicts `name` if its files changed since it was loaded, or no longer exist.
     pub fn drop_if_changed(&mut self, name: &str) {
         let Some(index) = self.position(name) else {
             return;
         };
         let now = self.loader.version(name).ok();
         if now.as_ref() != Some(&self.entries[index].version) {
-            tracing::info!(model = name, "a model's files changed; it is loaded again");
+            tracing::info!(model = name, "a model's files changed: evicting it");
             self.entries.remove(index);
         }
     }
@@ -200,14 +203,15 @@ impl<L: Loader> ModelCache<L> {
         &self.loader
     }
 
-    /// Loads `name` and returns its place.
+    /// Loads `name` and returns its index.
     fn load(&mut self, name: &str, context: L::Context<'_>) -> Result<usize, Error<L::Error>> {
-        // Before the load: what changes meanwhile is noticed at the next job.
+        // Read before the load, so that a change during it is detected at the next job.
         let version = self.loader.version(name).map_err(Error::Load)?;
         let estimate = self.loader.estimate_bytes(name).map_err(Error::Load)?;
         self.make_room(name, estimate)?;
         let Loaded { model, bytes } = self.loader.load(name, context).map_err(Error::Load)?;
-        // The estimate may have been too low. When the model alone is over the budget it is dropped here.
+        // The estimate may have been too low. A model that alone exceeds the budget is dropped
+        // here.
         self.make_room(name, bytes)?;
         self.entries.push(Entry {
             name: name.to_owned(),
@@ -220,10 +224,10 @@ impl<L: Loader> ModelCache<L> {
     }
 
     fn make_room(&mut self, model: &str, bytes: u64) -> Result<(), Error<L::Error>> {
-        let held: Vec<Held<'_>> = self
+        let held: Vec<CachedModel<'_>> = self
             .entries
             .iter()
-            .map(|entry| Held {
+            .map(|entry| CachedModel {
                 name: &entry.name,
                 bytes: entry.bytes,
                 last_used: entry.last_used,
@@ -240,7 +244,7 @@ impl<L: Loader> ModelCache<L> {
             .map(str::to_owned)
             .collect();
         if !victims.is_empty() {
-            tracing::info!(model, evicted = %victims.join(", "), "making room for a model");
+            tracing::info!(model, evicted = %victims.join(", "), "evicting models");
         }
         self.entries.retain(|entry| !victims.contains(&entry.name));
         Ok(())

@@ -211,11 +211,11 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_that_redis_forgot_joins_again() {
     let world = World::new().await;
-    let pace = warmq_worker::shared::Pace {
+    let intervals = warmq_worker::context::Intervals {
         heartbeat: Duration::from_millis(200),
         ..Default::default()
     };
-    let worker = world.worker_with(pace, world.config("a")).await;
+    let worker = world.worker_with(intervals, world.config("a")).await;
     let first = world.runner("a").await.unwrap();
     let store = world.cluster.store();
     store
@@ -234,11 +234,11 @@ async fn a_runner_that_redis_forgot_joins_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_job_is_acknowledged_early_and_a_copy_is_kept() {
     let world = World::new().await;
-    let pace = warmq_worker::shared::Pace {
+    let intervals = warmq_worker::context::Intervals {
         unacknowledged: Duration::from_millis(100),
         ..Default::default()
     };
-    let worker = world.worker_with(pace, world.config("a")).await;
+    let worker = world.worker_with(intervals, world.config("a")).await;
     let job = world.share("", takes(3_000)).await;
     let channel = world.cluster.publisher().channel().await.unwrap();
     let parked = world.cluster.topology().retry_exchange(RetryTier::M10);

@@ -115,7 +115,7 @@ async fn a_job_that_crashes_every_engine_fails_with_the_reasons_and_the_runner_g
     );
     assert_eq!(
         error.message,
-        "it failed 3 times in the same way: the engine crashed (on a)"
+        "failed 3 times with the same fault: the engine crashed (on a)"
     );
     assert_eq!(record.attempt, 3);
     let after = world.idle("a").await;

@@ -19,8 +19,8 @@ use warmq_types::message::{DeferredResult, JobEvent, JobMessage, Versioned};
 use warmq_types::runner::RunnerRecord;
 use warmq_types::state::JobState;
 use warmq_worker::config::Config;
+use warmq_worker::context::Intervals;
 use warmq_worker::engine::{EngineKind, Options};
-use warmq_worker::shared::Pace;
 
 /// Long enough on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,19 +100,20 @@ impl World {
 
     /// A worker that is registered when this returns.
     pub async fn worker(&self, name: &str) -> InProcess {
-        self.worker_with(Pace::default(), self.config(name)).await
+        self.worker_with(Intervals::default(), self.config(name))
+            .await
     }
 
     /// A worker that need not come so far.
-    pub fn worker_that_may_fail(&self, pace: Pace, config: Config) -> InProcess {
+    pub fn worker_that_may_fail(&self, intervals: Intervals, config: Config) -> InProcess {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(warmq_worker::run_at(pace, config, stop.clone()));
+        let task = tokio::spawn(warmq_worker::run_at(intervals, config, stop.clone()));
         InProcess { stop, task }
     }
 
-    pub async fn worker_with(&self, pace: Pace, config: Config) -> InProcess {
+    pub async fn worker_with(&self, intervals: Intervals, config: Config) -> InProcess {
         let names = config.runners.clone();
-        let worker = self.worker_that_may_fail(pace, config);
+        let worker = self.worker_that_may_fail(intervals, config);
         for name in names {
             self.until(&format!("{name} is idle"), async || {
                 let runner = self.runner(name.as_str()).await?;

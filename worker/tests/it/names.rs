@@ -5,14 +5,14 @@ use std::time::Duration;
 use warmq_store::{Registration, RunnerReport};
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::state::JobState;
-use warmq_worker::shared::Pace;
+use warmq_worker::context::Intervals;
 
 use crate::harness::{World, takes};
 
-fn quick() -> Pace {
-    Pace {
+fn quick() -> Intervals {
+    Intervals {
         heartbeat: Duration::from_millis(300),
-        ..Pace::default()
+        ..Intervals::default()
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is replayed: N = 8 runners, K = 3 models each, S = 0.2 s, L = 1 s, Poisson arrivals, Zipf 0.9, a cold fleet.
+//! The replayed cases: N = 8 runners, K = 3 models each, S = 0.2 s, L = 1 s, Poisson arrivals, Zipf
+//! 0.9, a cold fleet.
 
 use warmq_policy::warm::Constants;
 
@@ -23,20 +24,21 @@ pub struct Case {
     pub models: u32,
     /// Arrivals per second, in units of N / S.
     pub load: f64,
-    /// What the simulator and the real system have to show.
+    /// What the simulator and the real system must show.
     pub expected: Expected,
 }
 
-/// What is expected of both sides.
+/// The expected outcome of both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// All jobs end, in about the same times.
     Agreement,
-    /// Jobs come faster than they end. The run stops when the last one came: the backlog would never drain.
+    /// Jobs arrive faster than they end. The run stops at the last arrival: the backlog would never
+    /// drain.
     Collapse,
 }
 
-/// The cases, in the order in which they run.
+/// Returns the cases, in order.
 pub fn all() -> Vec<Case> {
     let case = |policy, models, load, expected| Case {
         policy,
@@ -55,7 +57,7 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
-    /// `warm M=12 load .50`.
+    /// Returns the name: `warm M=12 load .50`.
     pub fn name(&self) -> String {
         let hundredths = self.load * 100.0;
         format!(
@@ -65,20 +67,20 @@ impl Case {
         )
     }
 
-    /// The name as that of a folder.
+    /// Returns the name as a folder's name.
     pub fn slug(&self) -> String {
         self.name().replace([' ', '.', '='], "-")
     }
 
-    /// The policy's name in `warmq.toml`.
+    /// Returns the policy's name in `warmq.toml`.
     pub fn policy(&self) -> String {
         format!("{:?}", self.policy).to_lowercase()
     }
 
-    /// The jobs, in order of arrival. Run times are whole ms, since the real engine takes no others.
+    /// Returns the jobs, in order of arrival. Run times are whole ms, as the real engine's.
     ///
     /// # Errors
-    /// The parameters make no workload.
+    /// The parameters are invalid.
     pub fn plan(&self, jobs: usize, seed: u64) -> Result<Vec<Planned>, workload::Error> {
         let workload = Workload::of(&self.options(jobs, seed))?;
         let whole_ms = |planned: Planned| Planned {
@@ -88,7 +90,8 @@ impl Case {
         Ok(workload.map(whole_ms).collect())
     }
 
-    /// When the run is over, s: at its last arrival if it collapses, else once all jobs have ended.
+    /// Returns the end of the run, s: its last arrival if it collapses, otherwise the end of all
+    /// jobs.
     pub fn until_s(&self, plan: &[Planned]) -> f64 {
         match self.expected {
             Expected::Agreement => f64::INFINITY,
@@ -96,7 +99,7 @@ impl Case {
         }
     }
 
-    /// The case as the simulator's options.
+    /// Returns the simulator's options.
     pub fn options(&self, jobs: usize, seed: u64) -> Options {
         Options {
             policy: self.policy,
@@ -122,7 +125,7 @@ impl Case {
         }
     }
 
-    /// Policy `warm`'s constants under [`Case::toml`].
+    /// Returns policy `warm`'s constants under [`Case::toml`].
     pub fn constants(&self) -> Constants {
         Constants {
             prior_run_s: RUN_S,
@@ -131,7 +134,7 @@ impl Case {
         }
     }
 
-    /// The router's configuration.
+    /// Returns the router's configuration.
     pub fn toml(&self, app: &str) -> String {
         let priors = match self.policy {
             PolicyName::Warm => format!("prior_run = {RUN_S:?}\nprior_load = {LOAD_S:?}\n"),

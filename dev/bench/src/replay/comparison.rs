@@ -1,4 +1,4 @@
-//! Real beside predicted.
+//! Compares real and predicted measures.
 
 use serde::Serialize;
 
@@ -8,64 +8,65 @@ use super::overheads::Overheads;
 use super::prediction::{Prediction, Spread};
 use super::reality::Reality;
 
-/// The greatest difference, as a part of what is predicted.
+/// Maximum difference, as a fraction of the prediction.
 const BOUND: f64 = 0.15;
-/// The greatest difference of swaps per job that is no miss, however few are predicted.
+/// Maximum difference of swaps per job, however few are predicted.
 const SWAPS_BOUND: f64 = 0.01;
 
-/// A case's outcome.
+/// The comparison of a case.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     /// Its name.
     pub case: String,
-    /// The measures that are held to bounds; none if the case should collapse.
+    /// The measures that have bounds; empty if the case is expected to collapse.
     pub measures: Vec<Measure>,
-    /// The course of the run.
-    pub quarters: Vec<Course>,
+    /// The quarters of the run.
+    pub quarters: Vec<QuarterComparison>,
     /// Whether jobs piled up in the real system.
     pub collapsing: bool,
-    /// Whether they did in the simulator: in how many of its seeds.
+    /// Number of the simulator's seeds in which jobs piled up.
     pub collapsing_seeds: usize,
-    /// Seeds of the simulator.
+    /// Number of the simulator's seeds.
     pub seeds: usize,
-    /// What the real system spent beside waiting, loading and running.
+    /// Time in the real system other than waiting, loading and running.
     pub overheads: Overheads,
-    /// No bound is missed, and both sides collapse or neither does, as expected.
+    /// Whether all bounds are met, and both sides collapse or neither, as expected.
     pub agrees: bool,
 }
 
-/// One measure on both sides.
+/// A measure on both sides.
 #[derive(Debug, Serialize)]
 pub struct Measure {
     /// Its name, with its unit.
     pub name: &'static str,
     /// The real system's.
     pub real: f64,
-    /// The simulator's, told what a job cost its runner beside load and run, and how late the dispatcher heard of its end.
+    /// The simulator's, with the real system's overhead per job and its delay until the dispatcher
+    /// notices an idle runner.
     pub predicted: Spread,
-    /// The simulator's if that were nothing.
+    /// The simulator's without overheads.
     pub ideal: f64,
     /// Real minus predicted.
     pub difference: f64,
-    /// How that compares with the bounds.
-    pub verdict: Verdict,
+    /// The result against the bounds.
+    pub closeness: Closeness,
 }
 
-/// How far apart real and predicted are.
+/// How close real and predicted are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Closeness {
     /// Within bounds.
     Within,
-    /// Beyond the bounds, but no further from the prediction than the simulator's own seeds: one run can not tell more.
+    /// Beyond the bounds, but within the range of the simulator's seeds: one run cannot decide.
     InRange,
-    /// Missed.
+    /// Bounds missed.
     Missed,
 }
 
 /// A quarter on both sides.
 #[derive(Debug, Serialize)]
-pub struct Course {
+pub struct QuarterComparison {
     /// The real system's.
     pub real: Quarter,
     /// The simulator's median of the mean time, s.
@@ -75,7 +76,7 @@ pub struct Course {
 }
 
 impl Comparison {
-    /// Compares. `ideal`: the prediction without overheads.
+    /// Compares the real run with the predictions. `ideal`: the prediction without overheads.
     pub fn new(case: &Case, real: &Reality, predicted: &Prediction, ideal: &Prediction) -> Self {
         let (seeds, collapsing_seeds) = (predicted.seeds(), predicted.collapsing());
         let collapsing = real.measures.collapsing();
@@ -99,9 +100,9 @@ impl Comparison {
             agrees: as_expected
                 && measures
                     .iter()
-                    .all(|measure| measure.verdict != Verdict::Missed),
+                    .all(|measure| measure.closeness != Closeness::Missed),
             measures,
-            quarters: courses(&real.measures, predicted),
+            quarters: job_runs(&real.measures, predicted),
             collapsing,
             collapsing_seeds,
             seeds,
@@ -111,7 +112,8 @@ impl Comparison {
 }
 
 impl Measure {
-    /// The bound is [`BOUND`], or `least_bound` in the measure's own unit if that is more.
+    /// Compares one measure. The bound is [`BOUND`], or `least_bound` in the measure's unit if that
+    /// is larger.
     fn new(name: &'static str, real: f64, predicted: Spread, ideal: f64, least_bound: f64) -> Self {
         let difference = real - predicted.median;
         Self {
@@ -120,24 +122,24 @@ impl Measure {
             predicted,
             ideal,
             difference,
-            verdict: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
-                Verdict::Within
+            closeness: if difference.abs() <= (BOUND * predicted.median).max(least_bound) {
+                Closeness::Within
             } else if (predicted.least..=predicted.greatest).contains(&real) {
-                Verdict::InRange
+                Closeness::InRange
             } else {
-                Verdict::Missed
+                Closeness::Missed
             },
         }
     }
 }
 
-fn courses(real: &Measures, predicted: &Prediction) -> Vec<Course> {
+fn job_runs(real: &Measures, predicted: &Prediction) -> Vec<QuarterComparison> {
     let quarter = |(index, real): (usize, &Quarter)| {
         let of = |field: fn(&Quarter) -> f64| {
             let spread = predicted.of(|run| run.quarters.get(index).map_or(f64::NAN, field));
             spread.median
         };
-        Course {
+        QuarterComparison {
             real: *real,
             predicted_mean_s: of(|quarter| quarter.mean_s),
             predicted_backlog: of(|quarter| quarter.backlog as f64),
@@ -150,28 +152,28 @@ fn courses(real: &Measures, predicted: &Prediction) -> Vec<Course> {
 mod tests {
     use super::*;
 
-    fn verdict(real: f64, least_bound: f64) -> Verdict {
+    fn closeness(real: f64, least_bound: f64) -> Closeness {
         let predicted = Spread {
             median: 1.0,
             least: 0.9,
             greatest: 1.5,
         };
-        Measure::new("", real, predicted, 1.0, least_bound).verdict
+        Measure::new("", real, predicted, 1.0, least_bound).closeness
     }
 
     #[test]
     fn a_measure_may_differ_by_15_percent_or_by_its_own_bound() {
         assert_eq!(
-            [1.14, 0.86].map(|real| verdict(real, 0.0)),
-            [Verdict::Within; 2]
+            [1.14, 0.86].map(|real| closeness(real, 0.0)),
+            [Closeness::Within; 2]
         );
-        assert_eq!(verdict(0.84, 0.0), Verdict::Missed);
-        assert_eq!(verdict(0.84, 0.2), Verdict::Within);
+        assert_eq!(closeness(0.84, 0.0), Closeness::Missed);
+        assert_eq!(closeness(0.84, 0.2), Closeness::Within);
     }
 
     #[test]
-    fn what_a_seed_of_the_simulator_does_too_is_no_miss() {
-        assert_eq!(verdict(1.4, 0.0), Verdict::InRange);
-        assert_eq!(verdict(1.6, 0.0), Verdict::Missed);
+    fn what_a_seed_of_the_simulator_does_as_well_is_not_a_miss() {
+        assert_eq!(closeness(1.4, 0.0), Closeness::InRange);
+        assert_eq!(closeness(1.6, 0.0), Closeness::Missed);
     }
 }

@@ -14,10 +14,10 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts a router and the runners, each in a worker of its own.
+    /// Starts a router and the runners, each in its own worker.
     ///
     /// # Errors
-    /// A program is not built, or does not get ready.
+    /// A program is not built, or does not become ready.
     pub async fn start(cluster: &Cluster, app: &str) -> anyhow::Result<Self> {
         let router = cluster.router(&[]).await?;
         let workers = (0..RUNNERS).map(|number| {
@@ -30,7 +30,7 @@ impl Fleet {
         Ok(Self { router, workers })
     }
 
-    /// Asks all processes to stop. Those that do not are killed as they are dropped.
+    /// Stops all processes. Those that do not stop are killed when dropped.
     pub async fn stop(mut self) {
         stopping::stop(&mut self.router, &mut self.workers).await;
     }

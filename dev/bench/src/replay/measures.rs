@@ -1,14 +1,14 @@
-//! What is measured of a run, simulated or real.
+//! Measures of a run, simulated or real.
 
 use serde::Serialize;
 
 use super::case::RUNNERS;
 use crate::simulator::{JobRun, quantile};
 
-/// Parts of a run, by arrivals. The first is not measured: the fleet is cold.
+/// Parts of a run, by arrivals. The first is not measured, since the fleet is cold.
 const QUARTERS: usize = 4;
 
-/// A backlog of more jobs per runner, grown in every quarter, is a collapse.
+/// A larger backlog per runner that grew in every quarter is a collapse.
 const COLLAPSE_PER_RUNNER: usize = 10;
 
 /// A run's measures. A job that did not end counts with its time so far.
@@ -20,7 +20,7 @@ pub struct Measures {
     pub p95_s: f64,
     /// Model loads per job that ended.
     pub swaps_per_job: f64,
-    /// The course of the run.
+    /// The quarters of the run.
     pub quarters: Vec<Quarter>,
 }
 
@@ -34,7 +34,7 @@ pub struct Quarter {
 }
 
 impl Measures {
-    /// Measures jobs given in order of arrival. What ended after `until_s` (s, on the jobs' clock) counts as not ended.
+    /// Measures jobs in order of arrival. Ends after `until_s` (s, on the jobs' clock) are ignored.
     pub fn of(jobs: &[JobRun], until_s: f64) -> Self {
         let measured = &jobs[jobs.len() / QUARTERS..];
         let mut times_s = times_s(measured, until_s);
@@ -62,7 +62,7 @@ impl Measures {
         }
     }
 
-    /// Jobs piled up, more and more of them.
+    /// Returns whether jobs pile up.
     pub fn collapsing(&self) -> bool {
         let most = self.quarters.last().map_or(0, |quarter| quarter.backlog);
         most > COLLAPSE_PER_RUNNER * RUNNERS as usize

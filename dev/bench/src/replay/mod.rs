@@ -1,18 +1,18 @@
-//! The simulator against the real thing: one trace runs on the virtual clock, and through RabbitMQ, Redis, a router and
-//! `timed` workers on this machine. What both measured stands side by side.
+//! Compares the simulator with the real system: one trace runs on the virtual clock, and through
+//! RabbitMQ, Redis, a router and `timed` workers on this machine.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`case`] | the fleet, the workloads, and what is expected of each |
+//! | [`case`] | the fleet, the workloads, and the expected outcomes |
 //! | [`measures`] | times, swaps and backlog of a run; the same for both sides |
 //! | [`prediction`] | the simulator's side |
 //! | [`reality`] | the real side |
 //! | [`fleet`] | its processes |
-//! | [`records`] | what it keeps of each job |
-//! | [`submission`] | submits each job at its planned time, however slow the answers are |
-//! | [`overheads`] | what the real system spends that the simulator does not know |
-//! | [`comparison`] | what differs, and whether it is within bounds |
-//! | [`progress`] | how far it is |
+//! | [`records`] | its records of jobs |
+//! | [`submission`] | open-loop submission at planned times |
+//! | [`overheads`] | overheads of the real system |
+//! | [`comparison`] | differences, and whether they are within bounds |
+//! | [`progress`] | progress of a replay |
 //! | [`report`] | the table |
 
 pub mod case;
@@ -34,16 +34,16 @@ use case::Case;
 use comparison::Comparison;
 use prediction::Delays;
 
-/// Runs the cases that the options name and prints what the real system did beside what was predicted.
+/// Runs the cases that the options select, and prints real and predicted measures.
 ///
 /// # Errors
-/// A bound is missed, a case can not be run, or there is no such case.
+/// A bound is missed, a case cannot be run, or no case is selected.
 pub fn print(options: &ReplayOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
             done = all(options) => done,
-            // What is running is dropped, which stops the processes and cleans up behind them.
+            // Dropping the run stops the processes and cleans up.
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     })
@@ -84,7 +84,7 @@ async fn compare(case: &Case, options: &ReplayOptions) -> anyhow::Result<Compari
     let real = reality::run(case, &plan, logs).await?;
     let delays = Delays {
         per_job_s: real.overheads.per_job_ms / 1000.0,
-        heard_s: real.overheads.heard_ms / 1000.0,
+        notice_s: real.overheads.notice_ms / 1000.0,
     };
     let predicted = prediction::predict(case, &plan, delays);
     let ideal = prediction::predict(case, &plan, Delays::default());

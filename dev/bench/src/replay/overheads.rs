@@ -1,5 +1,5 @@
-//! What the real system spends beside waiting, loading and running, which a simulation has to be told. A busy machine
-//! shows here first.
+//! Time that the real system spends other than waiting, loading and running, as input for
+//! simulations. It also shows a busy machine.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use crate::simulator::quantile;
 /// The overheads of a run.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Overheads {
-    /// Requests left later than planned.
+    /// Delay of requests against the plan.
     pub late: Overhead,
-    /// The router took to answer.
+    /// Response times of the router.
     pub answered: Overhead,
     /// From the decision for a runner to the start there.
     pub sent: Overhead,
     /// From start to end on the runner, beyond load and run.
     pub at_runner: Overhead,
-    /// What a job takes of its runner's time beyond load and run, the sum of the two before, on average, ms.
+    /// A job's mean time on its runner beyond load and run, the sum of the two above, ms.
     pub per_job_ms: f64,
-    /// From a runner's end of a job to the decision that it takes another one, which was waiting for it: it stands idle, since
-    /// the dispatcher has not heard yet that it is free.
-    pub heard: Overhead,
-    /// That on average, ms.
-    pub heard_ms: f64,
+    /// From the end of a job on a runner to the decision for the next job that was held for it: the
+    /// runner is idle until the dispatcher notices.
+    pub notice: Overhead,
+    /// Its mean, ms.
+    pub notice_ms: f64,
 }
 
 /// One overhead over all jobs.
@@ -40,20 +40,20 @@ pub struct Overhead {
 }
 
 impl Overheads {
-    /// The overheads of jobs with these records.
+    /// Computes the overheads from records.
     pub fn of(submitted: &[Submitted], records: &[JobRecord]) -> Self {
         let in_ms = |time: Duration| time.as_secs_f64() * 1000.0;
         let sent = || records.iter().filter_map(sent_ms);
         let at_runner = || records.iter().filter_map(at_runner_ms);
-        let heard = || heard_ms(records).into_iter();
+        let notice = || notice_ms(records).into_iter();
         Self {
             late: Overhead::of(submitted.iter().map(|job| in_ms(job.late))),
             answered: Overhead::of(submitted.iter().map(|job| in_ms(job.answered))),
             sent: Overhead::of(sent()),
             at_runner: Overhead::of(at_runner()),
             per_job_ms: mean(sent()) + mean(at_runner()),
-            heard: Overhead::of(heard()),
-            heard_ms: mean(heard()),
+            notice: Overhead::of(notice()),
+            notice_ms: mean(notice()),
         }
     }
 }
@@ -74,7 +74,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     sum / f64::from(count.max(1))
 }
 
-/// Of a job in the shared queue it is not known how long it had to wait there.
+/// `None` for jobs in the shared queue, whose wait there is unknown.
 fn sent_ms(record: &JobRecord) -> Option<f64> {
     let Target::Runner { .. } = record.decision.as_ref()?.target else {
         return None;
@@ -82,12 +82,12 @@ fn sent_ms(record: &JobRecord) -> Option<f64> {
     Some(record.started_ms?.saturating_sub(record.dispatched_ms?) as f64)
 }
 
-/// Of each job that was held until a runner with its model came free.
-fn heard_ms(records: &[JobRecord]) -> Vec<f64> {
+/// Returns the delay of each job that was held until a runner with its model came free.
+fn notice_ms(records: &[JobRecord]) -> Vec<f64> {
     let mut by_start: Vec<&JobRecord> = records.iter().collect();
     by_start.sort_by_key(|record| record.started_ms);
     let mut last_ends_ms = HashMap::new();
-    let mut heard_ms = Vec::new();
+    let mut notice_ms = Vec::new();
     for record in by_start {
         let Some(runner) = &record.runner else {
             continue;
@@ -98,10 +98,10 @@ fn heard_ms(records: &[JobRecord]) -> Vec<f64> {
             && decision.warm
             && dispatched_ms.saturating_sub(decision.held_ms) < freed_ms
         {
-            heard_ms.push(dispatched_ms.saturating_sub(freed_ms) as f64);
+            notice_ms.push(dispatched_ms.saturating_sub(freed_ms) as f64);
         }
     }
-    heard_ms
+    notice_ms
 }
 
 fn at_runner_ms(record: &JobRecord) -> Option<f64> {

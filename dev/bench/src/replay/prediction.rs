@@ -1,4 +1,4 @@
-//! What the simulator says of a trace.
+//! The simulator's prediction for a trace.
 
 use rand::Rng;
 use serde::Serialize;
@@ -9,12 +9,12 @@ use crate::args::Options;
 use crate::workload::{Planned, Workload, stream};
 use crate::{schemes, simulator};
 
-/// Simulations of the same trace, whose median is the prediction. Choices among equal runners are random, in the real
-/// system too, and near its limits a queue magnifies the least difference: 1 ms more or less decides who is idle when a
-/// job comes, and so which models stay where.
+/// Number of simulations of a trace, whose median is the prediction. Choices among equal runners
+/// are random, in the real system as well, and near its limits a queue magnifies the smallest
+/// difference: 1 ms decides which runner is idle when a job arrives, and so where models stay.
 const SEEDS: u64 = 101;
-/// Greatest shift of a run time, s: a trace holds whole ms, and no real run keeps to less.
-const SHIFT_S: f64 = 0.0005;
+/// Maximum jitter of a run time, s: a trace has whole ms, and real runs are no more precise.
+const MAX_JITTER_S: f64 = 0.0005;
 
 /// The measures of all seeds.
 #[derive(Debug)]
@@ -25,14 +25,14 @@ pub struct Prediction(Vec<Measures>);
 pub struct Spread {
     /// The prediction.
     pub median: f64,
-    /// The least of any seed.
+    /// The minimum of the seeds.
     pub least: f64,
-    /// The greatest.
+    /// The maximum.
     pub greatest: f64,
 }
 
 impl Prediction {
-    /// What it says of one measure.
+    /// Returns one measure over all seeds.
     pub fn of(&self, measure: impl Fn(&Measures) -> f64) -> Spread {
         let mut values: Vec<f64> = self.0.iter().map(measure).collect();
         values.sort_by(f64::total_cmp);
@@ -44,34 +44,34 @@ impl Prediction {
         }
     }
 
-    /// How many seeds collapse.
+    /// Returns the number of seeds that collapse.
     pub fn collapsing(&self) -> usize {
         self.0.iter().filter(|run| run.collapsing()).count()
     }
 
-    /// How many seeds there are.
+    /// Returns the number of seeds.
     pub fn seeds(&self) -> usize {
         self.0.len()
     }
 }
 
-/// What the simulator is told of the real system.
+/// Overheads of the real system, as input of the simulator.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Delays {
-    /// What each job takes of its runner beyond load and run, s.
+    /// A job's time on its runner beyond load and run, s.
     pub per_job_s: f64,
-    /// How late the policy hears that a runner is free, s.
-    pub heard_s: f64,
+    /// Delay until the policy notices an idle runner, s.
+    pub notice_s: f64,
 }
 
 /// Simulates the jobs of a case with these delays.
 pub fn predict(case: &Case, plan: &[Planned], delays: Delays) -> Prediction {
     let options = Options {
-        view_delay_ms: delays.heard_s * 1000.0,
+        view_delay_ms: delays.notice_s * 1000.0,
         ..case.options(plan.len(), 0)
     };
     let run = |seed| {
-        let workload = Workload::planned(shifted(plan, seed, delays.per_job_s), case.models);
+        let workload = Workload::planned(jittered(plan, seed, delays.per_job_s), case.models);
         let mut scheme = schemes::make(&options, workload.models(), &case.constants());
         let history = simulator::run(&options, workload, scheme.as_mut(), seed);
         Measures::of(&history.jobs, case.until_s(plan))
@@ -79,13 +79,13 @@ pub fn predict(case: &Case, plan: &[Planned], delays: Delays) -> Prediction {
     Prediction((0..SEEDS).map(run).collect())
 }
 
-fn shifted(plan: &[Planned], seed: u64, per_job_s: f64) -> Vec<Planned> {
+fn jittered(plan: &[Planned], seed: u64, per_job_s: f64) -> Vec<Planned> {
     let mut rng = stream(seed, 3);
-    let shifted = plan.iter().map(|planned| Planned {
-        run_s: planned.run_s + per_job_s + rng.random_range(-SHIFT_S..SHIFT_S),
+    let jittered = plan.iter().map(|planned| Planned {
+        run_s: planned.run_s + per_job_s + rng.random_range(-MAX_JITTER_S..MAX_JITTER_S),
         ..*planned
     });
-    shifted.collect()
+    jittered.collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How far a replay is, on stderr.
+//! Progress of a replay, on stderr.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 
-/// How often the fleet is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval at which the fleet is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Jobs are there and none ends for so long: something hangs.
-const STALL: Duration = Duration::from_secs(60);
+/// Timeout for the next end of a job; after it the run counts as stalled.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Jobs submitted and ended.
 pub struct Progress {
@@ -22,7 +22,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The progress of a run of `jobs` jobs. Nothing is shown where stderr is no terminal.
+    /// Creates the progress of a run of `jobs` jobs. Hidden unless stderr is a terminal.
     pub fn new(name: &str, jobs: usize) -> Self {
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} ended, {msg}");
         let ended = ProgressBar::new(jobs as u64)
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// One more job is submitted.
+    /// Counts a submitted job.
     pub fn submitted(&self) {
         self.submitted.inc(1);
     }
@@ -42,9 +42,9 @@ impl Progress {
     /// Shows the progress until it is dropped.
     ///
     /// # Errors
-    /// Redis is away, or jobs stop ending.
+    /// Redis is unreachable, or the run stalls.
     pub async fn follow(&self, store: &Store, app: &AppId) -> anyhow::Result<Infallible> {
-        let mut looks = tokio::time::interval(LOOK);
+        let mut looks = tokio::time::interval(POLL_INTERVAL);
         let mut changed = Instant::now();
         loop {
             looks.tick().await;
@@ -60,8 +60,11 @@ impl Progress {
             self.ended.set_message(format!(
                 "{running} running, {waiting} waiting, {submitted} submitted"
             ));
-            if changed.elapsed() > STALL {
-                bail!("no job ended for {} s, and {waiting} wait", STALL.as_secs());
+            if changed.elapsed() > STALL_TIMEOUT {
+                bail!(
+                    "no job ended for {} s, and {waiting} wait",
+                    STALL_TIMEOUT.as_secs()
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A trace through the real thing: RabbitMQ, Redis, a router and `timed` workers, in a namespace of their own.
+//! Runs a trace through RabbitMQ, Redis, a router and `timed` workers, in a namespace of its own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use super::progress::Progress;
 use super::{records, submission};
 use crate::workload::Planned;
 
-/// The app that the jobs are for.
+/// The app of the jobs.
 const APP: &str = "bench/timed";
 
-/// How long the first job may take: the dispatcher starts with it.
-const FIRST_JOB: Duration = Duration::from_secs(30);
+/// Timeout for the first job, with which the dispatcher starts.
+const FIRST_JOB_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the real system did.
+/// Measures of the real system.
 #[derive(Debug)]
 pub struct Reality {
     /// The measures.
     pub measures: Measures,
-    /// What the simulator does not know.
+    /// Its overheads.
     pub overheads: Overheads,
 }
 
-/// Runs the jobs of a case. The processes' logs and the jobs' records stay in `logs`, if given.
+/// Runs the jobs of a case. Logs and records stay in `logs`, if given.
 ///
 /// # Errors
-/// A server is away, a program is not built, a job fails, or jobs stop ending.
+/// A server is unreachable, a program is not built, a job fails, or the run stalls.
 pub async fn run(case: &Case, plan: &[Planned], logs: Option<PathBuf>) -> anyhow::Result<Reality> {
     let mut cluster = Cluster::builder().config(case.toml(APP));
     if let Some(logs) = logs {
@@ -67,12 +67,12 @@ async fn replay(
             submission::submit(client, &app, plan, begin, || progress.submitted()).await?;
         let jobs: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
         let records = match case.expected {
-            Expected::Agreement => records::once_ended(store, &app, &jobs).await?,
+            Expected::Agreement => records::wait_for_ends(store, &app, &jobs).await?,
             Expected::Collapse => records::now(store, &app, &jobs).await?,
         };
         records::save(&records, cluster.folder())?;
         Ok(Reality {
-            measures: Measures::of(&records::courses(plan, &records), case.until_s(plan)),
+            measures: Measures::of(&records::job_runs(plan, &records), case.until_s(plan)),
             overheads: Overheads::of(&submitted, &records),
         })
     };
@@ -82,7 +82,8 @@ async fn replay(
     }
 }
 
-/// A job without a hint, which leaves all runners cold: once it has ended, every part of the system is up.
+/// Runs a job without a hint, which leaves all runners cold, so that every part of the system is
+/// up.
 async fn run_first_job(client: &Client, store: &Store, app: &AppId) -> anyhow::Result<()> {
     let input = json!({"run_ms": (RUN_S * 1000.0) as u64});
     let first = Submission::new(app.clone(), input);
@@ -91,5 +92,5 @@ async fn run_first_job(client: &Client, store: &Store, app: &AppId) -> anyhow::R
         let record = store.job_of(app, id).await.ok()??;
         record.state.is_terminal().then_some(())
     };
-    Ok(eventually("a first job ended", FIRST_JOB, ended).await?)
+    Ok(eventually("a first job ended", FIRST_JOB_TIMEOUT, ended).await?)
 }

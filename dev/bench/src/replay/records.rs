@@ -1,4 +1,4 @@
-//! The jobs' records: what the real system keeps of each job.
+//! The records of jobs in the real system.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -15,17 +15,17 @@ use warmq_types::state::JobState;
 use crate::simulator::JobRun;
 use crate::workload::Planned;
 
-/// How often it is looked whether the last jobs have ended.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval at which the last jobs are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Records that are fetched at once.
-const FETCHES: usize = 32;
+/// Number of records that are fetched concurrently.
+const FETCH_CONCURRENCY: usize = 32;
 
-/// The records of `jobs`, once all have ended.
+/// Returns the records of `jobs` once all have ended.
 ///
 /// # Errors
-/// Redis is away, or a job failed.
-pub async fn once_ended(
+/// Redis is unreachable, or a job failed.
+pub async fn wait_for_ends(
     store: &Store,
     app: &AppId,
     jobs: &[JobId],
@@ -49,29 +49,29 @@ pub async fn once_ended(
                 None => Ok(records),
             };
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The records of `jobs` as they are.
+/// Returns the records of `jobs` as they are.
 ///
 /// # Errors
-/// Redis is away, or a record is gone.
+/// Redis is unreachable, or a record is gone.
 pub async fn now(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<Vec<JobRecord>> {
     stream::iter(jobs)
         .map(async |job| {
             let record = store.job_of(app, *job).await?;
             record.with_context(|| format!("job {job} has no record"))
         })
-        .buffered(FETCHES)
+        .buffered(FETCH_CONCURRENCY)
         .try_collect()
         .await
 }
 
-/// Writes the records into a folder, as `records.jsonl`.
+/// Writes the records to `records.jsonl` in a folder.
 ///
 /// # Errors
-/// The file can not be written.
+/// The file cannot be written.
 pub fn save(records: &[JobRecord], folder: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(folder.join("records.jsonl"))?);
     for record in records {
@@ -81,8 +81,8 @@ pub fn save(records: &[JobRecord], folder: &Path) -> anyhow::Result<()> {
     Ok(file.flush()?)
 }
 
-/// What became of the jobs, by Redis' clock; the first one arrived as planned.
-pub fn courses(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
+/// Returns the runs of the jobs, by Redis' clock; the first one arrived as planned.
+pub fn job_runs(plan: &[Planned], records: &[JobRecord]) -> Vec<JobRun> {
     let first = plan.first().zip(records.first());
     let origin_ms = first.map_or(0.0, |(planned, record)| {
         record.spec.created_ms as f64 - planned.at_s * 1000.0

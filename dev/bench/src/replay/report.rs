@@ -1,6 +1,6 @@
 //! The table.
 
-use super::comparison::{Comparison, Measure, Verdict};
+use super::comparison::{Closeness, Comparison, Measure};
 use super::overheads::{Overhead, Overheads};
 
 /// Prints a case's rows.
@@ -13,7 +13,7 @@ pub fn print(comparison: &Comparison) {
     } = comparison;
     println!("{case}");
     if comparison.measures.is_empty() {
-        print_course(comparison);
+        print_quarters(comparison);
     } else {
         println!(
             "  {:<10} {:>9} {:>10} {:>20} {:>19} {:>9}  within",
@@ -39,18 +39,18 @@ fn print_overheads(overheads: &Overheads) {
         sent,
         at_runner,
         per_job_ms,
-        heard,
-        heard_ms,
+        notice,
+        notice_ms,
     } = overheads;
     let times = |overhead: &Overhead| format!("{:.0}/{:.0}", overhead.p50_ms, overhead.p99_ms);
     println!(
         "  p50/p99 ms: submitted late {}, answered {}, sent to a runner {}, there beyond load and run {}; {per_job_ms:.1} ms per job; \
-         free and not yet heard of {}, {heard_ms:.1} ms on average",
+         idle and not yet noticed {}, {notice_ms:.1} ms on average",
         times(late),
         times(answered),
         times(sent),
         times(at_runner),
-        times(heard)
+        times(notice)
     );
 }
 
@@ -61,15 +61,15 @@ fn print_measure(measure: &Measure) {
         predicted,
         ideal,
         difference,
-        verdict,
+        closeness,
     } = measure;
-    let verdict = match verdict {
-        Verdict::Within => "yes",
-        Verdict::InRange => "in the seeds' range",
-        Verdict::Missed => "NO",
+    let closeness = match closeness {
+        Closeness::Within => "yes",
+        Closeness::InRange => "in the seeds' range",
+        Closeness::Missed => "NO",
     };
     println!(
-        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>19} {ideal:>9.4}  {verdict}",
+        "  {name:<10} {real:>9.4} {:>10.4} {:>20} {:>19} {ideal:>9.4}  {closeness}",
         predicted.median,
         format!("{:.4} .. {:.4}", predicted.least, predicted.greatest),
         format!(
@@ -79,7 +79,7 @@ fn print_measure(measure: &Measure) {
     );
 }
 
-/// The difference as a part of what was predicted, unless that is nothing.
+/// Formats the difference as a percentage of the prediction, unless that is zero.
 fn percent(difference: f64, predicted: f64) -> String {
     match predicted > 0.0 {
         true => format!("{:+.1} %", difference / predicted * 100.0),
@@ -87,8 +87,8 @@ fn percent(difference: f64, predicted: f64) -> String {
     }
 }
 
-/// Quarters side by side: where jobs pile up, each is worse than the one before.
-fn print_course(comparison: &Comparison) {
+/// Prints the quarters: in a collapse each is worse than the previous one.
+fn print_quarters(comparison: &Comparison) {
     println!(
         "  {:<10} {:>12} {:>12} {:>14} {:>18}",
         "quarter", "real mean s", "predicted", "real backlog", "predicted backlog"

@@ -1,4 +1,4 @@
-//! Open-loop submission: each job at its planned time, however slow the answers to the earlier ones are.
+//! Open-loop submission: each job at its planned time, however slow the earlier responses are.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use warmq_types::ids::{AppId, JobId};
 use super::case::LOAD_S;
 use crate::workload::Planned;
 
-/// A job that the router took.
+/// An accepted job.
 #[derive(Debug, Clone, Copy)]
 pub struct Submitted {
     /// Its id.
     pub id: JobId,
-    /// By how much its request left later than planned.
+    /// Delay of the request against the plan.
     pub late: Duration,
-    /// How long the router took to answer.
+    /// Response time of the router.
     pub answered: Duration,
 }
 
-/// Submits `plan` by HTTP, over connections that are kept, and calls `submitted` for each job that was taken. The answer
-/// is in order of arrival.
+/// Submits `plan` by HTTP over persistent connections, and calls `submitted` for each accepted job.
+/// Results are in order of arrival.
 ///
 /// # Errors
-/// The router refuses a job, or is away.
+/// The router rejects a job, or is unreachable.
 pub async fn submit(
     client: &Client,
     app: &AppId,

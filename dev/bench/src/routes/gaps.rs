@@ -1,4 +1,4 @@
-//! The time between the steps of a flow, by Redis' clock, beside what each job waits for its start.
+//! Times between the steps of a flow and from record to start of jobs, by Redis' clock.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use warmq_types::job::JobRecord;
 
 use super::times::{Quantiles, Times};
 
-/// Flows that are read at once.
-const FETCHES: usize = 16;
+/// Number of records that are fetched concurrently.
+const FETCH_CONCURRENCY: usize = 16;
 
-/// From the end of a step's job to the start of the next one's, in its parts; ms.
+/// The parts of the time from the end of a step's job to the start of the next one's, ms.
 #[derive(Debug, Clone, Default)]
 pub struct Gaps {
-    heard: Times,
-    looked: Times,
+    flow_read: Times,
+    step_recorded: Times,
     between: Times,
     sent: Times,
     steps: usize,
@@ -26,18 +26,18 @@ pub struct Gaps {
 /// The quantiles of [`Gaps`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct GapQuantiles {
-    /// From a step's end until a router that heard of it had read the flow.
-    pub heard: Quantiles,
+    /// From a step's end until a router has read the flow.
+    pub flow_read: Quantiles,
     /// From there to the record of the next step's job.
-    pub looked: Quantiles,
+    pub step_recorded: Quantiles,
     /// Both together: what a flow adds.
     pub between: Quantiles,
-    /// From that record to the start of the job, which any job has to wait.
+    /// From that record to the start of the job, as for any job.
     pub sent: Quantiles,
 }
 
 impl Gaps {
-    /// Adds what follows those steps of a flow that ended `within` that time (Unix ms). The flow has ended.
+    /// Adds the gaps after the steps of an ended flow that ended `within` that time (Unix ms).
     pub fn add(&mut self, flow: &JobRecord, jobs: &[JobRecord], within: &Range<u64>) {
         let ended_ms = |job: &JobRecord| job.finished_ms.filter(|ms| within.contains(ms));
         self.steps += jobs.iter().filter_map(ended_ms).count();
@@ -51,46 +51,47 @@ impl Gaps {
                 continue;
             };
             let created_ms = job.spec.created_ms;
-            self.heard.push(ms_between(ended_ms, step.begun_ms));
-            self.looked.push(ms_between(step.begun_ms, created_ms));
+            self.flow_read.push(ms_between(ended_ms, step.begun_ms));
+            self.step_recorded
+                .push(ms_between(step.begun_ms, created_ms));
             self.between.push(ms_between(ended_ms, created_ms));
             self.sent.push(ms_between(created_ms, started_ms));
         }
     }
 
-    /// Steps that ended.
+    /// Returns the number of ended steps.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
-    /// Their quantiles.
+    /// Returns the quantiles.
     pub fn quantiles(&self) -> GapQuantiles {
         GapQuantiles {
-            heard: self.heard.quantiles(),
-            looked: self.looked.quantiles(),
+            flow_read: self.flow_read.quantiles(),
+            step_recorded: self.step_recorded.quantiles(),
             between: self.between.quantiles(),
             sent: self.sent.quantiles(),
         }
     }
 }
 
-/// How long a job waited for its start, ms.
+/// Returns the time from record to start, ms.
 pub fn sent_ms(job: &JobRecord) -> Option<f64> {
     Some(ms_between(job.spec.created_ms, job.started_ms?))
 }
 
-/// The jobs of a flow's steps, the first one first.
+/// Fetches the jobs of a flow's steps, in order.
 ///
 /// # Errors
-/// Redis is away.
+/// Redis is unreachable.
 pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobRecord>> {
     let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
     let jobs = stream::iter(steps).map(|step| store.job_of(&step.app, step.job));
-    let jobs: Vec<Option<JobRecord>> = jobs.buffered(FETCHES).try_collect().await?;
+    let jobs: Vec<Option<JobRecord>> = jobs.buffered(FETCH_CONCURRENCY).try_collect().await?;
     Ok(jobs.into_iter().flatten().collect())
 }
 
-/// Zero if they are the other way round.
+/// Returns the difference, zero if it is negative.
 pub(super) fn ms_between(from_ms: u64, to_ms: u64) -> f64 {
     to_ms.saturating_sub(from_ms) as f64
 }
@@ -130,7 +131,8 @@ mod tests {
         gaps.add(&flow, &jobs, &(0..200));
         assert_eq!(gaps.steps(), 1, "the other one ended too late");
         let gaps = gaps.quantiles();
-        let medians = [gaps.heard, gaps.looked, gaps.between, gaps.sent].map(|part| part.p50_ms);
+        let medians =
+            [gaps.flow_read, gaps.step_recorded, gaps.between, gaps.sent].map(|part| part.p50_ms);
         assert_eq!(medians, [5.0, 2.0, 7.0, 4.0]);
         assert_eq!(gaps.between.count, 1);
         assert_eq!(sent_ms(&jobs[0]), Some(8.0));

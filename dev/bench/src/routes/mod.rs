@@ -1,34 +1,35 @@
-//! What routes cost, through RabbitMQ, Redis, a router and `timed` workers on this machine: what they add to a submission, what lies
-//! between two steps of a flow, and how many submissions a split takes. Each figure has its peer, a submission to the app itself,
-//! measured in turn with it, or clients that take the steps themselves.
+//! Measures the cost of routes with RabbitMQ, Redis, a router and `timed` workers on this machine:
+//! added latency of a submission, time between two steps of a flow, throughput of a split. Each
+//! figure has a baseline, measured in turn with it: a submission to the app itself, or clients that
+//! submit the steps themselves.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`targets`] | what is submitted to, and the file that declares it |
-//! | [`stand`] | the processes |
-//! | [`door`] | submissions by HTTP |
-//! | [`records`] | what the system keeps of each job |
-//! | [`under_way`] | many who take steps at once |
-//! | [`course`] | submissions and steps, with some flows under way |
-//! | [`peers`] | the same steps, taken by clients |
-//! | [`gaps`] | the time between steps, and from a record to its start |
-//! | [`throughput`] | as many submissions as the router takes |
+//! | [`targets`] | the targets of submissions, and their configuration |
+//! | [`testbed`] | the processes |
+//! | [`client`] | submissions by HTTP |
+//! | [`records`] | the records of jobs |
+//! | [`background_load`] | concurrent flows, or clients that submit steps |
+//! | [`latency`] | latency of submissions and steps, with background flows |
+//! | [`baseline`] | the same steps, submitted by clients |
+//! | [`gaps`] | times between steps, and from record to start |
+//! | [`throughput`] | maximum rate of submissions |
 //! | [`times`] | quantiles |
-//! | [`summary`] | everything measured, beside its bounds |
+//! | [`summary`] | all measures and their bounds |
 //! | [`report`] | the table |
 
-pub mod course;
-pub mod door;
+pub mod background_load;
+pub mod baseline;
+pub mod client;
 pub mod gaps;
-pub mod peers;
+pub mod latency;
 pub mod records;
 pub mod report;
-pub mod stand;
 pub mod summary;
 pub mod targets;
+pub mod testbed;
 pub mod throughput;
 pub mod times;
-pub mod under_way;
 
 use std::time::Duration;
 
@@ -36,26 +37,26 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::RoutesOptions;
-use course::Course;
-use peers::Peers;
-use stand::Stand;
+use background_load::BackgroundLoad;
+use baseline::BaselineRun;
+use latency::LatencyRun;
 use summary::Summary;
+use testbed::Testbed;
 use throughput::Round;
-use under_way::Load;
 
 /// Parts of a round.
 const PARTS: u64 = 4;
 
-/// Measures what the options say and prints it. Whether a bound is met is in what is printed: it is no error.
+/// Measures and prints. A missed bound is printed, and is not an error.
 ///
 /// # Errors
-/// A server is away, a program is not built, or a job fails.
+/// A server is unreachable, a program is not built, or a job fails.
 pub fn print(options: &RoutesOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     let summary = runtime.block_on(async {
         tokio::select! {
             done = measure(options) => done,
-            // What is running is dropped, which stops the processes and cleans up behind them.
+            // Dropping the measurement stops the processes and cleans up.
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     })?;
@@ -67,46 +68,47 @@ pub fn print(options: &RoutesOptions) -> anyhow::Result<()> {
 }
 
 async fn measure(options: &RoutesOptions) -> anyhow::Result<Summary> {
-    let stand = Stand::start(options.flows, options.logs.clone()).await?;
-    let measured = rounds(&stand, options).await;
-    stand.stop().await?;
+    let testbed = Testbed::start(options.flows, options.logs.clone()).await?;
+    let measured = rounds(&testbed, options).await;
+    testbed.stop().await?;
     measured
 }
 
-/// Everything in turn, again and again: what disturbs the machine for a while disturbs all of it.
-async fn rounds(stand: &Stand, options: &RoutesOptions) -> anyhow::Result<Summary> {
+/// Measures everything in turn, repeatedly, so that disturbances of the machine affect all
+/// measures.
+async fn rounds(testbed: &Testbed, options: &RoutesOptions) -> anyhow::Result<Summary> {
     let stretch = Duration::from_secs(options.seconds);
-    let flows = Load {
+    let flows = BackgroundLoad {
         count: options.flows,
         step_ms: options.step_ms,
     };
-    let mut alone = Course::new(Load { count: 0, ..flows });
-    let mut beside = Course::new(flows);
-    let mut peers = Peers::new(flows);
+    let mut alone = LatencyRun::new(BackgroundLoad { count: 0, ..flows });
+    let mut beside = LatencyRun::new(flows);
+    let mut baseline = BaselineRun::new(flows);
     let mut rounds = Vec::new();
     let bar = bar(options.rounds);
     for _ in 0..options.rounds {
         bar.set_message("submissions, one at a time");
-        alone.go_on(stand, stretch).await?;
+        alone.measure(testbed, stretch).await?;
         bar.inc(1);
-        bar.set_message(format!("the same, {} flows under way", options.flows));
-        beside.go_on(stand, stretch).await?;
+        bar.set_message(format!("the same, {} background flows", options.flows));
+        beside.measure(testbed, stretch).await?;
         bar.inc(1);
         bar.set_message(format!(
-            "{} clients that take the same steps",
+            "{} clients that submit the same steps",
             options.flows
         ));
-        peers.go_on(stand, stretch).await?;
+        baseline.measure(testbed, stretch).await?;
         bar.inc(1);
-        bar.set_message("as many submissions as the router takes");
-        rounds.push(Round::run(stand, stretch).await?);
+        bar.set_message("maximum rate of submissions");
+        rounds.push(Round::run(testbed, stretch).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Summary::of(&[alone, beside], &peers, &rounds))
+    Ok(Summary::of(&[alone, beside], &baseline, &rounds))
 }
 
-/// A bar on standard error; nothing if that is no terminal.
+/// A bar on standard error; hidden unless that is a terminal.
 fn bar(rounds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("routes [{bar:30}] {pos}/{len}, {eta} left: {msg}");
     ProgressBar::new(rounds * PARTS)

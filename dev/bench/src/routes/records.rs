@@ -1,4 +1,4 @@
-//! The records of jobs that were submitted, once they have ended.
+//! Waits for the records of ended jobs.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-/// Records that are fetched at once.
-const FETCHES: usize = 16;
+/// Number of records that are fetched concurrently.
+const FETCH_CONCURRENCY: usize = 16;
 
-/// The record of a job once it has ended; looked for every so often.
+/// Returns the record of a job once it has ended; polls at the interval `every`.
 ///
 /// # Errors
-/// Redis is away, the record is gone, or the job failed.
-pub async fn once_ended(store: &Store, id: JobId, every: Duration) -> anyhow::Result<JobRecord> {
+/// Redis is unreachable, the record is gone, or the job failed.
+pub async fn wait_for_end(store: &Store, id: JobId, every: Duration) -> anyhow::Result<JobRecord> {
     loop {
         let record = store.job(id).await?;
         let record = record.with_context(|| format!("job {id} has no record"))?;
@@ -29,18 +29,18 @@ pub async fn once_ended(store: &Store, id: JobId, every: Duration) -> anyhow::Re
     }
 }
 
-/// The same of many, in their order.
+/// Returns the records of many jobs, in order.
 ///
 /// # Errors
-/// As [`once_ended`].
-pub async fn all_once_ended(
+/// As [`wait_for_end`].
+pub async fn wait_for_ends(
     store: &Store,
     ids: &[JobId],
     every: Duration,
 ) -> anyhow::Result<Vec<JobRecord>> {
     stream::iter(ids)
-        .map(|id| once_ended(store, *id, every))
-        .buffered(FETCHES)
+        .map(|id| wait_for_end(store, *id, every))
+        .buffered(FETCH_CONCURRENCY)
         .try_collect()
         .await
 }

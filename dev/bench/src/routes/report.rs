@@ -1,7 +1,7 @@
-//! The table: measured beside bound.
+//! The table of measures and bounds.
 
 use super::summary::{
-    BETWEEN_STEPS_MS, CourseSummary, PeersSummary, Ratio, SUBMIT_MS, Submission, Summary,
+    BETWEEN_STEPS_MS, BaselineSummary, LatencySummary, Ratio, SUBMIT_MS, Submission, Summary,
     THROUGHPUT,
 };
 use super::targets::Target;
@@ -11,85 +11,85 @@ use crate::sweep::median;
 
 /// Prints everything.
 pub fn print(summary: &Summary) {
-    for course in &summary.courses {
-        print_submissions(course);
-        print_steps(course, &summary.peers);
+    for run in &summary.latency {
+        print_submissions(run);
+        print_steps(run, &summary.baseline);
     }
     print_throughput(summary);
 }
 
-/// `met` or `MISSED`.
-fn verdict(met: bool) -> &'static str {
+/// Returns `met` or `MISSED`.
+fn met_or_missed(met: bool) -> &'static str {
     match met {
         true => "met",
         false => "MISSED",
     }
 }
 
-/// `nothing else under way`, or what is.
-fn beside(course: &CourseSummary) -> String {
-    match course.flows {
-        0 => "nothing else under way".to_owned(),
+/// Describes the background load.
+fn beside(run: &LatencySummary) -> String {
+    match run.flows {
+        0 => "no background load".to_owned(),
         flows => format!(
-            "{flows} flows under way, steps of {} ms, {:.0} steps/s",
-            course.step_ms, course.steps_per_s
+            "{flows} background flows, steps of {} ms, {:.0} steps/s",
+            run.step_ms, run.steps_per_s
         ),
     }
 }
 
-fn print_submissions(course: &CourseSummary) {
-    println!("submissions, {}", beside(course));
+fn print_submissions(run: &LatencySummary) {
+    println!("submissions, {}", beside(run));
     println!(
         "  {:<38} {:>5} {:>8} {:>8} {:>8} {:>9}",
         "ms", "count", "p50", "p95", "p99", "added"
     );
-    for submission in &course.submissions {
+    for submission in &run.submissions {
         let Submission {
             target, added_ms, ..
         } = submission;
         let added = match target {
             Target::Direct => String::new(),
             _ => {
-                let met = verdict(*added_ms < SUBMIT_MS);
+                let met = met_or_missed(*added_ms < SUBMIT_MS);
                 format!("{added_ms:>+9.2}  < {SUBMIT_MS} {met}")
             }
         };
         println!(
             "{} {added}",
-            line(target.told(), &submission.answered).trim_end()
+            line(target.label(), &submission.answered).trim_end()
         );
     }
 }
 
-fn print_steps(course: &CourseSummary, peers: &PeersSummary) {
-    let what = match course.flows {
+fn print_steps(run: &LatencySummary, baseline: &BaselineSummary) {
+    let what = match run.flows {
         0 => "one flow at a time".to_owned(),
-        _ => beside(course),
+        _ => beside(run),
     };
     println!("between steps, {what}");
-    let gaps = &course.gaps;
-    let met = verdict(gaps.between.p50_ms < BETWEEN_STEPS_MS);
+    let gaps = &run.gaps;
+    let met = met_or_missed(gaps.between.p50_ms < BETWEEN_STEPS_MS);
     println!(
         "{} {:>9}  < {BETWEEN_STEPS_MS} {met}",
         line("end of a step to the next one's record", &gaps.between),
         ""
     );
     let parts = [
-        ("  until a router has read the flow", &gaps.heard),
-        ("  from there to the record", &gaps.looked),
+        ("  until a router has read the flow", &gaps.flow_read),
+        ("  from there to the record", &gaps.step_recorded),
         ("then to its start", &gaps.sent),
-        ("a job of no flow, record to start", &course.direct_sent),
+        ("a job without a flow, record to start", &run.direct_sent),
     ];
     for (name, part) in parts {
         println!("{}", line(name, part));
     }
-    if course.flows > 0 {
-        let PeersSummary {
+    if run.flows > 0 {
+        let BaselineSummary {
             clients,
             steps_per_s,
             between,
-        } = peers;
-        let name = "end to record, if clients do it";
+        } = baseline;
+        let name = "end to record, by clients";
         println!(
             "{}  {clients} clients, {steps_per_s:.0} steps/s",
             line(name, between)
@@ -130,7 +130,7 @@ fn print_throughput(summary: &Summary) {
             least,
             greatest,
         } = ratio;
-        let met = verdict(*median >= THROUGHPUT);
+        let met = met_or_missed(*median >= THROUGHPUT);
         println!(
             "  {name:<36} {direct:>8.0} {split:>8.0} {median:>8.3}  ({least:.3} .. {greatest:.3})  >= {THROUGHPUT} {met}"
         );

@@ -1,77 +1,77 @@
-//! Everything that was measured, beside the bounds that routes are held to.
+//! All measures, and the bounds of routes.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::course::Course;
+use super::baseline::BaselineRun;
 use super::gaps::GapQuantiles;
-use super::peers::Peers;
+use super::latency::LatencyRun;
 use super::targets::Target;
 use super::throughput::{Rates, Round};
 use super::times::{Quantiles, Times};
 use crate::sweep::median;
 
-/// A route adds less to the median time of a submission, ms.
+/// Bound of what a route adds to the median response time of a submission, ms.
 pub const SUBMIT_MS: f64 = 5.0;
 
-/// Less lies between the end of a step and the record of the next one, at the median, ms.
+/// Bound of the median time from the end of a step to the record of the next one, ms.
 pub const BETWEEN_STEPS_MS: f64 = 10.0;
 
-/// A split takes at least this part of the submissions that apps take.
+/// Bound of the throughput of a split, as a fraction of that of apps.
 pub const THROUGHPUT: f64 = 0.9;
 
-/// What was measured.
+/// All measures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Submissions and steps, by how many flows were under way.
-    pub courses: Vec<CourseSummary>,
-    /// The same steps, taken by clients.
-    pub peers: PeersSummary,
-    /// Each round of the throughput.
+    /// Submissions and steps, by number of background flows.
+    pub latency: Vec<LatencySummary>,
+    /// The same steps, submitted by clients.
+    pub baseline: BaselineSummary,
+    /// The rounds of the throughput.
     pub rounds: Vec<Round>,
-    /// Accepted through the split, in parts of those to the apps: the median of the rounds.
+    /// Ratio of submissions accepted through the split and to the apps: the median of the rounds.
     pub accepted: Ratio,
-    /// The same of the jobs that ended.
+    /// The same ratio of ended jobs.
     pub ended: Ratio,
 }
 
-/// What was measured with some flows under way.
+/// Measures with some background flows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CourseSummary {
-    /// How many flows.
+pub struct LatencySummary {
+    /// Number of flows.
     pub flows: u32,
-    /// How long their steps ran on average, ms.
+    /// Mean run time of their steps, ms.
     pub step_ms: u64,
-    /// Their steps that ended, per second.
+    /// Their ended steps per second.
     pub steps_per_s: f64,
-    /// Submissions, the peer first.
+    /// Submissions, the baseline first.
     pub submissions: Vec<Submission>,
-    /// Between steps.
+    /// Times between steps.
     pub gaps: GapQuantiles,
-    /// From record to start of jobs that were submitted to their app.
+    /// Times from record to start of jobs submitted to their app.
     pub direct_sent: Quantiles,
 }
 
-/// What was measured of clients that take the steps themselves.
+/// Measures of clients that submit the steps themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct PeersSummary {
-    /// How many.
+pub struct BaselineSummary {
+    /// Number of clients.
     pub clients: u32,
-    /// Their steps that ended, per second.
+    /// Their ended steps per second.
     pub steps_per_s: f64,
-    /// From the end of a step to the record of the next one.
+    /// Times from the end of a step to the record of the next one.
     pub between: Quantiles,
 }
 
 /// Submissions to one target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Submission {
-    /// To what.
+    /// Target.
     pub target: Target,
-    /// How long the door took.
+    /// Response times.
     pub answered: Quantiles,
-    /// The median less that of the peer, ms.
+    /// Difference of the median from the baseline's, ms.
     pub added_ms: f64,
 }
 
@@ -80,21 +80,21 @@ pub struct Submission {
 pub struct Ratio {
     /// The median.
     pub median: f64,
-    /// The least of all rounds.
+    /// The minimum.
     pub least: f64,
-    /// The greatest.
+    /// The maximum.
     pub greatest: f64,
 }
 
 impl Summary {
-    /// What these come to.
-    pub fn of(courses: &[Course], peers: &Peers, rounds: &[Round]) -> Self {
+    /// Summarises the measurements.
+    pub fn of(latency: &[LatencyRun], baseline: &BaselineRun, rounds: &[Round]) -> Self {
         Self {
-            courses: courses.iter().map(CourseSummary::of).collect(),
-            peers: PeersSummary {
-                clients: peers.clients.count,
-                steps_per_s: per_s(peers.steps, peers.lasted),
-                between: peers.between.quantiles(),
+            latency: latency.iter().map(LatencySummary::of).collect(),
+            baseline: BaselineSummary {
+                clients: baseline.clients.count,
+                steps_per_s: per_s(baseline.steps, baseline.lasted),
+                between: baseline.between.quantiles(),
             },
             rounds: rounds.to_vec(),
             accepted: Ratio::of(rounds, |rates| rates.accepted_per_s),
@@ -103,28 +103,28 @@ impl Summary {
     }
 }
 
-impl CourseSummary {
-    fn of(course: &Course) -> Self {
+impl LatencySummary {
+    fn of(run: &LatencyRun) -> Self {
         let answered = |target| {
-            let times = course.answered.get(&target);
+            let times = run.answered.get(&target);
             times.map_or_else(|| Times::default().quantiles(), Times::quantiles)
         };
-        let peer = answered(Target::Direct);
+        let baseline = answered(Target::Direct);
         let submissions = Target::ALL.map(|target| {
             let answered = answered(target);
             Submission {
                 target,
                 answered,
-                added_ms: answered.p50_ms - peer.p50_ms,
+                added_ms: answered.p50_ms - baseline.p50_ms,
             }
         });
         Self {
-            flows: course.flows.count,
-            step_ms: course.flows.step_ms,
-            steps_per_s: per_s(course.gaps.steps(), course.lasted),
+            flows: run.flows.count,
+            step_ms: run.flows.step_ms,
+            steps_per_s: per_s(run.gaps.steps(), run.lasted),
             submissions: submissions.to_vec(),
-            gaps: course.gaps.quantiles(),
-            direct_sent: course.sent.quantiles(),
+            gaps: run.gaps.quantiles(),
+            direct_sent: run.sent.quantiles(),
         }
     }
 }
@@ -151,9 +151,9 @@ impl Ratio {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::under_way::Load;
+    use crate::routes::background_load::BackgroundLoad;
 
-    const NOBODY: Load = Load {
+    const NO_LOAD: BackgroundLoad = BackgroundLoad {
         count: 0,
         step_ms: 5,
     };
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn rounds_are_compared_each_by_itself() {
         let rounds = [round(100.0, 80.0), round(200.0, 190.0), round(50.0, 55.0)];
-        let summary = Summary::of(&[], &Peers::new(NOBODY), &rounds);
+        let summary = Summary::of(&[], &BaselineRun::new(NO_LOAD), &rounds);
         let Ratio {
             median,
             least,
@@ -184,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_target_is_compared_with_the_app_itself() {
-        let mut course = Course::new(NOBODY);
+        let mut run = LatencyRun::new(NO_LOAD);
         for (target, ms) in [(Target::Direct, 2.0), (Target::Chain, 2.5)] {
-            course.answered.entry(target).or_default().push(ms);
+            run.answered.entry(target).or_default().push(ms);
         }
-        let summary = CourseSummary::of(&course);
+        let summary = LatencySummary::of(&run);
         let added = |target| {
             let mut all = summary.submissions.iter();
             all.find(|one| one.target == target).unwrap().added_ms

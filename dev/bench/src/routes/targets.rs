@@ -1,4 +1,4 @@
-//! What is submitted to: two apps, and a route of each kind that leads to them.
+//! Targets of submissions: two apps, and a route of each kind to them.
 
 use std::fmt::Write;
 
@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 /// The apps.
 pub const APPS: [&str; 2] = ["bench/a", "bench/b"];
 
-/// The apps that the sequence's steps go to, one after the other.
+/// The apps of the sequence's steps, in order.
 pub const STEPS: [&str; 3] = [APPS[0], APPS[1], APPS[0]];
 
-/// Routes in a chain: the most that may be.
+/// Routes in the chain: the maximum.
 const HOPS: u32 = 8;
 
-/// A name that is submitted to.
+/// A target of submissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// An app itself: the peer of all others.
+    /// An app itself: the baseline.
     Direct,
     /// A switch with conditions over input and headers.
     Switch,
     /// A split by a field of the input.
     Split,
-    /// Eight switches, each of which leads to the next.
+    /// Eight switches, each of which forwards to the next.
     Chain,
     /// A flow of one step, if that succeeds.
     Fallback,
@@ -33,7 +33,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// All of them, the peer first.
+    /// All targets, the baseline first.
     pub const ALL: [Self; 6] = [
         Self::Direct,
         Self::Switch,
@@ -43,7 +43,7 @@ impl Target {
         Self::Sequence,
     ];
 
-    /// What is submitted to.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => APPS[0],
@@ -55,8 +55,8 @@ impl Target {
         }
     }
 
-    /// What it is, in the table.
-    pub fn told(self) -> &'static str {
+    /// Returns the label in the table.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Direct => "direct, to the app",
             Self::Switch => "switch, two conditions",
@@ -68,12 +68,12 @@ impl Target {
     }
 }
 
-/// The input of every submission, whatever it goes to: each job runs for so long, ms, and loads nothing.
+/// Returns the input of every submission: a run time in ms, and no load.
 pub fn input(run_ms: u64, user: u64) -> Value {
     json!({"run_ms": run_ms, "load_ms": 0, "user_id": user, "width": 1024, "height": 768})
 }
 
-/// The configuration of the router.
+/// Returns the router's configuration.
 pub fn toml() -> String {
     let mut toml = FILE.to_owned();
     for hop in 1..=HOPS {
@@ -81,7 +81,7 @@ pub fn toml() -> String {
             HOPS => APPS[0].to_owned(),
             _ => format!("bench/chain-{}", hop + 1),
         };
-        // Writing into a text does not fail.
+        // Writing to a string does not fail.
         let _ = writeln!(
             toml,
             "[routes.\"bench/chain-{hop}\"]\nkind = \"switch\"\n\

@@ -1,5 +1,5 @@
-//! As many submissions as the router takes, from many submitters of which each waits for its answer: to two apps in turn, and through
-//! a split that leads to the same two.
+//! Measures the maximum rate of submissions from many submitters, each of which waits for its
+//! response: to two apps in turn, and through a split to the same two.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,21 +10,21 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 
 use super::records;
-use super::stand::Stand;
 use super::targets::{APPS, Target, input};
+use super::testbed::Testbed;
 
-/// Submitters at once.
+/// Number of concurrent submitters.
 pub const SUBMITTERS: usize = 64;
 
-/// How often it is looked whether the last jobs have ended.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval at which the last jobs are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What was done by either way in one round.
+/// The rates of one round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Round {
-    /// To the apps.
+    /// Submissions to the apps.
     pub direct: Rates,
-    /// Through the split.
+    /// Submissions through the split.
     pub split: Rates,
 }
 
@@ -38,18 +38,19 @@ pub struct Rates {
 }
 
 impl Round {
-    /// Submits for a `stretch` of time by each way, and waits for all ends. In the order direct, split, split, direct: a machine
-    /// that gets faster or slower meanwhile favours none.
+    /// Submits for a `stretch` of time to either target, and waits for all jobs to end. In the
+    /// order direct, split, split, direct, so that a machine that becomes faster or slower favours
+    /// neither.
     ///
     /// # Errors
-    /// A server is away, or a job fails.
-    pub async fn run(stand: &Stand, stretch: Duration) -> anyhow::Result<Self> {
+    /// A server is unreachable, or a job fails.
+    pub async fn run(testbed: &Testbed, stretch: Duration) -> anyhow::Result<Self> {
         let half = stretch / 2;
         let split_name = [Target::Split.name()];
-        let first = rates(stand, half, &APPS).await?;
-        let split = rates(stand, half, &split_name).await?;
-        let split = split.mean(rates(stand, half, &split_name).await?);
-        let direct = first.mean(rates(stand, half, &APPS).await?);
+        let first = rates(testbed, half, &APPS).await?;
+        let split = rates(testbed, half, &split_name).await?;
+        let split = split.mean(rates(testbed, half, &split_name).await?);
+        let direct = first.mean(rates(testbed, half, &APPS).await?);
         Ok(Self { direct, split })
     }
 }
@@ -65,7 +66,7 @@ impl Rates {
 }
 
 /// Submits to `names` in turn.
-async fn rates(stand: &Stand, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
+async fn rates(testbed: &Testbed, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
     let number = AtomicU64::new(0);
     let begun = Instant::now();
     let submitters = (0..SUBMITTERS).map(async |_| -> anyhow::Result<Vec<JobId>> {
@@ -73,14 +74,14 @@ async fn rates(stand: &Stand, stretch: Duration, names: &[&str]) -> anyhow::Resu
         while begun.elapsed() < stretch {
             let number = number.fetch_add(1, Ordering::Relaxed);
             let name = names[number as usize % names.len()];
-            let (id, _) = stand.door().submit(name, &input(0, number)).await?;
+            let (id, _) = testbed.client().submit(name, &input(0, number)).await?;
             ids.push(id);
         }
         Ok(ids)
     });
     let ids = try_join_all(submitters).await?.concat();
     let accepted_per_s = ids.len() as f64 / begun.elapsed().as_secs_f64();
-    let jobs = records::all_once_ended(stand.store(), &ids, LOOK).await?;
+    let jobs = records::wait_for_ends(testbed.store(), &ids, POLL_INTERVAL).await?;
     Ok(Rates {
         accepted_per_s,
         ended_per_s: ended_per_s(&jobs),

@@ -1,4 +1,4 @@
-//! Many times, and their quantiles.
+//! Times and their quantiles.
 
 use serde::Serialize;
 
@@ -8,26 +8,26 @@ use crate::simulator::quantile;
 #[derive(Debug, Clone, Default)]
 pub struct Times(Vec<f64>);
 
-/// Some quantiles of them, ms; 0 if there are none.
+/// Quantiles, ms; 0 if there are no times.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
-    /// How many times there are.
+    /// Number of times.
     pub count: usize,
     /// The median.
     pub p50_ms: f64,
-    /// 95 of 100 are below.
+    /// The 95th percentile.
     pub p95_ms: f64,
-    /// 99 of 100 are below.
+    /// The 99th percentile.
     pub p99_ms: f64,
 }
 
 impl Times {
-    /// One more.
+    /// Adds a time.
     pub fn push(&mut self, ms: f64) {
         self.0.push(ms);
     }
 
-    /// Their quantiles.
+    /// Returns the quantiles.
     pub fn quantiles(&self) -> Quantiles {
         let mut sorted_ms = self.0.clone();
         sorted_ms.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Policy `fal`, by the router's own decision. Runners fetch from the shared queue for themselves.
+//! Policy `fal`, decided by the router's own code. Runners consume the shared queue themselves.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,13 +9,13 @@ use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{JobSpec, Target};
 
 use super::Scheme;
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
 pub struct FalScheme {
     names: Vec<RunnerId>,
     hints: Vec<Hint>,
     shared: VecDeque<usize>,
-    /// In the order in which they became free.
+    /// In the order in which they became idle.
     idle: VecDeque<usize>,
     blank: BTreeSet<usize>,
     holders: Vec<BTreeSet<usize>>,
@@ -25,7 +25,7 @@ pub struct FalScheme {
 impl FalScheme {
     pub fn new(runners: usize, models: u32) -> Self {
         Self {
-            // Names of equal length: their order is the order of the numbers. None of these can be invalid.
+            // Names have equal length, so that their order is that of the numbers. All are valid.
             names: (0..runners)
                 .filter_map(|runner| RunnerId::parse(&format!("r{runner:09}")).ok())
                 .collect(),
@@ -89,27 +89,27 @@ impl FalScheme {
 }
 
 impl Scheme for FalScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
-        let coin = orders.coin();
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+        let coin = context.coin();
         let chosen = match self.decide(job, coin) {
             Some(Target::Runner { runner }) => self.names.binary_search(&runner).ok(),
-            // RabbitMQ gives a job in the shared queue to the consumer that waits longest.
+            // RabbitMQ delivers a job of the shared queue to the consumer that has waited longest.
             _ => self.idle.front().copied(),
         };
         match chosen {
             Some(runner) => {
                 self.make_busy(runner);
-                orders.send(job.id, runner);
+                context.send(job.id, runner);
             }
             None if job.returned => self.shared.push_front(job.id),
             None => self.shared.push_back(job.id),
         }
     }
 
-    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+    fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {
         match report {
             Report::Freed { cache, .. } => match self.shared.pop_front() {
-                Some(job) => orders.send(job, runner),
+                Some(job) => context.send(job, runner),
                 None => self.make_idle(runner, cache),
             },
             Report::Lost => self.make_busy(runner),

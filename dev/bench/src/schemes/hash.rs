@@ -1,10 +1,11 @@
-//! Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a model's jobs go to the first runner after
-//! its point on the ring that has less than 1.25 times the average load.
+//! Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a model's jobs are
+//! sent to the first runner after its point on the ring that has less than 1.25 times the average
+//! load.
 
 use super::Scheme;
-use crate::simulator::{Job, Orders};
+use crate::simulator::{Job, SchemeContext};
 
-/// Greatest load, in units of the average.
+/// Maximum load, in units of the average.
 const BALANCE: f64 = 1.25;
 /// Points of a runner on the ring.
 const POINTS: u64 = 64;
@@ -35,8 +36,8 @@ impl HashScheme {
 }
 
 impl Scheme for HashScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
-        let runners = &orders.fleet.runners;
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+        let runners = &context.fleet.runners;
         let up = runners.iter().filter(|runner| runner.up).count().max(1);
         let jobs: usize = runners.iter().map(|runner| runner.load()).sum();
         let most = (BALANCE * (jobs + 1) as f64 / up as f64).ceil() as usize;
@@ -47,10 +48,10 @@ impl Scheme for HashScheme {
         let chosen = around
             .map(|(_, runner)| *runner)
             .find(|runner| runners[*runner].up && runners[*runner].load() < most);
-        // Without any runner up it waits at its first one, which sends it back when told so.
+        // If no runner is up, the job is sent to its first one, which rejects it.
         let fallback = self.ring.get(start).or(self.ring.first());
         if let Some(runner) = chosen.or(fallback.map(|(_, runner)| *runner)) {
-            orders.send(job.id, runner);
+            context.send(job.id, runner);
         }
     }
 }

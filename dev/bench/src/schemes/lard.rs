@@ -1,8 +1,9 @@
-//! LARD/R, locality-aware request distribution with replication (Pai et al. 1998): each model has a set of runners; a job
-//! goes to the least loaded of the set, the set grows when that one is overloaded, and shrinks when it has been stable.
+//! LARD/R, locality-aware request distribution with replication (Pai et al. 1998): each model has a
+//! set of runners; a job is sent to the least loaded of the set; the set grows when that one is
+//! overloaded, and shrinks when it has been stable.
 
 use super::Scheme;
-use crate::simulator::{Job, Orders};
+use crate::simulator::{Job, SchemeContext};
 
 /// A runner with fewer jobs is lightly loaded.
 const LOW: usize = 1;
@@ -17,12 +18,13 @@ pub struct LardScheme {
     servers: Vec<Servers>,
     /// A runner with more jobs is overloaded.
     high: usize,
-    /// A set that did not change for so long loses its most loaded runner, s.
+    /// Time after which an unchanged set loses its most loaded runner, s.
     shrink_s: f64,
 }
 
 impl LardScheme {
-    /// Overloaded: a longer wait than a load, so more than L/S jobs. A set shrinks after the paper's 20 s, or two loads.
+    /// A runner is overloaded if the wait exceeds a load: more than L/S jobs. A set shrinks after
+    /// the paper's 20 s, or two loads.
     pub fn new(load_ratio: f64, load_s: f64, models: u32) -> Self {
         Self {
             servers: vec![Servers::default(); models as usize],
@@ -33,11 +35,11 @@ impl LardScheme {
 }
 
 impl Scheme for LardScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
-        let fleet = orders.fleet;
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+        let fleet = context.fleet;
         let Some(lightest) = fleet.least_loaded() else {
-            // Nobody is up: it waits at the first runner, which sends it back when told so.
-            orders.send(job.id, 0);
+            // No runner is up: the job is sent to the first one, which rejects it.
+            context.send(job.id, 0);
             return;
         };
         let load = |runner: usize| fleet.runners[runner].load();
@@ -58,18 +60,18 @@ impl Scheme for LardScheme {
             _ => {
                 if !servers.runners.contains(&lightest) {
                     servers.runners.push(lightest);
-                    servers.changed_s = orders.now_s;
+                    servers.changed_s = context.now_s;
                 }
                 lightest
             }
         };
-        if servers.runners.len() > 1 && orders.now_s - servers.changed_s > self.shrink_s {
+        if servers.runners.len() > 1 && context.now_s - servers.changed_s > self.shrink_s {
             let positions = (0..servers.runners.len()).filter(|at| servers.runners[*at] != chosen);
             if let Some(worst) = positions.max_by_key(|at| load(servers.runners[*at])) {
                 servers.runners.swap_remove(worst);
-                servers.changed_s = orders.now_s;
+                servers.changed_s = context.now_s;
             }
         }
-        orders.send(job.id, chosen);
+        context.send(job.id, chosen);
     }
 }

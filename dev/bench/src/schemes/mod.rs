@@ -1,5 +1,5 @@
-//! The policies that the simulator can run. `warm` and `fal` drive the router's own code; the others are what people use
-//! or could use instead, here to compare with.
+//! The simulator's policies. `warm` and `fal` run the router's own code; the others are common
+//! alternatives, for comparison.
 
 mod fal;
 mod hash;
@@ -8,45 +8,47 @@ mod multiplex;
 mod shared;
 mod warm;
 
-pub use warm::{Heard, WarmScheme};
+pub use warm::{PolicyEvent, WarmScheme};
 
 use warmq_policy::warm::Constants;
 
 use crate::args::{Options, PolicyName};
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
-/// A policy in the simulator. It hears what happens and orders sends; a job that it neither sends nor keeps is lost.
+/// A policy in the simulator: it receives events and sends jobs. A job that it neither sends nor
+/// keeps is lost.
 pub trait Scheme {
-    /// A job arrived.
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>);
+    /// Handles the arrival of a job.
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>);
 
-    /// A runner told something of itself.
-    fn reported(&mut self, _runner: usize, _report: &Report, _orders: &mut Orders<'_>) {}
+    /// Handles a runner's report.
+    fn on_report(&mut self, _runner: usize, _report: &Report, _orders: &mut SchemeContext<'_>) {}
 
-    /// A runner ended a job and went on with its queue.
-    fn progressed(&mut self, _orders: &mut Orders<'_>) {}
+    /// Handles the end of a job on a runner that continues with its queue.
+    fn on_progress(&mut self, _orders: &mut SchemeContext<'_>) {}
 
-    /// The runner that a job was sent to is gone.
-    fn refused(&mut self, job: &Job, _runner: usize, orders: &mut Orders<'_>) {
-        self.arrived(job, orders);
+    /// Handles the rejection of a job whose runner is gone.
+    fn on_refusal(&mut self, job: &Job, _runner: usize, context: &mut SchemeContext<'_>) {
+        self.on_arrival(job, context);
     }
 
-    /// The time that it asked for with `next_due_s` has come.
-    fn due(&mut self, _orders: &mut Orders<'_>) {}
+    /// Handles the time requested by `next_due_s`.
+    fn on_due(&mut self, _orders: &mut SchemeContext<'_>) {}
 
-    /// When it wants to be asked again though nothing happened, s.
+    /// Returns when to call `on_due` if nothing else happens, s.
     fn next_due_s(&self) -> Option<f64> {
         None
     }
 
-    /// It decides on what runners report, so `--view-delay-ms` touches it. False if runners fetch for themselves, or if it
-    /// knows only what it sent.
+    /// Returns whether the policy decides by runners' reports, which `--view-delay-ms` delays.
+    /// False if runners consume a queue themselves, or if it uses only what it sent.
     fn learns_by_reports(&self) -> bool {
         false
     }
 }
 
-/// The scheme that the options name. `models`: how many models the workload has; `constants`: policy `warm`'s.
+/// Creates the scheme of the options. `models`: number of models of the workload; `constants`:
+/// policy `warm`'s.
 pub fn make(options: &Options, models: u32, constants: &Constants) -> Box<dyn Scheme> {
     let runners = options.runners as usize;
     let load_ratio = options.load_ratio;

@@ -1,13 +1,13 @@
-//! One queue, first in first out; whoever is free takes the head. What a plain work queue does.
+//! One FIFO queue, consumed by the first idle runner: a plain work queue.
 
 use std::collections::VecDeque;
 
 use super::Scheme;
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
 pub struct SharedScheme {
     queue: VecDeque<usize>,
-    /// In the order in which they became free.
+    /// In the order in which they became idle.
     idle: VecDeque<usize>,
 }
 
@@ -21,18 +21,18 @@ impl SharedScheme {
 }
 
 impl Scheme for SharedScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
         match self.idle.pop_front() {
-            Some(runner) => orders.send(job.id, runner),
+            Some(runner) => context.send(job.id, runner),
             None if job.returned => self.queue.push_front(job.id),
             None => self.queue.push_back(job.id),
         }
     }
 
-    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+    fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {
         match report {
             Report::Freed { .. } => match self.queue.pop_front() {
-                Some(job) => orders.send(job, runner),
+                Some(job) => context.send(job, runner),
                 None => self.idle.push_back(runner),
             },
             Report::Lost => self.idle.retain(|idle| *idle != runner),

@@ -1,4 +1,4 @@
-//! Policy `warm`: the router's own state machine, told what happens in the simulated fleet.
+//! Policy `warm`: the router's own state machine, fed with the events of the simulated fleet.
 
 use warmq_policy::warm::{
     Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Model, Ran, Runner, Warm,
@@ -6,28 +6,28 @@ use warmq_policy::warm::{
 use warmq_types::job::Priority;
 
 use super::Scheme;
-use crate::simulator::{Job, Orders, Report};
+use crate::simulator::{Job, Report, SchemeContext};
 
-/// What the policy was told: enough to tell it again.
+/// An event that the policy received, sufficient for a replay.
 #[derive(Debug, Clone)]
-pub struct Heard {
-    /// When, s.
+pub struct PolicyEvent {
+    /// Time, s.
     pub now_s: f64,
-    /// What.
+    /// The event.
     pub event: Event,
-    /// The random bits with it.
+    /// The random bits of the call.
     pub coin: u64,
 }
 
-/// The policy, with what it heard so far if that is recorded.
+/// The policy, with its events if recorded.
 pub struct WarmScheme {
     policy: Warm,
     slots: usize,
-    record: Option<Vec<Heard>>,
+    record: Option<Vec<PolicyEvent>>,
 }
 
 impl WarmScheme {
-    /// A policy with these constants, for runners that hold `slots` models each.
+    /// Creates a policy with these constants, for runners that hold `slots` models each.
     pub fn new(constants: &Constants, slots: usize) -> Self {
         Self {
             policy: Warm::new(*constants),
@@ -36,30 +36,30 @@ impl WarmScheme {
         }
     }
 
-    /// Records from now on.
+    /// Starts recording.
     pub fn recording(mut self) -> Self {
         self.record = Some(Vec::new());
         self
     }
 
-    /// What was recorded, in order.
-    pub fn into_record(self) -> Vec<Heard> {
+    /// Returns the recorded events, in order.
+    pub fn into_record(self) -> Vec<PolicyEvent> {
         self.record.unwrap_or_default()
     }
 
-    fn tell(&mut self, event: Event, orders: &mut Orders<'_>) {
-        let coin = orders.coin();
+    fn feed(&mut self, event: Event, context: &mut SchemeContext<'_>) {
+        let coin = context.coin();
         if let Some(record) = &mut self.record {
-            record.push(Heard {
-                now_s: orders.now_s,
+            record.push(PolicyEvent {
+                now_s: context.now_s,
                 event: event.clone(),
                 coin,
             });
         }
-        for command in self.policy.on(orders.now_s, event, coin) {
+        for command in self.policy.on(context.now_s, event, coin) {
             match command {
                 Command::Send { job, runner, .. } => {
-                    orders.send(job.0 as usize, runner.0 as usize);
+                    context.send(job.0 as usize, runner.0 as usize);
                 }
                 Command::Hold { .. } => {}
             }
@@ -68,7 +68,7 @@ impl WarmScheme {
 }
 
 impl Scheme for WarmScheme {
-    fn arrived(&mut self, job: &Job, orders: &mut Orders<'_>) {
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
         let arrival = Arrival {
             job: JobNumber(job.id as u64),
             model: Some(Model(job.model)),
@@ -78,10 +78,10 @@ impl Scheme for WarmScheme {
             returned: job.returned,
             avoid: Avoid::NONE,
         };
-        self.tell(Event::Arrived(arrival), orders);
+        self.feed(Event::Arrived(arrival), context);
     }
 
-    fn reported(&mut self, runner: usize, report: &Report, orders: &mut Orders<'_>) {
+    fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {
         let number = Runner(runner as u32);
         let event = match report {
             Report::Freed { cache, ran } => Event::Freed(Freed {
@@ -94,26 +94,26 @@ impl Scheme for WarmScheme {
                     load_s: ran.load_s,
                 }),
             }),
-            // Dispatchers hear of a load when its job has ended.
+            // Dispatchers learn of a load when its job has ended.
             Report::Loaded => return,
             Report::Lost => Event::Lost { runner: number },
         };
-        self.tell(event, orders);
+        self.feed(event, context);
     }
 
-    /// As a dispatcher whose send finds the runner's queue gone.
-    fn refused(&mut self, job: &Job, runner: usize, orders: &mut Orders<'_>) {
+    /// Like a dispatcher whose message was returned because the runner's queue is gone.
+    fn on_refusal(&mut self, job: &Job, runner: usize, context: &mut SchemeContext<'_>) {
         let runner = Runner(runner as u32);
-        self.tell(Event::Lost { runner }, orders);
+        self.feed(Event::Lost { runner }, context);
         let returned = Job {
             returned: true,
             ..*job
         };
-        self.arrived(&returned, orders);
+        self.on_arrival(&returned, context);
     }
 
-    fn due(&mut self, orders: &mut Orders<'_>) {
-        self.tell(Event::Due, orders);
+    fn on_due(&mut self, context: &mut SchemeContext<'_>) {
+        self.feed(Event::Due, context);
     }
 
     fn next_due_s(&self) -> Option<f64> {

@@ -1,4 +1,4 @@
-//! What will happen, in order of time; of two things at the same time, the one that was planned first.
+//! Future events in order of time; of two events at the same time, the one planned first.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -25,14 +25,14 @@ impl<T> PartialOrd for Entry<T> {
 }
 
 impl<T> Ord for Entry<T> {
-    /// The earliest is the greatest, as the heap gives the greatest.
+    /// The earliest entry is the greatest, as the heap pops the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         let by_time = other.at_s.total_cmp(&self.at_s);
         by_time.then_with(|| other.count.cmp(&self.count))
     }
 }
 
-/// The future.
+/// The queue of future events.
 #[derive(Debug)]
 pub struct Clock<T> {
     entries: BinaryHeap<Entry<T>>,
@@ -40,7 +40,7 @@ pub struct Clock<T> {
 }
 
 impl<T> Clock<T> {
-    /// Nothing will happen.
+    /// Creates an empty clock.
     pub fn new() -> Self {
         Self {
             entries: BinaryHeap::new(),
@@ -48,7 +48,7 @@ impl<T> Clock<T> {
         }
     }
 
-    /// Plans something for `at_s`.
+    /// Plans an event at `at_s`.
     pub fn plan(&mut self, at_s: f64, what: T) {
         self.count += 1;
         self.entries.push(Entry {
@@ -58,7 +58,7 @@ impl<T> Clock<T> {
         });
     }
 
-    /// What happens next, and when.
+    /// Returns the next event and its time.
     pub fn next(&mut self) -> Option<(f64, T)> {
         self.entries.pop().map(|entry| (entry.at_s, entry.what))
     }

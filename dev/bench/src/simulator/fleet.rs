@@ -5,20 +5,20 @@ use std::collections::VecDeque;
 /// One runner.
 #[derive(Debug, Clone)]
 pub struct RunnerState {
-    /// Not failed.
+    /// Whether the runner has not failed.
     pub up: bool,
-    /// Counts its failures, so that what was planned for an earlier life is told apart.
-    pub life: u32,
-    /// What it runs or loads for: the job's number.
+    /// Number of failures, which identifies events of earlier incarnations.
+    pub incarnation: u32,
+    /// The job that it runs or loads for.
     pub running: Option<usize>,
-    /// Jobs that wait for it.
+    /// Queued jobs.
     pub queue: VecDeque<usize>,
-    /// The models it holds, least recently used first.
+    /// Loaded models, least recently used first.
     pub cache: Vec<u32>,
 }
 
 impl RunnerState {
-    /// Jobs that it has: running and queued.
+    /// Returns the number of running and queued jobs.
     pub fn load(&self) -> usize {
         self.queue.len() + usize::from(self.running.is_some())
     }
@@ -27,18 +27,18 @@ impl RunnerState {
 /// The runners.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    /// All of them, the failed ones too.
+    /// All runners, including failed ones.
     pub runners: Vec<RunnerState>,
-    /// Models that one can hold.
+    /// Models that a runner can hold.
     pub slots: usize,
 }
 
 impl Fleet {
-    /// A cold fleet.
+    /// Creates a cold fleet.
     pub fn new(runners: usize, slots: usize) -> Self {
         let cold = RunnerState {
             up: true,
-            life: 0,
+            incarnation: 0,
             running: None,
             queue: VecDeque::new(),
             cache: Vec::new(),
@@ -49,7 +49,8 @@ impl Fleet {
         }
     }
 
-    /// Uses a model: true if it was there, else it is loaded, and the least recently used one leaves if there is no room.
+    /// Uses a model. Returns true if it was loaded; otherwise loads it, evicting the least recently
+    /// used one if necessary.
     pub fn use_model(&mut self, runner: usize, model: u32) -> bool {
         let cache = &mut self.runners[runner].cache;
         let position = cache.iter().position(|held| *held == model);
@@ -66,7 +67,7 @@ impl Fleet {
         position.is_some()
     }
 
-    /// The runner that has the fewest jobs, of those up.
+    /// Returns the runner with the fewest jobs, of those that are up.
     pub fn least_loaded(&self) -> Option<usize> {
         let up = (0..self.runners.len()).filter(|runner| self.runners[*runner].up);
         up.min_by_key(|runner| self.runners[*runner].load())

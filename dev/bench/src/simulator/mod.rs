@@ -1,4 +1,5 @@
-//! The virtual clock: jobs arrive, runners load and run, fail and are repaired; the scheme says which runner gets a job.
+//! The simulation: jobs arrive, runners load, run, fail and are repaired; the scheme chooses the
+//! runner of a job.
 
 mod clock;
 mod fleet;
@@ -7,14 +8,14 @@ mod world;
 
 pub use fleet::{Fleet, RunnerState};
 pub use outcome::{JobRun, Outcome, quantile};
-pub use world::{History, Job, Order, Orders, Ran, Report, run, simulate};
+pub use world::{Assignment, CompletedRun, History, Job, Report, SchemeContext, run, simulate};
 
 use crate::args::Options;
 
-/// Simulates once and prints what was measured.
+/// Runs one simulation and prints its measures.
 ///
 /// # Errors
-/// The workload can not be made, or stdout is closed.
+/// The workload cannot be generated, or stdout is closed.
 pub fn print(options: &Options) -> anyhow::Result<()> {
     let outcome = simulate(options)?;
     match options.json {

@@ -1,4 +1,4 @@
-//! What is measured.
+//! Measures of a simulation.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct Outcome {
     pub p95_s: f64,
     /// Its 99th percentile, s.
     pub p99_s: f64,
-    /// Completions · S / (N · time): the part of the fleet's warm capacity that was used.
+    /// Completions · S / (N · time): the used fraction of the fleet's warm capacity.
     pub throughput: f64,
     /// False if more than 300 N + 3000 jobs were in the system at once; the simulation stops there.
     pub stable: bool,
@@ -37,28 +37,28 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What became of one job.
+/// The run of one job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JobRun {
-    /// When it arrived, s.
+    /// Arrival, s.
     pub arrived_s: f64,
-    /// When it ended, s; `None` if it did not.
+    /// End, s; `None` if it did not end.
     pub ended_s: Option<f64>,
-    /// Whether its runner held its model, the last time that it started.
+    /// Whether its last start was warm.
     pub warm: Option<bool>,
 }
 
-/// Jobs started, and how many of them loaded their model first.
+/// Started jobs, and how many of them were cold.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Starts {
     /// All.
     pub jobs: u64,
-    /// The cold ones.
+    /// Cold starts.
     pub swaps: u64,
 }
 
-/// Collects while the simulation runs. What concerns the first jobs, which are not measured, is used only if the jobs
-/// piled up before any other ended.
+/// Counters of a running simulation. Those of the first jobs, which are not measured, are used only
+/// if jobs pile up before any other one ends.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Starts of measured jobs.
@@ -69,18 +69,18 @@ pub struct Tally {
     pub times_s: Vec<f64>,
     /// Those of the first jobs, s.
     pub early_times_s: Vec<f64>,
-    /// Completions inside the window in which throughput is measured.
+    /// Completions within the time in which throughput is measured.
     pub completions: u64,
     /// Completions before it.
     pub early_completions: u64,
-    /// When that window began, s.
+    /// Start of that time, s.
     pub from_s: Option<f64>,
-    /// When it ended, s.
+    /// End of that time, s.
     pub to_s: Option<f64>,
 }
 
 impl Tally {
-    /// The measures. `now_s` ends a window that is still open.
+    /// Computes the measures. `now_s` is the end if the measured time is still open.
     pub fn outcome(mut self, runners: usize, service_s: f64, now_s: f64, stable: bool) -> Outcome {
         if self.times_s.is_empty() {
             self.times_s = self.early_times_s;
@@ -89,7 +89,7 @@ impl Tally {
             self.from_s = Some(0.0);
         }
         self.times_s.sort_by(f64::total_cmp);
-        let window_s = self.to_s.unwrap_or(now_s) - self.from_s.unwrap_or(0.0);
+        let measured_s = self.to_s.unwrap_or(now_s) - self.from_s.unwrap_or(0.0);
         let ratio = |above: f64, below: f64| if below > 0.0 { above / below } else { 0.0 };
         Outcome {
             swaps_per_job: ratio(self.starts.swaps as f64, self.starts.jobs as f64),
@@ -99,14 +99,14 @@ impl Tally {
             p99_s: quantile(&self.times_s, 0.99),
             throughput: ratio(
                 self.completions as f64 * service_s,
-                runners as f64 * window_s,
+                runners as f64 * measured_s,
             ),
             stable,
         }
     }
 }
 
-/// The nearest-rank quantile of sorted times; 0 if there are none.
+/// Returns the nearest-rank quantile of sorted times; 0 if there are none.
 pub fn quantile(sorted_s: &[f64], part: f64) -> f64 {
     let rank = (part * sorted_s.len() as f64).ceil() as usize;
     sorted_s.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)

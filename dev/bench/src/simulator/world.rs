@@ -11,92 +11,92 @@ use crate::args::Options;
 use crate::schemes::{self, Scheme};
 use crate::workload::{self, Planned, Workload, stream};
 
-/// How long it takes to learn that a chosen runner is gone, s.
+/// Time until a message to a failed runner is returned, s.
 const REFUSAL_S: f64 = 0.01;
 
-/// A job as schemes see it. How long it will run is not theirs to know.
+/// A job as schemes see it, without its run time.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// Its number.
     pub id: usize,
-    /// What it needs.
+    /// The model.
     pub model: u32,
-    /// When it arrived first, s.
+    /// First arrival, s.
     pub since_s: f64,
-    /// It comes again, as its runner failed.
+    /// Whether the job returned because its runner failed.
     pub returned: bool,
 }
 
-/// A job goes to a runner's queue.
+/// Sends a job to a runner's queue.
 #[derive(Debug, Clone, Copy)]
-pub struct Order {
+pub struct Assignment {
     /// The job's number.
     pub job: usize,
     /// The runner's number.
     pub runner: usize,
 }
 
-/// What a scheme may see while it decides, and where it says what it decided.
+/// The view of a scheme during a decision, and its decisions.
 #[derive(Debug)]
-pub struct Orders<'a> {
-    /// Now, s.
+pub struct SchemeContext<'a> {
+    /// The present, s.
     pub now_s: f64,
-    /// The runners as they are. Schemes that learn of runners by reports take only queue lengths from it.
+    /// The current runners. Schemes that decide by reports use only queue lengths of them.
     pub fleet: &'a Fleet,
-    /// Its decisions.
-    pub sends: Vec<Order>,
+    /// The decisions.
+    pub sends: Vec<Assignment>,
     rng: &'a mut ChaCha8Rng,
 }
 
-impl Orders<'_> {
-    /// Random bits.
+impl SchemeContext<'_> {
+    /// Draws random bits.
     pub fn coin(&mut self) -> u64 {
         workload::coin(self.rng)
     }
 
-    /// A random number below `count`, which is above 0.
+    /// Draws a number below `count`, which is greater than 0.
     pub fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.coin()) * count as u128) >> 64) as usize
     }
 
-    /// Puts a job into a runner's queue.
+    /// Sends a job to a runner's queue.
     pub fn send(&mut self, job: usize, runner: usize) {
-        self.sends.push(Order { job, runner });
+        self.sends.push(Assignment { job, runner });
     }
 }
 
-/// A job as its runner tells of it.
+/// A finished job as its runner reports it.
 #[derive(Debug, Clone, Copy)]
-pub struct Ran {
+pub struct CompletedRun {
     /// The model.
     pub model: u32,
-    /// How long it ran, s.
+    /// Run time, s.
     pub run_s: f64,
-    /// How long the model was loaded before, s; `None` if it was there.
+    /// Load time of the model, s; `None` if it was loaded.
     pub load_s: Option<f64>,
 }
 
-/// What schemes are told about runners.
+/// A runner's report.
 #[derive(Debug, Clone)]
 pub enum Report {
-    /// It is free and holds `cache`.
+    /// The runner is idle and holds `cache`.
     Freed {
         /// The models, least recently used first.
         cache: Vec<u32>,
-        /// What it ran; `None` when it joins.
-        ran: Option<Ran>,
+        /// The job that it ran; `None` when it joins.
+        ran: Option<CompletedRun>,
     },
-    /// It loaded its job's model. The router hears of that only once the job has ended.
+    /// The runner loaded its job's model. Routers learn this only when the job has ended.
     Loaded,
-    /// It failed.
+    /// The runner failed.
     Lost,
 }
 
 #[derive(Debug)]
-enum Happening {
+enum SimEvent {
     Arrival(Planned),
-    Loaded { runner: usize, life: u32 },
-    Ended { runner: usize, life: u32 },
+    Loaded { runner: usize, incarnation: u32 },
+    Ended { runner: usize, incarnation: u32 },
     Reported { runner: usize, report: Report },
     Refused { job: usize, runner: usize },
     Failed { runner: usize },
@@ -108,12 +108,12 @@ enum Happening {
 struct JobState {
     job: Job,
     run_s: f64,
-    course: JobRun,
+    run: JobRun,
 }
 
 struct World<'a> {
     options: &'a Options,
-    clock: Clock<Happening>,
+    clock: Clock<SimEvent>,
     now_s: f64,
     fleet: Fleet,
     jobs: Vec<JobState>,
@@ -130,7 +130,7 @@ struct World<'a> {
     tally: Tally,
 }
 
-/// What was measured, and what became of each job that arrived, in order of arrival.
+/// The measures, and the run of each job that arrived, in order of arrival.
 #[derive(Debug)]
 pub struct History {
     /// The measures.
@@ -142,14 +142,14 @@ pub struct History {
 /// Runs one simulation.
 ///
 /// # Errors
-/// The workload can not be made.
+/// The workload cannot be generated.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
     let workload = Workload::of(options)?;
     let mut scheme = schemes::make(options, workload.models(), &Constants::default());
     Ok(run(options, workload, scheme.as_mut(), options.seed).outcome)
 }
 
-/// Runs one simulation of a given workload under a scheme; `seed`: of all that is random beside the workload.
+/// Runs a workload under a scheme. `seed`: of all randomness other than the workload.
 pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed: u64) -> History {
     let runners = options.runners as usize;
     let slots = options.slots as usize;
@@ -174,12 +174,12 @@ pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed:
     let outcome = world
         .tally
         .outcome(runners, options.service_s, world.now_s, stable);
-    let jobs = world.jobs.into_iter().map(|state| state.course).collect();
+    let jobs = world.jobs.into_iter().map(|state| state.run).collect();
     History { outcome, jobs }
 }
 
 impl World<'_> {
-    /// Runs until all jobs have ended; false if they pile up.
+    /// Runs until all jobs have ended. Returns false if they pile up.
     fn run(&mut self) -> bool {
         let runners = self.fleet.runners.len();
         for runner in 0..runners {
@@ -189,9 +189,9 @@ impl World<'_> {
         for _ in 0..first {
             self.plan_arrival();
         }
-        while let Some((at_s, happening)) = self.clock.next() {
+        while let Some((at_s, event)) = self.clock.next() {
             self.now_s = at_s;
-            self.happen(happening);
+            self.handle(event);
             if self.in_system > 300 * runners + 3000 {
                 return false;
             }
@@ -202,9 +202,9 @@ impl World<'_> {
         true
     }
 
-    /// A runner comes up with an empty cache, and will fail one day.
+    /// Adds a runner with an empty cache, and plans its failure.
     fn join(&mut self, runner: usize) {
-        self.tell(
+        self.notify(
             runner,
             Report::Freed {
                 cache: Vec::new(),
@@ -214,33 +214,39 @@ impl World<'_> {
         self.plan_failure(runner);
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Arrival(planned) => self.arrival(planned),
-            Happening::Loaded { runner, life } => {
-                if self.fleet.runners[runner].life == life {
-                    self.tell(runner, Report::Loaded);
+    fn handle(&mut self, event: SimEvent) {
+        match event {
+            SimEvent::Arrival(planned) => self.arrival(planned),
+            SimEvent::Loaded {
+                runner,
+                incarnation,
+            } => {
+                if self.fleet.runners[runner].incarnation == incarnation {
+                    self.notify(runner, Report::Loaded);
                 }
             }
-            Happening::Ended { runner, life } => {
-                if self.fleet.runners[runner].life == life {
+            SimEvent::Ended {
+                runner,
+                incarnation,
+            } => {
+                if self.fleet.runners[runner].incarnation == incarnation {
                     self.ended(runner);
                 }
             }
-            Happening::Reported { runner, report } => self.report(runner, &report),
-            Happening::Refused { job, runner } => {
+            SimEvent::Reported { runner, report } => self.report(runner, &report),
+            SimEvent::Refused { job, runner } => {
                 let job = self.jobs[job].job;
-                self.ask(|scheme, orders| scheme.refused(&job, runner, orders));
+                self.call_scheme(|scheme, context| scheme.on_refusal(&job, runner, context));
             }
-            Happening::Failed { runner } => self.failed(runner),
-            Happening::Repaired { runner } => {
+            SimEvent::Failed { runner } => self.failed(runner),
+            SimEvent::Repaired { runner } => {
                 self.fleet.runners[runner].up = true;
                 self.join(runner);
             }
-            Happening::Due => {
+            SimEvent::Due => {
                 if self.next_due_s <= self.now_s {
                     self.next_due_s = f64::INFINITY;
-                    self.ask(|scheme, orders| scheme.due(orders));
+                    self.call_scheme(|scheme, context| scheme.on_due(context));
                 }
             }
         }
@@ -260,7 +266,7 @@ impl World<'_> {
                 planned.at_s = self.now_s;
             }
             self.to_come += 1;
-            self.clock.plan(planned.at_s, Happening::Arrival(planned));
+            self.clock.plan(planned.at_s, SimEvent::Arrival(planned));
         }
     }
 
@@ -274,7 +280,7 @@ impl World<'_> {
         self.jobs.push(JobState {
             job,
             run_s: planned.run_s,
-            course: JobRun {
+            run: JobRun {
                 arrived_s: self.now_s,
                 ended_s: None,
                 warm: None,
@@ -291,19 +297,19 @@ impl World<'_> {
         if self.arrivals_are_over() && self.tally.to_s.is_none() {
             self.tally.to_s = Some(self.now_s);
         }
-        self.ask(|scheme, orders| scheme.arrived(&job, orders));
+        self.call_scheme(|scheme, context| scheme.on_arrival(&job, context));
     }
 
-    /// Asks the scheme, and does what it says.
-    fn ask(&mut self, question: impl FnOnce(&mut dyn Scheme, &mut Orders<'_>)) {
-        let mut orders = Orders {
+    /// Calls the scheme and executes its decisions.
+    fn call_scheme(&mut self, call: impl FnOnce(&mut dyn Scheme, &mut SchemeContext<'_>)) {
+        let mut context = SchemeContext {
             now_s: self.now_s,
             fleet: &self.fleet,
             sends: Vec::new(),
             rng: &mut self.coins,
         };
-        question(self.scheme, &mut orders);
-        for Order { job, runner } in orders.sends {
+        call(self.scheme, &mut context);
+        for Assignment { job, runner } in context.sends {
             let state = &mut self.fleet.runners[runner];
             if state.up {
                 state.queue.push_back(job);
@@ -311,9 +317,9 @@ impl World<'_> {
                     self.start_next(runner);
                 }
             } else {
-                // The scheme has not heard of the failure yet.
+                // The scheme has not received the failure yet.
                 let at_s = self.now_s + REFUSAL_S;
-                self.clock.plan(at_s, Happening::Refused { job, runner });
+                self.clock.plan(at_s, SimEvent::Refused { job, runner });
             }
         }
         if let Some(due_s) = self
@@ -322,7 +328,7 @@ impl World<'_> {
             .filter(|due| *due < self.next_due_s)
         {
             self.next_due_s = due_s;
-            self.clock.plan(due_s.max(self.now_s), Happening::Due);
+            self.clock.plan(due_s.max(self.now_s), SimEvent::Due);
         }
     }
 
@@ -332,7 +338,7 @@ impl World<'_> {
         };
         let (model, run_s) = (self.jobs[id].job.model, self.jobs[id].run_s);
         let warm = self.fleet.use_model(runner, model);
-        self.jobs[id].course.warm = Some(warm);
+        self.jobs[id].run.warm = Some(warm);
         let count = match id >= self.first_measured {
             true => &mut self.tally.starts,
             false => &mut self.tally.early_starts,
@@ -342,14 +348,25 @@ impl World<'_> {
         let mut ends_s = self.now_s + run_s;
         let state = &mut self.fleet.runners[runner];
         state.running = Some(id);
-        let life = state.life;
+        let incarnation = state.incarnation;
         if !warm {
             let loaded_s = self.now_s + self.load_s();
             ends_s += self.load_s();
-            self.clock
-                .plan(loaded_s, Happening::Loaded { runner, life });
+            self.clock.plan(
+                loaded_s,
+                SimEvent::Loaded {
+                    runner,
+                    incarnation,
+                },
+            );
         }
-        self.clock.plan(ends_s, Happening::Ended { runner, life });
+        self.clock.plan(
+            ends_s,
+            SimEvent::Ended {
+                runner,
+                incarnation,
+            },
+        );
     }
 
     fn ended(&mut self, runner: usize) {
@@ -358,12 +375,12 @@ impl World<'_> {
         };
         let load_s = self.load_s();
         let state = &mut self.jobs[id];
-        state.course.ended_s = Some(self.now_s);
+        state.run.ended_s = Some(self.now_s);
         self.in_system -= 1;
-        let ran = Ran {
+        let ran = CompletedRun {
             model: state.job.model,
             run_s: state.run_s,
-            load_s: (state.course.warm == Some(false)).then_some(load_s),
+            load_s: (state.run.warm == Some(false)).then_some(load_s),
         };
         let time_s = self.now_s - state.job.since_s;
         match id >= self.first_measured {
@@ -382,7 +399,7 @@ impl World<'_> {
         self.start_next(runner);
         if self.fleet.runners[runner].running.is_none() {
             let cache = self.fleet.runners[runner].cache.clone();
-            self.tell(
+            self.notify(
                 runner,
                 Report::Freed {
                     cache,
@@ -390,7 +407,7 @@ impl World<'_> {
                 },
             );
         } else {
-            self.ask(|scheme, orders| scheme.progressed(orders));
+            self.call_scheme(|scheme, context| scheme.on_progress(context));
         }
     }
 
@@ -402,14 +419,14 @@ impl World<'_> {
         if let Some(law) = law {
             let after_s = law.sample(&mut self.failures);
             self.clock
-                .plan(self.now_s + after_s, Happening::Failed { runner });
+                .plan(self.now_s + after_s, SimEvent::Failed { runner });
         }
     }
 
     fn failed(&mut self, runner: usize) {
         let state = &mut self.fleet.runners[runner];
         state.up = false;
-        state.life += 1;
+        state.incarnation += 1;
         state.cache.clear();
         let back: Vec<usize> = state
             .running
@@ -417,30 +434,29 @@ impl World<'_> {
             .into_iter()
             .chain(state.queue.drain(..))
             .collect();
-        self.tell(runner, Report::Lost);
+        self.notify(runner, Report::Lost);
         for id in back {
             let job = &mut self.jobs[id].job;
             job.returned = true;
             let job = *job;
-            self.ask(|scheme, orders| scheme.arrived(&job, orders));
+            self.call_scheme(|scheme, context| scheme.on_arrival(&job, context));
         }
         let repaired_s = self.now_s + self.options.repair_s;
-        self.clock.plan(repaired_s, Happening::Repaired { runner });
+        self.clock.plan(repaired_s, SimEvent::Repaired { runner });
     }
 
-    /// Reports to the scheme, at once or as late as its view is.
-    fn tell(&mut self, runner: usize, report: Report) {
+    /// Reports to the scheme, after the delay of its view.
+    fn notify(&mut self, runner: usize, report: Report) {
         let delay_s = self.options.view_delay_ms / 1000.0;
         if delay_s > 0.0 && self.scheme.learns_by_reports() {
             let at_s = self.now_s + delay_s;
-            self.clock
-                .plan(at_s, Happening::Reported { runner, report });
+            self.clock.plan(at_s, SimEvent::Reported { runner, report });
         } else {
             self.report(runner, &report);
         }
     }
 
     fn report(&mut self, runner: usize, report: &Report) {
-        self.ask(|scheme, orders| scheme.reported(runner, report, orders));
+        self.call_scheme(|scheme, context| scheme.on_report(runner, report, context));
     }
 }

@@ -1,4 +1,4 @@
-//! Rectangles, pictures and letters on an image.
+//! Draws rectangles, pictures and text on an image.
 
 use image::RgbImage;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
@@ -6,7 +6,7 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 /// Red, green, blue.
 pub(super) type Rgb = [u8; 3];
 
-/// Letters of one size and weight.
+/// Font size and weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     Title,
@@ -23,14 +23,14 @@ impl Style {
         }
     }
 
-    /// From one letter to the next, pixels.
+    /// Returns the width of a character, pixels.
     pub(super) fn advance(self) -> u32 {
         let (weight, height) = self.font();
         u32::try_from(get_raster_width(weight, height)).unwrap_or(1)
     }
 }
 
-/// An image to draw on. What lies outside is not drawn.
+/// An image to draw on, clipped at its edges.
 pub(super) struct Canvas {
     image: RgbImage,
 }
@@ -56,7 +56,8 @@ impl Canvas {
         image::imageops::replace(&mut self.image, picture, i64::from(x), i64::from(y));
     }
 
-    /// Writes `text` with its upper left corner at (x, y). What is not ASCII becomes a question mark.
+    /// Writes `text` with its upper left corner at (x, y). Characters outside the font become
+    /// question marks.
     pub(super) fn text(&mut self, x: u32, y: u32, text: &str, style: Style, ink: Rgb) {
         let (weight, height) = style.font();
         for (index, letter) in (0..).zip(text.chars()) {
@@ -90,7 +91,7 @@ impl Canvas {
         width
     }
 
-    /// Covers a pixel with `colour`, by `coverage` of 255.
+    /// Blends `colour` over a pixel, with alpha `coverage` of 255.
     fn mix(&mut self, x: u32, y: u32, colour: Rgb, coverage: u8) {
         if let Some(pixel) = self.image.get_pixel_mut_checked(x, y) {
             let share = u16::from(coverage);

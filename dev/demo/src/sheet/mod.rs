@@ -1,4 +1,4 @@
-//! The contact sheet: every picture, enlarged, with its prompt and where it was made.
+//! The contact sheet: every picture, enlarged, with its prompt and its runner.
 
 mod canvas;
 pub mod rows;
@@ -9,27 +9,27 @@ use image::imageops::{FilterType, resize};
 
 use canvas::{Canvas, Rgb, Style};
 
-/// A picture and what is written under it.
+/// A picture and its caption.
 #[derive(Debug, Clone)]
 pub struct Tile {
     /// The picture, of any size.
     pub picture: RgbImage,
     /// The job's number.
     pub number: usize,
-    /// What was asked for.
+    /// The prompt.
     pub prompt: String,
-    /// Who ran it.
+    /// The runner.
     pub runner: String,
-    /// The model was loaded already.
+    /// Whether the run was warm.
     pub warm: bool,
 }
 
-/// What is written above the pictures.
+/// The heading of the sheet.
 #[derive(Debug, Clone)]
 pub struct Heading {
-    /// In large letters.
+    /// Title, in large letters.
     pub title: String,
-    /// One line below it.
+    /// Subtitle, one line.
     pub subtitle: String,
 }
 
@@ -96,16 +96,16 @@ mod tests {
 
     /// Set `WARMQ_SHEET=/tmp/sheet.png` to look at it.
     #[test]
-    fn a_sheet_of_synthetic_pictures_has_every_picture_in_its_place() {
+    fn a_sheet_of_synthetic_pictures_has_every_picture_at_its_position() {
         let colour = |number: usize| image::Rgb([number as u8 * 10, 255 - number as u8 * 10, 128]);
-        let tiles: Vec<Tile> = plan::orders()
+        let tiles: Vec<Tile> = plan::jobs()
             .iter()
-            .map(|order| Tile {
-                picture: RgbImage::from_pixel(64, 64, colour(order.number)),
-                number: order.number,
-                prompt: order.prompt.to_owned(),
-                runner: ["runner-a", "runner-b", "runner-c"][order.number % 3].to_owned(),
-                warm: order.number > 5,
+            .map(|planned| Tile {
+                picture: RgbImage::from_pixel(64, 64, colour(planned.number)),
+                number: planned.number,
+                prompt: planned.prompt.to_owned(),
+                runner: ["runner-a", "runner-b", "runner-c"][planned.number % 3].to_owned(),
+                warm: planned.number > 5,
             })
             .collect();
         let heading = Heading {

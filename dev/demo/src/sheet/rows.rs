@@ -1,14 +1,14 @@
-//! A sheet of rows: a prompt, and what each step of a pipeline made of it, none of it enlarged.
+//! A sheet of rows: a prompt, and the pictures of a pipeline's steps, not enlarged.
 
 use image::{Rgb as Pixel, RgbImage, RgbaImage};
 
 use super::canvas::{Canvas, Rgb, Style};
 use super::{FAINT, FRAME, GAP, HEADER, Heading, INK, LINE, MARGIN, PAPER, wrap};
 
-/// A prompt, and the picture of each step.
+/// A prompt, and the pictures of the steps.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What was asked for.
+    /// The prompt.
     pub prompt: String,
     /// A picture per step.
     pub pictures: Vec<RgbaImage>,
@@ -19,12 +19,12 @@ const PROMPTS: u32 = 184;
 const PROMPT_LINES: u32 = 4;
 /// Height of the line with the steps' names, pixels.
 const NAMES: u32 = 28;
-/// Side of a square of the board that is seen behind transparent pictures.
+/// Side of a square of the checkerboard behind transparent pictures.
 const SQUARE: u32 = 8;
 const LIGHT: Rgb = [0xff, 0xff, 0xff];
 const DARK: Rgb = [0xd0, 0xd4, 0xda];
 
-/// Draws the sheet. `steps` are written above the pictures' columns.
+/// Draws the sheet, with `steps` as headings of the columns.
 pub fn draw(heading: &Heading, steps: &[&str], rows: &[Row]) -> RgbImage {
     let width = |step| {
         let pictures = rows.iter().filter_map(|row: &Row| row.pictures.get(step));
@@ -66,7 +66,7 @@ pub fn draw(heading: &Heading, steps: &[&str], rows: &[Row]) -> RgbImage {
     canvas.into_image()
 }
 
-/// A picture before a board of light and dark squares, which is seen where it is transparent.
+/// Draws a picture over a checkerboard, visible where the picture is transparent.
 fn on_board(picture: &RgbaImage) -> RgbImage {
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let board = match (x / SQUARE + y / SQUARE) % 2 {

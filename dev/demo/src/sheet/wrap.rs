@@ -1,7 +1,7 @@
-//! Breaking a prompt into lines.
+//! Breaks a prompt into lines.
 
-/// `text` in at most `lines` lines of at most `columns` characters, broken at spaces. What does not fit is cut, and the
-/// cut is marked.
+/// Wraps `text` into at most `lines` lines of at most `columns` characters, at spaces. Text that
+/// does not fit is cut, with an ellipsis.
 pub(super) fn wrap(text: &str, columns: u32, lines: u32) -> Vec<String> {
     let columns = usize::try_from(columns).unwrap_or(usize::MAX).max(4);
     let lines = usize::try_from(lines).unwrap_or(usize::MAX).max(1);

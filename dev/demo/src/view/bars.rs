@@ -7,7 +7,7 @@ use warmq_types::ids::RunnerId;
 use warmq_types::job::Phase;
 use warmq_types::runner::RunnerRecord;
 
-use crate::watch::{Snapshot, Submitted};
+use crate::snapshot::{Snapshot, Submitted};
 
 /// The live lines.
 pub struct Bars {
@@ -53,8 +53,8 @@ impl Bars {
         ));
     }
 
-    pub(super) fn say(&self, text: &str) {
-        // The terminal is gone if this fails, and with it the reader.
+    pub(super) fn println(&self, text: &str) {
+        // Fails only if the terminal is closed.
         let _ = self.all.println(text);
     }
 
@@ -66,7 +66,7 @@ impl Bars {
     }
 }
 
-/// The templates are ours and valid; should one not be, the default style does.
+/// The templates are valid; the default style is the fallback.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -96,10 +96,10 @@ fn doing(job: Option<&Submitted>) -> String {
         Some(Phase::Storing) => "storing",
         None => "starting",
     };
-    format!("#{:02} {} {phase}", job.order.number, job.order.model)
+    format!("#{:02} {} {phase}", job.planned.number, job.planned.model)
 }
 
-/// The models that a runner holds, in words.
+/// Returns the models that a runner holds, as text.
 pub(super) fn holds(runner: &RunnerRecord) -> String {
     let hints: Vec<&str> = runner.hints.iter().map(|hint| hint.as_str()).collect();
     match hints.as_slice() {

@@ -1,4 +1,4 @@
-//! One plain line per job that ends, for logs.
+//! One plain line per job that ended, for logs.
 
 use std::collections::BTreeSet;
 
@@ -6,30 +6,30 @@ use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
 use crate::report;
-use crate::watch::{Snapshot, Submitted};
+use crate::snapshot::{Snapshot, Submitted};
 
-/// What was told already.
+/// The lines printed so far.
 pub struct Lines {
     jobs: usize,
-    told: BTreeSet<JobId>,
+    printed: BTreeSet<JobId>,
 }
 
 impl Lines {
     pub(super) fn new(jobs: usize) -> Self {
         Self {
             jobs,
-            told: BTreeSet::new(),
+            printed: BTreeSet::new(),
         }
     }
 
-    /// Lines about what ended since.
+    /// Returns the lines of jobs that ended since the last call.
     pub(super) fn show(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let ended = snapshot
             .jobs
             .iter()
             .filter(|job| job.state() == JobState::Succeeded);
-        let new: Vec<&Submitted> = ended.filter(|job| self.told.insert(job.id)).collect();
-        let before = self.told.len() - new.len();
+        let new: Vec<&Submitted> = ended.filter(|job| self.printed.insert(job.id)).collect();
+        let before = self.printed.len() - new.len();
         let lines = new.iter().enumerate().map(|(index, job)| {
             format!("[{:>2}/{}] {}", before + index + 1, self.jobs, words(job))
         });
@@ -38,7 +38,7 @@ impl Lines {
 }
 
 fn words(job: &Submitted) -> String {
-    let order = &job.order;
+    let planned = &job.planned;
     let runner = job.runner().map_or("?", |runner| runner.as_str());
     let record = job.view.as_ref().map(|view| &view.record);
     let held = match record.map_or(0, report::held_ms) {
@@ -56,8 +56,8 @@ fn words(job: &Submitted) -> String {
     };
     format!(
         "#{:02} {:<10} by {} on {runner}: {held}{cost}",
-        order.number,
-        order.model,
-        order.via.as_str()
+        planned.number,
+        planned.model,
+        planned.via.as_str()
     )
 }

@@ -1,4 +1,4 @@
-//! The demo while it runs: live lines on a terminal, plain ones where there is none.
+//! Progress of a run: live lines on a terminal, plain lines elsewhere.
 
 mod bars;
 mod lines;
@@ -8,18 +8,18 @@ use std::io::IsTerminal;
 use bars::Bars;
 use lines::Lines;
 
-use crate::watch::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// Shows snapshots.
 pub enum View {
     /// On a terminal.
     Bars(Bars),
-    /// Into a file or pipe.
+    /// In a file or pipe.
     Lines(Lines),
 }
 
 impl View {
-    /// The view that fits standard output, for `jobs` jobs.
+    /// Creates the view that fits standard output, for `jobs` jobs.
     pub fn new(jobs: usize) -> Self {
         if std::io::stdout().is_terminal() {
             Self::Bars(Bars::new(jobs))
@@ -28,7 +28,7 @@ impl View {
         }
     }
 
-    /// Shows what changed.
+    /// Shows the changes.
     pub fn show(&mut self, snapshot: &Snapshot) {
         match self {
             Self::Bars(bars) => bars.show(snapshot),
@@ -39,15 +39,15 @@ impl View {
         }
     }
 
-    /// Says something that stays.
-    pub fn say(&self, text: &str) {
+    /// Prints a line that stays.
+    pub fn println(&self, text: &str) {
         match self {
-            Self::Bars(bars) => bars.say(text),
+            Self::Bars(bars) => bars.println(text),
             Self::Lines(_) => println!("{text}"),
         }
     }
 
-    /// Takes the live lines away.
+    /// Removes the live lines.
     pub fn end(self) {
         if let Self::Bars(bars) = self {
             bars.end();

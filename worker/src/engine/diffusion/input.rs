@@ -1,4 +1,4 @@
-//! What a picture job may ask for.
+//! The input of the diffusion engine.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,28 +7,29 @@ use warmq_types::job::{JobError, JobSpec};
 
 use crate::engine::input;
 
-const PROMPT_CHARS: usize = 2_000;
+const MAX_PROMPT_CHARS: usize = 2_000;
 
-/// Input of the diffusion engine: a prompt, and how it shall be drawn. What is left out takes the model's default.
+/// Input of the diffusion engine. Omitted fields take the model's defaults.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "DiffusionInput")]
 pub(super) struct Input {
-    /// What the picture shall show.
+    /// What the picture shows.
     #[schemars(length(min = 1, max = 2000))]
     prompt: String,
-    /// The model that draws it; by default the one that the job's hint names.
+    /// The model; by default the job's hint.
     #[schemars(extend("x-warmq-hint" = true))]
     model: Option<String>,
-    /// What the picture shall not show.
+    /// What the picture does not show.
     #[schemars(length(max = 2000))]
     negative_prompt: Option<String>,
-    /// A picture to start from: the URL of a PNG, JPEG or WebP of up to 10 MB and 4096 x 4096 pixels, or the picture itself as a
-    /// data: URI. It is stretched to the size that is drawn: by default its own proportions with as many pixels as the model
-    /// draws by default.
+    /// A picture to start from: the URL of a PNG, JPEG or WebP of up to 10 MB and 4096 x 4096
+    /// pixels, or a data: URI. It is stretched to the output's size, by default its own proportions
+    /// with as many pixels as the model draws by default.
     image_url: Option<String>,
-    /// How much of the picture at `image_url` is drawn anew: that share of the steps is taken, one at least. Near 0 it stays as
-    /// it is, at 1 next to nothing is left of it; 0.8 by default.
+    /// How much of the picture at `image_url` is redrawn: the fraction of the steps that run, at
+    /// least one. Near 0 the picture stays as it is, at 1 almost nothing of it remains; 0.8 by
+    /// default.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     strength: Option<f64>,
     /// Width in pixels.
@@ -37,29 +38,30 @@ pub(super) struct Input {
     /// Height in pixels.
     #[schemars(range(min = 8, max = 2048), extend("multipleOf" = 8))]
     height: Option<u32>,
-    /// Denoising steps: more are slower and, up to about 30, better. Also read as `num_inference_steps`.
+    /// Denoising steps: more are slower and, up to about 30, better. Alias: `num_inference_steps`.
     #[serde(alias = "num_inference_steps")]
     #[schemars(range(min = 1, max = 200), extend("x-warmq-aliases" = ["num_inference_steps"]))]
     steps: Option<u32>,
-    /// How closely the picture follows the prompt. Also read as `guidance_scale`.
+    /// How closely the picture follows the prompt. Alias: `guidance_scale`.
     #[serde(alias = "guidance_scale")]
     #[schemars(range(min = 0, max = 30), extend("x-warmq-aliases" = ["guidance_scale"]))]
     guidance: Option<f64>,
-    /// The same seed gives the same picture, and the output names it. By default, and for -1, one
-    /// is drawn from the job's id.
+    /// The same seed gives the same picture, and the output contains it. By default, and for -1,
+    /// the seed is derived from the job's id.
     #[schemars(range(min = -1, max = u64::MAX))]
     seed: Option<i128>,
-    /// How many pictures.
+    /// Number of pictures.
     #[schemars(range(min = 1, max = 4))]
     num_images: Option<u32>,
-    /// The way from noise to the picture, among those that the model allows: `ddim`, `euler`, …
+    /// The sampler, one of those that the model allows: `ddim`, `euler`, …
     scheduler: Option<String>,
-    /// Whether the status shows, about after each quarter of the steps, a small preview of the picture (`progress.preview`).
+    /// Whether the status contains a small preview of the picture (`progress.preview`), about after
+    /// each quarter of the steps.
     preview: Option<bool>,
 }
 
 impl Input {
-    /// A job's input, within the bounds of the schema.
+    /// Parses a job's input and checks the bounds of the schema.
     ///
     /// # Errors
     /// A 422 that names the field at fault.
@@ -73,47 +75,47 @@ impl Input {
         )?;
         for (field, side) in [("width", input.width), ("height", input.height)] {
             let Some(side) = side else { continue };
-            input::within(field, side, 8..=2048)?;
+            input::check_range(field, side, 8..=2048)?;
             if side % 8 != 0 {
                 let message = format!("{side} is not a multiple of 8");
                 return Err(JobError::field(&[field], "multiple_of", message));
             }
         }
-        input::within("steps", input.steps.unwrap_or(1), 1..=200)?;
-        input::within("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
+        input::check_range("steps", input.steps.unwrap_or(1), 1..=200)?;
+        input::check_range("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
         if let Some(strength) = input.strength
             && !(strength > 0.0 && strength <= 1.0)
         {
-            let message = format!("{strength} is not above 0 and at most 1");
+            let message = format!("{strength} must be greater than 0 and at most 1");
             return Err(JobError::field(&["strength"], "out_of_range", message));
         }
-        input::within("seed", input.seed.unwrap_or(-1), -1..=i128::from(u64::MAX))?;
-        input::within("num_images", input.num_images.unwrap_or(1), 1..=4)?;
+        input::check_range("seed", input.seed.unwrap_or(-1), -1..=i128::from(u64::MAX))?;
+        input::check_range("num_images", input.num_images.unwrap_or(1), 1..=4)?;
         Ok(input)
     }
 
-    /// The model that shall draw: the one asked for, else the job's hint.
+    /// Returns the model: the requested one, otherwise the job's hint.
     ///
     /// # Errors
-    /// A 422 when there is neither, naming those that are `known`.
+    /// A 422 if there is neither; it lists the `known` models.
     pub(super) fn model(&self, job: &JobSpec, known: &[String]) -> Result<String, JobError> {
         let hint = job.hint.as_ref().map(|hint| hint.as_str());
         let model = self.model.as_deref().or(hint);
         model.map(str::to_owned).ok_or_else(|| {
             let known = known.join(", ");
             let message = format!(
-                "Field required: name a model here or in the runner hint; known models: {known}"
+                "Field required: set a model here or as the runner hint; known models: {known}"
             );
             JobError::field(&["model"], "missing", message)
         })
     }
 
-    /// Whether there is a picture to start from.
+    /// Returns whether there is a picture to start from.
     pub(super) fn starts_from_picture(&self) -> bool {
         self.image_url.is_some()
     }
 
-    /// The request to the pipeline, with the picture to start from.
+    /// Builds the pipeline's request.
     pub(super) fn request(self, job: &JobSpec, image: Option<Picture>) -> Request {
         Request {
             prompt: self.prompt,
@@ -122,8 +124,9 @@ impl Input {
             height: self.height,
             steps: self.steps,
             guidance: self.guidance,
-            // From the id, so that another attempt at the job draws the same. 32 bits, since a JavaScript client would
-            // round a longer number and could not ask for the picture again.
+            // Derived from the id, so that another attempt draws the same. 32 bits, since
+            // JavaScript clients would round a longer number and could not request the picture
+            // again.
             seed: (self.seed.and_then(|seed| u64::try_from(seed).ok()))
                 .unwrap_or(job.id.coin() & u64::from(u32::MAX)),
             num_images: self.num_images.unwrap_or(1),
@@ -137,10 +140,10 @@ impl Input {
 
 fn characters(field: &str, text: &str, least: usize) -> Result<(), JobError> {
     let count = text.chars().count();
-    if (least..=PROMPT_CHARS).contains(&count) {
+    if (least..=MAX_PROMPT_CHARS).contains(&count) {
         return Ok(());
     }
-    let message = format!("{least} to {PROMPT_CHARS} characters are expected, not {count}");
+    let message = format!("expected {least} to {MAX_PROMPT_CHARS} characters, got {count}");
     Err(JobError::field(&[field], "length", message))
 }
 

@@ -1,10 +1,12 @@
-//! Stable Diffusion: an adapter between jobs and the crate `warmq-diffusion`, the only way to tensors.
+//! Stable Diffusion: an adapter between jobs and the crate `warmq-diffusion`, the only access to
+//! tensors.
 //!
-//! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and live on this engine's thread.
+//! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and never leave this engine's
+//! thread.
 
 mod input;
-mod offers;
 mod picture;
+mod servable;
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
@@ -28,54 +30,55 @@ use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
 use input::Input;
-use offers::Offers;
+use servable::ServableModels;
 
-/// Largest file of a picture that is read.
-const MOST_PICTURE_BYTES: usize = 10 << 20;
+/// Size limit of an input picture's file.
+const MAX_PICTURE_BYTES: usize = 10 << 20;
 
 /// The engine.
 pub struct Diffusion {
     cache: ModelCache<Models>,
-    offers: Offers,
+    servable: ServableModels,
     budget_bytes: u64,
-    // Set by the user: then torch has read it, and we leave it alone.
+    // Set by the user: torch has applied it already.
     threads_are_set: bool,
 }
 
 impl Diffusion {
-    /// An engine for the models and the device of `options`. Models that cannot be served are named in the log.
+    /// Creates an engine for the models and the device of `options`. Logs models that cannot be
+    /// served.
     ///
     /// # Errors
-    /// There are no models that can be served, or no such device.
+    /// No model can be served, or the device does not exist.
     pub fn new(options: &Options) -> Result<Self, BuildError> {
         let catalog = Catalog::open(&options.models).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             BuildError::Setting(format!(
-                "models: {error}{}; name a folder of model folders with --models",
+                "models: {error}{}; set a folder with one folder per model: --models",
                 cause.unwrap_or_default()
             ))
         })?;
         for folder in catalog.unreadable() {
             tracing::warn!(
                 folder,
-                "a folder of models cannot be read; a model in it is not offered"
+                "a model's folder cannot be read: it is not in the catalog"
             );
         }
         if catalog.names().is_empty() {
             return Err(BuildError::Setting(format!(
-                "models: {} holds no model (a folder with a manifest.json or a model_index.json); name another with \
-                 --models",
+                "models: {} contains no model (a folder with a manifest.json or a model_index.json); set \
+                 another with --models",
                 options.models.display()
             )));
         }
         let budget_bytes = options.memory_budget.0;
-        let mut offers = Offers::default();
-        offers.refresh(&catalog, budget_bytes);
-        if offers.names().is_empty() {
+        let mut servable = ServableModels::default();
+        servable.refresh(&catalog, budget_bytes);
+        if servable.names().is_empty() {
             return Err(BuildError::Setting(format!(
                 "no model of {} can be served: {}",
                 options.models.display(),
-                reasons(&offers)
+                reasons(&servable)
             )));
         }
         let device = Device::parse(&options.device)
@@ -84,13 +87,13 @@ impl Diffusion {
             && let Some(file) = warmq_diffusion::unusable_gpu()
         {
             tracing::warn!(
-                "{file} is there, but libtorch finds no GPU it can use: models run on the CPU, many times slower. \
-                 Check the driver's version, or say --device cpu"
+                "{file} exists, but libtorch finds no usable GPU: models run on the CPU, many times slower. \
+                 Check the driver's version, or set --device cpu"
             );
         }
         Ok(Self {
             cache: ModelCache::new(Models { catalog, device }, budget_bytes),
-            offers,
+            servable,
             budget_bytes,
             threads_are_set: std::env::var_os("OMP_NUM_THREADS").is_some(),
         })
@@ -103,7 +106,7 @@ impl Diffusion {
         ended: &mut Ended,
     ) -> Result<Produced, Failure> {
         let input = Input::read(job)?;
-        let model = input.model(job, &self.offers.names())?;
+        let model = input.model(job, &self.servable.names())?;
         let image = match input.starts_from_picture() {
             true => context.file(IMAGE_URL).map(picture::read).transpose()?,
             false => None,
@@ -113,7 +116,7 @@ impl Diffusion {
             Ok(stamp) => stamp,
             Err(error) => return Err(self.unknown(&model, error)),
         };
-        if let Some(fault) = self.offers.refusal(&model, &stamp) {
+        if let Some(fault) = self.servable.refusal(&model, &stamp) {
             return Err(fault.clone().into());
         }
         self.cache.drop_if_changed(&model);
@@ -151,7 +154,8 @@ impl Diffusion {
         Ok(produced)
     }
 
-    /// Loads the model, if need be, and draws; where the memory does not suffice, once more without the other models.
+    /// Loads the model if needed, and generates; out of memory, retries once without the other
+    /// models.
     fn draw(
         &mut self,
         model: &str,
@@ -163,14 +167,14 @@ impl Diffusion {
         self.cache.with_room(model, |cache| {
             let is_loaded = cache.contains(model);
             if !is_loaded {
-                // Before anything is dropped for it.
+                // Before anything is evicted for it.
                 let manifest = cache.loader().catalog.manifest(model);
                 let checked = manifest.and_then(|manifest| request.check(&manifest));
                 checked.map_err(model_cache::Error::Load)?;
             }
             let begun = Instant::now();
             let pipeline = cache.get(model, &mut *context);
-            // A second attempt may find it loaded by the first.
+            // The second attempt may find it loaded by the first.
             if !is_loaded {
                 timings.load_ms = millis(begun);
             }
@@ -182,13 +186,14 @@ impl Diffusion {
                 warmq_diffusion::set_threads(threads(pipeline.manifest()));
             }
             let begun = Instant::now();
-            let pictures = pipeline.generate(request, &mut Steps::told_to(context));
+            let pictures = pipeline.generate(request, &mut Steps::new(context));
             timings.run_ms = millis(begun);
             pictures.map_err(model_cache::Error::Load)
         })
     }
 
-    /// The job's fault or the runner's. A model that cannot be loaded is not offered for a while.
+    /// Maps an error to the job's or the runner's. A model that cannot be loaded leaves the catalog
+    /// for a while.
     fn failed(&mut self, model: &str, stamp: Stamp, error: model_cache::Error<Error>) -> Failure {
         let (failure, is_models) = match error {
             model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
@@ -199,23 +204,23 @@ impl Diffusion {
             }
         };
         if let (true, Failure::Runner(fault)) = (is_models, &failure) {
-            self.offers.refuse(model, stamp, fault.clone());
+            self.servable.refuse(model, stamp, fault.clone());
         }
         failure
     }
 
-    /// A model that is not in the catalog: the runner's fault if it was.
+    /// An unknown model: a fault if it was in the catalog before.
     fn unknown(&self, model: &str, error: Error) -> Failure {
-        match self.offers.missing(model) {
+        match self.servable.missing(model) {
             Some(fault) => fault.into(),
             None => failure(error),
         }
     }
 }
 
-/// Why no model can be served, in one line.
-fn reasons(offers: &Offers) -> String {
-    let reasons: Vec<&str> = offers
+/// The reasons why no model can be served, in one line.
+fn reasons(servable: &ServableModels) -> String {
+    let reasons: Vec<&str> = servable
         .refusals()
         .map(|fault| fault.details.as_str())
         .collect();
@@ -226,11 +231,11 @@ impl Engine for Diffusion {
     fn describe(&self) -> Description {
         Description {
             device: self.cache.loader().device.to_string(),
-            models: self.offers.names(),
+            models: self.servable.names(),
             input_schema: seam::schema::<Input>(),
             files: vec![FileField {
                 name: IMAGE_URL,
-                most_bytes: MOST_PICTURE_BYTES,
+                max_bytes: MAX_PICTURE_BYTES,
             }],
         }
     }
@@ -255,21 +260,21 @@ impl Engine for Diffusion {
 
     fn check(&mut self) -> Result<Vec<String>, Fault> {
         let Models { catalog, device } = self.cache.loader();
-        device.self_test().map_err(offers::fault)?;
-        catalog.check().map_err(offers::fault)?;
-        self.offers.refresh(catalog, self.budget_bytes);
-        let names = self.offers.names();
+        device.self_test().map_err(servable::fault)?;
+        catalog.check().map_err(servable::fault)?;
+        self.servable.refresh(catalog, self.budget_bytes);
+        let names = self.servable.names();
         match names.is_empty() {
             true => {
                 let fault = Fault::new(FaultKind::Model, "no model can be served");
-                Err(fault.because(reasons(&self.offers)))
+                Err(fault.because(reasons(&self.servable)))
             }
             false => Ok(names),
         }
     }
 }
 
-/// The models of a folder, loaded onto a device.
+/// The models of a folder, and the device that they are loaded onto.
 struct Models {
     catalog: Catalog,
     device: Device,
@@ -297,11 +302,11 @@ impl Loader for Models {
         context: &mut dyn RunContext,
     ) -> Result<Loaded<Pipeline>, Error> {
         let manifest = self.catalog.manifest(name)?;
-        let mut told = None;
+        let mut reported = None;
         let mut progress = |step: LoadStep| {
             let percent = step.bytes.saturating_mul(100) / step.total_bytes.max(1);
-            if told.replace(percent) != Some(percent) {
-                // A load can not be stopped half-way; whether the job is still wanted is asked after it.
+            if reported.replace(percent) != Some(percent) {
+                // A load cannot be interrupted; cancellation is checked after it.
                 let percent = u32::try_from(percent).unwrap_or(100).min(100);
                 let _ = context.progress(Progress::at(Phase::Loading, percent, 100));
             }
@@ -330,14 +335,14 @@ impl Loader for Models {
     }
 }
 
-/// Passes the steps and previews on, and the wish to stop back.
+/// Forwards steps and previews, and returns cancellation.
 struct Steps<'a> {
     context: &'a mut dyn RunContext,
     last: Progress,
 }
 
 impl<'a> Steps<'a> {
-    fn told_to(context: &'a mut dyn RunContext) -> Self {
+    fn new(context: &'a mut dyn RunContext) -> Self {
         let last = Progress::at(Phase::Running, 0, 0);
         Self { context, last }
     }
@@ -350,7 +355,7 @@ impl Observer for Steps<'_> {
     }
 
     fn preview(&mut self, preview: Picture) {
-        // Whether the job is still wanted is asked before the next step.
+        // Cancellation is checked before the next step.
         let _ = self.context.progress(Progress {
             preview: picture::data_uri(&preview),
             ..self.last.clone()
@@ -358,7 +363,7 @@ impl Observer for Steps<'_> {
     }
 }
 
-/// The job's fault, in fal's shapes, or the runner's.
+/// Maps an error to the job's error, in fal's format, or to a fault.
 fn failure(error: Error) -> Failure {
     match error {
         Error::Cancelled => Failure::Cancelled,
@@ -369,11 +374,11 @@ fn failure(error: Error) -> Failure {
             let field = if field == "image" { IMAGE_URL } else { field };
             JobError::field(&[field], "value_error", message).into()
         }
-        error => offers::fault(error).into(),
+        error => servable::fault(error).into(),
     }
 }
 
-/// Threads for one tensor operation on the CPU: tiny models are fastest on one.
+/// Threads per tensor operation on the CPU: tiny models are fastest on one.
 fn threads(manifest: &Manifest) -> usize {
     match manifest.family {
         Family::Tiny => 1,

@@ -1,4 +1,4 @@
-//! Pictures between files and the pipeline.
+//! Converts pictures between files and the pipeline.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -10,13 +10,13 @@ use warmq_types::job::JobError;
 use crate::engine::picture as seam;
 use crate::fault::Fault;
 
-/// A preview's quality in JPEG: at 64 × 64 pixels, 2 KB.
+/// JPEG quality of a preview: 2 KB at 64 × 64 pixels.
 const PREVIEW_QUALITY: u8 = 80;
 
-/// Reads a picture that a user brought.
+/// Decodes a user's picture.
 ///
 /// # Errors
-/// A 422 that says why it is none, or too large.
+/// A 422 with the reason: not a picture, or too large.
 pub(super) fn read(file: &[u8]) -> Result<Picture, JobError> {
     let rgb = seam::read(file)?.into_rgb8();
     Ok(Picture {
@@ -26,16 +26,16 @@ pub(super) fn read(file: &[u8]) -> Result<Picture, JobError> {
     })
 }
 
-/// As a PNG.
+/// Encodes a picture as a PNG.
 ///
 /// # Errors
-/// The picture is none.
+/// The number of pixels does not match the sides.
 pub(super) fn png(picture: &Picture) -> Result<Vec<u8>, Fault> {
     let Picture { width, height, rgb } = picture;
     seam::png(rgb, *width, *height, ExtendedColorType::Rgb8)
 }
 
-/// A small picture as a `data:` URI; `None` if it is none.
+/// Encodes a small picture as a `data:` URI; `None` if it cannot be encoded.
 pub(super) fn data_uri(picture: &Picture) -> Option<String> {
     let Picture { width, height, rgb } = picture;
     let mut jpeg = Vec::new();

@@ -1,8 +1,9 @@
-//! Where a picture's background is, and how much of it shows through the edges of what stands before it.
+//! Detects a picture's background, and the alpha of the object's edges.
 //!
-//! The picture is looked at as land: a pixel's height is how far its colour is from that of the border. Water comes in from
-//! the border and covers all that is low enough and that it reaches: the background. What is as low but enclosed stays dry.
-//! From the shore slopes rise to the object: pixels that are a mix of its colour and the background's.
+//! Each pixel has a distance: how far its colour is from the border's. The background is what a
+//! flood fill from the border reaches through distances up to the tolerance; enclosed areas of the
+//! same colour stay. From the edge of the background, distances that keep rising towards the object
+//! are an edge: pixels that mix the object's colour and the background's.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -10,28 +11,29 @@ use std::ops::Range;
 
 use image::{Rgba, RgbaImage};
 
-/// As high as white is above black.
-const GREATEST_HEIGHT: u16 = u16::MAX;
+/// The distance from black to white.
+const MAX_DISTANCE: u16 = u16::MAX;
 
-/// From one pixel to the next a slope rises by this part of its height at least. So edges may be blurred over about 16 pixels,
-/// while the shades of an object are part of the object.
-const LEAST_RISE: u16 = 16;
+/// An edge's distance rises from pixel to pixel by at least this fraction. So edges may be blurred
+/// over about 16 pixels, while the shades of an object are part of the object.
+const MIN_RISE: u16 = 16;
 
-/// Makes the background of a picture transparent, and its edges as transparent as they are mixed with it. Laid on its old
-/// background, the picture looks as before.
+/// Makes the background of a picture transparent, and its edges partly transparent, so that the
+/// picture over its old background looks as before.
 ///
-/// Background is what is connected to the border and not farther from its median colour than `tolerance`, of the distance from
-/// black to white. What is transparent already stays so.
+/// The background is what is connected to the border and no farther from its median colour than
+/// `tolerance`, a fraction of the distance from black to white. Transparent pixels stay
+/// transparent.
 pub(super) fn remove(picture: &mut RgbaImage, tolerance: f64) {
     let Some(ground) = border_colour(picture) else {
         return;
     };
-    let land = Land::survey(picture, ground);
-    let flooded = land.flood((tolerance * f64::from(GREATEST_HEIGHT)) as u16);
-    let summits = land.summits(&flooded);
+    let map = DistanceMap::measure(picture, ground);
+    let background = map.flood((tolerance * f64::from(MAX_DISTANCE)) as u16);
+    let peaks = map.peaks(&background);
     for (place, pixel) in picture.pixels_mut().enumerate() {
-        let share = f64::from(land.heights[place]) / f64::from(summits[place]);
-        if flooded[place] {
+        let share = f64::from(map.distances[place]) / f64::from(peaks[place]);
+        if background[place] {
             *pixel = Rgba([0; 4]);
         } else if share < 1.0 {
             *pixel = without(ground, *pixel, share);
@@ -39,7 +41,7 @@ pub(super) fn remove(picture: &mut RgbaImage, tolerance: f64) {
     }
 }
 
-/// The median colour of the border, channel by channel; `None` if all of it is transparent.
+/// Returns the border's median colour per channel, `None` if all of it is transparent.
 fn border_colour(picture: &RgbaImage) -> Option<[u8; 3]> {
     let (width, height) = picture.dimensions();
     let is_border = |x, y| x == 0 || y == 0 || x + 1 == width || y + 1 == height;
@@ -56,7 +58,7 @@ fn border_colour(picture: &RgbaImage) -> Option<[u8; 3]> {
     (count > 0).then(|| channels.map(|mut channel| *channel.select_nth_unstable(count / 2).1))
 }
 
-/// The object's part of a pixel, of which `share` is the object's and the rest is `ground`.
+/// Returns the object's part of a pixel: the fraction `share`; the rest is `ground`.
 fn without(ground: [u8; 3], Rgba([red, green, blue, alpha]): Rgba<u8>, share: f64) -> Rgba<u8> {
     let colour = |channel: usize, mixed: u8| {
         let ground = f64::from(ground[channel]);
@@ -70,17 +72,17 @@ fn without(ground: [u8; 3], Rgba([red, green, blue, alpha]): Rgba<u8>, share: f6
     ])
 }
 
-/// The heights of a picture's pixels, row by row.
-struct Land {
+/// The distances of a picture's pixels, row by row.
+struct DistanceMap {
     width: usize,
-    heights: Vec<u16>,
+    distances: Vec<u16>,
 }
 
-impl Land {
-    /// Measures from `ground`. What is transparent is as low.
-    fn survey(picture: &RgbaImage, ground: [u8; 3]) -> Self {
+impl DistanceMap {
+    /// Measures the distances from `ground`; that of transparent pixels is 0.
+    fn measure(picture: &RgbaImage, ground: [u8; 3]) -> Self {
         let greatest = (3.0 * 255.0 * 255.0_f64).sqrt();
-        let height = |pixel: &Rgba<u8>| {
+        let distance = |pixel: &Rgba<u8>| {
             if pixel[3] == 0 {
                 return 0;
             }
@@ -88,17 +90,17 @@ impl Land {
                 let apart = f64::from(ground.abs_diff(value));
                 apart * apart
             });
-            (squares.sum::<f64>().sqrt() / greatest * f64::from(GREATEST_HEIGHT)) as u16
+            (squares.sum::<f64>().sqrt() / greatest * f64::from(MAX_DISTANCE)) as u16
         };
         Self {
             width: picture.width() as usize,
-            heights: picture.pixels().map(height).collect(),
+            distances: picture.pixels().map(distance).collect(),
         }
     }
 
-    /// Which pixels water covers that stands as high as `level` at the border.
+    /// Returns which pixels a flood fill from the border reaches through distances up to `level`.
     fn flood(&self, level: u16) -> Vec<bool> {
-        let is_low = |place: &usize| self.heights[*place] <= level;
+        let is_low = |place: &usize| self.distances[*place] <= level;
         let is_border = |place: &usize| self.beside(*place).count() < 4;
         let border = self.places().filter(is_border);
         self.spread(border.filter(is_low), |place| {
@@ -106,40 +108,40 @@ impl Land {
         })
     }
 
-    /// Up to where the slope at each pixel rises; where there is none, its own height.
-    fn summits(&self, flooded: &[bool]) -> Vec<u16> {
-        let is_shore =
-            |place: &usize| !flooded[*place] && self.around(*place).any(|next| flooded[next]);
+    /// Returns the distance that the edge at each pixel rises to; off the edges, the pixel's own.
+    fn peaks(&self, background: &[bool]) -> Vec<u16> {
+        let is_boundary =
+            |place: &usize| !background[*place] && self.around(*place).any(|next| background[next]);
         let upwards = |place| {
             self.around(place)
                 .filter(move |&next| self.is_steep(place, next))
         };
-        let is_slope = self.spread(self.places().filter(is_shore), upwards);
-        let mut slopes: Vec<usize> = self.places().filter(|&place| is_slope[place]).collect();
-        // From above, so that of whatever is higher the summit is known.
-        slopes.sort_unstable_by_key(|&place| Reverse(self.heights[place]));
-        let mut summits = self.heights.clone();
-        for place in slopes {
-            if let Some(summit) = upwards(place).map(|next| summits[next]).max() {
-                summits[place] = summit;
+        let is_edge = self.spread(self.places().filter(is_boundary), upwards);
+        let mut edges: Vec<usize> = self.places().filter(|&place| is_edge[place]).collect();
+        // From the largest distance down, so that the peaks of larger distances are known.
+        edges.sort_unstable_by_key(|&place| Reverse(self.distances[place]));
+        let mut peaks = self.distances.clone();
+        for place in edges {
+            if let Some(peak) = upwards(place).map(|next| peaks[next]).max() {
+                peaks[place] = peak;
             }
         }
-        summits
+        peaks
     }
 
-    /// Whether the way from one pixel to the next is a slope upwards.
+    /// Returns whether the distance rises steeply from one pixel to the next.
     fn is_steep(&self, from: usize, to: usize) -> bool {
-        let (from, to) = (self.heights[from], self.heights[to]);
-        to.saturating_sub(from) > from / LEAST_RISE
+        let (from, to) = (self.distances[from], self.distances[to]);
+        to.saturating_sub(from) > from / MIN_RISE
     }
 
-    /// All that can be reached from `starts` by `steps`.
+    /// Returns all pixels that `steps` reach from `starts`.
     fn spread<S: Iterator<Item = usize>>(
         &self,
         starts: impl Iterator<Item = usize>,
         steps: impl Fn(usize) -> S,
     ) -> Vec<bool> {
-        let mut reached = vec![false; self.heights.len()];
+        let mut reached = vec![false; self.distances.len()];
         let mut front: VecDeque<usize> = starts.collect();
         for &start in &front {
             reached[start] = true;
@@ -156,12 +158,12 @@ impl Land {
     }
 
     fn places(&self) -> Range<usize> {
-        0..self.heights.len()
+        0..self.distances.len()
     }
 
-    /// The pixels beside one, in its row and its column: no water passes between two that touch at a corner.
+    /// Returns the four neighbours of a pixel: the fill does not pass through corners.
     fn beside(&self, place: usize) -> impl Iterator<Item = usize> + use<> {
-        let (column, count) = (place % self.width, self.heights.len());
+        let (column, count) = (place % self.width, self.distances.len());
         let left = (column > 0).then(|| place - 1);
         let right = (column + 1 < self.width).then(|| place + 1);
         let above = place.checked_sub(self.width);
@@ -169,12 +171,13 @@ impl Land {
         [left, right, above, below].into_iter().flatten()
     }
 
-    /// A pixel, those beside it, and those that touch it at a corner: there is no other way up at a corner of the object.
+    /// Returns a pixel and its eight neighbours: at a corner of the object the edge rises
+    /// diagonally.
     fn around(&self, place: usize) -> impl Iterator<Item = usize> + use<> {
         let width = self.width;
         let near = |at: usize, count: usize| at.saturating_sub(1)..(at + 2).min(count);
         let columns = near(place % width, width);
-        let rows = near(place / width, self.heights.len() / width);
+        let rows = near(place / width, self.distances.len() / width);
         rows.flat_map(move |row| columns.clone().map(move |column| row * width + column))
     }
 }
@@ -187,7 +190,7 @@ mod tests {
     const RED: [u8; 3] = [210, 40, 50];
     const TOLERANCE: f64 = 0.1;
 
-    /// As far apart as the noise of a bad JPEG, and the same each time.
+    /// Noise as of a bad JPEG, the same each time.
     fn noisy(colour: [u8; 3], x: u32, y: u32) -> Rgba<u8> {
         let noise = (x * 7 + y * 13 + x * y) % 17;
         let [red, green, blue] = colour.map(|value| value + noise as u8 - 8);

@@ -1,4 +1,4 @@
-//! A picture without its background.
+//! Removes a picture's background.
 
 use image::DynamicImage;
 use schemars::JsonSchema;
@@ -8,17 +8,18 @@ use warmq_types::job::JobError;
 use super::{Edit, background};
 use crate::engine::input;
 
-/// Input of the cutout engine: a picture of something before a plain background, which becomes transparent. The result is a
-/// PNG of 8 bits per channel, with alpha.
+/// Input of the cutout engine: a picture with a plain background, which becomes transparent. The
+/// result is a PNG of 8 bits per channel, with alpha.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "CutoutInput")]
 pub struct Cutout {
-    /// The picture: the URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or the picture itself as a data: URI.
-    #[expect(dead_code, reason = "the runner has got the file that it names")]
+    /// The URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or a data: URI.
+    #[expect(dead_code, reason = "the runner fetches the file that it names")]
     image_url: String,
-    /// How far a colour may be from that of the picture's border and still be background: 0 is that very colour, 1 is as far as
-    /// black is from white. Only what is connected to the border is background: what the object encloses stays.
+    /// How much a colour of the background may differ from the border's: 0 is the same colour, 1
+    /// the distance from black to white. Only areas connected to the border are background; areas
+    /// enclosed by the object stay.
     #[serde(default = "default_tolerance")]
     #[schemars(range(min = 0, max = 1))]
     tolerance: f64,
@@ -30,7 +31,7 @@ fn default_tolerance() -> f64 {
 
 impl Edit for Cutout {
     fn check(&self) -> Result<(), JobError> {
-        input::within("tolerance", self.tolerance, 0.0..=1.0).map(drop)
+        input::check_range("tolerance", self.tolerance, 0.0..=1.0).map(drop)
     }
 
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError> {

@@ -1,13 +1,13 @@
-//! Engines that make another picture of a picture, on the CPU: small steps for before and after a model's.
+//! Engines that edit pictures on the CPU: steps before and after a model's.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`upscale`] | a larger picture |
-//! | [`cutout`] | the same picture without its background |
-//! | `background` | where the background is; pure |
+//! | [`upscale`] | enlarges a picture |
+//! | [`cutout`] | removes the background |
+//! | `background` | detects the background; pure |
 //!
-//! What an engine does is its input's type, an [`Edit`]; all else is [`Editor`]. There are no models, so a runner reports
-//! none, and to every job it is as good as any other: a hint changes nothing.
+//! An engine is defined by its input type, an [`Edit`]; [`Editor`] is the rest. There are no
+//! models, so runners report none, and a hint has no effect.
 
 mod background;
 pub mod cutout;
@@ -27,25 +27,25 @@ use super::picture::{self, IMAGE_URL};
 use super::{Description, Ended, Engine, Failure, File, Produced, RunContext, input, millis};
 use crate::input_files::FileField;
 
-/// Largest file that is read: what one of these engines makes, another reads. That is 4096 x 4096 pixels of 4 bytes if they
-/// do not compress at all, and some more.
-const MOST_FILE_BYTES: usize = 65 << 20;
+/// Size limit of an input file: the largest output of these engines (4096 x 4096 pixels of 4 bytes,
+/// uncompressed, and a margin), so that they can be chained.
+const MAX_FILE_BYTES: usize = 65 << 20;
 
-/// Progress reports per run: read, edited, written.
+/// Progress reports per run: decoded, edited, encoded.
 const STAGES: u32 = 3;
 
-/// What is done to a picture: the input of a job whose `image_url` names that picture.
+/// An edit: the input of a job whose `image_url` names the picture.
 pub trait Edit: DeserializeOwned + JsonSchema {
-    /// Whether its numbers are within the bounds of the schema.
+    /// Checks the bounds of the schema.
     ///
     /// # Errors
     /// A 422 that names the field at fault.
     fn check(&self) -> Result<(), JobError>;
 
-    /// Makes the other picture, of 8 bits per channel.
+    /// Returns the edited picture, of 8 bits per channel.
     ///
     /// # Errors
-    /// A 422 that names the field that can not be met with this picture.
+    /// A 422 that names the field that this picture does not allow.
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError>;
 }
 
@@ -66,7 +66,7 @@ impl<E: Edit> Engine for Editor<E> {
             input_schema: input::schema::<E>(),
             files: vec![FileField {
                 name: IMAGE_URL,
-                most_bytes: MOST_FILE_BYTES,
+                max_bytes: MAX_FILE_BYTES,
             }],
         }
     }
@@ -82,7 +82,7 @@ impl<E: Edit> Engine for Editor<E> {
         let begun = Instant::now();
         let result = produce::<E>(job, context);
         let timings = Timings {
-            // There is nothing to load.
+            // There is no model to load.
             warm: true,
             load_ms: 0,
             run_ms: millis(begun),
@@ -101,12 +101,12 @@ fn produce<E: Edit>(job: &JobSpec, context: &mut dyn RunContext) -> Result<Produ
     let file = context.file(IMAGE_URL);
     let file = file.ok_or_else(|| JobError::field(&[IMAGE_URL], "missing", "Field required"))?;
     let given = picture::read(file)?;
-    reached(1, context)?;
+    report_stage(1, context)?;
     let made = edit.apply(given)?;
-    reached(2, context)?;
+    report_stage(2, context)?;
     let (width, height) = (made.width(), made.height());
     let png = picture::png(made.as_bytes(), width, height, made.color().into())?;
-    reached(STAGES, context)?;
+    report_stage(STAGES, context)?;
     Ok(Produced {
         output: json!({"image": {
             "url": Value::Null,
@@ -122,8 +122,8 @@ fn produce<E: Edit>(job: &JobSpec, context: &mut dyn RunContext) -> Result<Produ
     })
 }
 
-/// Says that a stage is over, and ends a job that nobody wants any more.
-fn reached(stage: u32, context: &mut dyn RunContext) -> Result<(), Failure> {
+/// Reports a stage. Fails if the job is cancelled.
+fn report_stage(stage: u32, context: &mut dyn RunContext) -> Result<(), Failure> {
     let progress = Progress::at(Phase::Running, stage, STAGES);
     match context.progress(progress).is_break() {
         true => Err(Failure::Cancelled),
@@ -137,12 +137,12 @@ mod tests {
     use super::upscale::Upscale;
     use super::*;
     use crate::engine::picture::testing::noise;
-    use crate::engine::testing::{Told, job};
+    use crate::engine::testing::{RecordingContext, job};
 
-    fn given(file: Vec<u8>) -> Told {
-        Told {
+    fn given(file: Vec<u8>) -> RecordingContext {
+        RecordingContext {
             file: Some(file),
-            ..Told::default()
+            ..RecordingContext::default()
         }
     }
 
@@ -156,15 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_becomes_another_and_its_file_belongs_into_the_output() {
-        let mut told = given(a_png());
-        let ended = Editor::<Upscale>::default().run(&job("", input()), &mut told);
+    fn an_edited_picture_is_a_file_referenced_in_the_output() {
+        let mut recorded = given(a_png());
+        let ended = Editor::<Upscale>::default().run(&job("", input()), &mut recorded);
         let Produced { output, files } = ended.result.unwrap();
         let image = json!({"url": null, "width": 32, "height": 16, "content_type": "image/png"});
         assert_eq!(output, json!({"image": image}));
         assert_eq!(output.pointer(&files[0].pointer), Some(&Value::Null));
         assert_eq!(picture::read(&files[0].bytes).unwrap().width(), 32);
-        let steps: Vec<u32> = told.progress.iter().map(|progress| progress.step).collect();
+        let steps: Vec<u32> = recorded
+            .progress
+            .iter()
+            .map(|progress| progress.step)
+            .collect();
         assert_eq!(steps, [1, 2, 3]);
     }
 
@@ -180,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_nobody_wants_ends_after_any_stage() {
+    fn a_cancelled_job_ends_after_any_stage() {
         for stages in 1..=3 {
-            let mut told = given(a_png());
-            told.stop_after = Some(stages);
-            let ended = Editor::<Cutout>::default().run(&job("", input()), &mut told);
+            let mut recorded = given(a_png());
+            recorded.stop_after = Some(stages);
+            let ended = Editor::<Cutout>::default().run(&job("", input()), &mut recorded);
             assert_eq!(ended.result, Err(Failure::Cancelled));
-            assert_eq!(told.progress.len(), stages);
+            assert_eq!(recorded.progress.len(), stages);
         }
     }
 

@@ -1,4 +1,4 @@
-//! A larger picture: every pixel of the result is a weighted mean of the given ones around it.
+//! Enlarges a picture: each output pixel is a weighted mean of the input pixels around it.
 
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, RgbaImage};
@@ -8,30 +8,30 @@ use warmq_types::job::JobError;
 
 use super::Edit;
 use crate::engine::input;
-use crate::engine::picture::LONGEST_SIDE;
+use crate::engine::picture::MAX_SIDE;
 
-/// Input of the upscale engine: a picture, and how much larger it shall become. The result is a PNG of 8 bits per channel.
+/// Input of the upscale engine: a picture and a factor. The result is a PNG of 8 bits per channel.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "UpscaleInput")]
 pub struct Upscale {
-    /// The picture: the URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or the picture itself as a data: URI.
-    #[expect(dead_code, reason = "the runner has got the file that it names")]
+    /// The URL of a PNG, JPEG or WebP of up to 65 MiB and 4096 x 4096 pixels, or a data: URI.
+    #[expect(dead_code, reason = "the runner fetches the file that it names")]
     image_url: String,
-    /// How many times wider and higher the picture becomes; up to 4096 x 4096 pixels in all. Also read as `scale` and
-    /// `upscale_factor`.
+    /// The factor for width and height; the result has at most 4096 x 4096 pixels. Aliases: `scale`
+    /// and `upscale_factor`.
     #[serde(default = "default_factor", alias = "scale", alias = "upscale_factor")]
     #[schemars(range(min = 1, max = 4), extend("x-warmq-aliases" = ["scale", "upscale_factor"]))]
     factor: u32,
-    /// How the pixels between the given ones are found: `lanczos3` looks at 6 x 6 of them and is the sharpest, `catmull_rom` at
-    /// 4 x 4 with less ringing beside hard edges, `nearest` at one, so that the squares of pixel art stay squares.
+    /// The interpolation: `lanczos3` uses 6 x 6 pixels and is the sharpest, `catmull_rom` 4 x 4
+    /// with less ringing at hard edges, `nearest` one, which keeps the squares of pixel art.
     #[serde(default)]
     #[schemars(extend("default" = "lanczos3"))]
     filter: Filter,
 }
 
-// Without comments of their own, which would turn the schema's list of names into a choice of schemas, and its refusal into
-// one that names none.
+// Without doc comments, which would turn the schema's enum into a choice of schemas, and its
+// validation error into one that lists no values.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Filter {
@@ -47,15 +47,15 @@ fn default_factor() -> u32 {
 
 impl Edit for Upscale {
     fn check(&self) -> Result<(), JobError> {
-        input::within("factor", self.factor, 1..=4).map(drop)
+        input::check_range("factor", self.factor, 1..=4).map(drop)
     }
 
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError> {
         let [width, height] =
             [picture.width(), picture.height()].map(|side| side.saturating_mul(self.factor));
-        if width.max(height) > LONGEST_SIDE {
+        if width.max(height) > MAX_SIDE {
             let message = format!(
-                "{} times {} x {} pixels is more than {LONGEST_SIDE} x {LONGEST_SIDE}",
+                "{} times {} x {} pixels exceeds {MAX_SIDE} x {MAX_SIDE}",
                 self.factor,
                 picture.width(),
                 picture.height()
@@ -71,7 +71,7 @@ impl Edit for Upscale {
             let resized = imageops::resize(&picture.into_rgb8(), width, height, filter);
             return Ok(resized.into());
         }
-        // A transparent pixel's colour is nobody's: it must not bleed into its neighbours.
+        // The colour of a transparent pixel must not bleed into its neighbours.
         let mut rgba = picture.into_rgba8();
         weigh_by_alpha(&mut rgba);
         let mut resized = imageops::resize(&rgba, width, height, filter);
@@ -80,7 +80,7 @@ impl Edit for Upscale {
     }
 }
 
-/// Makes colours count as much as they are seen.
+/// Weighs colours by their alpha.
 fn weigh_by_alpha(picture: &mut RgbaImage) {
     for pixel in picture.pixels_mut() {
         let [colours @ .., alpha] = &mut pixel.0;
@@ -96,7 +96,7 @@ fn undo_weights(picture: &mut RgbaImage) {
         let [colours @ .., alpha] = &mut pixel.0;
         let alpha = u16::from(*alpha);
         for colour in colours {
-            // Where nothing is seen there is no colour.
+            // Transparent pixels have no colour.
             let weighed = u16::from(*colour) * 255 + alpha / 2;
             *colour = clamped(weighed.checked_div(alpha).unwrap_or(0));
         }

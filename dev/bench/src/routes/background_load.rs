@@ -1,4 +1,5 @@
-//! Many who take the same steps at once: flows, whose steps a router takes, and clients, who take them by themselves.
+//! Background load: concurrent flows, whose steps a router submits, or clients that submit the same
+//! steps themselves.
 
 use std::time::{Duration, Instant};
 
@@ -6,67 +7,67 @@ use futures::future::try_join_all;
 use tokio::time::sleep;
 use warmq_types::ids::JobId;
 
-use super::stand::Stand;
 use super::targets::{STEPS, Target, input};
+use super::testbed::Testbed;
 
-/// How many, and how long each step of theirs runs on average, ms.
+/// The number of flows or clients, and the mean run time of their steps.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
-    /// How many at once.
+pub struct BackgroundLoad {
+    /// Number of concurrent flows or clients.
     pub count: u32,
     /// The steps' mean run time, ms.
     pub step_ms: u64,
 }
 
-impl Load {
-    /// How long all steps of one take, about. So long it takes until all have begun.
-    pub fn lasts(self) -> Duration {
+impl BackgroundLoad {
+    /// Returns the approximate duration of a flow, after which all have started.
+    pub fn duration(self) -> Duration {
         match self.count {
             0 => Duration::ZERO,
             _ => Duration::from_millis(self.step_ms * STEPS.len() as u64),
         }
     }
 
-    /// Keeps sequences under way until some time, and then lets them end. Returns all of them.
+    /// Runs sequences until some time, and then to their ends. Returns all of them.
     ///
     /// # Errors
-    /// The router is away, or one fails.
-    pub async fn of_flows(self, stand: &Stand, until: Instant) -> anyhow::Result<Vec<JobId>> {
+    /// The router is unreachable, or a flow fails.
+    pub async fn run_flows(self, testbed: &Testbed, until: Instant) -> anyhow::Result<Vec<JobId>> {
         let run = async |number| {
             let input = input(self.run_ms(number), u64::from(number));
-            (stand.door().run(Target::Sequence.name(), &input)).await
+            (testbed.client().run(Target::Sequence.name(), &input)).await
         };
-        self.keep_under_way(until, run).await
+        self.run_until(until, run).await
     }
 
-    /// The same, but each of these takes its steps itself: it submits the next one once it has the answer to the one before.
+    /// The same by clients, which submit each step once they have the result of the previous one.
     /// Returns the jobs of each.
     ///
     /// # Errors
-    /// The router is away, or a job fails.
-    pub async fn of_clients(
+    /// The router is unreachable, or a job fails.
+    pub async fn run_clients(
         self,
-        stand: &Stand,
+        testbed: &Testbed,
         until: Instant,
     ) -> anyhow::Result<Vec<Vec<JobId>>> {
         let run = async |number| {
             let input = input(self.run_ms(number), u64::from(number));
             let mut jobs = Vec::new();
             for app in STEPS {
-                jobs.push(stand.door().run(app, &input).await?);
+                jobs.push(testbed.client().run(app, &input).await?);
             }
             Ok(jobs)
         };
-        self.keep_under_way(until, run).await
+        self.run_until(until, run).await
     }
 
-    async fn keep_under_way<T>(
+    async fn run_until<T>(
         self,
         until: Instant,
         run: impl AsyncFn(u32) -> anyhow::Result<T>,
     ) -> anyhow::Result<Vec<T>> {
         let each = (0..self.count).map(async |number| -> anyhow::Result<Vec<T>> {
-            sleep(self.lasts().mul_f64(self.part(number))).await;
+            sleep(self.duration().mul_f64(self.part(number))).await;
             let mut ended = Vec::new();
             while Instant::now() < until {
                 ended.push(run(number).await?);
@@ -76,7 +77,7 @@ impl Load {
         Ok(try_join_all(each).await?.into_iter().flatten().collect())
     }
 
-    /// From half to one and a half of the mean, so that no two keep in step.
+    /// Returns 0.5 to 1.5 times the mean, so that no two run in lockstep.
     fn run_ms(self, number: u32) -> u64 {
         (self.step_ms as f64 * (0.5 + self.part(number))).round() as u64
     }
@@ -91,8 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_keep_in_step_and_the_mean_is_as_asked() {
-        let load = Load {
+    fn no_two_run_in_lockstep_and_the_mean_is_as_configured() {
+        let load = BackgroundLoad {
             count: 50,
             step_ms: 500,
         };
@@ -100,6 +101,6 @@ mod tests {
         assert!(runs_ms.is_sorted_by(|a, b| a < b), "{runs_ms:?}");
         let mean_ms = runs_ms.iter().sum::<u64>() / u64::from(load.count);
         assert!(mean_ms.abs_diff(load.step_ms) <= 5, "{mean_ms}");
-        assert_eq!(load.lasts(), Duration::from_millis(1500));
+        assert_eq!(load.duration(), Duration::from_millis(1500));
     }
 }

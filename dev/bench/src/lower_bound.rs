@@ -1,11 +1,13 @@
-//! How well any policy could do if loads and placement cost nothing but what can not be avoided: the pooled bound.
+//! The pooled bound: how well any policy could do if loads and placement cost only the unavoidable.
 //!
-//! All N·K slots of the fleet are one cache that every runner can use, and it holds the models that the workload asks for most.
-//! Jobs are served in order of arrival by whichever of the N runners is free first. A job pays a load only if its model is not
-//! among those N·K, or if it is the first for its model (fleets start cold). Runners do not fail.
+//! All N·K slots of the fleet form one cache that every runner uses, and it holds the most
+//! requested models of the workload. Jobs are served in order of arrival by the first free runner.
+//! A job pays a load only if its model is not among those N·K, or if it is the first for its model
+//! (fleets start cold). Runners do not fail.
 //!
-//! No policy beats its mean where every model fits. Where they do not fit, one can in principle: here each job of a model
-//! without a place pays a load of its own, while a policy may let several such jobs wait for one load.
+//! No policy beats its mean if all models fit. If they do not fit, one can in principle: here each
+//! job of a model without a slot pays its own load, while a policy may let several such jobs share
+//! one load.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -15,18 +17,18 @@ use serde::Serialize;
 use crate::args::Options;
 use crate::workload::{Error, Planned, Workload};
 
-/// What the pooled fleet does.
+/// Measures of the pooled fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Bound {
+pub struct LowerBound {
     /// Model loads per job.
     pub swaps_per_job: f64,
-    /// Mean time from arrival to end, s; of no meaning under saturation.
+    /// Mean time from arrival to end, s; meaningless under saturation.
     pub mean_s: f64,
-    /// Part of the fleet's warm capacity that is used.
+    /// Used fraction of the fleet's warm capacity.
     pub throughput: f64,
 }
 
-/// A time, s, that can be ordered.
+/// A time, s, with a total order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Time(f64);
 
@@ -44,11 +46,11 @@ impl Ord for Time {
     }
 }
 
-/// The bound for the workload that the options describe; their policy does not matter.
+/// Computes the bound for the workload of the options; their policy has no effect.
 ///
 /// # Errors
-/// The workload can not be made.
-pub fn pooled(options: &Options) -> Result<Bound, Error> {
+/// The workload cannot be generated.
+pub fn pooled(options: &Options) -> Result<LowerBound, Error> {
     let workload = Workload::of(options)?;
     let models = workload.models() as usize;
     let jobs: Vec<Planned> = workload.collect();
@@ -84,7 +86,7 @@ pub fn pooled(options: &Options) -> Result<Bound, Error> {
     }
     let ratio = |above: f64, below: f64| if below > 0.0 { above / below } else { 0.0 };
     let count = f64::from(measured);
-    Ok(Bound {
+    Ok(LowerBound {
         swaps_per_job: ratio(f64::from(swaps), count),
         mean_s: ratio(time_s, count),
         throughput: ratio(
@@ -94,16 +96,16 @@ pub fn pooled(options: &Options) -> Result<Bound, Error> {
     })
 }
 
-/// The `places` models that most jobs ask for.
-fn fitting(jobs: &[Planned], models: usize, places: usize) -> Vec<bool> {
-    let mut asked = vec![0_u32; models];
+/// Returns the `slots` most requested models.
+fn fitting(jobs: &[Planned], models: usize, slots: usize) -> Vec<bool> {
+    let mut requests = vec![0_u32; models];
     for job in jobs {
-        asked[job.model as usize] += 1;
+        requests[job.model as usize] += 1;
     }
     let mut by_demand: Vec<usize> = (0..models).collect();
-    by_demand.sort_by_key(|model| Reverse(asked[*model]));
+    by_demand.sort_by_key(|model| Reverse(requests[*model]));
     let mut fits = vec![false; models];
-    for model in by_demand.into_iter().take(places) {
+    for model in by_demand.into_iter().take(slots) {
         fits[model] = true;
     }
     fits
@@ -117,14 +119,15 @@ mod tests {
     use crate::targets::{base, rows};
 
     #[test]
-    fn an_almost_idle_fleet_only_runs_and_one_too_small_loads_what_has_no_place() {
+    fn an_almost_idle_fleet_only_runs_and_one_too_small_loads_what_does_not_fit() {
         let options = Options {
             rho: 0.1,
             ..base(PolicyName::Warm, 1)
         };
         let roomy = pooled(&options).unwrap();
         assert!((roomy.mean_s - 2.0).abs() < 0.03, "{roomy:?}");
-        // All models are equal and half of them have a place: half of the jobs load, or a little less, as the luckier half stays.
+        // All models are equal and half of them fit: half of the jobs load, or slightly fewer, as
+        // the more popular half stays.
         let tight = Options {
             models: 192,
             zipf: 0.0,

@@ -1,4 +1,4 @@
-//! What the router says of jobs and runners, as the view and the report want it.
+//! Jobs and runners as the router reports them.
 
 use anyhow::bail;
 use warmq_cli::client::{Client, JobView};
@@ -7,42 +7,42 @@ use warmq_types::job::JobRecord;
 use warmq_types::runner::RunnerRecord;
 use warmq_types::state::JobState;
 
-use crate::plan::Order;
+use crate::plan::PlannedJob;
 
 /// A job of the demo that was submitted.
 #[derive(Debug, Clone)]
 pub struct Submitted {
-    /// What was asked.
-    pub order: Order,
+    /// The planned job.
+    pub planned: PlannedJob,
     /// Its id.
     pub id: JobId,
-    /// What the router last said of it; nothing while it has not seen the AMQP message.
+    /// The router's latest response; `None` until it has processed the AMQP message.
     pub view: Option<JobView>,
 }
 
 impl Submitted {
-    /// Where it stands.
+    /// Returns the state.
     pub fn state(&self) -> JobState {
         self.view
             .as_ref()
             .map_or(JobState::Queued, |view| view.record.state)
     }
 
-    /// The runner that has or had it.
+    /// Returns the runner, if any.
     pub fn runner(&self) -> Option<&RunnerId> {
         self.view
             .as_ref()
             .and_then(|view| view.record.runner.as_ref())
     }
 
-    /// Whether it found its model loaded; `None` before its end.
+    /// Returns whether the run was warm; `None` before its end.
     pub fn warm(&self) -> Option<bool> {
         let timings = self.view.as_ref().and_then(|view| view.record.timings);
         timings.map(|timings| timings.warm)
     }
 }
 
-/// The jobs that the router has seen, with what it said of them.
+/// Returns the jobs that the router has processed, with their records.
 pub fn records(jobs: &[Submitted]) -> impl Iterator<Item = (&Submitted, &JobRecord)> {
     jobs.iter()
         .filter_map(|job| Some((job, &job.view.as_ref()?.record)))
@@ -51,19 +51,19 @@ pub fn records(jobs: &[Submitted]) -> impl Iterator<Item = (&Submitted, &JobReco
 /// All jobs and runners at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Jobs that were submitted, in that order.
+    /// Submitted jobs, in order of submission.
     pub jobs: Vec<Submitted>,
     /// Live runners, in alphabetical order.
     pub runners: Vec<RunnerRecord>,
-    /// The most models that one runner was seen to hold.
+    /// The most models that one runner held.
     pub most_held: usize,
 }
 
 impl Snapshot {
-    /// Asks the router again about what may have changed.
+    /// Polls the router for jobs that have not ended, and for the runners.
     ///
     /// # Errors
-    /// The router is away, or a job failed.
+    /// The router is unreachable, or a job failed.
     pub async fn refresh(&mut self, client: &Client, app: &AppId) -> anyhow::Result<()> {
         for job in self
             .jobs
@@ -75,7 +75,7 @@ impl Snapshot {
                 && view.record.state.is_terminal()
                 && view.record.state != JobState::Succeeded
             {
-                bail!(failure(&job.order, view));
+                bail!(failure(&job.planned, view));
             }
         }
         self.runners = client.runners(Some(app)).await?;
@@ -84,22 +84,22 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Jobs that ended.
+    /// Returns the number of ended jobs.
     pub fn done(&self) -> usize {
         self.count(JobState::is_terminal)
     }
 
-    /// Jobs that run.
+    /// Returns the number of running jobs.
     pub fn running(&self) -> usize {
         self.count(|state| state == JobState::Running)
     }
 
-    /// Jobs that wait, in the queue or at a runner.
+    /// Returns the number of waiting jobs, in the queue or at a runner.
     pub fn waiting(&self) -> usize {
         self.jobs.len() - self.done() - self.running()
     }
 
-    /// The job that `runner` works on.
+    /// Returns the job that `runner` runs.
     pub fn job_on(&self, runner: &RunnerId) -> Option<&Submitted> {
         self.jobs
             .iter()
@@ -111,7 +111,7 @@ impl Snapshot {
     }
 }
 
-fn failure(order: &Order, view: &JobView) -> String {
+fn failure(planned: &PlannedJob, view: &JobView) -> String {
     let runner = match &view.record.runner {
         Some(runner) => format!(" on {runner}"),
         None => String::new(),
@@ -121,6 +121,6 @@ fn failure(order: &Order, view: &JobView) -> String {
         None => "without an error".to_owned(),
     };
     let state = view.record.state;
-    let (number, model) = (order.number, order.model);
+    let (number, model) = (planned.number, planned.model);
     format!("job #{number} ({model}) {state}{runner}: {why}")
 }

@@ -1,4 +1,4 @@
-//! The course of the demo: the jobs under policy `warm`, the same jobs on a shared queue, what both cost.
+//! The demo: the jobs under policy `warm`, the same jobs on a shared queue, and the comparison.
 
 use std::path::PathBuf;
 
@@ -10,39 +10,39 @@ use crate::costs::{self, Costs};
 use crate::pictures;
 use crate::plan::MODELS;
 use crate::routing::Routing;
+use crate::run::{Run, RunEnvironment, RunSettings};
 use crate::sheet::{self, Heading, Tile};
-use crate::stage::{Props, Run, Stage};
 use crate::{models, report};
 
 /// The whole demo.
-pub struct Show {
+pub struct Demo {
     out: PathBuf,
     explain: bool,
-    props: Props,
+    settings: RunSettings,
 }
 
-impl Show {
-    /// Checks that the models are there, and empties the folder of the processes.
+impl Demo {
+    /// Checks that the models exist, and empties the folder of the processes.
     ///
     /// # Errors
-    /// Something is missing; the message says what to do.
+    /// Something is missing; the message contains the remedy.
     pub fn prepare(args: Args) -> anyhow::Result<Self> {
         let budget = match args.memory_budget {
             Some(budget) => budget,
             None => models::room_for_two(&args.models, &MODELS, &args.device)?,
         };
-        // Logs and stored pictures of an earlier demo: nobody else's, by the folder's name.
+        // Logs and stored pictures of an earlier demo only, by the folder's name.
         let folder = args.out.join("processes");
         if folder.exists() {
             std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("{} can not be emptied", folder.display()))?;
+                .with_context(|| format!("{} cannot be emptied", folder.display()))?;
         }
         std::fs::create_dir_all(&args.out)
-            .with_context(|| format!("{} can not be made", args.out.display()))?;
+            .with_context(|| format!("{} cannot be created", args.out.display()))?;
         Ok(Self {
             out: args.out,
             explain: args.explain,
-            props: Props {
+            settings: RunSettings {
                 models: args.models,
                 budget,
                 device: args.device,
@@ -51,24 +51,24 @@ impl Show {
         })
     }
 
-    /// Runs the demo until its end, or until `stop`, and returns the contact sheet's path.
+    /// Runs the demo to its end or until `stop`. Returns the contact sheet's path.
     ///
     /// # Errors
-    /// A server is away, a process does not start, a job fails, or it was stopped.
+    /// A server is unreachable, a process does not start, a job fails, or `stop` was cancelled.
     pub async fn run(&self, stop: &CancellationToken) -> anyhow::Result<PathBuf> {
         println!(
             "A router and two runners, each with {} of memory for models: room for two of the three. Policy warm.",
-            self.props.budget
+            self.settings.budget
         );
-        let warm = self.on_stage(Routing::Warm, stop).await?;
-        self.tell(&warm);
+        let warm = self.run_with(Routing::Warm, stop).await?;
+        self.print_run(&warm);
         let sheet = self.save(&warm)?;
 
         println!(
-            "\nThe same jobs once more, in a namespace of their own, as policy shared: they carry no hint, and wait in one \
-             queue\nthat all runners share. Whoever is free first takes the oldest, whatever it has loaded."
+            "\nThe same jobs again, in a namespace of their own, with policy shared: without hints, in one queue that all \
+             runners\nshare. The first idle runner takes the oldest job, whatever models it holds."
         );
-        let shared = self.on_stage(Routing::Shared, stop).await?;
+        let shared = self.run_with(Routing::Shared, stop).await?;
         let (warm_costs, shared_costs) = (Costs::of(&warm.end.jobs), Costs::of(&shared.end.jobs));
         println!("\n{}\n", costs::table(&warm_costs, &shared_costs));
         for line in costs::remarks(&warm_costs, &shared_costs) {
@@ -78,30 +78,33 @@ impl Show {
         Ok(sheet)
     }
 
-    /// One run, on a stage that is cleared whatever comes of it.
-    async fn on_stage(&self, routing: Routing, stop: &CancellationToken) -> anyhow::Result<Run> {
-        let stage = Stage::set(&self.props, routing).await?;
+    /// Runs the jobs once, and cleans up afterwards in any case.
+    async fn run_with(&self, routing: Routing, stop: &CancellationToken) -> anyhow::Result<Run> {
+        let environment = RunEnvironment::start(&self.settings, routing).await?;
         // Dropping the run kills the processes.
         let outcome = tokio::select! {
-            outcome = stage.run() => outcome,
+            outcome = environment.run() => outcome,
             () = stop.cancelled() => Err(anyhow::anyhow!("interrupted; all processes are stopped")),
         };
-        let cleared = stage.clear().await;
+        let cleaned = environment.cleanup().await;
         let run = outcome?;
-        cleared?;
+        cleaned?;
         Ok(run)
     }
 
-    fn tell(&self, run: &Run) {
+    fn print_run(&self, run: &Run) {
         let jobs = &run.end.jobs;
         println!("\n{}\n", report::table(jobs));
         for line in report::totals(&run.end) {
             println!("{line}");
         }
         let (title, reasons) = match self.explain {
-            true => ("Why each went where it went:", report::reasons(jobs)),
+            true => (
+                "Why each job was sent to its runner:",
+                report::reasons(jobs),
+            ),
             false => (
-                "Why they went where they went, one of each kind (--explain tells of all):",
+                "Why jobs were sent to their runners, one of each kind (--explain shows all):",
                 report::samples(jobs),
             ),
         };
@@ -118,8 +121,8 @@ impl Show {
             picture.save(&self.out)?;
             tiles.push(Tile {
                 picture: picture.pixels.clone(),
-                number: job.order.number,
-                prompt: job.order.prompt.to_owned(),
+                number: job.planned.number,
+                prompt: job.planned.prompt.to_owned(),
                 runner: job.runner().map_or_else(String::new, ToString::to_string),
                 warm: job.warm().unwrap_or(false),
             });
@@ -138,7 +141,7 @@ impl Show {
         let path = self.out.join("contact-sheet.png");
         sheet::draw(&heading, &tiles)
             .save(&path)
-            .with_context(|| format!("{} can not be written", path.display()))?;
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(path)
     }
 }

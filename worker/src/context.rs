@@ -1,4 +1,4 @@
-//! What all runners of a process share: the servers, and the pace of their lives.
+//! What all runners of a process share: servers, settings and intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,23 @@ use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
-use crate::input_files::Places;
+use crate::input_files::FileFetcher;
 
-/// How often and how long, in a runner's life. The defaults are the ones that routers count on.
+/// A runner's intervals and timeouts. Routers rely on the defaults.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// How long a runner counts as alive after it was heard of, and a job as its own.
+pub struct Intervals {
+    /// Lease of a runner after its last heartbeat, and of its job.
     pub lease: Duration,
-    /// How often it is heard of.
+    /// Interval between heartbeats.
     pub heartbeat: Duration,
-    /// How long a job's message stays unacknowledged while it runs; then a copy takes its place.
+    /// How long a running job's message stays unacknowledged; then a copy in a retry tier replaces
+    /// it.
     pub unacknowledged: Duration,
-    /// How often an idle runner checks its models.
+    /// Interval at which an idle runner checks its catalog.
     pub model_check: Duration,
 }
 
-impl Default for Pace {
+impl Default for Intervals {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(15),
@@ -36,8 +37,8 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
-    /// The routers' pace, on a RabbitMQ that takes a message back after `consumer_timeout`.
+impl Intervals {
+    /// The default intervals for a RabbitMQ that requeues messages after `consumer_timeout`.
     pub fn within(consumer_timeout: Duration) -> Self {
         Self {
             unacknowledged: consumer_timeout * 2 / 3,
@@ -53,27 +54,28 @@ impl Pace {
 
 /// What all runners of a process share; cheap to clone.
 #[derive(Clone)]
-pub struct Shared {
+pub struct WorkerContext {
     /// The settings.
     pub config: Arc<Config>,
     /// Random id of this process.
     pub instance: Arc<str>,
     /// Redis.
     pub store: Store,
-    /// A connection for publishing only: an alarm stalls it, and acknowledgements must not wait behind it.
+    /// A connection for publishing only: a RabbitMQ alarm blocks it, and acknowledgements must not
+    /// wait for it.
     pub publisher: Publisher,
-    /// Names and declarations.
+    /// Names of queues and exchanges, and their declarations.
     pub topology: Topology,
-    /// Where files go.
+    /// The storage for files.
     pub artifacts: Artifacts,
-    /// Where the files come from that inputs name.
-    pub places: Places,
-    /// What is heard of cancelled jobs.
+    /// Fetches the files that inputs name.
+    pub file_fetcher: FileFetcher,
+    /// The app's cancellations.
     pub cancellations: Cancellations,
-    /// How often and how long.
-    pub pace: Pace,
-    /// Take no more jobs.
+    /// Intervals and timeouts.
+    pub intervals: Intervals,
+    /// Cancelled when the worker takes no further jobs.
     pub stop: CancellationToken,
-    /// Give up on the running job too: the time to drain is over.
+    /// Cancelled when running jobs are abandoned: after the drain timeout.
     pub give_up: CancellationToken,
 }

@@ -1,4 +1,4 @@
-//! Submissions to each target in turn, one at a time, with some flows under way beside them.
+//! Measures submissions to each target in turn, one at a time, with background flows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,39 +10,40 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::sleep;
 use warmq_types::ids::JobId;
 
+use super::background_load::BackgroundLoad;
 use super::gaps::{self, Gaps};
 use super::records;
-use super::stand::Stand;
 use super::targets::{Target, input};
+use super::testbed::Testbed;
 use super::times::Times;
-use super::under_way::Load;
 
-/// How often it is looked whether the job that was submitted last has ended.
-const LOOK: Duration = Duration::from_millis(5);
+/// Interval at which the last submitted job is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long the jobs run that are submitted one at a time, ms.
+/// Run time of the jobs submitted one at a time, ms.
 const RUN_MS: u64 = 5;
 
-/// The submissions and steps that were measured with some flows under way.
-pub struct Course {
-    /// The flows under way.
-    pub flows: Load,
-    /// How long the door took, by target.
+/// Submissions and steps measured with some background flows.
+pub struct LatencyRun {
+    /// The background flows.
+    pub flows: BackgroundLoad,
+    /// Response times of submissions, by target.
     pub answered: BTreeMap<Target, Times>,
-    /// How long jobs that were submitted to their app waited for their start.
+    /// Times from record to start of jobs submitted to their app.
     pub sent: Times,
-    /// What lay between the steps: of the flows under way, or of the sequences submitted one at a time if there were none.
+    /// Times between steps: of the background flows, or of the sequences submitted one at a time if
+    /// there are none.
     pub gaps: Gaps,
-    /// For how long was measured.
+    /// Measured time.
     pub lasted: Duration,
-    /// Who submitted so far: each is another user.
+    /// Number of users so far: each submission has its own.
     users: u64,
     order: ChaCha8Rng,
 }
 
-impl Course {
-    /// One that has not begun.
-    pub fn new(flows: Load) -> Self {
+impl LatencyRun {
+    /// Creates an empty measurement.
+    pub fn new(flows: BackgroundLoad) -> Self {
         Self {
             flows,
             answered: BTreeMap::new(),
@@ -57,36 +58,36 @@ impl Course {
     /// Measures for a `stretch` of time.
     ///
     /// # Errors
-    /// A server is away, or a job fails.
-    pub async fn go_on(&mut self, stand: &Stand, stretch: Duration) -> anyhow::Result<()> {
-        let begin = self.flows.lasts();
+    /// A server is unreachable, or a job fails.
+    pub async fn measure(&mut self, testbed: &Testbed, stretch: Duration) -> anyhow::Result<()> {
+        let begin = self.flows.duration();
         let until = Instant::now() + begin + stretch;
-        let under_way = self.flows.of_flows(stand, until);
+        let background = self.flows.run_flows(testbed, until);
         let one_at_a_time = async {
             sleep(begin).await;
-            let from_ms = stand.store().now_ms().await?;
-            let sequences = self.submit_one_at_a_time(stand, until).await?;
-            anyhow::Ok((from_ms..stand.store().now_ms().await?, sequences))
+            let from_ms = testbed.store().now_ms().await?;
+            let sequences = self.submit_one_at_a_time(testbed, until).await?;
+            anyhow::Ok((from_ms..testbed.store().now_ms().await?, sequences))
         };
-        let (under_way, measured) = try_join(under_way, one_at_a_time).await?;
+        let (background, measured) = try_join(background, one_at_a_time).await?;
         let (within, one_at_a_time) = measured;
         self.lasted += Duration::from_millis(within.end - within.start);
         let flows = match self.flows.count {
             0 => one_at_a_time,
-            _ => under_way,
+            _ => background,
         };
         for id in flows {
-            let flow = records::once_ended(stand.store(), id, LOOK).await?;
-            let jobs = gaps::jobs_of(stand.store(), &flow).await?;
+            let flow = records::wait_for_end(testbed.store(), id, POLL_INTERVAL).await?;
+            let jobs = gaps::jobs_of(testbed.store(), &flow).await?;
             self.gaps.add(&flow, &jobs, &within);
         }
         Ok(())
     }
 
-    /// To each target once, in an order that is drawn, again and again. Returns the sequences.
+    /// Submits to each target once, in random order, repeatedly. Returns the sequences.
     async fn submit_one_at_a_time(
         &mut self,
-        stand: &Stand,
+        testbed: &Testbed,
         until: Instant,
     ) -> anyhow::Result<Vec<JobId>> {
         let mut sequences = Vec::new();
@@ -96,10 +97,10 @@ impl Course {
             for target in targets {
                 self.users += 1;
                 let input = input(RUN_MS, self.users);
-                let (id, took) = stand.door().submit(target.name(), &input).await?;
+                let (id, took) = testbed.client().submit(target.name(), &input).await?;
                 let times = self.answered.entry(target).or_default();
                 times.push(took.as_secs_f64() * 1000.0);
-                let job = records::once_ended(stand.store(), id, LOOK).await?;
+                let job = records::wait_for_end(testbed.store(), id, POLL_INTERVAL).await?;
                 match target {
                     Target::Direct => self.sent.extend(gaps::sent_ms(&job)),
                     Target::Sequence => sequences.push(id),

@@ -1,4 +1,4 @@
-//! Words that sentences are made of.
+//! Parts of sentences.
 
 use warmq_types::ids::RunnerId;
 
@@ -23,7 +23,7 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     }
 }
 
-/// With a full stop at its end.
+/// Ends a sentence with one full stop.
 pub(super) fn ended(sentence: &str) -> String {
     format!("{}.", sentence.trim().trim_end_matches('.'))
 }

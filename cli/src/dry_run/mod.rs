@@ -1,12 +1,12 @@
-//! Where routes would send a submission, tried out without a router.
+//! Dry run: where routes would send a submission, without a router.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `steps` | the steps of a flow, as far as they can be known |
-//! | `supposed` | how apps are supposed to stand |
+//! | `steps` | the steps of a flow, as far as its input determines them |
+//! | `assumptions` | the assumed load of apps |
 
+mod assumptions;
 mod steps;
-mod supposed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,89 +18,97 @@ use warmq_rules::{AppStanding, Asked, Draw, Error, Resolved, Routes};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::route::{Hop, RouteKind};
 
-pub use self::steps::{StepTrial, StepsTrial};
-pub use self::supposed::{Supposed, standing};
+pub use self::assumptions::{AppAssumption, load};
+pub use self::steps::{FlowDryRun, StepDryRun};
 
-/// Keys that a split is tried with.
-pub const KEYS: u32 = 10_000;
+/// Number of keys that splits are tried with.
+pub const SPLIT_KEYS: u32 = 10_000;
 
-/// What a submission says.
+/// A sample submission.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     /// The input.
     pub input: Value,
     /// Headers, by their names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The name of the API key.
+    /// The id of the API key.
     pub key: String,
-    /// How the apps of the file stand.
+    /// The assumed load of the file's apps.
     pub apps: BTreeMap<AppId, AppStanding>,
 }
 
-/// What became of it at one route.
+/// The result for one route.
 #[derive(Debug)]
-pub struct Trial {
-    /// The route that it was submitted to.
+pub struct DryRun {
+    /// The route that the sample was submitted to.
     pub route: AppId,
-    /// The app that it would go to, or the route whose flow it would become, and why; or why it would be refused.
+    /// The app, or the route of the flow, that the submission would go to and why; or why it would
+    /// be rejected.
     pub outcome: Result<Resolved, Error>,
-    /// The steps of the flow that it would become.
-    pub steps: Option<StepsTrial>,
-    /// Of [`KEYS`] submissions that are like it but for their keys, those that would go to each app or flow. Empty if no split is on
-    /// its way.
+    /// The steps of the flow, if it becomes one.
+    pub steps: Option<FlowDryRun>,
+    /// Number of submissions, of [`SPLIT_KEYS`] with different keys, that would go to each app or
+    /// flow. Empty without a split.
     pub spread: BTreeMap<AppId, u32>,
 }
 
-/// Submits `sample` to `route`, as if.
-pub fn attempt(routes: &Routes, route: &AppId, sample: &Sample) -> Trial {
+/// Resolves `sample` at `route`.
+pub fn attempt(routes: &Routes, route: &AppId, sample: &Sample) -> DryRun {
     let job = JobId::generate().to_string();
-    let outcome = way(routes, route, sample, Draw::Job(&job));
+    let outcome = resolve(routes, route, sample, Draw::Job(&job));
     let is_split =
         |resolved: &Resolved| (resolved.hops.iter()).any(|hop| hop.kind == RouteKind::Split);
     let mut spread = BTreeMap::new();
     if outcome.as_ref().is_ok_and(is_split) {
-        for key in 0..KEYS {
+        for key in 0..SPLIT_KEYS {
             let key = key.to_string();
-            if let Ok(resolved) = way(routes, route, sample, Draw::Everywhere(&key)) {
+            if let Ok(resolved) = resolve(routes, route, sample, Draw::Everywhere(&key)) {
                 *spread.entry(resolved.app).or_default() += 1;
             }
         }
     }
     let flow = (outcome.as_ref().ok()).and_then(|resolved| routes.flow(&resolved.app));
-    Trial {
+    DryRun {
         route: route.clone(),
-        steps: flow.map(|flow| StepsTrial::of(routes, &flow, sample)),
+        steps: flow.map(|flow| FlowDryRun::of(routes, &flow, sample)),
         outcome,
         spread,
     }
 }
 
-impl Trial {
-    /// Whether it would be refused, or fail for sure in one of its steps.
+impl DryRun {
+    /// Returns whether the submission would be rejected, or certainly fail in a step.
     pub fn is_refused(&self) -> bool {
         let steps = self.steps.as_ref();
         self.outcome.is_err() || steps.is_some_and(|steps| steps.error().is_some())
     }
 }
 
-/// How the apps of the file stand, if all stand well but those of which something is supposed.
-pub fn standings(apps: &Apps, supposed: &[Supposed]) -> BTreeMap<AppId, AppStanding> {
-    let mut standings = BTreeMap::new();
+/// Returns the load of the file's apps: the assumptions, otherwise an idle app.
+pub fn assumed_loads(apps: &Apps, assumptions: &[AppAssumption]) -> BTreeMap<AppId, AppStanding> {
+    let mut assumed_loads = BTreeMap::new();
     for name in apps.names() {
         let config = apps.get(name);
-        let said = supposed.iter().rfind(|supposed| supposed.app == *name);
-        let standing = said.map_or_else(|| standing(&config), |said| said.standing(&config));
-        standings.insert(name.clone(), standing);
+        let assumed = assumptions
+            .iter()
+            .rfind(|assumptions| assumptions.app == *name);
+        let load = assumed.map_or_else(|| load(&config), |assumed| assumed.load(&config));
+        assumed_loads.insert(name.clone(), load);
     }
-    standings
+    assumed_loads
 }
 
-/// Where `sample` would go.
-fn way(routes: &Routes, route: &AppId, sample: &Sample, draw: Draw<'_>) -> Result<Resolved, Error> {
+/// Resolves `sample`.
+fn resolve(
+    routes: &Routes,
+    route: &AppId,
+    sample: &Sample,
+    draw: Draw<'_>,
+) -> Result<Resolved, Error> {
     with_asked(sample, draw, |asked| routes.resolve(route, asked))
 }
 
-/// Shows `sample` to expressions.
+/// Calls `ask` with `sample` as expressions see it.
 fn with_asked<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&Asked<'_>) -> T) -> T {
     ask(&Asked {
         input: &sample.input,
@@ -113,13 +121,13 @@ fn with_asked<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&Asked<'_>) -
 }
 
 /// `acme/images (switch) → acme/small: rule 1 of 2 applied: …`
-fn told(hop: &Hop) -> String {
+fn format_hop(hop: &Hop) -> String {
     let kind = hop.kind.as_str();
     format!("{} ({kind}) → {}: {}", hop.route, hop.to, hop.reason)
 }
 
-impl fmt::Display for Trial {
-    /// Several lines, without a line break at the end.
+impl fmt::Display for DryRun {
+    /// Several lines, without a trailing line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Ok(resolved) => {
@@ -129,7 +137,7 @@ impl fmt::Display for Trial {
                 names.dedup();
                 write!(f, "{}", names.join(" → "))?;
                 for hop in &resolved.hops {
-                    write!(f, "\n  {}", told(hop))?;
+                    write!(f, "\n  {}", format_hop(hop))?;
                 }
                 if let Some(steps) = &self.steps {
                     write!(f, "{steps}")?;
@@ -141,21 +149,21 @@ impl fmt::Display for Trial {
         let spread: Vec<String> = spread.map(|(app, n)| format!("{n} to {app}")).collect();
         match spread.is_empty() {
             true => Ok(()),
-            false => write!(f, "\n  of {KEYS} keys: {}", spread.join(", ")),
+            false => write!(f, "\n  of {SPLIT_KEYS} keys: {}", spread.join(", ")),
         }
     }
 }
 
-impl Serialize for Trial {
+impl Serialize for DryRun {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (app, hops, error) = match &self.outcome {
             Ok(resolved) => (Some(&resolved.app), Some(&resolved.hops), None),
             Err(error) => (None, None, Some(error.to_string())),
         };
-        let trial = json!({
+        let dry_run = json!({
             "route": self.route, "app": app, "hops": hops, "flow": self.steps, "error": error, "spread": self.spread,
         });
-        trial.serialize(serializer)
+        dry_run.serialize(serializer)
     }
 }
 
@@ -194,19 +202,22 @@ mod tests {
         to = [{ app = 'a/one', timeout = 30, input = { width = 'input.width' } }, 'r/size']
     ";
 
-    fn attempt_at(route: &str, input: Value) -> Trial {
+    fn attempt_at(route: &str, input: Value) -> DryRun {
         attempt_with(route, input, &[])
     }
 
-    fn attempt_with(route: &str, input: Value, supposed: &[&str]) -> Trial {
+    fn attempt_with(route: &str, input: Value, assumptions: &[&str]) -> DryRun {
         let mut settings = Settings::from_toml(FILE, "warmq.toml");
         let apps = Apps::read(&mut settings);
         let routes = Routes::read(&mut settings, &apps);
         let routes = settings.finish(Some(routes)).unwrap();
-        let supposed: Vec<Supposed> = supposed.iter().map(|text| text.parse().unwrap()).collect();
+        let assumptions: Vec<AppAssumption> = assumptions
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
         let sample = Sample {
             input,
-            apps: standings(&apps, &supposed),
+            apps: assumed_loads(&apps, &assumptions),
             ..Sample::default()
         };
         attempt(&routes, &AppId::parse(route).unwrap(), &sample)
@@ -214,18 +225,18 @@ mod tests {
 
     #[test]
     fn a_split_is_tried_with_many_keys() {
-        let trial = attempt_at("r/ab", json!({"user": "u"}));
-        let counts: Vec<u32> = trial.spread.values().copied().collect();
-        assert_eq!(counts.iter().sum::<u32>(), KEYS);
+        let dry_run = attempt_at("r/ab", json!({"user": "u"}));
+        let counts: Vec<u32> = dry_run.spread.values().copied().collect();
+        assert_eq!(counts.iter().sum::<u32>(), SPLIT_KEYS);
         assert!((7_800..8_200).contains(&counts[0]), "{counts:?}");
-        assert!(trial.to_string().contains("of 10000 keys: "), "{trial}");
+        assert!(dry_run.to_string().contains("of 10000 keys: "), "{dry_run}");
     }
 
     #[test]
     fn a_switch_says_which_rule_applied_or_why_it_refuses() {
-        let trial = attempt_at("r/size", json!({"width": 64}));
+        let dry_run = attempt_at("r/size", json!({"width": 64}));
         assert_eq!(
-            trial.to_string(),
+            dry_run.to_string(),
             "r/size → a/one\n  r/size (switch) → a/one: rule 1 of 1 applied: input.width <= 512"
         );
         let refused = attempt_at("r/size", json!({"width": "wide"}));
@@ -238,9 +249,9 @@ mod tests {
 
     #[test]
     fn a_sequence_tells_its_steps_as_far_as_its_input_decides() {
-        let trial = attempt_at("r/steps", json!({"prompt": "a fox", "width": 8}));
+        let dry_run = attempt_at("r/steps", json!({"prompt": "a fox", "width": 8}));
         assert_eq!(
-            trial.to_string(),
+            dry_run.to_string(),
             "r/steps → a sequence\n  \
              1. draw → r/size → a/one\n     \
                 input: {\"prompt\":\"a fox\",\"width\":64}\n     \
@@ -250,7 +261,7 @@ mod tests {
              3. check → r/safe (fallback)\n  \
              output: {\"url\":\"steps.cut.output.url\"}"
         );
-        assert!(!trial.is_refused());
+        assert!(!dry_run.is_refused());
         let lacking = attempt_at("r/steps", json!({}));
         assert!(lacking.is_refused());
         let told = "\n  1. draw → r/size → refused\n     route r/steps, step draw, input.prompt (input.prompt): it asks for 'prompt', ";

@@ -1,4 +1,4 @@
-//! Submissions by HTTP, over connections that are kept.
+//! Submits jobs by HTTP over persistent connections.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,21 @@ use reqwest::Client;
 use serde_json::Value;
 use warmq_types::ids::JobId;
 
-/// A header that a condition asks for.
+/// Header for a route's condition.
 const PLAN: (&str, &str) = ("x-plan", "pro");
 
-/// Where an answer says which job it is about.
+/// Response header with the job's id.
 const ID: &str = "x-fal-request-id";
 
-/// A cheap handle on a router's door.
+/// An HTTP client of a router; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct SubmitClient {
     http: Client,
     url: String,
 }
 
-impl Door {
-    /// The door of the router at `url`. Nothing is connected yet.
+impl SubmitClient {
+    /// Creates a client of the router at `url`. Connects lazily.
     pub fn new(url: &str) -> Self {
         Self {
             http: Client::new(),
@@ -29,20 +29,20 @@ impl Door {
         }
     }
 
-    /// Submits something. Returns its id, and how long it took until that was there.
+    /// Submits a job. Returns its id and the response time.
     ///
     /// # Errors
-    /// The router refuses it or is away.
+    /// The router rejects the job or is unreachable.
     pub async fn submit(&self, to: &str, input: &Value) -> anyhow::Result<(JobId, Duration)> {
         let begun = Instant::now();
         let id = self.post(&format!("/queue/{to}"), input).await?;
         Ok((id, begun.elapsed()))
     }
 
-    /// Submits something and waits for its end.
+    /// Submits a job and waits for its end.
     ///
     /// # Errors
-    /// It fails, the router refuses it, or is away.
+    /// The job fails, or the router rejects it or is unreachable.
     pub async fn run(&self, to: &str, input: &Value) -> anyhow::Result<JobId> {
         self.post(&format!("/run/{to}"), input).await
     }
@@ -53,10 +53,10 @@ impl Door {
         let response = request.send().await?;
         let status = response.status();
         let id = response.headers().get(ID).cloned();
-        // Whole, so that the connection can be used again.
+        // Read to its end, so that the connection is reused.
         let body = response.text().await?;
         ensure!(status.is_success(), "{path}: {status}: {body}");
-        let id = id.context("the answer names no job")?;
+        let id = id.context("the response contains no job id")?;
         Ok(id.to_str()?.parse()?)
     }
 }

@@ -1,4 +1,4 @@
-//! A router and runners in a namespace of their own, and one run of the jobs on them.
+//! One run of the jobs on a router and runners in a namespace of their own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,67 +13,67 @@ use warmq_types::ids::AppId;
 use crate::pictures::Picture;
 use crate::plan::{self, THIRD_RUNNER_AFTER};
 use crate::routing::Routing;
-use crate::submit::Door;
+use crate::snapshot::{Snapshot, Submitted};
+use crate::submit::Submitter;
 use crate::view::View;
-use crate::watch::{Snapshot, Submitted};
 
-/// How often the router is asked.
-const POLL: Duration = Duration::from_millis(60);
+/// Interval at which the router is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(60);
 
-/// All jobs of a run together take seconds; something hangs if they take this long.
+/// Timeout for all jobs of a run, which take seconds.
 const JOBS_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a process may take to stop before it is killed.
+/// Timeout for stopping a process before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the runners have to work with, the same in every run.
+/// Settings of the runners, the same in every run.
 #[derive(Debug, Clone)]
-pub struct Props {
-    /// Folder of model folders.
+pub struct RunSettings {
+    /// Folder with one folder per model.
     pub models: PathBuf,
-    /// What the models of one runner may hold.
+    /// Memory budget for the models of one runner.
     pub budget: ByteSize,
-    /// Where the models live.
+    /// Device for the models.
     pub device: String,
-    /// Where the processes of a run have their folder: logs, stored pictures.
+    /// Folder of the processes: logs, stored pictures.
     pub folder: PathBuf,
 }
 
-/// What a run takes place in; [`Stage::clear`] must follow, whatever came of it.
-pub struct Stage<'a> {
-    props: &'a Props,
+/// The namespace of a run; [`RunEnvironment::cleanup`] must follow in any case.
+pub struct RunEnvironment<'a> {
+    settings: &'a RunSettings,
     routing: Routing,
     cluster: Cluster,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The jobs and runners at the end.
     pub end: Snapshot,
-    /// A picture per job, in the same order.
+    /// The pictures, one per job, in the same order.
     pub pictures: Vec<Picture>,
 }
 
 /// The processes. Dropping it kills them.
-struct Cast {
+struct Processes {
     router: Router,
     workers: Vec<Worker>,
 }
 
-impl<'a> Stage<'a> {
-    /// Checks that the servers are there, and takes a namespace on them.
+impl<'a> RunEnvironment<'a> {
+    /// Checks that the servers are reachable, and creates a namespace.
     ///
     /// # Errors
-    /// A server is away; the message says what to do.
-    pub async fn set(props: &'a Props, routing: Routing) -> anyhow::Result<Self> {
+    /// A server is unreachable; the message contains the remedy.
+    pub async fn start(settings: &'a RunSettings, routing: Routing) -> anyhow::Result<Self> {
         let cluster = Cluster::builder()
-            .folder(props.folder.join(routing.as_str()))
+            .folder(settings.folder.join(routing.as_str()))
             .config(routing.config())
             .start()
             .await?;
         Ok(Self {
-            props,
+            settings,
             routing,
             cluster,
         })
@@ -84,9 +84,9 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// A process does not start, or a job fails.
     pub async fn run(&self) -> anyhow::Result<Run> {
-        let mut cast = self.start().await?;
-        let client = Client::new(cast.router.url(), None)?;
-        let end = tokio::time::timeout(JOBS_TIMEOUT, self.perform(&client, &mut cast))
+        let mut processes = self.start_processes().await?;
+        let client = Client::new(processes.router.url(), None)?;
+        let end = tokio::time::timeout(JOBS_TIMEOUT, self.run_jobs(&client, &mut processes))
             .await
             .unwrap_or_else(|_| bail!("not done after {} s", JOBS_TIMEOUT.as_secs()))
             .with_context(|| format!("logs: {}", self.cluster.folder().display()))?;
@@ -94,61 +94,65 @@ impl<'a> Stage<'a> {
         for job in &end.jobs {
             pictures.push(Picture::fetch(&client, job).await?);
         }
-        cast.stop().await;
+        processes.stop().await;
         Ok(Run { end, pictures })
     }
 
-    /// Takes everything off RabbitMQ and Redis that the run left there.
+    /// Deletes everything of the run from RabbitMQ and Redis.
     ///
     /// # Errors
-    /// A server is away.
-    pub async fn clear(&self) -> anyhow::Result<()> {
+    /// A server is unreachable.
+    pub async fn cleanup(&self) -> anyhow::Result<()> {
         Ok(self.cluster.cleanup().await?)
     }
 
-    async fn start(&self) -> anyhow::Result<Cast> {
+    async fn start_processes(&self) -> anyhow::Result<Processes> {
         let router = self.cluster.router(&[]).await?;
         let (a, b) = tokio::try_join!(self.worker("runner-a"), self.worker("runner-b"))?;
-        Ok(Cast {
+        Ok(Processes {
             router,
             workers: vec![a, b],
         })
     }
 
     async fn worker(&self, name: &str) -> anyhow::Result<Worker> {
-        let props = self.props;
-        let options = WorkerOptions::diffusion(name, plan::APP, &props.models);
+        let settings = self.settings;
+        let options = WorkerOptions::diffusion(name, plan::APP, &settings.models);
         let options = WorkerOptions {
-            memory_budget: Some(props.budget.0.to_string()),
-            ..options.args([format!("--device={}", props.device)])
+            memory_budget: Some(settings.budget.0.to_string()),
+            ..options.args([format!("--device={}", settings.device)])
         };
         Ok(self.cluster.worker(options).await?)
     }
 
-    /// Submits wave after wave, and watches until all jobs are done.
-    async fn perform(&self, client: &Client, cast: &mut Cast) -> anyhow::Result<Snapshot> {
+    /// Submits wave after wave, and polls until all jobs ended.
+    async fn run_jobs(
+        &self,
+        client: &Client,
+        processes: &mut Processes,
+    ) -> anyhow::Result<Snapshot> {
         let app = AppId::parse(plan::APP)?;
-        let door = Door {
+        let submitter = Submitter {
             cluster: &self.cluster,
             client,
             app: &app,
             routing: self.routing,
         };
-        let orders = plan::orders();
-        let mut view = View::new(orders.len());
+        let jobs = plan::jobs();
+        let mut view = View::new(jobs.len());
         let mut snapshot = Snapshot::default();
-        let mut ticks = tokio::time::interval(POLL);
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for wave in plan::waves() {
             if wave.start == THIRD_RUNNER_AFTER {
-                view.say("Half of the jobs are done: runner-c joins, with nothing loaded.");
-                cast.workers.push(self.worker("runner-c").await?);
+                view.println("Half of the jobs are done: runner-c joins, with nothing loaded.");
+                processes.workers.push(self.worker("runner-c").await?);
             }
             let end = wave.end;
-            for order in &orders[wave] {
-                let id = door.submit(order).await?;
+            for planned in &jobs[wave] {
+                let id = submitter.submit(planned).await?;
                 snapshot.jobs.push(Submitted {
-                    order: *order,
+                    planned: *planned,
                     id,
                     view: None,
                 });
@@ -164,11 +168,11 @@ impl<'a> Stage<'a> {
     }
 }
 
-impl Cast {
-    /// Stops the workers, then the router; what does not stop is killed when it is dropped.
+impl Processes {
+    /// Stops the workers, then the router; a process that does not stop is killed when dropped.
     async fn stop(mut self) {
         for worker in &self.workers {
-            // It is gone already if this fails.
+            // Fails if the process has already exited.
             let _ = worker.terminate();
         }
         for worker in &mut self.workers {

@@ -1,4 +1,4 @@
-//! What a flow's steps would be given and where they would lead, as far as the flow's own input decides it.
+//! The steps of a flow: their inputs and targets, as far as the flow's input determines them.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,76 +10,76 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::route::RouteKind;
 use warmq_types::text::shortened;
 
-use super::{Sample, way};
+use super::{Sample, resolve};
 use crate::time;
 
-/// How much of an input is shown, bytes.
-const LONGEST_INPUT: usize = 300;
+/// Length limit of a displayed input, bytes.
+const MAX_INPUT_BYTES: usize = 300;
 
-/// The steps of a flow that nobody runs.
+/// The steps of a flow.
 #[derive(Debug)]
-pub struct StepsTrial {
+pub struct FlowDryRun {
     /// `sequence` or `fallback`.
     pub kind: RouteKind,
-    /// The steps, the first one first.
-    pub steps: Vec<StepTrial>,
-    /// What the flow gives, as it is written; none if the last step's output.
+    /// The steps, in order.
+    pub steps: Vec<StepDryRun>,
+    /// The flow's output template; `None` for the last step's output.
     pub output: Option<Value>,
 }
 
-/// One of them.
+/// A step.
 #[derive(Debug)]
-pub struct StepTrial {
+pub struct StepDryRun {
     name: String,
     app: AppId,
     timeout: Option<Duration>,
-    input: Given,
-    /// Where it leads, or why it would be refused. None if that depends on earlier steps.
-    way: Option<Result<Resolved, Error>>,
-    /// The kind of flow that it becomes, if it does.
+    input: StepInput,
+    /// The target, or why the step would be rejected. `None` if that depends on earlier steps.
+    resolve: Option<Result<Resolved, Error>>,
+    /// The kind of the nested flow, if it becomes one.
     becomes: Option<RouteKind>,
 }
 
-/// What a step is given.
+/// A step's input.
 #[derive(Debug)]
-enum Given {
+enum StepInput {
     /// The flow's own input.
     Same,
-    /// This.
+    /// A computed input.
     Made(Value),
-    /// What comes of this once earlier steps have ended.
+    /// A template that needs the output of earlier steps.
     Later(Value),
-    /// Nothing: its template does not fit the input.
+    /// The template does not fit the flow's input.
     None(Error),
 }
 
-impl StepsTrial {
-    /// Tries the steps of `flow` with its own input.
+impl FlowDryRun {
+    /// Resolves the steps of `flow` with its own input.
     pub(super) fn of(routes: &Routes, flow: &Flow<'_>, sample: &Sample) -> Self {
         let steps = flow.steps.iter();
         Self {
             kind: flow.kind,
             steps: steps
-                .map(|step| StepTrial::of(routes, step, sample))
+                .map(|step| StepDryRun::of(routes, step, sample))
                 .collect(),
             output: flow.output.map(warmq_rules::Template::written),
         }
     }
 
-    /// Why it would fail for sure: the first reason.
+    /// Returns the first reason why the flow would certainly fail.
     pub(super) fn error(&self) -> Option<&Error> {
-        self.steps.iter().find_map(StepTrial::error)
+        self.steps.iter().find_map(StepDryRun::error)
     }
 }
 
-impl StepTrial {
+impl StepDryRun {
     fn of(routes: &Routes, step: &Step, sample: &Sample) -> Self {
         let input = match &step.input {
-            None => Given::Same,
-            Some(template) if template.sees_steps() => Given::Later(template.written()),
+            None => StepInput::Same,
+            Some(template) if template.sees_steps() => StepInput::Later(template.written()),
             Some(_) => match super::with_asked(sample, Draw::Job(""), |asked| step.input(asked)) {
-                Ok(input) => Given::Made(input),
-                Err(error) => Given::None(error),
+                Ok(input) => StepInput::Made(input),
+                Err(error) => StepInput::None(error),
             },
         };
         let lead = |input: &Value| {
@@ -88,42 +88,42 @@ impl StepTrial {
                 input: input.clone(),
                 ..sample.clone()
             };
-            way(routes, &step.app, &sample, Draw::Job(&job))
+            resolve(routes, &step.app, &sample, Draw::Job(&job))
         };
         let decides = routes.get(&step.app).is_some_and(|to| to.flow().is_none());
-        let way = match &input {
-            Given::Same => Some(lead(&sample.input)),
-            Given::Made(input) => Some(lead(input)),
-            Given::Later(_) if decides => None,
-            Given::Later(_) => Some(lead(&Value::Null)),
-            Given::None(_) => None,
+        let resolve = match &input {
+            StepInput::Same => Some(lead(&sample.input)),
+            StepInput::Made(input) => Some(lead(input)),
+            StepInput::Later(_) if decides => None,
+            StepInput::Later(_) => Some(lead(&Value::Null)),
+            StepInput::None(_) => None,
         };
-        let end = way.as_ref().and_then(|way| way.as_ref().ok());
+        let end = resolve.as_ref().and_then(|resolve| resolve.as_ref().ok());
         let becomes = end.and_then(|end| Some(routes.flow(&end.app)?.kind));
         Self {
             name: step.name.clone(),
             app: step.app.clone(),
             timeout: step.timeout,
             input,
-            way,
+            resolve,
             becomes,
         }
     }
 
     fn error(&self) -> Option<&Error> {
-        match (&self.input, &self.way) {
-            (Given::None(error), _) | (_, Some(Err(error))) => Some(error),
+        match (&self.input, &self.resolve) {
+            (StepInput::None(error), _) | (_, Some(Err(error))) => Some(error),
             _ => None,
         }
     }
 
-    /// `draw → acme/draw`: its name, what it is submitted to, and where that leads.
-    fn told(&self) -> String {
+    /// Formats name, submitted target and resolved target: `draw → acme/draw`.
+    fn summary(&self) -> String {
         let mut names = vec![self.name.clone(), self.app.to_string()];
-        match &self.way {
+        match &self.resolve {
             Some(Ok(resolved)) => names.push(resolved.app.to_string()),
             Some(Err(_)) => names.push("refused".to_owned()),
-            None if matches!(self.input, Given::None(_)) => names.push("refused".to_owned()),
+            None if matches!(self.input, StepInput::None(_)) => names.push("refused".to_owned()),
             None => names.push("depends on earlier steps".to_owned()),
         }
         names.dedup();
@@ -132,8 +132,8 @@ impl StepTrial {
     }
 }
 
-impl fmt::Display for StepsTrial {
-    /// Several lines, each with a line break before it.
+impl fmt::Display for FlowDryRun {
+    /// Several lines, each preceded by a line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.steps.iter().enumerate() {
             write!(f, "\n  {}. {step}", n + 1)?;
@@ -145,22 +145,24 @@ impl fmt::Display for StepsTrial {
     }
 }
 
-impl fmt::Display for StepTrial {
-    /// Several lines, without a line break at the end.
+impl fmt::Display for StepDryRun {
+    /// Several lines, without a trailing line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.told())?;
+        write!(f, "{}", self.summary())?;
         if let Some(timeout) = self.timeout {
             let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             write!(f, ", within {}", time::duration(ms))?;
         }
         match &self.input {
-            Given::Same | Given::None(_) => {}
-            Given::Made(input) => write!(f, "\n     input: {}", short(input))?,
-            Given::Later(written) => write!(f, "\n     input, to be filled: {}", short(written))?,
+            StepInput::Same | StepInput::None(_) => {}
+            StepInput::Made(input) => write!(f, "\n     input: {}", short(input))?,
+            StepInput::Later(written) => {
+                write!(f, "\n     input, to be filled: {}", short(written))?
+            }
         }
-        if let Some(Ok(resolved)) = &self.way {
+        if let Some(Ok(resolved)) = &self.resolve {
             for hop in &resolved.hops {
-                write!(f, "\n     {}", super::told(hop))?;
+                write!(f, "\n     {}", super::format_hop(hop))?;
             }
         }
         match self.error() {
@@ -171,23 +173,26 @@ impl fmt::Display for StepTrial {
 }
 
 fn short(value: &Value) -> String {
-    shortened(value.to_string(), LONGEST_INPUT)
+    shortened(value.to_string(), MAX_INPUT_BYTES)
 }
 
-impl Serialize for StepsTrial {
+impl Serialize for FlowDryRun {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let steps = json!({"kind": self.kind, "steps": self.steps, "output": self.output});
         steps.serialize(serializer)
     }
 }
 
-impl Serialize for StepTrial {
+impl Serialize for StepDryRun {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let resolved = self.way.as_ref().and_then(|way| way.as_ref().ok());
+        let resolved = self
+            .resolve
+            .as_ref()
+            .and_then(|resolve| resolve.as_ref().ok());
         let (input, template) = match &self.input {
-            Given::Made(input) => (Some(input), None),
-            Given::Later(written) => (None, Some(written)),
-            Given::Same | Given::None(_) => (None, None),
+            StepInput::Made(input) => (Some(input), None),
+            StepInput::Later(written) => (None, Some(written)),
+            StepInput::Same | StepInput::None(_) => (None, None),
         };
         let step = json!({
             "name": self.name,

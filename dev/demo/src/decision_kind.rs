@@ -1,24 +1,24 @@
-//! Why a job went where it went, in a few words; the record's `reason` is the whole sentence.
+//! Kinds of decisions, in a few words for the table; the record's `reason` is the whole sentence.
 
 use warmq_types::job::{Decision, Target};
 
-/// The kinds of decisions, by the facts in the record.
+/// The kind of a decision, derived from the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum DecisionKind {
     /// A runner with its model was idle.
     WarmAndIdle,
-    /// It waited, and a runner with its model came free.
+    /// The job was held until a runner with its model came free.
     HeldForWarm,
-    /// Nobody had its model.
+    /// No runner had its model.
     FirstCopy,
-    /// Somebody had its model, but was not waited for.
+    /// A runner had its model, but waiting for it would have cost more.
     FurtherCopy,
-    /// It went to the queue that all runners share.
+    /// The job was sent to the shared queue.
     Shared,
 }
 
-impl Why {
-    /// The kind of `decision`.
+impl DecisionKind {
+    /// Returns the kind of `decision`.
     pub fn of(decision: &Decision) -> Self {
         match (&decision.target, decision.warm) {
             (Target::Shared, _) => Self::Shared,
@@ -29,14 +29,14 @@ impl Why {
         }
     }
 
-    /// A few words for a table.
+    /// Returns the text for the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WarmAndIdle => "had it, was idle",
             Self::HeldForWarm => "had it, came free",
-            Self::FirstCopy => "nobody had it",
+            Self::FirstCopy => "no runner had it",
             Self::FurtherCopy => "one more copy",
-            Self::Shared => "free first",
+            Self::Shared => "shared queue",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Which models can be served now, found out without loading any.
+//! The models that can be served, determined without loading any.
 //!
-//! A model that failed is not offered for a while, unless its files change: the runner serves the others meanwhile, and a
-//! damaged model evicts no sound one.
+//! A model that failed leaves the catalog for a while, unless its files change: the runner serves
+//! the others meanwhile, and a damaged model evicts no sound one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,33 +13,33 @@ use crate::fault::Fault;
 use crate::model_cache::TooLarge;
 use crate::model_cache::eviction::DoesNotFit;
 
-/// How long a model that failed is not tried again.
-const REFUSAL: Duration = Duration::from_secs(20);
+/// How long a model that failed is not retried.
+const REFUSED_MODEL_RETRY_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long a model that vanished is missed. Later its name is unknown, as that of any other.
-const MISSED: Duration = Duration::from_secs(600);
+/// How long a removed model is reported as missing; afterwards its name is unknown.
+const MISSING_MODEL_TTL: Duration = Duration::from_secs(600);
 
-/// The models that are or were in the catalog.
+/// The models that are or were in the catalog folder.
 #[derive(Debug, Default)]
-pub(super) struct Offers {
-    known: BTreeMap<String, Known>,
+pub(super) struct ServableModels {
+    known: BTreeMap<String, ModelState>,
 }
 
 #[derive(Debug)]
-struct Known {
-    /// Of the files that were checked; `None` while they are missing.
+struct ModelState {
+    /// Stamp of the files that were checked; `None` while they are missing.
     stamp: Option<Stamp>,
-    refused: Option<Refused>,
+    refused: Option<Refusal>,
 }
 
 #[derive(Debug)]
-struct Refused {
+struct Refusal {
     fault: Fault,
     since: Instant,
 }
 
-impl Offers {
-    /// Checks what is new, changed, or was refused a while ago.
+impl ServableModels {
+    /// Checks models that are new, changed, or due for a retry.
     pub(super) fn refresh(&mut self, catalog: &Catalog, budget_bytes: u64) {
         let mut names = catalog.names();
         names.extend(self.known.keys().cloned());
@@ -47,8 +47,9 @@ impl Offers {
         names.dedup();
         for name in names {
             let stamp = catalog.stamp(&name).ok();
-            let is_missed = |known: &Known| {
-                (known.refused.as_ref()).is_none_or(|refused| refused.since.elapsed() < MISSED)
+            let is_missed = |known: &ModelState| {
+                (known.refused.as_ref())
+                    .is_none_or(|refused| refused.since.elapsed() < MISSING_MODEL_TTL)
             };
             if stamp.is_none() && !self.known.get(&name).is_some_and(is_missed) {
                 self.known.remove(&name);
@@ -62,13 +63,13 @@ impl Offers {
         }
     }
 
-    /// Names of the models that can be served, sorted.
+    /// Returns the catalog, sorted.
     pub(super) fn names(&self) -> Vec<String> {
         let offered = (self.known.iter()).filter(|(_, known)| known.refused.is_none());
         offered.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Why the other models cannot be served, sorted by name.
+    /// Returns why the other models cannot be served, sorted by name.
     pub(super) fn refusals(&self) -> impl Iterator<Item = &Fault> {
         let refused = self
             .known
@@ -77,27 +78,30 @@ impl Offers {
         refused.map(|refused| &refused.fault)
     }
 
-    /// Why the model is not to be tried now, its files being these.
+    /// Returns why a model with these files is not tried now.
     pub(super) fn refusal(&self, name: &str, stamp: &Stamp) -> Option<&Fault> {
         let known = self.known.get(name)?;
         let refused = known.refused.as_ref()?;
-        let holds = known.stamp.as_ref() == Some(stamp) && refused.since.elapsed() < REFUSAL;
+        let holds = known.stamp.as_ref() == Some(stamp)
+            && refused.since.elapsed() < REFUSED_MODEL_RETRY_INTERVAL;
         holds.then_some(&refused.fault)
     }
 
-    /// The fault of a model that is not in the catalog any more; `None` if it never was.
+    /// Returns the fault of a model that was removed; `None` if it never existed.
     pub(super) fn missing(&self, name: &str) -> Option<Fault> {
         self.known.contains_key(name).then(|| missing(name))
     }
 
-    /// A model failed although its check passed.
+    /// Records that a model failed although its check passed.
     pub(super) fn refuse(&mut self, name: &str, stamp: Stamp, fault: Fault) {
         self.note(name, Some(stamp), Some(fault));
     }
 
     fn is_checked(&self, name: &str, stamp: Option<&Stamp>) -> bool {
         self.known.get(name).is_some_and(|known| {
-            let is_due = |refused: &Refused| stamp.is_some() && refused.since.elapsed() >= REFUSAL;
+            let is_due = |refused: &Refusal| {
+                stamp.is_some() && refused.since.elapsed() >= REFUSED_MODEL_RETRY_INTERVAL
+            };
             known.stamp.as_ref() == stamp && !known.refused.as_ref().is_some_and(is_due)
         })
     }
@@ -105,17 +109,20 @@ impl Offers {
     fn note(&mut self, name: &str, stamp: Option<Stamp>, fault: Option<Fault>) {
         let was_refused = (self.known.get(name)).is_some_and(|known| known.refused.is_some());
         match &fault {
-            Some(fault) => tracing::warn!(model = name, reason = %fault, "a model is not offered"),
-            None if was_refused => tracing::info!(model = name, "a model is offered again"),
+            Some(fault) => {
+                tracing::warn!(model = name, reason = %fault, "model removed from the catalog")
+            }
+            None if was_refused => tracing::info!(model = name, "model back in the catalog"),
             None => {}
         }
         let since = Instant::now();
-        let refused = fault.map(|fault| Refused { fault, since });
-        self.known.insert(name.to_owned(), Known { stamp, refused });
+        let refused = fault.map(|fault| Refusal { fault, since });
+        self.known
+            .insert(name.to_owned(), ModelState { stamp, refused });
     }
 }
 
-/// Whether a load of the model would succeed, as far as its files tell.
+/// Checks whether the model would load, as far as its files show.
 fn examine(catalog: &Catalog, budget_bytes: u64, name: &str) -> Result<(), Fault> {
     let manifest = catalog.manifest(name).map_err(fault)?;
     let needed_bytes = manifest.memory_bytes();
@@ -138,7 +145,7 @@ fn missing(name: &str) -> Fault {
     Fault::new(FaultKind::Model, message)
 }
 
-/// The runner's fault in an error that is not the job's.
+/// Maps an error that is not the job's to a fault.
 pub(super) fn fault(error: Error) -> Fault {
     let kind = match &error {
         Error::OutOfMemory { .. } => FaultKind::Memory,
@@ -147,7 +154,7 @@ pub(super) fn fault(error: Error) -> Fault {
             FaultKind::Model
         }
         Error::Catalog { .. } => {
-            let fault = Fault::new(FaultKind::Model, "the folder of models cannot be read");
+            let fault = Fault::new(FaultKind::Model, "the models folder cannot be read");
             return fault.because(with_cause(&error));
         }
         _ => FaultKind::Engine,

@@ -1,4 +1,4 @@
-//! How an attempt ended, and how that is stored.
+//! The end of an attempt, and how it is stored.
 
 use std::time::Duration;
 
@@ -10,51 +10,52 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::Fence;
 use warmq_types::job::{JobError, Timings};
 
-use crate::lease::Begun;
-use crate::shared::Shared;
+use crate::context::WorkerContext;
+use crate::lease::StartedAttempt;
 
-/// The fence of a job that is no longer ours: no attempt has it, so nothing is stored but what the runner holds.
-const NOT_OURS: Fence = Fence(0);
+/// A fence that no attempt has: the script stores only what the runner holds.
+const NO_FENCE: Fence = Fence(0);
 
-/// How long a job waits after an attempt that took too long and was not counted, Redis being away.
-const UNCOUNTED: Duration = Duration::from_secs(30);
+/// Delay after an attempt that timed out and was not counted because Redis was unreachable.
+const RETRY_DELAY_WITHOUT_REDIS: Duration = Duration::from_secs(30);
 
 /// An attempt that ended.
-pub(super) struct Attempt {
-    pub(super) begun: Begun,
-    /// None if Redis does not know of it yet.
+pub(super) struct EndedAttempt {
+    pub(super) started: StartedAttempt,
+    /// `None` if Redis has not recorded the attempt yet.
     pub(super) lease: Option<Lease>,
     pub(super) outcome: Outcome,
     pub(super) timings: Timings,
-    /// The model that ran, where it is not the one that the job's hint names.
+    /// The model that ran, if it is not the job's hint.
     pub(super) model: Option<String>,
 }
 
-impl Attempt {
-    /// How long the job waits after an attempt that took too long; `None` if it was the last. Without Redis nobody can
-    /// count, and the first does not come again at once.
+impl EndedAttempt {
+    /// Returns the delay before the next attempt, `None` if this was the last one. Without Redis
+    /// attempts are not counted, so the first retry is delayed as well.
     pub(super) fn delay_before_next(&self) -> Option<Duration> {
-        let max_attempts = self.begun.job.max_attempts;
+        let max_attempts = self.started.job.max_attempts;
         match self.lease {
             Some(lease) => retry::before_next(lease.attempt, max_attempts),
-            None => retry::before_next(1, max_attempts).map(|_| UNCOUNTED),
+            None => retry::before_next(1, max_attempts).map(|_| RETRY_DELAY_WITHOUT_REDIS),
         }
     }
 
-    /// Stores the end, and what the runner holds. False: it was refused, as the job is not ours.
+    /// Stores the end and the runner's models. Returns false if the result was rejected because the
+    /// job is no longer this attempt's.
     pub(super) async fn store(
         &self,
-        shared: &Shared,
+        context: &WorkerContext,
         is_ours: bool,
         known: &[Hint],
         report: &RunnerReport,
         idle: bool,
     ) -> Result<bool, warmq_store::Error> {
-        let Begun {
+        let StartedAttempt {
             runner, epoch, job, ..
-        } = &self.begun;
+        } = &self.started;
         let lease = match self.lease {
-            None if is_ours => self.begun.record(shared).await?,
+            None if is_ours => self.started.record_start(context).await?,
             lease => lease,
         };
         let finish = Finish {
@@ -62,7 +63,7 @@ impl Attempt {
             job: job.id,
             runner,
             epoch: *epoch,
-            fence: lease.map_or(NOT_OURS, |lease| lease.fence),
+            fence: lease.map_or(NO_FENCE, |lease| lease.fence),
             outcome: &self.outcome,
             timings: self.timings,
             reported: known,
@@ -75,53 +76,53 @@ impl Attempt {
                 }),
             idle,
         };
-        shared.store.finish(&finish).await
+        context.store.finish(&finish).await
     }
 
-    /// The model that ran: the engine knows it best.
+    /// Returns the model that ran, as the engine reports it, otherwise the job's hint.
     fn ran(&self) -> Option<Hint> {
         match &self.model {
             Some(model) => Hint::parse(model).ok(),
-            None => self.begun.job.hint.clone(),
+            None => self.started.job.hint.clone(),
         }
     }
 
-    /// Logs how it ended. `accepted`: its result counts.
+    /// Logs the end. `accepted`: the result was stored.
     pub(super) fn log(&self, accepted: bool) {
-        let (job, outcome) = (&self.begun.job, &self.outcome);
+        let (job, outcome) = (&self.started.job, &self.outcome);
         let Timings {
             warm,
             load_ms,
             run_ms,
         } = self.timings;
         let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
-        let (runner, id) = (&self.begun.runner, job.id);
+        let (runner, id) = (&self.started.runner, job.id);
         match outcome {
             Outcome::Cancelled if !accepted => tracing::info!(
                 %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "a job was stopped: it was cancelled, or is no longer this runner's"
+                "job stopped: it was cancelled, or its lease was lost"
             ),
             _ if !accepted => tracing::warn!(
                 %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "a job's result was dropped: the job is no longer this runner's"
+                "result dropped: the job's lease was lost"
             ),
             Outcome::Failed(error) if error.status >= 500 => tracing::warn!(
                 %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-                "a job failed by this runner's fault"
+                "job failed: runner fault"
             ),
             Outcome::Failed(error) => tracing::info!(
                 %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-                "a job failed by its own fault"
+                "job failed"
             ),
             Outcome::Succeeded(_) | Outcome::Cancelled => tracing::info!(
                 %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "a job {}", outcome.state()
+                "job {}", outcome.state()
             ),
         }
     }
 }
 
-pub(super) fn too_long(timeout: Duration) -> JobError {
+pub(super) fn timeout_error(timeout: Duration) -> JobError {
     JobError::timeout(format!(
         "the attempt took longer than the {} s that the app's run_timeout allows",
         timeout.as_secs_f64()

@@ -1,15 +1,16 @@
-//! A job's way from the queue to a runner: held, why and for how long, sent where and why.
+//! Describes a job from the queue to a runner: holds, their reasons and durations, the placement
+//! and its reason.
 
 use warmq_types::hint::Hint;
 use warmq_types::job::{Decision, Hold, JobRecord, Target};
 use warmq_types::state::JobState;
 
-use super::words::{count, ended, names};
+use super::text::{count, ended, names};
 use crate::client::JobView;
 use crate::time::duration;
 
-/// From the queue to a runner, as far as it got.
-pub(super) fn way(job: &JobView, now_ms: u64) -> Vec<String> {
+/// Describes placement as far as it got.
+pub(super) fn describe(job: &JobView, now_ms: u64) -> Vec<String> {
     let record = &job.record;
     let is_waiting = record.state.is_waiting();
     let held_now = record.hold.as_ref().filter(|hold| {
@@ -18,33 +19,33 @@ pub(super) fn way(job: &JobView, now_ms: u64) -> Vec<String> {
                 .dispatched_ms
                 .is_none_or(|sent_ms| hold.since_ms >= sent_ms)
     });
-    let mut way = Vec::new();
+    let mut lines = Vec::new();
     match &record.decision {
-        Some(decision) => way.extend(routing(decision, record)),
+        Some(decision) => lines.extend(routing(decision, record)),
         None if is_waiting => {}
         None if record.state == JobState::Cancelled || record.state == JobState::Expired => {}
-        None => way.push("Why it went where it went is not recorded.".to_owned()),
+        None => lines.push("The reason for its placement is not recorded.".to_owned()),
     }
     let came_back =
         record.decision.is_some() && (record.state == JobState::Queued || held_now.is_some());
     if came_back {
-        way.push("It came back since, and waits again.".to_owned());
+        lines.push("It was requeued since, and waits again.".to_owned());
     }
     if let Some(hold) = held_now {
-        way.push(held(hold, record));
-        way.push(held_so_far(hold, record, now_ms));
+        lines.push(held(hold, record));
+        lines.push(held_so_far(hold, record, now_ms));
     }
     if record.state == JobState::Queued {
-        way.push(waiting(job));
+        lines.push(waiting(job));
     }
-    way
+    lines
 }
 
-/// The decision that sent it, and the hold that it ended.
+/// Describes the decision, and the hold before it.
 fn routing(decision: &Decision, record: &JobRecord) -> Vec<String> {
     let sent = match &decision.target {
         Target::Runner { runner } => format!("sent it to {runner}"),
-        Target::Shared => "left it to whichever runner is free first".to_owned(),
+        Target::Shared => "sent it to the shared queue".to_owned(),
     };
     let reason = ended(&decision.reason);
     let hold = record.hold.as_ref().filter(|_| decision.held_ms > 0);
@@ -86,7 +87,7 @@ fn dispatcher(record: &JobRecord, acted_ms: Option<u64>) -> String {
     }
 }
 
-/// That it was held, and why.
+/// Describes the hold and its reason.
 fn held(hold: &Hold, record: &JobRecord) -> String {
     let what_for = match patience_ms(hold, record) {
         Some(_) => "for a warm runner",
@@ -99,7 +100,7 @@ fn held(hold: &Hold, record: &JobRecord) -> String {
     )
 }
 
-/// How long the hold lasted, beside what was predicted.
+/// Describes how long the hold lasted, and the prediction.
 fn held_in_all(hold: &Hold, decision: &Decision, record: &JobRecord) -> String {
     let held = duration(decision.held_ms);
     match (patience_ms(hold, record), decision.predicted_wait_ms) {
@@ -111,14 +112,14 @@ fn held_in_all(hold: &Hold, decision: &Decision, record: &JobRecord) -> String {
             eligible_then(hold)
         ),
         (Some(patience_ms), None) => format!(
-            "When a warm one would come could not be predicted, and after {} {}; it was held for {held}.",
+            "When a warm one would come free could not be predicted, and after {} {}; it was held for {held}.",
             duration(patience_ms),
             eligible_then(hold)
         ),
     }
 }
 
-/// What its patience promised: an idle runner, or before what a busy one is warm for.
+/// Describes which runner the job gets after its patience.
 fn eligible_then(hold: &Hold) -> &'static str {
     match hold.bounded {
         true => "the next free runner was its, unless a job was due before it",
@@ -126,13 +127,13 @@ fn eligible_then(hold: &Hold) -> &'static str {
     }
 }
 
-/// How long it has been held, and how much longer it may be.
+/// Describes how long the job has been held, and for how much longer at most.
 fn held_so_far(hold: &Hold, record: &JobRecord, now_ms: u64) -> String {
     let held = duration(now_ms.saturating_sub(hold.since_ms));
     let predicted = match hold.predicted_wait_ms {
         _ if patience_ms(hold, record).is_none() => String::new(),
         Some(predicted_ms) => format!("A warm one was predicted in {}. ", duration(predicted_ms)),
-        None => "When a warm one will come can not be predicted. ".to_owned(),
+        None => "When a warm one comes free cannot be predicted. ".to_owned(),
     };
     let whichever = match hold.bounded {
         true => "the next free runner is its, unless a job was due before it",
@@ -140,19 +141,19 @@ fn held_so_far(hold: &Hold, record: &JobRecord, now_ms: u64) -> String {
     };
     let left = match hold.until_ms.saturating_sub(now_ms) {
         0 if patience_ms(hold, record).is_none() => "any runner will do".to_owned(),
-        0 => format!("{whichever}, by now"),
+        0 => format!("now {whichever}"),
         left_ms => format!("in {} at most {whichever}", duration(left_ms)),
     };
     format!("{predicted}It has been held for {held}; {left}.")
 }
 
-/// How long it is held for a warm runner at most, ms; none if any runner will do from the start.
+/// Returns the longest hold for a warm runner, ms; `None` if any runner will do from the start.
 fn patience_ms(hold: &Hold, record: &JobRecord) -> Option<u64> {
     let patience_ms = hold.until_ms.saturating_sub(hold.since_ms);
     Some(patience_ms).filter(|ms| *ms > 0 && record.spec.hint.is_some())
 }
 
-/// Who could have had it.
+/// Describes the idle runners at the decision.
 fn fleet(decision: &Decision, hint: Option<&Hint>) -> String {
     let idle = count(
         decision.idle_runners,

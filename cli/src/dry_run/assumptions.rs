@@ -1,4 +1,4 @@
-//! How apps are supposed to stand in a trial: no router is asked, so nobody knows.
+//! The assumed load of apps in a dry run, which has no router to query.
 
 use std::str::FromStr;
 
@@ -8,16 +8,16 @@ use warmq_types::ids::AppId;
 
 use crate::exit::Usage;
 
-/// What is said of one app: `acme/l4=wait_s:3,runners:2`.
+/// An assumption about one app: `acme/l4=wait_s:3,runners:2`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Supposed {
+pub struct AppAssumption {
     /// The app.
     pub app: AppId,
-    said: Said,
+    assumed: AssumedLoad,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Said {
+struct AssumedLoad {
     cost: Option<f64>,
     wait_s: Option<f64>,
     run_s: Option<f64>,
@@ -26,20 +26,20 @@ struct Said {
     queued: Option<u64>,
 }
 
-impl Supposed {
-    /// The same, of an app that the file sets like this.
-    pub fn standing(&self, config: &AppConfig) -> AppStanding {
-        self.said.standing(config)
+impl AppAssumption {
+    /// Returns the load of an app with these settings.
+    pub fn load(&self, config: &AppConfig) -> AppStanding {
+        self.assumed.load(config)
     }
 }
 
-/// An app of which nothing is said: one idle runner, and nobody waits.
-pub fn standing(config: &AppConfig) -> AppStanding {
-    Said::default().standing(config)
+/// Returns the default load: one idle runner, an empty queue.
+pub fn load(config: &AppConfig) -> AppStanding {
+    AssumedLoad::default().load(config)
 }
 
-impl Said {
-    fn standing(&self, config: &AppConfig) -> AppStanding {
+impl AssumedLoad {
+    fn load(&self, config: &AppConfig) -> AppStanding {
         let runners = self.runners.unwrap_or(1);
         let wait_s = if runners == 0 { f64::INFINITY } else { 0.0 };
         AppStanding {
@@ -62,7 +62,7 @@ impl Said {
             "queued" => self.queued = Some(whole(text)?),
             other => {
                 return Err(Usage(format!(
-                    "apps have no '{other}'; they have cost, wait_s, run_s, runners, idle, queued"
+                    "apps have no '{other}': expected cost, wait_s, run_s, runners, idle or queued"
                 )));
             }
         }
@@ -70,33 +70,33 @@ impl Said {
     }
 }
 
-impl FromStr for Supposed {
+impl FromStr for AppAssumption {
     type Err = Usage;
     fn from_str(text: &str) -> Result<Self, Usage> {
         let form = || {
             Usage(format!(
-                "'{text}' is no app; write owner/name=wait_s:3,idle:0"
+                "'{text}' is not an assumption: write owner/name=wait_s:3,idle:0"
             ))
         };
         let (app, fields) = text.split_once('=').ok_or_else(form)?;
         let app = AppId::parse(app).map_err(|error| Usage(error.to_string()))?;
-        let mut said = Said::default();
+        let mut assumed = AssumedLoad::default();
         for field in fields.split(',') {
             let (field, text) = field.split_once(':').ok_or_else(form)?;
-            said.set(field.trim(), text.trim())?;
+            assumed.set(field.trim(), text.trim())?;
         }
-        Ok(Self { app, said })
+        Ok(Self { app, assumed })
     }
 }
 
 fn number(text: &str) -> Result<f64, Usage> {
     let number = text.parse().ok().filter(|number: &f64| *number >= 0.0);
-    number.ok_or_else(|| Usage(format!("'{text}' is no number from 0")))
+    number.ok_or_else(|| Usage(format!("'{text}' is not a number from 0")))
 }
 
 fn whole(text: &str) -> Result<u64, Usage> {
     let number = text.parse();
-    number.map_err(|_| Usage(format!("'{text}' is no whole number from 0")))
+    number.map_err(|_| Usage(format!("'{text}' is not a whole number from 0")))
 }
 
 #[cfg(test)]
@@ -104,34 +104,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_as_good_as_it_can_be() {
+    fn an_app_without_assumptions_is_idle() {
         let config = AppConfig {
             cost: 0.5,
             ..AppConfig::default()
         };
-        let idle = standing(&config);
+        let idle = load(&config);
         assert_eq!((idle.cost, idle.wait_s, idle.run_s), (0.5, 0.0, 2.0));
         assert_eq!((idle.runners, idle.idle, idle.queued), (1, 1, 0));
-        let said = |text: &str| text.parse::<Supposed>().unwrap().standing(&config);
-        let busy = said("a/b=wait_s:3,runners:2,idle:0,queued:5,run_s:2.5,cost:1");
+        let assumed = |text: &str| text.parse::<AppAssumption>().unwrap().load(&config);
+        let busy = assumed("a/b=wait_s:3,runners:2,idle:0,queued:5,run_s:2.5,cost:1");
         assert_eq!((busy.cost, busy.wait_s, busy.run_s), (1.0, 3.0, 2.5));
         assert_eq!((busy.runners, busy.idle, busy.queued), (2, 0, 5));
-        assert_eq!(said("a/b=runners:0").wait_s, f64::INFINITY);
-        assert_eq!(said("a/b=runners:0").idle, 0);
+        assert_eq!(assumed("a/b=runners:0").wait_s, f64::INFINITY);
+        assert_eq!(assumed("a/b=runners:0").idle, 0);
     }
 
     #[test]
-    fn what_is_no_app_or_no_number_is_told() {
+    fn invalid_assumptions_are_rejected_with_the_reason() {
         for (text, what) in [
             ("a/b", "write owner/name="),
             ("a/b=idle", "write owner/name="),
             ("B=idle:1", "'B' is not an app name"),
             ("a/b=speed:1", "apps have no 'speed'"),
-            ("a/b=idle:0.5", "no whole number"),
-            ("a/b=wait_s:-1", "no number from 0"),
-            ("a/b=wait_s:NaN", "no number from 0"),
+            ("a/b=idle:0.5", "not a whole number"),
+            ("a/b=wait_s:-1", "not a number from 0"),
+            ("a/b=wait_s:NaN", "not a number from 0"),
         ] {
-            let error = text.parse::<Supposed>().unwrap_err().to_string();
+            let error = text.parse::<AppAssumption>().unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

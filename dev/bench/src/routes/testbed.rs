@@ -1,4 +1,4 @@
-//! The processes: one router, and a worker with many runners for each app.
+//! The processes: one router, and per app a worker with many runners.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use tokio::time::timeout;
 use warmq_store::Store;
 use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
 
-use super::door::Door;
+use super::client::SubmitClient;
 use super::targets::{APPS, Target, input, toml};
 use crate::stopping;
 
-/// Runners beyond the flows: so many more submissions find one idle.
+/// Runners beyond the number of flows, which are idle for further submissions.
 const SPARE_RUNNERS: u32 = 14;
 
-/// How long the first submission may take: dispatchers start with it.
-const FIRST: Duration = Duration::from_secs(60);
+/// Timeout for the first submission, with which dispatchers start.
+const FIRST_RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cluster of its own, under load from this process. Dropping it kills its processes and cleans up.
-pub struct Stand {
-    // Processes go before the cluster that cleans up behind them.
+/// A cluster under load from this process. Dropping it kills its processes and cleans up.
+pub struct Testbed {
+    // Fields drop in order: processes before the cluster, which cleans up.
     router: Router,
     workers: Vec<Worker>,
     cluster: Cluster,
-    door: Door,
+    client: SubmitClient,
 }
 
-impl Stand {
-    /// Starts it, with runners for `flows` flows at once, and sends something to each target, so that every part is up. Logs stay in
-    /// the folder `logs`, if given.
+impl Testbed {
+    /// Starts the processes, with runners for `flows` concurrent flows, and submits a job to each
+    /// target, so that every part is up. Logs stay in the folder `logs`, if given.
     ///
     /// # Errors
-    /// A server is away, a program is not built, or does not get ready.
+    /// A server is unreachable, a program is not built, or does not become ready.
     pub async fn start(flows: u32, logs: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut cluster = Cluster::builder().config(toml());
         if let Some(logs) = logs {
@@ -48,33 +48,37 @@ impl Stand {
             })
         });
         let workers = try_join_all(workers).await?;
-        let door = Door::new(router.url());
+        let client = SubmitClient::new(router.url());
         for target in Target::ALL {
-            let first = timeout(FIRST, door.run(target.name(), &input(0, 0))).await;
-            first.with_context(|| format!("nothing came back from {}", target.name()))??;
+            let first = timeout(
+                FIRST_RESULT_TIMEOUT,
+                client.run(target.name(), &input(0, 0)),
+            )
+            .await;
+            first.with_context(|| format!("no result from {}", target.name()))??;
         }
         Ok(Self {
             router,
             workers,
             cluster,
-            door,
+            client,
         })
     }
 
-    /// Its router's door.
-    pub fn door(&self) -> &Door {
-        &self.door
+    /// Returns a client of the router.
+    pub fn client(&self) -> &SubmitClient {
+        &self.client
     }
 
-    /// Its Redis.
+    /// Returns its Redis.
     pub fn store(&self) -> &Store {
         self.cluster.store()
     }
 
-    /// Asks all processes to stop, and deletes what they left on the servers.
+    /// Stops all processes and deletes their data on the servers.
     ///
     /// # Errors
-    /// A server is away.
+    /// A server is unreachable.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         stopping::stop(&mut self.router, &mut self.workers).await;
         drop((self.router, self.workers));
