@@ -14,7 +14,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 use warmq_config::Apps;
-use warmq_rules::{AppStanding, Asked, Draw, Error, Resolved, Routes};
+use warmq_rules::{AppLoadEstimate, Asked, Draw, Error, Resolved, Routes};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::route::{Hop, RouteKind};
 
@@ -34,7 +34,7 @@ pub struct Sample {
     /// The name of the API key.
     pub key: String,
     /// How the apps of the file stand.
-    pub apps: BTreeMap<AppId, AppStanding>,
+    pub apps: BTreeMap<AppId, AppLoadEstimate>,
 }
 
 /// What became of it at one route.
@@ -84,7 +84,7 @@ impl Trial {
 }
 
 /// How the apps of the file stand, if all stand well but those of which something is supposed.
-pub fn standings(apps: &Apps, supposed: &[Supposed]) -> BTreeMap<AppId, AppStanding> {
+pub fn standings(apps: &Apps, supposed: &[Supposed]) -> BTreeMap<AppId, AppLoadEstimate> {
     let mut standings = BTreeMap::new();
     for name in apps.names() {
         let config = apps.get(name);

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use warmq_config::AppConfig;
-use warmq_rules::AppStanding;
+use warmq_rules::AppLoadEstimate;
 use warmq_types::ids::AppId;
 
 use crate::exit::Usage;
@@ -28,21 +28,21 @@ struct Said {
 
 impl Supposed {
     /// The same, of an app that the file sets like this.
-    pub fn standing(&self, config: &AppConfig) -> AppStanding {
+    pub fn standing(&self, config: &AppConfig) -> AppLoadEstimate {
         self.said.standing(config)
     }
 }
 
 /// An app of which nothing is said: one idle runner, and nobody waits.
-pub fn standing(config: &AppConfig) -> AppStanding {
+pub fn standing(config: &AppConfig) -> AppLoadEstimate {
     Said::default().standing(config)
 }
 
 impl Said {
-    fn standing(&self, config: &AppConfig) -> AppStanding {
+    fn standing(&self, config: &AppConfig) -> AppLoadEstimate {
         let runners = self.runners.unwrap_or(1);
         let wait_s = if runners == 0 { f64::INFINITY } else { 0.0 };
-        AppStanding {
+        AppLoadEstimate {
             cost: self.cost.unwrap_or(config.cost),
             wait_s: self.wait_s.unwrap_or(wait_s),
             run_s: self.run_s.unwrap_or(config.prior_run.as_secs_f64()),

@@ -139,7 +139,7 @@ impl World {
             catalogs,
             known: BTreeSet::from([FORMER]),
         };
-        world.policy.know(FORMER);
+        world.policy.add_known_model(FORMER);
         for runner in 0..runners {
             world.join(runner);
         }
@@ -352,7 +352,7 @@ impl World {
         }
     }
 
-    fn free(&mut self, runner: usize, ran: Option<Ran>) {
+    fn free(&mut self, runner: usize, ran: Option<RunObservation>) {
         let cache = self.runners[runner].cache.clone();
         self.tell(Event::Freed(Freed {
             runner: Runner(runner as u32),
@@ -422,7 +422,7 @@ impl World {
     fn end(&mut self, index: usize) {
         let ended = self.runners[index].running.take().unwrap();
         let ran = self.jobs.get(&ended.job).and_then(|job| {
-            Some(Ran {
+            Some(RunObservation {
                 model: job.arrival.model?,
                 run_s: job.run_s,
                 load_s: ended.cold.then_some(LOAD_S),

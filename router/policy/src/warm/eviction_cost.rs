@@ -1,12 +1,12 @@
 //! What a runner's next victim is worth, and how long a wait must be before another copy is worth its load.
 
 use super::View;
-use super::dice::Dice;
 use super::event::{Model, Runner};
+use super::rng::Rng;
 
 /// A runner as a place for further models: the same for every job that it is offered.
 #[derive(Debug, Clone, Copy)]
-pub struct Offer {
+pub struct LoadBar {
     /// A model is hot here if a further copy would earn more than this, jobs/s.
     hot_above: f64,
     /// The bar for a hot model, in units of L.
@@ -20,7 +20,7 @@ impl View<'_> {
     }
 
     /// share(r), jobs/s: what evicting r's least recently used model v costs, lam(v)/n(v); 0 if r has room.
-    pub fn share(&self, runner: Runner) -> f64 {
+    pub fn eviction_cost(&self, runner: Runner) -> f64 {
         match self.fleet.get(runner).victim() {
             None => 0.0,
             Some(victim) => self.earns(victim, self.fleet.copies(victim)),
@@ -28,15 +28,15 @@ impl View<'_> {
     }
 
     /// What loading a model on a runner costs the others.
-    pub fn offer(&self, runner: Runner) -> Offer {
+    pub fn load_bar(&self, runner: Runner) -> LoadBar {
         let constants = self.constants;
         let bar = match self.fleet.get(runner).victim() {
             None => constants.room_bar,
             Some(victim) if self.fleet.copies(victim) >= 2 => constants.steering_bar,
             Some(_) => constants.theta,
         };
-        Offer {
-            hot_above: (1.0 + constants.steering_hysteresis) * self.share(runner),
+        LoadBar {
+            hot_above: (1.0 + constants.steering_hysteresis) * self.eviction_cost(runner),
             least_bar: bar.min(constants.theta),
         }
     }
@@ -47,23 +47,23 @@ impl View<'_> {
     /// as nothing is evicted) or its victim has another copy, and no more copies are being loaded than are there. Else
     /// theta · L(m): a last copy is not evicted to replicate, and while a model's first copy loads, jobs wait for it rather
     /// than load it beside.
-    pub fn bar_s(&self, offer: &Offer, model: Model, dice: &mut Dice) -> f64 {
-        let hot = self.earns(model, self.fleet.copies(model) + 1) > offer.hot_above;
-        let bar = match hot && self.may_double(model, dice) {
-            true => offer.least_bar,
+    pub fn bar_s(&self, load_bar: &LoadBar, model: Model, rng: &mut Rng) -> f64 {
+        let hot = self.earns(model, self.fleet.copies(model) + 1) > load_bar.hot_above;
+        let bar = match hot && self.may_double(model, rng) {
+            true => load_bar.least_bar,
             false => self.constants.theta,
         };
         bar * self.estimates.load_s(model)
     }
 
     /// The least that [`View::bar_s`] can be, s: most waits are below it, which settles the matter.
-    pub fn least_bar_s(&self, offer: &Offer, model: Model) -> f64 {
-        offer.least_bar * self.estimates.load_s(model)
+    pub fn least_bar_s(&self, load_bar: &LoadBar, model: Model) -> f64 {
+        load_bar.least_bar * self.estimates.load_s(model)
     }
 
     /// At most half of m's copies are being loaded: in the time of one load they may double.
-    fn may_double(&self, model: Model, dice: &mut Dice) -> bool {
-        let holders = self.fleet.holders(model, self.constants.holders, dice);
+    fn may_double(&self, model: Model, rng: &mut Rng) -> bool {
+        let holders = self.fleet.holders(model, self.constants.holders, rng);
         let (mut loading, mut all) = (0, 0);
         for holder in holders {
             loading += usize::from(self.fleet.is_loading(holder, model, self.now_s));

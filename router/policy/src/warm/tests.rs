@@ -151,7 +151,7 @@ fn jobs_wait_for_a_first_copy_that_loads_rather_than_load_it_beside() {
         story.free(0.0, runner, &[]);
     }
     let first = sent(&story.job(0.0, 0, 0));
-    assert_eq!(first[0].2, Why::NobodyHoldsIt);
+    assert_eq!(first[0].2, Why::NoHolder);
     // Until the wait is above theta · L: 12 s for the first job, and 2 s for each that waits.
     for job in 1..6 {
         assert_eq!(held(&story.job(0.0, job, 0)).len(), 1);
@@ -181,7 +181,7 @@ fn who_must_load_serves_the_longest_queue() {
     story.job(0.2, 2, 2);
     story.job(0.3, 3, 2);
     let commands = story.free(2.0, 0, &[0]);
-    assert_eq!(sent(&commands), [(2, 0, Why::NobodyHoldsIt)]);
+    assert_eq!(sent(&commands), [(2, 0, Why::NoHolder)]);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn jobs_whose_last_holder_is_lost_go_to_whoever_is_idle() {
     let mut story = a_holder_at_work_and_an_idle_stranger();
     story.job(0.0, 1, 0);
     let commands = story.lost(1.0, 0);
-    assert_eq!(sent(&commands), [(1, 1, Why::NobodyHoldsIt)]);
+    assert_eq!(sent(&commands), [(1, 1, Why::NoHolder)]);
 }
 
 #[test]
@@ -326,14 +326,14 @@ fn a_job_goes_elsewhere_after_an_attempt_came_to_nothing_though_it_is_cold_there
     story.free(0.0, 0, &[0]);
     story.free(0.0, 1, &[1]);
     let placed = story.arrive(0.0, 0, 0, once_more);
-    assert_eq!(sent(&placed), [(0, 1, Why::Elsewhere)]);
+    assert_eq!(sent(&placed), [(0, 1, Why::AnotherRunner)]);
     let without_hint = |arrival: &mut Arrival| {
         once_more(arrival);
         arrival.model = None;
     };
     story.free(1.0, 2, &[2]);
     let placed = story.arrive(1.0, 1, 0, without_hint);
-    assert_eq!(sent(&placed), [(1, 2, Why::Elsewhere)]);
+    assert_eq!(sent(&placed), [(1, 2, Why::AnotherRunner)]);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn every_runner_on_which_an_attempt_failed_is_avoided() {
         once_more(arrival);
         arrival.avoid = Avoid::from_iter([Runner(0), Runner(1)]);
     });
-    assert_eq!(sent(&placed), [(0, 2, Why::Elsewhere)]);
+    assert_eq!(sent(&placed), [(0, 2, Why::AnotherRunner)]);
 }
 
 #[test]
@@ -371,8 +371,8 @@ fn a_job_waits_for_another_runner_until_its_patience_is_over() {
         assert_eq!(sent(&story.free(1.0, 0, &[0])), []);
         story
     };
-    let elsewhere = [(0, 1, Why::BoundPassed)];
-    assert_eq!(sent(&story().free(2.0, 1, &[1])), elsewhere);
+    let idle_unavoided = [(0, 1, Why::BoundPassed)];
+    assert_eq!(sent(&story().free(2.0, 1, &[1])), idle_unavoided);
     assert_eq!(sent(&story().due(20.0)), [(0, 0, Why::BoundPassed)]);
     // Nobody else is left.
     assert_eq!(sent(&story().lost(2.0, 1)), [(0, 0, Why::BoundPassed)]);
@@ -495,7 +495,7 @@ fn a_job_goes_only_to_a_runner_that_can_load_its_model() {
     story.joined(0.0, 1, &[0, 1]);
     story.free(0.0, 0, &[]);
     assert_eq!(sent(&story.free(0.0, 1, &[])), []);
-    assert_eq!(sent(&story.job(0.0, 0, 1)), [(0, 1, Why::NobodyHoldsIt)]);
+    assert_eq!(sent(&story.job(0.0, 0, 1)), [(0, 1, Why::NoHolder)]);
     // The one that can is busy, and the idle one cannot, however long it takes.
     assert_eq!(sent(&story.job(0.0, 1, 1)), []);
     assert_eq!(
@@ -509,7 +509,7 @@ fn a_job_goes_only_to_a_runner_that_can_load_its_model() {
     assert_eq!(sent(&story.due(500.0)), []);
     assert_eq!(sent(&story.free(500.0, 0, &[])), []);
     // Jobs that the idle one can run pass them.
-    assert_eq!(sent(&story.job(500.0, 4, 0)), [(4, 0, Why::NobodyHoldsIt)]);
+    assert_eq!(sent(&story.job(500.0, 4, 0)), [(4, 0, Why::NoHolder)]);
     let next = sent(&story.free(501.0, 1, &[1]));
     assert!(matches!(next[..], [(1..=3, 1, _)]), "{next:?}");
 }
@@ -534,7 +534,7 @@ fn a_model_whose_runners_are_gone_is_waited_for_and_one_that_none_ever_had_is_no
     story.free(0.0, 0, &[0]);
     story.lost(1.0, 1);
     assert_eq!(sent(&story.job(2.0, 0, 1)), []);
-    assert_eq!(sent(&story.job(3.0, 1, 7)), [(1, 0, Why::NobodyHoldsIt)]);
+    assert_eq!(sent(&story.job(3.0, 1, 7)), [(1, 0, Why::NoHolder)]);
     story.joined(4.0, 2, &[1]);
-    assert_eq!(sent(&story.free(4.0, 2, &[])), [(0, 2, Why::NobodyHoldsIt)]);
+    assert_eq!(sent(&story.free(4.0, 2, &[])), [(0, 2, Why::NoHolder)]);
 }

@@ -8,11 +8,11 @@ use warmq_config::{Apps, Settings};
 use warmq_types::ids::{AppId, JobId};
 
 use crate::expression::Beside;
-use crate::{AppStanding, Asked, Draw, Error, Expression, MOST_HOPS, Resolved, Routes};
+use crate::{AppLoadEstimate, Asked, Draw, Error, Expression, MAX_HOPS, Resolved, Routes};
 
 const APPS: [&str; 3] = ["app/one", "app/two", "app/three"];
 
-const STANDING: AppStanding = AppStanding {
+const APP_LOAD: AppLoadEstimate = AppLoadEstimate {
     cost: 0.5,
     wait_s: 1.0,
     run_s: 2.0,
@@ -51,7 +51,7 @@ fn resolve(routes: &Routes, to: &str, input: &Value, job: &str) -> Result<Resolv
         input,
         headers: &headers,
         key: "",
-        apps: &apps.map(|app| (app.clone(), STANDING)).collect(),
+        apps: &apps.map(|app| (app.clone(), APP_LOAD)).collect(),
         steps: &BTreeMap::new(),
         draw: Draw::Job(job),
     };
@@ -207,7 +207,7 @@ proptest! {
                 prop_assert_eq!(resolved.app.as_str(), to.as_str());
                 continue;
             }
-            prop_assert!(resolved.hops.len() <= MOST_HOPS);
+            prop_assert!(resolved.hops.len() <= MAX_HOPS);
             // The hops are a way: each begins where the one before ended.
             prop_assert_eq!(resolved.hops[0].route.as_str(), to.as_str());
             for pair in resolved.hops.windows(2) {

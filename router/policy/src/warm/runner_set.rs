@@ -7,39 +7,39 @@ use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use super::dice::Dice;
 use super::event::{Avoid, Runner};
+use super::rng::Rng;
 
 /// Members that are searched from end to end: half a cache line.
-const FEW: usize = 8;
+const MAX_INLINE: usize = 8;
 
 /// A set of runners.
 #[derive(Debug, Clone)]
-pub enum Pool {
-    /// At most [`FEW`].
-    Few(SmallVec<[Runner; FEW]>),
+pub enum RunnerSet {
+    /// At most [`MAX_INLINE`].
+    Inline(SmallVec<[Runner; MAX_INLINE]>),
     /// More, or lately more.
-    Many(Box<IndexSet<Runner, FxBuildHasher>>),
+    Indexed(Box<IndexSet<Runner, FxBuildHasher>>),
 }
 
-impl Default for Pool {
+impl Default for RunnerSet {
     fn default() -> Self {
-        Self::Few(SmallVec::new())
+        Self::Inline(SmallVec::new())
     }
 }
 
-impl Pool {
+impl RunnerSet {
     /// How many members it has.
     pub fn len(&self) -> usize {
         match self {
-            Self::Few(few) => few.len(),
-            Self::Many(many) => many.len(),
+            Self::Inline(inline) => inline.len(),
+            Self::Indexed(indexed) => indexed.len(),
         }
     }
 
-    /// It has no member outside `but`.
-    pub fn is_empty_but_for(&self, but: Avoid) -> bool {
-        self.iter().all(|member| but.contains(member))
+    /// It has no member outside `except`.
+    pub fn is_empty_except(&self, except: Avoid) -> bool {
+        self.iter().all(|member| except.contains(member))
     }
 
     /// Its members.
@@ -49,8 +49,8 @@ impl Pool {
 
     fn at(&self, index: usize) -> Option<Runner> {
         match self {
-            Self::Few(few) => few.get(index).copied(),
-            Self::Many(many) => many.get_index(index).copied(),
+            Self::Inline(inline) => inline.get(index).copied(),
+            Self::Indexed(indexed) => indexed.get_index(index).copied(),
         }
     }
 
@@ -64,51 +64,51 @@ impl Pool {
 
     fn insert(&mut self, runner: Runner) {
         match self {
-            Self::Few(few) if few.contains(&runner) => {}
-            Self::Few(few) if few.len() < FEW => few.push(runner),
-            Self::Few(few) => {
-                let many = few.iter().copied().chain([runner]).collect();
-                *self = Self::Many(Box::new(many));
+            Self::Inline(inline) if inline.contains(&runner) => {}
+            Self::Inline(inline) if inline.len() < MAX_INLINE => inline.push(runner),
+            Self::Inline(inline) => {
+                let indexed = inline.iter().copied().chain([runner]).collect();
+                *self = Self::Indexed(Box::new(indexed));
             }
-            Self::Many(many) => {
-                many.insert(runner);
+            Self::Indexed(indexed) => {
+                indexed.insert(runner);
             }
         }
     }
 
     fn remove(&mut self, runner: Runner) {
         match self {
-            Self::Few(few) => {
-                if let Some(index) = few.iter().position(|member| *member == runner) {
-                    few.swap_remove(index);
+            Self::Inline(inline) => {
+                if let Some(index) = inline.iter().position(|member| *member == runner) {
+                    inline.swap_remove(index);
                 }
             }
-            Self::Many(many) => {
-                many.swap_remove(&runner);
+            Self::Indexed(indexed) => {
+                indexed.swap_remove(&runner);
                 // Well below the size at which it grew: a set that is now larger, now smaller is not rebuilt each time.
-                if many.len() <= FEW / 2 {
-                    *self = Self::Few(many.iter().copied().collect());
+                if indexed.len() <= MAX_INLINE / 2 {
+                    *self = Self::Inline(indexed.iter().copied().collect());
                 }
             }
         }
     }
 
-    /// Up to `count` members outside `but`: all of them, or consecutive ones from a random place.
+    /// Up to `count` members outside `except`: all of them, or consecutive ones from a random place.
     pub fn sample(
         &self,
         count: usize,
-        but: Avoid,
-        dice: &mut Dice,
+        except: Avoid,
+        rng: &mut Rng,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let all = self.len();
         let start = match all > count {
-            true => dice.below(all),
+            true => rng.below(all),
             false => 0,
         };
         let around = (start..all).chain(0..start);
         around
             .filter_map(|index| self.at(index))
-            .filter(move |member| !but.contains(*member))
+            .filter(move |member| !except.contains(*member))
             .take(count)
     }
 }
@@ -127,7 +127,7 @@ mod tests {
             changes in prop::collection::vec((0_u32..24, any::<bool>()), 0..200),
             coin in any::<u64>(),
         ) {
-            let (mut pool, mut expected) = (Pool::default(), BTreeSet::new());
+            let (mut pool, mut expected) = (RunnerSet::default(), BTreeSet::new());
             for (runner, member) in changes {
                 pool.put(Runner(runner), member);
                 match member {
@@ -136,13 +136,13 @@ mod tests {
                 };
                 prop_assert_eq!(pool.len(), expected.len());
                 prop_assert_eq!(pool.iter().collect::<BTreeSet<_>>(), expected.clone());
-                let but: Avoid = expected.iter().copied().take(2).collect();
-                prop_assert_eq!(pool.is_empty_but_for(but), expected.len() <= 2);
-                let sample: Vec<_> = pool.sample(3, but, &mut Dice::new(coin)).collect();
+                let except: Avoid = expected.iter().copied().take(2).collect();
+                prop_assert_eq!(pool.is_empty_except(except), expected.len() <= 2);
+                let sample: Vec<_> = pool.sample(3, except, &mut Rng::new(coin)).collect();
                 let distinct: BTreeSet<_> = sample.iter().copied().collect();
                 prop_assert_eq!(distinct.len(), sample.len());
                 prop_assert!(distinct.is_subset(&expected));
-                prop_assert!(!distinct.iter().any(|runner| but.contains(*runner)));
+                prop_assert!(!distinct.iter().any(|runner| except.contains(*runner)));
                 prop_assert_eq!(sample.len(), expected.len().saturating_sub(2).min(3));
             }
         }
