@@ -16,25 +16,25 @@ use warmq_types::ids::JobId;
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::server_url::ServerUrl;
 
-use crate::broken::Broken;
+use crate::session_error::SessionError;
 
 /// The job, and which of those who wait for it.
 type Place = (JobId, u64);
 
 /// A cheap handle on those who wait for jobs to end.
 #[derive(Clone, Default)]
-pub struct EndedJobs {
+pub struct CompletionListener {
     waiting: Arc<Mutex<BTreeMap<Place, Arc<Notify>>>>,
     next: Arc<AtomicU64>,
 }
 
-impl EndedJobs {
+impl CompletionListener {
     /// Listens for the end of `job` from now on.
-    pub fn watch(&self, job: JobId) -> Watch {
+    pub fn watch(&self, job: JobId) -> Waiter {
         let place = (job, self.next.fetch_add(1, Ordering::Relaxed));
         let heard = Arc::new(Notify::new());
         self.waiting().insert(place, heard.clone());
-        Watch {
+        Waiter {
             place,
             heard,
             jobs: self.clone(),
@@ -58,20 +58,20 @@ impl EndedJobs {
 }
 
 /// Waits for the end of one job.
-pub struct Watch {
+pub struct Waiter {
     place: Place,
     heard: Arc<Notify>,
-    jobs: EndedJobs,
+    jobs: CompletionListener,
 }
 
-impl Watch {
+impl Waiter {
     /// Returns once the job has ended, or may have.
     pub async fn heard(&self) {
         self.heard.notified().await;
     }
 }
 
-impl Drop for Watch {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.jobs.waiting().remove(&self.place);
     }
@@ -84,7 +84,7 @@ pub struct Follower {
     /// Its names.
     pub topology: Topology,
     /// Who is woken.
-    pub ended: EndedJobs,
+    pub ended: CompletionListener,
 }
 
 impl Follower {
@@ -98,7 +98,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn follow(&self) -> Result<(), Broken> {
+    async fn follow(&self) -> Result<(), SessionError> {
         let connection = warmq_broker::connect(&self.amqp_url, "warmq-router ended jobs").await?;
         let channel = connection.create_channel().await?;
         self.topology.declare_base(&channel).await?;
@@ -111,7 +111,7 @@ impl Follower {
                 Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             }
         }
-        Err(Broken::Ended)
+        Err(SessionError::Ended)
     }
 }
 
@@ -119,14 +119,14 @@ impl Follower {
 mod tests {
     use super::*;
 
-    fn heard(watch: &Watch) -> bool {
+    fn heard(watch: &Waiter) -> bool {
         use futures::FutureExt;
         watch.heard().now_or_never().is_some()
     }
 
     #[test]
     fn everybody_who_waits_for_a_job_is_woken_and_nobody_else() {
-        let jobs = EndedJobs::default();
+        let jobs = CompletionListener::default();
         let (mine, other) = (JobId::generate(), JobId::generate());
         let watches = [mine, mine, other].map(|job| jobs.watch(job));
         jobs.wake(mine);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn who_waits_no_more_is_forgotten() {
-        let jobs = EndedJobs::default();
+        let jobs = CompletionListener::default();
         let watch = jobs.watch(JobId::generate());
         drop(watch);
         assert!(jobs.waiting().is_empty());

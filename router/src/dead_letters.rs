@@ -1,6 +1,6 @@
 //! Dead letters, for those who look after them: look, try again, throw away.
 //!
-//! A queue is browsed by taking up to [`BROWSED`] letters from its head without acknowledging them; when the connection
+//! A queue is browsed by taking up to [`MAX_BROWSED`] letters from its head without acknowledging them; when the connection
 //! closes, they are back in their places. So nothing can get lost here, and no second account of them can go wrong; but while
 //! one router browses a queue, another sees only what is left in it.
 
@@ -17,21 +17,21 @@ use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::server_url::ServerUrl;
 use warmq_types::state::JobState;
 
-use crate::broken::Broken;
+use crate::session_error::SessionError;
 
 /// Letters of one queue that can be seen; those behind them come up when these are gone.
-pub const BROWSED: usize = 1000;
+pub const MAX_BROWSED: usize = 1000;
 
 /// Which dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shelf {
+pub enum DeadLetterQueue {
     /// An app's: quarantined jobs, and what was submitted to it in vain.
     App(AppId),
     /// Submissions for apps that do not exist.
     Submissions,
 }
 
-impl std::fmt::Display for Shelf {
+impl std::fmt::Display for DeadLetterQueue {
     /// `owner/name` or `_/submissions`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -61,7 +61,7 @@ pub enum RedriveError {
     Forgotten,
     /// A server is away.
     #[error(transparent)]
-    Broken(#[from] Broken),
+    SessionError(#[from] SessionError),
 }
 
 /// A cheap handle on the dead-letter queues.
@@ -76,7 +76,7 @@ pub struct DeadLetters {
 }
 
 /// Letters in our hands, and the connection that they hang on: back in the queue once it is closed.
-struct Look {
+struct Browse {
     letters: Vec<(DeadLetter, Acker)>,
     // Dropped before, it would close by itself, and get in the way of the connection's end.
     _channel: Channel,
@@ -100,16 +100,16 @@ impl DeadLetters {
         }
     }
 
-    /// What is on a shelf, the oldest first: [`BROWSED`] letters at most.
+    /// What is on a shelf, the oldest first: [`MAX_BROWSED`] letters at most.
     ///
     /// # Errors
     /// RabbitMQ is away.
-    pub async fn list(&self, shelf: &Shelf) -> Result<Vec<DeadLetter>, Broken> {
+    pub async fn list(&self, queue: &DeadLetterQueue) -> Result<Vec<DeadLetter>, SessionError> {
         let _alone = self.browsing.lock().await;
-        let look = self.look(shelf).await?;
-        let letters = look.letters.iter().map(|(letter, _)| letter.clone());
+        let browse = self.browse(queue).await?;
+        let letters = browse.letters.iter().map(|(letter, _)| letter.clone());
         let letters = letters.collect();
-        look.put_back().await?;
+        browse.put_back().await?;
         Ok(letters)
     }
 
@@ -117,11 +117,15 @@ impl DeadLetters {
     ///
     /// # Errors
     /// RabbitMQ is away.
-    pub async fn drop_letter(&self, shelf: &Shelf, id: JobId) -> Result<bool, Broken> {
+    pub async fn drop_letter(
+        &self,
+        queue: &DeadLetterQueue,
+        id: JobId,
+    ) -> Result<bool, SessionError> {
         let _alone = self.browsing.lock().await;
-        let look = self.look(shelf).await?;
-        let found = look.letters.iter().any(|(letter, _)| letter.id == id);
-        look.remove(id).await?;
+        let browse = self.browse(queue).await?;
+        let found = browse.letters.iter().any(|(letter, _)| letter.id == id);
+        browse.remove(id).await?;
         Ok(found)
     }
 
@@ -131,24 +135,24 @@ impl DeadLetters {
     ///
     /// # Errors
     /// See [`RedriveError`]; the letter stays.
-    pub async fn redrive(&self, shelf: &Shelf, id: JobId) -> Result<JobId, RedriveError> {
+    pub async fn redrive(&self, queue: &DeadLetterQueue, id: JobId) -> Result<JobId, RedriveError> {
         let _alone = self.browsing.lock().await;
-        let look = self.look(shelf).await?;
-        match self.try_again(&look, id).await {
+        let browse = self.browse(queue).await?;
+        match self.redrive_letter(&browse, id).await {
             Ok(job) => {
-                look.remove(id).await?;
+                browse.remove(id).await?;
                 Ok(job)
             }
             Err(error) => {
-                look.put_back().await?;
+                browse.put_back().await?;
                 Err(error)
             }
         }
     }
 
-    async fn try_again(&self, look: &Look, id: JobId) -> Result<JobId, RedriveError> {
+    async fn redrive_letter(&self, browse: &Browse, id: JobId) -> Result<JobId, RedriveError> {
         // One that was written twice stands for one job.
-        let letter = look.letters.iter().find(|(letter, _)| letter.id == id);
+        let letter = browse.letters.iter().find(|(letter, _)| letter.id == id);
         let (letter, _) = letter.ok_or(RedriveError::Missing)?;
         let job = match &letter.submission {
             Some(submission) => self.submit_again(letter, submission).await?,
@@ -174,7 +178,7 @@ impl DeadLetters {
         let published = self
             .publisher
             .publish(&exchange, &submission.routing_key, &message);
-        published.await.map_err(Broken::from)?;
+        published.await.map_err(SessionError::from)?;
         Ok(given.and_then(|id| id.parse().ok()).unwrap_or(letter.id))
     }
 
@@ -189,21 +193,21 @@ impl DeadLetters {
             return Err(RedriveError::Forgotten);
         }
         let revived = self.store.redrive(&job.app, job.id).await;
-        if !revived.map_err(Broken::from)? {
+        if !revived.map_err(SessionError::from)? {
             let state = self.store.state_of(&job.app, job.id).await;
-            match state.map_err(Broken::from)? {
+            match state.map_err(SessionError::from)? {
                 Some(state) if state.is_terminal() => return Err(RedriveError::Ended(state)),
                 // Revived before, but perhaps never published.
                 Some(_) => {}
                 // Its record was kept long enough: it runs anew, since a person wants that.
                 None => {
                     let admitted = self.store.admit(job, AdmissionRules::default()).await;
-                    admitted.map_err(Broken::from)?;
+                    admitted.map_err(SessionError::from)?;
                 }
             }
         }
         let setbacks = self.store.setbacks(&job.app, job.id).await;
-        let again = again.with(setbacks.map_err(Broken::from)?);
+        let again = again.with(setbacks.map_err(SessionError::from)?);
         let job = &again.job;
         let message = Message {
             message_id: Some(job.id.to_string()),
@@ -213,16 +217,16 @@ impl DeadLetters {
         let exchange = self.topology.dispatch_exchange();
         let key = self.topology.lane_key(&job.app, job.priority);
         let published = self.publisher.publish(&exchange, &key, &message);
-        published.await.map_err(Broken::from)?;
+        published.await.map_err(SessionError::from)?;
         Ok(job.id)
     }
 
-    async fn look(&self, shelf: &Shelf) -> Result<Look, Broken> {
+    async fn browse(&self, queue: &DeadLetterQueue) -> Result<Browse, SessionError> {
         let connection = warmq_broker::connect(&self.amqp_url, "warmq-router dead letters").await?;
         let channel = connection.create_channel().await?;
-        let queue = self.queue(&channel, shelf).await?;
+        let queue = self.queue(&channel, queue).await?;
         let mut letters = Vec::new();
-        for _ in 0..BROWSED {
+        for _ in 0..MAX_BROWSED {
             let next = channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
             let Some(message) = next.await? else { break };
             let delivery = message.delivery;
@@ -230,7 +234,7 @@ impl DeadLetters {
             let letter = DeadLetter::read(&delivery.properties, delivery.data);
             letters.extend(letter.map(|letter| (letter, delivery.acker)));
         }
-        Ok(Look {
+        Ok(Browse {
             letters,
             _channel: channel,
             connection,
@@ -238,20 +242,24 @@ impl DeadLetters {
     }
 
     /// The shelf's queue, which exists from now on.
-    async fn queue(&self, channel: &Channel, shelf: &Shelf) -> Result<String, Broken> {
-        Ok(match shelf {
-            Shelf::App(app) => {
+    async fn queue(
+        &self,
+        channel: &Channel,
+        queue: &DeadLetterQueue,
+    ) -> Result<String, SessionError> {
+        Ok(match queue {
+            DeadLetterQueue::App(app) => {
                 self.topology.declare_app(channel, app).await?;
                 self.topology.dead_queue(app)
             }
-            Shelf::Submissions => self.topology.dead_submissions_queue(),
+            DeadLetterQueue::Submissions => self.topology.dead_submissions_queue(),
         })
     }
 }
 
-impl Look {
+impl Browse {
     /// Takes away what has this id; the rest goes back.
-    async fn remove(self, id: JobId) -> Result<(), Broken> {
+    async fn remove(self, id: JobId) -> Result<(), SessionError> {
         for (letter, acker) in &self.letters {
             if letter.id == id {
                 acker.ack(BasicAckOptions::default()).await?;
@@ -260,7 +268,7 @@ impl Look {
         self.put_back().await
     }
 
-    async fn put_back(self) -> Result<(), Broken> {
+    async fn put_back(self) -> Result<(), SessionError> {
         Ok(self.connection.close(200, "done".into()).await?)
     }
 }

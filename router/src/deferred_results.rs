@@ -9,12 +9,12 @@ use warmq_store::Store;
 use warmq_types::message::{DeferredResult, Versioned};
 use warmq_types::server_url::ServerUrl;
 
-use crate::broken::Broken;
-use crate::consuming::Consuming;
-use crate::ending::Endings;
+use crate::finalizer::Finalizer;
+use crate::queue_consumer::QueueConsumer;
+use crate::session_error::SessionError;
 
 /// Ends that the broker hands out ahead.
-const WINDOW: u16 = 64;
+const PREFETCH: u16 = 64;
 
 /// Consumes the ends that workers could not store.
 pub struct DeferredResults {
@@ -25,7 +25,7 @@ pub struct DeferredResults {
     /// Its names.
     pub topology: Topology,
     /// For announcing them.
-    pub endings: Endings,
+    pub finalizer: Finalizer,
 }
 
 impl DeferredResults {
@@ -34,19 +34,19 @@ impl DeferredResults {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let ends = Consuming {
+        let ends = QueueConsumer {
             what: "late results",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.deferred_results_queue(),
-            window: WINDOW,
-            side_by_side: 1,
+            prefetch: PREFETCH,
+            max_concurrent: 1,
         };
         ends.each(&shutdown, |delivery| self.store(delivery)).await;
         Ok(())
     }
 
-    async fn store(&self, delivery: Delivery) -> Result<(), Broken> {
+    async fn store(&self, delivery: Delivery) -> Result<(), SessionError> {
         match DeferredResult::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
             Ok(end) => {
@@ -57,7 +57,7 @@ impl DeferredResults {
                 // Stored now, or before a message that came again: whoever stored it may have died before saying so.
                 let state = self.store.state_of(&job.app, job.id).await?;
                 if let Some(state) = state.filter(|state| state.is_terminal()) {
-                    self.endings.announce(job, state).await?;
+                    self.finalizer.announce(job, state).await?;
                 }
             }
         }

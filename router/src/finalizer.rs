@@ -12,7 +12,7 @@ use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::state::JobState;
 
 /// Ends that are announced side by side.
-const SIDE_BY_SIDE: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 
 /// What became of a wish to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +38,13 @@ pub enum EndError {
 
 /// A cheap handle on the end of jobs.
 #[derive(Clone)]
-pub struct Endings {
+pub struct Finalizer {
     store: Store,
     publisher: Publisher,
     topology: Topology,
 }
 
-impl Endings {
+impl Finalizer {
     /// For the jobs of the given servers.
     pub fn new(store: Store, publisher: Publisher, topology: Topology) -> Self {
         Self {
@@ -107,10 +107,11 @@ impl Endings {
     /// See [`EndError`]; what was not announced is so later.
     pub async fn expire(&self, app: &AppId) -> Result<(), EndError> {
         let expired = stream::iter(self.store.expire(app).await?).map(Ok);
-        let announced = expired.try_for_each_concurrent(SIDE_BY_SIDE, |job: JobSpec| async move {
-            tracing::info!(job.id = %job.id, %app, "a job expired: it had not started in time");
-            Ok(self.announce(&job, JobState::Expired).await?)
-        });
+        let announced =
+            expired.try_for_each_concurrent(MAX_CONCURRENT, |job: JobSpec| async move {
+                tracing::info!(job.id = %job.id, %app, "a job expired: it had not started in time");
+                Ok(self.announce(&job, JobState::Expired).await?)
+            });
         announced.await
     }
 
@@ -121,7 +122,7 @@ impl Endings {
     pub async fn drain_outbox(&self, app: &AppId, ago: Duration) -> Result<(), EndError> {
         let outbox = stream::iter(self.store.outbox(app, ago).await?).map(Ok);
         outbox
-            .try_for_each_concurrent(SIDE_BY_SIDE, |job| self.announce_again(app, job))
+            .try_for_each_concurrent(MAX_CONCURRENT, |job| self.announce_again(app, job))
             .await
     }
 

@@ -6,14 +6,14 @@ use warmq_types::ids::AppId;
 
 /// The declarations of one file at one time.
 #[derive(Debug, Default)]
-pub struct Declared {
+pub struct RoutingConfig {
     /// The apps that it names.
     pub apps: Apps,
     /// The routes.
     pub routes: Routes,
 }
 
-impl Declared {
+impl RoutingConfig {
     /// Takes apps and routes out of the file; problems are noted in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
         let apps = Apps::read(settings);
@@ -26,7 +26,7 @@ impl Declared {
         self.apps.get(app)
     }
 
-    /// The part of the file that a submission to `name` can reach, as text that [`Declared::read`] reads again.
+    /// The part of the file that a submission to `name` can reach, as text that [`RoutingConfig::read`] reads again.
     pub fn excerpt(&self, name: &AppId) -> String {
         self.routes.excerpt(&self.apps, name)
     }

@@ -3,11 +3,11 @@
 use warmq_broker::PublishError;
 use warmq_broker::advice::explained;
 
-use crate::ending::EndError;
+use crate::finalizer::EndError;
 
 /// A server went away under a part that needs it.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum SessionError {
     /// RabbitMQ can not be reached.
     #[error(transparent)]
     Connect(#[from] warmq_broker::Error),
@@ -22,7 +22,7 @@ pub enum Broken {
     Store(#[from] warmq_store::Error),
     /// Redis ended a subscription.
     #[error("the subscription to Redis ended")]
-    Unheard,
+    SubscriptionEnded,
     /// A flow's step can not be submitted.
     #[error("a step can not be submitted: {0}")]
     Step(String),
@@ -31,14 +31,14 @@ pub enum Broken {
     Ended,
 }
 
-impl Broken {
+impl SessionError {
     /// Stored data is to blame, and no server: the same work fails again.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_damage())
     }
 }
 
-impl From<EndError> for Broken {
+impl From<EndError> for SessionError {
     fn from(error: EndError) -> Self {
         match error {
             EndError::Store(error) => error.into(),

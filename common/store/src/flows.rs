@@ -58,14 +58,14 @@ pub enum FlowTransition {
     /// It was moved.
     On,
     /// It is not where its mover thought: look again.
-    Elsewhere,
+    Conflict,
 }
 
 impl From<bool> for FlowTransition {
     fn from(moved: bool) -> Self {
         match moved {
             true => Self::On,
-            false => Self::Elsewhere,
+            false => Self::Conflict,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::files::Links;
 use crate::files::links::expires_s;
 
 /// The app's output, bare; or the error that the job ended with; or that it has not ended.
-pub(super) fn outcome(mut record: JobRecord, links: &Links) -> Response {
+pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response {
     let mut response = match output(&mut record, links) {
         Ok(output) => Json(output).into_response(),
         Err(error) => ApiError::from(error).into_response(),

@@ -14,7 +14,7 @@ use warmq_types::state::JobState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = StatusName)]
-pub(super) enum Word {
+pub(super) enum StatusName {
     /// It waits for a runner.
     InQueue,
     /// A runner has it.
@@ -25,7 +25,7 @@ pub(super) enum Word {
 
 /// How a job stands at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Standing {
+pub(super) struct JobStatus {
     pub(super) state: JobState,
     /// How far it is, while it or its step runs.
     pub(super) progress: Option<Progress>,
@@ -51,7 +51,7 @@ pub(super) struct StepView {
     app: AppId,
     /// Its own job, which can be asked for like any other.
     request_id: JobId,
-    status: Word,
+    status: StatusName,
     /// Jobs in front of it, while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<u64>,
@@ -69,24 +69,24 @@ pub(super) struct Seen {
 ///
 /// # Errors
 /// Redis is away.
-pub(super) async fn standing(
+pub(super) async fn read_status(
     store: &Store,
     (app, id): (&AppId, JobId),
     seen: &mut Seen,
-) -> Result<Option<Standing>, Error> {
+) -> Result<Option<JobStatus>, Error> {
     let lines = seen.lines.get(&id).copied().unwrap_or(0);
-    let Some(glance) = store.snapshot(app, id, lines).await? else {
+    let Some(snapshot) = store.snapshot(app, id, lines).await? else {
         return Ok(None);
     };
-    seen.lines.insert(id, lines + glance.log.len());
+    seen.lines.insert(id, lines + snapshot.log.len());
     let JobSnapshot {
         state,
         progress,
         flow,
         queue_position,
         log,
-    } = glance;
-    let mut standing = Standing {
+    } = snapshot;
+    let mut status = JobStatus {
         state,
         progress,
         queue_position,
@@ -98,20 +98,20 @@ pub(super) async fn standing(
             if seen.ended.contains(&step.job) {
                 continue;
             }
-            let of_step = Box::pin(self::standing(store, (&step.app, step.job), seen)).await?;
+            let of_step = Box::pin(read_status(store, (&step.app, step.job), seen)).await?;
             if let Some(of_step) = of_step {
-                standing.add(&flow, step, of_step);
+                status.add(&flow, step, of_step);
             }
             if step.end.is_some() {
                 seen.ended.insert(step.job);
             }
         }
-        standing.log.sort_by_key(|line| line.at_ms);
+        status.log.sort_by_key(|line| line.at_ms);
     }
-    Ok(Some(standing))
+    Ok(Some(status))
 }
 
-impl From<JobState> for Word {
+impl From<JobState> for StatusName {
     fn from(state: JobState) -> Self {
         match state {
             JobState::Queued | JobState::Dispatched => Self::InQueue,
@@ -123,7 +123,7 @@ impl From<JobState> for Word {
     }
 }
 
-impl Standing {
+impl JobStatus {
     /// How a job stands that is no flow, without its log.
     pub(super) fn of(job: &JobHead) -> Self {
         Self {

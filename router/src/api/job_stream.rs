@@ -1,4 +1,4 @@
-//! Following a job to its end, for those who wait at an open connection.
+//! JobStream a job to its end, for those who wait at an open connection.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use warmq_store::JobHead;
 use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::state::JobState;
 
-use super::standing::{Seen, Standing, standing};
+use super::job_status::{JobStatus, Seen, read_status};
 use super::{Api, ApiError};
-use crate::ended::Watch;
+use crate::completions::Waiter;
 
 /// How long an event may be waited for until the record is looked at all the same: one may have been missed.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
+const RECORD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often a job whose way is followed is looked at: no event tells of progress, nor of places in the queue.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The job's record, once it has ended.
 ///
@@ -28,9 +28,11 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
             Ok(Some(_)) => {}
             Ok(None) => break,
             // The job goes on without Redis, and so does the wait for it.
-            Err(error) => tracing::debug!(job.id = %job.id, %error, "could not look at a job"),
+            Err(error) => {
+                tracing::debug!(job.id = %job.id, %error, "could not read a job's record")
+            }
         }
-        let _ = tokio::time::timeout(LOOK_AFTER, watch.heard()).await;
+        let _ = tokio::time::timeout(RECORD_POLL_INTERVAL, watch.heard()).await;
     }
     let record = api.store.outcome_of(&job.app, job.id).await?;
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
@@ -44,18 +46,18 @@ pub(super) async fn now(
     api: &Api,
     job: JobHead,
     with_log: bool,
-) -> Result<(Standing, JobRecord), ApiError> {
+) -> Result<(JobStatus, JobRecord), ApiError> {
     // What the head says is all that there is to say.
     if job.record.flow.is_none() && !with_log {
-        return Ok((Standing::of(&job), job.record));
+        return Ok((JobStatus::of(&job), job.record));
     }
     let record = job.record;
     let (app, id) = (&record.spec.app, record.spec.id);
     let missing = || ApiError::no_such_job(&id.to_string());
     let seen = &mut Seen::default();
-    let standing = standing(&api.store, (app, id), seen).await?;
-    let standing = standing.ok_or_else(missing)?;
-    let has_ended_since = standing.state.is_terminal() && !record.state.is_terminal();
+    let status = read_status(&api.store, (app, id), seen).await?;
+    let status = status.ok_or_else(missing)?;
+    let has_ended_since = status.state.is_terminal() && !record.state.is_terminal();
     let record = match has_ended_since {
         true => {
             (api.store.head_of(app, id).await?)
@@ -64,7 +66,7 @@ pub(super) async fn now(
         }
         false => record,
     };
-    Ok((standing, record))
+    Ok((status, record))
 }
 
 /// A job's record with its output, if it succeeded.
@@ -81,24 +83,24 @@ pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, Ap
 }
 
 /// Something new about a job.
-pub(super) struct News {
+pub(super) struct JobUpdate {
     /// How it stands, with the lines of its log that are new.
-    pub(super) standing: Standing,
+    pub(super) status: JobStatus,
     /// Its record, if it has ended: this news is the last.
     pub(super) end: Option<JobRecord>,
 }
 
 /// Whoever wants to hear each news of a job.
-pub(super) struct Following {
+pub(super) struct JobStream {
     api: Api,
     job: JobSpec,
-    watch: Watch,
+    watch: Waiter,
     with_log: bool,
     seen: Seen,
-    told: Option<Standing>,
+    last_sent: Option<JobStatus>,
 }
 
-impl Following {
+impl JobStream {
     /// Follows `job`. `with_log`: a line of its log is news.
     pub(super) fn new(api: Api, job: JobSpec, with_log: bool) -> Self {
         Self {
@@ -107,7 +109,7 @@ impl Following {
             job,
             with_log,
             seen: Seen::default(),
-            told: None,
+            last_sent: None,
         }
     }
 
@@ -117,55 +119,55 @@ impl Following {
     }
 
     /// What is new; at first, how the job stands. `None` if there is no record of it (any more).
-    pub(super) async fn next(&mut self) -> Option<News> {
+    pub(super) async fn next(&mut self) -> Option<JobUpdate> {
         loop {
-            match self.look().await {
+            match self.read().await {
                 Ok(None) => return None,
-                Ok(Some(news)) if news.end.is_some() || self.is_news(&news.standing) => {
-                    return Some(self.tell(news));
+                Ok(Some(update)) if update.end.is_some() || self.has_changed(&update.status) => {
+                    return Some(self.record_sent(update));
                 }
                 Ok(Some(_)) => {}
                 // The job goes on without Redis, and whoever follows it has time.
                 Err(error) => {
-                    tracing::debug!(job.id = %self.job.id, %error, "could not look at a job");
+                    tracing::debug!(job.id = %self.job.id, %error, "could not read a job's record");
                 }
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, self.watch.heard()).await;
+            let _ = tokio::time::timeout(SNAPSHOT_INTERVAL, self.watch.heard()).await;
         }
     }
 
-    async fn look(&mut self) -> Result<Option<News>, warmq_store::Error> {
+    async fn read(&mut self) -> Result<Option<JobUpdate>, warmq_store::Error> {
         let (store, app, id) = (&self.api.store, &self.job.app, self.job.id);
-        let Some(mut standing) = standing(store, (app, id), &mut self.seen).await? else {
+        let Some(mut status) = read_status(store, (app, id), &mut self.seen).await? else {
             return Ok(None);
         };
-        let end = match standing.state.is_terminal() {
+        let end = match status.state.is_terminal() {
             true => store.outcome_of(app, id).await?,
             false => None,
         };
         if !self.with_log {
-            standing.log.clear();
+            status.log.clear();
         }
-        Ok(Some(News { standing, end }))
+        Ok(Some(JobUpdate { status, end }))
     }
 
     /// Remembers what is told. A preview is told once.
-    fn tell(&mut self, mut news: News) -> News {
-        let standing = Standing {
+    fn record_sent(&mut self, mut update: JobUpdate) -> JobUpdate {
+        let status = JobStatus {
             log: Vec::new(),
-            ..news.standing.clone()
+            ..update.status.clone()
         };
-        let before = self.told.replace(standing);
-        let preview = |told: Option<Standing>| told?.progress?.preview;
-        if let (Some(progress), Some(known)) = (&mut news.standing.progress, preview(before))
+        let before = self.last_sent.replace(status);
+        let preview = |last_sent: Option<JobStatus>| last_sent?.progress?.preview;
+        if let (Some(progress), Some(known)) = (&mut update.status.progress, preview(before))
             && progress.preview.as_ref() == Some(&known)
         {
             progress.preview = None;
         }
-        news
+        update
     }
 
-    fn is_news(&self, standing: &Standing) -> bool {
-        !standing.log.is_empty() || self.told.as_ref() != Some(standing)
+    fn has_changed(&self, status: &JobStatus) -> bool {
+        !status.log.is_empty() || self.last_sent.as_ref() != Some(status)
     }
 }

@@ -7,14 +7,14 @@ use warmq_store::{JobHead, Store};
 use warmq_types::ids::AppId;
 use warmq_types::job::JobSpec;
 
+use super::auth::By;
 use super::extract::Path;
-use super::gate::By;
 use super::{Api, ApiError};
 use crate::access::Right;
 
 /// The job of the path `…/{id}`, which the caller may look at, without its input and output: clients poll ten times a second. One
 /// of somebody else, or of another app than the path's, is as unknown as one that there is not.
-pub(super) struct Own(pub(super) JobHead);
+pub(super) struct OwnedJob(pub(super) JobHead);
 
 #[derive(Deserialize)]
 struct Address {
@@ -61,7 +61,7 @@ impl Address {
     }
 }
 
-impl FromRequestParts<Api> for Own {
+impl FromRequestParts<Api> for OwnedJob {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use warmq_config::AppConfig;
 use warmq_policy::warm::Learned;
-use warmq_rules::AppStanding;
+use warmq_rules::AppLoadEstimate;
 use warmq_store::{AppLoad, Counts, Error};
 use warmq_types::ids::AppId;
 
 use super::AppDirectory;
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
 
 /// How long a standing is believed: submissions come faster than it changes.
-const FRESH: Duration = Duration::from_millis(500);
+const LOAD_CACHE_TTL: Duration = Duration::from_millis(500);
 
 /// What was read, and when.
 #[derive(Clone, Default)]
-pub(super) struct Standings(Arc<Mutex<HashMap<AppId, (Instant, Measured)>>>);
+pub(super) struct LoadCache(Arc<Mutex<HashMap<AppId, (Instant, Measured)>>>);
 
 /// What Redis says of an app.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ impl From<AppLoad> for Measured {
 impl Measured {
     /// Of runners that all have jobs one is free every run time over their number, and whoever comes waits for as many as wait before
     /// it, and for one more. Loads are left out: whether a job is cold depends on its hint.
-    fn standing(self, config: &AppConfig) -> AppStanding {
+    fn estimate(self, config: &AppConfig) -> AppLoadEstimate {
         let Counts {
             live,
             faulty,
@@ -56,7 +56,7 @@ impl Measured {
             (live, 0) => (queued + 1) as f64 * run_s / live as f64,
             _ => 0.0,
         };
-        AppStanding {
+        AppLoadEstimate {
             cost: config.cost,
             wait_s,
             run_s,
@@ -72,29 +72,29 @@ impl AppDirectory {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn standings_for(
+    pub async fn loads_for(
         &self,
-        declared: &Declared,
+        declared: &RoutingConfig,
         name: &AppId,
-    ) -> Result<BTreeMap<AppId, AppStanding>, Error> {
+    ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
         let apps = declared.routes.apps_looked_at(name);
-        self.standings(declared, apps.into_iter().cloned()).await
+        self.loads(declared, apps.into_iter().cloned()).await
     }
 
     /// How these apps stand.
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn standings(
+    pub async fn loads(
         &self,
-        declared: &Declared,
+        declared: &RoutingConfig,
         apps: impl IntoIterator<Item = AppId>,
-    ) -> Result<BTreeMap<AppId, AppStanding>, Error> {
+    ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
         let measured = self.measured(apps.into_iter().collect()).await?.into_iter();
         Ok(measured
             .map(|(app, measured)| {
-                let standing = measured.standing(&declared.config(&app));
-                (app, standing)
+                let estimate = measured.estimate(&declared.config(&app));
+                (app, estimate)
             })
             .collect())
     }
@@ -105,7 +105,7 @@ impl AppDirectory {
     /// Redis is away.
     pub async fn with_runners<'t>(
         &self,
-        declared: &Declared,
+        declared: &RoutingConfig,
         targets: &[&'t AppId],
     ) -> Result<BTreeSet<&'t AppId>, Error> {
         let apps_behind = |target: &AppId| {
@@ -128,10 +128,10 @@ impl AppDirectory {
         let mut found = BTreeMap::new();
         let mut unknown = Vec::new();
         {
-            let known = self.standings.lock();
+            let known = self.loads.lock();
             for app in apps {
                 match known.get(&app) {
-                    Some((read, measured)) if read.elapsed() < FRESH => {
+                    Some((read, measured)) if read.elapsed() < LOAD_CACHE_TTL => {
                         found.insert(app, *measured);
                     }
                     _ => unknown.push(app),
@@ -143,8 +143,8 @@ impl AppDirectory {
         }
         let loads = self.store.loads(&unknown).await?;
         let now = Instant::now();
-        let mut known = self.standings.lock();
-        known.retain(|_, (read, _)| now - *read < FRESH);
+        let mut known = self.loads.lock();
+        known.retain(|_, (read, _)| now - *read < LOAD_CACHE_TTL);
         for (app, load) in unknown.into_iter().zip(loads) {
             let measured = Measured::from(load);
             known.insert(app.clone(), (now, measured));
@@ -154,7 +154,7 @@ impl AppDirectory {
     }
 }
 
-impl Standings {
+impl LoadCache {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, (Instant, Measured)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,7 +174,7 @@ mod tests {
             },
             run_s: Some(3.0),
         };
-        measured.standing(&AppConfig::default()).wait_s
+        measured.estimate(&AppConfig::default()).wait_s
     }
 
     #[test]
@@ -191,6 +191,6 @@ mod tests {
             counts: Counts::default(),
             run_s: None,
         };
-        assert_eq!(measured.standing(&AppConfig::default()).run_s, 2.0);
+        assert_eq!(measured.estimate(&AppConfig::default()).run_s, 2.0);
     }
 }

@@ -8,72 +8,74 @@ use warmq_store::Claim;
 use warmq_types::job::{Priority, Target};
 
 use super::Dispatcher;
-use super::lanes::{Held, LOW_LOOK};
+use super::lanes::{JobDelivery, LOW_LANE_INTERVAL};
 use super::sending::{CLAIM_MS, Destination, RunnerGone};
-use super::session::{LOOK, Session, ticks};
-use crate::broken::Broken;
+use super::session::{Session, TICK_INTERVAL, ticks};
+use crate::session_error::SessionError;
 
 /// Sends that wait for their confirm at once. Decisions are made one by one all the same.
-const SENDS: usize = 64;
+const MAX_UNCONFIRMED: usize = 64;
 
 /// Jobs of the normal lane that the broker hands out ahead.
-const WINDOW: u16 = 256;
+const LANE_PREFETCH: u16 = 256;
 
 /// Dispatches until `stop`.
 pub(super) async fn run(
     dispatcher: &Dispatcher,
     session: &Session,
     stop: &CancellationToken,
-) -> Result<(), Broken> {
+) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     let connection = &session.connection;
     let mut changes = shared.store.runner_events(app).await?;
     let mut cancellations = shared.store.cancellations(app).await?;
     let mut normal = dispatcher
-        .lane(connection, Priority::Normal, WINDOW)
+        .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
         .await?;
     // One low job at a time: it is held here until its turn comes.
-    let mut low = dispatcher.lane(connection, Priority::Low, 1).await?;
-    let mut held_low: Option<Held> = None;
+    let mut low = dispatcher
+        .consume_lane(connection, Priority::Low, 1)
+        .await?;
+    let mut held_low: Option<JobDelivery> = None;
     let mut sends = FuturesUnordered::new();
-    let mut looks = ticks(LOOK);
-    let mut low_look = ticks(LOW_LOOK);
+    let mut tick = ticks(TICK_INTERVAL);
+    let mut low_lane = ticks(LOW_LANE_INTERVAL);
     loop {
         let held = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             sent = sends.try_next(), if !sends.is_empty() => sent?.flatten().map(|gone: RunnerGone| gone.held),
-            _ = looks.tick() => {
+            _ = tick.tick() => {
                 let low = held_low.as_ref().map(|held| held.job.id);
-                session.upkeep.look(usize::from(low.is_some()), |job| low == Some(job));
+                session.maintenance.report_held(usize::from(low.is_some()), |job| low == Some(job));
                 None
             }
             change = changes.next() => {
-                dispatcher.metrics.heard(&change.ok_or(Broken::Unheard)?);
-                session.upkeep.stir();
+                dispatcher.metrics.runner_event(&change.ok_or(SessionError::SubscriptionEnded)?);
+                session.maintenance.wake();
                 None
             }
             cancelled = cancellations.next() => {
-                let cancelled = cancelled.ok_or(Broken::Unheard)?;
+                let cancelled = cancelled.ok_or(SessionError::SubscriptionEnded)?;
                 if let Some(held) = held_low.take_if(|held| held.job.id == cancelled) {
-                    sends.push(dispatcher.send(held, Destination::Nowhere));
+                    sends.push(dispatcher.send(held, Destination::Discard));
                 }
                 None
             }
-            delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,
+            delivery = normal.next(), if sends.len() < MAX_UNCONFIRMED => dispatcher.read(delivery).await?,
             // One at a time is delivered; its channel is watched while one is held.
             delivery = low.next() => {
                 held_low = dispatcher.read(delivery).await?;
                 None
             }
-            _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
-                dispatcher.low_turn(session, &mut held_low).await?
+            _ = low_lane.tick(), if held_low.is_some() && sends.is_empty() => {
+                dispatcher.release_low(session, &mut held_low).await?
             }
         };
         if let Some(held) = held {
             let destination = dispatcher.place(&held).await?;
             sends.push(dispatcher.send(held, destination));
-            session.upkeep.stir();
+            session.maintenance.wake();
         }
     }
     // What is on its way arrives and is acknowledged; what is held goes back with the channel.
@@ -83,9 +85,9 @@ pub(super) async fn run(
 
 impl Dispatcher {
     /// Decides where a job goes and reserves the place. A refused claim is decided again.
-    async fn place(&self, held: &Held) -> Result<Destination, Broken> {
+    async fn place(&self, held: &JobDelivery) -> Result<Destination, SessionError> {
         let store = &self.shared.store;
-        let Held { job, avoid, .. } = held;
+        let JobDelivery { job, avoid, .. } = held;
         let hint = job.hint.as_ref();
         let mut refused_claims = 0;
         loop {
@@ -122,8 +124,8 @@ impl Dispatcher {
                     Some(reason) => reason,
                 },
             };
-            if let Some(instead) = self.instead(held, unavailable).await? {
-                return Ok(instead);
+            if let Some(reroute) = self.reroute(held, unavailable).await? {
+                return Ok(reroute);
             }
         }
     }

@@ -9,14 +9,14 @@ use warmq_types::job::{JobSpec, Priority};
 
 /// When the newest job was created that came by each lane, Unix ms; 0 before the first.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+pub(super) struct LaneProgress {
     normal_ms: AtomicU64,
     low_ms: AtomicU64,
     /// When a message of the shared queue came by, or this began, Unix ms.
     shared_ms: AtomicU64,
 }
 
-impl Passed {
+impl LaneProgress {
     /// A job came by. One that comes again says nothing new, as it is older than others that came.
     pub(super) fn note(&self, job: &JobSpec) {
         // Its message was sent after its record was made.

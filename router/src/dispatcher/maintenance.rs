@@ -16,102 +16,102 @@ use warmq_types::job::Priority;
 use warmq_types::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
-use super::session::{LOOK, Session, ticks};
-use crate::broken::Broken;
+use super::session::{Session, TICK_INTERVAL, ticks};
+use crate::session_error::SessionError;
 
 /// How often lost messages and left queues are looked for.
-const ROUND: Duration = Duration::from_secs(5);
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Jobs looked at in one round.
-const JOBS: isize = 1000;
+const JOB_BATCH: isize = 1000;
 
 /// Jobs that are looked at side by side.
-const SIDE_BY_SIDE: usize = 32;
+const MAX_CONCURRENT_JOBS: usize = 32;
 
 /// Whole jobs, inputs and all, in memory at once.
-const WHOLE: usize = 4;
+const MAX_CONCURRENT_REPUBLISHES: usize = 4;
 
 /// How often the loop must have said that it does not hold a job: it may just have handed it back.
-const ANSWERS: u8 = 2;
+const MIN_REPORTS: u8 = 2;
 
 /// How long an end may be stored and not announced, before the leader announces it: others are about to.
 const OUTBOX_GRACE: Duration = Duration::from_secs(10);
 
 /// How long after a runner's end its queue is deleted, in units of the time after which messages are missed.
-const GRAVE: u32 = 2;
+const QUEUE_DELETION_GRACE: u32 = 2;
 
 /// How long a new session waits before it removes lapsed runners: after an outage of Redis all have lapsed, and each is
 /// heard of within a heartbeat (5 s).
-const GRACE: Duration = Duration::from_secs(6);
+const FIRST_REAP_GRACE: Duration = Duration::from_secs(6);
 
 /// How long an app's upkeep sleeps at most while nothing happens in the app.
-pub(super) const QUIET: Duration = Duration::from_secs(60);
+pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a runner's lease lasts: none that is unknown at a look lapses sooner after it.
 const RUNNER_LEASE: Duration = Duration::from_secs(15);
 
 /// What upkeep and the loop that places jobs tell each other.
 #[derive(Default)]
-pub(super) struct Upkeep {
-    talk: Mutex<Talk>,
-    answered: Notify,
-    stirred: watch::Sender<()>,
+pub(super) struct Maintenance {
+    query: Mutex<HeldQuery>,
+    finished: Notify,
+    woken: watch::Sender<()>,
 }
 
 #[derive(Default)]
-struct Talk {
+struct HeldQuery {
     /// How many jobs the loop holds.
     held: usize,
     /// Jobs of which the loop has not said that it holds them.
-    asked: Vec<JobId>,
+    jobs: Vec<JobId>,
     /// How often it is still to say so.
-    answers: u8,
+    redis_is_back: u8,
 }
 
-impl Upkeep {
+impl Maintenance {
     /// To be called every second. `held`: how many jobs the session holds; `holds`: whether it holds this one.
-    pub(super) fn look(&self, held: usize, holds: impl Fn(JobId) -> bool) {
-        let mut talk = self.talk();
-        talk.held = held;
-        if talk.answers > 0 {
-            talk.asked.retain(|job| !holds(*job));
-            talk.answers -= 1;
-            if talk.answers == 0 {
-                self.answered.notify_one();
+    pub(super) fn report_held(&self, held: usize, holds: impl Fn(JobId) -> bool) {
+        let mut query = self.query();
+        query.held = held;
+        if query.redis_is_back > 0 {
+            query.jobs.retain(|job| !holds(*job));
+            query.redis_is_back -= 1;
+            if query.redis_is_back == 0 {
+                self.finished.notify_one();
             }
         }
     }
 
     /// Something happened in the app: it is looked at within a second.
-    pub(super) fn stir(&self) {
-        self.stirred.send_replace(());
+    pub(super) fn wake(&self) {
+        self.woken.send_replace(());
     }
 
     /// How many jobs the session held a moment ago.
     pub(super) fn held(&self) -> usize {
-        self.talk().held
+        self.query().held
     }
 
     /// Those of `jobs` that the session does not hold.
     async fn not_held(&self, jobs: Vec<JobId>) -> Vec<JobId> {
         {
-            let mut talk = self.talk();
-            (talk.asked, talk.answers) = (jobs, ANSWERS);
+            let mut query = self.query();
+            (query.jobs, query.redis_is_back) = (jobs, MIN_REPORTS);
         }
-        self.answered.notified().await;
-        std::mem::take(&mut self.talk().asked)
+        self.finished.notified().await;
+        std::mem::take(&mut self.query().jobs)
     }
 
-    fn talk(&self) -> MutexGuard<'_, Talk> {
-        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn query(&self) -> MutexGuard<'_, HeldQuery> {
+        self.query.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Looks after an app until a server goes away.
-pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<(), Broken> {
+pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<(), SessionError> {
     try_join(
-        dispatcher.look_when_stirred(session),
-        dispatcher.make_rounds(session),
+        dispatcher.check_when_woken(session),
+        dispatcher.reconcile_periodically(session),
     )
     .await
     .map(|((), ())| ())
@@ -119,26 +119,26 @@ pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<()
 
 impl Dispatcher {
     /// Looks at most once a second, and only when something happened, a runner's lease lapsed or it was quiet for long.
-    async fn look_when_stirred(&self, session: &Session) -> Result<(), Broken> {
-        let mut stirred = session.upkeep.stirred.subscribe();
-        let first_reaping = Instant::now() + GRACE;
+    async fn check_when_woken(&self, session: &Session) -> Result<(), SessionError> {
+        let mut woken = session.maintenance.woken.subscribe();
+        let first_reaping = Instant::now() + FIRST_REAP_GRACE;
         let mut lapse = first_reaping;
-        let mut looks = ticks(LOOK);
+        let mut tick = ticks(TICK_INTERVAL);
         loop {
-            looks.tick().await;
-            stirred.mark_unchanged();
-            self.shared.endings.expire(&self.app).await?;
+            tick.tick().await;
+            woken.mark_unchanged();
+            self.shared.finalizer.expire(&self.app).await?;
             if Instant::now() >= first_reaping {
                 (_, lapse) = self.reap().await?;
-                self.note_losses().await?;
+                self.mark_lost_jobs().await?;
             }
-            if self.show(session).await? > 0 {
+            if self.update_gauges(session).await? > 0 {
                 continue;
             }
-            let quiet = Instant::now() + QUIET;
+            let quiet = Instant::now() + IDLE_INTERVAL;
             loop {
                 tokio::select! {
-                    _ = stirred.changed() => break,
+                    _ = woken.changed() => break,
                     () = tokio::time::sleep_until(quiet) => break,
                     () = tokio::time::sleep_until(lapse) => {
                         let lost;
@@ -152,25 +152,26 @@ impl Dispatcher {
         }
     }
 
-    async fn make_rounds(&self, session: &Session) -> Result<(), Broken> {
-        let mut stirred = session.upkeep.stirred.subscribe();
-        let quiet = QUIET.min(self.shared.reconcile_after);
-        let mut walk = QueuedCursor::default();
+    async fn reconcile_periodically(&self, session: &Session) -> Result<(), SessionError> {
+        let mut woken = session.maintenance.woken.subscribe();
+        let quiet = IDLE_INTERVAL.min(self.shared.reconcile_after);
+        let mut cursor = QueuedCursor::default();
         loop {
-            tokio::time::sleep(ROUND).await;
+            tokio::time::sleep(RECONCILE_INTERVAL).await;
             // Without news there is nothing but queues that runners left.
-            let _ = tokio::time::timeout(quiet.saturating_sub(ROUND), stirred.changed()).await;
-            stirred.mark_unchanged();
-            let endings = &self.shared.endings;
-            endings.drain_outbox(&self.app, OUTBOX_GRACE).await?;
-            self.reconcile(session, &mut walk).await?;
-            self.clear_away(session).await?;
+            let _ = tokio::time::timeout(quiet.saturating_sub(RECONCILE_INTERVAL), woken.changed())
+                .await;
+            woken.mark_unchanged();
+            let finalizer = &self.shared.finalizer;
+            finalizer.drain_outbox(&self.app, OUTBOX_GRACE).await?;
+            self.reconcile(session, &mut cursor).await?;
+            self.delete_ended_queues(session).await?;
         }
     }
 
     /// Removes the runners that were not heard of for a whole lease. Returns whether there were some, and when the next
     /// lease may lapse.
-    async fn reap(&self) -> Result<(bool, Instant), Broken> {
+    async fn reap(&self) -> Result<(bool, Instant), SessionError> {
         let Self { shared, app, .. } = self;
         let first_lapse = shared.store.first_lapse(app).await?;
         let first_lapse = first_lapse.unwrap_or(RUNNER_LEASE).min(RUNNER_LEASE);
@@ -178,23 +179,23 @@ impl Dispatcher {
             return Ok((false, Instant::now() + first_lapse));
         }
         for runner in shared.store.reap(app).await? {
-            tracing::warn!(%app, %runner, "lost a runner: nothing heard for a whole lease");
+            tracing::warn!(%app, %runner, "removed a runner: no heartbeat for a whole lease");
         }
-        Ok((true, Instant::now() + LOOK))
+        Ok((true, Instant::now() + TICK_INTERVAL))
     }
 
     /// Notes which jobs lost their runners, whether or not anybody gets their messages: they wait again, or had their last attempt.
     /// Messages come by themselves; what does not is found like every lost message.
-    async fn note_losses(&self) -> Result<(), Broken> {
+    async fn mark_lost_jobs(&self) -> Result<(), SessionError> {
         let orphaned = self
             .shared
             .store
-            .jobs_of_lost_runners(&self.app, JOBS)
+            .jobs_of_lost_runners(&self.app, JOB_BATCH)
             .await?;
         let orphaned = stream::iter(orphaned).map(Ok);
         orphaned
-            .try_for_each_concurrent(SIDE_BY_SIDE, |job| async move {
-                match self.note_loss(job).await {
+            .try_for_each_concurrent(MAX_CONCURRENT_JOBS, |job| async move {
+                match self.mark_lost(job).await {
                     Err(error) if error.is_damage() => {
                         tracing::error!(job.id = %job, %error, "a job lost its runner, and its record cannot be used");
                         Ok(self.shared.store.forget_job_of_lost_runner(&self.app, job).await?)
@@ -205,7 +206,7 @@ impl Dispatcher {
             .await
     }
 
-    async fn note_loss(&self, job: JobId) -> Result<(), Broken> {
+    async fn mark_lost(&self, job: JobId) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
         let Some(loss) = shared.store.mark_lost(app, job).await? else {
             return Ok(());
@@ -221,31 +222,39 @@ impl Dispatcher {
 
     /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
     /// message too many does no harm, since a job that runs or has ended is not started.
-    async fn reconcile(&self, session: &Session, walk: &mut QueuedCursor) -> Result<(), Broken> {
+    async fn reconcile(
+        &self,
+        session: &Session,
+        cursor: &mut QueuedCursor,
+    ) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
         let quiet = shared.reconcile_after;
-        let silent = shared.store.possibly_lost(app, quiet, JOBS, walk).await?;
+        let silent = shared
+            .store
+            .possibly_lost(app, quiet, JOB_BATCH, cursor)
+            .await?;
         if silent.is_empty() {
             return Ok(());
         }
-        let silent = session.upkeep.not_held(silent).await;
+        let silent = session.maintenance.not_held(silent).await;
         let late = shared.topology.deferred_results_queue();
         // Redis was away: some may have ended meanwhile.
         if silent.is_empty() || Topology::depth(&session.channel, &late).await? > 0 {
             return Ok(());
         }
         let depths = self.depths(session).await?;
-        let missed = stream::iter(silent).map(|id| self.is_missed(id, depths));
-        let missed: Vec<Option<JobId>> =
-            missed.buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
-        let missed = stream::iter(missed.into_iter().flatten()).map(Ok);
-        missed
-            .try_for_each_concurrent(WHOLE, |id| self.publish_again(id))
+        let lost = stream::iter(silent).map(|id| self.is_lost(id, depths));
+        let lost: Vec<Option<JobId>> = lost
+            .buffer_unordered(MAX_CONCURRENT_JOBS)
+            .try_collect()
+            .await?;
+        let lost = stream::iter(lost.into_iter().flatten()).map(Ok);
+        lost.try_for_each_concurrent(MAX_CONCURRENT_REPUBLISHES, |id| self.republish(id))
             .await
     }
 
     /// The job, if its message is to be published again.
-    async fn is_missed(&self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, Broken> {
+    async fn is_lost(&self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, SessionError> {
         let Self { shared, app, .. } = self;
         let quiet = shared.reconcile_after;
         match shared.store.reconcile(app, id, quiet, depths).await {
@@ -253,12 +262,12 @@ impl Dispatcher {
                 tracing::error!(job.id = %id, %error, "a job's message may be lost, and its record cannot be used");
                 Ok(None)
             }
-            is_missed => Ok(is_missed?.then_some(id)),
+            is_lost => Ok(is_lost?.then_some(id)),
         }
     }
 
     /// What the queues can still hold.
-    async fn depths(&self, session: &Session) -> Result<QueueDepths, Broken> {
+    async fn depths(&self, session: &Session) -> Result<QueueDepths, SessionError> {
         let Self { shared, app, .. } = self;
         // Read before the queues are looked at: what is sent in between does not count as passed.
         let now_ms = shared.store.now_ms().await?;
@@ -266,7 +275,7 @@ impl Dispatcher {
         Ok(QueueDepths {
             normal_passed_ms: self.passed_ms(session, Priority::Normal, now_ms).await?,
             low_passed_ms: self.passed_ms(session, Priority::Low, now_ms).await?,
-            shared_empty: self.passed.shared_is_quiet(shared.reconcile_after)
+            shared_empty: self.lane_progress.shared_is_quiet(shared.reconcile_after)
                 && Topology::depth(&session.channel, &shared_queue).await? == 0,
         })
     }
@@ -277,15 +286,15 @@ impl Dispatcher {
         session: &Session,
         lane: Priority,
         now_ms: u64,
-    ) -> Result<u64, Broken> {
+    ) -> Result<u64, SessionError> {
         let queue = self.shared.topology.backlog_queue(&self.app, lane);
         Ok(match Topology::depth(&session.channel, &queue).await? {
             0 => now_ms,
-            _ => self.passed.until_ms(lane),
+            _ => self.lane_progress.until_ms(lane),
         })
     }
 
-    async fn publish_again(&self, id: JobId) -> Result<(), Broken> {
+    async fn republish(&self, id: JobId) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
         let record = match shared.store.job_of(app, id).await {
             Err(error) if error.is_damage() => {
@@ -298,7 +307,7 @@ impl Dispatcher {
             return Ok(());
         };
         shared.store.find_again(&record.spec).await?;
-        tracing::warn!(job.id = %id, state = %record.state, "nothing was heard of a job for long; published it again");
+        tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
         let key = shared.topology.lane_key(app, record.spec.priority);
         let job = JobMessage::new(record.spec).with(shared.store.setbacks(app, id).await?);
         // Encoding has no way to fail: string keys, no I/O.
@@ -313,9 +322,9 @@ impl Dispatcher {
     }
 
     /// Deletes the queues of runners that ended long ago.
-    async fn clear_away(&self, session: &Session) -> Result<(), Broken> {
+    async fn delete_ended_queues(&self, session: &Session) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
-        let ago = shared.reconcile_after * GRAVE;
+        let ago = shared.reconcile_after * QUEUE_DELETION_GRACE;
         for (runner, epoch) in shared.store.ended_incarnations(app, ago).await? {
             if self.delete_queue(session, &runner, epoch).await? {
                 let done = shared.store.forget_incarnation(app, &runner, epoch);
@@ -331,7 +340,7 @@ impl Dispatcher {
         session: &Session,
         runner: &RunnerId,
         epoch: Epoch,
-    ) -> Result<bool, Broken> {
+    ) -> Result<bool, SessionError> {
         // The broker closes the channel if it refuses.
         let channel = session.connection.create_channel().await?;
         let deleted = (self.shared.topology)
@@ -357,16 +366,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_is_not_held_once_the_loop_said_so_twice() {
-        let upkeep = Upkeep::default();
-        let [held, handed_back, lost] = [(); 3].map(|()| JobId::generate());
-        let asked = upkeep.not_held(vec![held, handed_back, lost]);
-        let answers = async {
+        let maintenance = Maintenance::default();
+        let [held, returned, lost] = [(); 3].map(|()| JobId::generate());
+        let jobs = maintenance.not_held(vec![held, returned, lost]);
+        let redis_is_back = async {
             tokio::task::yield_now().await;
-            upkeep.look(2, |job| job == held);
-            upkeep.look(2, |job| job == held || job == handed_back);
+            maintenance.report_held(2, |job| job == held);
+            maintenance.report_held(2, |job| job == held || job == returned);
         };
-        let (not_held, ()) = tokio::join!(asked, answers);
+        let (not_held, ()) = tokio::join!(jobs, redis_is_back);
         assert_eq!(not_held, [lost]);
-        assert_eq!(upkeep.held(), 2);
+        assert_eq!(maintenance.held(), 2);
     }
 }

@@ -13,19 +13,19 @@ use warmq_store::Store;
 use warmq_types::job::Priority;
 
 use super::Dispatcher;
-use super::lanes::{Held, LOW_LOOK};
+use super::lanes::{JobDelivery, LOW_LANE_INTERVAL};
 use super::sending::Destination;
 use super::session::{Session, ticks};
-use crate::broken::Broken;
+use crate::session_error::SessionError;
 
 /// Sends that wait for their confirm at once.
-const SENDS: usize = 64;
+const MAX_UNCONFIRMED: usize = 64;
 
 /// Jobs of the normal lane that the broker hands out ahead.
-const WINDOW: u16 = 256;
+const LANE_PREFETCH: u16 = 256;
 
 /// How often Redis is asked whether it is back.
-const ASK: Duration = Duration::from_millis(500);
+const REDIS_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Sends everything to the shared queue until Redis is back, or `stop`. `reason`: why it is away.
 pub(super) async fn run(
@@ -33,19 +33,21 @@ pub(super) async fn run(
     session: &Session,
     stop: &CancellationToken,
     reason: &warmq_store::Error,
-) -> Result<(), Broken> {
+) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     tracing::warn!(%app, %reason, "Redis is away: jobs go to the shared queue");
     let connection = &session.connection;
     let mut normal = dispatcher
-        .lane(connection, Priority::Normal, WINDOW)
+        .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
         .await?;
     // One low job at a time: it is held here until nothing else waits.
-    let mut low = dispatcher.lane(connection, Priority::Low, 1).await?;
-    let mut held_low: Option<Held> = None;
+    let mut low = dispatcher
+        .consume_lane(connection, Priority::Low, 1)
+        .await?;
+    let mut held_low: Option<JobDelivery> = None;
     let mut sends = FuturesUnordered::new();
-    let mut low_look = ticks(LOW_LOOK);
-    let mut back = pin!(answers(&shared.store));
+    let mut low_lane = ticks(LOW_LANE_INTERVAL);
+    let mut back = pin!(redis_is_back(&shared.store));
     loop {
         let held = tokio::select! {
             biased;
@@ -58,14 +60,14 @@ pub(super) async fn run(
                 sent?;
                 None
             }
-            delivery = normal.next(), if sends.len() < SENDS => dispatcher.read(delivery).await?,
+            delivery = normal.next(), if sends.len() < MAX_UNCONFIRMED => dispatcher.read(delivery).await?,
             // One at a time is delivered; its channel is watched while one is held.
             delivery = low.next() => {
                 held_low = dispatcher.read(delivery).await?;
                 None
             }
-            _ = low_look.tick(), if held_low.is_some() && sends.is_empty() => {
-                dispatcher.low_turn(session, &mut held_low).await?
+            _ = low_lane.tick(), if held_low.is_some() && sends.is_empty() => {
+                dispatcher.release_low(session, &mut held_low).await?
             }
         };
         if let Some(held) = held {
@@ -77,9 +79,9 @@ pub(super) async fn run(
 }
 
 /// Returns once Redis does all that dispatching needs: one that is full answers a ping.
-async fn answers(store: &Store) {
+async fn redis_is_back(store: &Store) {
     loop {
-        tokio::time::sleep(ASK).await;
+        tokio::time::sleep(REDIS_CHECK_INTERVAL).await;
         if store.check().await.is_ok() {
             return;
         }

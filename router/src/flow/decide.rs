@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use warmq_rules as declared;
 use warmq_types::flow::{Flow, Step, StepEnd};
 use warmq_types::ids::AppId;
 use warmq_types::job::{JobError, JobRecord};
@@ -10,15 +9,15 @@ use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
 /// How long nothing need be heard of a step until it is looked at all the same.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The same of one that waits for a runner while others could take over: it does not end when its app loses its last one, which is noticed
 /// after a lease (15 s).
-const LOOK_FOR_RUNNERS_EVERY: Duration = Duration::from_secs(5);
+const RUNNER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What follows once all steps that were begun have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Decision {
     /// This step is begun.
     Begin {
         /// Which of the declared ones, from 0.
@@ -33,11 +32,11 @@ pub(super) enum Next {
 }
 
 /// What follows. `has_runners`: whether a target can be reached by which there is a live runner.
-pub(super) fn next(
-    declared: declared::Flow<'_>,
+pub(super) fn decide(
+    declared: warmq_rules::Flow<'_>,
     flow: &Flow,
     has_runners: impl Fn(&AppId) -> bool,
-) -> Next {
+) -> Decision {
     let last = flow.steps.last();
     let from = last.map_or(0, |step| step.index as usize + 1);
     let end = last.and_then(|step| step.end.as_ref());
@@ -47,9 +46,9 @@ pub(super) fn next(
     let unwanted = end.is_some_and(|end| is_over.contains(&end.state));
     let is_last = from >= declared.steps.len();
     match declared.kind {
-        _ if unwanted => Next::Fail,
-        RouteKind::Fallback if succeeded => Next::Succeed,
-        RouteKind::Fallback if is_last => Next::Fail,
+        _ if unwanted => Decision::Fail,
+        RouteKind::Fallback if succeeded => Decision::Succeed,
+        RouteKind::Fallback if is_last => Decision::Fail,
         RouteKind::Fallback => {
             let rest = &declared.steps[from..];
             // If nobody has any, it waits for the first: runners may be on their way.
@@ -60,14 +59,14 @@ pub(super) fn next(
                 .collect();
             let without = rest[..passed].iter();
             reasons.extend(without.map(|step| format!("{} has no runner", step.app)));
-            Next::Begin {
+            Decision::Begin {
                 index: from + passed,
                 reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             }
         }
-        _ if last.is_some() && !succeeded => Next::Fail,
-        _ if is_last => Next::Succeed,
-        _ => Next::Begin {
+        _ if last.is_some() && !succeeded => Decision::Fail,
+        _ if is_last => Decision::Succeed,
+        _ => Decision::Begin {
             index: from,
             reason: None,
         },
@@ -85,7 +84,7 @@ fn came_to_nothing(step: &Step) -> String {
 
 /// Why a step that has not ended is waited for no longer; `None`: it is waited for.
 pub(super) fn give_up(
-    declared: declared::Flow<'_>,
+    declared: warmq_rules::Flow<'_>,
     step: &Step,
     is_waiting: bool,
     now_ms: u64,
@@ -102,15 +101,15 @@ pub(super) fn give_up(
 }
 
 /// When a step under way is looked at at the latest.
-pub(super) fn look_after(
-    declared: declared::Flow<'_>,
+pub(super) fn recheck_after(
+    declared: warmq_rules::Flow<'_>,
     step: &Step,
     is_waiting: bool,
     now_ms: u64,
 ) -> Duration {
     let without_news = match is_waiting && !others(declared, step).is_empty() {
-        true => LOOK_FOR_RUNNERS_EVERY,
-        false => LOOK_EVERY,
+        true => RUNNER_RECHECK_INTERVAL,
+        false => RECHECK_INTERVAL,
     };
     match step.until_ms {
         Some(until_ms) => without_news.min(Duration::from_millis(until_ms.saturating_sub(now_ms))),
@@ -119,7 +118,7 @@ pub(super) fn look_after(
 }
 
 /// The steps that could be begun in place of this one.
-fn others<'r>(declared: declared::Flow<'r>, step: &Step) -> &'r [declared::Step] {
+fn others<'r>(declared: warmq_rules::Flow<'r>, step: &Step) -> &'r [warmq_rules::Step] {
     match declared.kind {
         RouteKind::Fallback => declared
             .steps
@@ -193,7 +192,7 @@ mod tests {
     "#;
 
     /// What follows for the route `name`, whose steps so far are `steps`, if the apps `alive` have runners.
-    fn then(name: &str, steps: Vec<Step>, alive: &[&str]) -> Next {
+    fn then(name: &str, steps: Vec<Step>, alive: &[&str]) -> Decision {
         let mut settings = Settings::from_toml(FILE, "warmq.toml");
         let apps = Apps::read(&mut settings);
         let routes = Routes::read(&mut settings, &apps);
@@ -204,7 +203,7 @@ mod tests {
             ..Flow::new(declared.kind, 3)
         };
         let alive: BTreeSet<AppId> = alive.iter().map(|name| app(name)).collect();
-        next(declared, &flow, |app| alive.contains(app))
+        decide(declared, &flow, |app| alive.contains(app))
     }
 
     fn app(name: &str) -> AppId {
@@ -234,9 +233,9 @@ mod tests {
         }
     }
 
-    fn begin(index: usize, reason: Option<&str>) -> Next {
+    fn begin(index: usize, reason: Option<&str>) -> Decision {
         let reason = reason.map(str::to_owned);
-        Next::Begin { index, reason }
+        Decision::Begin { index, reason }
     }
 
     #[test]
@@ -247,10 +246,10 @@ mod tests {
         assert_eq!(then(vec![step(0, Succeeded)]), begin(1, None));
         assert_eq!(
             then(vec![step(0, Succeeded), step(1, Succeeded)]),
-            Next::Succeed
+            Decision::Succeed
         );
         for state in [Failed, Cancelled, Expired] {
-            assert_eq!(then(vec![step(0, state)]), Next::Fail, "{state}");
+            assert_eq!(then(vec![step(0, state)]), Decision::Fail, "{state}");
         }
     }
 
@@ -273,11 +272,11 @@ mod tests {
             then(vec![step(1, Failed)], &[]),
             begin(2, Some("a/2 failed: no luck"))
         );
-        assert_eq!(then(vec![step(0, Succeeded)], &[]), Next::Succeed);
+        assert_eq!(then(vec![step(0, Succeeded)], &[]), Decision::Succeed);
         for unwanted in [Cancelled, Expired] {
-            assert_eq!(then(vec![step(0, unwanted)], &["a/2"]), Next::Fail);
+            assert_eq!(then(vec![step(0, unwanted)], &["a/2"]), Decision::Fail);
         }
-        assert_eq!(then(vec![step(2, Failed)], &["a/1"]), Next::Fail);
+        assert_eq!(then(vec![step(2, Failed)], &["a/1"]), Decision::Fail);
     }
 
     #[test]

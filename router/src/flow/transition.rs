@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmq_rules as declared;
 use warmq_store::{FlowLine, FlowState};
 use warmq_types::flow::{Step, StepEnd};
 use warmq_types::ids::AppId;
@@ -11,15 +10,15 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::route::Hop;
 use warmq_types::state::JobState;
 
-use super::next;
-use crate::declared::Declared;
+use super::decide;
+use crate::routing_config::RoutingConfig;
 use crate::submit::{FlowView, Prepared};
 
 /// A flow on its way to its next move. What is noted here is stored with that.
 pub(super) struct Transition<'a> {
     pub(super) state: FlowState,
-    pub(super) declared: &'a Arc<Declared>,
-    pub(super) flow: declared::Flow<'a>,
+    pub(super) declared: &'a Arc<RoutingConfig>,
+    pub(super) flow: warmq_rules::Flow<'a>,
     pub(super) lines: Vec<FlowLine>,
     /// The steps that end with this move.
     pub(super) ended: Vec<Step>,
@@ -31,8 +30,8 @@ impl<'a> Transition<'a> {
     /// A flow as it was read, as its route is declared in `declared`.
     pub(super) fn of(
         state: FlowState,
-        declared: &'a Arc<Declared>,
-        flow: declared::Flow<'a>,
+        declared: &'a Arc<RoutingConfig>,
+        flow: warmq_rules::Flow<'a>,
     ) -> Self {
         Self {
             state,
@@ -62,7 +61,7 @@ impl<'a> Transition<'a> {
         let Some(step) = self.state.flow.steps.last_mut() else {
             return;
         };
-        let end = next::end_of(step, &record, now_ms);
+        let end = decide::end_of(step, &record, now_ms);
         self.error = record.failure();
         self.lines.push(told(step, &end));
         if record.state == JobState::Succeeded {
@@ -103,7 +102,7 @@ impl<'a> Transition<'a> {
     pub(super) fn begun(
         &mut self,
         index: u32,
-        declared: &declared::Step,
+        declared: &warmq_rules::Step,
         prepared: &Prepared,
         reason: Option<String>,
     ) -> Duration {
@@ -120,7 +119,7 @@ impl<'a> Transition<'a> {
             because.unwrap_or_default()
         );
         self.lines.push(("INFO", line));
-        let wait = next::look_after(self.flow, &step, true, self.state.now_ms);
+        let wait = decide::recheck_after(self.flow, &step, true, self.state.now_ms);
         self.state.flow.steps.push(step);
         wait
     }
@@ -129,7 +128,7 @@ impl<'a> Transition<'a> {
     pub(super) fn refused(
         &mut self,
         index: u32,
-        declared: &declared::Step,
+        declared: &warmq_rules::Step,
         reason: Option<String>,
         error: JobError,
     ) {
@@ -142,7 +141,7 @@ impl<'a> Transition<'a> {
     fn step(
         &self,
         index: u32,
-        declared: &declared::Step,
+        declared: &warmq_rules::Step,
         (app, route): (&AppId, &[Hop]),
         reason: Option<String>,
     ) -> Step {

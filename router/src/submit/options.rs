@@ -16,9 +16,9 @@ use crate::files::lifetime;
 /// a reply or a webhook that is tried again.
 const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 
-/// Wishes without mistakes.
+/// JobOptions without mistakes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wishes {
+pub(super) struct JobOptions {
     hint: Option<Hint>,
     priority: Priority,
     max_warm_wait_ms: Option<u64>,
@@ -28,7 +28,7 @@ pub(super) struct Wishes {
     links_s: Option<u64>,
 }
 
-impl Wishes {
+impl JobOptions {
     /// Reads a submission's.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Wishes {
         })
     }
 
-    /// What the submitter of `flow` wishes of its step `index` (from 0), which is begun at `now_ms` (Unix ms). The hint is meant for
+    /// What the submitter of `flow` options of its step `index` (from 0), which is begun at `now_ms` (Unix ms). The hint is meant for
     /// whoever gets the flow's own input, and so is the time to start; other steps have the hints that their apps derive.
     pub(super) fn of_step(flow: &JobSpec, kind: RouteKind, index: u32, now_ms: u64) -> Self {
         let is_flows_own = index == 0 || kind == RouteKind::Fallback;

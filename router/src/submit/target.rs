@@ -10,25 +10,25 @@ use warmq_types::route::{Hop, RouteKind};
 
 use super::{Submission, SubmitError, Submitter};
 use crate::apps::App;
-use crate::declared::Declared;
 use crate::large_json::Turn;
+use crate::routing_config::RoutingConfig;
 
 /// Where a submission goes.
-pub(super) enum Destination {
+pub(super) enum Target {
     /// To an app.
-    App(Reached),
+    App(TargetApp),
     /// Along a route, step by step.
     Flow(FlowRoute),
 }
 
 /// The app of a job, and its way there.
-pub(super) struct Reached {
+pub(super) struct TargetApp {
     pub(super) id: AppId,
     pub(super) app: App,
     pub(super) hops: Vec<Hop>,
 }
 
-impl Reached {
+impl TargetApp {
     /// Checks an input, and writes its whole numbers as the app's schema has them.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ pub(super) struct FlowRoute {
 }
 
 /// What makes a submission the same as one before.
-pub(super) struct Identity<'a> {
+pub(super) struct RequestIdentity<'a> {
     pub(super) job: JobId,
     pub(super) key: Option<&'a IdempotencyKey>,
     pub(super) owner: Option<&'a KeyId>,
@@ -59,22 +59,22 @@ pub(super) struct Identity<'a> {
 
 impl Submitter {
     /// Where a submission to the route `name` goes. One that is known goes where it went, whatever was declared since.
-    pub(super) async fn through(
+    pub(super) async fn resolve_route(
         &self,
         name: AppId,
-        declared: &Declared,
+        declared: &RoutingConfig,
         (submission, input, turn): (&Submission, &Value, &Turn),
-        Identity { job, key, owner }: Identity<'_>,
-    ) -> Result<Destination, SubmitError> {
+        RequestIdentity { job, key, owner }: RequestIdentity<'_>,
+    ) -> Result<Target, SubmitError> {
         if submission.id.is_some()
             && let Some(known) = self.store.job(job).await?
             && *known.spec.submitted_to() == name
         {
             let (app, hops) = (known.spec.app, known.spec.route);
-            return self.destination(declared, app, hops).await;
+            return self.target_of(declared, app, hops).await;
         }
         let id = job.to_string();
-        let apps = self.apps.standings_for(declared, &name).await?;
+        let apps = self.apps.loads_for(declared, &name).await?;
         let asked = Asked {
             input,
             headers: &submission.headers,
@@ -85,7 +85,7 @@ impl Submitter {
         };
         let resolved = turn.run(|| declared.routes.resolve(&name, &asked))?;
         let Some(key) = key else {
-            return (self.destination(declared, resolved.app, resolved.hops)).await;
+            return (self.target_of(declared, resolved.app, resolved.hops)).await;
         };
         let retention_s = declared.config(&resolved.app).retention.as_secs();
         let settled = (self.store).stick_to_route(&name, (owner, key), &resolved.app, retention_s);
@@ -102,36 +102,36 @@ impl Submitter {
                 reason: "its idempotency key was seen before, and went there".to_owned(),
             }],
         };
-        self.destination(declared, settled, hops).await
+        self.target_of(declared, settled, hops).await
     }
 
     /// What `name` is: a route of flows, or an app, which must be known.
-    pub(super) async fn destination(
+    pub(super) async fn target_of(
         &self,
-        declared: &Declared,
+        declared: &RoutingConfig,
         name: AppId,
         hops: Vec<Hop>,
-    ) -> Result<Destination, SubmitError> {
+    ) -> Result<Target, SubmitError> {
         match declared.routes.flow(&name) {
-            Some(flow) => Ok(Destination::Flow(FlowRoute {
+            Some(flow) => Ok(Target::Flow(FlowRoute {
                 kind: flow.kind,
                 of: u32::try_from(flow.steps.len()).unwrap_or(u32::MAX),
                 route: name,
                 hops,
             })),
-            None => Ok(Destination::App(self.reach(declared, name, hops).await?)),
+            None => Ok(Target::App(self.find_app(declared, name, hops).await?)),
         }
     }
 
     /// An app, which must be known.
-    pub(super) async fn reach(
+    pub(super) async fn find_app(
         &self,
-        declared: &Declared,
+        declared: &RoutingConfig,
         id: AppId,
         hops: Vec<Hop>,
-    ) -> Result<Reached, SubmitError> {
+    ) -> Result<TargetApp, SubmitError> {
         match self.apps.find_in(declared, &id).await? {
-            Some(app) => Ok(Reached { id, app, hops }),
+            Some(app) => Ok(TargetApp { id, app, hops }),
             None => Err(SubmitError::UnknownApp(id)),
         }
     }

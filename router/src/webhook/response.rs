@@ -6,7 +6,7 @@ use warmq_store::AfterAttempt;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct ResponseAction {
     /// What follows.
     pub(super) then: AfterAttempt,
     /// `delivered`, `retried` or `given_up`.
@@ -17,7 +17,7 @@ pub(super) struct Verdict {
     pub(super) line: String,
 }
 
-impl Verdict {
+impl ResponseAction {
     /// Of attempt number `attempt` (from 1), which `host` gave this answer: 2xx is what is wanted, 3xx the receiver's last word; whatever
     /// else may be better the next time.
     pub(super) fn of(
@@ -73,24 +73,24 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn verdict(status: u16, attempt: u32) -> Verdict {
+    fn action(status: u16, attempt: u32) -> ResponseAction {
         let status = StatusCode::from_u16(status).unwrap();
-        Verdict::of("example.com", Ok(status), attempt)
+        ResponseAction::of("example.com", Ok(status), attempt)
     }
 
     #[test]
     fn success_is_the_end_and_so_is_a_redirect() {
         for status in [200, 201, 204, 299] {
-            assert_eq!(verdict(status, 1).outcome, "delivered");
-            assert_eq!(verdict(status, 11).then, AfterAttempt::Over);
+            assert_eq!(action(status, 1).outcome, "delivered");
+            assert_eq!(action(status, 11).then, AfterAttempt::Over);
         }
         for status in [301, 302, 303, 304, 307, 308] {
-            let verdict = verdict(status, 1);
+            let action = action(status, 1);
             assert_eq!(
-                (verdict.outcome, verdict.then),
+                (action.outcome, action.then),
                 ("given_up", AfterAttempt::Over)
             );
-            assert!(verdict.line.contains("redirects are not followed"));
+            assert!(action.line.contains("redirects are not followed"));
         }
     }
 
@@ -101,21 +101,18 @@ mod tests {
         };
         for attempt in 1..=10 {
             let verdicts = [
-                verdict(400, attempt),
-                verdict(404, attempt),
-                verdict(500, attempt),
-                verdict(503, attempt),
-                Verdict::of("example.com", Err(unreachable()), attempt),
-                Verdict::of("example.com", Err(warmq_fetch::Error::Timeout), attempt),
+                action(400, attempt),
+                action(404, attempt),
+                action(500, attempt),
+                action(503, attempt),
+                ResponseAction::of("example.com", Err(unreachable()), attempt),
+                ResponseAction::of("example.com", Err(warmq_fetch::Error::Timeout), attempt),
             ];
-            for verdict in verdicts {
-                assert!(
-                    matches!(verdict.then, AfterAttempt::Again(_)),
-                    "{verdict:?}"
-                );
+            for action in verdicts {
+                assert!(matches!(action.then, AfterAttempt::Again(_)), "{action:?}");
             }
         }
-        let last = verdict(500, 11);
+        let last = action(500, 11);
         assert_eq!((last.outcome, last.then), ("given_up", AfterAttempt::Over));
         assert_eq!(
             last.line,
@@ -125,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_owner_reads_why_and_when_it_is_told_again() {
-        let first = verdict(500, 1);
+        let first = action(500, 1);
         assert_eq!(first.then, AfterAttempt::Again(Duration::from_secs(7)));
         assert_eq!(
             first.line,

@@ -1,6 +1,6 @@
 //! The policy's decisions in words: what a job's record says of where it went and why.
 
-use warmq_policy::warm::{Outlook, Why};
+use warmq_policy::warm::{FleetView, Why};
 use warmq_types::hint::Hint;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{Decision, Hold, Target};
@@ -15,14 +15,14 @@ pub(super) fn sent(
     hint: Option<&Hint>,
     warm: bool,
     why: Why,
-    outlook: Outlook,
+    fleet_view: FleetView,
     candidates: Vec<RunnerId>,
 ) -> Decision {
     let model = quoted(hint);
     let reason = match why {
         Why::WarmAndIdle => format!("{runner} was idle and had {model} loaded"),
         Why::LateBinding => format!("{runner} came free, with {model} loaded"),
-        Why::NobodyHoldsIt => {
+        Why::NoHolder => {
             format!("no runner had {model}, and loading it costs the others least on {runner}")
         }
         Why::Replicated { wait_s, bar_s } => format!(
@@ -50,7 +50,7 @@ pub(super) fn sent(
         Why::NoHintAndIdle => format!(
             "it carries no hint, and taking it costs the others least on {runner}, which was idle"
         ),
-        Why::Elsewhere => {
+        Why::AnotherRunner => {
             format!("its last attempt came to nothing on another runner, and {runner} was idle")
         }
     };
@@ -62,8 +62,8 @@ pub(super) fn sent(
         warm,
         warm_candidates: candidates,
         blank_candidates: Vec::new(),
-        idle_runners: outlook.idle as u64,
-        holders: Some(outlook.holders as u64),
+        idle_runners: fleet_view.idle as u64,
+        holders: Some(fleet_view.holders as u64),
         predicted_wait_ms: match why {
             Why::Replicated { wait_s, .. } => Some(ms(wait_s)),
             _ => None,
@@ -75,7 +75,7 @@ pub(super) fn sent(
 }
 
 /// What the policy expects of a hold.
-pub(super) struct Expected {
+pub(super) struct PredictedHold {
     /// When the job becomes eligible for any idle runner, s.
     pub(super) until_s: f64,
     /// That is the job's own bound.
@@ -85,31 +85,31 @@ pub(super) struct Expected {
     /// The job waits for a runner on which no attempt failed.
     pub(super) for_another: bool,
     /// The fleet at the decision.
-    pub(super) outlook: Outlook,
+    pub(super) fleet_view: FleetView,
 }
 
 /// That a job is held from `now_s` on.
-pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &Expected) -> Hold {
+pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &PredictedHold) -> Hold {
     let model = quoted(hint);
-    let Expected {
+    let PredictedHold {
         until_s,
         bounded,
         wait_s,
         for_another,
-        outlook,
+        fleet_view,
     } = *expected;
-    let busy = match outlook.holders {
+    let busy = match fleet_view.holders {
         1 => format!("the one runner with {model} was busy"),
         2 => format!("both runners with {model} were busy"),
         holders => format!("all {holders} runners with {model} were busy"),
     };
-    let reason = match (hint, outlook.holders, outlook.idle) {
+    let reason = match (hint, fleet_view.holders, fleet_view.idle) {
         (_, _, idle) if for_another && idle > 0 => {
             "an attempt failed on each idle runner that could take it, and another runner is live"
                 .to_owned()
         }
         (None, _, _) => "no runner was idle".to_owned(),
-        (Some(_), _, _) if !outlook.served => {
+        (Some(_), _, _) if !fleet_view.served => {
             format!("no live runner can load {model}, which one could before")
         }
         (Some(_), 0, 0) => format!("no runner was idle, and none had {model}"),
@@ -126,8 +126,8 @@ pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &Expected) -> Hold
         until_ms: ms(until_s),
         bounded,
         predicted_wait_ms: wait_s.is_finite().then(|| ms(wait_s)),
-        holders: outlook.holders as u64,
-        idle_runners: outlook.idle as u64,
+        holders: fleet_view.holders as u64,
+        idle_runners: fleet_view.idle as u64,
         reason,
     }
 }

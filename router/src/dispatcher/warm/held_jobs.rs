@@ -6,12 +6,12 @@ use warmq_policy::warm::Job;
 use warmq_types::ids::JobId;
 use warmq_types::job::Hold;
 
-use super::super::lanes::Held;
+use super::super::lanes::JobDelivery;
 
 /// A job in the dispatcher's hands.
-pub(super) struct Waiting {
+pub(super) struct HeldDelivery {
     /// The job and its delivery.
-    pub(super) held: Held,
+    pub(super) held: JobDelivery,
     /// When it came, s on the dispatcher's clock.
     pub(super) since_s: f64,
     /// That it is held, once it is.
@@ -22,16 +22,16 @@ pub(super) struct Waiting {
 
 /// The jobs in the dispatcher's hands that have no runner yet.
 #[derive(Default)]
-pub(super) struct Window {
-    jobs: HashMap<Job, Waiting>,
+pub(super) struct HeldJobs {
+    jobs: HashMap<Job, HeldDelivery>,
     numbers: HashMap<JobId, Job>,
     last: u64,
 }
 
-impl Window {
+impl HeldJobs {
     /// Takes a job in, under a number. If it was held already, its newer delivery takes the place of the older one, which
     /// is returned.
-    pub(super) fn insert(&mut self, held: Held, since_s: f64) -> (Job, Option<Held>) {
+    pub(super) fn insert(&mut self, held: JobDelivery, since_s: f64) -> (Job, Option<JobDelivery>) {
         if let Some(number) = self.numbers.get(&held.job.id)
             && let Some(waiting) = self.jobs.get_mut(number)
         {
@@ -39,7 +39,7 @@ impl Window {
         }
         self.last += 1;
         let number = Job(self.last);
-        let waiting = Waiting {
+        let waiting = HeldDelivery {
             held,
             since_s,
             hold: None,
@@ -50,13 +50,13 @@ impl Window {
     }
 
     /// A job that was taken out is held again.
-    pub(super) fn put_back(&mut self, number: Job, waiting: Waiting) {
+    pub(super) fn put_back(&mut self, number: Job, waiting: HeldDelivery) {
         self.numbers.insert(waiting.held.job.id, number);
         self.jobs.insert(number, waiting);
     }
 
     /// A held job.
-    pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut Waiting> {
+    pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut HeldDelivery> {
         self.jobs.get_mut(&number)
     }
 
@@ -66,7 +66,7 @@ impl Window {
     }
 
     /// Takes a job out.
-    pub(super) fn remove(&mut self, number: Job) -> Option<Waiting> {
+    pub(super) fn remove(&mut self, number: Job) -> Option<HeldDelivery> {
         let waiting = self.jobs.remove(&number)?;
         self.numbers.remove(&waiting.held.job.id);
         Some(waiting)

@@ -8,7 +8,7 @@ use warmq_types::hint::Hint;
 use warmq_policy::warm::Model;
 
 /// Hints that are kept without asking whether anybody still uses them.
-const KEPT: usize = 10_000;
+const SWEEP_THRESHOLD: usize = 10_000;
 
 /// The hints that the policy knows.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Default for Hints {
             numbers: HashMap::new(),
             names: Vec::new(),
             spare: Vec::new(),
-            sweep_at: KEPT,
+            sweep_at: SWEEP_THRESHOLD,
         }
     }
 }
@@ -64,7 +64,7 @@ impl Hints {
                 hint
             })
             .collect();
-        self.sweep_at = KEPT.max(2 * self.numbers.len());
+        self.sweep_at = SWEEP_THRESHOLD.max(2 * self.numbers.len());
         forgotten
     }
 }
@@ -80,16 +80,16 @@ mod tests {
     #[test]
     fn numbers_nobody_uses_are_given_out_again() {
         let mut hints = Hints::default();
-        for number in 0..KEPT {
+        for number in 0..SWEEP_THRESHOLD {
             assert_eq!(hints.number(&hint(number)), Model(number as u32));
             assert_eq!(hints.number(&hint(number)), Model(number as u32));
         }
         let forgotten = hints.sweep(|model| model.0 % 2 == 1);
-        assert_eq!(forgotten.len(), KEPT / 2);
+        assert_eq!(forgotten.len(), SWEEP_THRESHOLD / 2);
         assert_eq!(hints.name(Model(1)), None);
-        let again = hints.number(&hint(KEPT));
+        let again = hints.number(&hint(SWEEP_THRESHOLD));
         assert_eq!(again.0 % 2, 1);
-        assert_eq!(hints.name(again), Some(&hint(KEPT)));
+        assert_eq!(hints.name(again), Some(&hint(SWEEP_THRESHOLD)));
         assert!(hints.sweep(|_| true).is_empty(), "swept too early");
     }
 }

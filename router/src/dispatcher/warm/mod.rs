@@ -9,10 +9,10 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `desk` | the policy, and how its commands are carried out |
-//! | `fleet` | runners: news from Redis become the policy's events |
+//! | `driver` | the policy, and how its commands are carried out |
+//! | `tracker` | runners: news from Redis become the policy's events |
 //! | `hints` | the policy's numbers for hints |
-//! | `window` | the held jobs with their deliveries |
+//! | `held_jobs` | the held jobs with their deliveries |
 //! | `clock` | seconds, by Redis' clock |
 //! | `record` | decisions in words, for the job's record |
 //!
@@ -20,11 +20,11 @@
 //! the held jobs again.
 
 mod clock;
-mod desk;
-mod fleet;
+mod decision_log;
+mod held_jobs;
 mod hints;
-mod record;
-mod window;
+mod policy_driver;
+mod runner_tracker;
 
 use std::time::Duration;
 
@@ -35,80 +35,84 @@ use tokio_util::sync::CancellationToken;
 use warmq_types::job::Priority;
 
 use super::Dispatcher;
-use super::session::{LOOK, Session, ticks};
-use crate::broken::Broken;
-use desk::Desk;
+use super::session::{Session, TICK_INTERVAL, ticks};
+use crate::session_error::SessionError;
+use policy_driver::PolicyDriver;
 
 /// Jobs of a lane that are held at most; the others wait in RabbitMQ.
-const WINDOW: u16 = 1000;
+const LANE_PREFETCH: u16 = 1000;
 
 /// Sends that wait for their confirm at once, before further jobs are taken in.
-const SENDS: usize = 256;
+const MAX_UNCONFIRMED: usize = 256;
 
 /// While no deadline is ahead.
-const LONG: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// Dispatches until `stop`.
 pub(super) async fn run(
     dispatcher: &Dispatcher,
     session: &Session,
     stop: &CancellationToken,
-) -> Result<(), Broken> {
+) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
     let mut changes = shared.store.runner_events(app).await?;
     let mut cancellations = shared.store.cancellations(app).await?;
-    let mut desk = Desk::open(dispatcher).await?;
+    let mut driver = PolicyDriver::open(dispatcher).await?;
     let connection = &session.connection;
     let mut normal = dispatcher
-        .lane(connection, Priority::Normal, WINDOW)
+        .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
         .await?;
-    let mut low = dispatcher.lane(connection, Priority::Low, WINDOW).await?;
-    let mut shared_queue = dispatcher.shared_queue(connection, WINDOW).await?;
+    let mut low = dispatcher
+        .consume_lane(connection, Priority::Low, LANE_PREFETCH)
+        .await?;
+    let mut shared_queue = dispatcher
+        .consume_shared_queue(connection, LANE_PREFETCH)
+        .await?;
     let mut sends = FuturesUnordered::new();
-    let mut looks = ticks(LOOK);
+    let mut tick = ticks(TICK_INTERVAL);
     loop {
-        let due = desk
+        let due = driver
             .next_deadline()
-            .unwrap_or_else(|| tokio::time::Instant::now() + LONG);
+            .unwrap_or_else(|| tokio::time::Instant::now() + MAX_SLEEP);
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             sent = sends.try_next(), if !sends.is_empty() => {
                 if let Some(gone) = sent?.flatten() {
-                    desk.came_back(gone).await?;
+                    driver.runner_gone(gone).await?;
                 }
             }
-            change = changes.next() => desk.changed(change.ok_or(Broken::Unheard)?).await?,
+            change = changes.next() => driver.changed(change.ok_or(SessionError::SubscriptionEnded)?).await?,
             cancelled = cancellations.next() => {
-                desk.ended(cancelled.ok_or(Broken::Unheard)?).await?;
+                driver.ended(cancelled.ok_or(SessionError::SubscriptionEnded)?).await?;
             }
-            _ = looks.tick() => {
-                session.upkeep.look(desk.held(), |job| desk.holds(job));
-                desk.look().await?;
+            _ = tick.tick() => {
+                session.maintenance.report_held(driver.held(), |job| driver.holds(job));
+                driver.tick().await?;
             }
-            () = tokio::time::sleep_until(due) => desk.due().await?,
-            delivery = shared_queue.next(), if sends.len() < SENDS => {
+            () = tokio::time::sleep_until(due) => driver.due().await?,
+            delivery = shared_queue.next(), if sends.len() < MAX_UNCONFIRMED => {
                 if let Some(held) = dispatcher.read_shared(delivery).await? {
-                    desk.arrived(held).await?;
+                    driver.arrived(held).await?;
                 }
             }
-            delivery = first_of(&mut normal, &mut low), if sends.len() < SENDS => {
+            delivery = first_of(&mut normal, &mut low), if sends.len() < MAX_UNCONFIRMED => {
                 if let Some(held) = dispatcher.read(delivery).await? {
-                    desk.arrived(held).await?;
+                    driver.arrived(held).await?;
                 }
             }
         }
-        if desk.is_active {
-            session.upkeep.stir();
+        if driver.is_active {
+            session.maintenance.wake();
         }
-        for (held, destination) in desk.outbox.drain(..) {
+        for (held, destination) in driver.outbox.drain(..) {
             sends.push(dispatcher.send(held, destination));
         }
     }
     // What is on its way arrives and is acknowledged; what is held goes back with the channel.
     while sends.try_next().await?.is_some() {}
-    desk.close().await
+    driver.close().await
 }
 
 /// The next delivery of the first of these consumers that has one.

@@ -6,34 +6,34 @@ use lapin::options::BasicAckOptions;
 use tokio::time::Instant;
 use warmq_broker::has_returned;
 use warmq_policy::warm::{
-    Arrival, Command, Constants, Event, Job, Model, Outlook, Runner, Warm, Why,
+    Arrival, Command, Constants, Event, FleetView, Job, Model, Runner, Warm, Why,
 };
 use warmq_store::{Claim, RunnerEvent};
 use warmq_types::ids::JobId;
 use warmq_types::job::Decision;
 
 use super::super::Dispatcher;
-use super::super::lanes::Held;
+use super::super::lanes::JobDelivery;
+use super::super::maintenance::IDLE_INTERVAL;
 use super::super::sending::{CLAIM_MS, Destination, RunnerGone};
-use super::super::upkeep::QUIET;
 use super::clock::{Clock, ms, seconds};
-use super::fleet::Fleet;
+use super::decision_log::{self, PredictedHold};
+use super::held_jobs::{HeldDelivery, HeldJobs};
 use super::hints::Hints;
-use super::record::{self, Expected};
-use super::window::{Waiting, Window};
-use crate::broken::Broken;
+use super::runner_tracker::RunnerTracker;
+use crate::session_error::SessionError;
 
 /// Candidates that a record names.
-const CANDIDATES: usize = 8;
+const MAX_CANDIDATES: usize = 8;
 
 /// The dispatcher's state for one session.
-pub(super) struct Desk<'a> {
+pub(super) struct PolicyDriver<'a> {
     dispatcher: &'a Dispatcher,
     clock: Clock,
     policy: Warm,
-    fleet: Fleet,
+    tracker: RunnerTracker,
     hints: Hints,
-    window: Window,
+    held_jobs: HeldJobs,
     /// Models about which something was learned since it was last kept; `None` stands for the app.
     learned: BTreeSet<Option<Model>>,
     /// Something happened since the last look.
@@ -41,21 +41,21 @@ pub(super) struct Desk<'a> {
     /// When all runners were last compared.
     compared: Instant,
     /// Jobs whose place is decided and reserved.
-    pub(super) outbox: Vec<(Held, Destination)>,
+    pub(super) outbox: Vec<(JobDelivery, Destination)>,
 }
 
 /// A job's send as the policy ordered it.
-struct Order {
+struct SendCommand {
     job: Job,
     runner: Runner,
     warm: bool,
     why: Why,
-    outlook: Outlook,
+    fleet_view: FleetView,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> PolicyDriver<'a> {
     /// Starts from what Redis knows.
-    pub(super) async fn open(dispatcher: &'a Dispatcher) -> Result<Self, Broken> {
+    pub(super) async fn open(dispatcher: &'a Dispatcher) -> Result<Self, SessionError> {
         let store = &dispatcher.shared.store;
         let config = dispatcher.shared.apps.config(&dispatcher.app);
         let constants = Constants {
@@ -63,13 +63,13 @@ impl<'a> Desk<'a> {
             prior_load_s: config.prior_load.as_secs_f64(),
             ..Constants::default()
         };
-        let mut desk = Self {
+        let mut driver = Self {
             dispatcher,
             clock: Clock::new(store.now_ms().await?),
             policy: Warm::new(constants),
-            fleet: Fleet::default(),
+            tracker: RunnerTracker::default(),
             hints: Hints::default(),
-            window: Window::default(),
+            held_jobs: HeldJobs::default(),
             learned: BTreeSet::new(),
             is_active: true,
             compared: Instant::now(),
@@ -78,34 +78,34 @@ impl<'a> Desk<'a> {
         for (hint, json) in store.stats(&dispatcher.app).await? {
             match serde_json::from_str(&json) {
                 Ok(learned) => {
-                    let model = hint.map(|hint| desk.hints.number(&hint));
-                    desk.policy.learn(model, learned);
+                    let model = hint.map(|hint| driver.hints.number(&hint));
+                    driver.policy.learn(model, learned);
                 }
                 Err(error) => tracing::debug!(%error, "left out what another version had learned"),
             }
         }
         for hint in store.models(&dispatcher.app).await? {
-            desk.policy.know(desk.hints.number(&hint));
+            driver.policy.add_known_model(driver.hints.number(&hint));
         }
-        desk.compare().await?;
-        Ok(desk)
+        driver.compare().await?;
+        Ok(driver)
     }
 
-    /// When [`Desk::due`] wants to be called.
+    /// When [`PolicyDriver::due`] wants to be called.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadline_s = self.policy.next_deadline_s()?;
         Some(self.clock.instant(deadline_s))
     }
 
     /// A job came from the backlog.
-    pub(super) async fn arrived(&mut self, held: Held) -> Result<(), Broken> {
+    pub(super) async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
         self.is_active = true;
         let returned = has_returned(&held.delivery);
         self.place(held, returned).await
     }
 
     /// Places a job. `returned`: it had a runner.
-    async fn place(&mut self, held: Held, returned: bool) -> Result<(), Broken> {
+    async fn place(&mut self, held: JobDelivery, returned: bool) -> Result<(), SessionError> {
         let config = self.dispatcher.shared.apps.config(&self.dispatcher.app);
         let spec = &held.job;
         let now_s = self.clock.now_s();
@@ -129,10 +129,10 @@ impl<'a> Desk<'a> {
         };
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
         let avoid = (held.avoid.iter())
-            .map(|runner| self.fleet.reserve(runner))
+            .map(|runner| self.tracker.reserve(runner))
             .collect();
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
-        let (job, older) = self.window.insert(held, now_s);
+        let (job, older) = self.held_jobs.insert(held, now_s);
         if let Some(older) = older {
             // The same job came again (a submission that was published twice): one message of it is enough.
             older.delivery.ack(BasicAckOptions::default()).await?;
@@ -148,11 +148,11 @@ impl<'a> Desk<'a> {
             returned,
             avoid,
         };
-        self.tell(Event::Arrived(arrival)).await
+        self.apply(Event::Arrived(arrival)).await
     }
 
     /// A send found its runner gone.
-    pub(super) async fn came_back(&mut self, gone: RunnerGone) -> Result<(), Broken> {
+    pub(super) async fn runner_gone(&mut self, gone: RunnerGone) -> Result<(), SessionError> {
         let RunnerGone {
             held,
             runner,
@@ -169,89 +169,91 @@ impl<'a> Desk<'a> {
 
     /// Whether this job waits here.
     pub(super) fn holds(&self, job: JobId) -> bool {
-        self.window.number(job).is_some()
+        self.held_jobs.number(job).is_some()
     }
 
     /// Something happened to a runner.
-    pub(super) async fn changed(&mut self, change: RunnerEvent) -> Result<(), Broken> {
+    pub(super) async fn changed(&mut self, change: RunnerEvent) -> Result<(), SessionError> {
         self.is_active = true;
-        self.dispatcher.metrics.heard(&change);
-        let events = self.fleet.changed(change, &mut self.hints);
-        self.tell_all(events).await
+        self.dispatcher.metrics.runner_event(&change);
+        let events = self.tracker.changed(change, &mut self.hints);
+        self.apply_all(events).await
     }
 
     /// A job ended by somebody else's hand: it leaves at once if it is held here.
-    pub(super) async fn ended(&mut self, id: JobId) -> Result<(), Broken> {
-        let Some(job) = self.window.number(id) else {
+    pub(super) async fn ended(&mut self, id: JobId) -> Result<(), SessionError> {
+        let Some(job) = self.held_jobs.number(id) else {
             return Ok(());
         };
         let held = self.withdraw(job).await?;
         self.outbox
-            .extend(held.map(|held| (held, Destination::Nowhere)));
+            .extend(held.map(|held| (held, Destination::Discard)));
         Ok(())
     }
 
     /// Takes a job out, of the policy too.
-    async fn withdraw(&mut self, job: Job) -> Result<Option<Held>, Broken> {
-        self.tell(Event::Cancelled { job }).await?;
-        Ok(self.window.remove(job).map(|waiting| waiting.held))
+    async fn withdraw(&mut self, job: Job) -> Result<Option<JobDelivery>, SessionError> {
+        self.apply(Event::Cancelled { job }).await?;
+        Ok(self.held_jobs.remove(job).map(|waiting| waiting.held))
     }
 
     /// A deadline has passed.
-    pub(super) async fn due(&mut self) -> Result<(), Broken> {
+    pub(super) async fn due(&mut self) -> Result<(), SessionError> {
         self.is_active = true;
-        self.tell(Event::Due).await
+        self.apply(Event::Due).await
     }
 
     /// What is done every second. Runners are compared while something happens or a job waits, else now and then.
-    pub(super) async fn look(&mut self) -> Result<(), Broken> {
+    pub(super) async fn tick(&mut self) -> Result<(), SessionError> {
         let was_active = std::mem::take(&mut self.is_active);
-        if was_active || self.held() > 0 || self.compared.elapsed() >= QUIET {
+        if was_active || self.held() > 0 || self.compared.elapsed() >= IDLE_INTERVAL {
             self.compare().await?;
         }
-        self.hand_back_the_oldest().await?;
-        self.keep_what_was_learned().await
+        self.return_oldest().await?;
+        self.save_learned().await
     }
 
     /// Ends the session.
-    pub(super) async fn close(&mut self) -> Result<(), Broken> {
-        self.keep_what_was_learned().await
+    pub(super) async fn close(&mut self) -> Result<(), SessionError> {
+        self.save_learned().await
     }
 
     /// Looks at all runners: news may have been missed.
-    async fn compare(&mut self) -> Result<(), Broken> {
+    async fn compare(&mut self) -> Result<(), SessionError> {
         let Dispatcher { shared, app, .. } = self.dispatcher;
         self.compared = Instant::now();
-        let pulses = shared.store.runner_availability(app).await?;
+        let availabilities = shared.store.runner_availability(app).await?;
         let policy = &self.policy;
         let (unclear, lost) = self
-            .fleet
-            .compared(&pulses, |runner| policy.is_idle(runner));
-        self.tell_all(lost).await?;
+            .tracker
+            .compared(&availabilities, |runner| policy.is_idle(runner));
+        self.apply_all(lost).await?;
         for runner in unclear {
             // Read only now: an event before may have sent this very runner a job.
             if let Some((now, is_idle)) = shared.store.standing(app, &runner).await? {
-                let number = self.fleet.number(&runner);
+                let number = self.tracker.number(&runner);
                 let thought_idle = number.is_some_and(|number| self.policy.is_idle(number));
-                let events = self.fleet.seen(now, is_idle, thought_idle, &mut self.hints);
-                self.tell_all(events).await?;
+                let events = self
+                    .tracker
+                    .seen(now, is_idle, thought_idle, &mut self.hints);
+                self.apply_all(events).await?;
             }
         }
         Ok(())
     }
 
-    async fn hand_back_the_oldest(&mut self) -> Result<(), Broken> {
+    async fn return_oldest(&mut self) -> Result<(), SessionError> {
         let longest_s = self.dispatcher.shared.longest_held.as_secs_f64();
         let latest_s = self.clock.now_s() - longest_s;
-        for job in self.window.older_than(latest_s) {
+        for job in self.held_jobs.older_than(latest_s) {
             if let Some(held) = self.withdraw(job).await? {
-                held.hand_back().await?;
+                held.return_to_lane().await?;
             }
         }
         Ok(())
     }
 
-    async fn keep_what_was_learned(&mut self) -> Result<(), Broken> {
+    async fn save_learned(&mut self) -> Result<(), SessionError> {
         let now_s = self.clock.now_s();
         let policy = &mut self.policy;
         let forgotten = self.hints.sweep(|model| policy.forget(model, now_s));
@@ -275,15 +277,15 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    async fn tell_all(&mut self, events: Vec<Event>) -> Result<(), Broken> {
+    async fn apply_all(&mut self, events: Vec<Event>) -> Result<(), SessionError> {
         for event in events {
-            self.tell(event).await?;
+            self.apply(event).await?;
         }
         Ok(())
     }
 
     /// Tells the policy what happened and does what it says. A refused claim is decided again.
-    async fn tell(&mut self, event: Event) -> Result<(), Broken> {
+    async fn apply(&mut self, event: Event) -> Result<(), SessionError> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             if let Event::Freed(freed) = &event
@@ -295,7 +297,7 @@ impl<'a> Desk<'a> {
             let candidates = match &event {
                 Event::Arrived(arrival) => arrival
                     .model
-                    .map(|model| self.policy.idle_holders(model, CANDIDATES))
+                    .map(|model| self.policy.idle_holders(model, MAX_CANDIDATES))
                     .unwrap_or_default(),
                 _ => Vec::new(),
             };
@@ -307,16 +309,16 @@ impl<'a> Desk<'a> {
                         runner,
                         warm,
                         why,
-                        outlook,
+                        fleet_view,
                     } => {
-                        let order = Order {
+                        let command = SendCommand {
                             job,
                             runner,
                             warm,
                             why,
-                            outlook,
+                            fleet_view,
                         };
-                        events.extend(self.claim(&order, &candidates).await?);
+                        events.extend(self.claim(&command, &candidates).await?);
                     }
                     Command::Hold {
                         job,
@@ -324,14 +326,14 @@ impl<'a> Desk<'a> {
                         bounded,
                         wait_s,
                         for_another,
-                        outlook,
+                        fleet_view,
                     } => {
-                        let expected = Expected {
+                        let expected = PredictedHold {
                             until_s,
                             bounded,
                             wait_s,
                             for_another,
-                            outlook,
+                            fleet_view,
                         };
                         events.extend(self.hold(job, &expected).await?);
                     }
@@ -344,20 +346,21 @@ impl<'a> Desk<'a> {
     /// Reserves the runner for the job. What the policy has to hear if that can not be.
     async fn claim(
         &mut self,
-        order: &Order,
+        command: &SendCommand,
         candidates: &[Runner],
-    ) -> Result<Option<Event>, Broken> {
-        let Order { job, runner, .. } = *order;
-        let (Some(name), Some(mut waiting)) =
-            (self.fleet.name(runner).cloned(), self.window.remove(job))
-        else {
+    ) -> Result<Option<Event>, SessionError> {
+        let SendCommand { job, runner, .. } = *command;
+        let (Some(name), Some(mut waiting)) = (
+            self.tracker.name(runner).cloned(),
+            self.held_jobs.remove(job),
+        ) else {
             tracing::error!(?job, ?runner, "the policy sent a job that is not held");
-            return Ok(Some(Event::Unneeded { runner }));
+            return Ok(Some(Event::ClaimVoid { runner }));
         };
-        let named = |runner: &Runner| self.fleet.name(*runner).cloned();
-        let candidates = match order.why {
-            Why::WarmAndIdle | Why::Elsewhere => candidates.iter().filter_map(named).collect(),
-            _ if order.warm => vec![name.clone()],
+        let named = |runner: &Runner| self.tracker.name(*runner).cloned();
+        let candidates = match command.why {
+            Why::WarmAndIdle | Why::AnotherRunner => candidates.iter().filter_map(named).collect(),
+            _ if command.warm => vec![name.clone()],
             _ => Vec::new(),
         };
         let Dispatcher {
@@ -369,12 +372,12 @@ impl<'a> Desk<'a> {
         let hint = waiting.held.job.hint.as_ref();
         let decision = Decision {
             refused_claims: waiting.refused_claims,
-            ..record::sent(
+            ..decision_log::sent(
                 &name,
                 hint,
-                order.warm,
-                order.why,
-                order.outlook,
+                command.warm,
+                command.why,
+                command.fleet_view,
                 candidates,
             )
         };
@@ -392,14 +395,14 @@ impl<'a> Desk<'a> {
                 Claim::Refused => {
                     metrics.refused(hint);
                     waiting.refused_claims += 1;
-                    self.window.put_back(job, waiting);
+                    self.held_jobs.put_back(job, waiting);
                     return Ok(Some(Event::Refused { runner }));
                 }
                 Claim::Unavailable(reason) => {
-                    let instead = self.dispatcher.instead(&waiting.held, reason).await?;
-                    if let Some(destination) = instead {
+                    let reroute = self.dispatcher.reroute(&waiting.held, reason).await?;
+                    if let Some(destination) = reroute {
                         self.outbox.push((waiting.held, destination));
-                        return Ok(Some(Event::Unneeded { runner }));
+                        return Ok(Some(Event::ClaimVoid { runner }));
                     }
                 }
             }
@@ -407,13 +410,17 @@ impl<'a> Desk<'a> {
     }
 
     /// Notes that a job is held. What the policy has to hear if it must not be.
-    async fn hold(&mut self, job: Job, expected: &Expected) -> Result<Option<Event>, Broken> {
+    async fn hold(
+        &mut self,
+        job: Job,
+        expected: &PredictedHold,
+    ) -> Result<Option<Event>, SessionError> {
         let now_s = self.clock.now_s();
-        let Some(waiting) = self.window.get_mut(job) else {
+        let Some(waiting) = self.held_jobs.get_mut(job) else {
             return Ok(None);
         };
         let spec = &waiting.held.job;
-        let mut hold = record::held(spec.hint.as_ref(), now_s, expected);
+        let mut hold = decision_log::held(spec.hint.as_ref(), now_s, expected);
         if let Some(earlier) = &waiting.hold {
             let held_ms = hold.since_ms.saturating_sub(earlier.since_ms);
             hold.predicted_wait_ms = hold.predicted_wait_ms.map(|wait_ms| held_ms + wait_ms);
@@ -421,9 +428,10 @@ impl<'a> Desk<'a> {
         }
         let Dispatcher { shared, app, .. } = self.dispatcher;
         while let Some(reason) = shared.store.hold(app, spec.id, &hold).await? {
-            if let Some(destination) = self.dispatcher.instead(&waiting.held, reason).await? {
-                self.outbox
-                    .extend((self.window.remove(job)).map(|waiting| (waiting.held, destination)));
+            if let Some(destination) = self.dispatcher.reroute(&waiting.held, reason).await? {
+                self.outbox.extend(
+                    (self.held_jobs.remove(job)).map(|waiting| (waiting.held, destination)),
+                );
                 return Ok(Some(Event::Cancelled { job }));
             }
         }
@@ -432,7 +440,7 @@ impl<'a> Desk<'a> {
     }
 
     /// The decision about a job that was held: with the wait that was predicted, and the one that came.
-    fn after_hold(&self, waiting: &Waiting, decision: Decision) -> Decision {
+    fn after_hold(&self, waiting: &HeldDelivery, decision: Decision) -> Decision {
         match &waiting.hold {
             Some(hold) => Decision {
                 predicted_wait_ms: hold.predicted_wait_ms,

@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use warmq_policy::warm::{Event, Found, Freed, Ran, Runner};
+use warmq_policy::warm::{Event, Found, Freed, RunObservation, Runner};
 use warmq_store::{FreeRunner, RunnerAvailability, RunnerEvent};
 use warmq_types::ids::{Epoch, RunnerId};
 
 use super::hints::Hints;
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct TrackedRunner {
     number: Runner,
     epoch: Epoch,
     frees: u64,
@@ -20,8 +20,8 @@ struct Known {
 
 /// The runners that the policy knows.
 #[derive(Debug, Default)]
-pub(super) struct Fleet {
-    runners: HashMap<RunnerId, Known>,
+pub(super) struct RunnerTracker {
+    runners: HashMap<RunnerId, TrackedRunner>,
     names: Vec<Option<RunnerId>>,
     /// Numbers of names, those of absent runners too: a held job may avoid one that comes back.
     numbers: HashMap<RunnerId, Runner>,
@@ -30,9 +30,9 @@ pub(super) struct Fleet {
 }
 
 /// Absent names that keep their numbers.
-const KEPT: usize = 1000;
+const MAX_ABSENT: usize = 1000;
 
-impl Fleet {
+impl RunnerTracker {
     /// The name of a runner.
     pub(super) fn name(&self, number: Runner) -> Option<&RunnerId> {
         self.names.get(number.0 as usize)?.as_ref()
@@ -112,10 +112,13 @@ impl Fleet {
     /// The runners that need a closer look, and the losses among those known. `thought_idle`: by the policy.
     pub(super) fn compared(
         &mut self,
-        pulses: &[RunnerAvailability],
+        availabilities: &[RunnerAvailability],
         thought_idle: impl Fn(Runner) -> bool,
     ) -> (Vec<RunnerId>, Vec<Event>) {
-        let alive: HashSet<&RunnerId> = pulses.iter().map(|pulse| &pulse.runner).collect();
+        let alive: HashSet<&RunnerId> = availabilities
+            .iter()
+            .map(|availability| &availability.runner)
+            .collect();
         let gone: Vec<RunnerId> = self
             .runners
             .keys()
@@ -123,12 +126,17 @@ impl Fleet {
             .cloned()
             .collect();
         let lost = gone.iter().filter_map(|runner| self.lost(runner)).collect();
-        let unclear = pulses.iter().filter(|pulse| {
-            self.runners.get(&pulse.runner).is_none_or(|known| {
-                known.epoch != pulse.epoch || thought_idle(known.number) != pulse.idle
+        let unclear = availabilities.iter().filter(|availability| {
+            self.runners.get(&availability.runner).is_none_or(|known| {
+                known.epoch != availability.epoch || thought_idle(known.number) != availability.idle
             })
         });
-        (unclear.map(|pulse| pulse.runner.clone()).collect(), lost)
+        (
+            unclear
+                .map(|availability| availability.runner.clone())
+                .collect(),
+            lost,
+        )
     }
 
     /// The number of a live runner.
@@ -142,7 +150,7 @@ impl Fleet {
             runner,
             cache: models(&free, hints),
             slots: free.slots as usize,
-            ran: free.ran.map(|ran| Ran {
+            ran: free.ran.map(|ran| RunObservation {
                 model: hints.number(&ran.hint),
                 run_s: ran.timings.run_ms as f64 / 1000.0,
                 load_s: (!ran.timings.warm).then_some(ran.timings.load_ms as f64 / 1000.0),
@@ -172,7 +180,7 @@ impl Fleet {
                 number
             }
         };
-        let known = Known {
+        let known = TrackedRunner {
             number,
             epoch: runner.epoch,
             frees: runner.frees,
@@ -181,7 +189,7 @@ impl Fleet {
         (number, events)
     }
 
-    /// Returns the number of a name, which it keeps while the runner is live, and among the latest [`KEPT`] absent ones.
+    /// Returns the number of a name, which it keeps while the runner is live, and among the latest [`MAX_ABSENT`] absent ones.
     pub(super) fn reserve(&mut self, name: &RunnerId) -> Runner {
         if let Some(number) = self.numbers.get(name) {
             return *number;
@@ -197,7 +205,7 @@ impl Fleet {
 
     /// Takes the number back of the name that has been absent for longest, if there are too many.
     fn spare(&mut self) -> Option<Runner> {
-        let name = match self.absent.len() > KEPT {
+        let name = match self.absent.len() > MAX_ABSENT {
             true => self.absent.pop_front()?,
             false => return None,
         };
@@ -253,95 +261,99 @@ mod tests {
 
     #[test]
     fn news_count_once_whichever_way_they_come_first() {
-        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
-        let events = fleet.changed(RunnerEvent::Freed(free("a", 1, 1)), &mut hints);
+        let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
+        let events = tracker.changed(RunnerEvent::Freed(free("a", 1, 1)), &mut hints);
         assert_eq!(events[0], joined(0));
         assert!(is_freed(&events[1..], 0));
         // The regular look was first, the message comes after.
         assert!(is_freed(
-            &fleet.seen(free("a", 1, 2), true, false, &mut hints),
+            &tracker.seen(free("a", 1, 2), true, false, &mut hints),
             0
         ));
-        let late = fleet.changed(RunnerEvent::Freed(free("a", 1, 2)), &mut hints);
+        let late = tracker.changed(RunnerEvent::Freed(free("a", 1, 2)), &mut hints);
         assert!(late.is_empty());
         let taken = |frees| RunnerEvent::Taken {
             runner: RunnerId::parse("a").unwrap(),
             epoch: Epoch(1),
             frees,
         };
-        assert!(fleet.changed(taken(1), &mut hints).is_empty());
-        let taken = fleet.changed(taken(2), &mut hints);
+        assert!(tracker.changed(taken(1), &mut hints).is_empty());
+        let taken = tracker.changed(taken(2), &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(0) }]);
         // A message was missed.
         let now = free("a", 1, 4);
-        assert!(fleet.seen(now.clone(), false, false, &mut hints).is_empty());
-        assert!(is_freed(&fleet.seen(now, true, false, &mut hints), 0));
+        assert!(
+            tracker
+                .seen(now.clone(), false, false, &mut hints)
+                .is_empty()
+        );
+        assert!(is_freed(&tracker.seen(now, true, false, &mut hints), 0));
     }
 
     #[test]
     fn a_new_incarnation_ends_the_old_one_and_old_news_of_it_count_no_more() {
-        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
-        fleet.changed(RunnerEvent::Freed(free("a", 1, 7)), &mut hints);
-        let events = fleet.changed(RunnerEvent::Freed(free("a", 2, 1)), &mut hints);
+        let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
+        tracker.changed(RunnerEvent::Freed(free("a", 1, 7)), &mut hints);
+        let events = tracker.changed(RunnerEvent::Freed(free("a", 2, 1)), &mut hints);
         assert_eq!(events[0], Event::Lost { runner: Runner(0) });
         assert_eq!(events[1], joined(0));
         assert!(is_freed(&events[2..], 0));
-        let old = fleet.changed(RunnerEvent::Freed(free("a", 1, 8)), &mut hints);
+        let old = tracker.changed(RunnerEvent::Freed(free("a", 1, 8)), &mut hints);
         assert!(old.is_empty());
         let gone = |epoch| RunnerEvent::Gone {
             runner: RunnerId::parse("a").unwrap(),
             epoch: Epoch(epoch),
         };
-        assert!(fleet.changed(gone(1), &mut hints).is_empty());
+        assert!(tracker.changed(gone(1), &mut hints).is_empty());
         assert_eq!(
-            fleet.changed(gone(2), &mut hints),
+            tracker.changed(gone(2), &mut hints),
             [Event::Lost { runner: Runner(0) }]
         );
-        assert_eq!(fleet.name(Runner(0)), None);
+        assert_eq!(tracker.name(Runner(0)), None);
     }
 
     #[test]
     fn a_regular_look_finds_what_is_new_what_differs_and_what_is_gone() {
-        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
         for name in ["a", "b", "c"] {
-            fleet.changed(RunnerEvent::Freed(free(name, 1, 1)), &mut hints);
+            tracker.changed(RunnerEvent::Freed(free(name, 1, 1)), &mut hints);
         }
-        let pulse = |name, epoch, idle| RunnerAvailability {
+        let availability = |name, epoch, idle| RunnerAvailability {
             runner: RunnerId::parse(name).unwrap(),
             epoch: Epoch(epoch),
             frees: 1,
             idle,
         };
-        let pulses = [
-            pulse("a", 1, true),
-            pulse("b", 1, false),
-            pulse("d", 1, false),
+        let availabilities = [
+            availability("a", 1, true),
+            availability("b", 1, false),
+            availability("d", 1, false),
         ];
-        let (unclear, lost) = fleet.compared(&pulses, |_| true);
+        let (unclear, lost) = tracker.compared(&availabilities, |_| true);
         assert_eq!(lost, [Event::Lost { runner: Runner(2) }]);
         let names: Vec<&str> = unclear.iter().map(RunnerId::as_str).collect();
         assert_eq!(names, ["b", "d"]);
-        let taken = fleet.seen(free("b", 1, 1), false, true, &mut hints);
+        let taken = tracker.seen(free("b", 1, 1), false, true, &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(1) }]);
-        let found = fleet.seen(free("d", 1, 1), false, false, &mut hints);
+        let found = tracker.seen(free("d", 1, 1), false, false, &mut hints);
         assert_eq!(found[0], joined(3));
         assert!(matches!(&found[1..], [Event::Found(found)] if found.runner == Runner(3)));
     }
 
     #[test]
     fn a_runner_whose_first_news_was_missed_joins_once_its_catalog_is_read() {
-        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
         let later = FreeRunner {
             models: None,
             ..free("a", 1, 2)
         };
-        let events = fleet.changed(RunnerEvent::Freed(later), &mut hints);
+        let events = tracker.changed(RunnerEvent::Freed(later), &mut hints);
         assert_eq!(events, []);
         let read = FreeRunner {
             models: Some(vec![Hint::parse("m").unwrap(), Hint::parse("n").unwrap()]),
             ..free("a", 1, 2)
         };
-        let events = fleet.seen(read, true, false, &mut hints);
+        let events = tracker.seen(read, true, false, &mut hints);
         let catalog = Some(vec![Model(0), Model(1)]);
         let runner = Runner(0);
         assert_eq!(events[0], Event::Joined { runner, catalog });
@@ -350,21 +362,21 @@ mod tests {
 
     #[test]
     fn a_runner_that_comes_back_has_its_number_again_unless_many_others_left_since() {
-        let (mut fleet, mut hints) = (Fleet::default(), Hints::default());
+        let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
         let a = RunnerId::parse("a").unwrap();
-        let avoided = fleet.reserve(&a);
-        assert_eq!(fleet.name(avoided), None);
+        let avoided = tracker.reserve(&a);
+        assert_eq!(tracker.name(avoided), None);
         for epoch in 1..4 {
-            let events = fleet.changed(RunnerEvent::Freed(free("a", epoch, 1)), &mut hints);
+            let events = tracker.changed(RunnerEvent::Freed(free("a", epoch, 1)), &mut hints);
             assert!(is_freed(&events[events.len() - 1..], avoided.0));
         }
-        fleet.lost(&a);
-        for other in 0..KEPT {
+        tracker.lost(&a);
+        for other in 0..MAX_ABSENT {
             let other = RunnerId::parse(&format!("b{other}")).unwrap();
-            assert_ne!(fleet.reserve(&other), avoided);
+            assert_ne!(tracker.reserve(&other), avoided);
         }
         let last = RunnerId::parse("c").unwrap();
-        assert_eq!(fleet.reserve(&last), avoided);
-        assert_ne!(fleet.reserve(&a), avoided);
+        assert_eq!(tracker.reserve(&last), avoided);
+        assert_ne!(tracker.reserve(&a), avoided);
     }
 }
