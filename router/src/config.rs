@@ -11,7 +11,7 @@ use warmq_config::{ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers,
 use warmq_fetch::Allowed;
 use warmq_types::access::AdminKey;
 
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
 use crate::tls::Tls;
 
 /// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
@@ -164,7 +164,7 @@ pub struct Config {
     /// What webhooks may lead to, beside public addresses.
     pub fetch_allow: Allowed,
     /// What the file says of apps and routes.
-    pub declared: Arc<Declared>,
+    pub declared: Arc<RoutingConfig>,
     public_url: Option<url::Url>,
 }
 
@@ -221,7 +221,7 @@ impl Config {
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
-        let declared = Declared::read(&mut settings);
+        let declared = RoutingConfig::read(&mut settings);
         let config = (|| {
             Some(Self {
                 servers: servers?,

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`access`] | who may do what: keys, and what their holders may |
-//! | [`declared`], [`reload`] | the apps and routes of `warmq.toml`, also read again while jobs come in |
+//! | [`routing_config`], [`reload`] | the apps and routes of `warmq.toml`, also read again while jobs come in |
 //! | [`apps`] | which apps exist, and what input each takes |
 //! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
@@ -12,41 +12,41 @@
 //! | [`flow`] | submissions that take several steps |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`files`] | links to files that nobody can guess, and uploads |
-//! | [`ended`] | wakes those who wait for a job's end |
-//! | [`ending`] | jobs that end without a result: cancelled, expired |
-//! | [`dead`] | dead letters: looked at, tried again, thrown away |
+//! | [`completions`] | wakes those who wait for a job's end |
+//! | [`finalizer`] | jobs that end without a result: cancelled, expired |
+//! | [`dead_letters`] | dead letters: looked at, tried again, thrown away |
 //! | [`memory`], [`large_json`] | how much memory request bodies occupy; work on large ones |
-//! | [`late`] | ends that came while Redis was away |
+//! | [`deferred_results`] | ends that came while Redis was away |
 //! | [`unroutable`] | jobs that found no queue, sent again |
 //! | [`readiness`] | what the servers cannot do now |
 //! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
 //! | [`webhook`] | outcomes for HTTP submitters that gave a URL |
 //! | [`metrics`] | what Prometheus is told |
-//! | [`consuming`] | a queue, message by message, over as many connections as it takes |
-//! | [`broken`] | why a part has to start over with a new connection |
+//! | [`queue_consumer`] | a queue, message by message, over as many connections as it takes |
+//! | [`session_error`] | why a part has to start over with a new connection |
 //!
 //! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
 
 pub mod access;
 pub mod api;
 pub mod apps;
-pub mod broken;
+pub mod completions;
 pub mod config;
-pub mod consuming;
-pub mod dead;
-pub mod declared;
+pub mod dead_letters;
+pub mod deferred_results;
 pub mod dispatcher;
-pub mod ended;
-pub mod ending;
 pub mod files;
+pub mod finalizer;
 pub mod flow;
 pub mod large_json;
-pub mod late;
 pub mod memory;
 pub mod metrics;
+pub mod queue_consumer;
 pub mod readiness;
 pub mod reload;
 pub mod reply;
+pub mod routing_config;
+pub mod session_error;
 pub mod submit;
 pub mod tls;
 pub mod unroutable;
@@ -67,11 +67,11 @@ use warmq_store::{Secret, Store};
 
 use crate::access::Keyring;
 use crate::apps::AppDirectory;
+use crate::completions::CompletionListener;
 use crate::config::{Args, Config, Role};
-use crate::dead::DeadLetters;
-use crate::ended::EndedJobs;
-use crate::ending::Endings;
+use crate::dead_letters::DeadLetters;
 use crate::files::{Links, Uploads};
+use crate::finalizer::Finalizer;
 use crate::large_json::LargeJson;
 use crate::metrics::Metrics;
 use crate::readiness::{BrokerLimits, Readiness};
@@ -118,7 +118,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     );
     let apps = AppDirectory::new(store.clone(), config.declared.clone());
     let reload = Reload::new(args, apps.clone());
-    let endings = Endings::new(store.clone(), publisher.clone(), topology.clone());
+    let finalizer = Finalizer::new(store.clone(), publisher.clone(), topology.clone());
 
     // Bound before anything starts: replies, too, name the address that is really served.
     let limits = api::Limits::new(config.max_connections);
@@ -147,7 +147,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         },
     );
     let metrics = Metrics::new()?;
-    let ended = EndedJobs::default();
+    let ended = CompletionListener::default();
 
     let limits = BrokerLimits::default();
     let readiness = Readiness::new(
@@ -158,7 +158,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     );
     let mut parts = JoinSet::new();
     let api = api::Api {
-        endings: Endings::new(front.clone(), publisher.clone(), topology.clone()),
+        finalizer: Finalizer::new(front.clone(), publisher.clone(), topology.clone()),
         store: front.clone(),
         keys: keys.clone(),
         apps: apps.clone(),
@@ -185,14 +185,14 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     parts.spawn(metrics.clone().run(shutdown.clone()));
     parts.spawn(reload.on_hangup(hangups, shutdown.clone()));
     if config.roles.contains(&Role::Api) {
-        let door = submit::amqp::Door::new(
+        let submissions = submit::amqp::AmqpSubmissions::new(
             servers.amqp_url.clone(),
             topology.clone(),
             publisher.clone(),
             submitter.clone(),
         );
-        parts.spawn(door.run(shutdown.clone()));
-        let follower = ended::Follower {
+        parts.spawn(submissions.run(shutdown.clone()));
+        let follower = completions::Follower {
             amqp_url: servers.amqp_url.clone(),
             topology: topology.clone(),
             ended,
@@ -205,12 +205,12 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             servers.amqp_url.clone(),
             topology.clone(),
             submitter,
-            endings.clone(),
+            finalizer.clone(),
             apps.clone(),
             metrics.clone(),
         );
         parts.spawn(flows.clone().follow_events(shutdown.clone()));
-        parts.spawn(flows.keep_watch(shutdown.clone()));
+        parts.spawn(flows.run_due_flows(shutdown.clone()));
     }
     if config.roles.contains(&Role::Dispatch) {
         let unroutable = unroutable::Unroutable {
@@ -219,11 +219,11 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             publisher: publisher.clone(),
         };
         parts.spawn(unroutable.run(shutdown.clone()));
-        let late_ends = late::DeferredResults {
+        let late_ends = deferred_results::DeferredResults {
             store: store.clone(),
             amqp_url: servers.amqp_url.clone(),
             topology: topology.clone(),
-            endings: endings.clone(),
+            finalizer: finalizer.clone(),
         };
         parts.spawn(late_ends.run(shutdown.clone()));
         let dispatchers = dispatcher::Dispatchers {
@@ -231,7 +231,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             connections: dispatcher::Connections::new(servers.amqp_url.clone()),
             topology: topology.clone(),
             publisher: publisher.clone(),
-            endings,
+            finalizer,
             apps,
             reconcile_after: config.reconcile_after,
             forget_apps_after: config.forget_apps_after,

@@ -11,16 +11,16 @@ use warmq_objects::Artifacts;
 use warmq_store::Store;
 use warmq_types::ids::{AppId, JobId};
 
-use crate::broken::Broken;
+use crate::session_error::SessionError;
 
 /// How long an answer is kept.
-const FRESH: Duration = Duration::from_secs(1);
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// How long it is believed that the storage works: each look writes a file.
-const STORAGE_FRESH: Duration = Duration::from_secs(10);
+const STORAGE_CACHE_TTL: Duration = Duration::from_secs(10);
 
 /// Timeout for each of the three.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Size of the file that is written to the storage, bytes.
 const PROBE_BYTES: usize = 64;
@@ -34,8 +34,8 @@ pub struct BrokerLimits(Arc<std::sync::Mutex<Option<Duration>>>);
 
 impl BrokerLimits {
     /// Takes in why a part had to start over.
-    pub fn note(&self, broken: &Broken) {
-        if let Broken::Lapin(error) = broken
+    pub fn note(&self, broken: &SessionError) {
+        if let SessionError::Lapin(error) = broken
             && let Some(timeout) = advice::consumer_timeout(&error.to_string())
         {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeout);
@@ -97,7 +97,7 @@ struct Failure {
 
 impl Failure {
     fn silent(what: &str) -> Self {
-        let summary = format!("{what} has not answered for {} s", TIMEOUT.as_secs());
+        let summary = format!("{what} has not answered for {} s", CHECK_TIMEOUT.as_secs());
         Self {
             whole: summary.clone(),
             summary,
@@ -127,11 +127,11 @@ impl Readiness {
         // Held while servers are asked: concurrent requests share one check.
         let mut latest = self.latest.lock().await;
         if let Some((when, report)) = &latest.report
-            && when.elapsed() < FRESH
+            && when.elapsed() < CACHE_TTL
         {
             return report.clone();
         }
-        let storage_works = (latest.storage).is_some_and(|when| when.elapsed() < STORAGE_FRESH);
+        let storage_works = (latest.storage).is_some_and(|when| when.elapsed() < STORAGE_CACHE_TTL);
         let storage = async {
             match storage_works {
                 true => Ok(()),
@@ -160,7 +160,7 @@ impl Readiness {
     }
 
     async fn rabbitmq(&self) -> Result<(), Failure> {
-        let channel = tokio::time::timeout(TIMEOUT, self.publisher.channel()).await;
+        let channel = tokio::time::timeout(CHECK_TIMEOUT, self.publisher.channel()).await;
         let channel = channel.map_err(|_| Failure::silent("rabbitmq"))?;
         channel.map(drop).map_err(|error| Failure {
             summary: error.summary(),
@@ -174,7 +174,7 @@ impl Readiness {
             self.store.check().await?;
             self.store.warnings().await
         };
-        let asked = tokio::time::timeout(TIMEOUT, asked).await;
+        let asked = tokio::time::timeout(CHECK_TIMEOUT, asked).await;
         let asked = asked.map_err(|_| Failure::silent("redis"))?;
         asked.map_err(|error| Failure {
             summary: error.summary(),
@@ -190,7 +190,7 @@ impl Readiness {
         let app = AppId::parse(PROBE_APP).map_err(|error| failure(error.to_string()))?;
         let name = JobId::generate().to_string();
         let probe = self.artifacts.probe(&app, &name, PROBE_BYTES);
-        let probed = tokio::time::timeout(TIMEOUT, probe).await;
+        let probed = tokio::time::timeout(CHECK_TIMEOUT, probe).await;
         let probed = probed.map_err(|_| Failure::silent("the storage"))?;
         probed.map_err(|error| failure(error.to_string()))
     }

@@ -11,7 +11,7 @@ use warmq_config::Problems;
 
 use crate::apps::AppDirectory;
 use crate::config::{Args, Config};
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
 
 /// A cheap handle on the file, and on what it declares to.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl Reload {
     ///
     /// # Errors
     /// Everything that is wrong with it; what was declared before still counts.
-    pub async fn now(&self) -> Result<Arc<Declared>, Problems> {
+    pub async fn now(&self) -> Result<Arc<RoutingConfig>, Problems> {
         let _alone = self.reading.lock().await;
         let args = self.args.clone();
         let read = tokio::task::spawn_blocking(move || Config::read(&args)).await;

@@ -16,18 +16,18 @@ use warmq_types::job::JobError;
 use warmq_types::message::{JobEvent, Versioned, error_body};
 use warmq_types::server_url::ServerUrl;
 
-use crate::broken::Broken;
-use crate::consuming::Consuming;
 use crate::files::Links;
+use crate::queue_consumer::QueueConsumer;
+use crate::session_error::SessionError;
 
 /// Events that the broker hands out ahead.
-const WINDOW: u16 = 64;
+const PREFETCH: u16 = 64;
 
 /// Events that are dealt with side by side.
-const SIDE_BY_SIDE: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 
 /// Jobs that share one of these wait for each other.
-const TURNS: usize = 256;
+const ORDERING_LOCKS: usize = 256;
 
 /// Begins the addresses that RabbitMQ makes for direct reply-to.
 pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
@@ -92,7 +92,7 @@ pub struct Replies {
     /// Where inputs are that are to be forgotten.
     artifacts: Artifacts,
     /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to once.
-    turns: [Mutex<()>; TURNS],
+    turns: [Mutex<()>; ORDERING_LOCKS],
 }
 
 impl Replies {
@@ -111,7 +111,7 @@ impl Replies {
             amqp_url,
             links,
             artifacts,
-            turns: [(); TURNS].map(Mutex::new),
+            turns: [(); ORDERING_LOCKS].map(Mutex::new),
         }
     }
 
@@ -120,13 +120,13 @@ impl Replies {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let replies = Consuming {
+        let replies = QueueConsumer {
             what: "ends to reply to",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.reply_events_queue(),
-            window: WINDOW,
-            side_by_side: SIDE_BY_SIDE,
+            prefetch: PREFETCH,
+            max_concurrent: MAX_CONCURRENT,
         };
         replies
             .each(&shutdown, |delivery| self.take(delivery))
@@ -134,7 +134,7 @@ impl Replies {
         Ok(())
     }
 
-    async fn take(&self, delivery: Delivery) -> Result<(), Broken> {
+    async fn take(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
@@ -158,9 +158,9 @@ impl Replies {
         }
     }
 
-    async fn reply(&self, event: &JobEvent) -> Result<(), Broken> {
+    async fn reply(&self, event: &JobEvent) -> Result<(), SessionError> {
         let (app, job) = (&event.app, event.job_id);
-        let turn = usize::try_from(job.coin() % TURNS as u64).unwrap_or_default();
+        let turn = usize::try_from(job.coin() % ORDERING_LOCKS as u64).unwrap_or_default();
         let _turn = self.turns[turn].lock().await;
         let first = event.reply_to.as_ref();
         let Some(reply_to) = self.store.reply_address(app, job, first).await? else {

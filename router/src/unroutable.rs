@@ -8,11 +8,11 @@ use warmq_broker::{DeadLetter, Message, Publisher, Topology};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::server_url::ServerUrl;
 
-use crate::broken::Broken;
-use crate::consuming::Consuming;
+use crate::queue_consumer::QueueConsumer;
+use crate::session_error::SessionError;
 
 /// Messages that the broker hands out ahead.
-const WINDOW: u16 = 16;
+const PREFETCH: u16 = 16;
 
 /// Consumes what the broker could not route.
 pub struct Unroutable {
@@ -30,13 +30,13 @@ impl Unroutable {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let unroutable = Consuming {
+        let unroutable = QueueConsumer {
             what: "what could not be routed",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.unroutable_queue(),
-            window: WINDOW,
-            side_by_side: 1,
+            prefetch: PREFETCH,
+            max_concurrent: 1,
         };
         unroutable
             .each(&shutdown, |delivery| self.send_again(delivery))
@@ -44,7 +44,7 @@ impl Unroutable {
         Ok(())
     }
 
-    async fn send_again(&self, delivery: Delivery) -> Result<(), Broken> {
+    async fn send_again(&self, delivery: Delivery) -> Result<(), SessionError> {
         let (topology, publisher) = (&self.topology, &self.publisher);
         match JobMessage::decode(&delivery.data) {
             Ok(JobMessage { job, .. }) => {

@@ -164,7 +164,7 @@ fn decisions_read_no_clock_and_draw_no_chance() {
     never_says("dev/bench/src/simulator", &unseeded, &[]);
     never_says("dev/bench/src/schemes", &unseeded, &[]);
     for file in [
-        "router/src/flow/next.rs",
+        "router/src/flow/decide.rs",
         "worker/src/model_cache/eviction.rs",
     ] {
         let (folder, _) = file.rsplit_once('/').unwrap();
@@ -197,10 +197,10 @@ fn one_place_finds_jobs_for_callers() {
     never_says(
         "router/src/api",
         &["store.job("],
-        &["router/src/api/own.rs"],
+        &["router/src/api/owned_job.rs"],
     );
     let reads = ["store.job_of("];
-    let allowed = ["router/src/api/following.rs", "router/src/api/jobs.rs"];
+    let allowed = ["router/src/api/job_stream.rs", "router/src/api/jobs.rs"];
     never_says("router/src/api", &reads, &allowed);
 }
 

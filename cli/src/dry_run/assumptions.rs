@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use warmq_config::AppConfig;
-use warmq_rules::AppStanding;
+use warmq_rules::AppLoadEstimate;
 use warmq_types::ids::AppId;
 
 use crate::exit::Usage;
@@ -28,21 +28,21 @@ struct AssumedLoad {
 
 impl AppAssumption {
     /// Returns the load of an app with these settings.
-    pub fn load(&self, config: &AppConfig) -> AppStanding {
+    pub fn load(&self, config: &AppConfig) -> AppLoadEstimate {
         self.assumed.load(config)
     }
 }
 
 /// Returns the default load: one idle runner, an empty queue.
-pub fn load(config: &AppConfig) -> AppStanding {
+pub fn load(config: &AppConfig) -> AppLoadEstimate {
     AssumedLoad::default().load(config)
 }
 
 impl AssumedLoad {
-    fn load(&self, config: &AppConfig) -> AppStanding {
+    fn load(&self, config: &AppConfig) -> AppLoadEstimate {
         let runners = self.runners.unwrap_or(1);
         let wait_s = if runners == 0 { f64::INFINITY } else { 0.0 };
-        AppStanding {
+        AppLoadEstimate {
             cost: self.cost.unwrap_or(config.cost),
             wait_s: self.wait_s.unwrap_or(wait_s),
             run_s: self.run_s.unwrap_or(config.prior_run.as_secs_f64()),

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 use warmq_config::Apps;
-use warmq_rules::{AppStanding, Asked, Draw, Error, Resolved, Routes};
+use warmq_rules::{AppLoadEstimate, Asked, Draw, Error, Resolved, Routes};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::route::{Hop, RouteKind};
 
@@ -34,7 +34,7 @@ pub struct Sample {
     /// The id of the API key.
     pub key: String,
     /// The assumed load of the file's apps.
-    pub apps: BTreeMap<AppId, AppStanding>,
+    pub apps: BTreeMap<AppId, AppLoadEstimate>,
 }
 
 /// The result for one route.
@@ -85,7 +85,7 @@ impl DryRun {
 }
 
 /// Returns the load of the file's apps: the assumptions, otherwise an idle app.
-pub fn assumed_loads(apps: &Apps, assumptions: &[AppAssumption]) -> BTreeMap<AppId, AppStanding> {
+pub fn assumed_loads(apps: &Apps, assumptions: &[AppAssumption]) -> BTreeMap<AppId, AppLoadEstimate> {
     let mut assumed_loads = BTreeMap::new();
     for name in apps.names() {
         let config = apps.get(name);

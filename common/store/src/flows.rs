@@ -58,14 +58,14 @@ pub enum FlowTransition {
     /// The update was stored.
     On,
     /// The version has changed: read again.
-    Elsewhere,
+    Conflict,
 }
 
 impl From<bool> for FlowTransition {
     fn from(moved: bool) -> Self {
         match moved {
             true => Self::On,
-            false => Self::Elsewhere,
+            false => Self::Conflict,
         }
     }
 }

@@ -10,13 +10,13 @@ use warmq_types::job::{Decision, JobSpec, Target};
 /// other idle one that can load its model before it is left to whoever is free first, who may be that runner. `refused_claims`: how often it lost the
 /// runner that an earlier decision chose.
 pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Decision {
-    let elsewhere = || {
+    let another_runner = || {
         let runner = pick(job.id, &candidates.others)?;
         let reason = format!("an attempt failed on another runner, and {runner} was idle");
         Some((Target::Runner { runner }, false, reason))
     };
     let (target, warm, reason) = match &job.hint {
-        None => elsewhere().unwrap_or((
+        None => another_runner().unwrap_or((
             Target::Shared,
             false,
             "it carries no hint, so every runner is equal to it".to_owned(),
@@ -30,8 +30,8 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
                     "no idle runner reported '{hint}'; {runner} was idle and reported nothing yet, so it takes anything"
                 );
                 (Target::Runner { runner }, false, reason)
-            } else if let Some(elsewhere) = elsewhere() {
-                elsewhere
+            } else if let Some(another_runner) = another_runner() {
+                another_runner
             } else {
                 let busy = match candidates.idle {
                     0 => "no runner was idle".to_owned(),

@@ -15,7 +15,7 @@ pub struct Asked<'a> {
     /// `key`: the name of the API key that it came with; empty if it came without.
     pub key: &'a str,
     /// `apps`: how those stand that conditions on its way may look at ([`crate::Routes::apps_looked_at`]).
-    pub apps: &'a BTreeMap<AppId, AppStanding>,
+    pub apps: &'a BTreeMap<AppId, AppLoadEstimate>,
     /// `steps`: the outputs of the flow's earlier steps, by the steps' names. None at submission.
     pub steps: &'a BTreeMap<String, Value>,
     /// What splits draw by.
@@ -33,7 +33,7 @@ pub enum Draw<'a> {
 
 /// How an app stands just now.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AppStanding {
+pub struct AppLoadEstimate {
     /// What a job costs there, in the file's own unit.
     pub cost: f64,
     /// How long a job that is submitted now waits for a runner, by measurement, seconds. Infinite without runners.

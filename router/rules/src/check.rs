@@ -6,7 +6,7 @@ use warmq_config::SettingPath;
 use warmq_types::ids::AppId;
 
 /// The most routes that a submission may go through.
-pub const MOST_HOPS: usize = 8;
+pub const MAX_HOPS: usize = 8;
 
 /// A target that a declaration names, and where.
 pub(crate) type Mention = (SettingPath, AppId);
@@ -29,9 +29,9 @@ pub(crate) fn mistakes(
             check.mistakes.push((path.clone(), twice.to_owned()));
         }
         let way = check.longest_way(name, &mut Vec::new());
-        if way.len() > MOST_HOPS {
+        if way.len() > MAX_HOPS {
             let sentence = format!(
-                "it leads through {} routes, {MOST_HOPS} are the most: {}",
+                "it leads through {} routes, {MAX_HOPS} are the most: {}",
                 way.len(),
                 told(way.into_iter().rev())
             );

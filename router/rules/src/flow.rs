@@ -12,7 +12,7 @@ use crate::expression::Scene;
 use crate::template::Template;
 
 /// The most steps of a sequence, and the most choices of a fallback.
-pub const MOST_STEPS: usize = 32;
+pub const MAX_STEPS: usize = 32;
 
 /// A declared sequence: step by step, each with what came of those before.
 #[derive(Debug, PartialEq)]

@@ -30,14 +30,14 @@ mod switch;
 mod template;
 
 #[cfg(test)]
-mod properties;
+mod proptests;
 
-pub use asked::{AppStanding, Asked, Draw};
-pub use check::MOST_HOPS;
+pub use asked::{AppLoadEstimate, Asked, Draw};
+pub use check::MAX_HOPS;
 pub use declaration::{Route, Routes};
 pub use error::Error;
-pub use expression::{Expression, LONGEST_EXPRESSION, MOST_LEVELS, MOST_VALUES};
-pub use flow::{Fallback, Flow, MOST_STEPS, Sequence, Step};
+pub use expression::{Expression, MAX_EXPRESSION_BYTES, MAX_LEVELS, MAX_VALUES};
+pub use flow::{Fallback, Flow, MAX_STEPS, Sequence, Step};
 pub use resolve::Resolved;
 pub use split::{Share, Split};
 pub use switch::{Rule, Switch};

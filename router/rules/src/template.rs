@@ -139,7 +139,7 @@ mod tests {
     use warmq_config::{Apps, Settings};
 
     use super::*;
-    use crate::{Asked, Draw, MOST_VALUES, Routes};
+    use crate::{Asked, Draw, MAX_VALUES, Routes};
 
     /// What comes of the template `written` (TOML) as the input of a second step.
     fn filled(written: &str, input: &Json, first: Json) -> Result<Json, String> {
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn no_template_multiplies_what_it_sees_without_end() {
         let refused = |written: &str, input: Json| filled(written, &input, json!({})).unwrap_err();
-        let many = json!(vec![0; MOST_VALUES / 2]);
+        let many = json!(vec![0; MAX_VALUES / 2]);
         let twice = filled("{ a = 'input', b = 'input' }", &many, json!({}));
         assert!(twice.unwrap_err().contains("more than 10000 values"));
         assert!(refused("'[input, input]'", many.clone()).contains("more than 10000 values"));

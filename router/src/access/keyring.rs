@@ -1,6 +1,6 @@
 //! The keys that there are, as this router knows them.
 //!
-//! Redis has them; this is a copy, read again every [`FRESH`], so that a request costs no look into Redis, a revoked key
+//! Redis has them; this is a copy, read again every [`CACHE_TTL`], so that a request costs no look into Redis, a revoked key
 //! is refused soon, and those who are known stay known while Redis is away. A key that is not in the copy is looked for
 //! in Redis at once: it may have just been made, by another router.
 //!
@@ -20,7 +20,7 @@ use warmq_types::ids::KeyId;
 use super::{Caller, NoKey, header};
 
 /// How long the copy is believed.
-const FRESH: Duration = Duration::from_secs(2);
+const CACHE_TTL: Duration = Duration::from_secs(2);
 
 /// Why a request is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +142,7 @@ impl Keyring {
         Ok((stored.key, credentials, kept))
     }
 
-    /// Revokes a key: here at once, at other routers within [`FRESH`].
+    /// Revokes a key: here at once, at other routers within [`CACHE_TTL`].
     ///
     /// # Errors
     /// Redis is away.
@@ -162,7 +162,7 @@ impl Keyring {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                () = tokio::time::sleep(FRESH) => {}
+                () = tokio::time::sleep(CACHE_TTL) => {}
             }
             if let Err(error) = self.read().await {
                 tracing::debug!(%error, "could not read the keys");

@@ -14,8 +14,8 @@ use warmq_types::ids::{AppId, JobId};
 use super::extract::Path;
 use super::openapi::{Finding, Listing, OPERATE};
 use super::{Api, ApiError};
-use crate::broken::Broken;
-use crate::dead::{BROWSED, RedriveError, Shelf};
+use crate::dead_letters::{DeadLetterQueue, MAX_BROWSED, RedriveError};
+use crate::session_error::SessionError;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
@@ -98,7 +98,10 @@ struct Redriven {
 )]
 async fn list_all(State(api): State<Api>) -> Result<Json<LettersView>, ApiError> {
     let apps = api.apps.all().await?;
-    let shelves = apps.into_iter().map(Shelf::App).chain([Shelf::Submissions]);
+    let shelves = apps
+        .into_iter()
+        .map(DeadLetterQueue::App)
+        .chain([DeadLetterQueue::Submissions]);
     letters(&api, shelves).await
 }
 
@@ -115,8 +118,8 @@ async fn list(
     State(api): State<Api>,
     Path(path): Path<ShelfPath>,
 ) -> Result<Json<LettersView>, ApiError> {
-    let shelf = shelf(&api, &path.owner, &path.app).await?;
-    letters(&api, [shelf]).await
+    let queue = queue(&api, &path.owner, &path.app).await?;
+    letters(&api, [queue]).await
 }
 
 /// A dead letter with its body.
@@ -132,9 +135,9 @@ async fn show(
     State(api): State<Api>,
     Path(path): Path<LetterPath>,
 ) -> Result<Json<WholeLetter>, ApiError> {
-    let shelf = shelf(&api, &path.owner, &path.app).await?;
+    let queue = queue(&api, &path.owner, &path.app).await?;
     let id = letter_id(&path.id)?;
-    let mut letters = api.dead.list(&shelf).await?.into_iter();
+    let mut letters = api.dead.list(&queue).await?.into_iter();
     let letter = letters
         .find(|letter| letter.id == id)
         .ok_or(RedriveError::Missing)?;
@@ -143,7 +146,7 @@ async fn show(
     let submission = letter.submission.as_ref();
     Ok(Json(WholeLetter {
         routing_key: submission.map(|submission| submission.routing_key.clone()),
-        letter: view(&shelf, letter),
+        letter: view(&queue, letter),
         body,
     }))
 }
@@ -160,8 +163,8 @@ async fn redrive(
     State(api): State<Api>,
     Path(path): Path<LetterPath>,
 ) -> Result<Json<Redriven>, ApiError> {
-    let shelf = shelf(&api, &path.owner, &path.app).await?;
-    let job_id = api.dead.redrive(&shelf, letter_id(&path.id)?).await?;
+    let queue = queue(&api, &path.owner, &path.app).await?;
+    let job_id = api.dead.redrive(&queue, letter_id(&path.id)?).await?;
     Ok(Json(Redriven { job_id }))
 }
 
@@ -178,8 +181,8 @@ async fn throw_away(
     State(api): State<Api>,
     Path(path): Path<LetterPath>,
 ) -> Result<StatusCode, ApiError> {
-    let shelf = shelf(&api, &path.owner, &path.app).await?;
-    match api.dead.drop_letter(&shelf, letter_id(&path.id)?).await? {
+    let queue = queue(&api, &path.owner, &path.app).await?;
+    match api.dead.drop_letter(&queue, letter_id(&path.id)?).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(RedriveError::Missing.into()),
     }
@@ -187,21 +190,21 @@ async fn throw_away(
 
 async fn letters(
     api: &Api,
-    shelves: impl IntoIterator<Item = Shelf>,
+    shelves: impl IntoIterator<Item = DeadLetterQueue>,
 ) -> Result<Json<LettersView>, ApiError> {
     let (mut letters, mut truncated) = (Vec::new(), false);
-    for shelf in shelves {
-        let found = api.dead.list(&shelf).await?;
-        truncated |= found.len() >= BROWSED;
-        letters.extend(found.into_iter().map(|letter| view(&shelf, letter)));
+    for queue in shelves {
+        let found = api.dead.list(&queue).await?;
+        truncated |= found.len() >= MAX_BROWSED;
+        letters.extend(found.into_iter().map(|letter| view(&queue, letter)));
     }
     Ok(Json(LettersView { letters, truncated }))
 }
 
-fn view(shelf: &Shelf, letter: DeadLetter) -> LetterView {
+fn view(queue: &DeadLetterQueue, letter: DeadLetter) -> LetterView {
     LetterView {
         id: letter.id,
-        place: shelf.to_string(),
+        place: queue.to_string(),
         kind: match letter.submission {
             Some(_) => "submission",
             None => "job",
@@ -212,13 +215,13 @@ fn view(shelf: &Shelf, letter: DeadLetter) -> LetterView {
 }
 
 /// Only apps that exist have a shelf: looking must not make queues.
-async fn shelf(api: &Api, owner: &str, app: &str) -> Result<Shelf, ApiError> {
+async fn queue(api: &Api, owner: &str, app: &str) -> Result<DeadLetterQueue, ApiError> {
     let name = format!("{owner}/{app}");
-    if name == Shelf::Submissions.to_string() {
-        return Ok(Shelf::Submissions);
+    if name == DeadLetterQueue::Submissions.to_string() {
+        return Ok(DeadLetterQueue::Submissions);
     }
     match AppId::parse(&name) {
-        Ok(app) if api.apps.find(&app).await?.is_some() => Ok(Shelf::App(app)),
+        Ok(app) if api.apps.find(&app).await?.is_some() => Ok(DeadLetterQueue::App(app)),
         _ => Err(ApiError::not_found(format!("there is no app '{name}'"))),
     }
 }
@@ -227,8 +230,8 @@ fn letter_id(text: &str) -> Result<JobId, ApiError> {
     text.parse().map_err(|_| RedriveError::Missing.into())
 }
 
-impl From<Broken> for ApiError {
-    fn from(error: Broken) -> Self {
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
         tracing::warn!(%error, "could not look after dead letters");
         Self::unavailable("the queue does not answer right now; try again soon")
     }
@@ -241,7 +244,7 @@ impl From<RedriveError> for ApiError {
             RedriveError::NoJob | RedriveError::Ended(_) | RedriveError::Forgotten => {
                 Self::bad_request(error.to_string())
             }
-            RedriveError::Broken(broken) => broken.into(),
+            RedriveError::SessionError(broken) => broken.into(),
         }
     }
 }

@@ -7,7 +7,7 @@ use warmq_types::job::JobError;
 use warmq_types::state::JobState;
 
 use crate::access::Denied;
-use crate::ending::EndError;
+use crate::finalizer::EndError;
 use crate::submit::SubmitError;
 
 /// After how many seconds a client may try again when a server is away, or too many jobs wait.

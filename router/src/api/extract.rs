@@ -31,7 +31,7 @@ impl From<QueryRejection> for ApiError {
 /// An app.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "tells of what submissions read")]
+#[expect(dead_code, reason = "documents what submissions read")]
 pub(super) struct AppPath {
     /// What stands before the slash in the app's name.
     #[param(example = "warmq")]
@@ -44,7 +44,7 @@ pub(super) struct AppPath {
 /// A job of an app.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "tells of what `Own` reads")]
+#[expect(dead_code, reason = "documents what `OwnedJob` reads")]
 pub(super) struct JobPath {
     /// What stands before the slash in the app's name.
     #[param(example = "warmq")]

@@ -11,11 +11,11 @@ use warmq_types::policy_name::PolicyName;
 use warmq_types::route::RouteKind;
 use warmq_types::runner::RunnerRecord;
 
+use super::auth::By;
 use super::extract::Query;
-use super::gate::By;
 use super::openapi::{Asking, Listing, OPERATE};
 use super::{Api, ApiError};
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Apps)]
@@ -88,15 +88,15 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, 
     let declared = api.apps.declared();
     let known = api.apps.all().await?.into_iter();
     let known = known.filter(|app| caller.knows(app));
-    let standings = api.apps.standings(&declared, known).await?.into_iter();
+    let standings = api.apps.loads(&declared, known).await?.into_iter();
     let apps = standings
-        .map(|(app, standing)| AppView {
+        .map(|(app, status)| AppView {
             policy: declared.config(&app).policy,
-            queued: standing.queued,
-            runners: standing.runners,
-            wait_s: Some(standing.wait_s).filter(|wait_s| wait_s.is_finite()),
-            run_s: standing.run_s,
-            cost: standing.cost,
+            queued: status.queued,
+            runners: status.runners,
+            wait_s: Some(status.wait_s).filter(|wait_s| wait_s.is_finite()),
+            run_s: status.run_s,
+            cost: status.cost,
             app,
         })
         .collect();
@@ -106,7 +106,7 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, 
 }
 
 /// The declared routes.
-pub(super) fn routes(declared: &Declared) -> Vec<RouteView> {
+pub(super) fn routes(declared: &RoutingConfig) -> Vec<RouteView> {
     let routes = declared.routes.iter();
     routes
         .map(|(name, route)| RouteView {

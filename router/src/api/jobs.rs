@@ -11,13 +11,13 @@ use warmq_objects::InputError;
 use warmq_store::JobHead;
 use warmq_types::job::{JobRecord, JobSpec};
 
-use super::following;
+use super::job_status::StepView;
+use super::job_stream;
 use super::openapi::{Finding, OPERATE};
-use super::own::Own;
-use super::standing::StepView;
+use super::owned_job::OwnedJob;
 use super::{Api, ApiError};
-use crate::ending::Cancelled;
 use crate::files::links::expires_s;
+use crate::finalizer::Cancelled;
 
 /// A job and everything that happened to it.
 #[derive(Serialize, ToSchema)]
@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The job", body = JobView), Finding)
 )]
-async fn show(State(api): State<Api>, Own(job): Own) -> Result<Json<JobView>, ApiError> {
+async fn show(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<JobView>, ApiError> {
     view(&api, job).await
 }
 
@@ -58,9 +58,12 @@ async fn show(State(api): State<Api>, Own(job): Own) -> Result<Json<JobView>, Ap
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The job, cancelled", body = JobView), Finding)
 )]
-async fn cancel(State(api): State<Api>, Own(job): Own) -> Result<Json<JobView>, ApiError> {
+async fn cancel(
+    State(api): State<Api>,
+    OwnedJob(job): OwnedJob,
+) -> Result<Json<JobView>, ApiError> {
     let spec = &job.record.spec;
-    match api.endings.cancel(spec).await? {
+    match api.finalizer.cancel(spec).await? {
         Cancelled::Yes => {}
         Cancelled::Ended(state) => return Err(ApiError::already_ended(state)),
         Cancelled::Missing => return Err(ApiError::no_such_job(&spec.id.to_string())),
@@ -84,10 +87,10 @@ async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
 }
 
 async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
-    let (standing, head) = following::now(api, job, false).await?;
+    let (status, head) = job_stream::now(api, job, false).await?;
     let whole = api.store.job_of(&head.spec.app, head.spec.id).await?;
     let mut record = whole.ok_or_else(|| ApiError::no_such_job(&head.spec.id.to_string()))?;
-    record.progress = standing.progress;
+    record.progress = status.progress;
     match record.spec.no_store {
         true => record.spec.input = Value::Null,
         false => show_input(api, &mut record.spec).await?,
@@ -101,7 +104,7 @@ async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
     }
     Ok(Json(JobView {
         record,
-        queue_position: standing.queue_position,
-        steps: standing.steps,
+        queue_position: status.queue_position,
+        steps: status.steps,
     }))
 }

@@ -14,8 +14,8 @@ use warmq_types::access::{ApiKey, NewKey};
 use warmq_types::ids::KeyId;
 use warmq_types::job::JobError;
 
+use super::auth::By;
 use super::extract::Path;
-use super::gate::By;
 use super::openapi::{Finding, Listing, Making, OPERATE};
 use super::{Api, ApiError};
 

@@ -1,31 +1,31 @@
 //! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`, uploads under `/storage`; and,
 //! whatever the router's roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
 
-mod browsers;
+mod auth;
 mod config;
+mod cors;
 mod dead;
 mod docs;
 mod error;
 mod extract;
 mod files;
 mod fleet;
-mod following;
-mod gate;
 mod health;
 mod hosts;
+mod job_result;
+mod job_status;
+mod job_stream;
 mod jobs;
 mod keys;
 mod metrics;
 mod namespaces;
 mod openapi;
-mod outcome;
-mod own;
+mod owned_job;
 mod proxy;
 mod queue;
 mod run;
 mod server;
 mod sse;
-mod standing;
 mod status;
 mod storage;
 mod submission;
@@ -43,16 +43,16 @@ use warmq_store::Store;
 
 use crate::access::{Keyring, Right};
 use crate::apps::AppDirectory;
-use crate::dead::DeadLetters;
-use crate::ended::EndedJobs;
-use crate::ending::Endings;
+use crate::completions::CompletionListener;
+use crate::dead_letters::DeadLetters;
 use crate::files::{Links, Uploads};
+use crate::finalizer::Finalizer;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::reload::Reload;
 use crate::submit::Submitter;
+use auth::guarded;
 use error::ApiError;
-use gate::guarded;
 
 pub use hosts::Hosts;
 pub use server::{Limits, Server};
@@ -72,9 +72,9 @@ pub struct Api {
     /// Reads the configuration again.
     pub reload: Reload,
     /// Ends jobs that nobody wants any more.
-    pub endings: Endings,
+    pub finalizer: Finalizer,
     /// Tells of jobs that ended.
-    pub ended: EndedJobs,
+    pub ended: CompletionListener,
     /// What the servers can do now.
     pub readiness: Readiness,
     /// What could not be run.
@@ -128,7 +128,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 fn door(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes()).merge(config::routes());
-    let own_pages = middleware::from_fn_with_state(api.clone(), browsers::own_pages_only);
+    let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
     let operating = OpenApiRouter::default()
         .merge(guarded(with_a_key, api, Right::Call))
         .merge(guarded(fleet::runners_routes(), api, Right::Watch))
@@ -155,7 +155,7 @@ fn for_pages(api: &Api) -> OpenApiRouter<Api> {
     // a browser asks first has a method of its own, and no key.
     let routes = routes
         .method_not_allowed_fallback(wrong_method)
-        .layer(browsers::any());
+        .layer(cors::any());
     let mut documented = OpenApiRouter::from(routes);
     *documented.get_openapi_mut() = openapi;
     documented

@@ -12,16 +12,16 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::auth::By;
 use super::extract::{AppPath, JobPath, Query};
-use super::following::{self, Following, News};
-use super::gate::By;
+use super::job_result::{result_response, with_job_headers};
+use super::job_stream::{self, JobStream, JobUpdate};
 use super::openapi::{Finding, Listing, Outcome, QUEUE, Submitting};
-use super::outcome::{outcome, with_job_headers};
-use super::own::Own;
-use super::status::{StatusView, status, waiting};
-use super::submission::{Asked, Bounds, INPUT, SubPath, Wishes};
+use super::owned_job::OwnedJob;
+use super::status::{StatusView, status_view, waiting};
+use super::submission::{Bounds, INPUT, SubPath, SubmitRequest, Wishes};
 use super::{Api, ApiError, sse};
-use crate::ending::Cancelled;
+use crate::finalizer::Cancelled;
 
 /// What stands behind the `?`; the last one counts.
 type Flags = HashMap<String, String>;
@@ -29,7 +29,7 @@ type Flags = HashMap<String, String>;
 /// What a status is to say.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "tells of what `wants_log` reads")]
+#[expect(dead_code, reason = "documents what `wants_log` reads")]
 struct StatusFlags {
     /// `1` or `true`: with the lines of the job's log. Anything else: without.
     #[param(example = "1")]
@@ -79,7 +79,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 async fn submit(
     State(api): State<Api>,
     By(caller): By,
-    Asked(submission): Asked,
+    SubmitRequest(submission): SubmitRequest,
 ) -> Result<Response, ApiError> {
     let accepted = api.submitter.submit(&caller, submission).await?;
     let job = accepted.job;
@@ -97,7 +97,11 @@ async fn submit(
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
     responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
 )]
-async fn submit_to_path(state: State<Api>, by: By, asked: Asked) -> Result<Response, ApiError> {
+async fn submit_to_path(
+    state: State<Api>,
+    by: By,
+    asked: SubmitRequest,
+) -> Result<Response, ApiError> {
     submit(state, by, asked).await
 }
 
@@ -116,15 +120,15 @@ async fn submit_to_path(state: State<Api>, by: By, asked: Asked) -> Result<Respo
 )]
 async fn poll(
     State(api): State<Api>,
-    Own(job): Own,
+    OwnedJob(job): OwnedJob,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let (standing, record) = following::now(&api, job, wants_log(&flags)).await?;
+    let (status, record) = job_stream::now(&api, job, wants_log(&flags)).await?;
     let id = record.spec.id;
-    let has_ended = standing.state.is_terminal();
+    let has_ended = status.state.is_terminal();
     let named = (record.spec.submitted_to(), id);
     let end = has_ended.then_some(&record);
-    let answer = status(&api, named, &standing, end, wants_log(&flags));
+    let answer = status_view(&api, named, &status, end, wants_log(&flags));
     let code = match has_ended {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
@@ -143,19 +147,19 @@ async fn poll(
 )]
 async fn follow(
     State(api): State<Api>,
-    Own(job): Own,
+    OwnedJob(job): OwnedJob,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
     let place = api.streams.place()?;
     let job = job.record.spec;
     let (id, with_log) = (job.id, wants_log(&flags));
-    let following = Following::new(api, job, with_log);
+    let following = JobStream::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
-        let mut following: Following = following?;
-        let News { standing, end } = following.next().await?;
+        let mut following: JobStream = following?;
+        let JobUpdate { status, end } = following.next().await?;
         let (api, job) = following.subject();
         let named = (job.submitted_to(), job.id);
-        let answer = status(api, named, &standing, end.as_ref(), with_log);
+        let answer = status_view(api, named, &status, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
     Ok(with_job_headers(sse::events(answers, place), id, None))
@@ -169,9 +173,9 @@ async fn follow(
     params(JobPath),
     responses((status = 200, description = "The app's output", body = Value), Outcome)
 )]
-async fn result(State(api): State<Api>, Own(job): Own) -> Result<Response, ApiError> {
-    Ok(outcome(
-        following::with_output(&api, job).await?,
+async fn result(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Response, ApiError> {
+    Ok(result_response(
+        job_stream::with_output(&api, job).await?,
         &api.links,
     ))
 }
@@ -184,7 +188,7 @@ async fn result(State(api): State<Api>, Own(job): Own) -> Result<Response, ApiEr
     params(JobPath),
     responses((status = 200, description = "The app's output", body = Value), Outcome)
 )]
-async fn response(state: State<Api>, found: Own) -> Result<Response, ApiError> {
+async fn response(state: State<Api>, found: OwnedJob) -> Result<Response, ApiError> {
     result(state, found).await
 }
 
@@ -203,17 +207,17 @@ async fn response(state: State<Api>, found: Own) -> Result<Response, ApiError> {
 )]
 async fn cancel(
     State(api): State<Api>,
-    found: Result<Own, ApiError>,
+    found: Result<OwnedJob, ApiError>,
 ) -> Result<Response, ApiError> {
     // fal's three answers, whose bodies its clients read.
     let answer = |code, status| (code, Json(CancelView { status })).into_response();
     let missing = || answer(StatusCode::NOT_FOUND, Cancellation::NotFound);
     let record = match found {
-        Ok(Own(job)) => job.record,
+        Ok(OwnedJob(job)) => job.record,
         Err(error) if error.is_not_found() => return Ok(missing()),
         Err(error) => return Err(error),
     };
-    let response = match api.endings.cancel(&record.spec).await? {
+    let response = match api.finalizer.cancel(&record.spec).await? {
         Cancelled::Yes => answer(StatusCode::ACCEPTED, Cancellation::Requested),
         Cancelled::Ended(_) => answer(StatusCode::BAD_REQUEST, Cancellation::AlreadyCompleted),
         Cancelled::Missing => missing(),

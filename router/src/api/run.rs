@@ -10,19 +10,19 @@ use utoipa_axum::routes;
 use warmq_types::ids::JobId;
 use warmq_types::job::{JobRecord, JobSpec};
 
+use super::auth::By;
 use super::extract::AppPath;
-use super::following::{Following, News, until_ended};
-use super::gate::By;
+use super::job_result::{output, result_response, with_job_headers};
+use super::job_status::StatusName;
+use super::job_stream::{JobStream, JobUpdate, until_ended};
 use super::openapi::{RUN, Running, Submitting};
-use super::outcome::{outcome, output, with_job_headers};
-use super::standing::Word;
-use super::submission::{Asked, Bounds, INPUT, SubPath, Wishes};
+use super::submission::{Bounds, INPUT, SubPath, SubmitRequest, Wishes};
 use super::{Api, ApiError, sse};
 use crate::access::Caller;
 use crate::submit::Submission;
 
 /// Events that a slow reader may be behind; then it is waited for.
-const BACKLOG: usize = 16;
+const UPDATE_BUFFER: usize = 16;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
@@ -43,7 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 async fn run(
     State(api): State<Api>,
     By(caller): By,
-    Asked(submission): Asked,
+    SubmitRequest(submission): SubmitRequest,
 ) -> Result<Response, ApiError> {
     answer_with_result(api, caller, submission).await
 }
@@ -60,7 +60,7 @@ async fn run(
 async fn run_with_events(
     State(api): State<Api>,
     By(caller): By,
-    Asked(submission): Asked,
+    SubmitRequest(submission): SubmitRequest,
 ) -> Result<Response, ApiError> {
     answer_with_events(api, caller, submission).await
 }
@@ -83,7 +83,7 @@ async fn run_with_events(
 async fn run_path(
     State(api): State<Api>,
     By(caller): By,
-    Asked(submission): Asked,
+    SubmitRequest(submission): SubmitRequest,
 ) -> Result<Response, ApiError> {
     match submission.path.strip_suffix("/stream").map(str::to_owned) {
         Some(path) => answer_with_events(api, caller, Submission { path, ..submission }).await,
@@ -105,7 +105,7 @@ async fn answer_with_result(
         let _ = tell.send(record);
     });
     match told.await {
-        Ok(record) => Ok(outcome(record?, &links)),
+        Ok(record) => Ok(result_response(record?, &links)),
         Err(_) => Err(broke_off()),
     }
 }
@@ -138,7 +138,7 @@ async fn answer_with_events(
 ) -> Result<Response, ApiError> {
     let place = api.streams.place()?;
     let (accept, accepted) = oneshot::channel();
-    let (tell, told) = mpsc::channel(BACKLOG);
+    let (tell, told) = mpsc::channel(UPDATE_BUFFER);
     tokio::spawn(submit_and_tell(api, caller, submission, accept, tell));
     let job = accepted.await.map_err(|_| broke_off())??;
     let events = stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
@@ -163,11 +163,11 @@ async fn submit_and_tell(
     };
     let _ = accept.send(Ok(job.id));
     let told = async {
-        let mut following = Following::new(api.clone(), job.clone(), false);
-        while let Some(news) = following.next().await {
-            let is_last = news.end.is_some();
+        let mut following = JobStream::new(api.clone(), job.clone(), false);
+        while let Some(update) = following.next().await {
+            let is_last = update.end.is_some();
             // An error is seen below.
-            let _ = tell.send(event(&api, news)).await;
+            let _ = tell.send(event(&api, update)).await;
             if is_last {
                 break;
             }
@@ -182,7 +182,7 @@ async fn submit_and_tell(
 }
 
 /// An event of the stream: where the job stands, and at the end the output itself, or its error.
-fn event(api: &Api, News { standing, end }: News) -> Value {
+fn event(api: &Api, JobUpdate { status, end }: JobUpdate) -> Value {
     match end.map(|mut record| output(&mut record, &api.links)) {
         Some(Ok(output)) => output,
         Some(Err(error)) => {
@@ -193,10 +193,10 @@ fn event(api: &Api, News { standing, end }: News) -> Value {
             body
         }
         None => json!({
-            "status": Word::from(standing.state),
-            "queue_position": standing.queue_position,
-            "progress": standing.progress,
-            "steps": standing.steps,
+            "status": StatusName::from(status.state),
+            "queue_position": status.queue_position,
+            "progress": status.progress,
+            "steps": status.steps,
         }),
     }
 }
@@ -205,7 +205,7 @@ fn event(api: &Api, News { standing, end }: News) -> Value {
 /// and perhaps has done so already.
 async fn abandon(api: &Api, job: &JobSpec) {
     tracing::info!(job.id = %job.id, "a client went away; its job is cancelled");
-    if let Err(error) = api.endings.cancel(job).await {
+    if let Err(error) = api.finalizer.cancel(job).await {
         tracing::warn!(job.id = %job.id, %error, "an abandoned job may run to its end");
     }
 }

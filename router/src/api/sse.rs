@@ -20,7 +20,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Streams that may be open in this process. Each asks Redis four times a second, whatever its job does: these are 4000 of
 /// the some 50,000 questions that a Redis answers.
-const STREAMS: usize = 1000;
+const MAX_STREAMS: usize = 1000;
 
 /// Places for streams. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Streams(Arc<Semaphore>);
 
 impl Default for Streams {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(STREAMS)))
+        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
     }
 }
 
@@ -39,7 +39,7 @@ impl Streams {
     /// As many streams are open as may be.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let permit = Arc::clone(&self.0).try_acquire_owned();
-        permit.map_err(|_| ApiError::too_many_streams(STREAMS))
+        permit.map_err(|_| ApiError::too_many_streams(MAX_STREAMS))
     }
 }
 

@@ -8,7 +8,7 @@ use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{JobRecord, Progress};
 
 use super::Api;
-use super::standing::{Standing, StepView, Word};
+use super::job_status::{JobStatus, StatusName, StepView};
 
 /// Where a job stands, and where more is to be asked.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -34,7 +34,7 @@ pub(super) struct StatusView {
     request_id: JobId,
     /// Where the result is.
     response_url: String,
-    status: Word,
+    status: StatusName,
     status_url: String,
     /// The step of a flow that is under way; if that is a flow itself, its step follows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -75,20 +75,20 @@ struct Labels {
 pub(super) fn waiting(api: &Api, app: &AppId, id: JobId, queue_position: u64) -> StatusView {
     StatusView {
         queue_position: Some(queue_position),
-        ..about(api, app, id, Word::InQueue)
+        ..about(api, app, id, StatusName::InQueue)
     }
 }
 
 /// How a job stands. `end`: its record, if it has ended. `with_log`: the lines are shown.
-pub(super) fn status(
+pub(super) fn status_view(
     api: &Api,
     (app, id): (&AppId, JobId),
-    standing: &Standing,
+    status: &JobStatus,
     end: Option<&JobRecord>,
     with_log: bool,
 ) -> StatusView {
-    let word = match Word::from(standing.state) {
-        Word::InQueue => waiting(api, app, id, standing.queue_position.unwrap_or(0)),
+    let word = match StatusName::from(status.state) {
+        StatusName::InQueue => waiting(api, app, id, status.queue_position.unwrap_or(0)),
         word => about(api, app, id, word),
     };
     let failure = end.and_then(JobRecord::failure);
@@ -99,18 +99,18 @@ pub(super) fn status(
     StatusView {
         error,
         error_type,
-        logs: with_log.then(|| standing.log.iter().map(LogEntry::from).collect()),
+        logs: with_log.then(|| status.log.iter().map(LogEntry::from).collect()),
         metrics: Metrics {
             inference_time: timings.map(|timings| timings.run_ms as f64 / 1000.0),
         },
-        progress: standing.progress.clone(),
-        steps: standing.steps.clone(),
+        progress: status.progress.clone(),
+        steps: status.steps.clone(),
         ..word
     }
 }
 
 /// What every answer about a job says. No query in these URLs: the clients append their own.
-fn about(api: &Api, app: &AppId, id: JobId, status: Word) -> StatusView {
+fn about(api: &Api, app: &AppId, id: JobId, status: StatusName) -> StatusView {
     let url = format!("{}/queue/{app}/requests/{id}", api.public_url);
     StatusView {
         cancel_url: format!("{url}/cancel"),

@@ -25,8 +25,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_types::job::{FieldError, JobError};
 
+use super::auth::By;
 use super::extract::Path;
-use super::gate::By;
 use super::openapi::{Bringing, FILES, Making};
 use super::server::Streamed;
 use super::submission::text_of;
@@ -195,7 +195,7 @@ fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 
 /// The file that a permit in the path is for, if it allows that.
 #[derive(Deserialize)]
-struct Place {
+struct FileAddress {
     permit: String,
     id: String,
     name: String,
@@ -205,12 +205,12 @@ struct Place {
     number: u64,
 }
 
-type PlaceInPath = Result<Path<Place>, ApiError>;
+type FileAddressInPath = Result<Path<FileAddress>, ApiError>;
 
 /// Where a file goes: what follows in the URL that its announcement gave.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "tells of what `Place` reads")]
+#[expect(dead_code, reason = "documents what `FileAddress` reads")]
 struct FilePath {
     /// When the URL expires, what it allows, and its signature.
     permit: String,
@@ -222,7 +222,7 @@ struct FilePath {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "tells of what `Place` reads")]
+#[expect(dead_code, reason = "documents what `FileAddress` reads")]
 struct PartNumber {
     /// Which part, from 1 on.
     #[param(minimum = 1)]
@@ -231,16 +231,16 @@ struct PartNumber {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "tells of what `Place` reads")]
+#[expect(dead_code, reason = "documents what `FileAddress` reads")]
 struct UploadId {
     /// `uploadId` of the announcement.
     upload: String,
 }
 
-impl Place {
-    fn read(path: PlaceInPath) -> Result<Self, ApiError> {
+impl FileAddress {
+    fn read(path: FileAddressInPath) -> Result<Self, ApiError> {
         match path {
-            Ok(Path(place)) => Ok(place),
+            Ok(Path(address)) => Ok(address),
             // What can not be read is no upload.
             Err(_) => Err(ApiError::not_found("there is no such upload")),
         }
@@ -266,11 +266,11 @@ impl Place {
 )]
 async fn take(
     State(api): State<Api>,
-    path: PlaceInPath,
+    path: FileAddressInPath,
     Streamed(body): Streamed,
 ) -> Result<StatusCode, ApiError> {
-    let place = Place::read(path)?;
-    let key = place.key(&api, Use::Write, &place.permit)?;
+    let address = FileAddress::read(path)?;
+    let key = address.key(&api, Use::Write, &address.permit)?;
     api.uploads.store(&key, body).await?;
     Ok(StatusCode::OK)
 }
@@ -287,12 +287,12 @@ async fn take(
 )]
 async fn take_part(
     State(api): State<Api>,
-    path: PlaceInPath,
+    path: FileAddressInPath,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let place = Place::read(path)?;
-    let key = place.key(&api, Use::WriteParts, &place.permit)?;
-    store_part(&api, &key, place.number, body).await
+    let address = FileAddress::read(path)?;
+    let key = address.key(&api, Use::WriteParts, &address.permit)?;
+    store_part(&api, &key, address.number, body).await
 }
 
 /// `PUT access_url/multipart/<upload id>/N`: a part, as fal's Python client sends it.
@@ -307,12 +307,12 @@ async fn take_part(
 )]
 async fn take_part_at_link(
     State(api): State<Api>,
-    path: PlaceInPath,
+    path: FileAddressInPath,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let place = Place::read(path)?;
-    let key = place.key(&api, Use::WriteParts, &place.upload)?;
-    store_part(&api, &key, place.number, body).await
+    let address = FileAddress::read(path)?;
+    let key = address.key(&api, Use::WriteParts, &address.upload)?;
+    store_part(&api, &key, address.number, body).await
 }
 
 /// Python reads the header, JavaScript the body.
@@ -340,11 +340,11 @@ async fn store_part(
 )]
 async fn complete(
     State(api): State<Api>,
-    path: PlaceInPath,
+    path: FileAddressInPath,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let place = Place::read(path)?;
-    let key = place.key(&api, Use::WriteParts, &place.permit)?;
+    let address = FileAddress::read(path)?;
+    let key = address.key(&api, Use::WriteParts, &address.permit)?;
     put_together(&api, &key, body).await
 }
 
@@ -360,11 +360,11 @@ async fn complete(
 )]
 async fn complete_at_link(
     State(api): State<Api>,
-    path: PlaceInPath,
+    path: FileAddressInPath,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let place = Place::read(path)?;
-    let key = place.key(&api, Use::WriteParts, &place.upload)?;
+    let address = FileAddress::read(path)?;
+    let key = address.key(&api, Use::WriteParts, &address.upload)?;
     put_together(&api, &key, body).await
 }
 
@@ -476,7 +476,7 @@ impl From<UploadError> for ApiError {
             UploadError::Storage(error) => return error.into(),
             UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             UploadError::Stalled => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
-            UploadError::Broken(_)
+            UploadError::SessionError(_)
             | UploadError::NoSuchPart { .. }
             | UploadError::NotAllParts
             | UploadError::PartMissing(_) => (StatusCode::BAD_REQUEST, "bad_request"),

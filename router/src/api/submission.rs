@@ -41,7 +41,7 @@ pub(super) const INPUT: &str = "The app's input. Nothing at all is an empty obje
 /// An endpoint of an app's own.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "tells of what `Address` reads")]
+#[expect(dead_code, reason = "documents what `Address` reads")]
 pub(super) struct SubPath {
     /// What the app calls it. It may be of several segments, which OpenAPI can not say.
     #[param(min_length = 1)]
@@ -51,7 +51,7 @@ pub(super) struct SubPath {
 /// What a submission may ask for besides. Headers `x-fal-…` may be called `x-…` as well.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
-#[expect(dead_code, reason = "tells of what `Asked` reads")]
+#[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
 pub(super) struct Wishes {
     /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner
     /// that has it is preferred. An input that names its model needs none, and wins over another
@@ -93,7 +93,7 @@ pub(super) struct Wishes {
 /// What a submission may say in its query.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "tells of what `Asked` reads")]
+#[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
 pub(super) struct Bounds {
     /// Refuses the job with 429 if more wait already.
     #[param(required = false, format = "uint64")]
@@ -101,9 +101,9 @@ pub(super) struct Bounds {
 }
 
 /// What a request asks for, nothing checked.
-pub(super) struct Asked(pub(super) Submission);
+pub(super) struct SubmitRequest(pub(super) Submission);
 
-impl FromRequest<Api> for Asked {
+impl FromRequest<Api> for SubmitRequest {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {

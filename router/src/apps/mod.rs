@@ -4,8 +4,8 @@
 //! snapshot of it. An app exists once the file names it or a worker has registered it. Workers publish the JSON Schema of their input,
 //! so a bad input is refused at the door instead of after a wait in the queue.
 
+mod load;
 mod schema;
-mod standings;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use warmq_types::hint_path::HintPath;
 use warmq_types::ids::AppId;
 use warmq_types::job::FieldError;
 
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
+use load::LoadCache;
 use schema::InputSchema;
-use standings::Standings;
 
 /// How long what Redis said of an app is believed.
-const FRESH: Duration = Duration::from_secs(2);
+const CACHE_TTL: Duration = Duration::from_secs(2);
 
 /// A cheap handle on what is known of apps.
 #[derive(Clone)]
 pub struct AppDirectory {
     store: Store,
-    declared: watch::Sender<Arc<Declared>>,
+    declared: watch::Sender<Arc<RoutingConfig>>,
     known: Arc<Mutex<HashMap<AppId, Known>>>,
-    standings: Standings,
+    loads: LoadCache,
 }
 
 /// What Redis said of an app's input, and when.
@@ -48,22 +48,22 @@ pub struct App {
 
 impl AppDirectory {
     /// A directory over the file's apps and those in Redis.
-    pub fn new(store: Store, declared: Arc<Declared>) -> Self {
+    pub fn new(store: Store, declared: Arc<RoutingConfig>) -> Self {
         Self {
             store,
             declared: watch::Sender::new(declared),
             known: Arc::default(),
-            standings: Standings::default(),
+            loads: LoadCache::default(),
         }
     }
 
     /// What the file declares now.
-    pub fn declared(&self) -> Arc<Declared> {
+    pub fn declared(&self) -> Arc<RoutingConfig> {
         self.declared.borrow().clone()
     }
 
     /// Replaces what the file declares.
-    pub fn declare(&self, declared: Arc<Declared>) {
+    pub fn declare(&self, declared: Arc<RoutingConfig>) {
         self.declared.send_replace(declared);
     }
 
@@ -87,13 +87,17 @@ impl AppDirectory {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn find_in(&self, declared: &Declared, id: &AppId) -> Result<Option<App>, Error> {
+    pub async fn find_in(
+        &self,
+        declared: &RoutingConfig,
+        id: &AppId,
+    ) -> Result<Option<App>, Error> {
         let app = |schema| App {
             config: declared.config(id),
             schema,
         };
         if let Some((read, schema)) = self.known.lock().await.get(id)
-            && read.elapsed() < FRESH
+            && read.elapsed() < CACHE_TTL
         {
             return Ok(Some(app(schema.clone())));
         }

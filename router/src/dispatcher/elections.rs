@@ -7,13 +7,13 @@ use tokio::sync::{mpsc, oneshot};
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 
-use super::leader::LEASE;
+use super::leader::LEADER_LEASE;
 
 /// How long a bid waits for others. Bids that went together come again together.
-const GATHERING: Duration = Duration::from_millis(50);
+const BID_BATCH_DELAY: Duration = Duration::from_millis(50);
 
 /// Bids that wait at most; further ones wait for their turn.
-const QUEUE: usize = 1000;
+const MAX_QUEUED_BIDS: usize = 1000;
 
 /// Whether a candidate leads.
 type Leads = Result<bool, Arc<warmq_store::Error>>;
@@ -33,8 +33,8 @@ pub(super) struct Elections {
 
 impl Elections {
     pub(super) fn start(store: Store) -> Self {
-        let (bids, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(hold(queue, store.clone()));
+        let (bids, queue) = mpsc::channel(MAX_QUEUED_BIDS);
+        tokio::spawn(send_bids(queue, store.clone()));
         Self { bids, store }
     }
 
@@ -53,22 +53,22 @@ impl Elections {
         {
             return leads;
         }
-        let alone = self.store.lead(&[(app, candidate)], LEASE).await;
+        let alone = self.store.lead(&[(app, candidate)], LEADER_LEASE).await;
         Ok(alone.map_err(Arc::new)?.contains(&true))
     }
 }
 
-async fn hold(mut queue: mpsc::Receiver<Bid>, store: Store) {
+async fn send_bids(mut queue: mpsc::Receiver<Bid>, store: Store) {
     let mut gathered = Vec::new();
-    while queue.recv_many(&mut gathered, QUEUE).await > 0 {
-        tokio::time::sleep(GATHERING).await;
+    while queue.recv_many(&mut gathered, MAX_QUEUED_BIDS).await > 0 {
+        tokio::time::sleep(BID_BATCH_DELAY).await;
         while let Ok(bid) = queue.try_recv() {
             gathered.push(bid);
         }
         let bids: Vec<(AppId, String)> = (gathered.iter())
             .map(|bid| (bid.app.clone(), bid.candidate.clone()))
             .collect();
-        let leads = store.lead(&bids, LEASE).await.map_err(Arc::new);
+        let leads = store.lead(&bids, LEADER_LEASE).await.map_err(Arc::new);
         for (i, bid) in gathered.drain(..).enumerate() {
             let answer = leads.clone().map(|leads| leads.get(i) == Some(&true));
             // A follower that stopped waits for no answer.

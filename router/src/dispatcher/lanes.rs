@@ -14,13 +14,13 @@ use warmq_types::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
 use super::session::{Session, SharedConnection};
-use crate::broken::Broken;
+use crate::session_error::SessionError;
 
 /// How often a held low job looks whether the shared queue is empty.
-pub(super) const LOW_LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOW_LANE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A job between its backlog and its runner: unacknowledged, so whatever breaks here, it is delivered again.
-pub(super) struct Held {
+pub(super) struct JobDelivery {
     /// The job without its input, which only its message has: there may be thousands of these.
     pub(super) job: JobSpec,
     /// Runners on which an attempt failed.
@@ -30,9 +30,9 @@ pub(super) struct Held {
     since: Instant,
 }
 
-impl Held {
+impl JobDelivery {
     /// Decodes the job with its input.
-    pub(super) fn whole(&self) -> JobSpec {
+    pub(super) fn decode_job(&self) -> JobSpec {
         // It could be read before.
         JobMessage::decode(&self.delivery.data)
             .map_or_else(|_| self.job.clone(), |message| message.job)
@@ -44,7 +44,7 @@ impl Held {
     }
 
     /// Returns it to the broker, which delivers it again at once.
-    pub(super) async fn hand_back(self) -> Result<(), Broken> {
+    pub(super) async fn return_to_lane(self) -> Result<(), SessionError> {
         let again = BasicNackOptions {
             requeue: true,
             ..BasicNackOptions::default()
@@ -55,44 +55,44 @@ impl Held {
 }
 
 impl Dispatcher {
-    /// Consumes a lane; the broker hands out up to `window` jobs ahead.
-    pub(super) async fn lane(
+    /// Consumes a lane; the broker hands out up to `prefetch` jobs ahead.
+    pub(super) async fn consume_lane(
         &self,
         connection: &SharedConnection,
         lane: Priority,
-        window: u16,
-    ) -> Result<Consumer, Broken> {
+        prefetch: u16,
+    ) -> Result<Consumer, SessionError> {
         let queue = self.shared.topology.backlog_queue(&self.app, lane);
         let tag = format!("dispatch-{}", lane.as_str());
-        let channel = channel(connection, window).await?;
+        let channel = channel(connection, prefetch).await?;
         Ok(consumer::consume(&channel, &queue, &tag).await?)
     }
 
     /// Consumes the shared queue before idle runners do: what an outage of Redis left there is dispatched by age again.
-    pub(super) async fn shared_queue(
+    pub(super) async fn consume_shared_queue(
         &self,
         connection: &SharedConnection,
-        window: u16,
-    ) -> Result<Consumer, Broken> {
+        prefetch: u16,
+    ) -> Result<Consumer, SessionError> {
         let queue = self.shared.topology.shared_queue(&self.app);
-        let channel = channel(connection, window).await?;
+        let channel = channel(connection, prefetch).await?;
         Ok(consumer::consume_first(&channel, &queue, "dispatch-shared").await?)
     }
 
     /// Takes the held low job once no job waits in the shared queue. One held for long goes back to its lane before
     /// the broker's `consumer_timeout`.
-    pub(super) async fn low_turn(
+    pub(super) async fn release_low(
         &self,
         session: &Session,
-        held: &mut Option<Held>,
-    ) -> Result<Option<Held>, Broken> {
+        held: &mut Option<JobDelivery>,
+    ) -> Result<Option<JobDelivery>, SessionError> {
         let queue = self.shared.topology.shared_queue(&self.app);
         if Topology::depth(&session.channel, &queue).await? == 0 {
             return Ok(held.take());
         }
         let longest = self.shared.longest_held;
         if let Some(old) = held.take_if(|held| held.is_older_than(longest)) {
-            old.hand_back().await?;
+            old.return_to_lane().await?;
         }
         Ok(None)
     }
@@ -101,10 +101,10 @@ impl Dispatcher {
     pub(super) async fn read(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
-    ) -> Result<Option<Held>, Broken> {
+    ) -> Result<Option<JobDelivery>, SessionError> {
         let held = self.decode(delivery).await?;
         if let Some(held) = &held {
-            self.passed.note(&held.job);
+            self.lane_progress.note(&held.job);
         }
         Ok(held)
     }
@@ -113,20 +113,20 @@ impl Dispatcher {
     pub(super) async fn read_shared(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
-    ) -> Result<Option<Held>, Broken> {
-        self.passed.note_shared();
+    ) -> Result<Option<JobDelivery>, SessionError> {
+        self.lane_progress.note_shared();
         self.decode(delivery).await
     }
 
     async fn decode(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
-    ) -> Result<Option<Held>, Broken> {
-        let delivery = delivery.ok_or(Broken::Ended)??;
+    ) -> Result<Option<JobDelivery>, SessionError> {
+        let delivery = delivery.ok_or(SessionError::Ended)??;
         match JobMessage::decode(&delivery.data) {
             Ok(JobMessage { mut job, avoid, .. }) => {
                 job.input = Value::Null;
-                Ok(Some(Held {
+                Ok(Some(JobDelivery {
                     job,
                     avoid,
                     delivery,
@@ -145,8 +145,8 @@ impl Dispatcher {
     }
 }
 
-async fn channel(connection: &SharedConnection, window: u16) -> Result<Channel, Broken> {
+async fn channel(connection: &SharedConnection, prefetch: u16) -> Result<Channel, SessionError> {
     let channel = connection.create_channel().await?;
-    consumer::limit(&channel, window).await?;
+    consumer::limit(&channel, prefetch).await?;
     Ok(channel)
 }

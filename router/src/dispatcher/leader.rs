@@ -9,49 +9,49 @@ use tokio_util::sync::CancellationToken;
 use warmq_process::retry;
 use warmq_types::policy_name::PolicyName;
 
-use super::{Dispatcher, at_once, blind, holding, upkeep};
-use crate::broken::Broken;
+use super::{Dispatcher, immediate, maintenance, warm, without_redis};
+use crate::session_error::SessionError;
 
 /// How long leadership lasts unless renewed.
-pub(super) const LEASE: Duration = Duration::from_secs(5);
+pub(super) const LEADER_LEASE: Duration = Duration::from_secs(5);
 
 /// How often the leader renews.
-const RENEWAL: Duration = Duration::from_millis(1500);
+const RENEWAL_INTERVAL: Duration = Duration::from_millis(1500);
 
 /// How often a follower tries, and so how long after a lapsed lease the next reign begins at the latest.
-const TRY: Duration = Duration::from_millis(500);
+const BID_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Leads whenever nobody else does, until `shutdown`.
 pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) {
-    let mut reign: Option<Reign> = None;
+    let mut leadership: Option<Leadership> = None;
     let mut answered = Instant::now();
     loop {
-        if reign.as_ref().is_some_and(Reign::is_over) {
+        if leadership.as_ref().is_some_and(Leadership::has_ended) {
             // Its task panicked: a lease that is renewed all the same would keep the app from every router.
-            end(&mut reign).await;
+            end(&mut leadership).await;
             stop_leading(&dispatcher).await;
-            tokio::time::sleep(TRY).await;
+            tokio::time::sleep(BID_INTERVAL).await;
         }
         let leads = (dispatcher.elections)
             .lead(&dispatcher.app, &dispatcher.name)
             .await;
-        match (&leads, &reign) {
+        match (&leads, &leadership) {
             (Ok(true), None) => {
                 tracing::info!(app = %dispatcher.app, "leads the dispatching of an app");
-                reign = Some(Reign::begin(&dispatcher, &shutdown));
+                leadership = Some(Leadership::begin(&dispatcher, &shutdown));
             }
             (Ok(false), Some(_)) => {
                 tracing::warn!(app = %dispatcher.app, "another router leads now");
-                end(&mut reign).await;
+                end(&mut leadership).await;
             }
             // Redis is away: keep dispatching, since the single active consumer still fences us.
             (Err(error), Some(_)) => {
                 tracing::warn!(%error, "the leader lease can not be renewed");
             }
             // Nobody can be elected, and whoever led may be dead: the single active consumer chooses.
-            (Err(error), None) if answered.elapsed() > LEASE => {
+            (Err(error), None) if answered.elapsed() > LEADER_LEASE => {
                 tracing::warn!(app = %dispatcher.app, %error, "dispatches without being elected");
-                reign = Some(Reign::begin(&dispatcher, &shutdown));
+                leadership = Some(Leadership::begin(&dispatcher, &shutdown));
             }
             (Err(error), None) => tracing::debug!(%error, "nobody can be elected now"),
             (Ok(true), Some(_)) | (Ok(false), None) => {}
@@ -61,10 +61,10 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(if reign.is_some() { RENEWAL } else { TRY }) => {}
+            () = tokio::time::sleep(if leadership.is_some() { RENEWAL_INTERVAL } else { BID_INTERVAL }) => {}
         }
     }
-    end(&mut reign).await;
+    end(&mut leadership).await;
     stop_leading(&dispatcher).await;
 }
 
@@ -78,12 +78,12 @@ async fn stop_leading(dispatcher: &Dispatcher) {
 }
 
 /// The time for which a dispatcher leads.
-struct Reign {
+struct Leadership {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Reign {
+impl Leadership {
     fn begin(dispatcher: &Dispatcher, shutdown: &CancellationToken) -> Self {
         let stop = shutdown.child_token();
         let (dispatcher, until) = (dispatcher.clone(), stop.clone());
@@ -99,14 +99,14 @@ impl Reign {
     }
 
     /// Its task ended, though nobody stopped it.
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.task.is_finished()
     }
 }
 
 /// Dispatches until `stop`, session after session: by the app's policy, or without one while Redis is away. A session ends
 /// when the app's settings change: the next one has the new ones.
-async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), Broken> {
+async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     while !stop.is_cancelled() {
         let session = dispatcher.session().await?;
@@ -114,18 +114,18 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         let until = stop.child_token();
         let dispatching = async {
             if let Err(reason) = shared.store.check().await {
-                return blind::run(dispatcher, &session, &until, &reason).await;
+                return without_redis::run(dispatcher, &session, &until, &reason).await;
             }
             let placing = async {
                 match config.policy {
-                    PolicyName::Warm => holding::run(dispatcher, &session, &until).await,
-                    PolicyName::Fal => at_once::run(dispatcher, &session, &until).await,
+                    PolicyName::Warm => warm::run(dispatcher, &session, &until).await,
+                    PolicyName::Fal => immediate::run(dispatcher, &session, &until).await,
                 }
             };
             // Beside it, so that jobs never wait for what is looked after.
             tokio::select! {
                 ended = placing => ended,
-                Err(broken) = upkeep::run(dispatcher, &session) => Err(broken),
+                Err(broken) = maintenance::run(dispatcher, &session) => Err(broken),
             }
         };
         let superseded = async {
@@ -144,8 +144,8 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
     Ok(())
 }
 
-async fn end(reign: &mut Option<Reign>) {
-    if let Some(Reign { stop, task }) = reign.take() {
+async fn end(leadership: &mut Option<Leadership>) {
+    if let Some(Leadership { stop, task }) = leadership.take() {
         stop.cancel();
         if let Err(error) = task.await {
             tracing::error!(%error, "a dispatcher panicked");
@@ -158,15 +158,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reign_whose_task_panicked_is_over() {
-        let steady = Reign::of(CancellationToken::new(), std::future::pending());
-        let broken = Reign::of(CancellationToken::new(), async {
+    async fn a_leadership_whose_task_panicked_has_ended() {
+        let steady = Leadership::of(CancellationToken::new(), std::future::pending());
+        let broken = Leadership::of(CancellationToken::new(), async {
             std::panic::panic_any("a test said so")
         });
-        while !broken.is_over() {
+        while !broken.has_ended() {
             tokio::task::yield_now().await;
         }
-        assert!(!steady.is_over());
+        assert!(!steady.has_ended());
         end(&mut Some(broken)).await;
     }
 }

@@ -7,20 +7,20 @@
 //!                      └─> blind (no Redis) ───────────────────────────────────────────────┴──> shared.<app>
 //! ```
 
-mod at_once;
-mod blind;
 mod connections;
 mod elections;
-mod holding;
+mod immediate;
+mod lane_progress;
 mod lanes;
 mod leader;
-mod passed;
+mod maintenance;
 mod pending;
 mod quarantine;
 mod roster;
 mod sending;
 mod session;
-mod upkeep;
+mod warm;
+mod without_redis;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -36,12 +36,12 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::Priority;
 
 use crate::apps::AppDirectory;
-use crate::broken::Broken;
-use crate::ending::Endings;
+use crate::finalizer::Finalizer;
 use crate::metrics::{AppMetrics, Metrics};
 use crate::readiness::BrokerLimits;
+use crate::session_error::SessionError;
 use elections::Elections;
-use passed::Passed;
+use lane_progress::LaneProgress;
 use pending::PendingWork;
 use roster::Roster;
 use session::ticks;
@@ -49,16 +49,16 @@ use session::ticks;
 pub use connections::Connections;
 
 /// How often apps that came into use are looked for: the first job of one waits for it.
-const RESCAN: Duration = Duration::from_millis(500);
+const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often the apps with a dispatcher are checked for use.
-const REVIEW: Duration = Duration::from_secs(5);
+const REVIEW_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often apps to forget are looked for, and how long one that was is looked after.
-const FORGET: Duration = Duration::from_secs(60);
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Idle apps whose backlogs are probed one after the other.
-const PROBES: usize = 50;
+const PROBE_BATCH: usize = 50;
 
 /// All dispatchers of this process.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ pub struct Dispatchers {
     /// For sends to runners.
     pub publisher: Publisher,
     /// For jobs that do not start in time.
-    pub endings: Endings,
+    pub finalizer: Finalizer,
     /// Which apps there are.
     pub apps: AppDirectory,
     /// How long nothing must have been heard of a job before its message counts as lost.
@@ -90,7 +90,7 @@ pub struct Dispatchers {
 
 impl Dispatchers {
     /// Dispatches until `shutdown` for every app that is in use; one that comes into use is found within
-    /// [`RESCAN`].
+    /// [`SCAN_INTERVAL`].
     ///
     /// # Errors
     /// Never; a broken connection is made again.
@@ -108,8 +108,8 @@ impl Dispatchers {
             probing: false,
             forgotten: HashMap::new(),
         };
-        let (mut scans, mut reviews) = (ticks(RESCAN), ticks(REVIEW));
-        let mut forgets = ticks(FORGET.min(apps.shared.forget_apps_after));
+        let (mut scans, mut reviews) = (ticks(SCAN_INTERVAL), ticks(REVIEW_INTERVAL));
+        let mut forgets = ticks(FORGET_INTERVAL.min(apps.shared.forget_apps_after));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -162,7 +162,7 @@ impl Dispatchers {
         in_use
     }
 
-    async fn has_backlog(&self, app: &AppId) -> Result<bool, Broken> {
+    async fn has_backlog(&self, app: &AppId) -> Result<bool, SessionError> {
         let connection = self.connections.get().await?;
         // Its own: the broker closes the channel of a declaration that it refuses.
         let channel = connection.create_channel().await?;
@@ -184,8 +184,8 @@ struct Apps {
     pending: PendingWork,
     shutdown: CancellationToken,
     roster: Roster,
-    served: HashMap<AppId, Served>,
-    tasks: JoinSet<Ended>,
+    served: HashMap<AppId, ServedApp>,
+    tasks: JoinSet<TaskEnd>,
     /// A probe of idle apps is under way.
     probing: bool,
     /// Apps that were forgotten a moment ago, and when: a job may have come at that moment.
@@ -193,14 +193,14 @@ struct Apps {
 }
 
 /// An app that has or had a dispatcher here.
-struct Served {
+struct ServedApp {
     /// Once per process: labels that are given away stay.
     metrics: AppMetrics,
     stop: CancellationToken,
 }
 
 /// How a task ended.
-enum Ended {
+enum TaskEnd {
     /// The dispatcher of an app.
     Dispatcher(AppId),
     /// A probe, which found these apps in use.
@@ -219,13 +219,14 @@ impl Apps {
             }
             self.serve(app);
         }
-        self.forgotten.retain(|_, when| now - *when < FORGET);
+        self.forgotten
+            .retain(|_, when| now - *when < FORGET_INTERVAL);
         if !self.probing {
-            let due = self.roster.due_probes(now, PROBES);
+            let due = self.roster.due_probes(now, PROBE_BATCH);
             if !due.is_empty() {
                 self.probing = true;
                 let shared = self.shared.clone();
-                (self.tasks).spawn(async move { Ended::Probe(shared.probe(due).await) });
+                (self.tasks).spawn(async move { TaskEnd::Probe(shared.probe(due).await) });
             }
         }
     }
@@ -236,7 +237,7 @@ impl Apps {
             return;
         }
         let stop = self.shutdown.child_token();
-        let served = self.served.entry(app.clone()).or_insert_with(|| Served {
+        let served = self.served.entry(app.clone()).or_insert_with(|| ServedApp {
             metrics: self.shared.metrics.app(app),
             stop: stop.clone(),
         });
@@ -246,7 +247,7 @@ impl Apps {
             elections: self.elections.clone(),
             pending: self.pending.clone(),
             metrics: served.metrics.clone(),
-            passed: Arc::default(),
+            lane_progress: Arc::default(),
             name: format!("router-{}", JobId::generate()),
             app: app.clone(),
         };
@@ -256,7 +257,7 @@ impl Apps {
             if let Err(error) = tokio::spawn(leader::follow(dispatcher, stop)).await {
                 tracing::error!(%app, %error, "a dispatcher panicked");
             }
-            Ended::Dispatcher(app)
+            TaskEnd::Dispatcher(app)
         });
     }
 
@@ -268,7 +269,7 @@ impl Apps {
     }
 
     /// Forgets the apps that have been unused for long.
-    async fn forget(&mut self) -> Result<(), Broken> {
+    async fn forget(&mut self) -> Result<(), SessionError> {
         let Dispatchers {
             store,
             topology,
@@ -312,10 +313,10 @@ impl Apps {
         }
     }
 
-    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<TaskEnd, tokio::task::JoinError>) {
         match ended {
-            Ok(Ended::Dispatcher(app)) => self.roster.ended(&app, Instant::now()),
-            Ok(Ended::Probe(in_use)) => {
+            Ok(TaskEnd::Dispatcher(app)) => self.roster.ended(&app, Instant::now()),
+            Ok(TaskEnd::Probe(in_use)) => {
                 self.probing = false;
                 for app in in_use {
                     self.serve(&app);
@@ -337,7 +338,7 @@ struct Dispatcher {
     app: AppId,
     metrics: AppMetrics,
     /// How far the lanes have come.
-    passed: Arc<Passed>,
+    lane_progress: Arc<LaneProgress>,
     /// Who it is in the leader lease.
     name: String,
 }

@@ -7,25 +7,25 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 
-use super::session::{LOOK, ticks};
-use super::upkeep::Upkeep;
+use super::maintenance::Maintenance;
+use super::session::{TICK_INTERVAL, ticks};
 
 /// The apps with a session in this process.
 #[derive(Clone, Default)]
-pub(super) struct PendingWork(Arc<Mutex<HashMap<AppId, Weak<Upkeep>>>>);
+pub(super) struct PendingWork(Arc<Mutex<HashMap<AppId, Weak<Maintenance>>>>);
 
 impl PendingWork {
     /// Wakes the upkeep of a session from now on, for as long as it exists.
-    pub(super) fn watch_for(&self, app: &AppId, upkeep: &Arc<Upkeep>) {
+    pub(super) fn register(&self, app: &AppId, maintenance: &Arc<Maintenance>) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(app.clone(), Arc::downgrade(upkeep));
+        sessions.insert(app.clone(), Arc::downgrade(maintenance));
     }
 
     /// Polls Redis for as long as it is awaited.
     pub(super) async fn poll(self, store: Store) {
-        let mut looks = ticks(LOOK);
+        let mut tick = ticks(TICK_INTERVAL);
         loop {
-            looks.tick().await;
+            tick.tick().await;
             let sessions = self.sessions();
             let apps: Vec<AppId> = sessions.keys().cloned().collect();
             let pending = match store.with_pending_work(&apps).await {
@@ -33,19 +33,19 @@ impl PendingWork {
                 // Each finds out for itself that Redis is away, and goes on without it.
                 Err(_) => apps,
             };
-            for upkeep in pending.iter().filter_map(|app| sessions.get(app)) {
-                upkeep.stir();
+            for maintenance in pending.iter().filter_map(|app| sessions.get(app)) {
+                maintenance.wake();
             }
         }
     }
 
     /// The sessions that exist.
-    fn sessions(&self) -> HashMap<AppId, Arc<Upkeep>> {
+    fn sessions(&self) -> HashMap<AppId, Arc<Maintenance>> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, upkeep| upkeep.strong_count() > 0);
+        sessions.retain(|_, maintenance| maintenance.strong_count() > 0);
         let alive = sessions.iter();
         alive
-            .filter_map(|(app, upkeep)| Some((app.clone(), upkeep.upgrade()?)))
+            .filter_map(|(app, maintenance)| Some((app.clone(), maintenance.upgrade()?)))
             .collect()
     }
 }

@@ -6,13 +6,13 @@ use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::state::JobState;
 
 use super::Dispatcher;
-use crate::broken::Broken;
+use crate::session_error::SessionError;
 
 impl Dispatcher {
     /// Ends a job that had all its attempts: a dead letter, the end in its record, the event. The letter first: whatever
     /// breaks after it, the job's message comes again, and at worst its letter is written twice. A job found ended is
     /// announced again.
-    pub(super) async fn quarantine(&self, job: &JobSpec) -> Result<(), Broken> {
+    pub(super) async fn quarantine(&self, job: &JobSpec) -> Result<(), SessionError> {
         let (attempt, lost_runners, spec) = match self.shared.store.job_of(&self.app, job.id).await
         {
             // Its message says enough for the letter.
@@ -44,7 +44,10 @@ impl Dispatcher {
             .quarantine(&self.app, job.id, &error)
             .await?
         {
-            self.shared.endings.announce(job, JobState::Failed).await?;
+            self.shared
+                .finalizer
+                .announce(job, JobState::Failed)
+                .await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use warmq_types::ids::AppId;
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long an app must be unused before its dispatcher ends.
-const GRACE: Duration = Duration::from_secs(10);
+const UNUSED_GRACE: Duration = Duration::from_secs(10);
 
 /// The apps by name.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ impl Roster {
             };
             if in_use.contains(app) {
                 *unused_since = None;
-            } else if now - *unused_since.get_or_insert(now) >= GRACE {
+            } else if now - *unused_since.get_or_insert(now) >= UNUSED_GRACE {
                 *state = State::Ending;
                 ending.push(app.clone());
             }

@@ -10,8 +10,8 @@ use warmq_types::message::{JobMessage, Setbacks, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
 use super::Dispatcher;
-use super::lanes::Held;
-use crate::broken::Broken;
+use super::lanes::JobDelivery;
+use crate::session_error::SessionError;
 
 /// How long a claim keeps a runner from being claimed again, ms. The runner's queue gives the job back long before.
 pub(super) const CLAIM_MS: u64 = 10_000;
@@ -29,14 +29,14 @@ pub(super) enum Destination {
     /// Into a retry tier: somebody holds the job's lease, perhaps a dead one. Never dropped, it may be the only copy.
     Parked(RetryTier),
     /// Into a retry tier until its next attempt, with what its attempts left behind.
-    Later(RetryTier, Setbacks),
+    NextAttempt(RetryTier, Setbacks),
     /// Nowhere: it needs no runner any more.
-    Nowhere,
+    Discard,
 }
 
 /// A job whose runner's queue is gone: it is to be placed again.
 pub(super) struct RunnerGone {
-    pub(super) held: Held,
+    pub(super) held: JobDelivery,
     pub(super) runner: RunnerId,
     pub(super) epoch: Epoch,
 }
@@ -45,10 +45,10 @@ impl Dispatcher {
     /// Sends a held job on its way. `None`: it is in its next queue.
     pub(super) async fn send(
         &self,
-        held: Held,
+        held: JobDelivery,
         to: Destination,
-    ) -> Result<Option<RunnerGone>, Broken> {
-        if to != Destination::Nowhere {
+    ) -> Result<Option<RunnerGone>, SessionError> {
+        if to != Destination::Discard {
             match (self.publish(&held, &to).await, to) {
                 (Ok(()), _) => {}
                 (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
@@ -67,7 +67,7 @@ impl Dispatcher {
     }
 
     /// Publishes a job as it came. Fresh properties: what the broker added on its way is not carried over.
-    async fn publish(&self, held: &Held, to: &Destination) -> Result<(), PublishError> {
+    async fn publish(&self, held: &JobDelivery, to: &Destination) -> Result<(), PublishError> {
         let topology = &self.shared.topology;
         let mut body = held.delivery.data.clone();
         let (exchange, key) = match to {
@@ -75,16 +75,16 @@ impl Dispatcher {
                 (String::new(), topology.runner_queue(runner, *epoch))
             }
             Destination::Shared => (String::new(), topology.shared_queue(&self.app)),
-            Destination::Parked(tier) | Destination::Later(tier, _) => (
+            Destination::Parked(tier) | Destination::NextAttempt(tier, _) => (
                 topology.retry_exchange(*tier),
                 topology.lane_key(&self.app, held.job.priority),
             ),
-            Destination::Nowhere => return Ok(()),
+            Destination::Discard => return Ok(()),
         };
-        if let Destination::Later(_, setbacks) = to {
+        if let Destination::NextAttempt(_, setbacks) = to {
             // It could be read before, and encoding has no way to fail: string keys, no I/O.
             body = JobMessage::decode(&body)
-                .unwrap_or_else(|_| JobMessage::new(held.whole()))
+                .unwrap_or_else(|_| JobMessage::new(held.decode_job()))
                 .with(setbacks.clone())
                 .encode()
                 .unwrap_or_default();
@@ -107,21 +107,21 @@ impl Dispatcher {
 
     /// Where a job goes that Redis does not let go to a runner now. `None`: it may be tried again at once. One whose record cannot
     /// be used becomes a dead letter, since the jobs behind it must go on.
-    pub(super) async fn instead(
+    pub(super) async fn reroute(
         &self,
-        held: &Held,
+        held: &JobDelivery,
         unavailable: Unavailable,
-    ) -> Result<Option<Destination>, Broken> {
-        match self.next_place(held, unavailable).await {
+    ) -> Result<Option<Destination>, SessionError> {
+        match self.next_destination(held, unavailable).await {
             Err(error) if error.is_damage() => {
                 tracing::error!(job.id = %held.job.id, %error, "a job's record cannot be used");
-                self.bury(held).await
+                self.dead_letter(held).await
             }
             place => place,
         }
     }
 
-    async fn bury(&self, held: &Held) -> Result<Option<Destination>, Broken> {
+    async fn dead_letter(&self, held: &JobDelivery) -> Result<Option<Destination>, SessionError> {
         let letter = DeadLetter {
             id: held.job.id,
             ..DeadLetter::new(held.delivery.data.clone(), DAMAGED)
@@ -129,33 +129,33 @@ impl Dispatcher {
         let queue = self.shared.topology.dead_queue(&self.app);
         let publisher = &self.shared.publisher;
         publisher.publish("", &queue, &letter.message()).await?;
-        Ok(Some(Destination::Nowhere))
+        Ok(Some(Destination::Discard))
     }
 
-    async fn next_place(
+    async fn next_destination(
         &self,
-        held: &Held,
+        held: &JobDelivery,
         unavailable: Unavailable,
-    ) -> Result<Option<Destination>, Broken> {
+    ) -> Result<Option<Destination>, SessionError> {
         let job = &held.job;
         match unavailable {
-            Unavailable::Damaged => self.bury(held).await,
+            Unavailable::Damaged => self.dead_letter(held).await,
             Unavailable::Gone => {
                 tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
-                Ok(Some(Destination::Nowhere))
+                Ok(Some(Destination::Discard))
             }
             Unavailable::Parked { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
                 let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
                 Ok(Some(match setbacks.is_empty() {
-                    false => Destination::Later(tier, setbacks),
+                    false => Destination::NextAttempt(tier, setbacks),
                     true => Destination::Parked(tier),
                 }))
             }
             Unavailable::Terminal(state) => {
                 // Whoever ended it may have died before saying so.
-                self.shared.endings.announce(job, state).await?;
-                Ok(Some(Destination::Nowhere))
+                self.shared.finalizer.announce(job, state).await?;
+                Ok(Some(Destination::Discard))
             }
             Unavailable::Leased { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
@@ -174,16 +174,16 @@ impl Dispatcher {
                 let Some(pause) = pause else { return Ok(None) };
                 let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
                 let tier = RetryTier::at_least(pause);
-                Ok(Some(Destination::Later(tier, setbacks)))
+                Ok(Some(Destination::NextAttempt(tier, setbacks)))
             }
             Unavailable::Spent => {
-                self.quarantine(&held.whole()).await?;
-                Ok(Some(Destination::Nowhere))
+                self.quarantine(&held.decode_job()).await?;
+                Ok(Some(Destination::Discard))
             }
             // A restart without persistence; the message holds the whole job.
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
-                self.shared.store.create(&held.whole()).await?;
+                self.shared.store.create(&held.decode_job()).await?;
                 Ok(None)
             }
         }

@@ -8,50 +8,50 @@ use lapin::{Channel, Connection, ConnectionStatus};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Dispatcher;
-use super::upkeep::Upkeep;
-use crate::broken::Broken;
+use super::maintenance::Maintenance;
 use crate::metrics::Gauges;
+use crate::session_error::SessionError;
 
 /// How often the leader looks after what no event tells.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+pub(super) const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A connection for its channels, one of them for declarations, and the gauges that show what goes on.
 pub(super) struct Session {
     pub(super) connection: SharedConnection,
     pub(super) channel: Channel,
-    pub(super) upkeep: Arc<Upkeep>,
+    pub(super) maintenance: Arc<Maintenance>,
     gauges: Gauges,
 }
 
 impl Dispatcher {
     /// A connection with everything declared on it.
-    pub(super) async fn session(&self) -> Result<Session, Broken> {
+    pub(super) async fn session(&self) -> Result<Session, SessionError> {
         let Self {
             shared,
             app,
-            passed,
+            lane_progress,
             ..
         } = self;
         // What the session before held is in the queues again.
-        passed.reset();
+        lane_progress.reset();
         let connection = SharedConnection::new(shared.connections.get().await?);
         let channel = connection.create_channel().await?;
         shared.topology.declare_base(&channel).await?;
         shared.topology.declare_app(&channel, app).await?;
-        let upkeep = Arc::default();
-        self.pending.watch_for(app, &upkeep);
+        let maintenance = Arc::default();
+        self.pending.register(app, &maintenance);
         Ok(Session {
             connection,
             channel,
-            upkeep,
+            maintenance,
             gauges: self.metrics.lead(),
         })
     }
 
     /// Lets the gauges show what there is now. Returns how many jobs wait.
-    pub(super) async fn show(&self, session: &Session) -> Result<u64, Broken> {
+    pub(super) async fn update_gauges(&self, session: &Session) -> Result<u64, SessionError> {
         let counts = self.shared.store.counts(&self.app).await?;
-        session.gauges.show(session.upkeep.held(), counts);
+        session.gauges.show(session.maintenance.held(), counts);
         Ok(counts.queued)
     }
 }

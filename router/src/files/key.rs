@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The most bytes in a key: well below what any storage allows.
-const LONGEST: usize = 512;
+const MAX_BYTES: usize = 512;
 
 /// `owner/app/<job>/0.png`, `uploads/<id>/cat.png`: parts of ASCII letters, digits, `-`, `_` and `.`, none of which begins with a
 /// dot. So none leads upwards, none is hidden, and none needs an escape anywhere.
@@ -17,7 +17,7 @@ impl FileKey {
             let mut bytes = part.bytes();
             !part.is_empty() && !part.starts_with('.') && bytes.all(is_harmless)
         };
-        let is_key = text.len() <= LONGEST && text.split('/').all(harmless);
+        let is_key = text.len() <= MAX_BYTES && text.split('/').all(harmless);
         is_key.then(|| Self(text.to_owned()))
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use warmq_types::input_schema::write_integers;
 
 /// The longest that a link may hold: ten years.
-const LONGEST_S: u64 = 10 * 365 * 24 * 3600;
+const MAX_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
 
 /// The seconds in `{"expiration_duration_seconds": N, …}`; `None` if it asks for nothing. `null`
 /// asks for no end: a link then holds for ten years, since every link has an end here. What else it
@@ -19,11 +19,11 @@ pub fn seconds(header: &str) -> Result<Option<u64>, String> {
     };
     match preference.get("expiration_duration_seconds") {
         None => Ok(None),
-        Some(Value::Null) => Ok(Some(LONGEST_S)),
+        Some(Value::Null) => Ok(Some(MAX_LIFETIME_S)),
         Some(value) => match whole(value) {
-            Some(seconds @ 1..=LONGEST_S) => Ok(Some(seconds)),
+            Some(seconds @ 1..=MAX_LIFETIME_S) => Ok(Some(seconds)),
             _ => Err(format!(
-                "the time is a whole number of seconds from 1 to {LONGEST_S}: {expected}"
+                "the time is a whole number of seconds from 1 to {MAX_LIFETIME_S}: {expected}"
             )),
         },
     }
@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(seconds(year), Ok(Some(31_536_000)));
         assert_eq!(seconds("{}"), Ok(None));
         let never = r#"{"expiration_duration_seconds": null}"#;
-        assert_eq!(seconds(never), Ok(Some(LONGEST_S)));
+        assert_eq!(seconds(never), Ok(Some(MAX_LIFETIME_S)));
         let point = r#"{"expiration_duration_seconds": 60.0}"#;
         assert_eq!(seconds(point), Ok(Some(60)));
         for wrong in [

@@ -15,7 +15,7 @@ const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
 const ROUND_S: u64 = 3600;
 
 /// The longest text that is looked at as a link.
-const LONGEST: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// A cheap handle on what makes links.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Links {
     /// The file that a link leads to, if it is one of ours and still good at `now_s` (Unix s). It is known by its signature, not
     /// by its host: routers may be reached under many names.
     pub(super) fn file_of(&self, text: &str, now_s: u64) -> Option<FileKey> {
-        if text.len() > LONGEST || !text.starts_with("http") {
+        if text.len() > MAX_BYTES || !text.starts_with("http") {
             return None;
         }
         let url = Url::parse(text).ok()?;

@@ -6,7 +6,7 @@
 use super::key::is_harmless;
 
 /// The longest name that is kept, bytes.
-const LONGEST: usize = 100;
+const MAX_BYTES: usize = 100;
 
 /// What stands in the place of a name.
 const NAMELESS: &str = "file";
@@ -15,24 +15,24 @@ const NAMELESS: &str = "file";
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// What its name ends with. Others mean the same.
-    endings: &'static [&'static str],
+    finalizer: &'static [&'static str],
     /// Its content type.
     pub content_type: &'static str,
     /// A browser may show it in a tab of its own: it can hold no scripts.
     pub may_be_shown: bool,
 }
 
-const fn picture(endings: &'static [&'static str], content_type: &'static str) -> Kind {
+const fn picture(finalizer: &'static [&'static str], content_type: &'static str) -> Kind {
     Kind {
-        endings,
+        finalizer,
         content_type,
         may_be_shown: true,
     }
 }
 
-const fn data(endings: &'static [&'static str], content_type: &'static str) -> Kind {
+const fn data(finalizer: &'static [&'static str], content_type: &'static str) -> Kind {
     Kind {
-        endings,
+        finalizer,
         content_type,
         may_be_shown: false,
     }
@@ -57,8 +57,8 @@ static BYTES: Kind = data(&[], "application/octet-stream");
 pub fn kind(name: &str) -> &'static Kind {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let ends_so = |kind: &&Kind| {
-        let mut endings = kind.endings.iter();
-        endings.any(|known| known.eq_ignore_ascii_case(ending))
+        let mut finalizer = kind.finalizer.iter();
+        finalizer.any(|known| known.eq_ignore_ascii_case(ending))
     };
     KINDS.iter().find(ends_so).unwrap_or(&BYTES)
 }
@@ -75,7 +75,7 @@ pub fn safe(name: &str, content_type: &str) -> String {
         })
         .collect();
     // ASCII by now, so any byte is a place to cut.
-    let end = &harmless[harmless.len().saturating_sub(LONGEST)..];
+    let end = &harmless[harmless.len().saturating_sub(MAX_BYTES)..];
     let name = match end.trim_start_matches('.') {
         "" => NAMELESS,
         name => name,
@@ -83,7 +83,7 @@ pub fn safe(name: &str, content_type: &str) -> String {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let mut kinds = KINDS.iter();
     match kinds.find(|kind| kind.content_type.eq_ignore_ascii_case(essence)) {
-        Some(told) if kind(name) != told => format!("{name}.{}", told.endings[0]),
+        Some(told) if kind(name) != told => format!("{name}.{}", told.finalizer[0]),
         _ => name.to_owned(),
     }
 }
@@ -113,7 +113,7 @@ mod tests {
             assert!(FileKey::parse(&format!("uploads/1/{name}")).is_some());
         }
         let long = safe(&format!("{}.png", "x".repeat(10_000)), "image/png");
-        assert!(long.len() <= LONGEST && long.ends_with(".png"), "{long}");
+        assert!(long.len() <= MAX_BYTES && long.ends_with(".png"), "{long}");
     }
 
     #[test]

@@ -22,11 +22,11 @@ const FOLDER: &str = "uploads";
 const PART_BYTES: u64 = 10 << 20;
 
 /// How long a client may send nothing.
-const SILENCE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much of a refused body is read all the same, bytes: a client that is still sending would else see a broken connection
 /// instead of the refusal.
-const READ_ON_BYTES: u64 = 16 << 20;
+const MAX_DRAIN_BYTES: u64 = 16 << 20;
 
 /// Why a file was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +38,11 @@ pub enum UploadError {
         limit_bytes: u64,
     },
     /// The client stopped in the middle.
-    #[error("nothing came for {} s; send the file again", SILENCE.as_secs())]
+    #[error("nothing came for {} s; send the file again", IDLE_TIMEOUT.as_secs())]
     Stalled,
     /// The connection broke.
     #[error("the file did not come to its end: {0}")]
-    Broken(axum::Error),
+    SessionError(axum::Error),
     /// Parts have numbers from 1.
     #[error(
         "there is no part {number}: a file of at most {limit_bytes} bytes has parts 1 to {most}"
@@ -257,9 +257,9 @@ impl Incoming {
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
-        let piece = tokio::time::timeout(SILENCE, self.body.next()).await;
+        let piece = tokio::time::timeout(IDLE_TIMEOUT, self.body.next()).await;
         let piece = piece.map_err(|_| UploadError::Stalled)?;
-        let Some(piece) = piece.transpose().map_err(UploadError::Broken)? else {
+        let Some(piece) = piece.transpose().map_err(UploadError::SessionError)? else {
             return Ok(None);
         };
         let left = self.left.checked_sub(piece.len() as u64);
@@ -279,7 +279,7 @@ impl Incoming {
     /// Hears out who sent too much.
     async fn let_go<T>(&mut self, taken: &Result<T, UploadError>) {
         if matches!(taken, Err(UploadError::TooLarge { .. })) {
-            self.left = READ_ON_BYTES;
+            self.left = MAX_DRAIN_BYTES;
             while let Ok(Some(_)) = self.next().await {}
         }
     }
@@ -363,7 +363,10 @@ mod tests {
             Err(std::io::Error::other("gone")),
         ]);
         let broken = shelf.uploads.store(&key, Body::from_stream(broken)).await;
-        assert!(matches!(broken, Err(UploadError::Broken(_))), "{broken:?}");
+        assert!(
+            matches!(broken, Err(UploadError::SessionError(_))),
+            "{broken:?}"
+        );
         assert_eq!(shelf.files(), 0);
         for body in [Body::from(vec![b'x'; 10]), pieces(10)] {
             shelf.uploads.store(&key, body).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `look` | one look at a flow: what came of its step, and what follows |
+//! | `advance` | one look at a flow: what came of its step, and what follows |
 //! | `moved` | what a look found, until it is stored |
 //! | `next` | what follows: pure |
 //! | `versions` | what was declared when a flow began |
@@ -13,9 +13,9 @@
 //! ended), which is acknowledged after the look; and, should an event be lost or time pass without one, a list in Redis of
 //! when each flow is looked at at the latest (`Store::take_due_flows`).
 
-mod look;
-mod moved;
-mod next;
+mod advance;
+mod decide;
+mod transition;
 mod versions;
 
 use std::time::Duration;
@@ -33,28 +33,28 @@ use warmq_types::server_url::ServerUrl;
 use warmq_types::state::JobState;
 
 use crate::apps::AppDirectory;
-use crate::broken::Broken;
-use crate::consuming::Consuming;
-use crate::ending::Endings;
+use crate::finalizer::Finalizer;
 use crate::metrics::Metrics;
+use crate::queue_consumer::QueueConsumer;
+use crate::session_error::SessionError;
 use crate::submit::Submitter;
-use look::Doubt;
+use advance::StepConfidence;
 use versions::Versions;
 
 /// Events in work at once.
-const WINDOW: u16 = 64;
+const PREFETCH: u16 = 64;
 
 /// How often flows are looked for that are due.
-const ROUND: Duration = Duration::from_secs(1);
+const DUE_FLOWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Flows that are due and looked at in one round; the others come in the next.
-const AT_ONCE: usize = 100;
+const DUE_FLOWS_BATCH: usize = 100;
 
 /// When a flow is due again whose look came to nothing: Redis or RabbitMQ is away, or this router dies.
-const AGAIN: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// When a flow is due again whose record cannot be read.
-const SELDOM: Duration = Duration::from_secs(10 * 60);
+const UNREADABLE_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// What runs flows.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ pub struct Flows {
     amqp_url: ServerUrl,
     topology: Topology,
     submitter: Submitter,
-    endings: Endings,
+    finalizer: Finalizer,
     apps: AppDirectory,
     metrics: Metrics,
     versions: Versions,
@@ -76,7 +76,7 @@ impl Flows {
         amqp_url: ServerUrl,
         topology: Topology,
         submitter: Submitter,
-        endings: Endings,
+        finalizer: Finalizer,
         apps: AppDirectory,
         metrics: Metrics,
     ) -> Self {
@@ -85,7 +85,7 @@ impl Flows {
             amqp_url,
             topology,
             submitter,
-            endings,
+            finalizer,
             apps,
             metrics,
             versions: Versions::default(),
@@ -97,15 +97,17 @@ impl Flows {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let events = Consuming {
+        let events = QueueConsumer {
             what: "events of flows",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.flow_events_queue(),
-            window: WINDOW,
-            side_by_side: usize::from(WINDOW),
+            prefetch: PREFETCH,
+            max_concurrent: usize::from(PREFETCH),
         };
-        events.each(&shutdown, |delivery| self.hear(delivery)).await;
+        events
+            .each(&shutdown, |delivery| self.handle(delivery))
+            .await;
         Ok(())
     }
 
@@ -113,31 +115,31 @@ impl Flows {
     ///
     /// # Errors
     /// Never; while Redis is away it goes on trying.
-    pub async fn keep_watch(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         while let Some(due) =
             retry::until_success("looking for flows that are due", &shutdown, || {
-                self.store.take_due_flows(AGAIN, AT_ONCE)
+                self.store.take_due_flows(RETRY_DELAY, DUE_FLOWS_BATCH)
             })
             .await
         {
             // There may be more of them.
-            let wait = match due.len() < AT_ONCE {
-                true => ROUND,
+            let wait = match due.len() < DUE_FLOWS_BATCH {
+                true => DUE_FLOWS_INTERVAL,
                 false => Duration::ZERO,
             };
-            let looks = due.into_iter().map(|(route, flow)| {
+            let evaluations = due.into_iter().map(|(route, flow)| {
                 let flows = &self;
                 async move {
-                    match flows.look(&route, flow, Doubt::Heard).await {
+                    match flows.advance(&route, flow, StepConfidence::Heard).await {
                         Ok(()) => {}
                         Err(error) if error.is_damage() => flows.put_off(&route, flow, &error).await,
                         Err(error) => {
-                            tracing::warn!(flow.id = %flow, %error, "could not look at a flow; it is due again soon");
+                            tracing::warn!(flow.id = %flow, %error, "could not advance a flow; it is due again soon");
                         }
                     }
                 }
             });
-            join_all(looks).await;
+            join_all(evaluations).await;
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
@@ -147,24 +149,28 @@ impl Flows {
     }
 
     /// A flow's record cannot be read, perhaps since a router of another version wrote it: it is looked at seldom.
-    async fn put_off(&self, route: &AppId, flow: JobId, error: &Broken) {
+    async fn put_off(&self, route: &AppId, flow: JobId, error: &SessionError) {
         tracing::error!(flow.id = %flow, %error, "a flow cannot go on");
-        if let Err(error) = self.store.watch_flow(route, flow, SELDOM).await {
+        if let Err(error) = self
+            .store
+            .watch_flow(route, flow, UNREADABLE_RETRY_DELAY)
+            .await
+        {
             tracing::debug!(flow.id = %flow, %error, "it is due again soon");
         }
     }
 
-    async fn hear(&self, delivery: Delivery) -> Result<(), Broken> {
+    async fn handle(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
             Ok(event) => {
                 // Whoever had it before may have died halfway.
                 let doubt = match delivery.redelivered {
-                    true => Doubt::Unsure,
-                    false => Doubt::Heard,
+                    true => StepConfidence::Unsure,
+                    false => StepConfidence::Heard,
                 };
                 if let Some((route, flow)) = concerned(event) {
-                    self.look(&route, flow, doubt).await?;
+                    self.advance(&route, flow, doubt).await?;
                 }
             }
         }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use warmq_config::{Problems, Settings};
 
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
 
 /// How many excerpts are kept read. Each route has one per version of the file with flows under way; beyond, they are read again.
-const MOST: usize = 256;
+const MAX_CACHED: usize = 256;
 
 /// The excerpts that were read, by their text.
 #[derive(Clone, Default)]
@@ -17,12 +17,12 @@ pub(super) struct Versions(Arc<Mutex<Read>>);
 #[derive(Default)]
 struct Read {
     /// By their text, with the number of their last use.
-    excerpts: HashMap<String, (Arc<Declared>, u64)>,
+    excerpts: HashMap<String, (Arc<RoutingConfig>, u64)>,
     uses: u64,
 }
 
 impl Read {
-    fn get(&mut self, excerpt: &str) -> Option<Arc<Declared>> {
+    fn get(&mut self, excerpt: &str) -> Option<Arc<RoutingConfig>> {
         self.uses += 1;
         let (declared, used) = self.excerpts.get_mut(excerpt)?;
         *used = self.uses;
@@ -30,8 +30,8 @@ impl Read {
     }
 
     /// Keeps one more; the one that was not used for longest makes room.
-    fn keep(&mut self, excerpt: &str, declared: Arc<Declared>) {
-        if self.excerpts.len() >= MOST {
+    fn keep(&mut self, excerpt: &str, declared: Arc<RoutingConfig>) {
+        if self.excerpts.len() >= MAX_CACHED {
             let oldest = self.excerpts.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(excerpt, _)| excerpt.clone()) {
                 self.excerpts.remove(&oldest);
@@ -47,12 +47,12 @@ impl Versions {
     ///
     /// # Errors
     /// It can not be read: another version of the router wrote it.
-    pub(super) fn read(&self, excerpt: &str) -> Result<Arc<Declared>, Problems> {
+    pub(super) fn read(&self, excerpt: &str) -> Result<Arc<RoutingConfig>, Problems> {
         if let Some(known) = self.lock().get(excerpt) {
             return Ok(known);
         }
         let mut settings = Settings::from_toml(excerpt, "the flow's excerpt");
-        let declared = Declared::read(&mut settings);
+        let declared = RoutingConfig::read(&mut settings);
         let declared = Arc::new(settings.finish(Some(declared))?);
         self.lock().keep(excerpt, declared.clone());
         Ok(declared)
@@ -72,15 +72,15 @@ mod tests {
         let mut read = Read::default();
         let declared = || {
             let mut settings = Settings::from_toml("", "nothing");
-            Arc::new(Declared::read(&mut settings))
+            Arc::new(RoutingConfig::read(&mut settings))
         };
-        for number in 0..MOST {
+        for number in 0..MAX_CACHED {
             read.keep(&number.to_string(), declared());
             assert!(read.get("0").is_some());
         }
         read.keep("new", declared());
         assert!(read.get("0").is_some() && read.get("new").is_some());
         assert!(read.get("1").is_none());
-        assert_eq!(read.excerpts.len(), MOST);
+        assert_eq!(read.excerpts.len(), MAX_CACHED);
     }
 }

@@ -57,7 +57,7 @@ impl AppMetrics {
     }
 
     /// Something happened to a runner: when it came free, it tells what it ran.
-    pub fn heard(&self, change: &RunnerEvent) {
+    pub fn runner_event(&self, change: &RunnerEvent) {
         let ran = match change {
             RunnerEvent::Freed(FreeRunner { ran: Some(ran), .. }) => ran,
             RunnerEvent::Faulted { kind, .. } => {

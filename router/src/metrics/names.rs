@@ -111,7 +111,7 @@ pub(super) const IDLE_RUNNERS: Metric =
     Metric::count("warmq_idle_runners", "Runners that can be claimed now.");
 pub(super) const LIVE_RUNNERS: Metric = Metric::count(
     "warmq_live_runners",
-    "Runners that were heard of within their lease.",
+    "Runners with a heartbeat within their lease.",
 );
 pub(super) const FAULTY_RUNNERS: Metric = Metric::count(
     "warmq_faulty_runners",

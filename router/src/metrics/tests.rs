@@ -62,8 +62,8 @@ fn says(metrics: &Metrics, line: &str) {
 fn a_swap_is_avoided_by_a_job_that_was_held_and_then_warm() {
     let metrics = Metrics::new().unwrap();
     let app = app(&metrics);
-    app.heard(&ran("m", 700));
-    app.heard(&ran("m", 0));
+    app.runner_event(&ran("m", 700));
+    app.runner_event(&ran("m", 0));
     for decision in [sent(true, 0), sent(false, 300), sent(true, 300)] {
         app.dispatched(Some(&hint("m")), &decision);
     }
@@ -128,8 +128,8 @@ fn faults_of_runners_are_counted_by_reason() {
         epoch: Epoch(1),
         kind: FaultKind::Storage,
     };
-    app.heard(&faulted);
-    app.heard(&faulted);
+    app.runner_event(&faulted);
+    app.runner_event(&faulted);
     says(
         &metrics,
         r#"warmq_runner_faults_total{app="a/b",reason="storage"} 2"#,
@@ -172,7 +172,7 @@ fn hostile_hints_stay_in_their_quotes_and_apart() {
         (r"a\nb", r"a\\nb"),
         ("模型 {x=\"y\"} 1", r#"模型 {x=\"y\"} 1"#),
     ] {
-        app.heard(&ran(text, 0));
+        app.runner_event(&ran(text, 0));
         let line = format!(r#"warmq_warm_hits_total{{app="a/b",hint="{label}"}} 1"#);
         says(&metrics, &line);
     }
@@ -185,7 +185,7 @@ fn thousands_of_hints_make_a_hundred_series_and_one_for_the_others() {
     for number in 0..5000 {
         let name = format!("m{number}");
         app.refused(Some(&hint(&name)));
-        app.heard(&ran(&name, 0));
+        app.runner_event(&ran(&name, 0));
     }
     let page = metrics.page();
     let series = |metric| page.lines().filter(|line| line.starts_with(metric)).count();

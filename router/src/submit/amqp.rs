@@ -14,18 +14,18 @@ use warmq_types::server_url::ServerUrl;
 
 use super::{Submission, SubmitError, Submitter};
 use crate::access::Caller;
-use crate::broken::Broken;
-use crate::consuming::Consuming;
+use crate::queue_consumer::QueueConsumer;
 use crate::reply::{self, ReplySender};
+use crate::session_error::SessionError;
 
 /// Submissions in work at once.
-const WINDOW: u16 = 64;
+const PREFETCH: u16 = 64;
 
 /// Prefixes of the queues that a submitter may have a reply sent to; any other could be somebody else's.
 const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
 /// Consumes the submissions queue.
-pub struct Door {
+pub struct AmqpSubmissions {
     amqp_url: ServerUrl,
     topology: Topology,
     publisher: Publisher,
@@ -33,7 +33,7 @@ pub struct Door {
     submitter: Submitter,
 }
 
-impl Door {
+impl AmqpSubmissions {
     /// The door on the queue `submissions` of `topology`.
     pub fn new(
         amqp_url: ServerUrl,
@@ -55,13 +55,13 @@ impl Door {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let submissions = Consuming {
+        let submissions = QueueConsumer {
             what: "submissions",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.submissions_queue(),
-            window: WINDOW,
-            side_by_side: usize::from(WINDOW),
+            prefetch: PREFETCH,
+            max_concurrent: usize::from(PREFETCH),
         };
         submissions
             .each(&shutdown, |delivery| self.take(delivery, &shutdown))
@@ -70,7 +70,11 @@ impl Door {
     }
 
     /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.
-    async fn take(&self, delivery: Delivery, shutdown: &CancellationToken) -> Result<(), Broken> {
+    async fn take(
+        &self,
+        delivery: Delivery,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
         let refused = match self.read(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
@@ -108,7 +112,7 @@ impl Door {
         }
     }
 
-    async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), Broken> {
+    async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), SessionError> {
         let key = delivery.routing_key.as_str();
         tracing::info!(amqp.routing_key = key, reason = %error.message, "refused an AMQP submission");
         let dead_queue = match AppId::parse(key) {

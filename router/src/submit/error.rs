@@ -58,8 +58,8 @@ pub enum SubmitError {
     /// The body is compressed.
     #[error("the body is encoded as '{0}': send it without content-encoding")]
     Encoded(String),
-    /// The body is nested deeper than [`input::DEEPEST`].
-    #[error("the input is nested more than {} levels deep", input::DEEPEST)]
+    /// The body is nested deeper than [`input::MAX_DEPTH`].
+    #[error("the input is nested more than {} levels deep", input::MAX_DEPTH)]
     TooDeep,
     /// The input is not what the app takes.
     #[error("the input is invalid")]

@@ -6,7 +6,7 @@ use super::SubmitError;
 
 /// How deep an input may be nested. serde_json reads 127 levels; messages and records hold the input some levels down, and what
 /// is accepted here must be read everywhere.
-pub(super) const DEEPEST: usize = 100;
+pub(super) const MAX_DEPTH: usize = 100;
 
 /// Values of content-encoding that make a body unreadable.
 const COMPRESSIONS: [&str; 7] = [
@@ -40,7 +40,7 @@ pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
         }
     })?;
     match depth(&input) {
-        deep if deep > DEEPEST => Err(SubmitError::TooDeep),
+        deep if deep > MAX_DEPTH => Err(SubmitError::TooDeep),
         _ => Ok(input),
     }
 }
@@ -97,8 +97,8 @@ mod tests {
             let error = read(form.as_bytes()).unwrap_err();
             assert!(matches!(error, SubmitError::Form), "{form}: {error}");
         }
-        assert!(read(nested(DEEPEST).as_bytes()).is_ok());
-        for levels in [DEEPEST + 1, 127, 128, 100_000] {
+        assert!(read(nested(MAX_DEPTH).as_bytes()).is_ok());
+        for levels in [MAX_DEPTH + 1, 127, 128, 100_000] {
             let error = read(nested(levels).as_bytes()).unwrap_err();
             assert!(matches!(error, SubmitError::TooDeep), "{levels}: {error}");
         }

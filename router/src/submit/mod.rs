@@ -4,23 +4,23 @@
 //! | --- | --- |
 //! | `submission`, `error` | what is given, what is answered |
 //! | `amqp` | the door for messages |
-//! | `input`, `wishes` | the body, and what is wished besides, read into types |
+//! | `input`, `options` | the body, and what is wished besides, read into types |
 //! | `destination` | the app that runs it, or the route whose flow it is |
 //! | `prepared` | what is to be recorded and published |
 //! | `step` | a flow's steps, which come in by the same door |
 //! | `stored_input` | inputs that are too large for messages and records |
 //! | `allowance` | how much a key's holder may submit |
 
-mod allowance;
 pub mod amqp;
-mod destination;
 mod error;
 mod input;
+mod options;
 mod prepared;
+mod quota;
 mod step;
 mod stored_input;
 mod submission;
-mod wishes;
+mod target;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,11 +37,11 @@ use warmq_types::state::JobState;
 
 use crate::access::Caller;
 use crate::apps::AppDirectory;
-use crate::ending::Endings;
 use crate::files::{Links, now_s};
+use crate::finalizer::Finalizer;
 use crate::large_json::LargeJson;
-use destination::{Destination, Identity};
-use wishes::{Wishes, shown};
+use options::{JobOptions, shown};
+use target::{RequestIdentity, Target};
 
 pub use error::SubmitError;
 pub use prepared::Prepared;
@@ -66,7 +66,7 @@ pub struct Submitter {
     publisher: Publisher,
     topology: Topology,
     apps: AppDirectory,
-    endings: Endings,
+    finalizer: Finalizer,
     artifacts: Artifacts,
     links: Links,
     fetcher: Fetcher,
@@ -106,7 +106,7 @@ impl Submitter {
             large,
         } = options;
         Self {
-            endings: Endings::new(store.clone(), publisher.clone(), topology.clone()),
+            finalizer: Finalizer::new(store.clone(), publisher.clone(), topology.clone()),
             store,
             publisher,
             topology,
@@ -221,7 +221,7 @@ impl Submitter {
             return Ok((again, JobState::Queued));
         };
         if again.reply_to.is_some() && first.state.is_terminal() {
-            self.endings.announce(&again, first.state).await?;
+            self.finalizer.announce(&again, first.state).await?;
         }
         Ok((first.spec, first.state))
     }
@@ -242,29 +242,29 @@ impl Submitter {
         let turn = self.large.turn(submission.body.len()).await;
         let (destination, mut input) = match declared.routes.get(&name) {
             None => (
-                Destination::App(self.reach(&declared, name.clone(), Vec::new()).await?),
+                Target::App(self.find_app(&declared, name.clone(), Vec::new()).await?),
                 turn.run(|| input::read(&submission.body))?,
             ),
             Some(_) => {
                 let input = turn.run(|| input::read(&submission.body))?;
                 let (key, owner) = (key.as_ref(), caller.owner());
-                let identity = Identity {
+                let identity = RequestIdentity {
                     job: id,
                     key,
                     owner,
                 };
                 let what = (&submission, &input, &turn);
-                let through = self.through(name.clone(), &declared, what, identity);
+                let through = self.resolve_route(name.clone(), &declared, what, identity);
                 (through.await?, input)
             }
         };
-        if let Destination::App(reached) = &destination {
+        if let Target::App(reached) = &destination {
             turn.run(|| reached.takes(&mut input))?;
         }
         // Workers read files by reference, and take each for one that its submitter may read.
         turn.run(|| self.links.take(&mut input, now_s()))
             .map_err(SubmitError::InvalidInput)?;
-        let wishes = Wishes::read(&submission)?;
+        let options = JobOptions::read(&submission)?;
         let own_bound = (submission.max_queue_length.as_deref())
             .map(|text| {
                 // As many may wait, and one more is too many.
@@ -289,13 +289,13 @@ impl Submitter {
         };
         let bounds = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
         let (mut prepared, max_queue_length) = match destination {
-            Destination::App(reached) => {
+            Target::App(reached) => {
                 let bound = bounds(reached.app.config.max_queue_length);
-                (Prepared::job(reached, job, wishes)?, bound)
+                (Prepared::job(reached, job, options)?, bound)
             }
-            Destination::Flow(route) => {
+            Target::Flow(route) => {
                 let headers = submission.headers;
-                let prepared = Prepared::flow(route, (job, wishes), (&declared, headers))?;
+                let prepared = Prepared::flow(route, (job, options), (&declared, headers))?;
                 let first = self.beginning(&prepared, &declared, &turn).await?;
                 let bound = bounds(declared.config(&first.app).max_queue_length);
                 self.check_queue(&first.app, bound).await?;

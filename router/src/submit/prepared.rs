@@ -12,16 +12,16 @@ use warmq_types::job::JobSpec;
 use warmq_types::message::{JobEvent, JobMessage, Setbacks, Versioned};
 use warmq_types::state::JobState;
 
-use super::destination::{FlowRoute, Reached};
-use super::wishes::Wishes;
+use super::options::JobOptions;
+use super::target::{FlowRoute, TargetApp};
 use super::{SubmitError, Submitter};
-use crate::declared::Declared;
+use crate::routing_config::RoutingConfig;
 
 /// How often something is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
 
 /// When a flow is looked at that was recorded and is not heard of: its router may have died before it said so.
-const BEGINS_WITHIN: Duration = Duration::from_secs(10);
+const MAX_FLOW_START_DELAY: Duration = Duration::from_secs(10);
 
 /// A job without mistakes, as it would be new.
 #[derive(Debug, Clone)]
@@ -34,14 +34,18 @@ pub struct Prepared {
 
 impl Prepared {
     /// A job for the app that was reached.
-    pub(super) fn job(reached: Reached, job: JobSpec, wishes: Wishes) -> Result<Self, SubmitError> {
+    pub(super) fn job(
+        reached: TargetApp,
+        job: JobSpec,
+        options: JobOptions,
+    ) -> Result<Self, SubmitError> {
         let job = JobSpec {
             app: reached.id,
             route: reached.hops,
             ..job
         };
         Ok(Self {
-            job: wishes.of(job, &reached.app.config, reached.app.hint_path())?,
+            job: options.of(job, &reached.app.config, reached.app.hint_path())?,
             plan: None,
         })
     }
@@ -49,8 +53,8 @@ impl Prepared {
     /// A flow along `route`, as `declared` says. `headers`: what its steps' expressions may look at.
     pub(super) fn flow(
         flow: FlowRoute,
-        (job, wishes): (JobSpec, Wishes),
-        (declared, headers): (&Declared, BTreeMap<String, String>),
+        (job, options): (JobSpec, JobOptions),
+        (declared, headers): (&RoutingConfig, BTreeMap<String, String>),
     ) -> Result<Self, SubmitError> {
         let plan = FlowPlan {
             flow: Flow::new(flow.kind, flow.of),
@@ -63,7 +67,7 @@ impl Prepared {
             ..job
         };
         Ok(Self {
-            job: wishes.of_flow(job)?,
+            job: options.of_flow(job)?,
             plan: Some(plan),
         })
     }
@@ -77,7 +81,9 @@ impl Submitter {
         terms: AdmissionRules<'_>,
     ) -> Result<Created, SubmitError> {
         if terms.plan.is_some() {
-            let watched = self.store.watch_flow(&job.app, job.id, BEGINS_WITHIN);
+            let watched = self
+                .store
+                .watch_flow(&job.app, job.id, MAX_FLOW_START_DELAY);
             watched.await?;
         }
         let created = self.store.admit(job, terms).await?;

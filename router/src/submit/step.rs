@@ -13,12 +13,12 @@ use warmq_types::message::Setbacks;
 use warmq_types::route::{Hop, RouteKind};
 use warmq_types::state::JobState;
 
-use super::destination::Destination;
-use super::wishes::Wishes;
+use super::options::JobOptions;
+use super::target::Target;
 use super::{Prepared, SubmitError, Submitter};
-use crate::declared::Declared;
 use crate::files::references;
 use crate::large_json::Turn;
+use crate::routing_config::RoutingConfig;
 
 /// What the steps of a flow are made of.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct FlowView<'a> {
     /// The flow's own job.
     pub spec: &'a JobSpec,
     /// What was declared when it began.
-    pub declared: &'a Declared,
+    pub declared: &'a RoutingConfig,
     /// Its route.
     pub flow: Flow<'a>,
     /// What came with its submission.
@@ -40,7 +40,7 @@ pub struct FlowView<'a> {
 impl<'a> FlowView<'a> {
     /// What expressions see, over the flow's own input. A step's choices are drawn by its own id.
     pub fn asked(&self, draw: &'a str) -> Asked<'a> {
-        static NOTHING: BTreeMap<AppId, warmq_rules::AppStanding> = BTreeMap::new();
+        static NOTHING: BTreeMap<AppId, warmq_rules::AppLoadEstimate> = BTreeMap::new();
         Asked {
             input: &self.spec.input,
             headers: self.headers,
@@ -86,7 +86,7 @@ impl Submitter {
         turn.run(|| references::refuse_made_up(&mut input, flow.sources()))
             .map_err(SubmitError::InvalidInput)?;
         let destination = match led {
-            Some((app, hops)) => self.destination(flow.declared, app, hops).await?,
+            Some((app, hops)) => self.target_of(flow.declared, app, hops).await?,
             None => self.lead(flow, step, (&input, turn), &draw).await?,
         };
         let mut job = JobSpec {
@@ -100,15 +100,15 @@ impl Submitter {
             step_of: Some(step_of),
             ..JobSpec::new(step.app.clone(), input)
         };
-        let wishes = Wishes::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
+        let options = JobOptions::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
         match destination {
-            Destination::App(reached) => {
+            Target::App(reached) => {
                 turn.run(|| reached.takes(&mut job.input))?;
-                Prepared::job(reached, job, wishes)
+                Prepared::job(reached, job, options)
             }
-            Destination::Flow(route) => {
+            Target::Flow(route) => {
                 let headers = flow.headers.clone();
-                Prepared::flow(route, (job, wishes), (flow.declared, headers))
+                Prepared::flow(route, (job, options), (flow.declared, headers))
             }
         }
     }
@@ -133,8 +133,8 @@ impl Submitter {
         step: &Step,
         (input, turn): (&Value, &Turn),
         draw: &str,
-    ) -> Result<Destination, SubmitError> {
-        let apps = self.apps.standings_for(flow.declared, &step.app).await?;
+    ) -> Result<Target, SubmitError> {
+        let apps = self.apps.loads_for(flow.declared, &step.app).await?;
         let asked = Asked {
             input,
             apps: &apps,
@@ -142,7 +142,7 @@ impl Submitter {
             ..flow.asked(draw)
         };
         let resolved = turn.run(|| flow.declared.routes.resolve(&step.app, &asked))?;
-        self.destination(flow.declared, resolved.app, resolved.hops)
+        self.target_of(flow.declared, resolved.app, resolved.hops)
             .await
     }
 
@@ -218,7 +218,7 @@ impl Submitter {
     pub(super) async fn beginning(
         &self,
         prepared: &Prepared,
-        declared: &Declared,
+        declared: &RoutingConfig,
         turn: &Turn,
     ) -> Result<JobSpec, SubmitError> {
         let Some((plan, flow)) =

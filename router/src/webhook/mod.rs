@@ -3,18 +3,18 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `notice` | the message: whose webhook, which attempt |
-//! | `receivers` | a slow receiver takes so many hands and no more |
+//! | `limit` | a slow receiver takes so many hands and no more |
 //! | `signature` | who told it: an ED25519 signature, and the key to check it with |
-//! | `verdict` | what an answer means, and what follows: pure |
+//! | `action` | what an answer means, and what follows: pure |
 //!
 //! A notice comes with the job's end and comes again from a retry tier, so RabbitMQ has it while it waits, and whichever router is
 //! there tells it. It carries no result: each attempt tells what the record says, for as long as that is kept. Whether it is
 //! its turn is decided in Redis (`Store::begin_delivery`), where attempts are counted; so an end that is announced twice is told once.
 
 mod notice;
-mod receivers;
+mod per_host_limit;
+mod response;
 mod signature;
-mod verdict;
 
 use std::time::Duration;
 
@@ -32,26 +32,26 @@ use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::server_url::ServerUrl;
 
-use crate::broken::Broken;
-use crate::consuming::Consuming;
 use crate::files::Links;
 use crate::metrics::Metrics;
+use crate::queue_consumer::QueueConsumer;
+use crate::session_error::SessionError;
 use notice::Notice;
-use receivers::Receivers;
+use per_host_limit::PerHostLimit;
+use response::ResponseAction;
 pub use signature::WebhookKey;
-use verdict::Verdict;
 
 /// Webhooks that are told at once.
-const WINDOW: u16 = 64;
+const PREFETCH: u16 = 64;
 
 /// How many of them to one receiver.
-const TO_ONE_RECEIVER: usize = 8;
+const MAX_PER_HOST: usize = 8;
 
 /// How long a receiver may take, as fal lets it.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a router that died in the middle of telling keeps others from it: more than telling takes.
-const LEASE: Duration = Duration::from_secs(20);
+const DELIVERY_LEASE: Duration = Duration::from_secs(20);
 
 /// The user of a job that belongs to nobody.
 const ANONYMOUS: &str = "anonymous";
@@ -93,25 +93,25 @@ impl Webhooks {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let receivers = Receivers::new(TO_ONE_RECEIVER);
-        let webhooks = Consuming {
-            what: "webhooks to tell",
+        let limit = PerHostLimit::new(MAX_PER_HOST);
+        let webhooks = QueueConsumer {
+            what: "webhooks to deliver",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.webhook_events_queue(),
-            window: WINDOW,
-            side_by_side: usize::from(WINDOW),
+            prefetch: PREFETCH,
+            max_concurrent: usize::from(PREFETCH),
         };
         webhooks
-            .each(&shutdown, |delivery| self.take(delivery, &receivers))
+            .each(&shutdown, |delivery| self.take(delivery, &limit))
             .await;
         Ok(())
     }
 
-    async fn take(&self, delivery: Delivery, receivers: &Receivers) -> Result<(), Broken> {
+    async fn take(&self, delivery: Delivery, limit: &PerHostLimit) -> Result<(), SessionError> {
         match Notice::read(&delivery) {
             Err(error) => tracing::warn!(%error, "dropped a webhook's notice that can not be read"),
-            Ok(notice) => self.tell(notice, receivers).await?,
+            Ok(notice) => self.deliver(notice, limit).await?,
         }
         // What is to be told again is a message of its own by now.
         delivery.ack(BasicAckOptions::default()).await?;
@@ -119,7 +119,7 @@ impl Webhooks {
     }
 
     /// Tells the job's end if there is one to tell, and it is this notice's turn.
-    async fn tell(&self, mut notice: Notice, receivers: &Receivers) -> Result<(), Broken> {
+    async fn deliver(&self, mut notice: Notice, limit: &PerHostLimit) -> Result<(), SessionError> {
         let (app, job) = (notice.app().clone(), notice.job());
         if let Some(wait_ms) = notice
             .booked_ms
@@ -140,12 +140,14 @@ impl Webhooks {
             }
         };
         let host = host(&url);
-        let _place = match receivers.enter(&receiver(&url)) {
+        let _place = match limit.enter(&receiver(&url)) {
             Ok(place) => place,
             Err(wait) => return Ok(self.put_off(notice, wait).await?),
         };
         let attempt = (notice.attempt, end_ms);
-        let turn = self.store.begin_delivery(&app, job, attempt, LEASE);
+        let turn = self
+            .store
+            .begin_delivery(&app, job, attempt, DELIVERY_LEASE);
         match turn.await? {
             AttemptSlot::Never => Ok(()),
             AttemptSlot::After(wait) => Ok(self.park(&notice, wait).await?),
@@ -160,26 +162,26 @@ impl Webhooks {
         end_ms: u64,
         url: &str,
         host: &str,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), SessionError> {
         let (app, job, attempt) = (notice.app().clone(), notice.job(), notice.attempt);
         let record = self.store.job_of(&app, job).await?;
         let Some(record) = record.filter(|record| record.finished_ms == Some(end_ms)) else {
             return Ok(());
         };
         let answer = self.post(&record, url).await?;
-        let verdict = Verdict::of(host, answer, attempt);
+        let action = ResponseAction::of(host, answer, attempt);
         // First the message, then the count: if this router dies between, the attempt is made again.
-        if let AfterAttempt::Again(wait) = verdict.then {
+        if let AfterAttempt::Again(wait) = action.then {
             notice.attempt += 1;
             self.park(&notice, wait).await?;
         }
-        let line = (verdict.level, verdict.line.as_str());
+        let line = (action.level, action.line.as_str());
         let noted = self
             .store
-            .end_delivery(&app, job, (attempt, end_ms), verdict.then, line);
+            .end_delivery(&app, job, (attempt, end_ms), action.then, line);
         noted.await?;
-        self.metrics.webhook(&app, verdict.outcome);
-        tracing::info!(job.id = %job, host, attempt, outcome = verdict.outcome, "{}", verdict.line);
+        self.metrics.webhook(&app, action.outcome);
+        tracing::info!(job.id = %job, host, attempt, outcome = action.outcome, "{}", action.line);
         Ok(())
     }
 
@@ -190,7 +192,10 @@ impl Webhooks {
         let key = key(&self.store).await?;
         let (job, user) = (record.spec.id, user(&record.spec));
         let headers = key.headers(job, user, unix_ms() / 1000, body.as_bytes());
-        Ok(self.fetcher.post(url, headers, body.into(), TIMEOUT).await)
+        Ok(self
+            .fetcher
+            .post(url, headers, body.into(), RESPONSE_TIMEOUT)
+            .await)
     }
 
     /// Has a notice come again after `wait`, by one retry tier after another: until then nobody is asked about it.

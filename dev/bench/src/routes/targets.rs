@@ -126,12 +126,12 @@ steps = [
 mod tests {
     use super::*;
     use warmq_config::Settings;
-    use warmq_router::declared::Declared;
+    use warmq_router::routing_config::RoutingConfig;
 
     #[test]
     fn every_target_is_declared_and_the_chain_is_as_long_as_one_may_be() {
         let mut settings = Settings::from_toml(&toml(), "warmq.toml");
-        let declared = Declared::read(&mut settings);
+        let declared = RoutingConfig::read(&mut settings);
         let declared = settings.finish(Some(declared)).unwrap();
         for target in Target::ALL {
             let name = target.name().parse().unwrap();

@@ -1,7 +1,8 @@
 //! Policy `warm`: the router's own state machine, fed with the events of the simulated fleet.
 
 use warmq_policy::warm::{
-    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Model, Ran, Runner, Warm,
+    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Model, RunObservation,
+    Runner, Warm,
 };
 use warmq_types::job::Priority;
 
@@ -88,7 +89,7 @@ impl Scheme for WarmScheme {
                 runner: number,
                 cache: cache.iter().copied().map(Model).collect(),
                 slots: self.slots,
-                ran: ran.map(|ran| Ran {
+                ran: ran.map(|ran| RunObservation {
                     model: Model(ran.model),
                     run_s: ran.run_s,
                     load_s: ran.load_s,

@@ -60,7 +60,7 @@ impl Catalogs {
     }
 
     /// Notes a model that a runner listed before this policy began.
-    pub fn know(&mut self, model: Model) {
+    pub fn add_known(&mut self, model: Model) {
         self.known.insert(model);
     }
 
@@ -82,7 +82,7 @@ impl Catalogs {
     }
 
     /// Returns how many of `live` runners may be sent a job that needs the model.
-    pub fn able(&self, live: usize, model: Option<Model>) -> usize {
+    pub fn count_eligible(&self, live: usize, model: Option<Model>) -> usize {
         match model {
             Some(model) if self.is_known(model) => {
                 let listed = self.listed.get(&model).copied().unwrap_or_default();
@@ -139,7 +139,7 @@ mod tests {
         // The number of a runner that is gone is given to another.
         catalogs.set(Runner(0), None);
         assert!(catalogs.is_served(A) && catalogs.may_run(Runner(0), Some(A)));
-        catalogs.know(UNKNOWN);
+        catalogs.add_known(UNKNOWN);
         assert!(!catalogs.may_run(Runner(1), Some(UNKNOWN)));
     }
 }

@@ -17,7 +17,7 @@ pub struct Constants {
     pub residency: f64,
     /// Idle runners looked at per decision.
     pub sample: usize,
-    /// Held jobs looked at per decision.
+    /// HeldJob jobs looked at per decision.
     pub scan: usize,
     /// Holders of one model looked at when its wait is predicted.
     pub holders: usize,

@@ -7,7 +7,7 @@ use super::constants::Constants;
 use super::event::Model;
 
 /// Weight of a new observation once there are enough of them.
-const WEIGHT: f64 = 0.1;
+const MIN_WEIGHT: f64 = 0.1;
 
 /// A moving average that starts from a guess worth one observation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl Average {
     fn observe(&mut self, value: f64) {
         if value.is_finite() && value >= 0.0 {
             self.observations += 1.0;
-            self.value += (value - self.value) * (1.0 / self.observations).max(WEIGHT);
+            self.value += (value - self.value) * (1.0 / self.observations).max(MIN_WEIGHT);
         }
     }
 }
@@ -70,7 +70,7 @@ impl Learned {
 }
 
 /// Arrivals below which a model counts as one that nobody asks for: the last came 5 tau ago.
-const FADED: f64 = 0.01;
+const FORGET_BELOW_ARRIVALS: f64 = 0.01;
 
 /// The estimates of one app.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ impl Estimates {
     pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
         let tau_s = self.tau_s();
         let stats = self.stats_mut(model);
-        let faded = stats.arrivals.count(now_s, tau_s) < FADED;
+        let faded = stats.arrivals.count(now_s, tau_s) < FORGET_BELOW_ARRIVALS;
         if faded {
             *stats = Learned::default();
         }

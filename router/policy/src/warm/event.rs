@@ -77,7 +77,7 @@ pub struct Arrival {
 
 /// What a run told about its model, s.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ran {
+pub struct RunObservation {
     /// What ran.
     pub model: Model,
     /// How long the run took, without loading, s.
@@ -96,7 +96,7 @@ pub struct Freed {
     /// How many models it can hold, as far as it knows.
     pub slots: usize,
     /// The run that it finished; `None` when it joined, or the run failed.
-    pub ran: Option<Ran>,
+    pub ran: Option<RunObservation>,
 }
 
 /// A runner that was busy when it was first heard of: whoever led before sent it something.
@@ -143,7 +143,7 @@ pub enum Event {
     },
     /// The job that a runner was sent needs none any more: it ended meanwhile, or somebody else runs it. The runner is idle,
     /// as it was.
-    Unneeded {
+    ClaimVoid {
         /// Which runner.
         runner: Runner,
     },
@@ -158,7 +158,7 @@ pub enum Event {
 
 /// What a decision about a job saw of the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outlook {
+pub struct FleetView {
     /// Idle runners.
     pub idle: usize,
     /// n(m): runners that hold the job's model or are loading it; 0 for a job without hint.
@@ -181,7 +181,7 @@ pub enum Command {
         /// Which rule chose.
         why: Why,
         /// The fleet as the decision saw it.
-        outlook: Outlook,
+        fleet_view: FleetView,
     },
     /// Keep the job for a runner that will soon be free and holds its model.
     Hold {
@@ -196,7 +196,7 @@ pub enum Command {
         /// The job waits for a runner on which no attempt failed.
         for_another: bool,
         /// The fleet as the decision saw it.
-        outlook: Outlook,
+        fleet_view: FleetView,
     },
 }
 
@@ -208,7 +208,7 @@ pub enum Why {
     /// It was held, and a runner with its model came free.
     LateBinding,
     /// No runner holds its model.
-    NobodyHoldsIt,
+    NoHolder,
     /// Every holder is so busy that another copy is worth its load.
     Replicated {
         /// Predicted wait for a warm runner, s.
@@ -227,5 +227,5 @@ pub enum Why {
     /// It arrived without a hint while runners were idle; this one costs the others least.
     NoHintAndIdle,
     /// Its last attempt came to nothing under another runner.
-    Elsewhere,
+    AnotherRunner,
 }

@@ -4,19 +4,19 @@
 use smallvec::SmallVec;
 
 use super::catalogs::Catalogs;
-use super::dice::Dice;
 use super::event::{Avoid, Model, Runner};
-use super::pool::Pool;
-use super::window::Held;
+use super::rng::Rng;
+use super::runner_set::RunnerSet;
+use super::window::HeldJob;
 
 /// Models that a runner holds, least recently used first. The usual few stand beside what else is known of it.
 pub type Cache = SmallVec<[Model; 4]>;
 
 /// What a runner does.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Doing {
+pub enum Activity {
     /// It is lost, or never joined.
-    Nothing,
+    Absent,
     /// It waits for a job.
     Idle,
     /// It runs something until `ends_s`, by estimate.
@@ -31,9 +31,9 @@ pub enum Doing {
 /// A send that the runner may yet refuse, and what it changed.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    held: Held,
+    held: HeldJob,
     /// Where the job's model stood in the cache; `None`: it was not there, or there is no such model.
-    place: Option<usize>,
+    cache_index: Option<usize>,
     evicted: Option<Model>,
     last_swap_s: f64,
 }
@@ -42,7 +42,7 @@ struct Sent {
 #[derive(Debug, Clone)]
 pub struct RunnerView {
     /// What it does.
-    pub doing: Doing,
+    pub activity: Activity,
     /// What it holds or is loading, least recently used first.
     pub cache: Cache,
     /// How many models it can hold.
@@ -53,7 +53,7 @@ pub struct RunnerView {
 
 impl RunnerView {
     const GONE: Self = Self {
-        doing: Doing::Nothing,
+        activity: Activity::Absent,
         cache: SmallVec::new_const(),
         slots: 0,
         last_swap_s: f64::NEG_INFINITY,
@@ -75,8 +75,8 @@ impl RunnerView {
 
 #[derive(Debug, Clone, Default)]
 struct Holders {
-    all: Pool,
-    idle: Pool,
+    all: RunnerSet,
+    idle: RunnerSet,
 }
 
 /// The runners of one app.
@@ -86,8 +86,8 @@ pub struct Fleet {
     /// The last send to each runner that may be refused; apart, as few questions are about it.
     sent: Vec<Option<Sent>>,
     holders: Vec<Holders>,
-    idle: Pool,
-    idle_with_room: Pool,
+    idle: RunnerSet,
+    idle_with_room: RunnerSet,
     /// Runners that are idle or busy.
     live: usize,
     /// Which runners can load which models.
@@ -104,9 +104,11 @@ impl Fleet {
     /// The runner was sent a job that needs this model, which it lacked, and is not yet through with loading it, by estimate.
     pub fn is_loading(&self, runner: Runner, model: Model, now_s: f64) -> bool {
         let sent = self.sent.get(runner.0 as usize).copied().flatten();
-        match (self.get(runner).doing, sent) {
-            (Doing::Busy { ends_s, run_s }, Some(sent)) => {
-                sent.held.model == Some(model) && sent.place.is_none() && ends_s - run_s > now_s
+        match (self.get(runner).activity, sent) {
+            (Activity::Busy { ends_s, run_s }, Some(sent)) => {
+                sent.held.model == Some(model)
+                    && sent.cache_index.is_none()
+                    && ends_s - run_s > now_s
             }
             _ => false,
         }
@@ -124,42 +126,42 @@ impl Fleet {
         &self,
         model: Model,
         count: usize,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let holders = self.holders.get(model.0 as usize);
-        let sample = holders.map(|holders| holders.all.sample(count, Avoid::NONE, dice));
+        let sample = holders.map(|holders| holders.all.sample(count, Avoid::NONE, rng));
         sample.into_iter().flatten()
     }
 
-    /// An idle holder of the model outside `but` that may be sent a job for it, at random.
-    pub fn idle_holder(&self, model: Model, but: Avoid, dice: &mut Dice) -> Option<Runner> {
+    /// An idle holder of the model outside `except` that may be sent a job for it, at random.
+    pub fn idle_holder(&self, model: Model, except: Avoid, rng: &mut Rng) -> Option<Runner> {
         let idle = &self.holders.get(model.0 as usize)?.idle;
         if self.catalogs.are_unlimited() {
-            return idle.sample(1, but, dice).next();
+            return idle.sample(1, except, rng).next();
         }
-        let start = dice.below(idle.len());
+        let start = rng.below(idle.len());
         let around = idle.iter().skip(start).chain(idle.iter().take(start));
-        let mut outside = around.filter(|runner| !but.contains(*runner));
+        let mut outside = around.filter(|runner| !except.contains(*runner));
         outside.find(|runner| self.catalogs.may_run(*runner, Some(model)))
     }
 
-    /// Up to `count` idle runners outside `but` that may be sent a job for the model; if any have room, one of those.
+    /// Up to `count` idle runners outside `except` that may be sent a job for the model; if any have room, one of those.
     pub fn idle_sample(
         &self,
         model: Option<Model>,
         count: usize,
-        but: Avoid,
-        dice: &mut Dice,
+        except: Avoid,
+        rng: &mut Rng,
     ) -> SmallVec<[Runner; 8]> {
         if self.catalogs.are_unlimited() {
-            return match self.idle_with_room.is_empty_but_for(but) {
-                false => self.idle_with_room.sample(1, but, dice).collect(),
-                true => self.idle.sample(count, but, dice).collect(),
+            return match self.idle_with_room.is_empty_except(except) {
+                false => self.idle_with_room.sample(1, except, rng).collect(),
+                true => self.idle.sample(count, except, rng).collect(),
             };
         }
         // Any of the idle runners may be the only one with the model in its catalog.
-        let mut able = |pool: &Pool, count: usize| -> SmallVec<[Runner; 8]> {
-            pool.sample(pool.len(), but, dice)
+        let mut able = |pool: &RunnerSet, count: usize| -> SmallVec<[Runner; 8]> {
+            pool.sample(pool.len(), except, rng)
                 .filter(|runner| self.catalogs.may_run(*runner, model))
                 .take(count)
                 .collect()
@@ -173,15 +175,15 @@ impl Fleet {
 
     /// Returns whether the runner is idle or busy.
     fn is_live(&self, runner: Runner) -> bool {
-        self.get(runner).doing != Doing::Nothing
+        self.get(runner).activity != Activity::Absent
     }
 
-    /// Returns whether a live runner outside `but` may be sent a job that needs the model.
-    pub fn has_another(&self, model: Option<Model>, but: Avoid) -> bool {
-        let left_out = but
+    /// Returns whether a live runner outside `except` may be sent a job that needs the model.
+    pub fn has_another(&self, model: Option<Model>, except: Avoid) -> bool {
+        let left_out = except
             .iter()
             .filter(|runner| self.is_live(*runner) && self.catalogs.may_run(*runner, model));
-        self.catalogs.able(self.live, model) > left_out.count()
+        self.catalogs.count_eligible(self.live, model) > left_out.count()
     }
 
     /// How many are idle.
@@ -191,7 +193,7 @@ impl Fleet {
 
     /// This one is idle.
     pub fn is_idle(&self, runner: Runner) -> bool {
-        self.get(runner).doing == Doing::Idle
+        self.get(runner).activity == Activity::Idle
     }
 
     /// At most `count` idle holders of the model.
@@ -219,7 +221,7 @@ impl Fleet {
     }
 
     /// Notes in the indexes that the runner holds the model, or not.
-    fn index(&mut self, runner: Runner, model: Model, held: bool) {
+    fn set_holder(&mut self, runner: Runner, model: Model, held: bool) {
         let idle = held && self.is_idle(runner);
         let holders = self.holders_mut(model);
         holders.all.put(runner, held);
@@ -234,27 +236,27 @@ impl Fleet {
         }
         let before = std::mem::take(&mut self.runner_mut(runner).cache);
         for model in before {
-            self.index(runner, model, false);
+            self.set_holder(runner, model, false);
         }
         for &model in cache {
-            self.index(runner, model, true);
+            self.set_holder(runner, model, true);
         }
         self.runner_mut(runner).cache = cache.into();
     }
 
     /// RunnerEvents what the runner does. Comes after all changes of its cache and slots.
-    fn set_doing(&mut self, runner: Runner, doing: Doing) {
+    fn set_activity(&mut self, runner: Runner, activity: Activity) {
         let view = self.runner_mut(runner);
-        let was_idle = view.doing == Doing::Idle;
-        let was_live = view.doing != Doing::Nothing;
-        view.doing = doing;
-        match (was_live, doing != Doing::Nothing) {
+        let was_idle = view.activity == Activity::Idle;
+        let was_live = view.activity != Activity::Absent;
+        view.activity = activity;
+        match (was_live, activity != Activity::Absent) {
             (false, true) => self.live += 1,
             (true, false) => self.live -= 1,
             _ => {}
         }
         let view = &self.runners[runner.0 as usize];
-        let (idle, room) = (doing == Doing::Idle, view.has_room());
+        let (idle, room) = (activity == Activity::Idle, view.has_room());
         self.idle_with_room.put(runner, idle && room);
         if idle != was_idle {
             self.idle.put(runner, idle);
@@ -270,14 +272,14 @@ impl Fleet {
         self.set_cache(runner, cache);
         self.runner_mut(runner).slots = slots;
         self.forget_send(runner);
-        self.set_doing(runner, Doing::Idle);
+        self.set_activity(runner, Activity::Idle);
     }
 
     /// The runner is gone; returns what it held.
     pub fn lost(&mut self, runner: Runner) -> Cache {
         let cache = self.get(runner).cache.clone();
         self.set_cache(runner, &[]);
-        self.set_doing(runner, Doing::Nothing);
+        self.set_activity(runner, Activity::Absent);
         *self.runner_mut(runner) = RunnerView::GONE;
         self.catalogs.remove(runner);
         self.forget_send(runner);
@@ -290,24 +292,24 @@ impl Fleet {
 
     /// The runner is busy with something that the policy did not send.
     pub fn taken(&mut self, runner: Runner, ends_s: f64, run_s: f64) {
-        if self.get(runner).doing != Doing::Nothing {
-            self.set_doing(runner, Doing::Busy { ends_s, run_s });
+        if self.get(runner).activity != Activity::Absent {
+            self.set_activity(runner, Activity::Busy { ends_s, run_s });
         }
     }
 
     /// The runner was sent `held` and will end at `ends_s`. Predicts what it will then hold.
-    pub fn sent(&mut self, runner: Runner, held: Held, now_s: f64, ends_s: f64, run_s: f64) {
-        self.set_doing(runner, Doing::Busy { ends_s, run_s });
+    pub fn sent(&mut self, runner: Runner, held: HeldJob, now_s: f64, ends_s: f64, run_s: f64) {
+        self.set_activity(runner, Activity::Busy { ends_s, run_s });
         let view = self.runner_mut(runner);
         let mut sent = Sent {
             held,
-            place: None,
+            cache_index: None,
             evicted: None,
             last_swap_s: view.last_swap_s,
         };
         if let Some(model) = held.model {
-            sent.place = view.cache.iter().position(|held| *held == model);
-            match sent.place {
+            sent.cache_index = view.cache.iter().position(|held| *held == model);
+            match sent.cache_index {
                 Some(place) => {
                     view.cache.remove(place);
                 }
@@ -320,11 +322,11 @@ impl Fleet {
                 }
             }
             view.cache.push(model);
-            if sent.place.is_none() {
-                self.index(runner, model, true);
+            if sent.cache_index.is_none() {
+                self.set_holder(runner, model, true);
             }
             if let Some(victim) = sent.evicted {
-                self.index(runner, victim, false);
+                self.set_holder(runner, victim, false);
             }
         }
         self.sent[runner.0 as usize] = Some(sent);
@@ -332,29 +334,29 @@ impl Fleet {
 
     /// The last send to the runner did not happen: undoes it and returns its job. The runner counts as busy until it
     /// says otherwise.
-    pub fn refused(&mut self, runner: Runner, ends_s: f64, run_s: f64) -> Option<Held> {
-        self.undo(runner, Doing::Busy { ends_s, run_s })
+    pub fn refused(&mut self, runner: Runner, ends_s: f64, run_s: f64) -> Option<HeldJob> {
+        self.undo(runner, Activity::Busy { ends_s, run_s })
     }
 
     /// The last send to the runner did not happen, and the runner is idle as before.
     pub fn unsent(&mut self, runner: Runner) {
-        self.undo(runner, Doing::Idle);
+        self.undo(runner, Activity::Idle);
     }
 
-    fn undo(&mut self, runner: Runner, doing: Doing) -> Option<Held> {
+    fn undo(&mut self, runner: Runner, activity: Activity) -> Option<HeldJob> {
         let sent = self.forget_send(runner)?;
         let view = self.runner_mut(runner);
         view.last_swap_s = sent.last_swap_s;
         let mut cache = view.cache.clone();
         if let Some(model) = sent.held.model {
             cache.pop();
-            match sent.place {
+            match sent.cache_index {
                 Some(place) => cache.insert(place, model),
                 None => cache.insert_many(0, sent.evicted),
             }
         }
         self.set_cache(runner, &cache);
-        self.set_doing(runner, doing);
+        self.set_activity(runner, activity);
         Some(sent.held)
     }
 }

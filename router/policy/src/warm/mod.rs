@@ -12,7 +12,7 @@
 //! | `wait` | W(m), the wait for a warm runner |
 //! | `share` | what a victim is worth; the bar that a wait must exceed |
 //! | `pick` | which runner for a job, which job for a runner |
-//! | `dice` | choices among equals, replayable |
+//! | `rng` | choices among equals, replayable |
 //!
 //! With R runners of K models each and H held jobs, an event costs O(K log(R H)) plus constant-size samples.
 //!
@@ -37,31 +37,32 @@
 
 mod catalogs;
 mod constants;
-mod dice;
 mod estimates;
 mod event;
+mod eviction_cost;
 mod fleet;
 mod pick;
-mod pool;
 #[cfg(test)]
-mod properties;
+mod proptests;
+mod rng;
+mod runner_set;
 #[cfg(test)]
-mod rules;
-mod share;
+mod tests;
 mod wait;
 mod window;
 
 pub use constants::Constants;
 pub use estimates::Learned;
 pub use event::{
-    Arrival, Avoid, Command, Event, Found, Freed, Job, Model, Outlook, Ran, Runner, Why,
+    Arrival, Avoid, Command, Event, FleetView, Found, Freed, Job, Model, RunObservation, Runner,
+    Why,
 };
 
-use dice::Dice;
 use estimates::Estimates;
 use fleet::Fleet;
+use rng::Rng;
 use warmq_types::job::Priority;
-use window::{Held, Window};
+use window::{HeldJob, Window};
 
 /// The state of the policy for one app.
 #[derive(Debug, Clone)]
@@ -83,8 +84,8 @@ struct View<'a> {
 
 impl View<'_> {
     /// The fleet as a job for this model sees it.
-    fn outlook(&self, model: Option<Model>) -> Outlook {
-        Outlook {
+    fn fleet_view(&self, model: Option<Model>) -> FleetView {
+        FleetView {
             idle: self.fleet.idle_count(),
             holders: model.map_or(0, |model| self.fleet.copies(model)),
             served: model.is_none_or(|model| self.fleet.catalogs.is_served(model)),
@@ -93,9 +94,9 @@ impl View<'_> {
 }
 
 /// One event's handling: its time, its random bits, the commands so far.
-struct Turn {
+struct EventContext {
     now_s: f64,
-    dice: Dice,
+    rng: Rng,
     commands: Vec<Command>,
 }
 
@@ -113,15 +114,15 @@ impl Warm {
     /// Takes an event in at `now_s` (s, on any clock that does not run backwards and starts at or after 0) and says what
     /// to do. `coin`: random bits that choose among equals.
     pub fn on(&mut self, now_s: f64, event: Event, coin: u64) -> Vec<Command> {
-        let mut turn = Turn {
+        let mut ctx = EventContext {
             now_s,
-            dice: Dice::new(coin),
+            rng: Rng::new(coin),
             commands: Vec::new(),
         };
         match event {
             Event::Joined { runner, catalog } => self.fleet.catalogs.set(runner, catalog),
-            Event::Arrived(arrival) => self.arrived(&arrival, &mut turn),
-            Event::Freed(freed) => self.freed(freed, &mut turn),
+            Event::Arrived(arrival) => self.arrived(&arrival, &mut ctx),
+            Event::Freed(freed) => self.freed(freed, &mut ctx),
             Event::Found(found) => {
                 let run_s = self.estimates.any_run_s();
                 self.fleet.freed(found.runner, &found.cache, found.slots);
@@ -131,25 +132,25 @@ impl Warm {
                 let run_s = self.estimates.any_run_s();
                 self.fleet.taken(runner, now_s + run_s, run_s);
             }
-            Event::Lost { runner } => self.lost(runner, &mut turn),
+            Event::Lost { runner } => self.lost(runner, &mut ctx),
             Event::Refused { runner } => {
                 let run_s = self.estimates.any_run_s();
                 if let Some(held) = self.fleet.refused(runner, now_s + run_s, run_s) {
-                    self.place_or_hold(held, &mut turn);
+                    self.place_or_hold(held, &mut ctx);
                 }
             }
-            Event::Unneeded { runner } => {
+            Event::ClaimVoid { runner } => {
                 self.fleet.unsent(runner);
                 if self.fleet.is_idle(runner) {
-                    self.offer(runner, &mut turn);
+                    self.offer(runner, &mut ctx);
                 }
             }
             Event::Cancelled { job } => {
                 self.window.remove(job);
             }
-            Event::Due => self.due(&mut turn),
+            Event::Due => self.due(&mut ctx),
         }
-        turn.commands
+        ctx.commands
     }
 
     /// When [`Event::Due`] wants to be sent, s; `None` while no deadline is ahead.
@@ -183,8 +184,8 @@ impl Warm {
     }
 
     /// Notes a model that some runner could load lately: its jobs wait for a runner that can.
-    pub fn know(&mut self, model: Model) {
-        self.fleet.catalogs.know(model);
+    pub fn add_known_model(&mut self, model: Model) {
+        self.fleet.catalogs.add_known(model);
     }
 
     /// Forgets a model that nobody holds and nobody has asked for lately, so that its number can be given to another.
@@ -209,11 +210,11 @@ impl Warm {
         }
     }
 
-    fn arrived(&mut self, arrival: &Arrival, turn: &mut Turn) {
+    fn arrived(&mut self, arrival: &Arrival, ctx: &mut EventContext) {
         let load_s = match arrival.model {
             Some(model) => {
                 if !arrival.returned {
-                    self.estimates.arrived(model, turn.now_s);
+                    self.estimates.arrived(model, ctx.now_s);
                 }
                 self.estimates.load_s(model)
             }
@@ -221,72 +222,72 @@ impl Warm {
         };
         // A job that comes back is not held for warmth again.
         let bound_s = match arrival.returned {
-            true => turn.now_s,
-            false => turn.now_s + arrival.max_warm_wait_s.max(0.0),
+            true => ctx.now_s,
+            false => ctx.now_s + arrival.max_warm_wait_s.max(0.0),
         };
         let patience_s = match (arrival.model, arrival.avoid.is_empty()) {
             (None, true) => 0.0,
             _ => self.constants.theta * load_s,
         };
-        let overdue_s = self.view(turn.now_s).overdue_s(arrival.model);
+        let overdue_s = self.view(ctx.now_s).overdue_s(arrival.model);
         // What has runners to avoid waits for another one, of whatever age it is.
         let latest_s = match arrival.avoid.is_empty() {
             true => bound_s.min(arrival.since_s + overdue_s),
-            false => turn.now_s + arrival.max_warm_wait_s,
+            false => ctx.now_s + arrival.max_warm_wait_s,
         };
-        let held = Held {
+        let held = HeldJob {
             job: arrival.job,
             model: arrival.model,
             priority: arrival.priority,
             since_s: arrival.since_s,
-            deadline_s: (turn.now_s + patience_s).min(latest_s).max(turn.now_s),
+            deadline_s: (ctx.now_s + patience_s).min(latest_s).max(ctx.now_s),
             bound_s,
             avoid: arrival.avoid,
-            order: self.window.next_order(arrival.since_s),
+            position: self.window.next_position(arrival.since_s),
         };
-        self.place_or_hold(held, turn);
+        self.place_or_hold(held, ctx);
     }
 
     /// Sends a job that is not in the window, or takes it in.
-    fn place_or_hold(&mut self, held: Held, turn: &mut Turn) {
+    fn place_or_hold(&mut self, held: HeldJob, ctx: &mut EventContext) {
         loop {
-            let view = self.view(turn.now_s);
-            let Some((runner, why)) = view.runner_for(&held, &mut turn.dice) else {
-                self.hold(held, turn);
+            let view = self.view(ctx.now_s);
+            let Some((runner, why)) = view.runner_for(&held, &mut ctx.rng) else {
+                self.hold(held, ctx);
                 return;
             };
             // A low job takes no runner that a normal one wants by now.
-            if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn) {
+            if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, ctx) {
                 continue;
             }
-            self.send(held, runner, why, turn);
+            self.send(held, runner, why, ctx);
             return;
         }
     }
 
-    fn hold(&mut self, mut held: Held, turn: &mut Turn) {
-        held.deadline_s = held.deadline_s.max(turn.now_s);
-        let view = self.view(turn.now_s);
+    fn hold(&mut self, mut held: HeldJob, ctx: &mut EventContext) {
+        held.deadline_s = held.deadline_s.max(ctx.now_s);
+        let view = self.view(ctx.now_s);
         let wait_s = match held.model {
-            Some(model) => view.wait_s(model, held.priority, &mut turn.dice),
+            Some(model) => view.wait_s(model, held.priority, &mut ctx.rng),
             None => f64::INFINITY,
         };
         let for_another = view.waits_for_another(&held);
         let is_bounded = held.bound_s <= held.deadline_s && held.priority == Priority::Normal;
-        turn.commands.push(Command::Hold {
+        ctx.commands.push(Command::Hold {
             job: held.job,
             until_s: held.deadline_s,
             // A low job waits for normal ones whatever its bound.
             bounded: is_bounded && !for_another,
             wait_s,
             for_another,
-            outlook: view.outlook(held.model),
+            fleet_view: view.fleet_view(held.model),
         });
         self.window.insert(held);
     }
 
-    fn send(&mut self, held: Held, runner: Runner, why: Why, turn: &mut Turn) {
-        let outlook = self.view(turn.now_s).outlook(held.model);
+    fn send(&mut self, held: HeldJob, runner: Runner, why: Why, ctx: &mut EventContext) {
+        let fleet_view = self.view(ctx.now_s).fleet_view(held.model);
         self.window.remove(held.job);
         let cache = &self.fleet.get(runner).cache;
         let warm = held.model.is_none_or(|model| cache.contains(&model));
@@ -298,18 +299,18 @@ impl Warm {
             Some(model) if !warm => self.estimates.load_s(model),
             _ => 0.0,
         };
-        let ends_s = turn.now_s + load_s + run_s;
-        self.fleet.sent(runner, held, turn.now_s, ends_s, run_s);
-        turn.commands.push(Command::Send {
+        let ends_s = ctx.now_s + load_s + run_s;
+        self.fleet.sent(runner, held, ctx.now_s, ends_s, run_s);
+        ctx.commands.push(Command::Send {
             job: held.job,
             runner,
             warm,
             why,
-            outlook,
+            fleet_view,
         });
     }
 
-    fn freed(&mut self, freed: Freed, turn: &mut Turn) {
+    fn freed(&mut self, freed: Freed, ctx: &mut EventContext) {
         if let Some(ran) = freed.ran {
             self.estimates.ran(ran.model, ran.run_s);
             if let Some(load_s) = ran.load_s {
@@ -317,40 +318,40 @@ impl Warm {
             }
         }
         self.fleet.freed(freed.runner, &freed.cache, freed.slots);
-        self.offer(freed.runner, turn);
+        self.offer(freed.runner, ctx);
     }
 
     /// Gives an idle runner a held job, a normal one first.
-    fn offer(&mut self, runner: Runner, turn: &mut Turn) {
-        if !self.offer_lane(runner, Priority::Normal, turn) {
-            self.offer_lane(runner, Priority::Low, turn);
+    fn offer(&mut self, runner: Runner, ctx: &mut EventContext) {
+        if !self.offer_lane(runner, Priority::Normal, ctx) {
+            self.offer_lane(runner, Priority::Low, ctx);
         }
     }
 
-    fn offer_lane(&mut self, runner: Runner, lane: Priority, turn: &mut Turn) -> bool {
-        let view = self.view(turn.now_s);
-        match view.job_for(runner, lane, &mut turn.dice) {
+    fn offer_lane(&mut self, runner: Runner, lane: Priority, ctx: &mut EventContext) -> bool {
+        let view = self.view(ctx.now_s);
+        match view.job_for(runner, lane, &mut ctx.rng) {
             Some((held, why)) => {
-                self.send(held, runner, why, turn);
+                self.send(held, runner, why, ctx);
                 true
             }
             None => false,
         }
     }
 
-    fn lost(&mut self, runner: Runner, turn: &mut Turn) {
+    fn lost(&mut self, runner: Runner, ctx: &mut EventContext) {
         let models = self.fleet.lost(runner);
-        for held in self.stranded(&models, turn.now_s) {
-            let view = self.view(turn.now_s);
-            if let Some((idle, _)) = view.runner_for(&held, &mut turn.dice) {
-                self.offer(idle, turn);
+        for held in self.stranded(&models, ctx.now_s) {
+            let view = self.view(ctx.now_s);
+            if let Some((idle, _)) = view.runner_for(&held, &mut ctx.rng) {
+                self.offer(idle, ctx);
             }
         }
     }
 
     /// The held jobs that wait for no runner any more: the last copy of their model is gone with one that held `models`,
     /// or the last runner that they do not avoid. Of a model, the oldest in each lane.
-    fn stranded(&self, models: &[Model], now_s: f64) -> Vec<Held> {
+    fn stranded(&self, models: &[Model], now_s: f64) -> Vec<HeldJob> {
         let view = self.view(now_s);
         let lanes = [Priority::Normal, Priority::Low].into_iter();
         let gone = models
@@ -366,18 +367,18 @@ impl Warm {
         lanes.flat_map(heads).chain(alone).copied().collect()
     }
 
-    fn due(&mut self, turn: &mut Turn) {
-        while let Some(held) = self.window.pop_due(turn.now_s) {
-            while let Some(runner) = self.view(turn.now_s).any_idle(&held, &mut turn.dice) {
-                if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, turn)
+    fn due(&mut self, ctx: &mut EventContext) {
+        while let Some(held) = self.window.pop_due(ctx.now_s) {
+            while let Some(runner) = self.view(ctx.now_s).any_idle(&held, &mut ctx.rng) {
+                if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, ctx)
                 {
                     continue;
                 }
-                let why = match held.bound_s <= turn.now_s {
+                let why = match held.bound_s <= ctx.now_s {
                     true => Why::BoundPassed,
                     false => Why::PatienceOver,
                 };
-                self.send(held, runner, why, turn);
+                self.send(held, runner, why, ctx);
                 break;
             }
         }

@@ -3,83 +3,89 @@
 use warmq_types::job::Priority;
 
 use super::View;
-use super::dice::Dice;
 use super::event::{Avoid, Model, Runner, Why};
-use super::share::Offer;
-use super::window::Held;
+use super::eviction_cost::LoadBar;
+use super::rng::Rng;
+use super::window::HeldJob;
 
 impl View<'_> {
-    /// The idle runner whose next victim is worth least, of a sample without `but` of those that can load the model.
+    /// The idle runner whose next victim is worth least, of a sample without `except` of those that can load the model.
     pub fn cheapest_idle(
         &self,
         model: Option<Model>,
-        but: Avoid,
-        dice: &mut Dice,
+        except: Avoid,
+        rng: &mut Rng,
     ) -> Option<Runner> {
-        let sample = (self.fleet).idle_sample(model, self.constants.sample, but, dice);
+        let sample = (self.fleet).idle_sample(model, self.constants.sample, except, rng);
         sample
             .into_iter()
-            .map(|runner| (runner, self.share(runner)))
+            .map(|runner| (runner, self.eviction_cost(runner)))
             .min_by(|(_, a), (_, b)| a.total_cmp(b))
             .map(|(runner, _)| runner)
     }
 
     /// An idle runner on which no attempt of the job failed; with its model, if there is one.
-    fn elsewhere(&self, held: &Held, dice: &mut Dice) -> Option<Runner> {
+    fn idle_unavoided(&self, held: &HeldJob, rng: &mut Rng) -> Option<Runner> {
         let avoid = held.avoid;
         if avoid.is_empty() {
             return None;
         }
         let holder = held
             .model
-            .and_then(|model| self.fleet.idle_holder(model, avoid, dice));
-        holder.or_else(|| self.cheapest_idle(held.model, avoid, dice))
+            .and_then(|model| self.fleet.idle_holder(model, avoid, rng));
+        holder.or_else(|| self.cheapest_idle(held.model, avoid, rng))
     }
 
     /// An idle runner for a job whose patience is over, one on which no attempt of it failed first.
-    pub fn any_idle(&self, held: &Held, dice: &mut Dice) -> Option<Runner> {
-        self.elsewhere(held, dice)
-            .or_else(|| self.cheapest_idle(held.model, Avoid::NONE, dice))
+    pub fn any_idle(&self, held: &HeldJob, rng: &mut Rng) -> Option<Runner> {
+        self.idle_unavoided(held, rng)
+            .or_else(|| self.cheapest_idle(held.model, Avoid::NONE, rng))
     }
 
     /// Returns whether a job waits for a runner on which no attempt of it failed: one is live and can load its model, and
     /// the job's patience is not over.
-    pub fn waits_for_another(&self, held: &Held) -> bool {
+    pub fn waits_for_another(&self, held: &HeldJob) -> bool {
         !held.avoid.is_empty()
             && self.now_s < held.deadline_s
             && self.fleet.has_another(held.model, held.avoid)
     }
 
     /// Returns whether a runner may be sent a job: it can load the model, and the job does not wait for another.
-    fn may_take(&self, runner: Runner, held: &Held) -> bool {
+    fn may_take(&self, runner: Runner, held: &HeldJob) -> bool {
         self.fleet.catalogs.may_run(runner, held.model)
             && !(held.avoid.contains(runner) && self.waits_for_another(held))
     }
 
     /// A runner for a job, if it should be sent now.
-    pub fn runner_for(&self, held: &Held, dice: &mut Dice) -> Option<(Runner, Why)> {
-        if let Some(runner) = self.elsewhere(held, dice) {
-            return Some((runner, Why::Elsewhere));
+    pub fn runner_for(&self, held: &HeldJob, rng: &mut Rng) -> Option<(Runner, Why)> {
+        if let Some(runner) = self.idle_unavoided(held, rng) {
+            return Some((runner, Why::AnotherRunner));
         }
         if self.waits_for_another(held) {
             return None;
         }
         let Some(model) = held.model else {
-            let runner = self.cheapest_idle(None, Avoid::NONE, dice)?;
+            let runner = self.cheapest_idle(None, Avoid::NONE, rng)?;
             return Some((runner, Why::NoHintAndIdle));
         };
-        if let Some(holder) = self.fleet.idle_holder(model, Avoid::NONE, dice) {
+        if let Some(holder) = self.fleet.idle_holder(model, Avoid::NONE, rng) {
             return Some((holder, Why::WarmAndIdle));
         }
-        let runner = self.cheapest_idle(Some(model), Avoid::NONE, dice)?;
-        let why = self.why_cold(held, model, &self.offer(runner), dice)?;
+        let runner = self.cheapest_idle(Some(model), Avoid::NONE, rng)?;
+        let why = self.why_cold(held, model, &self.load_bar(runner), rng)?;
         Some((runner, why))
     }
 
     /// Why a job may go to a runner that lacks its model; `None` if it should rather wait.
-    fn why_cold(&self, held: &Held, model: Model, offer: &Offer, dice: &mut Dice) -> Option<Why> {
+    fn why_cold(
+        &self,
+        held: &HeldJob,
+        model: Model,
+        load_bar: &LoadBar,
+        rng: &mut Rng,
+    ) -> Option<Why> {
         if self.fleet.copies(model) == 0 {
-            return Some(Why::NobodyHoldsIt);
+            return Some(Why::NoHolder);
         }
         if held.bound_s <= self.now_s {
             return Some(Why::BoundPassed);
@@ -88,31 +94,31 @@ impl View<'_> {
             return Some(Why::PatienceOver);
         }
         // Most scanned jobs wait for somebody who is soon free: the first such holder settles it.
-        let mut same = *dice;
-        let least_s = self.least_bar_s(offer, model);
-        if !self.waits_longer(model, held.priority, least_s, dice) {
+        let mut same = *rng;
+        let least_s = self.least_bar_s(load_bar, model);
+        if !self.waits_longer(model, held.priority, least_s, rng) {
             return None;
         }
         let wait_s = self.wait_s(model, held.priority, &mut same);
-        let bar_s = self.bar_s(offer, model, dice);
+        let bar_s = self.bar_s(load_bar, model, rng);
         (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
     }
 
     /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.
-    pub fn job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
+    pub fn job_for(&self, runner: Runner, lane: Priority, rng: &mut Rng) -> Option<(HeldJob, Why)> {
         self.due_job_for(runner, lane)
             .or_else(|| self.warm_job_for(runner, lane))
-            .or_else(|| self.cold_job_for(runner, lane, dice))
+            .or_else(|| self.cold_job_for(runner, lane, rng))
     }
 
     /// The job of this lane that was due first, if one is due: past its own bound, or of age D.
     ///
     /// A job without hint that was accepted before that bound passed goes before it: any runner would have done from the
     /// start. Age D forces a swap only past the runner's residency, or where a job past its bound would force one anyway.
-    fn due_job_for(&self, runner: Runner, lane: Priority) -> Option<(Held, Why)> {
+    fn due_job_for(&self, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
         let view = self.fleet.get(runner);
-        let is_warm = |held: &Held| held.model.is_none_or(|model| view.cache.contains(&model));
-        let may_take = |held: &&Held| self.may_take(runner, held);
+        let is_warm = |held: &HeldJob| held.model.is_none_or(|model| view.cache.contains(&model));
+        let may_take = |held: &&HeldJob| self.may_take(runner, held);
         let bound_passed = self.window.bound_passed(lane, self.now_s).find(may_take);
         let without_hint = self.window.without_hint(lane).find(may_take);
         let first = bound_passed.map(|bound_passed| match without_hint {
@@ -135,30 +141,35 @@ impl View<'_> {
     }
 
     /// The oldest held job that a runner is warm for; every runner is warm for a job without hint.
-    fn warm_job_for(&self, runner: Runner, lane: Priority) -> Option<(Held, Why)> {
-        let may_take = |held: &&Held| self.may_take(runner, held);
+    fn warm_job_for(&self, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
+        let may_take = |held: &&HeldJob| self.may_take(runner, held);
         let cache = &self.fleet.get(runner).cache;
         let heads =
             (cache.iter()).filter_map(|&model| self.window.of_model(lane, model).find(may_take));
         let without_hint = self.window.without_hint(lane).find(may_take);
-        let held = heads.chain(without_hint).min_by_key(|held| held.order)?;
+        let held = heads.chain(without_hint).min_by_key(|held| held.position)?;
         let why = held.model.map_or(Why::NoHint, |_| Why::LateBinding);
         Some((*held, why))
     }
 
     /// Of the oldest held jobs, the head of the model with the longest queue per copy, so that the load serves many. An
     /// overdue one goes first: who swaps anyway swaps for it.
-    fn cold_job_for(&self, runner: Runner, lane: Priority, dice: &mut Dice) -> Option<(Held, Why)> {
-        let offer = self.offer(runner);
-        let mut best: Option<(f64, Held, Why)> = None;
-        let may_take = |held: &&Held| self.may_take(runner, held);
+    fn cold_job_for(
+        &self,
+        runner: Runner,
+        lane: Priority,
+        rng: &mut Rng,
+    ) -> Option<(HeldJob, Why)> {
+        let load_bar = self.load_bar(runner);
+        let mut best: Option<(f64, HeldJob, Why)> = None;
+        let may_take = |held: &&HeldJob| self.may_take(runner, held);
         let oldest = self.window.oldest_first(lane).filter(may_take);
         for held in oldest.take(self.constants.scan) {
             let Some(model) = held.model else { continue };
             if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
                 continue;
             }
-            let Some(why) = self.why_cold(held, model, &offer, dice) else {
+            let Some(why) = self.why_cold(held, model, &load_bar, rng) else {
                 continue;
             };
             if self.is_overdue(held) {
@@ -180,7 +191,7 @@ impl View<'_> {
     }
 
     /// Older than D = 6 · max(S, L).
-    fn is_overdue(&self, held: &Held) -> bool {
+    fn is_overdue(&self, held: &HeldJob) -> bool {
         self.now_s - held.since_s > self.overdue_s(held.model)
     }
 
@@ -193,7 +204,7 @@ impl View<'_> {
         self.constants.overdue * run_s.max(load_s)
     }
 
-    fn load_s(&self, held: &Held) -> f64 {
+    fn load_s(&self, held: &HeldJob) -> f64 {
         held.model.map_or(self.estimates.any_load_s(), |model| {
             self.estimates.load_s(model)
         })

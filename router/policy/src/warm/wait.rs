@@ -3,9 +3,9 @@
 use warmq_types::job::Priority;
 
 use super::View;
-use super::dice::Dice;
 use super::event::{Model, Runner};
-use super::fleet::Doing;
+use super::fleet::Activity;
+use super::rng::Rng;
 
 impl View<'_> {
     /// W(m), s: over the holders h of m, the least of
@@ -16,17 +16,17 @@ impl View<'_> {
     ///
     /// S/4 stands for a run that takes longer than estimated; the sum is h's part of the held jobs that it is warm for.
     /// Infinite if nobody holds m.
-    pub fn wait_s(&self, model: Model, lane: Priority, dice: &mut Dice) -> f64 {
+    pub fn wait_s(&self, model: Model, lane: Priority, rng: &mut Rng) -> f64 {
         self.fleet
-            .holders(model, self.constants.holders, dice)
+            .holders(model, self.constants.holders, rng)
             .map(|holder| self.wait_for_s(holder, lane))
             .fold(f64::INFINITY, f64::min)
     }
 
     /// Whether W(m) is above `bar_s`, without computing it.
-    pub fn waits_longer(&self, model: Model, lane: Priority, bar_s: f64, dice: &mut Dice) -> bool {
+    pub fn waits_longer(&self, model: Model, lane: Priority, bar_s: f64, rng: &mut Rng) -> bool {
         self.fleet
-            .holders(model, self.constants.holders, dice)
+            .holders(model, self.constants.holders, rng)
             .all(|holder| self.wait_for_s(holder, lane) > bar_s)
     }
 
@@ -36,9 +36,9 @@ impl View<'_> {
     }
 
     fn remaining_s(&self, runner: Runner) -> f64 {
-        match self.fleet.get(runner).doing {
-            Doing::Busy { ends_s, run_s } => (ends_s - self.now_s).max(run_s / 4.0),
-            Doing::Idle | Doing::Nothing => 0.0,
+        match self.fleet.get(runner).activity {
+            Activity::Busy { ends_s, run_s } => (ends_s - self.now_s).max(run_s / 4.0),
+            Activity::Idle | Activity::Absent => 0.0,
         }
     }
 

@@ -9,14 +9,14 @@ use super::event::{Avoid, Job, Model};
 
 /// Where a job stands among the held: by acceptance, then by the order in which they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Order {
+pub struct QueuePosition {
     since_us: u64,
     count: u64,
 }
 
 /// A job that waits, or that was sent and may yet come back.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Held {
+pub struct HeldJob {
     /// Its number.
     pub job: Job,
     /// What it needs.
@@ -32,7 +32,7 @@ pub struct Held {
     /// Runners on which an attempt failed.
     pub avoid: Avoid,
     /// Its place in the window.
-    pub order: Order,
+    pub position: QueuePosition,
 }
 
 /// Microseconds: sets are ordered by whole numbers. Negative times count as 0.
@@ -42,15 +42,15 @@ fn micros(time_s: f64) -> u64 {
 
 #[derive(Debug, Clone, Default)]
 struct Lane {
-    held: BTreeMap<Order, Held>,
-    by_model: Vec<BTreeSet<Order>>,
-    without_hint: BTreeSet<Order>,
+    held: BTreeMap<QueuePosition, HeldJob>,
+    by_model: Vec<BTreeSet<QueuePosition>>,
+    without_hint: BTreeSet<QueuePosition>,
     /// Those whose deadline has passed.
-    expired: BTreeSet<Order>,
+    expired: BTreeSet<QueuePosition>,
     /// Those with runners to avoid.
-    avoiding: BTreeSet<Order>,
+    avoiding: BTreeSet<QueuePosition>,
     /// Those with a bound of their own, by that bound (µs, rounded down).
-    bounds: BTreeSet<(u64, Order)>,
+    bounds: BTreeSet<(u64, QueuePosition)>,
 }
 
 /// All held jobs of one app.
@@ -58,9 +58,9 @@ struct Lane {
 pub struct Window {
     normal: Lane,
     low: Lane,
-    places: FxHashMap<Job, (Priority, Order)>,
+    positions: FxHashMap<Job, (Priority, QueuePosition)>,
     /// Deadlines that have not passed, µs, rounded down.
-    deadlines: BTreeMap<(u64, Order), Job>,
+    deadlines: BTreeMap<(u64, QueuePosition), Job>,
     count: u64,
 }
 
@@ -80,16 +80,16 @@ impl Window {
     }
 
     /// The next place in the order for a job accepted at `since_s`.
-    pub fn next_order(&mut self, since_s: f64) -> Order {
+    pub fn next_position(&mut self, since_s: f64) -> QueuePosition {
         self.count += 1;
-        Order {
+        QueuePosition {
             since_us: micros(since_s),
             count: self.count,
         }
     }
 
     /// Takes a job in.
-    pub fn insert(&mut self, held: Held) {
+    pub fn insert(&mut self, held: HeldJob) {
         self.remove(held.job);
         let lane = self.lane_mut(held.priority);
         match held.model {
@@ -98,107 +98,108 @@ impl Window {
                 if index >= lane.by_model.len() {
                     lane.by_model.resize(index + 1, BTreeSet::new());
                 }
-                lane.by_model[index].insert(held.order);
+                lane.by_model[index].insert(held.position);
             }
             None => {
-                lane.without_hint.insert(held.order);
+                lane.without_hint.insert(held.position);
             }
         }
         if !held.avoid.is_empty() {
-            lane.avoiding.insert(held.order);
+            lane.avoiding.insert(held.position);
         }
         if held.bound_s.is_finite() {
-            lane.bounds.insert((micros(held.bound_s), held.order));
+            lane.bounds.insert((micros(held.bound_s), held.position));
         }
-        lane.held.insert(held.order, held);
-        self.places.insert(held.job, (held.priority, held.order));
+        lane.held.insert(held.position, held);
+        self.positions
+            .insert(held.job, (held.priority, held.position));
         self.deadlines
-            .insert((micros(held.deadline_s), held.order), held.job);
+            .insert((micros(held.deadline_s), held.position), held.job);
     }
 
     /// Takes a job out; `None` if it is not held.
-    pub fn remove(&mut self, job: Job) -> Option<Held> {
-        let (priority, order) = self.places.remove(&job)?;
+    pub fn remove(&mut self, job: Job) -> Option<HeldJob> {
+        let (priority, position) = self.positions.remove(&job)?;
         let lane = self.lane_mut(priority);
-        let held = lane.held.remove(&order)?;
-        lane.expired.remove(&order);
-        lane.avoiding.remove(&order);
-        lane.bounds.remove(&(micros(held.bound_s), order));
+        let held = lane.held.remove(&position)?;
+        lane.expired.remove(&position);
+        lane.avoiding.remove(&position);
+        lane.bounds.remove(&(micros(held.bound_s), position));
         match held.model {
             Some(Model(model)) => {
                 if let Some(queue) = lane.by_model.get_mut(model as usize) {
-                    queue.remove(&order);
+                    queue.remove(&position);
                 }
             }
             None => {
-                lane.without_hint.remove(&order);
+                lane.without_hint.remove(&position);
             }
         }
-        self.deadlines.remove(&(micros(held.deadline_s), order));
+        self.deadlines.remove(&(micros(held.deadline_s), position));
         Some(held)
     }
 
     /// Takes one job whose deadline has passed off the list of deadlines, and marks it as expired.
-    pub fn pop_due(&mut self, now_s: f64) -> Option<Held> {
-        let (&(deadline_us, order), &job) = self.deadlines.first_key_value()?;
+    pub fn pop_due(&mut self, now_s: f64) -> Option<HeldJob> {
+        let (&(deadline_us, position), &job) = self.deadlines.first_key_value()?;
         if deadline_us > micros(now_s) {
             return None;
         }
         self.deadlines.pop_first();
-        let &(priority, _) = self.places.get(&job)?;
+        let &(priority, _) = self.positions.get(&job)?;
         let lane = self.lane_mut(priority);
-        lane.expired.insert(order);
-        lane.held.get(&order).copied()
+        lane.expired.insert(position);
+        lane.held.get(&position).copied()
     }
 
     /// The earliest deadline ahead, s.
     pub fn next_deadline_s(&self) -> Option<f64> {
         let (_, job) = self.deadlines.first_key_value()?;
-        let &(priority, order) = self.places.get(job)?;
-        Some(self.get(priority, order)?.deadline_s)
+        let &(priority, position) = self.positions.get(job)?;
+        Some(self.get(priority, position)?.deadline_s)
     }
 
     /// A held job.
-    pub fn get(&self, priority: Priority, order: Order) -> Option<&Held> {
-        self.lane(priority).held.get(&order)
+    pub fn get(&self, priority: Priority, position: QueuePosition) -> Option<&HeldJob> {
+        self.lane(priority).held.get(&position)
     }
 
     /// The held jobs of a lane, oldest first.
-    pub fn oldest_first(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+    pub fn oldest_first(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         self.lane(priority).held.values()
     }
 
     /// The jobs of a lane whose deadline has passed, oldest first.
-    pub fn expired(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+    pub fn expired(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
-        (lane.expired.iter()).filter_map(|order| lane.held.get(order))
+        (lane.expired.iter()).filter_map(|position| lane.held.get(position))
     }
 
     /// The jobs of a lane whose own bound passed at `now_s` or before, in order of these bounds.
-    pub fn bound_passed(&self, priority: Priority, now_s: f64) -> impl Iterator<Item = &Held> {
+    pub fn bound_passed(&self, priority: Priority, now_s: f64) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         let passed =
             (lane.bounds.iter()).take_while(move |(bound_us, _)| *bound_us <= micros(now_s));
-        passed.filter_map(|(_, order)| lane.held.get(order))
+        passed.filter_map(|(_, position)| lane.held.get(position))
     }
 
     /// The jobs of a lane that have runners to avoid, oldest first.
-    pub fn avoiding(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+    pub fn avoiding(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
-        (lane.avoiding.iter()).filter_map(|order| lane.held.get(order))
+        (lane.avoiding.iter()).filter_map(|position| lane.held.get(position))
     }
 
     /// The jobs of a lane that need this model, oldest first.
-    pub fn of_model(&self, priority: Priority, model: Model) -> impl Iterator<Item = &Held> {
+    pub fn of_model(&self, priority: Priority, model: Model) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         let queue = lane.by_model.get(model.0 as usize);
-        (queue.into_iter().flatten()).filter_map(|order| lane.held.get(order))
+        (queue.into_iter().flatten()).filter_map(|position| lane.held.get(position))
     }
 
     /// The jobs of a lane that carry no hint, oldest first.
-    pub fn without_hint(&self, priority: Priority) -> impl Iterator<Item = &Held> {
+    pub fn without_hint(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
-        (lane.without_hint.iter()).filter_map(|order| lane.held.get(order))
+        (lane.without_hint.iter()).filter_map(|position| lane.held.get(position))
     }
 
     /// q(m) as a job of this lane sees it: held jobs for the model that go before it.
@@ -212,6 +213,6 @@ impl Window {
 
     /// How many jobs are held.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.positions.len()
     }
 }

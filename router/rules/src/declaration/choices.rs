@@ -9,7 +9,7 @@ use crate::split::{Share, Split};
 use crate::switch::{Rule, Switch};
 
 /// The largest weight: beside it, a weight of 1 is still a share.
-const LARGEST_WEIGHT: f64 = 1e9;
+const MAX_WEIGHT: f64 = 1e9;
 
 impl Reader<'_> {
     pub(super) fn switch(&mut self, path: &SettingPath, mut table: Table) -> Option<Switch> {
@@ -83,7 +83,7 @@ impl Reader<'_> {
             _ => None,
         };
         match weight {
-            Some(weight) if weight > 0.0 && weight <= LARGEST_WEIGHT => Some(weight),
+            Some(weight) if weight > 0.0 && weight <= MAX_WEIGHT => Some(weight),
             _ => {
                 self.note(
                     path,

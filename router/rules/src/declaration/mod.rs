@@ -27,7 +27,7 @@ use crate::flow::{Fallback, Flow, Sequence};
 use crate::split::Split;
 use crate::switch::Switch;
 
-/// The declared routes. Those of a file without mistakes lead to apps of that file, each through at most [`crate::MOST_HOPS`].
+/// The declared routes. Those of a file without mistakes lead to apps of that file, each through at most [`crate::MAX_HOPS`].
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: BTreeMap<AppId, Declared>,

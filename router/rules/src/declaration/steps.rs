@@ -8,8 +8,8 @@ use toml::{Table, Value};
 use warmq_config::{Seconds, SettingPath};
 
 use super::reader::{Reader, given};
-use crate::expression::{Beside, MOST_LEVELS, is_name};
-use crate::flow::{Fallback, MOST_STEPS, Sequence, Step};
+use crate::expression::{Beside, MAX_LEVELS, is_name};
+use crate::flow::{Fallback, MAX_STEPS, Sequence, Step};
 use crate::template::{Part, Template};
 
 impl Reader<'_> {
@@ -140,8 +140,8 @@ impl Reader<'_> {
 
     fn not_too_many(&mut self, path: &SettingPath, table: &Table, key: &str) {
         let steps = table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
-        if steps > MOST_STEPS {
-            let reason = format!("it has {steps} steps, {MOST_STEPS} are the most");
+        if steps > MAX_STEPS {
+            let reason = format!("it has {steps} steps, {MAX_STEPS} are the most");
             self.note(&path.key(key), reason);
         }
     }
@@ -154,7 +154,7 @@ impl Reader<'_> {
         place: String,
         beside: Beside<'_>,
     ) -> Option<Template> {
-        let whole = self.part(path, value, beside, MOST_LEVELS);
+        let whole = self.part(path, value, beside, MAX_LEVELS);
         Some(Template {
             // A route without a name is not read in the end.
             route: self.name?.clone(),
@@ -171,7 +171,7 @@ impl Reader<'_> {
         levels_left: usize,
     ) -> Option<Part> {
         let Some(levels_left) = levels_left.checked_sub(1) else {
-            let reason = format!("it is nested more than {MOST_LEVELS} levels deep");
+            let reason = format!("it is nested more than {MAX_LEVELS} levels deep");
             self.note(path, reason);
             return None;
         };

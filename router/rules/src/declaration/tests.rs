@@ -1,7 +1,7 @@
 //! Files with mistakes, and one without.
 
 use super::*;
-use crate::flow::MOST_STEPS;
+use crate::flow::MAX_STEPS;
 
 fn problems(text: &str) -> Vec<String> {
     let mut settings = Settings::from_toml(text, "warmq.toml");
@@ -129,8 +129,8 @@ fn a_way_through_more_than_eight_routes_is_refused() {
         }
         problems(&text)
     };
-    assert_eq!(chain(check::MOST_HOPS), Vec::<String>::new());
-    let refused = chain(check::MOST_HOPS + 1);
+    assert_eq!(chain(check::MAX_HOPS), Vec::<String>::new());
+    let refused = chain(check::MAX_HOPS + 1);
     assert_eq!(refused.len(), 1, "{refused:#?}");
     assert!(refused[0].contains("9 routes"), "{refused:#?}");
 }
@@ -293,8 +293,8 @@ fn flows_that_lead_back_or_have_too_many_steps_are_refused() {
             .collect();
         problems(&(flow("sequence") + &format!("steps = [{steps}]")))
     };
-    assert_eq!(steps(MOST_STEPS), Vec::<String>::new());
-    assert!(steps(MOST_STEPS + 1)[0].contains("it has 33 steps, 32 are the most"));
+    assert_eq!(steps(MAX_STEPS), Vec::<String>::new());
+    assert!(steps(MAX_STEPS + 1)[0].contains("it has 33 steps, 32 are the most"));
     let deep = |n: usize| {
         let input = format!("{}'input'{}", "[".repeat(n), "]".repeat(n));
         problems(&(flow("fallback") + &format!("to = [{{ app = 'a/one', input = {input} }}]")))

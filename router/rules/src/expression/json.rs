@@ -9,14 +9,14 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde_json::{Map, Value as Json};
 
-use super::MOST_VALUES;
-use crate::asked::AppStanding;
+use super::MAX_VALUES;
+use crate::asked::AppLoadEstimate;
 
 /// The deepest JSON that a template gives, levels of arrays and objects: as deep as inputs may be.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// The most text that a template gives, bytes.
-const MOST_TEXT: usize = 64 << 20;
+const MAX_TEXT_BYTES: usize = 64 << 20;
 
 /// What a value of CEL takes of memory beside its text, bytes, about.
 const VALUE_BYTES: usize = 64;
@@ -30,9 +30,9 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// `json` as a value of CEL that borrows its texts. None once there are more than [`MOST_VALUES`].
+    /// `json` as a value of CEL that borrows its texts. None once there are more than [`MAX_VALUES`].
     pub(super) fn val<'a>(&mut self, json: &'a Json) -> Option<Box<dyn Val + 'a>> {
-        if self.values == MOST_VALUES {
+        if self.values == MAX_VALUES {
             return None;
         }
         self.values += 1;
@@ -83,7 +83,7 @@ pub(super) fn map<'a>(
 }
 
 /// A field of `apps['owner/name']`, and its value.
-type AppField = (&'static str, fn(&AppStanding) -> Box<dyn Val>);
+type AppField = (&'static str, fn(&AppLoadEstimate) -> Box<dyn Val>);
 
 /// What can be asked of an app.
 pub(super) const APP_FIELDS: [AppField; 6] = [
@@ -96,7 +96,7 @@ pub(super) const APP_FIELDS: [AppField; 6] = [
 ];
 
 /// How an app stands, as a value of CEL.
-pub(super) fn standing(app: &AppStanding) -> Box<dyn Val> {
+pub(super) fn app_load(app: &AppLoadEstimate) -> Box<dyn Val> {
     map(APP_FIELDS.iter().map(|(name, field)| (*name, field(app))))
 }
 
@@ -119,9 +119,9 @@ pub(crate) struct Room {
 impl Default for Room {
     fn default() -> Self {
         Self {
-            values: MOST_VALUES,
-            text: MOST_TEXT,
-            levels: DEEPEST,
+            values: MAX_VALUES,
+            text: MAX_TEXT_BYTES,
+            levels: MAX_DEPTH,
         }
     }
 }
@@ -131,10 +131,10 @@ impl Room {
     pub(crate) fn take(&mut self, text: usize) -> Result<(), String> {
         let values = self.values.checked_sub(1);
         self.values = values
-            .ok_or_else(|| format!("more than {MOST_VALUES} values would come of it, too many"))?;
+            .ok_or_else(|| format!("more than {MAX_VALUES} values would come of it, too many"))?;
         let text = self.text.checked_sub(text);
         self.text = text.ok_or_else(|| {
-            let most = MOST_TEXT >> 20;
+            let most = MAX_TEXT_BYTES >> 20;
             format!("more than {most} MiB of text would come of it, too much")
         })?;
         Ok(())
@@ -147,7 +147,7 @@ impl Room {
     ) -> Result<T, E> {
         let levels = self.levels.checked_sub(1);
         self.levels = levels.ok_or_else(|| {
-            format!("it would be nested more than {DEEPEST} levels deep, too deep")
+            format!("it would be nested more than {MAX_DEPTH} levels deep, too deep")
         })?;
         let filled = fill(self);
         self.levels += 1;
@@ -222,14 +222,14 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::asked;
-    use super::super::{Failure, MOST_VALUES};
+    use super::super::{Failure, MAX_VALUES};
 
     #[test]
     fn an_input_of_too_many_values_is_refused_only_where_it_is_looked_at() {
-        let many = json!(vec![0; MOST_VALUES]);
+        let many = json!(vec![0; MAX_VALUES]);
         let failure = asked("size(input) > 0", &many, &[]).unwrap_err();
         assert!(matches!(failure, Failure::Wrong(reason) if reason.contains("10000")));
-        let few = json!(vec![0; MOST_VALUES - 1]);
+        let few = json!(vec![0; MAX_VALUES - 1]);
         assert_eq!(
             asked("input.all(x, x == 0)", &few, &[]),
             Ok(Value::Bool(true))

@@ -24,15 +24,15 @@ use warmq_types::ids::AppId;
 use warmq_types::text::shortened;
 
 pub(crate) use self::json::Room;
-use self::json::{Load, map, standing, string};
+use self::json::{Load, app_load, map, string};
 use self::review::Findings;
 use crate::asked::Asked;
 
 /// The longest expression, bytes.
-pub const LONGEST_EXPRESSION: usize = 1_000;
+pub const MAX_EXPRESSION_BYTES: usize = 1_000;
 
 /// The deepest expression, levels of its syntax tree: evaluation is recursive, and a thread's stack ends.
-pub const MOST_LEVELS: usize = 20;
+pub const MAX_LEVELS: usize = 20;
 
 /// The stack on which an expression is read, whose depth is not known before.
 const READING_STACK_BYTES: usize = 128 << 20;
@@ -42,13 +42,13 @@ const BROKE_DOWN: &str = "CEL broke down over it";
 
 /// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold, if an expression looks at it;
 /// as many may the outputs of a flow's steps hold together, and what a template gives.
-pub const MOST_VALUES: usize = 10_000;
+pub const MAX_VALUES: usize = 10_000;
 
 /// The most memory that a list may take that repeats what an expression sees for each item of another, bytes, about.
-const MOST_REPEATED: usize = 256 << 20;
+const MAX_REPEATED_BYTES: usize = 256 << 20;
 
 /// How much of a reason is told, bytes: it may quote the input.
-const LONGEST_REASON: usize = 200;
+const MAX_REASON_CHARS: usize = 200;
 
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -141,7 +141,7 @@ impl<'a> Scene<'a> {
         of_steps: &mut Load,
     ) -> Result<Context<'a, 'a>, Failure> {
         let too_many = |what: &str| {
-            let reason = format!("{what} more than {MOST_VALUES} values, too many for a route");
+            let reason = format!("{what} more than {MAX_VALUES} values, too many for a route");
             Failure::Wrong(reason)
         };
         let input = of_input.val(asked.input);
@@ -149,7 +149,7 @@ impl<'a> Scene<'a> {
         let headers = asked.headers.iter();
         let headers = headers.map(|(name, text)| (name.as_str(), string(text)));
         let apps = asked.apps.iter();
-        let apps = apps.map(|(name, app)| (name.as_str(), standing(app)));
+        let apps = apps.map(|(name, app)| (name.as_str(), app_load(app)));
         let steps = asked.steps.iter().map(|(name, output)| {
             let output = of_steps.val(output)?;
             let step = map([("output", output)].into_iter());
@@ -174,10 +174,10 @@ impl Expression {
     /// Everything that is wrong with it.
     pub(crate) fn compile(source: &str, beside: Beside<'_>) -> Result<Self, Vec<Mistake>> {
         let whole = |reason: String| vec![Mistake { offset: 0, reason }];
-        if source.len() > LONGEST_EXPRESSION {
+        if source.len() > MAX_EXPRESSION_BYTES {
             let length = source.len();
             return Err(whole(format!(
-                "the expression has {length} bytes; {LONGEST_EXPRESSION} are the most"
+                "the expression has {length} bytes; {MAX_EXPRESSION_BYTES} are the most"
             )));
         }
         // A thread of its own: it may be as deep as it is long until its depth is known.
@@ -269,7 +269,7 @@ impl Expression {
     ) -> Result<T, Failure> {
         let context = scene.context.as_ref().map_err(Clone::clone)?;
         let Load { values, bytes } = scene.load;
-        if self.multiplies && values.saturating_mul(bytes) > MOST_REPEATED {
+        if self.multiplies && values.saturating_mul(bytes) > MAX_REPEATED_BYTES {
             let reason =
                 "it repeats what it sees for each item of a list, and there is too much of it";
             return Err(Failure::Wrong(reason.to_owned()));
@@ -341,7 +341,7 @@ fn syntax_error(message: &str) -> String {
 
 /// As much of a reason as is told.
 fn told(reason: &str) -> String {
-    shortened(reason.to_owned(), LONGEST_REASON)
+    shortened(reason.to_owned(), MAX_REASON_CHARS)
 }
 
 #[cfg(test)]
@@ -351,7 +351,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::asked::{AppStanding, Draw};
+    use crate::asked::{AppLoadEstimate, Draw};
 
     /// The apps of the file.
     pub(super) fn apps() -> BTreeSet<AppId> {
@@ -367,7 +367,7 @@ mod tests {
     /// A submission with this input and nothing else.
     fn bare(input: &Json) -> Asked<'_> {
         static HEADERS: BTreeMap<String, String> = BTreeMap::new();
-        static APPS: BTreeMap<AppId, AppStanding> = BTreeMap::new();
+        static APPS: BTreeMap<AppId, AppLoadEstimate> = BTreeMap::new();
         static STEPS: BTreeMap<String, Json> = BTreeMap::new();
         Asked {
             input,
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn how_apps_stand_is_seen_and_numbers_of_both_kinds_compare() {
-        let one = AppStanding {
+        let one = AppLoadEstimate {
             cost: 0.5,
             wait_s: f64::INFINITY,
             run_s: 2.0,
@@ -431,7 +431,7 @@ mod tests {
             queued: 7,
         };
         let app = |name| AppId::parse(name).unwrap();
-        let two = AppStanding {
+        let two = AppLoadEstimate {
             cost: 2.0,
             wait_s: 0.0,
             ..one
@@ -523,7 +523,7 @@ mod tests {
     #[test]
     fn the_deepest_expressions_fit_the_stack_of_a_small_thread() {
         let deep = |open: &str, middle: &str, close: &str| {
-            let n = (LONGEST_EXPRESSION - middle.len()) / (open.len() + close.len());
+            let n = (MAX_EXPRESSION_BYTES - middle.len()) / (open.len() + close.len());
             format!("{}{middle}{}", open.repeat(n), close.repeat(n))
         };
         let deepest = [
@@ -553,20 +553,20 @@ mod tests {
             for allowed in [
                 format!(
                     "{}1{} == []",
-                    "[".repeat(MOST_LEVELS - 3),
-                    "]".repeat(MOST_LEVELS - 3)
+                    "[".repeat(MAX_LEVELS - 3),
+                    "]".repeat(MAX_LEVELS - 3)
                 ),
-                format!("input{} == 1", ".a".repeat(MOST_LEVELS - 3)),
-                format!("input{} == 1", "[0]".repeat(MOST_LEVELS - 3)),
-                format!("{}1 == 1", "true?true:".repeat(MOST_LEVELS - 3)),
+                format!("input{} == 1", ".a".repeat(MAX_LEVELS - 3)),
+                format!("input{} == 1", "[0]".repeat(MAX_LEVELS - 3)),
+                format!("{}1 == 1", "true?true:".repeat(MAX_LEVELS - 3)),
             ] {
                 let input = json!({});
                 let expression = compile(&allowed).unwrap();
                 let _ = expression.value(&Scene::new(&bare(&input)));
             }
             let sum = |terms: usize| compile(&vec!["1"; terms].join("+"));
-            assert!(sum(MOST_LEVELS).is_ok());
-            let mistakes = sum(MOST_LEVELS + 1).unwrap_err();
+            assert!(sum(MAX_LEVELS).is_ok());
+            let mistakes = sum(MAX_LEVELS + 1).unwrap_err();
             assert!(mistakes[0].reason.contains("levels"), "{mistakes:?}");
         });
         done.unwrap().join().unwrap();

@@ -7,7 +7,7 @@ use cel::{Context, ExecutionError, Program};
 use warmq_types::ids::AppId;
 
 use super::json::{APP_FIELDS, string};
-use super::{AppsSeen, Beside, LANGUAGE, MOST_LEVELS, Mistake, told};
+use super::{AppsSeen, Beside, LANGUAGE, MAX_LEVELS, Mistake, told};
 
 /// What is found in a program.
 pub(super) struct Findings {
@@ -58,8 +58,8 @@ struct Review<'p> {
 
 impl<'p> Review<'p> {
     fn look(&mut self, expression: &'p IdedExpr) {
-        if self.levels == MOST_LEVELS {
-            let reason = format!("it is nested more than {MOST_LEVELS} levels deep");
+        if self.levels == MAX_LEVELS {
+            let reason = format!("it is nested more than {MAX_LEVELS} levels deep");
             return self.note(expression, reason);
         }
         let outer = self.gathering;
@@ -384,7 +384,7 @@ fn regex(pattern: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{apps, compile};
-    use super::super::{Expression, LONGEST_EXPRESSION};
+    use super::super::{Expression, MAX_EXPRESSION_BYTES};
     use super::*;
 
     fn mistake(source: &str) -> (usize, String) {
@@ -419,7 +419,7 @@ mod tests {
         assert!(mistake("input.a.all(x, x.matches('a'))").1.contains("loop"));
         assert!(mistake("Box{a: 1}.a == 1").1.contains("'Box'"));
         assert!(
-            mistake(&format!("'{}' == ''", "a".repeat(LONGEST_EXPRESSION)))
+            mistake(&format!("'{}' == ''", "a".repeat(MAX_EXPRESSION_BYTES)))
                 .1
                 .contains("bytes")
         );

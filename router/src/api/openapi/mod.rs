@@ -168,7 +168,7 @@ fn tell_job_headers(operation: &mut Value) {
     }
 }
 
-/// What [`with_job_headers`](super::outcome::with_job_headers) adds.
+/// What [`with_job_headers`](super::job_result::with_job_headers) adds.
 fn job_headers() -> Value {
     json!({
         "x-fal-request-id": {

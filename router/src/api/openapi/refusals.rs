@@ -9,7 +9,7 @@ use warmq_types::job::FieldError;
 
 /// Why a call came to nothing.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "tells of what `ApiError` writes")]
+#[expect(dead_code, reason = "documents what `ApiError` writes")]
 pub(in crate::api) struct Refusal {
     /// A sentence.
     detail: String,
@@ -20,7 +20,7 @@ pub(in crate::api) struct Refusal {
 
 /// What is wrong with an input, field by field.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "tells of what `ApiError` writes")]
+#[expect(dead_code, reason = "documents what `ApiError` writes")]
 pub(in crate::api) struct InvalidInput {
     detail: Vec<FieldError>,
 }
@@ -68,7 +68,7 @@ const TOLD: [(u16, &str, &str); 14] = [
     ),
     (
         500,
-        "Broken",
+        "SessionError",
         "Something is wrong here; the logs of router and worker say what.",
     ),
     (

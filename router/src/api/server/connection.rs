@@ -17,9 +17,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::arrival::{Arriving, GivenUp, Note};
 use super::limits::{HEAD_BYTES, Limits};
 use super::patience::{Activity, Busy, Patient};
+use super::request_body::{Arriving, GivenUp, Note};
 use super::{ApiError, Routes};
 use crate::api::namespaces;
 use crate::memory::{BodyMemory, HeldBytes};
@@ -37,7 +37,7 @@ pub(super) struct Service {
 
 /// Whether there is a place for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Admission {
     /// It is served.
     Free,
     /// It is told to come again: as many as can be are being served.
@@ -46,35 +46,35 @@ pub(super) enum Place {
 
 impl Service {
     /// Serves a connection to its end.
-    pub(super) async fn serve(self, stream: TcpStream, place: Place) {
+    pub(super) async fn serve(self, stream: TcpStream, admission: Admission) {
         let Some(acceptor) = &self.tls else {
-            return self.converse(stream, place).await;
+            return self.serve_http(stream, admission).await;
         };
         let handshake = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream));
         tokio::select! {
             // Nobody would be served after it.
             () = self.closing.cancelled() => {}
             shaken = handshake => match shaken {
-                Ok(Ok(stream)) => self.converse(stream, place).await,
+                Ok(Ok(stream)) => self.serve_http(stream, admission).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             },
         }
     }
 
-    async fn converse<S>(&self, stream: S, place: Place)
+    async fn serve_http<S>(&self, stream: S, admission: Admission)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Limits { head, idle, .. } = self.limits;
         let activity = Activity::default();
         let stream = Patient::new(stream, activity.clone(), head, idle);
-        let service = service_fn(|request| self.answer(request, place, activity.busy()));
+        let service = service_fn(|request| self.answer(request, admission, activity.busy()));
         // HTTP/1.1 alone: looking whether HTTP/2 is spoken would be waiting without a limit, and fal's clients do not.
         let mut connection = pin!(
             http1::Builder::new()
                 .max_header_size(HEAD_BYTES)
-                .keep_alive(place == Place::Free)
+                .keep_alive(admission == Admission::Free)
                 .serve_connection(TokioIo::new(stream), service)
         );
         let served = tokio::select! {
@@ -93,11 +93,11 @@ impl Service {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        place: Place,
+        admission: Admission,
         busy: Busy,
     ) -> Result<Response, Infallible> {
         // Who asks whether the process lives must not have it killed for being busy.
-        if place == Place::None && request.uri().path() != "/healthz" {
+        if admission == Admission::None && request.uri().path() != "/healthz" {
             return Ok(ApiError::too_many_connections().into_response());
         }
         let note = Note::default();

@@ -10,10 +10,10 @@
 //! Each connection is a task of its own, its TLS handshake in it: none keeps another from being accepted. At the signal to stop
 //! nobody listens at the address any more, and clients find another router; what came in before is still served.
 
-mod arrival;
 mod connection;
 mod limits;
 mod patience;
+mod request_body;
 
 use std::future::poll_fn;
 use std::io;
@@ -33,23 +33,23 @@ use tokio_util::task::TaskTracker;
 use tower::Layer;
 use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
-pub(super) use arrival::Streamed;
 pub use limits::Limits;
+pub(super) use request_body::Streamed;
 
 use super::{Api, ApiError, routes};
 use crate::memory::BodyMemory;
 use crate::tls::Tls;
-use connection::{Place, Service};
+use connection::{Admission, Service};
 
 /// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
 /// kept alive between two requests, would else be closed on a request that is on its way.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
+const LAST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 /// Connections that the system takes for us until we accept them; more than it really does.
 const BACKLOG: usize = 4096;
 
 /// How long nobody is accepted after that failed for want of files or memory: at once it would fail again.
-const RECOVERY: Duration = Duration::from_secs(1);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 type Routes = NormalizePath<Router>;
 
@@ -113,7 +113,7 @@ impl Server {
     async fn serve(self, routes: Router, drain_timeout: Duration, shutdown: CancellationToken) {
         let limits = self.limits.within_open_files();
         let closing = CancellationToken::new();
-        let door = Door {
+        let door = Acceptor {
             connections: TaskTracker::new(),
             places: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(limits::REFUSALS)),
@@ -137,7 +137,7 @@ impl Server {
                 Err(error) if is_clients(&error) => {}
                 Err(error) => {
                     tracing::error!(%error, "no connection can be accepted");
-                    tokio::time::sleep(RECOVERY).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Server {
         drop(self.listener);
         door.connections.close();
         let drained = async {
-            let last_requests = LAST_REQUESTS.min(drain_timeout);
+            let last_requests = LAST_REQUEST_GRACE.min(drain_timeout);
             if (tokio::time::timeout(last_requests, door.connections.wait()).await).is_err() {
                 closing.cancel();
                 door.connections.wait().await;
@@ -168,33 +168,34 @@ impl Server {
 }
 
 /// What is done with a connection when it comes.
-struct Door {
+struct Acceptor {
     connections: TaskTracker,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     service: Service,
 }
 
-impl Door {
+impl Acceptor {
     fn take(&self, stream: TcpStream) {
-        let Some((place, permit)) = self.place() else {
+        let Some((admission, permit)) = self.admission() else {
             // Not even a refusal: it would take as much as an answer.
             return;
         };
         prepare(&stream, self.service.limits.stalled);
         let service = self.service.clone();
         self.connections.spawn(async move {
-            service.serve(stream, place).await;
+            service.serve(stream, admission).await;
             drop(permit);
         });
     }
 
-    fn place(&self) -> Option<(Place, OwnedSemaphorePermit)> {
-        let place = |place, permits: &Arc<Semaphore>| {
+    fn admission(&self) -> Option<(Admission, OwnedSemaphorePermit)> {
+        let admission = |admission, permits: &Arc<Semaphore>| {
             let permit = Arc::clone(permits).try_acquire_owned().ok()?;
-            Some((place, permit))
+            Some((admission, permit))
         };
-        place(Place::Free, &self.places).or_else(|| place(Place::None, &self.refusals))
+        admission(Admission::Free, &self.places)
+            .or_else(|| admission(Admission::None, &self.refusals))
     }
 }
 

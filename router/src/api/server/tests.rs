@@ -306,7 +306,7 @@ async fn an_answer_that_waits_ends_with_its_client() {
 #[tokio::test]
 async fn at_the_end_those_who_are_silent_are_let_go_and_answers_are_finished() {
     let slowly = async || {
-        tokio::time::sleep(LAST_REQUESTS * 3).await;
+        tokio::time::sleep(LAST_REQUEST_GRACE * 3).await;
         "done"
     };
     let served = serve(patient(), None, Router::new().route("/slow", get(slowly))).await;

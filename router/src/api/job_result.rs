@@ -1,0 +1,79 @@
+//! A job's outcome as the answer to a request, and the headers that every answer about a job carries.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use warmq_types::ids::JobId;
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::state::JobState;
+
+use super::ApiError;
+use crate::files::Links;
+use crate::files::links::expires_s;
+
+/// The app's output, bare; or the error that the job ended with; or that it has not ended.
+pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response {
+    let mut response = match output(&mut record, links) {
+        Ok(output) => Json(output).into_response(),
+        Err(error) => ApiError::from(error).into_response(),
+    };
+    if response.status() == StatusCode::GATEWAY_TIMEOUT {
+        // Also where the limit is the operator's: nothing else makes fal's clients take a 504 for final.
+        let user = HeaderValue::from_static("user");
+        (response.headers_mut()).insert("x-fal-request-timeout-type", user);
+    }
+    with_job_headers(response, record.spec.id, Some(&record))
+}
+
+/// Takes the output out of a record.
+///
+/// # Errors
+/// The job ended otherwise, or has not ended.
+pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, JobError> {
+    if let Some(error) = record.failure() {
+        return Err(finally(error));
+    }
+    if record.state != JobState::Succeeded {
+        return Err(ApiError::bad_request("Request is still in progress").into());
+    }
+    let mut output = record.output.take().unwrap_or_default();
+    links.show(&mut output, expires_s(record));
+    record.spec.stamp_model_version(&mut output);
+    Ok(output)
+}
+
+/// The error of a job that ended, with a status that clients take for final. They repeat calls that
+/// are answered by certain others, fal's for 8 s, and a repeated `/run` would run the job again.
+fn finally(error: JobError) -> JobError {
+    let status = match error.status {
+        408 | 409 | 425 | 429 | 502 | 503 => 500,
+        status => status,
+    };
+    JobError { status, ..error }
+}
+
+/// Says which job an answer is about, and what is known of its runner.
+pub(super) fn with_job_headers(
+    mut response: Response,
+    id: JobId,
+    record: Option<&JobRecord>,
+) -> Response {
+    let headers = response.headers_mut();
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    insert("x-fal-request-id", &id.to_string());
+    if let Some(record) = record {
+        if let Some(runner) = &record.runner {
+            insert("x-warmq-runner", runner.as_str());
+            insert("x-fal-served-from", runner.as_str());
+        }
+        if let Some(timings) = &record.timings {
+            insert("x-warmq-warm", if timings.warm { "1" } else { "0" });
+        }
+    }
+    response
+}

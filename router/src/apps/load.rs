@@ -1,0 +1,196 @@
+//! How apps stand: what a job costs there, and how long it would wait. For the conditions of routes, and for those who look for an
+//! app with runners.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use warmq_config::AppConfig;
+use warmq_policy::warm::Learned;
+use warmq_rules::AppLoadEstimate;
+use warmq_store::{AppLoad, Counts, Error};
+use warmq_types::ids::AppId;
+
+use super::AppDirectory;
+use crate::routing_config::RoutingConfig;
+
+/// How long a standing is believed: submissions come faster than it changes.
+const LOAD_CACHE_TTL: Duration = Duration::from_millis(500);
+
+/// What was read, and when.
+#[derive(Clone, Default)]
+pub(super) struct LoadCache(Arc<Mutex<HashMap<AppId, (Instant, Measured)>>>);
+
+/// What Redis says of an app.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    counts: Counts,
+    /// How long a job runs there, s; none before the first ran.
+    run_s: Option<f64>,
+}
+
+impl From<AppLoad> for Measured {
+    fn from(AppLoad { counts, learned }: AppLoad) -> Self {
+        let learned = learned.and_then(|json| serde_json::from_str::<Learned>(&json).ok());
+        Self {
+            counts,
+            run_s: learned.and_then(|learned| learned.run_s()),
+        }
+    }
+}
+
+impl Measured {
+    /// Of runners that all have jobs one is free every run time over their number, and whoever comes waits for as many as wait before
+    /// it, and for one more. Loads are left out: whether a job is cold depends on its hint.
+    fn estimate(self, config: &AppConfig) -> AppLoadEstimate {
+        let Counts {
+            live,
+            faulty,
+            idle,
+            queued,
+        } = self.counts;
+        let live = live.saturating_sub(faulty);
+        let run_s = self.run_s.unwrap_or(config.prior_run.as_secs_f64());
+        let wait_s = match (live, idle) {
+            (0, _) => f64::INFINITY,
+            (live, 0) => (queued + 1) as f64 * run_s / live as f64,
+            _ => 0.0,
+        };
+        AppLoadEstimate {
+            cost: config.cost,
+            wait_s,
+            run_s,
+            runners: live,
+            idle,
+            queued,
+        }
+    }
+}
+
+impl AppDirectory {
+    /// How the apps stand that conditions on the way from `name` look at.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn loads_for(
+        &self,
+        declared: &RoutingConfig,
+        name: &AppId,
+    ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
+        let apps = declared.routes.apps_looked_at(name);
+        self.loads(declared, apps.into_iter().cloned()).await
+    }
+
+    /// How these apps stand.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn loads(
+        &self,
+        declared: &RoutingConfig,
+        apps: impl IntoIterator<Item = AppId>,
+    ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
+        let measured = self.measured(apps.into_iter().collect()).await?.into_iter();
+        Ok(measured
+            .map(|(app, measured)| {
+                let estimate = measured.estimate(&declared.config(&app));
+                (app, estimate)
+            })
+            .collect())
+    }
+
+    /// Those of `targets`, apps or routes, from which an app with runners can be reached.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn with_runners<'t>(
+        &self,
+        declared: &RoutingConfig,
+        targets: &[&'t AppId],
+    ) -> Result<BTreeSet<&'t AppId>, Error> {
+        let apps_behind = |target: &AppId| {
+            let reachable = declared.routes.reachable(target).into_iter();
+            let apps = reachable.filter(|app| declared.routes.get(app).is_none());
+            apps.cloned().collect::<Vec<AppId>>()
+        };
+        let all = targets.iter().flat_map(|target| apps_behind(target));
+        let measured = self.measured(all.collect()).await?;
+        let has_runners = |app: &AppId| measured.get(app).is_some_and(|app| app.counts.live > 0);
+        let found = targets.iter().copied();
+        Ok(found
+            .filter(|target| apps_behind(target).iter().any(has_runners))
+            .collect())
+    }
+
+    /// Reads what is not known or no longer fresh, all of it at once. Nothing is locked meanwhile: while Redis hangs, each
+    /// caller waits for its own answer only.
+    async fn measured(&self, apps: BTreeSet<AppId>) -> Result<BTreeMap<AppId, Measured>, Error> {
+        let mut found = BTreeMap::new();
+        let mut unknown = Vec::new();
+        {
+            let known = self.loads.lock();
+            for app in apps {
+                match known.get(&app) {
+                    Some((read, measured)) if read.elapsed() < LOAD_CACHE_TTL => {
+                        found.insert(app, *measured);
+                    }
+                    _ => unknown.push(app),
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let loads = self.store.loads(&unknown).await?;
+        let now = Instant::now();
+        let mut known = self.loads.lock();
+        known.retain(|_, (read, _)| now - *read < LOAD_CACHE_TTL);
+        for (app, load) in unknown.into_iter().zip(loads) {
+            let measured = Measured::from(load);
+            known.insert(app.clone(), (now, measured));
+            found.insert(app, measured);
+        }
+        Ok(found)
+    }
+}
+
+impl LoadCache {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, (Instant, Measured)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_s(live: u64, idle: u64, queued: u64) -> f64 {
+        let measured = Measured {
+            counts: Counts {
+                live,
+                idle,
+                queued,
+                ..Counts::default()
+            },
+            run_s: Some(3.0),
+        };
+        measured.estimate(&AppConfig::default()).wait_s
+    }
+
+    #[test]
+    fn who_comes_waits_for_those_before_it() {
+        assert_eq!(wait_s(0, 0, 5), f64::INFINITY);
+        assert_eq!(wait_s(2, 1, 0), 0.0);
+        assert_eq!(wait_s(2, 0, 0), 1.5);
+        assert_eq!(wait_s(2, 0, 3), 6.0);
+    }
+
+    #[test]
+    fn a_run_takes_what_was_configured_until_one_was_measured() {
+        let measured = Measured {
+            counts: Counts::default(),
+            run_s: None,
+        };
+        assert_eq!(measured.estimate(&AppConfig::default()).run_s, 2.0);
+    }
+}

@@ -1,0 +1,67 @@
+//! Ends of jobs that came while Redis was away: stored when it is back, and announced.
+
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use tokio_util::sync::CancellationToken;
+use warmq_broker::Topology;
+use warmq_process::clock::unix_ms;
+use warmq_store::Store;
+use warmq_types::message::{DeferredResult, Versioned};
+use warmq_types::server_url::ServerUrl;
+
+use crate::finalizer::Finalizer;
+use crate::queue_consumer::QueueConsumer;
+use crate::session_error::SessionError;
+
+/// Ends that the broker hands out ahead.
+const PREFETCH: u16 = 64;
+
+/// Consumes the ends that workers could not store.
+pub struct DeferredResults {
+    /// Where they belong.
+    pub store: Store,
+    /// RabbitMQ.
+    pub amqp_url: ServerUrl,
+    /// Its names.
+    pub topology: Topology,
+    /// For announcing them.
+    pub finalizer: Finalizer,
+}
+
+impl DeferredResults {
+    /// Stores ends until `shutdown`, over as many connections as it takes.
+    ///
+    /// # Errors
+    /// Never; a broken connection is made again.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let ends = QueueConsumer {
+            what: "late results",
+            amqp_url: &self.amqp_url,
+            topology: &self.topology,
+            queue: self.topology.deferred_results_queue(),
+            prefetch: PREFETCH,
+            max_concurrent: 1,
+        };
+        ends.each(&shutdown, |delivery| self.store(delivery)).await;
+        Ok(())
+    }
+
+    async fn store(&self, delivery: Delivery) -> Result<(), SessionError> {
+        match DeferredResult::decode(&delivery.data) {
+            Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
+            Ok(end) => {
+                let ago_ms = unix_ms().saturating_sub(end.since_ms);
+                let stored = self.store.end_late(&end, ago_ms).await?;
+                let job = &end.job;
+                tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
+                // Stored now, or before a message that came again: whoever stored it may have died before saying so.
+                let state = self.store.state_of(&job.app, job.id).await?;
+                if let Some(state) = state.filter(|state| state.is_terminal()) {
+                    self.finalizer.announce(job, state).await?;
+                }
+            }
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,395 @@
+//! What the leader of an app does beside dispatching, whatever the policy: it ends jobs that have not started in time, removes lost
+//! runners and shows numbers, every second while something happens, and now and then looks for jobs whose message is lost and for queues that nobody will
+//! read again. It waits for servers in its own time: the loop that places jobs is asked one question, which it answers when it likes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::try_join;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use warmq_broker::{Message, Topology};
+use warmq_store::{QueueDepths, QueuedCursor};
+use warmq_types::ids::{Epoch, JobId, RunnerId};
+use warmq_types::job::Priority;
+use warmq_types::message::{JobMessage, Versioned};
+
+use super::Dispatcher;
+use super::session::{Session, TICK_INTERVAL, ticks};
+use crate::session_error::SessionError;
+
+/// How often lost messages and left queues are looked for.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Jobs looked at in one round.
+const JOB_BATCH: isize = 1000;
+
+/// Jobs that are looked at side by side.
+const MAX_CONCURRENT_JOBS: usize = 32;
+
+/// Whole jobs, inputs and all, in memory at once.
+const MAX_CONCURRENT_REPUBLISHES: usize = 4;
+
+/// How often the loop must have said that it does not hold a job: it may just have handed it back.
+const MIN_REPORTS: u8 = 2;
+
+/// How long an end may be stored and not announced, before the leader announces it: others are about to.
+const OUTBOX_GRACE: Duration = Duration::from_secs(10);
+
+/// How long after a runner's end its queue is deleted, in units of the time after which messages are missed.
+const QUEUE_DELETION_GRACE: u32 = 2;
+
+/// How long a new session waits before it removes lapsed runners: after an outage of Redis all have lapsed, and each is
+/// heard of within a heartbeat (5 s).
+const FIRST_REAP_GRACE: Duration = Duration::from_secs(6);
+
+/// How long an app's upkeep sleeps at most while nothing happens in the app.
+pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a runner's lease lasts: none that is unknown at a look lapses sooner after it.
+const RUNNER_LEASE: Duration = Duration::from_secs(15);
+
+/// What upkeep and the loop that places jobs tell each other.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    query: Mutex<HeldQuery>,
+    finished: Notify,
+    woken: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct HeldQuery {
+    /// How many jobs the loop holds.
+    held: usize,
+    /// Jobs of which the loop has not said that it holds them.
+    jobs: Vec<JobId>,
+    /// How often it is still to say so.
+    reports_left: u8,
+}
+
+impl Maintenance {
+    /// To be called every second. `held`: how many jobs the session holds; `holds`: whether it holds this one.
+    pub(super) fn report_held(&self, held: usize, holds: impl Fn(JobId) -> bool) {
+        let mut query = self.query();
+        // The gauges show it.
+        if std::mem::replace(&mut query.held, held) != held {
+            self.wake();
+        }
+        if query.reports_left > 0 {
+            query.jobs.retain(|job| !holds(*job));
+            query.reports_left -= 1;
+            if query.reports_left == 0 {
+                self.finished.notify_one();
+            }
+        }
+    }
+
+    /// Something happened in the app: it is looked at within a second.
+    pub(super) fn wake(&self) {
+        self.woken.send_replace(());
+    }
+
+    /// How many jobs the session held a moment ago.
+    pub(super) fn held(&self) -> usize {
+        self.query().held
+    }
+
+    /// Those of `jobs` that the session does not hold.
+    async fn not_held(&self, jobs: Vec<JobId>) -> Vec<JobId> {
+        {
+            let mut query = self.query();
+            (query.jobs, query.reports_left) = (jobs, MIN_REPORTS);
+        }
+        self.finished.notified().await;
+        std::mem::take(&mut self.query().jobs)
+    }
+
+    fn query(&self) -> MutexGuard<'_, HeldQuery> {
+        self.query.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks after an app until a server goes away.
+pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<(), SessionError> {
+    try_join(
+        dispatcher.check_when_woken(session),
+        dispatcher.reconcile_periodically(session),
+    )
+    .await
+    .map(|((), ())| ())
+}
+
+impl Dispatcher {
+    /// Looks at most once a second, and only when something happened, a runner's lease lapsed or it was quiet for long.
+    async fn check_when_woken(&self, session: &Session) -> Result<(), SessionError> {
+        let mut woken = session.maintenance.woken.subscribe();
+        let first_reaping = Instant::now() + FIRST_REAP_GRACE;
+        let mut lapse = first_reaping;
+        let mut tick = ticks(TICK_INTERVAL);
+        loop {
+            tick.tick().await;
+            woken.mark_unchanged();
+            self.shared.finalizer.expire(&self.app).await?;
+            if Instant::now() >= first_reaping {
+                (_, lapse) = self.reap().await?;
+                self.mark_lost_jobs().await?;
+            }
+            if self.update_gauges(session).await? > 0 {
+                continue;
+            }
+            let quiet = Instant::now() + IDLE_INTERVAL;
+            loop {
+                tokio::select! {
+                    _ = woken.changed() => break,
+                    () = tokio::time::sleep_until(quiet) => break,
+                    () = tokio::time::sleep_until(lapse) => {
+                        let lost;
+                        (lost, lapse) = self.reap().await?;
+                        if lost {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reconcile_periodically(&self, session: &Session) -> Result<(), SessionError> {
+        let mut woken = session.maintenance.woken.subscribe();
+        let quiet = IDLE_INTERVAL.min(self.shared.reconcile_after);
+        let mut cursor = QueuedCursor::default();
+        loop {
+            tokio::time::sleep(RECONCILE_INTERVAL).await;
+            // Without news there is nothing but queues that runners left.
+            let _ = tokio::time::timeout(quiet.saturating_sub(RECONCILE_INTERVAL), woken.changed())
+                .await;
+            woken.mark_unchanged();
+            let finalizer = &self.shared.finalizer;
+            finalizer.drain_outbox(&self.app, OUTBOX_GRACE).await?;
+            self.reconcile(session, &mut cursor).await?;
+            self.delete_ended_queues(session).await?;
+        }
+    }
+
+    /// Removes the runners that were not heard of for a whole lease. Returns whether there were some, and when the next
+    /// lease may lapse.
+    async fn reap(&self) -> Result<(bool, Instant), SessionError> {
+        let Self { shared, app, .. } = self;
+        let first_lapse = shared.store.first_lapse(app).await?;
+        let first_lapse = first_lapse.unwrap_or(RUNNER_LEASE).min(RUNNER_LEASE);
+        if !first_lapse.is_zero() {
+            return Ok((false, Instant::now() + first_lapse));
+        }
+        for runner in shared.store.reap(app).await? {
+            tracing::warn!(%app, %runner, "removed a runner: no heartbeat for a whole lease");
+        }
+        Ok((true, Instant::now() + TICK_INTERVAL))
+    }
+
+    /// Notes which jobs lost their runners, whether or not anybody gets their messages: they wait again, or had their last attempt.
+    /// Messages come by themselves; what does not is found like every lost message.
+    async fn mark_lost_jobs(&self) -> Result<(), SessionError> {
+        let orphaned = self
+            .shared
+            .store
+            .jobs_of_lost_runners(&self.app, JOB_BATCH)
+            .await?;
+        let orphaned = stream::iter(orphaned).map(Ok);
+        orphaned
+            .try_for_each_concurrent(MAX_CONCURRENT_JOBS, |job| async move {
+                match self.mark_lost(job).await {
+                    Err(error) if error.is_damage() => {
+                        tracing::error!(job.id = %job, %error, "a job lost its runner, and its record cannot be used");
+                        Ok(self.shared.store.forget_job_of_lost_runner(&self.app, job).await?)
+                    }
+                    noted => noted,
+                }
+            })
+            .await
+    }
+
+    async fn mark_lost(&self, job: JobId) -> Result<(), SessionError> {
+        let Self { shared, app, .. } = self;
+        let Some(loss) = shared.store.mark_lost(app, job).await? else {
+            return Ok(());
+        };
+        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job's runner was lost under it");
+        if loss.pause.is_none()
+            && let Some(record) = shared.store.job_of(app, job).await?
+        {
+            self.quarantine(&record.spec).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
+    /// message too many does no harm, since a job that runs or has ended is not started.
+    async fn reconcile(
+        &self,
+        session: &Session,
+        cursor: &mut QueuedCursor,
+    ) -> Result<(), SessionError> {
+        let Self { shared, app, .. } = self;
+        let quiet = shared.reconcile_after;
+        let silent = shared
+            .store
+            .possibly_lost(app, quiet, JOB_BATCH, cursor)
+            .await?;
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let silent = session.maintenance.not_held(silent).await;
+        let late = shared.topology.deferred_results_queue();
+        // Redis was away: some may have ended meanwhile.
+        if silent.is_empty() || Topology::depth(&session.channel, &late).await? > 0 {
+            return Ok(());
+        }
+        let depths = self.depths(session).await?;
+        let lost = stream::iter(silent).map(|id| self.is_lost(id, depths));
+        let lost: Vec<Option<JobId>> = lost
+            .buffer_unordered(MAX_CONCURRENT_JOBS)
+            .try_collect()
+            .await?;
+        let lost = stream::iter(lost.into_iter().flatten()).map(Ok);
+        lost.try_for_each_concurrent(MAX_CONCURRENT_REPUBLISHES, |id| self.republish(id))
+            .await
+    }
+
+    /// The job, if its message is to be published again.
+    async fn is_lost(&self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, SessionError> {
+        let Self { shared, app, .. } = self;
+        let quiet = shared.reconcile_after;
+        match shared.store.reconcile(app, id, quiet, depths).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(job.id = %id, %error, "a job's message may be lost, and its record cannot be used");
+                Ok(None)
+            }
+            is_lost => Ok(is_lost?.then_some(id)),
+        }
+    }
+
+    /// What the queues can still hold.
+    async fn depths(&self, session: &Session) -> Result<QueueDepths, SessionError> {
+        let Self { shared, app, .. } = self;
+        // Read before the queues are looked at: what is sent in between does not count as passed.
+        let now_ms = shared.store.now_ms().await?;
+        let shared_queue = shared.topology.shared_queue(app);
+        Ok(QueueDepths {
+            normal_passed_ms: self.passed_ms(session, Priority::Normal, now_ms).await?,
+            low_passed_ms: self.passed_ms(session, Priority::Low, now_ms).await?,
+            shared_empty: self.lane_progress.shared_is_quiet(shared.reconcile_after)
+                && Topology::depth(&session.channel, &shared_queue).await? == 0,
+        })
+    }
+
+    /// Until when all messages of a lane have come by, Unix ms: until `now_ms` if it is empty.
+    async fn passed_ms(
+        &self,
+        session: &Session,
+        lane: Priority,
+        now_ms: u64,
+    ) -> Result<u64, SessionError> {
+        let queue = self.shared.topology.backlog_queue(&self.app, lane);
+        Ok(match Topology::depth(&session.channel, &queue).await? {
+            0 => now_ms,
+            _ => self.lane_progress.until_ms(lane),
+        })
+    }
+
+    async fn republish(&self, id: JobId) -> Result<(), SessionError> {
+        let Self { shared, app, .. } = self;
+        let record = match shared.store.job_of(app, id).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(job.id = %id, %error, "a job's message is lost, and its record cannot be read");
+                return Ok(());
+            }
+            record => record?,
+        };
+        let Some(record) = record else {
+            return Ok(());
+        };
+        shared.store.find_again(&record.spec).await?;
+        tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
+        let key = shared.topology.lane_key(app, record.spec.priority);
+        let job = JobMessage::new(record.spec).with(shared.store.setbacks(app, id).await?);
+        // Encoding has no way to fail: string keys, no I/O.
+        let body = job.encode().unwrap_or_default();
+        let message = Message {
+            message_id: Some(id.to_string()),
+            ..Message::new(body)
+        }
+        .returned();
+        let exchange = shared.topology.dispatch_exchange();
+        Ok(shared.publisher.publish(&exchange, &key, &message).await?)
+    }
+
+    /// Deletes the queues of runners that ended long ago.
+    async fn delete_ended_queues(&self, session: &Session) -> Result<(), SessionError> {
+        let Self { shared, app, .. } = self;
+        let ago = shared.reconcile_after * QUEUE_DELETION_GRACE;
+        for (runner, epoch) in shared.store.ended_incarnations(app, ago).await? {
+            if self.delete_queue(session, &runner, epoch).await? {
+                let done = shared.store.forget_incarnation(app, &runner, epoch);
+                done.await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// False: somebody reads it, or a job is in it.
+    async fn delete_queue(
+        &self,
+        session: &Session,
+        runner: &RunnerId,
+        epoch: Epoch,
+    ) -> Result<bool, SessionError> {
+        // The broker closes the channel if it refuses.
+        let channel = session.connection.create_channel().await?;
+        let deleted = (self.shared.topology)
+            .delete_runner(&channel, runner, epoch)
+            .await;
+        match deleted {
+            Ok(()) => {
+                channel.close(200, "done".into()).await?;
+                Ok(true)
+            }
+            Err(error) if session.connection.status().connected() => {
+                tracing::debug!(%runner, %error, "the queue of a runner that ended is still in use");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_not_held_once_the_loop_said_so_twice() {
+        let maintenance = Maintenance::default();
+        let [held, returned, lost] = [(); 3].map(|()| JobId::generate());
+        let jobs = maintenance.not_held(vec![held, returned, lost]);
+        let reports = async {
+            tokio::task::yield_now().await;
+            maintenance.report_held(2, |job| job == held);
+            maintenance.report_held(2, |job| job == held || job == returned);
+        };
+        let (not_held, ()) = tokio::join!(jobs, reports);
+        assert_eq!(not_held, [lost]);
+        assert_eq!(maintenance.held(), 2);
+    }
+
+    #[test]
+    fn a_changed_number_of_held_jobs_wakes_maintenance() {
+        let upkeep = Upkeep::default();
+        upkeep.look(1, |_| true);
+        let stirred = upkeep.stirred.subscribe();
+        upkeep.look(1, |_| true);
+        assert!(!stirred.has_changed().unwrap());
+        upkeep.look(0, |_| true);
+        assert!(stirred.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,137 @@
+//! The policy's decisions in words: what a job's record says of where it went and why.
+
+use warmq_policy::warm::{FleetView, Why};
+use warmq_types::hint::Hint;
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{Decision, Hold, Target};
+
+use super::clock::ms;
+
+const POLICY: &str = "warm";
+
+/// That a job is sent to `runner`. `candidates`: the idle runners that had its model.
+pub(super) fn sent(
+    runner: &RunnerId,
+    hint: Option<&Hint>,
+    warm: bool,
+    why: Why,
+    fleet_view: FleetView,
+    candidates: Vec<RunnerId>,
+) -> Decision {
+    let model = quoted(hint);
+    let reason = match why {
+        Why::WarmAndIdle => format!("{runner} was idle and had {model} loaded"),
+        Why::LateBinding => format!("{runner} came free, with {model} loaded"),
+        Why::NoHolder => {
+            format!("no runner had {model}, and loading it costs the others least on {runner}")
+        }
+        Why::Replicated { wait_s, bar_s } => format!(
+            "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s another copy pays, so \
+             {runner} loads it"
+        ),
+        Why::PatienceOver if warm => {
+            format!("its patience was over, and {runner} was idle, with {model} loaded")
+        }
+        Why::PatienceOver => {
+            format!("its patience was over, so the idle {runner} took it without {model} loaded")
+        }
+        Why::BoundPassed if warm => {
+            format!(
+                "its bound on holding had passed, so {runner} took it next, with {model} loaded"
+            )
+        }
+        Why::BoundPassed => format!(
+            "its bound on holding had passed, so {runner} took it next, though without {model} loaded"
+        ),
+        Why::Overdue => format!("it was the oldest by far, so {runner} took it out of turn"),
+        Why::NoHint => {
+            format!("it carries no hint, so every runner is equal to it; {runner} came free")
+        }
+        Why::NoHintAndIdle => format!(
+            "it carries no hint, and taking it costs the others least on {runner}, which was idle"
+        ),
+        Why::AnotherRunner => {
+            format!("its last attempt came to nothing on another runner, and {runner} was idle")
+        }
+    };
+    Decision {
+        policy: POLICY.to_owned(),
+        target: Target::Runner {
+            runner: runner.clone(),
+        },
+        warm,
+        warm_candidates: candidates,
+        blank_candidates: Vec::new(),
+        idle_runners: fleet_view.idle as u64,
+        holders: Some(fleet_view.holders as u64),
+        predicted_wait_ms: match why {
+            Why::Replicated { wait_s, .. } => Some(ms(wait_s)),
+            _ => None,
+        },
+        held_ms: 0,
+        refused_claims: 0,
+        reason,
+    }
+}
+
+/// What the policy expects of a hold.
+pub(super) struct PredictedHold {
+    /// When the job becomes eligible for any idle runner, s.
+    pub(super) until_s: f64,
+    /// That is the job's own bound.
+    pub(super) bounded: bool,
+    /// Wait for a warm runner, s; infinite if no runner holds the model.
+    pub(super) wait_s: f64,
+    /// The job waits for a runner on which no attempt failed.
+    pub(super) for_another: bool,
+    /// The fleet at the decision.
+    pub(super) fleet_view: FleetView,
+}
+
+/// That a job is held from `now_s` on.
+pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &PredictedHold) -> Hold {
+    let model = quoted(hint);
+    let PredictedHold {
+        until_s,
+        bounded,
+        wait_s,
+        for_another,
+        fleet_view,
+    } = *expected;
+    let busy = match fleet_view.holders {
+        1 => format!("the one runner with {model} was busy"),
+        2 => format!("both runners with {model} were busy"),
+        holders => format!("all {holders} runners with {model} were busy"),
+    };
+    let reason = match (hint, fleet_view.holders, fleet_view.idle) {
+        (_, _, idle) if for_another && idle > 0 => {
+            "an attempt failed on each idle runner that could take it, and another runner is live"
+                .to_owned()
+        }
+        (None, _, _) => "no runner was idle".to_owned(),
+        (Some(_), _, _) if !fleet_view.served => {
+            format!("no live runner can load {model}, which one could before")
+        }
+        (Some(_), 0, 0) => format!("no runner was idle, and none had {model}"),
+        (Some(_), 0, _) => {
+            format!("no runner had {model}, and the idle ones were wanted by others")
+        }
+        (Some(_), _, 0) => format!("{busy}, and no other was idle"),
+        (Some(_), _, _) => {
+            format!("{busy}, and one was expected sooner than loading {model} once more pays")
+        }
+    };
+    Hold {
+        since_ms: ms(now_s),
+        until_ms: ms(until_s),
+        bounded,
+        predicted_wait_ms: wait_s.is_finite().then(|| ms(wait_s)),
+        holders: fleet_view.holders as u64,
+        idle_runners: fleet_view.idle as u64,
+        reason,
+    }
+}
+
+fn quoted(hint: Option<&Hint>) -> String {
+    hint.map_or_else(|| "any model".to_owned(), |hint| format!("'{hint}'"))
+}

@@ -1,0 +1,128 @@
+//! Policy `warm`: jobs are held, unacknowledged, until the policy has a runner for them.
+//!
+//! ```text
+//! jobs.<app>, jobs.<app>.low, ─┐
+//! shared.<app> after an outage ┤
+//! {app}:changes, :cancelled,  ─┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
+//! a look/s, deadlines ─────────┘
+//! ```
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `driver` | the policy, and how its commands are carried out |
+//! | `tracker` | runners: news from Redis become the policy's events |
+//! | `hints` | the policy's numbers for hints |
+//! | `held_jobs` | the held jobs with their deliveries |
+//! | `clock` | seconds, by Redis' clock |
+//! | `record` | decisions in words, for the job's record |
+//!
+//! Everything here can be lost: the next session reads the fleet and what was learned from Redis, and the broker delivers
+//! the held jobs again.
+
+mod clock;
+mod decision_log;
+mod held_jobs;
+mod hints;
+mod policy_driver;
+mod runner_tracker;
+
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use lapin::Consumer;
+use tokio_util::sync::CancellationToken;
+use warmq_types::job::Priority;
+
+use super::Dispatcher;
+use super::session::{Session, TICK_INTERVAL, ticks};
+use crate::session_error::SessionError;
+use policy_driver::PolicyDriver;
+
+/// Jobs of a lane that are held at most; the others wait in RabbitMQ.
+const LANE_PREFETCH: u16 = 1000;
+
+/// Sends that wait for their confirm at once, before further jobs are taken in.
+const MAX_UNCONFIRMED: usize = 256;
+
+/// While no deadline is ahead.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Dispatches until `stop`.
+pub(super) async fn run(
+    dispatcher: &Dispatcher,
+    session: &Session,
+    stop: &CancellationToken,
+) -> Result<(), SessionError> {
+    let Dispatcher { shared, app, .. } = dispatcher;
+    // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
+    let mut changes = shared.store.runner_events(app).await?;
+    let mut cancellations = shared.store.cancellations(app).await?;
+    let mut driver = PolicyDriver::open(dispatcher).await?;
+    let connection = &session.connection;
+    let mut normal = dispatcher
+        .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
+        .await?;
+    let mut low = dispatcher
+        .consume_lane(connection, Priority::Low, LANE_PREFETCH)
+        .await?;
+    let mut shared_queue = dispatcher
+        .consume_shared_queue(connection, LANE_PREFETCH)
+        .await?;
+    let mut sends = FuturesUnordered::new();
+    let mut tick = ticks(TICK_INTERVAL);
+    loop {
+        let due = driver
+            .next_deadline()
+            .unwrap_or_else(|| tokio::time::Instant::now() + MAX_SLEEP);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            sent = sends.try_next(), if !sends.is_empty() => {
+                if let Some(gone) = sent?.flatten() {
+                    driver.runner_gone(gone).await?;
+                }
+            }
+            change = changes.next() => driver.changed(change.ok_or(SessionError::SubscriptionEnded)?).await?,
+            cancelled = cancellations.next() => {
+                driver.ended(cancelled.ok_or(SessionError::SubscriptionEnded)?).await?;
+            }
+            _ = tick.tick() => {
+                session.maintenance.report_held(driver.held(), |job| driver.holds(job));
+                driver.tick().await?;
+            }
+            () = tokio::time::sleep_until(due) => driver.due().await?,
+            delivery = shared_queue.next(), if sends.len() < MAX_UNCONFIRMED => {
+                if let Some(held) = dispatcher.read_shared(delivery).await? {
+                    driver.arrived(held).await?;
+                }
+            }
+            delivery = first_of(&mut normal, &mut low), if sends.len() < MAX_UNCONFIRMED => {
+                if let Some(held) = dispatcher.read(delivery).await? {
+                    driver.arrived(held).await?;
+                }
+            }
+        }
+        if driver.is_active {
+            session.maintenance.wake();
+        }
+        for (held, destination) in driver.outbox.drain(..) {
+            sends.push(dispatcher.send(held, destination));
+        }
+    }
+    // What is on its way arrives and is acknowledged; what is held goes back with the channel.
+    while sends.try_next().await?.is_some() {}
+    driver.close().await
+}
+
+/// The next delivery of the first of these consumers that has one.
+async fn first_of(
+    first: &mut Consumer,
+    second: &mut Consumer,
+) -> Option<lapin::Result<lapin::message::Delivery>> {
+    tokio::select! {
+        biased;
+        delivery = first.next() => delivery,
+        delivery = second.next() => delivery,
+    }
+}

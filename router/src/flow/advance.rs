@@ -1,0 +1,469 @@
+//! One look at a flow: what came of the step that is under way, and what follows. It may be made at any time.
+
+use std::time::Duration;
+
+use futures::future::try_join;
+use warmq_objects::InputError;
+use warmq_store::{FlowState, FlowTransition};
+use warmq_types::attempt::Outcome;
+use warmq_types::flow::Step;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::route::RouteKind;
+use warmq_types::state::JobState;
+
+use super::decide::{self, Decision};
+use super::transition::Transition;
+use super::{Flows, RETRY_DELAY};
+use crate::large_json::Turn;
+use crate::session_error::SessionError;
+use crate::submit::{Prepared, SubmitError};
+
+/// Whether a flow is where it should be.
+enum Advanced {
+    /// It is: something is waited for, or it ended.
+    Done,
+    /// Somebody else moved it meanwhile, or a step is to be seen that was just cancelled.
+    Again,
+}
+
+/// Whether a step that waits is known to be in its app's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepConfidence {
+    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds that out.
+    Heard,
+    /// Whoever submitted it may have died before it was.
+    Unsure,
+}
+
+impl Flows {
+    /// Looks at a flow and does what is due.
+    ///
+    /// # Errors
+    /// A server is away. The flow is looked at again.
+    pub(super) async fn advance(
+        &self,
+        route: &AppId,
+        id: JobId,
+        mut doubt: StepConfidence,
+    ) -> Result<(), SessionError> {
+        loop {
+            let Some(state) = self.store.flow(route, id).await? else {
+                tracing::debug!(flow.id = %id, %route, "there is no such flow any more");
+                return Ok(self.store.unwatch_flow(route, id).await?);
+            };
+            let advanced = match state.record.state.is_terminal() {
+                true => self.settle_ended(state).await?,
+                false => self.advance_running(state, doubt).await?,
+            };
+            doubt = StepConfidence::Heard;
+            if let Advanced::Done = advanced {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sees to it that nothing of a flow that ended goes on, and that everybody knows.
+    async fn settle_ended(&self, state: FlowState) -> Result<Advanced, SessionError> {
+        let FlowState { record, flow, .. } = &state;
+        let (route, id) = (&record.spec.app, record.spec.id);
+        self.finalizer.cancel_under_way(flow).await?;
+        if self.store.is_in_outbox(route, id).await? {
+            self.finalizer.announce(&record.spec, record.state).await?;
+        }
+        self.store.unwatch_flow(route, id).await?;
+        Ok(Advanced::Done)
+    }
+
+    async fn advance_running(
+        &self,
+        state: FlowState,
+        doubt: StepConfidence,
+    ) -> Result<Advanced, SessionError> {
+        let declared = match self.versions.read(&state.excerpt) {
+            Ok(declared) => declared,
+            Err(problems) => return self.fail_unrunnable(state, problems.to_string()).await,
+        };
+        let Some(flow) = declared.routes.flow(&state.record.spec.app) else {
+            let lost = "its excerpt does not declare its route".to_owned();
+            return self.fail_unrunnable(state, lost).await;
+        };
+        let mut transition = Transition::of(state, &declared, flow);
+        if let Some(step) = transition.state.flow.under_way().cloned() {
+            let record = match self.store.job_of(&step.app, step.job).await {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(flow.id = %transition.state.record.spec.id, %error, "a flow's step cannot be read");
+                    transition.end_with(lost_result("its record is damaged"));
+                    return self.go_on(transition).await;
+                }
+                record => record?,
+            };
+            let Some(record) = record else {
+                return self.submit_again(transition, &step).await;
+            };
+            if !record.state.is_terminal() {
+                if doubt == StepConfidence::Unsure {
+                    let published = self.submitter.publish_step_again(&record).await;
+                    published.map_err(temporary)?;
+                }
+                return self.wait(transition, step, &record).await;
+            }
+            transition.ended(record);
+        }
+        self.go_on(transition).await
+    }
+
+    /// A step is under way: it is waited for, or given up.
+    async fn wait(
+        &self,
+        mut transition: Transition<'_>,
+        step: Step,
+        record: &JobRecord,
+    ) -> Result<Advanced, SessionError> {
+        if step.given_up.is_none() {
+            let has_runners = self.runners_of(&transition).await?;
+            let is_waiting = self.is_waiting(record).await?;
+            let now_ms = transition.state.now_ms;
+            let reason = decide::give_up(transition.flow, &step, is_waiting, now_ms, has_runners);
+            let Some(reason) = reason else {
+                let wait = decide::recheck_after(transition.flow, &step, is_waiting, now_ms);
+                self.watch(&transition, wait).await?;
+                return Ok(Advanced::Done);
+            };
+            // First the note: whoever sees the job cancelled must know that nobody's wish it was.
+            transition.give_up(reason);
+            if let FlowTransition::Conflict = self.store_transition(&transition).await? {
+                return Ok(Advanced::Again);
+            }
+        }
+        self.finalizer
+            .cancel_under_way(&transition.state.flow)
+            .await?;
+        Ok(Advanced::Again)
+    }
+
+    /// Whether a job waits for a runner; of a flow, whether its step does.
+    async fn is_waiting(&self, record: &JobRecord) -> Result<bool, SessionError> {
+        let Some(flow) = &record.flow else {
+            return Ok(record.state.is_waiting());
+        };
+        let Some(step) = flow.under_way() else {
+            return Ok(false);
+        };
+        match self.store.job_of(&step.app, step.job).await? {
+            Some(record) => Box::pin(self.is_waiting(&record)).await,
+            None => Ok(false),
+        }
+    }
+
+    /// No step is under way: the next one is begun, or the flow ends.
+    async fn go_on(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
+        loop {
+            let has_runners = self.runners_of(&transition).await?;
+            let (index, reason) =
+                match decide::decide(transition.flow, &transition.state.flow, has_runners) {
+                    Decision::Begin { index, reason } => (index, reason),
+                    Decision::Succeed => return self.succeed(transition).await,
+                    Decision::Fail => return self.fail(transition).await,
+                };
+            if let Err(error) = self
+                .submitter
+                .load_input(&mut transition.state.record.spec)
+                .await
+            {
+                return self.without_input(transition, error).await;
+            }
+            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            let step = &transition.flow.steps[index];
+            let turn = self.submitter.turn_for(&transition.view()).await;
+            let prepared = self
+                .submitter
+                .prepare_step(&transition.view(), (number, step), None, &turn)
+                .await;
+            match prepared {
+                Ok(prepared) => {
+                    let wait = transition.begun(number, step, &prepared, reason);
+                    return self.begin(transition, (prepared, turn), wait).await;
+                }
+                Err(error) => {
+                    let error = refusal(error)?;
+                    transition.refused(number, step, reason, error);
+                }
+            }
+        }
+    }
+
+    /// Notes that a step is begun, then submits it.
+    async fn begin(
+        &self,
+        transition: Transition<'_>,
+        (prepared, turn): (Prepared, Turn),
+        wait: Duration,
+    ) -> Result<Advanced, SessionError> {
+        // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
+        let (advanced, ()) = try_join(
+            self.store_transition(&transition),
+            self.watch(&transition, wait),
+        )
+        .await?;
+        match advanced {
+            FlowTransition::On => match self.submitter.submit_step(prepared, turn).await {
+                Ok(true) => self.submitted(&transition).await,
+                // It ended already: the next look finds no record.
+                Ok(false) => Ok(Advanced::Again),
+                Err(error) => self.not_submitted(&transition, error).await,
+            },
+            FlowTransition::Conflict => Ok(Advanced::Again),
+        }
+    }
+
+    /// A step was begun and could not be submitted. Unless a server is away, the next look finds out why, and ends it.
+    async fn not_submitted(
+        &self,
+        transition: &Transition<'_>,
+        error: SubmitError,
+    ) -> Result<Advanced, SessionError> {
+        match error {
+            SubmitError::Storage(error) => self.await_storage(transition, error).await,
+            error if error.is_temporary() => Err(temporary(error)),
+            _ => Ok(Advanced::Again),
+        }
+    }
+
+    /// The storage fails, which holds up this flow and no other.
+    async fn await_storage(
+        &self,
+        transition: &Transition<'_>,
+        error: warmq_objects::Error,
+    ) -> Result<Advanced, SessionError> {
+        tracing::warn!(flow.id = %transition.state.record.spec.id, %error, "the storage fails; a flow is due again soon");
+        self.watch(transition, RETRY_DELAY).await?;
+        Ok(Advanced::Done)
+    }
+
+    /// The flow's own input cannot be read.
+    async fn without_input(
+        &self,
+        transition: Transition<'_>,
+        error: InputError,
+    ) -> Result<Advanced, SessionError> {
+        match error {
+            InputError::Storage(error) => self.await_storage(&transition, error).await,
+            lost => {
+                self.fail_unrunnable(transition.state, lost.to_string())
+                    .await
+            }
+        }
+    }
+
+    /// A step was begun and has no job: who began it died before submitting it.
+    async fn submit_again(
+        &self,
+        mut transition: Transition<'_>,
+        step: &Step,
+    ) -> Result<Advanced, SessionError> {
+        let Some(declared) = transition.flow.steps.get(step.index as usize) else {
+            let lost = format!("its excerpt does not declare its step {}", step.name);
+            return self.fail_unrunnable(transition.state, lost).await;
+        };
+        let led = Some((step.app.clone(), step.route.clone()));
+        if let Err(error) = self
+            .submitter
+            .load_input(&mut transition.state.record.spec)
+            .await
+        {
+            return self.without_input(transition, error).await;
+        }
+        let wait = decide::recheck_after(transition.flow, step, true, transition.state.now_ms);
+        self.watch(&transition, wait).await?;
+        let turn = self.submitter.turn_for(&transition.view()).await;
+        let submitted = async {
+            let (view, declared) = (transition.view(), (step.index, declared));
+            let prepared = self.submitter.prepare_step(&view, declared, led, &turn);
+            self.submitter.submit_step(prepared.await?, turn).await
+        };
+        match submitted.await {
+            Ok(true) => self.submitted(&transition).await,
+            Ok(false) => {
+                // It ran while no router looked at the flow; it must not run again.
+                transition.end_with(lost_result("it was kept for too short a time"));
+                self.go_on(transition).await
+            }
+            Err(SubmitError::Storage(error)) => self.await_storage(&transition, error).await,
+            Err(error) => {
+                transition.end_with(refusal(error)?);
+                self.go_on(transition).await
+            }
+        }
+    }
+
+    /// A step's job is there.
+    async fn submitted(&self, transition: &Transition<'_>) -> Result<Advanced, SessionError> {
+        let flow = &transition.state.record.spec;
+        // Whoever cancelled the flow before found no job to cancel.
+        match self.store.state_of(&flow.app, flow.id).await? {
+            Some(state) if !state.is_terminal() => Ok(Advanced::Done),
+            _ => Ok(Advanced::Again),
+        }
+    }
+
+    async fn succeed(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
+        if let Err(error) = self
+            .submitter
+            .load_input(&mut transition.state.record.spec)
+            .await
+        {
+            return self.without_input(transition, error).await;
+        }
+        let id = transition.state.record.spec.id.to_string();
+        let turn = self.submitter.turn_for(&transition.view()).await;
+        let output = turn.run(|| transition.flow.output(&transition.view().asked(&id)));
+        drop(turn);
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => {
+                transition.error = Some(JobError::internal("internal_error", error.to_string()));
+                return self.fail(transition).await;
+            }
+        };
+        let steps = transition.state.flow.steps.len();
+        let told = match transition.state.flow.kind {
+            RouteKind::Fallback => "succeeded".to_owned(),
+            _ => format!("succeeded: all {steps} steps"),
+        };
+        transition.lines.push(("INFO", told));
+        self.end(transition, JobState::Succeeded, Outcome::Succeeded(output))
+            .await
+    }
+
+    async fn fail(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
+        let error = transition.error.take().unwrap_or_else(|| {
+            JobError::internal("internal_error", "a step failed without a reason")
+        });
+        let (state, error) = decide::failure(&transition.state.flow, error);
+        transition
+            .lines
+            .push(("ERROR", format!("{state}: {}", error.message)));
+        let outcome = match state {
+            JobState::Cancelled => Outcome::Cancelled,
+            _ => Outcome::Failed(error),
+        };
+        self.end(transition, state, outcome).await
+    }
+
+    /// Ends a flow that can not be run by this router.
+    async fn fail_unrunnable(
+        &self,
+        state: FlowState,
+        reason: String,
+    ) -> Result<Advanced, SessionError> {
+        let error = JobError::internal(
+            "internal_error",
+            format!("the flow can not go on: {reason}"),
+        );
+        let lines = [("ERROR", format!("failed: {}", error.message))];
+        let ended = (self.store)
+            .end_flow(&state, JobState::Failed, &Outcome::Failed(error), &lines)
+            .await?;
+        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow can not go on");
+        Ok(Advanced::Again)
+    }
+
+    async fn end(
+        &self,
+        transition: Transition<'_>,
+        state: JobState,
+        outcome: Outcome,
+    ) -> Result<Advanced, SessionError> {
+        let Transition {
+            state: flow, lines, ..
+        } = &transition;
+        let ended = self.store.end_flow(flow, state, &outcome, lines).await?;
+        if let FlowTransition::On = ended {
+            let spec = &flow.record.spec;
+            self.count(&transition);
+            self.metrics.flow(&spec.app, state);
+            tracing::debug!(flow.id = %spec.id, route = %spec.app, %state, "a flow ended");
+        }
+        // Whoever looks at it next announces it.
+        Ok(Advanced::Again)
+    }
+
+    async fn store_transition(
+        &self,
+        transition: &Transition<'_>,
+    ) -> Result<FlowTransition, SessionError> {
+        let Transition { state, lines, .. } = transition;
+        let is_first = state.flow.steps.len() == 1;
+        let to = match is_first && state.flow.under_way().is_some() {
+            true => JobState::Dispatched,
+            false => JobState::Running,
+        };
+        let advanced = self.store.advance_flow(state, to, lines).await?;
+        if let FlowTransition::On = advanced {
+            self.count(transition);
+        }
+        Ok(advanced)
+    }
+
+    fn count(&self, transition: &Transition<'_>) {
+        let route = &transition.state.record.spec.app;
+        for step in &transition.ended {
+            let state = step.end.as_ref().map_or(JobState::Failed, |end| end.state);
+            let outcome = match (&step.given_up, state) {
+                (Some(_), JobState::Failed) => "given_up",
+                (_, state) => state.as_str(),
+            };
+            self.metrics.flow_step(route, &step.name, outcome);
+        }
+    }
+
+    async fn watch(&self, transition: &Transition<'_>, wait: Duration) -> Result<(), SessionError> {
+        let flow = &transition.state.record.spec;
+        Ok(self.store.watch_flow(&flow.app, flow.id, wait).await?)
+    }
+
+    /// Whether there are live runners for a step's target; asked only where that makes a difference.
+    async fn runners_of<'m>(
+        &self,
+        transition: &Transition<'m>,
+    ) -> Result<impl Fn(&AppId) -> bool + use<'m>, SessionError> {
+        let targets = match transition.flow.kind {
+            RouteKind::Fallback => transition.flow.steps,
+            _ => &[],
+        };
+        let targets: Vec<&AppId> = targets.iter().map(|step| &step.app).collect();
+        let found = self
+            .apps
+            .with_runners(transition.declared, &targets)
+            .await?;
+        Ok(move |target: &AppId| found.contains(target))
+    }
+}
+
+/// What a step comes to whose result nobody can read.
+fn lost_result(why: &str) -> JobError {
+    JobError::internal(
+        "internal_error",
+        format!("the step's result is lost: {why}"),
+    )
+}
+
+/// What a step comes to that can not be submitted.
+///
+/// # Errors
+/// It can later: a server is away.
+fn refusal(error: SubmitError) -> Result<JobError, SessionError> {
+    match error.is_temporary() {
+        true => Err(temporary(error)),
+        false => Ok(error.to_job_error()),
+    }
+}
+
+fn temporary(error: SubmitError) -> SessionError {
+    match error {
+        SubmitError::Store(error) => error.into(),
+        SubmitError::Publish(error) => error.into(),
+        other => SessionError::Step(other.to_string()),
+    }
+}

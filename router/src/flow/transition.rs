@@ -1,0 +1,183 @@
+//! A flow between two moves: what one look found, noted until it is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use warmq_store::{FlowLine, FlowState};
+use warmq_types::flow::{Step, StepEnd};
+use warmq_types::ids::AppId;
+use warmq_types::job::{JobError, JobRecord};
+use warmq_types::route::Hop;
+use warmq_types::state::JobState;
+
+use super::decide;
+use crate::routing_config::RoutingConfig;
+use crate::submit::{FlowView, Prepared};
+
+/// A flow on its way to its next move. What is noted here is stored with that.
+pub(super) struct Transition<'a> {
+    pub(super) state: FlowState,
+    pub(super) declared: &'a Arc<RoutingConfig>,
+    pub(super) flow: warmq_rules::Flow<'a>,
+    pub(super) lines: Vec<FlowLine>,
+    /// The steps that end with this move.
+    pub(super) ended: Vec<Step>,
+    /// The error of the step that ended last, if it came to nothing.
+    pub(super) error: Option<JobError>,
+}
+
+impl<'a> Transition<'a> {
+    /// A flow as it was read, as its route is declared in `declared`.
+    pub(super) fn of(
+        state: FlowState,
+        declared: &'a Arc<RoutingConfig>,
+        flow: warmq_rules::Flow<'a>,
+    ) -> Self {
+        Self {
+            state,
+            declared,
+            flow,
+            lines: Vec::new(),
+            ended: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// What its steps are made of.
+    pub(super) fn view(&self) -> FlowView<'_> {
+        FlowView {
+            spec: &self.state.record.spec,
+            declared: self.declared,
+            flow: self.flow,
+            headers: &self.state.headers,
+            outputs: &self.state.outputs,
+            now_ms: self.state.now_ms,
+        }
+    }
+
+    /// The step under way ended as its job's record says.
+    pub(super) fn ended(&mut self, record: JobRecord) {
+        let now_ms = self.state.now_ms;
+        let Some(step) = self.state.flow.steps.last_mut() else {
+            return;
+        };
+        let end = decide::end_of(step, &record, now_ms);
+        self.error = record.failure();
+        self.lines.push(told(step, &end));
+        if record.state == JobState::Succeeded {
+            let mut output = record.output.unwrap_or_default();
+            record.spec.stamp_model_version(&mut output);
+            self.state.outputs.insert(step.name.clone(), output);
+        }
+        step.end = Some(end);
+        self.ended.push(step.clone());
+    }
+
+    /// The step under way ends with an error of ours.
+    pub(super) fn end_with(&mut self, error: JobError) {
+        let Some(step) = self.state.flow.steps.last_mut() else {
+            return;
+        };
+        let end = StepEnd {
+            state: JobState::Failed,
+            at_ms: self.state.now_ms,
+            timings: None,
+            error: Some(error.message.clone()),
+        };
+        self.lines.push(told(step, &end));
+        step.end = Some(end);
+        self.ended.push(step.clone());
+        self.error = Some(error);
+    }
+
+    pub(super) fn give_up(&mut self, reason: String) {
+        if let Some(step) = self.state.flow.steps.last_mut() {
+            let line = format!("{} is given up: {reason}", name(step));
+            self.lines.push(("WARN", line));
+            step.given_up = Some(reason);
+        }
+    }
+
+    /// A step is begun with this job. Returns when it is looked at at the latest.
+    pub(super) fn begun(
+        &mut self,
+        index: u32,
+        declared: &warmq_rules::Step,
+        prepared: &Prepared,
+        reason: Option<String>,
+    ) -> Duration {
+        let job = &prepared.job;
+        let step = self.step(index, declared, (&job.app, &job.route), reason);
+        let (number, of) = (index + 1, self.state.flow.of);
+        let because = step.reason.as_ref();
+        let because = because.map(|reason| format!(", since {reason}"));
+        let line = format!(
+            "{} ({number} of {of}) is begun: {} as {}{}",
+            name(&step),
+            step.app,
+            step.job,
+            because.unwrap_or_default()
+        );
+        self.lines.push(("INFO", line));
+        let wait = decide::recheck_after(self.flow, &step, true, self.state.now_ms);
+        self.state.flow.steps.push(step);
+        wait
+    }
+
+    /// A step can not be begun.
+    pub(super) fn refused(
+        &mut self,
+        index: u32,
+        declared: &warmq_rules::Step,
+        reason: Option<String>,
+        error: JobError,
+    ) {
+        let step = self.step(index, declared, (&declared.app, &[]), reason);
+        self.state.flow.steps.push(step);
+        self.end_with(error);
+    }
+
+    /// A step that is begun now and goes to `app`, by the routes in `route`.
+    fn step(
+        &self,
+        index: u32,
+        declared: &warmq_rules::Step,
+        (app, route): (&AppId, &[Hop]),
+        reason: Option<String>,
+    ) -> Step {
+        let now_ms = self.state.now_ms;
+        let within = declared.timeout.map(|time| time.as_millis());
+        let within = within.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
+        Step {
+            index,
+            name: declared.name.clone(),
+            to: declared.app.clone(),
+            app: app.clone(),
+            route: route.to_vec(),
+            job: self.view().step_of(index).job(),
+            begun_ms: now_ms,
+            until_ms: within.map(|within_ms| now_ms.saturating_add(within_ms)),
+            reason,
+            given_up: None,
+            end: None,
+        }
+    }
+}
+
+/// `step draw`; of a fallback, whose steps have the names of apps, that name.
+fn name(step: &Step) -> String {
+    match step.name == step.to.as_str() {
+        true => step.name.clone(),
+        false => format!("step {}", step.name),
+    }
+}
+
+fn told(step: &Step, end: &StepEnd) -> FlowLine {
+    let level = match end.state {
+        JobState::Succeeded => "INFO",
+        _ => "ERROR",
+    };
+    let error = end.error.as_ref();
+    let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+    (level, format!("{} {}{error}", name(step), end.state))
+}

@@ -1,0 +1,138 @@
+//! Where a submission goes: to the app that it names, or the one that the route it names chooses; or it becomes a flow along that
+//! route.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use warmq_rules::{Asked, Draw};
+use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId};
+use warmq_types::route::{Hop, RouteKind};
+
+use super::{Submission, SubmitError, Submitter};
+use crate::apps::App;
+use crate::large_json::Turn;
+use crate::routing_config::RoutingConfig;
+
+/// Where a submission goes.
+pub(super) enum Target {
+    /// To an app.
+    App(TargetApp),
+    /// Along a route, step by step.
+    Flow(FlowRoute),
+}
+
+/// The app of a job, and its way there.
+pub(super) struct TargetApp {
+    pub(super) id: AppId,
+    pub(super) app: App,
+    pub(super) hops: Vec<Hop>,
+}
+
+impl TargetApp {
+    /// Checks an input, and writes its whole numbers as the app's schema has them.
+    ///
+    /// # Errors
+    /// The app does not take such an input.
+    pub(super) fn takes(&self, input: &mut Value) -> Result<(), SubmitError> {
+        match self.app.check(input) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(SubmitError::InvalidInput(problems)),
+        }
+    }
+}
+
+/// The route of a flow, and the way there.
+pub(super) struct FlowRoute {
+    pub(super) route: AppId,
+    pub(super) kind: RouteKind,
+    /// How many steps it declares.
+    pub(super) of: u32,
+    pub(super) hops: Vec<Hop>,
+}
+
+/// What makes a submission the same as one before.
+pub(super) struct RequestIdentity<'a> {
+    pub(super) job: JobId,
+    pub(super) key: Option<&'a IdempotencyKey>,
+    pub(super) owner: Option<&'a KeyId>,
+}
+
+impl Submitter {
+    /// Where a submission to the route `name` goes. One that is known goes where it went, whatever was declared since.
+    pub(super) async fn resolve_route(
+        &self,
+        name: AppId,
+        declared: &RoutingConfig,
+        (submission, input, turn): (&Submission, &Value, &Turn),
+        RequestIdentity { job, key, owner }: RequestIdentity<'_>,
+    ) -> Result<Target, SubmitError> {
+        if submission.id.is_some()
+            && let Some(known) = self.store.job(job).await?
+            && *known.spec.submitted_to() == name
+        {
+            let (app, hops) = (known.spec.app, known.spec.route);
+            return self.target_of(declared, app, hops).await;
+        }
+        let id = job.to_string();
+        let apps = self.apps.loads_for(declared, &name).await?;
+        let asked = Asked {
+            input,
+            headers: &submission.headers,
+            key: owner.map_or("", KeyId::as_str),
+            draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
+            apps: &apps,
+            steps: &BTreeMap::new(),
+        };
+        let resolved = turn.run(|| declared.routes.resolve(&name, &asked))?;
+        let Some(key) = key else {
+            return (self.target_of(declared, resolved.app, resolved.hops)).await;
+        };
+        let retention_s = declared.config(&resolved.app).retention.as_secs();
+        let settled = (self.store).stick_to_route(&name, (owner, key), &resolved.app, retention_s);
+        let settled = settled.await?;
+        let hops = match settled == resolved.app {
+            true => resolved.hops,
+            false => vec![Hop {
+                kind: declared
+                    .routes
+                    .get(&name)
+                    .map_or(RouteKind::Switch, |route| route.kind()),
+                route: name,
+                to: settled.clone(),
+                reason: "its idempotency key was seen before, and went there".to_owned(),
+            }],
+        };
+        self.target_of(declared, settled, hops).await
+    }
+
+    /// What `name` is: a route of flows, or an app, which must be known.
+    pub(super) async fn target_of(
+        &self,
+        declared: &RoutingConfig,
+        name: AppId,
+        hops: Vec<Hop>,
+    ) -> Result<Target, SubmitError> {
+        match declared.routes.flow(&name) {
+            Some(flow) => Ok(Target::Flow(FlowRoute {
+                kind: flow.kind,
+                of: u32::try_from(flow.steps.len()).unwrap_or(u32::MAX),
+                route: name,
+                hops,
+            })),
+            None => Ok(Target::App(self.find_app(declared, name, hops).await?)),
+        }
+    }
+
+    /// An app, which must be known.
+    pub(super) async fn find_app(
+        &self,
+        declared: &RoutingConfig,
+        id: AppId,
+        hops: Vec<Hop>,
+    ) -> Result<TargetApp, SubmitError> {
+        match self.apps.find_in(declared, &id).await? {
+            Some(app) => Ok(TargetApp { id, app, hops }),
+            None => Err(SubmitError::UnknownApp(id)),
+        }
+    }
+}
