@@ -192,21 +192,25 @@ impl DeadLetters {
         if job.no_store && job.stored_input.is_some() {
             return Err(RedriveError::Forgotten);
         }
-        let revived = self.store.redrive(&job.app, job.id).await;
+        let revived = self.store.attempts().redrive(&job.app, job.id).await;
         if !revived.map_err(SessionError::from)? {
-            let state = self.store.state_of(&job.app, job.id).await;
+            let state = self.store.jobs().state_of(&job.app, job.id).await;
             match state.map_err(SessionError::from)? {
                 Some(state) if state.is_terminal() => return Err(RedriveError::Ended(state)),
                 // Revived before, but perhaps never published.
                 Some(_) => {}
                 // Its record was kept long enough: it runs anew, since a person wants that.
                 None => {
-                    let admitted = self.store.admit(job, AdmissionRules::default()).await;
+                    let admitted = self
+                        .store
+                        .jobs()
+                        .admit(job, AdmissionRules::default())
+                        .await;
                     admitted.map_err(SessionError::from)?;
                 }
             }
         }
-        let setbacks = self.store.setbacks(&job.app, job.id).await;
+        let setbacks = self.store.attempts().setbacks(&job.app, job.id).await;
         let again = again.with(setbacks.map_err(SessionError::from)?);
         let job = &again.job;
         let message = Message {

@@ -51,11 +51,11 @@ impl DeferredResults {
             Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
             Ok(end) => {
                 let ago_ms = unix_ms().saturating_sub(end.since_ms);
-                let stored = self.store.end_late(&end, ago_ms).await?;
+                let stored = self.store.deferred().end(&end, ago_ms).await?;
                 let job = &end.job;
                 tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
                 // Stored now, or before a message that came again: whoever stored it may have died before saying so.
-                let state = self.store.state_of(&job.app, job.id).await?;
+                let state = self.store.jobs().state_of(&job.app, job.id).await?;
                 if let Some(state) = state.filter(|state| state.is_terminal()) {
                     self.finalizer.announce(job, state).await?;
                 }

@@ -60,7 +60,7 @@ impl Finalizer {
     /// # Errors
     /// See [`EndError`].
     pub async fn cancel(&self, job: &JobSpec) -> Result<Cancelled, EndError> {
-        match self.store.cancel(&job.app, job.id).await? {
+        match self.store.cancellation().cancel(&job.app, job.id).await? {
             Cancel::Missing => return Ok(Cancelled::Missing),
             Cancel::Ended(state) if state != JobState::Cancelled => {
                 return Ok(Cancelled::Ended(state));
@@ -71,7 +71,7 @@ impl Finalizer {
             }
         }
         // First the flow, then its step: it begins no other.
-        if let Some(flow) = self.store.flow(&job.app, job.id).await? {
+        if let Some(flow) = self.store.flows().get(&job.app, job.id).await? {
             self.cancel_under_way(&flow.flow).await?;
         }
         self.announce(job, JobState::Cancelled).await?;
@@ -86,10 +86,13 @@ impl Finalizer {
         let Some(step) = flow.under_way() else {
             return Ok(());
         };
-        match self.store.job_of(&step.app, step.job).await {
+        match self.store.jobs().job_of(&step.app, step.job).await {
             // Its end is announced by its app's leader, if at all.
             Err(error) if error.is_damage() => {
-                self.store.cancel(&step.app, step.job).await?;
+                self.store
+                    .cancellation()
+                    .cancel(&step.app, step.job)
+                    .await?;
             }
             Ok(None) => {}
             record => {
@@ -106,7 +109,7 @@ impl Finalizer {
     /// # Errors
     /// See [`EndError`]; what was not announced is so later.
     pub async fn expire(&self, app: &AppId) -> Result<(), EndError> {
-        let expired = stream::iter(self.store.expire(app).await?).map(Ok);
+        let expired = stream::iter(self.store.deadlines().expire(app).await?).map(Ok);
         let announced =
             expired.try_for_each_concurrent(MAX_CONCURRENT, |job: JobSpec| async move {
                 tracing::info!(job.id = %job.id, %app, "a job expired: it had not started in time");
@@ -120,14 +123,14 @@ impl Finalizer {
     /// # Errors
     /// See [`EndError`].
     pub async fn drain_outbox(&self, app: &AppId, ago: Duration) -> Result<(), EndError> {
-        let outbox = stream::iter(self.store.outbox(app, ago).await?).map(Ok);
+        let outbox = stream::iter(self.store.outbox().entries(app, ago).await?).map(Ok);
         outbox
             .try_for_each_concurrent(MAX_CONCURRENT, |job| self.announce_again(app, job))
             .await
     }
 
     async fn announce_again(&self, app: &AppId, job: JobId) -> Result<(), EndError> {
-        if let Some(record) = self.store.end_to_announce(app, job).await? {
+        if let Some(record) = self.store.outbox().record(app, job).await? {
             tracing::info!(job.id = %job, state = %record.state, "announces an end that nobody may have been told of");
             self.announce(&record.spec, record.state).await?;
         }
@@ -148,7 +151,7 @@ impl Finalizer {
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
         // Else it is announced once more.
-        if let Err(error) = self.store.remove_from_outbox(job).await {
+        if let Err(error) = self.store.outbox().remove(job).await {
             tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
         }
         Ok(())

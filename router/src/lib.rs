@@ -125,7 +125,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url: Arc<str> = config.public_url(server.address()?).into();
     let secret = retry::until_available(&shutdown, warmq_store::Error::is_final, || {
-        store.secret(Secret::Links, rand::random())
+        store.secrets().secret(Secret::Links, rand::random())
     });
     let Some(secret) = secret.await? else {
         return Ok(());

@@ -171,8 +171,8 @@ impl Readiness {
     /// The warnings.
     async fn redis(&self) -> Result<Vec<String>, Failure> {
         let asked = async {
-            self.store.check().await?;
-            self.store.warnings().await
+            self.store.check().requirements().await?;
+            self.store.check().warnings().await
         };
         let asked = tokio::time::timeout(CHECK_TIMEOUT, asked).await;
         let asked = asked.map_err(|_| Failure::silent("redis"))?;

@@ -163,10 +163,10 @@ impl Replies {
         let turn = usize::try_from(job.coin() % ORDERING_LOCKS as u64).unwrap_or_default();
         let _turn = self.turns[turn].lock().await;
         let first = event.reply_to.as_ref();
-        let Some(reply_to) = self.store.reply_address(app, job, first).await? else {
+        let Some(reply_to) = self.store.replies().address(app, job, first).await? else {
             return Ok(());
         };
-        let Some(record) = self.store.job_of(app, job).await? else {
+        let Some(record) = self.store.jobs().job_of(app, job).await? else {
             return Ok(());
         };
         let body = self.links.outcome(&record);
@@ -185,7 +185,11 @@ impl Replies {
             }
             sent => sent?,
         }
-        Ok(self.store.note_reply(&record.spec, &reply_to).await?)
+        Ok(self
+            .store
+            .replies()
+            .record_sent(&record.spec, &reply_to)
+            .await?)
     }
 }
 

@@ -72,7 +72,7 @@ async fn follow(
     app: &AppId,
     ids: &broadcast::Sender<JobId>,
 ) -> Result<(), SubscriptionError> {
-    let mut cancellations = store.cancellations(app).await?;
+    let mut cancellations = store.cancellation().subscribe(app).await?;
     while let Some(job) = cancellations.next().await {
         // Fails while all runners are idle: there is no listener.
         let _ = ids.send(job);

@@ -119,6 +119,7 @@ impl Incarnation {
         .await?;
         context
             .store
+            .fleet()
             .register(
                 &registration,
                 &description.input_schema,
@@ -140,6 +141,7 @@ impl Incarnation {
         // First, so that the dispatcher sends no further jobs to this queue.
         if let Err(error) = context
             .store
+            .fleet()
             .leave(&context.config.app, runner, self.epoch)
             .await
         {
@@ -201,7 +203,7 @@ pub(crate) fn registration(
 /// Rejects a name that a live process has: two processes with one name would replace each other's
 /// registration forever.
 async fn check_name(context: &WorkerContext, registration: &Registration) -> Result<(), Error> {
-    match context.store.rival(registration).await? {
+    match context.store.faults().name_conflict(registration).await? {
         None => Ok(()),
         Some(holder) => Err(Error::NameTaken {
             runner: registration.runner.clone(),

@@ -58,7 +58,7 @@ impl StartedAttempt {
             ago_ms: self.ago_ms(),
             lease_ms: context.intervals.lease_ms(),
         };
-        context.store.begin_late(&start).await
+        context.store.deferred().begin(&start).await
     }
 }
 
@@ -124,7 +124,12 @@ async fn renew_until_lost(
     loop {
         ticks.tick().await;
         let lease_ms = context.intervals.lease_ms();
-        match context.store.renew(app, job, lease.fence, lease_ms).await {
+        match context
+            .store
+            .attempts()
+            .renew(app, job, lease.fence, lease_ms)
+            .await
+        {
             Ok(true) => {}
             Ok(false) => return false,
             // The run continues; its result is stored once Redis is reachable.
@@ -132,7 +137,10 @@ async fn renew_until_lost(
         }
         // False if the runner is no longer registered. It joins again after this job.
         let (runner, epoch) = (&started.runner, started.epoch);
-        let alive = (context.store).heartbeat(app, runner, epoch, context.intervals.lease, true);
+        let alive =
+            (context.store)
+                .fleet()
+                .heartbeat(app, runner, epoch, context.intervals.lease, true);
         if let Err(error) = alive.await {
             tracing::warn!(%runner, %error, "a heartbeat failed");
         }

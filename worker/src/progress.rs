@@ -42,7 +42,7 @@ impl ProgressReporter {
                     true => progress.preview = None,
                     false => shown.clone_from(&progress.preview),
                 }
-                match store.progress(&app, job, fence, &progress).await {
+                match store.attempts().progress(&app, job, fence, &progress).await {
                     Ok(true) => {}
                     Ok(false) => lost.cancel(),
                     // The lease keeper logs the outage.

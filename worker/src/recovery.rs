@@ -119,10 +119,11 @@ impl Runner {
             }
             // A healthy runner joins again, which replaces this registration.
             Recovery::Stopped | Recovery::Unrecoverable(_) => {
-                let left = self
-                    .context
-                    .store
-                    .leave(&self.context.config.app, &self.id, self.epoch);
+                let left = self.context.store.fleet().leave(
+                    &self.context.config.app,
+                    &self.id,
+                    self.epoch,
+                );
                 if let Err(error) = left.await {
                     tracing::warn!(runner = %self.id, %error, "could not unregister the runner: its lease will lapse");
                 }
@@ -146,8 +147,12 @@ impl Runner {
             return;
         }
         let schema = &description.input_schema;
-        let registered =
-            (context.store).register_faulty(&registration, schema, context.intervals.lease, faulty);
+        let registered = (context.store).faults().register(
+            &registration,
+            schema,
+            context.intervals.lease,
+            faulty,
+        );
         if let Err(error) = registered.await {
             tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
         }
@@ -186,6 +191,8 @@ async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch
         intervals,
         ..
     } = context;
-    let alive = store.heartbeat(&config.app, runner, epoch, intervals.lease, true);
+    let alive = store
+        .fleet()
+        .heartbeat(&config.app, runner, epoch, intervals.lease, true);
     alive.await.unwrap_or(false)
 }

@@ -270,7 +270,10 @@ impl Runner {
             intervals,
             ..
         } = &self.context;
-        let heartbeat = store.heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
+        let heartbeat =
+            store
+                .fleet()
+                .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
             Ok(Ok(known)) => known && self.recorded_hints == self.report.hints,
             Ok(Err(error)) => {

@@ -85,7 +85,10 @@ impl DryRun {
 }
 
 /// Returns the load of the file's apps: the assumptions, otherwise an idle app.
-pub fn assumed_loads(apps: &Apps, assumptions: &[AppAssumption]) -> BTreeMap<AppId, AppLoadEstimate> {
+pub fn assumed_loads(
+    apps: &Apps,
+    assumptions: &[AppAssumption],
+) -> BTreeMap<AppId, AppLoadEstimate> {
     let mut assumed_loads = BTreeMap::new();
     for name in apps.names() {
         let config = apps.get(name);

@@ -145,7 +145,7 @@ impl Testbed {
         let app = AppId::parse(app)?;
         let store = self.cluster.store();
         let idle = eventually("the runners are idle", IDLE_TIMEOUT, async || {
-            let listed = store.runners(&app).await.ok()?;
+            let listed = store.fleet().runners(&app).await.ok()?;
             let idle = listed.iter().filter(|runner| runner.idle).count();
             (idle == runners).then_some(())
         });

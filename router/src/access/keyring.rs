@@ -99,7 +99,7 @@ impl Keyring {
     /// # Errors
     /// Redis is away.
     pub async fn list(&self) -> Result<Vec<ApiKey>, warmq_store::Error> {
-        let all = self.store.api_keys().await?.into_iter();
+        let all = self.store.api_keys().all().await?.into_iter();
         let mut keys: Vec<ApiKey> = all.filter_map(readable).map(|stored| stored.key).collect();
         keys.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
         Ok(keys)
@@ -110,7 +110,7 @@ impl Keyring {
     /// # Errors
     /// Redis is away.
     pub async fn has_any(&self) -> Result<bool, warmq_store::Error> {
-        Ok(self.root.is_some() || !self.store.api_keys().await?.is_empty())
+        Ok(self.root.is_some() || !self.store.api_keys().all().await?.is_empty())
     }
 
     /// Makes a key. Its secret is in the answer, and nowhere else.
@@ -134,7 +134,8 @@ impl Keyring {
         };
         let kept = self
             .store
-            .keep_api_key(&stored, self.root.is_some())
+            .api_keys()
+            .create(&stored, self.root.is_some())
             .await?;
         if kept == KeyCreation::Yes {
             self.learn(&stored);
@@ -147,7 +148,11 @@ impl Keyring {
     /// # Errors
     /// Redis is away.
     pub async fn revoke(&self, id: &KeyId) -> Result<KeyRevocation, warmq_store::Error> {
-        let revoked = self.store.revoke_api_key(id, self.root.is_some()).await?;
+        let revoked = self
+            .store
+            .api_keys()
+            .revoke(id, self.root.is_some())
+            .await?;
         if revoked != KeyRevocation::LastAdmin {
             self.copy_mut().keys.remove(id);
         }
@@ -180,12 +185,12 @@ impl Keyring {
         if let Some(known) = self.copy().keys.get(&claimed.id) {
             return Ok(Some(known.clone()));
         }
-        let found = self.store.api_key(&claimed.id).await?;
+        let found = self.store.api_keys().get(&claimed.id).await?;
         Ok(found.map(|stored| self.learn(&stored)))
     }
 
     async fn read(&self) -> Result<(), warmq_store::Error> {
-        let all = self.store.api_keys().await?;
+        let all = self.store.api_keys().all().await?;
         // One that can not be read is one all the same.
         let are_there = !all.is_empty();
         let all = all.into_iter().filter_map(readable).map(Known::from);

@@ -140,6 +140,6 @@ async fn runners(
             vec![app]
         }
     };
-    let runners = api.store.runners_of(&apps).await?;
+    let runners = api.store.fleet().runners_of(&apps).await?;
     Ok(Json(RunnersView { runners }))
 }

@@ -75,7 +75,7 @@ pub(super) async fn read_status(
     seen: &mut Seen,
 ) -> Result<Option<JobStatus>, Error> {
     let lines = seen.lines.get(&id).copied().unwrap_or(0);
-    let Some(snapshot) = store.snapshot(app, id, lines).await? else {
+    let Some(snapshot) = store.log().snapshot(app, id, lines).await? else {
         return Ok(None);
     };
     seen.lines.insert(id, lines + snapshot.log.len());

@@ -23,7 +23,7 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, ApiError> {
     let watch = api.ended.watch(job.id);
     loop {
-        match api.store.state_of(&job.app, job.id).await {
+        match api.store.jobs().state_of(&job.app, job.id).await {
             Ok(Some(state)) if state.is_terminal() => break,
             Ok(Some(_)) => {}
             Ok(None) => break,
@@ -34,7 +34,7 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
         }
         let _ = tokio::time::timeout(RECORD_POLL_INTERVAL, watch.heard()).await;
     }
-    let record = api.store.outcome_of(&job.app, job.id).await?;
+    let record = api.store.jobs().outcome_of(&job.app, job.id).await?;
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn now(
     let has_ended_since = status.state.is_terminal() && !record.state.is_terminal();
     let record = match has_ended_since {
         true => {
-            (api.store.head_of(app, id).await?)
+            (api.store.jobs().head_of(app, id).await?)
                 .ok_or_else(missing)?
                 .record
         }
@@ -78,7 +78,11 @@ pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, Ap
     if record.state != JobState::Succeeded {
         return Ok(record);
     }
-    let whole = (api.store.outcome_of(&record.spec.app, record.spec.id)).await?;
+    let whole = (api
+        .store
+        .jobs()
+        .outcome_of(&record.spec.app, record.spec.id))
+    .await?;
     whole.ok_or_else(|| ApiError::no_such_job(&record.spec.id.to_string()))
 }
 
@@ -142,7 +146,7 @@ impl JobStream {
             return Ok(None);
         };
         let end = match status.state.is_terminal() {
-            true => store.outcome_of(app, id).await?,
+            true => store.jobs().outcome_of(app, id).await?,
             false => None,
         };
         if !self.with_log {

@@ -68,7 +68,7 @@ async fn cancel(
         Cancelled::Ended(state) => return Err(ApiError::already_ended(state)),
         Cancelled::Missing => return Err(ApiError::no_such_job(&spec.id.to_string())),
     }
-    let head = api.store.head_of(&spec.app, spec.id).await?;
+    let head = api.store.jobs().head_of(&spec.app, spec.id).await?;
     view(&api, head.unwrap_or(job)).await
 }
 
@@ -88,7 +88,11 @@ async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
 
 async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
     let (status, head) = job_stream::now(api, job, false).await?;
-    let whole = api.store.job_of(&head.spec.app, head.spec.id).await?;
+    let whole = api
+        .store
+        .jobs()
+        .job_of(&head.spec.app, head.spec.id)
+        .await?;
     let mut record = whole.ok_or_else(|| ApiError::no_such_job(&head.spec.id.to_string()))?;
     record.progress = status.progress;
     match record.spec.no_store {

@@ -50,12 +50,12 @@ impl Address {
         };
         let named = self.app();
         if let Some(app) = &named
-            && let Some(found) = store.head_of(app, job).await?
+            && let Some(found) = store.jobs().head_of(app, job).await?
         {
             return Ok(Some(found));
         }
-        match store.job_app(job).await? {
-            Some(app) if named.as_ref() != Some(&app) => store.head_of(&app, job).await,
+        match store.jobs().job_app(job).await? {
+            Some(app) if named.as_ref() != Some(&app) => store.jobs().head_of(&app, job).await,
             _ => Ok(None),
         }
     }

@@ -141,7 +141,7 @@ impl AppDirectory {
         if unknown.is_empty() {
             return Ok(found);
         }
-        let loads = self.store.loads(&unknown).await?;
+        let loads = self.store.fleet().loads(&unknown).await?;
         let now = Instant::now();
         let mut known = self.loads.lock();
         known.retain(|_, (read, _)| now - *read < LOAD_CACHE_TTL);

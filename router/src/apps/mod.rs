@@ -102,10 +102,10 @@ impl AppDirectory {
             return Ok(Some(app(schema.clone())));
         }
         let configured = declared.apps.names().any(|name| name == id);
-        if !configured && !self.store.has_app(id).await? {
+        if !configured && !self.store.fleet().has_app(id).await? {
             return Ok(None);
         }
-        let published = self.store.schema(id).await?;
+        let published = self.store.fleet().schema(id).await?;
         let schema = published.and_then(InputSchema::compile).map(Arc::new);
         let entry = (Instant::now(), schema.clone());
         self.known.lock().await.insert(id.clone(), entry);
@@ -117,7 +117,7 @@ impl AppDirectory {
     /// # Errors
     /// Redis is away.
     pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
-        let mut apps = self.store.apps().await?;
+        let mut apps = self.store.fleet().apps().await?;
         apps.extend(self.declared().apps.names().cloned());
         Ok(apps)
     }

@@ -53,7 +53,11 @@ impl Elections {
         {
             return leads;
         }
-        let alone = self.store.lead(&[(app, candidate)], LEADER_LEASE).await;
+        let alone = self
+            .store
+            .leadership()
+            .lead(&[(app, candidate)], LEADER_LEASE)
+            .await;
         Ok(alone.map_err(Arc::new)?.contains(&true))
     }
 }
@@ -68,7 +72,11 @@ async fn send_bids(mut queue: mpsc::Receiver<Bid>, store: Store) {
         let bids: Vec<(AppId, String)> = (gathered.iter())
             .map(|bid| (bid.app.clone(), bid.candidate.clone()))
             .collect();
-        let leads = store.lead(&bids, LEADER_LEASE).await.map_err(Arc::new);
+        let leads = store
+            .leadership()
+            .lead(&bids, LEADER_LEASE)
+            .await
+            .map_err(Arc::new);
         for (i, bid) in gathered.drain(..).enumerate() {
             let answer = leads.clone().map(|leads| leads.get(i) == Some(&true));
             // A follower that stopped waits for no answer.

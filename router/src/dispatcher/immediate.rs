@@ -27,8 +27,8 @@ pub(super) async fn run(
 ) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     let connection = &session.connection;
-    let mut changes = shared.store.runner_events(app).await?;
-    let mut cancellations = shared.store.cancellations(app).await?;
+    let mut changes = shared.store.runner_feed().events(app).await?;
+    let mut cancellations = shared.store.cancellation().subscribe(app).await?;
     let mut normal = dispatcher
         .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
         .await?;
@@ -91,18 +91,23 @@ impl Dispatcher {
         let hint = job.hint.as_ref();
         let mut refused_claims = 0;
         loop {
-            let candidates = store.candidates(&self.app, hint).await?;
+            let candidates = store.idle_runners().candidates(&self.app, hint).await?;
             let candidates = match avoid.is_empty() {
                 true => candidates,
                 false => {
-                    let others = store.other_candidates(&self.app, hint, avoid).await?;
+                    let others = store
+                        .idle_runners()
+                        .other_candidates(&self.app, hint, avoid)
+                        .await?;
                     candidates.without(avoid, others)
                 }
             };
             let decision = fal::decide(job, candidates, refused_claims);
             let unavailable = match &decision.target {
                 Target::Runner { runner } => {
-                    let claim = store.claim(&self.app, job.id, runner, CLAIM_MS, &decision);
+                    let claim = store
+                        .placement()
+                        .claim(&self.app, job.id, runner, CLAIM_MS, &decision);
                     match claim.await? {
                         Claim::Won(epoch) => {
                             self.metrics.dispatched(hint, &decision);
@@ -116,7 +121,11 @@ impl Dispatcher {
                         Claim::Unavailable(reason) => reason,
                     }
                 }
-                Target::Shared => match store.move_to_shared(&self.app, job.id, &decision).await? {
+                Target::Shared => match store
+                    .placement()
+                    .move_to_shared(&self.app, job.id, &decision)
+                    .await?
+                {
                     None => {
                         self.metrics.dispatched(hint, &decision);
                         return Ok(Destination::Shared);

@@ -72,7 +72,7 @@ async fn stop_leading(dispatcher: &Dispatcher) {
     let Dispatcher {
         shared, app, name, ..
     } = dispatcher;
-    if let Err(error) = shared.store.stop_leading(app, name).await {
+    if let Err(error) = shared.store.leadership().release(app, name).await {
         tracing::debug!(%error, "the leader lease stays until it lapses");
     }
 }
@@ -113,7 +113,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         let config = shared.apps.config(app);
         let until = stop.child_token();
         let dispatching = async {
-            if let Err(reason) = shared.store.check().await {
+            if let Err(reason) = shared.store.check().requirements().await {
                 return without_redis::run(dispatcher, &session, &until, &reason).await;
             }
             let placing = async {

@@ -176,12 +176,12 @@ impl Dispatcher {
     /// lease may lapse.
     async fn reap(&self) -> Result<(bool, Instant), SessionError> {
         let Self { shared, app, .. } = self;
-        let first_lapse = shared.store.first_lapse(app).await?;
+        let first_lapse = shared.store.fleet().first_lapse(app).await?;
         let first_lapse = first_lapse.unwrap_or(RUNNER_LEASE).min(RUNNER_LEASE);
         if !first_lapse.is_zero() {
             return Ok((false, Instant::now() + first_lapse));
         }
-        for runner in shared.store.reap(app).await? {
+        for runner in shared.store.fleet().reap(app).await? {
             tracing::warn!(%app, %runner, "removed a runner: no heartbeat for a whole lease");
         }
         Ok((true, Instant::now() + TICK_INTERVAL))
@@ -193,6 +193,7 @@ impl Dispatcher {
         let orphaned = self
             .shared
             .store
+            .maintenance()
             .jobs_of_lost_runners(&self.app, JOB_BATCH)
             .await?;
         let orphaned = stream::iter(orphaned).map(Ok);
@@ -201,7 +202,7 @@ impl Dispatcher {
                 match self.mark_lost(job).await {
                     Err(error) if error.is_damage() => {
                         tracing::error!(job.id = %job, %error, "a job lost its runner, and its record cannot be used");
-                        Ok(self.shared.store.forget_job_of_lost_runner(&self.app, job).await?)
+                        Ok(self.shared.store.maintenance().forget_job_of_lost_runner(&self.app, job).await?)
                     }
                     noted => noted,
                 }
@@ -211,12 +212,12 @@ impl Dispatcher {
 
     async fn mark_lost(&self, job: JobId) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
-        let Some(loss) = shared.store.mark_lost(app, job).await? else {
+        let Some(loss) = shared.store.attempts().mark_lost(app, job).await? else {
             return Ok(());
         };
         tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job's runner was lost under it");
         if loss.pause.is_none()
-            && let Some(record) = shared.store.job_of(app, job).await?
+            && let Some(record) = shared.store.jobs().job_of(app, job).await?
         {
             self.quarantine(&record.spec).await?;
         }
@@ -234,6 +235,7 @@ impl Dispatcher {
         let quiet = shared.reconcile_after;
         let silent = shared
             .store
+            .maintenance()
             .possibly_lost(app, quiet, JOB_BATCH, cursor)
             .await?;
         if silent.is_empty() {
@@ -260,7 +262,12 @@ impl Dispatcher {
     async fn is_lost(&self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, SessionError> {
         let Self { shared, app, .. } = self;
         let quiet = shared.reconcile_after;
-        match shared.store.reconcile(app, id, quiet, depths).await {
+        match shared
+            .store
+            .maintenance()
+            .reconcile(app, id, quiet, depths)
+            .await
+        {
             Err(error) if error.is_damage() => {
                 tracing::error!(job.id = %id, %error, "a job's message may be lost, and its record cannot be used");
                 Ok(None)
@@ -299,7 +306,7 @@ impl Dispatcher {
 
     async fn republish(&self, id: JobId) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
-        let record = match shared.store.job_of(app, id).await {
+        let record = match shared.store.jobs().job_of(app, id).await {
             Err(error) if error.is_damage() => {
                 tracing::error!(job.id = %id, %error, "a job's message is lost, and its record cannot be read");
                 return Ok(());
@@ -309,10 +316,11 @@ impl Dispatcher {
         let Some(record) = record else {
             return Ok(());
         };
-        shared.store.find_again(&record.spec).await?;
+        shared.store.jobs().find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
         let key = shared.topology.lane_key(app, record.spec.priority);
-        let job = JobMessage::new(record.spec).with(shared.store.setbacks(app, id).await?);
+        let job =
+            JobMessage::new(record.spec).with(shared.store.attempts().setbacks(app, id).await?);
         // Encoding has no way to fail: string keys, no I/O.
         let body = job.encode().unwrap_or_default();
         let message = Message {
@@ -328,9 +336,17 @@ impl Dispatcher {
     async fn delete_ended_queues(&self, session: &Session) -> Result<(), SessionError> {
         let Self { shared, app, .. } = self;
         let ago = shared.reconcile_after * QUEUE_DELETION_GRACE;
-        for (runner, epoch) in shared.store.ended_incarnations(app, ago).await? {
+        for (runner, epoch) in shared
+            .store
+            .maintenance()
+            .ended_incarnations(app, ago)
+            .await?
+        {
             if self.delete_queue(session, &runner, epoch).await? {
-                let done = shared.store.forget_incarnation(app, &runner, epoch);
+                let done = shared
+                    .store
+                    .maintenance()
+                    .forget_incarnation(app, &runner, epoch);
                 done.await?;
             }
         }
@@ -384,12 +400,12 @@ mod tests {
 
     #[test]
     fn a_changed_number_of_held_jobs_wakes_maintenance() {
-        let upkeep = Upkeep::default();
-        upkeep.look(1, |_| true);
-        let stirred = upkeep.stirred.subscribe();
-        upkeep.look(1, |_| true);
-        assert!(!stirred.has_changed().unwrap());
-        upkeep.look(0, |_| true);
-        assert!(stirred.has_changed().unwrap());
+        let maintenance = Maintenance::default();
+        maintenance.report_held(1, |_| true);
+        let woken = maintenance.woken.subscribe();
+        maintenance.report_held(1, |_| true);
+        assert!(!woken.has_changed().unwrap());
+        maintenance.report_held(0, |_| true);
+        assert!(woken.has_changed().unwrap());
     }
 }

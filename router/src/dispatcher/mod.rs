@@ -141,14 +141,17 @@ impl Dispatchers {
         &self,
         idle: Vec<AppId>,
     ) -> Result<(BTreeSet<AppId>, Vec<AppId>), warmq_store::Error> {
-        Ok((self.apps.all().await?, self.store.in_use(&idle).await?))
+        Ok((
+            self.apps.all().await?,
+            self.store.usage().in_use(&idle).await?,
+        ))
     }
 
     /// Declares the queues of idle apps. Returns those that need a dispatcher for a while: with jobs in their backlog, whose
     /// records Redis lost, or with queues that runners left.
     async fn probe(&self, apps: Vec<AppId>) -> Vec<AppId> {
         // Another probe follows if Redis is away now.
-        let left = self.store.with_ended_runners(&apps).await;
+        let left = self.store.usage().with_ended_runners(&apps).await;
         let mut in_use = left.unwrap_or_default();
         for app in apps {
             match self.has_backlog(&app).await {
@@ -213,7 +216,8 @@ impl Apps {
         let now = Instant::now();
         self.roster.update(all, now);
         for app in in_use {
-            if self.forgotten.contains_key(app) && self.shared.store.remember_app(app).await.is_ok()
+            if self.forgotten.contains_key(app)
+                && self.shared.store.usage().remember_app(app).await.is_ok()
             {
                 self.forgotten.remove(app);
             }
@@ -279,8 +283,12 @@ impl Apps {
         let mut idle = self.roster.idle();
         let declared = self.shared.apps.declared();
         idle.retain(|app| !declared.apps.names().any(|name| name == app));
-        store.note_usage(&idle, &self.roster.served()).await?;
-        for app in store.unused_for(self.shared.forget_apps_after).await? {
+        store.usage().record(&idle, &self.roster.served()).await?;
+        for app in store
+            .usage()
+            .unused_for(self.shared.forget_apps_after)
+            .await?
+        {
             if !idle.contains(&app) {
                 continue;
             }
@@ -289,7 +297,7 @@ impl Apps {
             topology.declare_app(&channel, &app).await?;
             let letters = Topology::depth(&channel, &topology.dead_queue(&app)).await?;
             channel.close(200, "done".into()).await?;
-            if letters == 0 && store.forget_app(&app).await? {
+            if letters == 0 && store.usage().forget_app(&app).await? {
                 tracing::info!(%app, "forgot an unused app");
                 topology.delete_app(&connection, &app).await?;
                 self.forgotten.insert(app, Instant::now());
@@ -302,7 +310,7 @@ impl Apps {
     async fn review(&mut self) {
         let served = self.roster.served();
         // While Redis is away, every dispatcher stays.
-        let Ok(in_use) = self.shared.store.in_use(&served).await else {
+        let Ok(in_use) = self.shared.store.usage().in_use(&served).await else {
             return;
         };
         for app in self.roster.review(&in_use, Instant::now()) {

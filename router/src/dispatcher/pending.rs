@@ -28,7 +28,7 @@ impl PendingWork {
             tick.tick().await;
             let sessions = self.sessions();
             let apps: Vec<AppId> = sessions.keys().cloned().collect();
-            let pending = match store.with_pending_work(&apps).await {
+            let pending = match store.usage().with_pending_work(&apps).await {
                 Ok(pending) => pending,
                 // Each finds out for itself that Redis is away, and goes on without it.
                 Err(_) => apps,

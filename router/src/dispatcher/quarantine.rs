@@ -13,7 +13,12 @@ impl Dispatcher {
     /// breaks after it, the job's message comes again, and at worst its letter is written twice. A job found ended is
     /// announced again.
     pub(super) async fn quarantine(&self, job: &JobSpec) -> Result<(), SessionError> {
-        let (attempt, lost_runners, spec) = match self.shared.store.job_of(&self.app, job.id).await
+        let (attempt, lost_runners, spec) = match self
+            .shared
+            .store
+            .jobs()
+            .job_of(&self.app, job.id)
+            .await
         {
             // Its message says enough for the letter.
             Err(error) if error.is_damage() => {
@@ -27,7 +32,12 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+        let setbacks = self
+            .shared
+            .store
+            .attempts()
+            .setbacks(&self.app, job.id)
+            .await?;
         // Encoding has no way to fail: string keys, no I/O.
         let message = JobMessage::new(spec).with(setbacks).encode();
         let message = message.unwrap_or_default();
@@ -41,6 +51,7 @@ impl Dispatcher {
         if self
             .shared
             .store
+            .attempts()
             .quarantine(&self.app, job.id, &error)
             .await?
         {

@@ -146,7 +146,12 @@ impl Dispatcher {
             }
             Unavailable::Parked { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+                let setbacks = self
+                    .shared
+                    .store
+                    .attempts()
+                    .setbacks(&self.app, job.id)
+                    .await?;
                 Ok(Some(match setbacks.is_empty() {
                     false => Destination::NextAttempt(tier, setbacks),
                     true => Destination::Parked(tier),
@@ -162,7 +167,13 @@ impl Dispatcher {
                 Ok(Some(Destination::Parked(tier)))
             }
             Unavailable::Lost => {
-                let Some(loss) = self.shared.store.mark_lost(&self.app, job.id).await? else {
+                let Some(loss) = self
+                    .shared
+                    .store
+                    .attempts()
+                    .mark_lost(&self.app, job.id)
+                    .await?
+                else {
                     return Ok(None);
                 };
                 let Loss {
@@ -172,7 +183,12 @@ impl Dispatcher {
                 } = loss;
                 tracing::warn!(job.id = %job.id, attempt, %runner, "a job's runner was lost under it");
                 let Some(pause) = pause else { return Ok(None) };
-                let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+                let setbacks = self
+                    .shared
+                    .store
+                    .attempts()
+                    .setbacks(&self.app, job.id)
+                    .await?;
                 let tier = RetryTier::at_least(pause);
                 Ok(Some(Destination::NextAttempt(tier, setbacks)))
             }
@@ -183,7 +199,7 @@ impl Dispatcher {
             // A restart without persistence; the message holds the whole job.
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
-                self.shared.store.create(&held.decode_job()).await?;
+                self.shared.store.jobs().create(&held.decode_job()).await?;
                 Ok(None)
             }
         }

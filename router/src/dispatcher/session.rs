@@ -50,7 +50,7 @@ impl Dispatcher {
 
     /// Lets the gauges show what there is now. Returns how many jobs wait.
     pub(super) async fn update_gauges(&self, session: &Session) -> Result<u64, SessionError> {
-        let counts = self.shared.store.counts(&self.app).await?;
+        let counts = self.shared.store.fleet().counts(&self.app).await?;
         session.gauges.show(session.maintenance.held(), counts);
         Ok(counts.queued)
     }

@@ -82,7 +82,7 @@ pub(super) async fn run(
 async fn redis_is_back(store: &Store) {
     loop {
         tokio::time::sleep(REDIS_CHECK_INTERVAL).await;
-        if store.check().await.is_ok() {
+        if store.check().requirements().await.is_ok() {
             return;
         }
     }

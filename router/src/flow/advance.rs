@@ -48,9 +48,9 @@ impl Flows {
         mut doubt: StepConfidence,
     ) -> Result<(), SessionError> {
         loop {
-            let Some(state) = self.store.flow(route, id).await? else {
+            let Some(state) = self.store.flows().get(route, id).await? else {
                 tracing::debug!(flow.id = %id, %route, "there is no such flow any more");
-                return Ok(self.store.unwatch_flow(route, id).await?);
+                return Ok(self.store.flows().unschedule(route, id).await?);
             };
             let advanced = match state.record.state.is_terminal() {
                 true => self.settle_ended(state).await?,
@@ -68,10 +68,10 @@ impl Flows {
         let FlowState { record, flow, .. } = &state;
         let (route, id) = (&record.spec.app, record.spec.id);
         self.finalizer.cancel_under_way(flow).await?;
-        if self.store.is_in_outbox(route, id).await? {
+        if self.store.flows().is_in_outbox(route, id).await? {
             self.finalizer.announce(&record.spec, record.state).await?;
         }
-        self.store.unwatch_flow(route, id).await?;
+        self.store.flows().unschedule(route, id).await?;
         Ok(Advanced::Done)
     }
 
@@ -90,7 +90,7 @@ impl Flows {
         };
         let mut transition = Transition::of(state, &declared, flow);
         if let Some(step) = transition.state.flow.under_way().cloned() {
-            let record = match self.store.job_of(&step.app, step.job).await {
+            let record = match self.store.jobs().job_of(&step.app, step.job).await {
                 Err(error) if error.is_damage() => {
                     tracing::error!(flow.id = %transition.state.record.spec.id, %error, "a flow's step cannot be read");
                     transition.end_with(lost_result("its record is damaged"));
@@ -150,7 +150,7 @@ impl Flows {
         let Some(step) = flow.under_way() else {
             return Ok(false);
         };
-        match self.store.job_of(&step.app, step.job).await? {
+        match self.store.jobs().job_of(&step.app, step.job).await? {
             Some(record) => Box::pin(self.is_waiting(&record)).await,
             None => Ok(false),
         }
@@ -301,7 +301,7 @@ impl Flows {
     async fn submitted(&self, transition: &Transition<'_>) -> Result<Advanced, SessionError> {
         let flow = &transition.state.record.spec;
         // Whoever cancelled the flow before found no job to cancel.
-        match self.store.state_of(&flow.app, flow.id).await? {
+        match self.store.jobs().state_of(&flow.app, flow.id).await? {
             Some(state) if !state.is_terminal() => Ok(Advanced::Done),
             _ => Ok(Advanced::Again),
         }
@@ -363,7 +363,8 @@ impl Flows {
         );
         let lines = [("ERROR", format!("failed: {}", error.message))];
         let ended = (self.store)
-            .end_flow(&state, JobState::Failed, &Outcome::Failed(error), &lines)
+            .flows()
+            .end(&state, JobState::Failed, &Outcome::Failed(error), &lines)
             .await?;
         tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow can not go on");
         Ok(Advanced::Again)
@@ -378,7 +379,7 @@ impl Flows {
         let Transition {
             state: flow, lines, ..
         } = &transition;
-        let ended = self.store.end_flow(flow, state, &outcome, lines).await?;
+        let ended = self.store.flows().end(flow, state, &outcome, lines).await?;
         if let FlowTransition::On = ended {
             let spec = &flow.record.spec;
             self.count(&transition);
@@ -399,7 +400,7 @@ impl Flows {
             true => JobState::Dispatched,
             false => JobState::Running,
         };
-        let advanced = self.store.advance_flow(state, to, lines).await?;
+        let advanced = self.store.flows().advance(state, to, lines).await?;
         if let FlowTransition::On = advanced {
             self.count(transition);
         }
@@ -420,7 +421,11 @@ impl Flows {
 
     async fn watch(&self, transition: &Transition<'_>, wait: Duration) -> Result<(), SessionError> {
         let flow = &transition.state.record.spec;
-        Ok(self.store.watch_flow(&flow.app, flow.id, wait).await?)
+        Ok(self
+            .store
+            .flows()
+            .schedule(&flow.app, flow.id, wait)
+            .await?)
     }
 
     /// Whether there are live runners for a step's target; asked only where that makes a difference.

@@ -118,7 +118,7 @@ impl Flows {
     pub async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         while let Some(due) =
             retry::until_success("looking for flows that are due", &shutdown, || {
-                self.store.take_due_flows(RETRY_DELAY, DUE_FLOWS_BATCH)
+                self.store.flows().take_due(RETRY_DELAY, DUE_FLOWS_BATCH)
             })
             .await
         {
@@ -153,7 +153,8 @@ impl Flows {
         tracing::error!(flow.id = %flow, %error, "a flow cannot go on");
         if let Err(error) = self
             .store
-            .watch_flow(route, flow, UNREADABLE_RETRY_DELAY)
+            .flows()
+            .schedule(route, flow, UNREADABLE_RETRY_DELAY)
             .await
         {
             tracing::debug!(flow.id = %flow, %error, "it is due again soon");

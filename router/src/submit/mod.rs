@@ -145,7 +145,7 @@ impl Submitter {
         {
             // Not accepted: a record without a message would wait for ever. Unless another submission accepted it.
             let job = &prepared.job;
-            let discarded = self.store.discard(&job.app, job.id).await;
+            let discarded = self.store.jobs().discard(&job.app, job.id).await;
             tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
             if let Ok(true) = discarded {
                 self.drop_input(prepared.job.stored_input, None).await;
@@ -154,7 +154,7 @@ impl Submitter {
         }
         let job = prepared.job;
         // Accepted, whatever Redis says from now on.
-        let position = self.store.queue_position(&job.app, job.id).await;
+        let position = self.store.jobs().queue_position(&job.app, job.id).await;
         tracing::debug!(job.id = %job.id, job.app = %job.app, ?position, "accepted a job");
         Ok(Accepted {
             queue_position: position.ok().flatten().unwrap_or(0),
@@ -187,7 +187,7 @@ impl Submitter {
                 prepared.job.id = id;
                 let (job, state) = self.known(prepared.job).await?;
                 self.drop_input(stored, job.stored_input.as_ref()).await;
-                let setbacks = self.store.setbacks(&job.app, job.id).await?;
+                let setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
                 Ok((Prepared { job, ..prepared }, state, setbacks))
             }
             Created::Ended => {
@@ -215,9 +215,9 @@ impl Submitter {
     /// wants to hear how it ends; if it has ended, that is announced again.
     async fn known(&self, again: JobSpec) -> Result<(JobSpec, JobState), SubmitError> {
         if let Some(reply_to) = &again.reply_to {
-            self.store.redirect_reply(&again, reply_to).await?;
+            self.store.replies().set_address(&again, reply_to).await?;
         }
-        let Some(first) = self.store.job_of(&again.app, again.id).await? else {
+        let Some(first) = self.store.jobs().job_of(&again.app, again.id).await? else {
             return Ok((again, JobState::Queued));
         };
         if again.reply_to.is_some() && first.state.is_terminal() {
@@ -319,7 +319,7 @@ impl Submitter {
         let Some(bound) = bound else {
             return Ok(());
         };
-        match self.store.queue_length(app).await? {
+        match self.store.jobs().queue_length(app).await? {
             waiting if waiting >= bound => Err(SubmitError::QueueFull {
                 app: app.clone(),
                 waiting,

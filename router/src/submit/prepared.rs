@@ -83,10 +83,11 @@ impl Submitter {
         if terms.plan.is_some() {
             let watched = self
                 .store
-                .watch_flow(&job.app, job.id, MAX_FLOW_START_DELAY);
+                .flows()
+                .schedule(&job.app, job.id, MAX_FLOW_START_DELAY);
             watched.await?;
         }
-        let created = self.store.admit(job, terms).await?;
+        let created = self.store.jobs().admit(job, terms).await?;
         if let Created::New { id, .. } = created {
             self.note_overruled_hint(job, id).await;
         }
@@ -104,7 +105,7 @@ impl Submitter {
         };
         let named = job.hint.as_ref().map_or("", |hint| hint.as_str());
         let line = format!("the runner hint '{overruled}' has no effect: {field} is '{named}'");
-        let noted = self.store.append_log(&job.app, id, ("WARN", &line)).await;
+        let noted = self.store.log().append(&job.app, id, ("WARN", &line)).await;
         if let Err(error) = noted {
             tracing::debug!(job.id = %id, %error, "could not write to a job's log");
         }

@@ -14,7 +14,7 @@ impl Submitter {
         let (Some(key), Some(rate)) = (caller.owner(), caller.limits().rate) else {
             return Ok(());
         };
-        let passed = self.store.throttle(key, rate).await?;
+        let passed = self.store.api_keys().throttle(key, rate).await?;
         passed.map_err(|wait| SubmitError::TooOften {
             key: key.clone(),
             rate,
@@ -36,7 +36,11 @@ impl Submitter {
         let (Some(owner), Some(bound)) = (&job.owner, bound) else {
             return Ok(None);
         };
-        let elsewhere = self.store.active_elsewhere(&job.app, owner).await?;
+        let elsewhere = self
+            .store
+            .active_jobs()
+            .in_other_apps(&job.app, owner)
+            .await?;
         Ok(Some(bound.saturating_sub(elsewhere)))
     }
 
@@ -46,7 +50,11 @@ impl Submitter {
     /// Redis is away.
     pub(super) async fn overcounted(&self, job: &JobSpec) -> Result<bool, SubmitError> {
         match &job.owner {
-            Some(owner) => Ok(self.store.forget_lost_jobs(&job.app, owner).await?),
+            Some(owner) => Ok(self
+                .store
+                .active_jobs()
+                .forget_lost(&job.app, owner)
+                .await?),
             None => Ok(false),
         }
     }

@@ -166,8 +166,8 @@ impl Submitter {
         let state = match self.record(job, terms).await? {
             Created::Ended => return Ok(false),
             Created::Known { .. } => {
-                setbacks = self.store.setbacks(&job.app, job.id).await?;
-                self.store.state_of(&job.app, job.id).await?
+                setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
+                self.store.jobs().state_of(&job.app, job.id).await?
             }
             Created::New { created_ms, .. } => {
                 // By Redis' clock, which tells how far a lane has come.
@@ -181,7 +181,7 @@ impl Submitter {
             && let Err(error) = (self.publish(job, prepared.plan.is_some(), setbacks)).await
         {
             // No message of it will ever be taken: without a record, the flow sees that it was not begun.
-            if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
+            if !error.is_temporary() && self.store.jobs().discard(&job.app, job.id).await? {
                 self.drop_input(prepared.job.stored_input, None).await;
             }
             return Err(error);
@@ -203,7 +203,7 @@ impl Submitter {
         match record.state {
             JobState::Queued => {
                 let job = &record.spec;
-                let setbacks = self.store.setbacks(&job.app, job.id).await?;
+                let setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
                 self.publish(job, record.flow.is_some(), setbacks).await
             }
             _ => Ok(()),

@@ -67,7 +67,7 @@ impl Submitter {
         RequestIdentity { job, key, owner }: RequestIdentity<'_>,
     ) -> Result<Target, SubmitError> {
         if submission.id.is_some()
-            && let Some(known) = self.store.job(job).await?
+            && let Some(known) = self.store.jobs().job(job).await?
             && *known.spec.submitted_to() == name
         {
             let (app, hops) = (known.spec.app, known.spec.route);
@@ -88,7 +88,10 @@ impl Submitter {
             return (self.target_of(declared, resolved.app, resolved.hops)).await;
         };
         let retention_s = declared.config(&resolved.app).retention.as_secs();
-        let settled = (self.store).stick_to_route(&name, (owner, key), &resolved.app, retention_s);
+        let settled =
+            (self.store)
+                .sticky_routes()
+                .choose(&name, (owner, key), &resolved.app, retention_s);
         let settled = settled.await?;
         let hops = match settled == resolved.app {
             true => resolved.hops,

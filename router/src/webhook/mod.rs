@@ -83,7 +83,10 @@ pub struct Webhooks {
 /// # Errors
 /// Redis is away.
 pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
-    let seed = store.secret(Secret::Webhooks, rand::random()).await?;
+    let seed = store
+        .secrets()
+        .secret(Secret::Webhooks, rand::random())
+        .await?;
     Ok(WebhookKey::of_seed(&seed))
 }
 
@@ -129,7 +132,7 @@ impl Webhooks {
         {
             return Ok(self.put_off(notice, Duration::from_millis(wait_ms)).await?);
         }
-        let (url, end_ms) = match self.store.delivery(&app, job).await? {
+        let (url, end_ms) = match self.store.webhook_deliveries().pending(&app, job).await? {
             WebhookDelivery::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
             // It was redriven. Another notice comes with its other end.
             WebhookDelivery::Of { .. } | WebhookDelivery::Nothing => return Ok(()),
@@ -147,7 +150,8 @@ impl Webhooks {
         let attempt = (notice.attempt, end_ms);
         let turn = self
             .store
-            .begin_delivery(&app, job, attempt, DELIVERY_LEASE);
+            .webhook_deliveries()
+            .begin(&app, job, attempt, DELIVERY_LEASE);
         match turn.await? {
             AttemptSlot::Never => Ok(()),
             AttemptSlot::After(wait) => Ok(self.park(&notice, wait).await?),
@@ -164,7 +168,7 @@ impl Webhooks {
         host: &str,
     ) -> Result<(), SessionError> {
         let (app, job, attempt) = (notice.app().clone(), notice.job(), notice.attempt);
-        let record = self.store.job_of(&app, job).await?;
+        let record = self.store.jobs().job_of(&app, job).await?;
         let Some(record) = record.filter(|record| record.finished_ms == Some(end_ms)) else {
             return Ok(());
         };
@@ -176,9 +180,10 @@ impl Webhooks {
             self.park(&notice, wait).await?;
         }
         let line = (action.level, action.line.as_str());
-        let noted = self
-            .store
-            .end_delivery(&app, job, (attempt, end_ms), action.then, line);
+        let noted =
+            self.store
+                .webhook_deliveries()
+                .end(&app, job, (attempt, end_ms), action.then, line);
         noted.await?;
         self.metrics.webhook(&app, action.outcome);
         tracing::info!(job.id = %job, host, attempt, outcome = action.outcome, "{}", action.line);

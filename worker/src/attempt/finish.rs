@@ -76,7 +76,7 @@ impl EndedAttempt {
                 }),
             idle,
         };
-        context.store.finish(&finish).await
+        context.store.attempts().finish(&finish).await
     }
 
     /// Returns the model that ran, as the engine reports it, otherwise the job's hint.

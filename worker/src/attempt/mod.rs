@@ -88,7 +88,9 @@ impl Runner {
             let start = until_known("starting a job", stop, || {
                 let lease_ms = intervals.lease_ms();
                 let epoch = incarnation.epoch;
-                store.start(&config.app, job.id, &self.id, epoch, lease_ms, source)
+                store
+                    .attempts()
+                    .start(&config.app, job.id, &self.id, epoch, lease_ms, source)
             });
             let start = match self.redis_grace.limit(start).await {
                 Some(Some(start)) => start,
@@ -123,7 +125,7 @@ impl Runner {
                 Unavailable::Missing => {
                     tracing::warn!(job.id = %job.id, "redis has no record of the job: recording it again");
                     let created =
-                        until_success("recording a job again", stop, || store.create(job));
+                        until_success("recording a job again", stop, || store.jobs().create(job));
                     if created.await.is_none() {
                         delivery.nack().await;
                         return AfterDelivery::Idle;
@@ -153,7 +155,7 @@ impl Runner {
                 }
                 Unavailable::Lost => {
                     let lost = until_success("marking an attempt as lost", stop, || {
-                        store.mark_lost(&config.app, job.id)
+                        store.attempts().mark_lost(&config.app, job.id)
                     });
                     if let Some(Loss {
                         runner,
@@ -189,7 +191,7 @@ impl Runner {
         if models.is_empty() || models.iter().any(|model| model == hint.as_str()) {
             return false;
         }
-        let known = self.context.store.is_model_known(&job.app, hint);
+        let known = self.context.store.fleet().is_model_known(&job.app, hint);
         let known = tokio::time::timeout(CATALOG_TIMEOUT, known).await;
         !matches!(known, Ok(Ok(false)))
     }

@@ -126,7 +126,9 @@ impl Runner {
         let (context, spec, tier) = (&self.context, &job.job, RetryTier::at_least(delay));
         if let Some(Lease { fence, .. }) = attempt.lease {
             let requeued = until_success("requeueing a job", &context.give_up, || {
-                (context.store).requeue(&spec.app, spec.id, fence, cause)
+                (context.store)
+                    .attempts()
+                    .requeue(&spec.app, spec.id, fence, cause)
             });
             if requeued.await != Some(true) {
                 return message;
@@ -145,7 +147,7 @@ impl Runner {
     /// message may be a fresh one.
     async fn with_recorded_faults(&self, message: JobMessage) -> JobMessage {
         let job = &message.job;
-        let setbacks = self.context.store.setbacks(&job.app, job.id);
+        let setbacks = self.context.store.attempts().setbacks(&job.app, job.id);
         match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
             Ok(Ok(setbacks)) => message.with(setbacks),
             _ => message,
@@ -154,7 +156,7 @@ impl Runner {
 
     /// Returns the number of healthy runners, or the limit if Redis is unreachable.
     async fn healthy_runners(&self) -> usize {
-        let counts = self.context.store.counts(&self.context.config.app);
+        let counts = self.context.store.fleet().counts(&self.context.config.app);
         match tokio::time::timeout(QUERY_TIMEOUT, counts).await {
             Ok(Ok(counts)) => {
                 usize::try_from(counts.live.saturating_sub(counts.faulty)).unwrap_or(0)

@@ -311,7 +311,9 @@ impl Runner {
     async fn diagnose(&mut self, incarnation: &Incarnation, fault: &Fault) -> Option<Fault> {
         tracing::warn!(runner = %self.id, %fault, "attempt failed: runner fault");
         let (store, app) = (&self.context.store, &self.context.config.app);
-        let published = store.publish_fault(app, &self.id, incarnation.epoch, fault.kind);
+        let published = store
+            .faults()
+            .publish(app, &self.id, incarnation.epoch, fault.kind);
         if !matches!(
             tokio::time::timeout(PUBLISH_FAULT_TIMEOUT, published).await,
             Ok(Ok(()))

@@ -39,7 +39,7 @@ impl WorkerContext {
         if let Some(state) = state {
             return self.announce_then_ack(job, state, message).await;
         }
-        match self.store.job_of(&job.app, job.id).await {
+        match self.store.jobs().job_of(&job.app, job.id).await {
             // Possibly this attempt's own result, stored by a call whose answer was lost.
             Ok(Some(record)) if record.state.is_terminal() => {
                 self.announce_then_ack(job, record.state, message).await;
@@ -68,7 +68,7 @@ impl WorkerContext {
             Some(()) => {
                 ack(message).await;
                 // Otherwise the leader announces it once more.
-                let noted = self.store.remove_from_outbox(job);
+                let noted = self.store.outbox().remove(job);
                 if !matches!(
                     tokio::time::timeout(OUTBOX_TIMEOUT, noted).await,
                     Ok(Ok(()))
@@ -215,7 +215,10 @@ impl WorkerContext {
             let Some(Lease { fence, .. }) = lease else {
                 return Err("the job is not leased to this runner".to_owned());
             };
-            let accepted = (self.store).requeue(&spec.app, spec.id, fence, RequeueCause::Uncounted);
+            let accepted =
+                (self.store)
+                    .attempts()
+                    .requeue(&spec.app, spec.id, fence, RequeueCause::Uncounted);
             if !accepted.await.map_err(|error| error.to_string())? {
                 return Err("the job is no longer leased to this runner".to_owned());
             }

@@ -106,10 +106,11 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     let worker = world.worker("a").await;
     let job = world.spec("", takes(1));
     let store = world.cluster.store();
-    store.create(&job).await.unwrap();
+    store.jobs().create(&job).await.unwrap();
     let holder = RunnerId::parse("elsewhere").unwrap();
     let ground = StartSource::BegunWithout { ago_ms: 0 };
     let started = store
+        .attempts()
         .start(&world.app, job.id, &holder, Epoch(1), 900, ground)
         .await;
     assert!(matches!(started, Ok(Start::Started(_))));
@@ -192,6 +193,7 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
     let store = world.cluster.store();
     assert!(
         store
+            .attempts()
             .requeue(&world.app, job.id, record.fence, RequeueCause::Uncounted)
             .await
             .unwrap()
@@ -219,6 +221,7 @@ async fn a_runner_that_redis_forgot_joins_again() {
     let first = world.runner("a").await.unwrap();
     let store = world.cluster.store();
     store
+        .fleet()
         .leave(&world.app, &first.id, first.epoch)
         .await
         .unwrap();

@@ -57,7 +57,13 @@ async fn a_runner_whose_storage_fails_gives_its_job_away_and_takes_none_until_it
     assert_eq!(message.faults, [], "the runner is to blame");
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Queued, 1));
-    let log = world.cluster.store().log(&world.app, job.id).await.unwrap();
+    let log = world
+        .cluster
+        .store()
+        .log()
+        .all(&world.app, job.id)
+        .await
+        .unwrap();
     let told = log
         .iter()
         .any(|line| line.message.contains("its runner failed (storage)"));
@@ -87,11 +93,23 @@ async fn a_worker_whose_storage_fails_at_start_is_listed_with_the_reason_and_joi
     let worker = world.worker_that_may_fail(Default::default(), config);
     let faulty = world.faulty("a").await;
     assert!(!faulty.idle && faulty.fault.unwrap().starts_with("storage: "));
-    let counts = world.cluster.store().counts(&world.app).await.unwrap();
+    let counts = world
+        .cluster
+        .store()
+        .fleet()
+        .counts(&world.app)
+        .await
+        .unwrap();
     assert_eq!((counts.live, counts.faulty, counts.idle), (1, 1, 0));
     std::fs::remove_file(files.join("test")).unwrap();
     world.idle("a").await;
-    let counts = world.cluster.store().counts(&world.app).await.unwrap();
+    let counts = world
+        .cluster
+        .store()
+        .fleet()
+        .counts(&world.app)
+        .await
+        .unwrap();
     assert_eq!((counts.live, counts.faulty, counts.idle), (1, 0, 1));
     let job = world.share("", picture()).await;
     world.reached(&job, JobState::Succeeded).await;
@@ -131,7 +149,7 @@ async fn a_job_with_one_attempt_ends_with_its_runners_fault() {
     let worker = world.worker("a").await;
     let mut job = world.spec("", json!({"crash": "no luck"}));
     job.max_attempts = 1;
-    world.cluster.store().create(&job).await.unwrap();
+    world.cluster.store().jobs().create(&job).await.unwrap();
     world.publish_shared(&job).await;
     let error = world.reached(&job, JobState::Failed).await.error.unwrap();
     assert_eq!(

@@ -19,7 +19,7 @@ async fn a_job_whose_engine_hangs_goes_elsewhere_and_the_process_ends() {
     let mut backlog = world.listen(&backlog).await;
     let mut job = world.spec("", json!({"hang_ms": 600_000}));
     job.run_timeout_ms = Some(300);
-    world.cluster.store().create(&job).await.unwrap();
+    world.cluster.store().jobs().create(&job).await.unwrap();
     world.publish_shared(&job).await;
     let message = backlog.job_message().await;
     assert_eq!((message.job.id, message.avoid[0].as_str()), (job.id, "a"));
@@ -43,6 +43,7 @@ async fn an_engine_that_reports_progress_after_it_was_told_to_stop_does_not_hang
     world
         .cluster
         .store()
+        .cancellation()
         .cancel(&world.app, job.id)
         .await
         .unwrap();

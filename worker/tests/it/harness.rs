@@ -162,7 +162,13 @@ impl World {
     }
 
     pub async fn runner(&self, name: &str) -> Option<RunnerRecord> {
-        let runners = self.cluster.store().runners(&self.app).await.unwrap();
+        let runners = self
+            .cluster
+            .store()
+            .fleet()
+            .runners(&self.app)
+            .await
+            .unwrap();
         runners
             .into_iter()
             .find(|runner| runner.id.as_str() == name)
@@ -178,7 +184,7 @@ impl World {
     /// Records a job and sends it to the shared queue.
     pub async fn share(&self, hint: &str, input: Value) -> JobSpec {
         let job = self.spec(hint, input);
-        self.cluster.store().create(&job).await.unwrap();
+        self.cluster.store().jobs().create(&job).await.unwrap();
         self.publish_shared(&job).await;
         job
     }
@@ -191,7 +197,7 @@ impl World {
     /// Records a job, claims `runner` for it, and sends it to the runner's own queue.
     pub async fn send_to(&self, runner: &str, hint: &str, input: Value) -> JobSpec {
         let job = self.spec(hint, input);
-        self.cluster.store().create(&job).await.unwrap();
+        self.cluster.store().jobs().create(&job).await.unwrap();
         assert!(
             self.try_send_to(&job, runner).await,
             "{runner} was not idle"
@@ -216,7 +222,10 @@ impl World {
             reason: "a test said so".to_owned(),
         };
         let store = self.cluster.store();
-        let claim = store.claim(&self.app, job.id, &id, 2_000, &decision).await;
+        let claim = store
+            .placement()
+            .claim(&self.app, job.id, &id, 2_000, &decision)
+            .await;
         match claim.unwrap() {
             Claim::Won(epoch) => {
                 let queue = self.cluster.topology().runner_queue(&id, epoch);
@@ -240,6 +249,7 @@ impl World {
     pub async fn record(&self, job: &JobSpec) -> Option<JobRecord> {
         self.cluster
             .store()
+            .jobs()
             .job_of(&self.app, job.id)
             .await
             .unwrap()

@@ -53,13 +53,23 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
     let lease = Duration::from_secs(2);
     let store = world.cluster.store();
     let schema = serde_json::json!({});
-    store.register(&killed, &schema, lease).await.unwrap();
+    store
+        .fleet()
+        .register(&killed, &schema, lease)
+        .await
+        .unwrap();
     let third = Registration {
         instance: "a third".to_owned(),
         ..killed.clone()
     };
     assert_eq!(
-        store.rival(&third).await.unwrap().unwrap().host,
+        store
+            .faults()
+            .name_conflict(&third)
+            .await
+            .unwrap()
+            .unwrap()
+            .host,
         "elsewhere"
     );
     let worker = world.worker_that_may_fail(quick(), world.config("a"));

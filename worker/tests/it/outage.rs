@@ -80,7 +80,7 @@ async fn a_result_that_redis_does_not_take_goes_by_rabbitmq() {
     );
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
     // As the router does.
-    assert!(world.cluster.store().end_late(&end, 0).await.unwrap());
+    assert!(world.cluster.store().deferred().end(&end, 0).await.unwrap());
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Succeeded, 1));
     proxy.reopen();

@@ -64,7 +64,11 @@ async fn a_job_from_the_shared_queue_waits_the_longer_for_a_runner_with_its_mode
         report: RunnerReport::default(),
     };
     let (store, lease) = (world.cluster.store(), Duration::from_secs(60));
-    store.register(&owner, &json!({}), lease).await.unwrap();
+    store
+        .fleet()
+        .register(&owner, &json!({}), lease)
+        .await
+        .unwrap();
     let channel = world.cluster.publisher().channel().await.unwrap();
     for (age_s, tier) in [(20, RetryTier::S5), (3600, RetryTier::S30)] {
         let job = JobSpec {
@@ -265,7 +269,8 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
     let log = world
         .cluster
         .store()
-        .log(&world.app, drawn.id)
+        .log()
+        .all(&world.app, drawn.id)
         .await
         .unwrap();
     assert!(log.iter().all(|line| line.message != "fetching"), "{log:?}");
@@ -323,6 +328,7 @@ async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
     world
         .cluster
         .store()
+        .cancellation()
         .cancel(&world.app, job.id)
         .await
         .unwrap();
@@ -368,7 +374,8 @@ async fn the_model_that_ran_is_reported_though_the_hint_names_another() {
     let mut changes = world
         .cluster
         .store()
-        .runner_events(&world.app)
+        .runner_feed()
+        .events(&world.app)
         .await
         .unwrap();
     let input = json!({"prompt": "seven", "steps": 1, "model": "digits"});

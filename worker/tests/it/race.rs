@@ -32,7 +32,7 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
                 ["x", "y", "z"][index % 3],
                 serde_json::json!({"run_ms": 5, "load_ms": 5}),
             );
-            world.cluster.store().create(&job).await.unwrap();
+            world.cluster.store().jobs().create(&job).await.unwrap();
             let claimed = index % 2 == 0 && world.try_send_to(&job, names[index / 2 % 3]).await;
             if !claimed {
                 world.publish_shared(&job).await;
@@ -63,6 +63,7 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
         let record = world
             .cluster
             .store()
+            .jobs()
             .job_of(&world.app, *id)
             .await
             .unwrap()

@@ -89,7 +89,7 @@ async fn run_first_job(client: &Client, store: &Store, app: &AppId) -> anyhow::R
     let first = Submission::new(app.clone(), input);
     let id = client.submit(&first).await?.request_id;
     let ended = async || {
-        let record = store.job_of(app, id).await.ok()??;
+        let record = store.jobs().job_of(app, id).await.ok()??;
         record.state.is_terminal().then_some(())
     };
     Ok(eventually("a first job ended", FIRST_JOB_TIMEOUT, ended).await?)

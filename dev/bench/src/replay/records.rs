@@ -31,7 +31,7 @@ pub async fn wait_for_ends(
     jobs: &[JobId],
 ) -> anyhow::Result<Vec<JobRecord>> {
     loop {
-        let records = match store.queue_length(app).await? {
+        let records = match store.jobs().queue_length(app).await? {
             0 => now(store, app, jobs).await?,
             _ => Vec::new(),
         };
@@ -60,7 +60,7 @@ pub async fn wait_for_ends(
 pub async fn now(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<Vec<JobRecord>> {
     stream::iter(jobs)
         .map(async |job| {
-            let record = store.job_of(app, *job).await?;
+            let record = store.jobs().job_of(app, *job).await?;
             record.with_context(|| format!("job {job} has no record"))
         })
         .buffered(FETCH_CONCURRENCY)

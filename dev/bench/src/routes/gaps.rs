@@ -86,7 +86,7 @@ pub fn sent_ms(job: &JobRecord) -> Option<f64> {
 /// Redis is unreachable.
 pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobRecord>> {
     let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
-    let jobs = stream::iter(steps).map(|step| store.job_of(&step.app, step.job));
+    let jobs = stream::iter(steps).map(|step| store.jobs().job_of(&step.app, step.job));
     let jobs: Vec<Option<JobRecord>> = jobs.buffered(FETCH_CONCURRENCY).try_collect().await?;
     Ok(jobs.into_iter().flatten().collect())
 }

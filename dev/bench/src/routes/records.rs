@@ -18,7 +18,7 @@ const FETCH_CONCURRENCY: usize = 16;
 /// Redis is unreachable, the record is gone, or the job failed.
 pub async fn wait_for_end(store: &Store, id: JobId, every: Duration) -> anyhow::Result<JobRecord> {
     loop {
-        let record = store.job(id).await?;
+        let record = store.jobs().job(id).await?;
         let record = record.with_context(|| format!("job {id} has no record"))?;
         if record.state.is_terminal() {
             let JobRecord { state, error, .. } = &record;

@@ -119,7 +119,7 @@ async fn known_apps(
     };
     let mut all: Vec<AppId> = api.apps.all().await?.into_iter().collect();
     all.retain(|app| caller.knows(app));
-    let mut found = api.store.schemas(&all).await?;
+    let mut found = api.store.fleet().schemas(&all).await?;
     // What a route takes depends on where it leads.
     let declared = api.apps.declared();
     let routes = declared.routes.iter().map(|(name, _)| name);

@@ -56,8 +56,8 @@ pub(super) async fn run(
 ) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
-    let mut changes = shared.store.runner_events(app).await?;
-    let mut cancellations = shared.store.cancellations(app).await?;
+    let mut changes = shared.store.runner_feed().events(app).await?;
+    let mut cancellations = shared.store.cancellation().subscribe(app).await?;
     let mut driver = PolicyDriver::open(dispatcher).await?;
     let connection = &session.connection;
     let mut normal = dispatcher

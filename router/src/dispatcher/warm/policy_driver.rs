@@ -75,7 +75,7 @@ impl<'a> PolicyDriver<'a> {
             compared: Instant::now(),
             outbox: Vec::new(),
         };
-        for (hint, json) in store.stats(&dispatcher.app).await? {
+        for (hint, json) in store.stats().read(&dispatcher.app).await? {
             match serde_json::from_str(&json) {
                 Ok(learned) => {
                     let model = hint.map(|hint| driver.hints.number(&hint));
@@ -84,7 +84,7 @@ impl<'a> PolicyDriver<'a> {
                 Err(error) => tracing::debug!(%error, "left out what another version had learned"),
             }
         }
-        for hint in store.models(&dispatcher.app).await? {
+        for hint in store.fleet().models(&dispatcher.app).await? {
             driver.policy.add_known_model(driver.hints.number(&hint));
         }
         driver.compare().await?;
@@ -222,7 +222,7 @@ impl<'a> PolicyDriver<'a> {
     async fn compare(&mut self) -> Result<(), SessionError> {
         let Dispatcher { shared, app, .. } = self.dispatcher;
         self.compared = Instant::now();
-        let availabilities = shared.store.runner_availability(app).await?;
+        let availabilities = shared.store.runner_feed().availability(app).await?;
         let policy = &self.policy;
         let (unclear, lost) = self
             .tracker
@@ -230,7 +230,7 @@ impl<'a> PolicyDriver<'a> {
         self.apply_all(lost).await?;
         for runner in unclear {
             // Read only now: an event before may have sent this very runner a job.
-            if let Some((now, is_idle)) = shared.store.standing(app, &runner).await? {
+            if let Some((now, is_idle)) = shared.store.runner_feed().runner(app, &runner).await? {
                 let number = self.tracker.number(&runner);
                 let thought_idle = number.is_some_and(|number| self.policy.is_idle(number));
                 let events = self
@@ -272,7 +272,7 @@ impl<'a> PolicyDriver<'a> {
         }
         if !fields.is_empty() || !forgotten.is_empty() {
             let Dispatcher { shared, app, .. } = self.dispatcher;
-            shared.store.save_stats(app, &fields, &forgotten).await?;
+            shared.store.stats().save(app, &fields, &forgotten).await?;
         }
         Ok(())
     }
@@ -384,7 +384,10 @@ impl<'a> PolicyDriver<'a> {
         let decision = self.after_hold(&waiting, decision);
         loop {
             let id = waiting.held.job.id;
-            let claim = shared.store.claim(app, id, &name, CLAIM_MS, &decision);
+            let claim = shared
+                .store
+                .placement()
+                .claim(app, id, &name, CLAIM_MS, &decision);
             match claim.await? {
                 Claim::Won(epoch) => {
                     metrics.dispatched(hint, &decision);
@@ -427,7 +430,7 @@ impl<'a> PolicyDriver<'a> {
             hold.since_ms = earlier.since_ms;
         }
         let Dispatcher { shared, app, .. } = self.dispatcher;
-        while let Some(reason) = shared.store.hold(app, spec.id, &hold).await? {
+        while let Some(reason) = shared.store.placement().hold(app, spec.id, &hold).await? {
             if let Some(destination) = self.dispatcher.reroute(&waiting.held, reason).await? {
                 self.outbox.extend(
                     (self.held_jobs.remove(job)).map(|waiting| (waiting.held, destination)),
