@@ -61,7 +61,7 @@ fn a_file_cut_short_names_the_first_tensor_that_is_not_whole() {
     let (file, tensor, message) = refusal(&model);
     assert_eq!(file, UNET);
     assert!(
-        tensor.is_some() && message.contains("cut short"),
+        tensor.is_some() && message.contains("truncated"),
         "{message}"
     );
 }

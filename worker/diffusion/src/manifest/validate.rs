@@ -1,12 +1,12 @@
-//! Whether a manifest's numbers fit each other.
+//! Checks the consistency of a manifest.
 
 use super::{FILE, Manifest};
 use crate::error::Error;
 use crate::folder::stays_inside;
 
 impl Manifest {
-    /// Whether the numbers fit each other. What the networks would otherwise assert, or allocate
-    /// without bound, is refused here; that they fit the weights is `checkpoint`'s to say.
+    /// Checks the consistency of the numbers. Rejects what the networks would otherwise assert, or
+    /// allocate without bound; `checkpoint` checks them against the weights.
     pub(super) fn validate(&self) -> Result<(), Error> {
         let unet = &self.unet;
         let vae = &self.vae;
