@@ -14,7 +14,7 @@ const LATENT_CHANNELS: i64 = 4;
 pub(crate) struct UNet(UNet2DConditionModel);
 
 impl UNet {
-    /// Checks the tensors that decide the network's size, before anything is allocated.
+    /// Checks the tensors that determine the network's size, before anything is allocated.
     pub(crate) fn check(spec: &UNetSpec, weights: &Checkpoint) -> Result<(), Error> {
         let blocks = spec.block_out_channels.len();
         for (i, (&channels, &attends)) in spec
