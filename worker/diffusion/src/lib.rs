@@ -21,16 +21,17 @@
 //! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
-//! | [`pipeline`](Pipeline) | load, then text, and perhaps a picture, → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | [`pipeline`](Pipeline) | load, then text, optionally a picture, → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
 //! | `noise` | reproducible noise |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |
 //! | [`stamp`](Stamp) | detects changes of a model's files |
 //! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
 //!
-//! **Threads.** Tensors are `Send`, not `Sync`, and libgomp makes a pool for each calling thread: let
-//! one thread own a device, its pipelines and every call on them. **Panics.** None leaves [`Pipeline::load`]
-//! or [`Pipeline::generate`], whatever is in the model folder or the request.
+//! **Threads.** Tensors are `Send`, not `Sync`, and libgomp creates a pool for each calling thread:
+//! one thread should own a device, its pipelines and every call on them. **Panics.** No panic
+//! escapes [`Pipeline::load`] or [`Pipeline::generate`], whatever the model folder or the request
+//! contains.
 
 mod catalog;
 mod checkpoint;

@@ -30,7 +30,7 @@ use crate::progress::ProgressReporter;
 use crate::runner::{AfterDelivery, IncarnationEnd, Runner, wait_until};
 use crate::stored_input;
 
-/// How long an engine may take to stop after the drain timeout.
+/// Grace for an engine to stop after the drain timeout.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// Timeout for publishing a fault, which is best effort.

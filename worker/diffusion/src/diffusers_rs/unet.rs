@@ -1,5 +1,5 @@
-//! The denoising UNet: latents `[batch, 4, h/8, w/8]`, a timestep and text states
-//! `[batch, context, hidden]` → a prediction of the latents' shape. Parameters carry Hugging Face's names.
+//! The denoising UNet: latents `[batch, 4, h/8, w/8]`, a timestep and text states `[batch, context,
+//! hidden]` → a prediction of the latents' shape. Parameters have Hugging Face's names.
 
 use diffusers::models::unet_2d::{BlockConfig, UNet2DConditionModel, UNet2DConditionModelConfig};
 use tch::Tensor;
@@ -53,7 +53,7 @@ impl UNet {
         let block = |(index, (&out_channels, &use_cross_attn))| BlockConfig {
             out_channels,
             use_cross_attn,
-            // The number of heads, under Hugging Face's misnomer.
+            // The number of heads, misnamed by Hugging Face.
             attention_head_dim: spec.heads.of_block(index).unwrap_or(1),
         };
         let blocks = spec
