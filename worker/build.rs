@@ -1,4 +1,5 @@
-//! Passes on how libtorch is linked (its run path): link arguments reach only the package that prints them.
+//! Passes on libtorch's link arguments (its run path), which apply only to the package that prints
+//! them.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

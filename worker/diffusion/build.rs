@@ -1,7 +1,8 @@
-//! Tells the linker where libtorch is, here and in every package that builds a binary on this one.
+//! Passes libtorch's location to the linker, here and in every package that builds a binary with
+//! this one.
 //!
-//! A link argument reaches only the binaries of the package that asks for it, so this script also
-//! publishes its arguments, and the build.rs of a dependant passes them on:
+//! A link argument applies only to binaries of the package that prints it, so this script also
+//! publishes its arguments, and the build.rs of a dependent package passes them on:
 //!
 //! ```ignore
 //! fn main() {
@@ -26,8 +27,8 @@ fn main() {
 
     let mut link_args = vec![format!("-Wl,-rpath,{}", lib.display())];
     if lib.join("libtorch_cuda.so").exists() {
-        // Nothing refers to a symbol of libtorch_cuda: it registers itself when it is loaded. So the
-        // linker has to be told to keep it.
+        // No symbol of libtorch_cuda is referenced: it registers itself when loaded. So the linker
+        // must be forced to keep it.
         link_args.extend(
             [
                 "-Wl,--no-as-needed",
@@ -46,7 +47,7 @@ fn main() {
     println!("cargo::metadata=link_args={}", link_args.join(";"));
 }
 
-/// tch has no memory statistics; libc10 has, without any CUDA header.
+/// tch has no memory statistics; libc10 has them, without any CUDA header.
 fn compile_memory_shim(lib: &Path) {
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);

@@ -24,7 +24,7 @@ pub enum StoreError {
     Refused {
         /// The file's name.
         file: String,
-        /// Its size.
+        /// The file's size, bytes.
         bytes: usize,
         /// The storage's error.
         reason: String,

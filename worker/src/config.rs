@@ -52,10 +52,11 @@ pub struct Args {
     /// [default: 2000]
     #[arg(long, env = "WARMQ_ACCEPT_TIMEOUT_MS", value_name = "MS")]
     pub accept_timeout_ms: Option<String>,
-    /// How long a running job may continue after the stop signal, s [default: 30]
+    /// Drain timeout of running jobs after the stop signal, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     pub drain_timeout_s: Option<String>,
-    /// How long a cancelled engine may report no progress before its process exits, s [default: 60]
+    /// Time without progress after which a cancelled engine counts as hung and its process exits, s
+    /// [default: 60]
     #[arg(long, env = "WARMQ_HANG_GRACE_S", value_name = "S")]
     pub hang_grace_s: Option<String>,
     /// Private addresses that URLs in inputs may resolve to: 10.1.0.0/16,fd00::/8 [default: none]
@@ -74,11 +75,11 @@ pub struct Config {
     pub engine: engine::Options,
     /// Names of the runners, at least one.
     pub runners: Vec<RunnerId>,
-    /// How long a job may wait in a runner's queue.
+    /// Timeout for a job in a runner's queue.
     pub accept_timeout: Duration,
-    /// How long a running job may continue after the stop signal.
+    /// Drain timeout of running jobs after the stop signal.
     pub drain_timeout: Duration,
-    /// How long a cancelled engine may report no progress.
+    /// Time without progress after which a cancelled engine counts as hung.
     pub hang_grace: Duration,
     /// Private addresses that URLs in inputs may resolve to.
     pub fetch_allow: Allowed,

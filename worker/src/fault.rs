@@ -11,7 +11,7 @@ const MAX_MESSAGE_BYTES: usize = 296;
 /// Why a runner could not run a job, or cannot run any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Its class.
+    /// The fault's class.
     pub kind: FaultKind,
     /// The message for the job's owner: no paths, no addresses.
     pub message: String,

@@ -18,7 +18,7 @@ use crate::consumer::{ConsumeError, Consumers};
 use crate::context::WorkerContext;
 use crate::engine::Description;
 
-/// How long a runner that unregistered still returns jobs that were sent to it.
+/// Time for which an unregistered runner still returns jobs that were sent to it.
 const LATE_DELIVERY_WAIT: Duration = Duration::from_millis(200);
 
 /// Timeout for closing the connection.

@@ -1,4 +1,5 @@
-//! The two charts of docs/routing-policy.md: mean latency over load, and swaps over the number of models, for every policy.
+//! The two charts of docs/routing-policy.md, for every policy: mean latency over load, and swaps
+//! over the number of models.
 
 use plotters::style::RGBColor;
 

@@ -1,4 +1,5 @@
-//! `warmq-bench`: simulates a fleet under a routing policy, and runs the same jobs through a real one.
+//! `warmq-bench`: simulates a fleet under a routing policy, and runs the same jobs through a real
+//! one.
 
 use std::process::ExitCode;
 

@@ -90,7 +90,8 @@ fn line(row: &Row, policy: PolicyName, outcomes: &[Outcome], bound: &str) -> Str
     format!("{name} {swaps:<24} {mean:<22} {p99:<20} {throughput:<22} {bound}")
 }
 
-/// Simulates every row and prints, per measure, `median (worst seed) / target`; `!` where the target is missed.
+/// Simulates every row and prints, per measure, `median (worst seed) / target`; `!` if the target
+/// is missed.
 ///
 /// # Errors
 /// A workload cannot be generated.

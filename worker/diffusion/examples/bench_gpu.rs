@@ -1,13 +1,13 @@
-//! Times the engine, and beside it Python's diffusers on the same folders and the same device.
+//! Times the engine, and Python's diffusers on the same folders and device.
 //!
 //! ```sh
 //! cargo run --release -p warmq-diffusion --example bench_gpu -- --device auto --python .venv/bin/python
 //! ```
 //!
-//! Prints one Markdown table: a model that ships, and one of Stable Diffusion 1.5's size with random
-//! weights, which is written to a temporary folder first (2 GB). `warmq / diffusers` below 1 means
-//! that this engine took less. Both are warmed up before they are timed; each waits for the device after
-//! every step, so a step is what it takes, not what it takes to ask for it.
+//! Prints a Markdown table: an included model, and one of Stable Diffusion 1.5's size with random
+//! weights, written to a temporary folder first (2 GB). `warmq / diffusers` below 1 means that this
+//! engine is faster. Both are warmed up first, and wait for the device after every step, so that
+//! steps measure execution, not submission.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -26,21 +26,21 @@ struct Options {
     /// cpu, cuda:<index>, or auto: the first GPU if there is one.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// The models that ship.
+    /// The folder of the included models.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models"))]
     models: PathBuf,
-    /// Only the model of one size.
+    /// Only the model of this size.
     #[arg(long)]
     only: Option<Size>,
     #[arg(long, default_value_t = 20)]
     steps: u32,
-    /// Pixels along a side; the model's default if left out.
+    /// Pixels along a side [default: the model's].
     #[arg(long)]
     side: Option<u32>,
-    /// Threads of one tensor operation on the CPU, for both engines.
+    /// Threads per tensor operation on the CPU, for both engines.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// A Python with torch, diffusers and transformers. Left out, there is nothing to compare with.
+    /// A Python with torch, diffusers and transformers, to compare with.
     #[arg(long)]
     python: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ enum Size {
     Sd15,
 }
 
-/// What one engine took. peer.py prints the same fields.
+/// Times of one engine. peer.py prints the same fields.
 #[derive(Deserialize)]
 struct Timing {
     load_s: f64,
@@ -60,7 +60,7 @@ struct Timing {
     peak_bytes: u64,
 }
 
-/// Notes when each step began.
+/// Records when each step started.
 struct Clock {
     device: Device,
     began: Vec<Instant>,

@@ -1,4 +1,4 @@
-//! A folder of model folders.
+//! The catalog: a folder with one folder per model.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,8 +7,8 @@ use crate::hugging_face;
 use crate::manifest::Manifest;
 use crate::stamp::Stamp;
 
-/// A folder of model folders, each with a `manifest.json` or in Hugging Face's diffusers layout.
-/// It is read anew at each call, so that a model dropped in later is found.
+/// A folder with one folder per model, each with a `manifest.json` or in Hugging Face's diffusers
+/// layout. Every call reads it anew, so that models added later are found.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     folder: PathBuf,
@@ -16,7 +16,7 @@ pub struct Catalog {
 
 impl Catalog {
     /// # Errors
-    /// [`Error::Catalog`] when the folder cannot be read.
+    /// [`Error::Catalog`] if the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Catalog, Error> {
         match folder.read_dir() {
             Ok(_) => Ok(Catalog {
@@ -29,8 +29,8 @@ impl Catalog {
         }
     }
 
-    /// The names of the models that are there now, sorted. Whether one can be loaded, its manifest
-    /// and its files say.
+    /// Returns the names of the models in the folder, sorted. Their manifests and files are not
+    /// checked.
     pub fn names(&self) -> Vec<String> {
         let entries = self.folder.read_dir().into_iter().flatten().flatten();
         let models = entries.filter(|entry| is_model(&entry.path()));
@@ -41,15 +41,15 @@ impl Catalog {
         names
     }
 
-    /// Whether the folder itself can be read.
+    /// Checks that the folder can be read.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when it cannot.
+    /// [`Error::Catalog`] if it cannot.
     pub fn check(&self) -> Result<(), Error> {
         Self::open(&self.folder).map(drop)
     }
 
-    /// Names of the folders that cannot be looked into, sorted: there may be a model inside.
+    /// Returns the names of the folders that cannot be read, sorted: there may be a model inside.
     pub fn unreadable(&self) -> Vec<String> {
         let entries = self.folder.read_dir().into_iter().flatten().flatten();
         let closed =
@@ -61,19 +61,19 @@ impl Catalog {
         names
     }
 
-    /// The identity of the named model's files now, which changes whenever they do.
+    /// Returns the identity of a model's files, which changes whenever they do.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`] when there is none, or `name` is a path.
+    /// [`Error::UnknownModel`] if it does not exist, or `name` is a path.
     pub fn stamp(&self, name: &str) -> Result<Stamp, Error> {
         Ok(Stamp::of(&self.model_folder(name)?))
     }
 
-    /// What the named model is.
+    /// Returns a model's manifest.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`] when there is none, or `name` is a path; [`Error::BadCheckpoint`] when
-    /// its manifest cannot be used.
+    /// [`Error::UnknownModel`] if it does not exist, or `name` is a path; [`Error::BadCheckpoint`]
+    /// if its manifest is invalid.
     pub fn manifest(&self, name: &str) -> Result<Manifest, Error> {
         Manifest::read(&self.model_folder(name)?, name)
     }

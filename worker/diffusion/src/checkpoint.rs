@@ -1,8 +1,8 @@
-//! One safetensors file: its header is checked in full when it is opened, and every tensor's name,
-//! shape and type before any is read into a network. A damaged file is an error that names the file and
-//! the tensor.
+//! One safetensors file. Opening checks its whole header; the name, shape and type of every tensor
+//! are checked before any is copied into a network. An error about a damaged file contains the file
+//! and the tensor.
 //!
-//! The file is read one tensor at a time rather than mapped: a file cut short under a mapping kills the
+//! The file is read one tensor at a time instead of mapped: truncating a mapped file kills the
 //! process.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
 
-/// The format's own limit.
+/// The format's limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The header follows its length, a little-endian u64.
 const LENGTH_BYTES: u64 = 8;
@@ -27,20 +27,20 @@ pub(crate) struct Checkpoint {
     /// Relative to the model's folder.
     file: String,
     handle: File,
-    /// By the name that the network gives to the tensor.
+    /// By the network's name of the tensor.
     tensors: BTreeMap<String, Entry>,
 }
 
 struct Entry {
     shape: Vec<i64>,
     dtype: Dtype,
-    /// From the start of the file.
+    /// Offset from the start of the file, bytes.
     offset: u64,
     bytes: usize,
 }
 
 impl Checkpoint {
-    /// Opens a file of the model's folder; `rename` turns a stored name into the network's.
+    /// Opens a file of the model's folder; `rename` maps a stored name to the network's.
     pub(crate) fn open(
         manifest: &Manifest,
         file: &str,
@@ -60,7 +60,7 @@ impl Checkpoint {
         let header_bytes = u64::from_le_bytes(length);
         if header_bytes > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
             return Err(bad(format!(
-                "not a safetensors file, or cut short: a header of {header_bytes} bytes in a file of {file_bytes}"
+                "not a safetensors file, or truncated: a header of {header_bytes} bytes in a file of {file_bytes}"
             )));
         }
         let mut header = vec![0; header_bytes as usize];
@@ -79,7 +79,7 @@ impl Checkpoint {
             let (start, end) = info.data_offsets;
             if end as u64 > file_bytes - data {
                 let message = format!(
-                    "the file is cut short: its data ends {} bytes too early",
+                    "the file is truncated: {} bytes are missing",
                     end as u64 + data - file_bytes
                 );
                 return Err(bad(message).in_tensor(&name));
@@ -89,8 +89,8 @@ impl Checkpoint {
                 .iter()
                 .map(|&n| i64::try_from(n))
                 .collect::<Result<_, _>>();
-            let shape = shape
-                .map_err(|_| bad("its shape is out of all bounds".to_owned()).in_tensor(&name))?;
+            let shape =
+                shape.map_err(|_| bad("its shape is out of bounds".to_owned()).in_tensor(&name))?;
             let entry = Entry {
                 shape,
                 dtype: info.dtype,
@@ -110,7 +110,7 @@ impl Checkpoint {
         })
     }
 
-    /// Rows of a matrix, e.g. the size of a vocabulary.
+    /// Returns the rows of a matrix, e.g. the size of a vocabulary.
     pub(crate) fn rows(&self, name: &str) -> Result<i64, Error> {
         match self.entry(name)?.shape.as_slice() {
             &[rows, _] => Ok(rows),
@@ -121,7 +121,7 @@ impl Checkpoint {
         }
     }
 
-    /// Checks that a tensor is there, of this shape and of a type that can be read.
+    /// Checks that a tensor exists, with this shape and a supported type.
     pub(crate) fn expect(&self, name: &str, shape: &[i64]) -> Result<(), Error> {
         let entry = self.entry(name)?;
         if !same_shape(&entry.shape, shape) {
@@ -133,8 +133,8 @@ impl Checkpoint {
         self.kind(name, entry).map(drop)
     }
 
-    /// Copies the file's tensors over those of a network, in the network's type and on its device.
-    /// Nothing is copied before all of them are known to fit. `progress` is told the bytes read.
+    /// Copies the file's tensors into a network, in the network's type and on its device. All are
+    /// checked first. Calls `progress` with the bytes read.
     pub(crate) fn load_into(
         &self,
         store: &VarStore,
@@ -150,7 +150,7 @@ impl Checkpoint {
             .filter(|name| !parameters.contains_key(*name))
             .collect();
         if !unused.is_empty() {
-            tracing::debug!(model = %self.model, file = %self.file, ?unused, "the model has no use for some tensors");
+            tracing::debug!(model = %self.model, file = %self.file, ?unused, "the model does not use some tensors");
         }
         for (name, mut parameter) in parameters {
             let entry = self.entry(&name)?;
@@ -159,14 +159,14 @@ impl Checkpoint {
             read.map_err(|e| self.bad(&name, "cannot be read".to_owned()).because(e))?;
             let stored =
                 Tensor::f_from_data_size(&bytes, &parameter.size(), self.kind(&name, entry)?)?;
-            // As stored to the device, widened or narrowed there.
+            // Copied to the device as stored, converted there.
             parameter.f_copy_(&stored.f_to_device(store.device())?)?;
             progress(entry.bytes as u64);
         }
         Ok(())
     }
 
-    /// Bytes of all tensors.
+    /// Returns the size of all tensors, bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.tensors.values().map(|entry| entry.bytes as u64).sum()
     }
@@ -185,7 +185,7 @@ impl Checkpoint {
             Dtype::F64 => Ok(Kind::Double),
             other => Err(self.bad(
                 name,
-                format!("its type is {other}; only F16, BF16, F32 and F64 can be read"),
+                format!("its type is {other}; only F16, BF16, F32 and F64 are supported"),
             )),
         }
     }
@@ -195,7 +195,7 @@ impl Checkpoint {
     }
 }
 
-/// Old checkpoints store a linear layer of attention as a 1×1 convolution, and some the reverse.
+/// Old checkpoints store a linear layer of attention as a 1×1 convolution, some the reverse.
 fn same_shape(stored: &[i64], wanted: &[i64]) -> bool {
     fn matrix(shape: &[i64]) -> &[i64] {
         if let [rest @ .., 1, 1] = shape

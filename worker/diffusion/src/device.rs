@@ -1,4 +1,4 @@
-//! Where tensors live.
+//! The device of tensors.
 
 use std::fmt;
 use std::process::Command;
@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use crate::error::Error;
 use crate::guard::guard;
 
-/// Where a pipeline's tensors live.
+/// The device of a pipeline's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Device {
     /// The processor, in single precision.
@@ -19,10 +19,11 @@ pub enum Device {
 }
 
 impl Device {
-    /// Reads `cpu`, `cuda` (the first GPU), `cuda:<index>`, or `auto`: the first GPU if there is one.
+    /// Parses `cpu`, `cuda` (the first GPU), `cuda:<index>`, or `auto`: the first GPU if there is
+    /// one.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] for any other text, and for a GPU that is not there.
+    /// [`Error::NoDevice`] for any other text, and for a GPU that does not exist.
     pub fn parse(text: &str) -> Result<Device, Error> {
         let index = match text {
             "cpu" => return Ok(Device::Cpu),
@@ -51,8 +52,8 @@ impl Device {
         }
     }
 
-    /// What a person would call it, e.g. `NVIDIA H100 80GB HBM3`; the [`Display`](fmt::Display) form
-    /// where the system does not say.
+    /// Returns the device's product name, e.g. `NVIDIA H100 80GB HBM3`; the
+    /// [`Display`](fmt::Display) form if the system does not provide one.
     pub fn name(&self) -> String {
         let name = match self {
             Device::Cpu => std::fs::read_to_string("/proc/cpuinfo")
@@ -77,10 +78,10 @@ impl Device {
             .unwrap_or_else(|| self.to_string())
     }
 
-    /// Computes something tiny, to learn whether the device works at all.
+    /// Runs a tiny computation to check that the device works.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and the like when it does not.
+    /// [`Error::DeviceLost`] and others if it does not.
     pub fn self_test(&self) -> Result<(), Error> {
         self.run(false, || {
             let ones = Tensor::f_ones([8, 8], (Kind::Float, self.torch()))?;
@@ -92,7 +93,7 @@ impl Device {
         })
     }
 
-    /// Waits until the device has done all that was asked of it; a GPU's kernels run behind the caller.
+    /// Waits for all operations of the device; a GPU's kernels run asynchronously.
     pub fn synchronize(&self) {
         if let Device::Cuda(index) = *self {
             tch::Cuda::synchronize(i64::try_from(index).unwrap_or(0));
@@ -110,7 +111,7 @@ impl Device {
         }
     }
 
-    /// The type in which large weights are held. A CPU has no fast half precision.
+    /// Returns the type of large weights. A CPU has no fast half precision.
     pub(crate) fn weight_kind(self) -> Kind {
         if self.is_cuda() {
             Kind::Half
@@ -119,9 +120,9 @@ impl Device {
         }
     }
 
-    /// Runs tensor code without gradients and, on a GPU, in mixed precision where `mixed` says so.
+    /// Runs tensor code without gradients and, on a GPU, in mixed precision if `mixed`.
     ///
-    /// tch restores neither setting when the code panics, so panics are caught inside.
+    /// tch restores neither setting after a panic, so panics are caught inside.
     pub(crate) fn run<T>(
         self,
         mixed: bool,
@@ -157,7 +158,7 @@ fn gpus() -> usize {
     usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
 }
 
-/// What hints at a GPU that cannot be used: a device file of the driver although no GPU was found.
+/// Returns a device file of the GPU driver if there is one although no GPU was found.
 pub fn unusable_gpu() -> Option<&'static str> {
     const DEVICE_FILES: [&str; 2] = ["/dev/nvidia0", "/dev/nvidiactl"];
     let found = || {
@@ -168,8 +169,8 @@ pub fn unusable_gpu() -> Option<&'static str> {
     if gpus() == 0 { found() } else { None }
 }
 
-/// How many threads one tensor operation on the CPU may use; for the whole process. Tiny models run
-/// fastest on one: on a busy machine two threads spend their time waiting for each other.
+/// Sets the number of threads per tensor operation on the CPU, for the whole process. Tiny models
+/// run fastest on one: on a busy machine two threads wait for each other.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads.clamp(1, 1024)).unwrap_or(1));
 }

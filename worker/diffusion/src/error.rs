@@ -1,104 +1,105 @@
-//! Everything that can go wrong, in the terms of whoever has to act on it.
+//! Errors, in terms of their remedies.
 
 use std::path::PathBuf;
 
 /// The cause below an [`Error`], where another library reported one.
 pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a model could not be found or loaded, or a picture not be made.
+/// Why a model could not be found or loaded, or a picture not be generated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller named a model that the catalog has not got.
+    /// The model is not in the catalog.
     #[error("unknown model {name:?}; known: {}", known.join(", "))]
     UnknownModel {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are, sorted.
+        /// The catalog, sorted.
         known: Vec<String>,
     },
 
-    /// The caller asked for something that this model cannot do.
+    /// The model does not support the request.
     #[error("{field}: {message}")]
     InvalidRequest {
         /// The field of [`Request`](crate::Request) at fault.
         field: &'static str,
-        /// What is wrong with its value, and what would be right.
+        /// The error, and the allowed values.
         message: String,
     },
 
-    /// A model folder is damaged, incomplete, or of a kind that is not supported.
+    /// A model folder is damaged, incomplete, or of an unsupported kind.
     #[error("model {model:?}, {file}{}: {message}", tensor.as_ref().map(|t| format!(", tensor {t}")).unwrap_or_default())]
     BadCheckpoint {
         /// The model's name.
         model: String,
         /// The file at fault, relative to the model's folder.
         file: String,
-        /// The tensor at fault, where it is one.
+        /// The tensor at fault, if any.
         tensor: Option<String>,
-        /// What is wrong with it.
+        /// The error.
         message: String,
-        /// What the file system or a parser said.
+        /// The error of the file system or parser.
         #[source]
         source: Option<Source>,
     },
 
-    /// The folder of models cannot be read.
+    /// The models folder cannot be read.
     #[error("cannot read the models folder {}", path.display())]
     Catalog {
         /// The folder.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: std::io::Error,
     },
 
-    /// There is no such device here.
+    /// The device does not exist.
     #[error("device {asked:?}: {message}")]
     NoDevice {
-        /// What was asked for.
+        /// The requested device.
         asked: String,
-        /// What there is instead.
+        /// The reason, and the devices that exist.
         message: String,
     },
 
-    /// The [`Observer`](crate::Observer) asked to stop.
+    /// The [`Observer`](crate::Observer) stopped the generation.
     #[error("cancelled")]
     Cancelled,
 
-    /// The device has not enough memory for this model or this picture.
+    /// The device has too little memory for this model or picture.
     #[error("out of memory: {message}")]
     OutOfMemory {
-        /// What torch said, as one clean sentence.
+        /// Torch's message, as one clean sentence.
         message: String,
-        /// All that torch said, for logs.
+        /// Torch's full message, for logs.
         details: String,
     },
 
-    /// The device or its driver failed. On a GPU every later operation of the process fails, too.
+    /// The device or its driver failed. On a GPU all later operations of the process fail as well.
     #[error("the device failed: {message}")]
     DeviceLost {
-        /// What torch said, as one clean sentence.
+        /// Torch's message, as one clean sentence.
         message: String,
-        /// All that torch said, for logs.
+        /// Torch's full message, for logs.
         details: String,
     },
 
-    /// The model computed numbers that are not finite: its weights are damaged, or overflow in this precision.
-    #[error("the model computed no picture: some of its numbers are not finite")]
+    /// The model computed non-finite numbers: its weights are damaged, or overflow in this
+    /// precision.
+    #[error("the model computed no picture: some numbers are not finite")]
     NotFinite,
 
     /// Any other failure inside torch.
     #[error("torch: {message}")]
     Torch {
-        /// What torch said, as one clean sentence.
+        /// Torch's message, as one clean sentence.
         message: String,
-        /// All that torch said, for logs.
+        /// Torch's full message, for logs.
         details: String,
     },
 }
 
 impl Error {
-    /// Reads what torch said.
+    /// Classifies a message of torch.
     pub(crate) fn torch(said: &str) -> Error {
         let (message, details) = (clean(said), said.to_owned());
         match Class::of(said) {
@@ -108,7 +109,7 @@ impl Error {
         }
     }
 
-    /// All that torch said, where it is more than the error's sentence.
+    /// Returns torch's full message, if it is more than the error's sentence.
     pub fn details(&self) -> Option<&str> {
         match self {
             Error::OutOfMemory { details, .. }
@@ -125,7 +126,7 @@ impl Error {
         }
     }
 
-    /// Names the tensor at fault; meaningful for [`Error::BadCheckpoint`] only.
+    /// Adds the tensor at fault; for [`Error::BadCheckpoint`] only.
     pub(crate) fn in_tensor(mut self, name: &str) -> Error {
         if let Error::BadCheckpoint { tensor, .. } = &mut self {
             *tensor = Some(name.to_owned());
@@ -133,7 +134,7 @@ impl Error {
         self
     }
 
-    /// Keeps the cause; meaningful for [`Error::BadCheckpoint`] only.
+    /// Adds the cause; for [`Error::BadCheckpoint`] only.
     pub(crate) fn because(mut self, cause: impl Into<Source>) -> Error {
         if let Error::BadCheckpoint { source, .. } = &mut self {
             *source = Some(cause.into());
@@ -148,7 +149,7 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// What follows from a message of torch.
+/// The class of a message of torch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     OutOfMemory,
@@ -158,7 +159,7 @@ enum Class {
 
 impl Class {
     fn of(said: &str) -> Self {
-        // cuDNN finds no engine where its workspace does not fit.
+        // cuDNN finds no engine if its workspace does not fit.
         const OUT_OF_MEMORY: [&str; 9] = [
             "out of memory",
             "can't allocate memory",
@@ -190,10 +191,11 @@ impl Class {
     }
 }
 
-/// Longest sentence made of a message of torch, characters.
-const MAX_SENTENCE: usize = 200;
+/// Length limit of a sentence from a message of torch, characters.
+const MAX_SENTENCE_CHARS: usize = 200;
 
-/// The sentence in a message of torch: without stack frames, addresses, paths and the wrapping of a panic.
+/// Extracts the sentence from a message of torch: without stack frames, addresses, paths and the
+/// wrapping of a panic.
 fn clean(said: &str) -> String {
     let mut text = said;
     // tch panics with the error's debug form, in which line breaks are escaped.
@@ -217,9 +219,9 @@ fn clean(said: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().filter(is_printable).collect();
     let sentence = words.join(" ");
     let sentence = sentence.strip_suffix("\")").unwrap_or(&sentence);
-    match sentence.char_indices().nth(MAX_SENTENCE) {
+    match sentence.char_indices().nth(MAX_SENTENCE_CHARS) {
         Some((end, _)) => format!("{}…", &sentence[..end]),
-        None if sentence.is_empty() => "it gave no reason".to_owned(),
+        None if sentence.is_empty() => "no reason given".to_owned(),
         None => sentence.to_owned(),
     }
 }
@@ -284,7 +286,7 @@ mod tests {
                 "Could not run '/a/b.so' at 0x7f00 here",
                 "torch: Could not run at here",
             ),
-            ("\nframe #0", "torch: it gave no reason"),
+            ("\nframe #0", "torch: no reason given"),
         ] {
             assert_eq!(Error::torch(said).to_string(), sentence);
         }

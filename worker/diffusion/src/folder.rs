@@ -1,4 +1,4 @@
-//! The small files of a model's folder, read by someone who trusts none of them.
+//! Reads the small, untrusted files of a model's folder.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::manifest::Manifest;
 
-/// Files up to this size are hashed before a load; of larger ones only the size is compared, since a
-/// load must not read gigabytes twice. No text in a model's folder is larger.
-const SMALL_BYTES: u64 = 64 << 20;
+/// Files up to this size are hashed before a load; of larger ones only the size is compared, since
+/// a load must not read gigabytes twice. Larger text files are rejected.
+const MAX_HASHED_BYTES: u64 = 64 << 20;
 
 pub(crate) fn bad(model: &str, file: &str, message: impl Into<String>) -> Error {
     Error::BadCheckpoint {
@@ -36,10 +36,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(
     file: &str,
 ) -> Result<T, Error> {
     serde_json::from_str(&read_text(folder, model, file)?)
-        .map_err(|e| bad(model, file, format!("not as expected: {e}")).because(e))
+        .map_err(|e| bad(model, file, format!("invalid: {e}")).because(e))
 }
 
-/// Whether a listed path leads to somewhere in the folder.
+/// Returns whether a listed path stays within the folder.
 pub(crate) fn stays_inside(path: &str) -> bool {
     Path::new(path)
         .components()
@@ -47,17 +47,17 @@ pub(crate) fn stays_inside(path: &str) -> bool {
 }
 
 impl Manifest {
-    /// Compares the files with the sizes and, up to 64 MiB, the checksums listed for them.
+    /// Compares the files with their listed sizes and, up to 64 MiB, checksums.
     pub(crate) fn verify_files(&self) -> Result<(), Error> {
         for entry in &self.files {
             let path = self.folder().join(&entry.path);
             let unreadable = |e: io::Error| self.bad(&entry.path, "cannot be read").because(e);
             let bytes = fs::metadata(&path).map_err(unreadable)?.len();
             if bytes != entry.bytes {
-                let message = format!("{bytes} bytes; the manifest says {}", entry.bytes);
+                let message = format!("{bytes} bytes, but the manifest lists {}", entry.bytes);
                 return Err(self.bad(&entry.path, message));
             }
-            if bytes > SMALL_BYTES {
+            if bytes > MAX_HASHED_BYTES {
                 continue;
             }
             let sha256 = format!(
@@ -65,7 +65,7 @@ impl Manifest {
                 Sha256::digest(small_file(&path).map_err(unreadable)?)
             );
             if sha256 != entry.sha256.to_ascii_lowercase() {
-                let message = "its SHA-256 is not the manifest's: damaged or replaced";
+                let message = "its SHA-256 differs from the manifest's: damaged or replaced";
                 return Err(self.bad(&entry.path, message));
             }
         }
@@ -73,16 +73,16 @@ impl Manifest {
     }
 }
 
-/// Opening a pipe would wait for someone to write to it, and a device may have no end.
+/// Opening a pipe would wait for a writer, and a device may be endless.
 fn small_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));
     }
     let mut bytes = Vec::new();
     File::open(path)?
-        .take(SMALL_BYTES + 1)
+        .take(MAX_HASHED_BYTES + 1)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > SMALL_BYTES {
+    if bytes.len() as u64 > MAX_HASHED_BYTES {
         return Err(io::Error::other("larger than 64 MiB"));
     }
     Ok(bytes)
@@ -105,7 +105,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         let large = File::create(folder.path().join("large")).unwrap();
-        large.set_len(SMALL_BYTES + 1).unwrap();
+        large.set_len(MAX_HASHED_BYTES + 1).unwrap();
         for file in ["folder", "large", "missing"] {
             let error = read_text(folder.path(), "model", file).unwrap_err();
             assert!(

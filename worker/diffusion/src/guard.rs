@@ -1,15 +1,15 @@
-//! The border between torch and the rest of the program.
+//! The boundary between torch and the rest of the program.
 //!
-//! tch reports a failed operation by panicking, memory running out included, and diffusers-rs asserts
-//! its way through shapes. Both stop here. A panic leaves the pipeline's tensors as they were, since
-//! no operation of ours writes to a weight once it is loaded.
+//! tch panics on failed operations, including out of memory, and diffusers-rs asserts shapes. Both
+//! panics stop here. A panic leaves the pipeline's tensors unchanged, since no operation writes to
+//! a weight once it is loaded.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::Error;
 
-/// Runs tensor code; what it panics with comes back as an [`Error`].
+/// Runs tensor code and maps a panic to an [`Error`].
 pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|payload| Err(Error::torch(message(&*payload))))

@@ -1,6 +1,6 @@
-//! Derives a manifest from a bare Hugging Face folder: `model_index.json` and the components' configs,
-//! as `save_pretrained` writes them. Where a config leaves a value out, Hugging Face's own default
-//! stands. What this engine cannot compute is refused here, by name.
+//! Derives a manifest from a bare Hugging Face folder: `model_index.json` and the components'
+//! configs, as `save_pretrained` writes them. Missing values take Hugging Face's defaults.
+//! Unsupported features are rejected by name.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::manifest::{
 };
 use crate::scheduler::SchedulerKind;
 
-/// The file that marks such a folder.
+/// The file that identifies such a folder.
 pub(crate) const INDEX: &str = "model_index.json";
 
 const TEXT: &str = "text_encoder/config.json";
@@ -109,7 +109,7 @@ impl Default for UNetConfig {
 }
 
 impl UNetConfig {
-    /// What diffusers-rs has not got, if the config asks for it.
+    /// Returns the first feature of the config that diffusers-rs does not support.
     fn unsupported(&self) -> Option<String> {
         let block =
             |name: &&String| !matches!(name.as_str(), "DownBlock2D" | "CrossAttnDownBlock2D");
@@ -302,7 +302,7 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
             beta_schedule: scheduler.beta_schedule,
             steps_offset: scheduler.steps_offset,
         },
-        // What diffusers' StableDiffusionPipeline does when it is not told.
+        // The default of diffusers' StableDiffusionPipeline.
         defaults: Defaults {
             steps: 50,
             guidance: 7.5,
@@ -310,7 +310,7 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
     })
 }
 
-/// From half the side that the model was trained at to twice that.
+/// From half to twice the side of the training pictures.
 fn sizes(vae: &VaeSpec, sample_size: u32) -> ImageSizes {
     let multiple_of = vae.downsampling().max(8);
     let default = sample_size.clamp(1, 512).saturating_mul(vae.downsampling());

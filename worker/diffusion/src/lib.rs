@@ -1,5 +1,5 @@
-//! Stable Diffusion as a library: a folder of models in, pictures out. It knows nothing of queues,
-//! jobs or caches; the worker's engine thread does.
+//! Stable Diffusion as a library: from a folder of models to pictures. It knows no queues, jobs or
+//! caches; the worker's engine thread does.
 //!
 //! ```no_run
 //! use warmq_diffusion::{Catalog, Device, Pipeline, Request};
@@ -11,26 +11,27 @@
 //! # Ok(()) }
 //! ```
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`catalog`](Catalog) | a folder of model folders, and which names it knows |
-//! | [`manifest`](Manifest) | what one model is: shapes, defaults, files; `hugging_face` derives it where none is written |
-//! | `folder` | the small files around the weights, read with distrust |
+//! | [`catalog`](Catalog) | a folder with one folder per model, and their names |
+//! | [`manifest`](Manifest) | a model's shapes, defaults and files; `hugging_face` derives it if there is no file |
+//! | `folder` | reads the small, untrusted files beside the weights |
 //! | `checkpoint` | one safetensors file: every name, shape and type checked, then copied into a network |
 //! | `tokenizer`, `clip` | prompt → token ids → text states `[batch, context, hidden]` |
 //! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
-//! | [`request`](Request) | what a caller may ask for, and the check of it against a manifest |
-//! | [`pipeline`](Pipeline) | load, then text, and perhaps a picture, → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
-//! | `noise` | noise that the same seed draws again |
-//! | [`device`](Device), [`memory`](Memory) | where tensors live, and how much they hold |
-//! | `guard` | the border at which torch's panics become an [`Error`] |
-//! | [`stamp`](Stamp) | whether a model's files changed since they were read |
+//! | [`request`](Request) | a caller's request, and its check against a manifest |
+//! | [`pipeline`](Pipeline) | load, then text, optionally a picture, → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | `noise` | reproducible noise |
+//! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
+//! | `guard` | maps torch's panics to [`Error`] |
+//! | [`stamp`](Stamp) | detects changes of a model's files |
 //! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
 //!
-//! **Threads.** Tensors are `Send`, not `Sync`, and libgomp makes a pool for each calling thread: let
-//! one thread own a device, its pipelines and every call on them. **Panics.** None leaves [`Pipeline::load`]
-//! or [`Pipeline::generate`], whatever is in the model folder or the request.
+//! **Threads.** Tensors are `Send`, not `Sync`, and libgomp creates a pool for each calling thread:
+//! one thread should own a device, its pipelines and every call on them. **Panics.** No panic
+//! escapes [`Pipeline::load`] or [`Pipeline::generate`], whatever the model folder or the request
+//! contains.
 
 mod catalog;
 mod checkpoint;

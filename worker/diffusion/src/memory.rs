@@ -1,21 +1,21 @@
-//! How much memory tensors hold.
+//! Memory of tensors.
 //!
-//! tch has no memory statistics. On a GPU they come from torch's own allocator through a small C++
-//! shim (`cuda/memory.cpp`), compiled only against a libtorch with CUDA; on the CPU from the kernel.
+//! tch has no memory statistics. On a GPU torch's allocator provides them through a small C++ shim
+//! (`cuda/memory.cpp`), compiled only with a CUDA libtorch; on the CPU the kernel does.
 
 use crate::device::Device;
 
-/// Bytes in use on a device by this process.
+/// Memory of this process on a device, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Now: on a GPU what tensors hold, on the CPU the whole process's resident memory.
+    /// Current: on a GPU that of tensors, on the CPU the process's resident memory.
     pub current_bytes: u64,
-    /// The most since the start, or since [`Device::reset_peak_memory`].
+    /// Peak since the start, or since [`Device::reset_peak_memory`].
     pub peak_bytes: u64,
 }
 
 impl Device {
-    /// What is in use, or `None` where the system does not say.
+    /// Returns the memory in use, or `None` if the system does not provide it.
     pub fn memory(&self) -> Option<Memory> {
         match *self {
             Device::Cpu => process::memory(),
@@ -23,7 +23,7 @@ impl Device {
         }
     }
 
-    /// Starts a new measurement of the peak.
+    /// Resets the peak.
     pub fn reset_peak_memory(&self) {
         match *self {
             Device::Cpu => process::reset_peak(),
@@ -31,8 +31,8 @@ impl Device {
         }
     }
 
-    /// Gives memory that no tensor uses back to the GPU's driver, for other processes to use. Torch
-    /// otherwise keeps what a dropped model held for the next one; within one process that is faster.
+    /// Returns unused memory to the GPU's driver, for other processes. Torch otherwise keeps the
+    /// memory of a dropped model for the next one, which is faster within one process.
     pub fn release_unused_memory(&self) {
         if self.is_cuda() {
             cuda::empty_cache();
@@ -61,7 +61,7 @@ mod process {
     }
 
     pub(super) fn reset_peak() {
-        // proc(5): 5 resets the peak resident set size. Where that is not allowed the peak stays.
+        // proc(5): 5 resets the peak resident set size. If that is not permitted the peak stays.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
     }
 }
@@ -93,12 +93,13 @@ mod cuda {
     }
 
     pub(super) fn reset_peak(device: usize) {
-        // SAFETY: takes a number, returns whether torch knew that device; no exception leaves it.
+        // SAFETY: takes a number, returns whether torch has initialised that device; no exception
+        // escapes.
         unsafe { warmq_cuda_reset_peak(i8::try_from(device).unwrap_or(-1)) };
     }
 
     pub(super) fn empty_cache() {
-        // SAFETY: takes nothing, and no exception leaves it.
+        // SAFETY: takes nothing, and no exception escapes.
         unsafe { warmq_cuda_empty_cache() };
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures as bytes: the finished product, and what a picture may be drawn from.
+//! Pictures as bytes: output, and input of image-to-image.
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
@@ -6,22 +6,22 @@ use tch::{Kind, Tensor};
 
 use crate::error::Error;
 
-/// A picture, eight bits a channel.
+/// A picture with eight bits per channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// In pixels.
+    /// Pixels.
     pub width: u32,
-    /// In pixels.
+    /// Pixels.
     pub height: u32,
     /// Red, green, blue; row by row from the top left; `3 × width × height` bytes.
     pub rgb: Vec<u8>,
 }
 
 impl Picture {
-    /// From what a VAE decodes: `[1, 3, height, width]` in −1…1.
+    /// Converts the output of a VAE: `[1, 3, height, width]` in −1…1.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], where a conversion would silently draw black.
+    /// [`Error::NotFinite`], as a conversion would silently draw black.
     pub(crate) fn from_decoded(decoded: &Tensor) -> Result<Picture, Error> {
         if !bool::try_from(decoded.isfinite().all())? {
             return Err(Error::NotFinite);
@@ -44,14 +44,14 @@ impl Picture {
         })
     }
 
-    /// Whether it has as many bytes as its sides say, and one pixel at least.
+    /// Returns whether the number of bytes matches the sides, which are at least 1.
     pub(crate) fn is_whole(&self) -> bool {
         let bytes = 3 * u64::from(self.width) * u64::from(self.height);
         bytes > 0 && self.rgb.len() as u64 == bytes
     }
 
-    /// Stretched to `width` × `height`, as a VAE encodes it: `[1, 3, height, width]` in −1…1. The
-    /// picture [is whole](Self::is_whole).
+    /// Stretches the picture to `width` × `height`, as a VAE encodes it: `[1, 3, height, width]` in
+    /// −1…1. The picture [is whole](Self::is_whole).
     pub(crate) fn to_be_encoded(&self, width: u32, height: u32) -> Tensor {
         let stretched = match RgbImage::from_raw(self.width, self.height, self.rgb.clone()) {
             Some(whole) if whole.dimensions() != (width, height) => {

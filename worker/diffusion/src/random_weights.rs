@@ -1,4 +1,4 @@
-//! Weights of the right names and shapes and no meaning: for benchmarks and tests.
+//! Random weights with the right names and shapes, for benchmarks and tests.
 
 use std::fs;
 
@@ -12,12 +12,12 @@ use crate::error::Error;
 use crate::manifest::{Dtype, Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
 
 impl Manifest {
-    /// Writes the three weights files into the model's folder, in the manifest's type: networks as
-    /// they are before any training. `vocabulary` is the number of rows of the token embedding. The
-    /// tokenizer's files are the caller's to bring.
+    /// Writes the three weights files into the model's folder, in the manifest's type: untrained
+    /// networks. `vocabulary` is the number of rows of the token embedding. The caller provides the
+    /// tokenizer's files.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] when a file cannot be written.
+    /// [`Error::BadCheckpoint`] if a file cannot be written.
     pub fn write_random_weights(&self, vocabulary: i64, seed: i64) -> Result<(), Error> {
         let context = i64::try_from(self.tokenizer.context).unwrap_or(i64::MAX);
         Device::Cpu.run(false, || {

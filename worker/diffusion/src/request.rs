@@ -1,4 +1,4 @@
-//! What a caller may ask for.
+//! A caller's request.
 
 use std::ops::RangeInclusive;
 
@@ -7,39 +7,39 @@ use crate::manifest::Manifest;
 use crate::picture::Picture;
 use crate::scheduler::SchedulerKind;
 
-/// What to draw. What is `None` takes the model's default.
+/// A request. `None` takes the model's default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// What the picture should show.
+    /// The prompt.
     pub prompt: String,
-    /// What it should not show; nothing in particular by default.
+    /// The negative prompt; empty by default.
     pub negative_prompt: Option<String>,
-    /// In pixels.
+    /// Pixels.
     pub width: Option<u32>,
-    /// In pixels.
+    /// Pixels.
     pub height: Option<u32>,
     /// Denoising steps; more are slower and, up to about 30, better.
     pub steps: Option<u32>,
-    /// Weight of the prompt over the negative prompt; 1 or less asks the UNet half as often.
+    /// Weight of the prompt over the negative prompt; 1 or less calls the UNet half as often.
     pub guidance: Option<f64>,
-    /// The same seed gives the same picture on the same device. Picture *i* of several is the one
-    /// that seed + *i* gives alone.
+    /// The seed. It gives the same picture on the same device. Picture *i* of several is that of
+    /// seed + *i* alone.
     pub seed: u64,
-    /// How many pictures, one after the other.
+    /// Number of pictures, generated one after the other.
     pub num_images: u32,
-    /// A [`SchedulerKind`]'s name, among those that the model's manifest allows.
+    /// Name of a [`SchedulerKind`] that the model's manifest allows.
     pub scheduler: Option<String>,
-    /// The picture to start from, of any size: it is stretched to the one that is drawn.
+    /// The picture to start from, of any size: it is stretched to the output's size.
     pub image: Option<Picture>,
-    /// How much of `image` is drawn anew, above 0 and up to 1: that share of the steps is taken, one at
-    /// least. 0.8 by default; it has no meaning without an image.
+    /// How much of `image` is redrawn, above 0 and up to 1: the fraction of the steps that run, at
+    /// least one. 0.8 by default; has no effect without an image.
     pub strength: Option<f64>,
-    /// Whether the [`Observer`](crate::Observer) is shown previews.
+    /// Whether the [`Observer`](crate::Observer) receives previews.
     pub previews: bool,
 }
 
 impl Default for Request {
-    /// One picture of nothing in particular, from seed 0.
+    /// One picture without a prompt, from seed 0.
     fn default() -> Request {
         Request {
             prompt: String::new(),
@@ -58,36 +58,37 @@ impl Default for Request {
     }
 }
 
-/// A request with every choice made, each within the model's limits.
+/// A request with all defaults filled in, within the model's limits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     pub prompt: String,
     pub negative_prompt: String,
-    /// In pixels.
+    /// Pixels.
     pub width: u32,
-    /// In pixels.
+    /// Pixels.
     pub height: u32,
     pub steps: u32,
     pub guidance: f64,
     pub seed: u64,
     pub num_images: u32,
     pub scheduler: SchedulerKind,
-    /// Share of the steps that is taken, if there is a picture to start from.
+    /// Fraction of the steps that run, if there is a picture to start from.
     pub strength: Option<f64>,
     pub previews: bool,
 }
 
-/// A prompt is cut to some tens of tokens; nobody means more than this.
-const PROMPT_BYTES: usize = 16 << 10;
+/// Length limit of a prompt, bytes. It is cut to some tens of tokens anyway.
+const MAX_PROMPT_BYTES: usize = 16 << 10;
 const IMAGES: RangeInclusive<u32> = 1..=16;
 const GUIDANCE: RangeInclusive<f64> = 0.0..=100.0;
 const STRENGTH: f64 = 0.8;
 
 impl Request {
-    /// Whether the model can do this; cheap, so that a bad request is refused before a load.
+    /// Checks whether the model supports the request; cheap, so that an invalid request is rejected
+    /// before a load.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] names the first field at fault.
+    /// [`Error::InvalidRequest`] for the first field at fault.
     pub fn check(&self, manifest: &Manifest) -> Result<(), Error> {
         self.plan(manifest).map(drop)
     }
@@ -133,19 +134,19 @@ impl Request {
             ));
         }
         if !scheduler.begins_midway() {
-            let message = format!("{scheduler} can not start from a picture");
+            let message = format!("{scheduler} cannot start from a picture");
             return Err(Error::invalid("scheduler", message));
         }
         let strength = self.strength.unwrap_or(STRENGTH);
         if strength > 0.0 && strength <= 1.0 {
             return Ok(strength);
         }
-        let message = format!("{strength} is not above 0 and at most 1");
+        let message = format!("{strength} must be greater than 0 and at most 1");
         Err(Error::invalid("strength", message))
     }
 
-    /// Width and height where the request says nothing: the model's own; with an image, its proportions, and
-    /// as many pixels as the model draws by default.
+    /// Returns the default width and height: the model's; with an image, its proportions and as
+    /// many pixels as the model draws by default.
     fn default_size(&self, manifest: &Manifest) -> (u32, u32) {
         let sizes = &manifest.image;
         let usual = f64::from(sizes.default);
@@ -169,8 +170,8 @@ impl Request {
 }
 
 fn prompt(field: &'static str, text: &str) -> Result<String, Error> {
-    if text.len() > PROMPT_BYTES {
-        let message = format!("{} bytes; at most {PROMPT_BYTES} are read", text.len());
+    if text.len() > MAX_PROMPT_BYTES {
+        let message = format!("{} bytes; the limit is {MAX_PROMPT_BYTES}", text.len());
         return Err(Error::invalid(field, message));
     }
     Ok(text.to_owned())
@@ -220,12 +221,13 @@ fn within<T: PartialOrd + std::fmt::Display>(
 }
 
 impl Plan {
-    /// Whether the negative prompt has a say.
+    /// Returns whether the negative prompt has an effect.
     pub(crate) fn guided(&self) -> bool {
         self.guidance > 1.0
     }
 
-    /// How many of the steps are left out, as the picture to start from stands for them. One is always taken.
+    /// Returns the number of skipped steps, which the picture to start from replaces. At least one
+    /// step runs.
     pub(crate) fn skipped_steps(&self) -> u32 {
         let Some(strength) = self.strength else {
             return 0;
@@ -234,7 +236,7 @@ impl Plan {
         self.steps - taken.clamp(1, self.steps.max(1))
     }
 
-    /// The seed of one of the pictures.
+    /// Returns the seed of a picture.
     pub(crate) fn seed_of(&self, index: u32) -> u64 {
         self.seed.wrapping_add(u64::from(index))
     }

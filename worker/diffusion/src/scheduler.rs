@@ -1,4 +1,4 @@
-//! The schedulers' names and limits. What they do is in `diffusers_rs`.
+//! Names and limits of schedulers. `diffusers_rs` implements them.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A way from noise to latents. `EulerAncestral`, `Ddpm` and `Kdpm2Ancestral` draw fresh noise at
-/// every step; `Heun`, `Kdpm2` and `Kdpm2Ancestral` ask the UNet twice for each step but one.
+/// A scheduler. `EulerAncestral`, `Ddpm` and `Kdpm2Ancestral` draw fresh noise at every step;
+/// `Heun`, `Kdpm2` and `Kdpm2Ancestral` call the UNet twice for each step but one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[allow(missing_docs, reason = "the names are the algorithms'")]
@@ -25,7 +25,7 @@ pub enum SchedulerKind {
 }
 
 impl SchedulerKind {
-    /// All that there are.
+    /// All schedulers.
     pub const ALL: [SchedulerKind; 10] = [
         SchedulerKind::Ddim,
         SchedulerKind::Ddpm,
@@ -39,7 +39,7 @@ impl SchedulerKind {
         SchedulerKind::Pndm,
     ];
 
-    /// The name in manifests and requests.
+    /// Returns the name in manifests and requests.
     pub fn name(self) -> &'static str {
         match self {
             SchedulerKind::Ddim => "ddim",
@@ -55,8 +55,8 @@ impl SchedulerKind {
         }
     }
 
-    /// How many steps it can take. The multi-step solvers need two to start from, and nobody needs
-    /// half as many as the model was trained with.
+    /// Returns the supported numbers of steps. Multi-step solvers need at least two; half of the
+    /// training steps is more than enough.
     pub fn steps(self) -> RangeInclusive<u32> {
         match self {
             SchedulerKind::Ddim
@@ -67,8 +67,8 @@ impl SchedulerKind {
         }
     }
 
-    /// Whether it can begin at a picture to which noise was added, instead of at noise alone. `Lms` can not: from its first
-    /// step on it weighs steps that were never taken.
+    /// Returns whether it can start from a noised picture instead of from noise. `Lms` cannot: from
+    /// its first step on it weighs previous steps, which did not run.
     pub fn begins_midway(self) -> bool {
         self != SchedulerKind::Lms
     }
@@ -89,7 +89,7 @@ impl FromStr for SchedulerKind {
             .find(|kind| kind.name() == name);
         found.ok_or_else(|| {
             let known = SchedulerKind::ALL.map(SchedulerKind::name).join(", ");
-            format!("unknown scheduler {name:?}; there are {known}")
+            format!("unknown scheduler {name:?}; known: {known}")
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a model's files changed since they were read: a few `stat` calls, no content.
+//! Detects changes of a model's files by a few `stat` calls, without reading them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::hugging_face;
 use crate::manifest::{FILE, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
 
-/// Configs beside the manifest that decide what is loaded.
+/// Configs other than the manifest that determine what is loaded.
 const CONFIGS: [&str; 4] = [
     "text_encoder/config.json",
     "unet/config.json",
@@ -15,7 +15,7 @@ const CONFIGS: [&str; 4] = [
     "scheduler/scheduler_config.json",
 ];
 
-/// Identity of a model's files: index node, length and time of modification of each that exists.
+/// Identity of a model's files: inode, length and modification time of each that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp(Vec<Option<(u64, u64, i64, i64)>>);
 

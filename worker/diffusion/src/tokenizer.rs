@@ -1,5 +1,5 @@
-//! Prompt → token ids, as transformers' `CLIPTokenizer` does it: lower-cased byte-level BPE with
-//! `</w>` at the end of each word, between a start and an end token, cut or padded to the context.
+//! Prompt → token ids, like transformers' `CLIPTokenizer`: lower-cased byte-level BPE with `</w>`
+//! at the end of each word, between a start and an end token, cut or padded to the context.
 
 use std::collections::HashMap;
 
@@ -23,16 +23,16 @@ const COMBINED: &str = "tokenizer/tokenizer.json";
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
-/// What counts as one word before any merge; `CLIPTokenizer`'s own expression.
+/// A word before any merge; `CLIPTokenizer`'s expression.
 const WORD: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 pub(crate) struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Tokens in a prompt, start and end included.
+    /// Tokens in a prompt, including start and end.
     context: usize,
     pad: i64,
-    /// The largest id it can give.
+    /// The largest token id.
     largest: i64,
 }
 
@@ -71,7 +71,7 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids, as many as the context holds.
+    /// Returns token ids, as many as the context.
     pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<i64>, Error> {
         let refuse =
             |e: tokenizers::Error| Error::invalid("prompt", format!("cannot be read: {e}"));
@@ -81,7 +81,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The largest id that [`Tokenizer::encode`] gives; the text encoder needs a row for it.
+    /// Returns the largest id of [`Tokenizer::encode`]; the text encoder needs a row for it.
     pub(crate) fn largest_id(&self) -> i64 {
         self.largest
     }
@@ -111,7 +111,7 @@ fn assemble(
     ])));
     let ends = RobertaProcessing::new((END.to_owned(), end), (START.to_owned(), start));
     tokenizer.with_post_processor(Some(ends.trim_offsets(false).add_prefix_space(false)));
-    // Written in a prompt, these are themselves and not their letters; so it is with transformers.
+    // In a prompt these are tokens, not their letters, as with transformers.
     let special = [START, END, &manifest.tokenizer.pad]
         .map(|token| AddedToken::from(token, true).normalized(false));
     tokenizer.add_special_tokens(&special);
@@ -127,11 +127,11 @@ fn assemble(
 struct Words {
     vocabulary: HashMap<String, u32>,
     merges: Merges,
-    /// Where the vocabulary and the merges came from.
+    /// Files of the vocabulary and the merges.
     files: [&'static str; 2],
 }
 
-/// The part of `tokenizer.json` that is data; transformers 5 writes no other file.
+/// The data in `tokenizer.json`; transformers 5 writes no other file.
 #[derive(Deserialize)]
 struct Combined {
     model: CombinedModel,

@@ -1,4 +1,4 @@
-//! What a caller of the engine relies on: repeatable pictures, cancellation, refusals that name the field.
+//! Guarantees of the engine: repeatable pictures, cancellation, errors that name the field.
 
 #![allow(
     clippy::unwrap_used,
@@ -307,7 +307,7 @@ fn any_text_is_a_prompt() {
 }
 
 #[test]
-fn without_guidance_the_negative_prompt_has_no_say() {
+fn without_guidance_the_negative_prompt_has_no_effect() {
     let pipeline = SmallModel::new().load().unwrap();
     for guidance in [0.0, 1.0] {
         let plain = Request {

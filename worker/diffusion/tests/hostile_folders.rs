@@ -1,4 +1,4 @@
-//! Whatever is in a model folder, a load ends in an error that names the file and the tensor.
+//! Loading any damaged folder ends in an error that names the file and the tensor.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,13 +55,13 @@ fn an_unharmed_folder_loads_and_draws() {
 }
 
 #[test]
-fn a_file_cut_short_names_the_first_tensor_that_is_not_whole() {
+fn a_truncated_file_names_the_first_tensor_that_is_not_whole() {
     let model = SmallModel::new();
     model.edit_file(UNET, |bytes| bytes.truncate(bytes.len() - 1));
     let (file, tensor, message) = refusal(&model);
     assert_eq!(file, UNET);
     assert!(
-        tensor.is_some() && message.contains("cut short"),
+        tensor.is_some() && message.contains("truncated"),
         "{message}"
     );
 }

@@ -1,5 +1,6 @@
-//! The engine computes what Python's diffusers and transformers compute, stage by stage. The reference
-//! numbers lie beside the models; models/train/parity.py made them, in single precision.
+//! The engine computes the same as Python's diffusers and transformers, stage by stage. The
+//! reference numbers are stored beside the models; models/train/parity.py generated them, in single
+//! precision.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +20,7 @@ use support::{load, models};
 use tch::{Kind, Tensor};
 use warmq_diffusion::{Catalog, Device, Picture, Pipeline, Request};
 
-/// Relative L2 distance that is still the same computation, rounded differently.
+/// Relative L2 distance of equal computations with different rounding.
 const BOUND: f64 = 1e-5;
 
 struct Reference {
@@ -97,7 +98,7 @@ fn stage_by_stage(model: &str) {
     let seed = reference.fact("encoding_seed").parse().unwrap();
     reference.holds("encoded", &pipeline.encode(&start, seed).unwrap());
     let request = Request {
-        // Of what is drawn from, latents and noise are given; its pixels are not looked at.
+        // Latents and noise of the starting picture are given; its pixels are ignored.
         image: Some(Picture {
             width: 1,
             height: 1,
@@ -137,7 +138,7 @@ fn digits_agrees_with_python() {
     stage_by_stage("digits");
 }
 
-/// Without our manifest the same facts come from Hugging Face's configs.
+/// Without a manifest the same values are derived from Hugging Face's configs.
 #[test]
 fn a_bare_hugging_face_folder_draws_the_same_picture() {
     let with_manifest = load("shapes");

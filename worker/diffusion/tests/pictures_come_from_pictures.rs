@@ -1,4 +1,4 @@
-//! A picture can be drawn from another one, as much of it anew as is asked for, and be watched while it is.
+//! Image-to-image: strength and previews.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use serde_json::json;
 use support::{SmallModel, load, models};
 use warmq_diffusion::{Error, Observer, Picture, Pipeline, Request, SchedulerKind};
 
-/// Counts the steps, and keeps the previews with the step at which each came.
+/// Counts the steps, and records the previews with their steps.
 #[derive(Default)]
 struct Watcher {
     steps: u32,
@@ -125,7 +125,7 @@ fn strength_decides_between_the_picture_and_the_prompt() {
 }
 
 #[test]
-fn the_share_of_the_steps_that_strength_says_is_taken_and_one_at_least() {
+fn strength_is_the_fraction_of_steps_that_run_and_at_least_one_runs() {
     let pipeline = SmallModel::new().load().unwrap();
     let image = checkered(16, 16);
     for (steps, strength, taken) in [
@@ -255,7 +255,7 @@ fn a_picture_of_any_size_is_stretched_to_what_is_drawn() {
 }
 
 #[test]
-fn what_can_not_be_drawn_from_names_its_field() {
+fn an_invalid_starting_picture_names_its_field() {
     let pipeline = SmallModel::new().load().unwrap();
     let whole = checkered(16, 16);
     let mut short = whole.clone();
@@ -280,7 +280,7 @@ fn what_can_not_be_drawn_from_names_its_field() {
 }
 
 #[test]
-fn previews_come_when_asked_for_and_look_like_the_picture() {
+fn previews_are_sent_if_enabled_and_resemble_the_picture() {
     let pipeline = load("shapes");
     let request = Request {
         prompt: "a red circle on a blue background".into(),

@@ -1,5 +1,5 @@
-//! The models that ship draw what they are asked for, drawn by this engine at the manifests' defaults.
-//! Every prompt, its seed and the rule by which a picture is judged lie in models/scorers.
+//! The included models follow their prompts, at the manifests' defaults. Prompts, seeds and the
+//! rules that score pictures are in models/scorers.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use support::{load, models};
 use warmq_diffusion::{Picture, Request};
 
-/// One prompt, and what its picture should show.
+/// A prompt, and the expected content of its picture.
 #[derive(Deserialize)]
 struct Question<A> {
     prompt: String,
@@ -45,7 +45,7 @@ fn read<T: DeserializeOwned>(file: &str) -> T {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// Draws every prompt, and holds the share of right pictures against `least`, in per cent.
+/// Draws every prompt, and compares the fraction of correct pictures with `least`, per cent.
 fn examine<A: DeserializeOwned + Debug + PartialEq>(
     model: &str,
     file: &str,
@@ -90,7 +90,7 @@ fn examine<A: DeserializeOwned + Debug + PartialEq>(
     );
 }
 
-/// On combinations of figure and colours that training never showed.
+/// On combinations of figure and colours that are not in the training set.
 #[test]
 fn shapes_have_their_figure_and_both_colours() {
     let file = "heldout_shapes.json";

@@ -1,4 +1,4 @@
-//! Prompts become the same token ids as in Python's transformers; tokens.py wrote what those are.
+//! Prompts have the same token ids as in Python's transformers; tokens.py generated those.
 
 #![allow(
     clippy::unwrap_used,

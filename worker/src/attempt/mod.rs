@@ -20,8 +20,9 @@ mod settle;
 use std::time::Duration;
 
 use warmq_process::clock::unix_ms;
-use warmq_process::retry::{until_known, until_success};
-use warmq_store::{Loss, Start, StartSource, Unavailable};
+use warmq_process::retry::until_known;
+use warmq_store::{Start, StartSource};
+use warmq_types::ids::Epoch;
 use warmq_types::job::JobSpec;
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
@@ -50,14 +51,13 @@ impl Runner {
         incarnation: &mut Incarnation,
         delivery: JobDelivery,
     ) -> AfterDelivery {
-        let job = match self.read(&delivery) {
-            Ok(job) => job,
+        let message = match self.read(&delivery) {
+            Ok(message) => message,
             Err(reason) => {
                 self.context.dead_letter(delivery, &reason).await;
                 return AfterDelivery::Idle;
             }
         };
-        let message = job;
         if delivery.source == Source::Shared && self.belongs_elsewhere(&message.job).await {
             tracing::info!(
                 runner = %self.id, job.id = %message.job.id,
@@ -69,118 +69,75 @@ impl Runner {
             return AfterDelivery::Idle;
         }
         // Subscribed before the start, so that no cancellation after it is missed.
-        let job = &message.job;
-        let watch = self.context.cancellations.listen(job.id);
+        let cancellation = self.context.cancellations.listen(message.job.id);
+        let mut delivery = delivery;
         loop {
-            let WorkerContext {
-                store,
-                config,
-                intervals,
-                stop,
-                ..
-            } = &self.context;
-            let source = match delivery.source {
-                Source::Own => StartSource::Claim,
-                Source::Shared => StartSource::SharedQueue,
-            };
-            // Waits for the answer: a job that was started and does not run would wait for its
-            // lease to lapse.
-            let start = until_known("starting a job", stop, || {
-                let lease_ms = intervals.lease_ms();
-                let epoch = incarnation.epoch;
-                store
-                    .attempts()
-                    .start(&config.app, job.id, &self.id, epoch, lease_ms, source)
-            });
-            let start = match self.redis_grace.limit(start).await {
-                Some(Some(start)) => start,
+            let lease = match self.start_job(incarnation.epoch, &message, &delivery).await {
+                Some(Some(Start::Started(lease))) => Some(lease),
+                Some(Some(Start::Claimed)) => {
+                    delivery.nack().await;
+                    return AfterDelivery::AwaitClaimedJob;
+                }
+                Some(Some(Start::Stale)) => {
+                    delivery.nack().await;
+                    return AfterDelivery::End(IncarnationEnd::Unregistered);
+                }
+                Some(Some(Start::Unavailable(reason))) => {
+                    let context = &self.context;
+                    match context.settle_unstarted(reason, &message, delivery).await {
+                        Some(unsettled) => delivery = unsettled,
+                        None => return AfterDelivery::Idle,
+                    }
+                    continue;
+                }
                 Some(None) => {
                     delivery.nack().await;
                     return AfterDelivery::Idle;
                 }
                 None => {
-                    tracing::warn!(job.id = %job.id, "redis is unreachable: starting the job without a lease");
-                    return self
-                        .run_job(incarnation, delivery, message, None, watch)
-                        .await;
+                    tracing::warn!(job.id = %message.job.id, "redis is unreachable: starting the job without a lease");
+                    None
                 }
             };
-            let reason = match start {
-                Start::Started(lease) => {
-                    return self
-                        .run_job(incarnation, delivery, message, Some(lease), watch)
-                        .await;
-                }
-                Start::Claimed => {
-                    delivery.nack().await;
-                    return AfterDelivery::AwaitClaimedJob;
-                }
-                Start::Stale => {
-                    delivery.nack().await;
-                    return AfterDelivery::End(IncarnationEnd::Unregistered);
-                }
-                Start::Unavailable(reason) => reason,
-            };
-            match reason {
-                Unavailable::Missing => {
-                    tracing::warn!(job.id = %job.id, "redis has no record of the job: recording it again");
-                    let created =
-                        until_success("recording a job again", stop, || store.jobs().create(job));
-                    if created.await.is_none() {
-                        delivery.nack().await;
-                        return AfterDelivery::Idle;
-                    }
-                }
-                Unavailable::Terminal(state) => {
-                    // The runner that ended it may have crashed before the announcement.
-                    self.context
-                        .announce_then_ack(job, state, Some(delivery))
-                        .await;
-                    return AfterDelivery::Idle;
-                }
-                Unavailable::Gone => {
-                    tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and whose record expired");
-                    delivery.ack().await;
-                    return AfterDelivery::Idle;
-                }
-                Unavailable::Damaged => {
-                    let reason = "the job's record in redis is damaged";
-                    self.context.dead_letter(delivery, reason).await;
-                    return AfterDelivery::Idle;
-                }
-                Unavailable::Leased { remaining_ms } | Unavailable::Parked { remaining_ms } => {
-                    let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                    self.context.delay_then_ack(&message, tier, delivery).await;
-                    return AfterDelivery::Idle;
-                }
-                Unavailable::Lost => {
-                    let lost = until_success("marking an attempt as lost", stop, || {
-                        store.attempts().mark_lost(&config.app, job.id)
-                    });
-                    if let Some(Loss {
-                        runner,
-                        pause: Some(pause),
-                        ..
-                    }) = lost.await.flatten()
-                    {
-                        let tier = RetryTier::at_least(pause);
-                        let context = &self.context;
-                        let message = message.avoiding(runner);
-                        context.delay_then_ack(&message, tier, delivery).await;
-                        return AfterDelivery::Idle;
-                    }
-                }
-                // The dispatcher quarantines such jobs.
-                Unavailable::Spent => {
-                    let exchange = self.context.topology.dispatch_exchange();
-                    let context = &self.context;
-                    context
-                        .republish_then_ack(&message, &exchange, delivery)
-                        .await;
-                    return AfterDelivery::Idle;
-                }
-            }
+            return self
+                .run_job(incarnation, delivery, message, lease, cancellation)
+                .await;
         }
+    }
+
+    /// Starts the job in Redis. Returns `None` if Redis did not answer within the grace,
+    /// `Some(None)` if the worker stops.
+    async fn start_job(
+        &mut self,
+        epoch: Epoch,
+        message: &JobMessage,
+        delivery: &JobDelivery,
+    ) -> Option<Option<Start>> {
+        let WorkerContext {
+            store,
+            config,
+            intervals,
+            stop,
+            ..
+        } = &self.context;
+        let source = match delivery.source {
+            Source::Own => StartSource::Claim,
+            Source::Shared => StartSource::SharedQueue,
+        };
+        // Waits for the answer: a job that was started and does not run would wait for its lease to
+        // lapse.
+        let start = until_known("starting a job", stop, || {
+            let lease_ms = intervals.lease_ms();
+            store.start(
+                &config.app,
+                message.job.id,
+                &self.id,
+                epoch,
+                lease_ms,
+                source,
+            )
+        });
+        self.redis_grace.limit(start).await
     }
 
     /// Returns whether this runner cannot load the job's model and another one can, or could

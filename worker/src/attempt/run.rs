@@ -30,7 +30,7 @@ use crate::progress::ProgressReporter;
 use crate::runner::{AfterDelivery, IncarnationEnd, Runner, wait_until};
 use crate::stored_input;
 
-/// How long an engine may take to stop after the drain timeout.
+/// Grace for an engine to stop after the drain timeout.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// Timeout for publishing a fault, which is best effort.
@@ -76,7 +76,7 @@ impl Runner {
         delivery: JobDelivery,
         job: JobMessage,
         lease: Option<Lease>,
-        watch: CancellationListener,
+        cancellation: CancellationListener,
     ) -> AfterDelivery {
         let context = self.context.clone();
         let spec = &job.job;
@@ -109,75 +109,66 @@ impl Runner {
                 started.since,
                 &progress,
                 &mut state,
-                watch,
+                cancellation,
             )
             .await;
         let key = attempt_key(*keeper.lease().borrow(), &started);
-        let FinishedRun {
-            end,
-            timings,
-            model,
-            report,
-        } = self.finish_run(&job, &key, done, &progress).await;
+        let run = self.finish_run(&job, &key, done, &progress).await;
         drop(progress);
+        self.settle_run(incarnation, job, started, keeper, run, state)
+            .await
+    }
 
-        let RunState {
-            mut message,
-            connected,
-            timed_out,
-            lost,
-            ..
-        } = state;
-        let is_ours = !lost.is_cancelled();
+    /// Stores the end of a run, or requeues the job, and settles its message.
+    async fn settle_run(
+        &mut self,
+        incarnation: &Incarnation,
+        job: JobMessage,
+        started: StartedAttempt,
+        keeper: LeaseKeeper,
+        run: FinishedRun,
+        state: RunState,
+    ) -> AfterDelivery {
+        let context = self.context.clone();
+        let is_ours = !state.lost.is_cancelled();
         let mut attempt = EndedAttempt {
             started,
             lease: *keeper.lease().borrow(),
             outcome: Outcome::Cancelled,
-            timings,
-            model,
+            timings: run.timings,
+            model: run.model,
         };
         // Diagnosed while the job's lease is still renewed.
-        let fault = match &end {
+        let fault = match &run.end {
             RunEnd::Fault(fault) if !is_drain_over(&context, fault) => {
                 self.diagnose(incarnation, fault).await
             }
             RunEnd::Fault(_) | RunEnd::Outcome(_) | RunEnd::Stopped => None,
         };
-        let retry = match (end, timed_out) {
-            (RunEnd::Outcome(outcome), _) => {
-                attempt.outcome = outcome;
-                None
-            }
-            _ if !is_ours => None,
-            (RunEnd::Stopped, Some(timeout)) => Some(RetryReason::TimedOut(timeout)),
-            (RunEnd::Fault(fault), Some(timeout)) if fault.kind == FaultKind::Hang => {
-                Some(RetryReason::TimedOut(timeout))
-            }
-            (RunEnd::Fault(failed), _) if !is_drain_over(&context, &failed) => {
-                Some(RetryReason::Fault {
-                    fault: failed,
-                    healthy: fault.is_none(),
-                })
-            }
-            // The drain timeout elapsed.
-            (RunEnd::Stopped | RunEnd::Fault(_), _) => {
-                drop(keeper);
-                context
-                    .requeue_uncounted(&job, attempt.lease, message)
-                    .await;
-                return after_run(fault, connected);
-            }
-        };
-        let mut counts = is_ours;
-        if let Some(retry) = retry {
-            (counts, message) = self.retry_or_fail(&mut attempt, retry, job, message).await;
+        let (mut counts, mut message) = (is_ours, state.message);
+        match (run.end, state.timed_out) {
+            (RunEnd::Outcome(outcome), _) => attempt.outcome = outcome,
+            _ if !is_ours => {}
+            (end, timed_out) => match retry_reason(&context, end, timed_out, fault.is_none()) {
+                Some(reason) => {
+                    (counts, message) =
+                        self.retry_or_fail(&mut attempt, reason, job, message).await;
+                }
+                None => {
+                    drop(keeper);
+                    context
+                        .requeue_uncounted(&job, attempt.lease, message)
+                        .await;
+                    return after_run(fault, state.connected);
+                }
+            },
         }
-        self.report = report;
+        self.report = run.report;
         let changed = self.engine.description.models != incarnation.models;
-        let idle = connected && fault.is_none() && !changed && !context.stop.is_cancelled();
+        let idle = state.connected && fault.is_none() && !changed && !context.stop.is_cancelled();
         self.store_result(attempt, counts, idle, message).await;
         drop(keeper);
-        match after_run(fault, connected) {
+        match after_run(fault, state.connected) {
             AfterDelivery::Idle if changed => AfterDelivery::End(IncarnationEnd::ModelsChanged),
             next => next,
         }
@@ -192,26 +183,26 @@ impl Runner {
         since: Instant,
         progress: &ProgressReporter,
         state: &mut RunState,
-        mut watch: CancellationListener,
+        mut cancellation: CancellationListener,
     ) -> Result<Done, Fault> {
         let context = &self.context;
         let spec = &job.job;
         let (cancel, lost) = (state.cancel.clone(), state.lost.clone());
         let run_timeout = spec.run_timeout_ms.map(Duration::from_millis);
         let run_until = run_timeout.and_then(|timeout| since.checked_add(timeout));
-        let too_long = since + context.intervals.unacknowledged;
+        let ack_deadline = since + context.intervals.unacknowledged;
         let mut run = pin!(async {
             let fields = &self.engine.description.files;
             let prepared = async {
-                let whole = stored_input::load(&context.artifacts, spec, &cancel).await?;
-                let files = context.file_fetcher.get(&whole, fields, progress, &cancel);
+                let job = stored_input::load(&context.artifacts, spec, &cancel).await?;
+                let files = context.file_fetcher.get(&job, fields, progress, &cancel);
                 let files = files.await?;
-                Ok((whole, files))
+                Ok((job, files))
             };
             match prepared.await {
-                Ok((whole, files)) => {
+                Ok((job, files)) => {
                     let (progress, cancel) = (progress.sender(), cancel.clone());
-                    self.engine.run(whole, files, progress, cancel).await
+                    self.engine.run(job, files, progress, cancel).await
                 }
                 Err(failure) => Ok(Done::not_run(failure, self.report.clone())),
             }
@@ -233,14 +224,14 @@ impl Runner {
                     state.timed_out = run_timeout;
                     cancel.cancel();
                 }
-                () = watch.cancelled(), if !lost.is_cancelled() => lost.cancel(),
+                () = cancellation.cancelled(), if !lost.is_cancelled() => lost.cancel(),
                 own = incarnation.consumers.next_own(), if state.connected => match own {
                     // The claim lapsed before its job arrived.
                     Ok(late) => late.nack().await,
                     // The run continues: its result counts even if its message is redelivered.
                     Err(_) => state.connected = false,
                 },
-                () = tokio::time::sleep_until(too_long), if state.connected && state.message.is_some() => {
+                () = tokio::time::sleep_until(ack_deadline), if state.connected && state.message.is_some() => {
                     if let Some(delivery) = state.message.take() {
                         context.delay_then_ack(job, RetryTier::M10, delivery).await;
                     }
@@ -355,6 +346,26 @@ impl Runner {
             // The end is recorded, or another runner has the job.
             None => ack(message).await,
         }
+    }
+}
+
+/// Returns why a run without an outcome needs another attempt, `None` if it was stopped by the
+/// drain timeout. `healthy`: the runner passed its self-test.
+fn retry_reason(
+    context: &WorkerContext,
+    end: RunEnd,
+    timed_out: Option<Duration>,
+    healthy: bool,
+) -> Option<RetryReason> {
+    match (end, timed_out) {
+        (RunEnd::Stopped, Some(timeout)) => Some(RetryReason::TimedOut(timeout)),
+        (RunEnd::Fault(fault), Some(timeout)) if fault.kind == FaultKind::Hang => {
+            Some(RetryReason::TimedOut(timeout))
+        }
+        (RunEnd::Fault(fault), _) if !is_drain_over(context, &fault) => {
+            Some(RetryReason::Fault { fault, healthy })
+        }
+        (RunEnd::Stopped | RunEnd::Fault(_) | RunEnd::Outcome(_), _) => None,
     }
 }
 

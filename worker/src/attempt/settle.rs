@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use warmq_broker::{DeadLetter, Message, PublishError};
 use warmq_process::retry::until_success;
-use warmq_store::RequeueCause;
+use warmq_store::{Loss, RequeueCause, Unavailable};
 use warmq_types::attempt::Lease;
 use warmq_types::attempt::Outcome;
 use warmq_types::job::{JobError, JobSpec};
@@ -49,6 +49,67 @@ impl WorkerContext {
             // Redis has lost the record; this message may be the only copy of the job.
             Ok(None) | Err(_) => nack(message).await,
         }
+    }
+
+    /// Settles the message of a job that cannot be started. Returns the delivery if the start is to
+    /// be retried, `None` if the message was acknowledged or returned.
+    pub(super) async fn settle_unstarted(
+        &self,
+        reason: Unavailable,
+        message: &JobMessage,
+        delivery: JobDelivery,
+    ) -> Option<JobDelivery> {
+        let job = &message.job;
+        match reason {
+            Unavailable::Missing => {
+                tracing::warn!(job.id = %job.id, "redis has no record of the job: recording it again");
+                let created = until_success("recording a job again", &self.stop, || {
+                    self.store.create(job)
+                });
+                if created.await.is_some() {
+                    return Some(delivery);
+                }
+                delivery.nack().await;
+            }
+            Unavailable::Terminal(state) => {
+                // The runner that ended it may have crashed before the announcement.
+                self.announce_then_ack(job, state, Some(delivery)).await;
+            }
+            Unavailable::Gone => {
+                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and whose record expired");
+                delivery.ack().await;
+            }
+            Unavailable::Damaged => {
+                let reason = "the job's record in redis is damaged";
+                self.dead_letter(delivery, reason).await;
+            }
+            Unavailable::Leased { remaining_ms } | Unavailable::Parked { remaining_ms } => {
+                let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
+                self.delay_then_ack(message, tier, delivery).await;
+            }
+            Unavailable::Lost => {
+                let lost = until_success("marking an attempt as lost", &self.stop, || {
+                    self.store.mark_lost(&self.config.app, job.id)
+                });
+                let Some(Loss {
+                    runner,
+                    pause: Some(pause),
+                    ..
+                }) = lost.await.flatten()
+                else {
+                    return Some(delivery);
+                };
+                let message = message.clone().avoiding(runner);
+                let tier = RetryTier::at_least(pause);
+                self.delay_then_ack(&message, tier, delivery).await;
+            }
+            // The dispatcher quarantines such jobs.
+            Unavailable::Spent => {
+                let exchange = self.topology.dispatch_exchange();
+                self.republish_then_ack(message, &exchange, delivery).await;
+            }
+        }
+        None
     }
 
     pub(super) async fn announce_then_ack(

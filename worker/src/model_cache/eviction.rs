@@ -4,9 +4,9 @@
 /// A loaded model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachedModel<'a> {
-    /// Its name.
+    /// Name.
     pub name: &'a str,
-    /// Its size, bytes.
+    /// Size, bytes.
     pub bytes: u64,
     /// A counter of the last use: larger is later.
     pub last_used: u64,

@@ -1,4 +1,4 @@
-//! What becomes of each kind of delivery.
+//! How each kind of delivery is handled.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ async fn the_message_of_an_ended_job_announces_its_end_again() {
     world.reached(&job, JobState::Succeeded).await;
     let mut events = world.events().await;
     world.publish_shared(&job).await;
-    // The first run's event may come late; both say the same.
+    // The first run's event may arrive late; both are equal.
     assert_eq!(events.event().await, (job.id, JobState::Succeeded));
     assert_eq!(world.record(&job).await.unwrap().attempt, 1);
     world.end([worker]).await;
@@ -125,7 +125,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_job_becomes_a_dead_letter_with_its_reason() {
+async fn a_message_that_is_not_a_job_becomes_a_dead_letter_with_its_reason() {
     let world = World::new().await;
     let worker = world.worker("a").await;
     let topology = world.cluster.topology();
@@ -146,8 +146,8 @@ async fn what_is_no_job_becomes_a_dead_letter_with_its_reason() {
         let Some(AMQPValue::LongString(told)) = headers.inner().get("x-warmq-reason") else {
             panic!("no reason: {headers:?}");
         };
-        let told = told.to_string();
-        assert!(told.contains(reason), "{told}");
+        let recorded = told.to_string();
+        assert!(recorded.contains(reason), "{recorded}");
     }
     let job = world.share("", takes(1)).await;
     world.reached(&job, JobState::Succeeded).await;
@@ -155,7 +155,7 @@ async fn what_is_no_job_becomes_a_dead_letter_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_comes_to_the_own_queue_of_a_busy_runner_is_decided_again() {
+async fn a_job_sent_to_a_busy_runner_returns_to_the_dispatcher() {
     let world = World::new().await;
     let worker = world.worker("a").await;
     let long = world.share("", takes(2_000)).await;
@@ -176,14 +176,14 @@ async fn a_job_that_comes_to_the_own_queue_of_a_busy_runner_is_decided_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
+async fn a_job_whose_lease_is_lost_is_stopped_and_its_result_dropped() {
     let world = World::new().await;
     let worker = world.worker("a").await;
     let job = world
         .share("m", json!({"run_ms": 20_000, "load_ms": 1}))
         .await;
     let record = world.reached(&job, JobState::Running).await;
-    // A load that is broken off leaves no model. The first step is told after a tenth of the run.
+    // An aborted load leaves no model. The first step is reported after a tenth of the run.
     world
         .until("the model is loaded", async || {
             let progress = world.record(&job).await?.progress?;
@@ -205,7 +205,7 @@ async fn a_job_that_is_taken_away_is_stopped_and_its_result_dropped() {
         .await;
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.fence), (JobState::Queued, Fence(1)));
-    // What it had loaded is still told.
+    // The loaded model is still reported.
     assert_eq!(world.runner("a").await.unwrap().hints[0].as_str(), "m");
     world.end([worker]).await;
 }

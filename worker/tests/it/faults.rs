@@ -1,4 +1,4 @@
-//! What a runner does when it fails, and not its job.
+//! Faults of runners.
 
 use serde_json::{Value, json};
 use warmq_types::fault::FaultKind;
@@ -21,7 +21,7 @@ fn picture() -> Value {
     json!({"image_url": PIXEL})
 }
 
-/// Puts a file where the storage's folder was, or the folder back.
+/// Replaces the storage's folder by a file, or restores the folder.
 fn break_storage(world: &World, broken: bool) {
     let folder = world.cluster.folder().join("files");
     let kept = world.cluster.folder().join("files-kept");
@@ -38,7 +38,7 @@ fn break_storage(world: &World, broken: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_runner_whose_storage_fails_gives_its_job_away_and_takes_none_until_it_works() {
+async fn a_runner_whose_storage_fails_requeues_its_job_and_takes_none_until_it_works() {
     let world = World::new().await;
     let worker = upscaler(&world).await;
     let stored = world.share("", picture()).await;
@@ -54,7 +54,7 @@ async fn a_runner_whose_storage_fails_gives_its_job_away_and_takes_none_until_it
     let message = backlog.job_message().await;
     assert_eq!(message.job.id, job.id);
     assert_eq!(message.avoid, [world.faulty("a").await.id]);
-    assert_eq!(message.faults, [], "the runner is to blame");
+    assert_eq!(message.faults, [], "the fault is the runner's");
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Queued, 1));
     let log = world
@@ -69,7 +69,7 @@ async fn a_runner_whose_storage_fails_gives_its_job_away_and_takes_none_until_it
         .any(|line| line.message.contains("its runner failed (storage)"));
     assert!(told, "{log:?}");
 
-    // It takes nothing.
+    // It takes no jobs.
     world.publish_shared(&job).await;
     let faulty = world.faulty("a").await;
     assert!(!faulty.idle && faulty.fault.unwrap().starts_with("storage: "));
@@ -86,7 +86,7 @@ async fn a_worker_whose_storage_fails_at_start_is_listed_with_the_reason_and_joi
     let world = World::new().await;
     let mut config = world.config("a");
     config.engine.kind = EngineKind::Upscale;
-    // The app's folder can not be made.
+    // The app's folder cannot be created.
     let files = world.cluster.folder().join("files");
     std::fs::create_dir_all(&files).unwrap();
     std::fs::write(files.join("test"), "no folder").unwrap();

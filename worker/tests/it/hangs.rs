@@ -1,4 +1,4 @@
-//! What a worker does about an engine that no longer responds.
+//! Engines that hang.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ async fn a_job_whose_engine_hangs_goes_elsewhere_and_the_process_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_engine_that_reports_progress_after_it_was_told_to_stop_does_not_hang() {
+async fn an_engine_that_reports_progress_after_cancellation_does_not_hang() {
     let world = World::new().await;
     let mut config = world.config("a");
     config.hang_grace = Duration::from_secs(5);
@@ -53,7 +53,7 @@ async fn an_engine_that_reports_progress_after_it_was_told_to_stop_does_not_hang
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_ends_when_it_says_though_the_engine_hangs() {
+async fn a_drain_ends_on_time_though_the_engine_hangs() {
     let world = World::new().await;
     let mut config = world.config("a");
     config.drain_timeout = Duration::from_millis(300);

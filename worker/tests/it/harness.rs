@@ -1,4 +1,4 @@
-//! A namespace, workers in this process, and the part of a router that a test needs.
+//! A namespace, workers in this process, and the parts of a router that tests need.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use warmq_worker::config::Config;
 use warmq_worker::context::Intervals;
 use warmq_worker::engine::{EngineKind, Options};
 
-/// Long enough on a busy machine.
+/// Timeout that suffices on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub const APP: &str = "test/timed";
@@ -39,7 +39,7 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Asks it to stop, and waits until it has.
+    /// Stops the worker and waits for its end.
     pub async fn stop(self) {
         self.ask_to_stop();
         self.stopped().await;
@@ -53,7 +53,7 @@ impl InProcess {
         self.ended().await.unwrap();
     }
 
-    /// Waits until it ended, however.
+    /// Waits for the end and returns its result.
     pub async fn ended(self) -> Result<(), warmq_worker::Error> {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("it ends").unwrap()
@@ -98,13 +98,13 @@ impl World {
         }
     }
 
-    /// A worker that is registered when this returns.
+    /// Starts a worker and waits until it is registered.
     pub async fn worker(&self, name: &str) -> InProcess {
         self.worker_with(Intervals::default(), self.config(name))
             .await
     }
 
-    /// A worker that need not come so far.
+    /// Starts a worker without waiting.
     pub fn worker_that_may_fail(&self, intervals: Intervals, config: Config) -> InProcess {
         let stop = CancellationToken::new();
         let task = tokio::spawn(warmq_worker::run_at(intervals, config, stop.clone()));
@@ -124,7 +124,7 @@ impl World {
         worker
     }
 
-    /// Sends what comes to the backlog to the shared queue, as it is, until it is dropped.
+    /// Forwards messages from the lanes to the shared queue until dropped.
     pub async fn redispatching(&self) -> Redispatching {
         let topology = self.cluster.topology();
         let backlog = topology.backlog_queue(&self.app, Priority::Normal);
@@ -139,7 +139,7 @@ impl World {
         }))
     }
 
-    /// The runner, once it is faulty.
+    /// Waits until the runner is faulty.
     pub async fn faulty(&self, name: &str) -> RunnerRecord {
         self.until(&format!("{name} is faulty"), async || {
             let runner = self.runner(name).await?;
@@ -148,7 +148,7 @@ impl World {
         .await
     }
 
-    /// The runner, once it is idle.
+    /// Waits until the runner is idle.
     pub async fn idle(&self, name: &str) -> RunnerRecord {
         self.until(&format!("{name} is idle"), async || {
             let runner = self.runner(name).await?;
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// Records a job and sends it to the shared queue.
+    /// Records a job and publishes it to the shared queue.
     pub async fn share(&self, hint: &str, input: Value) -> JobSpec {
         let job = self.spec(hint, input);
         self.cluster.store().jobs().create(&job).await.unwrap();
@@ -194,7 +194,7 @@ impl World {
         self.publish("", &queue, job).await;
     }
 
-    /// Records a job, claims `runner` for it, and sends it to the runner's own queue.
+    /// Records a job, claims `runner` for it, and publishes it to the runner's own queue.
     pub async fn send_to(&self, runner: &str, hint: &str, input: Value) -> JobSpec {
         let job = self.spec(hint, input);
         self.cluster.store().jobs().create(&job).await.unwrap();
@@ -205,7 +205,7 @@ impl World {
         job
     }
 
-    /// False: the claim was refused.
+    /// Returns false if the claim failed.
     pub async fn try_send_to(&self, job: &JobSpec, runner: &str) -> bool {
         let id = RunnerId::parse(runner).unwrap();
         let decision = Decision {
@@ -263,7 +263,7 @@ impl World {
         .await
     }
 
-    /// Messages of a queue as they come, each acknowledged.
+    /// Consumes and acknowledges the messages of a queue.
     pub async fn listen(&self, queue: &str) -> Listener {
         let connection = warmq_broker::connect(self.cluster.amqp_url(), "listener");
         let connection = connection.await.unwrap();
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    /// A queue of the events of all jobs from now on.
+    /// Consumes the events of all jobs from now on.
     pub async fn events(&self) -> Listener {
         let channel = self.cluster.publisher().channel().await.unwrap();
         let queue = format!("{}.test-events", self.cluster.namespace());
@@ -316,7 +316,7 @@ impl World {
     }
 }
 
-/// A task that ends with it.
+/// A task that is aborted when this is dropped.
 pub struct Redispatching(JoinHandle<()>);
 
 impl Drop for Redispatching {
@@ -350,7 +350,7 @@ impl Listener {
         DeferredResult::decode(&self.message().await.data).unwrap()
     }
 
-    /// As [`Listener::message`], however long it takes.
+    /// As [`Listener::message`], without a timeout.
     async fn whenever(&mut self) -> lapin::message::Delivery {
         let delivery = self.consumer.next().await.unwrap().unwrap();
         delivery
@@ -361,13 +361,13 @@ impl Listener {
         delivery
     }
 
-    /// As [`Listener::job`], however long it takes.
+    /// As [`Listener::job`], without a timeout.
     pub async fn job_whenever(&mut self) -> JobSpec {
         let delivery = self.whenever().await;
         JobMessage::decode(&delivery.data).unwrap().job
     }
 
-    /// A job with what its message says of earlier attempts.
+    /// Returns the next job with the rest of its message.
     pub async fn job_message(&mut self) -> JobMessage {
         JobMessage::decode(&self.message().await.data).unwrap()
     }
@@ -378,7 +378,7 @@ impl Listener {
     }
 }
 
-/// An input that takes `run_ms`.
+/// Returns an input that runs for `run_ms`.
 pub fn takes(run_ms: u64) -> Value {
     json!({"run_ms": run_ms, "load_ms": 10})
 }

@@ -1,11 +1,11 @@
-//! What a worker promises, on a real RabbitMQ and a real Redis, each test in a namespace of its own. There is no router:
-//! the tests dispatch.
+//! Integration tests of the worker on a real RabbitMQ and a real Redis, each test in its own
+//! namespace. There is no router: the tests dispatch.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test's panic is its verdict, in its helpers too"
+    reason = "a panic fails the test, in helpers too"
 )]
 
 mod deliveries;

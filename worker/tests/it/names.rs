@@ -1,4 +1,4 @@
-//! Two workers of one name.
+//! Two workers with one name.
 
 use std::time::Duration;
 

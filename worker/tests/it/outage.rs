@@ -1,4 +1,4 @@
-//! A server is away for a while: no job and no result is lost.
+//! Outages of a server: no job and no result is lost.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use warmq_types::state::JobState;
 use crate::harness::{World, takes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_runner_joins_again_after_rabbitmq_was_away() {
+async fn an_idle_runner_joins_again_after_an_outage_of_rabbitmq() {
     let world = World::new().await;
     let proxy = Proxy::of(world.cluster.amqp_url()).await.unwrap();
     let mut config = world.config("a");
@@ -37,7 +37,7 @@ async fn an_idle_runner_joins_again_after_rabbitmq_was_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_runs_while_rabbitmq_is_away_is_stored_and_its_end_announced_later() {
+async fn a_job_that_runs_during_an_outage_of_rabbitmq_is_stored_and_announced_later() {
     let world = World::new().await;
     let proxy = Proxy::of(world.cluster.amqp_url()).await.unwrap();
     let mut config = world.config("a");
@@ -58,14 +58,14 @@ async fn a_job_that_runs_while_rabbitmq_is_away_is_stored_and_its_end_announced_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_result_that_redis_does_not_take_goes_by_rabbitmq() {
+async fn a_result_that_redis_cannot_store_is_deferred_to_rabbitmq() {
     let world = World::new().await;
     let proxy = Proxy::of(world.cluster.redis_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.redis_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
     let job = world.share("m", takes(1_000)).await;
-    // The record says Running before the worker knows that it may run; its first report comes after.
+    // The record is `running` before the worker receives the answer; its first report follows.
     world
         .until("the worker runs it", async || {
             world.record(&job).await?.progress
@@ -79,8 +79,8 @@ async fn a_result_that_redis_does_not_take_goes_by_rabbitmq() {
         (job.id, Some(1))
     );
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
-    // As the router does.
-    assert!(world.cluster.store().deferred().end(&end, 0).await.unwrap());
+    // Like the router.
+    assert!(world.cluster.store().end_late(&end, 0).await.unwrap());
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Succeeded, 1));
     proxy.reopen();
@@ -88,7 +88,7 @@ async fn a_result_that_redis_does_not_take_goes_by_rabbitmq() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_stops_without_redis_gives_its_job_back() {
+async fn a_worker_that_stops_without_redis_returns_its_job() {
     let world = World::new().await;
     let proxy = Proxy::of(world.cluster.redis_url()).await.unwrap();
     let mut config = world.config("a");

@@ -174,7 +174,7 @@ async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
         "{}",
         error.message
     );
-    // Once would have been enough for a job's own error.
+    // A job's own error would have ended it at the first attempt.
     assert_eq!(world.record(&damaged).await.unwrap().attempt, 3);
     let sound = world
         .share("shapes", json!({"prompt": "a red circle", "steps": 2}))
@@ -202,7 +202,7 @@ async fn a_damaged_model_evicts_no_sound_one_though_there_is_room_for_one_only()
         assert_eq!(record.timings.unwrap().warm, timings_are_warm);
     };
     draw(false).await;
-    // Once it has passed the check at the start: what is found out by a job.
+    // Damaged after it has passed the check at the start: only a job detects it.
     let weights = models.join("digits/unet/diffusion_pytorch_model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
@@ -216,7 +216,7 @@ async fn a_damaged_model_evicts_no_sound_one_though_there_is_room_for_one_only()
     world.end([worker]).await;
 }
 
-/// A server of one file for so many requests.
+/// A server of one file, for a number of requests.
 async fn serve(file: Vec<u8>, requests: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/picture", listener.local_addr().unwrap());
@@ -224,11 +224,11 @@ async fn serve(file: Vec<u8>, requests: usize) -> String {
         for _ in 0..requests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 4096];
-            // In one piece, as short as it is.
+            // In one piece, as it is short.
             assert!(stream.read(&mut request).await.unwrap() > 0);
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", file.len());
             stream.write_all(head.as_bytes()).await.unwrap();
-            // Who has had enough hangs up.
+            // The client may disconnect early.
             let _ = stream.write_all(&file).await;
         }
     });
@@ -312,7 +312,7 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
 async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
     let world = World::new().await;
     let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
-    // Whoever connects waits.
+    // Connections are never answered.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let job = world
@@ -391,13 +391,13 @@ async fn the_model_that_ran_is_reported_though_the_hint_names_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn models_that_vanish_make_their_runner_faulty_until_they_are_back() {
+async fn missing_models_make_their_runner_faulty_until_they_are_back() {
     let world = World::new().await;
     let models = world.cluster.folder().join("models");
     let away = world.cluster.folder().join("away");
     copy(&shipped_models().join("shapes"), &models.join("shapes"));
     let worker = worker(&world, &models).await;
-    // As a folder whose file system is not mounted any more.
+    // Like a folder whose file system is no longer mounted.
     std::fs::rename(models.join("shapes"), &away).unwrap();
     let _redispatching = world.redispatching().await;
     let job = world

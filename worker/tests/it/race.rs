@@ -25,7 +25,8 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
         .backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
 
-    // A dispatcher: every other job to a claimed runner, the rest to the shared queue; what comes back is shared.
+    // The dispatcher: every other job to a claimed runner, the rest to the shared queue; returned
+    // jobs go to the shared queue.
     let dispatch = async {
         for index in 0..JOBS {
             let job = world.spec(

@@ -1,4 +1,4 @@
-//! A worker that can not start says why, and which status it ends with.
+//! A worker that cannot start prints the reason and exits with a matching status.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -16,7 +16,7 @@ fn complaint(output: &Output) -> String {
 }
 
 #[test]
-fn every_mistake_in_the_settings_is_told_at_once() {
+fn all_mistakes_in_the_settings_are_reported_at_once() {
     let output = worker(&[
         "--engine=gpu",
         "--memory-budget=much",
@@ -29,7 +29,7 @@ fn every_mistake_in_the_settings_is_told_at_once() {
 }
 
 #[test]
-fn a_worker_that_could_serve_no_model_does_not_start() {
+fn a_worker_that_cannot_serve_any_model_does_not_start() {
     let models = concat!("--models=", env!("CARGO_MANIFEST_DIR"), "/../models");
     let arguments = [
         "--app=a/b",
@@ -59,7 +59,7 @@ fn a_memory_budget_without_its_unit_is_refused() {
 }
 
 #[test]
-fn a_server_that_is_away_is_named_with_the_way_to_start_it_and_waited_for() {
+fn an_unreachable_server_is_named_with_its_remedy_and_retried() {
     for (flag, program) in [
         ("--redis-url=redis://127.0.0.1:9/0", "redis-server"),
         (

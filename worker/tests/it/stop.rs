@@ -1,4 +1,4 @@
-//! How a worker stops, asked to or not.
+//! How a worker stops, with and without a signal.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ async fn a_busy_worker_finishes_its_job_and_takes_no_other() {
 async fn a_job_that_was_sent_to_a_worker_that_stops_is_back_at_once() {
     let world = World::new().await;
     let mut config = world.config("a");
-    // The broker would give it back only after this.
+    // The broker would return it only after this.
     config.accept_timeout = Duration::from_secs(60);
     let worker = world.worker_with(Default::default(), config).await;
     let runner = world.runner("a").await.unwrap();
@@ -102,7 +102,7 @@ async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attemp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_gives_the_running_job_back_at_once_and_hangups_are_ignored() {
+async fn a_second_signal_requeues_the_running_job_at_once_and_hangups_are_ignored() {
     let world = World::new().await;
     let options = WorkerOptions::timed("a", APP).args(["--drain-timeout-s=600"]);
     let mut worker = world.cluster.worker(options).await.unwrap();
@@ -144,7 +144,8 @@ async fn the_job_of_a_killed_worker_runs_again_once_its_lease_lapsed() {
     world.reached(&job, JobState::Running).await;
     let other = world.worker("b").await;
     killed.kill9().await.unwrap();
-    // The other runner gets the message at once, finds the lease, and parks a copy, until the lease has lapsed.
+    // The other runner receives the message at once, finds the lease, and publishes a copy to a
+    // retry tier until the lease has lapsed.
     let backlog = world
         .cluster
         .topology()

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::plan;
 
-    /// Set `WARMQ_SHEET=/tmp/sheet.png` to look at it.
+    /// Set `WARMQ_SHEET=/tmp/sheet.png` to save the sheet.
     #[test]
     fn a_sheet_of_synthetic_pictures_has_every_picture_at_its_position() {
         let colour = |number: usize| image::Rgb([number as u8 * 10, 255 - number as u8 * 10, 128]);

@@ -16,7 +16,7 @@ pub(crate) struct Autoencoder {
 }
 
 impl Autoencoder {
-    /// The network's name of a stored tensor. Attention has an old and a new naming in the wild.
+    /// Returns the network's name of a stored tensor. Attention has an old and a new naming.
     pub(crate) fn rename(stored: &str) -> String {
         let renamed = || {
             let (block, layer) = stored.split_once(".mid_block.attentions.0.")?;
@@ -35,7 +35,7 @@ impl Autoencoder {
         renamed().unwrap_or_else(|| stored.to_owned())
     }
 
-    /// Checks the tensors that decide the network's size, before anything is allocated.
+    /// Checks the tensors that determine the network's size, before anything is allocated.
     pub(crate) fn check(spec: &VaeSpec, weights: &Checkpoint) -> Result<(), Error> {
         let blocks = spec.block_out_channels.len();
         for (i, &channels) in spec.block_out_channels.iter().enumerate() {
@@ -70,7 +70,7 @@ impl Autoencoder {
         }
     }
 
-    /// A picture in −1…1 → the latents that it could be.
+    /// Encodes a picture in −1…1 to a distribution of latents.
     pub(crate) fn encode(&self, picture: &Tensor) -> Encoded {
         Encoded {
             distribution: self.network.encode(picture),
@@ -78,20 +78,20 @@ impl Autoencoder {
         }
     }
 
-    /// Latents as the UNet knows them → a picture in −1…1, a little beyond at times.
+    /// Decodes scaled latents to a picture in −1…1, sometimes slightly beyond.
     pub(crate) fn decode(&self, latents: &Tensor) -> Tensor {
         self.network.decode(&(latents / self.scaling_factor))
     }
 }
 
-/// A picture as the encoder sees it: a distribution of latents.
+/// The encoder's result: a distribution of latents.
 pub(crate) struct Encoded {
     distribution: DiagonalGaussianDistribution,
     scaling_factor: f64,
 }
 
 impl Encoded {
-    /// Latents as the UNet knows them, drawn from torch's global generator.
+    /// Draws scaled latents from torch's global generator.
     pub(crate) fn sample(&self) -> Tensor {
         self.distribution.sample() * self.scaling_factor
     }

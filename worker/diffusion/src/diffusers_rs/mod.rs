@@ -1,8 +1,8 @@
 //! The only module that uses the `diffusers` crate: its UNet, its autoencoder, its schedulers.
 //!
-//! Upstream has rested since 2023 and asks for the tch of that time; `compat/` answers with today's.
-//! Should the crate have to go, this module is what there is to rewrite. Known limits, which
-//! [`Manifest`](crate::Manifest) refuses before they are met: the UNet's group norms have 32 groups, its
+//! Upstream has been inactive since 2023 and requires the tch of that time; `compat/` provides the
+//! current one. To replace the crate, rewrite this module. Known limits, which
+//! [`Manifest`](crate::Manifest) rejects beforehand: the UNet's group norms have 32 groups, its
 //! middle block attends to the prompt, and the cosine noise schedule is wrong.
 
 mod autoencoder;

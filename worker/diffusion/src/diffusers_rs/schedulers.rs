@@ -1,5 +1,5 @@
-//! The crate's ten schedulers, which share no trait, behind one type. Made afresh for each picture:
-//! most keep what they saw at earlier steps.
+//! The crate's ten schedulers, which have no common trait, as one type. Created for each picture:
+//! most keep state of earlier steps.
 
 use diffusers::schedulers::ddim::{DDIMScheduler, DDIMSchedulerConfig};
 use diffusers::schedulers::ddpm::{DDPMScheduler, DDPMSchedulerConfig};
@@ -25,7 +25,7 @@ use tch::Tensor;
 use crate::manifest::{BetaSchedule, PredictionType, SchedulerSpec};
 use crate::scheduler::SchedulerKind;
 
-/// Applies one expression to whichever scheduler this is.
+/// Applies one expression to any of the schedulers.
 macro_rules! each {
     ($self:expr, $s:ident => $body:expr) => {
         match $self {
@@ -156,15 +156,15 @@ impl Scheduler {
         }
     }
 
-    /// When to ask the UNet, from noise to picture, in training steps (0 to 1000). The first `skipped` steps, of those that
-    /// were asked for, are left out: the latents to begin with are as noisy as they would be after them.
+    /// The timesteps of the UNet, from noise to picture, in training steps (0 to 1000). The first
+    /// `skipped` steps are left out: the initial latents are as noisy as they would be after them.
     pub(crate) fn timesteps(&self, skipped: u32) -> Vec<f64> {
         let mut timesteps: Vec<f64> =
             each!(self, scheduler => scheduler.timesteps().iter().map(|t| t.to_float()).collect());
         let skipped = skipped as usize * self.questions_per_step();
         if let Scheduler::Pndm(_) = self {
-            // It asks its second timestep twice, to warm up, wherever it begins. (Python's diffusers leaves the
-            // repetition where it was, and so ends a step too early.)
+            // It uses its second timestep twice, to warm up, wherever it starts. (Python's
+            // diffusers keeps the repetition at its old position, and so ends a step too early.)
             timesteps.dedup();
             timesteps.drain(..skipped);
             if let Some(&second) = timesteps.get(1) {
@@ -176,7 +176,7 @@ impl Scheduler {
         timesteps
     }
 
-    /// How often the UNet is asked for one step, the last one aside: schedulers of the second order look ahead.
+    /// Number of UNet calls per step, except the last one: second-order schedulers look ahead.
     pub(crate) fn questions_per_step(&self) -> usize {
         match self {
             Scheduler::Heun(_) | Scheduler::Kdpm2(_) | Scheduler::Kdpm2Ancestral(_) => 2,
@@ -184,13 +184,13 @@ impl Scheduler {
         }
     }
 
-    /// A picture's latents, as noisy as this scheduler has them at the first question of a step; `noise` has a standard
-    /// deviation of 1.
+    /// Adds noise to a picture's latents, as much as this scheduler has at the first call of a
+    /// step; `noise` has standard deviation 1.
     pub(crate) fn add_noise(&self, latents: &Tensor, noise: &Tensor, timestep: f64) -> Tensor {
         each!(self, scheduler => scheduler.add_noise(latents, noise.shallow_clone(), Timestep::from_float(timestep)))
     }
 
-    /// What the latents would be without noise, if the UNet's prediction at the first question of a step were right.
+    /// Returns the latents without noise, as predicted by the UNet at the first call of a step.
     pub(crate) fn predicted_original(
         &self,
         prediction: &Tensor,
@@ -198,8 +198,8 @@ impl Scheduler {
         timestep: f64,
         latents: &Tensor,
     ) -> Tensor {
-        // latents = signal × original + noise × deviation; half of the schedulers scale that so that signal is 1, the
-        // others, as the UNet sees it, so that the squares add up to 1.
+        // latents = signal × original + noise × deviation; half of the schedulers scale this so
+        // that signal is 1, the others, as the UNet's input, so that the squares add up to 1.
         let (one, zero) = (Tensor::from(1.0), Tensor::from(0.0));
         let signal = self.add_noise(&one, &zero, timestep).double_value(&[]);
         let deviation = self.add_noise(&zero, &one, timestep).double_value(&[]);
@@ -212,17 +212,18 @@ impl Scheduler {
         }
     }
 
-    /// Standard deviation of the noise to start from.
+    /// Standard deviation of the initial noise.
     pub(crate) fn initial_sigma(&self) -> f64 {
         each!(self, scheduler => scheduler.init_noise_sigma())
     }
 
-    /// What the UNet is to see of the latents at a timestep.
+    /// Scales the latents for the UNet at a timestep.
     pub(crate) fn model_input(&self, latents: &Tensor, timestep: f64) -> Tensor {
         each!(self, scheduler => scheduler.scale_model_input(latents.shallow_clone(), Timestep::from_float(timestep)))
     }
 
-    /// The latents of the next timestep. Some schedulers draw noise, from torch's global generator.
+    /// Returns the latents of the next timestep. Some schedulers draw noise, from torch's global
+    /// generator.
     pub(crate) fn step(&mut self, prediction: &Tensor, timestep: f64, latents: &Tensor) -> Tensor {
         each!(self, scheduler => scheduler.step(prediction, Timestep::from_float(timestep), latents))
     }
@@ -281,7 +282,7 @@ mod tests {
             }
         }
     }
-    /// A UNet that knows the picture: what it predicts leads every scheduler there, from wherever it begins.
+    /// With a perfect UNet every scheduler reaches the picture, from any starting step.
     #[test]
     fn a_perfect_prediction_leads_back_to_the_picture_from_any_step() {
         let options = (Kind::Float, tch::Device::Cpu);
@@ -298,7 +299,7 @@ mod tests {
                 let mut latents = scheduler.add_noise(&picture, &noise, timesteps[0]);
                 for (index, &timestep) in timesteps.iter().enumerate() {
                     let input = scheduler.model_input(&latents, timestep);
-                    // The UNet sees signal² + deviation² = 1.
+                    // The UNet's input has signal² + deviation² = 1.
                     let kept = noise_schedule(&spec, timestep).sqrt();
                     let prediction = (input - kept * &picture) / (1.0 - kept * kept).sqrt();
                     if index % scheduler.questions_per_step() == 0 {
@@ -319,7 +320,7 @@ mod tests {
         }
     }
 
-    /// The share of the picture's variance that is left at a training step, between whole ones in proportion.
+    /// Fraction of the picture's variance that is left at a training step, interpolated linearly.
     fn noise_schedule(spec: &SchedulerSpec, timestep: f64) -> f64 {
         let mut left = 1.0;
         let mut before = 1.0;

@@ -1,5 +1,5 @@
-//! The denoising UNet: latents `[batch, 4, h/8, w/8]`, a timestep and text states
-//! `[batch, context, hidden]` → a prediction of the latents' shape. Parameters carry Hugging Face's names.
+//! The denoising UNet: latents `[batch, 4, h/8, w/8]`, a timestep and text states `[batch, context,
+//! hidden]` → a prediction of the latents' shape. Parameters have Hugging Face's names.
 
 use diffusers::models::unet_2d::{BlockConfig, UNet2DConditionModel, UNet2DConditionModelConfig};
 use tch::Tensor;
@@ -14,7 +14,7 @@ const LATENT_CHANNELS: i64 = 4;
 pub(crate) struct UNet(UNet2DConditionModel);
 
 impl UNet {
-    /// Checks the tensors that decide the network's size, before anything is allocated.
+    /// Checks the tensors that determine the network's size, before anything is allocated.
     pub(crate) fn check(spec: &UNetSpec, weights: &Checkpoint) -> Result<(), Error> {
         let blocks = spec.block_out_channels.len();
         for (i, (&channels, &attends)) in spec
@@ -53,7 +53,7 @@ impl UNet {
         let block = |(index, (&out_channels, &use_cross_attn))| BlockConfig {
             out_channels,
             use_cross_attn,
-            // The number of heads, under Hugging Face's misnomer.
+            // The number of heads, misnamed by Hugging Face.
             attention_head_dim: spec.heads.of_block(index).unwrap_or(1),
         };
         let blocks = spec

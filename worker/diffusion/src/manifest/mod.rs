@@ -1,4 +1,4 @@
-//! What one model is: `manifest.json` in its folder, or the same facts derived from Hugging Face's.
+//! A model's manifest: `manifest.json` in its folder, or derived from Hugging Face's configs.
 
 mod validate;
 
@@ -12,30 +12,30 @@ use crate::folder::{self, read_json};
 use crate::hugging_face;
 use crate::scheduler::SchedulerKind;
 
-/// What one model is. It holds no weights: reading one is cheap.
+/// A model's manifest. It contains no weights: reading one is cheap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this format; 1.
     pub schema: u32,
-    /// The model's name, the same as its folder's.
+    /// The model's name, equal to its folder's.
     #[serde(default)]
     pub name: String,
-    /// RunnerEvents whenever the weights do.
+    /// Version of the weights; changes whenever they do.
     #[serde(default)]
     pub revision: String,
     /// SPDX expression, or the name of the license.
     #[serde(default)]
     pub license: String,
-    /// Which Stable Diffusion this is a sibling of.
+    /// The model's family.
     pub family: Family,
-    /// What the folder holds, with sizes and checksums; files that are not listed are not checked.
+    /// The folder's files, with sizes and checksums; unlisted files are not checked.
     #[serde(default)]
     pub files: Vec<FileEntry>,
-    /// The type in which the weights are stored.
+    /// The stored type of the weights.
     pub dtype: Dtype,
-    /// Which picture sizes the model draws.
+    /// The supported picture sizes.
     pub image: ImageSizes,
-    /// How a prompt becomes token ids.
+    /// The tokenizer.
     pub tokenizer: TokenizerSpec,
     /// The CLIP text transformer.
     pub text: TextSpec,
@@ -43,19 +43,19 @@ pub struct Manifest {
     pub unet: UNetSpec,
     /// The autoencoder between pictures and latents.
     pub vae: VaeSpec,
-    /// The noise schedule, and which samplers suit the model.
+    /// The noise schedule and the allowed schedulers.
     pub scheduler: SchedulerSpec,
-    /// What a request leaves open.
+    /// Default values of requests.
     pub defaults: Defaults,
-    /// Bytes that the model and one picture take on its device, measured by whoever made it.
+    /// Measured memory of the model and one picture on its device, bytes.
     #[serde(default)]
     pub vram_bytes_estimate: Option<u64>,
-    /// Where the files are.
+    /// The model's folder.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
 }
 
-/// Which Stable Diffusion a model is a sibling of.
+/// The family of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
@@ -70,15 +70,15 @@ pub enum Family {
 /// One file of a model's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Relative to the folder, with forward slashes.
+    /// Path relative to the folder, with forward slashes.
     pub path: String,
-    /// Lower-case hexadecimal.
+    /// SHA-256, lower-case hexadecimal.
     pub sha256: String,
-    /// Size of the file.
+    /// Size, bytes.
     pub bytes: u64,
 }
 
-/// The type in which weights are stored.
+/// The stored type of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -90,27 +90,27 @@ pub enum Dtype {
     F32,
 }
 
-/// Which picture sizes a model draws; in pixels, for width and height alike.
+/// Picture sizes, pixels, for width and height alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSizes {
-    /// Width and height where a request names none.
+    /// Default width and height.
     pub default: u32,
-    /// Smallest.
+    /// Minimum.
     pub min: u32,
-    /// Largest.
+    /// Maximum.
     pub max: u32,
     /// Both sides must be multiples of this.
     pub multiple_of: u32,
 }
 
-/// How a prompt becomes token ids.
+/// The tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerSpec {
     /// `clip-bpe`, the only kind.
     pub kind: String,
-    /// Tokens in a prompt, start and end included; longer ones are cut.
+    /// Tokens in a prompt, including start and end; longer prompts are cut.
     pub context: usize,
-    /// The token that fills what a short prompt leaves.
+    /// The token that pads short prompts.
     pub pad: String,
 }
 
@@ -144,15 +144,15 @@ pub enum Activation {
 pub struct UNetSpec {
     /// Channels of each block; multiples of 32.
     pub block_out_channels: Vec<i64>,
-    /// Whether each block attends to the prompt. The middle always does.
+    /// Whether each block attends to the prompt. The middle block always does.
     pub attention_blocks: Vec<bool>,
     /// Residual layers in each block.
     pub layers_per_block: usize,
-    /// Attention heads: one number for all blocks, or one for each.
+    /// Attention heads: one number for all blocks, or one per block.
     pub heads: Heads,
-    /// Width of the text states attended to: the text transformer's `hidden_size`.
+    /// Width of the text states: the text transformer's `hidden_size`.
     pub cross_attention_dim: i64,
-    /// Stable Diffusion 2 projects with linear layers, 1 with 1×1 convolutions.
+    /// Whether projections are linear layers (Stable Diffusion 2) instead of 1×1 convolutions (1).
     #[serde(default)]
     pub use_linear_projection: bool,
 }
@@ -168,7 +168,7 @@ pub enum Heads {
 }
 
 impl Heads {
-    /// Heads of the block at `index`, counted from the outermost.
+    /// Returns the heads of the block at `index`, counted from the outermost.
     pub fn of_block(&self, index: usize) -> Option<i64> {
         match self {
             Heads::All(heads) => Some(*heads),
@@ -193,18 +193,18 @@ pub struct VaeSpec {
 }
 
 impl VaeSpec {
-    /// Pixels along one side of a latent cell; 8 for Stable Diffusion.
+    /// Returns the pixels along one side of a latent cell; 8 for Stable Diffusion.
     pub fn downsampling(&self) -> u32 {
         1 << self.block_out_channels.len().clamp(1, 8).saturating_sub(1)
     }
 }
 
-/// The noise schedule the model was trained with.
+/// The noise schedule of the model's training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerSpec {
-    /// The schedulers that suit the model.
+    /// The allowed schedulers.
     pub allowed: Vec<SchedulerKind>,
-    /// The one used where a request names none.
+    /// The default scheduler.
     pub default: SchedulerKind,
     /// What the UNet predicts.
     pub prediction_type: PredictionType,
@@ -212,9 +212,9 @@ pub struct SchedulerSpec {
     pub beta_start: f64,
     /// Variance of the last training step's noise.
     pub beta_end: f64,
-    /// How the variance grows in between.
+    /// Growth of the variance in between.
     pub beta_schedule: BetaSchedule,
-    /// Added to each timestep of the schedulers that count from the start of training; 1.
+    /// Offset added to each timestep of schedulers that count from the start of training; 1.
     #[serde(default)]
     pub steps_offset: usize,
 }
@@ -229,28 +229,28 @@ pub enum PredictionType {
     VPrediction,
 }
 
-/// How the noise's variance grows over the training steps.
+/// Growth of the noise's variance over the training steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BetaSchedule {
-    /// Linearly.
+    /// Linear growth.
     Linear,
-    /// Its square root linearly.
+    /// Linear growth of the square root.
     ScaledLinear,
 }
 
-/// What a request leaves open.
+/// Default values of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Defaults {
     /// Denoising steps.
     pub steps: u32,
-    /// Weight of the prompt over no prompt; at 1 or less it is not weighed at all.
+    /// Weight of the prompt over the negative prompt; 1 or less disables guidance.
     pub guidance: f64,
 }
 
 impl Manifest {
-    /// Reads the manifest of one model folder, or derives it from Hugging Face's configs, and checks
-    /// that its numbers fit each other.
+    /// Reads the manifest of a model folder, or derives it from Hugging Face's configs, and checks
+    /// its consistency.
     pub(crate) fn read(folder: &Path, name: &str) -> Result<Manifest, Error> {
         let bare = folder.join(hugging_face::INDEX);
         let mut manifest: Manifest = if !folder.join(FILE).exists() && bare.exists() {
@@ -264,14 +264,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Where the files are.
+    /// The model's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// An estimate, before a load, of the bytes that the model and one picture will take: the
-    /// manifest's own, or twice the stored weights (a CPU widens half precision to single; a GPU
-    /// does not, and needs about as much again to work in).
+    /// Estimates the memory of the model and one picture before a load, bytes: the manifest's
+    /// value, or twice the stored weights (a CPU widens half precision to single; a GPU does not,
+    /// and needs about as much again as working memory).
     pub fn memory_bytes(&self) -> u64 {
         self.vram_bytes_estimate.unwrap_or_else(|| {
             let stored = WEIGHTS.iter().filter_map(|stem| self.weights(stem).ok());
@@ -282,7 +282,8 @@ impl Manifest {
         })
     }
 
-    /// The weights file of a component, e.g. of `unet/diffusion_pytorch_model`, relative to the folder.
+    /// Returns the weights file of a component, e.g. of `unet/diffusion_pytorch_model`, relative to
+    /// the folder.
     pub(crate) fn weights(&self, stem: &str) -> Result<String, Error> {
         let names = [
             format!("{stem}.safetensors"),
@@ -296,7 +297,9 @@ impl Manifest {
                 .find(|name| self.folder.join(name).exists())
             {
                 Some(other) => {
-                    format!("missing; {other} is there, but only a single safetensors file is read")
+                    format!(
+                        "missing; {other} exists, but only a single safetensors file is supported"
+                    )
                 }
                 None => "missing".to_owned(),
             };
@@ -309,10 +312,10 @@ impl Manifest {
     }
 }
 
-/// The manifest's own name.
+/// The manifest's file name.
 pub(crate) const FILE: &str = "manifest.json";
 
-/// The components' weights, less their endings.
+/// The components' weights, without extensions.
 pub(crate) const TEXT_WEIGHTS: &str = "text_encoder/model";
 pub(crate) const UNET_WEIGHTS: &str = "unet/diffusion_pytorch_model";
 pub(crate) const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model";

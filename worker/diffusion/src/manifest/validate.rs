@@ -1,24 +1,33 @@
-//! Whether a manifest's numbers fit each other.
+//! Checks the consistency of a manifest.
 
 use super::{FILE, Manifest};
 use crate::error::Error;
 use crate::folder::stays_inside;
 
+/// Whether a rule holds, and the error if it does not.
+type Rule = (bool, &'static str);
+
 impl Manifest {
-    /// Whether the numbers fit each other. What the networks would otherwise assert, or allocate
-    /// without bound, is refused here; that they fit the weights is `checkpoint`'s to say.
+    /// Checks the consistency of the numbers. Rejects what the networks would otherwise assert, or
+    /// allocate without bound; `checkpoint` checks them against the weights.
     pub(super) fn validate(&self) -> Result<(), Error> {
-        let unet = &self.unet;
-        let vae = &self.vae;
-        let (image, text) = (&self.image, &self.text);
-        let divides = |divisor: i64, n: i64| divisor > 0 && n > 0 && n % divisor == 0;
-        let cell = vae.downsampling();
-        let heads_fit = |(index, channels): (usize, &i64)| {
-            unet.heads
-                .of_block(index)
-                .is_some_and(|heads| divides(heads, *channels))
-        };
         let rules = [
+            self.tokenizer_rules(),
+            self.text_rules(),
+            self.unet_rules(),
+            self.vae_rules(),
+            self.image_rules(),
+            self.request_rules(),
+        ];
+        match rules.into_iter().flatten().find(|(holds, _)| !holds) {
+            Some((_, broken)) => Err(self.bad(FILE, broken)),
+            None => Ok(()),
+        }
+    }
+
+    /// Rules of the format and the tokenizer.
+    fn tokenizer_rules(&self) -> Vec<Rule> {
+        vec![
             (self.schema == 1, "schema: only 1 is known"),
             (
                 self.tokenizer.kind == "clip-bpe",
@@ -28,6 +37,13 @@ impl Manifest {
                 (3..=1024).contains(&self.tokenizer.context),
                 "tokenizer.context: not in 3..=1024",
             ),
+        ]
+    }
+
+    /// Rules of the text transformer.
+    fn text_rules(&self) -> Vec<Rule> {
+        let text = &self.text;
+        vec![
             (
                 divides(text.heads, text.hidden_size),
                 "text.heads does not divide text.hidden_size",
@@ -44,6 +60,18 @@ impl Manifest {
                 (1..=128).contains(&text.layers),
                 "text.layers: not in 1..=128",
             ),
+        ]
+    }
+
+    /// Rules of the UNet.
+    fn unet_rules(&self) -> Vec<Rule> {
+        let (unet, text) = (&self.unet, &self.text);
+        let heads_fit = |(index, channels): (usize, &i64)| {
+            unet.heads
+                .of_block(index)
+                .is_some_and(|heads| divides(heads, *channels))
+        };
+        vec![
             (
                 (1..=6).contains(&unet.block_out_channels.len()),
                 "unet.block_out_channels: not 1 to 6 blocks",
@@ -70,6 +98,13 @@ impl Manifest {
                 unet.cross_attention_dim == text.hidden_size,
                 "unet.cross_attention_dim is not text.hidden_size",
             ),
+        ]
+    }
+
+    /// Rules of the autoencoder.
+    fn vae_rules(&self) -> Vec<Rule> {
+        let vae = &self.vae;
+        vec![
             (
                 (1..=6).contains(&vae.block_out_channels.len()),
                 "vae.block_out_channels: not 1 to 6 blocks",
@@ -92,6 +127,13 @@ impl Manifest {
                 vae.scaling_factor.is_normal(),
                 "vae.scaling_factor: not a number other than 0",
             ),
+        ]
+    }
+
+    /// Rules of picture sizes.
+    fn image_rules(&self) -> Vec<Rule> {
+        let (image, cell) = (&self.image, self.vae.downsampling());
+        vec![
             (
                 image.multiple_of > 0 && image.multiple_of % cell == 0,
                 "image.multiple_of: not a multiple of the VAE's downsampling",
@@ -107,6 +149,12 @@ impl Manifest {
                 image.multiple_of > 0 && image.default % image.multiple_of == 0,
                 "image.default: not a multiple of image.multiple_of",
             ),
+        ]
+    }
+
+    /// Rules of schedulers, defaults and files.
+    fn request_rules(&self) -> Vec<Rule> {
+        vec![
             (
                 self.scheduler.allowed.contains(&self.scheduler.default),
                 "scheduler.default is not among scheduler.allowed",
@@ -136,10 +184,10 @@ impl Manifest {
                 self.files.iter().all(|entry| stays_inside(&entry.path)),
                 "files: a path leads out of the folder",
             ),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, broken)) => Err(self.bad(FILE, *broken)),
-            None => Ok(()),
-        }
+        ]
     }
+}
+
+fn divides(divisor: i64, n: i64) -> bool {
+    divisor > 0 && n > 0 && n % divisor == 0
 }

@@ -1,4 +1,4 @@
-//! From a model's folder into a device's memory.
+//! Loads a model's folder into a device's memory.
 
 use std::cell::OnceCell;
 
@@ -15,14 +15,14 @@ use crate::guard::guard;
 use crate::manifest::{Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
 use crate::tokenizer::Tokenizer;
 
-/// How far a load has come.
+/// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadStep {
-    /// The part whose weights are being read.
+    /// The part that is being loaded.
     pub part: Part,
-    /// Bytes of weights read so far, of all parts.
+    /// Weights read so far, of all parts, bytes.
     pub bytes: u64,
-    /// Bytes of weights to read, of all parts.
+    /// Weights to read, of all parts, bytes.
     pub total_bytes: u64,
 }
 
@@ -37,7 +37,7 @@ pub enum Part {
     Vae,
 }
 
-/// A model's files, opened and checked against each other: what a load reads from.
+/// A model's files, opened and checked against each other.
 struct Sources {
     tokenizer: Tokenizer,
     text: Checkpoint,
@@ -79,20 +79,20 @@ impl Sources {
 }
 
 impl Pipeline {
-    /// Checks a model's files as far as that is possible without reading its weights: sizes, checksums of small files,
-    /// and names, shapes and types of the tensors that decide the networks' sizes.
+    /// Checks a model's files as far as possible without reading its weights: sizes, checksums of
+    /// small files, and names, shapes and types of the tensors that determine the networks' sizes.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] names what is damaged or missing.
+    /// [`Error::BadCheckpoint`] for the file that is damaged or missing.
     pub fn check(manifest: &Manifest) -> Result<(), Error> {
         guard(|| Sources::open(manifest).map(drop))
     }
 
-    /// Reads a model into a device's memory. Every file, tensor, shape and type is checked on the way,
-    /// what decides the networks' sizes before any is built.
+    /// Loads a model into a device's memory. Checks every file, tensor, shape and type, those that
+    /// determine the networks' sizes before any network is built.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] names what is damaged or missing; [`Error::OutOfMemory`].
+    /// [`Error::BadCheckpoint`] for the file that is damaged or missing; [`Error::OutOfMemory`].
     pub fn load(
         manifest: &Manifest,
         device: &Device,
@@ -121,7 +121,7 @@ impl Pipeline {
             let unet = loading.network(Part::UNet, &unet, large, |root| {
                 UNet::new(root, &manifest.unet)
             })?;
-            // Small beside the UNet, and in half precision its activations overflow.
+            // Small compared with the UNet, and its activations overflow in half precision.
             let autoencoder = loading.network(Part::Vae, &vae, Kind::Float, |root| {
                 Autoencoder::new(root, &manifest.vae)
             })?;
@@ -143,7 +143,7 @@ fn open(manifest: &Manifest, stem: &str, rename: fn(&str) -> String) -> Result<C
     Checkpoint::open(manifest, &manifest.weights(stem)?, rename)
 }
 
-/// CLIP is stored with or without the name of the model around it.
+/// CLIP is stored with or without the prefix of the surrounding model.
 fn without_model_prefix(stored: &str) -> String {
     stored
         .strip_prefix("text_model.")
@@ -151,7 +151,7 @@ fn without_model_prefix(stored: &str) -> String {
         .to_owned()
 }
 
-/// What the parts of one load share.
+/// Shared state of the parts of a load.
 struct Loading<'a> {
     device: Device,
     bytes: u64,
@@ -161,7 +161,7 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    /// Builds a network and fills it from its file.
+    /// Builds a network and loads its weights.
     fn network<N>(
         &mut self,
         part: Part,

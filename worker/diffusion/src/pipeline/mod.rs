@@ -1,4 +1,4 @@
-//! A loaded model: text, and perhaps a picture, → latents → picture.
+//! A loaded model: text, optionally a picture, → latents → picture.
 
 mod load;
 mod sketch;
@@ -23,7 +23,7 @@ use crate::tokenizer::Tokenizer;
 use sketch::Sketch;
 use watch::Watch;
 
-/// A model in memory, ready to draw.
+/// A loaded model.
 pub struct Pipeline {
     manifest: Manifest,
     device: Device,
@@ -35,21 +35,21 @@ pub struct Pipeline {
     memory_bytes: u64,
 }
 
-/// Watches a generation, and may stop it.
+/// Observes a generation, and can stop it.
 pub trait Observer {
-    /// Called before each of the `steps` times that the UNet is asked, counted from 1 over all pictures
-    /// of the request. [`ControlFlow::Break`] ends the generation with [`Error::Cancelled`].
+    /// Called before each of the `steps` calls of the UNet, counted from 1 over all pictures of the
+    /// request. [`ControlFlow::Break`] ends the generation with [`Error::Cancelled`].
     fn step(&mut self, step: u32, steps: u32) -> ControlFlow<()>;
 
-    /// Shown, where the request wants previews, about after each quarter of a picture's steps: what the
-    /// picture would be if the UNet were right already, one pixel for each latent cell, 64 at most on
+    /// Receives previews if the request enables them, about after each quarter of a picture's
+    /// steps: the picture that the UNet predicts so far, one pixel per latent cell, at most 64 on
     /// the longer side.
     fn preview(&mut self, preview: Picture) {
         drop(preview);
     }
 }
 
-/// Looks away.
+/// Ignores everything.
 impl Observer for () {
     fn step(&mut self, _step: u32, _steps: u32) -> ControlFlow<()> {
         ControlFlow::Continue(())
@@ -57,26 +57,26 @@ impl Observer for () {
 }
 
 impl Pipeline {
-    /// What the model is.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Where the model is.
+    /// Returns the device.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Bytes that the loaded weights hold.
+    /// Returns the size of the loaded weights, bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
     }
 
-    /// Draws what the request asks for.
+    /// Generates the pictures of a request.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::OutOfMemory`], [`Error::Torch`]. The
-    /// pipeline is as good as before after each of them.
+    /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::OutOfMemory`], [`Error::Torch`].
+    /// The pipeline stays usable after each of them.
     pub fn generate(
         &self,
         request: &Request,

@@ -1,4 +1,4 @@
-//! The stages of a generation, one by one: what `generate` is made of, and what is compared with Python.
+//! The stages of a generation, which tests compare with Python.
 
 use tch::nn::Module;
 use tch::{Kind, Tensor};
@@ -12,20 +12,20 @@ use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
 
-/// Up to this many latent cells (512 × 512 pixels) the UNet sees prompt and negative prompt in one
-/// batch. Above it one after the other: attention's scores grow with the square of the cells.
+/// Up to this many latent cells (512 × 512 pixels) the UNet processes prompt and negative prompt in
+/// one batch, above it one after the other: attention's scores grow with the square of the cells.
 const CELLS_IN_ONE_BATCH: i64 = 64 * 64;
 
 impl Pipeline {
-    /// Token ids of a prompt, as many as the manifest's context.
+    /// Returns the token ids of a prompt, as many as the manifest's context.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] when the text cannot be read.
+    /// [`Error::InvalidRequest`] if the text cannot be tokenized.
     pub fn tokens(&self, prompt: &str) -> Result<Vec<i64>, Error> {
         self.tokenizer.encode(prompt)
     }
 
-    /// Text states of prompts: `[prompts, context, hidden]`.
+    /// Returns the text states of prompts: `[prompts, context, hidden]`.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -41,8 +41,8 @@ impl Pipeline {
         })
     }
 
-    /// What the UNet predicts for latents `[batch, 4, h/8, w/8]` at a training step (0 to 999), in
-    /// single precision.
+    /// Returns the UNet's prediction for latents `[batch, 4, h/8, w/8]` at a training step (0 to
+    /// 999), in single precision.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -51,9 +51,9 @@ impl Pipeline {
             .run(true, || Ok(self.ask_unet(latents, timestep, text)))
     }
 
-    /// From noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents that can be decoded. `text`
-    /// is what [`Pipeline::encode_text`] returns for the negative prompt, if guidance is above 1, and the
-    /// prompt. The request's image is not looked at.
+    /// Denoises noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents for decoding. `text`
+    /// is the result of [`Pipeline::encode_text`] for the negative prompt, if guidance is above 1,
+    /// and the prompt. Ignores the request's image.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -72,8 +72,8 @@ impl Pipeline {
         self.denoise_plan(noise, None, text, &plan, plan.seed, &mut watch)
     }
 
-    /// A picture `[1, 3, h, w]` in −1…1 → latents `[1, 4, h/8, w/8]`. An encoder gives a distribution; the
-    /// seed draws from it.
+    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, 4, h/8, w/8]`, drawn by the seed
+    /// from the encoder's distribution.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -86,8 +86,8 @@ impl Pipeline {
         })
     }
 
-    /// As [`Pipeline::denoise`], from a picture's `latents`, as [`Pipeline::encode`] returns them. The request
-    /// has an image, whose strength says how much of them the noise covers.
+    /// As [`Pipeline::denoise`], from a picture's `latents` of [`Pipeline::encode`]. The strength
+    /// of the request's image determines how much noise covers them.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -104,7 +104,7 @@ impl Pipeline {
         self.denoise_plan(noise, Some(latents), text, &plan, plan.seed, &mut watch)
     }
 
-    /// Latents `[1, 4, h/8, w/8]` → a picture `[1, 3, h, w]` in −1…1.
+    /// Decodes latents `[1, 4, h/8, w/8]` to a picture `[1, 3, h, w]` in −1…1.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -113,7 +113,7 @@ impl Pipeline {
             .run(false, || Ok(self.autoencoder.decode(latents)))
     }
 
-    /// From noise, or from the latents of a picture to `start` from and that noise.
+    /// Denoises noise, or noised latents of a picture to `start` from.
     pub(super) fn denoise_plan(
         &self,
         noise: &Tensor,
@@ -153,7 +153,7 @@ impl Pipeline {
         })
     }
 
-    /// When the UNet is asked, from noise or from the picture to start from.
+    /// The timesteps of the UNet, from noise or from the picture to start from.
     pub(super) fn timesteps(&self, plan: &Plan) -> Vec<f64> {
         self.scheduler(plan).timesteps(plan.skipped_steps())
     }
@@ -176,7 +176,8 @@ impl Pipeline {
         Scheduler::new(plan.scheduler, plan.steps, &self.manifest.scheduler)
     }
 
-    /// Classifier-free guidance (Ho and Salimans, 2022): away from the negative prompt, to the prompt.
+    /// Classifier-free guidance (Ho and Salimans, 2022): away from the negative prompt, towards the
+    /// prompt.
     fn guided_prediction(
         &self,
         input: &Tensor,
@@ -206,7 +207,8 @@ impl Pipeline {
     }
 }
 
-/// At which of a picture's questions to the UNet, from 0, it is shown: after each quarter, if that is the first of a step.
+/// Returns the UNet calls of a picture, from 0, before which a preview is shown: after each
+/// quarter, at the first call of a step.
 fn preview_at(questions: usize, per_step: usize) -> [usize; 3] {
     [1, 2, 3].map(|quarter| {
         let index = quarter * questions / 4;

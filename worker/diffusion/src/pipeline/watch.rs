@@ -1,4 +1,4 @@
-//! What an observer is told, counted over all pictures of a request.
+//! Calls an observer, with steps counted over all pictures of a request.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// `steps`: how often the UNet will be asked.
+    /// `steps`: total number of UNet calls.
     pub(super) fn new(observer: &'a mut dyn Observer, steps: u32) -> Watch<'a> {
         let step = 0;
         Watch {
@@ -22,7 +22,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The UNet is about to be asked.
+    /// Called before each call of the UNet.
     pub(super) fn step(&mut self) -> ControlFlow<()> {
         self.step += 1;
         self.observer.step(self.step, self.steps)

@@ -1,4 +1,4 @@
-//! What the tests share: where the models are, and how to make a small one.
+//! Shared by the tests: the models' folder, and a generator of small models.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
@@ -22,7 +22,7 @@ pub fn load(name: &str) -> Pipeline {
     Pipeline::load(&manifest, &Device::Cpu, &mut |_| {}).unwrap()
 }
 
-/// A folder of models with one in it, of the smallest widths there are and random weights.
+/// A models folder with one model, of minimal widths and random weights.
 pub struct SmallModel {
     models: tempfile::TempDir,
 }
@@ -37,7 +37,7 @@ impl SmallModel {
         SmallModel::with(|_| {})
     }
 
-    /// With a manifest that is changed before the weights are made to it.
+    /// With a manifest that is changed before the weights are generated.
     pub fn with(change: impl FnOnce(&mut Value)) -> SmallModel {
         warmq_diffusion::set_threads(1);
         let model = SmallModel {
@@ -109,7 +109,8 @@ impl SmallModel {
     }
 }
 
-/// Rows for 256 byte symbols, the same at a word's end, the two ends of a prompt, and some to spare.
+/// Rows for 256 byte symbols, the same at a word's end, the two ends of a prompt, and a few spare
+/// ones.
 const VOCABULARY: i64 = 1024;
 
 fn write_tokenizer(folder: &Path) {

@@ -1,5 +1,5 @@
-//! Reads back from a picture what its prompt asked for. models/scorers/README.md gives the rules in
-//! words, and models/train/score.py in Python.
+//! Scores a picture against its prompt. models/scorers/README.md describes the rules,
+//! models/train/score.py implements them in Python.
 
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
@@ -11,7 +11,7 @@ use warmq_diffusion::Picture;
 
 /// Pixels along a side.
 const SIDE: usize = 64;
-/// Below this intersection over union with every ideal shape, a figure is none of them.
+/// Minimum intersection over union with an ideal shape of a recognised figure.
 const LEAST_OVERLAP: f64 = 0.7;
 
 type Colour = [f64; 3];
@@ -174,7 +174,7 @@ fn encloses(corners: &[Point], x: f64, y: f64) -> bool {
     edges(corners).filter(crosses).count() % 2 == 1
 }
 
-/// A small perceptron that learned from real digits.
+/// A small perceptron trained on real digits.
 pub struct DigitReader {
     /// 64 rows of 256 inputs.
     hidden: Layer,
@@ -238,7 +238,7 @@ impl DigitReader {
     }
 }
 
-/// A time of day, what lies below, and where the sun or the moon stands.
+/// A time of day, a kind of ground, and the position of the sun or the moon.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Scene {
     pub hour: String,

@@ -14,13 +14,13 @@ const MAX_PROMPT_CHARS: usize = 2_000;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "DiffusionInput")]
 pub(super) struct Input {
-    /// What the picture shows.
+    /// The prompt: the content of the picture.
     #[schemars(length(min = 1, max = 2000))]
     prompt: String,
     /// The model; by default the job's hint.
     #[schemars(extend("x-warmq-hint" = true))]
     model: Option<String>,
-    /// What the picture does not show.
+    /// The negative prompt: content to avoid.
     #[schemars(length(max = 2000))]
     negative_prompt: Option<String>,
     /// A picture to start from: the URL of a PNG, JPEG or WebP of up to 10 MB and 4096 x 4096

@@ -13,10 +13,10 @@ use crate::fault::Fault;
 use crate::model_cache::TooLarge;
 use crate::model_cache::eviction::DoesNotFit;
 
-/// How long a model that failed is not retried.
+/// Interval between retries of a model that failed.
 const REFUSED_MODEL_RETRY_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long a removed model is reported as missing; afterwards its name is unknown.
+/// Time for which a removed model is reported as missing; afterwards its name is unknown.
 const MISSING_MODEL_TTL: Duration = Duration::from_secs(600);
 
 /// The models that are or were in the catalog folder.
