@@ -2,7 +2,7 @@
 
 use super::View;
 use super::event::{Model, Runner};
-use super::rng::Rng;
+use super::rng::SplitMix64;
 
 /// A runner as a place for further models: the same for every job that it is offered.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl View<'_> {
     /// as nothing is evicted) or its victim has another copy, and no more copies are being loaded than are there. Else
     /// theta · L(m): a last copy is not evicted to replicate, and while a model's first copy loads, jobs wait for it rather
     /// than load it beside.
-    pub fn bar_s(&self, load_bar: &LoadBar, model: Model, rng: &mut Rng) -> f64 {
+    pub fn bar_s(&self, load_bar: &LoadBar, model: Model, rng: &mut SplitMix64) -> f64 {
         let hot = self.earns(model, self.fleet.copies(model) + 1) > load_bar.hot_above;
         let bar = match hot && self.may_double(model, rng) {
             true => load_bar.least_bar,
@@ -62,7 +62,7 @@ impl View<'_> {
     }
 
     /// At most half of m's copies are being loaded: in the time of one load they may double.
-    fn may_double(&self, model: Model, rng: &mut Rng) -> bool {
+    fn may_double(&self, model: Model, rng: &mut SplitMix64) -> bool {
         let holders = self.fleet.holders(model, self.constants.holders, rng);
         let (mut loading, mut all) = (0, 0);
         for holder in holders {

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::catalogs::Catalogs;
 use super::event::{Avoid, Model, Runner};
-use super::rng::Rng;
+use super::rng::SplitMix64;
 use super::runner_set::RunnerSet;
 use super::window::HeldJob;
 
@@ -126,7 +126,7 @@ impl Fleet {
         &self,
         model: Model,
         count: usize,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let holders = self.holders.get(model.0 as usize);
         let sample = holders.map(|holders| holders.all.sample(count, Avoid::NONE, rng));
@@ -134,7 +134,7 @@ impl Fleet {
     }
 
     /// An idle holder of the model outside `except` that may be sent a job for it, at random.
-    pub fn idle_holder(&self, model: Model, except: Avoid, rng: &mut Rng) -> Option<Runner> {
+    pub fn idle_holder(&self, model: Model, except: Avoid, rng: &mut SplitMix64) -> Option<Runner> {
         let idle = &self.holders.get(model.0 as usize)?.idle;
         if self.catalogs.are_unlimited() {
             return idle.sample(1, except, rng).next();
@@ -151,7 +151,7 @@ impl Fleet {
         model: Option<Model>,
         count: usize,
         except: Avoid,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> SmallVec<[Runner; 8]> {
         if self.catalogs.are_unlimited() {
             return match self.idle_with_room.is_empty_except(except) {

@@ -60,7 +60,7 @@ pub use event::{
 
 use estimates::Estimates;
 use fleet::Fleet;
-use rng::Rng;
+use rng::SplitMix64;
 use warmq_types::job::Priority;
 use window::{HeldJob, Window};
 
@@ -96,7 +96,7 @@ impl View<'_> {
 /// One event's handling: its time, its random bits, the commands so far.
 struct EventContext {
     now_s: f64,
-    rng: Rng,
+    rng: SplitMix64,
     commands: Vec<Command>,
 }
 
@@ -116,7 +116,7 @@ impl Warm {
     pub fn on(&mut self, now_s: f64, event: Event, coin: u64) -> Vec<Command> {
         let mut ctx = EventContext {
             now_s,
-            rng: Rng::new(coin),
+            rng: SplitMix64::new(coin),
             commands: Vec::new(),
         };
         match event {

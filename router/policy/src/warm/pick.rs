@@ -5,7 +5,7 @@ use warmq_types::job::Priority;
 use super::View;
 use super::event::{Avoid, Model, Runner, Why};
 use super::eviction_cost::LoadBar;
-use super::rng::Rng;
+use super::rng::SplitMix64;
 use super::window::HeldJob;
 
 impl View<'_> {
@@ -14,7 +14,7 @@ impl View<'_> {
         &self,
         model: Option<Model>,
         except: Avoid,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> Option<Runner> {
         let sample = (self.fleet).idle_sample(model, self.constants.sample, except, rng);
         sample
@@ -25,7 +25,7 @@ impl View<'_> {
     }
 
     /// An idle runner on which no attempt of the job failed; with its model, if there is one.
-    fn idle_unavoided(&self, held: &HeldJob, rng: &mut Rng) -> Option<Runner> {
+    fn idle_unavoided(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
         let avoid = held.avoid;
         if avoid.is_empty() {
             return None;
@@ -37,7 +37,7 @@ impl View<'_> {
     }
 
     /// An idle runner for a job whose patience is over, one on which no attempt of it failed first.
-    pub fn any_idle(&self, held: &HeldJob, rng: &mut Rng) -> Option<Runner> {
+    pub fn any_idle(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
         self.idle_unavoided(held, rng)
             .or_else(|| self.cheapest_idle(held.model, Avoid::NONE, rng))
     }
@@ -57,7 +57,7 @@ impl View<'_> {
     }
 
     /// A runner for a job, if it should be sent now.
-    pub fn runner_for(&self, held: &HeldJob, rng: &mut Rng) -> Option<(Runner, Why)> {
+    pub fn runner_for(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<(Runner, Why)> {
         if let Some(runner) = self.idle_unavoided(held, rng) {
             return Some((runner, Why::AnotherRunner));
         }
@@ -82,7 +82,7 @@ impl View<'_> {
         held: &HeldJob,
         model: Model,
         load_bar: &LoadBar,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> Option<Why> {
         if self.fleet.copies(model) == 0 {
             return Some(Why::NoHolder);
@@ -105,7 +105,12 @@ impl View<'_> {
     }
 
     /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.
-    pub fn job_for(&self, runner: Runner, lane: Priority, rng: &mut Rng) -> Option<(HeldJob, Why)> {
+    pub fn job_for(
+        &self,
+        runner: Runner,
+        lane: Priority,
+        rng: &mut SplitMix64,
+    ) -> Option<(HeldJob, Why)> {
         self.due_job_for(runner, lane)
             .or_else(|| self.warm_job_for(runner, lane))
             .or_else(|| self.cold_job_for(runner, lane, rng))
@@ -158,7 +163,7 @@ impl View<'_> {
         &self,
         runner: Runner,
         lane: Priority,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> Option<(HeldJob, Why)> {
         let load_bar = self.load_bar(runner);
         let mut best: Option<(f64, HeldJob, Why)> = None;

@@ -2,9 +2,9 @@
 
 /// A stream of numbers from one seed (splitmix64; Steele, Lea, Flood 2014).
 #[derive(Debug, Clone, Copy)]
-pub struct Rng(u64);
+pub struct SplitMix64(u64);
 
-impl Rng {
+impl SplitMix64 {
     /// The stream that begins with these bits.
     pub fn new(bits: u64) -> Self {
         Self(bits)

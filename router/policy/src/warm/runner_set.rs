@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use super::event::{Avoid, Runner};
-use super::rng::Rng;
+use super::rng::SplitMix64;
 
 /// Members that are searched from end to end: half a cache line.
 const MAX_INLINE: usize = 8;
@@ -98,7 +98,7 @@ impl RunnerSet {
         &self,
         count: usize,
         except: Avoid,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let all = self.len();
         let start = match all > count {
@@ -138,7 +138,7 @@ mod tests {
                 prop_assert_eq!(pool.iter().collect::<BTreeSet<_>>(), expected.clone());
                 let except: Avoid = expected.iter().copied().take(2).collect();
                 prop_assert_eq!(pool.is_empty_except(except), expected.len() <= 2);
-                let sample: Vec<_> = pool.sample(3, except, &mut Rng::new(coin)).collect();
+                let sample: Vec<_> = pool.sample(3, except, &mut SplitMix64::new(coin)).collect();
                 let distinct: BTreeSet<_> = sample.iter().copied().collect();
                 prop_assert_eq!(distinct.len(), sample.len());
                 prop_assert!(distinct.is_subset(&expected));

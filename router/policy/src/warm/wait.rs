@@ -5,7 +5,7 @@ use warmq_types::job::Priority;
 use super::View;
 use super::event::{Model, Runner};
 use super::fleet::Activity;
-use super::rng::Rng;
+use super::rng::SplitMix64;
 
 impl View<'_> {
     /// W(m), s: over the holders h of m, the least of
@@ -16,7 +16,7 @@ impl View<'_> {
     ///
     /// S/4 stands for a run that takes longer than estimated; the sum is h's part of the held jobs that it is warm for.
     /// Infinite if nobody holds m.
-    pub fn wait_s(&self, model: Model, lane: Priority, rng: &mut Rng) -> f64 {
+    pub fn wait_s(&self, model: Model, lane: Priority, rng: &mut SplitMix64) -> f64 {
         self.fleet
             .holders(model, self.constants.holders, rng)
             .map(|holder| self.wait_for_s(holder, lane))
@@ -24,7 +24,13 @@ impl View<'_> {
     }
 
     /// Whether W(m) is above `bar_s`, without computing it.
-    pub fn waits_longer(&self, model: Model, lane: Priority, bar_s: f64, rng: &mut Rng) -> bool {
+    pub fn waits_longer(
+        &self,
+        model: Model,
+        lane: Priority,
+        bar_s: f64,
+        rng: &mut SplitMix64,
+    ) -> bool {
         self.fleet
             .holders(model, self.constants.holders, rng)
             .all(|holder| self.wait_for_s(holder, lane) > bar_s)

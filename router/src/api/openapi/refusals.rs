@@ -68,7 +68,7 @@ const TOLD: [(u16, &str, &str); 14] = [
     ),
     (
         500,
-        "SessionError",
+        "InternalError",
         "Something is wrong here; the logs of router and worker say what.",
     ),
     (
