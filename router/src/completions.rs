@@ -1,6 +1,7 @@
 //! Hears which jobs end, and wakes those in this process who wait for one.
 //!
-//! An event may be missed while the connection is made again, so whoever waits looks at the record now and then.
+//! An event may be missed while the connection is made again, so whoever waits looks at the record
+//! now and then.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -93,7 +94,8 @@ impl Follower {
     /// # Errors
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        // Answers that are still waited for when the router stops come from their looks at the record.
+        // Answers that are still waited for when the router stops come from their looks at the
+        // record.
         retry::until_success("following ended jobs", &shutdown, || self.follow()).await;
         Ok(())
     }

@@ -14,7 +14,8 @@ use warmq_types::access::AdminKey;
 use crate::routing_config::RoutingConfig;
 use crate::tls::Tls;
 
-/// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
+/// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml
+/// of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
 #[command(name = "warmq-router", version, about)]
 pub struct Args {
@@ -23,7 +24,8 @@ pub struct Args {
     /// Address to serve HTTP on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "WARMQ_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// How users reach this router: begins every URL in answers [default: http:// or https:// and the address served on]
+    /// How users reach this router: begins every URL in answers [default: http:// or https:// and
+    /// the address served on]
     #[arg(long, env = "WARMQ_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
     /// Serve HTTPS: this certificate, and those that lead from it to its authority (PEM)
@@ -44,20 +46,23 @@ pub struct Args {
     /// Largest file that may be uploaded [default: 512MiB]
     #[arg(long, env = "WARMQ_MAX_UPLOAD", value_name = "SIZE")]
     max_upload: Option<String>,
-    /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
+    /// How long nothing must have been heard of a job before its message counts as lost and is
+    /// published again [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
-    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless the file names it [default: 24h]
+    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless
+    /// the file names it [default: 24h]
     #[arg(long, env = "WARMQ_FORGET_APPS_AFTER", value_name = "TIME")]
     forget_apps_after: Option<String>,
     /// How long answers under way may take after the signal to stop, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
-    /// Addresses that webhooks may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
+    /// Addresses that webhooks may lead to although they are not public: 10.1.0.0/16,fd00::/8
+    /// [default: none]
     #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
     fetch_allow: Option<String>,
-    /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the router asks for keys from its
-    /// first moment
+    /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the
+    /// router asks for keys from its first moment
     #[arg(
         long,
         env = "WARMQ_ADMIN_KEY",
@@ -244,7 +249,8 @@ impl Config {
         settings.finish(config)
     }
 
-    /// The URL that begins every link in answers, without a slash at its end. `served`: the address served on.
+    /// The URL that begins every link in answers, without a slash at its end. `served`: the address
+    /// served on.
     pub fn public_url(&self, served: SocketAddr) -> String {
         let scheme = match self.tls {
             Some(_) => "https",

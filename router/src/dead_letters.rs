@@ -1,8 +1,9 @@
 //! Dead letters, for those who look after them: look, try again, throw away.
 //!
-//! A queue is browsed by taking up to [`MAX_BROWSED`] letters from its head without acknowledging them; when the connection
-//! closes, they are back in their places. So nothing can get lost here, and no second account of them can go wrong; but while
-//! one router browses a queue, another sees only what is left in it.
+//! A queue is browsed by taking up to [`MAX_BROWSED`] letters from its head without acknowledging
+//! them; when the connection closes, they are back in their places. So nothing can get lost here,
+//! and no second account of them can go wrong; but while one router browses a queue, another sees
+//! only what is left in it.
 
 use std::sync::Arc;
 
@@ -129,9 +130,9 @@ impl DeadLetters {
         Ok(found)
     }
 
-    /// Tries a letter's job again, and takes the letter away once that is confirmed. A quarantined job keeps its id and has all
-    /// its attempts again; a refused submission is submitted again as it was, but nobody waits for its reply any more. The id
-    /// of the job.
+    /// Tries a letter's job again, and takes the letter away once that is confirmed. A quarantined
+    /// job keeps its id and has all its attempts again; a refused submission is submitted again as
+    /// it was, but nobody waits for its reply any more. The id of the job.
     ///
     /// # Errors
     /// See [`RedriveError`]; the letter stays.

@@ -54,7 +54,8 @@ impl DeferredResults {
                 let stored = self.store.end_late(&end, ago_ms).await?;
                 let job = &end.job;
                 tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
-                // Stored now, or before a message that came again: whoever stored it may have died before saying so.
+                // Stored now, or before a message that came again: whoever stored it may have died
+                // before saying so.
                 let state = self.store.state_of(&job.app, job.id).await?;
                 if let Some(state) = state.filter(|state| state.is_terminal()) {
                     self.finalizer.announce(job, state).await?;

@@ -54,8 +54,9 @@ impl Finalizer {
         }
     }
 
-    /// Cancels a job, wherever it is, and announces it; of a flow the step that is under way, too. Of a job that was cancelled before it
-    /// is announced again: whoever cancelled it may have died before saying so.
+    /// Cancels a job, wherever it is, and announces it; of a flow the step that is under way, too.
+    /// Of a job that was cancelled before it is announced again: whoever cancelled it may have died
+    /// before saying so.
     ///
     /// # Errors
     /// See [`EndError`].
@@ -115,7 +116,8 @@ impl Finalizer {
         announced.await
     }
 
-    /// Announces ends of the app that nobody may have been told of for `ago`: whoever stored them died before.
+    /// Announces ends of the app that nobody may have been told of for `ago`: whoever stored them
+    /// died before.
     ///
     /// # Errors
     /// See [`EndError`].

@@ -1,4 +1,5 @@
-//! A durable queue as a role of the router reads it: message by message, over as many connections as it takes.
+//! A durable queue as a role of the router reads it: message by message, over as many connections
+//! as it takes.
 
 use std::pin::pin;
 
@@ -29,9 +30,9 @@ pub struct QueueConsumer<'a> {
 }
 
 impl QueueConsumer<'_> {
-    /// Hands each message to `handle`, which acknowledges it, until `shutdown`; one about a record that cannot be read is
-    /// acknowledged here, since the others must go on. What is under way then is brought to its end: a
-    /// message whose work is half done would be done twice.
+    /// Hands each message to `handle`, which acknowledges it, until `shutdown`; one about a record
+    /// that cannot be read is acknowledged here, since the others must go on. What is under way
+    /// then is brought to its end: a message whose work is half done would be done twice.
     pub async fn each<F>(&self, shutdown: &CancellationToken, handle: impl Fn(Delivery) -> F)
     where
         F: Future<Output = Result<(), SessionError>>,

@@ -1,5 +1,5 @@
-//! Reading apps and routes again while jobs come in: all of the file takes effect at once, or, if anything is wrong with it,
-//! nothing. Other settings need a restart.
+//! Reading apps and routes again while jobs come in: all of the file takes effect at once, or, if
+//! anything is wrong with it, nothing. Other settings need a restart.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app before RabbitMQ did. They are
-//! sent again once the queues are there; what is no job becomes a dead letter.
+//! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app
+//! before RabbitMQ did. They are sent again once the queues are there; what is no job becomes a
+//! dead letter.
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;

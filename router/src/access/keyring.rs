@@ -1,11 +1,13 @@
 //! The keys that there are, as this router knows them.
 //!
-//! Redis has them; this is a copy, read again every [`CACHE_TTL`], so that a request costs no look into Redis, a revoked key
-//! is refused soon, and those who are known stay known while Redis is away. A key that is not in the copy is looked for
-//! in Redis at once: it may have just been made, by another router.
+//! Redis has them; this is a copy, read again every [`CACHE_TTL`], so that a request costs no look
+//! into Redis, a revoked key is refused soon, and those who are known stay known while Redis is
+//! away. A key that is not in the copy is looked for in Redis at once: it may have just been made,
+//! by another router.
 //!
-//! While there are no keys, nobody is asked. Once there was one, this router asks until it ends, even if Redis forgets all of
-//! them: a router that keeps strangers out must not let them in because its store was emptied.
+//! While there are no keys, nobody is asked. Once there was one, this router asks until it ends,
+//! even if Redis forgets all of them: a router that keeps strangers out must not let them in
+//! because its store was emptied.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,4 +1,5 @@
-//! `GET /files/<permit>/<key>`: files for whoever has a link, never as anything that a browser would run.
+//! `GET /files/<permit>/<key>`: files for whoever has a link, never as anything that a browser
+//! would run.
 
 use axum::body::Body;
 use axum::extract::State;

@@ -66,8 +66,8 @@ async fn list(State(api): State<Api>) -> Result<Json<KeysView>, ApiError> {
         Making,
     )
 )]
-// The body must come as `application/json`, which a web page can not send without being allowed to: while there are no keys,
-// it could else make one in the browser of whoever runs the router.
+// The body must come as `application/json`, which a web page can not send without being allowed to:
+// while there are no keys, it could else make one in the browser of whoever runs the router.
 async fn create(
     State(api): State<Api>,
     By(caller): By,

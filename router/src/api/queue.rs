@@ -137,7 +137,8 @@ async fn poll(
     Ok(with_job_headers(response, id, Some(&record)))
 }
 
-/// Where a job stands, whenever that changes, until it has ended: each event's data is a status, with what is new of the log.
+/// Where a job stands, whenever that changes, until it has ended: each event's data is a status,
+/// with what is new of the log.
 #[utoipa::path(
     get,
     path = "/{owner}/{app}/requests/{id}/status/stream",

@@ -10,8 +10,9 @@
 //! | [`names`] | file names and content types that nobody can do harm with |
 //! | [`uploads`] | files that users bring, whole or in parts |
 //!
-//! Whoever has a link may read its file, and nobody else may. The permit stands in the path, before the file's key, and not
-//! in a query: fal's Python client appends to links, and others look at how they end (`….png`).
+//! Whoever has a link may read its file, and nobody else may. The permit stands in the path, before
+//! the file's key, and not in a query: fal's Python client appends to links, and others look at how
+//! they end (`….png`).
 
 pub mod key;
 pub mod lifetime;

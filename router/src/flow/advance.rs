@@ -1,4 +1,5 @@
-//! One look at a flow: what came of the step that is under way, and what follows. It may be made at any time.
+//! One look at a flow: what came of the step that is under way, and what follows. It may be made at
+//! any time.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ enum Advanced {
 /// Whether a step that waits is known to be in its app's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepConfidence {
-    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds that out.
+    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds
+    /// that out.
     Heard,
     /// Whoever submitted it may have died before it was.
     Unsure,
@@ -200,7 +202,8 @@ impl Flows {
         (prepared, turn): (Prepared, Turn),
         wait: Duration,
     ) -> Result<Advanced, SessionError> {
-        // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
+        // At once: whoever dies in between leaves a flow that is watched all the same, since it was
+        // accepted or moved last.
         let (advanced, ()) = try_join(
             self.store_transition(&transition),
             self.watch(&transition, wait),
@@ -217,7 +220,8 @@ impl Flows {
         }
     }
 
-    /// A step was begun and could not be submitted. Unless a server is away, the next look finds out why, and ends it.
+    /// A step was begun and could not be submitted. Unless a server is away, the next look finds
+    /// out why, and ends it.
     async fn not_submitted(
         &self,
         transition: &Transition<'_>,
@@ -423,7 +427,8 @@ impl Flows {
         Ok(self.store.watch_flow(&flow.app, flow.id, wait).await?)
     }
 
-    /// Whether there are live runners for a step's target; asked only where that makes a difference.
+    /// Whether there are live runners for a step's target; asked only where that makes a
+    /// difference.
     async fn runners_of<'m>(
         &self,
         transition: &Transition<'m>,

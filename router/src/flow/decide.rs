@@ -1,4 +1,5 @@
-//! What follows in a flow, as a pure function of its declaration, of what came of its steps, and of which apps have runners.
+//! What follows in a flow, as a pure function of its declaration, of what came of its steps, and of
+//! which apps have runners.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use warmq_types::state::JobState;
 /// How long nothing need be heard of a step until it is looked at all the same.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same of one that waits for a runner while others could take over: it does not end when its app loses its last one, which is noticed
-/// after a lease (15 s).
+/// The same of one that waits for a runner while others could take over: it does not end when its
+/// app loses its last one, which is noticed after a lease (15 s).
 const RUNNER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What follows once all steps that were begun have ended.
@@ -144,7 +145,8 @@ pub(super) fn end_of(step: &Step, record: &JobRecord, now_ms: u64) -> StepEnd {
     }
 }
 
-/// The error that a flow fails with whose step came to nothing, and in what state it ends. `error`: the step's own.
+/// The error that a flow fails with whose step came to nothing, and in what state it ends. `error`:
+/// the step's own.
 pub(super) fn failure(flow: &Flow, error: JobError) -> (JobState, JobError) {
     let Some(step) = flow.steps.last() else {
         return (JobState::Failed, error);
@@ -191,7 +193,8 @@ mod tests {
         to = ["a/1", "a/2", "a/3"]
     "#;
 
-    /// What follows for the route `name`, whose steps so far are `steps`, if the apps `alive` have runners.
+    /// What follows for the route `name`, whose steps so far are `steps`, if the apps `alive` have
+    /// runners.
     fn then(name: &str, steps: Vec<Step>, alive: &[&str]) -> Decision {
         let mut settings = Settings::from_toml(FILE, "warmq.toml");
         let apps = Apps::read(&mut settings);

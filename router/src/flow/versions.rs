@@ -7,7 +7,8 @@ use warmq_config::{Problems, Settings};
 
 use crate::routing_config::RoutingConfig;
 
-/// How many excerpts are kept read. Each route has one per version of the file with flows under way; beyond, they are read again.
+/// How many excerpts are kept read. Each route has one per version of the file with flows under
+/// way; beyond, they are read again.
 const MAX_CACHED: usize = 256;
 
 /// The excerpts that were read, by their text.

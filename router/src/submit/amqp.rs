@@ -1,5 +1,5 @@
-//! The AMQP door: messages of exchange `jobs` become submissions. What can not be accepted goes to a dead-letter queue
-//! with the reason, and its submitter is told if it gave `reply_to`.
+//! The AMQP door: messages of exchange `jobs` become submissions. What can not be accepted goes to
+//! a dead-letter queue with the reason, and its submitter is told if it gave `reply_to`.
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
@@ -21,7 +21,8 @@ use crate::session_error::SessionError;
 /// Submissions in work at once.
 const PREFETCH: u16 = 64;
 
-/// Prefixes of the queues that a submitter may have a reply sent to; any other could be somebody else's.
+/// Prefixes of the queues that a submitter may have a reply sent to; any other could be somebody
+/// else's.
 const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
 /// Consumes the submissions queue.
@@ -69,7 +70,8 @@ impl AmqpSubmissions {
         Ok(())
     }
 
-    /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.
+    /// One message: accepted, or refused for good; while a server is away it waits here,
+    /// unacknowledged.
     async fn take(
         &self,
         delivery: Delivery,
@@ -78,7 +80,8 @@ impl AmqpSubmissions {
         let refused = match self.read(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
-                // Cut off half-way it would be a job, and its message another one for the next router.
+                // Cut off half-way it would be a job, and its message another one for the next
+                // router.
                 let outcome = retry::until_known("accepting an AMQP submission", shutdown, || {
                     let submission = submission.clone();
                     async {
@@ -116,7 +119,8 @@ impl AmqpSubmissions {
         let key = delivery.routing_key.as_str();
         tracing::info!(amqp.routing_key = key, reason = %error.message, "refused an AMQP submission");
         let dead_queue = match AppId::parse(key) {
-            // Only an app that exists has a queue of its own; others would be made by anyone's typing errors.
+            // Only an app that exists has a queue of its own; others would be made by anyone's
+            // typing errors.
             Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
             _ => self.topology.dead_submissions_queue(),
         };
@@ -141,7 +145,8 @@ impl AmqpSubmissions {
         Ok(())
     }
 
-    /// The app's own dead-letter queue may not be declared yet, if its name is in the file and no job came.
+    /// The app's own dead-letter queue may not be declared yet, if its name is in the file and no
+    /// job came.
     async fn publish_dead(&self, queue: &str, dead: &Message) -> Result<(), PublishError> {
         match self.publisher.publish("", queue, dead).await {
             Err(PublishError::Returned { .. }) => {
@@ -189,7 +194,8 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         max_warm_wait: header("max-warm-wait"),
         start_timeout: header("request-start-timeout"),
         request_timeout: header("request-timeout"),
-        // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
+        // Chosen here, so that a submission that is tried again, its message unacknowledged, stays
+        // one job.
         id: Some(id.unwrap_or_else(JobId::generate)),
         redelivered: delivery.redelivered,
         no_retry: header("no-retry"),

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::SubmitError;
 
-/// How deep an input may be nested. serde_json reads 127 levels; messages and records hold the input some levels down, and what
-/// is accepted here must be read everywhere.
+/// How deep an input may be nested. serde_json reads 127 levels; messages and records hold the
+/// input some levels down, and what is accepted here must be read everywhere.
 pub(super) const MAX_DEPTH: usize = 100;
 
 /// Values of content-encoding that make a body unreadable.

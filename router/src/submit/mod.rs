@@ -1,4 +1,5 @@
-//! The one door for jobs, whichever way they come: check, follow routes, derive the hint, record, publish.
+//! The one door for jobs, whichever way they come: check, follow routes, derive the hint, record,
+//! publish.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -138,12 +139,14 @@ impl Submitter {
         let mut checked = self.check(caller, app, submission).await?;
         checked.max_jobs = caller.limits().max_jobs;
         let (prepared, state, setbacks) = self.admit(checked).await?;
-        // A known job that waits is published again: its first submission may have died between record and queue.
+        // A known job that waits is published again: its first submission may have died between
+        // record and queue.
         if state == JobState::Queued
             && let Err(error) =
                 (self.publish(&prepared.job, prepared.plan.is_some(), setbacks)).await
         {
-            // Not accepted: a record without a message would wait for ever. Unless another submission accepted it.
+            // Not accepted: a record without a message would wait for ever. Unless another
+            // submission accepted it.
             let job = &prepared.job;
             let discarded = self.store.discard(&job.app, job.id).await;
             tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
@@ -162,7 +165,8 @@ impl Submitter {
         })
     }
 
-    /// The job as it is recorded, where it stands (new, or as its first submission said), and what its attempts left behind.
+    /// The job as it is recorded, where it stands (new, or as its first submission said), and what
+    /// its attempts left behind.
     async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState, Setbacks), SubmitError> {
         let Checked { mut prepared, .. } = checked;
         let stored = prepared.job.stored_input.clone();
@@ -211,8 +215,9 @@ impl Submitter {
         }
     }
 
-    /// A job that was submitted before, as its first submission said. `again`: as it is now. Whoever submits again by AMQP
-    /// wants to hear how it ends; if it has ended, that is announced again.
+    /// A job that was submitted before, as its first submission said. `again`: as it is now.
+    /// Whoever submits again by AMQP wants to hear how it ends; if it has ended, that is announced
+    /// again.
     async fn known(&self, again: JobSpec) -> Result<(JobSpec, JobState), SubmitError> {
         if let Some(reply_to) = &again.reply_to {
             self.store.redirect_reply(&again, reply_to).await?;

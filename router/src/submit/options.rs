@@ -12,8 +12,8 @@ use warmq_types::route::RouteKind;
 use super::{Submission, SubmitError};
 use crate::files::lifetime;
 
-/// How long the record of a job that is not to be stored is kept after its end: time enough for a client that polls, and for
-/// a reply or a webhook that is tried again.
+/// How long the record of a job that is not to be stored is kept after its end: time enough for a
+/// client that polls, and for a reply or a webhook that is tried again.
 const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 
 /// JobOptions without mistakes.
@@ -73,8 +73,9 @@ impl JobOptions {
         })
     }
 
-    /// What the submitter of `flow` options of its step `index` (from 0), which is begun at `now_ms` (Unix ms). The hint is meant for
-    /// whoever gets the flow's own input, and so is the time to start; other steps have the hints that their apps derive.
+    /// What the submitter of `flow` options of its step `index` (from 0), which is begun at
+    /// `now_ms` (Unix ms). The hint is meant for whoever gets the flow's own input, and so is the
+    /// time to start; other steps have the hints that their apps derive.
     pub(super) fn of_step(flow: &JobSpec, kind: RouteKind, index: u32, now_ms: u64) -> Self {
         let is_flows_own = index == 0 || kind == RouteKind::Fallback;
         let start_timeout_ms = flow.start_timeout_ms.filter(|_| is_flows_own);

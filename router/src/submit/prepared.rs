@@ -20,7 +20,8 @@ use crate::routing_config::RoutingConfig;
 /// How often something is published before its submitter hears that RabbitMQ is away.
 const PUBLISH_ATTEMPTS: u32 = 2;
 
-/// When a flow is looked at that was recorded and is not heard of: its router may have died before it said so.
+/// When a flow is looked at that was recorded and is not heard of: its router may have died before
+/// it said so.
 const MAX_FLOW_START_DELAY: Duration = Duration::from_secs(10);
 
 /// A job without mistakes, as it would be new.
@@ -50,7 +51,8 @@ impl Prepared {
         })
     }
 
-    /// A flow along `route`, as `declared` says. `headers`: what its steps' expressions may look at.
+    /// A flow along `route`, as `declared` says. `headers`: what its steps' expressions may look
+    /// at.
     pub(super) fn flow(
         flow: FlowRoute,
         (job, options): (JobSpec, JobOptions),
@@ -144,14 +146,16 @@ impl Submitter {
             };
             match published.await {
                 Ok(()) => return Ok(()),
-                // A connection that broke while nobody used it is found out by the first publish after.
+                // A connection that broke while nobody used it is found out by the first publish
+                // after.
                 Err(PublishError::Lapin(_)) if attempt < PUBLISH_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Declares an app's queues before its first job: what is published for a missing queue would be lost.
+    /// Declares an app's queues before its first job: what is published for a missing queue would
+    /// be lost.
     async fn declare(&self, app: &AppId) -> Result<(), PublishError> {
         let mut declared = self.declared.lock().await;
         if !declared.contains(app) {

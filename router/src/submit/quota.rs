@@ -22,9 +22,9 @@ impl Submitter {
         })
     }
 
-    /// How many jobs of its app the job's owner may have at a time, of `bound` over all apps; `None`: any number. What is
-    /// submitted to several apps at the same moment may exceed the bound, what goes to one does not. Flows are counted under
-    /// their routes, their steps are not.
+    /// How many jobs of its app the job's owner may have at a time, of `bound` over all apps;
+    /// `None`: any number. What is submitted to several apps at the same moment may exceed the
+    /// bound, what goes to one does not. Flows are counted under their routes, their steps are not.
     ///
     /// # Errors
     /// Redis is away.
@@ -40,7 +40,8 @@ impl Submitter {
         Ok(Some(bound.saturating_sub(elsewhere)))
     }
 
-    /// Whether an owner that has too many jobs has fewer than were counted: Redis may have lost the records of some.
+    /// Whether an owner that has too many jobs has fewer than were counted: Redis may have lost the
+    /// records of some.
     ///
     /// # Errors
     /// Redis is away.

@@ -1,5 +1,5 @@
-//! A flow's steps: ordinary jobs that routers submit, by the door that all jobs come in by. Nobody is asked for a key, and no bound
-//! counts, since the flow was accepted.
+//! A flow's steps: ordinary jobs that routers submit, by the door that all jobs come in by. Nobody
+//! is asked for a key, and no bound counts, since the flow was accepted.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,8 @@ impl<'a> FlowView<'a> {
 }
 
 impl Submitter {
-    /// The job of a step, not recorded yet. `led`: where it went when it was begun, if it was; a second time it might go elsewhere.
+    /// The job of a step, not recorded yet. `led`: where it went when it was begun, if it was; a
+    /// second time it might go elsewhere.
     ///
     /// # Errors
     /// There can be no such job; or a server is away.
@@ -114,7 +115,8 @@ impl Submitter {
     }
 
     /// # Errors
-    /// The input is too large: it is made of several things, each of which may have been as large as is allowed.
+    /// The input is too large: it is made of several things, each of which may have been as large
+    /// as is allowed.
     fn fits(&self, input: &Value) -> Result<(), SubmitError> {
         let bytes = serde_json::to_vec(input).map_or(0, |json| json.len());
         match bytes > self.max_input_bytes {
@@ -146,10 +148,12 @@ impl Submitter {
             .await
     }
 
-    /// Submits a step, or submits it again: it is one job, and runs once. False: it ended, and its record was kept long enough.
+    /// Submits a step, or submits it again: it is one job, and runs once. False: it ended, and its
+    /// record was kept long enough.
     ///
     /// # Errors
-    /// A server is away, and the same call may be made again; or RabbitMQ never takes such a message.
+    /// A server is away, and the same call may be made again; or RabbitMQ never takes such a
+    /// message.
     pub async fn submit_step(
         &self,
         mut prepared: Prepared,
@@ -180,7 +184,8 @@ impl Submitter {
         if state == Some(JobState::Queued)
             && let Err(error) = (self.publish(job, prepared.plan.is_some(), setbacks)).await
         {
-            // No message of it will ever be taken: without a record, the flow sees that it was not begun.
+            // No message of it will ever be taken: without a record, the flow sees that it was not
+            // begun.
             if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
                 self.drop_input(prepared.job.stored_input, None).await;
             }
@@ -194,8 +199,8 @@ impl Submitter {
         self.large.turn_for(flow.sources()).await
     }
 
-    /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too
-    /// many, which starts nothing.
+    /// Publishes a step's job again, whose submitter may have died between record and queue. If it
+    /// did not, that is one message too many, which starts nothing.
     ///
     /// # Errors
     /// A server is away.
@@ -210,8 +215,8 @@ impl Submitter {
         }
     }
 
-    /// The first job of a flow that is not accepted yet, for those who would refuse it at the door. Of a fallback the first that is
-    /// possible at all.
+    /// The first job of a flow that is not accepted yet, for those who would refuse it at the door.
+    /// Of a fallback the first that is possible at all.
     ///
     /// # Errors
     /// There is none.

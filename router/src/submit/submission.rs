@@ -47,7 +47,8 @@ pub struct Submission {
     pub reply_to: Option<ReplyTo>,
     /// Who wants the outcome by HTTP: a URL.
     pub webhook: Option<String>,
-    /// The broker delivers it for a second time: the first may have become a job, which must not run twice.
+    /// The broker delivers it for a second time: the first may have become a job, which must not
+    /// run twice.
     pub redelivered: bool,
     /// What routes may look at, besides the input: headers by their names in lower case.
     pub headers: BTreeMap<String, String>,

@@ -1,5 +1,5 @@
-//! Where a submission goes: to the app that it names, or the one that the route it names chooses; or it becomes a flow along that
-//! route.
+//! Where a submission goes: to the app that it names, or the one that the route it names chooses;
+//! or it becomes a flow along that route.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,8 @@ pub(super) struct RequestIdentity<'a> {
 }
 
 impl Submitter {
-    /// Where a submission to the route `name` goes. One that is known goes where it went, whatever was declared since.
+    /// Where a submission to the route `name` goes. One that is known goes where it went, whatever
+    /// was declared since.
     pub(super) async fn resolve_route(
         &self,
         name: AppId,

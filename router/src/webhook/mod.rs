@@ -7,9 +7,11 @@
 //! | `signature` | who told it: an ED25519 signature, and the key to check it with |
 //! | `action` | what an answer means, and what follows: pure |
 //!
-//! A notice comes with the job's end and comes again from a retry tier, so RabbitMQ has it while it waits, and whichever router is
-//! there tells it. It carries no result: each attempt tells what the record says, for as long as that is kept. Whether it is
-//! its turn is decided in Redis (`Store::begin_delivery`), where attempts are counted; so an end that is announced twice is told once.
+//! A notice comes with the job's end and comes again from a retry tier, so RabbitMQ has it while it
+//! waits, and whichever router is there tells it. It carries no result: each attempt tells what the
+//! record says, for as long as that is kept. Whether it is its turn is decided in Redis
+//! (`Store::begin_delivery`), where attempts are counted; so an end that is announced twice is told
+//! once.
 
 mod notice;
 mod per_host_limit;
@@ -50,7 +52,8 @@ const MAX_PER_HOST: usize = 8;
 /// How long a receiver may take, as fal lets it.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a router that died in the middle of telling keeps others from it: more than telling takes.
+/// How long a router that died in the middle of telling keeps others from it: more than telling
+/// takes.
 const DELIVERY_LEASE: Duration = Duration::from_secs(20);
 
 /// The user of a job that belongs to nobody.
@@ -77,8 +80,8 @@ pub struct Webhooks {
     pub metrics: Metrics,
 }
 
-/// What webhooks are signed with: one key for all routers, made by the first that asks. Asked for each time, since a Redis
-/// that lost it makes another.
+/// What webhooks are signed with: one key for all routers, made by the first that asks. Asked for
+/// each time, since a Redis that lost it makes another.
 ///
 /// # Errors
 /// Redis is away.
@@ -170,7 +173,8 @@ impl Webhooks {
         };
         let answer = self.post(&record, url).await?;
         let action = ResponseAction::of(host, answer, attempt);
-        // First the message, then the count: if this router dies between, the attempt is made again.
+        // First the message, then the count: if this router dies between, the attempt is made
+        // again.
         if let AfterAttempt::Again(wait) = action.then {
             notice.attempt += 1;
             self.park(&notice, wait).await?;
@@ -198,14 +202,16 @@ impl Webhooks {
             .await)
     }
 
-    /// Has a notice come again after `wait`, by one retry tier after another: until then nobody is asked about it.
+    /// Has a notice come again after `wait`, by one retry tier after another: until then nobody is
+    /// asked about it.
     async fn put_off(&self, mut notice: Notice, wait: Duration) -> Result<(), PublishError> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         notice.booked_ms = Some(unix_ms().saturating_add(wait_ms));
         self.park(&notice, wait).await
     }
 
-    /// Has a notice come again in `wait` at the latest; whoever gets it then looks whether it is due.
+    /// Has a notice come again in `wait` at the latest; whoever gets it then looks whether it is
+    /// due.
     async fn park(&self, notice: &Notice, wait: Duration) -> Result<(), PublishError> {
         let exchange = self.topology.retry_exchange(RetryTier::at_most(wait));
         let key = self.topology.webhook_key();

@@ -1,4 +1,5 @@
-//! The message that has a webhook told: the job's event, and from the second attempt on which attempt of which end it is.
+//! The message that has a webhook told: the job's event, and from the second attempt on which
+//! attempt of which end it is.
 
 use lapin::message::Delivery;
 use warmq_broker::Message;

@@ -1,6 +1,7 @@
-//! How many webhooks are told to one receiver (a host's port) at once, and when the others come again. One that is slow has so many of
-//! this router's hands and no more, so others do not wait for it. What finds no place books the next moment at which one should be
-//! free: the more wait, the later, so those that wait cost little.
+//! How many webhooks are told to one receiver (a host's port) at once, and when the others come
+//! again. One that is slow has so many of this router's hands and no more, so others do not wait
+//! for it. What finds no place books the next moment at which one should be free: the more wait,
+//! the later, so those that wait cost little.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -18,8 +18,8 @@ pub(super) struct ResponseAction {
 }
 
 impl ResponseAction {
-    /// Of attempt number `attempt` (from 1), which `host` gave this answer: 2xx is what is wanted, 3xx the receiver's last word; whatever
-    /// else may be better the next time.
+    /// Of attempt number `attempt` (from 1), which `host` gave this answer: 2xx is what is wanted,
+    /// 3xx the receiver's last word; whatever else may be better the next time.
     pub(super) fn of(
         host: &str,
         answer: Result<StatusCode, warmq_fetch::Error>,

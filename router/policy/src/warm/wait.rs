@@ -1,4 +1,4 @@
-//! W(m): how long a job would wait for a warm runner.
+//! W(m): the predicted wait for a warm runner.
 
 use warmq_types::job::Priority;
 
@@ -14,8 +14,8 @@ impl View<'_> {
     /// max(est_end(h) - now, S/4) + sum over x in cache(h) of q(x) * S(x) / n(x)
     /// ```
     ///
-    /// S/4 stands for a run that takes longer than estimated; the sum is h's part of the held jobs that it is warm for.
-    /// Infinite if nobody holds m.
+    /// S/4 covers a run that takes longer than estimated; the sum is h's part of the held jobs that
+    /// it is warm for. Infinite without holders.
     pub fn wait_s(&self, model: Model, lane: Priority, rng: &mut SplitMix64) -> f64 {
         self.fleet
             .holders(model, self.constants.holders, rng)
@@ -23,7 +23,7 @@ impl View<'_> {
             .fold(f64::INFINITY, f64::min)
     }
 
-    /// Whether W(m) is above `bar_s`, without computing it.
+    /// Returns whether W(m) exceeds `bar_s`, without computing it.
     pub fn waits_longer(
         &self,
         model: Model,
@@ -36,7 +36,7 @@ impl View<'_> {
             .all(|holder| self.wait_for_s(holder, lane) > bar_s)
     }
 
-    /// How long until this holder takes a further job of this lane, s.
+    /// Returns the time until this holder takes a further job of this lane, s.
     fn wait_for_s(&self, holder: Runner, lane: Priority) -> f64 {
         self.remaining_s(holder) + self.backlog_s(holder, lane)
     }

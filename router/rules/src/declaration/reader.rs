@@ -72,7 +72,8 @@ impl Reader<'_> {
         None
     }
 
-    /// A list of tables with at least one, each read by `read`; none if one of them can not be read.
+    /// A list of tables with at least one, each read by `read`; none if one of them can not be
+    /// read.
     pub(super) fn list<T>(
         &mut self,
         path: &SettingPath,

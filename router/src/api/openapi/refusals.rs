@@ -1,4 +1,5 @@
-//! What calls refuse, told once for all of them: each status is a component, and a type per kind of call names its statuses.
+//! What calls refuse, told once for all of them: each status is a component, and a type per kind of
+//! call names its statuses.
 
 use std::collections::BTreeMap;
 
