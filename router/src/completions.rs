@@ -110,7 +110,7 @@ impl Follower {
         while let Some(delivery) = events.next().await {
             match JobEvent::decode(&delivery?.data) {
                 Ok(event) => self.ended.wake(event.job_id),
-                Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+                Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             }
         }
         Err(SessionError::Ended)

@@ -46,17 +46,17 @@ impl std::fmt::Display for DeadLetterQueue {
 #[derive(Debug, thiserror::Error)]
 pub enum RedriveError {
     /// It is not there (any more).
-    #[error("there is no such dead letter")]
+    #[error("dead letter not found")]
     Missing,
     /// It is nobody's job.
-    #[error("it can not be read as a job, so it can not be tried again; drop it")]
+    #[error("the dead letter cannot be read as a job, so it cannot be redriven: drop it")]
     NoJob,
     /// Its job needs nothing any more.
-    #[error("its job ended meanwhile: {0}; drop the letter")]
+    #[error("its job has ended ({0}): drop the dead letter")]
     Ended(JobState),
     /// Its input was deleted with its end, as its submitter asked.
     #[error(
-        "its input was forgotten with its end (X-Fal-Store-IO: 0), so it can not be tried again; drop the letter and submit the \
+        "its input was forgotten with its end (X-Fal-Store-IO: 0), so it cannot be tried again; drop the letter and submit the \
          job again"
     )]
     Forgotten,

@@ -35,7 +35,7 @@ impl DeferredResults {
     /// Never; a broken connection is made again.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let ends = QueueConsumer {
-            what: "late results",
+            what: "deferred results",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.deferred_results_queue(),
@@ -48,12 +48,12 @@ impl DeferredResults {
 
     async fn store(&self, delivery: Delivery) -> Result<(), SessionError> {
         match DeferredResult::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped a deferred result that cannot be read"),
             Ok(end) => {
                 let ago_ms = unix_ms().saturating_sub(end.since_ms);
                 let stored = self.store.end_late(&end, ago_ms).await?;
                 let job = &end.job;
-                tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
+                tracing::info!(job.id = %job.id, runner = %end.runner, stored, "stored a deferred result");
                 // Stored now, or before a message that came again: whoever stored it may have died
                 // before saying so.
                 let state = self.store.state_of(&job.app, job.id).await?;

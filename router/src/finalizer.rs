@@ -130,7 +130,7 @@ impl Finalizer {
 
     async fn announce_again(&self, app: &AppId, job: JobId) -> Result<(), EndError> {
         if let Some(record) = self.store.end_to_announce(app, job).await? {
-            tracing::info!(job.id = %job, state = %record.state, "announces an end that nobody may have been told of");
+            tracing::info!(job.id = %job, state = %record.state, "publishes an event that may not have been published");
             self.announce(&record.spec, record.state).await?;
         }
         Ok(())

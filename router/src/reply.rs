@@ -70,7 +70,7 @@ impl ReplySender {
         }
         match self.publisher.announce("", queue, reply).await {
             Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
-                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ can not read its address");
+                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ cannot read its address");
                 Ok(())
             }
             sent => sent,
@@ -138,7 +138,7 @@ impl Replies {
 
     async fn take(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             Ok(event) => {
                 self.forget_input(&event).await;
                 self.reply(&event).await?;

@@ -8,7 +8,7 @@ use crate::finalizer::EndError;
 /// A server went away under a part that needs it.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// RabbitMQ can not be reached.
+    /// RabbitMQ cannot be reached.
     #[error(transparent)]
     Connect(#[from] warmq_broker::Error),
     /// The connection broke.
@@ -23,8 +23,8 @@ pub enum SessionError {
     /// Redis ended a subscription.
     #[error("the subscription to Redis ended")]
     SubscriptionEnded,
-    /// A flow's step can not be submitted.
-    #[error("a step can not be submitted: {0}")]
+    /// A flow's step cannot be submitted.
+    #[error("a step cannot be submitted: {0}")]
     Step(String),
     /// RabbitMQ ended a consumer: its queue was deleted.
     #[error("RabbitMQ ended the consumer")]

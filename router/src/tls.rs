@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Clone)]
 pub struct Tls(Arc<ServerConfig>);
 
-/// Why a certificate and its key can not be served with: which of the two settings is wrong, and
+/// Why a certificate and its key cannot be served with: which of the two settings is wrong, and
 /// how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -104,7 +104,7 @@ fn none_in(path: &Path, what: &str, label: &str) -> String {
 fn unreadable(path: &Path, error: pem::Error) -> String {
     let path = path.display();
     match error {
-        pem::Error::Io(error) => format!("{path} can not be read: {error}"),
+        pem::Error::Io(error) => format!("{path} cannot be read: {error}"),
         error => format!("{path} is no PEM file: {error:?}"),
     }
 }
@@ -157,6 +157,6 @@ mod tests {
         let missing = Tls::read(Path::new("/no/such.pem"), Path::new("/no/key.pem"));
         let missing = missing.unwrap_err();
         assert_eq!(missing.len(), 2);
-        assert!(missing[0].reason.contains("can not be read"), "{missing:?}");
+        assert!(missing[0].reason.contains("cannot be read"), "{missing:?}");
     }
 }

@@ -63,7 +63,7 @@ impl Unroutable {
                 publisher.publish(&exchange, &key, &message).await?;
             }
             Err(error) => {
-                tracing::warn!(%error, "dead-lettered a message that found no queue and can not be read");
+                tracing::warn!(%error, "dead-lettered a message that found no queue and cannot be read");
                 let letter = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
                 let queue = topology.dead_submissions_queue();
                 publisher.publish("", &queue, &letter).await?;

@@ -23,7 +23,7 @@ impl Routes {
     /// route whose submissions become flows.
     ///
     /// # Errors
-    /// A route on its way can not decide about it.
+    /// A route on its way cannot decide about it.
     pub fn resolve(&self, name: &AppId, asked: &Asked<'_>) -> Result<Resolved, Error> {
         let mut hops: Vec<Hop> = Vec::new();
         let mut at = name;

@@ -33,7 +33,7 @@ pub enum Refused {
     /// There is no such key, or not with that secret: which of the two is nobody's business.
     #[error("this key is not known: it was revoked, or never made")]
     Unknown,
-    /// Whether there is such a key can not be said now.
+    /// Whether there is such a key cannot be said now.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
 }
@@ -188,7 +188,7 @@ impl Keyring {
 
     async fn read(&self) -> Result<(), warmq_store::Error> {
         let all = self.store.api_keys().await?;
-        // One that can not be read is one all the same.
+        // One that cannot be read is one all the same.
         let are_there = !all.is_empty();
         let all = all.into_iter().filter_map(readable).map(Known::from);
         let keys = all.map(|known| (known.key.id.clone(), known)).collect();

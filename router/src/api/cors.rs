@@ -47,7 +47,7 @@ pub(super) async fn own_pages_only(
     match request.method().is_safe() || is_own(request.headers(), &api.public_url) {
         true => Ok(next.run(request).await),
         false => Err(ApiError::forbidden(
-            "a web page of another site can not do this; use the router's own address",
+            "a web page of another site cannot do this; use the router's own address",
         )),
     }
 }

@@ -21,7 +21,7 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 /// The job's record, once it has ended.
 ///
 /// # Errors
-/// There is no record of it (any more), or it can not be read at the end.
+/// There is no record of it (any more), or it cannot be read at the end.
 pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, ApiError> {
     let watch = api.ended.watch(job.id);
     loop {
@@ -44,7 +44,7 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
 /// has ended.
 ///
 /// # Errors
-/// There is no record of it (any more), or it can not be read.
+/// There is no record of it (any more), or it cannot be read.
 pub(super) async fn now(
     api: &Api,
     job: JobHead,
@@ -75,7 +75,7 @@ pub(super) async fn now(
 /// A job's record with its output, if it succeeded.
 ///
 /// # Errors
-/// There is no record of it any more, or it can not be read.
+/// There is no record of it any more, or it cannot be read.
 pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, ApiError> {
     let record = job.record;
     if record.state != JobState::Succeeded {

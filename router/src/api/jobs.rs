@@ -82,7 +82,7 @@ async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
         Err(error) => {
             tracing::warn!(job.id = %job.id, %error, "could not show an input");
             let message =
-                "the job's input can not be read from the storage right now; try again soon";
+                "the job's input cannot be read from the storage right now; try again soon";
             Err(ApiError::unavailable(message))
         }
     }

@@ -101,7 +101,7 @@ pub struct Api {
 }
 
 /// # Errors
-/// The routes' documentation can not be written.
+/// The routes' documentation cannot be written.
 fn routes(api: Api) -> anyhow::Result<Router> {
     let public_url = api.public_url.clone();
     let (routes, openapi) = match api.is_door {

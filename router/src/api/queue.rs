@@ -200,7 +200,7 @@ async fn response(state: State<Api>, found: OwnedJob) -> Result<Response, ApiErr
     tag = QUEUE,
     params(JobPath),
     responses(
-        (status = 202, description = "It will not end otherwise any more", body = CancelView),
+        (status = 202, description = "The job is cancelled, or will be", body = CancelView),
         (status = 400, description = "It had ended", body = CancelView),
         (status = 404, description = "There is no such job", body = CancelView),
         Listing,

@@ -244,7 +244,7 @@ impl FileAddress {
     fn read(path: FileAddressInPath) -> Result<Self, ApiError> {
         match path {
             Ok(Path(address)) => Ok(address),
-            // What can not be read is no upload.
+            // What cannot be read is no upload.
             Err(_) => Err(ApiError::not_found("there is no such upload")),
         }
     }

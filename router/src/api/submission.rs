@@ -44,7 +44,7 @@ pub(super) const INPUT: &str = "The app's input. Nothing at all is an empty obje
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `Address` reads")]
 pub(super) struct SubPath {
-    /// What the app calls it. It may be of several segments, which OpenAPI can not say.
+    /// What the app calls it. It may be of several segments, which OpenAPI cannot say.
     #[param(min_length = 1)]
     path: String,
 }

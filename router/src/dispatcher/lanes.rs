@@ -138,7 +138,7 @@ impl Dispatcher {
                 }))
             }
             Err(error) => {
-                tracing::warn!(app = %self.app, %error, "dead-lettered a message that can not be read");
+                tracing::warn!(app = %self.app, %error, "dead-lettered a message that cannot be read");
                 let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
                 let queue = self.shared.topology.dead_queue(&self.app);
                 self.shared.publisher.publish("", &queue, &dead).await?;

@@ -38,24 +38,24 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
             .await;
         match (&leads, &leadership) {
             (Ok(true), None) => {
-                tracing::info!(app = %dispatcher.app, "leads the dispatching of an app");
+                tracing::info!(app = %dispatcher.app, "became the leader of an app");
                 leadership = Some(Leadership::begin(&dispatcher, &shutdown));
             }
             (Ok(false), Some(_)) => {
-                tracing::warn!(app = %dispatcher.app, "another router leads now");
+                tracing::warn!(app = %dispatcher.app, "another router became the leader");
                 end(&mut leadership).await;
             }
             // Redis is unreachable: dispatching continues, fenced by the single active consumer.
             (Err(error), Some(_)) => {
-                tracing::warn!(%error, "the leader lease can not be renewed");
+                tracing::warn!(%error, "the leader lease cannot be renewed");
             }
             // No election is possible, and the last leader may be dead: the single active consumer
             // decides.
             (Err(error), None) if answered.elapsed() > LEADER_LEASE => {
-                tracing::warn!(app = %dispatcher.app, %error, "dispatches without being elected");
+                tracing::warn!(app = %dispatcher.app, %error, "dispatches without an election");
                 leadership = Some(Leadership::begin(&dispatcher, &shutdown));
             }
-            (Err(error), None) => tracing::debug!(%error, "nobody can be elected now"),
+            (Err(error), None) => tracing::debug!(%error, "no election is possible now"),
             (Ok(true), Some(_)) | (Ok(false), None) => {}
         }
         if leads.is_ok() {
@@ -132,7 +132,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         };
         let superseded = async {
             shared.apps.differs(app, &config).await;
-            tracing::info!(%app, "dispatches by new settings");
+            tracing::info!(%app, "the app's settings changed: starting a new session");
             until.cancel();
             std::future::pending().await
         };

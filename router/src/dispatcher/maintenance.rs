@@ -214,7 +214,7 @@ impl Dispatcher {
         let Some(loss) = shared.store.mark_lost(app, job).await? else {
             return Ok(());
         };
-        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job's runner was lost under it");
+        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job lost its runner");
         if loss.pause.is_none()
             && let Some(record) = shared.store.job_of(app, job).await?
         {

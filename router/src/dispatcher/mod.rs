@@ -111,7 +111,7 @@ impl Dispatchers {
                 () = shutdown.cancelled() => break,
                 Some(ended) = apps.tasks.join_next() => apps.ended(ended),
                 _ = scans.tick() => {
-                    let scan = retry::until_success("looking for apps", &shutdown, || {
+                    let scan = retry::until_success("scanning for apps", &shutdown, || {
                         apps.shared.scan(apps.idle())
                     });
                     if let Some((all, in_use)) = scan.await {

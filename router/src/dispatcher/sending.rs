@@ -53,7 +53,7 @@ impl Dispatcher {
             match (self.publish(&held, &to).await, to) {
                 (Ok(()), _) => {}
                 (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
-                    tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; deciding again");
+                    tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; placing the job again");
                     return Ok(Some(RunnerGone {
                         held,
                         runner,
@@ -144,7 +144,7 @@ impl Dispatcher {
         match unavailable {
             Unavailable::Damaged => self.dead_letter(held).await,
             Unavailable::Gone => {
-                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
+                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and expired");
                 Ok(Some(Destination::Discard))
             }
             Unavailable::Parked { remaining_ms } => {
@@ -173,7 +173,7 @@ impl Dispatcher {
                     runner,
                     pause,
                 } = loss;
-                tracing::warn!(job.id = %job.id, attempt, %runner, "a job's runner was lost under it");
+                tracing::warn!(job.id = %job.id, attempt, %runner, "a job lost its runner");
                 let Some(pause) = pause else { return Ok(None) };
                 let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
                 let tier = RetryTier::at_least(pause);
@@ -185,7 +185,7 @@ impl Dispatcher {
             }
             // Redis restarted without persistence; the message contains the whole job.
             Unavailable::Missing => {
-                tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
+                tracing::warn!(job.id = %job.id, "recorded a job again that redis had lost");
                 self.shared.store.create(&held.decode_job()).await?;
                 Ok(None)
             }

@@ -34,7 +34,7 @@ pub(super) async fn run(
     reason: &warmq_store::Error,
 ) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
-    tracing::warn!(%app, %reason, "Redis is away: jobs go to the shared queue");
+    tracing::warn!(%app, %reason, "redis is unreachable: jobs go to the shared queue");
     let connection = &session.connection;
     let mut normal = dispatcher
         .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
@@ -52,7 +52,7 @@ pub(super) async fn run(
             biased;
             () = stop.cancelled() => break,
             () = &mut back => {
-                tracing::info!(%app, "Redis is back: jobs go to chosen runners again");
+                tracing::info!(%app, "redis is back: jobs go to chosen runners again");
                 break;
             }
             sent = sends.try_next(), if !sends.is_empty() => {

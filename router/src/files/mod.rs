@@ -1,4 +1,4 @@
-//! Files as users see them: links that can not be guessed, and uploads.
+//! Files as users see them: links that cannot be guessed, and uploads.
 //!
 //! | module | what it is |
 //! | --- | --- |

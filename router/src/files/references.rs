@@ -38,7 +38,7 @@ impl Links {
                 refused.push(FieldError {
                     loc: place.to_vec(),
                     msg: format!(
-                        "{SCHEME}… can not be used in an input: give the link that an upload or a job's result gave you"
+                        "{SCHEME}… cannot be used in an input: give the link that an upload or a job's result gave you"
                     ),
                     error_type: "file_reference".to_owned(),
                 });
@@ -89,7 +89,7 @@ pub fn refuse_made_up<'v>(
     }
     let made_up = refused.into_iter().map(|(_, loc)| FieldError {
         loc,
-        msg: format!("{SCHEME}… can not be made by a route: give a link to a file"),
+        msg: format!("{SCHEME}… cannot be made by a route: give a link to a file"),
         error_type: "file_reference".to_owned(),
     });
     match made_up.collect::<Vec<_>>() {

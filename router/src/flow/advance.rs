@@ -51,7 +51,7 @@ impl Flows {
     ) -> Result<(), SessionError> {
         loop {
             let Some(state) = self.store.flow(route, id).await? else {
-                tracing::debug!(flow.id = %id, %route, "there is no such flow any more");
+                tracing::debug!(flow.id = %id, %route, "the flow no longer exists");
                 return Ok(self.store.unwatch_flow(route, id).await?);
             };
             let advanced = match state.record.state.is_terminal() {
@@ -355,21 +355,19 @@ impl Flows {
         self.end(transition, state, outcome).await
     }
 
-    /// Ends a flow that can not be run by this router.
+    /// Ends a flow that cannot be run by this router.
     async fn fail_unrunnable(
         &self,
         state: FlowState,
         reason: String,
     ) -> Result<Advanced, SessionError> {
-        let error = JobError::internal(
-            "internal_error",
-            format!("the flow can not go on: {reason}"),
-        );
+        let error =
+            JobError::internal("internal_error", format!("the flow cannot go on: {reason}"));
         let lines = [("ERROR", format!("failed: {}", error.message))];
         let ended = (self.store)
             .end_flow(&state, JobState::Failed, &Outcome::Failed(error), &lines)
             .await?;
-        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow can not go on");
+        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow cannot go on");
         Ok(Advanced::Again)
     }
 
@@ -454,7 +452,7 @@ fn lost_result(why: &str) -> JobError {
     )
 }
 
-/// What a step comes to that can not be submitted.
+/// What a step comes to that cannot be submitted.
 ///
 /// # Errors
 /// It can later: a server is away.

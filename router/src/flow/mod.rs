@@ -166,7 +166,7 @@ impl Flows {
 
     async fn handle(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             Ok(event) => {
                 // Whoever had it before may have died halfway.
                 let doubt = match delivery.redelivered {

@@ -124,7 +124,7 @@ impl<'a> Transition<'a> {
         wait
     }
 
-    /// A step can not be begun.
+    /// A step cannot be begun.
     pub(super) fn refused(
         &mut self,
         index: u32,

@@ -47,7 +47,7 @@ impl Versions {
     /// What `excerpt` declares.
     ///
     /// # Errors
-    /// It can not be read: another version of the router wrote it.
+    /// It cannot be read: another version of the router wrote it.
     pub(super) fn read(&self, excerpt: &str) -> Result<Arc<RoutingConfig>, Problems> {
         if let Some(known) = self.lock().get(excerpt) {
             return Ok(known);

@@ -1,4 +1,4 @@
-//! The AMQP door: messages of exchange `jobs` become submissions. What can not be accepted goes to
+//! The AMQP door: messages of exchange `jobs` become submissions. What cannot be accepted goes to
 //! a dead-letter queue with the reason, and its submitter is told if it gave `reply_to`.
 
 use lapin::message::Delivery;

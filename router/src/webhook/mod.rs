@@ -113,7 +113,7 @@ impl Webhooks {
 
     async fn take(&self, delivery: Delivery, limit: &PerHostLimit) -> Result<(), SessionError> {
         match Notice::read(&delivery) {
-            Err(error) => tracing::warn!(%error, "dropped a webhook's notice that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped a webhook notice that cannot be read"),
             Ok(notice) => self.deliver(notice, limit).await?,
         }
         // What is to be told again is a message of its own by now.
@@ -137,7 +137,7 @@ impl Webhooks {
             // It was redriven. Another notice comes with its other end.
             WebhookDelivery::Of { .. } | WebhookDelivery::Nothing => return Ok(()),
             WebhookDelivery::Gone => {
-                tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook is not told: the result was kept long enough");
+                tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook was not delivered: the result has expired");
                 self.metrics.webhook(&app, "given_up");
                 return Ok(());
             }

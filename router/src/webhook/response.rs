@@ -37,7 +37,7 @@ impl ResponseAction {
                     then: AfterAttempt::Over,
                     outcome: "delivered",
                     level: "INFO",
-                    line: format!("webhook told: {host} answered {}", status.as_u16()),
+                    line: format!("webhook delivered: {host} answered {}", status.as_u16()),
                 };
             }
             Ok(status) if status.is_redirection() => {
@@ -58,7 +58,7 @@ impl ResponseAction {
                 outcome: "retried",
                 level: "WARN",
                 line: format!(
-                    "webhook not told yet: {reason}; attempt {} of {} follows in {} s",
+                    "webhook not delivered yet: {reason}; attempt {} of {} follows in {} s",
                     attempt + 1,
                     WEBHOOK_RETRIES + 1,
                     wait.as_secs()
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(first.then, AfterAttempt::Again(Duration::from_secs(7)));
         assert_eq!(
             first.line,
-            "webhook not told yet: example.com answered 500; attempt 2 of 11 follows in 7 s"
+            "webhook not delivered yet: example.com answered 500; attempt 2 of 11 follows in 7 s"
         );
     }
 }

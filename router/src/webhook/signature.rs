@@ -32,7 +32,7 @@ impl WebhookKey {
         ];
         let mut headers = HeaderMap::new();
         for (name, value) in ours {
-            // None of them has characters that a header can not hold.
+            // None of them has characters that a header cannot hold.
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }

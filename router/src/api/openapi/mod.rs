@@ -56,7 +56,7 @@ impl Document {
     /// The document of `routes`, as their handlers document it, below `public_url`.
     ///
     /// # Errors
-    /// It can not be written as JSON.
+    /// It cannot be written as JSON.
     pub(super) fn of(
         routes: utoipa::openapi::OpenApi,
         public_url: &str,

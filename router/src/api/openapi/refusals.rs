@@ -31,7 +31,7 @@ const TOLD: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
-        "The request can not be read, or the job is not where it would have to be for it.",
+        "The request cannot be read, or the job is not where it would have to be for it.",
     ),
     (
         401,

@@ -74,7 +74,7 @@ impl Server {
         limits: Limits,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("{address} can not be listened on; is another router running? (--listen)")
+            format!("{address} cannot be listened on; is another router running? (--listen)")
         })?;
         Ok(Self {
             listener,
@@ -203,7 +203,7 @@ impl Acceptor {
     }
 }
 
-/// Has the system look after a connection. What it can not do here it does not do: answers are
+/// Has the system look after a connection. What it cannot do here it does not do: answers are
 /// later, or clients that are gone are noticed later.
 fn prepare(stream: &TcpStream, stalled: Duration) {
     // Small answers must not wait for more data.

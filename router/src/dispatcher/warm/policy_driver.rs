@@ -81,7 +81,7 @@ impl<'a> PolicyDriver<'a> {
                     let model = hint.map(|hint| driver.hints.number(&hint));
                     driver.policy.learn(model, learned);
                 }
-                Err(error) => tracing::debug!(%error, "left out what another version had learned"),
+                Err(error) => tracing::debug!(%error, "skipped statistics of another version"),
             }
         }
         for hint in store.models(&dispatcher.app).await? {
