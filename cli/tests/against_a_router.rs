@@ -71,7 +71,7 @@ async fn cancel(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
     match id.as_str() {
         ID => (StatusCode::OK, Json(body)),
         _ => {
-            let detail = "the job can not be cancelled: it has succeeded";
+            let detail = "the job cannot be cancelled: it has succeeded";
             let body = json!({"detail": detail, "error_type": "already_completed"});
             (StatusCode::BAD_REQUEST, Json(body))
         }
