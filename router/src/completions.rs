@@ -1,6 +1,6 @@
-//! Hears which jobs end, and wakes those in this process who wait for one.
+//! Listens for ended jobs, and wakes the requests in this process that wait for them.
 //!
-//! An event may be missed while the connection is made again, so whoever waits looks at the record now and then.
+//! Events may be missed during a reconnect, so waiting requests also poll the record.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -18,10 +18,10 @@ use warmq_types::server_url::ServerUrl;
 
 use crate::session_error::SessionError;
 
-/// The job, and which of those who wait for it.
+/// A job, and the number of a waiter.
 type Place = (JobId, u64);
 
-/// A cheap handle on those who wait for jobs to end.
+/// A cheap handle on the waiters.
 #[derive(Clone, Default)]
 pub struct CompletionListener {
     waiting: Arc<Mutex<BTreeMap<Place, Arc<Notify>>>>,
@@ -29,7 +29,7 @@ pub struct CompletionListener {
 }
 
 impl CompletionListener {
-    /// Listens for the end of `job` from now on.
+    /// Registers a waiter for the end of `job`.
     pub fn watch(&self, job: JobId) -> Waiter {
         let place = (job, self.next.fetch_add(1, Ordering::Relaxed));
         let heard = Arc::new(Notify::new());
@@ -47,7 +47,7 @@ impl CompletionListener {
         }
     }
 
-    /// Events may have been missed.
+    /// Wakes all waiters, since events may have been missed.
     fn wake_all(&self) {
         self.waiting().values().for_each(|heard| heard.notify_one());
     }
@@ -57,7 +57,7 @@ impl CompletionListener {
     }
 }
 
-/// Waits for the end of one job.
+/// A registration for the end of one job.
 pub struct Waiter {
     place: Place,
     heard: Arc<Notify>,
@@ -65,7 +65,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Returns once the job has ended, or may have.
+    /// Returns once the job may have ended.
     pub async fn heard(&self) {
         self.heard.notified().await;
     }
@@ -77,23 +77,20 @@ impl Drop for Waiter {
     }
 }
 
-/// Follows the ends of all jobs, by a queue of this process' own.
+/// Consumes the events of all jobs from a queue of this process.
 pub struct Follower {
-    /// RabbitMQ.
     pub amqp_url: ServerUrl,
-    /// Its names.
     pub topology: Topology,
-    /// Who is woken.
     pub ended: CompletionListener,
 }
 
 impl Follower {
-    /// Follows until `shutdown`, over as many connections as it takes.
+    /// Runs until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        // Answers that are still waited for when the router stops come from their looks at the record.
+        // Requests that still wait at shutdown rely on polling.
         retry::until_success("following ended jobs", &shutdown, || self.follow()).await;
         Ok(())
     }
@@ -108,7 +105,7 @@ impl Follower {
         while let Some(delivery) = events.next().await {
             match JobEvent::decode(&delivery?.data) {
                 Ok(event) => self.ended.wake(event.job_id),
-                Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+                Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             }
         }
         Err(SessionError::Ended)

@@ -14,7 +14,8 @@ use warmq_types::access::AdminKey;
 use crate::routing_config::RoutingConfig;
 use crate::tls::Tls;
 
-/// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml of the same name.
+/// Command line of `warmq-router`. Every flag has a variable `WARMQ_…` and a setting in warmq.toml
+/// of the same name.
 #[derive(Debug, Clone, Default, clap::Parser)]
 #[command(name = "warmq-router", version, about)]
 pub struct Args {
@@ -23,41 +24,45 @@ pub struct Args {
     /// Address to serve HTTP on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "WARMQ_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// How users reach this router: begins every URL in answers [default: http:// or https:// and the address served on]
+    /// How users reach this router: begins every URL in answers [default: http:// or https:// and
+    /// the address served on]
     #[arg(long, env = "WARMQ_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
-    /// Serve HTTPS: this certificate, and those that lead from it to its authority (PEM)
+    /// Serve HTTPS with this certificate and its chain (PEM)
     #[arg(long, env = "WARMQ_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<String>,
     /// The certificate's private key (PEM)
     #[arg(long, env = "WARMQ_TLS_KEY", value_name = "FILE")]
     tls_key: Option<String>,
-    /// Clients' connections at once; more are told to come again [default: 4096]
+    /// Concurrent client connections; further ones receive 503 with Retry-After [default: 4096]
     #[arg(long, env = "WARMQ_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<String>,
-    /// What this process does, comma-separated: api, dispatch, flow, reply, webhook [default: all]
+    /// Roles of this process, comma-separated: api, dispatch, flow, reply, webhook [default: all]
     #[arg(long, env = "WARMQ_ROLES", value_name = "ROLES")]
     roles: Option<String>,
     /// Largest request body, or AMQP submission [default: 16MiB]
     #[arg(long, env = "WARMQ_MAX_BODY", value_name = "SIZE")]
     max_body: Option<String>,
-    /// Largest file that may be uploaded [default: 512MiB]
+    /// Largest uploaded file [default: 512MiB]
     #[arg(long, env = "WARMQ_MAX_UPLOAD", value_name = "SIZE")]
     max_upload: Option<String>,
-    /// How long nothing must have been heard of a job before its message counts as lost and is published again [default: 60s]
+    /// How long nothing must have been heard of a job before its message counts as lost and is
+    /// published again [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
-    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless the file names it [default: 24h]
+    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless
+    /// the file names it [default: 24h]
     #[arg(long, env = "WARMQ_FORGET_APPS_AFTER", value_name = "TIME")]
     forget_apps_after: Option<String>,
-    /// How long answers under way may take after the signal to stop, s [default: 30]
+    /// How long requests in progress may take after the stop signal, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
-    /// Addresses that webhooks may lead to although they are not public: 10.1.0.0/16,fd00::/8 [default: none]
+    /// Private address ranges that webhooks may reach: 10.1.0.0/16,fd00::/8
+    /// [default: none]
     #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
     fetch_allow: Option<String>,
-    /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the router asks for keys from its
-    /// first moment
+    /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the
+    /// router asks for keys from its first moment
     #[arg(
         long,
         env = "WARMQ_ADMIN_KEY",
@@ -65,7 +70,7 @@ pub struct Args {
         hide_env_values = true
     )]
     admin_key: Option<SecretText>,
-    /// While there are no keys, serve strangers on an address that is not loopback
+    /// Serve anonymous callers on a non-loopback address while no keys exist
     #[arg(long, env = "WARMQ_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: Option<String>,
 }
@@ -193,7 +198,7 @@ impl Config {
         let max_connections =
             settings.take::<usize>("max_connections", args.max_connections.as_deref(), "4096");
         if max_connections == Some(0) {
-            settings.problem("max-connections: it must be more than 0, or nobody is served");
+            settings.problem("max-connections: must be greater than 0");
         }
         let max_body = settings.take::<ByteSize>("max_body", args.max_body.as_deref(), "16MiB");
         let max_upload =
@@ -206,9 +211,7 @@ impl Config {
         let reconcile_after =
             settings.take::<Seconds>("reconcile_after", args.reconcile_after.as_deref(), "60s");
         if reconcile_after.is_some_and(Seconds::is_zero) {
-            settings.problem(
-                "reconcile-after: it must be more than 0: every job is silent for a moment",
-            );
+            settings.problem("reconcile-after: must be greater than 0");
         }
         let forget_apps_after = settings.take::<Seconds>(
             "forget_apps_after",
@@ -244,7 +247,8 @@ impl Config {
         settings.finish(config)
     }
 
-    /// The URL that begins every link in answers, without a slash at its end. `served`: the address served on.
+    /// The URL that begins every link in answers, without a slash at its end. `served`: the address
+    /// served on.
     pub fn public_url(&self, served: SocketAddr) -> String {
         let scheme = match self.tls {
             Some(_) => "https",

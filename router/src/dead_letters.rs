@@ -1,8 +1,8 @@
-//! Dead letters, for those who look after them: look, try again, throw away.
+//! Administration of dead letters: list, redrive, drop.
 //!
-//! A queue is browsed by taking up to [`MAX_BROWSED`] letters from its head without acknowledging them; when the connection
-//! closes, they are back in their places. So nothing can get lost here, and no second account of them can go wrong; but while
-//! one router browses a queue, another sees only what is left in it.
+//! Browsing takes up to [`MAX_BROWSED`] letters from the head of a queue without an ack; closing
+//! the connection returns them to their places. RabbitMQ remains the only storage, so nothing can
+//! be lost or diverge; but while one router browses a queue, another sees only the rest.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use warmq_types::state::JobState;
 
 use crate::session_error::SessionError;
 
-/// Letters of one queue that can be seen; those behind them come up when these are gone.
+/// Letters of a queue that can be listed; those behind them follow once these are gone.
 pub const MAX_BROWSED: usize = 1000;
 
-/// Which dead-letter queue.
+/// A dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadLetterQueue {
-    /// An app's: quarantined jobs, and what was submitted to it in vain.
+    /// An app's: quarantined jobs and refused submissions.
     App(AppId),
-    /// Submissions for apps that do not exist.
+    /// Refused submissions to unknown apps.
     Submissions,
 }
 
@@ -41,25 +41,25 @@ impl std::fmt::Display for DeadLetterQueue {
     }
 }
 
-/// Why a letter is not tried again.
+/// Why a letter is not redriven.
 #[derive(Debug, thiserror::Error)]
 pub enum RedriveError {
-    /// It is not there (any more).
-    #[error("there is no such dead letter")]
+    /// It does not exist, or no longer.
+    #[error("dead letter not found")]
     Missing,
-    /// It is nobody's job.
-    #[error("it can not be read as a job, so it can not be tried again; drop it")]
+    /// It is not a job.
+    #[error("the dead letter cannot be read as a job, so it cannot be redriven: drop it")]
     NoJob,
-    /// Its job needs nothing any more.
-    #[error("its job ended meanwhile: {0}; drop the letter")]
+    /// Its job has ended.
+    #[error("its job has ended ({0}): drop the dead letter")]
     Ended(JobState),
-    /// Its input was deleted with its end, as its submitter asked.
+    /// Its input was deleted with its end (`X-Fal-Store-IO: 0`).
     #[error(
-        "its input was forgotten with its end (X-Fal-Store-IO: 0), so it can not be tried again; drop the letter and submit the \
+        "its input was forgotten with its end (X-Fal-Store-IO: 0), so it cannot be tried again; drop the letter and submit the \
          job again"
     )]
     Forgotten,
-    /// A server is away.
+    /// A server failed.
     #[error(transparent)]
     SessionError(#[from] SessionError),
 }
@@ -71,20 +71,19 @@ pub struct DeadLetters {
     topology: Topology,
     publisher: Publisher,
     store: Store,
-    /// One look at a time: two would hide letters from each other.
+    /// One browse at a time: two would hide letters from each other.
     browsing: Arc<Mutex<()>>,
 }
 
-/// Letters in our hands, and the connection that they hang on: back in the queue once it is closed.
+/// Unacknowledged letters and their connection; they return to the queue once it is closed.
 struct Browse {
     letters: Vec<(DeadLetter, Acker)>,
-    // Dropped before, it would close by itself, and get in the way of the connection's end.
+    // Kept open: dropping it earlier would race with closing the connection.
     _channel: Channel,
     connection: Connection,
 }
 
 impl DeadLetters {
-    /// The queues of `topology`.
     pub fn new(
         amqp_url: ServerUrl,
         topology: Topology,
@@ -100,10 +99,10 @@ impl DeadLetters {
         }
     }
 
-    /// What is on a shelf, the oldest first: [`MAX_BROWSED`] letters at most.
+    /// Lists a queue, the oldest letter first, [`MAX_BROWSED`] at most.
     ///
     /// # Errors
-    /// RabbitMQ is away.
+    /// RabbitMQ is unreachable.
     pub async fn list(&self, queue: &DeadLetterQueue) -> Result<Vec<DeadLetter>, SessionError> {
         let _alone = self.browsing.lock().await;
         let browse = self.browse(queue).await?;
@@ -113,10 +112,10 @@ impl DeadLetters {
         Ok(letters)
     }
 
-    /// Throws a letter away. False: it is not there.
+    /// Drops a letter. Returns false if it does not exist.
     ///
     /// # Errors
-    /// RabbitMQ is away.
+    /// RabbitMQ is unreachable.
     pub async fn drop_letter(
         &self,
         queue: &DeadLetterQueue,
@@ -129,9 +128,9 @@ impl DeadLetters {
         Ok(found)
     }
 
-    /// Tries a letter's job again, and takes the letter away once that is confirmed. A quarantined job keeps its id and has all
-    /// its attempts again; a refused submission is submitted again as it was, but nobody waits for its reply any more. The id
-    /// of the job.
+    /// Redrives a letter, and removes it once the publish is confirmed. A quarantined job keeps its
+    /// id and has all its attempts again; a refused submission is submitted again unchanged,
+    /// without its reply address. Returns the job's id.
     ///
     /// # Errors
     /// See [`RedriveError`]; the letter stays.
@@ -151,7 +150,7 @@ impl DeadLetters {
     }
 
     async fn redrive_letter(&self, browse: &Browse, id: JobId) -> Result<JobId, RedriveError> {
-        // One that was written twice stands for one job.
+        // Duplicate letters stand for one job.
         let letter = browse.letters.iter().find(|(letter, _)| letter.id == id);
         let (letter, _) = letter.ok_or(RedriveError::Missing)?;
         let job = match &letter.submission {
@@ -169,7 +168,7 @@ impl DeadLetters {
     ) -> Result<JobId, RedriveError> {
         let given = submission.message_id.as_deref();
         let message = Message {
-            // The letter's own id, else: tried again twice, it is one job.
+            // Without an id of its own, the letter's id makes a repeated redrive idempotent.
             message_id: Some(given.map_or_else(|| letter.id.to_string(), str::to_owned)),
             headers: submission.headers.clone(),
             ..Message::new(letter.body.clone())
@@ -186,7 +185,7 @@ impl DeadLetters {
         let Ok(mut again) = JobMessage::decode(&letter.body) else {
             return Err(RedriveError::NoJob);
         };
-        // They count anew, like attempts; the runners on which it failed are still avoided.
+        // Faults are reset like attempts; the avoid list stays.
         again.faults.clear();
         let job = &again.job;
         if job.no_store && job.stored_input.is_some() {
@@ -197,9 +196,9 @@ impl DeadLetters {
             let state = self.store.jobs().state_of(&job.app, job.id).await;
             match state.map_err(SessionError::from)? {
                 Some(state) if state.is_terminal() => return Err(RedriveError::Ended(state)),
-                // Revived before, but perhaps never published.
+                // Redriven before, but perhaps never published.
                 Some(_) => {}
-                // Its record was kept long enough: it runs anew, since a person wants that.
+                // Its record has expired: it is recorded anew.
                 None => {
                     let admitted = self
                         .store
@@ -215,7 +214,7 @@ impl DeadLetters {
         let job = &again.job;
         let message = Message {
             message_id: Some(job.id.to_string()),
-            // Encoding has no way to fail: string keys, no I/O.
+            // Encoding cannot fail: string keys, no I/O.
             ..Message::new(again.encode().unwrap_or_default())
         };
         let exchange = self.topology.dispatch_exchange();
@@ -234,7 +233,7 @@ impl DeadLetters {
             let next = channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
             let Some(message) = next.await? else { break };
             let delivery = message.delivery;
-            // What somebody else put there has no id, and stays where it is.
+            // A message without an id is not ours and stays in place.
             let letter = DeadLetter::read(&delivery.properties, delivery.data);
             letters.extend(letter.map(|letter| (letter, delivery.acker)));
         }
@@ -245,7 +244,7 @@ impl DeadLetters {
         })
     }
 
-    /// The shelf's queue, which exists from now on.
+    /// Declares the queue and returns its name.
     async fn queue(
         &self,
         channel: &Channel,
@@ -262,7 +261,7 @@ impl DeadLetters {
 }
 
 impl Browse {
-    /// Takes away what has this id; the rest goes back.
+    /// Acks the letters with this id; the others return to the queue.
     async fn remove(self, id: JobId) -> Result<(), SessionError> {
         for (letter, acker) in &self.letters {
             if letter.id == id {

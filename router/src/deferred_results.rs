@@ -1,4 +1,4 @@
-//! Ends of jobs that came while Redis was away: stored when it is back, and announced.
+//! Stores deferred results once Redis is reachable, and publishes their events.
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
@@ -13,29 +13,24 @@ use crate::finalizer::Finalizer;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 
-/// Ends that the broker hands out ahead.
 const PREFETCH: u16 = 64;
 
-/// Consumes the ends that workers could not store.
+/// Consumer of results that workers could not store.
 pub struct DeferredResults {
-    /// Where they belong.
     pub store: Store,
-    /// RabbitMQ.
     pub amqp_url: ServerUrl,
-    /// Its names.
     pub topology: Topology,
-    /// For announcing them.
     pub finalizer: Finalizer,
 }
 
 impl DeferredResults {
-    /// Stores ends until `shutdown`, over as many connections as it takes.
+    /// Stores results until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let ends = QueueConsumer {
-            what: "late results",
+            what: "deferred results",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.deferred_results_queue(),
@@ -48,14 +43,15 @@ impl DeferredResults {
 
     async fn store(&self, delivery: Delivery) -> Result<(), SessionError> {
         match DeferredResult::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped a late result that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped a deferred result that cannot be read"),
             Ok(end) => {
                 let ago_ms = unix_ms().saturating_sub(end.since_ms);
                 let stored = self.store.deferred().end(&end, ago_ms).await?;
                 let job = &end.job;
-                tracing::info!(job.id = %job.id, runner = %end.runner, stored, "a result came by the broker");
-                // Stored now, or before a message that came again: whoever stored it may have died before saying so.
-                let state = self.store.jobs().state_of(&job.app, job.id).await?;
+                tracing::info!(job.id = %job.id, runner = %end.runner, stored, "stored a deferred result");
+                // Publishes also for a redelivered message: the router that stored the result may
+                // have crashed before the publish.
+                let state = self.store.state_of(&job.app, job.id).await?;
                 if let Some(state) = state.filter(|state| state.is_terminal()) {
                     self.finalizer.announce(job, state).await?;
                 }

@@ -1,4 +1,4 @@
-//! Jobs that end without a result, and everybody hears of it.
+//! Ends jobs without a result (cancelled, expired), and publishes the events of ended jobs.
 
 use std::time::Duration;
 
@@ -11,32 +11,31 @@ use warmq_types::job::JobSpec;
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::state::JobState;
 
-/// Ends that are announced side by side.
 const MAX_CONCURRENT: usize = 32;
 
-/// What became of a wish to cancel.
+/// Result of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
-    /// The job is cancelled, and that was announced.
+    /// The job is cancelled, and its event is published.
     Yes,
-    /// It ended otherwise before.
+    /// The job had ended otherwise.
     Ended(JobState),
-    /// There is no record of it.
+    /// The job has no record.
     Missing,
 }
 
-/// Why a job's end is not done, or not known to be told. The same call may be made again.
+/// Why a job's end is not stored, or its event not published. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
-    /// Redis is away.
+    /// Redis failed.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
-    /// RabbitMQ is away, or stalled by an alarm.
+    /// RabbitMQ failed, or is blocked by an alarm.
     #[error(transparent)]
     Announce(#[from] PublishError),
 }
 
-/// A cheap handle on the end of jobs.
+/// A cheap handle for ending jobs.
 #[derive(Clone)]
 pub struct Finalizer {
     store: Store,
@@ -45,7 +44,6 @@ pub struct Finalizer {
 }
 
 impl Finalizer {
-    /// For the jobs of the given servers.
     pub fn new(store: Store, publisher: Publisher, topology: Topology) -> Self {
         Self {
             store,
@@ -54,8 +52,9 @@ impl Finalizer {
         }
     }
 
-    /// Cancels a job, wherever it is, and announces it; of a flow the step that is under way, too. Of a job that was cancelled before it
-    /// is announced again: whoever cancelled it may have died before saying so.
+    /// Cancels a job in any state and publishes its event; of a flow, also the current step.
+    /// Publishes the event of a cancelled job again, since the first caller may have crashed before
+    /// the publish.
     ///
     /// # Errors
     /// See [`EndError`].
@@ -70,15 +69,15 @@ impl Finalizer {
                 tracing::info!(job.id = %job.id, app = %job.app, "a job was cancelled");
             }
         }
-        // First the flow, then its step: it begins no other.
-        if let Some(flow) = self.store.flows().get(&job.app, job.id).await? {
+        // First the flow, then its step, so that no other step begins.
+        if let Some(flow) = self.store.flow(&job.app, job.id).await? {
             self.cancel_under_way(&flow.flow).await?;
         }
         self.announce(job, JobState::Cancelled).await?;
         Ok(Cancelled::Yes)
     }
 
-    /// Cancels the step that a flow has under way, if there is one and it was submitted.
+    /// Cancels the current step of a flow, if it was submitted.
     ///
     /// # Errors
     /// See [`EndError`].
@@ -86,8 +85,8 @@ impl Finalizer {
         let Some(step) = flow.under_way() else {
             return Ok(());
         };
-        match self.store.jobs().job_of(&step.app, step.job).await {
-            // Its end is announced by its app's leader, if at all.
+        match self.store.job_of(&step.app, step.job).await {
+            // Its app's leader publishes the event, if any component does.
             Err(error) if error.is_damage() => {
                 self.store
                     .cancellation()
@@ -104,10 +103,10 @@ impl Finalizer {
         Ok(())
     }
 
-    /// Ends the app's jobs that have not started in time, and announces it.
+    /// Expires the app's jobs that have not started in time, and publishes their events.
     ///
     /// # Errors
-    /// See [`EndError`]; what was not announced is so later.
+    /// See [`EndError`]; unpublished events remain in the outbox.
     pub async fn expire(&self, app: &AppId) -> Result<(), EndError> {
         let expired = stream::iter(self.store.deadlines().expire(app).await?).map(Ok);
         let announced =
@@ -118,7 +117,8 @@ impl Finalizer {
         announced.await
     }
 
-    /// Announces ends of the app that nobody may have been told of for `ago`: whoever stored them died before.
+    /// Publishes the events that have been in the outbox for `ago`: the component that stored the
+    /// end may have crashed.
     ///
     /// # Errors
     /// See [`EndError`].
@@ -130,28 +130,28 @@ impl Finalizer {
     }
 
     async fn announce_again(&self, app: &AppId, job: JobId) -> Result<(), EndError> {
-        if let Some(record) = self.store.outbox().record(app, job).await? {
-            tracing::info!(job.id = %job, state = %record.state, "announces an end that nobody may have been told of");
+        if let Some(record) = self.store.end_to_announce(app, job).await? {
+            tracing::info!(job.id = %job, state = %record.state, "publishes an event that may not have been published");
             self.announce(&record.spec, record.state).await?;
         }
         Ok(())
     }
 
-    /// Tells everybody that a job ended; confirmed. Listeners take it twice.
+    /// Publishes the event of an ended job with confirm. Consumers accept duplicates.
     ///
     /// # Errors
-    /// RabbitMQ is away, or stalled by an alarm.
+    /// RabbitMQ failed, or is blocked by an alarm.
     pub async fn announce(&self, job: &JobSpec, state: JobState) -> Result<(), PublishError> {
         let message = Message {
             message_id: Some(job.id.to_string()),
-            // Encoding has no way to fail: string keys, no I/O.
+            // Encoding cannot fail: string keys, no I/O.
             ..Message::new(JobEvent::new(job, state).encode().unwrap_or_default())
         };
         let key = self.topology.event_key(job, state);
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
-        // Else it is announced once more.
-        if let Err(error) = self.store.outbox().remove(job).await {
+        // On failure the event is published once more.
+        if let Err(error) = self.store.told(job).await {
             tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
         }
         Ok(())

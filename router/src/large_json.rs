@@ -1,7 +1,8 @@
 //! Work on large JSON, a bounded number at a time, beside the threads that dispatch.
 //!
-//! Parsing 10 MiB takes a few hundred milliseconds of a processor, and up to thirty times its size of memory. Leases,
-//! heartbeats and small requests are served meanwhile, and values do not pile up.
+//! Parsing 10 MiB takes a few hundred milliseconds of a processor, and up to thirty times its size
+//! of memory. Leases, heartbeats and small requests are served meanwhile, and values do not pile
+//! up.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ impl Default for LargeJson {
     }
 }
 
-/// Permission to work on JSON. Values that are made under a turn are dropped, or made small, before it is.
+/// Permission to work on JSON. Values that are made under a turn are dropped, or made small, before
+/// it is.
 #[derive(Debug)]
 pub struct Turn(Option<OwnedSemaphorePermit>);
 
@@ -57,7 +59,8 @@ impl Turn {
     }
 }
 
-/// Whether `value` has no more bytes than are `left`, of which it takes its own. Ends as soon as it has more.
+/// Whether `value` has no more bytes than are `left`, of which it takes its own. Ends as soon as it
+/// has more.
 fn fits(value: &Value, left: &mut usize) -> bool {
     let mut take = |bytes: usize| match left.checked_sub(bytes) {
         Some(rest) => {

@@ -1,7 +1,8 @@
 //! Accounting of the memory that request bodies occupy, over all connections.
 //!
-//! A body occupies memory from its arrival until the last [`HeldBytes`] of its request is dropped: whoever keeps the body
-//! keeps a handle beside it. A body that is passed on piece by piece occupies no more than the buffers it passes through.
+//! A body occupies memory from its arrival until the last [`HeldBytes`] of its request is dropped:
+//! whoever keeps the body keeps a handle beside it. A body that is passed on piece by piece
+//! occupies no more than the buffers it passes through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +41,8 @@ impl HeldBytes {
         }))
     }
 
-    /// Declares that the body is passed on piece by piece through buffers of `bytes`, and kept nowhere.
+    /// Declares that the body is passed on piece by piece through buffers of `bytes`, and kept
+    /// nowhere.
     pub fn pass_through(&self, bytes: u64) {
         self.0.at_most.store(bytes, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A durable queue as a role of the router reads it: message by message, over as many connections as it takes.
+//! Consumes a durable queue for a role of the router, reconnecting as needed.
 
 use std::pin::pin;
 
@@ -12,26 +12,22 @@ use warmq_types::server_url::ServerUrl;
 
 use crate::session_error::SessionError;
 
-/// What is read, and how.
+/// A consumer's queue and limits.
 pub struct QueueConsumer<'a> {
-    /// What for, as logs and RabbitMQ's lists show it: `late results`.
+    /// Purpose, as logs and RabbitMQ's lists show it: `deferred results`.
     pub what: &'static str,
-    /// RabbitMQ.
     pub amqp_url: &'a ServerUrl,
-    /// Its names.
     pub topology: &'a Topology,
-    /// The queue.
     pub queue: String,
-    /// Messages that the broker hands out ahead.
     pub prefetch: u16,
-    /// Messages that are handled side by side.
+    /// Messages handled concurrently.
     pub max_concurrent: usize,
 }
 
 impl QueueConsumer<'_> {
-    /// Hands each message to `handle`, which acknowledges it, until `shutdown`; one about a record that cannot be read is
-    /// acknowledged here, since the others must go on. What is under way then is brought to its end: a
-    /// message whose work is half done would be done twice.
+    /// Passes each message to `handle`, which acks it, until `shutdown`. A message about an
+    /// unreadable record is acked here, so that the others proceed. Handlers in progress complete
+    /// at shutdown, since a half-handled message would be handled twice.
     pub async fn each<F>(&self, shutdown: &CancellationToken, handle: impl Fn(Delivery) -> F)
     where
         F: Future<Output = Result<(), SessionError>>,

@@ -1,6 +1,7 @@
 //! Whether this router can do its work: what RabbitMQ, Redis and the storage cannot do now.
 //!
-//! Anybody may ask, so an answer is kept for a moment, and names no addresses and no users: those are in the log.
+//! Anybody may ask, so an answer is kept for a moment, and names no addresses and no users: those
+//! are in the log.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ const PROBE_BYTES: usize = 64;
 /// The folder of that file, beside the uploads.
 const PROBE_APP: &str = "uploads/router";
 
-/// Limits of RabbitMQ that differ from the settings, learned from its errors: AMQP has no way to read them.
+/// Limits of RabbitMQ that differ from the settings, learned from its errors: AMQP has no way to
+/// read them.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerLimits(Arc<std::sync::Mutex<Option<Duration>>>);
 

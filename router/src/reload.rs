@@ -1,5 +1,5 @@
-//! Reading apps and routes again while jobs come in: all of the file takes effect at once, or, if anything is wrong with it,
-//! nothing. Other settings need a restart.
+//! Reading apps and routes again while jobs come in: all of the file takes effect at once, or, if
+//! anything is wrong with it, nothing. Other settings need a restart.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Reload {
         let read = tokio::task::spawn_blocking(move || Config::read(&args)).await;
         let read = read.unwrap_or_else(|error| {
             let mut problems = Problems::default();
-            problems.push(format!("the configuration can not be read: {error}"));
+            problems.push(format!("the configuration cannot be read: {error}"));
             Err(problems)
         });
         match read {
@@ -89,6 +89,6 @@ impl Hangups {
     /// The process may not install signal handlers.
     pub fn listen() -> anyhow::Result<Self> {
         let hangups = signal(SignalKind::hangup());
-        hangups.map(Self).context("SIGHUP can not be listened to")
+        hangups.map(Self).context("SIGHUP cannot be listened to")
     }
 }

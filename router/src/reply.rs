@@ -1,5 +1,5 @@
-//! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An end may be announced
-//! more than once; it is told once.
+//! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An
+//! end may be announced more than once; it is told once.
 
 use lapin::ErrorKind;
 use lapin::message::Delivery;
@@ -35,9 +35,10 @@ pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 /// How often a reply is sent beside others whose connection ends under it.
 const ATTEMPTS: u32 = 2;
 
-/// Sends replies, over a connection that carries nothing else. A submitter that left is no failure, and neither is one that forged
-/// the address of its direct replies: RabbitMQ ends the connection with an internal error then, and would do so again. All that
-/// are on their way end with it, so each of them is sent again, at last with no other beside it, before its own address is blamed.
+/// Sends replies, over a connection that carries nothing else. A submitter that left is no failure,
+/// and neither is one that forged the address of its direct replies: RabbitMQ ends the connection
+/// with an internal error then, and would do so again. All that are on their way end with it, so
+/// each of them is sent again, at last with no other beside it, before its own address is blamed.
 pub(crate) struct ReplySender {
     publisher: Publisher,
     /// Held for reading by those that are sent side by side, for writing by one that is sent alone.
@@ -69,7 +70,7 @@ impl ReplySender {
         }
         match self.publisher.announce("", queue, reply).await {
             Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
-                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ can not read its address");
+                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ cannot read its address");
                 Ok(())
             }
             sent => sent,
@@ -91,7 +92,8 @@ pub struct Replies {
     links: Links,
     /// Where inputs are that are to be forgotten.
     artifacts: Artifacts,
-    /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to once.
+    /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to
+    /// once.
     turns: [Mutex<()>; ORDERING_LOCKS],
 }
 
@@ -136,7 +138,7 @@ impl Replies {
 
     async fn take(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             Ok(event) => {
                 self.forget_input(&event).await;
                 self.reply(&event).await?;

@@ -26,7 +26,8 @@ impl RoutingConfig {
         self.apps.get(app)
     }
 
-    /// The part of the file that a submission to `name` can reach, as text that [`RoutingConfig::read`] reads again.
+    /// The part of the file that a submission to `name` can reach, as text that
+    /// [`RoutingConfig::read`] reads again.
     pub fn excerpt(&self, name: &AppId) -> String {
         self.routes.excerpt(&self.apps, name)
     }

@@ -1,38 +1,34 @@
-//! Why a long-running part has to start over with a new connection.
+//! Errors that end a session of a long-running component, which then reconnects.
 
 use warmq_broker::PublishError;
 use warmq_broker::advice::explained;
 
 use crate::finalizer::EndError;
 
-/// A server went away under a part that needs it.
+/// A server failed during a session.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// RabbitMQ can not be reached.
     #[error(transparent)]
     Connect(#[from] warmq_broker::Error),
-    /// The connection broke.
     #[error("the connection to RabbitMQ broke: {}", explained(.0))]
     Lapin(#[from] lapin::Error),
-    /// A message is not known to have arrived.
+    /// A publish was not confirmed.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// Redis is away.
+    /// Redis failed.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
-    /// Redis ended a subscription.
     #[error("the subscription to Redis ended")]
     SubscriptionEnded,
-    /// A flow's step can not be submitted.
-    #[error("a step can not be submitted: {0}")]
+    #[error("a step cannot be submitted: {0}")]
     Step(String),
-    /// RabbitMQ ended a consumer: its queue was deleted.
+    /// RabbitMQ ended a consumer, since its queue was deleted.
     #[error("RabbitMQ ended the consumer")]
     Ended,
 }
 
 impl SessionError {
-    /// Stored data is to blame, and no server: the same work fails again.
+    /// Returns whether stored data is damaged, so that a retry fails again.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_damage())
     }

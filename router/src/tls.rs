@@ -11,11 +11,13 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What HTTPS is spoken with: TLS 1.2 and 1.3, and HTTP/1.1 in it. Cheap to clone; prints without the key.
+/// What HTTPS is spoken with: TLS 1.2 and 1.3, and HTTP/1.1 in it. Cheap to clone; prints without
+/// the key.
 #[derive(Clone)]
 pub struct Tls(Arc<ServerConfig>);
 
-/// Why a certificate and its key can not be served with: which of the two settings is wrong, and how.
+/// Why a certificate and its key cannot be served with: which of the two settings is wrong, and
+/// how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// `tls-cert` or `tls-key`.
@@ -31,7 +33,8 @@ impl fmt::Display for Problem {
 }
 
 impl Tls {
-    /// Reads PEM files: the certificate, followed by those that lead to its authority, and its private key.
+    /// Reads PEM files: the certificate, followed by those that lead to its authority, and its
+    /// private key.
     ///
     /// # Errors
     /// All that is wrong with them.
@@ -101,7 +104,7 @@ fn none_in(path: &Path, what: &str, label: &str) -> String {
 fn unreadable(path: &Path, error: pem::Error) -> String {
     let path = path.display();
     match error {
-        pem::Error::Io(error) => format!("{path} can not be read: {error}"),
+        pem::Error::Io(error) => format!("{path} cannot be read: {error}"),
         error => format!("{path} is no PEM file: {error:?}"),
     }
 }
@@ -154,6 +157,6 @@ mod tests {
         let missing = Tls::read(Path::new("/no/such.pem"), Path::new("/no/key.pem"));
         let missing = missing.unwrap_err();
         assert_eq!(missing.len(), 2);
-        assert!(missing[0].reason.contains("can not be read"), "{missing:?}");
+        assert!(missing[0].reason.contains("cannot be read"), "{missing:?}");
     }
 }

@@ -1,5 +1,6 @@
-//! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app before RabbitMQ did. They are
-//! sent again once the queues are there; what is no job becomes a dead letter.
+//! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app
+//! before RabbitMQ did. They are sent again once the queues are there; what is no job becomes a
+//! dead letter.
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
@@ -62,7 +63,7 @@ impl Unroutable {
                 publisher.publish(&exchange, &key, &message).await?;
             }
             Err(error) => {
-                tracing::warn!(%error, "dead-lettered a message that found no queue and can not be read");
+                tracing::warn!(%error, "dead-lettered a message that found no queue and cannot be read");
                 let letter = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
                 let queue = topology.dead_submissions_queue();
                 publisher.publish("", &queue, &letter).await?;

@@ -232,7 +232,7 @@ async fn a_result_is_told_once_and_the_published_key_verifies_it() {
     assert_eq!(told.header("x-fal-webhook-request-id"), job.to_string());
     assert_eq!(told.header("x-fal-webhook-user-id"), "anonymous");
     verify(&stage, &told).await;
-    log_says(&stage, job, "webhook told: 127.0.0.1 answered 200").await;
+    log_says(&stage, job, "webhook delivered: 127.0.0.1 answered 200").await;
 
     // Announced again, as when the worker dies before it acknowledges; what comes behind it is told.
     let spec = stage.job(job).await.spec;
@@ -335,8 +335,9 @@ async fn a_receiver_that_fails_is_told_again_some_seconds_later() {
     assert!(between > Duration::from_millis(6900), "{between:?}");
     assert_eq!(told[0].body, told[1].body);
     verify(&stage, &told[1]).await;
-    let log = log_says(&stage, job, "webhook told: 127.0.0.1 answered 200").await;
-    let failed = "webhook not told yet: 127.0.0.1 answered 500; attempt 2 of 11 follows in 7 s";
+    let log = log_says(&stage, job, "webhook delivered: 127.0.0.1 answered 200").await;
+    let failed =
+        "webhook not delivered yet: 127.0.0.1 answered 500; attempt 2 of 11 follows in 7 s";
     assert!(log.iter().any(|line| line == failed), "{log:?}");
     assert_eq!(receiver.told_of(job).len(), 2);
     stage.clean_up().await;
@@ -405,7 +406,7 @@ async fn a_webhook_into_the_routers_own_network_is_refused() {
     // A name shows where it leads only when it is resolved.
     let named = format!("http://localhost:{port}/hook?token=secret");
     let job = submit(&stage, &named, quick()).await;
-    let log = log_says(&stage, job, "webhook not told yet").await;
+    let log = log_says(&stage, job, "webhook not delivered yet").await;
     let line = log.last().unwrap();
     assert!(
         line.contains("localhost has no address that may be reached from here"),
@@ -475,7 +476,7 @@ async fn a_webhook_whose_router_dies_while_it_tells_is_told_by_another() {
     stage.router = stage.cluster.router(&[]).await.unwrap();
     let told = receiver.hears(job, 2, AFTER_A_DEATH).await;
     verify(&stage, &told[1]).await;
-    log_says(&stage, job, "webhook told").await;
+    log_says(&stage, job, "webhook delivered").await;
     assert_eq!(receiver.told_of(job).len(), 2);
     stage.clean_up().await;
 }

@@ -1,14 +1,15 @@
-//! fal's documented rule, to the letter: an idle runner that reports the hint gets the job; else an idle runner that
-//! reports nothing yet, since an empty list matches any request; else the job goes to whoever is free first, at once.
-//! Matching is exact. Among equals the job's own random bits choose, so the load spreads and the choice can be replayed.
+//! fal's documented rule: an idle runner that reports the hint gets the job; otherwise an idle
+//! runner with an empty list, which matches any request; otherwise the job goes to the shared queue
+//! at once. Matching is exact. The job's own random bits choose among equals, which spreads the
+//! load and makes the choice reproducible.
 
 use warmq_types::hint::Candidates;
 use warmq_types::ids::{JobId, RunnerId};
 use warmq_types::job::{Decision, JobSpec, Target};
 
-/// Decides for one job, given the idle runners that it could use. Never holds it. A job that failed on a runner goes to any
-/// other idle one that can load its model before it is left to whoever is free first, who may be that runner. `refused_claims`: how often it lost the
-/// runner that an earlier decision chose.
+/// Decides one job, given the idle runners that it could use. Never holds it. A job that failed on
+/// a runner goes to another idle one that can load its model, otherwise to the shared queue, where
+/// the same runner may take it again. `refused_claims`: number of refused claims so far.
 pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Decision {
     let another_runner = || {
         let runner = pick(job.id, &candidates.others)?;

@@ -14,7 +14,8 @@ pub struct Asked<'a> {
     pub headers: &'a BTreeMap<String, String>,
     /// `key`: the name of the API key that it came with; empty if it came without.
     pub key: &'a str,
-    /// `apps`: how those stand that conditions on its way may look at ([`crate::Routes::apps_looked_at`]).
+    /// `apps`: how those stand that conditions on its way may look at
+    /// ([`crate::Routes::apps_looked_at`]).
     pub apps: &'a BTreeMap<AppId, AppLoadEstimate>,
     /// `steps`: the outputs of the flow's earlier steps, by the steps' names. None at submission.
     pub steps: &'a BTreeMap<String, Value>,
@@ -25,7 +26,8 @@ pub struct Asked<'a> {
 /// What splits draw by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draw<'a> {
-    /// By what their `by` says; where it says nothing, by this job id: a submission that is tried again draws the same.
+    /// By what their `by` says; where it says nothing, by this job id: a submission that is tried
+    /// again draws the same.
     Job(&'a str),
     /// All by this text, whatever their `by` says: to see how many keys would go where.
     Everywhere(&'a str),
@@ -36,7 +38,8 @@ pub enum Draw<'a> {
 pub struct AppLoadEstimate {
     /// What a job costs there, in the file's own unit.
     pub cost: f64,
-    /// How long a job that is submitted now waits for a runner, by measurement, seconds. Infinite without runners.
+    /// How long a job that is submitted now waits for a runner, by measurement, seconds. Infinite
+    /// without runners.
     pub wait_s: f64,
     /// How long a job runs there, by measurement, seconds.
     pub run_s: f64,

@@ -1,4 +1,5 @@
-//! Mistakes of the routes together: names that lead nowhere, or to two things; cycles; too many hops.
+//! Mistakes of the routes together: names that lead nowhere, or to two things; cycles; too many
+//! hops.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +51,8 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// The longest way from a route, its last hop first; empty from an app. `behind`: the routes that led here.
+    /// The longest way from a route, its last hop first; empty from an app. `behind`: the routes
+    /// that led here.
     fn longest_way(&mut self, name: &'a AppId, behind: &mut Vec<&'a AppId>) -> Vec<&'a AppId> {
         let Some(mentions) = self.routes.get(name) else {
             return Vec::new();

@@ -1,10 +1,11 @@
-//! Why a route can not decide about a submission, or give a step its input.
+//! Why a route cannot decide about a submission, or give a step its input.
 
 use warmq_types::ids::AppId;
 
 use crate::expression::Expression;
 
-/// A route can not say where a submission goes, or what a step is given: the values do not fit its expressions.
+/// A route cannot say where a submission goes, or what a step is given: the values do not fit its
+/// expressions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("route {route}, {place}{}: {reason}", in_brackets(expression))]
 pub struct Error {

@@ -1,4 +1,5 @@
-//! Flows: routes that take several steps, each a job of its own. Here is what they say of their steps; routers run them.
+//! Flows: routes that take several steps, each a job of its own. Here is what they say of their
+//! steps; routers run them.
 
 use std::time::Duration;
 
@@ -39,12 +40,14 @@ pub struct Step {
     pub app: AppId,
     /// What it is given; the flow's own input, if it does not say.
     pub input: Option<Template>,
-    /// How long it may take from its submission to its end; as long as it takes, if it does not say.
+    /// How long it may take from its submission to its end; as long as it takes, if it does not
+    /// say.
     pub timeout: Option<Duration>,
 }
 
 impl Step {
-    /// What it is given, where `asked` holds the flow's own input and the outputs of its earlier steps.
+    /// What it is given, where `asked` holds the flow's own input and the outputs of its earlier
+    /// steps.
     ///
     /// # Errors
     /// Its template has no value for them.
@@ -68,8 +71,8 @@ pub struct Flow<'r> {
 }
 
 impl Flow<'_> {
-    /// What it gives, where `asked` holds its own input and the outputs of its steps: what its template says, else the output of the
-    /// last step that has one.
+    /// What it gives, where `asked` holds its own input and the outputs of its steps: what its
+    /// template says, else the output of the last step that has one.
     ///
     /// # Errors
     /// Its template has no value for them.

@@ -1,5 +1,5 @@
-//! Routes: names that are submitted to like apps and forward to one of several, or to several one after the other, by rules that
-//! `warmq.toml` declares.
+//! Routes: names that are submitted to like apps and forward to one of several, or to several one
+//! after the other, by rules that `warmq.toml` declares.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -14,8 +14,9 @@
 //! | `resolve` | the way from the name that was submitted to, hop by hop, to an app or a flow |
 //! | `reach` | what a name can lead to, and the part of the file that says so |
 //!
-//! All of it is pure: no clock, no I/O, no chance. The same submission takes the same way through the same declarations, on
-//! any router: where a split draws, it draws by the job's id. Routers run flows; what a step is given is computed here.
+//! All of it is pure: no clock, no I/O, no chance. The same submission takes the same way through
+//! the same declarations, on any router: where a split draws, it draws by the job's id. Routers run
+//! flows; what a step is given is computed here.
 
 mod asked;
 mod check;

@@ -1,5 +1,5 @@
-//! What can be reached from a name, and the part of the file that says it: a flow carries that part along, and so ends as it began
-//! whatever the file says by then.
+//! What can be reached from a name, and the part of the file that says it: a flow carries that part
+//! along, and so ends as it began whatever the file says by then.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,16 @@ impl Routes {
         self.spread(name, |_| true)
     }
 
-    /// The apps that conditions may look at on the way of a submission to `name`, up to where it is an app's or a flow's.
+    /// The apps that conditions may look at on the way of a submission to `name`, up to where it is
+    /// an app's or a flow's.
     pub fn apps_looked_at(&self, name: &AppId) -> BTreeSet<&AppId> {
         let on_the_way = self.spread(name, |route| route.flow().is_none());
         self.seen_by(on_the_way.into_iter())
     }
 
-    /// The part of the file that a submission to `name` depends on, as TOML. It is read like the whole file, and says the same of all that is
-    /// reachable from `name`. `apps`: those of the same file.
+    /// The part of the file that a submission to `name` depends on, as TOML. It is read like the
+    /// whole file, and says the same of all that is reachable from `name`. `apps`: those of the
+    /// same file.
     pub fn excerpt(&self, apps: &Apps, name: &AppId) -> String {
         let reachable = self.reachable(name);
         // Conditions must find the apps that they name.

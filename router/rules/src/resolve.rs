@@ -1,4 +1,5 @@
-//! The way of a submission, from the name that it was submitted to, hop by hop, to an app or a flow.
+//! The way of a submission, from the name that it was submitted to, hop by hop, to an app or a
+//! flow.
 
 use warmq_types::ids::AppId;
 use warmq_types::route::Hop;
@@ -18,11 +19,11 @@ pub struct Resolved {
 }
 
 impl Routes {
-    /// Where a submission to `name` goes. What is no route is an app, and goes to itself; so does a route whose submissions become
-    /// flows.
+    /// Where a submission to `name` goes. What is no route is an app, and goes to itself; so does a
+    /// route whose submissions become flows.
     ///
     /// # Errors
-    /// A route on its way can not decide about it.
+    /// A route on its way cannot decide about it.
     pub fn resolve(&self, name: &AppId, asked: &Asked<'_>) -> Result<Resolved, Error> {
         let mut hops: Vec<Hop> = Vec::new();
         let mut at = name;

@@ -1,9 +1,12 @@
-//! A split: each target has a share of all submissions. Whose key is known goes to the same one every time.
+//! A split: each target has a share of all submissions. Whose key is known goes to the same one
+//! every time.
 //!
-//! The share is chosen by a point between 0 and 1: the first 8 bytes, big-endian, of SHA-256 over the route's name, a line feed and
-//! the key, over 2^64 (of which the first 53 bits count). The targets' shares lie side by side in the order of the declaration, and the one that the point falls
-//! into is chosen. So all routers agree, today's and tomorrow's, and a key that goes one way in one route may go another way in
-//! the next. When weights change, only the keys between the old and the new borders go elsewhere.
+//! The share is chosen by a point between 0 and 1: the first 8 bytes, big-endian, of SHA-256 over
+//! the route's name, a line feed and the key, over 2^64 (of which the first 53 bits count). The
+//! targets' shares lie side by side in the order of the declaration, and the one that the point
+//! falls into is chosen. So all routers agree, today's and tomorrow's, and a key that goes one way
+//! in one route may go another way in the next. When weights change, only the keys between the old
+//! and the new borders go elsewhere.
 
 use sha2::{Digest, Sha256};
 use warmq_types::ids::AppId;

@@ -24,8 +24,8 @@ pub struct Rule {
 }
 
 impl Switch {
-    /// Where a submission goes, and why. A rule that asks for what the submission lacks does not apply to it: most fields of
-    /// most inputs may be left out.
+    /// Where a submission goes, and why. A rule that asks for what the submission lacks does not
+    /// apply to it: most fields of most inputs may be left out.
     pub(crate) fn choose(&self, scene: &Scene<'_>) -> Result<(&AppId, String), Trouble> {
         let mut lacking = Vec::new();
         for (n, rule) in self.rules.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Templates: what a step is given, or a flow gives, as `warmq.toml` says it. Texts are expressions, all else is meant as it stands.
+//! Templates: what a step is given, or a flow gives, as `warmq.toml` says it. Texts are
+//! expressions, all else is meant as it stands.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,8 @@ use warmq_types::job::JobSpec;
 /// Whoever wants something of the router.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Caller {
-    /// Somebody who is not asked for a key: there are none, or RabbitMQ asked already, whose logins are fully trusted.
+    /// Somebody who is not asked for a key: there are none, or RabbitMQ asked already, whose logins
+    /// are fully trusted.
     Trusted,
     /// The holder of a key.
     Holder(Arc<ApiKey>),
@@ -87,8 +88,8 @@ impl Caller {
         self.may(Right::Watch).is_ok() || self.may_submit_to(app).is_ok()
     }
 
-    /// Whether the job is its own, or everybody's is. A job without owner, since it came by AMQP or before there were keys, is
-    /// for admins.
+    /// Whether the job is its own, or everybody's is. A job without owner, since it came by AMQP or
+    /// before there were keys, is for admins.
     pub fn owns(&self, job: &JobSpec) -> bool {
         match self {
             Self::Trusted => true,

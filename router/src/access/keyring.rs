@@ -1,11 +1,13 @@
 //! The keys that there are, as this router knows them.
 //!
-//! Redis has them; this is a copy, read again every [`CACHE_TTL`], so that a request costs no look into Redis, a revoked key
-//! is refused soon, and those who are known stay known while Redis is away. A key that is not in the copy is looked for
-//! in Redis at once: it may have just been made, by another router.
+//! Redis has them; this is a copy, read again every [`CACHE_TTL`], so that a request costs no look
+//! into Redis, a revoked key is refused soon, and those who are known stay known while Redis is
+//! away. A key that is not in the copy is looked for in Redis at once: it may have just been made,
+//! by another router.
 //!
-//! While there are no keys, nobody is asked. Once there was one, this router asks until it ends, even if Redis forgets all of
-//! them: a router that keeps strangers out must not let them in because its store was emptied.
+//! While there are no keys, nobody is asked. Once there was one, this router asks until it ends,
+//! even if Redis forgets all of them: a router that keeps strangers out must not let them in
+//! because its store was emptied.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,7 +33,7 @@ pub enum Refused {
     /// There is no such key, or not with that secret: which of the two is nobody's business.
     #[error("this key is not known: it was revoked, or never made")]
     Unknown,
-    /// Whether there is such a key can not be said now.
+    /// Whether there is such a key cannot be said now.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
 }
@@ -190,8 +192,8 @@ impl Keyring {
     }
 
     async fn read(&self) -> Result<(), warmq_store::Error> {
-        let all = self.store.api_keys().all().await?;
-        // One that can not be read is one all the same.
+        let all = self.store.api_keys().await?;
+        // One that cannot be read is one all the same.
         let are_there = !all.is_empty();
         let all = all.into_iter().filter_map(readable).map(Known::from);
         let keys = all.map(|known| (known.key.id.clone(), known)).collect();

@@ -6,8 +6,9 @@
 //! | [`header`] | the key in a request's `Authorization` |
 //! | [`keyring`] | the keys that there are, as this router knows them |
 //!
-//! Each request is asked once, in front of the handlers (`api::gate`), and becomes a [`Caller`]. Submitting takes one, and so
-//! does finding a job (`api::own`): a handler that forgot to ask could do neither.
+//! Each request is asked once, in front of the handlers (`api::gate`), and becomes a [`Caller`].
+//! Submitting takes one, and so does finding a job (`api::own`): a handler that forgot to ask could
+//! do neither.
 
 pub mod caller;
 pub mod header;

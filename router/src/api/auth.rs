@@ -1,4 +1,5 @@
-//! The gate in front of the handlers: each request is asked once who it is, and what is behind the gate learns it.
+//! The gate in front of the handlers: each request is asked once who it is, and what is behind the
+//! gate learns it.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;

@@ -26,7 +26,8 @@ struct Reloaded {
     routes: Vec<RouteView>,
 }
 
-/// Reads apps and routes again. If anything is wrong, all of that is told, and what was declared before still counts.
+/// Reads apps and routes again. If anything is wrong, all of that is told, and what was declared
+/// before still counts.
 #[utoipa::path(
     post,
     path = "/config/reload",

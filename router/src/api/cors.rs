@@ -1,4 +1,5 @@
-//! What web pages may call: what browsers ask first (CORS), and what no page of another site may do.
+//! What web pages may call: what browsers ask first (CORS), and what no page of another site may
+//! do.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ const EXPOSED: [HeaderName; 7] = [
     HeaderName::from_static("retry-after"),
 ];
 
-/// Pages of any origin, with whatever headers they name. They bring no cookies, so nobody's login is lent to them.
+/// Pages of any origin, with whatever headers they name. They bring no cookies, so nobody's login
+/// is lent to them.
 pub(super) fn any() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
@@ -35,8 +37,8 @@ pub(super) fn any() -> CorsLayer {
         .max_age(MAX_AGE)
 }
 
-/// Refuses what changes something and is asked for by a page of another site: its forms need no permission to be sent, and while
-/// there are no keys nothing else would hold them back.
+/// Refuses what changes something and is asked for by a page of another site: its forms need no
+/// permission to be sent, and while there are no keys nothing else would hold them back.
 pub(super) async fn own_pages_only(
     State(api): State<Api>,
     request: Request,
@@ -45,7 +47,7 @@ pub(super) async fn own_pages_only(
     match request.method().is_safe() || is_own(request.headers(), &api.public_url) {
         true => Ok(next.run(request).await),
         false => Err(ApiError::forbidden(
-            "a web page of another site can not do this; use the router's own address",
+            "a web page of another site cannot do this; use the router's own address",
         )),
     }
 }

@@ -1,4 +1,5 @@
-//! `/v1/dead`: dead letters. Those for apps that do not exist are under `_/submissions`: no owner is called `_`.
+//! `/v1/dead`: dead letters. Those for apps that do not exist are under `_/submissions`: no owner
+//! is called `_`.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,5 +1,5 @@
-//! `/docs`: the API to read and to try, in a browser. Everything that the pages need is in this binary, and the browser is told
-//! to load nothing from anywhere else.
+//! `/docs`: the API to read and to try, in a browser. Everything that the pages need is in this
+//! binary, and the browser is told to load nothing from anywhere else.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use utoipa_swagger_ui::{Config, serve};
 use super::extract::Path;
 use super::{Api, ApiError};
 
-/// Nothing from other hosts, and no pages of others around these. Swagger UI sets styles by itself, and shows pictures that it fetched.
+/// Nothing from other hosts, and no pages of others around these. Swagger UI sets styles by itself,
+/// and shows pictures that it fetched.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 

@@ -64,7 +64,7 @@ impl ApiError {
     /// Not 409, which fal's Python client repeats for a minute.
     pub(super) fn already_ended(state: JobState) -> Self {
         let message = format!(
-            "the job can not be cancelled: it {}",
+            "the job cannot be cancelled: it {}",
             match state {
                 JobState::Succeeded => "has succeeded",
                 JobState::Failed => "has failed",
@@ -197,7 +197,9 @@ impl From<EndError> for ApiError {
             EndError::Store(error) => error.into(),
             EndError::Announce(error) => {
                 tracing::warn!(%error, "could not announce a job's end");
-                Self::unavailable("the job has ended, but RabbitMQ can not be told; try again soon")
+                Self::unavailable(
+                    "the job has ended, but its event cannot be published to RabbitMQ now; try again soon",
+                )
             }
         }
     }

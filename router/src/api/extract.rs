@@ -1,4 +1,5 @@
-//! Paths and queries of requests. As axum's, but what is wrong with one is told as every other error is.
+//! Paths and queries of requests. As axum's, but what is wrong with one is told as every other
+//! error is.
 
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};

@@ -1,4 +1,5 @@
-//! `GET /files/<permit>/<key>`: files for whoever has a link, never as anything that a browser would run.
+//! `GET /files/<permit>/<key>`: files for whoever has a link, never as anything that a browser
+//! would run.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -28,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     tag = FILES,
     params(
         ("permit" = String, Path, description = "When the link expires, and its signature"),
-        ("key" = String, Path, min_length = 1, description = "The file. It is of several segments, which OpenAPI can not say."),
+        ("key" = String, Path, min_length = 1, description = "The file. It has several segments, which OpenAPI cannot express."),
     ),
     responses(
         (status = 200, description = "The file", content(

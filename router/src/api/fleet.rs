@@ -35,7 +35,8 @@ struct AppView {
     queued: u64,
     /// Live runners.
     runners: u64,
-    /// How long a job that is submitted now waits for a runner, s: what conditions of routes see. Null without runners.
+    /// How long a job that is submitted now waits for a runner, s: what conditions of routes see.
+    /// Null without runners.
     #[schema(required)]
     wait_s: Option<f64>,
     /// How long a job runs there, s, as measured.
@@ -50,7 +51,8 @@ struct AppView {
 pub(super) struct RouteView {
     route: AppId,
     kind: RouteKind,
-    /// The apps and routes that it may choose; of a sequence or a fallback those of its steps, in order.
+    /// The apps and routes that it may choose; of a sequence or a fallback those of its steps, in
+    /// order.
     to: Vec<AppId>,
 }
 
@@ -76,8 +78,8 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(runners))
 }
 
-/// Which apps there are: those that the settings name, and those that a worker has registered. A key that does not watch sees
-/// those that it may submit to.
+/// Which apps there are: those that the settings name, and those that a worker has registered. A
+/// key that does not watch sees those that it may submit to.
 #[utoipa::path(
     get,
     path = "/apps",

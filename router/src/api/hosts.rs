@@ -1,8 +1,9 @@
 //! Names that a router without keys answers to.
 //!
-//! By DNS rebinding, a web page from `evil.example` has that name resolve to this machine and then calls the router as its own
-//! origin: no browser holds it back, and without keys it is an administrator. Its requests still carry the name in `Host`. An
-//! address instead of a name cannot be rebound.
+//! By DNS rebinding, a web page from `evil.example` has that name resolve to this machine and then
+//! calls the router as its own origin: no browser holds it back, and without keys it is an
+//! administrator. Its requests still carry the name in `Host`. An address instead of a name cannot
+//! be rebound.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ pub struct Hosts(Arc<Names>);
 struct Names {
     /// The host of `--public-url`.
     public: Option<String>,
-    /// Names without a dot are answered to: those of containers in a network of their own, which no page has.
+    /// Names without a dot are answered to: those of containers in a network of their own, which no
+    /// page has.
     without_dot: bool,
 }
 

@@ -1,4 +1,5 @@
-//! A job's outcome as the answer to a request, and the headers that every answer about a job carries.
+//! A job's outcome as the answer to a request, and the headers that every answer about a job
+//! carries.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
@@ -19,7 +20,8 @@ pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response 
         Err(error) => ApiError::from(error).into_response(),
     };
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
-        // Also where the limit is the operator's: nothing else makes fal's clients take a 504 for final.
+        // Also where the limit is the operator's: nothing else makes fal's clients take a 504 for
+        // final.
         let user = HeaderValue::from_static("user");
         (response.headers_mut()).insert("x-fal-request-timeout-type", user);
     }

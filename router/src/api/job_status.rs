@@ -1,4 +1,5 @@
-//! How a job stands, as its submitter sees it: a job by itself, a flow by the step that is under way.
+//! How a job stands, as its submitter sees it: a job by itself, a flow by the step that is under
+//! way.
 
 use std::collections::{HashMap, HashSet};
 
@@ -65,7 +66,8 @@ pub(super) struct Seen {
     ended: HashSet<JobId>,
 }
 
-/// How a job stands, with the lines that were not seen; `None` if there is no record of it (any more).
+/// How a job stands, with the lines that were not seen; `None` if there is no record of it (any
+/// more).
 ///
 /// # Errors
 /// Redis is away.

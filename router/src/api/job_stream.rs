@@ -10,16 +10,18 @@ use super::job_status::{JobStatus, Seen, read_status};
 use super::{Api, ApiError};
 use crate::completions::Waiter;
 
-/// How long an event may be waited for until the record is looked at all the same: one may have been missed.
+/// How long an event may be waited for until the record is looked at all the same: one may have
+/// been missed.
 const RECORD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a job whose way is followed is looked at: no event tells of progress, nor of places in the queue.
+/// How often a job whose way is followed is looked at: no event tells of progress, nor of places in
+/// the queue.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The job's record, once it has ended.
 ///
 /// # Errors
-/// There is no record of it (any more), or it can not be read at the end.
+/// There is no record of it (any more), or it cannot be read at the end.
 pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, ApiError> {
     let watch = api.ended.watch(job.id);
     loop {
@@ -38,10 +40,11 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
 }
 
-/// How a job stands now, with its log if that is wanted; and its record, which says so, too, if it has ended.
+/// How a job stands now, with its log if that is wanted; and its record, which says so, too, if it
+/// has ended.
 ///
 /// # Errors
-/// There is no record of it (any more), or it can not be read.
+/// There is no record of it (any more), or it cannot be read.
 pub(super) async fn now(
     api: &Api,
     job: JobHead,
@@ -72,7 +75,7 @@ pub(super) async fn now(
 /// A job's record with its output, if it succeeded.
 ///
 /// # Errors
-/// There is no record of it any more, or it can not be read.
+/// There is no record of it any more, or it cannot be read.
 pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, ApiError> {
     let record = job.record;
     if record.state != JobState::Succeeded {

@@ -1,4 +1,5 @@
-//! `/v1/jobs/{id}`: the whole record, with the routing decision; and its end, if its owner wants that.
+//! `/v1/jobs/{id}`: the whole record, with the routing decision; and its end, if its owner wants
+//! that.
 
 use axum::Json;
 use axum::extract::State;
@@ -49,7 +50,8 @@ async fn show(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<Jo
     view(&api, job).await
 }
 
-/// Cancels a job. One that was cancelled already is well; one that ended otherwise keeps its end, and the answer says so.
+/// Cancels a job. One that was cancelled already is well; one that ended otherwise keeps its end,
+/// and the answer says so.
 #[utoipa::path(
     delete,
     path = "/jobs/{id}",
@@ -80,7 +82,7 @@ async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
         Err(error) => {
             tracing::warn!(job.id = %job.id, %error, "could not show an input");
             let message =
-                "the job's input can not be read from the storage right now; try again soon";
+                "the job's input cannot be read from the storage right now; try again soon";
             Err(ApiError::unavailable(message))
         }
     }

@@ -62,12 +62,12 @@ async fn list(State(api): State<Api>) -> Result<Json<KeysView>, ApiError> {
     tag = OPERATE,
     request_body = NewKey,
     responses(
-        (status = 201, description = "The key, with its secret, which is told nowhere else", body = MadeView),
+        (status = 201, description = "The key, with its secret, which is shown only once", body = MadeView),
         Making,
     )
 )]
-// The body must come as `application/json`, which a web page can not send without being allowed to: while there are no keys,
-// it could else make one in the browser of whoever runs the router.
+// The body must come as `application/json`, which a web page cannot send without being allowed to:
+// while there are no keys, it could else make one in the browser of whoever runs the router.
 async fn create(
     State(api): State<Api>,
     By(caller): By,

@@ -1,5 +1,6 @@
-//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under `/files`, uploads under `/storage`; and,
-//! whatever the router's roles, what those who watch over it ask: `/healthz`, `/readyz`, `/metrics`.
+//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under
+//! `/files`, uploads under `/storage`; and, whatever the router's roles, what those who watch over
+//! it ask: `/healthz`, `/readyz`, `/metrics`.
 
 mod auth;
 mod config;
@@ -100,7 +101,7 @@ pub struct Api {
 }
 
 /// # Errors
-/// The routes' documentation can not be written.
+/// The routes' documentation cannot be written.
 fn routes(api: Api) -> anyhow::Result<Router> {
     let public_url = api.public_url.clone();
     let (routes, openapi) = match api.is_door {
@@ -123,8 +124,9 @@ fn routes(api: Api) -> anyhow::Result<Router> {
         .with_state(api))
 }
 
-/// For those who submit jobs and ask for them, and for those who look after them. Only files are not behind the gate: their
-/// links say themselves who may, and are opened by browsers and others that know of no key.
+/// For those who submit jobs and ask for them, and for those who look after them. Only files are
+/// not behind the gate: their links say themselves who may, and are opened by browsers and others
+/// that know of no key.
 fn door(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes()).merge(config::routes());
@@ -151,8 +153,8 @@ fn for_pages(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = guarded(calls.merge(proxy::routes(proxied)), api, Right::Call);
     let by_permit = storage::by_permit().merge(files::routes());
     let (routes, openapi) = with_a_key.merge(by_permit).split_for_parts();
-    // The outer layer is around the gate, so that pages can read its refusals, and around the fallback for wrong methods: what
-    // a browser asks first has a method of its own, and no key.
+    // The outer layer is around the gate, so that pages can read its refusals, and around the
+    // fallback for wrong methods: what a browser asks first has a method of its own, and no key.
     let routes = routes
         .method_not_allowed_fallback(wrong_method)
         .layer(cors::any());

@@ -1,4 +1,5 @@
-//! From a path to the job that it names. Nobody else reads a job for a caller, so the one rule about whose it is stands here.
+//! From a path to the job that it names. Nobody else reads a job for a caller, so the one rule
+//! about whose it is stands here.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -12,8 +13,9 @@ use super::extract::Path;
 use super::{Api, ApiError};
 use crate::access::Right;
 
-/// The job of the path `…/{id}`, which the caller may look at, without its input and output: clients poll ten times a second. One
-/// of somebody else, or of another app than the path's, is as unknown as one that there is not.
+/// The job of the path `…/{id}`, which the caller may look at, without its input and output:
+/// clients poll ten times a second. One of somebody else, or of another app than the path's, is as
+/// unknown as one that there is not.
 pub(super) struct OwnedJob(pub(super) JobHead);
 
 #[derive(Deserialize)]

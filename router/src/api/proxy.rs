@@ -1,5 +1,5 @@
-//! fal's proxy protocol: each call comes to one address with its own method and body; the address that it is for, at fal, is in
-//! a header. Nothing is sent there: this router has the same calls.
+//! fal's proxy protocol: each call comes to one address with its own method and body; the address
+//! that it is for, at fal, is in a header. Nothing is sent there: this router has the same calls.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -20,7 +20,8 @@ pub(super) fn routes(calls: Router) -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(answer).with_state(calls))
 }
 
-/// fal's proxy protocol: the call that the header names, with this request's method and body. Nothing is sent to fal.
+/// fal's proxy protocol: the call that the header names, with this request's method and body.
+/// Nothing is sent to fal.
 #[utoipa::path(
     method(get, post, put),
     path = "/api/fal/proxy",

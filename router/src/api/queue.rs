@@ -137,7 +137,8 @@ async fn poll(
     Ok(with_job_headers(response, id, Some(&record)))
 }
 
-/// Where a job stands, whenever that changes, until it has ended: each event's data is a status, with what is new of the log.
+/// Where a job stands, whenever that changes, until it has ended: each event's data is a status,
+/// with what is new of the log.
 #[utoipa::path(
     get,
     path = "/{owner}/{app}/requests/{id}/status/stream",
@@ -199,7 +200,7 @@ async fn response(state: State<Api>, found: OwnedJob) -> Result<Response, ApiErr
     tag = QUEUE,
     params(JobPath),
     responses(
-        (status = 202, description = "It will not end otherwise any more", body = CancelView),
+        (status = 202, description = "The job is cancelled, or will be", body = CancelView),
         (status = 400, description = "It had ended", body = CancelView),
         (status = 404, description = "There is no such job", body = CancelView),
         Listing,

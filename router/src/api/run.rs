@@ -1,4 +1,5 @@
-//! `/run`: submit and wait, for the result alone or with each progress before it. The job is the request's: it ends with it.
+//! `/run`: submit and wait, for the result alone or with each progress before it. The job is the
+//! request's: it ends with it.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -31,7 +32,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(run_path))
 }
 
-/// Submits a job and waits for its result. It is cancelled if its client goes away, unless it has an idempotency key.
+/// Submits a job and waits for its result. It is cancelled if its client goes away, unless it has
+/// an idempotency key.
 #[utoipa::path(
     post,
     path = "/{owner}/{app}",
@@ -48,7 +50,8 @@ async fn run(
     answer_with_result(api, caller, submission).await
 }
 
-/// Submits a job and tells in events how far it is; the last one is the app's output, or an error with its `status`.
+/// Submits a job and tells in events how far it is; the last one is the app's output, or an error
+/// with its `status`.
 #[utoipa::path(
     post,
     path = "/{owner}/{app}/stream",
@@ -65,7 +68,8 @@ async fn run_with_events(
     answer_with_events(api, caller, submission).await
 }
 
-/// Submits a job to an endpoint of the app's own and waits for its result; with events, if `/stream` ends the path.
+/// Submits a job to an endpoint of the app's own and waits for its result; with events, if
+/// `/stream` ends the path.
 #[utoipa::path(
     post,
     path = "/{owner}/{app}/{*path}",
@@ -201,8 +205,8 @@ fn event(api: &Api, JobUpdate { status, end }: JobUpdate) -> Value {
     }
 }
 
-/// Cancels a job whose only reader went away. One with an idempotency key is left alone: its submitter may ask for it again,
-/// and perhaps has done so already.
+/// Cancels a job whose only reader went away. One with an idempotency key is left alone: its
+/// submitter may ask for it again, and perhaps has done so already.
 async fn abandon(api: &Api, job: &JobSpec) {
     tracing::info!(job.id = %job.id, "a client went away; its job is cancelled");
     if let Err(error) = api.finalizer.cancel(job).await {

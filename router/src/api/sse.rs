@@ -1,4 +1,5 @@
-//! Server-sent events as fal's clients read them: `data: {json}` and nothing else, with a heartbeat in between.
+//! Server-sent events as fal's clients read them: `data: {json}` and nothing else, with a heartbeat
+//! in between.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,8 +19,8 @@ use super::ApiError;
 /// How long nothing may be said: proxies close silent connections after a minute or less.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Streams that may be open in this process. Each asks Redis four times a second, whatever its job does: these are 4000 of
-/// the some 50,000 questions that a Redis answers.
+/// Streams that may be open in this process. Each asks Redis four times a second, whatever its job
+/// does: these are 4000 of the some 50,000 questions that a Redis answers.
 const MAX_STREAMS: usize = 1000;
 
 /// Places for streams. Cheap to clone.
@@ -61,7 +62,8 @@ pub(super) fn events(
     response
 }
 
-/// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a character that two share.
+/// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a
+/// character that two share.
 fn ascii(value: &impl Serialize) -> String {
     let mut text = Vec::new();
     // No way to fail: string keys, no I/O.

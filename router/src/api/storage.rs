@@ -1,4 +1,5 @@
-//! `/storage` and `POST /files/upload…`: how fal's clients bring files, in each of the ways that they know.
+//! `/storage` and `POST /files/upload…`: how fal's clients bring files, in each of the ways that
+//! they know.
 //!
 //! | client | whole | in parts |
 //! | --- | --- | --- |
@@ -6,8 +7,9 @@
 //! | Python, if that fails | as JavaScript | – |
 //! | JavaScript | `POST /storage/upload/initiate`, `PUT upload_url` | `POST /storage/upload/initiate-multipart`, `PUT` and `POST` below `upload_url` |
 //!
-//! Who may bring files is asked where an upload begins ([`routes`]). From then on a URL, or the token ([`UploadToken`]), is the
-//! permit, signed and short-lived ([`by_permit`]): clients send their key along with the first call only.
+//! Who may bring files is asked where an upload begins ([`routes`]). From then on a URL, or the
+//! token ([`UploadToken`]), is the permit, signed and short-lived ([`by_permit`]): clients send
+//! their key along with the first call only.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -139,7 +141,8 @@ async fn announce_parts(
     announced(&api, &headers, body, Links::to_write_parts)
 }
 
-/// A place for the file that a body announces: the link to it, and one by which it can be put there, as `to_put` makes it.
+/// A place for the file that a body announces: the link to it, and one by which it can be put
+/// there, as `to_put` makes it.
 fn announced(
     api: &Api,
     headers: &HeaderMap,
@@ -241,7 +244,7 @@ impl FileAddress {
     fn read(path: FileAddressInPath) -> Result<Self, ApiError> {
         match path {
             Ok(Path(address)) => Ok(address),
-            // What can not be read is no upload.
+            // What cannot be read is no upload.
             Err(_) => Err(ApiError::not_found("there is no such upload")),
         }
     }
@@ -378,7 +381,8 @@ async fn put_together(
     Ok(StatusCode::OK)
 }
 
-/// The file itself, its name in the header `x-fal-file-name`; with a token as `Authorization: Bearer`.
+/// The file itself, its name in the header `x-fal-file-name`; with a token as `Authorization:
+/// Bearer`.
 #[utoipa::path(
     post,
     path = "/files/upload",
@@ -398,7 +402,8 @@ async fn take_at_once(
     Ok(Json(json!({"access_url": link})).into_response())
 }
 
-/// A file will come in parts, as fal's Python client sends them; with a token as `Authorization: Bearer`.
+/// A file will come in parts, as fal's Python client sends them; with a token as `Authorization:
+/// Bearer`.
 #[utoipa::path(
     post,
     path = "/files/upload/multipart",

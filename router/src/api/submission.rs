@@ -1,4 +1,5 @@
-//! A job as an HTTP request asks for it: the path, fal's query, and headers under fal's names and ours.
+//! A job as an HTTP request asks for it: the path, fal's query, and headers under fal's names and
+//! ours.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -43,7 +44,7 @@ pub(super) const INPUT: &str = "The app's input. Nothing at all is an empty obje
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `Address` reads")]
 pub(super) struct SubPath {
-    /// What the app calls it. It may be of several segments, which OpenAPI can not say.
+    /// What the app calls it. It may be of several segments, which OpenAPI cannot say.
     #[param(min_length = 1)]
     path: String,
 }
@@ -61,11 +62,12 @@ pub(super) struct Wishes {
     /// `low` runs only where no normal job waits, whatever bounds the job has.
     #[param(required = false, inline)]
     x_fal_queue_priority: Priority,
-    /// How long the job may be held for a warm runner: seconds (`2.5`), or with a unit (`500ms`, `2m`).
-    /// A job of priority `low` still waits for normal ones.
+    /// How long the job may be held for a warm runner: seconds (`2.5`), or with a unit (`500ms`,
+    /// `2m`). A job of priority `low` still waits for normal ones.
     #[param(required = false, example = "2.5")]
     x_max_warm_wait: String,
-    /// How long after its acceptance the job may start at the latest; as `x-max-warm-wait`, and more than 0.
+    /// How long after its acceptance the job may start at the latest; as `x-max-warm-wait`, and
+    /// more than 0.
     #[param(required = false, example = "30")]
     x_fal_request_start_timeout: String,
     /// The older name of `x-fal-request-start-timeout`, which counts if both are given.

@@ -1,5 +1,5 @@
-//! How apps stand: what a job costs there, and how long it would wait. For the conditions of routes, and for those who look for an
-//! app with runners.
+//! How apps stand: what a job costs there, and how long it would wait. For the conditions of
+//! routes, and for those who look for an app with runners.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,8 +40,9 @@ impl From<AppLoad> for Measured {
 }
 
 impl Measured {
-    /// Of runners that all have jobs one is free every run time over their number, and whoever comes waits for as many as wait before
-    /// it, and for one more. Loads are left out: whether a job is cold depends on its hint.
+    /// Of runners that all have jobs one is free every run time over their number, and whoever
+    /// comes waits for as many as wait before it, and for one more. Loads are left out: whether a
+    /// job is cold depends on its hint.
     fn estimate(self, config: &AppConfig) -> AppLoadEstimate {
         let Counts {
             live,
@@ -122,8 +123,8 @@ impl AppDirectory {
             .collect())
     }
 
-    /// Reads what is not known or no longer fresh, all of it at once. Nothing is locked meanwhile: while Redis hangs, each
-    /// caller waits for its own answer only.
+    /// Reads what is not known or no longer fresh, all of it at once. Nothing is locked meanwhile:
+    /// while Redis hangs, each caller waits for its own answer only.
     async fn measured(&self, apps: BTreeSet<AppId>) -> Result<BTreeMap<AppId, Measured>, Error> {
         let mut found = BTreeMap::new();
         let mut unknown = Vec::new();

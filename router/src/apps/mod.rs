@@ -1,8 +1,9 @@
 //! Which apps exist, and what input each takes.
 //!
-//! What the file declares may be replaced while jobs come in ([`crate::reload`]): whoever decides about a submission takes one
-//! snapshot of it. An app exists once the file names it or a worker has registered it. Workers publish the JSON Schema of their input,
-//! so a bad input is refused at the door instead of after a wait in the queue.
+//! What the file declares may be replaced while jobs come in ([`crate::reload`]): whoever decides
+//! about a submission takes one snapshot of it. An app exists once the file names it or a worker
+//! has registered it. Workers publish the JSON Schema of their input, so a bad input is refused at
+//! the door instead of after a wait in the queue.
 
 mod load;
 mod schema;

@@ -1,4 +1,5 @@
-//! Connections to RabbitMQ that the sessions of all apps share: one holds buffers of 8 MiB, a channel some KiB.
+//! Connections to RabbitMQ that the sessions of all apps share: one holds buffers of 8 MiB, a
+//! channel some KiB.
 
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ impl Connections {
         }
     }
 
-    /// Returns a connection with room for one session more. The session ends its use by dropping it.
+    /// Returns a connection with room for one session more. The session ends its use by dropping
+    /// it.
     ///
     /// # Errors
     /// See [`warmq_broker::Error`].

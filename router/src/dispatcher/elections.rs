@@ -1,4 +1,4 @@
-//! Bids of this process for the leadership of its apps, gathered: one script carries those of many.
+//! Batches this process' bids for leadership: one script handles many apps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,11 @@ use warmq_types::ids::AppId;
 
 use super::leader::LEADER_LEASE;
 
-/// How long a bid waits for others. Bids that went together come again together.
+/// How long a bid waits for others to form a batch; batched bids recur together.
 const BID_BATCH_DELAY: Duration = Duration::from_millis(50);
 
-/// Bids that wait at most; further ones wait for their turn.
 const MAX_QUEUED_BIDS: usize = 1000;
 
-/// Whether a candidate leads.
 type Leads = Result<bool, Arc<warmq_store::Error>>;
 
 struct Bid {
@@ -24,7 +22,7 @@ struct Bid {
     leads: oneshot::Sender<Leads>,
 }
 
-/// Where bids go; the task behind it ends with the last handle.
+/// Handle on the batching task, which ends with the last handle.
 #[derive(Clone)]
 pub(super) struct Elections {
     bids: mpsc::Sender<Bid>,
@@ -38,7 +36,7 @@ impl Elections {
         Self { bids, store }
     }
 
-    /// Takes or keeps the leadership of an app. Returns whether the candidate leads.
+    /// Takes or renews the leadership of an app. Returns whether the candidate leads.
     pub(super) async fn lead(&self, app: &AppId, candidate: &str) -> Leads {
         let (leads, answer) = oneshot::channel();
         let (app, candidate) = (app.clone(), candidate.to_owned());
@@ -47,7 +45,7 @@ impl Elections {
             candidate: candidate.clone(),
             leads,
         };
-        // Without the task, which ends early only by a panic, each bid goes alone.
+        // Without the task, which ends early only by a panic, each bid is sent alone.
         if self.bids.send(bid).await.is_ok()
             && let Ok(leads) = answer.await
         {
@@ -79,7 +77,7 @@ async fn send_bids(mut queue: mpsc::Receiver<Bid>, store: Store) {
             .map_err(Arc::new);
         for (i, bid) in gathered.drain(..).enumerate() {
             let answer = leads.clone().map(|leads| leads.get(i) == Some(&true));
-            // A follower that stopped waits for no answer.
+            // A stopped follower dropped its receiver.
             let _ = bid.leads.send(answer);
         }
     }

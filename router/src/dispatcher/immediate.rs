@@ -1,4 +1,4 @@
-//! Policy `fal`: every job is decided as it comes, from what Redis says at that moment.
+//! Policy `fal`: decides each job on arrival, from the runners' current state in Redis.
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
@@ -13,10 +13,9 @@ use super::sending::{CLAIM_MS, Destination, RunnerGone};
 use super::session::{Session, TICK_INTERVAL, ticks};
 use crate::session_error::SessionError;
 
-/// Sends that wait for their confirm at once. Decisions are made one by one all the same.
+/// Sends that await their confirm at once; decisions are sequential.
 const MAX_UNCONFIRMED: usize = 64;
 
-/// Jobs of the normal lane that the broker hands out ahead.
 const LANE_PREFETCH: u16 = 256;
 
 /// Dispatches until `stop`.
@@ -32,7 +31,7 @@ pub(super) async fn run(
     let mut normal = dispatcher
         .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
         .await?;
-    // One low job at a time: it is held here until its turn comes.
+    // One low-priority job at a time, held until its turn.
     let mut low = dispatcher
         .consume_lane(connection, Priority::Low, 1)
         .await?;
@@ -63,7 +62,7 @@ pub(super) async fn run(
                 None
             }
             delivery = normal.next(), if sends.len() < MAX_UNCONFIRMED => dispatcher.read(delivery).await?,
-            // One at a time is delivered; its channel is watched while one is held.
+            // Prefetch is 1; polling while a job is held detects a closed channel.
             delivery = low.next() => {
                 held_low = dispatcher.read(delivery).await?;
                 None
@@ -78,13 +77,13 @@ pub(super) async fn run(
             session.maintenance.wake();
         }
     }
-    // What is on its way arrives and is acknowledged; what is held goes back with the channel.
+    // Complete the sends in progress; the held job returns to its lane with the channel.
     while sends.try_next().await?.is_some() {}
     Ok(())
 }
 
 impl Dispatcher {
-    /// Decides where a job goes and reserves the place. A refused claim is decided again.
+    /// Decides where a job goes and claims the runner. A refused claim leads to another decision.
     async fn place(&self, held: &JobDelivery) -> Result<Destination, SessionError> {
         let store = &self.shared.store;
         let JobDelivery { job, avoid, .. } = held;

@@ -1,5 +1,5 @@
-//! How far an app's lanes have come. Lanes are first in, first out, so a message that was sent before the newest one that came by
-//! has come by, too.
+//! Progress of an app's lanes. Lanes are FIFO, so every message published before the newest
+//! delivered one has been delivered, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,41 +7,41 @@ use std::time::Duration;
 use warmq_process::clock::unix_ms;
 use warmq_types::job::{JobSpec, Priority};
 
-/// When the newest job was created that came by each lane, Unix ms; 0 before the first.
+/// Creation time of the newest job delivered by each lane, Unix ms; 0 before the first.
 #[derive(Debug, Default)]
 pub(super) struct LaneProgress {
     normal_ms: AtomicU64,
     low_ms: AtomicU64,
-    /// When a message of the shared queue came by, or this began, Unix ms.
+    /// Time of the last delivery of the shared queue, or of the reset, Unix ms.
     shared_ms: AtomicU64,
 }
 
 impl LaneProgress {
-    /// A job came by. One that comes again says nothing new, as it is older than others that came.
+    /// Records a delivered job. A redelivered one is older and changes nothing.
     pub(super) fn note(&self, job: &JobSpec) {
-        // Its message was sent after its record was made.
+        // The message was published after the record was created.
         self.lane(job.priority)
             .fetch_max(job.created_ms, Ordering::Relaxed);
     }
 
-    /// A message of the shared queue came by.
+    /// Records a delivery of the shared queue.
     pub(super) fn note_shared(&self) {
         self.shared_ms.store(unix_ms(), Ordering::Relaxed);
     }
 
-    /// Returns whether no message of the shared queue has come by for `quiet`: the dispatcher holds none that it has not
-    /// taken in, since it takes these first.
+    /// Returns whether the shared queue delivered nothing for `quiet`: its deliveries have
+    /// priority, so the dispatcher has then processed all of them.
     pub(super) fn shared_is_quiet(&self, quiet: Duration) -> bool {
         let since_ms = unix_ms().saturating_sub(self.shared_ms.load(Ordering::Relaxed));
         Duration::from_millis(since_ms) >= quiet
     }
 
-    /// All messages of the lane that were sent before this have come by, Unix ms.
+    /// Returns the time, Unix ms, before which all messages of the lane have been delivered.
     pub(super) fn until_ms(&self, lane: Priority) -> u64 {
         self.lane(lane).load(Ordering::Relaxed)
     }
 
-    /// Nothing has come by yet.
+    /// Resets the progress at the start of a session.
     pub(super) fn reset(&self) {
         for lane in [&self.normal_ms, &self.low_ms] {
             lane.store(0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! An app's backlog as the dispatcher reads it: two lanes, each on a channel of its own.
+//! Consumers of an app's backlog: two lanes, each on a channel of its own.
 
 use std::time::Duration;
 
@@ -16,24 +16,25 @@ use super::Dispatcher;
 use super::session::{Session, SharedConnection};
 use crate::session_error::SessionError;
 
-/// How often a held low job looks whether the shared queue is empty.
+/// Interval at which a held low-priority job checks whether the shared queue is empty.
 pub(super) const LOW_LANE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A job between its backlog and its runner: unacknowledged, so whatever breaks here, it is delivered again.
+/// A job between its lane and its runner. Its message is unacknowledged, so any failure here leads
+/// to redelivery.
 pub(super) struct JobDelivery {
-    /// The job without its input, which only its message has: there may be thousands of these.
+    /// The job without its input, which stays in the message: thousands may be held.
     pub(super) job: JobSpec,
     /// Runners on which an attempt failed.
     pub(super) avoid: Vec<RunnerId>,
     pub(super) delivery: Delivery,
-    /// When it was delivered.
+    /// Time of delivery.
     since: Instant,
 }
 
 impl JobDelivery {
     /// Decodes the job with its input.
     pub(super) fn decode_job(&self) -> JobSpec {
-        // It could be read before.
+        // Decoding succeeded once before.
         JobMessage::decode(&self.delivery.data)
             .map_or_else(|_| self.job.clone(), |message| message.job)
     }
@@ -43,7 +44,7 @@ impl JobDelivery {
         self.since.elapsed() >= longest
     }
 
-    /// Returns it to the broker, which delivers it again at once.
+    /// Nacks the message with requeue, so that the broker redelivers it at once.
     pub(super) async fn return_to_lane(self) -> Result<(), SessionError> {
         let again = BasicNackOptions {
             requeue: true,
@@ -55,7 +56,7 @@ impl JobDelivery {
 }
 
 impl Dispatcher {
-    /// Consumes a lane; the broker hands out up to `prefetch` jobs ahead.
+    /// Consumes a lane with the given prefetch.
     pub(super) async fn consume_lane(
         &self,
         connection: &SharedConnection,
@@ -68,7 +69,8 @@ impl Dispatcher {
         Ok(consumer::consume(&channel, &queue, &tag).await?)
     }
 
-    /// Consumes the shared queue before idle runners do: what an outage of Redis left there is dispatched by age again.
+    /// Consumes the shared queue with priority over idle runners, so that jobs left there by an
+    /// outage of Redis are dispatched by age again.
     pub(super) async fn consume_shared_queue(
         &self,
         connection: &SharedConnection,
@@ -79,8 +81,8 @@ impl Dispatcher {
         Ok(consumer::consume_first(&channel, &queue, "dispatch-shared").await?)
     }
 
-    /// Takes the held low job once no job waits in the shared queue. One held for long goes back to its lane before
-    /// the broker's `consumer_timeout`.
+    /// Takes the held low-priority job once the shared queue is empty. A job held for
+    /// `longest_held` returns to its lane before the broker's `consumer_timeout`.
     pub(super) async fn release_low(
         &self,
         session: &Session,
@@ -97,7 +99,8 @@ impl Dispatcher {
         Ok(None)
     }
 
-    /// The job in what a lane gave. One that can not be read is dead-lettered, with the reason.
+    /// Decodes a delivery of a lane. A message that cannot be decoded is dead-lettered with the
+    /// reason.
     pub(super) async fn read(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
@@ -109,7 +112,8 @@ impl Dispatcher {
         Ok(held)
     }
 
-    /// As [`Dispatcher::read`], of the shared queue: its jobs are of any age, so a lane is not as far because of them.
+    /// Decodes a delivery of the shared queue. Its jobs are of any age, so they do not count as
+    /// progress of a lane.
     pub(super) async fn read_shared(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
@@ -134,7 +138,7 @@ impl Dispatcher {
                 }))
             }
             Err(error) => {
-                tracing::warn!(app = %self.app, %error, "dead-lettered a message that can not be read");
+                tracing::warn!(app = %self.app, %error, "dead-lettered a message that cannot be read");
                 let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
                 let queue = self.shared.topology.dead_queue(&self.app);
                 self.shared.publisher.publish("", &queue, &dead).await?;

@@ -1,5 +1,5 @@
-//! Leadership of an app: a lease in Redis. Behind it stands the broker's single active consumer, so that even two
-//! routers which both believe to lead never dispatch the same job side by side.
+//! Leadership of an app: a lease in Redis, backed by the broker's single active consumer. Two
+//! routers that both assume leadership therefore never dispatch the same job in parallel.
 
 use std::time::Duration;
 
@@ -12,22 +12,23 @@ use warmq_types::policy_name::PolicyName;
 use super::{Dispatcher, immediate, maintenance, warm, without_redis};
 use crate::session_error::SessionError;
 
-/// How long leadership lasts unless renewed.
+/// Duration of the leader lease.
 pub(super) const LEADER_LEASE: Duration = Duration::from_secs(5);
 
-/// How often the leader renews.
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(1500);
 
-/// How often a follower tries, and so how long after a lapsed lease the next reign begins at the latest.
+/// Interval at which a follower bids, and so the longest gap between a lapsed lease and the next
+/// leadership.
 const BID_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Leads whenever nobody else does, until `shutdown`.
+/// Leads while no other router does, until `shutdown`.
 pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) {
     let mut leadership: Option<Leadership> = None;
     let mut answered = Instant::now();
     loop {
         if leadership.as_ref().is_some_and(Leadership::has_ended) {
-            // Its task panicked: a lease that is renewed all the same would keep the app from every router.
+            // The task panicked: renewing the lease all the same would leave the app without a
+            // dispatcher.
             end(&mut leadership).await;
             stop_leading(&dispatcher).await;
             tokio::time::sleep(BID_INTERVAL).await;
@@ -37,23 +38,24 @@ pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) 
             .await;
         match (&leads, &leadership) {
             (Ok(true), None) => {
-                tracing::info!(app = %dispatcher.app, "leads the dispatching of an app");
+                tracing::info!(app = %dispatcher.app, "became the leader of an app");
                 leadership = Some(Leadership::begin(&dispatcher, &shutdown));
             }
             (Ok(false), Some(_)) => {
-                tracing::warn!(app = %dispatcher.app, "another router leads now");
+                tracing::warn!(app = %dispatcher.app, "another router became the leader");
                 end(&mut leadership).await;
             }
-            // Redis is away: keep dispatching, since the single active consumer still fences us.
+            // Redis is unreachable: dispatching continues, fenced by the single active consumer.
             (Err(error), Some(_)) => {
-                tracing::warn!(%error, "the leader lease can not be renewed");
+                tracing::warn!(%error, "the leader lease cannot be renewed");
             }
-            // Nobody can be elected, and whoever led may be dead: the single active consumer chooses.
+            // No election is possible, and the last leader may be dead: the single active consumer
+            // decides.
             (Err(error), None) if answered.elapsed() > LEADER_LEASE => {
-                tracing::warn!(app = %dispatcher.app, %error, "dispatches without being elected");
+                tracing::warn!(app = %dispatcher.app, %error, "dispatches without an election");
                 leadership = Some(Leadership::begin(&dispatcher, &shutdown));
             }
-            (Err(error), None) => tracing::debug!(%error, "nobody can be elected now"),
+            (Err(error), None) => tracing::debug!(%error, "no election is possible now"),
             (Ok(true), Some(_)) | (Ok(false), None) => {}
         }
         if leads.is_ok() {
@@ -77,7 +79,7 @@ async fn stop_leading(dispatcher: &Dispatcher) {
     }
 }
 
-/// The time for which a dispatcher leads.
+/// A period of leadership.
 struct Leadership {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -88,7 +90,7 @@ impl Leadership {
         let stop = shutdown.child_token();
         let (dispatcher, until) = (dispatcher.clone(), stop.clone());
         Self::of(stop, async move {
-            // It looks at `until` itself: what is on its way then is brought to its end.
+            // `dispatch` checks `until` itself and completes the sends in progress.
             retry::until_known("dispatching", &until, || dispatch(&dispatcher, &until)).await;
         })
     }
@@ -98,14 +100,14 @@ impl Leadership {
         Self { stop, task }
     }
 
-    /// Its task ended, though nobody stopped it.
+    /// Returns whether the task ended without being stopped.
     fn has_ended(&self) -> bool {
         self.task.is_finished()
     }
 }
 
-/// Dispatches until `stop`, session after session: by the app's policy, or without one while Redis is away. A session ends
-/// when the app's settings change: the next one has the new ones.
+/// Dispatches session after session until `stop`, by the app's policy, or without one while Redis
+/// is unreachable. A change of the app's settings ends the session; the next one applies them.
 async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     while !stop.is_cancelled() {
@@ -122,7 +124,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
                     PolicyName::Fal => immediate::run(dispatcher, &session, &until).await,
                 }
             };
-            // Beside it, so that jobs never wait for what is looked after.
+            // Concurrent, so that placing never waits for maintenance.
             tokio::select! {
                 ended = placing => ended,
                 Err(broken) = maintenance::run(dispatcher, &session) => Err(broken),
@@ -130,7 +132,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         };
         let superseded = async {
             shared.apps.differs(app, &config).await;
-            tracing::info!(%app, "dispatches by new settings");
+            tracing::info!(%app, "the app's settings changed: starting a new session");
             until.cancel();
             std::future::pending().await
         };

@@ -1,6 +1,8 @@
-//! What the leader of an app does beside dispatching, whatever the policy: it ends jobs that have not started in time, removes lost
-//! runners and shows numbers, every second while something happens, and now and then looks for jobs whose message is lost and for queues that nobody will
-//! read again. It waits for servers in its own time: the loop that places jobs is asked one question, which it answers when it likes.
+//! Periodic work of an app's leader, independent of the policy. Every second while the app is
+//! active: expire jobs, remove lost runners, update gauges. Every 5 s: republish jobs with lost
+//! messages, delete queues of ended runners.
+//!
+//! It runs beside the loop that places jobs, which only reports which jobs it holds.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,38 +21,38 @@ use super::Dispatcher;
 use super::session::{Session, TICK_INTERVAL, ticks};
 use crate::session_error::SessionError;
 
-/// How often lost messages and left queues are looked for.
+/// Interval of the reconcile round.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Jobs looked at in one round.
+/// Jobs per round.
 const JOB_BATCH: isize = 1000;
 
-/// Jobs that are looked at side by side.
 const MAX_CONCURRENT_JOBS: usize = 32;
 
-/// Whole jobs, inputs and all, in memory at once.
+/// Republished jobs in memory at once, each with its input.
 const MAX_CONCURRENT_REPUBLISHES: usize = 4;
 
-/// How often the loop must have said that it does not hold a job: it may just have handed it back.
+/// Reports in which a job must be missing before it counts as not held: it may have returned to its
+/// lane just before the first one.
 const MIN_REPORTS: u8 = 2;
 
-/// How long an end may be stored and not announced, before the leader announces it: others are about to.
+/// Age at which the leader announces a stored end: until then its own component is expected to.
 const OUTBOX_GRACE: Duration = Duration::from_secs(10);
 
-/// How long after a runner's end its queue is deleted, in units of the time after which messages are missed.
+/// Delay before an ended runner's queue is deleted, in units of `reconcile_after`.
 const QUEUE_DELETION_GRACE: u32 = 2;
 
-/// How long a new session waits before it removes lapsed runners: after an outage of Redis all have lapsed, and each is
-/// heard of within a heartbeat (5 s).
+/// Delay before a new session removes lapsed runners: after an outage of Redis all leases have
+/// lapsed, and live runners renew theirs within a heartbeat (5 s).
 const FIRST_REAP_GRACE: Duration = Duration::from_secs(6);
 
-/// How long an app's upkeep sleeps at most while nothing happens in the app.
+/// Longest pause of maintenance while nothing happens in the app.
 pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a runner's lease lasts: none that is unknown at a look lapses sooner after it.
+/// Duration of a runner's lease: a runner that joins after a check lapses no sooner than this.
 const RUNNER_LEASE: Duration = Duration::from_secs(15);
 
-/// What upkeep and the loop that places jobs tell each other.
+/// Shared state of maintenance and the loop that places jobs.
 #[derive(Default)]
 pub(super) struct Maintenance {
     query: Mutex<HeldQuery>,
@@ -60,16 +62,16 @@ pub(super) struct Maintenance {
 
 #[derive(Default)]
 struct HeldQuery {
-    /// How many jobs the loop holds.
+    /// Number of jobs that the loop holds.
     held: usize,
-    /// Jobs of which the loop has not said that it holds them.
+    /// Queried jobs that the loop has not reported as held.
     jobs: Vec<JobId>,
-    /// How often it is still to say so.
+    /// Reports still to come.
     reports_left: u8,
 }
 
 impl Maintenance {
-    /// To be called every second. `held`: how many jobs the session holds; `holds`: whether it holds this one.
+    /// Reports the held jobs; called every second.
     pub(super) fn report_held(&self, held: usize, holds: impl Fn(JobId) -> bool) {
         let mut query = self.query();
         // The gauges show it.
@@ -85,17 +87,17 @@ impl Maintenance {
         }
     }
 
-    /// Something happened in the app: it is looked at within a second.
+    /// Wakes maintenance within a second.
     pub(super) fn wake(&self) {
         self.woken.send_replace(());
     }
 
-    /// How many jobs the session held a moment ago.
+    /// Returns the number of held jobs of the last report.
     pub(super) fn held(&self) -> usize {
         self.query().held
     }
 
-    /// Those of `jobs` that the session does not hold.
+    /// Returns those of `jobs` that the session does not hold.
     async fn not_held(&self, jobs: Vec<JobId>) -> Vec<JobId> {
         {
             let mut query = self.query();
@@ -110,7 +112,7 @@ impl Maintenance {
     }
 }
 
-/// Looks after an app until a server goes away.
+/// Runs until a server fails.
 pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<(), SessionError> {
     try_join(
         dispatcher.check_when_woken(session),
@@ -121,7 +123,8 @@ pub(super) async fn run(dispatcher: &Dispatcher, session: &Session) -> Result<()
 }
 
 impl Dispatcher {
-    /// Looks at most once a second, and only when something happened, a runner's lease lapsed or it was quiet for long.
+    /// Checks at most once a second, after activity, after a lapsed lease, or after
+    /// [`IDLE_INTERVAL`].
     async fn check_when_woken(&self, session: &Session) -> Result<(), SessionError> {
         let mut woken = session.maintenance.woken.subscribe();
         let first_reaping = Instant::now() + FIRST_REAP_GRACE;
@@ -161,7 +164,7 @@ impl Dispatcher {
         let mut cursor = QueuedCursor::default();
         loop {
             tokio::time::sleep(RECONCILE_INTERVAL).await;
-            // Without news there is nothing but queues that runners left.
+            // Without activity, only queues of ended runners remain to be deleted.
             let _ = tokio::time::timeout(quiet.saturating_sub(RECONCILE_INTERVAL), woken.changed())
                 .await;
             woken.mark_unchanged();
@@ -172,8 +175,8 @@ impl Dispatcher {
         }
     }
 
-    /// Removes the runners that were not heard of for a whole lease. Returns whether there were some, and when the next
-    /// lease may lapse.
+    /// Removes runners whose leases lapsed. Returns whether there were any, and when the next lease
+    /// may lapse.
     async fn reap(&self) -> Result<(bool, Instant), SessionError> {
         let Self { shared, app, .. } = self;
         let first_lapse = shared.store.fleet().first_lapse(app).await?;
@@ -187,8 +190,8 @@ impl Dispatcher {
         Ok((true, Instant::now() + TICK_INTERVAL))
     }
 
-    /// Notes which jobs lost their runners, whether or not anybody gets their messages: they wait again, or had their last attempt.
-    /// Messages come by themselves; what does not is found like every lost message.
+    /// Records the lost attempts of jobs whose runners were lost, independent of their messages:
+    /// each is queued again or quarantined. Lost messages are republished by `reconcile`.
     async fn mark_lost_jobs(&self) -> Result<(), SessionError> {
         let orphaned = self
             .shared
@@ -215,7 +218,7 @@ impl Dispatcher {
         let Some(loss) = shared.store.attempts().mark_lost(app, job).await? else {
             return Ok(());
         };
-        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job's runner was lost under it");
+        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job lost its runner");
         if loss.pause.is_none()
             && let Some(record) = shared.store.jobs().job_of(app, job).await?
         {
@@ -224,8 +227,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Publishes jobs again whose message must be lost: nothing was heard of them for long, and no queue can hold them. One
-    /// message too many does no harm, since a job that runs or has ended is not started.
+    /// Republishes jobs whose messages are lost: no activity for `reconcile_after`, and no queue
+    /// can contain them. A duplicate is harmless, since a running or ended job is not started.
     async fn reconcile(
         &self,
         session: &Session,
@@ -243,7 +246,7 @@ impl Dispatcher {
         }
         let silent = session.maintenance.not_held(silent).await;
         let late = shared.topology.deferred_results_queue();
-        // Redis was away: some may have ended meanwhile.
+        // Deferred results wait to be stored: some of these jobs may have ended.
         if silent.is_empty() || Topology::depth(&session.channel, &late).await? > 0 {
             return Ok(());
         }
@@ -258,7 +261,7 @@ impl Dispatcher {
             .await
     }
 
-    /// The job, if its message is to be published again.
+    /// Returns the job if its message must be republished.
     async fn is_lost(&self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, SessionError> {
         let Self { shared, app, .. } = self;
         let quiet = shared.reconcile_after;
@@ -276,10 +279,10 @@ impl Dispatcher {
         }
     }
 
-    /// What the queues can still hold.
+    /// Returns which messages the queues can still contain.
     async fn depths(&self, session: &Session) -> Result<QueueDepths, SessionError> {
         let Self { shared, app, .. } = self;
-        // Read before the queues are looked at: what is sent in between does not count as passed.
+        // Read before the depths: a message published in between does not count as passed.
         let now_ms = shared.store.now_ms().await?;
         let shared_queue = shared.topology.shared_queue(app);
         Ok(QueueDepths {
@@ -290,7 +293,8 @@ impl Dispatcher {
         })
     }
 
-    /// Until when all messages of a lane have come by, Unix ms: until `now_ms` if it is empty.
+    /// Returns the time, Unix ms, before which all messages of a lane have passed: `now_ms` if it
+    /// is empty.
     async fn passed_ms(
         &self,
         session: &Session,
@@ -319,9 +323,8 @@ impl Dispatcher {
         shared.store.jobs().find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
         let key = shared.topology.lane_key(app, record.spec.priority);
-        let job =
-            JobMessage::new(record.spec).with(shared.store.attempts().setbacks(app, id).await?);
-        // Encoding has no way to fail: string keys, no I/O.
+        let job = JobMessage::new(record.spec).with(shared.store.setbacks(app, id).await?);
+        // Encoding cannot fail: string keys, no I/O.
         let body = job.encode().unwrap_or_default();
         let message = Message {
             message_id: Some(id.to_string()),
@@ -353,14 +356,14 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// False: somebody reads it, or a job is in it.
+    /// Returns false if the queue has a consumer or a message.
     async fn delete_queue(
         &self,
         session: &Session,
         runner: &RunnerId,
         epoch: Epoch,
     ) -> Result<bool, SessionError> {
-        // The broker closes the channel if it refuses.
+        // The broker closes the channel of a refused deletion.
         let channel = session.connection.create_channel().await?;
         let deleted = (self.shared.topology)
             .delete_runner(&channel, runner, epoch)

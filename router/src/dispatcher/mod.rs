@@ -1,10 +1,13 @@
-//! Sends every job of every app to a runner. One leader per app among all routers; none for an idle app (`roster`).
+//! Places every job of every app. Each app has one leader among all routers; an idle app has none
+//! (`roster`).
 //!
 //! ```text
 //! Dispatchers ── one task per app in use ──> leader::follow ── while it leads ──> leader::dispatch, by the app's policy
 //!
-//! jobs.<app> ──> lanes ──> holding (policy warm) | at_once (policy fal) ── claim ──> sending ──> runner.<id>.<epoch>
-//!                      └─> blind (no Redis) ───────────────────────────────────────────────┴──> shared.<app>
+//! jobs.<app> ──> lanes ──> warm (policy warm) | immediate (policy fal) ── claim ──> sending ──>
+//! runner.<id>.<epoch>
+//!                      └─> without_redis ──────────────────────────────────────────────┴──>
+//! shared.<app>
 //! ```
 
 mod connections;
@@ -48,52 +51,45 @@ use session::ticks;
 
 pub use connections::Connections;
 
-/// How often apps that came into use are looked for: the first job of one waits for it.
+/// Interval of the scan for apps that came into use; an app's first job waits for it.
 const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the apps with a dispatcher are checked for use.
+/// Interval at which apps with a dispatcher are checked for use.
 const REVIEW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often apps to forget are looked for, and how long one that was is looked after.
+/// Interval of the scan for unused apps, and how long a forgotten app remains under observation.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Idle apps whose backlogs are probed one after the other.
+/// Idle apps whose backlogs one probe checks.
 const PROBE_BATCH: usize = 50;
 
 /// All dispatchers of this process.
 #[derive(Clone)]
 pub struct Dispatchers {
-    /// The fleet, and the jobs' records.
     pub store: Store,
-    /// RabbitMQ.
     pub connections: Connections,
-    /// Its names.
     pub topology: Topology,
-    /// For sends to runners.
     pub publisher: Publisher,
-    /// For jobs that do not start in time.
     pub finalizer: Finalizer,
-    /// Which apps there are.
     pub apps: AppDirectory,
-    /// How long nothing must have been heard of a job before its message counts as lost.
+    /// Republish a job whose message shows no activity for this long.
     pub reconcile_after: Duration,
-    /// An app is forgotten after this time without runners, jobs and dead letters.
+    /// Forget an app after this time without runners, jobs and dead letters.
     pub forget_apps_after: Duration,
-    /// A job that is held longer is handed back to the broker, which delivers it again at once: it closes the channel of a
-    /// consumer that keeps a message too long.
+    /// Jobs held longer return to their lane for redelivery: the broker closes the channel of a
+    /// consumer that keeps a message longer than `consumer_timeout`.
     pub longest_held: Duration,
-    /// Where a broker's setting is noted that is unlike ours.
+    /// Records a limit of the broker that differs from the expected one.
     pub limits: BrokerLimits,
-    /// Where they count.
     pub metrics: Metrics,
 }
 
 impl Dispatchers {
-    /// Dispatches until `shutdown` for every app that is in use; one that comes into use is found within
+    /// Dispatches every app in use until `shutdown`; detects an app that comes into use within
     /// [`SCAN_INTERVAL`].
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (elections, pending) = (Elections::start(self.store.clone()), PendingWork::default());
         let polling = tokio::spawn(pending.clone().poll(self.store.clone()));
@@ -115,7 +111,7 @@ impl Dispatchers {
                 () = shutdown.cancelled() => break,
                 Some(ended) = apps.tasks.join_next() => apps.ended(ended),
                 _ = scans.tick() => {
-                    let scan = retry::until_success("looking for apps", &shutdown, || {
+                    let scan = retry::until_success("scanning for apps", &shutdown, || {
                         apps.shared.scan(apps.idle())
                     });
                     if let Some((all, in_use)) = scan.await {
@@ -136,7 +132,7 @@ impl Dispatchers {
         Ok(())
     }
 
-    /// Reads which apps there are, and which of the `idle` ones are in use now.
+    /// Reads the existing apps, and which of the `idle` ones are in use.
     async fn scan(
         &self,
         idle: Vec<AppId>,
@@ -147,11 +143,11 @@ impl Dispatchers {
         ))
     }
 
-    /// Declares the queues of idle apps. Returns those that need a dispatcher for a while: with jobs in their backlog, whose
-    /// records Redis lost, or with queues that runners left.
+    /// Declares the queues of idle apps. Returns those that need a dispatcher for a while: with
+    /// backlogged jobs whose records Redis lost, or with queues of runners that ended.
     async fn probe(&self, apps: Vec<AppId>) -> Vec<AppId> {
-        // Another probe follows if Redis is away now.
-        let left = self.store.usage().with_ended_runners(&apps).await;
+        // While Redis is unreachable the list stays empty; another probe follows.
+        let left = self.store.with_ended_runners(&apps).await;
         let mut in_use = left.unwrap_or_default();
         for app in apps {
             match self.has_backlog(&app).await {
@@ -167,7 +163,7 @@ impl Dispatchers {
 
     async fn has_backlog(&self, app: &AppId) -> Result<bool, SessionError> {
         let connection = self.connections.get().await?;
-        // Its own: the broker closes the channel of a declaration that it refuses.
+        // A channel of its own: the broker closes the channel of a declaration that it refuses.
         let channel = connection.create_channel().await?;
         self.topology.declare_app(&channel, app).await?;
         let mut jobs = 0;
@@ -180,7 +176,7 @@ impl Dispatchers {
     }
 }
 
-/// The apps of one router: dispatchers of those in use, and a look at the others.
+/// The apps of one router: the dispatchers of those in use, and the probes of the others.
 struct Apps {
     shared: Dispatchers,
     elections: Elections,
@@ -189,29 +185,28 @@ struct Apps {
     roster: Roster,
     served: HashMap<AppId, ServedApp>,
     tasks: JoinSet<TaskEnd>,
-    /// A probe of idle apps is under way.
+    /// A probe of idle apps is running.
     probing: bool,
-    /// Apps that were forgotten a moment ago, and when: a job may have come at that moment.
+    /// Recently forgotten apps, with the time: a job may have arrived at that moment.
     forgotten: HashMap<AppId, Instant>,
 }
 
-/// An app that has or had a dispatcher here.
+/// An app that has or had a dispatcher in this process.
 struct ServedApp {
-    /// Once per process: labels that are given away stay.
+    /// Created once per process, since metric labels are never released.
     metrics: AppMetrics,
     stop: CancellationToken,
 }
 
-/// How a task ended.
+/// The end of a task.
 enum TaskEnd {
-    /// The dispatcher of an app.
     Dispatcher(AppId),
-    /// A probe, which found these apps in use.
+    /// A probe, with the apps that it found in use.
     Probe(Vec<AppId>),
 }
 
 impl Apps {
-    /// Takes in what a scan read, and starts the dispatchers and the probes that are due.
+    /// Applies the result of a scan, and starts the dispatchers and probes that are due.
     async fn scanned(&mut self, all: BTreeSet<AppId>, in_use: &[AppId]) {
         let now = Instant::now();
         self.roster.update(all, now);
@@ -257,7 +252,7 @@ impl Apps {
         };
         let app = app.clone();
         self.tasks.spawn(async move {
-            // A task of its own: should it panic, the app gets another dispatcher.
+            // A task of its own: if it panics, the app gets another dispatcher.
             if let Err(error) = tokio::spawn(leader::follow(dispatcher, stop)).await {
                 tracing::error!(%app, %error, "a dispatcher panicked");
             }
@@ -265,14 +260,14 @@ impl Apps {
         });
     }
 
-    /// The apps that may have come into use.
+    /// Returns the apps that may have come into use.
     fn idle(&self) -> Vec<AppId> {
         let mut idle = self.roster.idle();
         idle.extend(self.forgotten.keys().cloned());
         idle
     }
 
-    /// Forgets the apps that have been unused for long.
+    /// Forgets the apps that exceeded `forget_apps_after` without use.
     async fn forget(&mut self) -> Result<(), SessionError> {
         let Dispatchers {
             store,
@@ -306,11 +301,11 @@ impl Apps {
         Ok(())
     }
 
-    /// Ends the dispatchers of apps that have been unused for a while.
+    /// Stops the dispatchers of apps that have been unused for a while.
     async fn review(&mut self) {
         let served = self.roster.served();
-        // While Redis is away, every dispatcher stays.
-        let Ok(in_use) = self.shared.store.usage().in_use(&served).await else {
+        // While Redis is unreachable, every dispatcher stays.
+        let Ok(in_use) = self.shared.store.in_use(&served).await else {
             return;
         };
         for app in self.roster.review(&in_use, Instant::now()) {
@@ -335,18 +330,17 @@ impl Apps {
     }
 }
 
-/// One app's dispatcher in this process: it leads, or stands by.
+/// One app's dispatcher in this process: leader or follower.
 #[derive(Clone)]
 struct Dispatcher {
     shared: Dispatchers,
-    /// Where it bids for the leadership.
     elections: Elections,
-    /// What wakes its upkeep.
+    /// Wakes its maintenance.
     pending: PendingWork,
     app: AppId,
     metrics: AppMetrics,
-    /// How far the lanes have come.
+    /// Progress of the lanes.
     lane_progress: Arc<LaneProgress>,
-    /// Who it is in the leader lease.
+    /// Candidate name in the leader lease.
     name: String,
 }

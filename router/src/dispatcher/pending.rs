@@ -1,5 +1,5 @@
-//! Wakes the upkeep of the apps that this process leads. A leader whose app has nothing to look after polls nothing: one command
-//! a second asks about all of them.
+//! Wakes the maintenance of the apps that this process leads, so that idle leaders poll nothing:
+//! one command a second covers all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,18 +10,17 @@ use warmq_types::ids::AppId;
 use super::maintenance::Maintenance;
 use super::session::{TICK_INTERVAL, ticks};
 
-/// The apps with a session in this process.
 #[derive(Clone, Default)]
 pub(super) struct PendingWork(Arc<Mutex<HashMap<AppId, Weak<Maintenance>>>>);
 
 impl PendingWork {
-    /// Wakes the upkeep of a session from now on, for as long as it exists.
+    /// Wakes the maintenance of this session until it is dropped.
     pub(super) fn register(&self, app: &AppId, maintenance: &Arc<Maintenance>) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.insert(app.clone(), Arc::downgrade(maintenance));
     }
 
-    /// Polls Redis for as long as it is awaited.
+    /// Polls Redis every second.
     pub(super) async fn poll(self, store: Store) {
         let mut tick = ticks(TICK_INTERVAL);
         loop {
@@ -30,7 +29,7 @@ impl PendingWork {
             let apps: Vec<AppId> = sessions.keys().cloned().collect();
             let pending = match store.usage().with_pending_work(&apps).await {
                 Ok(pending) => pending,
-                // Each finds out for itself that Redis is away, and goes on without it.
+                // Redis is unreachable: each session detects that itself and continues without it.
                 Err(_) => apps,
             };
             for maintenance in pending.iter().filter_map(|app| sessions.get(app)) {
@@ -39,7 +38,7 @@ impl PendingWork {
         }
     }
 
-    /// The sessions that exist.
+    /// Returns the live sessions.
     fn sessions(&self) -> HashMap<AppId, Arc<Maintenance>> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, maintenance| maintenance.strong_count() > 0);

@@ -1,4 +1,4 @@
-//! A job that had all its attempts is put away, with its reason: it may be what takes its runners down.
+//! Ends jobs that used all their attempts with a dead letter: such a job may crash its runners.
 
 use warmq_broker::DeadLetter;
 use warmq_types::job::{JobError, JobSpec};
@@ -9,9 +9,9 @@ use super::Dispatcher;
 use crate::session_error::SessionError;
 
 impl Dispatcher {
-    /// Ends a job that had all its attempts: a dead letter, the end in its record, the event. The letter first: whatever
-    /// breaks after it, the job's message comes again, and at worst its letter is written twice. A job found ended is
-    /// announced again.
+    /// Ends a job that used all its attempts: dead letter, record, event. The letter comes first: a
+    /// crash after it leads to redelivery and at worst to a duplicate letter. The event of a job
+    /// that had ended is published again.
     pub(super) async fn quarantine(&self, job: &JobSpec) -> Result<(), SessionError> {
         let (attempt, lost_runners, spec) = match self
             .shared
@@ -20,7 +20,7 @@ impl Dispatcher {
             .job_of(&self.app, job.id)
             .await
         {
-            // Its message says enough for the letter.
+            // The message has enough for the letter.
             Err(error) if error.is_damage() => {
                 tracing::error!(job.id = %job.id, %error, "a quarantined job's record cannot be read");
                 (job.max_attempts, Vec::new(), job.clone())
@@ -32,13 +32,8 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let setbacks = self
-            .shared
-            .store
-            .attempts()
-            .setbacks(&self.app, job.id)
-            .await?;
-        // Encoding has no way to fail: string keys, no I/O.
+        let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+        // Encoding cannot fail: string keys, no I/O.
         let message = JobMessage::new(spec).with(setbacks).encode();
         let message = message.unwrap_or_default();
         let letter = DeadLetter {

@@ -1,8 +1,8 @@
 //! Which apps have a dispatcher in this process. Pure.
 //!
-//! An idle app, with neither runners nor jobs, has none: it costs one key of a command that asks about many.
-//! What makes it busy is seen in Redis within a look. A message in its backlog whose record Redis lost is
-//! seen by a probe of the queue, now and then.
+//! An idle app, with neither runners nor jobs, has none and costs one key of a command for many
+//! apps. Use is detected in Redis at the next scan; a backlogged message without a record is
+//! detected by an occasional probe of the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,13 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use warmq_types::ids::AppId;
 
-/// How often the backlog of an idle app is probed.
+/// Interval at which the backlog of an idle app is probed.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long an app must be unused before its dispatcher ends.
+/// How long an app must be unused before its dispatcher stops.
 const UNUSED_GRACE: Duration = Duration::from_secs(10);
 
-/// The apps by name.
 #[derive(Debug, Default)]
 pub(super) struct Roster(BTreeMap<AppId, State>);
 
@@ -26,12 +25,12 @@ enum State {
     Idle { probe_at: Instant },
     /// A dispatcher runs.
     Served { unused_since: Option<Instant> },
-    /// Its dispatcher was asked to end.
+    /// Its dispatcher is stopping.
     Ending,
 }
 
 impl Roster {
-    /// Takes in the apps that exist now. Idle apps that no longer exist are left out.
+    /// Adds the existing apps, and removes idle apps that no longer exist.
     pub(super) fn update(&mut self, apps: BTreeSet<AppId>, now: Instant) {
         self.0
             .retain(|app, state| !matches!(state, State::Idle { .. }) || apps.contains(app));
@@ -50,8 +49,8 @@ impl Roster {
         self.named(|state| matches!(state, State::Served { .. }))
     }
 
-    /// Returns the idle apps whose backlog is to be probed now, `most` at once; then not before the interval
-    /// has passed.
+    /// Returns at most `most` idle apps whose backlog is due for a probe, and schedules their next
+    /// one.
     pub(super) fn due_probes(&mut self, now: Instant, most: usize) -> Vec<AppId> {
         let mut due = Vec::new();
         for (app, state) in &mut self.0 {
@@ -66,7 +65,7 @@ impl Roster {
         due
     }
 
-    /// Marks an app as served. Returns whether its dispatcher is to be started.
+    /// Marks an app as served. Returns whether its dispatcher must be started.
     pub(super) fn serve(&mut self, app: &AppId) -> bool {
         match self.0.get_mut(app) {
             Some(state @ State::Idle { .. }) => {
@@ -77,7 +76,7 @@ impl Roster {
         }
     }
 
-    /// Takes in which apps are in use. Returns those whose dispatchers are to end.
+    /// Applies which apps are in use. Returns those whose dispatchers must stop.
     pub(super) fn review(&mut self, in_use: &[AppId], now: Instant) -> Vec<AppId> {
         let in_use: BTreeSet<&AppId> = in_use.iter().collect();
         let mut ending = Vec::new();
@@ -95,7 +94,7 @@ impl Roster {
         ending
     }
 
-    /// The dispatcher of an app ended.
+    /// Marks an app as idle after its dispatcher ended.
     pub(super) fn ended(&mut self, app: &AppId, now: Instant) {
         let probe_at = now + PROBE_INTERVAL;
         self.0.insert(app.clone(), State::Idle { probe_at });

@@ -1,4 +1,4 @@
-//! Sends a job to its next queue: publish, wait for the broker's confirm, and only then acknowledge the backlog's copy.
+//! Sends a job to its next queue: publish, wait for the confirm, then ack the message of the lane.
 
 use std::time::Duration;
 
@@ -13,28 +13,29 @@ use super::Dispatcher;
 use super::lanes::JobDelivery;
 use crate::session_error::SessionError;
 
-/// How long a claim keeps a runner from being claimed again, ms. The runner's queue gives the job back long before.
+/// How long a claim reserves a runner, ms. The runner's queue returns the job well before.
 pub(super) const CLAIM_MS: u64 = 10_000;
 
-/// Why a job becomes a dead letter whose record in Redis no script can work on.
+/// Dead-letter reason of a job whose record no script can process.
 const DAMAGED: &str = "its record in Redis is damaged";
 
 /// Where a job goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// Into the claimed runner's own queue.
+    /// The claimed runner's own queue.
     Runner(RunnerId, Epoch),
-    /// Into the app's shared queue.
+    /// The app's shared queue.
     Shared,
-    /// Into a retry tier: somebody holds the job's lease, perhaps a dead one. Never dropped, it may be the only copy.
+    /// A retry tier: another runner, perhaps a dead one, holds the job's lease. Never dropped,
+    /// since it may be the only copy.
     Parked(RetryTier),
-    /// Into a retry tier until its next attempt, with what its attempts left behind.
+    /// A retry tier until its next attempt, with the setbacks of its attempts.
     NextAttempt(RetryTier, Setbacks),
-    /// Nowhere: it needs no runner any more.
+    /// None: the job needs no runner.
     Discard,
 }
 
-/// A job whose runner's queue is gone: it is to be placed again.
+/// A job whose chosen runner's queue is gone; it must be placed again.
 pub(super) struct RunnerGone {
     pub(super) held: JobDelivery,
     pub(super) runner: RunnerId,
@@ -42,7 +43,7 @@ pub(super) struct RunnerGone {
 }
 
 impl Dispatcher {
-    /// Sends a held job on its way. `None`: it is in its next queue.
+    /// Publishes a held job to its destination and acks it. Returns the job if its runner is gone.
     pub(super) async fn send(
         &self,
         held: JobDelivery,
@@ -52,7 +53,7 @@ impl Dispatcher {
             match (self.publish(&held, &to).await, to) {
                 (Ok(()), _) => {}
                 (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
-                    tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; deciding again");
+                    tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; placing the job again");
                     return Ok(Some(RunnerGone {
                         held,
                         runner,
@@ -66,7 +67,8 @@ impl Dispatcher {
         Ok(None)
     }
 
-    /// Publishes a job as it came. Fresh properties: what the broker added on its way is not carried over.
+    /// Publishes the job with its original body and new properties, without the headers that the
+    /// broker added.
     async fn publish(&self, held: &JobDelivery, to: &Destination) -> Result<(), PublishError> {
         let topology = &self.shared.topology;
         let mut body = held.delivery.data.clone();
@@ -82,7 +84,7 @@ impl Dispatcher {
             Destination::Discard => return Ok(()),
         };
         if let Destination::NextAttempt(_, setbacks) = to {
-            // It could be read before, and encoding has no way to fail: string keys, no I/O.
+            // Decoding succeeded before, and encoding cannot fail: string keys, no I/O.
             body = JobMessage::decode(&body)
                 .unwrap_or_else(|_| JobMessage::new(held.decode_job()))
                 .with(setbacks.clone())
@@ -95,7 +97,7 @@ impl Dispatcher {
         };
         let publisher = &self.shared.publisher;
         match publisher.publish(&exchange, &key, &message).await {
-            // It came in this size; the record has what it would carry besides.
+            // The broker accepted this size before; the record has the setbacks as well.
             Err(error) if error.is_unacceptable() && message.body != held.delivery.data => {
                 tracing::warn!(job.id = %held.job.id, %error, "a job's message has become too large for RabbitMQ");
                 message.body.clone_from(&held.delivery.data);
@@ -105,8 +107,9 @@ impl Dispatcher {
         }
     }
 
-    /// Where a job goes that Redis does not let go to a runner now. `None`: it may be tried again at once. One whose record cannot
-    /// be used becomes a dead letter, since the jobs behind it must go on.
+    /// Returns the destination of a job that Redis refuses to send to a runner now; `None` if it
+    /// may be tried again at once. A job with an unusable record becomes a dead letter, so that the
+    /// jobs behind it proceed.
     pub(super) async fn reroute(
         &self,
         held: &JobDelivery,
@@ -141,7 +144,7 @@ impl Dispatcher {
         match unavailable {
             Unavailable::Damaged => self.dead_letter(held).await,
             Unavailable::Gone => {
-                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and is not kept any longer");
+                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and expired");
                 Ok(Some(Destination::Discard))
             }
             Unavailable::Parked { remaining_ms } => {
@@ -158,7 +161,7 @@ impl Dispatcher {
                 }))
             }
             Unavailable::Terminal(state) => {
-                // Whoever ended it may have died before saying so.
+                // The component that ended it may have crashed before it published the event.
                 self.shared.finalizer.announce(job, state).await?;
                 Ok(Some(Destination::Discard))
             }
@@ -181,7 +184,7 @@ impl Dispatcher {
                     runner,
                     pause,
                 } = loss;
-                tracing::warn!(job.id = %job.id, attempt, %runner, "a job's runner was lost under it");
+                tracing::warn!(job.id = %job.id, attempt, %runner, "a job lost its runner");
                 let Some(pause) = pause else { return Ok(None) };
                 let setbacks = self
                     .shared
@@ -196,10 +199,10 @@ impl Dispatcher {
                 self.quarantine(&held.decode_job()).await?;
                 Ok(Some(Destination::Discard))
             }
-            // A restart without persistence; the message holds the whole job.
+            // Redis restarted without persistence; the message contains the whole job.
             Unavailable::Missing => {
-                tracing::warn!(job.id = %job.id, "recorded a job again that Redis had lost");
-                self.shared.store.jobs().create(&held.decode_job()).await?;
+                tracing::warn!(job.id = %job.id, "recorded a job again that redis had lost");
+                self.shared.store.create(&held.decode_job()).await?;
                 Ok(None)
             }
         }

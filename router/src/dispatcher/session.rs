@@ -1,5 +1,5 @@
-//! One app's dispatching over channels of a connection that it shares. Whatever breaks ends the session; the next one
-//! starts from what RabbitMQ and Redis know.
+//! One app's dispatching over channels of a shared connection. Any error ends the session; the next
+//! one starts from the state in RabbitMQ and Redis.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::maintenance::Maintenance;
 use crate::metrics::Gauges;
 use crate::session_error::SessionError;
 
-/// How often the leader looks after what no event tells.
+/// Interval of the leader's periodic work.
 pub(super) const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A connection for its channels, one of them for declarations, and the gauges that show what goes on.
+/// The channels of a session, one of them for declarations, and its gauges.
 pub(super) struct Session {
     pub(super) connection: SharedConnection,
     pub(super) channel: Channel,
@@ -24,7 +24,7 @@ pub(super) struct Session {
 }
 
 impl Dispatcher {
-    /// A connection with everything declared on it.
+    /// Opens a session and declares the app's queues.
     pub(super) async fn session(&self) -> Result<Session, SessionError> {
         let Self {
             shared,
@@ -32,7 +32,7 @@ impl Dispatcher {
             lane_progress,
             ..
         } = self;
-        // What the session before held is in the queues again.
+        // Jobs held by the previous session are back in their queues.
         lane_progress.reset();
         let connection = SharedConnection::new(shared.connections.get().await?);
         let channel = connection.create_channel().await?;
@@ -48,7 +48,7 @@ impl Dispatcher {
         })
     }
 
-    /// Lets the gauges show what there is now. Returns how many jobs wait.
+    /// Updates the gauges. Returns the number of queued jobs.
     pub(super) async fn update_gauges(&self, session: &Session) -> Result<u64, SessionError> {
         let counts = self.shared.store.fleet().counts(&self.app).await?;
         session.gauges.show(session.maintenance.held(), counts);
@@ -57,7 +57,8 @@ impl Dispatcher {
 }
 
 impl Session {
-    /// Closes the session's channels, in order: what it holds goes back to its queue before the next session begins.
+    /// Closes the session's channels, so that its unacknowledged messages return to their queues
+    /// before the next session begins.
     pub(super) async fn close(self) {
         let channels: Vec<Channel> = self.connection.channels().drain(..).collect();
         for channel in channels
@@ -71,7 +72,7 @@ impl Session {
     }
 }
 
-/// A session's part of a connection: its channels.
+/// A session's share of a connection: its own channels.
 pub(super) struct SharedConnection {
     connection: Arc<Connection>,
     channels: Mutex<Vec<Channel>>,
@@ -85,10 +86,10 @@ impl SharedConnection {
         }
     }
 
-    /// Opens a channel, which ends with the session.
+    /// Opens a channel that closes with the session.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection is broken.
     pub(super) async fn create_channel(&self) -> lapin::Result<Channel> {
         let channel = self.connection.create_channel().await?;
         let mut channels = self.channels();
@@ -97,7 +98,6 @@ impl SharedConnection {
         Ok(channel)
     }
 
-    /// Returns the state of the connection.
     pub(super) fn status(&self) -> &ConnectionStatus {
         self.connection.status()
     }
@@ -107,7 +107,7 @@ impl SharedConnection {
     }
 }
 
-/// Ticks that do not catch up after a delay.
+/// Returns an interval that does not catch up after a delay.
 pub(super) fn ticks(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

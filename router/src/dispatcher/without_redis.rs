@@ -1,7 +1,9 @@
-//! Redis is away: nobody knows who is idle and who holds what, but jobs go on. Everything goes to the shared queue as it
-//! comes, until Redis answers again. Workers run it without a lease and record that when Redis is back.
+//! Placement while Redis is unreachable: every job goes to the shared queue, since idle runners and
+//! their models are unknown. Workers run jobs without a lease and record the results when Redis is
+//! back.
 //!
-//! All routers may do this at once, since nobody can be elected: the broker's single active consumer chooses one.
+//! No leader can be elected, so all routers may do this at once: the broker's single active
+//! consumer chooses one.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -18,16 +20,13 @@ use super::sending::Destination;
 use super::session::{Session, ticks};
 use crate::session_error::SessionError;
 
-/// Sends that wait for their confirm at once.
 const MAX_UNCONFIRMED: usize = 64;
 
-/// Jobs of the normal lane that the broker hands out ahead.
 const LANE_PREFETCH: u16 = 256;
 
-/// How often Redis is asked whether it is back.
 const REDIS_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Sends everything to the shared queue until Redis is back, or `stop`. `reason`: why it is away.
+/// Sends every job to the shared queue until Redis is back or `stop`. `reason`: the error of Redis.
 pub(super) async fn run(
     dispatcher: &Dispatcher,
     session: &Session,
@@ -35,12 +34,12 @@ pub(super) async fn run(
     reason: &warmq_store::Error,
 ) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
-    tracing::warn!(%app, %reason, "Redis is away: jobs go to the shared queue");
+    tracing::warn!(%app, %reason, "redis is unreachable: jobs go to the shared queue");
     let connection = &session.connection;
     let mut normal = dispatcher
         .consume_lane(connection, Priority::Normal, LANE_PREFETCH)
         .await?;
-    // One low job at a time: it is held here until nothing else waits.
+    // One low-priority job at a time, held while others wait.
     let mut low = dispatcher
         .consume_lane(connection, Priority::Low, 1)
         .await?;
@@ -53,7 +52,7 @@ pub(super) async fn run(
             biased;
             () = stop.cancelled() => break,
             () = &mut back => {
-                tracing::info!(%app, "Redis is back: jobs go to chosen runners again");
+                tracing::info!(%app, "redis is back: jobs go to chosen runners again");
                 break;
             }
             sent = sends.try_next(), if !sends.is_empty() => {
@@ -61,7 +60,7 @@ pub(super) async fn run(
                 None
             }
             delivery = normal.next(), if sends.len() < MAX_UNCONFIRMED => dispatcher.read(delivery).await?,
-            // One at a time is delivered; its channel is watched while one is held.
+            // Prefetch is 1; polling while a job is held detects a closed channel.
             delivery = low.next() => {
                 held_low = dispatcher.read(delivery).await?;
                 None
@@ -78,7 +77,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Returns once Redis does all that dispatching needs: one that is full answers a ping.
+/// Returns once Redis does all that dispatching needs. A ping is not enough: a full Redis answers
+/// it.
 async fn redis_is_back(store: &Store) {
     loop {
         tokio::time::sleep(REDIS_CHECK_INTERVAL).await;

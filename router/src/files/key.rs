@@ -5,8 +5,9 @@ use std::fmt;
 /// The most bytes in a key: well below what any storage allows.
 const MAX_BYTES: usize = 512;
 
-/// `owner/app/<job>/0.png`, `uploads/<id>/cat.png`: parts of ASCII letters, digits, `-`, `_` and `.`, none of which begins with a
-/// dot. So none leads upwards, none is hidden, and none needs an escape anywhere.
+/// `owner/app/<job>/0.png`, `uploads/<id>/cat.png`: parts of ASCII letters, digits, `-`, `_` and
+/// `.`, none of which begins with a dot. So none leads upwards, none is hidden, and none needs an
+/// escape anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileKey(String);
 

@@ -11,7 +11,8 @@ use super::{FileKey, now_s};
 /// How long links to a job's files hold after its end if neither the job nor its app says.
 const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
 
-/// While a job has not ended, links to its files hold from the next full hour on: whoever asks again gets the same.
+/// While a job has not ended, links to its files hold from the next full hour on: whoever asks
+/// again gets the same.
 const ROUND_S: u64 = 3600;
 
 /// The longest text that is looked at as a link.
@@ -85,8 +86,8 @@ impl Links {
         Ok(())
     }
 
-    /// The file that a link leads to, if it is one of ours and still good at `now_s` (Unix s). It is known by its signature, not
-    /// by its host: routers may be reached under many names.
+    /// The file that a link leads to, if it is one of ours and still good at `now_s` (Unix s). It
+    /// is known by its signature, not by its host: routers may be reached under many names.
     pub(super) fn file_of(&self, text: &str, now_s: u64) -> Option<FileKey> {
         if text.len() > MAX_BYTES || !text.starts_with("http") {
             return None;
@@ -106,8 +107,9 @@ impl Links {
     }
 }
 
-/// Until when links to a job's files hold, Unix s: as long as its result is kept, or as its submitter asked. The same in every
-/// answer once the job has ended, so that caches know them again.
+/// Until when links to a job's files hold, Unix s: as long as its result is kept, or as its
+/// submitter asked. The same in every answer once the job has ended, so that caches know them
+/// again.
 pub fn expires_s(record: &JobRecord) -> u64 {
     let spec = &record.spec;
     let lifetime_s = spec.links_s.or(spec.retention_s);

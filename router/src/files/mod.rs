@@ -1,4 +1,4 @@
-//! Files as users see them: links that can not be guessed, and uploads.
+//! Files as users see them: links that cannot be guessed, and uploads.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -10,8 +10,9 @@
 //! | [`names`] | file names and content types that nobody can do harm with |
 //! | [`uploads`] | files that users bring, whole or in parts |
 //!
-//! Whoever has a link may read its file, and nobody else may. The permit stands in the path, before the file's key, and not
-//! in a query: fal's Python client appends to links, and others look at how they end (`….png`).
+//! Whoever has a link may read its file, and nobody else may. The permit stands in the path, before
+//! the file's key, and not in a query: fal's Python client appends to links, and others look at how
+//! they end (`….png`).
 
 pub mod key;
 pub mod lifetime;

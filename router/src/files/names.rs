@@ -1,7 +1,7 @@
 //! File names and content types that nobody can do harm with.
 //!
-//! A file's content type is told by its name's ending, and only those below are known: whatever else it is, a browser gets it as
-//! bytes to save. So an uploaded page is never shown as one.
+//! A file's content type is told by its name's ending, and only those below are known: whatever
+//! else it is, a browser gets it as bytes to save. So an uploaded page is never shown as one.
 
 use super::key::is_harmless;
 
@@ -63,8 +63,8 @@ pub fn kind(name: &str) -> &'static Kind {
     KINDS.iter().find(ends_so).unwrap_or(&BYTES)
 }
 
-/// A name that can stand in paths, URLs and headers: the end of what was given, without folders, and with an ending that says
-/// the content type, if that is known.
+/// A name that can stand in paths, URLs and headers: the end of what was given, without folders,
+/// and with an ending that says the content type, if that is known.
 pub fn safe(name: &str, content_type: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let harmless: String = name

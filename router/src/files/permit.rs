@@ -1,14 +1,16 @@
-//! What a link is worth: `<expires>-<signature>`, signed for one use of one file until that time (Unix s).
+//! What a link is worth: `<expires>-<signature>`, signed for one use of one file until that time
+//! (Unix s).
 //!
-//! The signature is HMAC-SHA-256 over use, time and key, under a secret that all routers share, as base64url. Nothing is
-//! stored: any router checks any permit, and none can be taken back before its time.
+//! The signature is HMAC-SHA-256 over use, time and key, under a secret that all routers share, as
+//! base64url. Nothing is stored: any router checks any permit, and none can be taken back before
+//! its time.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What a permit allows. Each is signed apart: who may read a file can not write it.
+/// What a permit allows. Each is signed apart: who may read a file cannot write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Read the file.

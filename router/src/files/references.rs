@@ -1,8 +1,8 @@
 //! Links in what users see, references in what workers see.
 //!
-//! A worker reads what a reference in an input names, straight from the storage. So no user may write one: the submission's
-//! own are refused, and only a link, whose signature says that its owner may read the file, becomes one. The link may
-//! then expire while the job waits.
+//! A worker reads what a reference in an input names, straight from the storage. So no user may
+//! write one: the submission's own are refused, and only a link, whose signature says that its
+//! owner may read the file, becomes one. The link may then expire while the job waits.
 
 use serde_json::Value;
 use warmq_objects::REFERENCE_PREFIX;
@@ -26,7 +26,8 @@ impl Links {
         });
     }
 
-    /// Puts a reference in the place of each of our links that is good at `now_s` (Unix s). Other texts stay.
+    /// Puts a reference in the place of each of our links that is good at `now_s` (Unix s). Other
+    /// texts stay.
     ///
     /// # Errors
     /// Where the input has references of its own.
@@ -37,7 +38,7 @@ impl Links {
                 refused.push(FieldError {
                     loc: place.to_vec(),
                     msg: format!(
-                        "{SCHEME}… can not be used in an input: give the link that an upload or a job's result gave you"
+                        "{SCHEME}… cannot be used in an input: give the link that an upload or a job's result gave you"
                     ),
                     error_type: "file_reference".to_owned(),
                 });
@@ -59,15 +60,16 @@ impl Links {
     }
 }
 
-/// Whether a text names a file as only a router may, to whoever reads schemes as browsers do: whatever case, after spaces.
+/// Whether a text names a file as only a router may, to whoever reads schemes as browsers do:
+/// whatever case, after spaces.
 fn is_ours_alone(text: &str) -> bool {
     let begin = text.trim_start_matches(|c: char| c.is_whitespace() || c.is_control());
     let begin = begin.as_bytes().get(..SCHEME.len());
     begin.is_some_and(|begin| begin.eq_ignore_ascii_case(SCHEME.as_bytes()))
 }
 
-/// Refuses references in the input of a flow's step that no text of `sources` is: expressions made them up, from the names of
-/// fields or from parts that are harmless by themselves.
+/// Refuses references in the input of a flow's step that no text of `sources` is: expressions made
+/// them up, from the names of fields or from parts that are harmless by themselves.
 ///
 /// # Errors
 /// Where they are.
@@ -87,7 +89,7 @@ pub fn refuse_made_up<'v>(
     }
     let made_up = refused.into_iter().map(|(_, loc)| FieldError {
         loc,
-        msg: format!("{SCHEME}… can not be made by a route: give a link to a file"),
+        msg: format!("{SCHEME}… cannot be made by a route: give a link to a file"),
         error_type: "file_reference".to_owned(),
     });
     match made_up.collect::<Vec<_>>() {
@@ -106,8 +108,8 @@ fn has_text(value: &Value, text: &str) -> bool {
     }
 }
 
-/// Calls `each` with every text in `value` and its place. Of the names of fields only with those that no input may have: a route,
-/// or an app, could make a text of them.
+/// Calls `each` with every text in `value` and its place. Of the names of fields only with those
+/// that no input may have: a route, or an app, could make a text of them.
 fn each_text(
     value: &mut Value,
     place: &mut Vec<Value>,

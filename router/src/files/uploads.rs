@@ -1,9 +1,11 @@
-//! Files that users bring. Each gets a key that nobody can guess, and may be as large as `--max-upload` says.
+//! Files that users bring. Each gets a key that nobody can guess, and may be as large as
+//! `--max-upload` says.
 //!
-//! A file comes whole, or in parts that may come side by side and through different routers: each part is a file of its own
-//! in the storage, and the last call puts them together. The n-th part begins at (n − 1) · 10 MiB of the file, which is
-//! what fal's clients send; so a part is bounded by its size and its number, and nobody need count what others have brought.
-//! Nothing is looked at: a file is what its name says (`names`), and whoever opens it takes care.
+//! A file comes whole, or in parts that may come side by side and through different routers: each
+//! part is a file of its own in the storage, and the last call puts them together. The n-th part
+//! begins at (n − 1) · 10 MiB of the file, which is what fal's clients send; so a part is bounded
+//! by its size and its number, and nobody need count what others have brought. Nothing is looked
+//! at: a file is what its name says (`names`), and whoever opens it takes care.
 
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use warmq_objects::{Artifacts, FileWriter};
 
 use super::{FileKey, names};
 
-/// The folder of uploads in the storage. An app's owner may be called so, too; its jobs' ids are no uploads' ids.
+/// The folder of uploads in the storage. An app's owner may be called so, too; its jobs' ids are no
+/// uploads' ids.
 const FOLDER: &str = "uploads";
 
 /// The size of all parts but the last, bytes.
@@ -24,8 +27,8 @@ const PART_BYTES: u64 = 10 << 20;
 /// How long a client may send nothing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a refused body is read all the same, bytes: a client that is still sending would else see a broken connection
-/// instead of the refusal.
+/// How much of a refused body is read all the same, bytes: a client that is still sending would
+/// else see a broken connection instead of the refusal.
 const MAX_DRAIN_BYTES: u64 = 16 << 20;
 
 /// Why a file was not taken.
@@ -158,8 +161,8 @@ impl Uploads {
         Ok(self.artifacts.put_at(&part_key, collected?.into()).await?)
     }
 
-    /// Puts a file together, whatever order its parts are named in: fal's Python client names them as they arrived. The parts
-    /// are gone afterwards; who asks again finds the file made.
+    /// Puts a file together, whatever order its parts are named in: fal's Python client names them
+    /// as they arrived. The parts are gone afterwards; who asks again finds the file made.
     ///
     /// # Errors
     /// See [`UploadError`]. The parts are still there then.

@@ -1,4 +1,5 @@
-//! One look at a flow: what came of the step that is under way, and what follows. It may be made at any time.
+//! One look at a flow: what came of the step that is under way, and what follows. It may be made at
+//! any time.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ enum Advanced {
 /// Whether a step that waits is known to be in its app's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepConfidence {
-    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds that out.
+    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds
+    /// that out.
     Heard,
     /// Whoever submitted it may have died before it was.
     Unsure,
@@ -48,9 +50,9 @@ impl Flows {
         mut doubt: StepConfidence,
     ) -> Result<(), SessionError> {
         loop {
-            let Some(state) = self.store.flows().get(route, id).await? else {
-                tracing::debug!(flow.id = %id, %route, "there is no such flow any more");
-                return Ok(self.store.flows().unschedule(route, id).await?);
+            let Some(state) = self.store.flow(route, id).await? else {
+                tracing::debug!(flow.id = %id, %route, "the flow no longer exists");
+                return Ok(self.store.unwatch_flow(route, id).await?);
             };
             let advanced = match state.record.state.is_terminal() {
                 true => self.settle_ended(state).await?,
@@ -200,7 +202,8 @@ impl Flows {
         (prepared, turn): (Prepared, Turn),
         wait: Duration,
     ) -> Result<Advanced, SessionError> {
-        // At once: whoever dies in between leaves a flow that is watched all the same, since it was accepted or moved last.
+        // At once: whoever dies in between leaves a flow that is watched all the same, since it was
+        // accepted or moved last.
         let (advanced, ()) = try_join(
             self.store_transition(&transition),
             self.watch(&transition, wait),
@@ -217,7 +220,8 @@ impl Flows {
         }
     }
 
-    /// A step was begun and could not be submitted. Unless a server is away, the next look finds out why, and ends it.
+    /// A step was begun and could not be submitted. Unless a server is away, the next look finds
+    /// out why, and ends it.
     async fn not_submitted(
         &self,
         transition: &Transition<'_>,
@@ -351,22 +355,20 @@ impl Flows {
         self.end(transition, state, outcome).await
     }
 
-    /// Ends a flow that can not be run by this router.
+    /// Ends a flow that cannot be run by this router.
     async fn fail_unrunnable(
         &self,
         state: FlowState,
         reason: String,
     ) -> Result<Advanced, SessionError> {
-        let error = JobError::internal(
-            "internal_error",
-            format!("the flow can not go on: {reason}"),
-        );
+        let error =
+            JobError::internal("internal_error", format!("the flow cannot go on: {reason}"));
         let lines = [("ERROR", format!("failed: {}", error.message))];
         let ended = (self.store)
             .flows()
             .end(&state, JobState::Failed, &Outcome::Failed(error), &lines)
             .await?;
-        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow can not go on");
+        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow cannot go on");
         Ok(Advanced::Again)
     }
 
@@ -428,7 +430,8 @@ impl Flows {
             .await?)
     }
 
-    /// Whether there are live runners for a step's target; asked only where that makes a difference.
+    /// Whether there are live runners for a step's target; asked only where that makes a
+    /// difference.
     async fn runners_of<'m>(
         &self,
         transition: &Transition<'m>,
@@ -454,7 +457,7 @@ fn lost_result(why: &str) -> JobError {
     )
 }
 
-/// What a step comes to that can not be submitted.
+/// What a step comes to that cannot be submitted.
 ///
 /// # Errors
 /// It can later: a server is away.

@@ -1,4 +1,5 @@
-//! What follows in a flow, as a pure function of its declaration, of what came of its steps, and of which apps have runners.
+//! Decides how a flow proceeds: a pure function of its declaration, its ended steps and the apps
+//! with runners.
 
 use std::time::Duration;
 
@@ -8,30 +9,31 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
-/// How long nothing need be heard of a step until it is looked at all the same.
+/// Delay of the next evaluation without an event.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same of one that waits for a runner while others could take over: it does not end when its app loses its last one, which is noticed
-/// after a lease (15 s).
+/// The same for a step that waits for a runner while others could take over: the loss of its app's
+/// last runner causes no event, and is detected after a lease (15 s).
 const RUNNER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What follows once all steps that were begun have ended.
+/// The decision once all begun steps have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// This step is begun.
+    /// Begin this step.
     Begin {
-        /// Which of the declared ones, from 0.
+        /// Index among the declared steps, from 0.
         index: usize,
-        /// Why it, if there was a choice.
+        /// Reason, if there was a choice.
         reason: Option<String>,
     },
-    /// The flow ends well, with the last step's output.
+    /// End with the last step's output.
     Succeed,
-    /// It ends as the last step did.
+    /// End with the last step's error.
     Fail,
 }
 
-/// What follows. `has_runners`: whether a target can be reached by which there is a live runner.
+/// Decides how a flow proceeds. `has_runners`: whether an app with a live runner is reachable
+/// through a target.
 pub(super) fn decide(
     declared: warmq_rules::Flow<'_>,
     flow: &Flow,
@@ -41,7 +43,7 @@ pub(super) fn decide(
     let from = last.map_or(0, |step| step.index as usize + 1);
     let end = last.and_then(|step| step.end.as_ref());
     let succeeded = end.is_some_and(|end| end.state == JobState::Succeeded);
-    // Whoever cancels a step wants none in its place, and a time to start is the whole flow's.
+    // A cancelled step is not replaced, and the start timeout is that of the whole flow.
     let is_over = [JobState::Cancelled, JobState::Expired];
     let unwanted = end.is_some_and(|end| is_over.contains(&end.state));
     let is_last = from >= declared.steps.len();
@@ -51,7 +53,7 @@ pub(super) fn decide(
         RouteKind::Fallback if is_last => Decision::Fail,
         RouteKind::Fallback => {
             let rest = &declared.steps[from..];
-            // If nobody has any, it waits for the first: runners may be on their way.
+            // If no target has runners, the first one waits for them.
             let passed = rest.iter().position(|step| has_runners(&step.app));
             let passed = passed.unwrap_or(0);
             let mut reasons: Vec<String> = (last.into_iter())
@@ -82,7 +84,7 @@ fn came_to_nothing(step: &Step) -> String {
     }
 }
 
-/// Why a step that has not ended is waited for no longer; `None`: it is waited for.
+/// Returns why a running step must be given up; `None` to continue.
 pub(super) fn give_up(
     declared: warmq_rules::Flow<'_>,
     step: &Step,
@@ -100,7 +102,7 @@ pub(super) fn give_up(
         .then(|| "its app lost its last runner".to_owned())
 }
 
-/// When a step under way is looked at at the latest.
+/// Returns the delay of the next evaluation of a running step.
 pub(super) fn recheck_after(
     declared: warmq_rules::Flow<'_>,
     step: &Step,
@@ -117,7 +119,7 @@ pub(super) fn recheck_after(
     }
 }
 
-/// The steps that could be begun in place of this one.
+/// Returns the steps that could replace this one.
 fn others<'r>(declared: warmq_rules::Flow<'r>, step: &Step) -> &'r [warmq_rules::Step] {
     match declared.kind {
         RouteKind::Fallback => declared
@@ -128,7 +130,8 @@ fn others<'r>(declared: warmq_rules::Flow<'r>, step: &Step) -> &'r [warmq_rules:
     }
 }
 
-/// How a step ended, by its job's record. One that was given up and cancelled then has failed.
+/// Returns the end of a step by its job's record. A step that was given up and then cancelled has
+/// failed.
 pub(super) fn end_of(step: &Step, record: &JobRecord, now_ms: u64) -> StepEnd {
     let (state, error) = match (&step.given_up, record.state) {
         (Some(reason), JobState::Cancelled | JobState::Expired) => {
@@ -144,7 +147,7 @@ pub(super) fn end_of(step: &Step, record: &JobRecord, now_ms: u64) -> StepEnd {
     }
 }
 
-/// The error that a flow fails with whose step came to nothing, and in what state it ends. `error`: the step's own.
+/// Returns state and error of a flow whose step failed. `error`: the step's own.
 pub(super) fn failure(flow: &Flow, error: JobError) -> (JobState, JobError) {
     let Some(step) = flow.steps.last() else {
         return (JobState::Failed, error);
@@ -159,7 +162,7 @@ pub(super) fn failure(flow: &Flow, error: JobError) -> (JobState, JobError) {
     };
     let state = match step.end.as_ref().map(|end| end.state) {
         Some(JobState::Cancelled) => JobState::Cancelled,
-        // Nothing of the flow has started in time.
+        // No step of the flow started in time.
         Some(JobState::Expired) if flow.steps.len() == 1 => JobState::Expired,
         _ => JobState::Failed,
     };
@@ -191,7 +194,8 @@ mod tests {
         to = ["a/1", "a/2", "a/3"]
     "#;
 
-    /// What follows for the route `name`, whose steps so far are `steps`, if the apps `alive` have runners.
+    /// What follows for the route `name`, whose steps so far are `steps`, if the apps `alive` have
+    /// runners.
     fn then(name: &str, steps: Vec<Step>, alive: &[&str]) -> Decision {
         let mut settings = Settings::from_toml(FILE, "warmq.toml");
         let apps = Apps::read(&mut settings);
@@ -262,7 +266,7 @@ mod tests {
             then(vec![], &["a/3"]),
             begin(2, Some("a/1 has no runner; a/2 has no runner"))
         );
-        // Nobody has any: the first of those that are left may get one first.
+        // No target has runners: the first remaining one is chosen.
         assert_eq!(then(vec![], &[]), begin(0, None));
         assert_eq!(
             then(vec![step(0, Failed)], &["a/3"]),

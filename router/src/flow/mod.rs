@@ -7,11 +7,13 @@
 //! | `next` | what follows: pure |
 //! | `versions` | what was declared when a flow began |
 //!
-//! A look needs no reason: it reads the flow's record and its step's, and does whatever is due. So it may come too often, twice at a
-//! time, or after the router that looked before died halfway: the record says which move was the last, a step's id follows from its
-//! flow's, and whoever finds a step without a job submits it again. What makes a router look is an event (a flow was accepted, a step
-//! ended), which is acknowledged after the look; and, should an event be lost or time pass without one, a list in Redis of
-//! when each flow is looked at at the latest (`Store::take_due_flows`).
+//! A look needs no reason: it reads the flow's record and its step's, and does whatever is due. So
+//! it may come too often, twice at a time, or after the router that looked before died halfway: the
+//! record says which move was the last, a step's id follows from its flow's, and whoever finds a
+//! step without a job submits it again. What makes a router look is an event (a flow was accepted,
+//! a step ended), which is acknowledged after the look; and, should an event be lost or time pass
+//! without one, a list in Redis of when each flow is looked at at the latest
+//! (`Store::take_due_flows`).
 
 mod advance;
 mod decide;
@@ -50,7 +52,8 @@ const DUE_FLOWS_INTERVAL: Duration = Duration::from_secs(1);
 /// Flows that are due and looked at in one round; the others come in the next.
 const DUE_FLOWS_BATCH: usize = 100;
 
-/// When a flow is due again whose look came to nothing: Redis or RabbitMQ is away, or this router dies.
+/// When a flow is due again whose look came to nothing: Redis or RabbitMQ is away, or this router
+/// dies.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// When a flow is due again whose record cannot be read.
@@ -148,7 +151,8 @@ impl Flows {
         Ok(())
     }
 
-    /// A flow's record cannot be read, perhaps since a router of another version wrote it: it is looked at seldom.
+    /// A flow's record cannot be read, perhaps since a router of another version wrote it: it is
+    /// looked at seldom.
     async fn put_off(&self, route: &AppId, flow: JobId, error: &SessionError) {
         tracing::error!(flow.id = %flow, %error, "a flow cannot go on");
         if let Err(error) = self
@@ -163,7 +167,7 @@ impl Flows {
 
     async fn handle(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped an event that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             Ok(event) => {
                 // Whoever had it before may have died halfway.
                 let doubt = match delivery.redelivered {

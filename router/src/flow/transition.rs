@@ -1,4 +1,4 @@
-//! A flow between two moves: what one look found, noted until it is stored.
+//! A transition of a flow: the changes of one evaluation before they are stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use super::decide;
 use crate::routing_config::RoutingConfig;
 use crate::submit::{FlowView, Prepared};
 
-/// A flow on its way to its next move. What is noted here is stored with that.
+/// A flow with unstored changes.
 pub(super) struct Transition<'a> {
     pub(super) state: FlowState,
     pub(super) declared: &'a Arc<RoutingConfig>,
     pub(super) flow: warmq_rules::Flow<'a>,
     pub(super) lines: Vec<FlowLine>,
-    /// The steps that end with this move.
+    /// Steps that end with this transition.
     pub(super) ended: Vec<Step>,
-    /// The error of the step that ended last, if it came to nothing.
+    /// Error of the last failed step.
     pub(super) error: Option<JobError>,
 }
 
 impl<'a> Transition<'a> {
-    /// A flow as it was read, as its route is declared in `declared`.
+    /// Starts from a stored state. `declared`: the declarations of its route.
     pub(super) fn of(
         state: FlowState,
         declared: &'a Arc<RoutingConfig>,
@@ -43,7 +43,7 @@ impl<'a> Transition<'a> {
         }
     }
 
-    /// What its steps are made of.
+    /// Returns the inputs of its steps.
     pub(super) fn view(&self) -> FlowView<'_> {
         FlowView {
             spec: &self.state.record.spec,
@@ -55,7 +55,7 @@ impl<'a> Transition<'a> {
         }
     }
 
-    /// The step under way ended as its job's record says.
+    /// Ends the current step as its job's record says.
     pub(super) fn ended(&mut self, record: JobRecord) {
         let now_ms = self.state.now_ms;
         let Some(step) = self.state.flow.steps.last_mut() else {
@@ -73,7 +73,7 @@ impl<'a> Transition<'a> {
         self.ended.push(step.clone());
     }
 
-    /// The step under way ends with an error of ours.
+    /// Ends the current step with an internal error.
     pub(super) fn end_with(&mut self, error: JobError) {
         let Some(step) = self.state.flow.steps.last_mut() else {
             return;
@@ -98,7 +98,7 @@ impl<'a> Transition<'a> {
         }
     }
 
-    /// A step is begun with this job. Returns when it is looked at at the latest.
+    /// Begins a step with this job. Returns the delay of the next evaluation.
     pub(super) fn begun(
         &mut self,
         index: u32,
@@ -124,7 +124,7 @@ impl<'a> Transition<'a> {
         wait
     }
 
-    /// A step can not be begun.
+    /// Ends a step that cannot begin.
     pub(super) fn refused(
         &mut self,
         index: u32,
@@ -137,7 +137,7 @@ impl<'a> Transition<'a> {
         self.end_with(error);
     }
 
-    /// A step that is begun now and goes to `app`, by the routes in `route`.
+    /// Returns a step that begins now at `app`, through the routes in `route`.
     fn step(
         &self,
         index: u32,
@@ -164,7 +164,7 @@ impl<'a> Transition<'a> {
     }
 }
 
-/// `step draw`; of a fallback, whose steps have the names of apps, that name.
+/// Returns `step draw`; for a fallback, whose steps are named after apps, that name.
 fn name(step: &Step) -> String {
     match step.name == step.to.as_str() {
         true => step.name.clone(),

@@ -1,4 +1,4 @@
-//! What was declared when a flow began, read from the excerpt of the file that its record carries.
+//! Declarations at the start of a flow, parsed from the excerpt in its record.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,16 +7,17 @@ use warmq_config::{Problems, Settings};
 
 use crate::routing_config::RoutingConfig;
 
-/// How many excerpts are kept read. Each route has one per version of the file with flows under way; beyond, they are read again.
+/// Parsed excerpts in the cache: one per route and version of the file with running flows; others
+/// are parsed again.
 const MAX_CACHED: usize = 256;
 
-/// The excerpts that were read, by their text.
+/// Cache of parsed excerpts.
 #[derive(Clone, Default)]
 pub(super) struct Versions(Arc<Mutex<Read>>);
 
 #[derive(Default)]
 struct Read {
-    /// By their text, with the number of their last use.
+    /// By text, with the sequence number of their last use.
     excerpts: HashMap<String, (Arc<RoutingConfig>, u64)>,
     uses: u64,
 }
@@ -29,7 +30,7 @@ impl Read {
         Some(declared.clone())
     }
 
-    /// Keeps one more; the one that was not used for longest makes room.
+    /// Adds an excerpt, and evicts the least recently used one.
     fn keep(&mut self, excerpt: &str, declared: Arc<RoutingConfig>) {
         if self.excerpts.len() >= MAX_CACHED {
             let oldest = self.excerpts.iter().min_by_key(|(_, (_, used))| *used);
@@ -43,10 +44,10 @@ impl Read {
 }
 
 impl Versions {
-    /// What `excerpt` declares.
+    /// Parses `excerpt`, or returns it from the cache.
     ///
     /// # Errors
-    /// It can not be read: another version of the router wrote it.
+    /// The excerpt is unreadable: another version of the router wrote it.
     pub(super) fn read(&self, excerpt: &str) -> Result<Arc<RoutingConfig>, Problems> {
         if let Some(known) = self.lock().get(excerpt) {
             return Ok(known);

@@ -119,7 +119,8 @@ impl AppMetrics {
     }
 }
 
-/// The gauges of an app that this router leads. Dropped, they fall to 0: whoever leads next has its own.
+/// The gauges of an app that this router leads. Dropped, they fall to 0: whoever leads next has its
+/// own.
 pub struct Gauges {
     leader: Gauge,
     held: Gauge,

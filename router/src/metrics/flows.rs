@@ -1,4 +1,5 @@
-//! Flows and their steps, as the router counts them that sees them end. What labels there are is what the file declares.
+//! Flows and their steps, as the router counts them that sees them end. What labels there are is
+//! what the file declares.
 
 use metrics::{Key, Label, Recorder};
 use warmq_types::ids::AppId;

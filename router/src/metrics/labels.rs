@@ -1,5 +1,6 @@
-//! Which hints get a label of their own. Submitters write hints as they like, so their number must not decide how many
-//! series there are: a hint earns its label when a runner has run it, and only so many do.
+//! Which hints get a label of their own. Submitters write hints as they like, so their number must
+//! not decide how many series there are: a hint earns its label when a runner has run it, and only
+//! so many do.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,8 +44,9 @@ impl Labels {
     }
 }
 
-/// The exporter escapes quotes and newlines, but takes a backslash in front of a quote or another backslash for an escape
-/// that was made already; two hints could become one. Doubled here, every backslash is one to it.
+/// The exporter escapes quotes and newlines, but takes a backslash in front of a quote or another
+/// backslash for an escape that was made already; two hints could become one. Doubled here, every
+/// backslash is one to it.
 fn escaped(hint: &Hint) -> String {
     hint.as_str().replace('\\', r"\\")
 }

@@ -1,5 +1,5 @@
-//! What `/metrics` shows, in Prometheus' text format. One recorder per process, handed on as a connection is: nothing is
-//! global.
+//! What `/metrics` shows, in Prometheus' text format. One recorder per process, handed on as a
+//! connection is: nothing is global.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -9,8 +9,9 @@
 //! | `flows` | how flows and their steps ended |
 //! | `webhooks` | what became of webhooks |
 //!
-//! Submitters choose hints, so neither memory nor the page may grow with them: at most 100 hints of an app have a label of
-//! their own, and samples are folded into buckets every few seconds, whether anybody reads them or not.
+//! Submitters choose hints, so neither memory nor the page may grow with them: at most 100 hints of
+//! an app have a label of their own, and samples are folded into buckets every few seconds, whether
+//! anybody reads them or not.
 
 mod app;
 mod flows;
@@ -63,7 +64,8 @@ impl Metrics {
         })
     }
 
-    /// Counts for an app. Once per app and process: what is asked for again has labels of its own to give away.
+    /// Counts for an app. Once per app and process: what is asked for again has labels of its own
+    /// to give away.
     pub fn app(&self, app: &AppId) -> AppMetrics {
         AppMetrics::new(self.recorder.clone(), app.clone())
     }

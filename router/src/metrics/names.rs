@@ -26,7 +26,8 @@ impl Metric {
     }
 }
 
-/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`RUNNER_FAULTS`] per app and reason, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
+/// Counters, per app and hint; [`DISPATCHED`] per app and target, [`RUNNER_FAULTS`] per app and
+/// reason, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
 pub(super) const COUNTERS: [Metric; 9] = [
     WARM_HITS,
     COLD_LOADS,
@@ -118,5 +119,6 @@ pub(super) const FAULTY_RUNNERS: Metric = Metric::count(
     "Live runners that take no jobs until their self-test passes; `warmq runners` shows why.",
 );
 
-/// Upper bounds of the histograms' buckets, s: from a small file in the page cache to a big checkpoint over the network.
+/// Upper bounds of the histograms' buckets, s: from a small file in the page cache to a big
+/// checkpoint over the network.
 pub(super) const BUCKETS_S: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];

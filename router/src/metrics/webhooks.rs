@@ -8,7 +8,8 @@ use super::app::METADATA;
 use super::names::WEBHOOKS;
 
 impl Metrics {
-    /// A webhook of the app's job was told, or not. `outcome`: `delivered`, `retried` or `given_up`.
+    /// A webhook of the app's job was told, or not. `outcome`: `delivered`, `retried` or
+    /// `given_up`.
     pub fn webhook(&self, app: &AppId, outcome: &'static str) {
         let labels = vec![
             Label::new("app", app.to_string()),

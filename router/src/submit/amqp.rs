@@ -1,5 +1,5 @@
-//! The AMQP door: messages of exchange `jobs` become submissions. What can not be accepted goes to a dead-letter queue
-//! with the reason, and its submitter is told if it gave `reply_to`.
+//! Consumes AMQP submissions from exchange `jobs`. An invalid one is dead-lettered with the reason,
+//! and its submitter gets a reply if it gave `reply_to`.
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
@@ -18,13 +18,13 @@ use crate::queue_consumer::QueueConsumer;
 use crate::reply::{self, ReplySender};
 use crate::session_error::SessionError;
 
-/// Submissions in work at once.
+/// Submissions processed at once.
 const PREFETCH: u16 = 64;
 
-/// Prefixes of the queues that a submitter may have a reply sent to; any other could be somebody else's.
+/// Prefixes of permitted reply queues; any other queue could belong to someone else.
 const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
-/// Consumes the submissions queue.
+/// Consumer of the submissions queue.
 pub struct AmqpSubmissions {
     amqp_url: ServerUrl,
     topology: Topology,
@@ -34,7 +34,7 @@ pub struct AmqpSubmissions {
 }
 
 impl AmqpSubmissions {
-    /// The door on the queue `submissions` of `topology`.
+    /// Returns a consumer of the queue `submissions` of `topology`.
     pub fn new(
         amqp_url: ServerUrl,
         topology: Topology,
@@ -50,10 +50,10 @@ impl AmqpSubmissions {
         }
     }
 
-    /// Takes submissions until `shutdown`, over as many connections as it takes.
+    /// Consumes until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let submissions = QueueConsumer {
             what: "submissions",
@@ -69,7 +69,8 @@ impl AmqpSubmissions {
         Ok(())
     }
 
-    /// One message: accepted, or refused for good; while a server is away it waits here, unacknowledged.
+    /// Handles one message: accepts it, or refuses it for good; while a server is unreachable it
+    /// waits unacknowledged.
     async fn take(
         &self,
         delivery: Delivery,
@@ -78,11 +79,12 @@ impl AmqpSubmissions {
         let refused = match self.read(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
-                // Cut off half-way it would be a job, and its message another one for the next router.
+                // Completes even at shutdown: an interrupted submission would be a job whose
+                // message is redelivered.
                 let outcome = retry::until_known("accepting an AMQP submission", shutdown, || {
                     let submission = submission.clone();
                     async {
-                        // Whoever RabbitMQ let in is trusted.
+                        // RabbitMQ authenticated the publisher.
                         match self.submitter.submit(&Caller::Trusted, submission).await {
                             Ok(_) => Ok(None),
                             Err(error) if error.is_temporary() => Err(error),
@@ -103,7 +105,7 @@ impl AmqpSubmissions {
         Ok(())
     }
 
-    /// The submission in a message, unless it is too large, or a property of it is wrong.
+    /// Parses the message, unless it is too large or a property is invalid.
     fn read(&self, delivery: &Delivery) -> Result<Submission, JobError> {
         let (bytes, most) = (delivery.data.len(), self.submitter.max_input_bytes);
         match bytes > most {
@@ -116,7 +118,8 @@ impl AmqpSubmissions {
         let key = delivery.routing_key.as_str();
         tracing::info!(amqp.routing_key = key, reason = %error.message, "refused an AMQP submission");
         let dead_queue = match AppId::parse(key) {
-            // Only an app that exists has a queue of its own; others would be made by anyone's typing errors.
+            // Only an existing app has a dead-letter queue; otherwise typing errors would create
+            // queues.
             Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
             _ => self.topology.dead_submissions_queue(),
         };
@@ -141,7 +144,7 @@ impl AmqpSubmissions {
         Ok(())
     }
 
-    /// The app's own dead-letter queue may not be declared yet, if its name is in the file and no job came.
+    /// Declares the app's dead-letter queue first, since the app may not have had a job.
     async fn publish_dead(&self, queue: &str, dead: &Message) -> Result<(), PublishError> {
         match self.publisher.publish("", queue, dead).await {
             Err(PublishError::Returned { .. }) => {
@@ -153,7 +156,7 @@ impl AmqpSubmissions {
     }
 }
 
-/// The submission in a message, unless a property of it is wrong.
+/// Parses the message, unless a property is invalid.
 fn read(delivery: &Delivery) -> Result<Submission, JobError> {
     let reply_to = reply_to(delivery);
     if let Some(reply_to) = reply_to.as_ref().filter(|reply_to| !may_reply(reply_to)) {
@@ -168,10 +171,10 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
     }
     let properties = &delivery.properties;
     let message_id = properties.message_id().as_ref();
-    // Some clients send an empty one when they were given none.
+    // Some clients send an empty property for an absent one.
     let message_id = message_id.map(|id| id.as_str()).filter(|id| !id.is_empty());
     let id: Option<JobId> = message_id.and_then(|id| id.parse().ok());
-    // fal's names are as good as ours.
+    // fal's header names are accepted, too.
     let header = |name: &str| {
         let text = |prefix: &str| text_header(properties, &format!("{prefix}{name}"));
         text("x-").or_else(|| text("x-fal-"))
@@ -189,7 +192,8 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         max_warm_wait: header("max-warm-wait"),
         start_timeout: header("request-start-timeout"),
         request_timeout: header("request-timeout"),
-        // Chosen here, so that a submission that is tried again, its message unacknowledged, stays one job.
+        // Assigned here, so that a retried submission with an unacknowledged message remains one
+        // job.
         id: Some(id.unwrap_or_else(JobId::generate)),
         redelivered: delivery.redelivered,
         no_retry: header("no-retry"),

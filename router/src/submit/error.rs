@@ -44,7 +44,7 @@ pub enum SubmitError {
         "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
     )]
     UnknownApp(AppId),
-    /// A route can not say where it goes.
+    /// A route cannot say where it goes.
     #[error(transparent)]
     Route(#[from] warmq_rules::Error),
     /// The body is no JSON.
@@ -134,8 +134,8 @@ pub enum SubmitError {
         /// How many are too many for another one.
         bound: u64,
     },
-    /// The webhook can not be reached from here, whatever happens.
-    #[error("the webhook can not be told: {0}")]
+    /// The webhook cannot be reached from here, whatever happens.
+    #[error("the webhook cannot be delivered: {0}")]
     InvalidWebhook(warmq_fetch::Error),
     /// It is neither wanted nor not wanted to be tried again.
     #[error("no-retry is '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
@@ -149,7 +149,7 @@ pub enum SubmitError {
     /// The storage, where large inputs go, fails.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
-    /// The job can not be written as a message.
+    /// The job cannot be written as a message.
     #[error(transparent)]
     Message(#[from] warmq_types::message::Error),
 }
@@ -233,7 +233,7 @@ impl SubmitError {
                 ..plain(500, "internal_error")
             },
             Self::Store(_) | Self::Publish(_) | Self::Storage(_) => JobError {
-                message: "the queue can not take jobs right now; try again soon".to_owned(),
+                message: "the queue cannot take jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
             },
             Self::Message(_) => plain(500, "internal_error"),

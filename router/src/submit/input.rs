@@ -1,14 +1,14 @@
-//! A submission's body as the app's input.
+//! Parses a submission's body as the app's input.
 
 use serde_json::{Map, Value};
 
 use super::SubmitError;
 
-/// How deep an input may be nested. serde_json reads 127 levels; messages and records hold the input some levels down, and what
-/// is accepted here must be read everywhere.
+/// Maximum nesting of an input. serde_json reads 127 levels; messages and records contain the input
+/// some levels down, and every accepted input must be readable everywhere.
 pub(super) const MAX_DEPTH: usize = 100;
 
-/// Values of content-encoding that make a body unreadable.
+/// Content encodings that make a body unreadable.
 const COMPRESSIONS: [&str; 7] = [
     "gzip",
     "x-gzip",
@@ -21,18 +21,18 @@ const COMPRESSIONS: [&str; 7] = [
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The input: JSON, or nothing at all for `{}`. Of a field that comes twice, the last one counts.
+/// Parses the input: JSON, or an empty body for `{}`. The last of duplicate fields counts.
 ///
 /// # Errors
-/// It is no JSON, or nested too deep.
+/// The body is not JSON, or nested too deep.
 pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Object(Map::new()));
     }
-    // What editors and shells of one system put in front of every text.
+    // Some editors and shells write a byte order mark.
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let input: Value = serde_json::from_slice(body).map_err(|error| {
-        // serde_json has no other way to tell.
+        // serde_json exposes no error kind for this.
         match error.to_string().starts_with("recursion limit exceeded") {
             true => SubmitError::TooDeep,
             false if is_form(body) => SubmitError::Form,
@@ -46,19 +46,19 @@ pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
 }
 
 /// # Errors
-/// The body is compressed: nothing here unpacks it.
+/// The body is compressed, which is not supported.
 pub(super) fn check_encoding(encoding: Option<&str>) -> Result<(), SubmitError> {
     match encoding.map(str::trim).map(str::to_ascii_lowercase) {
         Some(encoding) if COMPRESSIONS.contains(&encoding.as_str()) => {
             Err(SubmitError::Encoded(encoding))
         }
-        // AMQP libraries name a charset here.
+        // AMQP libraries put a charset here.
         _ => Ok(()),
     }
 }
 
-/// Whether a body is a form (`prompt=a+cat&seed=7`, or in parts), as HTTP libraries send one unless
-/// they are asked for JSON.
+/// Returns whether a body is a form (`prompt=a+cat&seed=7`, or multipart), the default of HTTP
+/// libraries.
 fn is_form(body: &[u8]) -> bool {
     let name = body.split(|byte| *byte == b'=').next().unwrap_or_default();
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.%+[]".contains(byte);
@@ -66,7 +66,7 @@ fn is_form(body: &[u8]) -> bool {
     is_url_encoded || body.starts_with(b"--")
 }
 
-/// Levels of arrays and objects.
+/// Returns the number of nested arrays and objects.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),

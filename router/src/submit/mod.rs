@@ -1,15 +1,16 @@
-//! The one door for jobs, whichever way they come: check, follow routes, derive the hint, record, publish.
+//! The single entry for jobs, by HTTP and AMQP: check, resolve routes, derive the hint, record,
+//! publish.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | `submission`, `error` | what is given, what is answered |
-//! | `amqp` | the door for messages |
-//! | `input`, `options` | the body, and what is wished besides, read into types |
-//! | `destination` | the app that runs it, or the route whose flow it is |
-//! | `prepared` | what is to be recorded and published |
-//! | `step` | a flow's steps, which come in by the same door |
-//! | `stored_input` | inputs that are too large for messages and records |
-//! | `allowance` | how much a key's holder may submit |
+//! | `submission`, `error` | the request and its possible errors |
+//! | `amqp` | the consumer of AMQP submissions |
+//! | `input`, `options` | body and options, parsed |
+//! | `target` | the app that runs the job, or the route of the flow |
+//! | `prepared` | the job, ready to be recorded and published |
+//! | `step` | submission of a flow's steps |
+//! | `stored_input` | inputs too large for messages and records |
+//! | `quota` | rate and number of jobs per key |
 
 pub mod amqp;
 mod error;
@@ -48,18 +49,18 @@ pub use prepared::Prepared;
 pub use step::FlowView;
 pub use submission::{Accepted, Submission};
 
-/// A submission without mistakes: the job as it would be new, and on what terms.
+/// A valid submission: the job to be recorded, and its admission rules.
 struct Checked {
     prepared: Prepared,
     key: Option<IdempotencyKey>,
     max_queue_length: Option<u64>,
-    /// How many jobs its owner may have.
+    /// Number of jobs that its owner may have.
     max_jobs: Option<u64>,
-    /// It may have been taken in before, and must not run anew if it ended.
+    /// It may have been accepted before, and must not run again if it ended.
     once: bool,
 }
 
-/// A cheap handle on the door.
+/// A cheap handle for submitting jobs.
 #[derive(Clone)]
 pub struct Submitter {
     store: Store,
@@ -75,22 +76,21 @@ pub struct Submitter {
     declared: Arc<Mutex<HashSet<AppId>>>,
 }
 
-/// What a [`Submitter`] works with besides the servers of jobs.
+/// What a [`Submitter`] needs besides the servers.
 pub struct Options {
-    /// Where large inputs are stored.
+    /// Storage of large inputs.
     pub artifacts: Artifacts,
-    /// Recognises links to files.
     pub links: Links,
-    /// What webhooks may reach.
+    /// Checks webhook URLs.
     pub fetcher: Fetcher,
     /// Largest input, bytes of JSON.
     pub max_input_bytes: usize,
-    /// Turns for work on large inputs.
+    /// Permits for work on large inputs.
     pub large: LargeJson,
 }
 
 impl Submitter {
-    /// The door into the given servers.
+    /// Returns a submitter to the given servers.
     pub fn new(
         store: Store,
         publisher: Publisher,
@@ -120,7 +120,7 @@ impl Submitter {
         }
     }
 
-    /// Accepts a job, if `caller` may submit it: once this returns, it is in Redis and in RabbitMQ.
+    /// Accepts a job if `caller` may submit it: once this returns, it is in Redis and in RabbitMQ.
     ///
     /// # Errors
     /// See [`SubmitError`].
@@ -131,19 +131,21 @@ impl Submitter {
     ) -> Result<Accepted, SubmitError> {
         let app = AppId::parse(&submission.app)?;
         caller.may_submit_to(&app)?;
-        // What is made of the body occupies memory until the job is accepted.
+        // The parsed body occupies memory until the job is accepted.
         let _held = submission.held.clone();
-        // Whatever comes of it, it was one more.
+        // Counts whether or not the submission succeeds.
         self.throttle(caller).await?;
         let mut checked = self.check(caller, app, submission).await?;
         checked.max_jobs = caller.limits().max_jobs;
         let (prepared, state, setbacks) = self.admit(checked).await?;
-        // A known job that waits is published again: its first submission may have died between record and queue.
+        // A known job that still waits is published again: its first submission may have failed
+        // between record and publish.
         if state == JobState::Queued
             && let Err(error) =
                 (self.publish(&prepared.job, prepared.plan.is_some(), setbacks)).await
         {
-            // Not accepted: a record without a message would wait for ever. Unless another submission accepted it.
+            // Not accepted: a record without a message would wait for ever. Kept if another
+            // submission accepted it.
             let job = &prepared.job;
             let discarded = self.store.jobs().discard(&job.app, job.id).await;
             tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
@@ -153,8 +155,8 @@ impl Submitter {
             return Err(error);
         }
         let job = prepared.job;
-        // Accepted, whatever Redis says from now on.
-        let position = self.store.jobs().queue_position(&job.app, job.id).await;
+        // Accepted, even if Redis fails from now on.
+        let position = self.store.queue_position(&job.app, job.id).await;
         tracing::debug!(job.id = %job.id, job.app = %job.app, ?position, "accepted a job");
         Ok(Accepted {
             queue_position: position.ok().flatten().unwrap_or(0),
@@ -162,7 +164,8 @@ impl Submitter {
         })
     }
 
-    /// The job as it is recorded, where it stands (new, or as its first submission said), and what its attempts left behind.
+    /// Records the job. Returns it with its state (queued, or that of its first submission), and
+    /// the setbacks of its attempts.
     async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState, Setbacks), SubmitError> {
         let Checked { mut prepared, .. } = checked;
         let stored = prepared.job.stored_input.clone();
@@ -211,8 +214,9 @@ impl Submitter {
         }
     }
 
-    /// A job that was submitted before, as its first submission said. `again`: as it is now. Whoever submits again by AMQP
-    /// wants to hear how it ends; if it has ended, that is announced again.
+    /// Returns a job that was submitted before, as its first submission recorded it. `again`: the
+    /// repeated one. An AMQP submitter expects a reply, so the event of an ended job is published
+    /// again.
     async fn known(&self, again: JobSpec) -> Result<(JobSpec, JobState), SubmitError> {
         if let Some(reply_to) = &again.reply_to {
             self.store.replies().set_address(&again, reply_to).await?;
@@ -226,7 +230,7 @@ impl Submitter {
         Ok((first.spec, first.state))
     }
 
-    /// Everything that can be wrong with a submission by itself.
+    /// Checks everything that depends on the submission alone.
     async fn check(
         &self,
         caller: &Caller,
@@ -261,13 +265,13 @@ impl Submitter {
         if let Target::App(reached) = &destination {
             turn.run(|| reached.takes(&mut input))?;
         }
-        // Workers read files by reference, and take each for one that its submitter may read.
+        // Workers read files by reference and assume that the submitter may read each.
         turn.run(|| self.links.take(&mut input, now_s()))
             .map_err(SubmitError::InvalidInput)?;
         let options = JobOptions::read(&submission)?;
         let own_bound = (submission.max_queue_length.as_deref())
             .map(|text| {
-                // As many may wait, and one more is too many.
+                // The header allows this many waiting jobs; the bound refuses from the next one on.
                 text.parse::<u64>()
                     .map(|most| most.saturating_add(1))
                     .map_err(|_| SubmitError::InvalidQueueLength(shown(text)))
@@ -284,7 +288,7 @@ impl Submitter {
             owner: caller.owner().cloned(),
             reply_to: submission.reply_to,
             webhook: submission.webhook,
-            // It becomes the destination's below.
+            // Replaced by the target below.
             ..JobSpec::new(name, input)
         };
         let bounds = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
@@ -299,7 +303,7 @@ impl Submitter {
                 let first = self.beginning(&prepared, &declared, &turn).await?;
                 let bound = bounds(declared.config(&first.app).max_queue_length);
                 self.check_queue(&first.app, bound).await?;
-                // Flows that wait to begin wait for a moment.
+                // Flows wait only for a moment until they start.
                 (prepared, None)
             }
         };
@@ -314,7 +318,7 @@ impl Submitter {
     }
 
     /// # Errors
-    /// As many jobs of the app wait as may.
+    /// The app's queue is at its bound.
     async fn check_queue(&self, app: &AppId, bound: Option<u64>) -> Result<(), SubmitError> {
         let Some(bound) = bound else {
             return Ok(());

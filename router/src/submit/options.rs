@@ -1,4 +1,4 @@
-//! What a submitter wishes of its job, besides the output; for a flow, what its steps inherit.
+//! Options of a job besides its input; for a flow, the options that its steps inherit.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use warmq_types::route::RouteKind;
 use super::{Submission, SubmitError};
 use crate::files::lifetime;
 
-/// How long the record of a job that is not to be stored is kept after its end: time enough for a client that polls, and for
-/// a reply or a webhook that is tried again.
+/// Retention of a job that must not be stored: enough for a polling client, and for retries of a
+/// reply or webhook.
 const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 
-/// JobOptions without mistakes.
+/// Valid options.
 #[derive(Debug, Clone, Default)]
 pub(super) struct JobOptions {
     hint: Option<Hint>,
@@ -29,10 +29,10 @@ pub(super) struct JobOptions {
 }
 
 impl JobOptions {
-    /// Reads a submission's.
+    /// Parses the options of a submission.
     ///
     /// # Errors
-    /// One of them is none.
+    /// An option is invalid.
     pub(super) fn read(submission: &Submission) -> Result<Self, SubmitError> {
         let priority = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
             "" => Ok(Priority::default()),
@@ -73,8 +73,9 @@ impl JobOptions {
         })
     }
 
-    /// What the submitter of `flow` options of its step `index` (from 0), which is begun at `now_ms` (Unix ms). The hint is meant for
-    /// whoever gets the flow's own input, and so is the time to start; other steps have the hints that their apps derive.
+    /// Returns the options that step `index` (from 0) of `flow`, begun at `now_ms` (Unix ms),
+    /// inherits. Hint and start timeout apply to the step that gets the flow's own input; other
+    /// steps have the hints that their apps derive.
     pub(super) fn of_step(flow: &JobSpec, kind: RouteKind, index: u32, now_ms: u64) -> Self {
         let is_flows_own = index == 0 || kind == RouteKind::Fallback;
         let start_timeout_ms = flow.start_timeout_ms.filter(|_| is_flows_own);
@@ -92,13 +93,12 @@ impl JobOptions {
         }
     }
 
-    /// The job with these wishes, for an app with these settings. `hint_path`: the field of its
-    /// input that names what the job will load. What the field names is the hint, whatever the
-    /// submitter's header says: a runner that was chosen by another name would load this one all
-    /// the same, and evict the other for it.
+    /// Returns the job with these options, for an app with these settings. `hint_path`: the input
+    /// field that names the model. The field takes precedence over the submitter's header: a runner
+    /// chosen by another hint would load the field's model anyway, and evict the other for it.
     ///
     /// # Errors
-    /// What the field names is too long for a hint.
+    /// The field's value is too long for a hint.
     pub(super) fn of(
         self,
         job: JobSpec,
@@ -129,10 +129,10 @@ impl JobOptions {
         })
     }
 
-    /// The same of a flow, whose steps have their own apps' settings.
+    /// Returns a flow with these options; its steps have their own apps' settings.
     ///
     /// # Errors
-    /// None: a flow's input has no hint of its own.
+    /// Never: a flow's input has no hint of its own.
     pub(super) fn of_flow(self, job: JobSpec) -> Result<JobSpec, SubmitError> {
         let settings = AppConfig {
             max_attempts: MAX_ATTEMPTS,
@@ -142,8 +142,7 @@ impl JobOptions {
     }
 }
 
-/// The hint of a job, and its source: the field of the input if it names something, else the
-/// submitter's header.
+/// Returns a job's hint and its source: the input field if it has a value, otherwise the header.
 fn sourced(
     header: Option<Hint>,
     path: Option<&HintPath>,
@@ -167,7 +166,7 @@ fn sourced(
     Ok((header, source))
 }
 
-/// The time to start, ms: more than 0. The header's newer name counts if both are given.
+/// Parses the start timeout, ms, greater than 0. The header's newer name takes precedence.
 fn start_timeout_ms(submission: &Submission) -> Result<Option<u64>, SubmitError> {
     let named = [
         ("x-fal-request-start-timeout", &submission.start_timeout),
@@ -188,7 +187,7 @@ fn start_timeout_ms(submission: &Submission) -> Result<Option<u64>, SubmitError>
     }
 }
 
-/// A truth value as fal reads it, in any case; empty is false.
+/// Parses a boolean as fal does, in any case; empty is false.
 fn truth(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" => Some(true),
@@ -197,7 +196,7 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// The beginning of what somebody sent us, fit for a message.
+/// Shortens and escapes a submitted text for a message.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }

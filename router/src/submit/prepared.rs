@@ -1,4 +1,5 @@
-//! What is to be recorded and published: a job for its app's runners, or a flow for the routers.
+//! A valid submission, ready to be recorded and published: a job for its app's lane, or a flow for
+//! the flow role.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,23 +18,25 @@ use super::target::{FlowRoute, TargetApp};
 use super::{SubmitError, Submitter};
 use crate::routing_config::RoutingConfig;
 
-/// How often something is published before its submitter hears that RabbitMQ is away.
+/// Publish attempts before the submitter gets an error.
 const PUBLISH_ATTEMPTS: u32 = 2;
 
-/// When a flow is looked at that was recorded and is not heard of: its router may have died before it said so.
+/// When a recorded flow is evaluated without an event, in case its router crashed before the
+/// publish.
+/// it said so.
 const MAX_FLOW_START_DELAY: Duration = Duration::from_secs(10);
 
-/// A job without mistakes, as it would be new.
+/// A valid job before its record.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The job.
     pub job: JobSpec,
-    /// What it begins with, if it is a flow.
+    /// The plan of a flow.
     pub plan: Option<FlowPlan>,
 }
 
 impl Prepared {
-    /// A job for the app that was reached.
+    /// Prepares a job for the target app.
     pub(super) fn job(
         reached: TargetApp,
         job: JobSpec,
@@ -50,7 +53,8 @@ impl Prepared {
         })
     }
 
-    /// A flow along `route`, as `declared` says. `headers`: what its steps' expressions may look at.
+    /// Prepares a flow along `route`, as declared in `declared`. `headers`: those that the
+    /// expressions of its steps read.
     pub(super) fn flow(
         flow: FlowRoute,
         (job, options): (JobSpec, JobOptions),
@@ -74,7 +78,7 @@ impl Prepared {
 }
 
 impl Submitter {
-    /// Records a job on `terms`; a flow is looked at from now on.
+    /// Records a job under the admission rules; a flow is scheduled for evaluation.
     pub(super) async fn record(
         &self,
         job: &JobSpec,
@@ -94,7 +98,7 @@ impl Submitter {
         Ok(created)
     }
 
-    /// Writes into the log of a new job that the hint of its header has no effect.
+    /// Logs in a new job that its header's hint has no effect.
     async fn note_overruled_hint(&self, job: &JobSpec, id: JobId) {
         let Some(HintSource::Input {
             field,
@@ -111,8 +115,8 @@ impl Submitter {
         }
     }
 
-    /// Publishes what was recorded: a job into its app's backlog, a flow to those who run flows.
-    /// `setbacks`: of a job whose attempts failed.
+    /// Publishes a recorded job to its app's lane, or a flow's event. `setbacks`: those of failed
+    /// attempts.
     pub(super) async fn publish(
         &self,
         job: &JobSpec,
@@ -145,14 +149,15 @@ impl Submitter {
             };
             match published.await {
                 Ok(()) => return Ok(()),
-                // A connection that broke while nobody used it is found out by the first publish after.
+                // The first publish after a while may be the one that detects a broken connection.
                 Err(PublishError::Lapin(_)) if attempt < PUBLISH_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Declares an app's queues before its first job: what is published for a missing queue would be lost.
+    /// Declares an app's queues before its first job, since a message to a missing queue would be
+    /// lost.
     async fn declare(&self, app: &AppId) -> Result<(), PublishError> {
         let mut declared = self.declared.lock().await;
         if !declared.contains(app) {

@@ -1,4 +1,4 @@
-//! How much a key's holder may submit: how often, and how many jobs at a time.
+//! Quota of a key: rate of submissions, and number of jobs at a time.
 
 use warmq_types::job::JobSpec;
 
@@ -6,10 +6,10 @@ use super::{SubmitError, Submitter};
 use crate::access::Caller;
 
 impl Submitter {
-    /// Counts one more submission of the caller.
+    /// Counts a submission of the caller.
     ///
     /// # Errors
-    /// It is one too many by now, or Redis is away.
+    /// The rate is exceeded, or Redis is unreachable.
     pub(super) async fn throttle(&self, caller: &Caller) -> Result<(), SubmitError> {
         let (Some(key), Some(rate)) = (caller.owner(), caller.limits().rate) else {
             return Ok(());
@@ -22,12 +22,12 @@ impl Submitter {
         })
     }
 
-    /// How many jobs of its app the job's owner may have at a time, of `bound` over all apps; `None`: any number. What is
-    /// submitted to several apps at the same moment may exceed the bound, what goes to one does not. Flows are counted under
-    /// their routes, their steps are not.
+    /// Returns how many jobs of this app the owner may still have, of `bound` over all apps; `None`
+    /// for any number. Concurrent submissions to several apps may exceed the bound, those to one
+    /// app cannot. Flows count under their routes, their steps do not.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub(super) async fn jobs_left(
         &self,
         job: &JobSpec,
@@ -44,10 +44,11 @@ impl Submitter {
         Ok(Some(bound.saturating_sub(elsewhere)))
     }
 
-    /// Whether an owner that has too many jobs has fewer than were counted: Redis may have lost the records of some.
+    /// Returns whether the owner has fewer jobs than were counted, since Redis may have lost some
+    /// records.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub(super) async fn overcounted(&self, job: &JobSpec) -> Result<bool, SubmitError> {
         match &job.owner {
             Some(owner) => Ok(self

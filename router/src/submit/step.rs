@@ -1,5 +1,5 @@
-//! A flow's steps: ordinary jobs that routers submit, by the door that all jobs come in by. Nobody is asked for a key, and no bound
-//! counts, since the flow was accepted.
+//! Submission of a flow's steps as ordinary jobs. They need no key and have no admission bounds,
+//! since the flow was accepted.
 
 use std::collections::BTreeMap;
 
@@ -20,25 +20,24 @@ use crate::files::references;
 use crate::large_json::Turn;
 use crate::routing_config::RoutingConfig;
 
-/// What the steps of a flow are made of.
+/// Inputs of a flow's steps.
 #[derive(Clone, Copy)]
 pub struct FlowView<'a> {
-    /// The flow's own job.
+    /// Job of the flow itself.
     pub spec: &'a JobSpec,
-    /// What was declared when it began.
+    /// Declarations at the start of the flow.
     pub declared: &'a RoutingConfig,
-    /// Its route.
     pub flow: Flow<'a>,
-    /// What came with its submission.
+    /// Headers of its submission.
     pub headers: &'a BTreeMap<String, String>,
-    /// What came of its steps so far, by their names.
+    /// Outputs of the ended steps, by step name.
     pub outputs: &'a BTreeMap<String, Value>,
-    /// Now, Unix ms.
+    /// Current time, Unix ms.
     pub now_ms: u64,
 }
 
 impl<'a> FlowView<'a> {
-    /// What expressions see, over the flow's own input. A step's choices are drawn by its own id.
+    /// Returns the variables of expressions over the flow's input. `draw` seeds random choices.
     pub fn asked(&self, draw: &'a str) -> Asked<'a> {
         static NOTHING: BTreeMap<AppId, warmq_rules::AppLoadEstimate> = BTreeMap::new();
         Asked {
@@ -51,12 +50,12 @@ impl<'a> FlowView<'a> {
         }
     }
 
-    /// What a step's input is made of.
+    /// Returns the variables of a step's input template.
     fn sources(&self) -> impl Iterator<Item = &'a Value> {
         self.outputs.values().chain([&self.spec.input])
     }
 
-    /// Whose step number `index` (from 0) is.
+    /// Returns the identity of step number `index` (from 0).
     pub fn step_of(&self, index: u32) -> StepOf {
         StepOf {
             route: self.spec.app.clone(),
@@ -67,10 +66,11 @@ impl<'a> FlowView<'a> {
 }
 
 impl Submitter {
-    /// The job of a step, not recorded yet. `led`: where it went when it was begun, if it was; a second time it might go elsewhere.
+    /// Prepares the job of a step. `led`: its target when it was begun, since a second resolution
+    /// might differ.
     ///
     /// # Errors
-    /// There can be no such job; or a server is away.
+    /// The step is invalid, or a server is unreachable.
     pub async fn prepare_step(
         &self,
         flow: &FlowView<'_>,
@@ -91,7 +91,7 @@ impl Submitter {
         };
         let mut job = JobSpec {
             id,
-            // The rest of the path is meant for whoever gets the flow's own input.
+            // The rest of the path applies to the step that gets the flow's own input.
             path: match index == 0 || flow.flow.kind == RouteKind::Fallback {
                 true => flow.spec.path.clone(),
                 false => String::new(),
@@ -114,7 +114,7 @@ impl Submitter {
     }
 
     /// # Errors
-    /// The input is too large: it is made of several things, each of which may have been as large as is allowed.
+    /// The input exceeds the limit: it combines several values, each of which may be as large.
     fn fits(&self, input: &Value) -> Result<(), SubmitError> {
         let bytes = serde_json::to_vec(input).map_or(0, |json| json.len());
         match bytes > self.max_input_bytes {
@@ -126,7 +126,7 @@ impl Submitter {
         }
     }
 
-    /// Where a step goes that is begun with this input.
+    /// Resolves the target of a step with this input.
     async fn lead(
         &self,
         flow: &FlowView<'_>,
@@ -146,10 +146,12 @@ impl Submitter {
             .await
     }
 
-    /// Submits a step, or submits it again: it is one job, and runs once. False: it ended, and its record was kept long enough.
+    /// Submits a step, or submits it again: it is one job and runs once. Returns false if it ended
+    /// and its record expired.
     ///
     /// # Errors
-    /// A server is away, and the same call may be made again; or RabbitMQ never takes such a message.
+    /// A server is unreachable, and the call may be repeated; or RabbitMQ never accepts the
+    /// message.
     pub async fn submit_step(
         &self,
         mut prepared: Prepared,
@@ -170,18 +172,18 @@ impl Submitter {
                 self.store.jobs().state_of(&job.app, job.id).await?
             }
             Created::New { created_ms, .. } => {
-                // By Redis' clock, which tells how far a lane has come.
+                // By Redis' clock, which measures the progress of lanes.
                 job.created_ms = created_ms;
                 Some(JobState::Queued)
             }
-            // Nothing bounds it.
+            // Steps have no bounds.
             Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
         if state == Some(JobState::Queued)
             && let Err(error) = (self.publish(job, prepared.plan.is_some(), setbacks)).await
         {
-            // No message of it will ever be taken: without a record, the flow sees that it was not begun.
-            if !error.is_temporary() && self.store.jobs().discard(&job.app, job.id).await? {
+            // RabbitMQ will never accept its message: without a record, the flow fails the step.
+            if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
                 self.drop_input(prepared.job.stored_input, None).await;
             }
             return Err(error);
@@ -189,16 +191,16 @@ impl Submitter {
         Ok(true)
     }
 
-    /// Waits for a turn to make a step's input of what `flow` has.
+    /// Acquires a permit to build a step's input.
     pub async fn turn_for(&self, flow: &FlowView<'_>) -> Turn {
         self.large.turn_for(flow.sources()).await
     }
 
-    /// Publishes a step's job again, whose submitter may have died between record and queue. If it did not, that is one message too
-    /// many, which starts nothing.
+    /// Republishes a step's job, whose submitter may have crashed between record and publish. A
+    /// duplicate message starts nothing.
     ///
     /// # Errors
-    /// A server is away.
+    /// A server is unreachable.
     pub async fn publish_step_again(&self, record: &JobRecord) -> Result<(), SubmitError> {
         match record.state {
             JobState::Queued => {
@@ -210,11 +212,11 @@ impl Submitter {
         }
     }
 
-    /// The first job of a flow that is not accepted yet, for those who would refuse it at the door. Of a fallback the first that is
-    /// possible at all.
+    /// Prepares the first step of a flow before acceptance, so that its errors are reported at
+    /// once; of a fallback, the first valid one.
     ///
     /// # Errors
-    /// There is none.
+    /// No step is valid.
     pub(super) async fn beginning(
         &self,
         prepared: &Prepared,

@@ -1,4 +1,5 @@
-//! Large inputs on their way into the object storage, and back where a flow's steps are made of them.
+//! Large inputs on their way into the object storage, and back where a flow's steps are made of
+//! them.
 
 use serde_json::Value;
 use warmq_objects::InputError;
@@ -8,8 +9,8 @@ use super::{SubmitError, Submitter};
 use crate::large_json::Turn;
 
 impl Submitter {
-    /// Replaces an input that is too large for messages and records by a reference to an object. `turn` ends before the
-    /// storage is written.
+    /// Replaces an input that is too large for messages and records by a reference to an object.
+    /// `turn` ends before the storage is written.
     ///
     /// # Errors
     /// The storage fails.
@@ -51,7 +52,8 @@ impl Submitter {
         Ok(())
     }
 
-    /// Deletes an input that no job refers to: its submission was refused, or was known already. `kept`: the recorded job's.
+    /// Deletes an input that no job refers to: its submission was refused, or was known already.
+    /// `kept`: the recorded job's.
     pub(super) async fn drop_input(&self, stored: Option<StoredInput>, kept: Option<&StoredInput>) {
         if let Some(stored) = stored
             && kept != Some(&stored)

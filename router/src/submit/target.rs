@@ -1,5 +1,5 @@
-//! Where a submission goes: to the app that it names, or the one that the route it names chooses; or it becomes a flow along that
-//! route.
+//! Resolves the target of a submission: an app, named directly or chosen by a route, or a flow
+//! along a route.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::apps::App;
 use crate::large_json::Turn;
 use crate::routing_config::RoutingConfig;
 
-/// Where a submission goes.
+/// Target of a submission.
 pub(super) enum Target {
-    /// To an app.
+    /// An app.
     App(TargetApp),
-    /// Along a route, step by step.
+    /// A flow along a route.
     Flow(FlowRoute),
 }
 
-/// The app of a job, and its way there.
+/// The app of a job, with the routes that led to it.
 pub(super) struct TargetApp {
     pub(super) id: AppId,
     pub(super) app: App,
@@ -29,10 +29,10 @@ pub(super) struct TargetApp {
 }
 
 impl TargetApp {
-    /// Checks an input, and writes its whole numbers as the app's schema has them.
+    /// Validates an input, and converts whole numbers to the schema's representation.
     ///
     /// # Errors
-    /// The app does not take such an input.
+    /// The input does not match the app's schema.
     pub(super) fn takes(&self, input: &mut Value) -> Result<(), SubmitError> {
         match self.app.check(input) {
             problems if problems.is_empty() => Ok(()),
@@ -41,16 +41,16 @@ impl TargetApp {
     }
 }
 
-/// The route of a flow, and the way there.
+/// The route of a flow, with the routes that led to it.
 pub(super) struct FlowRoute {
     pub(super) route: AppId,
     pub(super) kind: RouteKind,
-    /// How many steps it declares.
+    /// Number of declared steps.
     pub(super) of: u32,
     pub(super) hops: Vec<Hop>,
 }
 
-/// What makes a submission the same as one before.
+/// What identifies a repeated submission.
 pub(super) struct RequestIdentity<'a> {
     pub(super) job: JobId,
     pub(super) key: Option<&'a IdempotencyKey>,
@@ -58,7 +58,7 @@ pub(super) struct RequestIdentity<'a> {
 }
 
 impl Submitter {
-    /// Where a submission to the route `name` goes. One that is known goes where it went, whatever was declared since.
+    /// Resolves the route `name`. A known submission keeps its target, whatever was declared since.
     pub(super) async fn resolve_route(
         &self,
         name: AppId,
@@ -108,7 +108,7 @@ impl Submitter {
         self.target_of(declared, settled, hops).await
     }
 
-    /// What `name` is: a route of flows, or an app, which must be known.
+    /// Returns the target `name`: a route of flows, or a known app.
     pub(super) async fn target_of(
         &self,
         declared: &RoutingConfig,
@@ -126,7 +126,7 @@ impl Submitter {
         }
     }
 
-    /// An app, which must be known.
+    /// Returns a known app.
     pub(super) async fn find_app(
         &self,
         declared: &RoutingConfig,

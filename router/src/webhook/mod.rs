@@ -1,15 +1,16 @@
-//! Tells by HTTP how jobs ended, to those who gave a URL for it (`?fal_webhook=`): fal's webhooks.
+//! Delivers the results of jobs to their webhook URLs (`?fal_webhook=`), as fal does.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | `notice` | the message: whose webhook, which attempt |
-//! | `limit` | a slow receiver takes so many hands and no more |
-//! | `signature` | who told it: an ED25519 signature, and the key to check it with |
-//! | `action` | what an answer means, and what follows: pure |
+//! | `notice` | the message: job and attempt |
+//! | `per_host_limit` | concurrent deliveries per host |
+//! | `signature` | ED25519 signature, and the key to verify it |
+//! | `response` | meaning of a response, and what follows: pure |
 //!
-//! A notice comes with the job's end and comes again from a retry tier, so RabbitMQ has it while it waits, and whichever router is
-//! there tells it. It carries no result: each attempt tells what the record says, for as long as that is kept. Whether it is
-//! its turn is decided in Redis (`Store::begin_delivery`), where attempts are counted; so an end that is announced twice is told once.
+//! A notice is the job's event at first, and then a message in a retry tier, so RabbitMQ keeps it
+//! while it waits, and any router can deliver it. It contains no result: each attempt reads the
+//! record, as long as it is retained. Redis counts the attempts and grants each one
+//! (`Store::begin_delivery`), so a duplicate event leads to one delivery.
 
 mod notice;
 mod per_host_limit;
@@ -41,47 +42,40 @@ use per_host_limit::PerHostLimit;
 use response::ResponseAction;
 pub use signature::WebhookKey;
 
-/// Webhooks that are told at once.
+/// Concurrent deliveries.
 const PREFETCH: u16 = 64;
 
-/// How many of them to one receiver.
+/// Concurrent deliveries per host.
 const MAX_PER_HOST: usize = 8;
 
-/// How long a receiver may take, as fal lets it.
+/// Response timeout, as in fal.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a router that died in the middle of telling keeps others from it: more than telling takes.
+/// Lease of a delivery, longer than any takes: a crashed router blocks others for this long.
 const DELIVERY_LEASE: Duration = Duration::from_secs(20);
 
-/// The user of a job that belongs to nobody.
+/// User of a job without owner.
 const ANONYMOUS: &str = "anonymous";
 
-/// What a receiver says.
+/// Response of a receiver.
 type Answer = Result<StatusCode, warmq_fetch::Error>;
 
-/// Tells the ended jobs' webhooks.
+/// Delivers webhooks.
 pub struct Webhooks {
-    /// Where the outcomes are.
     pub store: Store,
-    /// RabbitMQ.
     pub amqp_url: ServerUrl,
-    /// Its names.
     pub topology: Topology,
-    /// For what is to be told again.
     pub publisher: Publisher,
-    /// Reaches the receivers.
     pub fetcher: Fetcher,
-    /// To the jobs' files.
     pub links: Links,
-    /// What this process counted.
     pub metrics: Metrics,
 }
 
-/// What webhooks are signed with: one key for all routers, made by the first that asks. Asked for each time, since a Redis
-/// that lost it makes another.
+/// Returns the signing key of all routers, created on first use. Read each time, since a Redis that
+/// lost it creates another.
 ///
 /// # Errors
-/// Redis is away.
+/// Redis is unreachable.
 pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
     let seed = store
         .secrets()
@@ -91,10 +85,10 @@ pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
 }
 
 impl Webhooks {
-    /// Tells until `shutdown`, over as many connections as it takes.
+    /// Delivers until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let limit = PerHostLimit::new(MAX_PER_HOST);
         let webhooks = QueueConsumer {
@@ -113,15 +107,15 @@ impl Webhooks {
 
     async fn take(&self, delivery: Delivery, limit: &PerHostLimit) -> Result<(), SessionError> {
         match Notice::read(&delivery) {
-            Err(error) => tracing::warn!(%error, "dropped a webhook's notice that can not be read"),
+            Err(error) => tracing::warn!(%error, "dropped a webhook notice that cannot be read"),
             Ok(notice) => self.deliver(notice, limit).await?,
         }
-        // What is to be told again is a message of its own by now.
+        // A pending retry is a message of its own.
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
 
-    /// Tells the job's end if there is one to tell, and it is this notice's turn.
+    /// Delivers the job's result if this notice is due.
     async fn deliver(&self, mut notice: Notice, limit: &PerHostLimit) -> Result<(), SessionError> {
         let (app, job) = (notice.app().clone(), notice.job());
         if let Some(wait_ms) = notice
@@ -134,10 +128,10 @@ impl Webhooks {
         }
         let (url, end_ms) = match self.store.webhook_deliveries().pending(&app, job).await? {
             WebhookDelivery::Of { webhook, end_ms } if notice.is_of(end_ms) => (webhook, end_ms),
-            // It was redriven. Another notice comes with its other end.
+            // The job was redriven; its next end has its own notice.
             WebhookDelivery::Of { .. } | WebhookDelivery::Nothing => return Ok(()),
             WebhookDelivery::Gone => {
-                tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook is not told: the result was kept long enough");
+                tracing::warn!(job.id = %job, attempt = notice.attempt, "a webhook was not delivered: the result has expired");
                 self.metrics.webhook(&app, "given_up");
                 return Ok(());
             }
@@ -159,7 +153,7 @@ impl Webhooks {
         }
     }
 
-    /// One attempt, and what follows it.
+    /// Makes one attempt, and schedules the next if it fails.
     async fn attempt(
         &self,
         mut notice: Notice,
@@ -174,7 +168,7 @@ impl Webhooks {
         };
         let answer = self.post(&record, url).await?;
         let action = ResponseAction::of(host, answer, attempt);
-        // First the message, then the count: if this router dies between, the attempt is made again.
+        // The message precedes the count: after a crash between the two, the attempt is repeated.
         if let AfterAttempt::Again(wait) = action.then {
             notice.attempt += 1;
             self.park(&notice, wait).await?;
@@ -190,7 +184,7 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Signs and sends what the record says.
+    /// Signs and posts the record's result.
     async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, warmq_store::Error> {
         let body = self.links.outcome(record);
         let body = body.to_string();
@@ -203,14 +197,15 @@ impl Webhooks {
             .await)
     }
 
-    /// Has a notice come again after `wait`, by one retry tier after another: until then nobody is asked about it.
+    /// Delays a notice for `wait` through retry tiers, without a check in between.
     async fn put_off(&self, mut notice: Notice, wait: Duration) -> Result<(), PublishError> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         notice.booked_ms = Some(unix_ms().saturating_add(wait_ms));
         self.park(&notice, wait).await
     }
 
-    /// Has a notice come again in `wait` at the latest; whoever gets it then looks whether it is due.
+    /// Delays a notice for at most `wait`; its next consumer checks whether it is due.
+    /// due.
     async fn park(&self, notice: &Notice, wait: Duration) -> Result<(), PublishError> {
         let exchange = self.topology.retry_exchange(RetryTier::at_most(wait));
         let key = self.topology.webhook_key();
@@ -220,19 +215,19 @@ impl Webhooks {
     }
 }
 
-/// Whose job it is.
+/// Returns the job's owner.
 fn user(job: &JobSpec) -> &str {
     job.owner.as_ref().map_or(ANONYMOUS, KeyId::as_str)
 }
 
-/// The receiver's name, without the rest of its URL, which may hold a secret.
+/// Returns the host without the rest of the URL, which may contain a secret.
 fn host(url: &str) -> String {
     let url = Url::parse(url).ok();
     let host = url.as_ref().and_then(Url::host_str);
     host.unwrap_or_default().to_owned()
 }
 
-/// The receiver: `example.com:443`.
+/// Returns the host with its port: `example.com:443`.
 fn receiver(url: &str) -> String {
     let port = Url::parse(url).ok();
     let port = port.and_then(|url| url.port_or_known_default());

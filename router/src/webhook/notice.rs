@@ -1,4 +1,5 @@
-//! The message that has a webhook told: the job's event, and from the second attempt on which attempt of which end it is.
+//! The message of a pending delivery: the job's event, and from the second attempt on a message
+//! with the number of the attempt.
 
 use lapin::message::Delivery;
 use warmq_broker::Message;
@@ -8,26 +9,26 @@ use warmq_types::message::{Error, JobEvent, Versioned};
 
 const ATTEMPT_HEADER: &str = "x-warmq-attempt";
 
-/// The moment of the end, Unix ms.
+/// Header with the time of the end, Unix ms.
 const END_HEADER: &str = "x-warmq-end";
 
-/// When a notice that found no place comes again, Unix ms by this router's clock.
+/// Header with the booked time of a delayed notice, Unix ms by this router's clock.
 const BOOKED_HEADER: &str = "x-warmq-booked";
 
-/// That a webhook is to be told.
+/// A pending delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Notice {
     event: JobEvent,
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub(super) attempt: u32,
-    /// None in the event itself: the job's latest end is meant.
+    /// Time of the end, Unix ms; `None` in an event, which refers to the latest end.
     end_ms: Option<u64>,
-    /// When a place is booked for it, Unix ms.
+    /// Booked time, Unix ms.
     pub(super) booked_ms: Option<u64>,
 }
 
 impl Notice {
-    /// Reads an event, or what [`Notice::message`] wrote.
+    /// Parses an event, or a message of [`Notice::message`].
     pub(super) fn read(delivery: &Delivery) -> Result<Self, Error> {
         let header = |name| text_header(&delivery.properties, name);
         Ok(Self {
@@ -48,12 +49,12 @@ impl Notice {
         self.event.job_id
     }
 
-    /// Whether it is about the end at `end_ms` (Unix ms). A notice that says none is from now on.
+    /// Returns whether it refers to the end at `end_ms` (Unix ms). An event refers to any.
     pub(super) fn is_of(&mut self, end_ms: u64) -> bool {
         *self.end_ms.get_or_insert(end_ms) == end_ms
     }
 
-    /// The message to publish.
+    /// Returns the message to publish.
     pub(super) fn message(&self) -> Message {
         let mut headers = vec![(ATTEMPT_HEADER.to_owned(), self.attempt.to_string())];
         for (name, moment_ms) in [(END_HEADER, self.end_ms), (BOOKED_HEADER, self.booked_ms)] {
@@ -62,7 +63,7 @@ impl Notice {
         Message {
             message_id: Some(self.event.job_id.to_string()),
             headers,
-            // Encoding has no way to fail: string keys, no I/O.
+            // Encoding cannot fail: string keys, no I/O.
             ..Message::new(self.event.encode().unwrap_or_default())
         }
     }

@@ -1,6 +1,6 @@
-//! How many webhooks are told to one receiver (a host's port) at once, and when the others come again. One that is slow has so many of
-//! this router's hands and no more, so others do not wait for it. What finds no place books the next moment at which one should be
-//! free: the more wait, the later, so those that wait cost little.
+//! Limits concurrent deliveries per host and port, so that a slow receiver does not delay others. A
+//! notice without a slot books the time at which one should be free: the longer the backlog, the
+//! later, so waiting notices cost little.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The shortest wait of what finds no place.
+/// Minimum delay without a slot.
 const MIN_WAIT: Duration = Duration::from_secs(5);
 
-/// The longest one: receivers may get faster.
+/// Maximum delay without a slot: receivers may recover.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// How long telling takes, as long as none was measured.
+/// Assumed duration of a delivery before the first measurement.
 const INITIAL_DURATION: Duration = Duration::from_secs(1);
 
-/// PerHostLimit of which more is known than of so many are forgotten once nothing is told to them.
+/// Number of idle hosts above which they are forgotten.
 const MAX_IDLE_HOSTS: usize = 1024;
 
-/// The receivers that are told something now, or have more coming.
+/// Hosts with deliveries or bookings.
 #[derive(Debug)]
 pub(super) struct PerHostLimit {
     hosts: Mutex<HashMap<String, HostState>>,
@@ -29,11 +29,11 @@ pub(super) struct PerHostLimit {
 
 #[derive(Debug)]
 struct HostState {
-    /// When those that are told something now were begun.
+    /// Start times of current deliveries.
     begun: Vec<Instant>,
-    /// How long telling took lately.
+    /// Moving average of the duration.
     took: Duration,
-    /// The moments before this are booked.
+    /// Slots before this time are booked.
     booked_until: Instant,
 }
 
@@ -46,9 +46,9 @@ impl HostState {
         }
     }
 
-    /// When a place should be free for one more, after those that booked before.
+    /// Books the next free slot; returns the delay.
     fn book(&mut self, now: Instant, slots: usize) -> Duration {
-        // Whoever is told something for longer than it took lately says more of the receiver.
+        // A current delivery that exceeds the average is the better estimate.
         let oldest = self.begun.iter().map(|begun| now - *begun).max();
         let takes = self.took.max(oldest.unwrap_or_default());
         let step = takes / u32::try_from(slots).unwrap_or(u32::MAX);
@@ -56,7 +56,7 @@ impl HostState {
         (self.booked_until - now).clamp(MIN_WAIT, MAX_WAIT)
     }
 
-    /// Takes half of what one more took into the average.
+    /// Updates the average with a completed delivery.
     fn ended(&mut self, begun: Instant, now: Instant) {
         self.took = (self.took + (now - begun)) / 2;
         if let Some(index) = self.begun.iter().position(|other| *other == begun) {
@@ -69,7 +69,7 @@ impl HostState {
     }
 }
 
-/// One webhook that is being told. Dropped, it makes room for another.
+/// The slot of a delivery, released on drop.
 #[derive(Debug)]
 pub(super) struct HostSlot<'a> {
     limit: &'a PerHostLimit,
@@ -78,7 +78,7 @@ pub(super) struct HostSlot<'a> {
 }
 
 impl PerHostLimit {
-    /// `slots`: so many at once for each receiver.
+    /// `slots`: concurrent deliveries per host.
     pub(super) fn new(slots: usize) -> Self {
         Self {
             hosts: Mutex::default(),
@@ -86,7 +86,7 @@ impl PerHostLimit {
         }
     }
 
-    /// A place to tell `receiver` something; else after how long to come again.
+    /// Takes a slot for a delivery to `receiver`; otherwise returns the delay.
     pub(super) fn enter(&self, receiver: &str) -> Result<HostSlot<'_>, Duration> {
         let now = Instant::now();
         let mut hosts = self.hosts();
@@ -108,7 +108,7 @@ impl PerHostLimit {
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashMap<String, HostState>> {
-        // Numbers are sound whatever happened to who held them.
+        // The data is valid even after a panic of its holder.
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,11 +145,11 @@ mod tests {
             .filter_map(|_| Some(limit.enter("slow").err()?.as_secs()))
             .collect();
         assert_eq!(waits[0], MIN_WAIT.as_secs());
-        // 800 of 14 s each, 8 at a time.
+        // 800 deliveries of 14 s, 8 at a time.
         assert_eq!(waits[799], 1400);
         assert!(waits.is_sorted());
         drop(telling);
-        // Of what is booked nothing is forgotten, of what is over all.
+        // Hosts with bookings are kept, idle ones are forgotten.
         tokio::time::advance(MAX_WAIT).await;
         let now = Instant::now();
         assert!(limit.hosts().values().all(|hosts| hosts.is_quiet(now)));

@@ -1,25 +1,25 @@
-//! What a receiver's answer means, and what follows: pure.
+//! Meaning of a receiver's response, and what follows: pure.
 
 use axum::http::StatusCode;
 use warmq_process::retry::{WEBHOOK_RETRIES, before_telling_again};
 use warmq_store::AfterAttempt;
 
-/// What became of an attempt.
+/// Result of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ResponseAction {
-    /// What follows.
+    /// Whether to retry.
     pub(super) then: AfterAttempt,
     /// `delivered`, `retried` or `given_up`.
     pub(super) outcome: &'static str,
-    /// Level of the line.
+    /// Level of the log line.
     pub(super) level: &'static str,
-    /// For the job's owner.
+    /// Log line for the job's owner.
     pub(super) line: String,
 }
 
 impl ResponseAction {
-    /// Of attempt number `attempt` (from 1), which `host` gave this answer: 2xx is what is wanted, 3xx the receiver's last word; whatever
-    /// else may be better the next time.
+    /// Evaluates the response of `host` to attempt number `attempt` (from 1): 2xx is success, 3xx
+    /// is final, anything else is retried.
     pub(super) fn of(
         host: &str,
         answer: Result<StatusCode, warmq_fetch::Error>,
@@ -37,7 +37,7 @@ impl ResponseAction {
                     then: AfterAttempt::Over,
                     outcome: "delivered",
                     level: "INFO",
-                    line: format!("webhook told: {host} answered {}", status.as_u16()),
+                    line: format!("webhook delivered: {host} answered {}", status.as_u16()),
                 };
             }
             Ok(status) if status.is_redirection() => {
@@ -58,7 +58,7 @@ impl ResponseAction {
                 outcome: "retried",
                 level: "WARN",
                 line: format!(
-                    "webhook not told yet: {reason}; attempt {} of {} follows in {} s",
+                    "webhook not delivered yet: {reason}; attempt {} of {} follows in {} s",
                     attempt + 1,
                     WEBHOOK_RETRIES + 1,
                     wait.as_secs()
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(first.then, AfterAttempt::Again(Duration::from_secs(7)));
         assert_eq!(
             first.line,
-            "webhook not told yet: example.com answered 500; attempt 2 of 11 follows in 7 s"
+            "webhook not delivered yet: example.com answered 500; attempt 2 of 11 follows in 7 s"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Who told it: fal's signature, ED25519 over `request_id\nuser_id\ntimestamp\nhex(sha256(body))`, in headers; and the public key to
-//! check it with, as a JSON Web Key Set (RFC 7517, 8037).
+//! Who told it: fal's signature, ED25519 over `request_id\nuser_id\ntimestamp\nhex(sha256(body))`,
+//! in headers; and the public key to check it with, as a JSON Web Key Set (RFC 7517, 8037).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::Engine;
@@ -32,7 +32,7 @@ impl WebhookKey {
         ];
         let mut headers = HeaderMap::new();
         for (name, value) in ours {
-            // None of them has characters that a header can not hold.
+            // None of them has characters that a header cannot hold.
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -42,7 +42,8 @@ impl WebhookKey {
         headers
     }
 
-    /// The public key as a set of one. `x` is padded, unlike RFC 8037's: fal's own sample decodes it strictly.
+    /// The public key as a set of one. `x` is padded, unlike RFC 8037's: fal's own sample decodes
+    /// it strictly.
     pub fn public(&self) -> Value {
         let key = self.0.verifying_key();
         let id = hex::encode(&Sha256::digest(key.as_bytes())[..8]);

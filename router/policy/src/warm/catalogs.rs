@@ -1,4 +1,4 @@
-//! Which runners can load which models: a runner's catalog is the list of models in its folder.
+//! The runners' catalogs: which runner can load which models.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -9,18 +9,18 @@ use super::event::{Model, Runner};
 pub struct Catalogs {
     /// By runner: its models in ascending order; `None` for a runner that can load any, or is gone.
     of_runners: Vec<Option<Box<[Model]>>>,
-    /// Live runners that list a model, by model.
+    /// Number of live runners that list a model, by model.
     listed: FxHashMap<Model, usize>,
-    /// Live runners with a list.
+    /// Number of live runners with a list.
     limited: usize,
-    /// Live runners that said that they can load any model.
+    /// Live runners that can load any model.
     unlimited: FxHashSet<Runner>,
     /// Models that a runner listed, now or earlier.
     known: FxHashSet<Model>,
 }
 
 impl Catalogs {
-    /// Notes what a runner can load; `None` for any model.
+    /// Sets a runner's catalog; `None` for any model.
     pub fn set(&mut self, runner: Runner, models: Option<Vec<Model>>) {
         self.remove(runner);
         let Some(mut models) = models else {
@@ -41,7 +41,7 @@ impl Catalogs {
         self.limited += 1;
     }
 
-    /// Forgets a runner that is gone. Its models stay known.
+    /// Removes a runner. Its models stay known.
     pub fn remove(&mut self, runner: Runner) {
         self.unlimited.remove(&runner);
         let models = self.of_runners.get_mut(runner.0 as usize);
@@ -59,13 +59,13 @@ impl Catalogs {
         }
     }
 
-    /// Notes a model that a runner listed before this policy began.
+    /// Registers a model that a runner listed before this policy began.
     pub fn add_known(&mut self, model: Model) {
         self.known.insert(model);
     }
 
-    /// Returns whether a model was ever listed: such a job waits for a runner that lists it. A model that nobody ever
-    /// listed may go to any runner, whose engine says that it is unknown.
+    /// Returns whether a model was ever listed: its jobs then wait for a runner that lists it. A
+    /// model that was never listed may go to any runner, whose engine reports it as unknown.
     pub fn is_known(&self, model: Model) -> bool {
         self.known.contains(&model)
     }
@@ -123,7 +123,7 @@ mod tests {
         assert!(!catalogs.may_run(Runner(1), Some(A)));
         assert!(catalogs.may_run(Runner(1), Some(UNKNOWN)));
         assert!(catalogs.may_run(Runner(1), None));
-        // One that lists nothing takes any.
+        // A runner without a list takes any model.
         assert!(catalogs.may_run(Runner(2), Some(A)));
     }
 
@@ -136,7 +136,7 @@ mod tests {
         assert!(!catalogs.is_served(A));
         assert!(catalogs.is_served(B) && catalogs.is_served(UNKNOWN));
         assert!(!catalogs.may_run(Runner(1), Some(A)));
-        // The number of a runner that is gone is given to another.
+        // The number of a removed runner is reused.
         catalogs.set(Runner(0), None);
         assert!(catalogs.is_served(A) && catalogs.may_run(Runner(0), Some(A)));
         catalogs.add_known(UNKNOWN);

@@ -1,31 +1,34 @@
-//! The policy's constants. They were found by simulation (`warmq-bench table`) and are no settings; tests change them.
+//! The policy's constants, found by simulation (`warmq-bench table`). They are not settings; only
+//! tests change them.
 
-/// How the policy weighs waiting against loading. S is a model's run time, L its load time.
+/// Weights of waiting against loading. S is a model's run time, L its load time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Constants {
     /// theta: a job is held for a warm runner up to theta · L.
     pub theta: f64,
-    /// tb: the wait, in units of L, above which a hot model gets another copy that evicts a model.
+    /// tb: the wait, in units of L, above which a hot model gets another copy that causes an
+    /// eviction.
     pub steering_bar: f64,
-    /// The same where a runner has room: that copy costs no model its place.
+    /// The same for a runner with room: that copy causes no eviction.
     pub room_bar: f64,
-    /// delta: a model is hot on a runner if a further copy would earn more than 1 + delta times the victim's share.
+    /// delta: a model is hot on a runner if a further copy would earn more than 1 + delta times the
+    /// runner's eviction cost.
     pub steering_hysteresis: f64,
-    /// D in units of max(S, L): the age at which a held job's order wins over warmth.
+    /// D in units of max(S, L): the age from which order precedes warmth.
     pub overdue: f64,
-    /// R in units of L: a runner with warm work is not forced to swap again sooner.
+    /// R in units of L: the minimum time between forced swaps of a runner with warm work.
     pub residency: f64,
-    /// Idle runners looked at per decision.
+    /// Idle runners sampled per decision.
     pub sample: usize,
-    /// HeldJob jobs looked at per decision.
+    /// Held jobs scanned per decision.
     pub scan: usize,
-    /// Holders of one model looked at when its wait is predicted.
+    /// Holders of a model sampled to predict its wait.
     pub holders: usize,
-    /// tau in units of S: how far back arrival rates look.
+    /// tau in units of S: time constant of the arrival rates.
     pub rate_window: f64,
-    /// S before anything has run, s.
+    /// S before the first run, s.
     pub prior_run_s: f64,
-    /// L before anything was loaded, s.
+    /// L before the first load, s.
     pub prior_load_s: f64,
 }
 

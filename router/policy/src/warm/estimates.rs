@@ -1,15 +1,15 @@
-//! What the policy believes about models: run time S(m), load time L(m), arrival rate lam(m). Learned from events, with the
-//! app's average for models that nothing is known about, and priors before that.
+//! Estimates per model: run time S(m), load time L(m), arrival rate lam(m). Learned from events; a
+//! model without observations has the app's average, and the app starts from priors.
 
 use serde::{Deserialize, Serialize};
 
 use super::constants::Constants;
 use super::event::Model;
 
-/// Weight of a new observation once there are enough of them.
+/// Weight of a new observation after the first few.
 const MIN_WEIGHT: f64 = 0.1;
 
-/// A moving average that starts from a guess worth one observation.
+/// A moving average whose initial guess counts as one observation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Average {
     value: f64,
@@ -32,7 +32,7 @@ impl Average {
     }
 }
 
-/// Arrivals, each forgotten exponentially with time constant tau.
+/// Arrivals with exponential decay of time constant tau.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Arrivals {
     /// sum over arrivals of exp(-age/tau), as of `at_s`.
@@ -51,7 +51,8 @@ impl Arrivals {
     }
 }
 
-/// What is known about a model, or about the app as a whole; its JSON is for another leader of the same version.
+/// Learned statistics of a model, or of the app. Its JSON is for another leader of the same
+/// version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learned {
@@ -63,16 +64,15 @@ pub struct Learned {
 }
 
 impl Learned {
-    /// How long a run takes, s; none if nobody told.
+    /// Returns the average run time, s; `None` before the first observation.
     pub fn run_s(&self) -> Option<f64> {
         self.run_s.map(|average| average.value)
     }
 }
 
-/// Arrivals below which a model counts as one that nobody asks for: the last came 5 tau ago.
+/// Decayed arrival count below which a model counts as unused: 5 tau after the last arrival.
 const FORGET_BELOW_ARRIVALS: f64 = 0.01;
 
-/// The estimates of one app.
 #[derive(Debug, Clone)]
 pub struct Estimates {
     run_s: Average,
@@ -82,7 +82,7 @@ pub struct Estimates {
 }
 
 impl Estimates {
-    /// Nothing but the priors.
+    /// Starts from the priors.
     pub fn new(constants: &Constants) -> Self {
         Self {
             run_s: Average::new(constants.prior_run_s),
@@ -104,41 +104,41 @@ impl Estimates {
         &mut self.models[index]
     }
 
-    /// tau = 30 · S, s.
+    /// Returns tau = 30 · S, s.
     fn tau_s(&self) -> f64 {
         (self.rate_window * self.run_s.value).max(f64::MIN_POSITIVE)
     }
 
-    /// S(m), s: how long a run of this model takes.
+    /// Returns S(m), the run time of this model, s.
     pub fn run_s(&self, model: Model) -> f64 {
         let known = self.stats(model).and_then(|stats| stats.run_s);
         known.unwrap_or(self.run_s).value
     }
 
-    /// S of the app, s.
+    /// Returns S of the app, s.
     pub fn any_run_s(&self) -> f64 {
         self.run_s.value
     }
 
-    /// L(m), s: how long loading this model takes.
+    /// Returns L(m), the load time of this model, s.
     pub fn load_s(&self, model: Model) -> f64 {
         let known = self.stats(model).and_then(|stats| stats.load_s);
         known.unwrap_or(self.load_s).value
     }
 
-    /// L of the app, s.
+    /// Returns L of the app, s.
     pub fn any_load_s(&self) -> f64 {
         self.load_s.value
     }
 
-    /// lam(m), jobs/s.
+    /// Returns lam(m), jobs/s.
     pub fn rate(&self, model: Model, now_s: f64) -> f64 {
         let tau_s = self.tau_s();
         self.stats(model)
             .map_or(0.0, |stats| stats.arrivals.count(now_s, tau_s) / tau_s)
     }
 
-    /// What is known about a model, or with `None` about the app.
+    /// Returns the statistics of a model, or with `None` of the app.
     pub fn learned(&self, model: Option<Model>) -> Learned {
         match model {
             Some(model) => self.stats(model).copied().unwrap_or_default(),
@@ -150,7 +150,7 @@ impl Estimates {
         }
     }
 
-    /// Takes over what was learned elsewhere.
+    /// Restores statistics.
     pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
         match model {
             Some(model) => *self.stats_mut(model) = learned,
@@ -161,7 +161,7 @@ impl Estimates {
         }
     }
 
-    /// Forgets a model; false if jobs for it came lately.
+    /// Forgets a model; returns false if it had recent arrivals.
     pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
         let tau_s = self.tau_s();
         let stats = self.stats_mut(model);
@@ -172,13 +172,13 @@ impl Estimates {
         faded
     }
 
-    /// A job for this model arrived.
+    /// Records an arrival.
     pub fn arrived(&mut self, model: Model, now_s: f64) {
         let tau_s = self.tau_s();
         self.stats_mut(model).arrivals.observe(now_s, tau_s);
     }
 
-    /// A run of this model took `run_s`.
+    /// Records a run time.
     pub fn ran(&mut self, model: Model, run_s: f64) {
         let guess = self.run_s;
         let known = &mut self.stats_mut(model).run_s;
@@ -188,7 +188,7 @@ impl Estimates {
         self.run_s.observe(run_s);
     }
 
-    /// Loading this model took `load_s`.
+    /// Records a load time.
     pub fn loaded(&mut self, model: Model, load_s: f64) {
         let guess = self.load_s;
         let known = &mut self.stats_mut(model).load_s;

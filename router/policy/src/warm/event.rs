@@ -1,32 +1,33 @@
-//! What the policy is told ([`Event`]) and what it answers ([`Command`]). Escaped data: models, runners and jobs are
-//! numbers that the caller gives out.
+//! Input ([`Event`]) and output ([`Command`]) of the policy. Plain data: models, runners and jobs
+//! are numbers that the caller assigns.
 
 use warmq_types::job::Priority;
 
-/// A hint, as a small dense number: the caller counts them up from 0 and keeps the names.
+/// A hint as a dense number, counted up from 0 by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Model(pub u32);
 
-/// A runner, as a small dense number: the caller counts them up from 0, and may give a lost one's number to another.
+/// A runner as a dense number, counted up from 0 by the caller, who may reuse the number of a lost
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Runner(pub u32);
 
-/// Runners to leave out where there is another: the latest [`Avoid::MAX`] that it was given.
+/// An avoid list: the latest [`Avoid::MAX`] of the given runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Avoid([Option<Runner>; Avoid::MAX]);
 
 impl Avoid {
     const MAX: usize = 4;
 
-    /// No runner.
+    /// The empty list.
     pub const NONE: Self = Self([None; Self::MAX]);
 
-    /// Whether it names no runner.
+    /// Returns whether the list is empty.
     pub fn is_empty(self) -> bool {
         self == Self::NONE
     }
 
-    /// Returns the runners that it names.
+    /// Returns the runners in the list.
     pub fn iter(self) -> impl Iterator<Item = Runner> {
         let Self(runners) = self;
         (0..Self::MAX)
@@ -34,7 +35,7 @@ impl Avoid {
             .filter_map(move |index| runners[index])
     }
 
-    /// Whether it names this runner.
+    /// Returns whether the list contains this runner.
     pub fn contains(self, runner: Runner) -> bool {
         self.0.contains(&Some(runner))
     }
@@ -50,152 +51,156 @@ impl FromIterator<Runner> for Avoid {
     }
 }
 
-/// A job; the caller never uses a number for two jobs that the policy holds.
+/// A job's number, unique among the jobs that the policy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Job(pub u64);
 
-/// A job as it comes to the policy.
+/// An arriving job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Arrival {
-    /// Its number.
+    /// Number of the job.
     pub job: Job,
-    /// What it needs; `None` for a job without hint, to which all runners are equal.
+    /// Required model; `None` for a job without hint, to which all runners are equal.
     pub model: Option<Model>,
-    /// Its lane.
+    /// Lane of the job.
     pub priority: Priority,
-    /// When it was accepted, s: jobs are served in this order where nothing else decides. Earlier than now for a job that
-    /// comes again.
+    /// Time of acceptance, s: the order of jobs where nothing else decides. Earlier than now for a
+    /// redelivered job.
     pub since_s: f64,
-    /// Bound on its hold, s from now; infinite without one. Once it has passed, the job is the next one for any runner.
+    /// Bound on its hold, s from now; infinite without one. Once it passed, the job is the next one
+    /// for any runner.
     pub max_warm_wait_s: f64,
-    /// It was sent before and came back (its runner was lost): it is not held for warmth again.
+    /// The job was sent before and came back, since its runner was lost: it is not held for warmth
+    /// again.
     pub returned: bool,
-    /// Runners on which an attempt failed: any other one is better, warm or cold. Until the job's patience is over, they
-    /// take it only if no other live runner can load its model.
+    /// Runners on which an attempt failed: any other one is better, warm or cold. Until the job's
+    /// patience is over, they take it only if no other live runner can load its model.
     pub avoid: Avoid,
 }
 
-/// What a run told about its model, s.
+/// Observation of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunObservation {
-    /// What ran.
+    /// Model of the run.
     pub model: Model,
-    /// How long the run took, without loading, s.
+    /// Run time without loading, s.
     pub run_s: f64,
-    /// How long loading took before it, s; `None` if it was warm.
+    /// Load time, s; `None` if the run was warm.
     pub load_s: Option<f64>,
 }
 
-/// What a runner says of itself when it is free.
+/// Report of a free runner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Freed {
-    /// Which runner.
+    /// The runner.
     pub runner: Runner,
-    /// The models that it holds, least recently used first.
+    /// Models that it holds, least recently used first.
     pub cache: Vec<Model>,
-    /// How many models it can hold, as far as it knows.
+    /// Number of models that it can hold, by its own estimate.
     pub slots: usize,
-    /// The run that it finished; `None` when it joined, or the run failed.
+    /// The finished run; `None` after a join or a failed run.
     pub ran: Option<RunObservation>,
 }
 
-/// A runner that was busy when it was first heard of: whoever led before sent it something.
+/// A runner that was busy when first seen, with a job of an earlier leader.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Which runner.
+    /// The runner.
     pub runner: Runner,
-    /// The models that it held when it was last free, least recently used first.
+    /// Models that it held when it was last free, least recently used first.
     pub cache: Vec<Model>,
-    /// How many models it can hold, as far as it knows.
+    /// Number of models that it can hold, by its own estimate.
     pub slots: usize,
 }
 
-/// What happened.
+/// An input of the policy.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A runner joined that can load these models, or any model. Comes before it is freed or found.
+    /// A runner joined with this catalog. Precedes its `Freed` or `Found`.
     Joined {
-        /// Which runner.
+        /// The runner.
         runner: Runner,
-        /// What it can load; `None` for any model.
+        /// Models that it can load; `None` for any model.
         catalog: Option<Vec<Model>>,
     },
-    /// A job wants a place.
+    /// A job must be placed.
     Arrived(Arrival),
-    /// A runner joined, or finished what it did: it takes a job now.
+    /// A runner joined, or finished its job, and is idle.
     Freed(Freed),
-    /// A runner is there, and busy.
+    /// A runner is present and busy.
     Found(Found),
-    /// A runner that was idle took a job from elsewhere (the shared queue).
+    /// An idle runner took a job from the shared queue.
     Taken {
-        /// Which runner.
+        /// The runner.
         runner: Runner,
     },
-    /// A runner is gone, and what it held. Its jobs arrive again, `returned`.
+    /// A runner is gone, with its cache. Its jobs arrive again, `returned`.
     Lost {
-        /// Which runner.
+        /// The runner.
         runner: Runner,
     },
-    /// Somebody else has the runner that a job was sent to: the job is decided again, the runner counts as busy.
+    /// The claim was refused: the job is placed again, the runner counts as busy.
     Refused {
-        /// Which runner.
+        /// The runner.
         runner: Runner,
     },
-    /// The job that a runner was sent needs none any more: it ended meanwhile, or somebody else runs it. The runner is idle,
-    /// as it was.
+    /// The claim proved unnecessary: the job ended, or another runner has it. The runner is idle as
+    /// before.
     ClaimVoid {
-        /// Which runner.
+        /// The runner.
         runner: Runner,
     },
-    /// A held job is not wanted any more.
+    /// A held job was cancelled.
     Cancelled {
-        /// Which job.
+        /// The job.
         job: Job,
     },
-    /// Time has passed; sent once the clock reaches [`Warm::next_deadline_s`](super::Warm::next_deadline_s).
+    /// A deadline passed; due at [`Warm::next_deadline_s`](super::Warm::next_deadline_s).
     Due,
 }
 
-/// What a decision about a job saw of the fleet.
+/// The fleet at a decision, with respect to the job's model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FleetView {
-    /// Idle runners.
+    /// Number of idle runners.
     pub idle: usize,
-    /// n(m): runners that hold the job's model or are loading it; 0 for a job without hint.
+    /// n(m): number of runners that hold the job's model or are loading it; 0 for a job without
+    /// hint.
     pub holders: usize,
-    /// A live runner can load the job's model.
+    /// Whether a live runner can load the job's model.
     pub served: bool,
 }
 
-/// What to do.
+/// An output of the policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Command {
-    /// Claim the runner and put the job into its own queue.
+    /// Claim the runner and publish the job to its queue.
     Send {
         /// The job.
         job: Job,
-        /// An idle runner; from now on it counts as busy.
+        /// An idle runner, which counts as busy from now on.
         runner: Runner,
-        /// It holds the job's model.
+        /// Whether it holds the job's model.
         warm: bool,
-        /// Which rule chose.
+        /// The rule that chose it.
         why: Why,
-        /// The fleet as the decision saw it.
+        /// The fleet at the decision.
         fleet_view: FleetView,
     },
-    /// Keep the job for a runner that will soon be free and holds its model.
+    /// Hold the job for a runner that will soon be free and holds its model.
     Hold {
         /// The job.
         job: Job,
-        /// When it becomes eligible for any idle runner, s.
+        /// When the job becomes eligible for any idle runner, s.
         until_s: f64,
-        /// `until_s` is the job's own bound: from then on it also precedes the jobs that a busy runner is warm for.
+        /// Whether `until_s` is the job's own bound: from then on it also precedes the jobs that a
+        /// busy runner is warm for.
         bounded: bool,
-        /// W(m), s: how long a runner with its model would take to come free; infinite if nobody holds it.
+        /// W(m), s: predicted wait for a warm runner; infinite without holders.
         wait_s: f64,
-        /// The job waits for a runner on which no attempt failed.
+        /// Whether the job waits for a runner that is not on its avoid list.
         for_another: bool,
-        /// The fleet as the decision saw it.
+        /// The fleet at the decision.
         fleet_view: FleetView,
     },
 }
@@ -203,7 +208,7 @@ pub enum Command {
 /// The rule that chose a runner for a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Why {
-    /// It arrived while a runner with its model was idle.
+    /// A runner with its model was idle on arrival.
     WarmAndIdle,
     /// It was held, and a runner with its model came free.
     LateBinding,
@@ -213,19 +218,19 @@ pub enum Why {
     Replicated {
         /// Predicted wait for a warm runner, s.
         wait_s: f64,
-        /// What the wait was compared with, s.
+        /// The bar that the wait exceeds, s.
         bar_s: f64,
     },
-    /// It was held as long as the policy's patience allows, and a runner was idle.
+    /// Its patience was over, and a runner was idle.
     PatienceOver,
-    /// Its own bound on holding has passed, and no held job was due before it.
+    /// Its own bound on holding passed, and no held job was due before it.
     BoundPassed,
-    /// The oldest held job, and so old that order wins over warmth.
+    /// The oldest held job, past age D.
     Overdue,
     /// It carries no hint and was held until a runner came free.
     NoHint,
-    /// It arrived without a hint while runners were idle; this one costs the others least.
+    /// It arrived without a hint; this idle runner has the lowest eviction cost.
     NoHintAndIdle,
-    /// Its last attempt came to nothing under another runner.
+    /// An attempt failed on another runner.
     AnotherRunner,
 }

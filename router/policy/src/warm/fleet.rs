@@ -1,53 +1,53 @@
-//! The runners as the policy sees them: who is idle, who holds what, when the busy ones end. What a runner holds after a
-//! send is predicted (it evicts its least recently used model); what it reports when it is free is the truth.
+//! The policy's view of the runners: idle ones, holders of models, expected ends of busy ones. The
+//! cache after a send is predicted (the least recently used model is evicted); a freed runner's
+//! report replaces the prediction.
 
 use smallvec::SmallVec;
 
 use super::catalogs::Catalogs;
 use super::event::{Avoid, Model, Runner};
-use super::rng::Rng;
+use super::rng::SplitMix64;
 use super::runner_set::RunnerSet;
 use super::window::HeldJob;
 
-/// Models that a runner holds, least recently used first. The usual few stand beside what else is known of it.
+/// Models that a runner holds, least recently used first. The usual few are stored inline.
 pub type Cache = SmallVec<[Model; 4]>;
 
-/// What a runner does.
+/// Activity of a runner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activity {
-    /// It is lost, or never joined.
+    /// Lost, or never joined.
     Absent,
-    /// It waits for a job.
+    /// Waiting for a job.
     Idle,
-    /// It runs something until `ends_s`, by estimate.
+    /// Running something until about `ends_s`.
     Busy {
         /// Estimated end, s.
         ends_s: f64,
-        /// S of what it runs, s.
+        /// S of the run, s.
         run_s: f64,
     },
 }
 
-/// A send that the runner may yet refuse, and what it changed.
+/// The last send to a runner, which may yet be refused, and what it changed.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     held: HeldJob,
-    /// Where the job's model stood in the cache; `None`: it was not there, or there is no such model.
+    /// Index of the job's model in the cache before the send; `None` if it was absent, or without
+    /// hint.
     cache_index: Option<usize>,
     evicted: Option<Model>,
     last_swap_s: f64,
 }
 
-/// One runner.
 #[derive(Debug, Clone)]
 pub struct RunnerView {
-    /// What it does.
     pub activity: Activity,
-    /// What it holds or is loading, least recently used first.
+    /// Models held or being loaded, least recently used first.
     pub cache: Cache,
-    /// How many models it can hold.
+    /// Number of models that it can hold.
     pub slots: usize,
-    /// When it was last sent a cold job, s.
+    /// Time of the last send of a cold job, s.
     pub last_swap_s: f64,
 }
 
@@ -59,7 +59,7 @@ impl RunnerView {
         last_swap_s: f64::NEG_INFINITY,
     };
 
-    /// It can load a model without evicting one.
+    /// Returns whether it can load a model without an eviction.
     pub fn has_room(&self) -> bool {
         self.cache.len() < self.slots
     }
@@ -83,25 +83,25 @@ struct Holders {
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     runners: Vec<RunnerView>,
-    /// The last send to each runner that may be refused; apart, as few questions are about it.
+    /// The last refusable send to each runner; stored apart, since few reads need it.
     sent: Vec<Option<Sent>>,
     holders: Vec<Holders>,
     idle: RunnerSet,
     idle_with_room: RunnerSet,
-    /// Runners that are idle or busy.
+    /// Number of runners that are idle or busy.
     live: usize,
-    /// Which runners can load which models.
     pub catalogs: Catalogs,
 }
 
 impl Fleet {
-    /// A runner; unknown ones look like lost ones.
+    /// Returns a runner; an unknown one counts as lost.
     pub fn get(&self, runner: Runner) -> &RunnerView {
         const GONE: &RunnerView = &RunnerView::GONE;
         self.runners.get(runner.0 as usize).unwrap_or(GONE)
     }
 
-    /// The runner was sent a job that needs this model, which it lacked, and is not yet through with loading it, by estimate.
+    /// Returns whether the runner is, by estimate, still loading this model for the job that it was
+    /// sent.
     pub fn is_loading(&self, runner: Runner, model: Model, now_s: f64) -> bool {
         let sent = self.sent.get(runner.0 as usize).copied().flatten();
         match (self.get(runner).activity, sent) {
@@ -114,27 +114,27 @@ impl Fleet {
         }
     }
 
-    /// n(m): runners that hold the model or are loading it.
+    /// n(m): number of runners that hold the model or are loading it.
     pub fn copies(&self, model: Model) -> usize {
         self.holders
             .get(model.0 as usize)
             .map_or(0, |holders| holders.all.len())
     }
 
-    /// Up to `count` holders of the model, from a random place on.
+    /// Returns up to `count` holders of the model, from a random index.
     pub fn holders(
         &self,
         model: Model,
         count: usize,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let holders = self.holders.get(model.0 as usize);
         let sample = holders.map(|holders| holders.all.sample(count, Avoid::NONE, rng));
         sample.into_iter().flatten()
     }
 
-    /// An idle holder of the model outside `except` that may be sent a job for it, at random.
-    pub fn idle_holder(&self, model: Model, except: Avoid, rng: &mut Rng) -> Option<Runner> {
+    /// Returns a random idle holder of the model outside `except` that may be sent a job for it.
+    pub fn idle_holder(&self, model: Model, except: Avoid, rng: &mut SplitMix64) -> Option<Runner> {
         let idle = &self.holders.get(model.0 as usize)?.idle;
         if self.catalogs.are_unlimited() {
             return idle.sample(1, except, rng).next();
@@ -145,13 +145,14 @@ impl Fleet {
         outside.find(|runner| self.catalogs.may_run(*runner, Some(model)))
     }
 
-    /// Up to `count` idle runners outside `except` that may be sent a job for the model; if any have room, one of those.
+    /// Returns up to `count` idle runners outside `except` that may be sent a job for the model; if
+    /// any have room, one of those.
     pub fn idle_sample(
         &self,
         model: Option<Model>,
         count: usize,
         except: Avoid,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> SmallVec<[Runner; 8]> {
         if self.catalogs.are_unlimited() {
             return match self.idle_with_room.is_empty_except(except) {
@@ -159,7 +160,7 @@ impl Fleet {
                 true => self.idle.sample(count, except, rng).collect(),
             };
         }
-        // Any of the idle runners may be the only one with the model in its catalog.
+        // Any idle runner may be the only one with the model in its catalog.
         let mut able = |pool: &RunnerSet, count: usize| -> SmallVec<[Runner; 8]> {
             pool.sample(pool.len(), except, rng)
                 .filter(|runner| self.catalogs.may_run(*runner, model))
@@ -186,17 +187,16 @@ impl Fleet {
         self.catalogs.count_eligible(self.live, model) > left_out.count()
     }
 
-    /// How many are idle.
+    /// Returns the number of idle runners.
     pub fn idle_count(&self) -> usize {
         self.idle.len()
     }
 
-    /// This one is idle.
     pub fn is_idle(&self, runner: Runner) -> bool {
         self.get(runner).activity == Activity::Idle
     }
 
-    /// At most `count` idle holders of the model.
+    /// Returns at most `count` idle holders of the model.
     pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
         let holders = self.holders.get(model.0 as usize);
         let idle = holders.into_iter().flat_map(|holders| holders.idle.iter());
@@ -220,7 +220,7 @@ impl Fleet {
         &mut self.holders[index]
     }
 
-    /// Notes in the indexes that the runner holds the model, or not.
+    /// Updates the indexes: the runner holds the model, or not.
     fn set_holder(&mut self, runner: Runner, model: Model, held: bool) {
         let idle = held && self.is_idle(runner);
         let holders = self.holders_mut(model);
@@ -228,9 +228,9 @@ impl Fleet {
         holders.idle.put(runner, idle);
     }
 
-    /// Replaces what the runner holds.
+    /// Replaces a runner's cache.
     fn set_cache(&mut self, runner: Runner, cache: &[Model]) {
-        // Mostly a runner reports what was predicted.
+        // A report usually equals the prediction.
         if self.get(runner).cache.as_slice() == cache {
             return;
         }
@@ -244,7 +244,7 @@ impl Fleet {
         self.runner_mut(runner).cache = cache.into();
     }
 
-    /// RunnerEvents what the runner does. Comes after all changes of its cache and slots.
+    /// Sets a runner's activity, after all changes of its cache and slots.
     fn set_activity(&mut self, runner: Runner, activity: Activity) {
         let view = self.runner_mut(runner);
         let was_idle = view.activity == Activity::Idle;
@@ -267,7 +267,7 @@ impl Fleet {
         }
     }
 
-    /// The runner is idle and holds `cache`.
+    /// Marks a runner as idle with this cache.
     pub fn freed(&mut self, runner: Runner, cache: &[Model], slots: usize) {
         self.set_cache(runner, cache);
         self.runner_mut(runner).slots = slots;
@@ -275,7 +275,7 @@ impl Fleet {
         self.set_activity(runner, Activity::Idle);
     }
 
-    /// The runner is gone; returns what it held.
+    /// Removes a runner; returns the models that it held.
     pub fn lost(&mut self, runner: Runner) -> Cache {
         let cache = self.get(runner).cache.clone();
         self.set_cache(runner, &[]);
@@ -290,14 +290,14 @@ impl Fleet {
         self.sent.get_mut(runner.0 as usize)?.take()
     }
 
-    /// The runner is busy with something that the policy did not send.
+    /// Marks a runner as busy with a job that the policy did not send.
     pub fn taken(&mut self, runner: Runner, ends_s: f64, run_s: f64) {
         if self.get(runner).activity != Activity::Absent {
             self.set_activity(runner, Activity::Busy { ends_s, run_s });
         }
     }
 
-    /// The runner was sent `held` and will end at `ends_s`. Predicts what it will then hold.
+    /// Marks a runner as busy with `held` until `ends_s`, and predicts its cache.
     pub fn sent(&mut self, runner: Runner, held: HeldJob, now_s: f64, ends_s: f64, run_s: f64) {
         self.set_activity(runner, Activity::Busy { ends_s, run_s });
         let view = self.runner_mut(runner);
@@ -332,13 +332,12 @@ impl Fleet {
         self.sent[runner.0 as usize] = Some(sent);
     }
 
-    /// The last send to the runner did not happen: undoes it and returns its job. The runner counts as busy until it
-    /// says otherwise.
+    /// Undoes a refused send and returns its job. The runner counts as busy until its next report.
     pub fn refused(&mut self, runner: Runner, ends_s: f64, run_s: f64) -> Option<HeldJob> {
         self.undo(runner, Activity::Busy { ends_s, run_s })
     }
 
-    /// The last send to the runner did not happen, and the runner is idle as before.
+    /// Undoes a send that proved unnecessary; the runner is idle as before.
     pub fn unsent(&mut self, runner: Runner) {
         self.undo(runner, Activity::Idle);
     }

@@ -1,39 +1,42 @@
-//! Policy `warm`: a job waits a bounded time for a runner that holds its model, and a model gets another copy where that
-//! pays. Pure: time and random bits come in with each event, commands go out; the dispatcher and the simulator in `dev/bench/`
-//! drive the same [`Warm`].
+//! Policy `warm`: a job waits a bounded time for a runner that holds its model, and a model gets
+//! another copy where that pays. Pure: time and random bits come in with each event, commands go
+//! out; the dispatcher and the simulator in `dev/bench/` drive the same [`Warm`].
 //!
-//! | module | idea |
+//! | module | content |
 //! | --- | --- |
-//! | `event` | what the policy is told, what it answers |
+//! | `event` | input events and output commands |
 //! | `constants` | theta, tb, delta, D, R |
-//! | `estimates` | S(m), L(m), lam(m), learned |
-//! | `fleet`, `pool` | runners: idle sets, holders, predicted caches; a set to draw from |
+//! | `estimates` | S(m), L(m), lam(m), learned from events |
+//! | `fleet`, `runner_set` | runners: idle sets, holders, predicted caches; sampling |
 //! | `window` | held jobs: by age, model, deadline |
 //! | `wait` | W(m), the wait for a warm runner |
-//! | `share` | what a victim is worth; the bar that a wait must exceed |
+//! | `eviction_cost` | cost of an eviction; the bar that a wait must exceed |
 //! | `pick` | which runner for a job, which job for a runner |
-//! | `rng` | choices among equals, replayable |
+//! | `rng` | reproducible choices among equals |
 //!
-//! With R runners of K models each and H held jobs, an event costs O(K log(R H)) plus constant-size samples.
+//! With R runners of K models each and H held jobs, an event costs O(K log(R H)) plus constant-size
+//! samples.
 //!
-//! A job is sent at once if a runner with its model is idle, or if nobody holds its model and anyone is idle, or if its
-//! wait W(m) would exceed the bar of the cheapest idle runner. Else it is held. A runner that comes free takes the oldest
-//! job that it is warm for; failing that, a job that no holder will reach in time; failing that, it stays idle. A job without
-//! hint is warm everywhere, so it goes to the idle runner that costs the others least, else in order of age.
+//! A job is sent at once if a runner with its model is idle, or if no runner holds its model and
+//! any is idle, or if its wait W(m) would exceed the bar of the cheapest idle runner. Otherwise it
+//! is held. A freed runner takes the oldest job that it is warm for; failing that, a job that no
+//! holder will reach in time; failing that, it stays idle. A job without hint is warm everywhere:
+//! it goes to the idle runner with the lowest eviction cost, otherwise it waits in order of age.
 //!
-//! A job lists the runners on which an attempt failed. Until its patience is over (theta · L, sooner if the job has a bound),
-//! these may serve it only if no other live runner can load its model, whether it arrives or one of them comes free.
+//! Until its patience is over (theta · L, sooner if the job has a bound), a job goes to a runner on
+//! its avoid list only if no other live runner can load its model.
 //!
-//! Three guards bound a job's wait. Past its deadline (theta · L, sooner if the job has a bound) any idle runner takes it. A
-//! job past its own bound, which the submitter or the app set, precedes all that a freed runner is warm for, in order of
-//! those bounds. Past age D the oldest job does the same; as a whole fleet may be past D, it forces a swap only once in R per
-//! runner, unless a bound forces one anyway. So, within a lane and among runners that may serve it:
+//! Three guards bound a job's wait. Past its deadline (theta · L, sooner if the job has a bound)
+//! any idle runner takes it. Past its own bound, which the submitter or the app set, it precedes
+//! all jobs that a freed runner is warm for, in order of those bounds. Past age D the oldest job
+//! does the same; as all jobs may be past D, this forces a swap at most once in R per runner,
+//! unless a bound forces one anyway. So, within a lane and among runners that may serve it:
 //!
 //! * a job past its bound is passed only by jobs that were due before it;
 //! * a job without hint is passed only by jobs that were accepted or due before it;
-//! * the job that was due first of all starts within R · L, a load and a run.
+//! * the job that was due first starts within R · L, a load and a run.
 //!
-//! A job is due at its bound or at acceptance + D, whichever is first; without hint, when it is accepted.
+//! A job is due at its bound or at acceptance + D, whichever is first; without hint, when accepted.
 
 mod catalogs;
 mod constants;
@@ -60,11 +63,11 @@ pub use event::{
 
 use estimates::Estimates;
 use fleet::Fleet;
-use rng::Rng;
+use rng::SplitMix64;
 use warmq_types::job::Priority;
 use window::{HeldJob, Window};
 
-/// The state of the policy for one app.
+/// State of the policy for one app.
 #[derive(Debug, Clone)]
 pub struct Warm {
     constants: Constants,
@@ -73,7 +76,7 @@ pub struct Warm {
     window: Window,
 }
 
-/// The state as a decision reads it.
+/// Read-only state of a decision.
 struct View<'a> {
     constants: &'a Constants,
     estimates: &'a Estimates,
@@ -83,7 +86,7 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// The fleet as a job for this model sees it.
+    /// Returns the fleet with respect to a model.
     fn fleet_view(&self, model: Option<Model>) -> FleetView {
         FleetView {
             idle: self.fleet.idle_count(),
@@ -93,15 +96,15 @@ impl View<'_> {
     }
 }
 
-/// One event's handling: its time, its random bits, the commands so far.
+/// Context of one event: its time, its random bits, the commands so far.
 struct EventContext {
     now_s: f64,
-    rng: Rng,
+    rng: SplitMix64,
     commands: Vec<Command>,
 }
 
 impl Warm {
-    /// A policy that knows no runners and holds no jobs.
+    /// Returns a policy without runners and jobs.
     pub fn new(constants: Constants) -> Self {
         Self {
             constants,
@@ -111,12 +114,12 @@ impl Warm {
         }
     }
 
-    /// Takes an event in at `now_s` (s, on any clock that does not run backwards and starts at or after 0) and says what
-    /// to do. `coin`: random bits that choose among equals.
+    /// Handles an event at `now_s` (s, on any monotonic clock that starts at or after 0) and
+    /// returns the commands. `coin`: random bits for choices among equals.
     pub fn on(&mut self, now_s: f64, event: Event, coin: u64) -> Vec<Command> {
         let mut ctx = EventContext {
             now_s,
-            rng: Rng::new(coin),
+            rng: SplitMix64::new(coin),
             commands: Vec::new(),
         };
         match event {
@@ -153,43 +156,43 @@ impl Warm {
         ctx.commands
     }
 
-    /// When [`Event::Due`] wants to be sent, s; `None` while no deadline is ahead.
+    /// Returns when [`Event::Due`] is due, s; `None` without a deadline ahead.
     pub fn next_deadline_s(&self) -> Option<f64> {
         self.window.next_deadline_s()
     }
 
-    /// How many jobs are held now.
+    /// Returns the number of held jobs.
     pub fn held(&self) -> usize {
         self.window.len()
     }
 
-    /// Whether a runner waits for a job, as far as the policy knows.
+    /// Returns whether a runner is idle in the policy's view.
     pub fn is_idle(&self, runner: Runner) -> bool {
         self.fleet.is_idle(runner)
     }
 
-    /// Some of the idle runners that hold a model, at most `count`.
+    /// Returns at most `count` idle runners that hold a model.
     pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
         self.fleet.idle_holders(model, count)
     }
 
-    /// What was learned about a model, or with `None` about the app as a whole: for the next leader.
+    /// Returns the learned statistics of a model, or with `None` of the app, for the next leader.
     pub fn learned(&self, model: Option<Model>) -> Learned {
         self.estimates.learned(model)
     }
 
-    /// Takes over what an earlier leader learned.
+    /// Restores statistics that an earlier leader learned.
     pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
         self.estimates.learn(model, learned);
     }
 
-    /// Notes a model that some runner could load lately: its jobs wait for a runner that can.
+    /// Registers a model that some runner could load earlier: its jobs wait for a runner that can.
     pub fn add_known_model(&mut self, model: Model) {
         self.fleet.catalogs.add_known(model);
     }
 
-    /// Forgets a model that nobody holds and nobody has asked for lately, so that its number can be given to another.
-    /// False: it is in use.
+    /// Forgets a model without holders and recent jobs, so that its number can be reused. Returns
+    /// false if it is in use.
     pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
         let lanes = [Priority::Normal, Priority::Low];
         let unused = self.fleet.copies(model) == 0
@@ -220,7 +223,7 @@ impl Warm {
             }
             None => self.estimates.any_load_s(),
         };
-        // A job that comes back is not held for warmth again.
+        // A returned job is not held for warmth again.
         let bound_s = match arrival.returned {
             true => ctx.now_s,
             false => ctx.now_s + arrival.max_warm_wait_s.max(0.0),
@@ -230,7 +233,7 @@ impl Warm {
             _ => self.constants.theta * load_s,
         };
         let overdue_s = self.view(ctx.now_s).overdue_s(arrival.model);
-        // What has runners to avoid waits for another one, of whatever age it is.
+        // With an avoid list, a job waits for another runner whatever its age.
         let latest_s = match arrival.avoid.is_empty() {
             true => bound_s.min(arrival.since_s + overdue_s),
             false => ctx.now_s + arrival.max_warm_wait_s,
@@ -248,7 +251,7 @@ impl Warm {
         self.place_or_hold(held, ctx);
     }
 
-    /// Sends a job that is not in the window, or takes it in.
+    /// Sends a job that is not in the window, or holds it.
     fn place_or_hold(&mut self, held: HeldJob, ctx: &mut EventContext) {
         loop {
             let view = self.view(ctx.now_s);
@@ -256,7 +259,7 @@ impl Warm {
                 self.hold(held, ctx);
                 return;
             };
-            // A low job takes no runner that a normal one wants by now.
+            // A low-priority job takes no runner that a normal one is waiting for.
             if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, ctx) {
                 continue;
             }
@@ -277,7 +280,7 @@ impl Warm {
         ctx.commands.push(Command::Hold {
             job: held.job,
             until_s: held.deadline_s,
-            // A low job waits for normal ones whatever its bound.
+            // A low-priority job waits for normal ones regardless of its bound.
             bounded: is_bounded && !for_another,
             wait_s,
             for_another,
@@ -321,7 +324,7 @@ impl Warm {
         self.offer(freed.runner, ctx);
     }
 
-    /// Gives an idle runner a held job, a normal one first.
+    /// Gives an idle runner a held job, normal priority first.
     fn offer(&mut self, runner: Runner, ctx: &mut EventContext) {
         if !self.offer_lane(runner, Priority::Normal, ctx) {
             self.offer_lane(runner, Priority::Low, ctx);
@@ -349,8 +352,9 @@ impl Warm {
         }
     }
 
-    /// The held jobs that wait for no runner any more: the last copy of their model is gone with one that held `models`,
-    /// or the last runner that they do not avoid. Of a model, the oldest in each lane.
+    /// Returns the held jobs that have lost the runner they waited for: the last copy of one of
+    /// `models` is gone, or the last runner not on their avoid list. Of a model, the oldest in each
+    /// lane.
     fn stranded(&self, models: &[Model], now_s: f64) -> Vec<HeldJob> {
         let view = self.view(now_s);
         let lanes = [Priority::Normal, Priority::Low].into_iter();

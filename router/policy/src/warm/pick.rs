@@ -1,20 +1,21 @@
-//! The choices: which runner for a job, which job for a runner.
+//! Matching: a runner for a job, a job for a runner.
 
 use warmq_types::job::Priority;
 
 use super::View;
 use super::event::{Avoid, Model, Runner, Why};
 use super::eviction_cost::LoadBar;
-use super::rng::Rng;
+use super::rng::SplitMix64;
 use super::window::HeldJob;
 
 impl View<'_> {
-    /// The idle runner whose next victim is worth least, of a sample without `except` of those that can load the model.
+    /// Returns the idle runner with the lowest eviction cost, from a sample of those that can load
+    /// the model, without `except`.
     pub fn cheapest_idle(
         &self,
         model: Option<Model>,
         except: Avoid,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> Option<Runner> {
         let sample = (self.fleet).idle_sample(model, self.constants.sample, except, rng);
         sample
@@ -24,8 +25,8 @@ impl View<'_> {
             .map(|(runner, _)| runner)
     }
 
-    /// An idle runner on which no attempt of the job failed; with its model, if there is one.
-    fn idle_unavoided(&self, held: &HeldJob, rng: &mut Rng) -> Option<Runner> {
+    /// Returns an idle runner not on the job's avoid list; one with its model, if any.
+    fn idle_unavoided(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
         let avoid = held.avoid;
         if avoid.is_empty() {
             return None;
@@ -36,28 +37,29 @@ impl View<'_> {
         holder.or_else(|| self.cheapest_idle(held.model, avoid, rng))
     }
 
-    /// An idle runner for a job whose patience is over, one on which no attempt of it failed first.
-    pub fn any_idle(&self, held: &HeldJob, rng: &mut Rng) -> Option<Runner> {
+    /// Returns an idle runner for a job whose patience is over, preferably not on its avoid list.
+    pub fn any_idle(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
         self.idle_unavoided(held, rng)
             .or_else(|| self.cheapest_idle(held.model, Avoid::NONE, rng))
     }
 
-    /// Returns whether a job waits for a runner on which no attempt of it failed: one is live and can load its model, and
-    /// the job's patience is not over.
+    /// Returns whether a job waits for a runner that is not on its avoid list: a live one can load
+    /// its model, and the job's patience is not over.
     pub fn waits_for_another(&self, held: &HeldJob) -> bool {
         !held.avoid.is_empty()
             && self.now_s < held.deadline_s
             && self.fleet.has_another(held.model, held.avoid)
     }
 
-    /// Returns whether a runner may be sent a job: it can load the model, and the job does not wait for another.
+    /// Returns whether a runner may be sent a job: it can load the model, and the job does not wait
+    /// for another runner.
     fn may_take(&self, runner: Runner, held: &HeldJob) -> bool {
         self.fleet.catalogs.may_run(runner, held.model)
             && !(held.avoid.contains(runner) && self.waits_for_another(held))
     }
 
-    /// A runner for a job, if it should be sent now.
-    pub fn runner_for(&self, held: &HeldJob, rng: &mut Rng) -> Option<(Runner, Why)> {
+    /// Returns a runner for a job if the job should be sent now.
+    pub fn runner_for(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<(Runner, Why)> {
         if let Some(runner) = self.idle_unavoided(held, rng) {
             return Some((runner, Why::AnotherRunner));
         }
@@ -76,13 +78,13 @@ impl View<'_> {
         Some((runner, why))
     }
 
-    /// Why a job may go to a runner that lacks its model; `None` if it should rather wait.
+    /// Returns why a job may go to a runner without its model; `None` if waiting is better.
     fn why_cold(
         &self,
         held: &HeldJob,
         model: Model,
         load_bar: &LoadBar,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> Option<Why> {
         if self.fleet.copies(model) == 0 {
             return Some(Why::NoHolder);
@@ -93,7 +95,7 @@ impl View<'_> {
         if held.deadline_s <= self.now_s {
             return Some(Why::PatienceOver);
         }
-        // Most scanned jobs wait for somebody who is soon free: the first such holder settles it.
+        // Most scanned jobs wait for a holder that is soon free: the first such holder decides.
         let mut same = *rng;
         let least_s = self.least_bar_s(load_bar, model);
         if !self.waits_longer(model, held.priority, least_s, rng) {
@@ -104,17 +106,25 @@ impl View<'_> {
         (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
     }
 
-    /// A job of this lane for an idle runner; `None` leaves it idle, on purpose: a warm job may come soon.
-    pub fn job_for(&self, runner: Runner, lane: Priority, rng: &mut Rng) -> Option<(HeldJob, Why)> {
+    /// Returns a job of this lane for an idle runner; `None` keeps it idle on purpose, since a warm
+    /// job may arrive soon.
+    pub fn job_for(
+        &self,
+        runner: Runner,
+        lane: Priority,
+        rng: &mut SplitMix64,
+    ) -> Option<(HeldJob, Why)> {
         self.due_job_for(runner, lane)
             .or_else(|| self.warm_job_for(runner, lane))
             .or_else(|| self.cold_job_for(runner, lane, rng))
     }
 
-    /// The job of this lane that was due first, if one is due: past its own bound, or of age D.
+    /// Returns the job of this lane that was due first, if one is due: past its own bound, or of
+    /// age D.
     ///
-    /// A job without hint that was accepted before that bound passed goes before it: any runner would have done from the
-    /// start. Age D forces a swap only past the runner's residency, or where a job past its bound would force one anyway.
+    /// A job without hint that was accepted before that bound passed precedes it, since any runner
+    /// would have served it from the start. Age D forces a swap only past the runner's residency,
+    /// or where a job past its bound would force one anyway.
     fn due_job_for(&self, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
         let view = self.fleet.get(runner);
         let is_warm = |held: &HeldJob| held.model.is_none_or(|model| view.cache.contains(&model));
@@ -140,7 +150,8 @@ impl View<'_> {
         }
     }
 
-    /// The oldest held job that a runner is warm for; every runner is warm for a job without hint.
+    /// Returns the oldest held job that a runner is warm for; every runner is warm for a job
+    /// without hint.
     fn warm_job_for(&self, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
         let may_take = |held: &&HeldJob| self.may_take(runner, held);
         let cache = &self.fleet.get(runner).cache;
@@ -152,13 +163,13 @@ impl View<'_> {
         Some((*held, why))
     }
 
-    /// Of the oldest held jobs, the head of the model with the longest queue per copy, so that the load serves many. An
-    /// overdue one goes first: who swaps anyway swaps for it.
+    /// Returns, of the oldest held jobs, the head of the model with the longest queue per copy, so
+    /// that the load serves many. An overdue job comes first, since the swap happens anyway.
     fn cold_job_for(
         &self,
         runner: Runner,
         lane: Priority,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> Option<(HeldJob, Why)> {
         let load_bar = self.load_bar(runner);
         let mut best: Option<(f64, HeldJob, Why)> = None;
@@ -190,12 +201,12 @@ impl View<'_> {
         Some((*expired, Why::PatienceOver))
     }
 
-    /// Older than D = 6 · max(S, L).
+    /// Returns whether a job is older than D = 6 · max(S, L).
     fn is_overdue(&self, held: &HeldJob) -> bool {
         self.now_s - held.since_s > self.overdue_s(held.model)
     }
 
-    /// D, s.
+    /// Returns D, s.
     pub fn overdue_s(&self, model: Option<Model>) -> f64 {
         let (run_s, load_s) = match model {
             Some(model) => (self.estimates.run_s(model), self.estimates.load_s(model)),

@@ -1,5 +1,6 @@
-//! What holds whatever happens: a small fleet on a virtual clock, driven by arbitrary arrivals, losses, refusals and
-//! cancellations, checks every command. Runners list models, or may load any; some jobs have runners to avoid.
+//! What holds whatever happens: a small fleet on a virtual clock, driven by arbitrary arrivals,
+//! losses, refusals and cancellations, checks every command. Runners list models, or may load any;
+//! some jobs have runners to avoid.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,7 +97,8 @@ impl JobState {
     }
 }
 
-/// Time for which a runner passed over the normal job that was due first of those that it may serve, and is due.
+/// Time for which a runner passed over the normal job that was due first of those that it may
+/// serve, and is due.
 #[derive(Debug, Clone, Default)]
 struct Passed {
     first: Option<u64>,
@@ -266,7 +268,8 @@ impl World {
         state.held_until_s = None;
     }
 
-    /// The runner can load the job's model, and no attempt of it failed there while there is another.
+    /// The runner can load the job's model, and no attempt of it failed there while there is
+    /// another.
     fn assert_fits(&self, id: u64, runner: usize) {
         let job = &self.jobs[&id];
         assert!(
@@ -286,7 +289,8 @@ impl World {
         }
     }
 
-    /// No held job of the same lane is passed that was due before this one and that the runner may serve.
+    /// No held job of the same lane is passed that was due before this one and that the runner may
+    /// serve.
     fn assert_due_jobs_go_first(&self, id: u64, runner: usize) {
         let sent = &self.jobs[&id];
         let (since_s, due_s) = (sent.arrival.since_s, sent.due_s(&self.constants));
@@ -343,7 +347,8 @@ impl World {
             passed.first = first.map(|(id, _)| id);
             passed.since_s = self.now_s;
         }
-        // Jobs without hint go in order of age, among older ones that are not due: checked at each send.
+        // Jobs without hint go in order of age, among older ones that are not due: checked at each
+        // send.
         if let Some((id, due_s)) = first
             && self.jobs[&id].arrival.model.is_some()
         {
@@ -547,8 +552,8 @@ proptest! {
         prop_assert_eq!(world.policy.held(), unserved);
     }
 
-    /// A runner starts the normal job that was due first of those that it may serve within R + a load + a run, whatever
-    /// hotter, younger, bounded, hint-less and low jobs there are.
+    /// A runner starts the normal job that was due first of those that it may serve within R + a
+    /// load + a run, whatever hotter, younger, bounded, hint-less and low jobs there are.
     #[test]
     fn the_job_that_was_due_first_is_passed_over_for_a_bounded_time(
         steps in scenario(arrivals(any::<bool>()), 2.0, 150),

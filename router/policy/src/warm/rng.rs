@@ -1,11 +1,11 @@
-//! Choices among equals, from random bits that the caller gives with each event: the same bits choose the same again.
+//! Reproducible choices among equals, from random bits that come with each event.
 
 /// A stream of numbers from one seed (splitmix64; Steele, Lea, Flood 2014).
 #[derive(Debug, Clone, Copy)]
-pub struct Rng(u64);
+pub struct SplitMix64(u64);
 
-impl Rng {
-    /// The stream that begins with these bits.
+impl SplitMix64 {
+    /// Seeds the stream.
     pub fn new(bits: u64) -> Self {
         Self(bits)
     }
@@ -18,9 +18,10 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `count`; 0 for a count of 0.
+    /// Returns a number below `count`; 0 for a count of 0.
     pub fn below(&mut self, count: usize) -> usize {
-        // The high half of the product is uniform up to 2^-64 · count (Lemire 2019, without the rejection).
+        // The high half of the product is uniform up to 2^-64 · count (Lemire 2019, without the
+        // rejection).
         ((u128::from(self.next()) * count as u128) >> 64) as usize
     }
 }

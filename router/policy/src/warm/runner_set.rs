@@ -1,24 +1,25 @@
 //! Sets of runners to draw from at random. Every operation costs O(1).
 //!
-//! Most models have few holders, and a large fleet has many models: what is asked of each event then costs what it takes to
-//! fetch those sets from memory. So a small set stands in one place, without pointers, and is searched from end to end.
+//! Most models have few holders, and a large fleet has many models, so the cost of an event is
+//! dominated by fetching these sets from memory. A small set is therefore stored inline and
+//! searched linearly.
 
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use super::event::{Avoid, Runner};
-use super::rng::Rng;
+use super::rng::SplitMix64;
 
-/// Members that are searched from end to end: half a cache line.
+/// Members of an inline set: half a cache line.
 const MAX_INLINE: usize = 8;
 
 /// A set of runners.
 #[derive(Debug, Clone)]
 pub enum RunnerSet {
-    /// At most [`MAX_INLINE`].
+    /// At most [`MAX_INLINE`] members.
     Inline(SmallVec<[Runner; MAX_INLINE]>),
-    /// More, or lately more.
+    /// More members, now or recently.
     Indexed(Box<IndexSet<Runner, FxBuildHasher>>),
 }
 
@@ -29,7 +30,7 @@ impl Default for RunnerSet {
 }
 
 impl RunnerSet {
-    /// How many members it has.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         match self {
             Self::Inline(inline) => inline.len(),
@@ -37,12 +38,11 @@ impl RunnerSet {
         }
     }
 
-    /// It has no member outside `except`.
+    /// Returns whether all members are in `except`.
     pub fn is_empty_except(&self, except: Avoid) -> bool {
         self.iter().all(|member| except.contains(member))
     }
 
-    /// Its members.
     pub fn iter(&self) -> impl Iterator<Item = Runner> + use<'_> {
         (0..self.len()).filter_map(|index| self.at(index))
     }
@@ -54,7 +54,7 @@ impl RunnerSet {
         }
     }
 
-    /// Makes the runner a member, or not.
+    /// Adds or removes a runner.
     pub fn put(&mut self, runner: Runner, member: bool) {
         match member {
             true => self.insert(runner),
@@ -85,7 +85,8 @@ impl RunnerSet {
             }
             Self::Indexed(indexed) => {
                 indexed.swap_remove(&runner);
-                // Well below the size at which it grew: a set that is now larger, now smaller is not rebuilt each time.
+                // Well below the size at which it grew, so that a set of varying size is not
+                // rebuilt each time.
                 if indexed.len() <= MAX_INLINE / 2 {
                     *self = Self::Inline(indexed.iter().copied().collect());
                 }
@@ -93,12 +94,13 @@ impl RunnerSet {
         }
     }
 
-    /// Up to `count` members outside `except`: all of them, or consecutive ones from a random place.
+    /// Returns up to `count` members outside `except`: all of them, or consecutive ones from a
+    /// random index.
     pub fn sample(
         &self,
         count: usize,
         except: Avoid,
-        rng: &mut Rng,
+        rng: &mut SplitMix64,
     ) -> impl Iterator<Item = Runner> + use<'_> {
         let all = self.len();
         let start = match all > count {
@@ -138,7 +140,7 @@ mod tests {
                 prop_assert_eq!(pool.iter().collect::<BTreeSet<_>>(), expected.clone());
                 let except: Avoid = expected.iter().copied().take(2).collect();
                 prop_assert_eq!(pool.is_empty_except(except), expected.len() <= 2);
-                let sample: Vec<_> = pool.sample(3, except, &mut Rng::new(coin)).collect();
+                let sample: Vec<_> = pool.sample(3, except, &mut SplitMix64::new(coin)).collect();
                 let distinct: BTreeSet<_> = sample.iter().copied().collect();
                 prop_assert_eq!(distinct.len(), sample.len());
                 prop_assert!(distinct.is_subset(&expected));

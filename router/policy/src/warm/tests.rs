@@ -1,4 +1,5 @@
-//! Each rule in one small story. S = 2 s and L = 10 s, the priors, so D = 60 s, theta · L = 20 s and R = 100 s.
+//! Each rule in one small story. S = 2 s and L = 10 s, the priors, so D = 60 s, theta · L = 20 s
+//! and R = 100 s.
 
 use super::*;
 
@@ -105,7 +106,8 @@ fn held(commands: &[Command]) -> Vec<(u64, f64, f64)> {
     commands.iter().filter_map(hold).collect()
 }
 
-/// Runner 0 has model 0 and runs job 0 for two more seconds; runner 1 is idle with the last copy of model 1.
+/// Runner 0 has model 0 and runs job 0 for two more seconds; runner 1 is idle with the last copy of
+/// model 1.
 fn a_holder_at_work_and_an_idle_stranger() -> Story {
     let mut story = Story::new();
     story.free(0.0, 0, &[0]);
@@ -255,8 +257,9 @@ fn a_low_job_expects_to_wait_for_all_normal_ones() {
     assert_eq!(held(&commands), [(4, 20.0, 8.0)]);
 }
 
-/// Runner 1 is idle with model 1. Normal jobs 2 to 6 wait for model 0, low job 7 too, with little patience. One of two holders is
-/// lost, so that waiting is not worth it any more, but nothing has told runner 1 of that yet.
+/// Runner 1 is idle with model 1. Normal jobs 2 to 6 wait for model 0, low job 7 too, with little
+/// patience. One of two holders is lost, so that waiting is not worth it any more, but nothing has
+/// told runner 1 of that yet.
 fn an_idle_runner_that_normal_jobs_want_by_now() -> Story {
     let mut story = Story::new();
     story.free(0.0, 0, &[]);

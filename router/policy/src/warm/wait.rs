@@ -1,11 +1,11 @@
-//! W(m): how long a job would wait for a warm runner.
+//! W(m): the predicted wait for a warm runner.
 
 use warmq_types::job::Priority;
 
 use super::View;
 use super::event::{Model, Runner};
 use super::fleet::Activity;
-use super::rng::Rng;
+use super::rng::SplitMix64;
 
 impl View<'_> {
     /// W(m), s: over the holders h of m, the least of
@@ -14,23 +14,29 @@ impl View<'_> {
     /// max(est_end(h) - now, S/4) + sum over x in cache(h) of q(x) * S(x) / n(x)
     /// ```
     ///
-    /// S/4 stands for a run that takes longer than estimated; the sum is h's part of the held jobs that it is warm for.
-    /// Infinite if nobody holds m.
-    pub fn wait_s(&self, model: Model, lane: Priority, rng: &mut Rng) -> f64 {
+    /// S/4 covers a run that takes longer than estimated; the sum is h's part of the held jobs that
+    /// it is warm for. Infinite without holders.
+    pub fn wait_s(&self, model: Model, lane: Priority, rng: &mut SplitMix64) -> f64 {
         self.fleet
             .holders(model, self.constants.holders, rng)
             .map(|holder| self.wait_for_s(holder, lane))
             .fold(f64::INFINITY, f64::min)
     }
 
-    /// Whether W(m) is above `bar_s`, without computing it.
-    pub fn waits_longer(&self, model: Model, lane: Priority, bar_s: f64, rng: &mut Rng) -> bool {
+    /// Returns whether W(m) exceeds `bar_s`, without computing it.
+    pub fn waits_longer(
+        &self,
+        model: Model,
+        lane: Priority,
+        bar_s: f64,
+        rng: &mut SplitMix64,
+    ) -> bool {
         self.fleet
             .holders(model, self.constants.holders, rng)
             .all(|holder| self.wait_for_s(holder, lane) > bar_s)
     }
 
-    /// How long until this holder takes a further job of this lane, s.
+    /// Returns the time until this holder takes a further job of this lane, s.
     fn wait_for_s(&self, holder: Runner, lane: Priority) -> f64 {
         self.remaining_s(holder) + self.backlog_s(holder, lane)
     }

@@ -1,4 +1,5 @@
-//! The held jobs: by age, by model and by deadline, normal and low apart. Every operation costs O(log jobs).
+//! The held jobs: by age, by model and by deadline, normal and low apart. Every operation costs
+//! O(log jobs).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,35 +8,35 @@ use warmq_types::job::Priority;
 
 use super::event::{Avoid, Job, Model};
 
-/// Where a job stands among the held: by acceptance, then by the order in which they came.
+/// Position among the held jobs: by acceptance, then by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePosition {
     since_us: u64,
     count: u64,
 }
 
-/// A job that waits, or that was sent and may yet come back.
+/// A held job, or one that was sent and may come back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeldJob {
-    /// Its number.
+    /// Number of the job.
     pub job: Job,
-    /// What it needs.
+    /// Required model.
     pub model: Option<Model>,
-    /// Its lane.
+    /// Lane of the job.
     pub priority: Priority,
-    /// When it was accepted, s.
+    /// Time of acceptance, s.
     pub since_s: f64,
     /// When it becomes eligible for any idle runner, s.
     pub deadline_s: f64,
-    /// When its own bound on holding passes, s; infinite without one.
+    /// Its own bound on holding, s; infinite without one.
     pub bound_s: f64,
     /// Runners on which an attempt failed.
     pub avoid: Avoid,
-    /// Its place in the window.
+    /// Position in the window.
     pub position: QueuePosition,
 }
 
-/// Microseconds: sets are ordered by whole numbers. Negative times count as 0.
+/// Converts to microseconds, since the indexes need integers. Negative times become 0.
 fn micros(time_s: f64) -> u64 {
     (time_s * 1e6) as u64
 }
@@ -45,11 +46,11 @@ struct Lane {
     held: BTreeMap<QueuePosition, HeldJob>,
     by_model: Vec<BTreeSet<QueuePosition>>,
     without_hint: BTreeSet<QueuePosition>,
-    /// Those whose deadline has passed.
+    /// Jobs whose deadline has passed.
     expired: BTreeSet<QueuePosition>,
-    /// Those with runners to avoid.
+    /// Jobs with an avoid list.
     avoiding: BTreeSet<QueuePosition>,
-    /// Those with a bound of their own, by that bound (µs, rounded down).
+    /// Jobs with a bound of their own, by that bound (µs, rounded down).
     bounds: BTreeSet<(u64, QueuePosition)>,
 }
 
@@ -79,7 +80,7 @@ impl Window {
         }
     }
 
-    /// The next place in the order for a job accepted at `since_s`.
+    /// Returns the next position for a job accepted at `since_s`.
     pub fn next_position(&mut self, since_s: f64) -> QueuePosition {
         self.count += 1;
         QueuePosition {
@@ -88,7 +89,7 @@ impl Window {
         }
     }
 
-    /// Takes a job in.
+    /// Adds a job.
     pub fn insert(&mut self, held: HeldJob) {
         self.remove(held.job);
         let lane = self.lane_mut(held.priority);
@@ -117,7 +118,7 @@ impl Window {
             .insert((micros(held.deadline_s), held.position), held.job);
     }
 
-    /// Takes a job out; `None` if it is not held.
+    /// Removes a job; returns `None` if it is not held.
     pub fn remove(&mut self, job: Job) -> Option<HeldJob> {
         let (priority, position) = self.positions.remove(&job)?;
         let lane = self.lane_mut(priority);
@@ -139,7 +140,7 @@ impl Window {
         Some(held)
     }
 
-    /// Takes one job whose deadline has passed off the list of deadlines, and marks it as expired.
+    /// Removes one passed deadline, and marks its job as expired.
     pub fn pop_due(&mut self, now_s: f64) -> Option<HeldJob> {
         let (&(deadline_us, position), &job) = self.deadlines.first_key_value()?;
         if deadline_us > micros(now_s) {
@@ -152,30 +153,30 @@ impl Window {
         lane.held.get(&position).copied()
     }
 
-    /// The earliest deadline ahead, s.
+    /// Returns the earliest deadline ahead, s.
     pub fn next_deadline_s(&self) -> Option<f64> {
         let (_, job) = self.deadlines.first_key_value()?;
         let &(priority, position) = self.positions.get(job)?;
         Some(self.get(priority, position)?.deadline_s)
     }
 
-    /// A held job.
+    /// Returns a held job.
     pub fn get(&self, priority: Priority, position: QueuePosition) -> Option<&HeldJob> {
         self.lane(priority).held.get(&position)
     }
 
-    /// The held jobs of a lane, oldest first.
+    /// Returns the held jobs of a lane, oldest first.
     pub fn oldest_first(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         self.lane(priority).held.values()
     }
 
-    /// The jobs of a lane whose deadline has passed, oldest first.
+    /// Returns the jobs of a lane whose deadline has passed, oldest first.
     pub fn expired(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         (lane.expired.iter()).filter_map(|position| lane.held.get(position))
     }
 
-    /// The jobs of a lane whose own bound passed at `now_s` or before, in order of these bounds.
+    /// Returns the jobs of a lane whose own bound has passed at `now_s`, in order of these bounds.
     pub fn bound_passed(&self, priority: Priority, now_s: f64) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         let passed =
@@ -183,26 +184,26 @@ impl Window {
         passed.filter_map(|(_, position)| lane.held.get(position))
     }
 
-    /// The jobs of a lane that have runners to avoid, oldest first.
+    /// Returns the jobs of a lane with an avoid list, oldest first.
     pub fn avoiding(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         (lane.avoiding.iter()).filter_map(|position| lane.held.get(position))
     }
 
-    /// The jobs of a lane that need this model, oldest first.
+    /// Returns the jobs of a lane that need this model, oldest first.
     pub fn of_model(&self, priority: Priority, model: Model) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         let queue = lane.by_model.get(model.0 as usize);
         (queue.into_iter().flatten()).filter_map(|position| lane.held.get(position))
     }
 
-    /// The jobs of a lane that carry no hint, oldest first.
+    /// Returns the jobs of a lane without hint, oldest first.
     pub fn without_hint(&self, priority: Priority) -> impl Iterator<Item = &HeldJob> {
         let lane = self.lane(priority);
         (lane.without_hint.iter()).filter_map(|position| lane.held.get(position))
     }
 
-    /// q(m) as a job of this lane sees it: held jobs for the model that go before it.
+    /// q(m) in this lane: number of held jobs for the model that precede a new one.
     pub fn queued(&self, priority: Priority, model: Model) -> usize {
         let count = |lane: &Lane| lane.by_model.get(model.0 as usize).map_or(0, BTreeSet::len);
         match priority {
@@ -211,7 +212,7 @@ impl Window {
         }
     }
 
-    /// How many jobs are held.
+    /// Returns the number of held jobs.
     pub fn len(&self) -> usize {
         self.positions.len()
     }

@@ -27,7 +27,8 @@ use crate::flow::{Fallback, Flow, Sequence};
 use crate::split::Split;
 use crate::switch::Switch;
 
-/// The declared routes. Those of a file without mistakes lead to apps of that file, each through at most [`crate::MAX_HOPS`].
+/// The declared routes. Those of a file without mistakes lead to apps of that file, each through at
+/// most [`crate::MAX_HOPS`].
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: BTreeMap<AppId, Declared>,
@@ -129,7 +130,8 @@ impl Routes {
             });
             let mentioned = reader.mentions;
             if let Some(id) = id {
-                // A route that could not be read leads somewhere all the same: everything is told at once.
+                // A route that could not be read leads somewhere all the same: everything is told
+                // at once.
                 mentions.insert(id.clone(), mentioned);
                 routes.extend(declared.map(|declared| (id, declared)));
             }
@@ -145,7 +147,8 @@ impl Routes {
         self.routes.get(name).map(|declared| &declared.route)
     }
 
-    /// The steps of a route whose submissions become flows; none if the name is another route's, an app's, or unknown.
+    /// The steps of a route whose submissions become flows; none if the name is another route's, an
+    /// app's, or unknown.
     pub fn flow(&self, name: &AppId) -> Option<Flow<'_>> {
         self.get(name)?.flow()
     }

@@ -18,7 +18,7 @@ pub(super) struct Reader<'s> {
     pub(super) settings: &'s mut Settings,
     /// The apps of the file.
     pub(super) apps: &'s BTreeSet<AppId>,
-    /// The route's name; none if it has one that can not be a name.
+    /// The route's name; none if it has one that cannot be a name.
     pub(super) name: Option<&'s AppId>,
     /// The targets that it names.
     pub(super) mentions: Vec<Mention>,
@@ -72,7 +72,8 @@ impl Reader<'_> {
         None
     }
 
-    /// A list of tables with at least one, each read by `read`; none if one of them can not be read.
+    /// A list of tables with at least one, each read by `read`; none if one of them cannot be
+    /// read.
     pub(super) fn list<T>(
         &mut self,
         path: &SettingPath,
@@ -159,7 +160,7 @@ impl Reader<'_> {
     }
 }
 
-/// What was read of a setting that may be absent. None if it is there and can not be read.
+/// What was read of a setting that may be absent. None if it is there and cannot be read.
 pub(super) fn given<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         Some(None) => None,

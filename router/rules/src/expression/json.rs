@@ -30,7 +30,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// `json` as a value of CEL that borrows its texts. None once there are more than [`MAX_VALUES`].
+    /// `json` as a value of CEL that borrows its texts. None once there are more than
+    /// [`MAX_VALUES`].
     pub(super) fn val<'a>(&mut self, json: &'a Json) -> Option<Box<dyn Val + 'a>> {
         if self.values == MAX_VALUES {
             return None;
@@ -154,7 +155,8 @@ impl Room {
         filled
     }
 
-    /// A value of CEL as JSON; none if it is `optional.none()`. What is none in a list or a map is left out there.
+    /// A value of CEL as JSON; none if it is `optional.none()`. What is none in a list or a map is
+    /// left out there.
     ///
     /// # Errors
     /// JSON knows no such value, or there is no room for it.

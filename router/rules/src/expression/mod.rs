@@ -1,13 +1,15 @@
-//! Conditions, keys and what templates hold, in CEL (the Common Expression Language). This is the only module that knows the `cel` crate.
+//! Conditions, keys and what templates hold, in CEL (the Common Expression Language). This is the
+//! only module that knows the `cel` crate.
 //!
 //! | module | what it holds |
 //! | --- | --- |
 //! | `review` | mistakes that the parser leaves to the evaluation, found in the syntax tree |
 //! | `json` | JSON as values of CEL, and back |
 //!
-//! An expression is compiled once, when the configuration is read, and what can be known then is told then: its syntax,
-//! variables and functions that do not exist, broken regular expressions. What it may cost is bounded by what it may say:
-//! it is short and not deep, loops do not stand in loops, and it sees inputs of a bounded number of values. Texts are not copied for it.
+//! An expression is compiled once, when the configuration is read, and what can be known then is
+//! told then: its syntax, variables and functions that do not exist, broken regular expressions.
+//! What it may cost is bounded by what it may say: it is short and not deep, loops do not stand in
+//! loops, and it sees inputs of a bounded number of values. Texts are not copied for it.
 
 mod json;
 mod review;
@@ -31,7 +33,8 @@ use crate::asked::Asked;
 /// The longest expression, bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 1_000;
 
-/// The deepest expression, levels of its syntax tree: evaluation is recursive, and a thread's stack ends.
+/// The deepest expression, levels of its syntax tree: evaluation is recursive, and a thread's stack
+/// ends.
 pub const MAX_LEVELS: usize = 20;
 
 /// The stack on which an expression is read, whose depth is not known before.
@@ -40,11 +43,13 @@ const READING_STACK_BYTES: usize = 128 << 20;
 /// What is said when the `cel` crate panics.
 const BROKE_DOWN: &str = "CEL broke down over it";
 
-/// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold, if an expression looks at it;
-/// as many may the outputs of a flow's steps hold together, and what a template gives.
+/// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold,
+/// if an expression looks at it; as many may the outputs of a flow's steps hold together, and what
+/// a template gives.
 pub const MAX_VALUES: usize = 10_000;
 
-/// The most memory that a list may take that repeats what an expression sees for each item of another, bytes, about.
+/// The most memory that a list may take that repeats what an expression sees for each item of
+/// another, bytes, about.
 const MAX_REPEATED_BYTES: usize = 256 << 20;
 
 /// How much of a reason is told, bytes: it may quote the input.
@@ -233,7 +238,8 @@ impl Expression {
         }
     }
 
-    /// A key as text: texts as they are, numbers and truth values as JSON writes them. None if it is null or empty.
+    /// A key as text: texts as they are, numbers and truth values as JSON writes them. None if it
+    /// is null or empty.
     pub(crate) fn text(&self, scene: &Scene<'_>) -> Result<Option<String>, Failure> {
         let text = match self.value(scene)? {
             Value::String(text) => text.to_string(),
@@ -299,8 +305,8 @@ fn failure(error: ExecutionError) -> Failure {
     }
 }
 
-/// Evaluates. Expressions are ours, but their values are strangers': should the crate panic over some, that
-/// submission fails and nothing else.
+/// Evaluates. Expressions are ours, but their values are strangers': should the crate panic over
+/// some, that submission fails and nothing else.
 fn fenced<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|_| BROKE_DOWN.to_owned())
 }

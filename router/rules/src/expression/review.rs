@@ -1,4 +1,5 @@
-//! Mistakes that the parser leaves to the evaluation, found in the syntax tree; and what an expression looks at.
+//! Mistakes that the parser leaves to the evaluation, found in the syntax tree; and what an
+//! expression looks at.
 
 use std::collections::BTreeSet;
 
@@ -285,7 +286,8 @@ impl<'p> Review<'p> {
     }
 }
 
-/// A part of a value: `of.name`, `of['name']`, `of.?name`, `of[?'name']`, `has(of.name)`; or `of[…]`.
+/// A part of a value: `of.name`, `of['name']`, `of.?name`, `of[?'name']`, `has(of.name)`; or
+/// `of[…]`.
 struct Member<'e> {
     of: &'e IdedExpr,
     name: Name<'e>,
@@ -353,7 +355,8 @@ fn is_function(name: &str) -> bool {
     answers(&format!("{name}()")) || answers(&format!("(0).{name}()"))
 }
 
-/// Whether there is the function that is called. The crate does not list them, but tells them apart when called.
+/// Whether there is the function that is called. The crate does not list them, but tells them apart
+/// when called.
 fn answers(call: &str) -> bool {
     let context = Context::with_env(LANGUAGE.clone());
     let called = LANGUAGE

@@ -1,5 +1,5 @@
-//! The apps' own paths: `POST /queue/owner/app` and `POST /run/owner/app` with the schema of the app's input. They are the
-//! general ones with everything filled in that is known of the app.
+//! The apps' own paths: `POST /queue/owner/app` and `POST /run/owner/app` with the schema of the
+//! app's input. They are the general ones with everything filled in that is known of the app.
 
 use serde_json::{Value, json};
 use warmq_types::ids::AppId;
@@ -53,8 +53,8 @@ fn links(app: &AppId) -> Value {
     Value::Object(links.collect())
 }
 
-/// Makes a schema that stood alone one that stands at `place` in a document: its references to its own parts (`#/$defs/…`)
-/// lead there.
+/// Makes a schema that stood alone one that stands at `place` in a document: its references to its
+/// own parts (`#/$defs/…`) lead there.
 fn move_to(place: &str, schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(|item| move_to(place, item)),

@@ -1,6 +1,7 @@
-//! `/openapi.json`: what this router serves. The routes are built from the documented handlers (`routes!`), so none can be
-//! missing; the refusals that many calls share are told once ([`refusals`]); and each app that a worker has registered
-//! stands there with the schema of its own input ([`apps`]), as its workers published it.
+//! `/openapi.json`: what this router serves. The routes are built from the documented handlers
+//! (`routes!`), so none can be missing; the refusals that many calls share are told once
+//! ([`refusals`]); and each app that a worker has registered stands there with the schema of its
+//! own input ([`apps`]), as its workers published it.
 
 mod apps;
 mod refusals;
@@ -55,7 +56,7 @@ impl Document {
     /// The document of `routes`, as their handlers document it, below `public_url`.
     ///
     /// # Errors
-    /// It can not be written as JSON.
+    /// It cannot be written as JSON.
     pub(super) fn of(
         routes: utoipa::openapi::OpenApi,
         public_url: &str,
@@ -86,8 +87,8 @@ impl Document {
     }
 }
 
-/// This document: the API, and each app's own paths with the schema of its input. Where keys are asked for, those apps that the
-/// request's key may know of.
+/// This document: the API, and each app's own paths with the schema of its input. Where keys are
+/// asked for, those apps that the request's key may know of.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -128,8 +129,9 @@ async fn known_apps(
     Ok(found)
 }
 
-/// A path as OpenAPI can say it. It knows no parameter of several segments (`{*key}`): it is told as one of one segment, which
-/// is true as far as it goes, and the parameter's description says the rest.
+/// A path as OpenAPI can say it. It knows no parameter of several segments (`{*key}`): it is told
+/// as one of one segment, which is true as far as it goes, and the parameter's description says the
+/// rest.
 fn finished((path, mut item): (String, Value)) -> (String, Value) {
     if let Some(operations) = item.as_object_mut() {
         // A handler of several methods has one id, which must name one operation.

@@ -1,4 +1,5 @@
-//! What calls refuse, told once for all of them: each status is a component, and a type per kind of call names its statuses.
+//! What calls refuse, told once for all of them: each status is a component, and a type per kind of
+//! call names its statuses.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ const TOLD: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
-        "The request can not be read, or the job is not where it would have to be for it.",
+        "The request cannot be read, or the job is not where it would have to be for it.",
     ),
     (
         401,
@@ -68,7 +69,7 @@ const TOLD: [(u16, &str, &str); 14] = [
     ),
     (
         500,
-        "SessionError",
+        "InternalError",
         "Something is wrong here; the logs of router and worker say what.",
     ),
     (

@@ -70,7 +70,8 @@ impl Service {
         let activity = Activity::default();
         let stream = Patient::new(stream, activity.clone(), head, idle);
         let service = service_fn(|request| self.answer(request, admission, activity.busy()));
-        // HTTP/1.1 alone: looking whether HTTP/2 is spoken would be waiting without a limit, and fal's clients do not.
+        // HTTP/1.1 alone: looking whether HTTP/2 is spoken would be waiting without a limit, and
+        // fal's clients do not.
         let mut connection = pin!(
             http1::Builder::new()
                 .max_header_size(HEAD_BYTES)

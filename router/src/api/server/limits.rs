@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Files that the process opens beside its clients' connections: RabbitMQ, Redis, the storage, logs.
+/// Files that the process opens beside its clients' connections: RabbitMQ, Redis, the storage,
+/// logs.
 const OTHER_FILES: u64 = 256;
 
-/// Largest head of a request (its line and all headers), bytes. Eight times what proxies send on; then 431.
+/// Largest head of a request (its line and all headers), bytes. Eight times what proxies send on;
+/// then 431.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
 /// Connections beyond the bound that are told so at once; the next ones are closed without a word.
@@ -20,10 +22,12 @@ pub struct Limits {
     pub connections: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long a request's head may take, from its first byte on. A browser sends it in one packet.
+    /// How long a request's head may take, from its first byte on. A browser sends it in one
+    /// packet.
     pub head: Duration,
-    /// How long a connection may be silent before its first request and between two. More than the minute for which proxies
-    /// and load balancers keep theirs, so that it is they who close: a request on its way could not be answered.
+    /// How long a connection may be silent before its first request and between two. More than the
+    /// minute for which proxies and load balancers keep theirs, so that it is they who close: a
+    /// request on its way could not be answered.
     pub idle: Duration,
     /// How long a request's body may be waited for, whatever its size.
     pub body: Duration,
@@ -33,11 +37,11 @@ pub struct Limits {
     pub body_pause: Duration,
     /// How long a body may be waited for in all.
     pub body_in_all: Duration,
-    /// Bytes of bodies that may be in memory at a time, over all connections. Further ones receive 503: more memory than there
-    /// is would end the process.
+    /// Bytes of bodies that may be in memory at a time, over all connections. Further ones receive
+    /// 503: more memory than there is would end the process.
     pub bodies: u64,
-    /// How long a client may take nothing of what it is sent; also, how long it may be gone (its machine off, its network
-    /// cut) until that is noticed.
+    /// How long a client may take nothing of what it is sent; also, how long it may be gone (its
+    /// machine off, its network cut) until that is noticed.
     pub stalled: Duration,
 }
 
@@ -58,8 +62,8 @@ impl Limits {
         }
     }
 
-    /// With no more connections than the system lets this process have open files, which it first lets have all it may:
-    /// without a file left, the router could not reach its own servers.
+    /// With no more connections than the system lets this process have open files, which it first
+    /// lets have all it may: without a file left, the router could not reach its own servers.
     #[must_use]
     pub fn within_open_files(self) -> Self {
         let Some(files) = open_files() else {

@@ -7,8 +7,9 @@
 //! | `patience` | time for a request's head, and for silence between requests |
 //! | `arrival` | time and memory for a request's body |
 //!
-//! Each connection is a task of its own, its TLS handshake in it: none keeps another from being accepted. At the signal to stop
-//! nobody listens at the address any more, and clients find another router; what came in before is still served.
+//! Each connection is a task of its own, its TLS handshake in it: none keeps another from being
+//! accepted. At the signal to stop nobody listens at the address any more, and clients find another
+//! router; what came in before is still served.
 
 mod connection;
 mod limits;
@@ -41,14 +42,16 @@ use crate::memory::BodyMemory;
 use crate::tls::Tls;
 use connection::{Admission, Service};
 
-/// How long after the signal to stop a connection that was taken may say what it wants: one that has not spoken yet, or is
-/// kept alive between two requests, would else be closed on a request that is on its way.
+/// How long after the signal to stop a connection that was taken may say what it wants: one that
+/// has not spoken yet, or is kept alive between two requests, would else be closed on a request
+/// that is on its way.
 const LAST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 /// Connections that the system takes for us until we accept them; more than it really does.
 const BACKLOG: usize = 4096;
 
-/// How long nobody is accepted after that failed for want of files or memory: at once it would fail again.
+/// How long nobody is accepted after that failed for want of files or memory: at once it would fail
+/// again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 type Routes = NormalizePath<Router>;
@@ -71,7 +74,7 @@ impl Server {
         limits: Limits,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("{address} can not be listened on; is another router running? (--listen)")
+            format!("{address} cannot be listened on; is another router running? (--listen)")
         })?;
         Ok(Self {
             listener,
@@ -88,7 +91,8 @@ impl Server {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves until `shutdown`, then finishes the answers under way, for `drain_timeout` at most: a client may be silent for ever.
+    /// Serves until `shutdown`, then finishes the answers under way, for `drain_timeout` at most: a
+    /// client may be silent for ever.
     ///
     /// # Errors
     /// The socket broke.
@@ -199,13 +203,14 @@ impl Acceptor {
     }
 }
 
-/// Has the system look after a connection. What it can not do here it does not do: answers are later, or clients that are
-/// gone are noticed later.
+/// Has the system look after a connection. What it cannot do here it does not do: answers are
+/// later, or clients that are gone are noticed later.
 fn prepare(stream: &TcpStream, stalled: Duration) {
     // Small answers must not wait for more data.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    // A client that waits for its job is silent, and so are we; whether it is still there has to be asked.
+    // A client that waits for its job is silent, and so are we; whether it is still there has to be
+    // asked.
     let asking = TcpKeepalive::new()
         .with_time(stalled / 2)
         .with_interval(stalled / 6);

@@ -1,5 +1,5 @@
-//! A connection as long as its client has something to say: one that begins a request and does not go on, or is silent for
-//! long between two, is closed.
+//! A connection as long as its client has something to say: one that begins a request and does not
+//! go on, or is silent for long between two, is closed.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// What a connection is doing. hyper does not tell, so the stream sees when a request begins to come, and whoever answers
-/// says when it has come and when its answer has gone.
+/// What a connection is doing. hyper does not tell, so the stream sees when a request begins to
+/// come, and whoever answers says when it has come and when its answer has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Phase {
@@ -32,7 +32,8 @@ pub(super) struct Activity(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     phase: AtomicU8,
-    /// Whoever waits at the stream. hyper does not look at it again once an answer has gone, and from then on time counts.
+    /// Whoever waits at the stream. hyper does not look at it again once an answer has gone, and
+    /// from then on time counts.
     waiting: AtomicWaker,
 }
 

@@ -1,5 +1,5 @@
-//! A request's body as it arrives: a client that sends it byte by byte is not waited for, and bodies that do not fit into memory
-//! together are refused.
+//! A request's body as it arrives: a client that sends it byte by byte is not waited for, and
+//! bodies that do not fit into memory together are refused.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,8 +34,8 @@ impl Note {
     }
 }
 
-/// A body that fails once its client is too slow, or once it does not fit into memory. Only waiting for the client counts as
-/// slowness, not what the reader does meanwhile.
+/// A body that fails once its client is too slow, or once it does not fit into memory. Only waiting
+/// for the client counts as slowness, not what the reader does meanwhile.
 pub(super) struct Arriving<B> {
     body: B,
     limits: Limits,
@@ -66,7 +66,8 @@ impl<B> Arriving<B> {
     fn receive(&mut self, bytes: usize) -> bool {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let earned = Duration::from_secs_f64(bytes as f64 / self.limits.body_rate as f64);
-        // What was earned in advance is bounded: otherwise, who sent much could then hold it for hours.
+        // What was earned in advance is bounded: otherwise, who sent much could then hold it for
+        // hours.
         let most = self.patience.max(self.limits.body_pause);
         self.patience = self.patience.saturating_add(earned).min(most);
         self.held.add(bytes) <= self.limits.bodies

@@ -1,4 +1,4 @@
-//! The policy's decisions in words: what a job's record says of where it went and why.
+//! Decisions and holds of the policy as a job's record describes them.
 
 use warmq_policy::warm::{FleetView, Why};
 use warmq_types::hint::Hint;
@@ -9,7 +9,7 @@ use super::clock::ms;
 
 const POLICY: &str = "warm";
 
-/// That a job is sent to `runner`. `candidates`: the idle runners that had its model.
+/// Describes a send to `runner`. `candidates`: the idle runners that had the model loaded.
 pub(super) fn sent(
     runner: &RunnerId,
     hint: Option<&Hint>,
@@ -74,13 +74,13 @@ pub(super) fn sent(
     }
 }
 
-/// What the policy expects of a hold.
+/// A hold as the policy predicts it.
 pub(super) struct PredictedHold {
     /// When the job becomes eligible for any idle runner, s.
     pub(super) until_s: f64,
-    /// That is the job's own bound.
+    /// `until_s` is the job's own bound.
     pub(super) bounded: bool,
-    /// Wait for a warm runner, s; infinite if no runner holds the model.
+    /// Predicted wait for a warm runner, s; infinite if no runner holds the model.
     pub(super) wait_s: f64,
     /// The job waits for a runner on which no attempt failed.
     pub(super) for_another: bool,
@@ -88,7 +88,7 @@ pub(super) struct PredictedHold {
     pub(super) fleet_view: FleetView,
 }
 
-/// That a job is held from `now_s` on.
+/// Describes a hold from `now_s` on.
 pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &PredictedHold) -> Hold {
     let model = quoted(hint);
     let PredictedHold {

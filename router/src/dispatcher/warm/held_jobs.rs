@@ -1,4 +1,4 @@
-//! The held jobs, unacknowledged, by the numbers that the policy knows them by.
+//! The held jobs with their unacknowledged deliveries, by the policy's numbers.
 
 use std::collections::HashMap;
 
@@ -8,19 +8,17 @@ use warmq_types::job::Hold;
 
 use super::super::lanes::JobDelivery;
 
-/// A job in the dispatcher's hands.
+/// A job in the dispatcher without a runner.
 pub(super) struct HeldDelivery {
-    /// The job and its delivery.
     pub(super) held: JobDelivery,
-    /// When it came, s on the dispatcher's clock.
+    /// Time of arrival, s on the dispatcher's clock.
     pub(super) since_s: f64,
-    /// That it is held, once it is.
+    /// The recorded hold, if any.
     pub(super) hold: Option<Hold>,
-    /// Claims that it lost.
+    /// Number of refused claims.
     pub(super) refused_claims: u32,
 }
 
-/// The jobs in the dispatcher's hands that have no runner yet.
 #[derive(Default)]
 pub(super) struct HeldJobs {
     jobs: HashMap<Job, HeldDelivery>,
@@ -29,8 +27,8 @@ pub(super) struct HeldJobs {
 }
 
 impl HeldJobs {
-    /// Takes a job in, under a number. If it was held already, its newer delivery takes the place of the older one, which
-    /// is returned.
+    /// Adds a job under a number. If the job is held already, its newer delivery replaces the older
+    /// one, which is returned.
     pub(super) fn insert(&mut self, held: JobDelivery, since_s: f64) -> (Job, Option<JobDelivery>) {
         if let Some(number) = self.numbers.get(&held.job.id)
             && let Some(waiting) = self.jobs.get_mut(number)
@@ -49,30 +47,28 @@ impl HeldJobs {
         (number, None)
     }
 
-    /// A job that was taken out is held again.
+    /// Adds a removed job again.
     pub(super) fn put_back(&mut self, number: Job, waiting: HeldDelivery) {
         self.numbers.insert(waiting.held.job.id, number);
         self.jobs.insert(number, waiting);
     }
 
-    /// A held job.
     pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut HeldDelivery> {
         self.jobs.get_mut(&number)
     }
 
-    /// The number of a job that is held.
+    /// Returns the number of a held job.
     pub(super) fn number(&self, job: JobId) -> Option<Job> {
         self.numbers.get(&job).copied()
     }
 
-    /// Takes a job out.
     pub(super) fn remove(&mut self, number: Job) -> Option<HeldDelivery> {
         let waiting = self.jobs.remove(&number)?;
         self.numbers.remove(&waiting.held.job.id);
         Some(waiting)
     }
 
-    /// The jobs that came before `time_s`.
+    /// Returns the jobs that arrived before `time_s`.
     pub(super) fn older_than(&self, time_s: f64) -> Vec<Job> {
         let old = self.jobs.iter().filter(|(_, job)| job.since_s < time_s);
         old.map(|(number, _)| *number).collect()

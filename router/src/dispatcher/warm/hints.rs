@@ -1,5 +1,5 @@
-//! Numbers for hints: the policy counts in them. Hints are whatever submitters write, so numbers that nobody uses any more
-//! are given out again.
+//! Numbers for hints, as the policy uses them. Submitters choose hints freely, so numbers of unused
+//! hints are reused.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,9 @@ use warmq_types::hint::Hint;
 
 use warmq_policy::warm::Model;
 
-/// Hints that are kept without asking whether anybody still uses them.
+/// Number of hints above which unused ones are swept.
 const SWEEP_THRESHOLD: usize = 10_000;
 
-/// The hints that the policy knows.
 #[derive(Debug)]
 pub(super) struct Hints {
     numbers: HashMap<Hint, Model>,
@@ -31,7 +30,7 @@ impl Default for Hints {
 }
 
 impl Hints {
-    /// The number of a hint, a new one if need be.
+    /// Returns the number of a hint, assigning one if necessary.
     pub(super) fn number(&mut self, hint: &Hint) -> Model {
         if let Some(number) = self.numbers.get(hint) {
             return *number;
@@ -45,12 +44,12 @@ impl Hints {
         number
     }
 
-    /// The hint of a number.
+    /// Returns the hint of a number.
     pub(super) fn name(&self, number: Model) -> Option<&Hint> {
         self.names.get(number.0 as usize)?.as_ref()
     }
 
-    /// Once there are too many: takes back the numbers that `forget` lets go, and says whose they were.
+    /// Above the threshold, releases the numbers that `forget` accepts. Returns their hints.
     pub(super) fn sweep(&mut self, mut forget: impl FnMut(Model) -> bool) -> Vec<Hint> {
         if self.numbers.len() < self.sweep_at {
             return Vec::new();

@@ -1,23 +1,24 @@
-//! Policy `warm`: jobs are held, unacknowledged, until the policy has a runner for them.
+//! Policy `warm`: holds jobs unacknowledged until the policy chooses a runner.
 //!
 //! ```text
 //! jobs.<app>, jobs.<app>.low, ─┐
 //! shared.<app> after an outage ┤
-//! {app}:changes, :cancelled,  ─┼─ one event at a time ─> desk: policy ─> claim ─> sends, side by side
-//! a look/s, deadlines ─────────┘
+//! {app}:changes, :cancelled,  ─┼─ one event at a time ─> policy_driver: policy ─> claim ─>
+//! concurrent sends
+//! a tick/s, deadlines ──────────┘
 //! ```
 //!
-//! | module | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | `driver` | the policy, and how its commands are carried out |
-//! | `tracker` | runners: news from Redis become the policy's events |
-//! | `hints` | the policy's numbers for hints |
+//! | `policy_driver` | translates events for the policy and executes its commands |
+//! | `runner_tracker` | runners: turns their events in Redis into the policy's events |
+//! | `hints` | numbers of hints |
 //! | `held_jobs` | the held jobs with their deliveries |
 //! | `clock` | seconds, by Redis' clock |
-//! | `record` | decisions in words, for the job's record |
+//! | `decision_log` | decisions and holds as the job's record describes them |
 //!
-//! Everything here can be lost: the next session reads the fleet and what was learned from Redis, and the broker delivers
-//! the held jobs again.
+//! All state here is disposable: the next session reads runners and learned statistics from Redis,
+//! and the broker redelivers the held jobs.
 
 mod clock;
 mod decision_log;
@@ -39,13 +40,13 @@ use super::session::{Session, TICK_INTERVAL, ticks};
 use crate::session_error::SessionError;
 use policy_driver::PolicyDriver;
 
-/// Jobs of a lane that are held at most; the others wait in RabbitMQ.
+/// Held jobs per lane; the others wait in RabbitMQ.
 const LANE_PREFETCH: u16 = 1000;
 
-/// Sends that wait for their confirm at once, before further jobs are taken in.
+/// Sends that may await their confirm before further jobs are consumed.
 const MAX_UNCONFIRMED: usize = 256;
 
-/// While no deadline is ahead.
+/// Timer while no deadline is ahead.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// Dispatches until `stop`.
@@ -55,9 +56,10 @@ pub(super) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
-    // In this order: no change between the first look and the news is missed, and no job comes before the fleet is known.
-    let mut changes = shared.store.runner_feed().events(app).await?;
-    let mut cancellations = shared.store.cancellation().subscribe(app).await?;
+    // Order matters: subscribe before the first comparison, so that no event is missed; consume
+    // after it, so that all runners are tracked.
+    let mut changes = shared.store.runner_events(app).await?;
+    let mut cancellations = shared.store.cancellations(app).await?;
     let mut driver = PolicyDriver::open(dispatcher).await?;
     let connection = &session.connection;
     let mut normal = dispatcher
@@ -110,12 +112,12 @@ pub(super) async fn run(
             sends.push(dispatcher.send(held, destination));
         }
     }
-    // What is on its way arrives and is acknowledged; what is held goes back with the channel.
+    // Complete the sends in progress; held jobs return to their lanes with the channels.
     while sends.try_next().await?.is_some() {}
     driver.close().await
 }
 
-/// The next delivery of the first of these consumers that has one.
+/// Returns the next delivery, of `first` if both have one.
 async fn first_of(
     first: &mut Consumer,
     second: &mut Consumer,

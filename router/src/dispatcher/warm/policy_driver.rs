@@ -1,4 +1,4 @@
-//! Where the policy's events come in and its commands are carried out, one at a time.
+//! Translates events for the policy and executes its commands, one at a time.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -23,10 +23,10 @@ use super::hints::Hints;
 use super::runner_tracker::RunnerTracker;
 use crate::session_error::SessionError;
 
-/// Candidates that a record names.
+/// Candidates that a decision lists.
 const MAX_CANDIDATES: usize = 8;
 
-/// The dispatcher's state for one session.
+/// The dispatcher's state in one session.
 pub(super) struct PolicyDriver<'a> {
     dispatcher: &'a Dispatcher,
     clock: Clock,
@@ -34,17 +34,17 @@ pub(super) struct PolicyDriver<'a> {
     tracker: RunnerTracker,
     hints: Hints,
     held_jobs: HeldJobs,
-    /// Models about which something was learned since it was last kept; `None` stands for the app.
+    /// Models with unsaved statistics; `None` stands for the app.
     learned: BTreeSet<Option<Model>>,
-    /// Something happened since the last look.
+    /// Whether an event occurred since the last tick.
     pub(super) is_active: bool,
-    /// When all runners were last compared.
+    /// Time of the last comparison of all runners.
     compared: Instant,
-    /// Jobs whose place is decided and reserved.
+    /// Placed jobs, ready to be sent.
     pub(super) outbox: Vec<(JobDelivery, Destination)>,
 }
 
-/// A job's send as the policy ordered it.
+/// A send command of the policy.
 struct SendCommand {
     job: Job,
     runner: Runner,
@@ -54,7 +54,7 @@ struct SendCommand {
 }
 
 impl<'a> PolicyDriver<'a> {
-    /// Starts from what Redis knows.
+    /// Restores the state from Redis.
     pub(super) async fn open(dispatcher: &'a Dispatcher) -> Result<Self, SessionError> {
         let store = &dispatcher.shared.store;
         let config = dispatcher.shared.apps.config(&dispatcher.app);
@@ -81,7 +81,7 @@ impl<'a> PolicyDriver<'a> {
                     let model = hint.map(|hint| driver.hints.number(&hint));
                     driver.policy.learn(model, learned);
                 }
-                Err(error) => tracing::debug!(%error, "left out what another version had learned"),
+                Err(error) => tracing::debug!(%error, "skipped statistics of another version"),
             }
         }
         for hint in store.fleet().models(&dispatcher.app).await? {
@@ -91,25 +91,25 @@ impl<'a> PolicyDriver<'a> {
         Ok(driver)
     }
 
-    /// When [`PolicyDriver::due`] wants to be called.
+    /// Returns when [`PolicyDriver::due`] must be called.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadline_s = self.policy.next_deadline_s()?;
         Some(self.clock.instant(deadline_s))
     }
 
-    /// A job came from the backlog.
+    /// Handles a delivered job.
     pub(super) async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
         self.is_active = true;
         let returned = has_returned(&held.delivery);
         self.place(held, returned).await
     }
 
-    /// Places a job. `returned`: it had a runner.
+    /// Passes a job to the policy. `returned`: a runner had it before.
     async fn place(&mut self, held: JobDelivery, returned: bool) -> Result<(), SessionError> {
         let config = self.dispatcher.shared.apps.config(&self.dispatcher.app);
         let spec = &held.job;
         let now_s = self.clock.now_s();
-        // A job that was held before, here or by another leader, has used up some of its bound.
+        // Time on hold before this delivery counts towards the bound.
         let held_since_s = match held.delivery.redelivered {
             true => seconds(spec.created_ms),
             false => now_s,
@@ -119,7 +119,7 @@ impl<'a> PolicyDriver<'a> {
             (None, Some(wait)) => held_since_s + wait.as_secs_f64() - now_s,
             (None, None) => f64::INFINITY,
         };
-        // A hint never blocks a job: half of its time to start is left for any runner.
+        // A hint never blocks a job: half of its start timeout is left for any runner.
         let max_warm_wait_s = match spec.start_timeout_ms {
             Some(timeout_ms) => {
                 let half_s = seconds(spec.created_ms) + seconds(timeout_ms) / 2.0;
@@ -134,7 +134,8 @@ impl<'a> PolicyDriver<'a> {
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let (job, older) = self.held_jobs.insert(held, now_s);
         if let Some(older) = older {
-            // The same job came again (a submission that was published twice): one message of it is enough.
+            // A duplicate message, for example of a submission that was published twice: one is
+            // enough.
             older.delivery.ack(BasicAckOptions::default()).await?;
             return Ok(());
         }
@@ -151,7 +152,7 @@ impl<'a> PolicyDriver<'a> {
         self.apply(Event::Arrived(arrival)).await
     }
 
-    /// A send found its runner gone.
+    /// Handles a send whose runner's queue is gone.
     pub(super) async fn runner_gone(&mut self, gone: RunnerGone) -> Result<(), SessionError> {
         let RunnerGone {
             held,
@@ -162,17 +163,15 @@ impl<'a> PolicyDriver<'a> {
         self.place(held, true).await
     }
 
-    /// Jobs that wait here.
     pub(super) fn held(&self) -> usize {
         self.policy.held()
     }
 
-    /// Whether this job waits here.
     pub(super) fn holds(&self, job: JobId) -> bool {
         self.held_jobs.number(job).is_some()
     }
 
-    /// Something happened to a runner.
+    /// Handles an event of a runner.
     pub(super) async fn changed(&mut self, change: RunnerEvent) -> Result<(), SessionError> {
         self.is_active = true;
         self.dispatcher.metrics.runner_event(&change);
@@ -180,7 +179,7 @@ impl<'a> PolicyDriver<'a> {
         self.apply_all(events).await
     }
 
-    /// A job ended by somebody else's hand: it leaves at once if it is held here.
+    /// Handles a job that was ended elsewhere: a held one leaves at once.
     pub(super) async fn ended(&mut self, id: JobId) -> Result<(), SessionError> {
         let Some(job) = self.held_jobs.number(id) else {
             return Ok(());
@@ -191,19 +190,20 @@ impl<'a> PolicyDriver<'a> {
         Ok(())
     }
 
-    /// Takes a job out, of the policy too.
+    /// Removes a job here and from the policy.
     async fn withdraw(&mut self, job: Job) -> Result<Option<JobDelivery>, SessionError> {
         self.apply(Event::Cancelled { job }).await?;
         Ok(self.held_jobs.remove(job).map(|waiting| waiting.held))
     }
 
-    /// A deadline has passed.
+    /// Handles a passed deadline.
     pub(super) async fn due(&mut self) -> Result<(), SessionError> {
         self.is_active = true;
         self.apply(Event::Due).await
     }
 
-    /// What is done every second. Runners are compared while something happens or a job waits, else now and then.
+    /// Runs every second. Compares runners while events occur or a job waits, otherwise every
+    /// [`IDLE_INTERVAL`].
     pub(super) async fn tick(&mut self) -> Result<(), SessionError> {
         let was_active = std::mem::take(&mut self.is_active);
         if was_active || self.held() > 0 || self.compared.elapsed() >= IDLE_INTERVAL {
@@ -213,12 +213,11 @@ impl<'a> PolicyDriver<'a> {
         self.save_learned().await
     }
 
-    /// Ends the session.
     pub(super) async fn close(&mut self) -> Result<(), SessionError> {
         self.save_learned().await
     }
 
-    /// Looks at all runners: news may have been missed.
+    /// Compares all runners with the policy's view: events may have been missed.
     async fn compare(&mut self) -> Result<(), SessionError> {
         let Dispatcher { shared, app, .. } = self.dispatcher;
         self.compared = Instant::now();
@@ -229,8 +228,8 @@ impl<'a> PolicyDriver<'a> {
             .compared(&availabilities, |runner| policy.is_idle(runner));
         self.apply_all(lost).await?;
         for runner in unclear {
-            // Read only now: an event before may have sent this very runner a job.
-            if let Some((now, is_idle)) = shared.store.runner_feed().runner(app, &runner).await? {
+            // Read only now: a previous event may have sent a job to this runner.
+            if let Some((now, is_idle)) = shared.store.standing(app, &runner).await? {
                 let number = self.tracker.number(&runner);
                 let thought_idle = number.is_some_and(|number| self.policy.is_idle(number));
                 let events = self
@@ -266,7 +265,7 @@ impl<'a> PolicyDriver<'a> {
                 },
                 None => None,
             };
-            // Encoding has no way to fail: string keys, finite numbers.
+            // Encoding cannot fail: string keys, finite numbers.
             let json = serde_json::to_string(&self.policy.learned(model)).unwrap_or_default();
             fields.push((hint, json));
         }
@@ -284,7 +283,8 @@ impl<'a> PolicyDriver<'a> {
         Ok(())
     }
 
-    /// Tells the policy what happened and does what it says. A refused claim is decided again.
+    /// Passes an event to the policy and executes its commands. A refused claim becomes another
+    /// event.
     async fn apply(&mut self, event: Event) -> Result<(), SessionError> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -293,7 +293,7 @@ impl<'a> PolicyDriver<'a> {
             {
                 self.learned.extend([Some(ran.model), None]);
             }
-            // Of many idle runners with its model a job gets any; its record names some.
+            // The policy picks any of many idle runners with the model; the decision lists some.
             let candidates = match &event {
                 Event::Arrived(arrival) => arrival
                     .model
@@ -343,7 +343,7 @@ impl<'a> PolicyDriver<'a> {
         Ok(())
     }
 
-    /// Reserves the runner for the job. What the policy has to hear if that can not be.
+    /// Claims the runner for the job. Returns the policy's next event if the claim fails.
     async fn claim(
         &mut self,
         command: &SendCommand,
@@ -412,7 +412,7 @@ impl<'a> PolicyDriver<'a> {
         }
     }
 
-    /// Notes that a job is held. What the policy has to hear if it must not be.
+    /// Records a hold. Returns the policy's next event if the job must not be held.
     async fn hold(
         &mut self,
         job: Job,
@@ -442,12 +442,12 @@ impl<'a> PolicyDriver<'a> {
         Ok(None)
     }
 
-    /// The decision about a job that was held: with the wait that was predicted, and the one that came.
+    /// Adds the predicted and the actual wait of an earlier hold to a decision.
     fn after_hold(&self, waiting: &HeldDelivery, decision: Decision) -> Decision {
         match &waiting.hold {
             Some(hold) => Decision {
                 predicted_wait_ms: hold.predicted_wait_ms,
-                // At least 1: 0 says that it was not held.
+                // At least 1, since 0 means that it was not held.
                 held_ms: ms(self.clock.now_s()).saturating_sub(hold.since_ms).max(1),
                 ..decision
             },

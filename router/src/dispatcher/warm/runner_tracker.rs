@@ -1,7 +1,9 @@
-//! The runners by name, incarnation and number: turns what Redis tells of them into events for the policy. Pure.
+//! Tracks runners by name, incarnation and number, and turns their events in Redis into the
+//! policy's events. Pure.
 //!
-//! News come on two ways, as they happen (some may be missed) and by a regular look at all of them, so the same news may
-//! come twice and in any order. An incarnation counts how often it came free, which tells old news from new.
+//! The same change may arrive twice and in any order: as an event, which may be missed, and by the
+//! periodic comparison of all runners. Each incarnation counts how often it came free, which
+//! identifies old events.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -18,32 +20,32 @@ struct TrackedRunner {
     frees: u64,
 }
 
-/// The runners that the policy knows.
 #[derive(Debug, Default)]
 pub(super) struct RunnerTracker {
     runners: HashMap<RunnerId, TrackedRunner>,
     names: Vec<Option<RunnerId>>,
-    /// Numbers of names, those of absent runners too: a held job may avoid one that comes back.
+    /// Numbers by name, including absent runners: a held job may avoid one that returns.
     numbers: HashMap<RunnerId, Runner>,
-    /// Absent names with a number, the one that has been absent for longest first.
+    /// Absent runners with a number, the longest absent first.
     absent: VecDeque<RunnerId>,
 }
 
-/// Absent names that keep their numbers.
+/// Absent runners that keep their numbers.
 const MAX_ABSENT: usize = 1000;
 
 impl RunnerTracker {
-    /// The name of a runner.
+    /// Returns the name of a runner.
     pub(super) fn name(&self, number: Runner) -> Option<&RunnerId> {
         self.names.get(number.0 as usize)?.as_ref()
     }
 
-    /// What the policy has to hear about a change.
+    /// Returns the policy's events for an event in Redis.
     pub(super) fn changed(&mut self, change: RunnerEvent, hints: &mut Hints) -> Vec<Event> {
         match change {
             RunnerEvent::Freed(free) => {
                 let known = self.runners.get(&free.runner);
-                // What it can load was said when it joined: the next look at all runners finds that out.
+                // The catalog came with the first event; the next comparison of all runners reads
+                // it.
                 let is_new = known.is_none_or(|known| known.epoch != free.epoch);
                 if is_new && free.models.is_none() {
                     return Vec::new();
@@ -71,12 +73,13 @@ impl RunnerTracker {
                 Some(known) if known.epoch == epoch => self.lost(&runner).into_iter().collect(),
                 _ => Vec::new(),
             },
-            // For the metrics alone: a runner that takes no more jobs leaves.
+            // Only for metrics: a runner that takes no more jobs disconnects.
             RunnerEvent::Faulted { .. } => Vec::new(),
         }
     }
 
-    /// What the policy has to hear about a runner as Redis has it at this moment. `thought_idle`: by the policy.
+    /// Returns the policy's events for a runner's current state in Redis. `thought_idle`: the
+    /// policy's view.
     pub(super) fn seen(
         &mut self,
         now: FreeRunner,
@@ -109,7 +112,7 @@ impl RunnerTracker {
         }
     }
 
-    /// The runners that need a closer look, and the losses among those known. `thought_idle`: by the policy.
+    /// Returns the runners to be read, and the losses. `thought_idle`: the policy's view.
     pub(super) fn compared(
         &mut self,
         availabilities: &[RunnerAvailability],
@@ -139,7 +142,7 @@ impl RunnerTracker {
         )
     }
 
-    /// The number of a live runner.
+    /// Returns the number of a live runner.
     pub(super) fn number(&self, runner: &RunnerId) -> Option<Runner> {
         self.runners.get(runner).map(|known| known.number)
     }
@@ -159,7 +162,7 @@ impl RunnerTracker {
         events
     }
 
-    /// Takes the runner's incarnation in; an earlier one is lost.
+    /// Registers the runner's incarnation; an earlier one counts as lost.
     fn know(&mut self, runner: &FreeRunner, hints: &mut Hints) -> (Runner, Vec<Event>) {
         let mut events = Vec::new();
         let number = match self.runners.get(&runner.runner) {
@@ -189,7 +192,8 @@ impl RunnerTracker {
         (number, events)
     }
 
-    /// Returns the number of a name, which it keeps while the runner is live, and among the latest [`MAX_ABSENT`] absent ones.
+    /// Returns the number of a name, which it keeps while the runner is live or among the latest
+    /// [`MAX_ABSENT`] absent ones.
     pub(super) fn reserve(&mut self, name: &RunnerId) -> Runner {
         if let Some(number) = self.numbers.get(name) {
             return *number;
@@ -203,7 +207,7 @@ impl RunnerTracker {
         number
     }
 
-    /// Takes the number back of the name that has been absent for longest, if there are too many.
+    /// Reclaims the number of the longest absent runner if there are too many.
     fn spare(&mut self) -> Option<Runner> {
         let name = match self.absent.len() > MAX_ABSENT {
             true => self.absent.pop_front()?,
@@ -222,7 +226,7 @@ impl RunnerTracker {
     }
 }
 
-/// What a runner holds, each model once: its report is not ours to trust.
+/// Returns the runner's models without duplicates, since a report may contain some.
 fn models(runner: &FreeRunner, hints: &mut Hints) -> Vec<warmq_policy::warm::Model> {
     let mut seen = HashSet::new();
     let models = runner.hints.iter().map(|hint| hints.number(hint));
@@ -265,7 +269,7 @@ mod tests {
         let events = tracker.changed(RunnerEvent::Freed(free("a", 1, 1)), &mut hints);
         assert_eq!(events[0], joined(0));
         assert!(is_freed(&events[1..], 0));
-        // The regular look was first, the message comes after.
+        // The comparison came first, the event second.
         assert!(is_freed(
             &tracker.seen(free("a", 1, 2), true, false, &mut hints),
             0
@@ -280,7 +284,7 @@ mod tests {
         assert!(tracker.changed(taken(1), &mut hints).is_empty());
         let taken = tracker.changed(taken(2), &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(0) }]);
-        // A message was missed.
+        // An event was missed.
         let now = free("a", 1, 4);
         assert!(
             tracker
