@@ -51,7 +51,7 @@ impl DeferredResults {
                 tracing::info!(job.id = %job.id, runner = %end.runner, stored, "stored a deferred result");
                 // Publishes also for a redelivered message: the router that stored the result may
                 // have crashed before the publish.
-                let state = self.store.state_of(&job.app, job.id).await?;
+                let state = self.store.jobs().state_of(&job.app, job.id).await?;
                 if let Some(state) = state.filter(|state| state.is_terminal()) {
                     self.finalizer.announce(job, state).await?;
                 }

@@ -70,7 +70,7 @@ impl Finalizer {
             }
         }
         // First the flow, then its step, so that no other step begins.
-        if let Some(flow) = self.store.flow(&job.app, job.id).await? {
+        if let Some(flow) = self.store.flows().get(&job.app, job.id).await? {
             self.cancel_under_way(&flow.flow).await?;
         }
         self.announce(job, JobState::Cancelled).await?;
@@ -85,7 +85,7 @@ impl Finalizer {
         let Some(step) = flow.under_way() else {
             return Ok(());
         };
-        match self.store.job_of(&step.app, step.job).await {
+        match self.store.jobs().job_of(&step.app, step.job).await {
             // Its app's leader publishes the event, if any component does.
             Err(error) if error.is_damage() => {
                 self.store
@@ -130,7 +130,7 @@ impl Finalizer {
     }
 
     async fn announce_again(&self, app: &AppId, job: JobId) -> Result<(), EndError> {
-        if let Some(record) = self.store.end_to_announce(app, job).await? {
+        if let Some(record) = self.store.outbox().record(app, job).await? {
             tracing::info!(job.id = %job, state = %record.state, "publishes an event that may not have been published");
             self.announce(&record.spec, record.state).await?;
         }
@@ -151,7 +151,7 @@ impl Finalizer {
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
         // On failure the event is published once more.
-        if let Err(error) = self.store.told(job).await {
+        if let Err(error) = self.store.outbox().remove(job).await {
             tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
         }
         Ok(())

@@ -49,7 +49,12 @@ impl Stage {
 
     /// Signs a permit under the routers' secret: for `what` (`read`, `write`, …) of the file at `key`, until `expires_s`.
     pub async fn permit(&self, what: &str, key: &str, expires_s: u64) -> String {
-        let secret = self.cluster.store().secret(Secret::Links, [0; 32]).await;
+        let secret = self
+            .cluster
+            .store()
+            .secrets()
+            .secret(Secret::Links, [0; 32])
+            .await;
         let signature = Hmac::<Sha256>::new_from_slice(&secret.unwrap())
             .unwrap()
             .chain_update(format!("{what}\n{expires_s}\n{key}"))

@@ -188,13 +188,13 @@ impl Stage {
 
     /// A job's record.
     pub async fn job(&self, id: JobId) -> JobRecord {
-        self.cluster.store().job(id).await.unwrap().unwrap()
+        self.cluster.store().jobs().job(id).await.unwrap().unwrap()
     }
 
     /// Waits until a job that may not be recorded yet, as it was submitted by AMQP, reached `state`.
     pub async fn stands(&self, id: JobId, state: JobState) -> JobRecord {
         eventually(&format!("job {id} is {state}"), SOON, async || {
-            let record = self.cluster.store().job(id).await.unwrap();
+            let record = self.cluster.store().jobs().job(id).await.unwrap();
             record.filter(|job| job.state == state)
         })
         .await
@@ -262,7 +262,7 @@ impl Stage {
     /// The live runners of an app.
     pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
         let app = AppId::parse(app).unwrap();
-        self.cluster.store().runners(&app).await.unwrap()
+        self.cluster.store().fleet().runners(&app).await.unwrap()
     }
 
     /// Waits until all runners of an app are idle.

@@ -192,7 +192,7 @@ impl Keyring {
     }
 
     async fn read(&self) -> Result<(), warmq_store::Error> {
-        let all = self.store.api_keys().await?;
+        let all = self.store.api_keys().all().await?;
         // One that cannot be read is one all the same.
         let are_there = !all.is_empty();
         let all = all.into_iter().filter_map(readable).map(Known::from);

@@ -323,7 +323,8 @@ impl Dispatcher {
         shared.store.jobs().find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
         let key = shared.topology.lane_key(app, record.spec.priority);
-        let job = JobMessage::new(record.spec).with(shared.store.setbacks(app, id).await?);
+        let job =
+            JobMessage::new(record.spec).with(shared.store.attempts().setbacks(app, id).await?);
         // Encoding cannot fail: string keys, no I/O.
         let body = job.encode().unwrap_or_default();
         let message = Message {

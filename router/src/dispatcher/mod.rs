@@ -147,7 +147,7 @@ impl Dispatchers {
     /// backlogged jobs whose records Redis lost, or with queues of runners that ended.
     async fn probe(&self, apps: Vec<AppId>) -> Vec<AppId> {
         // While Redis is unreachable the list stays empty; another probe follows.
-        let left = self.store.with_ended_runners(&apps).await;
+        let left = self.store.usage().with_ended_runners(&apps).await;
         let mut in_use = left.unwrap_or_default();
         for app in apps {
             match self.has_backlog(&app).await {
@@ -305,7 +305,7 @@ impl Apps {
     async fn review(&mut self) {
         let served = self.roster.served();
         // While Redis is unreachable, every dispatcher stays.
-        let Ok(in_use) = self.shared.store.in_use(&served).await else {
+        let Ok(in_use) = self.shared.store.usage().in_use(&served).await else {
             return;
         };
         for app in self.roster.review(&in_use, Instant::now()) {

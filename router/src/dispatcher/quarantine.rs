@@ -32,7 +32,12 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let setbacks = self.shared.store.setbacks(&self.app, job.id).await?;
+        let setbacks = self
+            .shared
+            .store
+            .attempts()
+            .setbacks(&self.app, job.id)
+            .await?;
         // Encoding cannot fail: string keys, no I/O.
         let message = JobMessage::new(spec).with(setbacks).encode();
         let message = message.unwrap_or_default();

@@ -202,7 +202,7 @@ impl Dispatcher {
             // Redis restarted without persistence; the message contains the whole job.
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "recorded a job again that redis had lost");
-                self.shared.store.create(&held.decode_job()).await?;
+                self.shared.store.jobs().create(&held.decode_job()).await?;
                 Ok(None)
             }
         }

@@ -50,9 +50,9 @@ impl Flows {
         mut doubt: StepConfidence,
     ) -> Result<(), SessionError> {
         loop {
-            let Some(state) = self.store.flow(route, id).await? else {
+            let Some(state) = self.store.flows().get(route, id).await? else {
                 tracing::debug!(flow.id = %id, %route, "the flow no longer exists");
-                return Ok(self.store.unwatch_flow(route, id).await?);
+                return Ok(self.store.flows().unschedule(route, id).await?);
             };
             let advanced = match state.record.state.is_terminal() {
                 true => self.settle_ended(state).await?,

@@ -156,7 +156,7 @@ impl Submitter {
         }
         let job = prepared.job;
         // Accepted, even if Redis fails from now on.
-        let position = self.store.queue_position(&job.app, job.id).await;
+        let position = self.store.jobs().queue_position(&job.app, job.id).await;
         tracing::debug!(job.id = %job.id, job.app = %job.app, ?position, "accepted a job");
         Ok(Accepted {
             queue_position: position.ok().flatten().unwrap_or(0),

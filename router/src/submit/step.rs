@@ -183,7 +183,7 @@ impl Submitter {
             && let Err(error) = (self.publish(job, prepared.plan.is_some(), setbacks)).await
         {
             // RabbitMQ will never accept its message: without a record, the flow fails the step.
-            if !error.is_temporary() && self.store.discard(&job.app, job.id).await? {
+            if !error.is_temporary() && self.store.jobs().discard(&job.app, job.id).await? {
                 self.drop_input(prepared.job.stored_input, None).await;
             }
             return Err(error);

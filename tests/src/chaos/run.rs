@@ -195,7 +195,7 @@ async fn read(
     id: JobId,
     deadline: Instant,
 ) -> anyhow::Result<Option<JobRecord>> {
-    let record = persist(deadline, async || cluster.store().job(id).await.ok());
+    let record = persist(deadline, async || cluster.store().jobs().job(id).await.ok());
     record.await.context("Redis does not answer any more")
 }
 

@@ -151,7 +151,7 @@ impl Subject {
         else {
             return None;
         };
-        let runners = cluster.store().runners(worker.app()).await.ok()?;
+        let runners = cluster.store().fleet().runners(worker.app()).await.ok()?;
         let mut runners = runners.into_iter();
         runners.find(|runner| runner.id == *worker.runner())?.job
     }

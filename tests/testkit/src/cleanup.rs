@@ -38,12 +38,12 @@ impl Remains {
     pub(crate) async fn delete(self) -> Result<(), Error> {
         let store = Store::connect(&self.redis_url, self.namespace.clone()).await?;
         let topology = Topology::new(self.namespace.clone(), QueueType::default());
-        let mut apps = store.apps().await?;
+        let mut apps = store.fleet().apps().await?;
         apps.extend(self.apps.iter().cloned());
         let mut queues = base_queues(&topology);
         for app in &apps {
             queues.extend(app_queues(&topology, app));
-            for runner in store.runners(app).await? {
+            for runner in store.fleet().runners(app).await? {
                 queues.push(topology.runner_queue(&runner.id, runner.epoch));
             }
         }

@@ -128,7 +128,7 @@ impl Runner {
         // lapse.
         let start = until_known("starting a job", stop, || {
             let lease_ms = intervals.lease_ms();
-            store.start(
+            store.attempts().start(
                 &config.app,
                 message.job.id,
                 &self.id,

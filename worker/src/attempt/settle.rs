@@ -64,7 +64,7 @@ impl WorkerContext {
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "redis has no record of the job: recording it again");
                 let created = until_success("recording a job again", &self.stop, || {
-                    self.store.create(job)
+                    self.store.jobs().create(job)
                 });
                 if created.await.is_some() {
                     return Some(delivery);
@@ -89,7 +89,7 @@ impl WorkerContext {
             }
             Unavailable::Lost => {
                 let lost = until_success("marking an attempt as lost", &self.stop, || {
-                    self.store.mark_lost(&self.config.app, job.id)
+                    self.store.attempts().mark_lost(&self.config.app, job.id)
                 });
                 let Some(Loss {
                     runner,

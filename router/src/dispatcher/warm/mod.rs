@@ -58,8 +58,8 @@ pub(super) async fn run(
     let Dispatcher { shared, app, .. } = dispatcher;
     // Order matters: subscribe before the first comparison, so that no event is missed; consume
     // after it, so that all runners are tracked.
-    let mut changes = shared.store.runner_events(app).await?;
-    let mut cancellations = shared.store.cancellations(app).await?;
+    let mut changes = shared.store.runner_feed().events(app).await?;
+    let mut cancellations = shared.store.cancellation().subscribe(app).await?;
     let mut driver = PolicyDriver::open(dispatcher).await?;
     let connection = &session.connection;
     let mut normal = dispatcher

@@ -229,7 +229,7 @@ impl<'a> PolicyDriver<'a> {
         self.apply_all(lost).await?;
         for runner in unclear {
             // Read only now: a previous event may have sent a job to this runner.
-            if let Some((now, is_idle)) = shared.store.standing(app, &runner).await? {
+            if let Some((now, is_idle)) = shared.store.runner_feed().runner(app, &runner).await? {
                 let number = self.tracker.number(&runner);
                 let thought_idle = number.is_some_and(|number| self.policy.is_idle(number));
                 let events = self
