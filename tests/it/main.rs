@@ -39,6 +39,7 @@ mod one_bad_record_harms_no_other;
 mod pictures_become_other_pictures;
 mod pictures_come_from_pictures;
 mod pictures_come_from_prompts;
+mod plain_english;
 mod poison_jobs_are_quarantined;
 mod polling_costs_little;
 mod queues_are_bounded;
