@@ -2,13 +2,13 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use warmq_tests::Stage;
-use warmq_tests::stage::TIMED;
+use warmq_tests::System;
+use warmq_tests::system::TIMED;
 
 #[tokio::test]
 async fn each_mistake_has_its_status_and_names_its_place() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let long_hint = "x".repeat(257);
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     type Case<'a> = (
@@ -68,7 +68,7 @@ async fn each_mistake_has_its_status_and_names_its_place() {
         ),
     ];
     for (app, headers, body, status, pointer, expected) in cases {
-        let answer = stage.post(app, headers, body).await;
+        let answer = system.post(app, headers, body).await;
         let what = body.chars().take(40).collect::<String>();
         assert_eq!(
             answer.status.as_u16(),
@@ -85,16 +85,16 @@ async fn each_mistake_has_its_status_and_names_its_place() {
         );
         assert_eq!(answer.headers["content-type"], "application/json");
     }
-    let apps = stage.get("/v1/apps").await;
+    let apps = system.get("/v1/apps").await;
     assert_eq!(apps.body["apps"][0]["queued"], 0);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn several_wrong_fields_are_all_named() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let answer = stage
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let answer = system
         .post(TIMED, &[], r#"{"run_ms": "x", "load_ms": -5}"#)
         .await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -106,14 +106,18 @@ async fn several_wrong_fields_are_all_named() {
         .collect();
     fields.sort_unstable();
     assert_eq!(fields, ["load_ms", "run_ms"]);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let small = stage.cluster.router(&["--max-body", "1KiB"]).await.unwrap();
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let small = system
+        .testbed
+        .router(&["--max-body", "1KiB"])
+        .await
+        .unwrap();
     let body = json!({"output": "x".repeat(2000)}).to_string();
     let url = format!("{}/queue/{TIMED}", small.url());
     let response = reqwest::Client::new()
@@ -125,15 +129,15 @@ async fn a_body_over_the_limit_is_refused() {
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let body: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!(body["error_type"], "payload_too_large");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn unknown_jobs_paths_and_methods_are_told_apart() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let id = stage.submit("m", 1).await;
-    stage.succeeded(id).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let id = system.submit("m", 1).await;
+    system.succeeded(id).await;
     for path in [
         "/v1/jobs/not-an-id".to_owned(),
         format!("/v1/jobs/{}", warmq_types::ids::JobId::generate()),
@@ -142,28 +146,28 @@ async fn unknown_jobs_paths_and_methods_are_told_apart() {
         "/files/bench/timed/none/0.png".to_owned(),
         "/nowhere".to_owned(),
     ] {
-        let answer = stage.get(&path).await;
+        let answer = system.get(&path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert!(answer.body["detail"].is_string(), "{path}");
     }
-    let answer = stage.http(Method::POST, "/v1/jobs/x", &[], "").await;
+    let answer = system.http(Method::POST, "/v1/jobs/x", &[], "").await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(answer.body["detail"].is_string());
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn files_outside_the_storage_can_not_be_reached() {
-    let stage = Stage::start().await;
-    std::fs::create_dir_all(stage.cluster.folder().join("files")).unwrap();
-    std::fs::write(stage.cluster.folder().join("secret"), "secret").unwrap();
+    let system = System::start().await;
+    std::fs::create_dir_all(system.testbed.folder().join("files")).unwrap();
+    std::fs::write(system.testbed.folder().join("secret"), "secret").unwrap();
     for path in [
         "/files/..%2fsecret",
         "/files/%2e%2e/secret",
         "/files/a/..%2f..%2fsecret",
     ] {
-        let answer = stage.get(path).await;
+        let answer = system.get(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

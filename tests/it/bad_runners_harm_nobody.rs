@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use warmq_testkit::{Worker, WorkerOptions};
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_tests::metrics::Page;
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::state::JobState;
 
 const UPSCALE: &str = "warmq/upscale";
@@ -19,11 +19,11 @@ fn picture() -> Value {
 }
 
 /// A worker with a storage of its own.
-async fn worker_with_storage(stage: &Stage, name: &str) -> (Worker, PathBuf) {
-    let folder = stage.cluster.folder().join(format!("files-{name}"));
+async fn worker_with_storage(system: &System, name: &str) -> (Worker, PathBuf) {
+    let folder = system.testbed.folder().join(format!("files-{name}"));
     let options = WorkerOptions::of("upscale", name, UPSCALE);
     let storage = format!("--storage=file://{}", folder.display());
-    (stage.worker(options.args([storage])).await, folder)
+    (system.worker(options.args([storage])).await, folder)
 }
 
 /// Puts a file where the folder was: nothing can be written there any more.
@@ -32,8 +32,8 @@ fn break_folder(folder: &Path) {
     std::fs::write(folder, "no folder").unwrap();
 }
 
-async fn fault_of(stage: &Stage, name: &str) -> Option<String> {
-    let runners = stage.runners(UPSCALE).await;
+async fn fault_of(system: &System, name: &str) -> Option<String> {
+    let runners = system.runners(UPSCALE).await;
     let runner = runners
         .into_iter()
         .find(|runner| runner.id.as_str() == name)?;
@@ -43,42 +43,42 @@ async fn fault_of(stage: &Stage, name: &str) -> Option<String> {
 #[tokio::test]
 async fn one_bad_runner_of_four_loses_no_job_and_takes_no_more_than_its_share() {
     const JOBS: usize = 60;
-    let stage = Stage::start().await;
-    let (_bad, folder) = worker_with_storage(&stage, "bad").await;
+    let system = System::start().await;
+    let (_bad, folder) = worker_with_storage(&system, "bad").await;
     let mut good = Vec::new();
     for name in ["good-a", "good-b", "good-c"] {
-        good.push(worker_with_storage(&stage, name).await);
+        good.push(worker_with_storage(&system, name).await);
     }
     break_folder(&folder);
     let mut jobs = Vec::new();
     for _ in 0..JOBS {
-        jobs.push(stage.submit_to(UPSCALE, "", picture()).await);
+        jobs.push(system.submit_to(UPSCALE, "", picture()).await);
     }
     let mut attempts = 0;
     for id in jobs {
-        let job = stage.succeeded(id).await;
+        let job = system.succeeded(id).await;
         assert_ne!(job.runner.unwrap().as_str(), "bad");
         attempts += job.attempt as usize;
     }
     // It had one job, perhaps a second that was on its way to it.
     let wasted = attempts - JOBS;
     assert!(wasted * 10 < JOBS, "{wasted} of {attempts} attempts failed");
-    let fault = stage.until("the bad runner is faulty", SOON, async || {
-        fault_of(&stage, "bad").await
+    let fault = system.until("the bad runner is faulty", TIMEOUT, async || {
+        fault_of(&system, "bad").await
     });
     let fault = fault.await;
     assert!(fault.starts_with("storage: "), "{fault}");
     let labels = [("app", UPSCALE)];
-    stage
-        .until("the metrics show it", SOON, async || {
-            let page = String::from_utf8(stage.get("/metrics").await.bytes).unwrap();
+    system
+        .until("the metrics show it", TIMEOUT, async || {
+            let page = String::from_utf8(system.get("/metrics").await.bytes).unwrap();
             let page = Page::read(&page);
             let counted = [("app", UPSCALE), ("reason", "storage")];
             let faults = page.get("warmq_runner_faults_total", &counted)?;
             (faults >= 1.0 && page.get("warmq_faulty_runners", &labels) == Some(1.0)).then_some(())
         })
         .await;
-    let listed = stage.get("/v1/runners").await.body;
+    let listed = system.get("/v1/runners").await.body;
     let listed = listed["runners"].as_array().unwrap();
     let bad = listed.iter().find(|runner| runner["id"] == "bad").unwrap();
     assert!(
@@ -89,22 +89,22 @@ async fn one_bad_runner_of_four_loses_no_job_and_takes_no_more_than_its_share() 
 
     // Mended, it takes jobs again.
     std::fs::remove_file(&folder).unwrap();
-    stage.all_idle(UPSCALE).await;
-    assert_eq!(fault_of(&stage, "bad").await, None);
-    stage.clean_up().await;
+    system.all_idle(UPSCALE).await;
+    assert_eq!(fault_of(&system, "bad").await, None);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_that_crashes_three_engines_is_blamed_and_its_runners_go_on() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let mut workers = Vec::new();
     for name in ["a", "b", "c", "d"] {
-        workers.push(stage.timed(name).await);
+        workers.push(system.timed_worker(name).await);
     }
-    let poison = stage
+    let poison = system
         .submit_to(TIMED, "", json!({"crash": "no luck"}))
         .await;
-    let job = stage.ended(poison).await;
+    let job = system.ended(poison).await;
     let error = job.error.unwrap();
     assert_eq!((job.state, error.status), (JobState::Failed, 500));
     assert!(
@@ -115,10 +115,10 @@ async fn a_job_that_crashes_three_engines_is_blamed_and_its_runners_go_on() {
         error.message
     );
     let app = job.spec.app.clone();
-    let log = stage.cluster.store().log(&app, poison).await.unwrap();
+    let log = system.testbed.store().log(&app, poison).await.unwrap();
     assert_eq!(job.attempt, 3, "{log:#?}");
-    stage.all_idle(TIMED).await;
-    let runners = stage.runners(TIMED).await;
+    system.all_idle(TIMED).await;
+    let runners = system.runners(TIMED).await;
     for (worker, runner) in workers.iter().zip(&runners) {
         assert_eq!(
             worker.runners()[0].epoch,
@@ -128,23 +128,23 @@ async fn a_job_that_crashes_three_engines_is_blamed_and_its_runners_go_on() {
         );
         assert_eq!(runner.fault, None);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_engine_that_hangs_is_given_up_with_its_process() {
-    let stage = Stage::with_config("[apps.'bench/timed']\nrun_timeout = '2s'").await;
+    let system = System::with_config("[apps.'bench/timed']\nrun_timeout = '2s'").await;
     let options = WorkerOptions::timed("hanging", TIMED);
-    let mut hanging = stage.worker(options.args(["--hang-grace-s=1"])).await;
-    let job = stage
+    let mut hanging = system.worker(options.args(["--hang-grace-s=1"])).await;
+    let job = system
         .submit_to(TIMED, "", json!({"hang_ms": 600_000}))
         .await;
-    stage.reached(job, JobState::Running).await;
-    let status = hanging.wait(SOON).await.unwrap();
+    system.reached(job, JobState::Running).await;
+    let status = hanging.wait(TIMEOUT).await.unwrap();
     assert_eq!(status.code(), Some(70), "{}", hanging.log_tail());
-    let record = stage.job(job).await;
+    let record = system.job(job).await;
     assert_ne!(record.state, JobState::Running);
     assert_eq!(record.attempt, 1);
-    assert!(stage.runners(TIMED).await.is_empty());
-    stage.clean_up().await;
+    assert!(system.runners(TIMED).await.is_empty());
+    system.cleanup().await;
 }

@@ -1,14 +1,14 @@
 //! Web pages of any origin may submit jobs and read results; the rest is not for them.
 
 use reqwest::{Method, StatusCode};
-use warmq_tests::Stage;
-use warmq_tests::stage::TIMED;
+use warmq_tests::System;
+use warmq_tests::system::TIMED;
 
 const ORIGIN: (&str, &str) = ("origin", "https://example.com");
 
 #[tokio::test]
 async fn a_preflight_is_answered_for_the_headers_that_fals_client_sends() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let system = System::with_config("[apps.'bench/timed']").await;
     let asked = "authorization,content-type,x-fal-queue-priority,x-fal-runner-hint";
     for (method, path) in [
         ("POST", format!("/queue/{TIMED}")),
@@ -27,20 +27,20 @@ async fn a_preflight_is_answered_for_the_headers_that_fals_client_sends() {
             ("access-control-request-method", method),
             ("access-control-request-headers", asked),
         ];
-        let answer = stage.http(Method::OPTIONS, &path, &headers, "").await;
+        let answer = system.http(Method::OPTIONS, &path, &headers, "").await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
         assert_eq!(answer.headers["access-control-allow-methods"], method);
         assert_eq!(answer.headers["access-control-allow-headers"], asked);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn answers_and_refusals_can_be_read_with_the_jobs_id() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let system = System::with_config("[apps.'bench/timed']").await;
     for (app, status) in [(TIMED, StatusCode::OK), ("no/app", StatusCode::NOT_FOUND)] {
-        let answer = stage.post(app, &[ORIGIN], "{}").await;
+        let answer = system.post(app, &[ORIGIN], "{}").await;
         assert_eq!(answer.status, status);
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
         let exposed = answer.headers["access-control-expose-headers"]
@@ -51,12 +51,12 @@ async fn answers_and_refusals_can_be_read_with_the_jobs_id() {
             "{exposed}"
         );
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn the_proxy_leads_to_fals_calls_only() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let system = System::with_config("[apps.'bench/timed']").await;
     for (target, status) in [
         (format!("https://queue.fal.run/{TIMED}"), StatusCode::OK),
         ("https://fal.run/no/app".to_owned(), StatusCode::NOT_FOUND),
@@ -65,48 +65,48 @@ async fn the_proxy_leads_to_fals_calls_only() {
             StatusCode::BAD_REQUEST,
         ),
         (
-            format!("{}/v1/dead", stage.router.url()),
+            format!("{}/v1/dead", system.router.url()),
             StatusCode::BAD_REQUEST,
         ),
     ] {
         let headers = [ORIGIN, ("x-fal-target-url", &target)];
-        let answer = stage
+        let answer = system
             .http(Method::POST, "/api/fal/proxy", &headers, "{}")
             .await;
         assert_eq!(answer.status, status, "{target}");
         let allowed = answer.headers.get_all("access-control-allow-origin");
         assert_eq!(allowed.iter().collect::<Vec<_>>(), ["*"]);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn what_is_for_operators_is_not_for_web_pages() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     for path in ["/v1/dead", "/v1/runners", "/metrics"] {
-        let answer = stage.http(Method::GET, path, &[ORIGIN], "").await;
+        let answer = system.http(Method::GET, path, &[ORIGIN], "").await;
         assert_eq!(
             answer.headers.get("access-control-allow-origin"),
             None,
             "{path}"
         );
         let headers = [ORIGIN, ("access-control-request-method", "DELETE")];
-        let answer = stage.http(Method::OPTIONS, path, &headers, "").await;
+        let answer = system.http(Method::OPTIONS, path, &headers, "").await;
         assert_eq!(
             answer.headers.get("access-control-allow-origin"),
             None,
             "{path}"
         );
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn without_keys_a_router_answers_to_no_name_that_a_page_could_give_it() {
-    let mut stage = Stage::start().await;
+    let mut system = System::start().await;
     let named = [("host", "evil.example:8080")];
-    let get = async |stage: &Stage, path: &str, headers: &[(&str, &str)]| {
-        stage.http(Method::GET, path, headers, "").await
+    let get = async |system: &System, path: &str, headers: &[(&str, &str)]| {
+        system.http(Method::GET, path, headers, "").await
     };
     for path in [
         "/v1/runners",
@@ -114,33 +114,36 @@ async fn without_keys_a_router_answers_to_no_name_that_a_page_could_give_it() {
         "/queue/a/b/requests/1/status",
         "/nothing",
     ] {
-        let refused = get(&stage, path, &named).await;
+        let refused = get(&system, path, &named).await;
         assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST, "{path}");
         let advice = refused.body["detail"].as_str().unwrap();
         assert!(advice.contains("--public-url"), "{advice}");
     }
     let key = r#"{"name": "evil", "scopes": ["admin"]}"#;
     let headers = [named[0], ("content-type", "application/json")];
-    let refused = stage.http(Method::POST, "/v1/keys", &headers, key).await;
+    let refused = system.http(Method::POST, "/v1/keys", &headers, key).await;
     assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST);
-    assert_eq!(get(&stage, "/healthz", &named).await.status, StatusCode::OK);
-    let local = get(&stage, "/v1/runners", &[("host", "localhost:1")]).await;
+    assert_eq!(
+        get(&system, "/healthz", &named).await.status,
+        StatusCode::OK
+    );
+    let local = get(&system, "/v1/runners", &[("host", "localhost:1")]).await;
     assert_eq!(local.status, StatusCode::OK);
-    stage
+    system
         .replace_router(&["--public-url", "https://evil.example/warmq"])
         .await;
     assert_eq!(
-        get(&stage, "/v1/runners", &named).await.status,
+        get(&system, "/v1/runners", &named).await.status,
         StatusCode::OK
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_form_of_another_site_changes_nothing() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let reload = async |headers: &[(&str, &str)]| {
-        let answer = stage
+        let answer = system
             .http(Method::POST, "/v1/config/reload", headers, "")
             .await;
         answer.status
@@ -154,8 +157,8 @@ async fn a_form_of_another_site_changes_nothing() {
     }
     assert_eq!(reload(&[]).await, StatusCode::OK);
     assert_eq!(
-        reload(&[("origin", stage.router.url())]).await,
+        reload(&[("origin", system.router.url())]).await,
         StatusCode::OK
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }

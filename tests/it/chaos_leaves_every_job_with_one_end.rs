@@ -14,7 +14,7 @@ async fn chaos_leaves_every_job_with_one_end() {
     let outcome = outcome.unwrap_or_else(|error| panic!("{error:#}; see {}", logs.display()));
     let verdict = &outcome.verdict;
     for bad in &verdict.bad {
-        println!("{}", report::story(bad));
+        println!("{}", report::details(bad));
     }
     assert!(verdict.is_clean(), "see {}", logs.display());
     // The probes after the faults are jobs too.

@@ -2,17 +2,17 @@
 
 use futures::future::join_all;
 use warmq_broker::{Message, PublishError};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::{AmqpClient, System};
 
 const MESSAGES: usize = 400;
 
 #[tokio::test]
 async fn a_message_that_no_queue_took_is_told_to_its_own_publisher_and_to_no_other() {
-    let stage = Stage::start().await;
-    let user = AmqpUser::connect(&stage.cluster).await;
-    let there = format!("{}.there", stage.cluster.namespace());
+    let system = System::start().await;
+    let user = AmqpClient::connect(&system.testbed).await;
+    let there = format!("{}.there", system.testbed.namespace());
     user.own_queue(&there).await;
-    let publisher = stage.cluster.publisher();
+    let publisher = system.testbed.publisher();
     let outcomes = join_all((0..MESSAGES).map(async |n| {
         let queue = if n % 2 == 0 { &there } else { "nowhere" };
         let message = Message::new(vec![b'x'; 1000]);
@@ -25,5 +25,5 @@ async fn a_message_that_no_queue_took_is_told_to_its_own_publisher_and_to_no_oth
             Err(error) => panic!("{error}"),
         }
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

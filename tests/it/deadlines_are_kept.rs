@@ -7,29 +7,29 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use warmq_store::{Registration, RunnerReport, Start, StartSource, Store, Unavailable};
-use warmq_testkit::{Cluster, eventually};
+use warmq_testkit::{Testbed, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
 use warmq_types::job::{JobError, JobSpec};
 use warmq_types::state::JobState;
 
-async fn submit(stage: &Stage, timeout: &str, run_ms: u32) -> JobId {
+async fn submit(system: &System, timeout: &str, run_ms: u32) -> JobId {
     let headers = [
         ("x-fal-request-timeout", timeout),
         ("x-fal-runner-hint", "m"),
     ];
     let input = json!({"run_ms": run_ms, "load_ms": 1}).to_string();
-    let answer = stage.post(TIMED, &headers, &input).await;
+    let answer = system.post(TIMED, &headers, &input).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
 /// Waits until a job has expired, and checks what fal's clients see.
-async fn expired(stage: &Stage, id: JobId) {
-    let job = stage.ended(id).await;
+async fn expired(system: &System, id: JobId) {
+    let job = system.ended(id).await;
     assert_eq!((job.state, job.attempt), (JobState::Expired, 0));
     let waited_ms = job.finished_ms.unwrap() - job.spec.created_ms;
     assert!(
@@ -37,24 +37,24 @@ async fn expired(stage: &Stage, id: JobId) {
         "too early: {waited_ms} ms"
     );
     let base = format!("/queue/{TIMED}/requests/{id}");
-    let status = stage.get(&format!("{base}/status")).await;
+    let status = system.get(&format!("{base}/status")).await;
     assert_eq!(status.status, StatusCode::OK);
     assert_eq!(status.body["status"], "COMPLETED");
     assert_eq!(status.body["error_type"], "request_timeout");
-    let result = stage.get(&base).await;
+    let result = system.get(&base).await;
     assert_eq!(result.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
     assert_eq!(result.headers["x-fal-error-type"], "request_timeout");
     assert_eq!(result.body["error_type"], "request_timeout");
-    let cancel = stage
+    let cancel = system
         .http(Method::PUT, &format!("{base}/cancel"), &[], "")
         .await;
     assert_eq!(cancel.body, json!({"status": "ALREADY_COMPLETED"}));
 }
 
-async fn nothing_is_held(stage: &Stage) {
-    eventually("no job is held", SOON, async || {
-        let page = Page::read(&String::from_utf8(stage.get("/metrics").await.bytes).unwrap());
+async fn nothing_is_held(system: &System) {
+    eventually("no job is held", TIMEOUT, async || {
+        let page = Page::read(&String::from_utf8(system.get("/metrics").await.bytes).unwrap());
         (page.get("warmq_held_jobs", &[("app", TIMED)]) == Some(0.0)).then_some(())
     })
     .await
@@ -63,75 +63,78 @@ async fn nothing_is_held(stage: &Stage) {
 
 #[tokio::test]
 async fn a_held_job_that_can_not_start_in_time_expires() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
-    let id = submit(&stage, "0.5", 1).await;
-    let patient = submit(&stage, "3600", 1).await;
-    expired(&stage, id).await;
+    let system = System::with_config("[apps.'bench/timed']").await;
+    let id = submit(&system, "0.5", 1).await;
+    let patient = submit(&system, "3600", 1).await;
+    expired(&system, id).await;
     let app = AppId::parse(TIMED).unwrap();
-    let position = stage.cluster.store().queue_position(&app, patient).await;
+    let position = system.testbed.store().queue_position(&app, patient).await;
     assert_eq!(position.unwrap(), Some(0));
-    let _worker = stage.timed("a").await;
-    stage.succeeded(patient).await;
-    assert_eq!(stage.job(id).await.attempt, 0);
-    nothing_is_held(&stage).await;
-    stage.clean_up().await;
+    let _worker = system.timed_worker("a").await;
+    system.succeeded(patient).await;
+    assert_eq!(system.job(id).await.attempt, 0);
+    nothing_is_held(&system).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_in_the_shared_queue_and_a_held_low_one_expire_under_policy_fal() {
-    let stage = Stage::with_config("[apps.'bench/timed']\npolicy = 'fal'").await;
-    let _worker = stage.timed("a").await;
-    let busy = submit(&stage, "30.0", 4000).await;
-    stage.reached(busy, JobState::Running).await;
-    let shared = submit(&stage, "1", 1).await;
+    let system = System::with_config("[apps.'bench/timed']\npolicy = 'fal'").await;
+    let _worker = system.timed_worker("a").await;
+    let busy = submit(&system, "30.0", 4000).await;
+    system.reached(busy, JobState::Running).await;
+    let shared = submit(&system, "1", 1).await;
     let headers = [
         ("x-fal-queue-priority", "low"),
         ("x-fal-request-timeout", "1"),
     ];
-    let answer = stage.post(TIMED, &headers, "{}").await;
+    let answer = system.post(TIMED, &headers, "{}").await;
     let low = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    expired(&stage, shared).await;
-    expired(&stage, low).await;
-    nothing_is_held(&stage).await;
-    stage.succeeded(busy).await;
-    stage.succeeded(stage.submit("m", 1).await).await;
+    expired(&system, shared).await;
+    expired(&system, low).await;
+    nothing_is_held(&system).await;
+    system.succeeded(busy).await;
+    system.succeeded(system.submit("m", 1).await).await;
     for id in [shared, low] {
-        assert_eq!(stage.job(id).await.attempt, 0);
+        assert_eq!(system.job(id).await.attempt, 0);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_that_started_in_time_may_take_its_time() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let id = submit(&stage, "5", 6_000).await;
-    let job = stage.succeeded(id).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let id = submit(&system, "5", 6_000).await;
+    let job = system.succeeded(id).await;
     assert!(job.finished_ms.unwrap() - job.spec.created_ms > 6_000);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_is_not_held_for_a_warm_runner_until_it_expires() {
-    let stage = Stage::start().await;
-    let _workers = [stage.timed("a").await, stage.timed("b").await];
-    stage.succeeded(stage.submit("m", 10).await).await;
-    stage.all_idle(TIMED).await;
-    let busy = stage.submit("m", 60_000).await;
-    let busy = stage.reached(busy, JobState::Running).await;
-    let job = stage.succeeded(submit(&stage, "6", 1).await).await;
+    let system = System::start().await;
+    let _workers = [
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+    ];
+    system.succeeded(system.submit("m", 10).await).await;
+    system.all_idle(TIMED).await;
+    let busy = system.submit("m", 60_000).await;
+    let busy = system.reached(busy, JobState::Running).await;
+    let job = system.succeeded(submit(&system, "6", 1).await).await;
     assert_ne!(job.runner, busy.runner);
     if let Some(hold) = job.hold {
         assert!(hold.until_ms <= job.spec.created_ms + 3100, "{hold:?}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     // No router, so nobody looks each second.
-    let cluster = Cluster::builder().start().await.unwrap();
-    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let testbed = Testbed::builder().start().await.unwrap();
+    let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let runner = RunnerId::parse("r").unwrap();
     register(store, &app, &runner).await;
     let spec = JobSpec {
@@ -140,7 +143,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     };
     store.create(&spec).await.unwrap();
     let created_ms = store.job(spec.id).await.unwrap().unwrap().spec.created_ms;
-    eventually("a moment has passed", SOON, async || {
+    eventually("a moment has passed", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > created_ms + 1).then_some(())
     })
     .await
@@ -170,7 +173,7 @@ async fn a_job_that_is_too_late_does_not_start_though_nobody_looked() {
     }
     store.told(&spec).await.unwrap();
     assert_eq!(store.outbox(&app, Duration::ZERO).await.unwrap(), []);
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 /// A runner without a process joins the app.
@@ -194,8 +197,8 @@ async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
 }
 
 /// A job with a time to start of 1 s, running, whose runner's lease has lapsed.
-async fn job_of_a_lost_runner(cluster: &Cluster, max_attempts: u32) -> JobSpec {
-    let store = cluster.store();
+async fn job_of_a_lost_runner(testbed: &Testbed, max_attempts: u32) -> JobSpec {
+    let store = testbed.store();
     let app = AppId::parse(TIMED).unwrap();
     let runner = RunnerId::parse("lost").unwrap();
     register(store, &app, &runner).await;
@@ -220,10 +223,10 @@ async fn job_of_a_lost_runner(cluster: &Cluster, max_attempts: u32) -> JobSpec {
 #[tokio::test]
 async fn a_job_that_started_in_time_and_lost_its_runner_expires_if_it_does_not_start_again_in_time()
 {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let store = cluster.store();
-    let spec = job_of_a_lost_runner(&cluster, 10).await;
-    eventually("its deadline has passed", SOON, async || {
+    let testbed = Testbed::builder().start().await.unwrap();
+    let store = testbed.store();
+    let spec = job_of_a_lost_runner(&testbed, 10).await;
+    eventually("its deadline has passed", TIMEOUT, async || {
         let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
         (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
     })
@@ -236,17 +239,17 @@ async fn a_job_that_started_in_time_and_lost_its_runner_expires_if_it_does_not_s
     assert_eq!(expired.len(), 1);
     let state = store.state_of(&spec.app, spec.id).await.unwrap();
     assert_eq!(state, Some(JobState::Expired));
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_redriven_job_has_its_time_to_start_again() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let (store, spec) = (cluster.store(), job_of_a_lost_runner(&cluster, 1).await);
+    let testbed = Testbed::builder().start().await.unwrap();
+    let (store, spec) = (testbed.store(), job_of_a_lost_runner(&testbed, 1).await);
     assert!(store.mark_lost(&spec.app, spec.id).await.unwrap().is_some());
     let error = JobError::quarantined(1, &[]);
     assert!(store.quarantine(&spec.app, spec.id, &error).await.unwrap());
-    eventually("its first deadline has passed", SOON, async || {
+    eventually("its first deadline has passed", TIMEOUT, async || {
         let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
         (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
     })
@@ -263,33 +266,33 @@ async fn a_redriven_job_has_its_time_to_start_again() {
         StartSource::SharedQueue,
     );
     assert!(matches!(again.await.unwrap(), Start::Started(_)));
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_job_that_is_given_back_still_has_its_deadline() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let options = warmq_testkit::WorkerOptions::timed("a", TIMED).args(["--drain-timeout-s", "0"]);
-    let worker = stage.worker(options).await;
-    let id = submit(&stage, "1", 60_000).await;
-    let job = stage.reached(id, JobState::Running).await;
+    let worker = system.worker(options).await;
+    let id = submit(&system, "1", 60_000).await;
+    let job = system.reached(id, JobState::Running).await;
     let deadline_ms = job.spec.created_ms + 1000;
-    eventually("the deadline has passed", SOON, async || {
-        let now_ms = stage.cluster.store().now_ms().await.unwrap();
+    eventually("the deadline has passed", TIMEOUT, async || {
+        let now_ms = system.testbed.store().now_ms().await.unwrap();
         (now_ms > deadline_ms).then_some(())
     })
     .await
     .unwrap();
-    assert_eq!(stage.job(id).await.state, JobState::Running);
+    assert_eq!(system.job(id).await.state, JobState::Running);
     worker.terminate().unwrap();
-    assert_eq!(stage.ended(id).await.state, JobState::Expired);
-    stage.clean_up().await;
+    assert_eq!(system.ended(id).await.state, JobState::Expired);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_amqp_submitter_gives_a_deadline_and_is_told_of_its_end() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::with_config("[apps.'bench/timed']").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let mut headers = FieldTable::default();
     headers.insert("x-request-timeout".into(), AMQPValue::Double(0.5));
@@ -300,41 +303,41 @@ async fn an_amqp_submitter_gives_a_deadline_and_is_told_of_its_end() {
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["status"], "ERROR");
     assert_eq!(reply["payload"]["error_type"], "request_timeout");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_time_to_start_that_is_none_is_refused() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let system = System::with_config("[apps.'bench/timed']").await;
     for bad in ["0", "-1", "soon", "0.0001", "1e9"] {
-        let answer = stage
+        let answer = system
             .post(TIMED, &[("x-fal-request-timeout", bad)], "{}")
             .await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
         let detail = &answer.body["detail"][0];
         assert_eq!(detail["loc"], json!(["header", "x-fal-request-timeout"]));
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_last_attempt_that_takes_longer_than_the_app_allows_fails_and_its_runner_stays_warm() {
-    let stage =
-        Stage::with_config("[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1").await;
-    let _worker = stage.timed("a").await;
-    let id = stage.submit("m", 60_000).await;
-    let job = stage.ended(id).await;
+    let system =
+        System::with_config("[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1").await;
+    let _worker = system.timed_worker("a").await;
+    let id = system.submit("m", 60_000).await;
+    let job = system.ended(id).await;
     assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
-    let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+    let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
     assert_eq!(result.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(result.body["error_type"], "request_timeout");
     let detail = result.body["detail"].as_str().unwrap();
     assert!(detail.contains("2 s"), "{detail}");
     // It marks a 504 as final for fal's clients, also where the limit is the app's.
     assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
-    let next = stage.succeeded(stage.submit("m", 1).await).await;
+    let next = system.succeeded(system.submit("m", 1).await).await;
     assert!(next.timings.unwrap().warm);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
@@ -343,15 +346,18 @@ async fn an_attempt_that_takes_too_long_is_followed_by_one_elsewhere() {
         let config = format!(
             "[apps.'bench/timed']\npolicy = '{policy}'\nrun_timeout = '500ms'\nmax_attempts = 2"
         );
-        let stage = Stage::with_config(&config).await;
-        let _workers = [stage.timed("a").await, stage.timed("b").await];
-        let id = stage.submit("m", 60_000).await;
-        let first = stage.reached(id, JobState::Running).await.runner;
-        let job = stage.ended(id).await;
+        let system = System::with_config(&config).await;
+        let _workers = [
+            system.timed_worker("a").await,
+            system.timed_worker("b").await,
+        ];
+        let id = system.submit("m", 60_000).await;
+        let first = system.reached(id, JobState::Running).await.runner;
+        let job = system.ended(id).await;
         assert_eq!((job.state, job.attempt), (JobState::Failed, 2), "{policy}");
         assert_eq!(job.error.unwrap().status, 504);
         // Though the first runner has the model by now.
         assert_ne!(job.runner, first, "{policy}");
-        stage.clean_up().await;
+        system.cleanup().await;
     }
 }

@@ -10,8 +10,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use warmq_testkit::WorkerOptions;
-use warmq_tests::Stage;
-use warmq_tests::stage::SOON;
+use warmq_tests::System;
+use warmq_tests::system::TIMEOUT;
 use warmq_types::flow::Step;
 use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
@@ -41,8 +41,8 @@ fn example(name: &str) -> String {
     std::fs::read_to_string(checkout().join("deploy/examples").join(name)).unwrap()
 }
 
-async fn submit(stage: &Stage, to: &str, headers: &[(&str, &str)], input: &Value) -> JobId {
-    let answer = stage.post(to, headers, &input.to_string()).await;
+async fn submit(system: &System, to: &str, headers: &[(&str, &str)], input: &Value) -> JobId {
+    let answer = system.post(to, headers, &input.to_string()).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
@@ -56,26 +56,26 @@ async fn every_example_leads_where_its_comments_say() {
         }
         let promises: Vec<Promise> = text.lines().filter_map(Promise::read).collect();
         assert!(!promises.is_empty(), "{file} promises nothing");
-        let stage = Stage::with_config(&text).await;
+        let system = System::with_config(&text).await;
         // All of them before the first submission: how apps stand is believed for half a second.
         let mut workers = Vec::new();
         let apps: BTreeSet<&str> = promises.iter().map(|promise| &*promise.app).collect();
         for app in apps {
             let (_, name) = app.split_once('/').unwrap();
-            workers.push(stage.worker(WorkerOptions::timed(name, app)).await);
+            workers.push(system.worker(WorkerOptions::timed(name, app)).await);
         }
         for promise in &promises {
             let mut input = promise.input.clone();
             input["run_ms"] = 1.into();
             input["load_ms"] = 1.into();
-            let id = submit(&stage, &promise.route, &promise.headers(), &input).await;
-            let spec = stage.succeeded(id).await.spec;
+            let id = submit(&system, &promise.route, &promise.headers(), &input).await;
+            let spec = system.succeeded(id).await.spec;
             assert_eq!(spec.app.as_str(), promise.app, "{file}: {}", promise.line);
             assert_eq!(spec.submitted_to().as_str(), promise.route);
         }
         count += promises.len();
         drop(workers);
-        stage.clean_up().await;
+        system.cleanup().await;
     }
     assert!(count > 10, "{count}");
 }
@@ -91,8 +91,8 @@ struct Promise {
 
 impl Promise {
     fn read(line: &str) -> Option<Self> {
-        let (said, app) = line.strip_prefix("# ")?.split_once(" -> ")?;
-        let (route, rest) = said.split_once(" {")?;
+        let (output, app) = line.strip_prefix("# ")?.split_once(" -> ")?;
+        let (route, rest) = output.split_once(" {")?;
         let (input, with) = rest.split_once(" with ").unwrap_or((rest, ""));
         Some(Self {
             line: line.to_owned(),
@@ -143,29 +143,29 @@ async fn typed(command: &str) -> Output {
 
 #[tokio::test]
 async fn the_pipeline_makes_stickers_of_prompts_and_stays_warm() {
-    let stage = Stage::with_config(&example("pipeline.toml")).await;
+    let system = System::with_config(&example("pipeline.toml")).await;
     let draw = WorkerOptions::diffusion("draw", "acme/draw", checkout().join("models"));
     let edit = |engine: &str| WorkerOptions {
         concurrency: 4,
         ..WorkerOptions::of(engine, engine, &format!("acme/{engine}"))
     };
     let _workers = [
-        stage.worker(draw).await,
-        stage.worker(edit("upscale")).await,
-        stage.worker(edit("cutout")).await,
+        system.worker(draw).await,
+        system.worker(edit("upscale")).await,
+        system.worker(edit("cutout")).await,
     ];
-    let order = async |input: Value| submit(&stage, "acme/sticker", &[], &input).await;
+    let order = async |input: Value| submit(&system, "acme/sticker", &[], &input).await;
 
     let id = order(json!({"prompt": "a red circle on a blue background", "seed": 7})).await;
-    let (result, circle) = sticker(&stage, id).await;
+    let (result, circle) = sticker(&system, id).await;
     let [red, _, blue, alpha] = circle.get_pixel(128, 128).0;
     assert!(red > blue && alpha == 255, "the circle is red");
     assert_eq!(result["seed"], 7);
-    let drawn = picture(&stage, &result["drawn"]).await;
+    let drawn = picture(&system, &result["drawn"]).await;
     assert_eq!(drawn.dimensions(), (64, 64));
 
     // What each step made can be had under an id of its own.
-    let jobs = step_jobs(&stage, id).await;
+    let jobs = step_jobs(&system, id).await;
     let ids = jobs.iter().map(|job| job.spec.id).chain([id]);
     assert_eq!(ids.collect::<BTreeSet<JobId>>().len(), 4);
     for (job, (app, image)) in jobs.iter().zip([
@@ -174,15 +174,15 @@ async fn the_pipeline_makes_stickers_of_prompts_and_stays_warm() {
         ("acme/cutout", "/image"),
     ]) {
         let result = format!("/queue/{app}/requests/{}", job.spec.id);
-        let result = stage.get(&result).await.body;
-        picture(&stage, result.pointer(image).unwrap()).await;
+        let result = system.get(&result).await.body;
+        picture(&system, result.pointer(image).unwrap()).await;
     }
     let [drawing, ..] = jobs;
     assert_eq!(drawing.spec.hint.unwrap().as_str(), "shapes");
     assert!(!drawing.timings.unwrap().warm);
 
     // The next ones come at once, and find the model loaded.
-    stage.all_idle("acme/draw").await;
+    system.all_idle("acme/draw").await;
     let mut orders = Vec::new();
     for (seed, prompt) in [
         (1, "a green star on a black background"),
@@ -192,34 +192,34 @@ async fn the_pipeline_makes_stickers_of_prompts_and_stays_warm() {
         orders.push(order(json!({"prompt": prompt, "seed": seed})).await);
     }
     for id in orders {
-        sticker(&stage, id).await;
-        let [drawing, ..] = step_jobs(&stage, id).await;
+        sticker(&system, id).await;
+        let [drawing, ..] = step_jobs(&system, id).await;
         assert!(drawing.timings.unwrap().warm);
     }
 
     let id = order(json!({"prompt": "a handwritten seven", "model": "digits"})).await;
-    let result = stage.succeeded(id).await.output.unwrap();
+    let result = system.succeeded(id).await.output.unwrap();
     assert!(result["seed"].is_u64(), "{result}");
-    let [drawing, ..] = step_jobs(&stage, id).await;
+    let [drawing, ..] = step_jobs(&system, id).await;
     assert_eq!(drawing.spec.hint.unwrap().as_str(), "digits");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// The jobs of a flow's three steps.
-async fn step_jobs(stage: &Stage, flow: JobId) -> [JobRecord; 3] {
+async fn step_jobs(system: &System, flow: JobId) -> [JobRecord; 3] {
     let mut jobs = Vec::new();
-    for step in stage.job(flow).await.flow.unwrap().steps {
-        jobs.push(stage.job(step.job).await);
+    for step in system.job(flow).await.flow.unwrap().steps {
+        jobs.push(system.job(step.job).await);
     }
     jobs.try_into().unwrap()
 }
 
 /// What the pipeline gives in the end, and its picture: as large as it should be, with something in its middle and nothing around it.
-async fn sticker(stage: &Stage, id: JobId) -> (Value, RgbaImage) {
-    stage.succeeded(id).await;
+async fn sticker(system: &System, id: JobId) -> (Value, RgbaImage) {
+    system.succeeded(id).await;
     let path = format!("/queue/acme/sticker/requests/{id}");
-    let result = stage.get(&path).await.body;
-    let sticker = picture(stage, &result["image"]).await;
+    let result = system.get(&path).await.body;
+    let sticker = picture(system, &result["image"]).await;
     let DynamicImage::ImageRgba8(sticker) = sticker else {
         panic!("it has no alpha: {:?}", sticker.color());
     };
@@ -235,8 +235,8 @@ async fn sticker(stage: &Stage, id: JobId) -> (Value, RgbaImage) {
 }
 
 /// The PNG that a part of a result leads to.
-async fn picture(stage: &Stage, image: &Value) -> DynamicImage {
-    let file = stage.fetch(image["url"].as_str().unwrap()).await;
+async fn picture(system: &System, image: &Value) -> DynamicImage {
+    let file = system.fetch(image["url"].as_str().unwrap()).await;
     assert_eq!(file.status, StatusCode::OK);
     let picture = image::load_from_memory_with_format(&file.bytes, ImageFormat::Png).unwrap();
     let sides = [picture.width(), picture.height()];
@@ -246,18 +246,18 @@ async fn picture(stage: &Stage, image: &Value) -> DynamicImage {
 
 #[tokio::test]
 async fn the_fallback_draws_on_a_gpu_if_it_can_and_else_on_a_cpu() {
-    let stage = Stage::with_config(&example("fallback.toml")).await;
+    let system = System::with_config(&example("fallback.toml")).await;
     // Who drew, and what came of the steps.
     let order = async |beside: Value| {
         let mut input = json!({"model": "m", "prompt": "a fox", "run_ms": 1, "load_ms": 1});
         let beside = beside.as_object().unwrap().clone();
         input.as_object_mut().unwrap().extend(beside);
-        let flow = stage.succeeded(submit(&stage, "acme/picture", &[], &input).await);
+        let flow = system.succeeded(submit(&system, "acme/picture", &[], &input).await);
         let flow = flow.await;
         let runner = flow.output.unwrap()["runner"].clone();
         (runner, flow.flow.unwrap().steps)
     };
-    let _cpu = stage.worker(WorkerOptions::timed("cpu", "acme/cpu")).await;
+    let _cpu = system.worker(WorkerOptions::timed("cpu", "acme/cpu")).await;
     let (runner, steps) = order(json!({"seed": 7})).await;
     assert_eq!(
         (runner, why(&steps)),
@@ -265,11 +265,11 @@ async fn the_fallback_draws_on_a_gpu_if_it_can_and_else_on_a_cpu() {
     );
     // It is given what the file says and no more.
     let draft = json!({"model": "m", "prompt": "a fox", "seed": 7, "steps": 8});
-    assert_eq!(stage.job(steps[0].job).await.spec.input, draft);
+    assert_eq!(system.job(steps[0].job).await.spec.input, draft);
 
-    let _gpu = stage.worker(WorkerOptions::timed("gpu", "acme/gpu")).await;
+    let _gpu = system.worker(WorkerOptions::timed("gpu", "acme/gpu")).await;
     let drawn = async || (order(json!({})).await.0 == "gpu").then_some(());
-    stage.until("the GPU draws", SOON, drawn).await;
+    system.until("the GPU draws", TIMEOUT, drawn).await;
 
     let (runner, steps) = order(json!({"fail": "out of memory"})).await;
     let failed = "acme/gpu failed: out of memory";
@@ -278,8 +278,8 @@ async fn the_fallback_draws_on_a_gpu_if_it_can_and_else_on_a_cpu() {
     let (runner, steps) = order(json!({"run_ms": 60_000})).await;
     let slow = "acme/gpu was given up: it did not end within 5 s";
     assert_eq!((runner, why(&steps)), (json!("cpu"), slow));
-    stage.reached(steps[0].job, JobState::Cancelled).await;
-    stage.clean_up().await;
+    system.reached(steps[0].job, JobState::Cancelled).await;
+    system.cleanup().await;
 }
 
 /// Why the last of these steps was begun.

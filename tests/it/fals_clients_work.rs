@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use warmq_testkit::{Certificates, WorkerOptions};
-use warmq_tests::Stage;
+use warmq_tests::System;
 
 /// How long one way to use a client may take, on a busy machine.
 const BOUND: Duration = Duration::from_secs(120);
@@ -28,26 +28,28 @@ const RECEIVERS: &str = "fetch_allow = '127.0.0.0/8'\n";
 const SHORT: &str = "\n[apps.'bench/short']\nrun_timeout = '300ms'\nmax_attempts = 1\n";
 
 /// A router with this setting, besides.
-async fn stage(setting: &str) -> Stage {
-    Stage::with_config(&format!("{RECEIVERS}{setting}{SHORT}")).await
+async fn system(setting: &str) -> System {
+    System::with_config(&format!("{RECEIVERS}{setting}{SHORT}")).await
 }
 
 /// Lets a client say to a router with two workers what its users rely on.
-async fn promises_hold(stage: Stage, command: impl FnOnce(&str) -> Command) {
+async fn promises_hold(system: System, command: impl FnOnce(&str) -> Command) {
     let workflow = WorkerOptions::timed("c", "workflows/me");
     let _workers = [
-        stage.timed("a").await,
-        stage.timed("b").await,
-        stage.worker(workflow).await,
-        stage.worker(WorkerOptions::timed("d", "bench/short")).await,
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+        system.worker(workflow).await,
+        system
+            .worker(WorkerOptions::timed("d", "bench/short"))
+            .await,
     ];
-    let told = command(stage.router.url()).kill_on_drop(true).output();
+    let told = command(system.router.url()).kill_on_drop(true).output();
     let told = tokio::time::timeout(BOUND, told).await.unwrap().unwrap();
     let report = [told.stdout, told.stderr].concat();
     let report = String::from_utf8_lossy(&report);
     assert!(told.status.success(), "{report}");
     println!("{report}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// The script about the Python client, unmodified like the client itself.
@@ -59,8 +61,8 @@ fn python(router: &str, class: &str) -> Command {
     command
 }
 
-async fn pythons_promises_hold(stage: Stage, key: &str, class: &str) {
-    promises_hold(stage, |router| {
+async fn pythons_promises_hold(system: System, key: &str, class: &str) {
+    promises_hold(system, |router| {
         let mut command = python(router, class);
         command.env("FAL_KEY", key);
         command
@@ -71,20 +73,20 @@ async fn pythons_promises_hold(stage: Stage, key: &str, class: &str) {
 #[tokio::test]
 async fn python_synchronously_with_a_key_of_the_routers() {
     let key = format!("me:{}", "0".repeat(64));
-    let stage = stage(&format!("admin_key = '{key}'")).await;
-    pythons_promises_hold(stage, &key, "Sync").await;
+    let system = system(&format!("admin_key = '{key}'")).await;
+    pythons_promises_hold(system, &key, "Sync").await;
 }
 
 #[tokio::test]
 async fn python_asynchronously_with_any_key() {
-    pythons_promises_hold(stage("").await, "any", "Async").await;
+    pythons_promises_hold(system("").await, "any", "Async").await;
 }
 
 #[tokio::test]
 async fn python_by_environment_alone() {
-    let certificates = Certificates::fresh().unwrap();
-    let stage = Stage::secured(&format!("{RECEIVERS}{SHORT}"), &certificates).await;
-    promises_hold(stage, |router| {
+    let certificates = Certificates::generate().unwrap();
+    let system = System::secured(&format!("{RECEIVERS}{SHORT}"), &certificates).await;
+    promises_hold(system, |router| {
         let address = router.strip_prefix("https://").unwrap();
         let mut command = python("environment", "Sync");
         command
@@ -98,13 +100,13 @@ async fn python_by_environment_alone() {
 
 #[tokio::test]
 async fn python_uploads() {
-    pythons_promises_hold(stage("").await, "any", "Uploads").await;
+    pythons_promises_hold(system("").await, "any", "Uploads").await;
 }
 
 #[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
-    promises_hold(stage("").await, |router| {
+    promises_hold(system("").await, |router| {
         let mut command = Command::new("node");
         command
             .arg("--test")

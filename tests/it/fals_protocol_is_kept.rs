@@ -5,8 +5,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_tests::stage::TIMED;
-use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{AmqpClient, HttpResponse, System};
 use warmq_types::ids::JobId;
 use warmq_types::job::{JobRecord, Priority};
 use warmq_types::state::JobState;
@@ -14,20 +14,20 @@ use warmq_types::state::JobState;
 /// An app that no worker serves: whatever is accepted waits.
 const DECLARED: &str = "[apps.'bench/timed']";
 
-fn id_of(answer: &Answer) -> JobId {
+fn id_of(answer: &HttpResponse) -> JobId {
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
 /// The record of a job that is accepted with these headers.
-async fn accepted(stage: &Stage, headers: &[(&str, &str)]) -> JobRecord {
-    let answer = stage.post(TIMED, headers, "{}").await;
-    stage.job(id_of(&answer)).await
+async fn accepted(system: &System, headers: &[(&str, &str)]) -> JobRecord {
+    let answer = system.post(TIMED, headers, "{}").await;
+    system.job(id_of(&answer)).await
 }
 
 /// Asserts that the submission is refused, naming this header.
-async fn assert_refused(stage: &Stage, headers: &[(&str, &str)], name: &str) {
-    let answer = stage.post(TIMED, headers, "{}").await;
+async fn assert_refused(system: &System, headers: &[(&str, &str)], name: &str) {
+    let answer = system.post(TIMED, headers, "{}").await;
     let what = format!("{headers:?}: {:?}", answer.body);
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{what}");
     assert_eq!(
@@ -41,31 +41,31 @@ async fn assert_refused(stage: &Stage, headers: &[(&str, &str)], name: &str) {
 async fn the_time_to_start_has_two_names_and_the_newer_one_counts() {
     const NEW: &str = "x-fal-request-start-timeout";
     const OLD: &str = "x-fal-request-timeout";
-    let stage = Stage::with_config(DECLARED).await;
+    let system = System::with_config(DECLARED).await;
     for (headers, expected) in [
         (vec![(NEW, "2")], 2_000),
         (vec![(OLD, "2")], 2_000),
         (vec![(OLD, "60"), (NEW, "2.5")], 2_500),
         (vec![("x-request-start-timeout", "500ms")], 500),
     ] {
-        let job = accepted(&stage, &headers).await;
+        let job = accepted(&system, &headers).await;
         assert_eq!(job.spec.start_timeout_ms, Some(expected), "{headers:?}");
     }
     for nonsense in ["abc", "0", "-1", "inf", "NaN", ""] {
-        assert_refused(&stage, &[(NEW, nonsense)], NEW).await;
-        assert_refused(&stage, &[(OLD, nonsense)], OLD).await;
-        assert_refused(&stage, &[(OLD, "5"), (NEW, nonsense)], NEW).await;
+        assert_refused(&system, &[(NEW, nonsense)], NEW).await;
+        assert_refused(&system, &[(OLD, nonsense)], OLD).await;
+        assert_refused(&system, &[(OLD, "5"), (NEW, nonsense)], NEW).await;
     }
-    let expired = stage
-        .ended(accepted(&stage, &[(NEW, "0.2")]).await.spec.id)
+    let expired = system
+        .ended(accepted(&system, &[(NEW, "0.2")]).await.spec.id)
         .await;
     assert_eq!(expired.state, JobState::Expired);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn values_are_read_as_fal_reads_them() {
-    let stage = Stage::with_config(DECLARED).await;
+    let system = System::with_config(DECLARED).await;
     for (value, attempts) in [
         ("1", 1),
         ("yes", 1),
@@ -76,7 +76,7 @@ async fn values_are_read_as_fal_reads_them() {
         ("False", 10),
         ("", 10),
     ] {
-        let job = accepted(&stage, &[("x-fal-no-retry", value)]).await;
+        let job = accepted(&system, &[("x-fal-no-retry", value)]).await;
         assert_eq!(job.spec.max_attempts, attempts, "{value}");
     }
     for (value, priority) in [
@@ -85,7 +85,7 @@ async fn values_are_read_as_fal_reads_them() {
         ("Normal", Priority::Normal),
         ("", Priority::Normal),
     ] {
-        let job = accepted(&stage, &[("x-fal-queue-priority", value)]).await;
+        let job = accepted(&system, &[("x-fal-queue-priority", value)]).await;
         assert_eq!(job.spec.priority, priority, "{value}");
     }
     for (value, no_store) in [
@@ -95,7 +95,7 @@ async fn values_are_read_as_fal_reads_them() {
         ("yes", false),
         ("", false),
     ] {
-        let job = accepted(&stage, &[("x-fal-store-io", value)]).await;
+        let job = accepted(&system, &[("x-fal-store-io", value)]).await;
         assert_eq!(job.spec.no_store, no_store, "{value}");
     }
     const TEN_YEARS_S: u64 = 10 * 365 * 24 * 3600;
@@ -105,7 +105,7 @@ async fn values_are_read_as_fal_reads_them() {
     ] {
         for (seconds, links_s) in [("60.0", 60), ("60", 60), ("null", TEN_YEARS_S)] {
             let value = format!(r#"{{"expiration_duration_seconds": {seconds}}}"#);
-            let job = accepted(&stage, &[(name, &value)]).await;
+            let job = accepted(&system, &[(name, &value)]).await;
             assert_eq!(job.spec.links_s, Some(links_s), "{name}: {seconds}");
         }
     }
@@ -115,15 +115,15 @@ async fn values_are_read_as_fal_reads_them() {
         ("x-fal-queue-priority", "urgent"),
         ("x-fal-object-lifecycle-preference", "soon"),
     ] {
-        assert_refused(&stage, &[(name, value)], name).await;
+        assert_refused(&system, &[(name, value)], name).await;
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn messages_have_the_same_headers_under_either_name() {
-    let stage = Stage::with_config(DECLARED).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::with_config(DECLARED).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     for prefix in ["x-", "x-fal-"] {
         let mut headers = FieldTable::default();
         for (name, value) in [
@@ -142,52 +142,55 @@ async fn messages_have_the_same_headers_under_either_name() {
             .with_message_id(id.to_string().into())
             .with_headers(headers);
         user.submit(TIMED, "{}", properties).await;
-        let spec = stage.stands(id, JobState::Queued).await.spec;
+        let spec = system
+            .reached_once_recorded(id, JobState::Queued)
+            .await
+            .spec;
         assert_eq!(spec.hint.unwrap().as_str(), "modèle");
         assert_eq!(spec.start_timeout_ms, Some(3_600_000));
         assert_eq!((spec.max_attempts, spec.priority), (1, Priority::Low));
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_is_asked_for_and_cancelled_under_its_whole_endpoint_id() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let endpoint = format!("{TIMED}/v2/turbo");
     let input = r#"{"run_ms": 1, "output": {"n": 7}}"#;
-    let answer = stage.post(&endpoint, &[], input).await;
+    let answer = system.post(&endpoint, &[], input).await;
     let id = id_of(&answer);
-    let own = format!("{}/queue/{TIMED}/requests/{id}", stage.router.url());
+    let own = format!("{}/queue/{TIMED}/requests/{id}", system.router.url());
     assert_eq!(answer.body["response_url"], own);
-    assert_eq!(stage.succeeded(id).await.spec.path, "v2/turbo");
+    assert_eq!(system.succeeded(id).await.spec.path, "v2/turbo");
     for endpoint in [TIMED, &endpoint, &format!("{TIMED}/other")] {
         let base = format!("/queue/{endpoint}/requests/{id}");
         for path in [format!("{base}/status"), format!("{base}/status/")] {
-            let status = stage.get(&path).await;
+            let status = system.get(&path).await;
             assert_eq!(status.body["status"], "COMPLETED", "{path}");
         }
         for path in [base.clone(), format!("{base}/"), format!("{base}/response")] {
-            let result = stage.get(&path).await;
+            let result = system.get(&path).await;
             assert_eq!(result.body, json!({"n": 7}), "{path}");
             assert_eq!(result.headers["x-fal-served-from"], "a");
         }
-        let stream = stage.get(&format!("{base}/status/stream")).await;
+        let stream = system.get(&format!("{base}/status/stream")).await;
         assert_eq!(stream.headers["content-type"], "text/event-stream");
         assert_eq!(stream.headers["x-accel-buffering"], "no");
         assert_eq!(stream.headers["cache-control"], "no-cache");
-        let cancel = stage
+        let cancel = system
             .http(Method::PUT, &format!("{base}/cancel"), &[], "")
             .await;
         assert_eq!(cancel.body, json!({"status": "ALREADY_COMPLETED"}));
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_path_about_jobs_is_never_a_submission() {
-    let stage = Stage::with_config(DECLARED).await;
-    let id = accepted(&stage, &[]).await.spec.id;
+    let system = System::with_config(DECLARED).await;
+    let id = accepted(&system, &[]).await.spec.id;
     let below = |path: &str| path.replace("ID", &id.to_string());
     for (path, expected) in [
         ("queue/APP/requests", StatusCode::NOT_FOUND),
@@ -213,28 +216,28 @@ async fn a_path_about_jobs_is_never_a_submission() {
         ("run/APP/requests/stream", StatusCode::NOT_FOUND),
     ] {
         let path = below(&format!("/{path}").replace("APP", TIMED));
-        let answer = stage.http(Method::POST, &path, &[], "{}").await;
+        let answer = system.http(Method::POST, &path, &[], "{}").await;
         assert_eq!(answer.status, expected, "{path}: {:?}", answer.body);
         if expected == StatusCode::METHOD_NOT_ALLOWED {
             let allowed = answer.headers["allow"].to_str().unwrap();
             assert!(!allowed.contains("POST"), "{path}: {allowed}");
         }
     }
-    let unknown = stage
+    let unknown = system
         .get(&below(&format!("/queue/{TIMED}/requests/ID/foo")))
         .await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
-    let apps = stage.get("/v1/apps").await;
+    let apps = system.get("/v1/apps").await;
     assert_eq!(apps.body["apps"][0]["queued"], 1, "{:?}", apps.body);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_failure_is_final_for_clients_that_repeat_calls() {
-    let stage =
-        Stage::with_config("[apps.'bench/timed']\nrun_timeout = '200ms'\nmax_attempts = 1").await;
-    let _worker = stage.timed("a").await;
-    let answer = stage
+    let system =
+        System::with_config("[apps.'bench/timed']\nrun_timeout = '200ms'\nmax_attempts = 1").await;
+    let _worker = system.timed_worker("a").await;
+    let answer = system
         .http(
             Method::POST,
             &format!("/run/{TIMED}"),
@@ -244,26 +247,26 @@ async fn a_failure_is_final_for_clients_that_repeat_calls() {
         .await;
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(answer.headers["x-fal-request-timeout-type"], "user");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn fals_other_domain_is_the_same_behind_the_proxy_and_realtime_is_refused_by_name() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let proxied = async |target: &str, body: &'static str| {
         let headers = [("x-fal-target-url", target)];
-        stage
+        system
             .http(Method::POST, "/api/fal/proxy", &headers, body)
             .await
     };
     let target = format!("https://falrun.com/{TIMED}");
     let answer = proxied(&target, r#"{"run_ms": 1, "output": {"n": 7}}"#).await;
     assert_eq!(answer.body, json!({"n": 7}));
-    let socket = stage.get(&format!("/run/{TIMED}/realtime")).await;
+    let socket = system.get(&format!("/run/{TIMED}/realtime")).await;
     assert_eq!(socket.body["error_type"], "realtime_not_offered");
     let target = format!("https://queue.falrun.com/{TIMED}");
-    stage.succeeded(id_of(&proxied(&target, "{}").await)).await;
+    system.succeeded(id_of(&proxied(&target, "{}").await)).await;
     for target in [
         "https://rest.fal.ai/tokens/".to_owned(),
         format!("wss://fal.run/{TIMED}/realtime"),
@@ -277,27 +280,29 @@ async fn fals_other_domain_is_the_same_behind_the_proxy_and_realtime_is_refused_
             "{sentence}"
         );
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_body_that_is_no_plain_json_is_answered_with_what_to_send() {
-    let stage = Stage::with_config(DECLARED).await;
+    let system = System::with_config(DECLARED).await;
     let mark = "\u{feff}{\"run_ms\": 7}";
-    let marked = stage.job(id_of(&stage.post(TIMED, &[], mark).await)).await;
+    let marked = system
+        .job(id_of(&system.post(TIMED, &[], mark).await))
+        .await;
     assert_eq!(marked.spec.input, json!({"run_ms": 7}));
-    let form = stage.post(TIMED, &[], "run_ms=7&load_ms=1").await;
+    let form = system.post(TIMED, &[], "run_ms=7&load_ms=1").await;
     assert_eq!(form.status, StatusCode::BAD_REQUEST);
     assert!(
         form.body["detail"].as_str().unwrap().contains("form"),
         "{:?}",
         form.body
     );
-    let packed = stage
+    let packed = system
         .post(TIMED, &[("content-encoding", "gzip")], "\u{1f}")
         .await;
     assert_eq!(packed.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let detail: &Value = &packed.body["detail"];
     assert!(detail.as_str().unwrap().contains("gzip"), "{detail}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

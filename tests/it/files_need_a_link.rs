@@ -5,9 +5,9 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_tests::files::unix_s;
-use warmq_tests::stage::SOON;
+use warmq_tests::system::TIMEOUT;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,10 +20,10 @@ fn parts(link: &str) -> (String, String) {
 
 #[tokio::test]
 async fn a_link_reads_its_file_and_nothing_else_does() {
-    let stage = Stage::start().await;
-    let link = stage.upload("cat.png", "image/png", b"a cat").await;
-    let other = stage.upload("dog.png", "image/png", b"a dog").await;
-    let found = stage.fetch(&link).await;
+    let system = System::start().await;
+    let link = system.upload("cat.png", "image/png", b"a cat").await;
+    let other = system.upload("dog.png", "image/png", b"a dog").await;
+    let found = system.fetch(&link).await;
     assert_eq!(
         (found.status, &*found.bytes),
         (StatusCode::OK, &b"a cat"[..])
@@ -32,7 +32,7 @@ async fn a_link_reads_its_file_and_nothing_else_does() {
     let ((permit, key), (_, other_key)) = (parts(&link), parts(&other));
     let (expires, signature) = permit.split_once('-').unwrap();
     let later: u64 = expires.parse::<u64>().unwrap() + 1;
-    let to_write = stage.permit("write", &key, unix_s(HOUR)).await;
+    let to_write = system.permit("write", &key, unix_s(HOUR)).await;
     for (path, status) in [
         (format!("/files/{key}"), StatusCode::NOT_FOUND),
         (format!("/files/{permit}"), StatusCode::NOT_FOUND),
@@ -49,57 +49,63 @@ async fn a_link_reads_its_file_and_nothing_else_does() {
         ),
         (format!("/files/{to_write}/{key}"), StatusCode::FORBIDDEN),
     ] {
-        let refused = stage.get(&path).await;
+        let refused = system.get(&path).await;
         assert_eq!(refused.status, status, "{path}");
         assert!(refused.body["detail"].is_string(), "{path}");
     }
     // What would sign it right does sign it right: the refusals above are for what was changed.
-    let own = stage.permit("read", &key, unix_s(HOUR)).await;
-    let found = stage.get(&format!("/files/{own}/{key}")).await;
+    let own = system.permit("read", &key, unix_s(HOUR)).await;
+    let found = system.get(&format!("/files/{own}/{key}")).await;
     assert_eq!(found.status, StatusCode::OK);
     let missing = key.replace("cat", "cow");
-    let own = stage.permit("read", &missing, unix_s(HOUR)).await;
-    let answer = stage.get(&format!("/files/{own}/{missing}")).await;
+    let own = system.permit("read", &missing, unix_s(HOUR)).await;
+    let answer = system.get(&format!("/files/{own}/{missing}")).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_link_expires_when_its_owner_wished_and_says_so() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let second = r#"{"expiration_duration_seconds": 1}"#;
-    let announced = stage.announce("a.png", "image/png", second).await.body;
+    let announced = system
+        .initiate_upload("a.png", "image/png", second)
+        .await
+        .body;
     let link = announced["file_url"].as_str().unwrap();
-    let place = stage.path_of(announced["upload_url"].as_str().unwrap());
-    let put = stage.http(Method::PUT, place, &[], "a").await;
+    let place = system.path_of(announced["upload_url"].as_str().unwrap());
+    let put = system.http(Method::PUT, place, &[], "a").await;
     assert_eq!(put.status, StatusCode::OK);
     let refused =
-        async || Some(stage.fetch(link).await).filter(|answer| !answer.status.is_success());
-    let refused = stage.until("the link expires", SOON, refused).await;
+        async || Some(system.fetch(link).await).filter(|answer| !answer.status.is_success());
+    let refused = system.until("the link expires", TIMEOUT, refused).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     let told = refused.body["detail"].as_str().unwrap();
     assert!(told.contains("expired"), "{told}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn caches_may_keep_a_file_as_long_as_its_link_holds() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let minute = r#"{"expiration_duration_seconds": 60}"#;
-    let announced = stage.announce("a.png", "image/png", minute).await.body;
-    let place = stage.path_of(announced["upload_url"].as_str().unwrap());
-    stage.http(Method::PUT, place, &[], "a").await;
-    let found = stage.fetch(announced["file_url"].as_str().unwrap()).await;
+    let announced = system
+        .initiate_upload("a.png", "image/png", minute)
+        .await
+        .body;
+    let place = system.path_of(announced["upload_url"].as_str().unwrap());
+    system.http(Method::PUT, place, &[], "a").await;
+    let found = system.fetch(announced["file_url"].as_str().unwrap()).await;
     let told = found.headers["cache-control"].to_str().unwrap();
     let (_, age) = told.split_once("max-age=").unwrap();
     let age: u64 = age.split(',').next().unwrap().parse().unwrap();
     assert!(age <= 60, "{told}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// Sends a path as it stands, which no HTTP client would; returns status and body.
-async fn raw(stage: &Stage, path: &str) -> (u16, String) {
-    let address = stage.router.url().strip_prefix("http://").unwrap();
+async fn raw(system: &System, path: &str) -> (u16, String) {
+    let address = system.router.url().strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
@@ -112,9 +118,9 @@ async fn raw(stage: &Stage, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn no_path_leads_out_of_the_storage_even_if_it_is_signed() {
-    let stage = Stage::start().await;
-    stage.upload("a.png", "image/png", b"a").await;
-    std::fs::write(stage.cluster.folder().join("secret"), "hidden").unwrap();
+    let system = System::start().await;
+    system.upload("a.png", "image/png", b"a").await;
+    std::fs::write(system.testbed.folder().join("secret"), "hidden").unwrap();
     for (sent, meant) in [
         ("../secret", "../secret"),
         ("%2e%2e/secret", "../secret"),
@@ -129,8 +135,8 @@ async fn no_path_leads_out_of_the_storage_even_if_it_is_signed() {
         ("uploads/a%0d%0aX-Evil:%201", "uploads/a\r\nX-Evil: 1"),
     ] {
         for signed in [sent, meant] {
-            let permit = stage.permit("read", signed, unix_s(HOUR)).await;
-            let (status, answer) = raw(&stage, &format!("/files/{permit}/{sent}")).await;
+            let permit = system.permit("read", signed, unix_s(HOUR)).await;
+            let (status, answer) = raw(&system, &format!("/files/{permit}/{sent}")).await;
             assert!((400..500).contains(&status), "{sent}: {answer}");
             assert!(answer.contains("\"detail\""), "{sent}: {answer}");
             assert!(!answer.contains("hidden"), "{sent}: {answer}");
@@ -140,12 +146,12 @@ async fn no_path_leads_out_of_the_storage_even_if_it_is_signed() {
             );
         }
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn browsers_are_given_nothing_to_run() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let page = b"<script>alert(1)</script>";
     for (name, content_type, served) in [
         ("page.html", "text/html", "application/octet-stream"),
@@ -166,8 +172,8 @@ async fn browsers_are_given_nothing_to_run() {
         ("data.json", "application/json", "application/json"),
         ("a.jpeg", "image/jpeg", "image/jpeg"),
     ] {
-        let link = stage.upload(name, content_type, page).await;
-        let found = stage.fetch(&link).await;
+        let link = system.upload(name, content_type, page).await;
+        let found = system.fetch(&link).await;
         let header = |name: &str| found.headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(header("content-type"), Some(served), "{name}");
         assert_eq!(header("x-content-type-options"), Some("nosniff"));
@@ -179,18 +185,18 @@ async fn browsers_are_given_nothing_to_run() {
         assert_eq!(header("cross-origin-resource-policy"), Some("cross-origin"));
         assert_eq!(found.bytes, page);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_file_can_be_asked_for_its_size_alone() {
-    let stage = Stage::start().await;
-    let link = stage.upload("a.png", "image/png", &[7; 100_000]).await;
-    let head = stage
-        .http(Method::HEAD, stage.path_of(&link), &[], "")
+    let system = System::start().await;
+    let link = system.upload("a.png", "image/png", &[7; 100_000]).await;
+    let head = system
+        .http(Method::HEAD, system.path_of(&link), &[], "")
         .await;
     assert_eq!(head.status, StatusCode::OK);
     assert_eq!(head.headers["content-length"], "100000");
     assert!(head.bytes.is_empty());
-    stage.clean_up().await;
+    system.cleanup().await;
 }

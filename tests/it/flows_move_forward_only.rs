@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use warmq_store::{AdmissionRules, Cancel, Created, FlowPlan, FlowState, FlowTransition, Store};
-use warmq_testkit::Cluster;
+use warmq_testkit::Testbed;
 use warmq_types::attempt::Outcome;
 use warmq_types::flow::Flow;
 use warmq_types::ids::{AppId, JobId, KeyId};
@@ -194,7 +194,7 @@ impl Stand {
 #[test]
 fn any_sequence_of_calls_moves_a_flow_forward_and_once_for_each_look() {
     let runtime = Runtime::new().unwrap();
-    let cluster = runtime.block_on(Cluster::builder().start()).unwrap();
+    let testbed = runtime.block_on(Testbed::builder().start()).unwrap();
     let config = Config {
         cases: 100,
         failure_persistence: None,
@@ -205,7 +205,7 @@ fn any_sequence_of_calls_moves_a_flow_forward_and_once_for_each_look() {
             // A route of its own: what is counted is counted per route.
             let tail = JobId::generate().to_string();
             let route = AppId::parse(&format!("test/{tail}")).unwrap();
-            let mut stand = Stand::new(cluster.store(), &route);
+            let mut stand = Stand::new(testbed.store(), &route);
             for (number, call) in calls.into_iter().enumerate() {
                 let agreed = stand.make(call).await;
                 prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);
@@ -219,5 +219,5 @@ fn any_sequence_of_calls_moves_a_flow_forward_and_once_for_each_look() {
         panic!("{reason}\n{calls:#?}");
     }
     tested.unwrap();
-    runtime.block_on(cluster.cleanup()).unwrap();
+    runtime.block_on(testbed.cleanup()).unwrap();
 }

@@ -11,9 +11,9 @@ use lapin::options::BasicAckOptions;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use warmq_testkit::{Cluster, WorkerOptions, eventually};
-use warmq_tests::AmqpUser;
-use warmq_tests::stage::SOON;
+use warmq_testkit::{Testbed, WorkerOptions, eventually};
+use warmq_tests::AmqpClient;
+use warmq_tests::system::TIMEOUT;
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::message::{JobEvent, Versioned};
@@ -67,7 +67,7 @@ async fn order(http: &reqwest::Client, url: &str, n: u64) -> Order {
         let body: serde_json::Value = answer.error_for_status().ok()?.json().await.ok()?;
         body["request_id"].as_str()?.parse().ok()
     };
-    let id = eventually("a flow is accepted", SOON * 2, submit)
+    let id = eventually("a flow is accepted", TIMEOUT * 2, submit)
         .await
         .unwrap();
     Order { id, n }
@@ -75,21 +75,21 @@ async fn order(http: &reqwest::Client, url: &str, n: u64) -> Order {
 
 #[tokio::test]
 async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_killed_50_times() {
-    let cluster = Cluster::builder().config(CONFIG).start().await.unwrap();
-    let store = cluster.store();
+    let testbed = Testbed::builder().config(CONFIG).start().await.unwrap();
+    let store = testbed.store();
     // What is killed runs the flows and is their door. Dispatchers are killed elsewhere (nothing_is_lost).
-    let _dispatcher = cluster.router(&["--roles", "dispatch"]).await.unwrap();
+    let _dispatcher = testbed.router(&["--roles", "dispatch"]).await.unwrap();
     let victim = ["--roles", "api,flow"];
-    let mut router = cluster.router(&victim).await.unwrap();
+    let mut router = testbed.router(&victim).await.unwrap();
     let address = router.url().trim_start_matches("http://").to_owned();
     let mut workers = Vec::new();
     for app in ["add", "double", "negate"] {
         let mut options = WorkerOptions::timed(app, &format!("acme/{app}"));
         options.concurrency = 4;
-        workers.push(cluster.worker(options).await.unwrap());
+        workers.push(testbed.worker(options).await.unwrap());
     }
-    let user = AmqpUser::connect(&cluster).await;
-    let mut ends = user.ends().await;
+    let user = AmqpClient::connect(&testbed).await;
+    let mut ends = user.end_events().await;
 
     let url = router.url().to_owned();
     let route = AppId::parse(ROUTE).unwrap();
@@ -109,7 +109,7 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
                 let state = store.state_of(&route, order.id).await.unwrap()?;
                 (state.is_terminal() || is_over.get()).then_some(())
             };
-            eventually("a flow ends", SOON * 2, ended).await.unwrap();
+            eventually("a flow ends", TIMEOUT * 2, ended).await.unwrap();
             orders.push(order);
         }
         orders
@@ -128,7 +128,7 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
                 let step = flow.under_way().map_or(3, |step| step.index);
                 *hit.entry(step).or_default() += 1;
             }
-            router = cluster.router_at(&address, &victim).await.unwrap();
+            router = testbed.router_at(&address, &victim).await.unwrap();
         }
         is_over.set(true);
         hit
@@ -154,7 +154,7 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
             let flow = store.job_of(&route, *id).await.unwrap()?;
             flow.state.is_terminal().then_some(flow)
         };
-        let flow = eventually("every flow ends", SOON * 2, ended)
+        let flow = eventually("every flow ends", TIMEOUT * 2, ended)
             .await
             .unwrap();
         let right = json!(-2 * (*n as i64 + 1));
@@ -191,7 +191,7 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
     // And no runner ran anything else.
     let mut ended = HashMap::new();
     while ended.len() < expected.len() {
-        let delivery = tokio::time::timeout(SOON, ends.next())
+        let delivery = tokio::time::timeout(TIMEOUT, ends.next())
             .await
             .unwrap()
             .unwrap()
@@ -206,5 +206,5 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
     }
     assert_eq!(ended, expected);
     drop((router, workers));
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }

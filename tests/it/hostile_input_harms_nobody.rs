@@ -11,8 +11,8 @@ use warmq_broker::Topology;
 use warmq_testkit::{Process, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next, with_hint};
 use warmq_tests::metrics::Page;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Program, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, Program, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
@@ -84,39 +84,39 @@ fn log_is_intact(process: &Process) {
 
 #[tokio::test]
 async fn json_of_any_kind_is_answered_by_http() {
-    let stage = Stage::start().await;
-    let worker = stage.timed("a").await;
+    let system = System::start().await;
+    let worker = system.timed_worker("a").await;
     for (body, status) in bad_bodies() {
         let path = format!("/queue/{TIMED}");
         let what = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
-        let answer = stage.http(reqwest::Method::POST, &path, &[], body).await;
+        let answer = system.http(reqwest::Method::POST, &path, &[], body).await;
         assert_eq!(answer.status.as_u16(), status, "{what}: {:?}", answer.body);
         assert!(!answer.body["detail"].is_null(), "{what}");
         assert!(answer.bytes.len() < 4096, "{what}: {}", answer.bytes.len());
     }
     let deep = format!(r#"{{"output": {}}}"#, nested(127));
-    let answer = stage.post(TIMED, &[], &deep).await;
+    let answer = system.post(TIMED, &[], &deep).await;
     let told = answer.body["detail"].as_str().unwrap();
     assert!(told.contains("more than 100 levels deep"), "{told}");
     for output in odd_outputs() {
         let input = json!({"run_ms": 1, "load_ms": 1, "output": output});
-        let id = stage.submit_to(TIMED, "m", input).await;
-        stage.succeeded(id).await;
-        let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+        let id = system.submit_to(TIMED, "m", input).await;
+        system.succeeded(id).await;
+        let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
         assert_eq!(result.body, output);
     }
-    log_is_intact(&stage.router);
+    log_is_intact(&system.router);
     log_is_intact(&worker);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn what_comes_by_amqp_is_refused_once_whatever_it_is() {
-    let stage = Stage::start().await;
-    let worker = stage.timed("a").await;
-    stage.succeeded(stage.submit("m", 1).await).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
-    let topology = stage.cluster.topology();
+    let system = System::start().await;
+    let worker = system.timed_worker("a").await;
+    system.succeeded(system.submit("m", 1).await).await;
+    let user = AmqpClient::connect(&system.testbed).await;
+    let topology = system.testbed.topology();
     let mut dead = user
         .consume(&topology.dead_queue(&TIMED.parse().unwrap()))
         .await;
@@ -159,23 +159,23 @@ async fn what_comes_by_amqp_is_refused_once_whatever_it_is() {
         let input = json!({"run_ms": 1, "load_ms": 1, "output": output}).to_string();
         user.submit(TIMED, input, plain().with_message_id(id.to_string().into()))
             .await;
-        let job = stage.stands(id, JobState::Succeeded).await;
+        let job = system.reached_once_recorded(id, JobState::Succeeded).await;
         assert_eq!(job.output, Some(output));
     }
-    let channel = stage.cluster.publisher().channel().await.unwrap();
+    let channel = system.testbed.publisher().channel().await.unwrap();
     let left = Topology::depth(&channel, &topology.submissions_queue()).await;
     assert_eq!(left.unwrap(), 0);
-    log_is_intact(&stage.router);
+    log_is_intact(&system.router);
     log_is_intact(&worker);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_hint_is_carried_as_it_is_and_is_nothing_but_a_hint() {
     let config = "[apps.'bench/timed']\nhint_from = 'input.output'";
-    let stage = Stage::with_config(config).await;
-    let worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::with_config(config).await;
+    let worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     for hint in [
         FORGERY,
         "\0",
@@ -189,37 +189,39 @@ async fn a_hint_is_carried_as_it_is_and_is_nothing_but_a_hint() {
         let properties = with_hint(hint).with_message_id(by_amqp.to_string().into());
         user.submit(TIMED, r#"{"run_ms": 1, "load_ms": 1}"#, properties)
             .await;
-        stage.stands(by_amqp, JobState::Succeeded).await;
-        stage.all_idle(TIMED).await;
+        system
+            .reached_once_recorded(by_amqp, JobState::Succeeded)
+            .await;
+        system.all_idle(TIMED).await;
         let input = json!({"run_ms": 1, "load_ms": 1, "output": hint}).to_string();
-        let answer = stage.post(TIMED, &[], &input).await;
+        let answer = system.post(TIMED, &[], &input).await;
         let by_http: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-        let job = stage.succeeded(by_http).await;
+        let job = system.succeeded(by_http).await;
         assert_eq!(job.spec.hint.unwrap().as_str(), hint);
         assert!(
             job.timings.unwrap().warm,
             "{hint:?} is another hint by HTTP"
         );
-        stage.all_idle(TIMED).await;
-        let result = stage
+        system.all_idle(TIMED).await;
+        let result = system
             .get(&format!("/queue/{TIMED}/requests/{by_http}"))
             .await;
         assert_eq!(result.headers["x-warmq-runner"], "a");
         assert!(!result.headers.contains_key("x-injected"));
     }
     // The page panics on a line that is no sample.
-    let page = String::from_utf8(stage.get("/metrics").await.bytes).unwrap();
+    let page = String::from_utf8(system.get("/metrics").await.bytes).unwrap();
     Page::read(&page);
-    log_is_intact(&stage.router);
+    log_is_intact(&system.router);
     log_is_intact(&worker);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_header_that_holds_what_none_may_is_refused() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let address = stage.router.url().strip_prefix("http://").unwrap();
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let address = system.router.url().strip_prefix("http://").unwrap();
     for hint in ["a\rb", "a\0b", "a\n b", "a\u{7f}b", "a\u{1b}[2J"] {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request = format!(
@@ -232,30 +234,30 @@ async fn a_header_that_holds_what_none_may_is_refused() {
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(answer.starts_with("HTTP/1.1 400 "), "{hint:?}: {answer}");
     }
-    log_is_intact(&stage.router);
-    stage.clean_up().await;
+    log_is_intact(&system.router);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_error_that_speaks_to_terminals_is_not_heard_there() {
-    let stage = Stage::start().await;
-    let worker = stage.timed("a").await;
+    let system = System::start().await;
+    let worker = system.timed_worker("a").await;
     let input = json!({"run_ms": 1, "load_ms": 1, "fail": FORGERY});
-    let id = stage
+    let id = system
         .submit_to(TIMED, FORGERY.split('\r').next().unwrap(), input)
         .await;
-    let job = stage.ended(id).await;
+    let job = system.ended(id).await;
     assert_eq!(job.error.unwrap().message, FORGERY, "it is told as it is");
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     user.submit(FORGERY, "{}", BasicProperties::default()).await;
     let dead = async || {
-        let letters = stage.get("/v1/dead").await.body["letters"].clone();
+        let letters = system.get("/v1/dead").await.body["letters"].clone();
         letters
             .as_array()
             .filter(|letters| !letters.is_empty())
             .map(drop)
     };
-    eventually("the submission is a dead letter", SOON, dead)
+    eventually("the submission is a dead letter", TIMEOUT, dead)
         .await
         .unwrap();
     let id = id.to_string();
@@ -273,36 +275,36 @@ async fn an_error_that_speaks_to_terminals_is_not_heard_there() {
             &json!({"fail": FORGERY}).to_string(),
         ],
     ] {
-        let said = Program::new("warmq", command)
-            .env("WARMQ_URL", stage.router.url())
+        let output = Program::new("warmq", command)
+            .env("WARMQ_URL", system.router.url())
             .run()
             .await;
-        let text = format!("{}{}", said.out, said.err);
+        let text = format!("{}{}", output.out, output.err);
         assert!(text.contains("FORGED"), "{command:?}: {text}");
         let harmless = |letter: char| letter == '\n' || warmq_types::text::is_printable(letter);
         assert!(text.chars().all(harmless), "{command:?}: {text:?}");
         let forged = text.lines().any(|line| line.starts_with("2026-01-01T00"));
         assert!(!forged, "{command:?}: {text}");
     }
-    log_is_intact(&stage.router);
+    log_is_intact(&system.router);
     log_is_intact(&worker);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn no_queue_but_a_submitters_own_is_ever_replied_to() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    stage.succeeded(stage.submit("m", 1).await).await;
-    let topology = stage.cluster.topology();
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    system.succeeded(system.submit("m", 1).await).await;
+    let topology = system.testbed.topology();
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut dead = user
         .consume(&topology.dead_queue(&TIMED.parse().unwrap()))
         .await;
     let app = TIMED.parse().unwrap();
     // Somebody else's, under names that could be taken for a reply queue's.
     let others = ["replies", "jobs.reply.x", "Reply.x"].map(|name| {
-        let namespace = stage.cluster.namespace();
+        let namespace = system.testbed.namespace();
         format!("{name}.{namespace}")
     });
     for queue in &others {
@@ -342,12 +344,12 @@ async fn no_queue_but_a_submitters_own_is_ever_replied_to() {
     user.submit(TIMED, r#"{"run_ms": 1, "output": "mine"}"#, properties)
         .await;
     assert_eq!(json(&next(&mut replies).await)["payload"], "mine");
-    let channel = stage.cluster.publisher().channel().await.unwrap();
+    let channel = system.testbed.publisher().channel().await.unwrap();
     let depth = async |queue: &str| Topology::depth(&channel, queue).await.unwrap();
     for queue in &own[..6] {
         assert_eq!(depth(queue).await, 0, "{queue}");
     }
-    let apps = stage.get("/v1/apps").await;
+    let apps = system.get("/v1/apps").await;
     assert_eq!(
         (apps.status, &apps.body["apps"][0]["queued"]),
         (StatusCode::OK, &json!(0))
@@ -355,6 +357,6 @@ async fn no_queue_but_a_submitters_own_is_ever_replied_to() {
     for queue in &others {
         assert!(user.is_empty(queue).await, "{queue}");
     }
-    log_is_intact(&stage.router);
-    stage.clean_up().await;
+    log_is_intact(&system.router);
+    system.cleanup().await;
 }

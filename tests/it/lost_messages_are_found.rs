@@ -10,9 +10,9 @@ use lapin::{Channel, Connection};
 use serde_json::json;
 use warmq_broker::Message;
 use warmq_store::{QueueDepths, QueuedCursor, RequeueCause, Start, StartSource, Unavailable};
-use warmq_testkit::{Cluster, WorkerOptions, eventually};
-use warmq_tests::Stage;
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_testkit::{Testbed, WorkerOptions, eventually};
+use warmq_tests::System;
+use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::fault::{FaultKind, RunnerFault};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
@@ -26,8 +26,8 @@ const SOON_MISSED: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
 /// A runner's lease (15 s), and time to find out.
 const AFTER_A_CRASH: Duration = Duration::from_secs(60);
 
-async fn broker(stage: &Stage) -> (Connection, Channel) {
-    let connection = warmq_broker::connect(stage.cluster.amqp_url(), "warmq-tests")
+async fn broker(system: &System) -> (Connection, Channel) {
+    let connection = warmq_broker::connect(system.testbed.amqp_url(), "warmq-tests")
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();
@@ -36,22 +36,22 @@ async fn broker(stage: &Stage) -> (Connection, Channel) {
 
 #[tokio::test]
 async fn a_record_without_a_message_is_published() {
-    let stage = Stage::with_config(SOON_MISSED).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(SOON_MISSED).await;
+    let _worker = system.timed_worker("a").await;
     // As if a router had died between the two.
     let job = JobSpec::new(AppId::parse(TIMED).unwrap(), json!({"run_ms": 1}));
-    stage.cluster.store().create(&job).await.unwrap();
-    assert_eq!(stage.succeeded(job.id).await.attempt, 1);
-    stage.clean_up().await;
+    system.testbed.store().create(&job).await.unwrap();
+    assert_eq!(system.succeeded(job.id).await.attempt, 1);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_message_that_is_published_again_lists_where_attempts_failed() {
-    let stage = Stage::with_config(SOON_MISSED).await;
-    let _bad = stage.timed("bad").await;
-    stage.succeeded(stage.submit("m", 1).await).await;
-    let _good = stage.timed("good").await;
-    let (store, app) = (stage.cluster.store(), AppId::parse(TIMED).unwrap());
+    let system = System::with_config(SOON_MISSED).await;
+    let _bad = system.timed_worker("bad").await;
+    system.succeeded(system.submit("m", 1).await).await;
+    let _good = system.timed_worker("good").await;
+    let (store, app) = (system.testbed.store(), AppId::parse(TIMED).unwrap());
     let job = JobSpec {
         hint: Some(Hint::parse("m").unwrap()),
         ..JobSpec::new(app.clone(), json!({"run_ms": 1}))
@@ -76,7 +76,7 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
     let requeued = store.requeue(&app, job.id, lease.fence, given_back);
     assert!(requeued.await.unwrap());
     // Not where its model is loaded.
-    let record = stage.succeeded(job.id).await;
+    let record = system.succeeded(job.id).await;
     assert_eq!(record.runner.unwrap().as_str(), "good");
     assert_eq!(record.attempt, 2);
     let setbacks = Setbacks {
@@ -84,34 +84,34 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
         faults: vec![fault],
     };
     assert_eq!(store.setbacks(&app, job.id).await.unwrap(), setbacks);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_that_found_no_queue_is_kept_for_its_apps_first_worker() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let app = AppId::parse("ghost/app").unwrap();
     let job = JobSpec::new(app, json!({"run_ms": 1}));
     let message = Message::new(JobMessage::new(job.clone()).encode().unwrap());
-    let (topology, publisher) = (stage.cluster.topology(), stage.cluster.publisher());
+    let (topology, publisher) = (system.testbed.topology(), system.testbed.publisher());
     let exchange = topology.dispatch_exchange();
     let sent = publisher.publish(&exchange, "ghost/app", &message);
     sent.await.unwrap();
     let worker = WorkerOptions::timed("first", "ghost/app");
-    let _worker = stage.worker(worker).await;
-    stage
-        .until("it is recorded and runs", SOON, async || {
-            let record = stage.cluster.store().job(job.id).await.unwrap()?;
+    let _worker = system.worker(worker).await;
+    system
+        .until("it is recorded and runs", TIMEOUT, async || {
+            let record = system.testbed.store().job(job.id).await.unwrap()?;
             (record.state == JobState::Succeeded).then_some(())
         })
         .await;
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_backlog_that_never_empties_hides_no_loss_for_ever() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let testbed = Testbed::builder().start().await.unwrap();
+    let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let job = JobSpec::new(app.clone(), json!({}));
     store.create(&job).await.unwrap();
     let quiet = Duration::from_millis(200);
@@ -124,7 +124,7 @@ async fn a_backlog_that_never_empties_hides_no_loss_for_ever() {
         };
         store.reconcile(&app, job.id, quiet, depths).await.unwrap()
     };
-    eventually("nothing was heard of it for long", SOON, async || {
+    eventually("nothing was heard of it for long", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > created_ms + 400).then_some(())
     })
     .await
@@ -136,13 +136,13 @@ async fn a_backlog_that_never_empties_hides_no_loss_for_ever() {
         !missed_once(created_ms + 200).await,
         "it was published just now"
     );
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_walk_finds_jobs_behind_any_number_of_older_ones() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let testbed = Testbed::builder().start().await.unwrap();
+    let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let mut jobs = Vec::new();
     for _ in 0..7 {
         let job = JobSpec::new(app.clone(), json!({}));
@@ -150,7 +150,7 @@ async fn a_walk_finds_jobs_behind_any_number_of_older_ones() {
         jobs.push(job.id);
     }
     let last_ms = store.job(jobs[6]).await.unwrap().unwrap().spec.created_ms;
-    eventually("all of them are old enough", SOON, async || {
+    eventually("all of them are old enough", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > last_ms).then_some(())
     })
     .await
@@ -174,13 +174,13 @@ async fn a_walk_finds_jobs_behind_any_number_of_older_ones() {
                 .unwrap();
         }
     }
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_published_before() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let (store, app) = (cluster.store(), AppId::parse(TIMED).unwrap());
+    let testbed = Testbed::builder().start().await.unwrap();
+    let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let job = JobSpec::new(app.clone(), json!({}));
     store.create(&job).await.unwrap();
     let runner = RunnerId::parse("lost").unwrap();
@@ -196,7 +196,7 @@ async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_publ
         low_passed_ms: u64::MAX,
         shared_empty: true,
     };
-    eventually("it is due", SOON, async || {
+    eventually("it is due", TIMEOUT, async || {
         let missed = store.reconcile(&app, job.id, Duration::ZERO, nothing_waits);
         let missed = missed.await.unwrap();
         let share = store
@@ -219,7 +219,7 @@ async fn a_job_that_is_parked_until_its_next_attempt_is_neither_started_nor_publ
     .await
     .unwrap();
     assert!(store.now_ms().await.unwrap() >= lost_ms + 900);
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 fn decision() -> Decision {
@@ -234,47 +234,47 @@ fn decision() -> Decision {
         predicted_wait_ms: None,
         held_ms: 0,
         refused_claims: 0,
-        reason: "a test said so".to_owned(),
+        reason: "chosen by a test".to_owned(),
     }
 }
 
 #[tokio::test]
 async fn a_message_that_the_broker_lost_is_published_again_by_the_next_leader() {
-    let mut stage = Stage::with_config(SOON_MISSED).await;
-    let jobs = [stage.submit("m", 1).await, stage.submit("n", 1).await];
-    stage.router.kill9().await.unwrap();
-    let (_connection, channel) = broker(&stage).await;
+    let mut system = System::with_config(SOON_MISSED).await;
+    let jobs = [system.submit("m", 1).await, system.submit("n", 1).await];
+    system.router.kill9().await.unwrap();
+    let (_connection, channel) = broker(&system).await;
     let backlog =
-        (stage.cluster.topology()).backlog_queue(&AppId::parse(TIMED).unwrap(), Priority::Normal);
-    eventually("both jobs are back in the backlog", SOON, async || {
+        (system.testbed.topology()).backlog_queue(&AppId::parse(TIMED).unwrap(), Priority::Normal);
+    eventually("both jobs are back in the backlog", TIMEOUT, async || {
         let options = QueuePurgeOptions::default();
         let purged = channel.queue_purge(backlog.as_str().into(), options).await;
         (purged.unwrap() == 2).then_some(())
     })
     .await
     .unwrap();
-    stage.router = stage.cluster.router(&[]).await.unwrap();
-    let _worker = stage.timed("a").await;
+    system.router = system.testbed.router(&[]).await.unwrap();
+    let _worker = system.timed_worker("a").await;
     for id in jobs {
-        assert_eq!(stage.succeeded(id).await.attempt, 1);
+        assert_eq!(system.succeeded(id).await.attempt, 1);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_queue_is_deleted() {
-    let stage = Stage::with_config(SOON_MISSED).await;
-    let mut victim = stage.timed("victim").await;
+    let system = System::with_config(SOON_MISSED).await;
+    let mut victim = system.timed_worker("victim").await;
     let queue = {
         let runner = &victim.runners()[0];
-        stage
-            .cluster
+        system
+            .testbed
             .topology()
             .runner_queue(&runner.id, runner.epoch)
     };
-    let id = stage.submit("m", 3000).await;
-    stage.reached(id, JobState::Running).await;
-    let (_connection, channel) = broker(&stage).await;
+    let id = system.submit("m", 3000).await;
+    system.reached(id, JobState::Running).await;
+    let (_connection, channel) = broker(&system).await;
     // A queue that is deleted takes its messages with it; the name stands for a queue that a dead runner left behind.
     let gone = QueueDeleteOptions::default();
     channel
@@ -288,13 +288,13 @@ async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_
         .queue_declare(queue.as_str().into(), left, none)
         .await
         .unwrap();
-    let _survivor = stage.timed("survivor").await;
-    let job = stage.ended_within(id, AFTER_A_CRASH).await;
+    let _survivor = system.timed_worker("survivor").await;
+    let job = system.ended_within(id, AFTER_A_CRASH).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.error);
     assert_eq!(job.runner.unwrap().as_str(), "survivor");
     assert_eq!(job.attempt, 2);
-    eventually("the dead runner's queue is deleted", SOON, async || {
-        let (_connection, channel) = broker(&stage).await;
+    eventually("the dead runner's queue is deleted", TIMEOUT, async || {
+        let (_connection, channel) = broker(&system).await;
         let passive = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -304,5 +304,5 @@ async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_
     })
     .await
     .unwrap();
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -12,7 +12,7 @@ use warmq_store::{
     Cancel, Claim, Created, Finish, Loss, Registration, RequeueCause, RunnerReport, Start,
     StartSource, Store, Unavailable,
 };
-use warmq_testkit::Cluster;
+use warmq_testkit::Testbed;
 use warmq_types::attempt::Outcome;
 use warmq_types::ids::{AppId, Epoch, Fence, JobId, KeyId, Namespace, RunnerId};
 use warmq_types::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
@@ -193,11 +193,11 @@ struct Stand {
 }
 
 impl Stand {
-    fn new(cluster: &Cluster, redis: &ConnectionManager, app: &AppId, max_attempts: u32) -> Self {
+    fn new(testbed: &Testbed, redis: &ConnectionManager, app: &AppId, max_attempts: u32) -> Self {
         Self {
-            store: cluster.store().clone(),
+            store: testbed.store().clone(),
             redis: redis.clone(),
-            namespace: cluster.namespace().clone(),
+            namespace: testbed.namespace().clone(),
             app: app.clone(),
             spec: JobSpec {
                 max_attempts,
@@ -539,7 +539,7 @@ fn decision(runner: &RunnerId) -> Decision {
         predicted_wait_ms: None,
         held_ms: 0,
         refused_claims: 0,
-        reason: "a test said so".to_owned(),
+        reason: "chosen by a test".to_owned(),
     }
 }
 
@@ -551,16 +551,16 @@ fn hold() -> Hold {
         predicted_wait_ms: None,
         holders: 0,
         idle_runners: 0,
-        reason: "a test said so".to_owned(),
+        reason: "chosen by a test".to_owned(),
     }
 }
 
 #[test]
 fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
     let runtime = Runtime::new().unwrap();
-    let cluster = runtime.block_on(Cluster::builder().start()).unwrap();
+    let testbed = runtime.block_on(Testbed::builder().start()).unwrap();
     let app = AppId::parse("test/states").unwrap();
-    let redis = redis::Client::open(cluster.redis_url().expose()).unwrap();
+    let redis = redis::Client::open(testbed.redis_url().expose()).unwrap();
     let redis = runtime.block_on(redis.get_connection_manager()).unwrap();
     let config = Config {
         cases: 100,
@@ -569,7 +569,7 @@ fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
     };
     let tested = TestRunner::new(config).run(&(1..4_u32, calls()), |(max_attempts, calls)| {
         runtime.block_on(async {
-            let mut stand = Stand::new(&cluster, &redis, &app, max_attempts);
+            let mut stand = Stand::new(&testbed, &redis, &app, max_attempts);
             for (number, call) in calls.into_iter().enumerate() {
                 let agreed = stand.make(call).await;
                 prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);
@@ -585,5 +585,5 @@ fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
         panic!("{reason}\nwith {max_attempts} attempts: {calls:#?}");
     }
     tested.unwrap();
-    runtime.block_on(cluster.cleanup()).unwrap();
+    runtime.block_on(testbed.cleanup()).unwrap();
 }

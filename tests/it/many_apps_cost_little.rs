@@ -8,9 +8,9 @@ use reqwest::Method;
 use serde_json::json;
 use warmq_broker::{Message, Topology};
 use warmq_store::{Registration, RunnerReport, Store};
-use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, eventually};
-use warmq_tests::Stage;
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed, WorkerOptions, eventually};
+use warmq_tests::System;
+use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::job::{JobSpec, Priority};
 use warmq_types::message::{JobMessage, Versioned};
@@ -62,16 +62,16 @@ fn app(number: usize) -> AppId {
 }
 
 /// Whether a backlog is declared on the cluster's broker.
-async fn has_queues(cluster: &Cluster, app: &AppId) -> bool {
-    let channel = cluster.publisher().channel().await.unwrap();
-    let queue = cluster.topology().backlog_queue(app, Priority::Low);
+async fn has_queues(testbed: &Testbed, app: &AppId) -> bool {
+    let channel = testbed.publisher().channel().await.unwrap();
+    let queue = testbed.topology().backlog_queue(app, Priority::Low);
     Topology::depth(&channel, &queue).await.is_ok()
 }
 
 /// How many dispatchers consume an app's backlog.
-async fn consumers(cluster: &Cluster, app: &AppId) -> u32 {
-    let channel = cluster.publisher().channel().await.unwrap();
-    let queue = cluster.topology().backlog_queue(app, Priority::Normal);
+async fn consumers(testbed: &Testbed, app: &AppId) -> u32 {
+    let channel = testbed.publisher().channel().await.unwrap();
+    let queue = testbed.topology().backlog_queue(app, Priority::Normal);
     let passive = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
@@ -83,26 +83,28 @@ async fn consumers(cluster: &Cluster, app: &AppId) -> u32 {
 #[tokio::test]
 async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
     let redis = PrivateRedis::start().await.unwrap();
-    let cluster = Cluster::builder().redis_url(redis.url().expose());
-    let cluster = cluster.start().await.unwrap();
+    let testbed = Testbed::builder().redis_url(redis.url().expose());
+    let testbed = testbed.start().await.unwrap();
     for number in 0..APPS {
-        cluster.store().remember_app(&app(number)).await.unwrap();
+        testbed.store().remember_app(&app(number)).await.unwrap();
     }
-    let stage = Stage::of(cluster).await;
+    let system = System::of(testbed).await;
     for number in 0..APPS {
         let what = format!("the queues of app {number} are declared");
-        eventually(&what, SOON, async || {
-            has_queues(&stage.cluster, &app(number)).await.then_some(())
+        eventually(&what, TIMEOUT, async || {
+            has_queues(&system.testbed, &app(number))
+                .await
+                .then_some(())
         })
         .await
         .unwrap();
     }
     let per_second = commands_per_second(redis.url()).await;
-    let resident = resident_mib(stage.router.pid());
+    let resident = resident_mib(system.router.pid());
     println!("{APPS} idle apps: {resident} MiB, {per_second} Redis commands/s");
     assert!(per_second < 400, "{per_second} commands/s");
     assert!(resident < 200, "{resident} MiB");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// Commands a second that Redis carries out in a while.
@@ -145,9 +147,9 @@ async fn heartbeats(store: &Store) {
 #[tokio::test]
 async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() {
     let redis = PrivateRedis::start().await.unwrap();
-    let cluster = Cluster::builder().redis_url(redis.url().expose());
-    let cluster = cluster.start().await.unwrap();
-    let store = cluster.store().clone();
+    let testbed = Testbed::builder().redis_url(redis.url().expose());
+    let testbed = testbed.start().await.unwrap();
+    let store = testbed.store().clone();
     for number in 0..APPS {
         let runner = idle_runner(app(number));
         store.register(&runner, &json!({}), LEASE).await.unwrap();
@@ -156,13 +158,13 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     heartbeats(&store).await;
     let of_runners = (commands(redis.url()).await - before) / HEARTBEAT.as_secs();
 
-    let stage = Stage::of(cluster).await;
+    let system = System::of(testbed).await;
     // Runners that have left for good would be removed: these live on, but for the time of the count.
     for number in 0..APPS {
         let what = format!("app {number} has a dispatcher");
-        eventually(&what, SOON, async || {
+        eventually(&what, TIMEOUT, async || {
             heartbeats(&store).await;
-            (consumers(&stage.cluster, &app(number)).await > 0).then_some(())
+            (consumers(&system.testbed, &app(number)).await > 0).then_some(())
         })
         .await
         .unwrap();
@@ -187,57 +189,57 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     })
     .await
     .unwrap();
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_idle_app_is_dispatched_when_a_job_comes_and_is_idle_again_after_it() {
     let toml = format!("[apps.'{TIMED}']\nprior_run = 1\n");
-    let cluster = Cluster::builder().config(toml).start().await.unwrap();
-    let mut stage = Stage::of(cluster).await;
-    stage.replace_router(&["--reconcile-after", "1s"]).await;
+    let testbed = Testbed::builder().config(toml).start().await.unwrap();
+    let mut system = System::of(testbed).await;
+    system.replace_router(&["--reconcile-after", "1s"]).await;
     let timed = AppId::parse(TIMED).unwrap();
-    eventually("its queues are declared", SOON, async || {
-        has_queues(&stage.cluster, &timed).await.then_some(())
+    eventually("its queues are declared", TIMEOUT, async || {
+        has_queues(&system.testbed, &timed).await.then_some(())
     })
     .await
     .unwrap();
-    assert_eq!(consumers(&stage.cluster, &timed).await, 0);
+    assert_eq!(consumers(&system.testbed, &timed).await, 0);
 
     // Before any runner: the dispatcher takes it up, and a runner that joins gets it.
-    let early = stage.submit("m", 1).await;
-    eventually("a dispatcher has the job", SOON, async || {
-        (stage.job(early).await.hold.is_some()).then_some(())
+    let early = system.submit("m", 1).await;
+    eventually("a dispatcher has the job", TIMEOUT, async || {
+        (system.job(early).await.hold.is_some()).then_some(())
     })
     .await
     .unwrap();
-    let mut worker = stage.worker(WorkerOptions::timed("a", TIMED)).await;
-    stage.succeeded(early).await;
+    let mut worker = system.worker(WorkerOptions::timed("a", TIMED)).await;
+    system.succeeded(early).await;
 
     worker.terminate().unwrap();
-    worker.wait(SOON).await.unwrap();
+    worker.wait(TIMEOUT).await.unwrap();
     eventually("its dispatcher ended", IDLE_SOON, async || {
-        (consumers(&stage.cluster, &timed).await == 0).then_some(())
+        (consumers(&system.testbed, &timed).await == 0).then_some(())
     })
     .await
     .unwrap();
 
     // And again.
-    let _worker = stage.worker(WorkerOptions::timed("b", TIMED)).await;
-    let answer = stage
+    let _worker = system.worker(WorkerOptions::timed("b", TIMED)).await;
+    let answer = system
         .post(TIMED, &[], &json!({"run_ms": 1}).to_string())
         .await;
     let late = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    stage.succeeded(late).await;
-    stage.clean_up().await;
+    system.succeeded(late).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_in_the_backlog_of_an_idle_app_runs_although_redis_lost_its_record() {
     let toml = format!("[apps.'{TIMED}']\n");
-    let cluster = Cluster::builder().config(toml).start().await.unwrap();
+    let testbed = Testbed::builder().config(toml).start().await.unwrap();
     let timed = AppId::parse(TIMED).unwrap();
-    let (topology, publisher) = (cluster.topology(), cluster.publisher());
+    let (topology, publisher) = (testbed.topology(), testbed.publisher());
     let channel = publisher.channel().await.unwrap();
     topology.declare_base(&channel).await.unwrap();
     topology.declare_app(&channel, &timed).await.unwrap();
@@ -250,11 +252,11 @@ async fn a_job_in_the_backlog_of_an_idle_app_runs_although_redis_lost_its_record
     let key = topology.lane_key(&timed, Priority::Normal);
     let exchange = topology.dispatch_exchange();
     publisher.publish(&exchange, &key, &message).await.unwrap();
-    let stage = Stage::of(cluster).await;
-    stage.stands(id, JobState::Queued).await;
-    let _worker = stage.timed("a").await;
-    stage.succeeded(id).await;
-    stage.clean_up().await;
+    let system = System::of(testbed).await;
+    system.reached_once_recorded(id, JobState::Queued).await;
+    let _worker = system.timed_worker("a").await;
+    system.succeeded(id).await;
+    system.cleanup().await;
 }
 
 /// Channels that two sessions may have open.
@@ -275,40 +277,42 @@ async fn channels(rabbit: &PrivateRabbit) -> usize {
 #[tokio::test]
 async fn a_session_that_ends_leaves_no_channel_open_on_the_shared_connection() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
-    let cluster = Cluster::builder().amqp_url(rabbit.url().expose());
-    let stage = Stage::of(cluster.start().await.unwrap()).await;
+    let testbed = Testbed::builder().amqp_url(rabbit.url().expose());
+    let system = System::of(testbed.start().await.unwrap()).await;
     let others = WorkerOptions::timed("other", "other/app");
-    let (_worker, _other) = (stage.timed("a").await, stage.worker(others).await);
-    stage.succeeded(stage.submit("m", 1).await).await;
+    let (_worker, _other) = (system.timed_worker("a").await, system.worker(others).await);
+    system.succeeded(system.submit("m", 1).await).await;
     for policy in ["fal", "warm", "fal", "warm", "fal", "warm", "fal", "warm"] {
         let toml = format!("[apps.'{TIMED}']\npolicy = '{policy}'\n");
-        std::fs::write(stage.cluster.folder().join("warmq.toml"), toml).unwrap();
-        let reloaded = stage.http(Method::POST, "/v1/config/reload", &[], "").await;
+        std::fs::write(system.testbed.folder().join("warmq.toml"), toml).unwrap();
+        let reloaded = system
+            .http(Method::POST, "/v1/config/reload", &[], "")
+            .await;
         assert_eq!(reloaded.status, 200, "{:?}", reloaded.body);
         // Sent by the new session; by the app's beside it, by the old one.
-        stage.succeeded(stage.submit("m", 1).await).await;
-        let job = stage
+        system.succeeded(system.submit("m", 1).await).await;
+        let job = system
             .submit_to("other/app", "m", json!({"run_ms": 1}))
             .await;
-        stage.succeeded(job).await;
+        system.succeeded(job).await;
     }
     let open = channels(&rabbit).await;
     assert!(open <= CHANNELS_OF_TWO, "{open} channels are open");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_unused_app_is_forgotten_and_comes_back_with_its_next_worker() {
-    let mut stage = Stage::with_config("[apps.'declared/app']\n").await;
+    let mut system = System::with_config("[apps.'declared/app']\n").await;
     let declared = AppId::parse("declared/app").unwrap();
     let (unused, in_use) = (app(0), AppId::parse(TIMED).unwrap());
     for app in [&declared, &unused] {
-        stage.cluster.store().remember_app(app).await.unwrap();
+        system.testbed.store().remember_app(app).await.unwrap();
     }
-    let worker = stage.timed("a").await;
-    stage.replace_router(&["--forget-apps-after", "2s"]).await;
-    let known = async || stage.cluster.store().apps().await.unwrap();
-    eventually("it is forgotten", SOON, async || {
+    let worker = system.timed_worker("a").await;
+    system.replace_router(&["--forget-apps-after", "2s"]).await;
+    let known = async || system.testbed.store().apps().await.unwrap();
+    eventually("it is forgotten", TIMEOUT, async || {
         (!known().await.contains(&unused)).then_some(())
     })
     .await
@@ -318,19 +322,19 @@ async fn an_unused_app_is_forgotten_and_comes_back_with_its_next_worker() {
         apps.contains(&declared) && apps.contains(&in_use),
         "{apps:?}"
     );
-    assert_eq!(stage.post(unused.as_str(), &[], "{}").await.status, 404);
-    eventually("its queues are deleted", SOON, async || {
-        (!has_queues(&stage.cluster, &unused).await).then_some(())
+    assert_eq!(system.post(unused.as_str(), &[], "{}").await.status, 404);
+    eventually("its queues are deleted", TIMEOUT, async || {
+        (!has_queues(&system.testbed, &unused).await).then_some(())
     })
     .await
     .unwrap();
-    let _worker = stage
+    let _worker = system
         .worker(WorkerOptions::timed("b", unused.as_str()))
         .await;
-    let job = stage
+    let job = system
         .submit_to(unused.as_str(), "m", json!({"run_ms": 1}))
         .await;
-    stage.succeeded(job).await;
+    system.succeeded(job).await;
     drop(worker);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -6,8 +6,8 @@ use warmq_tests::Program;
 
 /// Runs a program of ours until it ends by itself: its exit status, and what it said.
 async fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
-    let said = Program::new(program, args).run().await;
-    (said.code, said.err)
+    let output = Program::new(program, args).run().await;
+    (output.code, output.err)
 }
 
 /// The programs that need servers, with the flags that they cannot do without.
@@ -24,8 +24,8 @@ async fn names_the_missing(scheme: &str, setting: &str, package: &str, port: u16
     let url = format!("{scheme}://127.0.0.1:{port}");
     for (program, more) in PROGRAMS {
         let program = Program::new(program, &[more, &[setting, &url]].concat());
-        let said = program.run_until(&["waiting", &url, package]).await;
-        assert_eq!(said.matches(package).count(), 2, "named once: {said}");
+        let output = program.run_until(&["waiting", &url, package]).await;
+        assert_eq!(output.matches(package).count(), 2, "named once: {output}");
     }
 }
 
@@ -61,7 +61,7 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
     )
     .unwrap();
     let config = file.to_str().unwrap();
-    let (code, said) = run(
+    let (code, output) = run(
         "warmq-router",
         &["--config", config, "--namespace", "A B", "--listen", "x"],
     )
@@ -78,22 +78,28 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
         "namespace",
         "listen",
     ] {
-        assert!(said.contains(mistake), "{mistake} is missing in: {said}");
+        assert!(
+            output.contains(mistake),
+            "{mistake} is missing in: {output}"
+        );
     }
-    let (code, said) = run(
+    let (code, output) = run(
         "warmq-worker",
         &["--app", "x", "--engine", "steam", "--memory-budget", "much"],
     )
     .await;
     assert_eq!(code, Some(64));
     for mistake in ["app", "steam", "much"] {
-        assert!(said.contains(mistake), "{mistake} is missing in: {said}");
+        assert!(
+            output.contains(mistake),
+            "{mistake} is missing in: {output}"
+        );
     }
 }
 
 #[tokio::test]
 async fn strangers_are_not_served_by_accident() {
-    let (code, said) = run("warmq-router", &["--listen", "0.0.0.0:0"]).await;
+    let (code, output) = run("warmq-router", &["--listen", "0.0.0.0:0"]).await;
     assert_eq!(code, Some(64));
-    assert!(said.contains("--allow-anonymous"), "{said}");
+    assert!(output.contains("--allow-anonymous"), "{output}");
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 use warmq_broker::Message;
 use warmq_testkit::WorkerOptions;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_id};
-use warmq_tests::stage::TIMED;
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
 use warmq_types::message::{JobEvent, JobMessage, Versioned};
@@ -17,52 +17,55 @@ use warmq_types::state::JobState;
 
 const OTHER: &str = "other/app";
 
-async fn redis(stage: &Stage) -> ConnectionManager {
-    let client = redis::Client::open(stage.cluster.redis_url().expose()).unwrap();
+async fn redis(system: &System) -> ConnectionManager {
+    let client = redis::Client::open(system.testbed.redis_url().expose()).unwrap();
     client.get_connection_manager().await.unwrap()
 }
 
-fn record_key(stage: &Stage, app: &str, job: JobId) -> String {
-    format!("{}:{{{app}}}:job:{job}", stage.cluster.namespace())
+fn record_key(system: &System, app: &str, job: JobId) -> String {
+    format!("{}:{{{app}}}:job:{job}", system.testbed.namespace())
 }
 
 /// Makes a field of the job's record unreadable.
-async fn damage(stage: &Stage, app: &str, job: JobId, field: &str) {
-    let key = record_key(stage, app, job);
-    let _: () = redis(stage)
+async fn damage(system: &System, app: &str, job: JobId, field: &str) {
+    let key = record_key(system, app, job);
+    let _: () = redis(system)
         .await
         .hset(key, field, "{of another version")
         .await
         .unwrap();
 }
 
-async fn announce(stage: &Stage, job: &JobSpec, state: JobState) {
-    let topology = stage.cluster.topology();
+async fn announce(system: &System, job: &JobSpec, state: JobState) {
+    let topology = system.testbed.topology();
     let event = Message::new(JobEvent::new(job, state).encode().unwrap());
     let (exchange, key) = (topology.events_exchange(), topology.event_key(job, state));
-    let announced = stage.cluster.publisher().announce(&exchange, &key, &event);
+    let announced = system.testbed.publisher().announce(&exchange, &key, &event);
     announced.await.unwrap();
 }
 
 #[tokio::test]
 async fn replies_of_other_jobs_go_on() {
-    let stage = Stage::with_config("[apps.'bench/timed']\n[apps.'other/app']").await;
-    let _worker = stage.timed("a").await;
-    let _other = stage.worker(WorkerOptions::timed("b", OTHER)).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::with_config("[apps.'bench/timed']\n[apps.'other/app']").await;
+    let _worker = system.timed_worker("a").await;
+    let _other = system.worker(WorkerOptions::timed("b", OTHER)).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let bad = JobId::generate();
     user.submit(TIMED, r#"{"run_ms": 1}"#, with_id(bad, DIRECT_REPLY_TO))
         .await;
     assert_eq!(body_of(&next(&mut replies).await)["request_id"], json!(bad));
-    let mut spec = stage.stands(bad, JobState::Succeeded).await.spec;
+    let mut spec = system
+        .reached_once_recorded(bad, JobState::Succeeded)
+        .await
+        .spec;
     for field in ["decision", "attempt", "output", "reply_to"] {
-        damage(&stage, TIMED, bad, field).await;
+        damage(&system, TIMED, bad, field).await;
     }
     // With an address that was not told yet, so that the record is asked for.
     spec.reply_to.as_mut().unwrap().correlation_id = Some("another".to_owned());
     for _ in 0..3 {
-        announce(&stage, &spec, JobState::Succeeded).await;
+        announce(&system, &spec, JobState::Succeeded).await;
     }
     let good = JobId::generate();
     user.submit(OTHER, r#"{"run_ms": 1}"#, with_id(good, DIRECT_REPLY_TO))
@@ -86,17 +89,17 @@ async fn replies_of_other_jobs_go_on() {
         body_of(&next(&mut replies).await)["request_id"],
         json!(last)
     );
-    let shown = stage.get(&format!("/v1/jobs/{bad}")).await;
+    let shown = system.get(&format!("/v1/jobs/{bad}")).await;
     assert_eq!(shown.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(stage.get("/v1/apps").await.status, StatusCode::OK);
-    stage.clean_up().await;
+    assert_eq!(system.get("/v1/apps").await.status, StatusCode::OK);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn jobs_behind_it_are_dispatched() {
-    let stage = Stage::with_config("reconcile_after = '1s'\n[apps.'bench/timed']").await;
-    let (store, app) = (stage.cluster.store(), AppId::parse(TIMED).unwrap());
-    let topology = stage.cluster.topology();
+    let system = System::with_config("reconcile_after = '1s'\n[apps.'bench/timed']").await;
+    let (store, app) = (system.testbed.store(), AppId::parse(TIMED).unwrap());
+    let topology = system.testbed.topology();
     // One of each kind: a field that no script minds, numbers, and no record at all but something else.
     let fields = [
         "decision",
@@ -111,26 +114,30 @@ async fn jobs_behind_it_are_dispatched() {
     for field in fields.into_iter().chain(["", "quarantined"]) {
         let job = JobSpec::new(app.clone(), json!({"run_ms": 1}));
         store.create(&job).await.unwrap();
-        let key = record_key(&stage, TIMED, job.id);
+        let key = record_key(&system, TIMED, job.id);
         match field {
             "" => {
-                let mut redis = redis(&stage).await;
+                let mut redis = redis(&system).await;
                 let _: () = redis.del(&key).await.unwrap();
                 let _: () = redis.set(&key, "no hash").await.unwrap();
             }
             // All its attempts are made, and its record cannot be read.
             "quarantined" => {
-                let _: () = redis(&stage).await.hset(&key, "attempt", 10).await.unwrap();
-                damage(&stage, TIMED, job.id, "decision").await;
+                let _: () = redis(&system)
+                    .await
+                    .hset(&key, "attempt", 10)
+                    .await
+                    .unwrap();
+                damage(&system, TIMED, job.id, "decision").await;
             }
-            field => damage(&stage, TIMED, job.id, field).await,
+            field => damage(&system, TIMED, job.id, field).await,
         }
         bad.push(job);
     }
     for set in ["start_deadlines", "lost_runner_jobs", "outbox"] {
-        let key = format!("{}:{{{TIMED}}}:{set}", stage.cluster.namespace());
+        let key = format!("{}:{{{TIMED}}}:{set}", system.testbed.namespace());
         let members: Vec<(u64, String)> = bad.iter().map(|job| (1, job.id.to_string())).collect();
-        let _: () = redis(&stage)
+        let _: () = redis(&system)
             .await
             .zadd_multiple(key, &members)
             .await
@@ -138,22 +145,22 @@ async fn jobs_behind_it_are_dispatched() {
     }
     for job in &bad {
         let message = Message::new(JobMessage::new(job.clone()).encode().unwrap());
-        let (publisher, exchange) = (stage.cluster.publisher(), topology.dispatch_exchange());
+        let (publisher, exchange) = (system.testbed.publisher(), topology.dispatch_exchange());
         publisher.publish(&exchange, TIMED, &message).await.unwrap();
     }
-    let _worker = stage.timed("a").await;
+    let _worker = system.timed_worker("a").await;
     // Rounds of upkeep pass meanwhile.
     for _ in 0..4 {
-        stage.succeeded(stage.submit("m", 1500).await).await;
+        system.succeeded(system.submit("m", 1500).await).await;
     }
-    let log = std::fs::read_to_string(stage.router.log()).unwrap();
+    let log = std::fs::read_to_string(system.router.log()).unwrap();
     assert!(
         !log.contains("dispatching failed"),
         "no session of the dispatcher broke"
     );
     // What could not be run is there for a person to see.
-    let letters = stage.get(&format!("/v1/dead/{TIMED}")).await.body;
+    let letters = system.get(&format!("/v1/dead/{TIMED}")).await.body;
     let letters = letters["letters"].as_array().unwrap().len();
     assert!(letters >= 2, "{letters}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use warmq_testkit::{Worker, WorkerOptions};
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_types::state::JobState;
 
 const UPSCALE: &str = "warmq/upscale";
@@ -18,10 +18,10 @@ const CUTOUT: &str = "warmq/cutout";
 const PIXEL_BOMB: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA6mAAAOpgCAIAAAAPsOIVAAAAEUlEQVR42mNgGAWjYBQMdwAAA+gAAc5JTFgAAAAASUVORK5CYII=";
 
 /// A worker of [`UPSCALE`] and one of [`CUTOUT`].
-async fn workers(stage: &Stage) -> [Worker; 2] {
+async fn workers(system: &System) -> [Worker; 2] {
     let upscale = WorkerOptions::of("upscale", "upscaler", UPSCALE);
     let cutout = WorkerOptions::of("cutout", "cutter", CUTOUT);
-    [stage.worker(upscale).await, stage.worker(cutout).await]
+    [system.worker(upscale).await, system.worker(cutout).await]
 }
 
 /// A red square of 16 x 16 pixels on a blue ground of 32 x 32.
@@ -42,18 +42,21 @@ fn png(picture: &RgbImage) -> Vec<u8> {
 }
 
 /// The `image` that a job's result names.
-async fn made(stage: &Stage, app: &str, hint: &str, input: Value) -> Value {
-    let id = stage.submit_to(app, hint, input).await;
-    let timings = stage.succeeded(id).await.timings.unwrap();
+async fn made(system: &System, app: &str, hint: &str, input: Value) -> Value {
+    let id = system.submit_to(app, hint, input).await;
+    let timings = system.succeeded(id).await.timings.unwrap();
     assert_eq!((timings.warm, timings.load_ms), (true, 0));
-    let mut result = stage.get(&format!("/queue/{app}/requests/{id}")).await.body;
+    let mut result = system
+        .get(&format!("/queue/{app}/requests/{id}"))
+        .await
+        .body;
     assert_eq!(result.as_object().unwrap().len(), 1, "{result}");
     result["image"].take()
 }
 
 /// The picture behind such an `image`.
-async fn picture(stage: &Stage, image: &Value) -> RgbaImage {
-    let file = stage.fetch(image["url"].as_str().unwrap()).await;
+async fn picture(system: &System, image: &Value) -> RgbaImage {
+    let file = system.fetch(image["url"].as_str().unwrap()).await;
     assert_eq!(file.status, StatusCode::OK);
     assert_eq!(file.headers["content-type"], "image/png");
     let picture = image::load_from_memory(&file.bytes).unwrap().into_rgba8();
@@ -65,20 +68,20 @@ async fn picture(stage: &Stage, image: &Value) -> RgbaImage {
 
 #[tokio::test]
 async fn an_upload_becomes_larger_and_then_loses_its_background() {
-    let stage = Stage::start().await;
-    let _workers = workers(&stage).await;
-    let link = stage.upload("a.png", "image/png", &png(&square())).await;
+    let system = System::start().await;
+    let _workers = workers(&system).await;
+    let link = system.upload("a.png", "image/png", &png(&square())).await;
     let input = json!({"image_url": link, "factor": 3});
-    let larger = made(&stage, UPSCALE, "", input).await;
-    let seen = picture(&stage, &larger).await;
+    let larger = made(&system, UPSCALE, "", input).await;
+    let seen = picture(&system, &larger).await;
     assert_eq!(seen.dimensions(), (96, 96));
     assert!(seen.pixels().all(|pixel| pixel[3] == 255));
     assert_eq!(seen.get_pixel(48, 48).0, [210, 40, 50, 255]);
 
     // What one app made, the other reads. Both know no hints, so one is no obstacle.
     let input = json!({"image_url": larger["url"]});
-    let cut = made(&stage, CUTOUT, "shapes", input).await;
-    let seen = picture(&stage, &cut).await;
+    let cut = made(&system, CUTOUT, "shapes", input).await;
+    let seen = picture(&system, &cut).await;
     assert_eq!(seen.dimensions(), (96, 96));
     for (x, y) in [(0, 0), (95, 0), (0, 95), (95, 95), (48, 10)] {
         assert_eq!(seen.get_pixel(x, y)[3], 0, "at {x}, {y}");
@@ -88,21 +91,21 @@ async fn an_upload_becomes_larger_and_then_loses_its_background() {
     assert!((2100..2500).contains(&share), "{share} of 48 x 48 pixels");
 
     for app in [UPSCALE, CUTOUT] {
-        stage.all_idle(app).await;
-        let runner = &stage.runners(app).await[0];
+        system.all_idle(app).await;
+        let runner = &system.runners(app).await[0];
         assert!(runner.hints.is_empty());
         assert_eq!((runner.memory_bytes, runner.device.as_str()), (0, "cpu"));
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn what_can_not_be_done_names_the_field_and_the_workers_go_on() {
-    let stage = Stage::start().await;
-    let _workers = workers(&stage).await;
-    let link = stage.upload("a.png", "image/png", &png(&square())).await;
-    let text = stage.upload("a.png", "image/png", b"no picture").await;
-    let wide = stage
+    let system = System::start().await;
+    let _workers = workers(&system).await;
+    let link = system.upload("a.png", "image/png", &png(&square())).await;
+    let text = system.upload("a.png", "image/png", b"no picture").await;
+    let wide = system
         .upload("a.png", "image/png", &png(&RgbImage::new(2000, 1)))
         .await;
     // What the schema says is refused at once.
@@ -135,7 +138,7 @@ async fn what_can_not_be_done_names_the_field_and_the_workers_go_on() {
             "tolerance",
         ),
     ] {
-        let answer = stage.post(app, &[], &input.to_string()).await;
+        let answer = system.post(app, &[], &input.to_string()).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{input}");
         let loc = &answer.body["detail"][0]["loc"];
         assert_eq!(*loc, json!(["body", field]), "{input}");
@@ -173,18 +176,18 @@ async fn what_can_not_be_done_names_the_field_and_the_workers_go_on() {
             "image_too_large",
         ),
     ] {
-        let id = stage.submit_to(app, "", input.clone()).await;
-        assert_eq!(stage.ended(id).await.state, JobState::Failed, "{input}");
-        let result = stage.get(&format!("/queue/{app}/requests/{id}")).await;
+        let id = system.submit_to(app, "", input.clone()).await;
+        assert_eq!(system.ended(id).await.state, JobState::Failed, "{input}");
+        let result = system.get(&format!("/queue/{app}/requests/{id}")).await;
         assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY, "{input}");
         let detail = &result.body["detail"][0];
         assert_eq!(detail["loc"], json!(["body", field]), "{input}");
         assert_eq!(detail["type"], error_type, "{input}: {}", detail["msg"]);
     }
     for app in [UPSCALE, CUTOUT] {
-        made(&stage, app, "", json!({"image_url": link})).await;
+        made(&system, app, "", json!({"image_url": link})).await;
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// A server that answers so many requests with this file, once all of them are there.
@@ -211,12 +214,12 @@ async fn served_together(file: Vec<u8>, requests: usize) -> String {
 
 #[tokio::test]
 async fn the_runners_of_one_process_work_at_the_same_time() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let worker = WorkerOptions {
         concurrency: 4,
         ..WorkerOptions::of("upscale", "upscaler", UPSCALE)
     };
-    let _worker = stage
+    let _worker = system
         .worker(worker.args(["--fetch-allow", "127.0.0.1"]))
         .await;
     // None gets its picture before all four run.
@@ -224,14 +227,14 @@ async fn the_runners_of_one_process_work_at_the_same_time() {
     let mut jobs = Vec::new();
     for _ in 0..4 {
         let input = json!({"image_url": url});
-        jobs.push(stage.submit_to(UPSCALE, "", input).await);
+        jobs.push(system.submit_to(UPSCALE, "", input).await);
     }
     let mut runners = Vec::new();
     for id in jobs {
-        runners.push(stage.succeeded(id).await.runner.unwrap());
+        runners.push(system.succeeded(id).await.runner.unwrap());
     }
     runners.sort();
     runners.dedup();
     assert_eq!(runners.len(), 4);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -9,7 +9,7 @@ use image::RgbImage;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use warmq_testkit::{Worker, WorkerOptions};
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_types::state::JobState;
 
 const APP: &str = "warmq/diffusion";
@@ -17,20 +17,23 @@ const APP: &str = "warmq/diffusion";
 /// 74 bytes that ask for 60000 x 60000 pixels.
 const PIXEL_BOMB: &str = "iVBORw0KGgoAAAANSUhEUgAA6mAAAOpgCAIAAAAPsOIVAAAAEUlEQVR42mNgGAWjYBQMdwAAA+gAAc5JTFgAAAAASUVORK5CYII=";
 
-async fn painter(stage: &Stage) -> Worker {
+async fn painter(system: &System) -> Worker {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let options = WorkerOptions::diffusion("painter", APP, models);
-    stage.worker(options).await
+    system.worker(options).await
 }
 
 /// What a job of the model `shapes` draws.
-async fn drawn(stage: &Stage, input: Value) -> RgbImage {
-    let id = stage.submit_to(APP, "shapes", input).await;
-    stage.succeeded(id).await;
-    let result = stage.get(&format!("/queue/{APP}/requests/{id}")).await.body;
+async fn drawn(system: &System, input: Value) -> RgbImage {
+    let id = system.submit_to(APP, "shapes", input).await;
+    system.succeeded(id).await;
+    let result = system
+        .get(&format!("/queue/{APP}/requests/{id}"))
+        .await
+        .body;
     let url = result["images"][0]["url"].as_str().unwrap();
-    let path = url.strip_prefix(stage.router.url()).unwrap();
-    let file = stage.get(path).await.bytes;
+    let path = url.strip_prefix(system.router.url()).unwrap();
+    let file = system.get(path).await.bytes;
     image::load_from_memory(&file).unwrap().into_rgb8()
 }
 
@@ -58,22 +61,22 @@ fn difference(one: &RgbImage, other: &RgbImage) -> f64 {
 
 #[tokio::test]
 async fn a_picture_is_drawn_anew_as_far_as_strength_says() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage).await;
+    let system = System::start().await;
+    let _painter = painter(&system).await;
     let circle = json!({"prompt": "a red circle on a blue background", "seed": 7});
-    let circle = drawn(&stage, circle).await;
+    let circle = drawn(&system, circle).await;
     let square = |strength: f64, image: &RgbImage| {
         json!({
             "prompt": "a yellow square on a green background", "seed": 3, "image_url": data_uri(image), "strength": strength,
         })
     };
-    let kept = drawn(&stage, square(0.05, &circle)).await;
+    let kept = drawn(&system, square(0.05, &circle)).await;
     assert!(
         difference(&circle, &kept) < 6.0,
         "{}",
         difference(&circle, &kept)
     );
-    let new = drawn(&stage, square(1.0, &circle)).await;
+    let new = drawn(&system, square(1.0, &circle)).await;
     let [red, green, blue] = new.get_pixel(32, 32).0;
     assert!(
         red > 180 && green > 150 && blue < 100,
@@ -82,19 +85,19 @@ async fn a_picture_is_drawn_anew_as_far_as_strength_says() {
 
     // Of another size, and in a format that is no PNG's.
     let large = image::imageops::resize(&circle, 200, 200, image::imageops::FilterType::Triangle);
-    let kept = drawn(&stage, square(0.05, &large)).await;
+    let kept = drawn(&system, square(0.05, &large)).await;
     assert!(
         difference(&circle, &kept) < 8.0,
         "{}",
         difference(&circle, &kept)
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn what_is_no_picture_is_refused_by_field_and_the_worker_goes_on() {
-    let stage = Stage::start().await;
-    let painter = painter(&stage).await;
+    let system = System::start().await;
+    let painter = painter(&system).await;
     let plain = RgbImage::from_pixel(64, 64, image::Rgb([200, 30, 30]));
     let whole = png(&plain);
     let data = |bytes: &[u8]| format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes));
@@ -134,10 +137,10 @@ async fn what_is_no_picture_is_refused_by_field_and_the_worker_goes_on() {
     ] {
         let shown: String = image_url.chars().take(60).collect();
         let input = json!({"prompt": "a red circle", "image_url": image_url});
-        let id = stage.submit_to(APP, "shapes", input).await;
-        let job = stage.ended(id).await;
+        let id = system.submit_to(APP, "shapes", input).await;
+        let job = system.ended(id).await;
         assert_eq!((job.state, job.attempt), (JobState::Failed, 1), "{shown}");
-        let result = stage.get(&format!("/queue/{APP}/requests/{id}")).await;
+        let result = system.get(&format!("/queue/{APP}/requests/{id}")).await;
         assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY, "{shown}");
         let detail = &result.body["detail"][0];
         assert_eq!(detail["loc"], json!(["body", "image_url"]), "{shown}");
@@ -150,7 +153,7 @@ async fn what_is_no_picture_is_refused_by_field_and_the_worker_goes_on() {
     ] {
         let mut input = json!({"prompt": "a", "image_url": data(&whole)});
         input[field] = value;
-        let answer = stage.post(APP, &[], &input.to_string()).await;
+        let answer = system.post(APP, &[], &input.to_string()).await;
         assert_eq!(
             answer.status,
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -160,11 +163,11 @@ async fn what_is_no_picture_is_refused_by_field_and_the_worker_goes_on() {
         assert_eq!(answer.body["detail"][0]["loc"], json!(["body", field]));
     }
     let good = json!({"prompt": "a red circle", "image_url": data(&whole), "steps": 2});
-    let job = stage
-        .succeeded(stage.submit_to(APP, "shapes", good).await)
+    let job = system
+        .succeeded(system.submit_to(APP, "shapes", good).await)
         .await;
     assert_eq!(job.runner.unwrap(), *painter.runner());
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 fn events(body: &[u8]) -> Vec<Value> {
@@ -177,22 +180,22 @@ fn events(body: &[u8]) -> Vec<Value> {
 
 #[tokio::test]
 async fn previews_are_streamed_once_each_and_polled_until_the_end() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage).await;
+    let system = System::start().await;
+    let _painter = painter(&system).await;
     // Long enough to be watched.
     let input = |preview: bool| json!({"prompt": "a red circle on a blue background", "steps": 200, "num_images": 2, "preview": preview});
-    let id = stage.submit_to(APP, "shapes", input(true)).await;
+    let id = system.submit_to(APP, "shapes", input(true)).await;
     let status = format!("/queue/{APP}/requests/{id}/status");
-    let polled = stage.until(
+    let polled = system.until(
         "a preview can be polled",
-        warmq_tests::stage::SOON,
+        warmq_tests::system::TIMEOUT,
         async || {
-            let answer = stage.get(&status).await.body;
+            let answer = system.get(&status).await.body;
             answer["progress"]["preview"].as_str().map(str::to_owned)
         },
     );
     let stream = format!("{status}/stream");
-    let (polled, followed) = tokio::join!(polled, stage.get(&stream));
+    let (polled, followed) = tokio::join!(polled, system.get(&stream));
     let is_preview = |text: &str| {
         let jpeg = text.strip_prefix("data:image/jpeg;base64,").unwrap();
         let jpeg = BASE64_STANDARD.decode(jpeg).unwrap();
@@ -216,16 +219,16 @@ async fn previews_are_streamed_once_each_and_polled_until_the_end() {
         "each is told once"
     );
     assert_eq!(events.last().unwrap()["status"], "COMPLETED");
-    assert!(stage.succeeded(id).await.progress.is_none());
+    assert!(system.succeeded(id).await.progress.is_none());
 
     // Nobody pays for what he did not ask for.
-    let id = stage.submit_to(APP, "shapes", input(false)).await;
+    let id = system.submit_to(APP, "shapes", input(false)).await;
     let stream = format!("/queue/{APP}/requests/{id}/status/stream");
-    let followed = stage.get(&stream).await;
+    let followed = system.get(&stream).await;
     assert!(
         !String::from_utf8(followed.bytes)
             .unwrap()
             .contains("preview")
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use warmq_testkit::{Worker, WorkerOptions};
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_types::state::JobState;
 
 const APP: &str = "warmq/diffusion";
@@ -14,8 +14,8 @@ fn shipped_models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
 }
 
-async fn painter(stage: &Stage, models: &Path) -> Worker {
-    stage
+async fn painter(system: &System, models: &Path) -> Worker {
+    system
         .worker(WorkerOptions::diffusion("painter", APP, models))
         .await
 }
@@ -41,13 +41,16 @@ fn copy_model(folder: &Path, model: &str, name: &str) -> PathBuf {
 
 #[tokio::test]
 async fn a_prompt_becomes_a_picture_that_is_served() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage, &shipped_models()).await;
+    let system = System::start().await;
+    let _painter = painter(&system, &shipped_models()).await;
     let input = json!({"prompt": "a red circle on a blue background", "seed": 7, "steps": 10});
-    let id = stage.submit_to(APP, "shapes", input).await;
-    let job = stage.succeeded(id).await;
+    let id = system.submit_to(APP, "shapes", input).await;
+    let job = system.succeeded(id).await;
     assert!(!job.timings.unwrap().warm);
-    let result = stage.get(&format!("/queue/{APP}/requests/{id}")).await.body;
+    let result = system
+        .get(&format!("/queue/{APP}/requests/{id}"))
+        .await
+        .body;
     assert_eq!(result["seed"], 7);
     let picture = &result["images"][0];
     assert_eq!(
@@ -55,8 +58,8 @@ async fn a_prompt_becomes_a_picture_that_is_served() {
         (&json!(64), &json!(64))
     );
     let url = picture["url"].as_str().unwrap();
-    let path = url.strip_prefix(stage.router.url()).unwrap();
-    let file = stage.get(path).await;
+    let path = url.strip_prefix(system.router.url()).unwrap();
+    let file = system.get(path).await;
     assert_eq!(file.status, StatusCode::OK);
     assert_eq!(file.headers["content-type"], "image/png");
     assert_eq!(file.headers["x-content-type-options"], "nosniff");
@@ -68,23 +71,23 @@ async fn a_prompt_becomes_a_picture_that_is_served() {
     assert!(blue > red, "the corner is blue");
 
     // The same seed warm: the same picture, and no load.
-    stage.all_idle(APP).await;
+    system.all_idle(APP).await;
     let input = json!({"prompt": "a red circle on a blue background", "seed": 7, "steps": 10});
-    let again = stage
-        .succeeded(stage.submit_to(APP, "shapes", input).await)
+    let again = system
+        .succeeded(system.submit_to(APP, "shapes", input).await)
         .await;
     assert!(again.timings.unwrap().warm && again.timings.unwrap().load_ms == 0);
     let result = format!("/queue/{APP}/requests/{}", again.spec.id);
-    let result = stage.get(&result).await.body;
-    let again = stage.fetch(result["images"][0]["url"].as_str().unwrap());
+    let result = system.get(&result).await.body;
+    let again = system.fetch(result["images"][0]["url"].as_str().unwrap());
     assert_eq!(again.await.bytes, file.bytes);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn what_the_engine_does_not_know_is_refused_by_name_at_the_door() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage, &shipped_models()).await;
+    let system = System::start().await;
+    let _painter = painter(&system, &shipped_models()).await;
     for (field, value, meant) in [
         ("loras", json!([]), None),
         ("image_size", json!("square_hd"), None),
@@ -100,7 +103,7 @@ async fn what_the_engine_does_not_know_is_refused_by_name_at_the_door() {
         ("num_inference_step", json!(1), Some("num_inference_steps")),
     ] {
         let body = json!({"prompt": "a", "model": "shapes", field: value}).to_string();
-        let answer = stage.post(APP, &[], &body).await;
+        let answer = system.post(APP, &[], &body).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
         let detail = &answer.body["detail"][0];
         assert_eq!(detail["loc"], json!(["body", field]));
@@ -110,21 +113,21 @@ async fn what_the_engine_does_not_know_is_refused_by_name_at_the_door() {
         assert!(sentence.contains("num_inference_steps"), "{sentence}");
     }
     let wrapped = json!({"input": {"prompt": "a", "model": "shapes"}}).to_string();
-    let answer = stage.post(APP, &[], &wrapped).await;
+    let answer = system.post(APP, &[], &wrapped).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     let sentence = answer.body["detail"][0]["msg"].as_str().unwrap();
     assert!(sentence.contains("send its content"), "{sentence}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn whole_numbers_may_have_a_point_and_a_seed_of_minus_one_is_drawn() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage, &shipped_models()).await;
+    let system = System::start().await;
+    let _painter = painter(&system, &shipped_models()).await;
     let result = async |fields: &str| {
         let body = format!(r#"{{"prompt": "a", "model": "shapes", {fields}}}"#);
         let path = format!("/run/{APP}");
-        let answer = stage.http(Method::POST, &path, &[], body).await;
+        let answer = system.http(Method::POST, &path, &[], body).await;
         assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
         answer.body
     };
@@ -136,23 +139,23 @@ async fn whole_numbers_may_have_a_point_and_a_seed_of_minus_one_is_drawn() {
     assert!(drawn.is_some());
     for seed in ["18446744073709551616", "1e300", "-2", "1.5"] {
         let body = format!(r#"{{"prompt": "a", "model": "shapes", "seed": {seed}}}"#);
-        let answer = stage.post(APP, &[], &body).await;
+        let answer = system.post(APP, &[], &body).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{seed}");
         assert_eq!(answer.body["detail"][0]["loc"], json!(["body", "seed"]));
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn models_beyond_the_memory_budget_push_out_the_least_recently_used() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let options = WorkerOptions::diffusion("painter", APP, shipped_models());
-    let probe = stage.worker(options.clone()).await;
+    let probe = system.worker(options.clone()).await;
     let prompt = json!({"prompt": "a", "steps": 1});
-    stage
-        .succeeded(stage.submit_to(APP, "shapes", prompt.clone()).await)
+    system
+        .succeeded(system.submit_to(APP, "shapes", prompt.clone()).await)
         .await;
-    let one_model = stage.runners(APP).await[0].memory_bytes;
+    let one_model = system.runners(APP).await[0].memory_bytes;
     assert!(one_model > 1_000_000, "{one_model} bytes");
     drop(probe);
     // Room for two of three: a model is let in when its manifest's estimate fits beside what is loaded, and counts
@@ -161,7 +164,7 @@ async fn models_beyond_the_memory_budget_push_out_the_least_recently_used() {
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let estimate = manifest["vram_bytes_estimate"].as_u64().unwrap();
     let budget = Some(format!("{}B", estimate + one_model * 3 / 2));
-    let _painter = stage
+    let _painter = system
         .worker(WorkerOptions {
             name: "small".into(),
             memory_budget: budget,
@@ -174,10 +177,10 @@ async fn models_beyond_the_memory_budget_push_out_the_least_recently_used() {
         ("shapes", &["digits", "shapes"]),
         ("landscapes", &["shapes", "landscapes"]),
     ] {
-        stage
-            .succeeded(stage.submit_to(APP, model, prompt.clone()).await)
+        system
+            .succeeded(system.submit_to(APP, model, prompt.clone()).await)
             .await;
-        let runners = stage.runners(APP).await;
+        let runners = system.runners(APP).await;
         let small = runners
             .iter()
             .find(|runner| runner.id.as_str() == "small")
@@ -186,18 +189,18 @@ async fn models_beyond_the_memory_budget_push_out_the_least_recently_used() {
         assert_eq!(hints, loaded);
         assert!(small.memory_bytes <= small.memory_budget_bytes);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_unknown_model_fails_its_job_and_names_the_known_ones() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage, &shipped_models()).await;
+    let system = System::start().await;
+    let _painter = painter(&system, &shipped_models()).await;
     for hint in ["flux", "../shapes", ""] {
-        let id = stage.submit_to(APP, hint, json!({"prompt": "a"})).await;
-        let job = stage.ended(id).await;
+        let id = system.submit_to(APP, hint, json!({"prompt": "a"})).await;
+        let job = system.ended(id).await;
         assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
-        let result = stage.get(&format!("/queue/{APP}/requests/{id}")).await;
+        let result = system.get(&format!("/queue/{APP}/requests/{id}")).await;
         assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(result.body["detail"][0]["loc"], json!(["body", "model"]));
         let message = result.body["detail"][0]["msg"].as_str().unwrap();
@@ -205,13 +208,13 @@ async fn an_unknown_model_fails_its_job_and_names_the_known_ones() {
             assert!(message.contains(known), "{message}");
         }
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn inputs_out_of_range_are_refused_by_field() {
-    let stage = Stage::start().await;
-    let _painter = painter(&stage, &shipped_models()).await;
+    let system = System::start().await;
+    let _painter = painter(&system, &shipped_models()).await;
     for (input, field) in [
         (json!({}), "prompt"),
         (json!({"prompt": 7}), "prompt"),
@@ -223,7 +226,7 @@ async fn inputs_out_of_range_are_refused_by_field() {
         (json!({"prompt": "a", "guidance": -1}), "guidance"),
         (json!({"prompt": "a", "seed": -2}), "seed"),
     ] {
-        let answer = stage
+        let answer = system
             .post(APP, &[("x-fal-runner-hint", "shapes")], &input.to_string())
             .await;
         assert_eq!(
@@ -239,18 +242,18 @@ async fn inputs_out_of_range_are_refused_by_field() {
         );
     }
     // What only the model knows is refused by the worker, in the same shape.
-    let id = stage
+    let id = system
         .submit_to(APP, "shapes", json!({"prompt": "a", "width": 512}))
         .await;
-    let job = stage.ended(id).await;
+    let job = system.ended(id).await;
     let error: Value = job.error.unwrap().body();
     assert_eq!(error["detail"][0]["loc"], json!(["body", "width"]));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_broken_checkpoint_is_named_and_the_worker_goes_on() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let models = tempfile::tempdir().unwrap();
     copy_model(models.path(), "shapes", "shapes");
     let truncated = copy_model(models.path(), "shapes", "truncated");
@@ -272,30 +275,30 @@ async fn a_broken_checkpoint_is_named_and_the_worker_goes_on() {
         manifest["name"] = model.file_name().unwrap().to_str().unwrap().into();
         std::fs::write(&path, manifest.to_string()).unwrap();
     }
-    let painter = painter(&stage, models.path()).await;
-    for (model, said) in [
+    let painter = painter(&system, models.path()).await;
+    for (model, output) in [
         ("truncated", "diffusion_pytorch_model.safetensors"),
         ("swapped", "conv_in"),
     ] {
-        let id = stage.submit_to(APP, model, json!({"prompt": "a"})).await;
-        let job = stage.ended(id).await;
+        let id = system.submit_to(APP, model, json!({"prompt": "a"})).await;
+        let job = system.ended(id).await;
         // A runner's fault is not the job's, until the only healthy runner has met it three times.
         assert_eq!((job.state, job.attempt), (JobState::Failed, 3));
         let message = job.error.unwrap().message;
         assert!(
-            message.contains(model) && message.contains(said),
+            message.contains(model) && message.contains(output),
             "{message}"
         );
-        stage.all_idle(APP).await;
+        system.all_idle(APP).await;
     }
-    let good = stage
+    let good = system
         .submit_to(APP, "shapes", json!({"prompt": "a", "steps": 1}))
         .await;
     assert_eq!(
-        stage.succeeded(good).await.runner.unwrap(),
+        system.succeeded(good).await.runner.unwrap(),
         *painter.runner()
     );
-    let runner = &stage.runners(APP).await[0];
+    let runner = &system.runners(APP).await[0];
     assert_eq!(runner.hints.len(), 1, "only the good model is loaded");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

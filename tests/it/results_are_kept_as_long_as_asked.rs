@@ -5,24 +5,24 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use warmq_testkit::eventually;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
 const INPUT: &str = r#"{"run_ms": 400, "load_ms": 1, "output": "seen"}"#;
 
 /// Submits [`INPUT`] with these headers.
-async fn submit(stage: &Stage, headers: &[(&str, &str)]) -> JobId {
-    let answer = stage.post(TIMED, headers, INPUT).await;
+async fn submit(system: &System, headers: &[(&str, &str)]) -> JobId {
+    let answer = system.post(TIMED, headers, INPUT).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
 /// How long the job's record is still kept, s; none while it has no end.
-async fn kept_s(stage: &Stage, id: JobId) -> Option<u64> {
+async fn kept_s(system: &System, id: JobId) -> Option<u64> {
     let app = TIMED.parse().unwrap();
-    stage.cluster.store().kept_s(&app, id).await.unwrap()
+    system.testbed.store().kept_s(&app, id).await.unwrap()
 }
 
 #[tokio::test]
@@ -31,65 +31,65 @@ async fn a_record_is_kept_for_a_day_after_the_end_unless_the_app_says_otherwise(
         ("", 86_400),
         ("[apps.'bench/timed']\nretention = '90s'", 90),
     ] {
-        let stage = Stage::with_config(config).await;
-        let _worker = stage.timed("a").await;
-        let id = submit(&stage, &[]).await;
-        assert_eq!(kept_s(&stage, id).await, None, "it has not ended");
-        stage.succeeded(id).await;
-        let kept_s = kept_s(&stage, id).await.unwrap();
+        let system = System::with_config(config).await;
+        let _worker = system.timed_worker("a").await;
+        let id = submit(&system, &[]).await;
+        assert_eq!(kept_s(&system, id).await, None, "it has not ended");
+        system.succeeded(id).await;
+        let kept_s = kept_s(&system, id).await.unwrap();
         assert!((expected_s - 30..=expected_s).contains(&kept_s), "{kept_s}");
-        stage.clean_up().await;
+        system.cleanup().await;
     }
 }
 
 #[tokio::test]
 async fn a_job_that_is_not_stored_shows_no_input_and_its_output_for_a_while() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     for name in ["x-fal-store-io", "x-store-io"] {
-        let id = submit(&stage, &[(name, "0")]).await;
-        stage.reached(id, JobState::Running).await;
-        let shown = stage.get(&format!("/v1/jobs/{id}")).await;
+        let id = submit(&system, &[(name, "0")]).await;
+        system.reached(id, JobState::Running).await;
+        let shown = system.get(&format!("/v1/jobs/{id}")).await;
         assert_eq!(shown.body["input"], Value::Null, "while it runs");
-        let ended = stage.succeeded(id).await;
+        let ended = system.succeeded(id).await;
         assert_eq!(ended.spec.input, Value::Null, "Redis has it no more");
-        let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+        let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
         assert_eq!(result.body, "seen");
-        let kept_s = kept_s(&stage, id).await.unwrap();
+        let kept_s = kept_s(&system, id).await.unwrap();
         assert!((570..=600).contains(&kept_s), "{kept_s}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn other_jobs_keep_their_input() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let id = submit(&stage, &[("x-fal-store-io", "1")]).await;
-    stage.succeeded(id).await;
-    let shown = stage.get(&format!("/v1/jobs/{id}")).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let id = submit(&system, &[("x-fal-store-io", "1")]).await;
+    system.succeeded(id).await;
+    let shown = system.get(&format!("/v1/jobs/{id}")).await;
     assert_eq!(shown.body["input"]["output"], "seen");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn whether_to_store_is_yes_or_no() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let answer = stage
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let answer = system
         .post(TIMED, &[("x-fal-store-io", "maybe")], INPUT)
         .await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     let loc = json!(["header", "x-fal-store-io"]);
     assert_eq!(answer.body["detail"][0]["loc"], loc);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_amqp_job_need_not_be_stored_either() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let id = JobId::generate();
     let mut headers = FieldTable::default();
     headers.insert("x-store-io".into(), AMQPValue::LongInt(0));
@@ -97,13 +97,13 @@ async fn an_amqp_job_need_not_be_stored_either() {
         .with_headers(headers)
         .with_message_id(id.to_string().into());
     user.submit(TIMED, INPUT, properties).await;
-    eventually("the job is known", SOON, async || {
-        stage.cluster.store().job(id).await.unwrap()
+    eventually("the job is known", TIMEOUT, async || {
+        system.testbed.store().job(id).await.unwrap()
     })
     .await
     .unwrap();
-    let ended = stage.succeeded(id).await;
+    let ended = system.succeeded(id).await;
     assert_eq!(ended.spec.input, Value::Null);
     assert_eq!(ended.output, Some(json!("seen")));
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -6,38 +6,38 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use warmq_testkit::Proxy;
-use warmq_tests::stage::TIMED;
-use warmq_tests::{Answer, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{HttpResponse, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-async fn run(stage: &Stage, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+async fn run(system: &System, path: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
     let path = format!("/run/{path}");
-    stage
+    system
         .http(Method::POST, &path, headers, body.to_owned())
         .await
 }
 
 /// The job that the only runner of [`TIMED`] runs, once it runs one.
-async fn running(stage: &Stage) -> JobId {
+async fn running(system: &System) -> JobId {
     let bound = Duration::from_secs(30);
-    stage
+    system
         .until("a job runs", bound, async || {
-            stage.runners(TIMED).await.first()?.job
+            system.runners(TIMED).await.first()?.job
         })
         .await
 }
 
 #[tokio::test]
 async fn the_answer_is_the_result_and_says_where_it_ran() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let headers = [("x-fal-runner-hint", "m")];
     let body = r#"{"run_ms": 1, "load_ms": 1, "output": {"seven": 7}}"#;
     let mut fastest = Duration::MAX;
     for warm in ["0", "1", "1"] {
         let asked = Instant::now();
-        let answer = run(&stage, &format!("{TIMED}/turbo/"), &headers, body).await;
+        let answer = run(&system, &format!("{TIMED}/turbo/"), &headers, body).await;
         fastest = fastest.min(asked.elapsed());
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.body, json!({"seven": 7}));
@@ -45,21 +45,24 @@ async fn the_answer_is_the_result_and_says_where_it_ran() {
         assert_eq!(answer.headers["x-warmq-runner"], "a");
         assert_eq!(answer.headers["x-warmq-warm"], warm);
         let id = answer.headers["x-fal-request-id"].to_str().unwrap();
-        let job = stage.job(id.parse().unwrap()).await;
+        let job = system.job(id.parse().unwrap()).await;
         assert_eq!(job.spec.path, "turbo");
     }
     // Woken by the end, not by a look that comes every 5 s.
     assert!(fastest < Duration::from_secs(1), "{fastest:?}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_hundred_who_wait_at_once_get_each_their_own() {
-    let stage = Stage::start().await;
-    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let system = System::start().await;
+    let _workers = [
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+    ];
     let answers = join_all((0..100).map(async |number| {
         let body = json!({"run_ms": 1, "output": number}).to_string();
-        (number, run(&stage, TIMED, &[], &body).await)
+        (number, run(&system, TIMED, &[], &body).await)
     }));
     for (number, answer) in answers.await {
         assert_eq!(
@@ -67,15 +70,15 @@ async fn a_hundred_who_wait_at_once_get_each_their_own() {
             (StatusCode::OK, json!(number))
         );
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_failure_is_the_answer_with_its_status() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let failed = run(
-        &stage,
+        &system,
         TIMED,
         &[],
         r#"{"run_ms": 1, "fail": "no such colour"}"#,
@@ -83,68 +86,68 @@ async fn a_failure_is_the_answer_with_its_status() {
     .await;
     assert_eq!(failed.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(failed.body["detail"][0]["msg"], "no such colour");
-    let wrong = run(&stage, TIMED, &[], r#"{"run_ms": -1}"#).await;
+    let wrong = run(&system, TIMED, &[], r#"{"run_ms": -1}"#).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(wrong.body["detail"][0]["loc"], json!(["body", "run_ms"]));
-    let unknown = run(&stage, "no/app", &[], "{}").await;
+    let unknown = run(&system, "no/app", &[], "{}").await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
     assert_eq!(unknown.headers["x-fal-error-type"], "not_found");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_that_starts_too_late_is_answered_with_a_timeout() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
+    let system = System::with_config("[apps.'bench/timed']").await;
     let headers = [("x-fal-request-timeout", "0.5")];
-    let answer = run(&stage, TIMED, &headers, "{}").await;
+    let answer = run(&system, TIMED, &headers, "{}").await;
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(answer.headers["x-fal-error-type"], "request_timeout");
     assert_eq!(answer.headers["x-fal-request-timeout-type"], "user");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_takes_its_job_with_it() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let abandoned = {
-        let wait = run(&stage, TIMED, &[], r#"{"run_ms": 60000}"#);
+        let wait = run(&system, TIMED, &[], r#"{"run_ms": 60000}"#);
         tokio::select! {
             answer = wait => panic!("{answer:?}"),
-            id = running(&stage) => id,
+            id = running(&system) => id,
         }
     };
-    stage.reached(abandoned, JobState::Cancelled).await;
-    let next = run(&stage, TIMED, &[], r#"{"run_ms": 1, "output": "next"}"#).await;
+    system.reached(abandoned, JobState::Cancelled).await;
+    let next = run(&system, TIMED, &[], r#"{"run_ms": 1, "output": "next"}"#).await;
     assert_eq!(next.body, "next");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_client_that_comes_again_under_its_key_gets_the_first_result() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let headers = [("idempotency-key", "mine")];
     let body = r#"{"run_ms": 2000, "output": "once"}"#;
     let first = {
-        let wait = run(&stage, TIMED, &headers, body);
+        let wait = run(&system, TIMED, &headers, body);
         tokio::select! {
             answer = wait => panic!("{answer:?}"),
-            id = running(&stage) => id,
+            id = running(&system) => id,
         }
     };
-    let again = run(&stage, TIMED, &headers, body).await;
+    let again = run(&system, TIMED, &headers, body).await;
     assert_eq!(again.body, "once");
     assert_eq!(again.headers["x-fal-request-id"], first.to_string());
-    assert_eq!(stage.job(first).await.attempt, 1);
-    stage.clean_up().await;
+    assert_eq!(system.job(first).await.attempt, 1);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn an_end_that_comes_while_the_router_is_cut_off_is_found() {
-    let mut stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let [amqp, redis] = [stage.cluster.amqp_url(), stage.cluster.redis_url()].map(Proxy::of);
+    let mut system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let [amqp, redis] = [system.testbed.amqp_url(), system.testbed.redis_url()].map(Proxy::of);
     let (amqp, redis) = (amqp.await.unwrap(), redis.await.unwrap());
     let (amqp_url, redis_url) = (amqp.url(), redis.url());
     let servers = [
@@ -153,22 +156,22 @@ async fn an_end_that_comes_while_the_router_is_cut_off_is_found() {
         "--redis-url",
         redis_url.expose(),
     ];
-    stage.router = stage.cluster.router(&servers).await.unwrap();
-    let wait = run(&stage, TIMED, &[], r#"{"run_ms": 1000, "output": "late"}"#);
+    system.router = system.testbed.router(&servers).await.unwrap();
+    let wait = run(&system, TIMED, &[], r#"{"run_ms": 1000, "output": "late"}"#);
     let (answer, ()) = tokio::join!(wait, async {
-        let id = running(&stage).await;
+        let id = running(&system).await;
         amqp.shut();
         redis.shut();
-        stage.succeeded(id).await;
+        system.succeeded(id).await;
         redis.reopen();
     });
     assert_eq!(answer.body, "late");
     amqp.reopen();
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// The events of a stream that has ended.
-fn events(answer: &Answer) -> Vec<serde_json::Value> {
+fn events(answer: &HttpResponse) -> Vec<serde_json::Value> {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.headers["content-type"], "text/event-stream");
     let text = std::str::from_utf8(&answer.bytes).unwrap();
@@ -179,10 +182,10 @@ fn events(answer: &Answer) -> Vec<serde_json::Value> {
 
 #[tokio::test]
 async fn a_stream_tells_progress_and_ends_with_the_result() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let body = r#"{"run_ms": 1500, "output": {"seven": 7}}"#;
-    let answer = run(&stage, &format!("{TIMED}/turbo/stream"), &[], body).await;
+    let answer = run(&system, &format!("{TIMED}/turbo/stream"), &[], body).await;
     let events = events(&answer);
     let (result, progress) = events.split_last().unwrap();
     assert_eq!(result, &json!({"seven": 7}));
@@ -191,17 +194,17 @@ async fn a_stream_tells_progress_and_ends_with_the_result() {
         .filter(|event| event["progress"]["step"].is_u64());
     assert!(steps.count() > 2, "{progress:?}");
     let id = answer.headers["x-fal-request-id"].to_str().unwrap();
-    assert_eq!(stage.job(id.parse().unwrap()).await.spec.path, "turbo");
-    stage.clean_up().await;
+    assert_eq!(system.job(id.parse().unwrap()).await.spec.path, "turbo");
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_stream_says_at_last_why_the_job_failed() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let path = format!("{TIMED}/stream");
     let failed = run(
-        &stage,
+        &system,
         &path,
         &[],
         r#"{"run_ms": 1, "fail": "no such colour"}"#,
@@ -215,23 +218,23 @@ async fn a_stream_says_at_last_why_the_job_failed() {
         (&json!(422), &json!("no such colour"))
     );
     // What is never accepted has no stream.
-    let wrong = run(&stage, &path, &[], r#"{"run_ms": -1}"#).await;
+    let wrong = run(&system, &path, &[], r#"{"run_ms": -1}"#).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_reader_that_goes_away_takes_its_job_with_it() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let path = format!("{TIMED}/stream");
     let abandoned = {
-        let wait = run(&stage, &path, &[], r#"{"run_ms": 60000}"#);
+        let wait = run(&system, &path, &[], r#"{"run_ms": 60000}"#);
         tokio::select! {
             answer = wait => panic!("{answer:?}"),
-            id = running(&stage) => id,
+            id = running(&system) => id,
         }
     };
-    stage.reached(abandoned, JobState::Cancelled).await;
-    stage.clean_up().await;
+    system.reached(abandoned, JobState::Cancelled).await;
+    system.cleanup().await;
 }

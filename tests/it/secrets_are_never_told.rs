@@ -1,7 +1,7 @@
 //! Passwords stand in URLs, and URLs in messages: without them.
 
 use warmq_tests::Program;
-use warmq_tests::stage::TIMED;
+use warmq_tests::system::TIMED;
 
 const SECRET: &str = "hunter2-is-a-secret";
 
@@ -14,10 +14,10 @@ const PROGRAMS: [(&str, &[&str]); 2] = [
 /// Starts router and worker with these settings in vain; what they say may be anything but the secret.
 async fn is_not_told(code: i32, args: &[&str], told: &[&str]) {
     for (program, more) in PROGRAMS {
-        let said = Program::new(program, &[more, args].concat());
-        let said = said.env("WARMQ_LOG", "debug").run().await;
-        assert_eq!(said.code, Some(code), "{program}: {said:?}");
-        let all = format!("{}{}", said.out, said.err);
+        let output = Program::new(program, &[more, args].concat());
+        let output = output.env("WARMQ_LOG", "debug").run().await;
+        assert_eq!(output.code, Some(code), "{program}: {output:?}");
+        let all = format!("{}{}", output.out, output.err);
         assert!(!all.contains(SECRET), "{program}: {all}");
         for part in told {
             assert!(all.contains(part), "{program} does not say '{part}': {all}");
@@ -57,11 +57,11 @@ async fn a_server_that_is_not_there_does_not_have_its_password_told() {
     ] {
         for (program, more) in PROGRAMS {
             let waiting = Program::new(program, &[more, &[setting, url]].concat());
-            let said = waiting
+            let output = waiting
                 .env("WARMQ_LOG", "debug")
                 .run_until(&[server, "127.0.0.1:9"])
                 .await;
-            assert!(!said.contains(SECRET), "{program}: {said}");
+            assert!(!output.contains(SECRET), "{program}: {output}");
         }
     }
 }

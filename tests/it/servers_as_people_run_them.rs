@@ -1,10 +1,10 @@
 //! RabbitMQ and Redis with settings that people give them: what works, works; what cannot, is said.
 
 use warmq_testkit::{
-    Cluster, PrivateRabbit, PrivateRedis, Proxy, Worker, WorkerOptions, eventually,
+    PrivateRabbit, PrivateRedis, Proxy, Testbed, Worker, WorkerOptions, eventually,
 };
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{Program, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{Program, System};
 use warmq_types::queue_type::QueueType;
 
 /// The programs that need servers, with the flags that they cannot do without.
@@ -26,37 +26,40 @@ async fn broker_that_prefers_quorum_queues() -> (PrivateRabbit, String) {
     (rabbit, url)
 }
 
-async fn worker(stage: &Stage) -> Worker {
-    stage.worker(WorkerOptions::timed("a", TIMED)).await
+async fn worker(system: &System) -> Worker {
+    system.worker(WorkerOptions::timed("a", TIMED)).await
 }
 
 #[tokio::test]
 async fn queues_have_the_type_that_was_asked_for_whatever_the_virtual_host_prefers() {
     let (rabbit, url) = broker_that_prefers_quorum_queues().await;
-    let cluster = Cluster::builder()
+    let testbed = Testbed::builder()
         .amqp_url(url)
         .queue_type(QueueType::Classic);
-    let stage = Stage::of(cluster.start().await.unwrap()).await;
-    let _worker = worker(&stage).await;
-    stage.succeeded(stage.submit("m", 1).await).await;
+    let system = System::of(testbed.start().await.unwrap()).await;
+    let _worker = worker(&system).await;
+    system.succeeded(system.submit("m", 1).await).await;
     let list = ["list_queues", "-q", "-p", "v", "name", "type"];
     let queues = rabbit.ctl(&list).await.unwrap();
     assert!(queues.contains(&format!("jobs.{TIMED}")), "{queues}");
     assert!(!queues.contains("quorum"), "{queues}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// Both programs end at once, and say why in one sentence with all of `parts`.
 async fn refused(setting: &str, url: &str, parts: &[&str]) {
     for (program, args) in PROGRAMS {
-        let said = Program::new(program, &[args, &[setting, url]].concat());
-        let said = said.run().await;
-        assert_eq!(said.code, Some(69), "{program} {url}: {said:?}");
+        let output = Program::new(program, &[args, &[setting, url]].concat());
+        let output = output.run().await;
+        assert_eq!(output.code, Some(69), "{program} {url}: {output:?}");
         for part in parts {
-            let times = said.err.matches(part).count();
-            assert_eq!(times, 1, "{program} {url}: '{part}' in {said:?}");
+            let times = output.err.matches(part).count();
+            assert_eq!(times, 1, "{program} {url}: '{part}' in {output:?}");
         }
-        assert!(!said.err.contains("apt-get"), "{program} {url}: {said:?}");
+        assert!(
+            !output.err.contains("apt-get"),
+            "{program} {url}: {output:?}"
+        );
     }
 }
 
@@ -73,8 +76,8 @@ async fn command(redis: &PrivateRedis, command: &str) {
 
 #[tokio::test]
 async fn a_broker_that_refuses_is_not_started_again_but_understood() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let url = cluster.amqp_url().expose();
+    let testbed = Testbed::builder().start().await.unwrap();
+    let url = testbed.amqp_url().expose();
     let (host, _) = url.rsplit_once('/').unwrap();
     refused("--amqp-url", &format!("{host}/"), &["%2f"]).await;
     let unknown = format!("{host}/t-nowhere");
@@ -114,18 +117,18 @@ async fn a_redis_that_refuses_is_not_started_again_but_understood() {
 #[tokio::test]
 async fn a_user_with_the_namespaces_keys_and_channels_is_enough() {
     let redis = PrivateRedis::start().await.unwrap();
-    let cluster = Cluster::builder().redis_url(redis.url().expose());
-    let mut stage = Stage::of(cluster.start().await.unwrap()).await;
-    let namespace = stage.cluster.namespace();
+    let testbed = Testbed::builder().redis_url(redis.url().expose());
+    let mut system = System::of(testbed.start().await.unwrap()).await;
+    let namespace = system.testbed.namespace();
     let rules = format!("~{namespace}:* &{namespace}:* +@all -@dangerous");
     command(&redis, &format!("ACL SETUSER warmq on >p {rules}")).await;
     let url = (redis.url().expose()).replace("redis://", "redis://warmq:p@");
-    stage.replace_router(&["--redis-url", &url]).await;
+    system.replace_router(&["--redis-url", &url]).await;
     let options = WorkerOptions::timed("a", TIMED).args(["--redis-url", &url]);
-    let _worker = stage.worker(options).await;
-    stage.succeeded(stage.submit("m", 1).await).await;
-    assert_eq!(stage.get("/readyz").await.status, 200);
-    stage.clean_up().await;
+    let _worker = system.worker(options).await;
+    system.succeeded(system.submit("m", 1).await).await;
+    assert_eq!(system.get("/readyz").await.status, 200);
+    system.cleanup().await;
 }
 
 #[tokio::test]
@@ -136,7 +139,7 @@ async fn a_redis_cluster_is_refused_in_one_sentence() {
     refused("--redis-url", redis.url().expose(), &parts).await;
     // With all slots, one node alone answers most commands.
     command(&redis, "CLUSTER ADDSLOTSRANGE 0 16383").await;
-    eventually("the cluster is up", SOON, async || {
+    eventually("the Redis Cluster is up", TIMEOUT, async || {
         let client = redis::Client::open(redis.url().expose()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.ok()?;
         let mut get = redis::cmd("GET");
@@ -157,16 +160,16 @@ async fn a_replica_is_named_and_waited_for() {
     for (program, args) in PROGRAMS {
         let args = [args, &["--redis-url", replica.url().expose()]].concat();
         let waits = Program::new(program, &args);
-        let said = waits.run_until(&["waiting", "read-only replica"]).await;
-        assert!(!said.contains("apt-get"), "{said}");
+        let output = waits.run_until(&["waiting", "read-only replica"]).await;
+        assert!(!output.contains("apt-get"), "{output}");
     }
 }
 
 #[tokio::test]
 async fn servers_that_come_up_later_are_waited_for() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let amqp = Proxy::of(cluster.amqp_url()).await.unwrap();
-    let redis = Proxy::of(cluster.redis_url()).await.unwrap();
+    let testbed = Testbed::builder().start().await.unwrap();
+    let amqp = Proxy::of(testbed.amqp_url()).await.unwrap();
+    let redis = Proxy::of(testbed.redis_url()).await.unwrap();
     amqp.shut();
     redis.shut();
     let (amqp_url, redis_url) = (amqp.url(), redis.url());
@@ -178,9 +181,9 @@ async fn servers_that_come_up_later_are_waited_for() {
     ];
     let come_up = async {
         // Both programs have seen that Redis is away, and then that RabbitMQ is.
-        let said = async |text: &str| {
-            eventually(text, SOON, async || {
-                let logs = ["router-1.log", "a.log"].map(|log| cluster.folder().join(log));
+        let output = async |text: &str| {
+            eventually(text, TIMEOUT, async || {
+                let logs = ["router-1.log", "a.log"].map(|log| testbed.folder().join(log));
                 let all_say = logs
                     .iter()
                     .all(|log| std::fs::read_to_string(log).is_ok_and(|log| log.contains(text)));
@@ -189,35 +192,35 @@ async fn servers_that_come_up_later_are_waited_for() {
             .await
             .unwrap();
         };
-        said("redis is unreachable").await;
+        output("redis is unreachable").await;
         redis.reopen();
-        said("rabbitmq is unreachable").await;
+        output("rabbitmq is unreachable").await;
         amqp.reopen();
     };
     let options = WorkerOptions::timed("a", TIMED).args(args);
     let (router, worker, ()) =
-        tokio::join!(cluster.router(&args), cluster.worker(options), come_up);
+        tokio::join!(testbed.router(&args), testbed.worker(options), come_up);
     let (router, _worker) = (router.unwrap(), worker.unwrap());
     let ready = reqwest::get(format!("{}/readyz", router.url()))
         .await
         .unwrap();
     assert_eq!(ready.status(), 200);
     drop(router);
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
 async fn queues_of_another_type_are_refused_with_the_setting() {
-    let stage = Stage::start().await;
-    let namespace = stage.cluster.namespace().to_string();
-    let _worker = worker(&stage).await;
+    let system = System::start().await;
+    let namespace = system.testbed.namespace().to_string();
+    let _worker = worker(&system).await;
     for (program, args) in PROGRAMS {
         let quorum = ["--namespace", &namespace, "--queue-type", "quorum"];
-        let said = Program::new(program, &[args, &quorum].concat()).run().await;
-        assert_eq!(said.code, Some(69), "{program}: {said:?}");
+        let output = Program::new(program, &[args, &quorum].concat()).run().await;
+        assert_eq!(output.code, Some(69), "{program}: {output:?}");
         for part in ["inequivalent arg", "--queue-type"] {
-            assert_eq!(said.err.matches(part).count(), 1, "{program}: {said:?}");
+            assert_eq!(output.err.matches(part).count(), 1, "{program}: {output:?}");
         }
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::json;
 use warmq_testkit::{Proxy, eventually};
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_tests::amqp::{connection_blocked, connection_unblocked};
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::system::{TIMED, TIMEOUT};
 
 /// A submission to a router of its own, which reaches one server through `proxy`; then without; then again.
-async fn shut_and_reopen(stage: &Stage, setting: &str, proxy: &Proxy) {
-    let router = stage
-        .cluster
+async fn shut_and_reopen(system: &System, setting: &str, proxy: &Proxy) {
+    let router = system
+        .testbed
         .router(&[setting, proxy.url().expose()])
         .await
         .unwrap();
@@ -34,7 +34,7 @@ async fn shut_and_reopen(stage: &Stage, setting: &str, proxy: &Proxy) {
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
     // The answer may be a second old.
-    eventually("the router is not ready", SOON, async || {
+    eventually("the router is not ready", TIMEOUT, async || {
         let ready = client.get(format!("{}/readyz", router.url()));
         let status = ready.send().await.unwrap().status();
         (status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
@@ -43,14 +43,14 @@ async fn shut_and_reopen(stage: &Stage, setting: &str, proxy: &Proxy) {
     .unwrap();
 
     proxy.reopen();
-    eventually("jobs are accepted again", SOON, async || {
+    eventually("jobs are accepted again", TIMEOUT, async || {
         (submit().await.status() == StatusCode::OK).then_some(())
     })
     .await
     .unwrap();
     // Whatever was accepted ran; what was refused left nothing that waits.
-    eventually("nothing waits", SOON, async || {
-        let apps = stage.get("/v1/apps").await;
+    eventually("nothing waits", TIMEOUT, async || {
+        let apps = system.get("/v1/apps").await;
         (apps.body["apps"][0]["queued"] == json!(0)).then_some(())
     })
     .await
@@ -59,33 +59,33 @@ async fn shut_and_reopen(stage: &Stage, setting: &str, proxy: &Proxy) {
 
 #[tokio::test]
 async fn without_rabbitmq_submitters_are_told_to_come_back() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let proxy = Proxy::of(stage.cluster.amqp_url()).await.unwrap();
-    shut_and_reopen(&stage, "--amqp-url", &proxy).await;
-    stage.clean_up().await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let proxy = Proxy::of(system.testbed.amqp_url()).await.unwrap();
+    shut_and_reopen(&system, "--amqp-url", &proxy).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn without_redis_submitters_are_told_to_come_back() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let proxy = Proxy::of(stage.cluster.redis_url()).await.unwrap();
-    shut_and_reopen(&stage, "--redis-url", &proxy).await;
-    stage.clean_up().await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let proxy = Proxy::of(system.testbed.redis_url()).await.unwrap();
+    shut_and_reopen(&system, "--redis-url", &proxy).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_broker_that_takes_no_messages_is_told_of_at_once_and_so_is_the_end_of_it() {
-    let mut stage = Stage::start().await;
-    let proxy = Proxy::of(stage.cluster.amqp_url()).await.unwrap();
+    let mut system = System::start().await;
+    let proxy = Proxy::of(system.testbed.amqp_url()).await.unwrap();
     let url = proxy.url();
-    stage.router = (stage.cluster.router(&["--amqp-url", url.expose()]).await).unwrap();
-    let _worker = stage.timed("a").await;
-    stage.succeeded(stage.submit("m", 1).await).await;
+    system.router = (system.testbed.router(&["--amqp-url", url.expose()]).await).unwrap();
+    let _worker = system.timed_worker("a").await;
+    system.succeeded(system.submit("m", 1).await).await;
     // An alarm on the real broker would stop everybody else's messages too.
-    proxy.say(&connection_blocked("low on memory"));
-    let submit = async || stage.post(TIMED, &[], r#"{"run_ms": 1}"#).await;
+    proxy.inject(&connection_blocked("low on memory"));
+    let submit = async || system.post(TIMED, &[], r#"{"run_ms": 1}"#).await;
     // Without the broker's notice, the first answer would take as long as a confirm may: 10 s.
     let refused = eventually(
         "submissions are refused",
@@ -96,24 +96,24 @@ async fn a_broker_that_takes_no_messages_is_told_of_at_once_and_so_is_the_end_of
     );
     let refused = refused.await.unwrap();
     assert!(refused.headers.contains_key("retry-after"));
-    let ready = eventually("the router is not ready", SOON, async || {
-        let ready = stage.get("/readyz").await;
+    let ready = eventually("the router is not ready", TIMEOUT, async || {
+        let ready = system.get("/readyz").await;
         (ready.status == StatusCode::SERVICE_UNAVAILABLE).then_some(ready)
     });
     let ready = ready.await.unwrap();
     let told = ready.body["rabbitmq"].as_str().unwrap();
     assert!(told.contains("low on memory"), "{told}");
-    proxy.say(&connection_unblocked());
-    eventually("jobs are accepted again", SOON, async || {
+    proxy.inject(&connection_unblocked());
+    eventually("jobs are accepted again", TIMEOUT, async || {
         (submit().await.status == StatusCode::OK).then_some(())
     })
     .await
     .unwrap();
-    eventually("nothing waits", SOON, async || {
-        let apps = stage.get("/v1/apps").await;
+    eventually("nothing waits", TIMEOUT, async || {
+        let apps = system.get("/v1/apps").await;
         (apps.body["apps"][0]["queued"] == json!(0)).then_some(())
     })
     .await
     .unwrap();
-    stage.clean_up().await;
+    system.cleanup().await;
 }

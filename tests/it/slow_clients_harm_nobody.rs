@@ -7,22 +7,22 @@ use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use warmq_testkit::eventually;
-use warmq_tests::Stage;
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::System;
+use warmq_tests::system::{TIMED, TIMEOUT};
 
-async fn connect(stage: &Stage) -> TcpStream {
-    let address = stage.router.url().strip_prefix("http://").unwrap();
+async fn connect(system: &System) -> TcpStream {
+    let address = system.router.url().strip_prefix("http://").unwrap();
     TcpStream::connect(address).await.unwrap()
 }
 
 #[tokio::test]
 async fn heads_that_trickle_in_are_hung_up_on_and_keep_nobody_waiting() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let began = Instant::now();
     let mut dripping = tokio::task::JoinSet::new();
     for _ in 0..200 {
-        let mut client = connect(&stage).await;
+        let mut client = connect(&system).await;
         dripping.spawn(async move {
             client
                 .write_all(b"GET /healthz HTTP/1.1\r\n")
@@ -43,29 +43,29 @@ async fn heads_that_trickle_in_are_hung_up_on_and_keep_nobody_waiting() {
             answer
         });
     }
-    stage.succeeded(stage.submit("m", 1).await).await;
+    system.succeeded(system.submit("m", 1).await).await;
     while let Some(answer) = dripping.join_next().await {
         assert_eq!(answer.unwrap(), b"");
     }
     // 10 s are given, and every one of them says something each second.
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    stage.clean_up().await;
+    assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_stream_ends_with_its_client_and_makes_room_for_the_next() {
-    let mut stage = Stage::with_config("[apps.'bench/timed']").await;
-    stage.replace_router(&["--max-connections", "1"]).await;
+    let mut system = System::with_config("[apps.'bench/timed']").await;
+    system.replace_router(&["--max-connections", "1"]).await;
     // The only connection is the one that the user's client keeps.
-    let id = stage.submit("m", 1).await;
+    let id = system.submit("m", 1).await;
     let path = format!("/queue/{TIMED}/requests/{id}/status/stream");
-    let url = format!("{}{path}", stage.router.url());
+    let url = format!("{}{path}", system.router.url());
     let refused = reqwest::get(&url).await.unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
-    let alive = reqwest::get(format!("{}/healthz", stage.router.url())).await;
+    let alive = reqwest::get(format!("{}/healthz", system.router.url())).await;
     assert_eq!(alive.unwrap().status(), StatusCode::OK);
-    stage.forget_connections();
+    system.drop_connections();
     // Each stream is dropped after its first event; were its place kept, there would be no other.
     for _ in 0..3 {
         let served = async || {
@@ -73,9 +73,9 @@ async fn a_stream_ends_with_its_client_and_makes_room_for_the_next() {
             let first = answer.chunk().await.unwrap();
             (answer.status() == StatusCode::OK && first.is_some()).then_some(())
         };
-        eventually("there is room for a stream", SOON, served)
+        eventually("there is room for a stream", TIMEOUT, served)
             .await
             .unwrap();
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -21,8 +21,8 @@ use warmq_broker::Message;
 use warmq_store::{AfterAttempt, AttemptSlot};
 use warmq_testkit::eventually;
 use warmq_tests::metrics::Page;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{Answer, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{HttpResponse, System};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
 use warmq_types::message::{JobEvent, Versioned};
@@ -156,14 +156,19 @@ async fn hear(
     }
 }
 
-async fn post(stage: &Stage, webhook: &str, headers: &[(&str, &str)], input: Value) -> Answer {
+async fn post(
+    system: &System,
+    webhook: &str,
+    headers: &[(&str, &str)],
+    input: Value,
+) -> HttpResponse {
     let path = format!("/queue/{TIMED}?fal_webhook={webhook}");
     let input = input.to_string();
-    stage.http(Method::POST, &path, headers, input).await
+    system.http(Method::POST, &path, headers, input).await
 }
 
-async fn submit(stage: &Stage, webhook: &str, input: Value) -> JobId {
-    let answer = post(stage, webhook, &[], input).await;
+async fn submit(system: &System, webhook: &str, input: Value) -> JobId {
+    let answer = post(system, webhook, &[], input).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
@@ -173,21 +178,21 @@ fn quick() -> Value {
 }
 
 /// A job's log, once a line of it holds this.
-async fn log_says(stage: &Stage, job: JobId, words: &str) -> Vec<String> {
+async fn log_says(system: &System, job: JobId, words: &str) -> Vec<String> {
     let app = AppId::parse(TIMED).unwrap();
-    let bound = SOON;
+    let bound = TIMEOUT;
     eventually(&format!("the log says '{words}'"), bound, async || {
-        let lines = stage.cluster.store().log(&app, job).await.unwrap();
+        let lines = system.testbed.store().log(&app, job).await.unwrap();
         let lines: Vec<String> = lines.into_iter().map(|line| line.message).collect();
-        let said = lines.iter().any(|line| line.contains(words));
-        said.then_some(lines)
+        let output = lines.iter().any(|line| line.contains(words));
+        output.then_some(lines)
     })
     .await
     .unwrap()
 }
 
 /// fal's documented recipe, with the key that the router publishes.
-async fn verify(stage: &Stage, told: &Told) {
+async fn verify(system: &System, told: &Told) {
     let at: u64 = told.header("x-fal-webhook-timestamp").parse().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     assert!(now.as_secs().abs_diff(at) < 300);
@@ -200,7 +205,7 @@ async fn verify(stage: &Stage, told: &Told) {
     .join("\n");
     let signature = hex::decode(told.header("x-fal-webhook-signature")).unwrap();
     let signature = Signature::from_slice(&signature).unwrap();
-    let keys = stage.get("/.well-known/jwks.json").await.body;
+    let keys = system.get("/.well-known/jwks.json").await.body;
     // Strict: without its padding it would be refused.
     let key = URL_SAFE
         .decode(keys["keys"][0]["x"].as_str().unwrap())
@@ -213,11 +218,11 @@ async fn verify(stage: &Stage, told: &Told) {
 
 #[tokio::test]
 async fn a_result_is_told_once_and_the_published_key_verifies_it() {
-    let stage = Stage::with_config(ALLOWED).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(ALLOWED).await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[]).await;
-    let job = submit(&stage, &receiver.url(), quick()).await;
-    let told = receiver.hears(job, 1, SOON).await.remove(0);
+    let job = submit(&system, &receiver.url(), quick()).await;
+    let told = receiver.hears(job, 1, TIMEOUT).await.remove(0);
     assert_eq!(told.path, "/hook");
     assert_eq!(
         told.json(),
@@ -231,19 +236,19 @@ async fn a_result_is_told_once_and_the_published_key_verifies_it() {
     assert_eq!(told.header("content-type"), "application/json");
     assert_eq!(told.header("x-fal-webhook-request-id"), job.to_string());
     assert_eq!(told.header("x-fal-webhook-user-id"), "anonymous");
-    verify(&stage, &told).await;
-    log_says(&stage, job, "webhook told: 127.0.0.1 answered 200").await;
+    verify(&system, &told).await;
+    log_says(&system, job, "webhook told: 127.0.0.1 answered 200").await;
 
     // Announced again, as when the worker dies before it acknowledges; what comes behind it is told.
-    let spec = stage.job(job).await.spec;
-    announce(&stage, &spec, JobState::Succeeded).await;
-    let next = submit(&stage, &receiver.url(), quick()).await;
-    receiver.hears(next, 1, SOON).await;
+    let spec = system.job(job).await.spec;
+    announce(&system, &spec, JobState::Succeeded).await;
+    let next = submit(&system, &receiver.url(), quick()).await;
+    receiver.hears(next, 1, TIMEOUT).await;
     assert_eq!(receiver.told_of(job).len(), 1);
-    let page = Page::read(&String::from_utf8(stage.get("/metrics").await.bytes).unwrap());
+    let page = Page::read(&String::from_utf8(system.get("/metrics").await.bytes).unwrap());
     let delivered = [("app", TIMED), ("outcome", "delivered")];
     assert!(page.get("warmq_webhooks_total", &delivered) >= Some(1.0));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
@@ -252,104 +257,104 @@ async fn a_flow_is_told_once_when_its_last_step_has_ended() {
         "{ALLOWED}\n[apps.'{TIMED}']\n[routes.'acme/twice']\nkind = 'sequence'\nsteps = [{{ name = 'one', app = '{TIMED}' }}, \
          {{ name = 'two', app = '{TIMED}', input = {{ output = 'steps.one.output.text', run_ms = 1 }} }}]"
     );
-    let stage = Stage::with_config(&toml).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(&toml).await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[]).await;
     let path = format!("/queue/acme/twice?fal_webhook={}", receiver.url());
-    let answer = stage.http(Method::POST, &path, &[], quick().to_string());
+    let answer = system.http(Method::POST, &path, &[], quick().to_string());
     let flow: JobId = answer.await.body["request_id"]
         .as_str()
         .unwrap()
         .parse()
         .unwrap();
-    let told = receiver.hears(flow, 1, SOON).await.remove(0);
+    let told = receiver.hears(flow, 1, TIMEOUT).await.remove(0);
     assert_eq!(told.json()["payload"], "schön 猫");
-    verify(&stage, &told).await;
+    verify(&system, &told).await;
     // What comes behind it is told; its steps are not.
-    let next = submit(&stage, &receiver.url(), quick()).await;
-    receiver.hears(next, 1, SOON).await;
+    let next = submit(&system, &receiver.url(), quick()).await;
+    receiver.hears(next, 1, TIMEOUT).await;
     assert_eq!(receiver.told().len(), 2);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
-async fn announce(stage: &Stage, job: &JobSpec, state: JobState) {
-    let topology = stage.cluster.topology();
+async fn announce(system: &System, job: &JobSpec, state: JobState) {
+    let topology = system.testbed.topology();
     let event = Message::new(JobEvent::new(job, state).encode().unwrap());
     let (exchange, key) = (topology.events_exchange(), topology.event_key(job, state));
     assert!(key.ends_with(".webhook"), "{key}");
-    let publisher = stage.cluster.publisher();
+    let publisher = system.testbed.publisher();
     publisher.announce(&exchange, &key, &event).await.unwrap();
 }
 
 #[tokio::test]
 async fn failed_cancelled_and_expired_jobs_are_told_as_errors_once() {
-    let stage = Stage::with_config(ALLOWED).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(ALLOWED).await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[]).await;
     let url = receiver.url();
 
     let wrong = json!({"run_ms": 1, "load_ms": 1, "fail": "no such colour"});
-    let failed = submit(&stage, &url, wrong).await;
-    let told = receiver.hears(failed, 1, SOON).await.remove(0);
-    verify(&stage, &told).await;
+    let failed = submit(&system, &url, wrong).await;
+    let told = receiver.hears(failed, 1, TIMEOUT).await.remove(0);
+    verify(&system, &told).await;
     let body = told.json();
     assert_eq!(body["status"], "ERROR");
     assert_eq!(body["error"], "no such colour");
     assert_eq!(body["payload"]["detail"][0]["msg"], "no such colour");
 
-    let busy = submit(&stage, &url, json!({"run_ms": 600_000, "load_ms": 1})).await;
-    stage.reached(busy, JobState::Running).await;
+    let busy = submit(&system, &url, json!({"run_ms": 600_000, "load_ms": 1})).await;
+    system.reached(busy, JobState::Running).await;
     let headers = [("x-fal-request-timeout", "0.3")];
-    let answer = post(&stage, &url, &headers, quick()).await;
+    let answer = post(&system, &url, &headers, quick()).await;
     let expired: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    let body = receiver.hears(expired, 1, SOON).await[0].json();
+    let body = receiver.hears(expired, 1, TIMEOUT).await[0].json();
     assert_eq!(body["status"], "ERROR");
     assert_eq!(body["payload"]["error_type"], "request_timeout");
 
     // Both the router that cancels it and the worker that stops it say that it ended.
     let path = format!("/queue/{TIMED}/requests/{busy}/cancel");
-    let answer = stage.http(Method::PUT, &path, &[], "").await;
+    let answer = system.http(Method::PUT, &path, &[], "").await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    let told = receiver.hears(busy, 1, SOON).await.remove(0);
-    verify(&stage, &told).await;
+    let told = receiver.hears(busy, 1, TIMEOUT).await.remove(0);
+    verify(&system, &told).await;
     assert_eq!(told.json()["status"], "ERROR");
     assert_eq!(told.json()["payload"]["error_type"], "client_cancelled");
 
-    let next = submit(&stage, &url, quick()).await;
-    receiver.hears(next, 1, SOON).await;
+    let next = submit(&system, &url, quick()).await;
+    receiver.hears(next, 1, TIMEOUT).await;
     for job in [failed, busy, expired, next] {
         assert_eq!(receiver.told_of(job).len(), 1);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_fails_is_told_again_some_seconds_later() {
-    let stage = Stage::with_config(ALLOWED).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(ALLOWED).await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[Manner::Status(500)]).await;
-    let job = submit(&stage, &receiver.url(), quick()).await;
-    let told = receiver.hears(job, 2, SOON).await;
+    let job = submit(&system, &receiver.url(), quick()).await;
+    let told = receiver.hears(job, 2, TIMEOUT).await;
     let between = told[1].at - told[0].at;
     // Redis' clock and this one may tick a little apart.
     assert!(between > Duration::from_millis(6900), "{between:?}");
     assert_eq!(told[0].body, told[1].body);
-    verify(&stage, &told[1]).await;
-    let log = log_says(&stage, job, "webhook told: 127.0.0.1 answered 200").await;
+    verify(&system, &told[1]).await;
+    let log = log_says(&system, job, "webhook told: 127.0.0.1 answered 200").await;
     let failed = "webhook not told yet: 127.0.0.1 answered 500; attempt 2 of 11 follows in 7 s";
     assert!(log.iter().any(|line| line == failed), "{log:?}");
     assert_eq!(receiver.told_of(job).len(), 2);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_redirect_is_the_receivers_last_word() {
-    let stage = Stage::with_config(ALLOWED).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(ALLOWED).await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[Manner::RedirectTo("/elsewhere")]).await;
-    let job = submit(&stage, &receiver.url(), quick()).await;
+    let job = submit(&system, &receiver.url(), quick()).await;
     log_says(
-        &stage,
+        &system,
         job,
         "webhook given up: 127.0.0.1 answered 302, and redirects are not followed",
     )
@@ -357,18 +362,18 @@ async fn a_redirect_is_the_receivers_last_word() {
     let paths: Vec<String> = receiver.told().into_iter().map(|told| told.path).collect();
     assert_eq!(paths, ["/hook"]);
     // Given up for good, however often the end is announced.
-    let spec = stage.job(job).await.spec;
-    announce(&stage, &spec, JobState::Succeeded).await;
-    let next = submit(&stage, &receiver.url(), quick()).await;
-    receiver.hears(next, 1, SOON).await;
+    let spec = system.job(job).await.spec;
+    announce(&system, &spec, JobState::Succeeded).await;
+    let next = submit(&system, &receiver.url(), quick()).await;
+    receiver.hears(next, 1, TIMEOUT).await;
     assert_eq!(receiver.told_of(job).len(), 1);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_webhook_into_the_routers_own_network_is_refused() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[]).await;
     let port = receiver.port;
     for host in [
@@ -380,7 +385,7 @@ async fn a_webhook_into_the_routers_own_network_is_refused() {
         "169.254.169.254",
         "10.0.0.1",
     ] {
-        let answer = post(&stage, &format!("http://{host}:{port}/hook"), &[], quick()).await;
+        let answer = post(&system, &format!("http://{host}:{port}/hook"), &[], quick()).await;
         let body = &answer.body;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
         assert_eq!(body["detail"][0]["loc"], json!(["query", "fal_webhook"]));
@@ -398,92 +403,92 @@ async fn a_webhook_into_the_routers_own_network_is_refused() {
         "file:///etc/passwd",
         "http://user:word@example.com/",
     ] {
-        let answer = post(&stage, wrong, &[], quick()).await;
+        let answer = post(&system, wrong, &[], quick()).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
         assert_eq!(answer.body["detail"][0]["type"], "invalid_webhook");
     }
     // A name shows where it leads only when it is resolved.
     let named = format!("http://localhost:{port}/hook?token=secret");
-    let job = submit(&stage, &named, quick()).await;
-    let log = log_says(&stage, job, "webhook not told yet").await;
+    let job = submit(&system, &named, quick()).await;
+    let log = log_says(&system, job, "webhook not told yet").await;
     let line = log.last().unwrap();
     assert!(
         line.contains("localhost has no address that may be reached from here"),
         "{line}"
     );
     assert_eq!(receiver.told().len(), 0);
-    let logged = std::fs::read_to_string(stage.router.log()).unwrap();
+    let logged = std::fs::read_to_string(system.router.log()).unwrap();
     assert!(
         !logged.contains("token=secret"),
         "a URL's secret is not logged"
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_slow_receiver_does_not_hold_up_others() {
-    let stage = Stage::with_config(ALLOWED).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(ALLOWED).await;
+    let _worker = system.timed_worker("a").await;
     let slow = Receiver::silent().await;
     let quick_one = Receiver::start(&[]).await;
     // More than a router tells at once.
     let mut last = None;
     for _ in 0..100 {
-        last = Some(submit(&stage, &slow.url(), json!({"run_ms": 1, "load_ms": 1})).await);
+        last = Some(submit(&system, &slow.url(), json!({"run_ms": 1, "load_ms": 1})).await);
     }
-    stage.succeeded(last.unwrap()).await;
+    system.succeeded(last.unwrap()).await;
     let asked = Instant::now();
-    let job = submit(&stage, &quick_one.url(), quick()).await;
-    quick_one.hears(job, 1, SOON).await;
+    let job = submit(&system, &quick_one.url(), quick()).await;
+    quick_one.hears(job, 1, TIMEOUT).await;
     // Before the first one is given up at the slow one.
     assert!(asked.elapsed() < Duration::from_secs(10));
-    let told = eventually("the slow one has its share", SOON, async || {
+    let told = eventually("the slow one has its share", TIMEOUT, async || {
         Some(slow.told()).filter(|told| told.len() >= 8)
     });
     let told = told.await.unwrap();
     let at_first = |one: &&Told| one.at - told[0].at < Duration::from_secs(10);
     assert_eq!(told.iter().filter(at_first).count(), 8);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_webhook_that_no_router_has_told_is_told_by_the_next_one() {
-    let mut stage = Stage::with_config(ALLOWED).await;
-    stage
+    let mut system = System::with_config(ALLOWED).await;
+    system
         .replace_router(&["--roles", "api,dispatch,reply"])
         .await;
-    let _worker = stage.timed("a").await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[]).await;
-    let job = submit(&stage, &receiver.url(), quick()).await;
-    stage.succeeded(job).await;
-    stage.router.kill9().await.unwrap();
+    let job = submit(&system, &receiver.url(), quick()).await;
+    system.succeeded(job).await;
+    system.router.kill9().await.unwrap();
     assert_eq!(receiver.told().len(), 0);
-    stage.router = stage.cluster.router(&[]).await.unwrap();
-    let told = receiver.hears(job, 1, SOON).await.remove(0);
-    verify(&stage, &told).await;
-    stage.clean_up().await;
+    system.router = system.testbed.router(&[]).await.unwrap();
+    let told = receiver.hears(job, 1, TIMEOUT).await.remove(0);
+    verify(&system, &told).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_webhook_whose_router_dies_while_it_tells_is_told_by_another() {
-    let mut stage = Stage::with_config(ALLOWED).await;
-    let _worker = stage.timed("a").await;
+    let mut system = System::with_config(ALLOWED).await;
+    let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[Manner::Silence]).await;
-    let job = submit(&stage, &receiver.url(), quick()).await;
-    receiver.hears(job, 1, SOON).await;
-    stage.router.kill9().await.unwrap();
-    stage.router = stage.cluster.router(&[]).await.unwrap();
+    let job = submit(&system, &receiver.url(), quick()).await;
+    receiver.hears(job, 1, TIMEOUT).await;
+    system.router.kill9().await.unwrap();
+    system.router = system.testbed.router(&[]).await.unwrap();
     let told = receiver.hears(job, 2, AFTER_A_DEATH).await;
-    verify(&stage, &told[1]).await;
-    log_says(&stage, job, "webhook told").await;
+    verify(&system, &told[1]).await;
+    log_says(&system, job, "webhook told").await;
     assert_eq!(receiver.told_of(job).len(), 2);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn each_attempt_is_made_once_and_one_at_a_time() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
-    let store = stage.cluster.store();
+    let system = System::with_config("[apps.'bench/timed']").await;
+    let store = system.testbed.store();
     let app = AppId::parse(TIMED).unwrap();
     let spec = JobSpec {
         webhook: Some("https://example.com/".to_owned()),
@@ -515,7 +520,7 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     let brief = Duration::from_secs(2);
     assert_eq!(begin(1, end_ms, brief).await, AttemptSlot::Now);
     assert!(matches!(begin(1, end_ms, brief).await, AttemptSlot::After(left) if left <= brief));
-    eventually("the lease has lapsed", SOON, async || {
+    eventually("the lease has lapsed", TIMEOUT, async || {
         (begin(1, end_ms, long).await == AttemptSlot::Now).then_some(())
     })
     .await
@@ -541,5 +546,5 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     let log = store.log(&app, job).await.unwrap();
     let told: Vec<&str> = log.iter().map(|line| line.message.as_str()).collect();
     assert_eq!(told, ["cancelled", "not yet", "told"]);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

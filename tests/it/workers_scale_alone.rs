@@ -4,23 +4,26 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use warmq_testkit::WorkerOptions;
-use warmq_tests::Stage;
-use warmq_tests::stage::TIMED;
+use warmq_tests::System;
+use warmq_tests::system::TIMED;
 use warmq_types::ids::{AppId, JobId};
 
 #[tokio::test]
 async fn a_worker_that_joins_under_load_takes_jobs_within_two_seconds() {
-    let stage = Stage::start().await;
-    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let system = System::start().await;
+    let _workers = [
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+    ];
     let mut jobs = Vec::new();
     for n in 0..60 {
-        jobs.push(stage.submit(["x", "y", "z"][n % 3], 150).await);
+        jobs.push(system.submit(["x", "y", "z"][n % 3], 150).await);
     }
-    let third = stage.timed("third").await;
+    let third = system.timed_worker("third").await;
     let joined_ms = third.runners()[0].since_ms;
     let mut first_start_ms = u64::MAX;
     for id in jobs {
-        let job = stage.succeeded(id).await;
+        let job = system.succeeded(id).await;
         if job.runner.as_ref() == Some(third.runner()) {
             first_start_ms = first_start_ms.min(job.started_ms.unwrap());
         }
@@ -31,16 +34,16 @@ async fn a_worker_that_joins_under_load_takes_jobs_within_two_seconds() {
         waited_ms < 2000,
         "it took its first job after {waited_ms} ms"
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_runner_runs_one_job_at_a_time_whichever_queue_it_came_by() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let _workers = [
-        stage.timed("a").await,
-        stage.timed("b").await,
-        stage
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+        system
             .worker(WorkerOptions {
                 concurrency: 2,
                 ..WorkerOptions::timed("c", TIMED)
@@ -49,11 +52,11 @@ async fn a_runner_runs_one_job_at_a_time_whichever_queue_it_came_by() {
     ];
     let mut jobs: Vec<JobId> = Vec::new();
     for n in 0..120 {
-        jobs.push(stage.submit(["x", "y", "z", "w", "v"][n % 5], 10).await);
+        jobs.push(system.submit(["x", "y", "z", "w", "v"][n % 5], 10).await);
     }
     let mut spans = Vec::new();
     for id in jobs {
-        let job = stage.succeeded(id).await;
+        let job = system.succeeded(id).await;
         assert_eq!(job.attempt, 1);
         spans.push((
             job.runner.unwrap(),
@@ -69,38 +72,38 @@ async fn a_runner_runs_one_job_at_a_time_whichever_queue_it_came_by() {
             "{runner} ran two jobs at once"
         );
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn apps_do_not_share_runners() {
-    let stage = Stage::start().await;
-    let _one = stage.worker(WorkerOptions::timed("one", "team/one")).await;
-    let _two = stage.worker(WorkerOptions::timed("two", "team/two")).await;
+    let system = System::start().await;
+    let _one = system.worker(WorkerOptions::timed("one", "team/one")).await;
+    let _two = system.worker(WorkerOptions::timed("two", "team/two")).await;
     for _ in 0..5 {
         for (app, runner) in [("team/one", "one"), ("team/two", "two")] {
-            let id = stage
+            let id = system
                 .submit_to(app, "m", serde_json::json!({"run_ms": 1, "load_ms": 1}))
                 .await;
-            assert_eq!(stage.succeeded(id).await.runner.unwrap().as_str(), runner);
+            assert_eq!(system.succeeded(id).await.runner.unwrap().as_str(), runner);
         }
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// How long the jobs of the app run that is left alone, ms; a fifth of it is what one job may wait, load and be told longer.
 const CALM_MS: u64 = 500;
 
 /// The 95th percentile of how long its jobs take from submission to end, ms, one or two at a time.
-async fn calm_p95_ms(stage: &Stage) -> u64 {
+async fn calm_p95_ms(system: &System) -> u64 {
     let mut took_ms = Vec::new();
     for _ in 0..15 {
         let pair = join_all([0, 1].map(|_| async {
             // Without a hint, or one of two would wait for the runner that is warm.
             let input = json!({"run_ms": CALM_MS}).to_string();
-            let answer = stage.post("acme/calm", &[], &input).await;
+            let answer = system.post("acme/calm", &[], &input).await;
             let id = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-            let job = stage.succeeded(id).await;
+            let job = system.succeeded(id).await;
             job.finished_ms.unwrap() - job.spec.created_ms
         }));
         took_ms.extend(pair.await);
@@ -111,17 +114,17 @@ async fn calm_p95_ms(stage: &Stage) -> u64 {
 
 #[tokio::test]
 async fn an_app_that_is_loaded_to_saturation_leaves_the_others_latency_as_it_was() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let of_two = |name: &str| WorkerOptions {
         concurrency: 2,
         ..WorkerOptions::timed(name, &format!("acme/{name}"))
     };
     let _workers = [
-        stage.worker(of_two("calm")).await,
-        stage.worker(of_two("busy")).await,
+        system.worker(of_two("calm")).await,
+        system.worker(of_two("busy")).await,
     ];
-    calm_p95_ms(&stage).await; // Everything is up.
-    let alone_ms = calm_p95_ms(&stage).await;
+    calm_p95_ms(&system).await; // Everything is up.
+    let alone_ms = calm_p95_ms(&system).await;
 
     // Each of 60 users submits the next job once the last one is over, to runners that can take two at a time.
     let users = (0..60).map(async |user| {
@@ -129,20 +132,20 @@ async fn an_app_that_is_loaded_to_saturation_leaves_the_others_latency_as_it_was
             let input = json!({"run_ms": 50, "load_ms": 20}).to_string();
             let hint = format!("m{}", (user + n) % 7);
             let headers = [("x-fal-runner-hint", hint.as_str())];
-            let ran = stage.http(Method::POST, "/run/acme/busy", &headers, input);
+            let ran = system.http(Method::POST, "/run/acme/busy", &headers, input);
             assert_eq!(ran.await.status, StatusCode::OK);
         }
     });
     let measured = async {
         let busy = AppId::parse("acme/busy").unwrap();
         let waiting =
-            async || (stage.cluster.store().queue_length(&busy).await.unwrap() > 40).then_some(());
-        stage
-            .until("it is saturated", warmq_tests::stage::SOON, waiting)
+            async || (system.testbed.store().queue_length(&busy).await.unwrap() > 40).then_some(());
+        system
+            .until("it is saturated", warmq_tests::system::TIMEOUT, waiting)
             .await;
-        let loaded_ms = calm_p95_ms(&stage).await;
-        stage
-            .until("it is so still", warmq_tests::stage::SOON, waiting)
+        let loaded_ms = calm_p95_ms(&system).await;
+        system
+            .until("it is so still", warmq_tests::system::TIMEOUT, waiting)
             .await;
         loaded_ms
     };
@@ -155,5 +158,5 @@ async fn an_app_that_is_loaded_to_saturation_leaves_the_others_latency_as_it_was
         loaded_ms * 100 <= alone_ms * 120,
         "{alone_ms} ms alone, {loaded_ms} ms beside a saturated app"
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -10,32 +10,32 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer, PublisherConfirm};
 use serde_json::Value;
 use warmq_broker::Topology;
-use warmq_testkit::Cluster;
+use warmq_testkit::Testbed;
 use warmq_types::ids::JobId;
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::server_url::ServerUrl;
 use warmq_types::state::JobState;
 
-use crate::stage::SOON;
+use crate::system::TIMEOUT;
 
 /// The pseudo-queue of RabbitMQ's direct reply-to.
 pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// A connection of a submitter.
-pub struct AmqpUser {
+pub struct AmqpClient {
     channel: Channel,
     topology: Topology,
     _connection: Connection,
 }
 
-impl AmqpUser {
+impl AmqpClient {
     /// Connects to the cluster's RabbitMQ.
-    pub async fn connect(cluster: &Cluster) -> Self {
-        Self::connect_at(cluster, cluster.amqp_url()).await
+    pub async fn connect(testbed: &Testbed) -> Self {
+        Self::connect_at(testbed, testbed.amqp_url()).await
     }
 
     /// Connects to the cluster's RabbitMQ by another address.
-    pub async fn connect_at(cluster: &Cluster, url: &ServerUrl) -> Self {
+    pub async fn connect_at(testbed: &Testbed, url: &ServerUrl) -> Self {
         let connection = warmq_broker::connect(url, "warmq-tests").await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel
@@ -44,7 +44,7 @@ impl AmqpUser {
             .unwrap();
         Self {
             channel,
-            topology: cluster.topology().clone(),
+            topology: testbed.topology().clone(),
             _connection: connection,
         }
     }
@@ -55,7 +55,7 @@ impl AmqpUser {
         published.await.unwrap();
     }
 
-    /// As [`AmqpUser::submit`], but whether the broker has it is not waited for.
+    /// As [`AmqpClient::submit`], but whether the broker has it is not waited for.
     pub async fn publish(
         &self,
         app: &str,
@@ -85,7 +85,7 @@ impl AmqpUser {
     }
 
     /// The ends of jobs from now on, as they are announced: once or more each.
-    pub async fn ends(&self) -> Consumer {
+    pub async fn end_events(&self) -> Consumer {
         let queue = format!("{}.ends", self.topology.jobs_exchange());
         self.own_queue(&queue).await;
         let bound = self.channel.queue_bind(
@@ -140,7 +140,7 @@ pub fn with_header(name: &str, text: &str) -> BasicProperties {
 
 /// The next message, acknowledged; the test fails when none comes.
 pub async fn next(consumer: &mut Consumer) -> Delivery {
-    let delivery = tokio::time::timeout(SOON, consumer.next())
+    let delivery = tokio::time::timeout(TIMEOUT, consumer.next())
         .await
         .expect("no message came")
         .unwrap()
@@ -153,7 +153,7 @@ pub async fn next(consumer: &mut Consumer) -> Delivery {
 }
 
 /// The next end that was announced.
-pub async fn next_end(ends: &mut Consumer) -> (JobId, JobState) {
+pub async fn next_end_event(ends: &mut Consumer) -> (JobId, JobState) {
     let event = JobEvent::decode(&next(ends).await.data).unwrap();
     (event.job_id, event.state)
 }

@@ -12,8 +12,8 @@ use anyhow::{anyhow, bail, ensure};
 use tokio::process::Command;
 use warmq_testkit::WorkerOptions;
 
-use crate::Stage;
-use crate::stage::TIMED;
+use crate::System;
+use crate::system::TIMED;
 
 /// Routes of both sorts: one that chooses, and one that takes steps.
 const ROUTES: &str = r#"
@@ -68,20 +68,20 @@ impl Fuzz {
         let settings = format!(
             "admin_key = '{ADMIN_KEY}'\n[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1\n{ROUTES}"
         );
-        let stage = Stage::with_config(&settings).await;
+        let system = System::with_config(&settings).await;
         let worker = |name| {
-            stage.worker(WorkerOptions {
+            system.worker(WorkerOptions {
                 concurrency: RUNNERS,
                 ..WorkerOptions::timed(name, TIMED)
             })
         };
         let _workers = [worker("a").await, worker("b").await];
         // What it says and leaves behind goes with the cluster.
-        let said = stage.cluster.folder().join("schemathesis.log");
+        let said = system.testbed.folder().join("schemathesis.log");
         let log = File::create(&said)?;
         let status = self
-            .command(&schemathesis, stage.router.url())
-            .current_dir(stage.cluster.folder())
+            .command(&schemathesis, system.router.url())
+            .current_dir(system.testbed.folder())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
@@ -92,7 +92,7 @@ impl Fuzz {
             Ok(status) => report(status?.success(), text),
             Err(_) => Err(anyhow!("it took longer than {:?}:\n{text}", self.bound)),
         };
-        stage.clean_up().await;
+        system.cleanup().await;
         report
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
+//! | [`system`] | a router, workers, submitting by HTTP, waiting for jobs |
 //! | [`amqp`] | a submitter that speaks AMQP only |
 //! | [`fuzz`] | the API against `/openapi.json` |
 //! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
@@ -16,8 +16,8 @@ pub mod files;
 pub mod fuzz;
 pub mod metrics;
 pub mod program;
-pub mod stage;
+pub mod system;
 
-pub use amqp::AmqpUser;
+pub use amqp::AmqpClient;
 pub use program::Program;
-pub use stage::{Answer, Stage};
+pub use system::{HttpResponse, System};

@@ -17,7 +17,7 @@ pub struct Program {
 
 /// How it ended, and what it said.
 #[derive(Debug)]
-pub struct Said {
+pub struct Output {
     /// Its exit status.
     pub code: Option<i32>,
     /// Standard output.
@@ -56,29 +56,29 @@ impl Program {
     pub async fn run_until(mut self, words: &[&str]) -> String {
         let mut child = self.command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
+        let mut output = String::new();
         let reading = async {
-            while !words.iter().all(|word| said.contains(word)) {
+            while !words.iter().all(|word| output.contains(word)) {
                 match lines.next_line().await.unwrap() {
-                    Some(line) => said = format!("{said}{line}\n"),
-                    None => panic!("it ended, and never said all of {words:?}: {said}"),
+                    Some(line) => output = format!("{output}{line}\n"),
+                    None => panic!("it ended without printing all of {words:?}: {output}"),
                 }
             }
         };
         tokio::time::timeout(BOUND, reading)
             .await
-            .unwrap_or_else(|_| panic!("it never said all of {words:?}"));
+            .unwrap_or_else(|_| panic!("it did not print all of {words:?}"));
         let pid = child.id().unwrap().to_string();
         let stopped = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(stopped.unwrap().success());
         let ended = tokio::time::timeout(BOUND, child.wait()).await;
         let ended = ended.expect("it does not stop").unwrap();
-        assert_eq!(ended.code(), Some(0), "{said}");
-        said
+        assert_eq!(ended.code(), Some(0), "{output}");
+        output
     }
 
     /// Runs it until it ends by itself.
-    pub async fn run(mut self) -> Said {
+    pub async fn run(mut self) -> Output {
         let child = self.command.spawn().unwrap();
         let output = tokio::time::timeout(BOUND, child.wait_with_output())
             .await
@@ -86,7 +86,7 @@ impl Program {
             .unwrap();
         drop(self.folder);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said {
+        Output {
             code: output.status.code(),
             out: text(output.stdout),
             err: text(output.stderr),

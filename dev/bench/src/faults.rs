@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions, eventually};
 use warmq_types::ids::AppId;
 
 use crate::args::FaultsOptions;
@@ -55,7 +55,7 @@ struct Bed {
     // Processes go before the cluster that cleans up behind them.
     router: Router,
     workers: Vec<Worker>,
-    cluster: Cluster,
+    cluster: Testbed,
     /// The bad runner's storage.
     folder: PathBuf,
 }
@@ -70,7 +70,7 @@ struct Run {
 
 impl Bed {
     async fn start() -> anyhow::Result<Self> {
-        let cluster = Cluster::builder().start().await?;
+        let cluster = Testbed::builder().start().await?;
         let router = cluster.router(&[]).await?;
         let folder = cluster.folder().join("files-bad");
         let mut options = Vec::new();

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::time::MissedTickBehavior;
 use warmq_cli::client::Client;
 use warmq_config::ByteSize;
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
 use warmq_types::ids::AppId;
 
 use crate::pictures::Picture;
@@ -43,7 +43,7 @@ pub struct Props {
 pub struct Stage<'a> {
     props: &'a Props,
     routing: Routing,
-    cluster: Cluster,
+    cluster: Testbed,
 }
 
 /// What came of a run.
@@ -67,7 +67,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// A server is away; the message says what to do.
     pub async fn set(props: &'a Props, routing: Routing) -> anyhow::Result<Self> {
-        let cluster = Cluster::builder()
+        let cluster = Testbed::builder()
             .folder(props.folder.join(routing.as_str()))
             .config(routing.config())
             .start()

@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 use warmq_testkit::{Worker, WorkerOptions};
-use warmq_tests::Stage;
+use warmq_tests::System;
 
 use super::{document, documents, root};
 use Check::{Config, Flags, JavaScript, Keys, NotRun, Python, Shell, Webhook};
@@ -159,7 +159,7 @@ fn each_block_is_checked_or_says_why_not() {
 
 /// A router with a worker for [`APP`], and a folder in which commands run.
 struct Sandbox {
-    stage: Stage,
+    system: System,
     folder: TempDir,
     /// A job that has succeeded.
     job: String,
@@ -170,18 +170,18 @@ struct Sandbox {
 impl Sandbox {
     /// Starts it; the worker is the caller's to keep.
     async fn start() -> (Self, Worker) {
-        let stage = Stage::with_config("fetch_allow = '127.0.0.0/8'").await;
+        let system = System::with_config("fetch_allow = '127.0.0.0/8'").await;
         let models = root().join("models");
         let worker = WorkerOptions::diffusion("painter", APP, models);
-        let worker = stage.worker(worker).await;
+        let worker = system.worker(worker).await;
         let input = json!({"model": "shapes", "prompt": "a red circle on a blue background"});
-        let job = stage.submit_to(APP, "shapes", input).await;
-        stage.succeeded(job).await;
-        let result = stage
+        let job = system.submit_to(APP, "shapes", input).await;
+        system.succeeded(job).await;
+        let result = system
             .get(&format!("/queue/{APP}/requests/{job}"))
             .await
             .body;
-        let picture = stage
+        let picture = system
             .fetch(result["images"][0]["url"].as_str().unwrap())
             .await;
         let folder = tempfile::tempdir().unwrap();
@@ -193,10 +193,10 @@ impl Sandbox {
         let routes = checked_as(Config);
         let routes = routes.iter().find(|block| block.text.contains("[routes"));
         std::fs::write(folder.path().join("warmq.toml"), &routes.unwrap().text).unwrap();
-        let announced = stage.announce("cat.png", "image/png", "{}").await;
+        let announced = system.initiate_upload("cat.png", "image/png", "{}").await;
         let upload_url = announced.body["upload_url"].as_str().unwrap().to_owned();
         let sandbox = Self {
-            stage,
+            system,
             folder,
             job: job.to_string(),
             upload_url,
@@ -206,13 +206,13 @@ impl Sandbox {
 
     /// Returns `text` with this stage's addresses and names in place of the documents'.
     fn fill(&self, text: &str) -> String {
-        let cluster = &self.stage.cluster;
-        let jobs = format!("\"{}\"", cluster.topology().jobs_exchange());
+        let testbed = &self.system.testbed;
+        let jobs = format!("\"{}\"", testbed.topology().jobs_exchange());
         let text = text
-            .replace("http://127.0.0.1:8080", self.stage.router.url())
+            .replace("http://127.0.0.1:8080", self.system.router.url())
             .replace(
                 "amqp://guest:guest@127.0.0.1:5672/%2f",
-                cluster.amqp_url().expose(),
+                testbed.amqp_url().expose(),
             )
             .replace("\"warmq.jobs\"", &jobs)
             .replace("UPLOAD_URL", &self.upload_url);
@@ -233,7 +233,7 @@ impl Sandbox {
         command
             .env("PATH", format!("{}:{others}", binaries().display()))
             .env("CURL_HOME", self.folder.path())
-            .env("WARMQ_URL", self.stage.router.url())
+            .env("WARMQ_URL", self.system.router.url())
             .env_remove("WARMQ_KEY")
             .kill_on_drop(true);
         let output = tokio::time::timeout(BOUND, command.output()).await;
@@ -276,7 +276,7 @@ impl Sandbox {
     /// Fails unless the last printed line is the URL of a picture.
     async fn shows_a_picture(&self, printed: &str) {
         let url = printed.lines().last().unwrap_or_default();
-        let picture = self.stage.fetch(url).await;
+        let picture = self.system.fetch(url).await;
         assert!(picture.bytes.starts_with(b"\x89PNG"), "{printed}");
     }
 }
@@ -315,7 +315,7 @@ async fn commands_and_snippets_work_as_they_are_printed() {
         let text = format!("{}\n{RECEIVER}", block.text);
         sandbox.python(&text).await;
     }
-    sandbox.stage.clean_up().await;
+    sandbox.system.cleanup().await;
 }
 
 /// Receives a webhook of a job, and verifies it with the function of the document.
@@ -356,9 +356,9 @@ async fn the_first_key_and_its_successors_are_made_as_printed() {
             "{listed}"
         );
     }
-    let answer = sandbox.stage.get("/v1/keys").await;
+    let answer = sandbox.system.get("/v1/keys").await;
     assert_eq!(answer.status, reqwest::StatusCode::UNAUTHORIZED);
-    sandbox.stage.clean_up().await;
+    sandbox.system.cleanup().await;
 }
 
 #[tokio::test]

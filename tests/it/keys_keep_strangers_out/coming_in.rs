@@ -3,8 +3,8 @@
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use warmq_cli::client::{Client, Error};
-use warmq_testkit::{Cluster, Proxy, eventually};
-use warmq_tests::stage::TIMED;
+use warmq_testkit::{Proxy, Testbed, eventually};
+use warmq_tests::system::TIMED;
 use warmq_types::access::Limits;
 use warmq_types::ids::JobId;
 
@@ -14,9 +14,9 @@ use super::{
 
 #[tokio::test]
 async fn every_call_asks_for_a_key_and_says_how_to_send_it() {
-    let stage = keyed().await;
-    let _worker = stage.timed("a").await;
-    let alice = key(&stage, "alice", &["submit:*", "read"]).await;
+    let system = keyed().await;
+    let _worker = system.timed_worker("a").await;
+    let alice = key(&system, "alice", &["submit:*", "read"]).await;
     let (alice_id, _) = alice.split_once(':').unwrap();
     let guess = format!("Key {alice_id}:{}", "0".repeat(64));
     let root_guess = format!("Key root:{}", "0".repeat(64));
@@ -31,38 +31,40 @@ async fn every_call_asks_for_a_key_and_says_how_to_send_it() {
         for authorization in strangers {
             let headers = authorization.map(|value| ("authorization", value));
             let headers = headers.as_slice();
-            let answer = stage.http(method.clone(), &path, headers, "{}").await;
+            let answer = system.http(method.clone(), &path, headers, "{}").await;
             let what = format!("{method} {path} {authorization:?}");
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}");
             assert_eq!(answer.body["error_type"], "unauthorized", "{what}");
             assert!(answer.body["detail"].is_string(), "{what}");
             assert_eq!(answer.headers["www-authenticate"], "Key realm=\"warmq\"");
         }
-        let answer = call(&stage, ROOT, method.clone(), &path).await;
+        let answer = call(&system, ROOT, method.clone(), &path).await;
         let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
         assert!(!refused.contains(&answer.status), "{method} {path}");
     }
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(stage.get(path).await.status, StatusCode::OK, "{path}");
+        assert_eq!(system.get(path).await.status, StatusCode::OK, "{path}");
     }
     // A page can read why it is refused.
     let page = [("origin", "https://example.com")];
-    let refused = stage.post(TIMED, &page, "{}").await;
+    let refused = system.post(TIMED, &page, "{}").await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert_eq!(refused.headers["access-control-allow-origin"], "*");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_key_opens_what_it_is_made_for_and_a_refusal_names_the_scope_that_is_missing() {
-    let stage = keyed().await;
-    let user = key(&stage, "user", &["submit:bench/*", "read"]).await;
-    id(&submit(&stage, &user, TIMED).await);
+    let system = keyed().await;
+    let user = key(&system, "user", &["submit:bench/*", "read"]).await;
+    id(&submit(&system, &user, TIMED).await);
     // Bearer is as good.
     let bearer = format!("Bearer {user}");
-    id(&stage.post(TIMED, &[("authorization", &bearer)], "{}").await);
+    id(&system
+        .post(TIMED, &[("authorization", &bearer)], "{}")
+        .await);
     assert_eq!(
-        submit(&stage, &user, "bench/none").await.status,
+        submit(&system, &user, "bench/none").await.status,
         StatusCode::NOT_FOUND
     );
     let proxied = |app: &str| {
@@ -70,13 +72,13 @@ async fn a_key_opens_what_it_is_made_for_and_a_refusal_names_the_scope_that_is_m
             format!("https://queue.fal.run/{app}"),
             format!("Key {user}"),
         );
-        let stage = &stage;
+        let system = &system;
         async move {
             let headers = [
                 ("authorization", user.as_str()),
                 ("x-fal-target-url", &target),
             ];
-            stage
+            system
                 .http(Method::POST, "/api/fal/proxy", &headers, "{}")
                 .await
         }
@@ -85,9 +87,9 @@ async fn a_key_opens_what_it_is_made_for_and_a_refusal_names_the_scope_that_is_m
     // Whether there is such an app is not told.
     for app in ["other/app", "other/none"] {
         for refused in [
-            submit(&stage, &user, app).await,
-            call(&stage, &user, Method::POST, &format!("/run/{app}")).await,
-            call(&stage, &user, Method::POST, &format!("/run/{app}/stream")).await,
+            submit(&system, &user, app).await,
+            call(&system, &user, Method::POST, &format!("/run/{app}")).await,
+            call(&system, &user, Method::POST, &format!("/run/{app}/stream")).await,
             proxied(app).await,
         ] {
             assert_eq!(refused.status, StatusCode::FORBIDDEN, "{app}");
@@ -96,36 +98,36 @@ async fn a_key_opens_what_it_is_made_for_and_a_refusal_names_the_scope_that_is_m
             assert!(detail.ends_with(&format!("submit:{app}")), "{detail}");
         }
     }
-    let apps = call(&stage, &user, Method::GET, "/v1/apps").await;
+    let apps = call(&system, &user, Method::GET, "/v1/apps").await;
     let names: Vec<&Value> = (apps.body["apps"].as_array().unwrap().iter())
         .map(|app| &app["app"])
         .collect();
     assert_eq!(names, [TIMED]);
     for (method, path) in for_operators(&JobId::generate().to_string()) {
-        let refused = call(&stage, &user, method.clone(), &path).await;
+        let refused = call(&system, &user, method.clone(), &path).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {path}");
     }
-    let watcher = key(&stage, "watcher", &["watch"]).await;
+    let watcher = key(&system, "watcher", &["watch"]).await;
     for path in ["/metrics", "/v1/runners", "/v1/apps"] {
-        let answer = call(&stage, &watcher, Method::GET, path).await;
+        let answer = call(&system, &watcher, Method::GET, path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
     }
     for path in ["/v1/dead", "/v1/keys"] {
-        let answer = call(&stage, &watcher, Method::GET, path).await;
+        let answer = call(&system, &watcher, Method::GET, path).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_new_key_opens_every_router_at_once_and_a_revoked_one_none_within_seconds() {
-    let stage = keyed().await;
-    let other = stage.cluster.router(&[]).await.unwrap();
-    let alice = key(&stage, "alice", &["submit:*"]).await;
-    let [here, there] = [stage.router.url(), other.url()].map(|url| client(url, &alice));
+    let system = keyed().await;
+    let other = system.testbed.router(&[]).await.unwrap();
+    let alice = key(&system, "alice", &["submit:*"]).await;
+    let [here, there] = [system.router.url(), other.url()].map(|url| client(url, &alice));
     there.apps().await.unwrap();
     here.apps().await.unwrap();
-    let root = client(stage.router.url(), ROOT);
+    let root = client(system.router.url(), ROOT);
     let listed = root.keys().await.unwrap();
     assert_eq!(listed.len(), 1);
     root.revoke_key(&listed[0].id).await.unwrap();
@@ -144,13 +146,13 @@ async fn a_new_key_opens_every_router_at_once_and_a_revoked_one_none_within_seco
     );
     let again = root.revoke_key(&listed[0].id).await.unwrap_err();
     assert!(again.to_string().contains("404"), "{again}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn without_keys_only_this_machine_may_be_listened_to_unless_that_is_said() {
-    let cluster = Cluster::builder().start().await.unwrap();
-    let refused = cluster
+    let testbed = Testbed::builder().start().await.unwrap();
+    let refused = testbed
         .router_at("0.0.0.0:0", &[])
         .await
         .unwrap_err()
@@ -165,13 +167,13 @@ async fn without_keys_only_this_machine_may_be_listened_to_unless_that_is_said()
     }
     let apps =
         async |url: &str, key: Option<&str>| Client::new(url, key).unwrap().apps().await.map(drop);
-    let open = cluster
+    let open = testbed
         .router_at("0.0.0.0:0", &["--allow-anonymous"])
         .await
         .unwrap();
     apps(open.url(), None).await.unwrap();
     drop(open);
-    let rooted = cluster
+    let rooted = testbed
         .router_at("0.0.0.0:0", &["--admin-key", ROOT])
         .await
         .unwrap();
@@ -183,24 +185,24 @@ async fn without_keys_only_this_machine_may_be_listened_to_unless_that_is_said()
     let user = root.create_key(&user).await.unwrap().credentials;
     drop(rooted);
     for args in [&[] as &[&str], &["--allow-anonymous"]] {
-        let keyed = cluster.router_at("0.0.0.0:0", args).await.unwrap();
+        let keyed = testbed.router_at("0.0.0.0:0", args).await.unwrap();
         apps(keyed.url(), None).await.unwrap_err();
         apps(keyed.url(), Some(&user)).await.unwrap();
     }
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
 async fn without_redis_known_keys_are_known_and_nobody_else_is_let_in() {
-    let stage = keyed().await;
-    let proxy = Proxy::of(stage.cluster.redis_url()).await.unwrap();
+    let system = keyed().await;
+    let proxy = Proxy::of(system.testbed.redis_url()).await.unwrap();
     let url = proxy.url();
-    let router = stage
-        .cluster
+    let router = system
+        .testbed
         .router(&["--redis-url", url.expose()])
         .await
         .unwrap();
-    let alice = key(&stage, "alice", &["submit:*", "watch"]).await;
+    let alice = key(&system, "alice", &["submit:*", "watch"]).await;
     let status = async |key: &str| {
         let request = reqwest::Client::new().get(format!("{}/metrics", router.url()));
         let request = request.header("authorization", format!("Key {key}"));
@@ -213,5 +215,5 @@ async fn without_redis_known_keys_are_known_and_nobody_else_is_let_in() {
     assert_eq!(status(&format!("{alice}0")).await, StatusCode::UNAUTHORIZED);
     // Perhaps somebody else made it just now.
     assert_eq!(status("bob-1:s").await, StatusCode::SERVICE_UNAVAILABLE);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -2,19 +2,19 @@
 
 use reqwest::{Method, StatusCode};
 use warmq_cli::client::Error;
-use warmq_testkit::Cluster;
-use warmq_tests::Stage;
-use warmq_tests::stage::TIMED;
+use warmq_testkit::Testbed;
+use warmq_tests::System;
+use warmq_tests::system::TIMED;
 use warmq_types::access::Limits;
 
 use super::{ROOT, call, client, id, key, keyed, submit, wished};
 
 #[tokio::test]
 async fn the_first_key_must_be_an_admins_and_from_then_on_everybody_is_asked() {
-    let mut stage = Stage::with_config("[apps.'bench/timed']").await;
+    let mut system = System::with_config("[apps.'bench/timed']").await;
     // Nobody is asked, whatever they say.
-    id(&submit(&stage, "any", TIMED).await);
-    let anyone = client(stage.router.url(), "any");
+    id(&submit(&system, "any", TIMED).await);
+    let anyone = client(system.router.url(), "any");
     let user = wished("user", &["submit:*", "read"], Limits::default());
     let refused = anyone.create_key(&user).await.unwrap_err().to_string();
     assert!(
@@ -26,7 +26,7 @@ async fn the_first_key_must_be_an_admins_and_from_then_on_everybody_is_asked() {
     let root_key = anyone.create_key(&admin).await.unwrap();
     let told = anyone.keys().await.unwrap_err();
     assert!(matches!(told, Error::Refused { status: 401, .. }), "{told}");
-    let root = client(stage.router.url(), &root_key.credentials);
+    let root = client(system.router.url(), &root_key.credentials);
     let user_key = root.create_key(&user).await.unwrap();
     let refused = root
         .revoke_key(&root_key.key.id)
@@ -39,17 +39,17 @@ async fn the_first_key_must_be_an_admins_and_from_then_on_everybody_is_asked() {
     // Without any key left, a router that kept strangers out goes on doing so; a new one starts over.
     let told = anyone.keys().await.unwrap_err();
     assert!(matches!(told, Error::Refused { status: 401, .. }), "{told}");
-    stage.replace_router(&[]).await;
-    id(&submit(&stage, "any", TIMED).await);
-    stage.clean_up().await;
+    system.replace_router(&[]).await;
+    id(&submit(&system, "any", TIMED).await);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn what_is_no_key_is_named_and_a_web_page_can_not_make_one() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let json_body = [("content-type", "application/json")];
     let create = async |headers: &[(&str, &str)], body: &str| {
-        stage
+        system
             .http(Method::POST, "/v1/keys", headers, body.to_owned())
             .await
     };
@@ -88,20 +88,20 @@ async fn what_is_no_key_is_named_and_a_web_page_can_not_make_one() {
         assert_eq!(refused.status, status);
     }
     assert!(
-        client(stage.router.url(), "any")
+        client(system.router.url(), "any")
             .keys()
             .await
             .unwrap()
             .is_empty()
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 /// All that Redis holds of a namespace.
-async fn redis_of(cluster: &Cluster) -> String {
-    let client = redis::Client::open(cluster.redis_url().expose()).unwrap();
+async fn redis_of(testbed: &Testbed) -> String {
+    let client = redis::Client::open(testbed.redis_url().expose()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let pattern = format!("{}:*", cluster.namespace());
+    let pattern = format!("{}:*", testbed.namespace());
     let keys: Vec<String> = redis::cmd("KEYS")
         .arg(pattern)
         .query_async(&mut redis)
@@ -134,17 +134,17 @@ async fn redis_of(cluster: &Cluster) -> String {
 
 #[tokio::test]
 async fn secrets_are_neither_in_redis_nor_in_a_list_nor_in_the_log() {
-    let stage = keyed().await;
-    let alice = key(&stage, "alice", &["submit:*", "read"]).await;
-    id(&submit(&stage, &alice, TIMED).await);
+    let system = keyed().await;
+    let alice = key(&system, "alice", &["submit:*", "read"]).await;
+    id(&submit(&system, &alice, TIMED).await);
     let wrong = format!("{alice}0");
     assert_eq!(
-        submit(&stage, &wrong, TIMED).await.status,
+        submit(&system, &wrong, TIMED).await.status,
         StatusCode::UNAUTHORIZED
     );
-    let listed = call(&stage, ROOT, Method::GET, "/v1/keys").await;
-    let redis = redis_of(&stage.cluster).await;
-    let log = std::fs::read_to_string(stage.router.log()).unwrap();
+    let listed = call(&system, ROOT, Method::GET, "/v1/keys").await;
+    let redis = redis_of(&system.testbed).await;
+    let log = std::fs::read_to_string(system.router.log()).unwrap();
     let list = String::from_utf8(listed.bytes).unwrap();
     let (alice_id, secret) = alice.split_once(':').unwrap();
     let (_, root_secret) = ROOT.split_once(':').unwrap();
@@ -156,5 +156,5 @@ async fn secrets_are_neither_in_redis_nor_in_a_list_nor_in_the_log() {
     }
     let hash = list.contains("sha256");
     assert!(!hash, "{list}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

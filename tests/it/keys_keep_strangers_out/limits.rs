@@ -6,22 +6,22 @@ use futures::future::join_all;
 use redis::AsyncCommands;
 use reqwest::{Method, StatusCode};
 use warmq_testkit::eventually;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{Answer, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{HttpResponse, System};
 use warmq_types::access::{Limits, Rate};
 
 use super::{ROOT, call, id, keyed, limited, submit};
 
 #[tokio::test]
 async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_asks() {
-    let stage = keyed().await;
-    let other = stage.cluster.router(&[]).await.unwrap();
+    let system = keyed().await;
+    let other = system.testbed.router(&[]).await.unwrap();
     let rate = |per_second, burst| Limits {
         rate: Some(Rate::new(per_second, burst).unwrap()),
         max_jobs: None,
     };
-    let hasty = limited(&stage, "hasty", &["submit:*"], rate(0.2, Some(2))).await;
-    let slow = limited(&stage, "slow", &["submit:*"], rate(0.01, None)).await;
+    let hasty = limited(&system, "hasty", &["submit:*"], rate(0.2, Some(2))).await;
+    let slow = limited(&system, "slow", &["submit:*"], rate(0.01, None)).await;
     let http = reqwest::Client::new();
     let submit = async |url: &str, key: &str| {
         let request = http.post(format!("{url}/queue/{TIMED}")).body("{}");
@@ -38,13 +38,13 @@ async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_as
         header.parse::<u64>().unwrap()
     };
     let began = Instant::now();
-    let [here, there] = [stage.router.url(), other.url()];
+    let [here, there] = [system.router.url(), other.url()];
     assert_eq!(submit(here, &hasty).await.status(), StatusCode::OK);
     assert_eq!(submit(there, &hasty).await.status(), StatusCode::OK);
     let wait_s = retry_after(&submit(here, &hasty).await);
     assert!((1..=5).contains(&wait_s), "{wait_s}");
     // A refusal costs nothing: one more may pass 5 s after the first one did, and not before.
-    eventually("it may submit again", SOON, async || {
+    eventually("it may submit again", TIMEOUT, async || {
         (submit(there, &hasty).await.status() == StatusCode::OK).then_some(())
     })
     .await
@@ -58,21 +58,21 @@ async fn who_submits_too_often_is_told_when_to_come_again_whichever_router_it_as
     assert_eq!(submit(here, &slow).await.status(), StatusCode::OK);
     let wait_s = retry_after(&submit(here, &slow).await);
     assert!((90..=100).contains(&wait_s), "{wait_s}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_key_has_no_more_jobs_at_a_time_than_it_may() {
-    let stage = keyed().await;
+    let system = keyed().await;
     let bound = |jobs| Limits {
         rate: None,
         max_jobs: Some(jobs),
     };
     let scopes = ["submit:*", "read"];
-    let many = limited(&stage, "many", &scopes, bound(7)).await;
+    let many = limited(&system, "many", &scopes, bound(7)).await;
     // Nobody serves the apps: whatever is accepted waits.
-    let answers = join_all((0..50).map(|_| submit(&stage, &many, TIMED))).await;
-    let (accepted, refused): (Vec<Answer>, Vec<Answer>) =
+    let answers = join_all((0..50).map(|_| submit(&system, &many, TIMED))).await;
+    let (accepted, refused): (Vec<HttpResponse>, Vec<HttpResponse>) =
         (answers.into_iter()).partition(|answer| answer.status == StatusCode::OK);
     assert_eq!(accepted.len(), 7);
     for answer in &refused {
@@ -81,46 +81,46 @@ async fn a_key_has_no_more_jobs_at_a_time_than_it_may() {
         assert!(answer.headers.contains_key("retry-after"));
     }
     // What waits for one app counts for another.
-    let elsewhere = submit(&stage, &many, "other/app").await;
+    let elsewhere = submit(&system, &many, "other/app").await;
     assert_eq!(elsewhere.body["error_type"], "too_many_jobs");
     // Others are not held up by it.
-    let few = limited(&stage, "few", &scopes, bound(2)).await;
-    let first = id(&submit(&stage, &few, "other/app").await);
-    id(&submit(&stage, &few, TIMED).await);
-    let full = submit(&stage, &few, TIMED).await;
+    let few = limited(&system, "few", &scopes, bound(2)).await;
+    let first = id(&submit(&system, &few, "other/app").await);
+    id(&submit(&system, &few, TIMED).await);
+    let full = submit(&system, &few, TIMED).await;
     assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
     let path = format!("/v1/jobs/{first}");
-    let cancelled = call(&stage, &few, Method::DELETE, &path).await;
+    let cancelled = call(&system, &few, Method::DELETE, &path).await;
     assert_eq!(cancelled.status, StatusCode::OK);
-    id(&submit(&stage, &few, TIMED).await);
+    id(&submit(&system, &few, TIMED).await);
     // A job that ran makes room, too.
-    let _worker = stage.timed("a").await;
+    let _worker = system.timed_worker("a").await;
     for answer in &accepted {
-        stage.succeeded(id(answer)).await;
+        system.succeeded(id(answer)).await;
     }
-    id(&submit(&stage, &many, TIMED).await);
-    stage.clean_up().await;
+    id(&submit(&system, &many, TIMED).await);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_key_that_may_have_so_many_jobs_submits_where_there_is_one_app_and_lost_records_do_not_count()
  {
-    let stage = Stage::with_config(&format!("admin_key = '{ROOT}'\n[apps.'bench/timed']")).await;
+    let system = System::with_config(&format!("admin_key = '{ROOT}'\n[apps.'bench/timed']")).await;
     let one = Limits {
         rate: None,
         max_jobs: Some(1),
     };
-    let key = limited(&stage, "one", &["submit:*", "read"], one).await;
-    let first = id(&submit(&stage, &key, TIMED).await);
-    let full = submit(&stage, &key, TIMED).await;
+    let key = limited(&system, "one", &["submit:*", "read"], one).await;
+    let first = id(&submit(&system, &key, TIMED).await);
+    let full = submit(&system, &key, TIMED).await;
     assert_eq!(full.body["error_type"], "too_many_jobs");
     // Redis loses the record, and nothing brings it back.
-    let client = redis::Client::open(stage.cluster.redis_url().expose()).unwrap();
+    let client = redis::Client::open(system.testbed.redis_url().expose()).unwrap();
     let mut redis = client.get_connection_manager().await.unwrap();
-    let record = format!("{}:{{{TIMED}}}:job:{first}", stage.cluster.namespace());
+    let record = format!("{}:{{{TIMED}}}:job:{first}", system.testbed.namespace());
     let tombstone = format!("{record}:tombstone");
     let _: () = redis.set(tombstone, "lost").await.unwrap();
     let _: () = redis.del(record).await.unwrap();
-    id(&submit(&stage, &key, TIMED).await);
-    stage.clean_up().await;
+    id(&submit(&system, &key, TIMED).await);
+    system.cleanup().await;
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use warmq_cli::client::Client;
-use warmq_tests::stage::TIMED;
-use warmq_tests::{Answer, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{HttpResponse, System};
 use warmq_types::access::{Limits, NewKey};
 use warmq_types::ids::JobId;
 
@@ -28,9 +28,9 @@ const ROOT: &str = "root:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef7
 const REVOKED_WITHIN: Duration = Duration::from_secs(4);
 
 /// A router that asks for keys.
-async fn keyed() -> Stage {
+async fn keyed() -> System {
     let toml = format!("admin_key = '{ROOT}'\n[apps.'bench/timed']\n[apps.'other/app']");
-    Stage::with_config(&toml).await
+    System::with_config(&toml).await
 }
 
 fn client(url: &str, key: &str) -> Client {
@@ -46,8 +46,8 @@ fn wished(name: &str, scopes: &[&str], limits: Limits) -> NewKey {
 }
 
 /// A key made by the admin: `id:secret`.
-async fn limited(stage: &Stage, name: &str, scopes: &[&str], limits: Limits) -> String {
-    let root = client(stage.router.url(), ROOT);
+async fn limited(system: &System, name: &str, scopes: &[&str], limits: Limits) -> String {
+    let root = client(system.router.url(), ROOT);
     let made = root
         .create_key(&wished(name, scopes, limits))
         .await
@@ -55,25 +55,27 @@ async fn limited(stage: &Stage, name: &str, scopes: &[&str], limits: Limits) -> 
     made.credentials
 }
 
-async fn key(stage: &Stage, name: &str, scopes: &[&str]) -> String {
-    limited(stage, name, scopes, Limits::default()).await
+async fn key(system: &System, name: &str, scopes: &[&str]) -> String {
+    limited(system, name, scopes, Limits::default()).await
 }
 
 /// A request with a key.
-async fn call(stage: &Stage, key: &str, method: Method, path: &str) -> Answer {
+async fn call(system: &System, key: &str, method: Method, path: &str) -> HttpResponse {
     let authorization = format!("Key {key}");
     let headers = [
         ("authorization", authorization.as_str()),
         ("content-type", "application/json"),
     ];
-    stage.http(method, path, &headers, r#"{"run_ms": 1}"#).await
+    system
+        .http(method, path, &headers, r#"{"run_ms": 1}"#)
+        .await
 }
 
-async fn submit(stage: &Stage, key: &str, app: &str) -> Answer {
-    call(stage, key, Method::POST, &format!("/queue/{app}")).await
+async fn submit(system: &System, key: &str, app: &str) -> HttpResponse {
+    call(system, key, Method::POST, &format!("/queue/{app}")).await
 }
 
-fn id(answer: &Answer) -> JobId {
+fn id(answer: &HttpResponse) -> JobId {
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }

@@ -2,8 +2,8 @@
 
 use reqwest::{Method, StatusCode};
 use warmq_tests::amqp::with_hint;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, HttpResponse, System};
 use warmq_types::access::Limits;
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
@@ -18,23 +18,23 @@ const PIPELINE: &str = r#"
 "#;
 
 /// Status and body, without the job's id.
-fn anonymous(answer: &Answer, job: &str) -> (StatusCode, String) {
+fn anonymous(answer: &HttpResponse, job: &str) -> (StatusCode, String) {
     let body = String::from_utf8_lossy(&answer.bytes).replace(job, "ID");
     (answer.status, body)
 }
 
 #[tokio::test]
 async fn a_job_of_somebody_else_is_as_unknown_as_one_that_there_is_not() {
-    let stage = keyed().await;
-    let alice = key(&stage, "alice", &["submit:*", "read"]).await;
-    let bob = key(&stage, "bob", &["submit:*", "read", "watch"]).await;
-    let blind = key(&stage, "blind", &["submit:*"]).await;
-    let hers = id(&submit(&stage, &alice, TIMED).await);
+    let system = keyed().await;
+    let alice = key(&system, "alice", &["submit:*", "read"]).await;
+    let bob = key(&system, "bob", &["submit:*", "read", "watch"]).await;
+    let blind = key(&system, "blind", &["submit:*"]).await;
+    let hers = id(&submit(&system, &alice, TIMED).await);
     let (job, none) = (hers.to_string(), JobId::generate().to_string());
     let compared = of_a_job(&job).into_iter().zip(of_a_job(&none));
     for ((method, path), (_, nowhere)) in compared {
-        let foreign = call(&stage, &bob, method.clone(), &path).await;
-        let missing = call(&stage, &bob, method.clone(), &nowhere).await;
+        let foreign = call(&system, &bob, method.clone(), &path).await;
+        let missing = call(&system, &bob, method.clone(), &nowhere).await;
         let foreign = anonymous(&foreign, &job);
         assert_eq!(foreign.0, StatusCode::NOT_FOUND, "{method} {path}");
         assert_eq!(foreign, anonymous(&missing, &none), "{method} {path}");
@@ -45,61 +45,61 @@ async fn a_job_of_somebody_else_is_as_unknown_as_one_that_there_is_not() {
                 ("authorization", authorization.as_str()),
                 ("x-fal-target-url", &target),
             ];
-            let proxied = stage
+            let proxied = system
                 .http(method.clone(), "/api/fal/proxy", &headers, "")
                 .await;
             assert_eq!(anonymous(&proxied, &job), foreign, "{target}");
         }
         // Whoever may look at no job is told so, of any.
         for path in [&path, &nowhere] {
-            let refused = call(&stage, &blind, method.clone(), path).await;
+            let refused = call(&system, &blind, method.clone(), path).await;
             assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {path}");
         }
     }
     // Nobody cancelled it meanwhile: its owner sees it wait, and so does an admin.
     let path = format!("/v1/jobs/{job}");
     for key in [alice.as_str(), ROOT] {
-        let seen = call(&stage, key, Method::GET, &path).await;
+        let seen = call(&system, key, Method::GET, &path).await;
         assert_eq!(seen.status, StatusCode::OK);
         assert_eq!(seen.body["state"], "queued");
         assert_eq!(seen.body["owner"], alice.split_once(':').unwrap().0);
     }
-    let cancelled = call(&stage, &alice, Method::DELETE, &path).await;
+    let cancelled = call(&system, &alice, Method::DELETE, &path).await;
     assert_eq!(cancelled.body["state"], "cancelled");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_job_that_came_by_amqp_has_no_owner_and_is_for_admins() {
-    let stage = keyed().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = keyed().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let job = JobId::generate();
     let properties = with_hint("m").with_message_id(job.to_string().into());
     user.submit(TIMED, r#"{"run_ms": 1}"#, properties).await;
-    stage.stands(job, JobState::Succeeded).await;
-    let alice = key(&stage, "alice", &["submit:*", "read", "watch"]).await;
+    system.reached_once_recorded(job, JobState::Succeeded).await;
+    let alice = key(&system, "alice", &["submit:*", "read", "watch"]).await;
     let path = format!("/queue/{TIMED}/requests/{job}");
-    let foreign = call(&stage, &alice, Method::GET, &path).await;
+    let foreign = call(&system, &alice, Method::GET, &path).await;
     assert_eq!(foreign.status, StatusCode::NOT_FOUND);
-    let seen = call(&stage, ROOT, Method::GET, &path).await;
+    let seen = call(&system, ROOT, Method::GET, &path).await;
     assert_eq!(seen.status, StatusCode::OK);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn two_owners_may_give_two_jobs_the_same_idempotency_key() {
-    let stage = keyed().await;
-    let alice = key(&stage, "alice", &["submit:*", "read"]).await;
-    let bob = key(&stage, "bob", &["submit:*", "read"]).await;
+    let system = keyed().await;
+    let alice = key(&system, "alice", &["submit:*", "read"]).await;
+    let bob = key(&system, "bob", &["submit:*", "read"]).await;
     let submit = |key: &str| {
-        let (stage, key) = (&stage, format!("Key {key}"));
+        let (system, key) = (&system, format!("Key {key}"));
         async move {
             let headers = [
                 ("authorization", key.as_str()),
                 ("idempotency-key", "order 7"),
             ];
-            id(&stage.post(TIMED, &headers, "{}").await)
+            id(&system.post(TIMED, &headers, "{}").await)
         }
     };
     let hers = submit(&alice).await;
@@ -107,49 +107,49 @@ async fn two_owners_may_give_two_jobs_the_same_idempotency_key() {
     assert_ne!(hers, his);
     assert_eq!(submit(&alice).await, hers);
     assert_eq!(submit(&bob).await, his);
-    let owner = stage.job(his).await.spec.owner.unwrap();
+    let owner = system.job(his).await.spec.owner.unwrap();
     assert!(bob.starts_with(owner.as_str()));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_flow_is_one_job_of_its_key_and_its_steps_are_its_owners_alone() {
     let toml = format!("admin_key = '{ROOT}'\n[apps.'bench/timed']\n{PIPELINE}");
-    let stage = Stage::with_config(&toml).await;
+    let system = System::with_config(&toml).await;
     let one_at_a_time = Limits {
         rate: None,
         max_jobs: Some(1),
     };
     // The key need not be one for the apps of the steps.
-    let mine = limited(&stage, "mine", &["submit:acme/*", "read"], one_at_a_time).await;
-    let other = key(&stage, "other", &["submit:*", "read"]).await;
+    let mine = limited(&system, "mine", &["submit:acme/*", "read"], one_at_a_time).await;
+    let other = key(&system, "other", &["submit:*", "read"]).await;
     assert_eq!(
-        submit(&stage, &mine, TIMED).await.status,
+        submit(&system, &mine, TIMED).await.status,
         StatusCode::FORBIDDEN
     );
-    let flow = id(&submit(&stage, &mine, "acme/pipeline").await);
-    let first = stage
-        .until("its first step waits", SOON, async || {
-            let step = stage.job(flow).await.flow?.steps.first()?.job;
-            stage.cluster.store().job(step).await.unwrap()
+    let flow = id(&submit(&system, &mine, "acme/pipeline").await);
+    let first = system
+        .until("its first step waits", TIMEOUT, async || {
+            let step = system.job(flow).await.flow?.steps.first()?.job;
+            system.testbed.store().job(step).await.unwrap()
         })
         .await;
-    let full = submit(&stage, &mine, "acme/pipeline").await;
+    let full = submit(&system, &mine, "acme/pipeline").await;
     assert_eq!(full.body["error_type"], "too_many_jobs", "{:?}", full.body);
     for job in [flow, first.spec.id] {
         let path = format!("/v1/jobs/{job}");
         assert_eq!(
-            call(&stage, &mine, Method::GET, &path).await.status,
+            call(&system, &mine, Method::GET, &path).await.status,
             StatusCode::OK
         );
         for method in [Method::GET, Method::DELETE] {
-            let answer = call(&stage, &other, method, &path).await;
+            let answer = call(&system, &other, method, &path).await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND);
         }
     }
-    let _worker = stage.timed("a").await;
-    stage.succeeded(flow).await;
+    let _worker = system.timed_worker("a").await;
+    system.succeeded(flow).await;
     // It makes room like any job that ended.
-    id(&submit(&stage, &mine, "acme/pipeline").await);
-    stage.clean_up().await;
+    id(&submit(&system, &mine, "acme/pipeline").await);
+    system.cleanup().await;
 }

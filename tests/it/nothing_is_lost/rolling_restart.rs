@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use warmq_testkit::{Router, Worker, WorkerOptions};
 use warmq_tests::amqp::{json, next, with_id};
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
@@ -135,7 +135,7 @@ fn users(balancer: &Balancer, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<JobI
 }
 
 /// A user by AMQP: a job every [`PAUSE`], without waiting for the one before.
-fn amqp_user(user: AmqpUser, replies: String, stop: &Arc<AtomicBool>) -> JoinHandle<Vec<JobId>> {
+fn amqp_user(user: AmqpClient, replies: String, stop: &Arc<AtomicBool>) -> JoinHandle<Vec<JobId>> {
     let stop = Arc::clone(stop);
     tokio::spawn(async move {
         let mut jobs = Vec::new();
@@ -150,25 +150,25 @@ fn amqp_user(user: AmqpUser, replies: String, stop: &Arc<AtomicBool>) -> JoinHan
 }
 
 /// A worker that does not wait for its job when it is stopped.
-async fn impatient(stage: &Stage, name: &str) -> Worker {
+async fn impatient(system: &System, name: &str) -> Worker {
     let options = WorkerOptions::timed(name, TIMED).args(["--drain-timeout-s", "0"]);
-    stage.worker(options).await
+    system.worker(options).await
 }
 
 #[tokio::test]
 async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_attempt() {
-    let mut stage = Stage::start().await;
-    let second = stage.cluster.router(&[]).await.unwrap();
+    let mut system = System::start().await;
+    let second = system.testbed.router(&[]).await.unwrap();
     let balancer = Balancer::default();
-    balancer.add(&stage.router);
+    balancer.add(&system.router);
     balancer.add(&second);
     let mut workers = Vec::new();
     for name in ["a", "b", "c"] {
-        workers.push(impatient(&stage, name).await);
+        workers.push(impatient(&system, name).await);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let amqp = AmqpUser::connect(&stage.cluster).await;
-    let queue = format!("reply.{}", stage.cluster.namespace());
+    let amqp = AmqpClient::connect(&system.testbed).await;
+    let queue = format!("reply.{}", system.testbed.namespace());
     amqp.own_queue(&queue).await;
     let mut replies = amqp.consume(&queue).await;
     let by_http = users(&balancer, &stop);
@@ -176,31 +176,31 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
 
     let mut handed_back = 0;
     for (old, name) in workers.iter_mut().zip(["d", "e", "f"]) {
-        let new = impatient(&stage, name).await;
+        let new = impatient(&system, name).await;
         let leaving = old.runner().clone();
         let runs = async || {
-            let runners = stage.runners(TIMED).await;
+            let runners = system.runners(TIMED).await;
             let runner = runners.iter().find(|runner| runner.id == leaving);
-            let job = stage.job(runner?.job?).await;
+            let job = system.job(runner?.job?).await;
             (job.state == JobState::Running).then_some(())
         };
-        stage.until("it runs a job", SOON, runs).await;
+        system.until("it runs a job", TIMEOUT, runs).await;
         old.terminate().unwrap();
-        assert!(old.wait(SOON).await.unwrap().success());
+        assert!(old.wait(TIMEOUT).await.unwrap().success());
         handed_back += usize::from(old.log_tail().contains("the job was given back unfinished"));
         *old = new;
     }
     assert!(handed_back > 0, "no worker was stopped under a job");
-    let mut routers = [second, stage.router];
+    let mut routers = [second, system.router];
     for old in &mut routers {
-        let new = stage.cluster.router(&[]).await.unwrap();
+        let new = system.testbed.router(&[]).await.unwrap();
         balancer.add(&new);
         old.terminate().unwrap();
-        assert!(old.wait(SOON).await.unwrap().success());
+        assert!(old.wait(TIMEOUT).await.unwrap().success());
         *old = new;
     }
     let [_, last] = routers;
-    stage.router = last;
+    system.router = last;
 
     stop.store(true, Ordering::Relaxed);
     let by_http = join_all(by_http).await.into_iter();
@@ -215,7 +215,7 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
     assert!(told.values().all(|times| *times == 1), "{told:?}");
     jobs.extend(by_amqp);
     for id in jobs {
-        assert_eq!(stage.succeeded(id).await.attempt, 1);
+        assert_eq!(system.succeeded(id).await.attempt, 1);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

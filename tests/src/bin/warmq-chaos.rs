@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use warmq_tests::chaos::{Outcome, Progress, Scale, report, run};
 
 /// Bad jobs of a run that are told on the terminal; all of them are in its folder.
-const STORIES: usize = 5;
+const MAX_PRINTED: usize = 5;
 
 /// Kills, freezes, restarts and cuts off RabbitMQ, Redis, routers and workers by a seeded plan while jobs are submitted,
 /// and accounts for every job
@@ -118,10 +118,10 @@ async fn one(seed: u64, scale: Scale, folder: &Path, keep: bool) -> anyhow::Resu
             std::fs::remove_dir_all(folder).with_context(what)?;
         }
     } else {
-        let stories: Vec<String> = verdict.bad.iter().map(report::story).collect();
+        let stories: Vec<String> = verdict.bad.iter().map(report::details).collect();
         println!("seed {seed}: {} BAD jobs ({took} s):", stories.len());
-        for story in stories.iter().take(STORIES) {
-            println!("{story}");
+        for details in stories.iter().take(MAX_PRINTED) {
+            println!("{details}");
         }
         let file = folder.join("bad-jobs.txt");
         std::fs::write(&file, stories.join("\n")).context("bad-jobs.txt")?;

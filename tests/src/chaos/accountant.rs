@@ -7,8 +7,8 @@ use serde_json::Value;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-use super::ledger::{Account, End, Witness};
-use super::orders::{Door, Ending, FAILURE};
+use super::ledger::{Account, End, Source};
+use super::workload::{Expected, FAILURE, Transport};
 
 /// The error type of a job that lost its runners as often as it could be begun.
 pub const QUARANTINED: &str = "runner_disconnected";
@@ -27,7 +27,7 @@ pub enum Finding {
     /// It ended as it must not.
     Wrong,
     /// It was refused for good, or nobody took it.
-    NotTaken,
+    NotAccepted,
 }
 
 impl Finding {
@@ -38,7 +38,7 @@ impl Finding {
         Self::DoublyVisible,
         Self::Unannounced,
         Self::Wrong,
-        Self::NotTaken,
+        Self::NotAccepted,
     ];
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Finding {
             Self::DoublyVisible => "doubly visible",
             Self::Unannounced => "unannounced",
             Self::Wrong => "wrong",
-            Self::NotTaken => "not taken",
+            Self::NotAccepted => "not taken",
         })
     }
 }
@@ -137,11 +137,11 @@ fn is_quarantined(record: &JobRecord) -> bool {
 
 fn judge(account: &Account) -> Result<(), (Finding, String)> {
     if let Some(why) = &account.refused {
-        return Err((Finding::NotTaken, why.clone()));
+        return Err((Finding::NotAccepted, why.clone()));
     }
     let ids: Vec<String> = account.ids.iter().map(ToString::to_string).collect();
     match ids.len() {
-        0 => return Err((Finding::NotTaken, "nobody accepted it".to_owned())),
+        0 => return Err((Finding::NotAccepted, "nobody accepted it".to_owned())),
         1 => {}
         _ => return Err((Finding::DoublyVisible, format!("it is {}", ids.join(", ")))),
     }
@@ -151,18 +151,18 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
     let Some(end) = End::of(record) else {
         return Err((Finding::Stuck, format!("it is {}", record.state)));
     };
-    for (witness, told) in &account.told {
-        if let Some(difference) = difference(told, &end) {
-            let why = format!("{witness:?} told another end: {difference}");
+    for (source, reports) in &account.reports {
+        if let Some(difference) = difference(reports, &end) {
+            let why = format!("{source:?} reports another end: {difference}");
             return Err((Finding::DoublyVisible, why));
         }
     }
-    let wants_reply = account.order.door == Door::Amqp { reply: true };
-    for (witness, wanted) in [(Witness::Event, true), (Witness::Reply, wants_reply)] {
-        if wanted && !account.was_told_by(witness) {
+    let wants_reply = account.submission.transport == Transport::Amqp { reply: true };
+    for (source, wanted) in [(Source::Event, true), (Source::Reply, wants_reply)] {
+        if wanted && !account.has_report_from(source) {
             return Err((
                 Finding::Unannounced,
-                format!("no {witness:?} told of its end"),
+                format!("no {source:?} reports of its end"),
             ));
         }
     }
@@ -171,41 +171,43 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
         let why = format!("its step {} is {}", step.spec.id, step.state);
         return Err((Finding::Stuck, why));
     }
-    expected(account, record).map_err(|why| (Finding::Wrong, why))
+    check_outcome(account, record).map_err(|why| (Finding::Wrong, why))
 }
 
 /// What two tellings of an end disagree about.
-fn difference(told: &End, end: &End) -> Option<String> {
-    fn differ<T: PartialEq + fmt::Debug>(told: &Option<T>, end: &Option<T>) -> Option<String> {
-        let both = told.as_ref().zip(end.as_ref());
-        both.filter(|(told, end)| told != end)
-            .map(|(told, end)| format!("{told:?}, not {end:?}"))
+fn difference(reports: &End, end: &End) -> Option<String> {
+    fn differ<T: PartialEq + fmt::Debug>(reports: &Option<T>, end: &Option<T>) -> Option<String> {
+        let both = reports.as_ref().zip(end.as_ref());
+        both.filter(|(reports, end)| reports != end)
+            .map(|(reports, end)| format!("{reports:?}, not {end:?}"))
     }
-    differ(&told.state, &end.state)
-        .or_else(|| differ(&told.body, &end.body))
-        .or_else(|| differ(&told.finished_ms, &end.finished_ms))
+    differ(&reports.state, &end.state)
+        .or_else(|| differ(&reports.body, &end.body))
+        .or_else(|| differ(&reports.finished_ms, &end.finished_ms))
 }
 
 /// Whether a job may have ended as its record says.
-fn expected(account: &Account, record: &JobRecord) -> Result<(), String> {
-    let order = &account.order;
+fn check_outcome(account: &Account, record: &JobRecord) -> Result<(), String> {
+    let submission = &account.submission;
     let output = record.output.as_ref().unwrap_or(&Value::Null);
-    let file_bytes = order.file().map_or(Value::Null, |file| file.len().into());
+    let file_bytes = submission
+        .file()
+        .map_or(Value::Null, |file| file.len().into());
     let message = record.error.as_ref().map(|error| error.message.as_str());
-    match (record.state, order.ending) {
-        (JobState::Cancelled, _) if order.cancelled_after.is_some() => Ok(()),
+    match (record.state, submission.expected) {
+        (JobState::Cancelled, _) if submission.cancelled_after.is_some() => Ok(()),
         (JobState::Failed, _) if is_quarantined(record) => Ok(()),
-        (JobState::Failed, Ending::Failure) if message.is_some_and(|it| it.contains(FAILURE)) => {
+        (JobState::Failed, Expected::Failure) if message.is_some_and(|it| it.contains(FAILURE)) => {
             Ok(())
         }
-        (JobState::Succeeded, Ending::Number) if *output == order.output() => Ok(()),
-        (JobState::Succeeded, Ending::Execution)
+        (JobState::Succeeded, Expected::Number) if *output == submission.output() => Ok(()),
+        (JobState::Succeeded, Expected::Execution)
             if output["runner"].is_string() && output["file_bytes"] == file_bytes =>
         {
             Ok(())
         }
-        (state, ending) => Err(format!(
-            "it {state} with {output}, error {message:?}, and was to end with {ending:?}"
+        (state, expected) => Err(format!(
+            "it {state} with {output}, error {message:?}, and was to end with {expected:?}"
         )),
     }
 }
@@ -216,16 +218,16 @@ mod tests {
     use warmq_types::ids::{AppId, Fence, JobId};
     use warmq_types::job::{JobError, JobSpec};
 
-    use super::super::orders::Order;
+    use super::super::workload::Submission;
     use super::*;
 
     /// A job that was accepted and has ended well.
     fn well() -> Account {
-        let mut account = Account::new(Order::probe(3));
+        let mut account = Account::new(Submission::probe(3));
         let app = AppId::parse("a/b").unwrap();
-        let spec = JobSpec::new(app, account.order.input());
+        let spec = JobSpec::new(app, account.submission.input());
         account.ids.insert(spec.id);
-        account.told = vec![(Witness::Event, End::state(JobState::Succeeded))];
+        account.reports = vec![(Source::Event, End::state(JobState::Succeeded))];
         let record = json!({
             "state": "succeeded", "attempt": 1, "fence": 1, "finished_ms": 5, "output": {"number": 3},
         });
@@ -250,17 +252,17 @@ mod tests {
 
     #[test]
     fn a_job_that_all_tell_the_same_of_is_well() {
-        let told = |account: &mut Account| {
+        let reports = |account: &mut Account| {
             let end = End::of(record(account)).unwrap();
             let body = end.body.clone().unwrap();
-            account.told = vec![
-                (Witness::Record, end),
-                (Witness::Result, End::body(body.clone())),
-                (Witness::Reply, End::body(body)),
-                (Witness::Event, End::state(JobState::Succeeded)),
+            account.reports = vec![
+                (Source::Record, end),
+                (Source::Result, End::body(body.clone())),
+                (Source::Reply, End::body(body)),
+                (Source::Event, End::state(JobState::Succeeded)),
             ];
         };
-        assert_eq!(findings(told), []);
+        assert_eq!(findings(reports), []);
     }
 
     #[test]
@@ -278,25 +280,26 @@ mod tests {
 
     #[test]
     fn two_ends_of_a_job_are_seen_whoever_told_them() {
-        for (witness, end) in [
-            (Witness::Record, JobState::Failed.into_end(Some(6))),
-            (Witness::Record, JobState::Succeeded.into_end(Some(6))),
-            (Witness::Event, End::state(JobState::Failed)),
-            (Witness::Cancellation, End::state(JobState::Cancelled)),
-            (Witness::Reply, End::body(json!({"number": 4}))),
+        for (source, end) in [
+            (Source::Record, JobState::Failed.into_end(Some(6))),
+            (Source::Record, JobState::Succeeded.into_end(Some(6))),
+            (Source::Event, End::state(JobState::Failed)),
+            (Source::Cancellation, End::state(JobState::Cancelled)),
+            (Source::Reply, End::body(json!({"number": 4}))),
         ] {
-            let told = |account: &mut Account| account.told.push((witness, end));
-            assert_eq!(findings(told), [Finding::DoublyVisible]);
+            let reports = |account: &mut Account| account.reports.push((source, end));
+            assert_eq!(findings(reports), [Finding::DoublyVisible]);
         }
     }
 
     #[test]
     fn an_end_that_nobody_hears_of_is_unannounced() {
         assert_eq!(
-            findings(|account| account.told.clear()),
+            findings(|account| account.reports.clear()),
             [Finding::Unannounced]
         );
-        let unanswered = |account: &mut Account| account.order.door = Door::Amqp { reply: true };
+        let unanswered =
+            |account: &mut Account| account.submission.transport = Transport::Amqp { reply: true };
         assert_eq!(findings(unanswered), [Finding::Unannounced]);
     }
 
@@ -315,7 +318,7 @@ mod tests {
         for state in [JobState::Cancelled, JobState::Expired] {
             let unasked = |account: &mut Account| {
                 record(account).state = state;
-                account.told = vec![(Witness::Event, End::state(state))];
+                account.reports = vec![(Source::Event, End::state(state))];
             };
             assert_eq!(findings(unasked), [Finding::Wrong]);
         }
@@ -324,9 +327,9 @@ mod tests {
     #[test]
     fn an_order_that_nobody_took_is_found() {
         let not_taken = |account: &mut Account| account.ids.clear();
-        assert_eq!(findings(not_taken), [Finding::NotTaken]);
+        assert_eq!(findings(not_taken), [Finding::NotAccepted]);
         let refused = |account: &mut Account| account.refused = Some("HTTP 404".to_owned());
-        assert_eq!(findings(refused), [Finding::NotTaken]);
+        assert_eq!(findings(refused), [Finding::NotAccepted]);
     }
 
     #[test]
@@ -336,7 +339,7 @@ mod tests {
         (ended.state, ended.output) = (JobState::Failed, None);
         ended.error = Some(JobError::quarantined(1, &[]));
         ended.fence = Fence(2);
-        account.told = vec![(Witness::Event, End::state(JobState::Failed))];
+        account.reports = vec![(Source::Event, End::state(JobState::Failed))];
         let verdict = Verdict::on(vec![account, well()]);
         assert!(verdict.is_clean(), "{:?}", verdict.bad);
         let ends = [("quarantined", 1), ("succeeded", 1)];

@@ -8,11 +8,11 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-use super::orders::{LONG_MS, Order};
+use super::workload::{LONG_MS, Submission};
 
 /// Who told of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Witness {
+pub enum Source {
     /// `GET /v1/jobs/{id}`
     Record,
     /// `GET /queue/{app}/requests/{id}`
@@ -73,13 +73,13 @@ impl End {
 #[derive(Debug, Clone)]
 pub struct Account {
     /// What was wanted.
-    pub order: Order,
+    pub submission: Submission,
     /// The ids that it was accepted under.
     pub ids: BTreeSet<JobId>,
     /// Why it was refused for good.
     pub refused: Option<String>,
     /// The different ends that were told, by whom first.
-    pub told: Vec<(Witness, End)>,
+    pub reports: Vec<(Source, End)>,
     /// Its record, when all was over.
     pub record: Option<JobRecord>,
     /// The records of its jobs, if it is a flow.
@@ -88,12 +88,12 @@ pub struct Account {
 
 impl Account {
     /// An order that nobody has taken yet.
-    pub fn new(order: Order) -> Self {
+    pub fn new(submission: Submission) -> Self {
         Self {
-            order,
+            submission,
             ids: BTreeSet::new(),
             refused: None,
-            told: Vec::new(),
+            reports: Vec::new(),
             record: None,
             steps: Vec::new(),
         }
@@ -105,39 +105,39 @@ impl Account {
         own.chain(&self.steps)
     }
 
-    /// Whether `witness` told of an end.
-    pub fn was_told_by(&self, witness: Witness) -> bool {
-        self.told.iter().any(|(teller, _)| *teller == witness)
+    /// Whether `source` told of an end.
+    pub fn has_report_from(&self, source: Source) -> bool {
+        self.reports.iter().any(|(teller, _)| *teller == source)
     }
 }
 
 /// A cheap handle on all accounts of a run.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<Mutex<Book>>);
+pub struct Ledger(Arc<Mutex<Accounts>>);
 
 #[derive(Default)]
-struct Book {
+struct Accounts {
     accounts: Vec<Account>,
     /// Which account an accepted id belongs to.
     by_id: HashMap<JobId, usize>,
     /// Events may come before the submitter's answer.
-    early: HashMap<JobId, Vec<(Witness, End)>>,
+    early: HashMap<JobId, Vec<(Source, End)>>,
 }
 
 impl Ledger {
     /// Opens an account for each order.
-    pub fn of(orders: &[Order]) -> Self {
+    pub fn of(submissions: &[Submission]) -> Self {
         let ledger = Self::default();
-        ledger.book().accounts = orders.iter().cloned().map(Account::new).collect();
+        ledger.book().accounts = submissions.iter().cloned().map(Account::new).collect();
         ledger
     }
 
-    /// Opens one more account, for the order that `order` makes of its number.
-    pub fn open(&self, order: impl FnOnce(usize) -> Order) -> Order {
+    /// Opens one more account, for the order that `submission` makes of its number.
+    pub fn open(&self, submission: impl FnOnce(usize) -> Submission) -> Submission {
         let mut book = self.book();
-        let order = order(book.accounts.len());
-        book.accounts.push(Account::new(order.clone()));
-        order
+        let submission = submission(book.accounts.len());
+        book.accounts.push(Account::new(submission.clone()));
+        submission
     }
 
     /// An order was accepted.
@@ -146,8 +146,8 @@ impl Ledger {
         book.accounts[number].ids.insert(id);
         book.by_id.insert(id, number);
         let early = book.early.remove(&id).unwrap_or_default();
-        for (witness, end) in early {
-            book.append_log(number, witness, end);
+        for (source, end) in early {
+            book.append(number, source, end);
         }
     }
 
@@ -157,11 +157,11 @@ impl Ledger {
     }
 
     /// Somebody was told how a job ended.
-    pub fn told(&self, id: JobId, witness: Witness, end: End) {
+    pub fn record_end(&self, id: JobId, source: Source, end: End) {
         let mut book = self.book();
         match book.by_id.get(&id).copied() {
-            Some(number) => book.append_log(number, witness, end),
-            None => book.early.entry(id).or_default().push((witness, end)),
+            Some(number) => book.append(number, source, end),
+            None => book.early.entry(id).or_default().push((source, end)),
         }
     }
 
@@ -171,7 +171,7 @@ impl Ledger {
         let open = book
             .accounts
             .iter()
-            .filter(|account| !account.was_told_by(Witness::Record));
+            .filter(|account| !account.has_report_from(Source::Record));
         open.flat_map(|account| account.ids.iter().copied())
             .collect()
     }
@@ -184,7 +184,7 @@ impl Ledger {
             found.count()
         };
         let answered = count(|account| !account.ids.is_empty() || account.refused.is_some());
-        let ended = count(|account| account.was_told_by(Witness::Record));
+        let ended = count(|account| account.has_report_from(Source::Record));
         (book.accounts.len(), answered, ended)
     }
 
@@ -197,7 +197,7 @@ impl Ledger {
     pub fn is_long(&self, id: JobId) -> bool {
         let book = self.book();
         let account = book.by_id.get(&id).map(|number| &book.accounts[*number]);
-        account.is_some_and(|account| account.order.run_ms >= LONG_MS)
+        account.is_some_and(|account| account.submission.run_ms >= LONG_MS)
     }
 
     /// All accounts, as they are now.
@@ -205,16 +205,16 @@ impl Ledger {
         self.book().accounts.clone()
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Accounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
-    fn append_log(&mut self, number: usize, witness: Witness, end: End) {
-        let told = &mut self.accounts[number].told;
-        if !told.contains(&(witness, end.clone())) {
-            told.push((witness, end));
+impl Accounts {
+    fn append(&mut self, number: usize, source: Source, end: End) {
+        let reports = &mut self.accounts[number].reports;
+        if !reports.contains(&(source, end.clone())) {
+            reports.push((source, end));
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Scale {
     pub length: Duration,
     /// Once everything is healed, the jobs that are left when none ended for so long are stuck. Longer than a lease and the
     /// retry tier that a job may be parked in.
-    pub patience: Duration,
+    pub stall_timeout: Duration,
 }
 
 impl Scale {
@@ -35,7 +35,7 @@ impl Scale {
         jobs: 3000,
         faults: Kind::FULL.len(),
         length: Duration::from_secs(50),
-        patience: Duration::from_secs(100),
+        stall_timeout: Duration::from_secs(100),
     };
 
     /// For a test that others wait for.
@@ -43,7 +43,7 @@ impl Scale {
         jobs: 600,
         faults: 8,
         length: Duration::from_secs(25),
-        patience: Duration::from_secs(60),
+        stall_timeout: Duration::from_secs(60),
     };
 }
 
@@ -147,7 +147,7 @@ impl Kind {
 
     /// How long it lasts, ms. A frozen worker may outlive its lease (15 s) and the next attempt of its job, a frozen router its
     /// leadership (5 s), and a frozen server its clients' patience.
-    fn lasts_ms(self) -> RangeInclusive<u64> {
+    fn duration_ms(self) -> RangeInclusive<u64> {
         match (self.harm, self.role) {
             (Harm::Restart, _) => 0..=0,
             (Harm::Kill, Role::RabbitMq) => 500..=2000,
@@ -220,7 +220,7 @@ pub struct Fault {
     /// What happens.
     pub harm: Harm,
     /// How long until it is healed.
-    pub lasts: Duration,
+    pub duration: Duration,
 }
 
 impl Fault {
@@ -264,7 +264,7 @@ impl Plan {
                 index: rng.random_range(0..kind.role.count()),
             },
             harm: kind.harm,
-            lasts: Duration::from_millis(rng.random_range(kind.lasts_ms())),
+            duration: Duration::from_millis(rng.random_range(kind.duration_ms())),
         });
         Self {
             seed,
@@ -322,8 +322,8 @@ mod tests {
             let plan = Plan::draw(seed, Scale::FULL);
             let roles = [Role::Worker, Role::Router, Role::Redis, Role::RabbitMq];
             let everybody = roles.into_iter().flat_map(Victim::of);
-            let told: usize = everybody.map(|victim| plan.of(victim).len()).sum();
-            prop_assert_eq!(told, plan.faults.len());
+            let reports: usize = everybody.map(|victim| plan.of(victim).len()).sum();
+            prop_assert_eq!(reports, plan.faults.len());
         }
     }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 
 /// How often it is drawn.
-const DRAWN_EVERY: Duration = Duration::from_millis(250);
+const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Jobs submitted and ended, of one run.
 #[derive(Clone)]
@@ -27,11 +27,11 @@ impl Progress {
     /// Shows what a ledger holds, until `stop`.
     pub async fn follow(self, ledger: Ledger, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let (orders, answered, ended) = ledger.counts();
-            self.0.set_length(orders as u64);
+            let (submissions, answered, ended) = ledger.counts();
+            self.0.set_length(submissions as u64);
             self.0.set_position(ended as u64);
             self.0.set_message(format!("{answered} submitted"));
-            tokio::time::sleep(DRAWN_EVERY).await;
+            tokio::time::sleep(DRAW_INTERVAL).await;
         }
         self.0.finish_and_clear();
     }

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use warmq_types::job::JobRecord;
 
 use super::ledger::{Account, Ledger};
-use super::orders::Order;
 use super::plan::{Fault, Kind, Role};
-use super::users::Users;
+use super::submitters::Submitters;
+use super::workload::Submission;
 
 /// Probes under way at once: no fault waits for another's.
 const PROBES: usize = 64;
@@ -39,7 +39,7 @@ pub struct Recovery {
 
 /// Submits a probe for each fault that is healed, until no more will be. Ends when all probes were accepted.
 pub async fn probe(
-    users: &Users,
+    submitters: &Submitters,
     ledger: &Ledger,
     mut healed: mpsc::Receiver<Fault>,
     deadline: Instant,
@@ -48,12 +48,12 @@ pub async fn probe(
     healed
         .map(async |fault| {
             let healed_ms = now_ms();
-            let order = ledger.open(Order::probe);
-            users.see_through(&order, deadline).await;
+            let submission = ledger.open(Submission::probe);
+            submitters.run(&submission, deadline).await;
             Probe {
                 fault,
                 healed_ms,
-                number: order.number,
+                number: submission.number,
             }
         })
         .buffer_unordered(PROBES)
@@ -111,8 +111,8 @@ mod tests {
 
     /// A job that a runner had from one moment to another, Unix ms.
     fn job(number: usize, runner: &str, started_ms: u64, finished_ms: u64) -> Account {
-        let mut account = Account::new(Order::probe(number));
-        let spec = JobSpec::new(AppId::parse("a/b").unwrap(), account.order.input());
+        let mut account = Account::new(Submission::probe(number));
+        let spec = JobSpec::new(AppId::parse("a/b").unwrap(), account.submission.input());
         let mut record = serde_json::to_value(&spec).unwrap();
         for (name, value) in [
             ("state", json!("succeeded")),
@@ -139,7 +139,7 @@ mod tests {
             at: Duration::ZERO,
             victim,
             harm: Harm::Kill,
-            lasts: Duration::ZERO,
+            duration: Duration::ZERO,
         };
         let probe = Probe {
             fault,

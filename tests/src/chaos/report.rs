@@ -83,17 +83,17 @@ fn spread(times: impl Iterator<Item = Duration>) -> [String; 2] {
 }
 
 /// All that is known of a bad job.
-pub fn story(bad: &Bad) -> String {
+pub fn details(bad: &Bad) -> String {
     let account = &bad.account;
     let ids: Vec<String> = account.ids.iter().map(ToString::to_string).collect();
-    let mut story = format!("{}: job {}: {}\n", bad.finding, ids.join(", "), bad.why);
+    let mut details = format!("{}: job {}: {}\n", bad.finding, ids.join(", "), bad.why);
     // Writing to a string has no way to fail.
-    let _ = writeln!(story, "  ordered: {:?}", account.order);
-    for (witness, end) in &account.told {
-        let _ = writeln!(story, "  {witness:?} told: {end:?}");
+    let _ = writeln!(details, "  ordered: {:?}", account.submission);
+    for (source, end) in &account.reports {
+        let _ = writeln!(details, "  {source:?} reports: {end:?}");
     }
     let record = account.record.as_ref();
     let record = record.map(|record| serde_json::to_string(record).unwrap_or_default());
-    let _ = writeln!(story, "  record: {}", record.as_deref().unwrap_or("none"));
-    story
+    let _ = writeln!(details, "  record: {}", record.as_deref().unwrap_or("none"));
+    details
 }

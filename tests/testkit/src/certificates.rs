@@ -24,7 +24,7 @@ impl Certificates {
     ///
     /// # Errors
     /// The files can not be written.
-    pub fn fresh() -> Result<Self, Error> {
+    pub fn generate() -> Result<Self, Error> {
         let (authority, certificate, key) = issue().map_err(|error| Error::Setting {
             what: "a certificate",
             reason: error.to_string(),

@@ -18,7 +18,7 @@ use crate::error::Error;
 /// Keys that one SCAN looks at.
 const SCAN_COUNT: u32 = 1000;
 
-/// How long a cluster that was dropped without [`Cluster::cleanup`] may take for it.
+/// How long a cluster that was dropped without [`Testbed::cleanup`] may take for it.
 const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a cluster may have left on the servers. It opens connections of its own: the cluster's may be gone.

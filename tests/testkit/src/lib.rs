@@ -3,8 +3,8 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use warmq_testkit::{Cluster, WorkerOptions};
-//! let cluster = Cluster::builder().start().await?;
+//! use warmq_testkit::{Testbed, WorkerOptions};
+//! let cluster = Testbed::builder().start().await?;
 //! let router = cluster.router(&[]).await?;
 //! let worker = cluster.worker(WorkerOptions::timed("gpu-a", "bench/timed")).await?;
 //! println!("{} serves {}", router.url(), worker.runner());
@@ -16,20 +16,19 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`cluster`](Cluster) | a namespace, its folder, and what starts processes in it |
+//! | [`testbed`](Testbed) | a namespace, its folder, and what starts processes in it |
 //! | `binaries` | where `warmq-router` and `warmq-worker` are |
 //! | [`process`](Process) | one child: signals, log, end |
 //! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and when each is ready |
 //! | [`proxy`](Proxy) | a TCP proxy that can be shut: a server that goes away and comes back |
 //! | [`servers`](PrivateRabbit) | a RabbitMQ and a [Redis](PrivateRedis) of one's own, which may be killed |
 //! | [`certificates`](Certificates) | an authority and a certificate of one's own, for servers that speak TLS |
-//! | [`cleanup`](Cluster::cleanup) | deletes everything that the namespace left on the servers |
+//! | [`cleanup`](Testbed::cleanup) | deletes everything that the namespace left on the servers |
 //! | [`mod@eventually`] | bounded waiting for a condition that can be observed |
 
 mod binaries;
 mod certificates;
 mod cleanup;
-mod cluster;
 mod error;
 pub mod eventually;
 mod folder;
@@ -37,14 +36,15 @@ mod process;
 mod proxy;
 mod router;
 mod servers;
+mod testbed;
 mod worker;
 
 pub use certificates::Certificates;
-pub use cluster::{Builder, Cluster};
 pub use error::Error;
 pub use eventually::eventually;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use router::Router;
 pub use servers::{PrivateRabbit, PrivateRedis, free_port};
+pub use testbed::{Builder, Testbed};
 pub use worker::{Worker, WorkerOptions};

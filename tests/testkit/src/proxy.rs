@@ -12,13 +12,13 @@ use warmq_types::server_url::ServerUrl;
 use crate::error::Error;
 
 /// How much of what a client says first is searched for its name, bytes: AMQP clients tell it in their second frame.
-const GREETING: usize = 4096;
+const GREETING_BYTES: usize = 4096;
 
 /// Passes connections on to a server until it is shut. Ends with its handle.
 pub struct Proxy {
     url: ServerUrl,
     open: Arc<Mutex<Option<JoinSet<()>>>>,
-    words: broadcast::Sender<Vec<u8>>,
+    injected: broadcast::Sender<Vec<u8>>,
     muted: Muted,
     accepting: tokio::task::JoinHandle<()>,
 }
@@ -47,18 +47,18 @@ impl Proxy {
         own.set_port(Some(port)).map_err(|()| no_server(url))?;
         let own = own.as_str().parse().map_err(|_| no_server(url))?;
         let open = Arc::new(Mutex::new(Some(JoinSet::new())));
-        let (words, _) = broadcast::channel(16);
+        let (injected, _) = broadcast::channel(16);
         let muted = Muted::default();
-        let passing = Passing {
+        let forwarding = Forwarding {
             target: (host, target),
-            words: words.clone(),
+            injected: injected.clone(),
             muted: muted.clone(),
         };
-        let accepting = tokio::spawn(accept(listener, passing, Arc::clone(&open)));
+        let accepting = tokio::spawn(accept(listener, forwarding, Arc::clone(&open)));
         Ok(Self {
             url: own,
             open,
-            words,
+            injected,
             muted,
             accepting,
         })
@@ -70,9 +70,9 @@ impl Proxy {
     }
 
     /// Sends `bytes` to all clients as if the server had: between two packets of it, so while it is not in mid-sentence.
-    pub fn say(&self, bytes: &[u8]) {
+    pub fn inject(&self, bytes: &[u8]) {
         // No client is connected: nobody hears it.
-        let _ = self.words.send(bytes.to_vec());
+        let _ = self.injected.send(bytes.to_vec());
     }
 
     /// From now on nothing reaches the server that is said on connections whose greeting holds `name`: what RabbitMQ lists
@@ -101,9 +101,9 @@ impl Drop for Proxy {
 
 /// What every connection needs.
 #[derive(Clone)]
-struct Passing {
+struct Forwarding {
     target: (String, u16),
-    words: broadcast::Sender<Vec<u8>>,
+    injected: broadcast::Sender<Vec<u8>>,
     muted: Muted,
 }
 
@@ -119,16 +119,20 @@ impl Muted {
     }
 }
 
-async fn accept(listener: TcpListener, passing: Passing, open: Arc<Mutex<Option<JoinSet<()>>>>) {
+async fn accept(
+    listener: TcpListener,
+    forwarding: Forwarding,
+    open: Arc<Mutex<Option<JoinSet<()>>>>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         // Shut: the client's connection is dropped.
         if let Some(connections) = lock(&open).as_mut() {
-            let passing = passing.clone();
-            let words = passing.words.subscribe();
+            let forwarding = forwarding.clone();
+            let injected = forwarding.injected.subscribe();
             connections.spawn(async move {
-                if let Ok(server) = TcpStream::connect(passing.target).await {
+                if let Ok(server) = TcpStream::connect(forwarding.target).await {
                     // A broken pipe is what a proxy in a test is for.
-                    let _ = pass_on(client, server, words, passing.muted).await;
+                    let _ = forward(client, server, injected, forwarding.muted).await;
                 }
             });
         }
@@ -136,10 +140,10 @@ async fn accept(listener: TcpListener, passing: Passing, open: Arc<Mutex<Option<
 }
 
 /// Until either side is gone.
-async fn pass_on(
+async fn forward(
     client: TcpStream,
     server: TcpStream,
-    mut words: broadcast::Receiver<Vec<u8>>,
+    mut injected: broadcast::Receiver<Vec<u8>>,
     muted: Muted,
 ) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
@@ -152,12 +156,12 @@ async fn pass_on(
             if bytes == 0 {
                 return Ok(());
             }
-            let said = &buffer[..bytes];
-            if greeting.len() < GREETING {
-                greeting.extend_from_slice(said);
+            let bytes_read = &buffer[..bytes];
+            if greeting.len() < GREETING_BYTES {
+                greeting.extend_from_slice(bytes_read);
             }
             if !muted.is_named_in(&greeting) {
-                to_server.write_all(said).await?;
+                to_server.write_all(bytes_read).await?;
             }
         }
     };
@@ -169,7 +173,7 @@ async fn pass_on(
                     0 => return Ok(()),
                     bytes => to_client.write_all(&buffer[..bytes]).await?,
                 },
-                Ok(said) = words.recv() => to_client.write_all(&said).await?,
+                Ok(bytes_read) = injected.recv() => to_client.write_all(&bytes_read).await?,
             }
         }
     };

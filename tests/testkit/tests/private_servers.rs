@@ -7,7 +7,7 @@ use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis};
+use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed};
 use warmq_types::ids::AppId;
 use warmq_types::queue_type::QueueType;
 
@@ -79,21 +79,21 @@ async fn what_a_private_rabbitmq_confirmed_survives_a_kill() {
 async fn a_cluster_on_a_private_rabbitmq_can_have_quorum_queues() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
     let redis = PrivateRedis::start().await.unwrap();
-    let cluster = Cluster::builder()
+    let testbed = Testbed::builder()
         .amqp_url(rabbit.url().expose())
         .redis_url(redis.url().expose())
         .queue_type(QueueType::Quorum)
         .start()
         .await
         .unwrap();
-    let channel = cluster.publisher().channel().await.unwrap();
+    let channel = testbed.publisher().channel().await.unwrap();
     let app = AppId::parse("test/quorum").unwrap();
-    cluster.topology().declare_base(&channel).await.unwrap();
-    (cluster.topology().declare_app(&channel, &app))
+    testbed.topology().declare_base(&channel).await.unwrap();
+    (testbed.topology().declare_app(&channel, &app))
         .await
         .unwrap();
     // Declaring it as a classic queue is refused: it is none.
-    let shared = cluster.topology().shared_queue(&app);
+    let shared = testbed.topology().shared_queue(&app);
     let classic = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
@@ -101,7 +101,7 @@ async fn a_cluster_on_a_private_rabbitmq_can_have_quorum_queues() {
     let declared = channel.queue_declare(shared.into(), classic, FieldTable::default());
     let refused = declared.await.unwrap_err().to_string();
     assert!(refused.contains("x-queue-type"), "{refused}");
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use anyhow::Context;
 use futures::future::try_join_all;
 use tokio::time::timeout;
 use warmq_store::Store;
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
 
 use super::door::Door;
 use super::targets::{APPS, Target, input, toml};
@@ -24,7 +24,7 @@ pub struct Stand {
     // Processes go before the cluster that cleans up behind them.
     router: Router,
     workers: Vec<Worker>,
-    cluster: Cluster,
+    cluster: Testbed,
     door: Door,
 }
 
@@ -35,7 +35,7 @@ impl Stand {
     /// # Errors
     /// A server is away, a program is not built, or does not get ready.
     pub async fn start(flows: u32, logs: Option<PathBuf>) -> anyhow::Result<Self> {
-        let mut cluster = Cluster::builder().config(toml());
+        let mut cluster = Testbed::builder().config(toml());
         if let Some(logs) = logs {
             cluster = cluster.folder(logs);
         }

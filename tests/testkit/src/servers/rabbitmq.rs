@@ -87,7 +87,7 @@ impl PrivateRabbit {
             url,
             folder,
         };
-        rabbit.answers().await?;
+        rabbit.wait_until_ready().await?;
         Ok(rabbit)
     }
 
@@ -104,7 +104,7 @@ impl PrivateRabbit {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
         self.process = self.node.spawn(self.folder.path())?;
-        self.answers().await
+        self.wait_until_ready().await
     }
 
     /// Says something to it with `rabbitmqctl`, such as `["set_vm_memory_high_watermark", "absolute", "1"]`, which sets an
@@ -114,7 +114,7 @@ impl PrivateRabbit {
     /// It does not answer, or refuses.
     pub async fn ctl(&self, args: &[&str]) -> Result<String, Error> {
         let mut command = Command::new(program("rabbitmqctl", &[DEBIAN_TOOL], "rabbitmq-server")?);
-        self.node.surround(&mut command, self.folder.path());
+        self.node.set_environment(&mut command, self.folder.path());
         let said = command.args(["--node", &self.node.name]).args(args);
         let said = said.output().await.map_err(Error::io("rabbitmqctl"))?;
         if said.status.success() {
@@ -126,7 +126,7 @@ impl PrivateRabbit {
         })
     }
 
-    async fn answers(&mut self) -> Result<(), Error> {
+    async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let url = &self.url;
         self.process
             .ready(READY_TIMEOUT, async |_| {
@@ -140,7 +140,7 @@ impl PrivateRabbit {
 impl Node {
     fn spawn(&self, folder: &Path) -> Result<Process, Error> {
         let mut command = Command::new(program("rabbitmq-server", &[DEBIAN], "rabbitmq-server")?);
-        self.surround(&mut command, folder);
+        self.set_environment(&mut command, folder);
         command
             // The script then becomes the node, instead of waiting for it, and gives it no shell.
             .env("RUNNING_UNDER_SYSTEMD", "true")
@@ -170,7 +170,7 @@ impl Node {
     }
 
     /// What the node and those who speak to it have to agree on, and nothing of this machine's own node.
-    fn surround(&self, command: &mut Command, folder: &Path) {
+    fn set_environment(&self, command: &mut Command, folder: &Path) {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RABBITMQ_") {
                 command.env_remove(name);

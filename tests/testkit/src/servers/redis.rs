@@ -63,7 +63,7 @@ impl PrivateRedis {
             url,
             folder,
         };
-        redis.answers().await?;
+        redis.wait_until_ready().await?;
         Ok(redis)
     }
 
@@ -79,11 +79,11 @@ impl PrivateRedis {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
         self.process = spawn(self.folder.path(), self.port, &self.settings)?;
-        self.answers().await
+        self.wait_until_ready().await
     }
 
     /// Waits until it has read its data.
-    async fn answers(&mut self) -> Result<(), Error> {
+    async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let client = redis::Client::open(self.url.expose())?;
         self.process
             .ready(READY_TIMEOUT, async |_| {

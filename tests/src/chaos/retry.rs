@@ -5,27 +5,27 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The first pause; each one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How long one try may take: who is frozen does not answer.
-const TRY: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Calls `attempt` until it returns something, and returns that; `None` if it returned nothing until `deadline`. A try that
 /// takes too long is given up.
-pub(super) async fn persist<T>(
+pub(super) async fn retry_until<T>(
     deadline: Instant,
     mut attempt: impl AsyncFnMut() -> Option<T>,
 ) -> Option<T> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = INITIAL_BACKOFF;
     while Instant::now() < deadline {
-        if let Ok(Some(found)) = tokio::time::timeout(TRY, attempt()).await {
+        if let Ok(Some(found)) = tokio::time::timeout(ATTEMPT_TIMEOUT, attempt()).await {
             return Some(found);
         }
         tokio::time::sleep(pause).await;
-        pause = LONGEST_PAUSE.min(pause * 2);
+        pause = MAX_BACKOFF.min(pause * 2);
     }
     None
 }
@@ -38,7 +38,7 @@ mod tests {
     async fn it_goes_on_until_it_works_and_gives_up_what_hangs() {
         let mut tries = 0;
         let deadline = Instant::now() + Duration::from_secs(60);
-        let found = persist(deadline, async || {
+        let found = retry_until(deadline, async || {
             tries += 1;
             match tries {
                 1 => None,
@@ -52,7 +52,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_ends_at_the_deadline() {
         let deadline = Instant::now() + Duration::from_secs(3);
-        assert_eq!(persist(deadline, async || None::<()>).await, None);
-        assert!(Instant::now() < deadline + LONGEST_PAUSE);
+        assert_eq!(retry_until(deadline, async || None::<()>).await, None);
+        assert!(Instant::now() < deadline + MAX_BACKOFF);
     }
 }

@@ -80,7 +80,7 @@ impl Builder {
 
     /// A PEM file with the only authorities that its processes trust [default: the system's].
     #[must_use]
-    pub fn trusting(mut self, authority: impl Into<PathBuf>) -> Self {
+    pub fn trusted_authority(mut self, authority: impl Into<PathBuf>) -> Self {
         self.authority = Some(authority.into());
         self
     }
@@ -89,7 +89,7 @@ impl Builder {
     ///
     /// # Errors
     /// A server does not answer, a URL is wrong, or the folder can not be made.
-    pub async fn start(self) -> Result<Cluster, Error> {
+    pub async fn start(self) -> Result<Testbed, Error> {
         let amqp_url = server_url("WARMQ_AMQP_URL", self.amqp_url, DEFAULT_AMQP_URL)?;
         let redis_url = server_url("WARMQ_REDIS_URL", self.redis_url, DEFAULT_REDIS_URL)?;
         let namespace = match self.namespace {
@@ -106,7 +106,7 @@ impl Builder {
         let store = Store::connect(&redis_url, namespace.clone()).await?;
         let publisher = Publisher::new(amqp_url.clone(), "warmq-testkit");
         publisher.channel().await?;
-        Ok(Cluster {
+        Ok(Testbed {
             topology: Topology::new(namespace.clone(), self.queue_type),
             queue_type: self.queue_type,
             namespace,
@@ -122,7 +122,7 @@ impl Builder {
 }
 
 /// A namespace on RabbitMQ and Redis, and the routers and workers that this process started in it.
-pub struct Cluster {
+pub struct Testbed {
     namespace: Namespace,
     amqp_url: ServerUrl,
     redis_url: ServerUrl,
@@ -147,7 +147,7 @@ struct Started {
     clean: bool,
 }
 
-impl Cluster {
+impl Testbed {
     /// Begins a cluster.
     pub fn builder() -> Builder {
         Builder::default()
@@ -196,10 +196,10 @@ impl Cluster {
         self.router_at("127.0.0.1:0", args).await
     }
 
-    /// As [`Cluster::router`], at a given address: to restart one where clients expect it.
+    /// As [`Testbed::router`], at a given address: to restart one where clients expect it.
     ///
     /// # Errors
-    /// As [`Cluster::router`]; also, the address is taken.
+    /// As [`Testbed::router`]; also, the address is taken.
     pub async fn router_at(&self, listen: &str, args: &[&str]) -> Result<Router, Error> {
         let number = {
             let mut started = self.started();
@@ -305,7 +305,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Testbed {
     fn drop(&mut self) {
         if !self.started().clean {
             self.remains().delete_blocking();

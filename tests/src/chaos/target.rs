@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use anyhow::Context;
 use warmq_testkit::{
-    Cluster, PrivateRabbit, PrivateRedis, Process, Proxy, Router, Worker, WorkerOptions,
+    PrivateRabbit, PrivateRedis, Process, Proxy, Router, Testbed, Worker, WorkerOptions,
 };
 
 use warmq_types::ids::JobId;
 
 use super::plan::Victim;
-use crate::stage::TIMED;
+use crate::system::TIMED;
 
 /// A lost message is looked for so soon; in earnest it is a minute.
 pub const RECONCILE_AFTER: &str = "10s";
 
 /// How long a process may take for SIGTERM: a worker finishes its job, RabbitMQ closes its queues.
-const GOODBYE: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Between two tries to start a process whose servers are away.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
+const RESTART_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Doors to the servers that can be shut for one process alone.
 struct Links {
@@ -29,10 +29,10 @@ struct Links {
 }
 
 impl Links {
-    async fn to(cluster: &Cluster) -> anyhow::Result<Self> {
+    async fn to(testbed: &Testbed) -> anyhow::Result<Self> {
         Ok(Self {
-            redis: Proxy::of(cluster.redis_url()).await?,
-            rabbitmq: Proxy::of(cluster.amqp_url()).await?,
+            redis: Proxy::of(testbed.redis_url()).await?,
+            rabbitmq: Proxy::of(testbed.amqp_url()).await?,
         })
     }
 
@@ -45,7 +45,7 @@ impl Links {
 }
 
 /// A victim and what it is made of.
-pub struct Subject {
+pub struct Target {
     /// Which one.
     pub victim: Victim,
     body: Body,
@@ -56,29 +56,29 @@ enum Body {
         worker: Worker,
         options: WorkerOptions,
         links: Links,
-        cluster: Arc<Cluster>,
+        testbed: Arc<Testbed>,
     },
     Router {
         router: Router,
         address: String,
         links: Links,
-        cluster: Arc<Cluster>,
+        testbed: Arc<Testbed>,
     },
     Redis(PrivateRedis),
     RabbitMq(PrivateRabbit),
 }
 
-impl Subject {
+impl Target {
     /// A running worker.
-    pub async fn worker(victim: Victim, cluster: Arc<Cluster>) -> anyhow::Result<Self> {
-        let links = Links::to(&cluster).await?;
+    pub async fn worker(victim: Victim, testbed: Arc<Testbed>) -> anyhow::Result<Self> {
+        let links = Links::to(&testbed).await?;
         let options = WorkerOptions::timed(&victim.to_string(), TIMED).args(links.flags());
-        let worker = cluster.worker(options.clone()).await?;
+        let worker = testbed.worker(options.clone()).await?;
         let body = Body::Worker {
             worker,
             options,
             links,
-            cluster,
+            testbed,
         };
         Ok(Self { victim, body })
     }
@@ -86,16 +86,16 @@ impl Subject {
     /// A running router at `address`, which it keeps.
     pub async fn router(
         victim: Victim,
-        cluster: Arc<Cluster>,
+        testbed: Arc<Testbed>,
         address: String,
     ) -> anyhow::Result<Self> {
-        let links = Links::to(&cluster).await?;
-        let router = start_router(&cluster, &address, &links).await?;
+        let links = Links::to(&testbed).await?;
+        let router = start_router(&testbed, &address, &links).await?;
         let body = Body::Router {
             router,
             address,
             links,
-            cluster,
+            testbed,
         };
         Ok(Self { victim, body })
     }
@@ -146,12 +146,12 @@ impl Subject {
     /// The job that it runs; only a worker does. Not known while Redis is away.
     pub async fn job(&self) -> Option<JobId> {
         let Body::Worker {
-            worker, cluster, ..
+            worker, testbed, ..
         } = &self.body
         else {
             return None;
         };
-        let runners = cluster.store().runners(worker.app()).await.ok()?;
+        let runners = testbed.store().runners(worker.app()).await.ok()?;
         let mut runners = runners.into_iter();
         runners.find(|runner| runner.id == *worker.runner())?.job
     }
@@ -160,7 +160,7 @@ impl Subject {
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let process = self.process();
         process.terminate()?;
-        process.wait(GOODBYE).await?;
+        process.wait(STOP_TIMEOUT).await?;
         Ok(())
     }
 
@@ -171,26 +171,26 @@ impl Subject {
             Body::Worker {
                 worker,
                 options,
-                cluster,
+                testbed,
                 ..
             } => loop {
-                if let Ok(started) = cluster.worker(options.clone()).await {
+                if let Ok(started) = testbed.worker(options.clone()).await {
                     *worker = started;
                     return Ok(());
                 }
-                tokio::time::sleep(RESTART_PAUSE).await;
+                tokio::time::sleep(RESTART_INTERVAL).await;
             },
             Body::Router {
                 router,
                 address,
                 links,
-                cluster,
+                testbed,
             } => loop {
-                if let Ok(started) = start_router(cluster, address, links).await {
+                if let Ok(started) = start_router(testbed, address, links).await {
                     *router = started;
                     return Ok(());
                 }
-                tokio::time::sleep(RESTART_PAUSE).await;
+                tokio::time::sleep(RESTART_INTERVAL).await;
             },
             Body::Redis(redis) => redis.restart().await.context("Redis did not come back"),
             Body::RabbitMq(rabbitmq) => rabbitmq
@@ -202,11 +202,11 @@ impl Subject {
 }
 
 async fn start_router(
-    cluster: &Cluster,
+    testbed: &Testbed,
     address: &str,
     links: &Links,
 ) -> Result<Router, warmq_testkit::Error> {
     let [redis, rabbitmq] = links.flags();
     let args = [&redis, &rabbitmq, "--reconcile-after", RECONCILE_AFTER];
-    cluster.router_at(address, &args).await
+    testbed.router_at(address, &args).await
 }

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::plan::{Scale, stream};
-use crate::stage::TIMED;
+use crate::system::TIMED;
 
 /// What a job that is to fail says.
 pub const FAILURE: &str = "it was to fail";
@@ -23,7 +23,7 @@ pub const LONG_MS: u32 = 300;
 
 /// The way that a job is submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Transport {
     /// With an idempotency key of its own.
     Http,
     /// With a message id of its own.
@@ -79,7 +79,7 @@ to = [{{ app = '{TIMED}', input = {{ run_ms = 5, load_ms = 'input.load_ms', outp
 
 /// How a job ends, if nobody cancels it and its runners live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum Expected {
     /// With its own number as output: another job's output would show.
     Number,
     /// With what differs between two executions as output (runner, warm or cold): a second execution's would show.
@@ -90,7 +90,7 @@ pub enum Ending {
 
 /// A job that a user wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct Submission {
     /// Its own number.
     pub number: usize,
     /// When it is submitted, from the first one on.
@@ -98,13 +98,13 @@ pub struct Order {
     /// One job, or several.
     pub shape: Shape,
     /// The way.
-    pub door: Door,
+    pub transport: Transport,
     /// What it needs.
     pub hint: Option<String>,
     /// How long it runs, ms.
     pub run_ms: u32,
     /// How it ends.
-    pub ending: Ending,
+    pub expected: Expected,
     /// It may be begun once only.
     pub no_retry: bool,
     /// It is submitted again after it was accepted, as by somebody who did not hear the answer.
@@ -113,17 +113,17 @@ pub struct Order {
     pub cancelled_after: Option<Duration>,
 }
 
-impl Order {
+impl Submission {
     /// A job that is only there to see how fast it ends.
     pub fn probe(number: usize) -> Self {
         Self {
             number,
             at: Duration::ZERO,
             shape: Shape::Job,
-            door: Door::Http,
+            transport: Transport::Http,
             hint: None,
             run_ms: 1,
-            ending: Ending::Number,
+            expected: Expected::Number,
             no_retry: false,
             twice: false,
             cancelled_after: None,
@@ -131,7 +131,7 @@ impl Order {
     }
 
     /// The app or route that it is submitted to.
-    pub fn destination(&self) -> &'static str {
+    pub fn endpoint(&self) -> &'static str {
         match self.shape {
             Shape::Job | Shape::JobWithFile => TIMED,
             Shape::Flow => FLOW,
@@ -146,10 +146,10 @@ impl Order {
     /// Its input, without the link to its file.
     pub fn input(&self) -> Value {
         let mut input = json!({"run_ms": self.run_ms, "load_ms": LOAD_MS});
-        match self.ending {
-            Ending::Number => input["output"] = self.output(),
-            Ending::Execution => {}
-            Ending::Failure => input["fail"] = FAILURE.into(),
+        match self.expected {
+            Expected::Number => input["output"] = self.output(),
+            Expected::Execution => {}
+            Expected::Failure => input["fail"] = FAILURE.into(),
         }
         input
     }
@@ -161,46 +161,46 @@ impl Order {
 }
 
 /// The jobs of a seed, in the order of their submission.
-pub fn draw(seed: u64, scale: Scale) -> Vec<Order> {
+pub fn draw(seed: u64, scale: Scale) -> Vec<Submission> {
     let mut rng = stream(seed, 1);
     let count = u32::try_from(scale.jobs.max(1)).unwrap_or(u32::MAX);
     (0..scale.jobs)
         .map(|number| {
             let at = scale.length / count * u32::try_from(number).unwrap_or(u32::MAX);
-            order(&mut rng, number, at)
+            submission(&mut rng, number, at)
         })
         .collect()
 }
 
-fn order(rng: &mut ChaCha8Rng, number: usize, at: Duration) -> Order {
-    let door = match rng.random_ratio(2, 3) {
-        true => Door::Http,
-        false => Door::Amqp {
+fn submission(rng: &mut ChaCha8Rng, number: usize, at: Duration) -> Submission {
+    let transport = match rng.random_ratio(2, 3) {
+        true => Transport::Http,
+        false => Transport::Amqp {
             reply: rng.random_ratio(1, 2),
         },
     };
-    let shape = match (door, rng.random_range(0..10)) {
+    let shape = match (transport, rng.random_range(0..10)) {
         (_, 0) => Shape::Flow,
         // Files are uploaded by HTTP.
-        (Door::Http, 1) => Shape::JobWithFile,
+        (Transport::Http, 1) => Shape::JobWithFile,
         _ => Shape::Job,
     };
     let hint = rng.random_range(0..HINTS);
-    Order {
+    Submission {
         number,
         at,
         shape,
-        door,
+        transport,
         hint: rng.random_ratio(2, 3).then(|| format!("model-{hint}")),
         run_ms: match rng.random_ratio(1, 25) {
             true => rng.random_range(LONG_MS..=4 * LONG_MS),
             false => rng.random_range(5..=50),
         },
-        ending: match (rng.random_range(0..20), shape) {
-            (0, _) => Ending::Failure,
+        expected: match (rng.random_range(0..20), shape) {
+            (0, _) => Expected::Failure,
             // The file's size is part of the engine's own output.
-            (1..10, Shape::Job | Shape::Flow) => Ending::Number,
-            _ => Ending::Execution,
+            (1..10, Shape::Job | Shape::Flow) => Expected::Number,
+            _ => Expected::Execution,
         },
         no_retry: rng.random_ratio(1, 20),
         twice: rng.random_ratio(1, 20),
@@ -215,19 +215,23 @@ mod tests {
 
     #[test]
     fn a_seed_tells_all_jobs_and_has_all_sorts_of_them() {
-        let orders = draw(7, Scale::FULL);
-        assert_eq!(orders, draw(7, Scale::FULL));
-        assert_eq!(orders.len(), Scale::FULL.jobs);
-        let some = |sort: fn(&Order) -> bool| assert!(orders.iter().any(sort));
-        some(|order| order.door == Door::Amqp { reply: true });
-        some(|order| order.door == Door::Amqp { reply: false });
-        some(|order| order.door == Door::Http && order.twice);
-        some(|order| order.hint.is_none());
-        some(|order| order.shape == Shape::Flow && order.door != Door::Http);
-        some(|order| order.shape == Shape::JobWithFile && order.ending == Ending::Failure);
-        some(|order| order.ending == Ending::Failure);
-        some(|order| order.no_retry);
-        some(|order| order.cancelled_after.is_some());
-        assert!(orders.is_sorted_by_key(|order| order.at));
+        let submissions = draw(7, Scale::FULL);
+        assert_eq!(submissions, draw(7, Scale::FULL));
+        assert_eq!(submissions.len(), Scale::FULL.jobs);
+        let some = |sort: fn(&Submission) -> bool| assert!(submissions.iter().any(sort));
+        some(|submission| submission.transport == Transport::Amqp { reply: true });
+        some(|submission| submission.transport == Transport::Amqp { reply: false });
+        some(|submission| submission.transport == Transport::Http && submission.twice);
+        some(|submission| submission.hint.is_none());
+        some(|submission| {
+            submission.shape == Shape::Flow && submission.transport != Transport::Http
+        });
+        some(|submission| {
+            submission.shape == Shape::JobWithFile && submission.expected == Expected::Failure
+        });
+        some(|submission| submission.expected == Expected::Failure);
+        some(|submission| submission.no_retry);
+        some(|submission| submission.cancelled_after.is_some());
+        assert!(submissions.is_sorted_by_key(|submission| submission.at));
     }
 }

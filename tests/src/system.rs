@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_testkit::{Certificates, Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_testkit::{Certificates, Router, Testbed, Worker, WorkerOptions, eventually};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobRecord;
 use warmq_types::runner::RunnerRecord;
@@ -16,12 +16,12 @@ use crate::metrics::Page;
 pub const TIMED: &str = "bench/timed";
 
 /// How long anything may take that is not meant to be slow, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A cluster with a running router.
-pub struct Stage {
+pub struct System {
     /// The servers' namespace.
-    pub cluster: Cluster,
+    pub testbed: Testbed,
     /// The router.
     pub router: Router,
     http: reqwest::Client,
@@ -29,7 +29,7 @@ pub struct Stage {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -40,7 +40,7 @@ pub struct Answer {
     pub bytes: Vec<u8>,
 }
 
-impl Stage {
+impl System {
     /// A router with an empty configuration.
     pub async fn start() -> Self {
         Self::with_config("").await
@@ -48,22 +48,22 @@ impl Stage {
 
     /// A router with this warmq.toml.
     pub async fn with_config(toml: &str) -> Self {
-        Self::of(Cluster::builder().config(toml).start().await.unwrap()).await
+        Self::of(Testbed::builder().config(toml).start().await.unwrap()).await
     }
 
     /// A router that speaks HTTPS, and users who trust it.
     pub async fn secured(toml: &str, certificates: &Certificates) -> Self {
         let trusted = std::fs::read(certificates.authority()).unwrap();
         let trusted = reqwest::Certificate::from_pem(&trusted).unwrap();
-        let cluster = Cluster::builder().config(toml);
-        let cluster = cluster.trusting(certificates.authority());
-        let cluster = cluster.start().await.unwrap();
+        let testbed = Testbed::builder().config(toml);
+        let testbed = testbed.trusted_authority(certificates.authority());
+        let testbed = testbed.start().await.unwrap();
         let [certificate, key] =
             [certificates.certificate(), certificates.key()].map(|path| path.to_str().unwrap());
         let https = ["--tls-cert", certificate, "--tls-key", key];
         Self {
-            router: cluster.router(&https).await.unwrap(),
-            cluster,
+            router: testbed.router(&https).await.unwrap(),
+            testbed,
             http: reqwest::Client::builder()
                 .tls_certs_only([trusted])
                 .build()
@@ -72,43 +72,43 @@ impl Stage {
     }
 
     /// A router on this cluster.
-    pub async fn of(cluster: Cluster) -> Self {
+    pub async fn of(testbed: Testbed) -> Self {
         Self {
-            router: cluster.router(&[]).await.unwrap(),
-            cluster,
+            router: testbed.router(&[]).await.unwrap(),
+            testbed,
             http: reqwest::Client::new(),
         }
     }
 
     /// Closes the connections that are kept for further requests.
-    pub fn forget_connections(&mut self) {
+    pub fn drop_connections(&mut self) {
         self.http = reqwest::Client::new();
     }
 
     /// Stops the router in good order and starts another, with these flags.
     pub async fn replace_router(&mut self, args: &[&str]) {
         self.router.terminate().unwrap();
-        self.router.wait(SOON).await.unwrap();
-        self.router = self.cluster.router(args).await.unwrap();
+        self.router.wait(TIMEOUT).await.unwrap();
+        self.router = self.testbed.router(args).await.unwrap();
     }
 
     /// Deletes what the namespace left on the servers. The processes die with their handles.
-    pub async fn clean_up(self) {
+    pub async fn cleanup(self) {
         let Self {
-            cluster, router, ..
+            testbed, router, ..
         } = self;
         drop(router);
-        cluster.cleanup().await.unwrap();
+        testbed.cleanup().await.unwrap();
     }
 
     /// A worker of [`TIMED`], registered.
-    pub async fn timed(&self, name: &str) -> Worker {
+    pub async fn timed_worker(&self, name: &str) -> Worker {
         self.worker(WorkerOptions::timed(name, TIMED)).await
     }
 
     /// A worker, registered.
     pub async fn worker(&self, options: WorkerOptions) -> Worker {
-        self.cluster.worker(options).await.unwrap()
+        self.testbed.worker(options).await.unwrap()
     }
 
     /// One HTTP request to the router.
@@ -118,7 +118,7 @@ impl Stage {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
-    ) -> Answer {
+    ) -> HttpResponse {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.router.url()))
@@ -131,7 +131,7 @@ impl Stage {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap().to_vec();
-        Answer {
+        HttpResponse {
             status,
             headers,
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
@@ -140,18 +140,18 @@ impl Stage {
     }
 
     /// `GET path`.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> HttpResponse {
         self.http(Method::GET, path, &[], "").await
     }
 
     /// Whether the router dispatches [`TIMED`].
-    pub async fn leads(&self) -> bool {
+    pub async fn is_leader(&self) -> bool {
         let page = String::from_utf8(self.get("/metrics").await.bytes).unwrap();
         Page::read(&page).get("warmq_leader", &[("app", TIMED)]) == Some(1.0)
     }
 
     /// Submits to `app` by HTTP; the answer may be a refusal.
-    pub async fn post(&self, app: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub async fn post(&self, app: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
         let path = format!("/queue/{app}");
         self.http(Method::POST, &path, headers, body.to_owned())
             .await
@@ -173,13 +173,13 @@ impl Stage {
 
     /// A job's record.
     pub async fn job(&self, id: JobId) -> JobRecord {
-        self.cluster.store().job(id).await.unwrap().unwrap()
+        self.testbed.store().job(id).await.unwrap().unwrap()
     }
 
     /// Waits until a job that may not be recorded yet, as it was submitted by AMQP, reached `state`.
-    pub async fn stands(&self, id: JobId, state: JobState) -> JobRecord {
-        eventually(&format!("job {id} is {state}"), SOON, async || {
-            let record = self.cluster.store().job(id).await.unwrap();
+    pub async fn reached_once_recorded(&self, id: JobId, state: JobState) -> JobRecord {
+        eventually(&format!("job {id} is {state}"), TIMEOUT, async || {
+            let record = self.testbed.store().job(id).await.unwrap();
             record.filter(|job| job.state == state)
         })
         .await
@@ -188,7 +188,7 @@ impl Stage {
 
     /// Waits until a job reached `state`.
     pub async fn reached(&self, id: JobId, state: JobState) -> JobRecord {
-        eventually(&format!("job {id} is {state}"), SOON, async || {
+        eventually(&format!("job {id} is {state}"), TIMEOUT, async || {
             Some(self.job(id).await).filter(|job| job.state == state)
         })
         .await
@@ -197,7 +197,7 @@ impl Stage {
 
     /// Waits until a job ended, however.
     pub async fn ended(&self, id: JobId) -> JobRecord {
-        self.ended_within(id, SOON).await
+        self.ended_within(id, TIMEOUT).await
     }
 
     /// Waits until a job ended, however, for at most `bound`.
@@ -227,7 +227,7 @@ impl Stage {
     }
 
     /// Has the only worker busy for 2 s with model `m`; these are jobs for `m` that the dispatcher holds meanwhile.
-    pub async fn held_jobs(&self) -> Vec<JobId> {
+    pub async fn hold_jobs(&self) -> Vec<JobId> {
         self.succeeded(self.submit("m", 1).await).await;
         let busy = self.submit("m", 2_000).await;
         self.reached(busy, JobState::Running).await;
@@ -237,7 +237,7 @@ impl Stage {
         }
         for id in &jobs {
             let held = async || self.job(*id).await.hold;
-            eventually("the dispatcher holds it", SOON, held)
+            eventually("the dispatcher holds it", TIMEOUT, held)
                 .await
                 .unwrap();
         }
@@ -247,12 +247,12 @@ impl Stage {
     /// The live runners of an app.
     pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
         let app = AppId::parse(app).unwrap();
-        self.cluster.store().runners(&app).await.unwrap()
+        self.testbed.store().runners(&app).await.unwrap()
     }
 
     /// Waits until all runners of an app are idle.
     pub async fn all_idle(&self, app: &str) {
-        eventually("all runners are idle", SOON, async || {
+        eventually("all runners are idle", TIMEOUT, async || {
             let runners = self.runners(app).await;
             runners.iter().all(|runner| runner.idle).then_some(())
         })

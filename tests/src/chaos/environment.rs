@@ -3,24 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis, free_port};
+use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed, free_port};
 use warmq_types::queue_type::QueueType;
 
-use super::orders;
 use super::plan::{Role, Victim};
-use super::subject::Subject;
+use super::target::Target;
+use super::workload;
 
 /// Everything that runs, and may suffer.
-pub struct Arena {
+pub struct Environment {
     /// The namespace on the servers, reached without any proxy.
-    pub cluster: Arc<Cluster>,
+    pub testbed: Arc<Testbed>,
     /// The routers' URLs, which they keep.
     pub routers: Vec<String>,
     /// Whoever may suffer; in an order in which they can be dropped, servers last.
-    pub subjects: Vec<Subject>,
+    pub targets: Vec<Target>,
 }
 
-impl Arena {
+impl Environment {
     /// Starts everything, with data and logs in `folder`.
     ///
     /// # Errors
@@ -29,30 +29,30 @@ impl Arena {
         let (redis, rabbitmq) = (folder.join("redis"), folder.join("rabbitmq"));
         let redis = PrivateRedis::start_in(&redis).await?;
         let rabbitmq = PrivateRabbit::start_in(&rabbitmq, &[]).await?;
-        let cluster = Cluster::builder()
+        let testbed = Testbed::builder()
             .folder(folder)
             .redis_url(redis.url().expose())
             .amqp_url(rabbitmq.url().expose())
             .queue_type(queue_type)
-            .config(orders::config())
+            .config(workload::config())
             .start()
             .await?;
-        let cluster = Arc::new(cluster);
-        let (mut routers, mut subjects) = (Vec::new(), Vec::new());
+        let testbed = Arc::new(testbed);
+        let (mut routers, mut targets) = (Vec::new(), Vec::new());
         for victim in Victim::of(Role::Worker) {
-            subjects.push(Subject::worker(victim, Arc::clone(&cluster)).await?);
+            targets.push(Target::worker(victim, Arc::clone(&testbed)).await?);
         }
         for victim in Victim::of(Role::Router) {
             let address = format!("127.0.0.1:{}", free_port()?);
             routers.push(format!("http://{address}"));
-            subjects.push(Subject::router(victim, Arc::clone(&cluster), address).await?);
+            targets.push(Target::router(victim, Arc::clone(&testbed), address).await?);
         }
-        subjects.push(Subject::redis(redis));
-        subjects.push(Subject::rabbitmq(rabbitmq));
+        targets.push(Target::redis(redis));
+        targets.push(Target::rabbitmq(rabbitmq));
         Ok(Self {
-            cluster,
+            testbed,
             routers,
-            subjects,
+            targets,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Users: they submit what was ordered, by HTTP and AMQP, try again what may have failed, and cancel some of it.
+//! Submitters: they submit what was ordered, by HTTP and AMQP, try again what may have failed, and cancel some of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,22 +17,22 @@ use warmq_types::ids::JobId;
 use warmq_types::server_url::ServerUrl;
 use warmq_types::state::JobState;
 
-use super::ledger::{End, Ledger, Witness};
+use super::ledger::{End, Ledger, Source};
 use super::observer::REPLIES;
-use super::orders::{Door, Order};
-use super::patience::persist;
+use super::retry::retry_until;
+use super::workload::{Submission, Transport};
 
 /// Submissions under way at once.
-const WINDOW: usize = 48;
+const MAX_IN_FLIGHT: usize = 48;
 
 /// How long the broker may take to confirm, before the message is published again.
-const CONFIRM: Duration = Duration::from_secs(3);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
 const PERSISTENT: u8 = 2;
 
 /// A cheap handle on all users.
 #[derive(Clone)]
-pub struct Users {
+pub struct Submitters {
     http: reqwest::Client,
     routers: Arc<[Client]>,
     /// Turns from router to router.
@@ -49,8 +49,8 @@ struct Link {
     _connection: Connection,
 }
 
-impl Users {
-    /// Users of these routers and this RabbitMQ.
+impl Submitters {
+    /// Submitters of these routers and this RabbitMQ.
     ///
     /// # Errors
     /// A router's URL is none.
@@ -79,71 +79,83 @@ impl Users {
     }
 
     /// Submits the orders, each at its time counted from `begun`, and sees each through.
-    pub async fn submit_all(&self, orders: Vec<Order>, begun: Instant, deadline: Instant) {
-        let orders = futures::stream::iter(orders);
-        orders
-            .for_each_concurrent(WINDOW, async |order| {
-                tokio::time::sleep_until(begun + order.at).await;
-                self.see_through(&order, deadline).await;
+    pub async fn submit_all(
+        &self,
+        submissions: Vec<Submission>,
+        begun: Instant,
+        deadline: Instant,
+    ) {
+        let submissions = futures::stream::iter(submissions);
+        submissions
+            .for_each_concurrent(MAX_IN_FLIGHT, async |submission| {
+                tokio::time::sleep_until(begun + submission.at).await;
+                self.run(&submission, deadline).await;
             })
             .await;
     }
 
     /// Submits an order until it is accepted or refused, perhaps again, and perhaps cancels it. Its id, if accepted.
-    pub async fn see_through(&self, order: &Order, deadline: Instant) -> Option<JobId> {
-        let id = self.submit(order, deadline).await?;
-        if order.twice {
-            self.submit(order, deadline).await;
+    pub async fn run(&self, submission: &Submission, deadline: Instant) -> Option<JobId> {
+        let id = self.submit(submission, deadline).await?;
+        if submission.twice {
+            self.submit(submission, deadline).await;
         }
-        if let Some(after) = order.cancelled_after {
+        if let Some(after) = submission.cancelled_after {
             tokio::time::sleep(after).await;
             self.cancel(id, deadline).await;
         }
         Some(id)
     }
 
-    async fn submit(&self, order: &Order, deadline: Instant) -> Option<JobId> {
-        let answer = match order.door {
-            Door::Http => {
-                let file_url = match order.file() {
-                    Some(file) => Some(persist(deadline, async || self.upload(&file).await).await?),
+    async fn submit(&self, submission: &Submission, deadline: Instant) -> Option<JobId> {
+        let answer = match submission.transport {
+            Transport::Http => {
+                let file_url = match submission.file() {
+                    Some(file) => {
+                        Some(retry_until(deadline, async || self.upload(&file).await).await?)
+                    }
                     None => None,
                 };
-                let post = async || self.post(order, file_url.as_deref()).await;
-                persist(deadline, post).await?
+                let post = async || self.post(submission, file_url.as_deref()).await;
+                retry_until(deadline, post).await?
             }
-            Door::Amqp { reply } => {
-                let id = self.id_of(order);
-                let publish = async || self.publish(order, id, reply).await;
-                persist(deadline, publish).await.map(|()| Ok(id))?
+            Transport::Amqp { reply } => {
+                let id = self.id_of(submission);
+                let publish = async || self.publish(submission, id, reply).await;
+                retry_until(deadline, publish).await.map(|()| Ok(id))?
             }
         };
         match answer {
             Ok(id) => {
-                self.ledger.accepted(order.number, id);
+                self.ledger.accepted(submission.number, id);
                 Some(id)
             }
             Err(refusal) => {
-                self.ledger.refused(order.number, refusal);
+                self.ledger.refused(submission.number, refusal);
                 None
             }
         }
     }
 
     /// The job's id, or why it is refused for good; `None`: to be tried again.
-    async fn post(&self, order: &Order, file_url: Option<&str>) -> Option<Result<JobId, String>> {
-        let url = format!("{}/queue/{}", self.router().url(), order.destination());
-        let mut input = order.input();
+    async fn post(
+        &self,
+        submission: &Submission,
+        file_url: Option<&str>,
+    ) -> Option<Result<JobId, String>> {
+        let url = format!("{}/queue/{}", self.router().url(), submission.endpoint());
+        let mut input = submission.input();
         if let Some(file_url) = file_url {
             input["file_url"] = file_url.into();
         }
-        let mut request = (self.http.post(url))
-            .json(&input)
-            .header("idempotency-key", format!("order-{}", order.number));
-        if let Some(hint) = &order.hint {
+        let mut request = (self.http.post(url)).json(&input).header(
+            "idempotency-key",
+            format!("submission-{}", submission.number),
+        );
+        if let Some(hint) = &submission.hint {
             request = request.header("x-fal-runner-hint", hint);
         }
-        if order.no_retry {
+        if submission.no_retry {
             request = request.header("x-fal-no-retry", "1");
         }
         let response = request.send().await.ok()?;
@@ -160,7 +172,7 @@ impl Users {
     /// The link to an uploaded file; `None`: to be tried again, as another file.
     async fn upload(&self, content: &[u8]) -> Option<String> {
         let url = format!("{}/storage/upload/initiate", self.router().url());
-        let announced = json!({"file_name": "order.txt", "content_type": "text/plain"});
+        let announced = json!({"file_name": "submission.txt", "content_type": "text/plain"});
         let answer = self.http.post(url).json(&announced).send().await.ok()?;
         let answer: Value = answer.error_for_status().ok()?.json().await.ok()?;
         let put = self.http.put(answer["upload_url"].as_str()?);
@@ -170,20 +182,20 @@ impl Users {
     }
 
     /// A user chooses the id once for all tries.
-    fn id_of(&self, order: &Order) -> JobId {
-        let known = self.ledger.ids(order.number);
+    fn id_of(&self, submission: &Submission) -> JobId {
+        let known = self.ledger.ids(submission.number);
         known.first().copied().unwrap_or_else(JobId::generate)
     }
 
     /// `None`: it is not known to have arrived.
-    async fn publish(&self, order: &Order, id: JobId, reply: bool) -> Option<()> {
+    async fn publish(&self, submission: &Submission, id: JobId, reply: bool) -> Option<()> {
         let channel = self.channel().await?;
         let mut headers = FieldTable::default();
         let text = |text: &str| AMQPValue::LongString(text.into());
-        if let Some(hint) = &order.hint {
+        if let Some(hint) = &submission.hint {
             headers.insert("x-runner-hint".into(), text(hint));
         }
-        if order.no_retry {
+        if submission.no_retry {
             headers.insert("x-no-retry".into(), text("1"));
         }
         let mut properties = BasicProperties::default()
@@ -201,14 +213,14 @@ impl Users {
         };
         let confirmed = async {
             let exchange = self.jobs_exchange.as_str().into();
-            let body = order.input().to_string();
+            let body = submission.input().to_string();
             let published = {
-                let destination = order.destination().into();
-                channel.basic_publish(exchange, destination, options, body.as_bytes(), properties)
+                let endpoint = submission.endpoint().into();
+                channel.basic_publish(exchange, endpoint, options, body.as_bytes(), properties)
             };
             published.await?.await
         };
-        match tokio::time::timeout(CONFIRM, confirmed).await {
+        match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
             Ok(Ok(Confirmation::Ack(None))) => Some(()),
             Ok(Ok(_)) => None,
             // The connection is broken, or as good as that.
@@ -226,8 +238,11 @@ impl Users {
         {
             return Some(open.channel.clone());
         }
-        let connecting = warmq_broker::connect(&self.amqp_url, "warmq-chaos users");
-        let connection = tokio::time::timeout(CONFIRM, connecting).await.ok()?.ok()?;
+        let connecting = warmq_broker::connect(&self.amqp_url, "warmq-chaos submitters");
+        let connection = tokio::time::timeout(CONFIRM_TIMEOUT, connecting)
+            .await
+            .ok()?
+            .ok()?;
         let channel = connection.create_channel().await.ok()?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         confirms.await.ok()?;
@@ -239,11 +254,11 @@ impl Users {
     }
 
     async fn cancel(&self, id: JobId, deadline: Instant) {
-        persist(deadline, async || {
+        retry_until(deadline, async || {
             match self.router().cancel(id).await {
                 Ok(Some(_)) => {
                     let end = End::state(JobState::Cancelled);
-                    self.ledger.told(id, Witness::Cancellation, end);
+                    self.ledger.record_end(id, Source::Cancellation, end);
                     Some(())
                 }
                 // Ended otherwise before.

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 /// A file of moments.
 #[derive(Debug)]
-pub struct Diary {
+pub struct FaultLog {
     file: Mutex<std::fs::File>,
     begun: Instant,
 }
 
-impl Diary {
+impl FaultLog {
     /// A new diary, whose times count from now.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Diary {
     }
 
     /// Writes what happens now, behind the Unix time (ms) and the seconds since the beginning.
-    pub fn append_log(&self, what: &str) {
+    pub fn append(&self, what: &str) {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let unix_ms = unix.unwrap_or_default().as_millis();
         let since = self.begun.elapsed().as_secs_f64();
