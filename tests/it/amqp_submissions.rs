@@ -41,7 +41,7 @@ async fn a_published_job_runs_and_is_polled_by_its_id() {
 }
 
 #[tokio::test]
-async fn the_outcome_comes_back_to_who_asked_for_a_reply() {
+async fn the_reply_carries_the_outcome() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let user = AmqpClient::connect(&system.testbed).await;
@@ -82,7 +82,7 @@ async fn the_outcome_comes_back_to_who_asked_for_a_reply() {
 }
 
 #[tokio::test]
-async fn a_message_that_can_be_no_job_is_dead_lettered_with_the_reason_and_told() {
+async fn an_invalid_message_is_dead_lettered_with_the_reason_and_replied_to() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let user = AmqpClient::connect(&system.testbed).await;
@@ -118,7 +118,7 @@ async fn a_message_that_can_be_no_job_is_dead_lettered_with_the_reason_and_told(
 }
 
 #[tokio::test]
-async fn nobody_can_have_a_reply_put_into_somebody_elses_queue() {
+async fn a_reply_to_another_clients_queue_is_refused() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let user = AmqpClient::connect(&system.testbed).await;

@@ -148,7 +148,7 @@ fn boundaries_between_crates_hold() {
 }
 
 #[test]
-fn decisions_read_no_clock_and_draw_no_chance() {
+fn decisions_are_pure() {
     let impure = ["Instant", "SystemTime", "rand::", "std::fs", "std::env"];
     never_says("router/policy/src", &impure, &[]);
     never_says("router/rules/src", &impure, &[]);
@@ -185,14 +185,14 @@ fn only_the_topology_declares_queues() {
 }
 
 #[test]
-fn only_the_store_spells_redis() {
+fn only_the_store_names_redis() {
     for sources in SOURCES {
         never_says(sources, &["redis::"], &["common/store/"]);
     }
 }
 
 #[test]
-fn one_place_finds_jobs_for_callers() {
+fn one_module_finds_jobs_for_callers() {
     // Elsewhere, a job is one that was found there, or was submitted just now.
     never_says(
         "router/src/api",
@@ -205,7 +205,7 @@ fn one_place_finds_jobs_for_callers() {
 }
 
 #[test]
-fn servers_reach_out_by_the_guarded_client_alone() {
+fn outgoing_requests_use_the_guarded_client() {
     // The command line calls routers, and what is in dev/ starts them.
     for sources in SOURCES {
         let allowed = ["common/fetch/", "cli/", "dev/"];
@@ -227,7 +227,7 @@ fn every_route_is_documented() {
 }
 
 #[test]
-fn links_to_files_are_made_and_taken_back_in_one_place() {
+fn file_links_are_converted_in_one_module() {
     never_says(
         "router/src",
         &["REFERENCE_PREFIX", "warmq://"],
@@ -302,7 +302,7 @@ fn rows_name_their_tests(document: &str, heading: &str, folders: &[&str]) {
 }
 
 #[test]
-fn every_script_says_what_it_takes_and_gives() {
+fn every_script_documents_its_keys_and_arguments() {
     for (name, code) in sources("common/store/src/lua", "lua") {
         if name.ends_with("prelude.lua") {
             continue;

@@ -61,7 +61,7 @@ async fn jobs_run_over_encrypted_connections_to_both_servers() {
 }
 
 #[tokio::test]
-async fn a_server_whose_certificate_is_not_trusted_is_refused_with_the_way_to_trust_it() {
+async fn an_untrusted_certificate_is_refused_with_the_remedy() {
     let certificates = Certificates::generate().unwrap();
     let others = Certificates::generate().unwrap();
     let servers = Servers::start(&certificates).await;
@@ -92,7 +92,7 @@ async fn a_server_whose_certificate_is_not_trusted_is_refused_with_the_way_to_tr
 }
 
 #[tokio::test]
-async fn the_routers_own_certificate_is_told_in_its_urls_and_checked_by_the_command_line() {
+async fn a_router_with_a_certificate_prints_https_urls_and_the_command_line_verifies_it() {
     let certificates = Certificates::generate().unwrap();
     let system = System::secured("", &certificates).await;
     let _worker = system.timed_worker("a").await;
@@ -127,7 +127,7 @@ async fn the_routers_own_certificate_is_told_in_its_urls_and_checked_by_the_comm
 }
 
 #[tokio::test]
-async fn a_certificate_that_can_not_be_served_with_is_a_mistake_in_the_configuration() {
+async fn an_unusable_certificate_is_a_configuration_mistake() {
     let certificates = Certificates::generate().unwrap();
     let others = Certificates::generate().unwrap();
     let certificate = certificates.certificate().to_str().unwrap();

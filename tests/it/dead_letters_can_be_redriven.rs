@@ -80,7 +80,7 @@ async fn quarantined(system: &System, app: &AppId) -> JobId {
 }
 
 #[tokio::test]
-async fn a_quarantined_job_runs_under_its_id_once_it_is_redriven() {
+async fn a_redriven_job_runs_under_its_id() {
     let system = System::with_config(CONFIG).await;
     let app: AppId = TIMED.parse().unwrap();
     let shelf = format!("/v1/dead/{TIMED}");
@@ -114,7 +114,7 @@ async fn a_quarantined_job_runs_under_its_id_once_it_is_redriven() {
 }
 
 #[tokio::test]
-async fn a_refused_submission_is_submitted_again_as_it_was() {
+async fn redriving_a_refused_submission_submits_it_unchanged() {
     let system = System::start().await;
     let user = AmqpClient::connect(&system.testbed).await;
     let id = JobId::generate();
@@ -158,7 +158,7 @@ async fn a_refused_submission_is_submitted_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn what_is_nobodys_job_stays_until_it_is_thrown_away() {
+async fn an_invalid_dead_letter_stays_until_it_is_discarded() {
     let system = System::with_config(CONFIG).await;
     let shelf = format!("/v1/dead/{TIMED}");
     letters(&system, &shelf, 0).await;

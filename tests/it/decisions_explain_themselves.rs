@@ -52,7 +52,7 @@ async fn shows(system: &System, name: &str, labels: &[(&str, &str)], value: f64)
 }
 
 #[tokio::test]
-async fn a_held_job_tells_why_and_how_long() {
+async fn explain_prints_why_and_how_long_a_job_was_held() {
     let system = System::start().await;
     let _workers = [
         system.timed_worker("a").await,

@@ -56,7 +56,7 @@ async fn all_run_on(system: &System, jobs: Vec<(JobId, &str)>, shapes: &str, dig
 }
 
 #[tokio::test]
-async fn jobs_run_on_the_worker_that_has_their_model_whichever_comes_first_by_name() {
+async fn jobs_run_on_the_worker_that_has_their_model_regardless_of_names() {
     for (shapes, digits) in [("a", "z"), ("z", "a")] {
         let system = System::start().await;
         let _shapes = worker(&system, shapes, &["shapes"]).await;
@@ -68,7 +68,7 @@ async fn jobs_run_on_the_worker_that_has_their_model_whichever_comes_first_by_na
 }
 
 #[tokio::test]
-async fn a_job_whose_only_owner_is_stopped_waits_until_it_is_back() {
+async fn a_job_waits_for_the_only_runner_with_its_model_to_restart() {
     let system = System::start().await;
     let mut owner = worker(&system, "owner", &["shapes"]).await;
     let _other = worker(&system, "other", &["digits"]).await;

@@ -74,7 +74,7 @@ async fn order(http: &reqwest::Client, url: &str, n: u64) -> Order {
 }
 
 #[tokio::test]
-async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_killed_50_times() {
+async fn each_step_runs_once_although_the_router_is_killed_50_times() {
     let testbed = Testbed::builder().config(CONFIG).start().await.unwrap();
     let store = testbed.store();
     // What is killed runs the flows and is their door. Dispatchers are killed elsewhere (nothing_is_lost).

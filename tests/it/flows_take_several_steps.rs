@@ -83,7 +83,7 @@ async fn step(system: &System, flow: &JobRecord, n: usize) -> JobRecord {
 }
 
 #[tokio::test]
-async fn each_step_gets_what_those_before_it_made_and_the_last_ones_output_is_the_result() {
+async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() {
     let (system, _workers) = pipeline_stage().await;
     let id = submit(&system, "acme/pipeline", pipeline(3, 5)).await;
     let flow = system.succeeded(id).await;
@@ -156,7 +156,7 @@ async fn each_step_gets_what_those_before_it_made_and_the_last_ones_output_is_th
 }
 
 #[tokio::test]
-async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
+async fn a_flow_is_routed_awaited_and_replied_to_like_a_job() {
     let (system, _workers) = pipeline_stage().await;
     let run = |n: i64| {
         let input = pipeline(n, 1).to_string();
@@ -219,7 +219,7 @@ async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
 }
 
 #[tokio::test]
-async fn status_and_stream_tell_the_step_and_how_far_it_is() {
+async fn status_and_stream_report_the_step_and_its_progress() {
     let (system, _workers) = pipeline_stage().await;
     let id = submit(&system, "acme/pipeline", pipeline(1, 700)).await;
     let path = format!("/queue/acme/pipeline/requests/{id}/status");
@@ -307,7 +307,7 @@ async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
 }
 
 #[tokio::test]
-async fn cancelling_reaches_the_step_that_runs_and_no_other_begins() {
+async fn cancelling_a_flow_cancels_its_running_step_and_starts_no_other() {
     let (system, _workers) = pipeline_stage().await;
     let id = submit(&system, "acme/pipeline", pipeline(1, 60_000)).await;
     let running = async || {
@@ -343,7 +343,7 @@ async fn cancelling_reaches_the_step_that_runs_and_no_other_begins() {
 }
 
 #[tokio::test]
-async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
+async fn the_next_choice_is_tried_after_a_failure_a_timeout_or_without_runners() {
     let system = System::with_config(FALLBACKS).await;
     let by = async |to: &str, input: Value| {
         let flow = system.succeeded(submit(&system, to, input).await).await;
@@ -439,7 +439,7 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
 }
 
 #[tokio::test]
-async fn a_job_that_waits_for_runners_which_left_goes_to_the_next_choice() {
+async fn the_next_choice_is_tried_when_all_runners_left() {
     let system = System::with_config(FALLBACKS).await;
     let mut first = system
         .worker(WorkerOptions::timed("first", "acme/first"))
@@ -494,7 +494,7 @@ async fn a_flow_ends_on_the_version_that_it_began_with() {
 }
 
 #[tokio::test]
-async fn what_did_not_start_in_time_expires_as_a_whole() {
+async fn a_flow_that_did_not_start_in_time_expires_as_a_whole() {
     let system = System::with_config(PIPELINE).await;
     // Nobody serves it.
     let timeout = [("x-fal-request-timeout", "1")];

@@ -96,7 +96,7 @@ async fn an_empty_body_is_an_empty_input() {
 }
 
 #[tokio::test]
-async fn waiting_jobs_know_how_many_are_before_them() {
+async fn waiting_jobs_report_their_queue_position() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let first = system.submit("m", 1500).await;

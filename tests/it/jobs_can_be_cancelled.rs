@@ -52,7 +52,7 @@ async fn held(system: &System, jobs: f64) {
 }
 
 #[tokio::test]
-async fn a_held_job_vanishes_at_once_and_never_runs() {
+async fn a_cancelled_held_job_ends_at_once_and_never_runs() {
     let system = System::with_config(NAMED).await;
     let [first, second] = [system.submit("m", 1).await, system.submit("m", 1).await];
     held(&system, 2.0).await;
@@ -69,7 +69,7 @@ async fn a_held_job_vanishes_at_once_and_never_runs() {
 }
 
 #[tokio::test]
-async fn a_low_job_that_policy_fal_holds_vanishes_at_once() {
+async fn a_cancelled_low_job_under_policy_fal_ends_at_once() {
     let system = System::with_config("[apps.'bench/timed']\npolicy = 'fal'").await;
     let _worker = system.timed_worker("a").await;
     let busy = system.submit("m", 60_000).await;
@@ -91,7 +91,7 @@ async fn a_low_job_that_policy_fal_holds_vanishes_at_once() {
 }
 
 #[tokio::test]
-async fn a_job_in_a_runners_queue_never_starts() {
+async fn a_cancelled_job_in_a_runners_queue_never_starts() {
     let system = System::start().await;
     let options = WorkerOptions::timed("a", TIMED).args(["--accept-timeout-ms", "60000"]);
     let worker = system.worker(options).await;
@@ -107,7 +107,7 @@ async fn a_job_in_a_runners_queue_never_starts() {
 }
 
 #[tokio::test]
-async fn a_running_job_stops_within_a_tenth_of_a_second_and_its_runner_stays_warm() {
+async fn a_cancelled_running_job_stops_within_100_ms_and_its_runner_stays_warm() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     system.succeeded(system.submit("m", 1).await).await;
@@ -134,7 +134,7 @@ async fn a_running_job_stops_within_a_tenth_of_a_second_and_its_runner_stays_war
 }
 
 #[tokio::test]
-async fn painting_stops_within_a_step() {
+async fn a_cancelled_diffusion_job_stops_within_a_step() {
     const APP: &str = "warmq/diffusion";
     let system = System::start().await;
     let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
@@ -169,7 +169,7 @@ async fn painting_stops_within_a_step() {
 }
 
 #[tokio::test]
-async fn a_job_that_ended_keeps_its_end_and_an_unknown_one_is_not_found() {
+async fn cancelling_an_ended_job_changes_nothing_and_an_unknown_one_is_not_found() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let done = system.submit("m", 1).await;
@@ -196,7 +196,7 @@ async fn a_job_that_ended_keeps_its_end_and_an_unknown_one_is_not_found() {
 }
 
 #[tokio::test]
-async fn cancelling_twice_is_as_good_as_once() {
+async fn cancelling_is_idempotent() {
     let system = System::with_config(NAMED).await;
     let id = system.submit("m", 1).await;
     cancelled(&system, id).await;
@@ -211,7 +211,7 @@ async fn cancelling_twice_is_as_good_as_once() {
 }
 
 #[tokio::test]
-async fn an_amqp_submitter_is_told_once_that_its_job_was_cancelled() {
+async fn cancelling_an_amqp_job_replies_once() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let user = AmqpClient::connect(&system.testbed).await;
@@ -249,7 +249,7 @@ async fn an_amqp_submitter_is_told_once_that_its_job_was_cancelled() {
 }
 
 #[tokio::test]
-async fn the_command_line_cancels_and_the_story_says_when() {
+async fn the_command_line_cancels_and_explain_prints_when() {
     let system = System::with_config(NAMED).await;
     let id = system.submit("m", 1).await;
     let this = std::env::current_exe().unwrap();

@@ -61,7 +61,7 @@ fn assert_is_small(record: &JobRecord) {
 }
 
 #[tokio::test]
-async fn it_runs_is_shown_and_gives_its_hint_as_any_other() {
+async fn a_large_input_runs_is_shown_and_yields_its_hint() {
     let system = System::with_config(DECLARED).await;
     let input = large("http ");
     let by_http = submit(&system, &[], &input).await;
@@ -93,7 +93,7 @@ async fn it_runs_is_shown_and_gives_its_hint_as_any_other() {
 }
 
 #[tokio::test]
-async fn it_is_deleted_with_the_end_of_a_job_that_is_not_to_be_stored() {
+async fn a_large_input_is_deleted_when_an_unstored_job_ends() {
     let system = System::with_config(DECLARED).await;
     let no_store = [("x-fal-store-io", "0")];
     let cancelled = submit(&system, &no_store, &large("cancelled ")).await;
@@ -111,7 +111,7 @@ async fn it_is_deleted_with_the_end_of_a_job_that_is_not_to_be_stored() {
 }
 
 #[tokio::test]
-async fn a_refused_or_repeated_submission_leaves_none_behind() {
+async fn a_refused_or_repeated_submission_leaves_no_stored_input() {
     let system = System::with_config(&format!("{DECLARED}\nmax_queue_length = 1")).await;
     let key = [("idempotency-key", "k")];
     let first = submit(&system, &key, &large("first ")).await;
@@ -131,7 +131,7 @@ async fn a_refused_or_repeated_submission_leaves_none_behind() {
 }
 
 #[tokio::test]
-async fn a_runner_that_cannot_read_it_leaves_the_job_to_another() {
+async fn a_runner_that_cannot_read_a_stored_input_leaves_the_job_to_another() {
     let system = System::start().await;
     let elsewhere = system.testbed.folder().join("elsewhere");
     let storage = format!("--storage=file://{}", elsewhere.display());
@@ -159,7 +159,7 @@ async fn a_runner_that_cannot_read_it_leaves_the_job_to_another() {
 }
 
 #[tokio::test]
-async fn a_flow_makes_its_steps_of_it_and_of_large_outputs() {
+async fn a_flow_passes_large_inputs_and_outputs_to_its_steps() {
     let config = r#"
         [apps."bench/timed"]
         [routes."t/twice"]
@@ -184,7 +184,7 @@ async fn a_flow_makes_its_steps_of_it_and_of_large_outputs() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_larger_than_a_body_may_be_is_refused_once() {
+async fn a_message_over_the_body_limit_is_refused_once() {
     let mut system = System::with_config(DECLARED).await;
     system.replace_router(&["--max-body", "1KiB"]).await;
     let user = AmqpClient::connect(&system.testbed).await;
@@ -208,7 +208,7 @@ async fn a_message_that_is_larger_than_a_body_may_be_is_refused_once() {
 }
 
 #[tokio::test]
-async fn a_file_of_10_mb_fits_as_a_data_uri_and_a_larger_one_is_to_be_uploaded() {
+async fn a_10_mb_data_uri_is_accepted_and_a_larger_one_is_refused_with_a_hint_to_upload() {
     let system = System::with_config(DECLARED).await;
     let uri = |bytes: usize| {
         let base64 = "A".repeat(bytes.div_ceil(3) * 4);
@@ -224,7 +224,7 @@ async fn a_file_of_10_mb_fits_as_a_data_uri_and_a_larger_one_is_to_be_uploaded()
 }
 
 #[tokio::test]
-async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
+async fn a_message_over_the_brokers_limit_is_refused_without_retries() {
     let rabbit = PrivateRabbit::start(&["max_message_size = 50000"])
         .await
         .unwrap();

@@ -35,7 +35,7 @@ async fn stage_of(rabbit: &PrivateRabbit, config: &str) -> System {
 }
 
 #[tokio::test]
-async fn a_job_that_runs_or_is_held_longer_than_the_brokers_patience_runs_once() {
+async fn a_job_longer_than_the_consumer_timeout_runs_once() {
     let rabbit = impatient_broker().await;
     let system = stage_of(&rabbit, "consumer_timeout = '6s'").await;
     let _worker = system.timed_worker("a").await;
@@ -55,7 +55,7 @@ async fn a_job_that_runs_or_is_held_longer_than_the_brokers_patience_runs_once()
 }
 
 #[tokio::test]
-async fn a_broker_that_loses_its_patience_all_the_same_costs_no_second_run() {
+async fn a_consumer_timeout_causes_no_second_run() {
     let rabbit = impatient_broker().await;
     // Nobody told the worker.
     let system = stage_of(&rabbit, "").await;
@@ -70,7 +70,7 @@ async fn a_broker_that_loses_its_patience_all_the_same_costs_no_second_run() {
 }
 
 #[tokio::test]
-async fn a_broker_with_another_patience_than_the_settings_say_is_warned_of() {
+async fn a_different_consumer_timeout_of_the_broker_is_logged() {
     let rabbit = impatient_broker().await;
     // The router has the default.
     let system = stage_of(&rabbit, "").await;
@@ -89,7 +89,7 @@ async fn a_broker_with_another_patience_than_the_settings_say_is_warned_of() {
 }
 
 #[tokio::test]
-async fn the_next_attempt_after_a_timeout_does_not_wait_for_the_copy_that_is_parked() {
+async fn the_next_attempt_after_a_timeout_does_not_wait_for_the_parked_copy() {
     let config = format!(
         "consumer_timeout = '3s'\n[apps.'{TIMED}']\nrun_timeout = '4s'\nmax_attempts = 2\n"
     );

@@ -30,7 +30,7 @@ async fn names_the_missing(scheme: &str, setting: &str, package: &str, port: u16
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_named_with_the_way_to_start_it() {
+async fn an_unreachable_server_is_named_with_the_remedy() {
     // Bound and closed again: nobody listens there.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -42,7 +42,7 @@ async fn a_server_that_is_not_there_is_named_with_the_way_to_start_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_during_the_greeting_is_named_too() {
+async fn a_server_that_dies_during_the_handshake_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().for_each(drop));
@@ -98,7 +98,7 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
 }
 
 #[tokio::test]
-async fn strangers_are_not_served_by_accident() {
+async fn listening_beyond_loopback_requires_keys() {
     let (code, output) = run("warmq-router", &["--listen", "0.0.0.0:0"]).await;
     assert_eq!(code, Some(64));
     assert!(output.contains("--allow-anonymous"), "{output}");

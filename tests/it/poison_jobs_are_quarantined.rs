@@ -45,7 +45,7 @@ fn assert_quarantined(record: &JobRecord, reason: &str) {
 const A_LEASE_AND_A_MOMENT: Duration = Duration::from_secs(25);
 
 #[tokio::test]
-async fn a_job_whose_only_worker_is_killed_is_known_to_wait_once_the_lease_has_lapsed() {
+async fn a_job_of_a_killed_worker_is_queued_again_once_the_lease_lapsed() {
     let system = System::with_config(TWO_ATTEMPTS).await;
     let waits = system.submit("m", 600_000).await;
     dies_of(&system, waits, "first").await;
@@ -78,7 +78,7 @@ async fn a_job_whose_only_worker_is_killed_is_known_to_wait_once_the_lease_has_l
 }
 
 #[tokio::test]
-async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_the_reason() {
+async fn a_job_that_kills_its_workers_is_quarantined_after_its_attempts() {
     let system = System::with_config(TWO_ATTEMPTS).await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
@@ -118,7 +118,7 @@ async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_t
 }
 
 #[tokio::test]
-async fn a_job_that_is_not_to_be_retried_has_one_attempt_whichever_way_it_came() {
+async fn a_job_without_retry_has_one_attempt_by_http_and_amqp() {
     let system = System::with_config("[apps.'bench/timed']").await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut headers = FieldTable::default();

@@ -32,7 +32,7 @@ async fn queued(system: &System) -> u64 {
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_exceed_the_bound_by_none() {
+async fn a_hundred_concurrent_submissions_do_not_exceed_the_bound() {
     let system = System::with_config(BOUNDED).await;
     // The app is in the file, and nobody serves it yet: whatever is accepted waits.
     let answers = join_all((0..100).map(|_| system.post(TIMED, &[], r#"{"run_ms": 1}"#))).await;
@@ -52,7 +52,7 @@ async fn a_hundred_at_once_exceed_the_bound_by_none() {
 }
 
 #[tokio::test]
-async fn a_submitter_may_ask_for_a_shorter_queue_than_the_app_allows_but_not_for_a_longer_one() {
+async fn a_submission_can_lower_the_queue_limit_but_not_raise_it() {
     let system = System::with_config(BOUNDED).await;
     // Refused once more wait than that.
     assert_eq!(submit_if_shorter(&system, "0").await.status, StatusCode::OK);
@@ -72,7 +72,7 @@ async fn a_submitter_may_ask_for_a_shorter_queue_than_the_app_allows_but_not_for
 }
 
 #[tokio::test]
-async fn running_jobs_do_not_count() {
+async fn running_jobs_do_not_count_towards_the_queue_limit() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let running = system.submit("m", 1500).await;
@@ -83,7 +83,7 @@ async fn running_jobs_do_not_count() {
 }
 
 #[tokio::test]
-async fn a_job_that_was_accepted_is_known_even_when_the_queue_is_full() {
+async fn resubmitting_an_accepted_job_succeeds_when_the_queue_is_full() {
     let system = System::with_config("[apps.'bench/timed']\nmax_queue_length = 1").await;
     let headers = [("idempotency-key", "k")];
     let first = system.post(TIMED, &headers, "{}").await;
@@ -100,7 +100,7 @@ async fn a_job_that_was_accepted_is_known_even_when_the_queue_is_full() {
 }
 
 #[tokio::test]
-async fn a_bound_that_is_no_number_is_named() {
+async fn an_invalid_queue_limit_is_named() {
     let system = System::with_config(BOUNDED).await;
     for bad in ["-1", "many", "", "1.5", "99999999999999999999"] {
         let answer = submit_if_shorter(&system, bad).await;
@@ -113,7 +113,7 @@ async fn a_bound_that_is_no_number_is_named() {
 }
 
 #[tokio::test]
-async fn an_amqp_submission_too_many_is_dead_lettered_with_the_reason_and_told() {
+async fn an_amqp_submission_over_the_bound_is_dead_lettered_and_replied_to() {
     let system = System::with_config("[apps.'bench/timed']\nmax_queue_length = 1").await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;

@@ -70,7 +70,7 @@ async fn reload(system: &System) -> HttpResponse {
 }
 
 #[tokio::test]
-async fn each_submission_goes_where_the_rules_say_and_is_known_by_the_routes_name() {
+async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
     let system = System::with_config(ROUTES).await;
     let _small = system
         .worker(WorkerOptions::timed("small", "acme/small"))
@@ -181,7 +181,7 @@ async fn a_message_to_a_route_is_one_job_and_its_reply_is_signed() {
 }
 
 #[tokio::test]
-async fn an_input_that_does_not_fit_is_refused_with_the_rules_name() {
+async fn an_input_that_a_rule_rejects_is_refused_with_the_rules_name() {
     let system = System::with_config(ROUTES).await;
     let refused = system
         .post("acme/images", &[], r#"{"width": "wide"}"#)
@@ -276,7 +276,7 @@ async fn the_dispatcher_follows_new_settings_of_its_app() {
 }
 
 #[tokio::test]
-async fn a_key_stays_one_job_whatever_becomes_of_the_route() {
+async fn an_idempotency_key_stays_one_job_although_the_route_changes() {
     let system = System::with_config(ROUTES).await;
     let submit = async |input: Value| {
         let key = [("idempotency-key", "order-1")];
@@ -294,7 +294,7 @@ async fn a_key_stays_one_job_whatever_becomes_of_the_route() {
 }
 
 #[tokio::test]
-async fn a_router_with_mistakes_in_its_routes_tells_all_of_them_and_does_not_start() {
+async fn a_router_with_mistakes_in_its_routes_lists_them_and_does_not_start() {
     let testbed = Testbed::builder().config(BROKEN).start().await.unwrap();
     let error = testbed.router(&[]).await.err().unwrap();
     let Error::Ended { status, tail, .. } = error else {

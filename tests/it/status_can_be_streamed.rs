@@ -41,7 +41,7 @@ fn log(events: &[Value]) -> Vec<&Value> {
 }
 
 #[tokio::test]
-async fn each_change_is_told_until_the_job_has_ended() {
+async fn each_change_is_streamed_until_the_job_ended() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let input = json!({"run_ms": 1500, "load_ms": 500});
@@ -90,7 +90,7 @@ async fn each_change_is_told_until_the_job_has_ended() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_in_ascii_and_the_log_is_left_out_unless_asked_for() {
+async fn a_failure_is_streamed_in_ascii_and_logs_only_on_request() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let input = json!({"run_ms": 1, "load_ms": 0, "fail": "kein schönes 猫🐈"});
@@ -113,7 +113,7 @@ async fn a_failure_is_told_in_ascii_and_the_log_is_left_out_unless_asked_for() {
 }
 
 #[tokio::test]
-async fn places_in_the_queue_and_a_cancellation_are_told() {
+async fn queue_positions_and_a_cancellation_are_streamed() {
     let system = System::with_config("[apps.'bench/timed']").await;
     let first = system.submit("m", 1).await;
     let second = system.submit("m", 1).await;
@@ -141,7 +141,7 @@ async fn places_in_the_queue_and_a_cancellation_are_told() {
 }
 
 #[tokio::test]
-async fn silence_is_filled_and_an_unknown_job_is_not_found() {
+async fn idle_streams_send_keep_alives_and_an_unknown_job_is_not_found() {
     let system = System::with_config("[apps.'bench/timed']").await;
     let id = system.submit("m", 1).await;
     let url = format!("{}{}/stream", system.router.url(), status_path(id));

@@ -21,7 +21,7 @@ fn id(answer: &HttpResponse) -> JobId {
 }
 
 #[tokio::test]
-async fn the_same_key_is_the_same_job_whatever_happened_to_it_and_the_first_body_wins() {
+async fn the_same_key_returns_the_same_job_in_any_state_and_the_first_body_wins() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let headers = [(KEY, "order 7/é")];
@@ -52,7 +52,7 @@ async fn the_same_key_is_the_same_job_whatever_happened_to_it_and_the_first_body
 }
 
 #[tokio::test]
-async fn twenty_at_once_with_one_key_are_one_job_that_runs_once() {
+async fn twenty_concurrent_submissions_with_one_key_run_once() {
     let system = System::start().await;
     let headers = [(KEY, "k")];
     let _worker = system.timed_worker("a").await;
@@ -72,7 +72,7 @@ async fn twenty_at_once_with_one_key_are_one_job_that_runs_once() {
 }
 
 #[tokio::test]
-async fn a_submission_that_died_between_record_and_queue_is_completed_by_its_repeat() {
+async fn repeating_a_submission_completes_one_that_failed_before_publishing() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let job = JobSpec::new(
@@ -146,7 +146,7 @@ async fn one_failed_submission_does_not_take_the_job_from_another_that_was_accep
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused_by_name() {
+async fn an_invalid_key_is_refused_by_name() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let long = "x".repeat(256);
@@ -161,7 +161,7 @@ async fn a_key_that_is_none_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_message_id_of_the_submitters_own_is_an_idempotency_key_at_both_doors() {
+async fn a_message_id_is_an_idempotency_key_by_http_and_amqp() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let user = AmqpClient::connect(&system.testbed).await;

@@ -11,7 +11,7 @@ use warmq_tests::system::TIMED;
 
 /// `make fuzz` tries many more.
 #[tokio::test]
-async fn whatever_is_asked_is_answered_as_documented() {
+async fn every_response_is_as_documented() {
     let fuzz = Fuzz {
         examples: 3,
         seed: 1,
@@ -54,7 +54,7 @@ fn all<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
 }
 
 #[tokio::test]
-async fn nothing_in_the_document_leads_nowhere() {
+async fn every_reference_in_the_openapi_document_resolves() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let document = system.get("/openapi.json").await.body;
@@ -89,7 +89,7 @@ async fn nothing_in_the_document_leads_nowhere() {
 }
 
 #[tokio::test]
-async fn the_pages_load_from_this_router_alone() {
+async fn the_docs_page_loads_only_from_its_router() {
     let system = System::start().await;
     for path in ["/", "/docs", "/docs/"] {
         let page = system.get(path).await;

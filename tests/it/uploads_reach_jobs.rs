@@ -33,7 +33,7 @@ async fn echo(system: &System, output: Value) -> JobId {
 }
 
 #[tokio::test]
-async fn a_link_is_a_reference_for_the_worker_and_a_link_again_for_whoever_asks() {
+async fn a_link_becomes_a_reference_in_the_job_and_a_link_in_responses() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let link = system.upload("cat.png", "image/png", b"a cat").await;
@@ -76,7 +76,7 @@ async fn replies_by_amqp_have_links_too() {
 }
 
 #[tokio::test]
-async fn nobody_can_name_a_file_without_a_link_to_it() {
+async fn a_reference_without_a_link_is_refused() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let link = system.upload("cat.png", "image/png", b"a cat").await;
@@ -115,7 +115,7 @@ async fn nobody_can_name_a_file_without_a_link_to_it() {
 }
 
 #[tokio::test]
-async fn links_to_a_jobs_files_hold_as_long_as_its_result_or_as_its_submitter_asked() {
+async fn links_to_a_jobs_files_expire_with_its_result_or_as_requested() {
     let system = System::with_config("[apps.'bench/timed']\nretention = '1h'").await;
     let _worker = system.timed_worker("a").await;
     let link = system.upload("cat.png", "image/png", b"a cat").await;
@@ -150,7 +150,7 @@ async fn links_to_a_jobs_files_hold_as_long_as_its_result_or_as_its_submitter_as
 }
 
 #[tokio::test]
-async fn an_upload_url_is_for_one_file_one_use_and_an_hour() {
+async fn an_upload_url_allows_one_upload_within_an_hour() {
     let system = System::start().await;
     let announced = system
         .initiate_upload("cat.png", "image/png", "{}")
@@ -212,7 +212,7 @@ async fn an_upload_url_is_for_one_file_one_use_and_an_hour() {
 }
 
 #[tokio::test]
-async fn the_ways_of_fals_python_client_need_a_token() {
+async fn the_upload_calls_of_fals_python_client_need_a_token() {
     let system = System::start().await;
     let given = system
         .http(Method::POST, "/storage/auth/token", &[], "{}")
@@ -298,7 +298,7 @@ async fn hostile_file_names_become_harmless_ones() {
 }
 
 #[tokio::test]
-async fn a_body_that_announces_no_file_is_told_why() {
+async fn an_invalid_upload_request_is_refused_with_the_reason() {
     let system = System::start().await;
     for body in ["nonsense", "[]", r#"{"file_name": 7}"#] {
         let path = "/storage/upload/initiate";

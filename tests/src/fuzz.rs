@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_says_how_much_was_tried() {
+    fn the_summary_has_the_number_of_cases() {
         let text = "Test cases:\n  1234 generated, 1230 passed\n\nSeed: 7";
         assert_eq!(cases(text), Some(1234));
         assert_eq!(cases("No test cases were generated"), None);

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_read_as_they_were_meant() {
+    fn labels_are_unescaped() {
         let page = Page::read("# TYPE a counter\na{x=\"1\\\\\\\"\\n,}\",y=\"\"} 2\n\nb 0.5\n");
         assert_eq!(page.get("a", &[("x", "1\\\"\n,}"), ("y", "")]), Some(2.0));
         assert_eq!(page.get("b", &[]), Some(0.5));

@@ -96,7 +96,7 @@ async fn a_broker_that_is_killed_and_restarted_loses_no_job_that_was_accepted() 
 }
 
 #[tokio::test]
-async fn a_broker_that_hangs_for_a_while_is_waited_for() {
+async fn a_hung_broker_is_waited_for() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
     let system = stage_of(&rabbit).await;
     let _worker = system.timed_worker("a").await;
@@ -114,7 +114,7 @@ async fn a_broker_that_hangs_for_a_while_is_waited_for() {
 }
 
 #[tokio::test]
-async fn under_a_memory_alarm_submitters_come_back_later_and_running_jobs_finish() {
+async fn under_a_memory_alarm_submissions_get_503_and_running_jobs_finish() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
     let system = stage_of(&rabbit).await;
     let _worker = system.timed_worker("a").await;

@@ -46,7 +46,7 @@ async fn a_second_router_takes_over_from_a_dead_one() {
 }
 
 #[tokio::test]
-async fn what_a_dead_dispatcher_held_is_dispatched_by_the_next_one_in_order() {
+async fn jobs_held_by_a_dead_dispatcher_are_dispatched_by_the_next_one_in_order() {
     let mut system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let jobs = system.hold_jobs().await;
@@ -65,7 +65,7 @@ async fn what_a_dead_dispatcher_held_is_dispatched_by_the_next_one_in_order() {
 }
 
 #[tokio::test]
-async fn the_copy_that_a_dispatcher_did_not_live_to_acknowledge_does_not_run() {
+async fn the_redelivered_copy_of_a_dispatched_job_does_not_run() {
     let mut system = System::start().await;
     let proxy = Proxy::of(system.testbed.amqp_url()).await.unwrap();
     let url = proxy.url();
@@ -101,7 +101,7 @@ async fn the_copy_that_a_dispatcher_did_not_live_to_acknowledge_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_dispatcher_that_hangs_is_replaced_and_follows_when_it_wakes() {
+async fn a_hung_dispatcher_is_replaced_and_follows_after_it_resumes() {
     let mut system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let jobs = system.hold_jobs().await;
@@ -129,7 +129,7 @@ async fn a_dispatcher_that_hangs_is_replaced_and_follows_when_it_wakes() {
 }
 
 #[tokio::test]
-async fn without_any_dispatcher_jobs_are_accepted_and_wait_and_the_next_one_knows_the_fleet() {
+async fn without_a_dispatcher_jobs_wait_and_the_next_one_reads_the_fleet() {
     let mut system = System::start().await;
     system.replace_router(&["--roles", "api,reply"]).await;
     let dispatcher = async || {

@@ -32,7 +32,7 @@ async fn a_frozen_worker_and_another(system: &System) -> (Worker, Worker) {
 }
 
 #[tokio::test]
-async fn a_job_whose_runners_queue_is_gone_is_sent_elsewhere_at_once() {
+async fn a_job_is_rerouted_at_once_when_its_runners_queue_is_gone() {
     let system = System::start().await;
     let (frozen, _other) = a_frozen_worker_and_another(&system).await;
     delete_queue(&system, &frozen).await;
@@ -47,7 +47,7 @@ async fn a_job_whose_runners_queue_is_gone_is_sent_elsewhere_at_once() {
 }
 
 #[tokio::test]
-async fn a_job_that_vanished_with_its_runners_queue_is_published_again() {
+async fn a_job_lost_with_its_runners_queue_is_published_again() {
     let system = System::with_config("reconcile_after = '1s'").await;
     let (frozen, _other) = a_frozen_worker_and_another(&system).await;
     let id = system.submit("m", 1).await;
@@ -61,7 +61,7 @@ async fn a_job_that_vanished_with_its_runners_queue_is_published_again() {
 }
 
 #[tokio::test]
-async fn a_job_in_the_queue_of_a_dead_worker_goes_elsewhere_after_the_accept_timeout() {
+async fn a_job_in_the_queue_of_a_dead_worker_is_rerouted_after_the_accept_timeout() {
     let system = System::start().await;
     let (mut frozen, _other) = a_frozen_worker_and_another(&system).await;
     let id = system.submit("m", 1).await;
@@ -106,7 +106,7 @@ async fn a_worker_killed_in_the_middle_of_a_job_loses_nothing() {
 }
 
 #[tokio::test]
-async fn the_late_result_of_a_worker_that_hung_is_refused_and_one_result_is_seen() {
+async fn the_late_result_of_a_hung_worker_is_refused() {
     let system = System::start().await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
@@ -144,7 +144,7 @@ async fn the_late_result_of_a_worker_that_hung_is_refused_and_one_result_is_seen
 }
 
 #[tokio::test]
-async fn the_end_of_a_job_whose_worker_died_before_saying_so_is_told_by_another() {
+async fn the_end_of_a_job_is_announced_although_its_worker_died_before() {
     let system = System::start().await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;

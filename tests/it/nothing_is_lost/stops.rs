@@ -13,7 +13,7 @@ use warmq_types::state::JobState;
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_gives_its_job_back() {
+async fn a_stopped_worker_requeues_its_job() {
     let system = System::start().await;
     let options = WorkerOptions::timed("leaving", TIMED).args(["--drain-timeout-s", "0"]);
     let mut leaving = system.worker(options).await;
@@ -30,7 +30,7 @@ async fn a_worker_that_is_stopped_gives_its_job_back() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_finishes_its_job_when_there_is_time() {
+async fn a_stopped_worker_finishes_its_job_within_the_drain_timeout() {
     let system = System::start().await;
     let mut leaving = system.timed_worker("leaving").await;
     let id = system.submit("m", 1000).await;
@@ -47,7 +47,7 @@ async fn a_worker_that_is_stopped_finishes_its_job_when_there_is_time() {
 }
 
 #[tokio::test]
-async fn a_router_that_is_stopped_hands_its_jobs_over_at_once_and_finishes_its_answers() {
+async fn a_stopped_router_releases_its_jobs_at_once_and_finishes_its_responses() {
     let mut system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let jobs = system.hold_jobs().await;
@@ -88,7 +88,7 @@ async fn a_router_that_is_stopped_hands_its_jobs_over_at_once_and_finishes_its_a
 }
 
 #[tokio::test]
-async fn a_router_that_is_stopped_waits_for_a_silent_client_no_longer_than_it_is_told() {
+async fn a_stopped_router_closes_idle_connections_after_the_drain_timeout() {
     let mut system = System::start().await;
     system.replace_router(&["--drain-timeout-s", "1"]).await;
     let address = system.router.url().strip_prefix("http://").unwrap();

@@ -19,7 +19,7 @@ async fn next_reply(replies: &mut Consumer) -> Value {
 }
 
 #[tokio::test]
-async fn who_died_before_the_confirm_submits_again_and_hears_of_its_one_job() {
+async fn resubmitting_after_a_lost_confirm_returns_the_same_job() {
     let system = System::start().await;
     let _workers = [
         system.timed_worker("a").await,
@@ -65,7 +65,7 @@ async fn who_died_before_the_confirm_submits_again_and_hears_of_its_one_job() {
 }
 
 #[tokio::test]
-async fn who_lost_the_connection_before_the_answer_submits_again_under_its_key() {
+async fn resubmitting_after_a_lost_response_returns_the_same_job() {
     let system = System::start().await;
     let worker = system.timed_worker("a").await;
     let address = system.router.url().strip_prefix("http://").unwrap();

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_all_tell_the_same_of_is_well() {
+    fn a_job_with_equal_reports_is_clean() {
         let reports = |account: &mut Account| {
             let end = End::of(record(account)).unwrap();
             let body = end.body.clone().unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ends_of_a_job_are_seen_whoever_told_them() {
+    fn different_reported_ends_are_doubly_visible() {
         for (source, end) in [
             (Source::Record, JobState::Failed.into_end(Some(6))),
             (Source::Record, JobState::Succeeded.into_end(Some(6))),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_nobody_hears_of_is_unannounced() {
+    fn an_end_without_event_or_reply_is_unannounced() {
         assert_eq!(
             findings(|account| account.reports.clear()),
             [Finding::Unannounced]
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn one_order_that_became_two_jobs_is_doubly_visible() {
+    fn a_submission_with_two_jobs_is_doubly_visible() {
         let twice = |account: &mut Account| {
             account.ids.insert(JobId::generate());
         };
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn another_jobs_output_is_wrong_and_so_is_an_end_that_nobody_asked_for() {
+    fn another_jobs_output_and_an_unexpected_end_are_wrong() {
         let foreign = |account: &mut Account| record(account).output = Some(json!({"number": 4}));
         assert_eq!(findings(foreign), [Finding::Wrong]);
         for state in [JobState::Cancelled, JobState::Expired] {
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_nobody_took_is_found() {
+    fn an_unaccepted_submission_is_found() {
         let not_taken = |account: &mut Account| account.ids.clear();
         assert_eq!(findings(not_taken), [Finding::NotAccepted]);
         let refused = |account: &mut Account| account.refused = Some("HTTP 404".to_owned());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn quarantine_is_an_end_of_its_own() {
+    fn quarantined_jobs_are_counted_apart() {
         let mut account = well();
         let ended = record(&mut account);
         (ended.state, ended.output) = (JobState::Failed, None);

@@ -300,7 +300,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_seed_tells_everything(seed: u64) {
+        fn a_seed_determines_the_plan(seed: u64) {
             prop_assert_eq!(Plan::draw(seed, Scale::FULL), Plan::draw(seed, Scale::FULL));
         }
 
@@ -318,7 +318,7 @@ mod tests {
         }
 
         #[test]
-        fn every_fault_has_its_victim(seed: u64) {
+        fn every_fault_has_one_victim(seed: u64) {
             let plan = Plan::draw(seed, Scale::FULL);
             let roles = [Role::Worker, Role::Router, Role::Redis, Role::RabbitMq];
             let everybody = roles.into_iter().flat_map(Victim::of);

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_recovered_once_it_ended_a_job_itself() {
+    fn a_worker_has_recovered_once_it_ended_a_job() {
         let [one, _, three, _] = [0, 1, 2, 3].map(|index| Victim {
             role: Role::Worker,
             index,

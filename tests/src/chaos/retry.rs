@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_until_it_works_and_gives_up_what_hangs() {
+    async fn it_retries_until_success_and_abandons_hung_attempts() {
         let mut tries = 0;
         let deadline = Instant::now() + Duration::from_secs(60);
         let found = retry_until(deadline, async || {

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_tells_all_jobs_and_has_all_sorts_of_them() {
+    fn a_seed_determines_all_jobs_and_covers_every_kind() {
         let submissions = draw(7, Scale::FULL);
         assert_eq!(submissions, draw(7, Scale::FULL));
         assert_eq!(submissions.len(), Scale::FULL.jobs);

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_binary_tells_how_to_build_it() {
+    fn a_missing_binary_is_reported_with_the_build_command() {
         let folder = tempfile::tempdir().unwrap();
         let error = find_in(folder.path(), "warmq-router").unwrap_err();
         let text = error.to_string();

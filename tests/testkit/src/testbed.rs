@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_callers_settings_do_not_reach_the_children_but_the_log_filter_does() {
+    fn children_inherit_only_the_log_filter_of_the_callers_settings() {
         assert!(is_setting(OsStr::new("WARMQ_CONFIG")));
         assert!(!is_setting(OsStr::new("WARMQ_LOG")));
         assert!(!is_setting(OsStr::new("PATH")));

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_asked_for_is_left_to_the_workers_defaults() {
+    fn unset_options_are_left_to_the_workers_defaults() {
         let flags = WorkerOptions::timed("a", "bench/timed").flags();
         assert_eq!(
             flags,

@@ -61,7 +61,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_dropped_without_cleanup_leaves_nothing_either() {
+async fn dropping_a_testbed_cleans_up() {
     let testbed = Testbed::builder().start().await.unwrap();
     let topology = testbed.topology().clone();
     let publisher = testbed.publisher().clone();

@@ -15,7 +15,7 @@ use warmq_types::queue_type::QueueType;
 const A_MOMENT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
-async fn what_a_private_redis_answered_for_survives_a_kill() {
+async fn acknowledged_writes_of_a_private_redis_survive_a_kill() {
     let mut server = PrivateRedis::start().await.unwrap();
     let client = redis::Client::open(server.url().expose()).unwrap();
     let set = async |value: u32| -> redis::RedisResult<()> {
@@ -40,7 +40,7 @@ async fn what_a_private_redis_answered_for_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn what_a_private_rabbitmq_confirmed_survives_a_kill() {
+async fn confirmed_messages_of_a_private_rabbitmq_survive_a_kill() {
     let mut server = PrivateRabbit::start(&["channel_max = 100"]).await.unwrap();
     let connection = warmq_broker::connect(server.url(), "test").await.unwrap();
     assert_eq!(connection.configuration().channel_max(), 100);
@@ -76,7 +76,7 @@ async fn what_a_private_rabbitmq_confirmed_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn a_cluster_on_a_private_rabbitmq_can_have_quorum_queues() {
+async fn a_testbed_on_a_private_rabbitmq_can_have_quorum_queues() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
     let redis = PrivateRedis::start().await.unwrap();
     let testbed = Testbed::builder()

@@ -57,14 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_not_installed_tells_what_to_install() {
+    fn a_missing_server_is_reported_with_its_package() {
         let error = program("no-such-server", &["/no/where"], "some-package").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("apt-get install some-package"), "{text}");
     }
 
     #[test]
-    fn a_known_place_wins_over_the_search_path() {
+    fn a_known_path_wins_over_the_search_path() {
         let found = program("sh", &["/no/where", "/bin/sh"], "dash").unwrap();
         assert_eq!(found, Path::new("/bin/sh"));
     }
