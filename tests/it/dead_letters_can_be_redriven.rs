@@ -6,11 +6,12 @@ use lapin::BasicProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
 use warmq_broker::DeadLetter;
-use warmq_store::{Registration, RunnerReport, StartSource};
+use warmq_store::{Registration, StartSource};
+use warmq_testkit::registration;
 use warmq_tests::amqp::with_hint;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{AmqpClient, HttpResponse, System};
-use warmq_types::ids::{AppId, Epoch, JobId};
+use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobError, JobSpec};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::state::JobState;
@@ -35,19 +36,7 @@ async fn post(system: &System, path: &str) -> HttpResponse {
 /// A job that lost the only runner that it may lose, as a dispatcher leaves it that died between two steps.
 async fn quarantined(system: &System, app: &AppId) -> JobId {
     let store = system.testbed.store();
-    let registration = Registration {
-        app: app.clone(),
-        runner: "lost".parse().unwrap(),
-        epoch: Epoch(1),
-        host: "nowhere".to_owned(),
-        pid: 1,
-        instance: String::new(),
-        engine: "timed".to_owned(),
-        device: "cpu".to_owned(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    };
+    let registration = registration(app, &"lost".parse().unwrap());
     let Registration { runner, epoch, .. } = &registration;
     store
         .register(&registration, &json!(true), Duration::from_secs(60))

@@ -6,8 +6,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_store::{Registration, RunnerReport, Start, StartSource, Store, Unavailable};
-use warmq_testkit::{Testbed, eventually};
+use warmq_store::{Start, StartSource, Store, Unavailable};
+use warmq_testkit::{Testbed, eventually, registration};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
 use warmq_tests::system::{TIMED, TIMEOUT};
@@ -178,19 +178,7 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
 
 /// A runner without a process joins the app.
 async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
-    let registration = Registration {
-        app: app.clone(),
-        runner: runner.clone(),
-        epoch: Epoch(1),
-        host: "nowhere".to_owned(),
-        pid: 1,
-        instance: String::new(),
-        engine: "timed".to_owned(),
-        device: "none".to_owned(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    };
+    let registration = registration(app, runner);
     let schema = Value::Object(serde_json::Map::new());
     let lease = Duration::from_secs(60);
     store.register(&registration, &schema, lease).await.unwrap();

@@ -72,8 +72,7 @@ async fn a_job_waits_for_the_only_runner_with_its_model_to_restart() {
     let system = System::start().await;
     let mut owner = worker(&system, "owner", &["shapes"]).await;
     let _other = worker(&system, "other", &["digits"]).await;
-    owner.terminate().unwrap();
-    owner.wait(TIMEOUT).await.unwrap();
+    owner.stop(TIMEOUT).await.unwrap();
     let waiting = system.submit_to(APP, "shapes", input("shapes")).await;
     // The other one goes on with what it has, and says of an unknown model that it is.
     let digits = system.submit_to(APP, "digits", input("digits")).await;

@@ -7,14 +7,15 @@ use lapin::types::FieldTable;
 use reqwest::Method;
 use serde_json::json;
 use warmq_broker::{Message, Topology};
-use warmq_store::{Registration, RunnerReport, Store};
-use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed, WorkerOptions, eventually};
+use warmq_store::{Registration, Store};
+use warmq_testkit::{
+    PrivateRabbit, PrivateRedis, Testbed, WorkerOptions, eventually, registration,
+};
 use warmq_tests::System;
 use warmq_tests::system::{TIMED, TIMEOUT};
-use warmq_types::ids::{AppId, Epoch, RunnerId};
+use warmq_types::ids::{AppId, RunnerId};
 use warmq_types::job::{JobSpec, Priority};
 use warmq_types::message::{JobMessage, Versioned};
-use warmq_types::server_url::ServerUrl;
 use warmq_types::state::JobState;
 
 const APPS: usize = 200;
@@ -29,32 +30,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Until a dispatcher of an unused app ends, with room for a busy machine.
 const IDLE_SOON: Duration = Duration::from_secs(90);
 
-/// Commands that Redis has carried out, those of scripts included.
-async fn commands(redis: &ServerUrl) -> u64 {
-    let client = redis::Client::open(redis.expose()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let stats: String = redis::cmd("INFO")
-        .arg("stats")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    let line = stats.lines();
-    let mut count = line.filter_map(|line| line.strip_prefix("total_commands_processed:"));
-    count.next().unwrap().trim().parse().unwrap()
-}
-
-/// What a process has in memory, MiB.
-fn resident_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib: u64 = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kib / 1024
+/// Returns how many commands Redis processed, those of scripts included.
+async fn commands(redis: &PrivateRedis) -> u64 {
+    redis.stat("total_commands_processed").await.unwrap()
 }
 
 fn app(number: usize) -> AppId {
@@ -99,8 +77,8 @@ async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
         .await
         .unwrap();
     }
-    let per_second = commands_per_second(redis.url()).await;
-    let resident = resident_mib(system.router.pid());
+    let per_second = commands_per_second(&redis).await;
+    let resident = system.router.resident_bytes().unwrap() >> 20;
     println!("{APPS} idle apps: {resident} MiB, {per_second} Redis commands/s");
     assert!(per_second < 400, "{per_second} commands/s");
     assert!(resident < 200, "{resident} MiB");
@@ -108,7 +86,7 @@ async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
 }
 
 /// Commands a second that Redis carries out in a while.
-async fn commands_per_second(redis: &ServerUrl) -> u64 {
+async fn commands_per_second(redis: &PrivateRedis) -> u64 {
     let before = commands(redis).await;
     tokio::time::sleep(WINDOW).await;
     (commands(redis).await - before) / WINDOW.as_secs()
@@ -116,19 +94,7 @@ async fn commands_per_second(redis: &ServerUrl) -> u64 {
 
 /// An idle runner of an app, as its worker registers it.
 fn idle_runner(app: AppId) -> Registration {
-    Registration {
-        app,
-        runner: RunnerId::parse("idle").unwrap(),
-        epoch: Epoch(1),
-        host: "host".into(),
-        pid: 1,
-        instance: "instance".into(),
-        engine: "timed".into(),
-        device: "cpu".into(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    }
+    registration(&app, &RunnerId::parse("idle").unwrap())
 }
 
 /// A heartbeat of the idle runner of every app.
@@ -154,9 +120,9 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
         let runner = idle_runner(app(number));
         store.register(&runner, &json!({}), LEASE).await.unwrap();
     }
-    let before = commands(redis.url()).await;
+    let before = commands(&redis).await;
     heartbeats(&store).await;
-    let of_runners = (commands(redis.url()).await - before) / HEARTBEAT.as_secs();
+    let of_runners = (commands(&redis).await - before) / HEARTBEAT.as_secs();
 
     let system = System::of(testbed).await;
     // Runners that have left for good would be removed: these live on, but for the time of the count.
@@ -171,7 +137,7 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     }
     let of_the_router = eventually("the dispatchers have settled", IDLE_SOON, async || {
         heartbeats(&store).await;
-        let per_second = commands_per_second(redis.url()).await;
+        let per_second = commands_per_second(&redis).await;
         println!("{APPS} apps with an idle runner: {per_second} Redis commands/s by the router");
         (per_second < 400).then_some(per_second)
     })
@@ -216,8 +182,7 @@ async fn an_idle_app_is_dispatched_on_submission_and_idle_afterwards() {
     let mut worker = system.worker(WorkerOptions::timed("a", TIMED)).await;
     system.succeeded(early).await;
 
-    worker.terminate().unwrap();
-    worker.wait(TIMEOUT).await.unwrap();
+    worker.stop(TIMEOUT).await.unwrap();
     eventually("its dispatcher ended", IDLE_SOON, async || {
         (consumers(&system.testbed, &timed).await == 0).then_some(())
     })

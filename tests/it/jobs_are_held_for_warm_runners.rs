@@ -6,13 +6,13 @@ use futures::future::join_all;
 use lapin::types::AMQPValue;
 use serde_json::json;
 use warmq_store::{Claim, Registration, RunnerReport};
-use warmq_testkit::WorkerOptions;
 use warmq_testkit::eventually;
+use warmq_testkit::{WorkerOptions, registration};
 use warmq_tests::System;
 use warmq_tests::amqp::{AmqpClient, with_hint};
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::hint::Hint;
-use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{JobRecord, JobSpec, Target};
 use warmq_types::state::JobState;
 
@@ -266,17 +266,8 @@ async fn a_runner_may_report_ten_thousand_hints() {
     };
     let last = report.hints.last().unwrap().clone();
     let giant = Registration {
-        app: app(),
-        runner: RunnerId::parse("giant").unwrap(),
-        epoch: Epoch(1),
-        host: "h".to_owned(),
-        pid: 1,
-        instance: String::new(),
-        engine: "timed".to_owned(),
-        device: "none".to_owned(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
         report,
+        ..registration(&app(), &RunnerId::parse("giant").unwrap())
     };
     let lease = Duration::from_secs(60);
     let store = system.testbed.store();

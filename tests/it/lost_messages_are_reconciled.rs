@@ -10,7 +10,7 @@ use lapin::{Channel, Connection};
 use serde_json::json;
 use warmq_broker::Message;
 use warmq_store::{QueueDepths, QueuedCursor, RequeueCause, Start, StartSource, Unavailable};
-use warmq_testkit::{Testbed, WorkerOptions, eventually};
+use warmq_testkit::{Testbed, WorkerOptions, decision, eventually};
 use warmq_tests::System;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::fault::{FaultKind, RunnerFault};
@@ -200,7 +200,7 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
         let missed = store.reconcile(&app, job.id, Duration::ZERO, nothing_waits);
         let missed = missed.await.unwrap();
         let share = store
-            .move_to_shared(&app, job.id, &decision())
+            .move_to_shared(&app, job.id, &shared_decision())
             .await
             .unwrap();
         match share {
@@ -222,19 +222,11 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
     testbed.cleanup().await.unwrap();
 }
 
-fn decision() -> Decision {
+fn shared_decision() -> Decision {
     Decision {
-        policy: "test".to_owned(),
         target: Target::Shared,
-        warm: false,
-        warm_candidates: Vec::new(),
-        blank_candidates: Vec::new(),
         idle_runners: 0,
-        holders: None,
-        predicted_wait_ms: None,
-        held_ms: 0,
-        refused_claims: 0,
-        reason: "chosen by a test".to_owned(),
+        ..decision(&RunnerId::parse("none").unwrap())
     }
 }
 

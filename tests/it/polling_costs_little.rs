@@ -6,22 +6,9 @@ use warmq_testkit::{PrivateRedis, Testbed};
 use warmq_tests::System;
 use warmq_tests::system::TIMED;
 
-/// What Redis sent to all clients, bytes.
+/// Returns what Redis sent to all clients, bytes.
 async fn sent(redis: &PrivateRedis) -> u64 {
-    let client = redis::Client::open(redis.url().expose()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let stats: String = redis::cmd("INFO")
-        .arg("stats")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    let line = |line: &str| {
-        line.strip_prefix("total_net_output_bytes:")?
-            .trim()
-            .parse()
-            .ok()
-    };
-    stats.lines().find_map(line).unwrap()
+    redis.stat("total_net_output_bytes").await.unwrap()
 }
 
 #[tokio::test]

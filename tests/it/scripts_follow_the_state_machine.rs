@@ -9,13 +9,13 @@ use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_store::{
-    Cancel, Claim, Created, Finish, Loss, Registration, RequeueCause, RunnerReport, Start,
-    StartSource, Store, Unavailable,
+    Cancel, Claim, Created, Finish, Loss, RequeueCause, RunnerReport, Start, StartSource, Store,
+    Unavailable,
 };
-use warmq_testkit::Testbed;
+use warmq_testkit::{Testbed, decision, registration};
 use warmq_types::attempt::Outcome;
 use warmq_types::ids::{AppId, Epoch, Fence, JobId, KeyId, Namespace, RunnerId};
-use warmq_types::job::{Decision, Hold, JobError, JobSpec, Target, Timings};
+use warmq_types::job::{Hold, JobError, JobSpec, Timings};
 use warmq_types::state::{JobState, Transition};
 
 const LEASE_MS: u64 = 600_000;
@@ -483,19 +483,7 @@ fn runner(number: usize) -> RunnerId {
 
 /// The runner is idle, whatever it was before.
 async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
-    let registration = Registration {
-        app: app.clone(),
-        runner: runner(number),
-        epoch: Epoch(1),
-        host: "here".to_owned(),
-        pid: 1,
-        instance: String::new(),
-        engine: "timed".to_owned(),
-        device: "cpu".to_owned(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    };
+    let registration = registration(app, &runner(number));
     store
         .register(&registration, &Value::Bool(true), Duration::from_secs(600))
         .await
@@ -523,24 +511,6 @@ async fn finish(store: &Store, app: &AppId, job: JobId, fence: Fence, made: Tran
         idle: true,
     };
     store.finish(&finish).await.unwrap()
-}
-
-fn decision(runner: &RunnerId) -> Decision {
-    Decision {
-        policy: "test".to_owned(),
-        target: Target::Runner {
-            runner: runner.clone(),
-        },
-        warm: false,
-        warm_candidates: Vec::new(),
-        blank_candidates: Vec::new(),
-        idle_runners: 1,
-        holders: None,
-        predicted_wait_ms: None,
-        held_ms: 0,
-        refused_claims: 0,
-        reason: "chosen by a test".to_owned(),
-    }
 }
 
 fn hold() -> Hold {

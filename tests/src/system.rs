@@ -87,8 +87,7 @@ impl System {
 
     /// Stops the router in good order and starts another, with these flags.
     pub async fn replace_router(&mut self, args: &[&str]) {
-        self.router.terminate().unwrap();
-        self.router.wait(TIMEOUT).await.unwrap();
+        self.router.stop(TIMEOUT).await.unwrap();
         self.router = self.testbed.router(args).await.unwrap();
     }
 

@@ -166,8 +166,7 @@ async fn a_worker_is_stopped_within_seconds_under_a_memory_alarm() {
     });
     stored.await.unwrap();
     for worker in [&mut idle, &mut busy] {
-        worker.terminate().unwrap();
-        worker.wait(PROMPT_STOP).await.unwrap();
+        worker.stop(PROMPT_STOP).await.unwrap();
     }
     rabbit
         .ctl(&["set_vm_memory_high_watermark", "0.4"])

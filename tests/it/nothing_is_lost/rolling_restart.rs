@@ -185,8 +185,7 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
             (job.state == JobState::Running).then_some(())
         };
         system.until("it runs a job", TIMEOUT, runs).await;
-        old.terminate().unwrap();
-        assert!(old.wait(TIMEOUT).await.unwrap().success());
+        assert!(old.stop(TIMEOUT).await.unwrap().success());
         handed_back += usize::from(old.log_tail().contains("the job was given back unfinished"));
         *old = new;
     }
@@ -195,8 +194,7 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
     for old in &mut routers {
         let new = system.testbed.router(&[]).await.unwrap();
         balancer.add(&new);
-        old.terminate().unwrap();
-        assert!(old.wait(TIMEOUT).await.unwrap().success());
+        assert!(old.stop(TIMEOUT).await.unwrap().success());
         *old = new;
     }
     let [_, last] = routers;

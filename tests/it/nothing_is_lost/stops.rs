@@ -20,8 +20,7 @@ async fn a_stopped_worker_requeues_its_job() {
     let id = system.submit("m", 8000).await;
     system.reached(id, JobState::Running).await;
     let _staying = system.timed_worker("staying").await;
-    leaving.terminate().unwrap();
-    let status = leaving.wait(TIMEOUT).await.unwrap();
+    let status = leaving.stop(TIMEOUT).await.unwrap();
     assert!(status.success(), "{status}");
     let job = system.succeeded(id).await;
     assert_eq!(job.runner.unwrap().as_str(), "staying");
@@ -35,8 +34,7 @@ async fn a_stopped_worker_finishes_its_job_within_the_drain_timeout() {
     let mut leaving = system.timed_worker("leaving").await;
     let id = system.submit("m", 1000).await;
     let running = system.reached(id, JobState::Running).await;
-    leaving.terminate().unwrap();
-    assert!(leaving.wait(TIMEOUT).await.unwrap().success());
+    assert!(leaving.stop(TIMEOUT).await.unwrap().success());
     let job = system.job(id).await;
     assert_eq!(
         (job.state, job.runner),
@@ -96,8 +94,7 @@ async fn a_stopped_router_closes_idle_connections_after_the_drain_timeout() {
     let head =
         format!("POST /queue/{TIMED} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n{{");
     silent.write_all(head.as_bytes()).await.unwrap();
-    system.router.terminate().unwrap();
-    let status = system.router.wait(Duration::from_secs(10)).await.unwrap();
+    let status = system.router.stop(Duration::from_secs(10)).await.unwrap();
     assert!(status.success(), "{status}");
     system.cleanup().await;
 }

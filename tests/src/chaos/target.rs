@@ -158,9 +158,7 @@ impl Target {
 
     /// Asks it to stop, and waits for that.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let process = self.process();
-        process.terminate()?;
-        process.wait(STOP_TIMEOUT).await?;
+        self.process().stop(STOP_TIMEOUT).await?;
         Ok(())
     }
 

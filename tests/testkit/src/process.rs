@@ -146,6 +146,23 @@ impl Process {
         }
     }
 
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// It is gone already, or does not end within `timeout`.
+    pub async fn stop(&mut self, timeout: Duration) -> Result<ExitStatus, Error> {
+        self.terminate()?;
+        self.wait(timeout).await
+    }
+
+    /// Returns the resident memory, bytes; `None` once the process is gone.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
     /// How it ended; `None` while it lives.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use warmq_broker::Topology;
-use warmq_store::{Registration, RunnerReport};
-use warmq_testkit::Testbed;
-use warmq_types::ids::{AppId, Epoch, RunnerId};
+use warmq_testkit::{Testbed, registration};
+use warmq_types::ids::{AppId, RunnerId};
 use warmq_types::job::JobSpec;
 
 #[tokio::test]
@@ -19,19 +18,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         .declare_app(&channel, &app)
         .await
         .unwrap();
-    let runner = Registration {
-        app: app.clone(),
-        runner: RunnerId::parse("gpu-1").unwrap(),
-        epoch: Epoch(7),
-        host: String::new(),
-        pid: 1,
-        instance: String::new(),
-        engine: "none".to_owned(),
-        device: "cpu".to_owned(),
-        memory_budget_bytes: 0,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    };
+    let runner = registration(&app, &RunnerId::parse("gpu-1").unwrap());
     let minute = Duration::from_secs(60);
     let topology = testbed.topology();
     let queue = topology.runner_queue(&runner.runner, runner.epoch);

@@ -82,6 +82,24 @@ impl PrivateRedis {
         self.wait_until_ready().await
     }
 
+    /// Returns a counter of `INFO stats`, such as `total_commands_processed`.
+    ///
+    /// # Errors
+    /// Redis does not answer, or has no such counter.
+    pub async fn stat(&self, name: &'static str) -> Result<u64, Error> {
+        let client = redis::Client::open(self.url.expose())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut info = redis::cmd("INFO");
+        let stats: String = info.arg("stats").query_async(&mut connection).await?;
+        let mut values = stats.lines().filter_map(|line| line.split_once(':'));
+        let value = values.find(|(found, _)| *found == name);
+        let number = value.and_then(|(_, value)| value.trim().parse().ok());
+        number.ok_or_else(|| Error::Setting {
+            what: name,
+            reason: "not a counter of INFO stats".to_owned(),
+        })
+    }
+
     /// Waits until it has read its data.
     async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let client = redis::Client::open(self.url.expose())?;
