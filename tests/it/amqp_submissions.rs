@@ -1,4 +1,4 @@
-//! The AMQP door: the same jobs, results by id, replies, dead letters.
+//! Submissions by AMQP: the same jobs, results by id, replies, dead letters.
 
 use lapin::BasicProperties;
 use warmq_testkit::eventually;
@@ -15,7 +15,7 @@ async fn a_published_job_runs_and_is_polled_by_its_id() {
     let user = AmqpClient::connect(&system.testbed).await;
     let id = JobId::generate();
     let properties = with_hint("m").with_message_id(id.to_string().into());
-    // Published twice, as a submitter does that saw no confirm: it is one job.
+    // Published twice, as after a lost confirm: it is one job.
     for _ in 0..2 {
         user.submit(
             TIMED,
@@ -88,7 +88,7 @@ async fn an_invalid_message_is_dead_lettered_with_the_reason_and_replied_to() {
     let user = AmqpClient::connect(&system.testbed).await;
     let topology = system.testbed.topology();
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
-    // The app's queues are there once it has had a job.
+    // The app's queues exist after its first job.
     system.succeeded(system.submit("m", 1).await).await;
     let app = TIMED.parse().unwrap();
     let mut dead = user.consume(&topology.dead_queue(&app)).await;
@@ -108,8 +108,8 @@ async fn an_invalid_message_is_dead_lettered_with_the_reason_and_replied_to() {
         };
         let letter = next(letters).await;
         assert_eq!(letter.data, body.as_bytes());
-        let told = header(&letter, "x-warmq-reason");
-        assert!(told.contains(reason), "{told}");
+        let reported = header(&letter, "x-warmq-reason");
+        assert!(reported.contains(reason), "{reported}");
         let reply = json(&next(&mut replies).await);
         assert_eq!(reply["status"], "ERROR");
         assert!(reply["error"].as_str().unwrap().contains(reason), "{reply}");

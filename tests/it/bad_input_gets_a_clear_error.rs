@@ -1,4 +1,5 @@
-//! Every mistake a submitter can make has its own answer, naming what is wrong, and nothing is recorded.
+//! Every mistake of a submitter has its own error, which names the mistake, and nothing is
+//! recorded.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A record that cannot be read, since another version of warmq wrote it or something broke it, is its own job's misfortune.
+//! A record that cannot be read, written by another version or damaged, affects only its own job.
 
 use lapin::BasicProperties;
 use redis::AsyncCommands;
@@ -62,7 +62,7 @@ async fn replies_of_other_jobs_are_sent() {
     for field in ["decision", "attempt", "output", "reply_to"] {
         damage(&system, TIMED, bad, field).await;
     }
-    // With an address that was not told yet, so that the record is asked for.
+    // With an address whose delivery is open, so that the record is read.
     spec.reply_to.as_mut().unwrap().correlation_id = Some("another".to_owned());
     for _ in 0..3 {
         announce(&system, &spec, JobState::Succeeded).await;
@@ -75,7 +75,7 @@ async fn replies_of_other_jobs_are_sent() {
         json!(good)
     );
 
-    // Nor does it hold up submissions, or those who look at apps.
+    // Submissions and lists of apps continue to work.
     user.submit(
         TIMED,
         "{}",
@@ -100,7 +100,7 @@ async fn jobs_behind_a_bad_record_are_dispatched() {
     let system = System::with_config("reconcile_after = '1s'\n[apps.'bench/timed']").await;
     let (store, app) = (system.testbed.store(), AppId::parse(TIMED).unwrap());
     let topology = system.testbed.topology();
-    // One of each kind: a field that no script minds, numbers, and no record at all but something else.
+    // One of each kind: a field that no script reads, numbers, and a value that is no record.
     let fields = [
         "decision",
         "created_ms",
@@ -121,7 +121,7 @@ async fn jobs_behind_a_bad_record_are_dispatched() {
                 let _: () = redis.del(&key).await.unwrap();
                 let _: () = redis.set(&key, "no hash").await.unwrap();
             }
-            // All its attempts are made, and its record cannot be read.
+            // All its attempts are used, and its record cannot be read.
             "quarantined" => {
                 let _: () = redis(&system)
                     .await
@@ -149,7 +149,7 @@ async fn jobs_behind_a_bad_record_are_dispatched() {
         publisher.publish(&exchange, TIMED, &message).await.unwrap();
     }
     let _worker = system.timed_worker("a").await;
-    // Rounds of upkeep pass meanwhile.
+    // Rounds of maintenance pass meanwhile.
     for _ in 0..4 {
         system.succeeded(system.submit("m", 1500).await).await;
     }
@@ -158,7 +158,7 @@ async fn jobs_behind_a_bad_record_are_dispatched() {
         !log.contains("dispatching failed"),
         "no session of the dispatcher broke"
     );
-    // What could not be run is there for a person to see.
+    // The quarantined job is in the dead-letter queue.
     let letters = system.get(&format!("/v1/dead/{TIMED}")).await.body;
     let letters = letters["letters"].as_array().unwrap().len();
     assert!(letters >= 2, "{letters}");

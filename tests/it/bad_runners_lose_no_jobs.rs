@@ -1,4 +1,4 @@
-//! One broken machine among sound ones: it takes no more than its share of jobs, and loses none.
+//! One broken machine among healthy ones takes at most its share of the jobs and loses none.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn picture() -> Value {
     json!({"image_url": PIXEL})
 }
 
-/// A worker with a storage of its own.
+/// Starts a worker with a storage of its own.
 async fn worker_with_storage(system: &System, name: &str) -> (Worker, PathBuf) {
     let folder = system.testbed.folder().join(format!("files-{name}"));
     let options = WorkerOptions::of("upscale", name, UPSCALE);
@@ -26,7 +26,7 @@ async fn worker_with_storage(system: &System, name: &str) -> (Worker, PathBuf) {
     (system.worker(options.args([storage])).await, folder)
 }
 
-/// Puts a file where the folder was: nothing can be written there any more.
+/// Replaces the folder by a file, so that writes fail.
 fn break_folder(folder: &Path) {
     std::fs::remove_dir_all(folder).unwrap();
     std::fs::write(folder, "no folder").unwrap();
@@ -60,7 +60,7 @@ async fn one_bad_runner_of_four_loses_no_job_and_takes_no_more_than_its_share() 
         assert_ne!(job.runner.unwrap().as_str(), "bad");
         attempts += job.attempt as usize;
     }
-    // It had one job, perhaps a second that was on its way to it.
+    // The runner had one job, and possibly a second one on its way.
     let wasted = attempts - JOBS;
     assert!(wasted * 10 < JOBS, "{wasted} of {attempts} attempts failed");
     let fault = system.until("the bad runner is faulty", TIMEOUT, async || {
@@ -87,7 +87,7 @@ async fn one_bad_runner_of_four_loses_no_job_and_takes_no_more_than_its_share() 
     );
     assert!(bad["fault_since_ms"].as_u64().is_some(), "{bad}");
 
-    // Mended, it takes jobs again.
+    // After the repair it takes jobs again.
     std::fs::remove_file(&folder).unwrap();
     system.all_idle(UPSCALE).await;
     assert_eq!(fault_of(&system, "bad").await, None);

@@ -1,4 +1,4 @@
-//! Web pages of any origin may submit jobs and read results; the rest is not for them.
+//! Web pages of any origin can submit jobs and read results, and nothing else.
 
 use reqwest::{Method, StatusCode};
 use warmq_tests::System;

@@ -1,4 +1,4 @@
-//! Whoever publishes is told what became of its own message, however many others are on their way.
+//! Each publisher receives the outcome of its own message, however many are in flight.
 
 use futures::future::join_all;
 use warmq_broker::{Message, PublishError};

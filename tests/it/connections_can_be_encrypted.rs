@@ -1,5 +1,5 @@
-//! TLS on every way: to the router, and from router and workers to RabbitMQ and Redis. Who can not prove who he is, is not
-//! spoken to.
+//! TLS to the router, and from router and workers to RabbitMQ and Redis. Peers with an untrusted
+//! certificate are refused.
 
 use reqwest::{Method, StatusCode};
 use warmq_testkit::{Certificates, PrivateRabbit, PrivateRedis, Testbed, WorkerOptions, free_port};
@@ -7,7 +7,7 @@ use warmq_tests::system::TIMED;
 use warmq_tests::{Program, System};
 use warmq_types::state::JobState;
 
-/// Servers that speak TLS beside what they speak else, and the URLs for it.
+/// Servers with plain and TLS ports, and the URLs of the latter.
 struct Servers {
     rabbit: PrivateRabbit,
     redis: PrivateRedis,
@@ -35,7 +35,7 @@ impl Servers {
 async fn jobs_run_over_encrypted_connections_to_both_servers() {
     let certificates = Certificates::generate().unwrap();
     let servers = Servers::start(&certificates).await;
-    // The test itself looks on by the plain ports.
+    // The test itself uses the plain ports.
     let testbed = Testbed::builder()
         .amqp_url(servers.rabbit.url().expose())
         .redis_url(servers.redis.url().expose())
@@ -65,7 +65,7 @@ async fn an_untrusted_certificate_is_refused_with_the_remedy() {
     let certificates = Certificates::generate().unwrap();
     let others = Certificates::generate().unwrap();
     let servers = Servers::start(&certificates).await;
-    // Redis is connected to first, so RabbitMQ's turn comes with one that answers.
+    // Programs connect to Redis first, so RabbitMQ is tried with a working Redis.
     let redis = servers.redis.url().expose();
     for (name, args) in [
         (
@@ -132,7 +132,7 @@ async fn an_unusable_certificate_is_a_configuration_mistake() {
     let others = Certificates::generate().unwrap();
     let certificate = certificates.certificate().to_str().unwrap();
     let foreign_key = others.key().to_str().unwrap();
-    for (args, told) in [
+    for (args, reported) in [
         (
             ["--tls-cert", certificate, "--tls-key", foreign_key],
             "tls-key: it does not belong",
@@ -148,6 +148,6 @@ async fn an_unusable_certificate_is_a_configuration_mistake() {
     ] {
         let output = Program::new("warmq-router", &args).run().await;
         assert_eq!(output.code, Some(64), "{output:?}");
-        assert!(output.err.contains(told), "{output:?}");
+        assert!(output.err.contains(reported), "{output:?}");
     }
 }

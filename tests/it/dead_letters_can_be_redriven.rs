@@ -1,4 +1,4 @@
-//! What could not be run is looked at, tried again and thrown away, under `/v1/dead`.
+//! Dead letters are listed, redriven and discarded under `/v1/dead`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use warmq_types::state::JobState;
 
 const CONFIG: &str = "[apps.'bench/timed']";
 
-/// The letters under a path, once there are `count`.
+/// Waits until a path lists `count` letters, and returns them.
 async fn letters(system: &System, path: &str, count: usize) -> Vec<Value> {
     system
         .until("the letters are there", TIMEOUT, async || {
@@ -33,7 +33,7 @@ async fn post(system: &System, path: &str) -> HttpResponse {
     system.http(Method::POST, path, &[], "").await
 }
 
-/// A job that lost the only runner that it may lose, as a dispatcher leaves it that died between two steps.
+/// Makes a job that lost its only attempt, as left by a dispatcher that died between two steps.
 async fn quarantined(system: &System, app: &AppId) -> JobId {
     let store = system.testbed.store();
     let registration = registration(app, &"lost".parse().unwrap());
@@ -72,12 +72,12 @@ async fn quarantined(system: &System, app: &AppId) -> JobId {
 async fn a_redriven_job_runs_under_its_id() {
     let system = System::with_config(CONFIG).await;
     let app: AppId = TIMED.parse().unwrap();
-    let shelf = format!("/v1/dead/{TIMED}");
-    letters(&system, &shelf, 0).await;
+    let queue_path = format!("/v1/dead/{TIMED}");
+    letters(&system, &queue_path, 0).await;
     let id = quarantined(&system, &app).await;
     assert_eq!(system.job(id).await.state, JobState::Failed);
 
-    let found = letters(&system, &shelf, 2).await;
+    let found = letters(&system, &queue_path, 2).await;
     let reason = "it was running when its runner was lost: lost";
     assert_eq!(found[0]["reason"], reason);
     assert_eq!(
@@ -85,19 +85,19 @@ async fn a_redriven_job_runs_under_its_id() {
         (&json!(id), &json!("job"), &json!(TIMED))
     );
     assert!(found[0]["since_ms"].as_u64().unwrap() > 0);
-    let letter = system.get(&format!("{shelf}/{id}")).await.body;
+    let letter = system.get(&format!("{queue_path}/{id}")).await.body;
     assert_eq!(letter["body"]["job"]["input"]["run_ms"], 1);
-    // Looked at, they are still there.
+    // Reading leaves the letters in place.
     letters(&system, "/v1/dead", 2).await;
 
     let _worker = system.timed_worker("a").await;
-    let answer = post(&system, &format!("{shelf}/{id}/redrive")).await;
+    let answer = post(&system, &format!("{queue_path}/{id}/redrive")).await;
     assert_eq!(answer.body, json!({"job_id": id}));
     let job = system.succeeded(id).await;
     assert_eq!((job.attempt, job.fence.0), (1, 2));
     assert!(job.lost_runners.is_empty() && job.error.is_none());
-    letters(&system, &shelf, 0).await;
-    let gone = post(&system, &format!("{shelf}/{id}/redrive")).await;
+    letters(&system, &queue_path, 0).await;
+    let gone = post(&system, &format!("{queue_path}/{id}/redrive")).await;
     assert_eq!(gone.status, 404);
     system.cleanup().await;
 }
@@ -127,7 +127,7 @@ async fn redriving_a_refused_submission_submits_it_unchanged() {
         (&json!("no/where"), &json!("{oops"))
     );
 
-    // The app is there now, so the same submission is good.
+    // The app exists now, so the same submission is valid.
     let _worker = system.timed_worker("a").await;
     let answer = post(&system, &format!("{good}/redrive")).await;
     assert_eq!(answer.body, json!({"job_id": id}));
@@ -149,11 +149,11 @@ async fn redriving_a_refused_submission_submits_it_unchanged() {
 #[tokio::test]
 async fn an_invalid_dead_letter_stays_until_it_is_discarded() {
     let system = System::with_config(CONFIG).await;
-    let shelf = format!("/v1/dead/{TIMED}");
-    letters(&system, &shelf, 0).await;
+    let queue_path = format!("/v1/dead/{TIMED}");
+    letters(&system, &queue_path, 0).await;
     let app: AppId = TIMED.parse().unwrap();
     let letter = DeadLetter::new(b"noise".to_vec(), "chosen by a test");
-    let path = format!("{shelf}/{}", letter.id);
+    let path = format!("{queue_path}/{}", letter.id);
     let queue = system.testbed.topology().dead_queue(&app);
     let publisher = system.testbed.publisher();
     publisher
@@ -162,11 +162,11 @@ async fn an_invalid_dead_letter_stays_until_it_is_discarded() {
         .unwrap();
     let refused = post(&system, &format!("{path}/redrive")).await;
     assert_eq!(refused.status, 400, "{:?}", refused.body);
-    letters(&system, &shelf, 1).await;
+    letters(&system, &queue_path, 1).await;
     assert_eq!(
         system.http(Method::DELETE, &path, &[], "").await.status,
         204
     );
-    letters(&system, &shelf, 0).await;
+    letters(&system, &queue_path, 0).await;
     system.cleanup().await;
 }

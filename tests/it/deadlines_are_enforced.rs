@@ -1,4 +1,4 @@
-//! A job that has not started in time expires, and an attempt that takes too long ends; both say so.
+//! A job that has not started in time expires, and an attempt over the run timeout ends.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn submit(system: &System, timeout: &str, run_ms: u32) -> JobId {
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// Waits until a job has expired, and checks what fal's clients see.
+/// Waits until a job expired, and checks what fal's clients see.
 async fn expired(system: &System, id: JobId) {
     let job = system.ended(id).await;
     assert_eq!((job.state, job.attempt), (JobState::Expired, 0));
@@ -132,7 +132,7 @@ async fn a_hold_ends_before_the_job_expires() {
 
 #[tokio::test]
 async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
-    // No router, so nobody looks each second.
+    // Without a router, no sweep runs.
     let testbed = Testbed::builder().start().await.unwrap();
     let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let runner = RunnerId::parse("r").unwrap();
@@ -163,7 +163,7 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
     let job = store.job(spec.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.attempt), (JobState::Expired, 0));
     assert_eq!(store.queue_position(&app, spec.id).await.unwrap(), None);
-    // The leader hears of it, until everybody was told.
+    // The leader receives the event until every outcome is announced.
     assert_eq!(store.expire(&app).await.unwrap(), []);
     for _ in 0..2 {
         let outbox = store.outbox(&app, Duration::ZERO).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
     testbed.cleanup().await.unwrap();
 }
 
-/// A runner without a process joins the app.
+/// Registers a runner without a process.
 async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
     let registration = registration(app, runner);
     let schema = Value::Object(serde_json::Map::new());
@@ -184,7 +184,7 @@ async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
     store.register(&registration, &schema, lease).await.unwrap();
 }
 
-/// A job with a time to start of 1 s, running, whose runner's lease has lapsed.
+/// Makes a running job with a start timeout of 1 s whose runner's lease lapsed.
 async fn job_of_a_lost_runner(testbed: &Testbed, max_attempts: u32) -> JobSpec {
     let store = testbed.store();
     let app = AppId::parse(TIMED).unwrap();
@@ -219,7 +219,7 @@ async fn a_lost_job_expires_unless_its_next_attempt_starts_in_time() {
     })
     .await
     .unwrap();
-    // While it runs that is no matter.
+    // The deadline does not apply while the job runs.
     assert_eq!(store.expire(&spec.app).await.unwrap(), []);
     assert!(store.mark_lost(&spec.app, spec.id).await.unwrap().is_some());
     let expired = store.expire(&spec.app).await.unwrap();
@@ -320,7 +320,7 @@ async fn a_last_attempt_over_the_run_timeout_fails_and_its_runner_stays_warm() {
     assert_eq!(result.body["error_type"], "request_timeout");
     let detail = result.body["detail"].as_str().unwrap();
     assert!(detail.contains("2 s"), "{detail}");
-    // It marks a 504 as final for fal's clients, also where the limit is the app's.
+    // The header marks a 504 as final for fal's clients, also where the limit is the app's.
     assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
     let next = system.succeeded(system.submit("m", 1).await).await;
     assert!(next.timings.unwrap().warm);
@@ -343,7 +343,7 @@ async fn an_attempt_over_the_run_timeout_is_retried_on_another_runner() {
         let job = system.ended(id).await;
         assert_eq!((job.state, job.attempt), (JobState::Failed, 2), "{policy}");
         assert_eq!(job.error.unwrap().status, 504);
-        // Though the first runner has the model by now.
+        // The first runner has the model by now, and is avoided.
         assert_ne!(job.runner, first, "{policy}");
         system.cleanup().await;
     }

@@ -1,4 +1,4 @@
-//! Why a job went where it went can be asked afterwards: its record, `warmq explain`, `/metrics`.
+//! Decisions can be inspected afterwards: in the record, by `warmq explain`, in `/metrics`.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// The lines that `warmq explain` prints.
+/// Runs `warmq explain` and returns its lines.
 async fn explain(system: &System, id: JobId) -> Vec<String> {
     let this = std::env::current_exe().unwrap();
     let warmq = this.ancestors().nth(2).unwrap().join("warmq");
@@ -85,7 +85,7 @@ async fn explain_prints_why_and_how_long_a_job_was_held() {
     let (hold, decision) = (job.hold.unwrap(), job.decision.unwrap());
     assert!(decision.held_ms > 0 && decision.predicted_wait_ms.is_some());
     assert_eq!(hold.predicted_wait_ms, decision.predicted_wait_ms);
-    // The sum of both is when it was sent; the dispatcher's clock and Redis' may differ by a little.
+    // The sum is the moment of the claim; the clocks of dispatcher and Redis may differ slightly.
     let sent_ms = hold.since_ms + decision.held_ms;
     assert!(sent_ms.abs_diff(job.dispatched_ms.unwrap()) < 1000);
     let story = explain(&system, id).await;
@@ -156,7 +156,7 @@ async fn policy_fal_counts_too_and_only_the_leader_does() {
     )
     .await;
 
-    // Another router has a page of its own, whatever its roles; it leads nothing.
+    // Another router has its own metrics, and leads no app.
     for roles in ["--roles=api", "--roles=dispatch"] {
         let other = system.testbed.router(&[roles]).await.unwrap();
         let page = reqwest::get(format!("{}/metrics", other.url()))

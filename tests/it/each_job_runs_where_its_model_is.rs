@@ -1,4 +1,5 @@
-//! Workers of one app may have different models: each job runs on one that has its model, and waits for it if need be.
+//! Workers of one app may have different models: each job runs on one that has its model, and waits
+//! for it if necessary.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use warmq_types::state::JobState;
 
 const APP: &str = "warmq/diffusion";
 
-/// A folder of links to these shipped models.
+/// Makes a folder of links to shipped models.
 fn folder_of(parent: &Path, models: &[&str]) -> PathBuf {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let folder = parent.join(models.join("-"));
@@ -74,7 +75,7 @@ async fn a_job_waits_for_the_only_runner_with_its_model_to_restart() {
     let _other = worker(&system, "other", &["digits"]).await;
     owner.stop(TIMEOUT).await.unwrap();
     let waiting = system.submit_to(APP, "shapes", input("shapes")).await;
-    // The other one goes on with what it has, and says of an unknown model that it is.
+    // The other worker continues with its own models, and an unknown model is reported as such.
     let digits = system.submit_to(APP, "digits", input("digits")).await;
     system.succeeded(digits).await;
     let unknown = system.submit_to(APP, "none", input("none")).await;

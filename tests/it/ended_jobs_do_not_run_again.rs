@@ -1,4 +1,5 @@
-//! A job that ended does not run again, wherever a copy of its message is left and however short its record is kept.
+//! An ended job does not run again, wherever copies of its message are and however short its
+//! retention is.
 
 use lapin::Channel;
 use redis::AsyncCommands;
@@ -17,7 +18,7 @@ use warmq_types::message::{DeferredResult, JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 
-/// The shortest retention there is.
+/// The shortest retention.
 const A_MINUTE: &str = "[apps.'bench/timed']\nretention = '1m'";
 
 async fn redis(testbed: &Testbed) -> ConnectionManager {
@@ -29,14 +30,14 @@ fn key(testbed: &Testbed, app: &AppId, rest: &str) -> String {
     format!("{}:{{{app}}}:{rest}", testbed.namespace())
 }
 
-/// Its retention is over.
+/// Deletes the record, as at the end of its retention.
 async fn forget(testbed: &Testbed, job: &JobSpec) {
     let record = key(testbed, &job.app, &format!("job:{}", job.id));
     let forgotten: u64 = redis(testbed).await.del(record).await.unwrap();
     assert_eq!(forgotten, 1);
 }
 
-/// A copy of the job's message goes to this exchange or, with an empty one, to this queue.
+/// Publishes a copy of the job's message to an exchange or, if that is empty, to a queue.
 async fn copy(testbed: &Testbed, job: &JobSpec, exchange: &str, key: &str) {
     let message = Message::new(JobMessage::new(job.clone()).encode().unwrap());
     let published = testbed.publisher().publish(exchange, key, &message);
@@ -51,7 +52,8 @@ async fn broker(testbed: &Testbed) -> (lapin::Connection, Channel) {
     (connection, channel)
 }
 
-/// Waits until nothing is left in `queues`, not even unacknowledged: a job that is submitted then comes last.
+/// Waits until `queues` are empty, unacknowledged messages included, so that the next job comes
+/// last.
 async fn drained(system: &System, queues: &[String]) {
     let (_connection, channel) = broker(&system.testbed).await;
     system
@@ -78,7 +80,7 @@ async fn a_copy_of_an_ended_job_does_not_run_although_its_record_expired() {
     let topology = testbed.topology();
     let job = system.succeeded(system.submit("m", 1).await).await.spec;
     forget(testbed, &job).await;
-    // The ways by which copies come: a runner's, a router's, a retry tier's, and an outage's.
+    // The sources of copies: a runner, a router, a retry tier, an outage.
     let dispatch = topology.dispatch_exchange();
     let tier = topology.retry_exchange(RetryTier::S1);
     let shared = topology.shared_queue(&app);
@@ -97,7 +99,7 @@ async fn a_copy_of_an_ended_job_does_not_run_although_its_record_expired() {
     drained(&system, &[[tier, shared].as_slice(), &lanes].concat()).await;
     assert_eq!(testbed.store().job(job.id).await.unwrap(), None);
 
-    // A Redis that lost its data has lost what says that it ended.
+    // A Redis without data has no tombstone either.
     let tombstone = key(testbed, &app, &format!("job:{}:tombstone", job.id));
     let _: () = redis(testbed).await.del(tombstone).await.unwrap();
     copy(testbed, &job, &dispatch, TIMED).await;
@@ -139,7 +141,7 @@ async fn a_withdrawn_submission_runs_only_if_it_is_repeated() {
     let job = JobSpec::new(app.clone(), json!({"run_ms": 1}));
     store.admit(&job, AdmissionRules::default()).await.unwrap();
     assert!(store.discard(&app, job.id).await.unwrap());
-    // Its message arrived all the same.
+    // The message was delivered all the same.
     copy(
         testbed,
         &job,

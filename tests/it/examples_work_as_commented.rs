@@ -1,5 +1,5 @@
-//! The examples are there to be copied: submissions go where the comments say, the commands in them work, and flows do on real runners
-//! what they are for.
+//! The examples work: submissions resolve as commented, the commands in the comments work, and the
+//! flows run on real runners.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-/// The examples whose submissions become flows, and so lead to several apps. Each has a test of its own.
+/// The examples of flows, which lead to several apps; each has a test of its own.
 const FLOWS: [&str; 2] = ["fallback.toml", "pipeline.toml"];
 
 fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// All examples: their names, and what is in them.
+/// Returns all examples: names and texts.
 fn examples() -> Vec<(String, String)> {
     let folder = checkout().join("deploy/examples");
     let files = std::fs::read_dir(folder).unwrap();
@@ -54,10 +54,12 @@ async fn every_example_resolves_as_commented() {
         if FLOWS.contains(&file.as_str()) {
             continue;
         }
-        let promises: Vec<Promise> = text.lines().filter_map(Promise::read).collect();
+        let promises: Vec<CommentedCommand> =
+            text.lines().filter_map(CommentedCommand::read).collect();
         assert!(!promises.is_empty(), "{file} promises nothing");
         let system = System::with_config(&text).await;
-        // All of them before the first submission: how apps stand is believed for half a second.
+        // All of them before the first submission: routers cache the load of apps for half a
+        // second.
         let mut workers = Vec::new();
         let apps: BTreeSet<&str> = promises.iter().map(|promise| &*promise.app).collect();
         for app in apps {
@@ -81,7 +83,7 @@ async fn every_example_resolves_as_commented() {
 }
 
 /// A comment `# route {input} with name: text, … -> app`.
-struct Promise {
+struct CommentedCommand {
     line: String,
     route: String,
     input: Value,
@@ -89,7 +91,7 @@ struct Promise {
     app: String,
 }
 
-impl Promise {
+impl CommentedCommand {
     fn read(line: &str) -> Option<Self> {
         let (output, app) = line.strip_prefix("# ")?.split_once(" -> ")?;
         let (route, rest) = output.split_once(" {")?;
@@ -118,16 +120,16 @@ async fn the_commands_in_every_example_work() {
         let commands = text.lines().filter_map(|line| line.strip_prefix("#   "));
         let trials = commands.filter(|command| command.starts_with("warmq routes test "));
         let trials: Vec<&str> = trials.collect();
-        assert!(!trials.is_empty(), "{file} tells of no trial");
+        assert!(!trials.is_empty(), "{file} has no command");
         for command in trials.into_iter().chain([&*check]) {
             let Output { status, stderr, .. } = typed(command).await;
-            let told = String::from_utf8_lossy(&stderr);
-            assert!(status.success(), "{command}: {status}: {told}");
+            let reported = String::from_utf8_lossy(&stderr);
+            assert!(status.success(), "{command}: {status}: {reported}");
         }
     }
 }
 
-/// What comes of a command that is typed in a checkout, with `warmq` as cargo built it.
+/// Runs a command as typed in a checkout, with `warmq` as built by cargo.
 async fn typed(command: &str) -> Output {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().and_then(Path::parent).unwrap();
@@ -164,7 +166,7 @@ async fn the_pipeline_makes_stickers_of_prompts_and_stays_warm() {
     let drawn = picture(&system, &result["drawn"]).await;
     assert_eq!(drawn.dimensions(), (64, 64));
 
-    // What each step made can be had under an id of its own.
+    // Each step's output is readable under the id of its job.
     let jobs = step_jobs(&system, id).await;
     let ids = jobs.iter().map(|job| job.spec.id).chain([id]);
     assert_eq!(ids.collect::<BTreeSet<JobId>>().len(), 4);
@@ -181,7 +183,7 @@ async fn the_pipeline_makes_stickers_of_prompts_and_stays_warm() {
     assert_eq!(drawing.spec.hint.unwrap().as_str(), "shapes");
     assert!(!drawing.timings.unwrap().warm);
 
-    // The next ones come at once, and find the model loaded.
+    // The next jobs follow at once and run warm.
     system.all_idle("acme/draw").await;
     let mut orders = Vec::new();
     for (seed, prompt) in [
@@ -205,7 +207,7 @@ async fn the_pipeline_makes_stickers_of_prompts_and_stays_warm() {
     system.cleanup().await;
 }
 
-/// The jobs of a flow's three steps.
+/// Returns the jobs of a flow's three steps.
 async fn step_jobs(system: &System, flow: JobId) -> [JobRecord; 3] {
     let mut jobs = Vec::new();
     for step in system.job(flow).await.flow.unwrap().steps {
@@ -214,7 +216,8 @@ async fn step_jobs(system: &System, flow: JobId) -> [JobRecord; 3] {
     jobs.try_into().unwrap()
 }
 
-/// What the pipeline gives in the end, and its picture: as large as it should be, with something in its middle and nothing around it.
+/// Checks the pipeline's result: a picture of the right size, opaque in its middle and transparent
+/// around.
 async fn sticker(system: &System, id: JobId) -> (Value, RgbaImage) {
     system.succeeded(id).await;
     let path = format!("/queue/acme/sticker/requests/{id}");
@@ -234,7 +237,7 @@ async fn sticker(system: &System, id: JobId) -> (Value, RgbaImage) {
     (result, sticker)
 }
 
-/// The PNG that a part of a result leads to.
+/// Fetches the PNG that a part of a result links to.
 async fn picture(system: &System, image: &Value) -> DynamicImage {
     let file = system.fetch(image["url"].as_str().unwrap()).await;
     assert_eq!(file.status, StatusCode::OK);
@@ -247,7 +250,7 @@ async fn picture(system: &System, image: &Value) -> DynamicImage {
 #[tokio::test]
 async fn the_fallback_draws_on_a_gpu_if_it_can_and_else_on_a_cpu() {
     let system = System::with_config(&example("fallback.toml")).await;
-    // Who drew, and what came of the steps.
+    // Returns which engine drew, and the outcome of each step.
     let order = async |beside: Value| {
         let mut input = json!({"model": "m", "prompt": "a fox", "run_ms": 1, "load_ms": 1});
         let beside = beside.as_object().unwrap().clone();
@@ -263,7 +266,7 @@ async fn the_fallback_draws_on_a_gpu_if_it_can_and_else_on_a_cpu() {
         (runner, why(&steps)),
         (json!("cpu"), "acme/gpu has no runner")
     );
-    // It is given what the file says and no more.
+    // It receives what the file says and nothing else.
     let draft = json!({"model": "m", "prompt": "a fox", "seed": 7, "steps": 8});
     assert_eq!(system.job(steps[0].job).await.spec.input, draft);
 
@@ -282,7 +285,7 @@ async fn the_fallback_draws_on_a_gpu_if_it_can_and_else_on_a_cpu() {
     system.cleanup().await;
 }
 
-/// Why the last of these steps was begun.
+/// Returns why the last step was started.
 fn why(steps: &[Step]) -> &str {
     let last = steps.last().unwrap();
     last.reason.as_deref().unwrap()

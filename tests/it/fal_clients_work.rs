@@ -1,4 +1,4 @@
-//! fal's Python and JavaScript clients work as PyPI and npm have them: `clients/` says what that means.
+//! fal's Python and JavaScript clients, as published, work with warmq; `clients/` has the scripts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,33 +7,33 @@ use tokio::process::Command;
 use warmq_testkit::{Certificates, WorkerOptions};
 use warmq_tests::System;
 
-/// How long one way to use a client may take, on a busy machine.
+/// Timeout of one script on a busy machine.
 const BOUND: Duration = Duration::from_secs(120);
 
 fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
-/// Fails if what `make setup-test` installs is not there.
+/// Fails if the output of `make setup-test` is missing.
 fn installed(path: PathBuf) -> PathBuf {
     let missing = "`make setup-test` installs fal's clients";
     assert!(path.exists(), "{} is missing: {missing}", path.display());
     path
 }
 
-/// A setting of each router: the clients' webhooks are received on this machine.
+/// Setting of each router: the clients' webhook receivers are on this machine.
 const RECEIVERS: &str = "fetch_allow = '127.0.0.0/8'\n";
 
-/// An app whose jobs may not take long.
+/// An app with a short run timeout.
 const SHORT: &str = "\n[apps.'bench/short']\nrun_timeout = '300ms'\nmax_attempts = 1\n";
 
-/// A router with this setting, besides.
+/// Starts a router with one more setting.
 async fn system(setting: &str) -> System {
     System::with_config(&format!("{RECEIVERS}{setting}{SHORT}")).await
 }
 
-/// Lets a client say to a router with two workers what its users rely on.
-async fn promises_hold(system: System, command: impl FnOnce(&str) -> Command) {
+/// Runs a client's script against a router with two workers.
+async fn script_passes(system: System, command: impl FnOnce(&str) -> Command) {
     let workflow = WorkerOptions::timed("c", "workflows/me");
     let _workers = [
         system.timed_worker("a").await,
@@ -43,16 +43,16 @@ async fn promises_hold(system: System, command: impl FnOnce(&str) -> Command) {
             .worker(WorkerOptions::timed("d", "bench/short"))
             .await,
     ];
-    let told = command(system.router.url()).kill_on_drop(true).output();
-    let told = tokio::time::timeout(BOUND, told).await.unwrap().unwrap();
-    let report = [told.stdout, told.stderr].concat();
+    let output = command(system.router.url()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(BOUND, output).await.unwrap().unwrap();
+    let report = [output.stdout, output.stderr].concat();
     let report = String::from_utf8_lossy(&report);
-    assert!(told.status.success(), "{report}");
+    assert!(output.status.success(), "{report}");
     println!("{report}");
     system.cleanup().await;
 }
 
-/// The script about the Python client, unmodified like the client itself.
+/// The command for the Python script; the client is unmodified.
 fn python(router: &str, class: &str) -> Command {
     let mut command = Command::new(installed(clients().join("../../.venv/bin/python")));
     command
@@ -61,8 +61,8 @@ fn python(router: &str, class: &str) -> Command {
     command
 }
 
-async fn pythons_promises_hold(system: System, key: &str, class: &str) {
-    promises_hold(system, |router| {
+async fn python_script_passes(system: System, key: &str, class: &str) {
+    script_passes(system, |router| {
         let mut command = python(router, class);
         command.env("FAL_KEY", key);
         command
@@ -74,19 +74,19 @@ async fn pythons_promises_hold(system: System, key: &str, class: &str) {
 async fn python_synchronously_with_a_key_of_the_routers() {
     let key = format!("me:{}", "0".repeat(64));
     let system = system(&format!("admin_key = '{key}'")).await;
-    pythons_promises_hold(system, &key, "Sync").await;
+    python_script_passes(system, &key, "Sync").await;
 }
 
 #[tokio::test]
 async fn python_asynchronously_with_any_key() {
-    pythons_promises_hold(system("").await, "any", "Async").await;
+    python_script_passes(system("").await, "any", "Async").await;
 }
 
 #[tokio::test]
 async fn python_by_environment_alone() {
     let certificates = Certificates::generate().unwrap();
     let system = System::secured(&format!("{RECEIVERS}{SHORT}"), &certificates).await;
-    promises_hold(system, |router| {
+    script_passes(system, |router| {
         let address = router.strip_prefix("https://").unwrap();
         let mut command = python("environment", "Sync");
         command
@@ -100,13 +100,13 @@ async fn python_by_environment_alone() {
 
 #[tokio::test]
 async fn python_uploads() {
-    pythons_promises_hold(system("").await, "any", "Uploads").await;
+    python_script_passes(system("").await, "any", "Uploads").await;
 }
 
 #[tokio::test]
 async fn javascript() {
     installed(clients().join("node_modules/@fal-ai/client"));
-    promises_hold(system("").await, |router| {
+    script_passes(system("").await, |router| {
         let mut command = Command::new("node");
         command
             .arg("--test")

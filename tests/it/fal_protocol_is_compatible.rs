@@ -1,5 +1,5 @@
-//! What fal documents of its HTTP protocol holds here, header by header and path by path.
-//! docs/fal-differences.md lists the rest.
+//! fal's documented HTTP protocol, header by header and path by path. docs/fal-differences.md lists
+//! the differences.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -11,7 +11,7 @@ use warmq_types::ids::JobId;
 use warmq_types::job::{JobRecord, Priority};
 use warmq_types::state::JobState;
 
-/// An app that no worker serves: whatever is accepted waits.
+/// An app without workers: accepted jobs wait.
 const DECLARED: &str = "[apps.'bench/timed']";
 
 fn id_of(answer: &HttpResponse) -> JobId {
@@ -19,7 +19,7 @@ fn id_of(answer: &HttpResponse) -> JobId {
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// The record of a job that is accepted with these headers.
+/// Submits with these headers and returns the record.
 async fn accepted(system: &System, headers: &[(&str, &str)]) -> JobRecord {
     let answer = system.post(TIMED, headers, "{}").await;
     system.job(id_of(&answer)).await

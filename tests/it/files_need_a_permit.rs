@@ -1,4 +1,4 @@
-//! Whoever has a link can read its file until the link expires, and nobody else can; and no browser runs what is in it.
+//! A link reads its file until it expires, nothing else does, and no browser executes its content.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use warmq_tests::system::TIMEOUT;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The permit in a link, and the key after it.
+/// Splits a link into its permit and its key.
 fn parts(link: &str) -> (String, String) {
     let (_, rest) = link.split_once("/files/").unwrap();
     let (permit, key) = rest.split_once('/').unwrap();
@@ -53,7 +53,7 @@ async fn only_a_link_reads_its_file() {
         assert_eq!(refused.status, status, "{path}");
         assert!(refused.body["detail"].is_string(), "{path}");
     }
-    // What would sign it right does sign it right: the refusals above are for what was changed.
+    // The helper's signatures are valid, so the refusals above are due to the changes.
     let own = system.permit("read", &key, unix_s(HOUR)).await;
     let found = system.get(&format!("/files/{own}/{key}")).await;
     assert_eq!(found.status, StatusCode::OK);
@@ -80,8 +80,8 @@ async fn a_link_expires_as_requested_with_a_clear_error() {
         async || Some(system.fetch(link).await).filter(|answer| !answer.status.is_success());
     let refused = system.until("the link expires", TIMEOUT, refused).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
-    let told = refused.body["detail"].as_str().unwrap();
-    assert!(told.contains("expired"), "{told}");
+    let reported = refused.body["detail"].as_str().unwrap();
+    assert!(reported.contains("expired"), "{reported}");
     system.cleanup().await;
 }
 
@@ -96,14 +96,14 @@ async fn cache_lifetime_is_that_of_the_link() {
     let place = system.path_of(announced["upload_url"].as_str().unwrap());
     system.http(Method::PUT, place, &[], "a").await;
     let found = system.fetch(announced["file_url"].as_str().unwrap()).await;
-    let told = found.headers["cache-control"].to_str().unwrap();
-    let (_, age) = told.split_once("max-age=").unwrap();
+    let reported = found.headers["cache-control"].to_str().unwrap();
+    let (_, age) = reported.split_once("max-age=").unwrap();
     let age: u64 = age.split(',').next().unwrap().parse().unwrap();
-    assert!(age <= 60, "{told}");
+    assert!(age <= 60, "{reported}");
     system.cleanup().await;
 }
 
-/// Sends a path as it stands, which no HTTP client would; returns status and body.
+/// Sends a path verbatim, which HTTP clients would normalise; returns status and body.
 async fn raw(system: &System, path: &str) -> (u16, String) {
     let address = system.router.url().strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).await.unwrap();

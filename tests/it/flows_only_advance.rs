@@ -1,4 +1,5 @@
-//! A flow is moved on only by who knows its last move, and never out of its end: held for any sequence of calls.
+//! A flow advances only from its current version and never out of its end, for any sequence of
+//! calls.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use warmq_types::job::{JobError, JobSpec};
 use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
-/// What somebody calls. Two look at the flow, and each moves on what it saw.
+/// A call of a script. Two evaluators read the flow, and each advances from the version that it
+/// read.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Create,
@@ -42,7 +44,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     prop::collection::vec(call, 1..60)
 }
 
-/// The flow as it should be.
+/// The expected flow.
 #[derive(Debug, Clone, Copy)]
 struct Model {
     state: JobState,
@@ -50,7 +52,7 @@ struct Model {
     submissions: i64,
 }
 
-struct Stand {
+struct Fixture {
     store: Store,
     spec: JobSpec,
     plan: FlowPlan,
@@ -58,7 +60,7 @@ struct Stand {
     seen: [Option<FlowState>; 2],
 }
 
-impl Stand {
+impl Fixture {
     fn new(store: &Store, route: &AppId) -> Self {
         Self {
             store: store.clone(),
@@ -76,14 +78,14 @@ impl Stand {
         }
     }
 
-    /// Whether `who` may move the flow on from what it saw.
-    fn may_move(&self, who: usize) -> bool {
+    /// Returns whether an evaluator's version is current.
+    fn may_advance(&self, who: usize) -> bool {
         let seen = self.seen[who].as_ref().map(|seen| seen.moves);
         let model = self.model.filter(|model| !model.state.is_terminal());
         seen.is_some() && model.map(|model| model.moves) == seen
     }
 
-    /// Calls the script, and tells the model what it should have done. True: they agree on the answer.
+    /// Calls the script and applies the call to the model; returns whether both answer the same.
     async fn make(&mut self, call: Call) -> bool {
         let (store, route, id) = (self.store.clone(), self.spec.app.clone(), self.spec.id);
         match call {
@@ -121,7 +123,7 @@ impl Stand {
                 seen.map(|seen| seen.moves) == self.model.map(|model| model.moves)
             }
             Call::Advance { who, to } => {
-                let may = self.may_move(who);
+                let may = self.may_advance(who);
                 let Some(seen) = &self.seen[who] else {
                     return true;
                 };
@@ -135,7 +137,7 @@ impl Stand {
                 moved == FlowTransition::from(may)
             }
             Call::End { who, state } => {
-                let may = self.may_move(who);
+                let may = self.may_advance(who);
                 let Some(seen) = &self.seen[who] else {
                     return true;
                 };
@@ -164,8 +166,8 @@ impl Stand {
         }
     }
 
-    /// What is recorded, and what should be: state, what is left of the plan, whether its end is to be told, jobs of its owner, places in
-    /// the queue.
+    /// Returns the recorded and the expected state, remaining plan, outbox entry, jobs of the
+    /// owner, and queue positions.
     async fn compared(&self) -> [(Option<JobState>, bool, bool, u64, Option<u64>); 2] {
         let (store, route, id) = (&self.store, &self.spec.app, self.spec.id);
         let owner = self.spec.owner.as_ref().unwrap();
@@ -202,10 +204,10 @@ fn any_sequence_of_calls_advances_a_flow_once_per_version() {
     };
     let tested = TestRunner::new(config).run(&calls(), |calls| {
         runtime.block_on(async {
-            // A route of its own: what is counted is counted per route.
+            // A route of its own, since counters are per route.
             let tail = JobId::generate().to_string();
             let route = AppId::parse(&format!("test/{tail}")).unwrap();
-            let mut stand = Stand::new(testbed.store(), &route);
+            let mut stand = Fixture::new(testbed.store(), &route);
             for (number, call) in calls.into_iter().enumerate() {
                 let agreed = stand.make(call).await;
                 prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);

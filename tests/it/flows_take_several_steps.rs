@@ -1,4 +1,5 @@
-//! Routes of several steps: each step is a job, gets what those before it made, and the whole is one submission.
+//! Routes of several steps: each step is a job that receives earlier outputs, and the whole is one
+//! submission.
 
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
@@ -12,7 +13,7 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-/// Three steps; the timed engine gives back the output that its input asks for.
+/// Three steps; the timed engine returns the output that its input contains.
 const PIPELINE: &str = r#"
     [apps."acme/add"]
     hint_from = "input.model"
@@ -39,7 +40,7 @@ const PIPELINE: &str = r#"
     default = "acme/pipeline"
 "#;
 
-/// The whole of them, by who is faster, alive, or there at all.
+/// Fallbacks by speed, failure and absence of runners.
 const FALLBACKS: &str = r#"
     [apps."acme/first"]
     [apps."acme/second"]
@@ -61,7 +62,7 @@ fn pipeline(n: i64, run_ms: u64) -> Value {
     json!({"n": n, "run_ms": run_ms})
 }
 
-async fn pipeline_stage() -> (System, Vec<Worker>) {
+async fn pipeline_system() -> (System, Vec<Worker>) {
     let system = System::with_config(PIPELINE).await;
     let mut workers = Vec::new();
     for app in ["add", "double", "v1", "v2"] {
@@ -77,14 +78,14 @@ async fn submit(system: &System, to: &str, input: Value) -> JobId {
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// The record of step `n` (from 0).
+/// Returns the record of step `n` (from 0).
 async fn step(system: &System, flow: &JobRecord, n: usize) -> JobRecord {
     system.job(flow.flow.as_ref().unwrap().steps[n].job).await
 }
 
 #[tokio::test]
 async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() {
-    let (system, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let id = submit(&system, "acme/pipeline", pipeline(3, 5)).await;
     let flow = system.succeeded(id).await;
     let result = system
@@ -95,7 +96,7 @@ async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() 
     assert_eq!((result.status, &result.body), (StatusCode::OK, &expected));
     assert_eq!(flow.output, Some(expected));
 
-    // Its steps are jobs of their own, with hints of their own.
+    // Its steps are jobs with their own hints.
     let names: Vec<&str> = (flow.flow.as_ref().unwrap().steps.iter())
         .map(|step| step.name.as_str())
         .collect();
@@ -110,7 +111,7 @@ async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() 
     assert_eq!(step(&system, &flow, 1).await.spec.hint, None);
     assert_eq!(step(&system, &flow, 2).await.spec.route.len(), 1);
 
-    // The log tells of all of them, the timings add up.
+    // The log has the lines of all steps, and the timings add up.
     let path = format!("/queue/acme/pipeline/requests/{id}/status?logs=1");
     let status = system.get(&path).await;
     assert_eq!(
@@ -120,14 +121,14 @@ async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() 
     let lines: Vec<&str> = (status.body["logs"].as_array().unwrap().iter())
         .map(|line| line["message"].as_str().unwrap())
         .collect();
-    for told in [
+    for reported in [
         "step double (2 of 3) is begun: acme/double",
         "step add succeeded",
         "sent to add: no runner had 'adder'",
     ] {
         assert!(
-            lines.iter().any(|line| line.contains(told)),
-            "{told}: {lines:#?}"
+            lines.iter().any(|line| line.contains(reported)),
+            "{reported}: {lines:#?}"
         );
     }
     let runs: u64 = [0, 1, 2]
@@ -143,7 +144,7 @@ async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() 
         })
         .sum();
     assert_eq!(flow.timings.unwrap().run_ms, runs);
-    // Nothing of what only the way needed is left.
+    // No intermediate data is left.
     let left = system
         .testbed
         .store()
@@ -157,7 +158,7 @@ async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() 
 
 #[tokio::test]
 async fn a_flow_is_routed_awaited_and_replied_to_like_a_job() {
-    let (system, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let run = |n: i64| {
         let input = pipeline(n, 1).to_string();
         system.http(Method::POST, "/run/acme/front", &[], input)
@@ -205,7 +206,7 @@ async fn a_flow_is_routed_awaited_and_replied_to_like_a_job() {
             && paths["/run/acme/pipeline"]["post"].is_object()
     );
 
-    // Under one key it is one flow.
+    // Under one idempotency key it is one flow.
     let key = [("idempotency-key", "order-7")];
     let mut ids = Vec::new();
     for _ in 0..2 {
@@ -220,7 +221,7 @@ async fn a_flow_is_routed_awaited_and_replied_to_like_a_job() {
 
 #[tokio::test]
 async fn status_and_stream_report_the_step_and_its_progress() {
-    let (system, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let id = submit(&system, "acme/pipeline", pipeline(1, 700)).await;
     let path = format!("/queue/acme/pipeline/requests/{id}/status");
     let in_second = system
@@ -268,7 +269,7 @@ async fn status_and_stream_report_the_step_and_its_progress() {
 
 #[tokio::test]
 async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
-    let (system, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let mut input = pipeline(1, 1);
     input["fail"] = "no luck".into();
     let id = submit(&system, "acme/pipeline", input).await;
@@ -284,7 +285,7 @@ async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
         "{message}"
     );
 
-    // What can be known at the door is told at the door.
+    // Errors that are known at submit are returned by submit.
     let refused = system.post("acme/pipeline", &[], r#"{"run_ms": 1}"#).await;
     assert_eq!(
         refused.status,
@@ -292,8 +293,11 @@ async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
         "{:?}",
         refused.body
     );
-    let told = refused.body["detail"][0]["msg"].as_str().unwrap();
-    assert!(told.contains("step add") && told.contains("'n'"), "{told}");
+    let reported = refused.body["detail"][0]["msg"].as_str().unwrap();
+    assert!(
+        reported.contains("step add") && reported.contains("'n'"),
+        "{reported}"
+    );
     let refused = system
         .post(
             "acme/pipeline",
@@ -308,7 +312,7 @@ async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
 
 #[tokio::test]
 async fn cancelling_a_flow_cancels_its_running_step_and_starts_no_other() {
-    let (system, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let id = submit(&system, "acme/pipeline", pipeline(1, 60_000)).await;
     let running = async || {
         let flow = system.job(id).await;
@@ -325,7 +329,7 @@ async fn cancelling_a_flow_cancels_its_running_step_and_starts_no_other() {
     assert_eq!(flow.flow.unwrap().steps.len(), 1);
     system.all_idle("acme/add").await;
 
-    // Whoever cancels a step itself wants no more of its flow.
+    // Cancelling a step cancels its flow.
     let id = submit(&system, "acme/pipeline", pipeline(1, 60_000)).await;
     let step = system
         .until("the first step is there", TIMEOUT, async || {
@@ -354,7 +358,7 @@ async fn the_next_choice_is_tried_after_a_failure_a_timeout_or_without_runners()
     };
     let third = WorkerOptions::timed("third", "acme/third");
     let _third = system.worker(third).await;
-    // Nobody serves the first two.
+    // The first two have no runners.
     let (who, flow) = by("acme/safer", json!({"first_ms": 1})).await;
     assert_eq!(who, 3);
     assert_eq!(
@@ -404,7 +408,7 @@ async fn the_next_choice_is_tried_after_a_failure_a_timeout_or_without_runners()
     );
     system.reached(flow.steps[0].job, JobState::Cancelled).await;
 
-    // A flow in a flow: both of its choices fail, and so the third is tried.
+    // A flow within a flow: both of its choices fail, so the third is tried.
     let (who, flow) = by(
         "acme/safer",
         json!({"first_ms": 1, "first_fails": "a", "second_fails": "b"}),
@@ -447,7 +451,7 @@ async fn the_next_choice_is_tried_when_all_runners_left() {
     let _third = system
         .worker(WorkerOptions::timed("third", "acme/third"))
         .await;
-    // The only runner is busy, so the next one waits for it.
+    // The only runner is busy, so the next job waits for it.
     let busy = submit(&system, "acme/first", json!({"run_ms": 60_000})).await;
     system.reached(busy, JobState::Running).await;
     let id = submit(&system, "acme/safer", json!({"first_ms": 1})).await;
@@ -465,7 +469,7 @@ async fn the_next_choice_is_tried_when_all_runners_left() {
 
 #[tokio::test]
 async fn a_flow_ends_on_the_version_that_it_began_with() {
-    let (system, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let id = submit(&system, "acme/pipeline", pipeline(3, 1_000)).await;
     system
         .until("its first step runs", TIMEOUT, async || {
@@ -474,7 +478,7 @@ async fn a_flow_ends_on_the_version_that_it_began_with() {
             (step.state == JobState::Running).then_some(())
         })
         .await;
-    // The pipeline is another one, and the route of its third step is gone.
+    // The pipeline has changed, and the route of its third step is gone.
     let toml = r#"
         [apps."acme/add"]
         [routes."acme/pipeline"]
@@ -496,7 +500,7 @@ async fn a_flow_ends_on_the_version_that_it_began_with() {
 #[tokio::test]
 async fn a_flow_that_did_not_start_in_time_expires_as_a_whole() {
     let system = System::with_config(PIPELINE).await;
-    // Nobody serves it.
+    // The app has no runners.
     let timeout = [("x-fal-request-timeout", "1")];
     let answer = system
         .post("acme/pipeline", &timeout, &pipeline(1, 1).to_string())

@@ -1,4 +1,4 @@
-//! Hints, whatever the policy: where they come from, what they may be, when runners report them.
+//! Hints under either policy: sources, allowed texts, and when runners report them.
 
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
@@ -31,7 +31,7 @@ async fn hints_are_refreshed_after_every_job_failed_ones_too() {
         .await;
     assert_eq!(failed.state, JobState::Failed);
     assert_eq!(reported().await, hints(&["one", "two"]));
-    // Room for two: the least recently used goes, and its hint with it.
+    // Two slots: the least recently used model is evicted, and its hint removed.
     system.succeeded(system.submit("one", 10).await).await;
     system.succeeded(system.submit("three", 10).await).await;
     assert_eq!(reported().await, hints(&["one", "three"]));
@@ -62,7 +62,7 @@ async fn any_text_can_be_a_hint() {
     system.cleanup().await;
 }
 
-/// Submits with a hint in the header, and returns the record of the job once it has succeeded.
+/// Submits with a hint in the header, and returns the record once the job succeeded.
 async fn succeeded_with(system: &System, app: &str, hint: &[u8], input: Value) -> JobRecord {
     let answer = reqwest::Client::new()
         .post(format!("{}/queue/{app}", system.router.url()))
@@ -108,7 +108,7 @@ async fn the_configured_input_field_overrides_the_hint_header() {
         let is_logged = log.unwrap().iter().any(|entry| entry.message == line);
         assert_eq!(is_logged, overruled.is_some());
     }
-    // Where the input names nothing, the header is all there is.
+    // If the input has no such field, the header counts.
     for model in [Value::Null, json!(""), json!(7), json!(["named"])] {
         let input = json!({"run_ms": 1, "load_ms": 1, "model": model});
         let job = succeeded_with(&system, TIMED, b"output", input).await;
@@ -128,7 +128,7 @@ async fn jobs_that_name_their_model_run_warm_without_header_or_config() {
     let system = System::start().await;
     let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let options = |name| WorkerOptions {
-        // Room for one of the models.
+        // One slot.
         memory_budget: Some("31MiB".to_owned()),
         ..WorkerOptions::diffusion(name, APP, &models)
     };
@@ -138,7 +138,7 @@ async fn jobs_that_name_their_model_run_warm_without_header_or_config() {
     ];
     let mut cold = 0;
     for index in 0..JOBS / 2 {
-        // Every other one with a hint that contradicts its model.
+        // Every second job has a hint that contradicts its model.
         let header = ["", "digits"][index % 2];
         let job = |model: &str| {
             let input = json!({"model": model, "prompt": "a", "steps": 1});

@@ -1,5 +1,5 @@
-//! What submitters can write, written by those who mean harm: it crashes nobody, comes again to nobody, and shows as nothing but
-//! what it is, in logs, headers, metrics and terminals.
+//! Hostile submissions crash no process, are not redelivered, and appear verbatim or escaped in
+//! logs, headers, metrics and terminals.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -16,7 +16,7 @@ use warmq_tests::{AmqpClient, Program, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// A line as a log has them, and what a terminal obeys.
+/// A forged log line, and terminal escapes.
 const FORGERY: &str =
     "x\r\n2026-01-01T00:00:00.000000Z  INFO FORGED\n\u{1b}[2J\u{9b}1A\u{7}\u{202e}";
 
@@ -24,7 +24,7 @@ fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-/// Bodies that no app takes, and what they are answered by HTTP.
+/// Bodies that no app accepts, and their HTTP responses.
 fn bad_bodies() -> Vec<(Vec<u8>, u16)> {
     let mut bodies: Vec<(Vec<u8>, u16)> = [
         ("NaN", 400),
@@ -50,13 +50,13 @@ fn bad_bodies() -> Vec<(Vec<u8>, u16)> {
         let body = format!(r#"{{"output": {}}}"#, nested(levels));
         bodies.push((body.into_bytes(), 400));
     }
-    // A complaint quotes what it complains of.
+    // An error quotes the rejected value.
     let long = json!({"run_ms": "x".repeat(1 << 20)}).to_string();
     bodies.push((long.into_bytes(), 422));
     bodies
 }
 
-/// Inputs that are taken, however odd.
+/// Unusual inputs that are accepted.
 fn odd_outputs() -> Vec<Value> {
     let deep = serde_json::from_str(&nested(99)).unwrap();
     vec![
@@ -67,13 +67,13 @@ fn odd_outputs() -> Vec<Value> {
     ]
 }
 
-/// Nothing in a log ends a line but what the program itself wrote.
+/// Checks that only the program's own writes end lines of a log.
 fn log_is_intact(process: &Process) {
     let log = std::fs::read_to_string(process.log()).unwrap();
     for line in log.lines() {
         assert!(!line.contains(char::is_control), "{line:?}");
         assert!(!line.contains('\u{202e}'), "{line:?}");
-        // Each begins with its time; the forged ones do, too, but with another.
+        // Each line begins with its time; forged lines have another time.
         assert!(
             line.starts_with("20") && !line.starts_with("2026-01-01T00"),
             "{line}"
@@ -96,8 +96,8 @@ async fn any_json_gets_an_http_response() {
     }
     let deep = format!(r#"{{"output": {}}}"#, nested(127));
     let answer = system.post(TIMED, &[], &deep).await;
-    let told = answer.body["detail"].as_str().unwrap();
-    assert!(told.contains("more than 100 levels deep"), "{told}");
+    let reported = answer.body["detail"].as_str().unwrap();
+    assert!(reported.contains("more than 100 levels deep"), "{reported}");
     for output in odd_outputs() {
         let input = json!({"run_ms": 1, "load_ms": 1, "output": output});
         let id = system.submit_to(TIMED, "m", input).await;
@@ -184,7 +184,7 @@ async fn a_hint_is_passed_verbatim_and_not_interpreted() {
         "}:{app}:idle",
         "../../etc",
     ] {
-        // By AMQP in a header, by HTTP in the input: an HTTP header can not hold all of them.
+        // By AMQP in a header, by HTTP in the input, since HTTP headers cannot contain all of them.
         let by_amqp = JobId::generate();
         let properties = with_hint(hint).with_message_id(by_amqp.to_string().into());
         user.submit(TIMED, r#"{"run_ms": 1, "load_ms": 1}"#, properties)
@@ -209,7 +209,7 @@ async fn a_hint_is_passed_verbatim_and_not_interpreted() {
         assert_eq!(result.headers["x-warmq-runner"], "a");
         assert!(!result.headers.contains_key("x-injected"));
     }
-    // The page panics on a line that is no sample.
+    // `Page::read` panics on a line that is not a sample.
     let page = String::from_utf8(system.get("/metrics").await.bytes).unwrap();
     Page::read(&page);
     log_is_intact(&system.router);
@@ -247,7 +247,7 @@ async fn terminal_escapes_in_errors_are_escaped() {
         .submit_to(TIMED, FORGERY.split('\r').next().unwrap(), input)
         .await;
     let job = system.ended(id).await;
-    assert_eq!(job.error.unwrap().message, FORGERY, "it is told as it is");
+    assert_eq!(job.error.unwrap().message, FORGERY, "unchanged");
     let user = AmqpClient::connect(&system.testbed).await;
     user.submit(FORGERY, "{}", BasicProperties::default()).await;
     let dead = async || {
@@ -302,7 +302,7 @@ async fn replies_go_only_to_queues_of_the_submitter() {
         .consume(&topology.dead_queue(&TIMED.parse().unwrap()))
         .await;
     let app = TIMED.parse().unwrap();
-    // Somebody else's, under names that could be taken for a reply queue's.
+    // Queues of other clients whose names resemble reply queues.
     let others = ["replies", "jobs.reply.x", "Reply.x"].map(|name| {
         let namespace = system.testbed.namespace();
         format!("{name}.{namespace}")
@@ -321,7 +321,7 @@ async fn replies_go_only_to_queues_of_the_submitter() {
         String::new(),
     ];
     for queue in others.iter().chain(&own) {
-        // A good job and a bad one: either would be replied to.
+        // A good job and a bad one: either would get a reply.
         for body in [r#"{"run_ms": 1}"#, "nonsense"] {
             let properties = BasicProperties::default().with_reply_to(queue.as_str().into());
             user.submit(TIMED, body, properties).await;
@@ -329,7 +329,8 @@ async fn replies_go_only_to_queues_of_the_submitter() {
             assert!(reason.contains("no reply queue"), "{queue}: {reason}");
         }
     }
-    // Nobody's direct reply. RabbitMQ breaks over the first: the connection that carries it ends with an internal error.
+    // An unknown direct reply queue. RabbitMQ closes the connection with an internal error on the
+    // first such publish.
     for address in ["g2.forged", "g1h2AAAA.AAAA", "", "é", "\r\n"] {
         for body in [r#"{"run_ms": 1}"#, "nonsense"] {
             let address = format!("{DIRECT_REPLY_TO}.{address}");

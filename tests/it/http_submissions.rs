@@ -45,7 +45,7 @@ async fn a_job_is_submitted_polled_and_fetched_by_its_id() {
     assert_eq!(done.body["status"], "COMPLETED");
     assert_eq!(done.headers["x-warmq-runner"], "a");
     assert_eq!(done.headers["x-warmq-warm"], "0");
-    // A slash at the end, and /response, are the same.
+    // A trailing slash and `/response` are equivalent.
     for path in [base.clone(), format!("{base}/"), format!("{base}/response")] {
         let result = system.get(&path).await;
         assert_eq!(result.status, StatusCode::OK);
@@ -133,7 +133,7 @@ async fn apps_and_runners_are_listed() {
         system.get("/v1/runners?app=named/only").await.body,
         json!({"runners": []})
     );
-    // Whether it warns is this Redis' business.
+    // Warnings depend on this Redis' configuration.
     let ready = system.get("/readyz").await.body;
     assert_eq!(
         (&ready["redis"], &ready["rabbitmq"]),

@@ -1,4 +1,4 @@
-//! Unused apps cost a router next to nothing, and are dispatched as soon as they are used.
+//! Idle apps cost a router almost nothing, and are dispatched as soon as they are used.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use warmq_types::state::JobState;
 
 const APPS: usize = 200;
 
-/// How long commands are counted.
-const WINDOW: Duration = Duration::from_secs(10);
+/// Duration of a count of commands.
+const COUNT_PERIOD: Duration = Duration::from_secs(10);
 
-/// A runner's lease, and how often it is renewed.
+/// A runner's lease and the interval of its renewals.
 const LEASE: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Until a dispatcher of an unused app ends, with room for a busy machine.
-const IDLE_SOON: Duration = Duration::from_secs(90);
+/// Timeout for the end of an unused app's dispatcher, with room for a busy machine.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Returns how many commands Redis processed, those of scripts included.
 async fn commands(redis: &PrivateRedis) -> u64 {
@@ -39,14 +39,14 @@ fn app(number: usize) -> AppId {
     AppId::parse(&format!("idle/app-{number}")).unwrap()
 }
 
-/// Whether a backlog is declared on the cluster's broker.
+/// Returns whether the app's backlog is declared.
 async fn has_queues(testbed: &Testbed, app: &AppId) -> bool {
     let channel = testbed.publisher().channel().await.unwrap();
     let queue = testbed.topology().backlog_queue(app, Priority::Low);
     Topology::depth(&channel, &queue).await.is_ok()
 }
 
-/// How many dispatchers consume an app's backlog.
+/// Returns how many dispatchers consume an app's backlog.
 async fn consumers(testbed: &Testbed, app: &AppId) -> u32 {
     let channel = testbed.publisher().channel().await.unwrap();
     let queue = testbed.topology().backlog_queue(app, Priority::Normal);
@@ -85,19 +85,19 @@ async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
     system.cleanup().await;
 }
 
-/// Commands a second that Redis carries out in a while.
+/// Returns the commands that Redis processes per second.
 async fn commands_per_second(redis: &PrivateRedis) -> u64 {
     let before = commands(redis).await;
-    tokio::time::sleep(WINDOW).await;
-    (commands(redis).await - before) / WINDOW.as_secs()
+    tokio::time::sleep(COUNT_PERIOD).await;
+    (commands(redis).await - before) / COUNT_PERIOD.as_secs()
 }
 
-/// An idle runner of an app, as its worker registers it.
+/// Returns the registration of an app's idle runner.
 fn idle_runner(app: AppId) -> Registration {
     registration(&app, &RunnerId::parse("idle").unwrap())
 }
 
-/// A heartbeat of the idle runner of every app.
+/// Sends a heartbeat of the idle runner of every app.
 async fn heartbeats(store: &Store) {
     for number in 0..APPS {
         let Registration { runner, epoch, .. } = idle_runner(app(number));
@@ -125,7 +125,7 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     let of_runners = (commands(&redis).await - before) / HEARTBEAT.as_secs();
 
     let system = System::of(testbed).await;
-    // Runners that have left for good would be removed: these live on, but for the time of the count.
+    // Runners without heartbeats would be reaped; these need to last for the count only.
     for number in 0..APPS {
         let what = format!("app {number} has a dispatcher");
         eventually(&what, TIMEOUT, async || {
@@ -135,7 +135,7 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
         .await
         .unwrap();
     }
-    let of_the_router = eventually("the dispatchers have settled", IDLE_SOON, async || {
+    let of_the_router = eventually("the dispatchers have settled", IDLE_TIMEOUT, async || {
         heartbeats(&store).await;
         let per_second = commands_per_second(&redis).await;
         println!("{APPS} apps with an idle runner: {per_second} Redis commands/s by the router");
@@ -148,7 +148,7 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     );
     assert_eq!(store.counts(&app(0)).await.unwrap().live, 1);
 
-    // A runner that falls silent is removed when its lease lapses, and a job that comes is placed.
+    // A runner without heartbeats is reaped when its lease lapses, and a new job is placed.
     eventually("the silent runners are removed", 2 * LEASE, async || {
         let counts = store.counts(&app(APPS - 1)).await.unwrap();
         (counts.live == 0).then_some(())
@@ -172,7 +172,7 @@ async fn an_idle_app_is_dispatched_on_submission_and_idle_afterwards() {
     .unwrap();
     assert_eq!(consumers(&system.testbed, &timed).await, 0);
 
-    // Before any runner: the dispatcher takes it up, and a runner that joins gets it.
+    // Before any runner: the dispatcher takes the job, and the first runner gets it.
     let early = system.submit("m", 1).await;
     eventually("a dispatcher has the job", TIMEOUT, async || {
         (system.job(early).await.hold.is_some()).then_some(())
@@ -183,13 +183,13 @@ async fn an_idle_app_is_dispatched_on_submission_and_idle_afterwards() {
     system.succeeded(early).await;
 
     worker.stop(TIMEOUT).await.unwrap();
-    eventually("its dispatcher ended", IDLE_SOON, async || {
+    eventually("its dispatcher ended", IDLE_TIMEOUT, async || {
         (consumers(&system.testbed, &timed).await == 0).then_some(())
     })
     .await
     .unwrap();
 
-    // And again.
+    // Once more.
     let _worker = system.worker(WorkerOptions::timed("b", TIMED)).await;
     let answer = system
         .post(TIMED, &[], &json!({"run_ms": 1}).to_string())
@@ -224,10 +224,10 @@ async fn a_job_of_an_idle_app_runs_although_redis_lost_its_record() {
     system.cleanup().await;
 }
 
-/// Channels that two sessions may have open.
+/// Maximum of channels of two sessions.
 const CHANNELS_OF_TWO: usize = 16;
 
-/// Channels that are open on the connection that dispatchers share.
+/// Returns the open channels of the connection that dispatchers share.
 async fn channels(rabbit: &PrivateRabbit) -> usize {
     let list = ["list_connections", "-q", "channels", "client_properties"];
     let list = rabbit.ctl(&list).await.unwrap();
@@ -254,7 +254,7 @@ async fn a_session_that_ends_leaves_no_channel_open_on_the_shared_connection() {
             .http(Method::POST, "/v1/config/reload", &[], "")
             .await;
         assert_eq!(reloaded.status, 200, "{:?}", reloaded.body);
-        // Sent by the new session; by the app's beside it, by the old one.
+        // Published by the new session; the other app's job by the old one.
         system.succeeded(system.submit("m", 1).await).await;
         let job = system
             .submit_to("other/app", "m", json!({"run_ms": 1}))

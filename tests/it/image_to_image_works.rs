@@ -1,5 +1,5 @@
-//! A job may bring a picture to start from. Whatever it brings instead is refused by field, and the worker goes on. Who follows
-//! a job sees its picture grow.
+//! Image to image. Invalid pictures are refused by field and the worker continues. Clients can
+//! follow the previews.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ async fn painter(system: &System) -> Worker {
     system.worker(options).await
 }
 
-/// What a job of the model `shapes` draws.
+/// Runs a job of the model `shapes` and returns its picture.
 async fn drawn(system: &System, input: Value) -> RgbImage {
     let id = system.submit_to(APP, "shapes", input).await;
     system.succeeded(id).await;
@@ -52,7 +52,7 @@ fn png(picture: &RgbImage) -> Vec<u8> {
     file.into_inner()
 }
 
-/// Mean over all channels of all pixels, of 255.
+/// Returns the mean over all channels of all pixels, of 255.
 fn difference(one: &RgbImage, other: &RgbImage) -> f64 {
     let pairs = one.as_raw().iter().zip(other.as_raw());
     let sum: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
@@ -83,7 +83,7 @@ async fn strength_controls_how_much_a_picture_changes() {
         "yellow: {red} {green} {blue}"
     );
 
-    // Of another size, and in a format that is no PNG's.
+    // Another size, and another format than PNG.
     let large = image::imageops::resize(&circle, 200, 200, image::imageops::FilterType::Triangle);
     let kept = drawn(&system, square(0.05, &large)).await;
     assert!(
@@ -182,7 +182,7 @@ fn events(body: &[u8]) -> Vec<Value> {
 async fn previews_are_streamed_once_each_and_polled_until_the_end() {
     let system = System::start().await;
     let _painter = painter(&system).await;
-    // Long enough to be watched.
+    // Long enough to be followed.
     let input = |preview: bool| json!({"prompt": "a red circle on a blue background", "steps": 200, "num_images": 2, "preview": preview});
     let id = system.submit_to(APP, "shapes", input(true)).await;
     let status = format!("/queue/{APP}/requests/{id}/status");
@@ -216,12 +216,12 @@ async fn previews_are_streamed_once_each_and_polled_until_the_end() {
     assert!(previews.iter().all(|preview| is_preview(preview)));
     assert!(
         previews.windows(2).all(|pair| pair[0] != pair[1]),
-        "each is told once"
+        "each is reported once"
     );
     assert_eq!(events.last().unwrap()["status"], "COMPLETED");
     assert!(system.succeeded(id).await.progress.is_none());
 
-    // Nobody pays for what he did not ask for.
+    // Previews are made only on request.
     let id = system.submit_to(APP, "shapes", input(false)).await;
     let stream = format!("/queue/{APP}/requests/{id}/status/stream");
     let followed = system.get(&stream).await;

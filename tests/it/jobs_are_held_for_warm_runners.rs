@@ -1,4 +1,5 @@
-//! Policy `warm`: a job waits a bounded time for a runner that has its model, and the fleet loads what pays.
+//! Policy `warm`: a job waits a bounded time for a runner that has its model, and models are loaded
+//! where that pays.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn app() -> AppId {
     AppId::parse(TIMED).unwrap()
 }
 
-/// Two runners, one of which has `hot` loaded and is busy with it for `run_ms`.
+/// Starts two runners, one of which has `hot` loaded and is busy with it for `run_ms`.
 async fn one_warm_and_busy(system: &System, run_ms: u64) -> JobRecord {
     system.succeeded(system.submit("hot", 10).await).await;
     system.all_idle(TIMED).await;
@@ -74,7 +75,7 @@ async fn a_job_with_no_warm_wait_goes_to_any_runner_at_once() {
     assert_eq!(
         system.job(busy.spec.id).await.state,
         JobState::Running,
-        "the test was too slow to tell"
+        "the test was too slow for a verdict"
     );
     system.cleanup().await;
 }
@@ -141,7 +142,7 @@ async fn a_low_job_waits_until_no_normal_one_does() {
     system.reached(busy, JobState::Running).await;
     let headers = [("x-fal-queue-priority", "low"), ("x-fal-runner-hint", "m")];
     let low = post(&system, &headers, r#"{"run_ms": 1}"#).await;
-    // The cold one too: the runner is wanted by a normal job.
+    // The cold runner as well: a normal job needs the runner.
     let normal = [system.submit("m", 100).await, system.submit("n", 100).await];
     let low = system.succeeded(low).await;
     for id in normal {
@@ -162,7 +163,7 @@ async fn a_job_without_hint_goes_to_a_chosen_runner() {
     let runner = RunnerId::parse("a").unwrap();
     assert_eq!(free.decision.unwrap().target, Target::Runner { runner });
     system.all_idle(TIMED).await;
-    // While nobody is, it is held like any other, and goes in turn.
+    // Without normal jobs, it is held like any other, and dispatched in turn.
     let busy = system.submit("", 500).await;
     system.reached(busy, JobState::Running).await;
     let [first, second] = [system.submit("", 10).await, system.submit("m", 10).await];
@@ -239,7 +240,7 @@ async fn a_runner_claimed_by_another_dispatcher_is_not_used() {
     let first = system.succeeded(system.submit("m", 10).await).await;
     system.all_idle(TIMED).await;
     let (runner, decision) = (first.runner.unwrap(), first.decision.unwrap());
-    // Nobody is told of a claim; the dispatcher finds out when its own is refused.
+    // Claims send no event; the dispatcher learns of it when its own claim is refused.
     let store = system.testbed.store();
     let foreign = JobSpec::new(app(), json!({}));
     store.create(&foreign).await.unwrap();
@@ -274,7 +275,7 @@ async fn a_runner_may_report_ten_thousand_hints() {
     store.register(&giant, &json!({}), lease).await.unwrap();
     let other = system.submit("small", 10).await;
     let id = system.submit(last.as_str(), 10).await;
-    // It has no queue, so the job comes back and goes to a runner that has one.
+    // The runner has no queue, so the job returns and goes to a runner that has one.
     let job = system.succeeded(id).await;
     assert_eq!(job.runner.unwrap().as_str(), "a");
     system.succeeded(other).await;
@@ -307,7 +308,7 @@ async fn learned_statistics_survive_the_router() {
     system.router.kill9().await.unwrap();
     system.router = system.testbed.router(&[]).await.unwrap();
     system.succeeded(system.submit("m", 30).await).await;
-    eventually("the next leader goes on from there", TIMEOUT, async || {
+    eventually("the next leader has the statistics", TIMEOUT, async || {
         let stats = system.testbed.store().stats(&app()).await.unwrap();
         let stats: serde_json::Value = serde_json::from_str(stats.get(&hint)?).unwrap();
         (stats["run_s"]["observations"] == 5.0).then_some(())
@@ -317,7 +318,7 @@ async fn learned_statistics_survive_the_router() {
     system.cleanup().await;
 }
 
-/// The leader's lease (5 s), and how much later the next one may dispatch at the latest.
+/// The leader's lease (5 s) and one second, ms.
 const TAKE_OVER_MS: u64 = 6000;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A job that nobody wants any more ends at once, wherever it is, and its runner takes the next one.
+//! A cancelled job ends at once in any state, and its runner takes the next one.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use warmq_types::ids::JobId;
 use warmq_types::job::Phase;
 use warmq_types::state::JobState;
 
-/// An app that has no worker yet.
+/// An app without workers.
 const NAMED: &str = "[apps.'bench/timed']";
 
 async fn cancel(system: &System, app: &str, id: JobId) -> HttpResponse {
@@ -22,7 +22,7 @@ async fn cancel(system: &System, app: &str, id: JobId) -> HttpResponse {
     system.http(Method::PUT, &path, &[], "").await
 }
 
-/// Cancels, and checks what fal's clients see then.
+/// Cancels, and checks what fal's clients see.
 async fn cancelled(system: &System, id: JobId) {
     let answer = cancel(system, TIMED, id).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
@@ -41,7 +41,7 @@ async fn cancelled(system: &System, id: JobId) {
     assert!(job.finished_ms.is_some());
 }
 
-/// Waits until the dispatcher holds so many jobs.
+/// Waits until the dispatcher holds `count` jobs.
 async fn held(system: &System, jobs: f64) {
     eventually(&format!("{jobs} jobs are held"), TIMEOUT, async || {
         let page = Page::read(&String::from_utf8(system.get("/metrics").await.bytes).unwrap());
@@ -82,7 +82,7 @@ async fn a_cancelled_low_job_under_policy_fal_ends_at_once() {
     held(&system, 1.0).await;
     cancelled(&system, low).await;
     held(&system, 0.0).await;
-    // In the shared queue: the message stays, and no runner takes it for a job.
+    // In the shared queue: the message stays, and no runner starts it.
     cancelled(&system, waiting).await;
     cancelled(&system, busy).await;
     system.succeeded(system.submit("m", 1).await).await;
@@ -126,7 +126,7 @@ async fn a_cancelled_running_job_stops_within_100_ms_and_its_runner_stays_warm()
         fastest = fastest.min(asked.elapsed());
         assert_eq!(system.job(id).await.state, JobState::Cancelled);
     }
-    // The best of five: what a busy machine adds is not the promise.
+    // The best of five, since a busy machine adds delays.
     assert!(fastest < Duration::from_millis(100), "{fastest:?}");
     let next = system.succeeded(system.submit("m", 1).await).await;
     assert!(next.timings.unwrap().warm);
@@ -149,7 +149,7 @@ async fn a_cancelled_diffusion_job_stops_within_a_step() {
     })
     .await
     .unwrap();
-    assert!(step < 150, "the test was too slow to tell");
+    assert!(step < 150, "the test was too slow for a verdict");
     let asked = Instant::now();
     let answer = cancel(&system, APP, id).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
@@ -162,7 +162,7 @@ async fn a_cancelled_diffusion_job_stops_within_a_step() {
     assert!(next.timings.unwrap().warm);
     assert_eq!(system.job(id).await.state, JobState::Cancelled);
     let page = String::from_utf8(system.get("/metrics").await.bytes).unwrap();
-    // It painted no picture: only the second job counts as run.
+    // No picture was made: only the second job counts as run.
     let hits = [("app", APP), ("hint", "shapes")];
     assert_eq!(Page::read(&page).get("warmq_cold_loads_total", &hits), None);
     system.cleanup().await;
@@ -233,7 +233,7 @@ async fn cancelling_an_amqp_job_replies_once() {
     let running = submit(60_000).await;
     system.reached(running, JobState::Running).await;
     let waiting = submit(1).await;
-    // The running one last: its end is announced by the router and again by the worker.
+    // The running one last: both the router and the worker announce its end.
     for id in [waiting, running] {
         cancelled(&system, id).await;
         let reply = body_of(&next(&mut replies).await);
@@ -254,7 +254,7 @@ async fn the_command_line_cancels_and_explain_prints_when() {
     let id = system.submit("m", 1).await;
     let this = std::env::current_exe().unwrap();
     let warmq = this.ancestors().nth(2).unwrap().join("warmq");
-    let told = async |command: &str| {
+    let command_line = async |command: &str| {
         let output = tokio::process::Command::new(&warmq)
             .args(["--url", system.router.url(), command, &id.to_string()])
             .output()
@@ -263,10 +263,13 @@ async fn the_command_line_cancels_and_explain_prints_when() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(told("cancel").await, format!("job {id}: cancelled\n"));
-    let story = told("explain").await;
-    let last = story.lines().last().unwrap();
-    assert!(last.starts_with("It was cancelled at 2"), "{story}");
-    assert!(last.ends_with("after the submission."), "{story}");
+    assert_eq!(
+        command_line("cancel").await,
+        format!("job {id}: cancelled\n")
+    );
+    let explained = command_line("explain").await;
+    let last = explained.lines().last().unwrap();
+    assert!(last.starts_with("It was cancelled at 2"), "{explained}");
+    assert!(last.ends_with("after the submission."), "{explained}");
     system.cleanup().await;
 }

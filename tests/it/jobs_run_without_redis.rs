@@ -1,4 +1,4 @@
-//! Redis dies under running and waiting jobs: they run on and are run all the same, and their ends are stored when it is
+//! Redis dies under running and waiting jobs: they run, and their results are stored once it is
 //! back.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
     let mut redis = PrivateRedis::start().await.unwrap();
     let testbed = Testbed::builder().redis_url(redis.url().expose());
     let system = System::of(testbed.start().await.unwrap()).await;
-    // It keeps all that it is told.
+    // RabbitMQ keeps all messages.
     assert_eq!(system.get("/readyz").await.body["warnings"], json!([]));
     let _workers = [
         system.timed_worker("a").await,
@@ -32,17 +32,17 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
     }
     redis.kill9().await.unwrap();
 
-    // Held jobs leave the dispatcher's hands; each worker takes one, and begins it without a lease.
+    // The dispatcher releases held jobs; each worker takes one and starts it without a lease.
     let app = AppId::parse(TIMED).unwrap();
     let shared = system.testbed.topology().shared_queue(&app);
     let channel = system.testbed.publisher().channel().await.unwrap();
     system
-        .until("jobs wait for whoever is free first", TIMEOUT, async || {
+        .until("jobs wait in the shared queue", TIMEOUT, async || {
             let depth = Topology::depth(&channel, &shared).await.unwrap();
             (depth > 0).then_some(())
         })
         .await;
-    // Six ends, of which none could be stored: the runners go on all the same.
+    // Six results, none of which could be stored: the runners continue.
     let late = system.testbed.topology().deferred_results_queue();
     system
         .until("all jobs have ended without Redis", TIMEOUT, async || {

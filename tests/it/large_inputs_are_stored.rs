@@ -1,5 +1,5 @@
-//! An input that is too large for messages and records is an object in the storage, and nobody notices: it is shown, run, repeated and
-//! forgotten as any other. What no broker takes is refused for good.
+//! An input too large for messages and records is stored as an object and shown, run, repeated and
+//! expired like any other. An input too large for any message is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,13 @@ use warmq_types::state::JobState;
 /// The app is declared, so that jobs can wait without a worker.
 const DECLARED: &str = "[apps.'bench/timed']\nhint_from = 'input.output.model'";
 
-/// An input of 300 KiB, which the timed engine gives back.
+/// Returns an input of 300 KiB, which the timed engine returns.
 fn large(text: &str) -> Value {
     let text = text.repeat(300 * 1024 / text.len());
     json!({"run_ms": 1, "load_ms": 1, "output": {"model": "m", "text": text}})
 }
 
-/// The stored inputs.
+/// Returns the stored inputs.
 fn stored(system: &System) -> Vec<PathBuf> {
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
@@ -52,7 +52,7 @@ async fn submit(system: &System, headers: &[(&str, &str)], input: &Value) -> Job
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// Neither the record nor the message holds the input.
+/// Asserts that neither record nor message contains the input.
 fn assert_is_small(record: &JobRecord) {
     assert_eq!(record.spec.input, Value::Null);
     let stored = record.spec.stored_input.as_ref().unwrap();
@@ -137,7 +137,7 @@ async fn a_runner_that_cannot_read_a_stored_input_leaves_the_job_to_another() {
     let storage = format!("--storage=file://{}", elsewhere.display());
     let bad = WorkerOptions::timed("bad", TIMED).args([storage]);
     let _bad = system.worker(bad).await;
-    // Where none can read it, the last attempt says why.
+    // Where no runner can read it, the last attempt has the reason.
     let once = submit(&system, &[("x-fal-no-retry", "1")], &large("lost ")).await;
     let failed = system.ended(once).await;
     let error = failed.error.unwrap();

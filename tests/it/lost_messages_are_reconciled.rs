@@ -1,5 +1,5 @@
-//! A record whose message is gone (the broker lost it, or its publisher died before) is published again; a queue whose
-//! runner is gone is deleted.
+//! A record without a message (lost by the broker, or never published) is published again; a queue
+//! without a runner is deleted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use warmq_types::job::{Decision, JobSpec, Priority, Target};
 use warmq_types::message::{JobMessage, Setbacks, Versioned};
 use warmq_types::state::JobState;
 
-/// Messages count as lost after a second.
-const SOON_MISSED: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
+/// Messages count as lost after 1 s.
+const QUICK_RECONCILE: &str = "reconcile_after = '1s'\n[apps.'bench/timed']";
 
-/// A runner's lease (15 s), and time to find out.
-const AFTER_A_CRASH: Duration = Duration::from_secs(60);
+/// A runner's lease (15 s), and time to detect it.
+const CRASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn broker(system: &System) -> (Connection, Channel) {
     let connection = warmq_broker::connect(system.testbed.amqp_url(), "warmq-tests")
@@ -36,9 +36,9 @@ async fn broker(system: &System) -> (Connection, Channel) {
 
 #[tokio::test]
 async fn a_record_without_a_message_is_published() {
-    let system = System::with_config(SOON_MISSED).await;
+    let system = System::with_config(QUICK_RECONCILE).await;
     let _worker = system.timed_worker("a").await;
-    // As if a router had died between the two.
+    // As if a router died between the two.
     let job = JobSpec::new(AppId::parse(TIMED).unwrap(), json!({"run_ms": 1}));
     system.testbed.store().create(&job).await.unwrap();
     assert_eq!(system.succeeded(job.id).await.attempt, 1);
@@ -47,7 +47,7 @@ async fn a_record_without_a_message_is_published() {
 
 #[tokio::test]
 async fn a_message_that_is_published_again_lists_where_attempts_failed() {
-    let system = System::with_config(SOON_MISSED).await;
+    let system = System::with_config(QUICK_RECONCILE).await;
     let _bad = system.timed_worker("bad").await;
     system.succeeded(system.submit("m", 1).await).await;
     let _good = system.timed_worker("good").await;
@@ -57,12 +57,12 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
         ..JobSpec::new(app.clone(), json!({"run_ms": 1}))
     };
     store.create(&job).await.unwrap();
-    // As if its runner had died between record and message.
+    // As if its runner died between record and message.
     let bad = RunnerId::parse("bad").unwrap();
     let late = StartSource::BegunWithout { ago_ms: 0 };
     let started = store.start(&app, job.id, &bad, Epoch(0), 60_000, late);
     let Start::Started(lease) = started.await.unwrap() else {
-        unreachable!("nobody else has it");
+        unreachable!("no other runner has it");
     };
     let fault = RunnerFault {
         runner: bad.clone(),
@@ -75,7 +75,7 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
     };
     let requeued = store.requeue(&app, job.id, lease.fence, given_back);
     assert!(requeued.await.unwrap());
-    // Not where its model is loaded.
+    // Not on the runner that has its model.
     let record = system.succeeded(job.id).await;
     assert_eq!(record.runner.unwrap().as_str(), "good");
     assert_eq!(record.attempt, 2);
@@ -124,12 +124,12 @@ async fn a_lost_message_is_found_behind_a_permanent_backlog() {
         };
         store.reconcile(&app, job.id, quiet, depths).await.unwrap()
     };
-    eventually("nothing was heard of it for long", TIMEOUT, async || {
+    eventually("the job counts as lost", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > created_ms + 400).then_some(())
     })
     .await
     .unwrap();
-    // It may be on its way through the backlog, until a job came by that was sent long after it.
+    // The job may still be in the backlog until a job sent long after it was delivered.
     assert!(!missed_once(created_ms + 199).await);
     assert!(missed_once(created_ms + 200).await);
     assert!(
@@ -189,7 +189,7 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
     assert!(matches!(started.await.unwrap(), Start::Started(_)));
     let loss = store.mark_lost(&app, job.id).await.unwrap().unwrap();
     let lost_ms = store.now_ms().await.unwrap();
-    // The first retry comes at once, as far as retry tiers go.
+    // The first retry comes at once, as far as retry tiers allow.
     assert_eq!(loss.pause, Some(Duration::from_secs(1)));
     let nothing_waits = QueueDepths {
         normal_passed_ms: u64::MAX,
@@ -232,7 +232,7 @@ fn shared_decision() -> Decision {
 
 #[tokio::test]
 async fn a_message_that_the_broker_lost_is_published_again_by_the_next_leader() {
-    let mut system = System::with_config(SOON_MISSED).await;
+    let mut system = System::with_config(QUICK_RECONCILE).await;
     let jobs = [system.submit("m", 1).await, system.submit("n", 1).await];
     system.router.kill9().await.unwrap();
     let (_connection, channel) = broker(&system).await;
@@ -255,7 +255,7 @@ async fn a_message_that_the_broker_lost_is_published_again_by_the_next_leader() 
 
 #[tokio::test]
 async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_queue_is_deleted() {
-    let system = System::with_config(SOON_MISSED).await;
+    let system = System::with_config(QUICK_RECONCILE).await;
     let mut victim = system.timed_worker("victim").await;
     let queue = {
         let runner = &victim.runners()[0];
@@ -267,7 +267,7 @@ async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_
     let id = system.submit("m", 3000).await;
     system.reached(id, JobState::Running).await;
     let (_connection, channel) = broker(&system).await;
-    // A queue that is deleted takes its messages with it; the name stands for a queue that a dead runner left behind.
+    // Deleting a queue deletes its messages; the queue stands for one left by a dead runner.
     let gone = QueueDeleteOptions::default();
     channel
         .queue_delete(queue.as_str().into(), gone)
@@ -281,7 +281,7 @@ async fn a_running_job_whose_runner_and_message_are_lost_runs_elsewhere_and_the_
         .await
         .unwrap();
     let _survivor = system.timed_worker("survivor").await;
-    let job = system.ended_within(id, AFTER_A_CRASH).await;
+    let job = system.ended_within(id, CRASH_TIMEOUT).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.error);
     assert_eq!(job.runner.unwrap().as_str(), "survivor");
     assert_eq!(job.attempt, 2);

@@ -1,4 +1,4 @@
-//! What users rely on. One file per promise; every test has a namespace of its own on the real servers.
+//! What users rely on, one file per claim. Every test has its own namespace on the real servers.
 
 mod amqp_submissions;
 mod architecture;

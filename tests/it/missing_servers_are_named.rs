@@ -1,16 +1,16 @@
-//! A server that is missing is named, with the way to start it; a bad configuration lists every mistake.
+//! A missing server is named with the remedy; a bad configuration lists every mistake.
 
 use std::net::TcpListener;
 
 use warmq_tests::Program;
 
-/// Runs a program of ours until it ends by itself: its exit status, and what it said.
+/// Runs a program until it ends: its exit status and standard error.
 async fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
     let output = Program::new(program, args).run().await;
     (output.code, output.err)
 }
 
-/// The programs that need servers, with the flags that they cannot do without.
+/// The programs that need servers, with their required flags.
 const PROGRAMS: [(&str, &[&str]); 2] = [
     ("warmq-router", &["--listen", "127.0.0.1:0"]),
     (
@@ -19,7 +19,7 @@ const PROGRAMS: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// Every program waits for a server that is missing; `url` answers in no useful way.
+/// Checks that every program waits for a missing server; `url` gives no useful response.
 async fn names_the_missing(scheme: &str, setting: &str, package: &str, port: u16) {
     let url = format!("{scheme}://127.0.0.1:{port}");
     for (program, more) in PROGRAMS {
@@ -31,7 +31,7 @@ async fn names_the_missing(scheme: &str, setting: &str, package: &str, port: u16
 
 #[tokio::test]
 async fn an_unreachable_server_is_named_with_the_remedy() {
-    // Bound and closed again: nobody listens there.
+    // Bound and closed again: connections are refused.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,4 +1,5 @@
-//! A job that takes its runners down does so a bounded number of times; then it is put away with its reason.
+//! A job that kills its runners does so a bounded number of times; then it is quarantined with the
+//! reason.
 
 use std::time::Duration;
 
@@ -13,16 +14,16 @@ use warmq_types::job::JobRecord;
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::state::JobState;
 
-/// A runner's lease (15 s), the retry tier that parks its job, and some air.
-const A_LEASE: Duration = Duration::from_secs(60);
+/// A runner's lease (15 s), the retry tier that parks its job, and a margin.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 const TWO_ATTEMPTS: &str = "[apps.'bench/timed']\nmax_attempts = 2";
 
-/// Kills the worker that runs the job as soon as it does.
-async fn dies_of(system: &System, job: JobId, name: &str) {
+/// Kills the worker as soon as it runs the job.
+async fn kill_while_running(system: &System, job: JobId, name: &str) {
     let mut victim = system.timed_worker(name).await;
     system
-        .until("a worker has the job", A_LEASE, async || {
+        .until("a worker has the job", RETRY_TIMEOUT, async || {
             let record = system.testbed.store().job(job).await.unwrap()?;
             let runs = record.state == JobState::Running;
             (runs && record.runner?.as_str() == name).then_some(())
@@ -41,22 +42,22 @@ fn assert_quarantined(record: &JobRecord, reason: &str) {
     assert_eq!(error.message, reason);
 }
 
-/// A runner's lease (15 s), and a few seconds: nobody else need notice.
-const A_LEASE_AND_A_MOMENT: Duration = Duration::from_secs(25);
+/// A runner's lease (15 s), and a few seconds: no other detection is needed.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(25);
 
 #[tokio::test]
 async fn a_job_of_a_killed_worker_is_queued_again_once_the_lease_lapsed() {
     let system = System::with_config(TWO_ATTEMPTS).await;
     let waits = system.submit("m", 600_000).await;
-    dies_of(&system, waits, "first").await;
-    let queued = system.until("it waits again", A_LEASE_AND_A_MOMENT, async || {
+    kill_while_running(&system, waits, "first").await;
+    let queued = system.until("it waits again", LEASE_TIMEOUT, async || {
         (system.job(waits).await.state == JobState::Queued).then_some(())
     });
     queued.await;
     let last = system.submit("m", 600_000).await;
     let mut victim = system.timed_worker("second").await;
-    // Whichever of the two it takes first: that is the last attempt of one, and the other waits.
-    let runs = system.until("a worker has one of them", A_LEASE, async || {
+    // The first of the two to be taken is the last attempt of one, and the other waits.
+    let runs = system.until("a worker has one of them", RETRY_TIMEOUT, async || {
         for id in [waits, last] {
             if system.job(id).await.state == JobState::Running {
                 return Some(id);
@@ -70,7 +71,7 @@ async fn a_job_of_a_killed_worker_is_queued_again_once_the_lease_lapsed() {
         true => JobState::Failed,
         false => JobState::Queued,
     };
-    let known = system.until("its end is known", A_LEASE_AND_A_MOMENT, async || {
+    let known = system.until("its end is known", LEASE_TIMEOUT, async || {
         (system.job(runs).await.state == expected).then_some(())
     });
     known.await;
@@ -88,16 +89,16 @@ async fn a_job_that_kills_its_workers_is_quarantined_after_its_attempts() {
         .with_reply_to(DIRECT_REPLY_TO.into());
     user.submit(TIMED, r#"{"run_ms": 600000}"#, properties)
         .await;
-    dies_of(&system, id, "first").await;
-    dies_of(&system, id, "second").await;
+    kill_while_running(&system, id, "first").await;
+    kill_while_running(&system, id, "second").await;
 
-    // Whoever comes now is not its victim.
+    // A later worker is not affected.
     let _survivor = system.timed_worker("survivor").await;
-    let record = system.ended_within(id, A_LEASE).await;
+    let record = system.ended_within(id, RETRY_TIMEOUT).await;
     let reason = "it was running when 2 runners were lost: first, second";
     assert_quarantined(&record, reason);
     assert_eq!(record.attempt, 2);
-    // Not 503, which fal's clients repeat: nothing better would come.
+    // Not 503, which fal's clients repeat without success.
     let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
     assert_eq!(result.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(result.headers["x-fal-error-type"], "runner_disconnected");
@@ -130,15 +131,15 @@ async fn a_job_without_retry_has_one_attempt_by_http_and_amqp() {
         .with_headers(headers);
     user.submit(TIMED, r#"{"run_ms": 600000}"#, properties)
         .await;
-    dies_of(&system, by_amqp, "first").await;
+    kill_while_running(&system, by_amqp, "first").await;
     let headers = [("x-fal-no-retry", "1"), ("x-fal-runner-hint", "m")];
     let answer = system.post(TIMED, &headers, r#"{"run_ms": 600000}"#).await;
     let by_http: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    dies_of(&system, by_http, "second").await;
+    kill_while_running(&system, by_http, "second").await;
 
-    // Nobody is left to run them, and they end all the same.
+    // There are no runners left, and the jobs end.
     for (id, runner) in [(by_amqp, "first"), (by_http, "second")] {
-        let record = system.ended_within(id, A_LEASE).await;
+        let record = system.ended_within(id, RETRY_TIMEOUT).await;
         let reason = format!("it was running when its runner was lost: {runner}");
         assert_quarantined(&record, &reason);
         assert_eq!(record.attempt, 1);

@@ -1,4 +1,5 @@
-//! Policy `fal`, to the letter: matching idle runner, else a blank idle one, else whoever is free first.
+//! Policy `fal`, to the letter: a matching idle runner, else a blank idle one, else the first that
+//! is idle.
 
 use warmq_tests::System;
 use warmq_tests::system::TIMED;
@@ -18,7 +19,7 @@ async fn a_job_goes_to_the_idle_runner_that_reports_its_hint() {
     let first = system.succeeded(system.submit("shapes", 10).await).await;
     assert!(!first.timings.unwrap().warm);
     system.all_idle(TIMED).await;
-    // The other runner still reports nothing, so it takes what nobody has.
+    // The other runner reports no hint yet, so it takes unmatched jobs.
     let other = system.succeeded(system.submit("digits", 10).await).await;
     assert_ne!(first.runner, other.runner);
     for _ in 0..5 {
@@ -55,7 +56,7 @@ async fn a_hint_never_blocks_a_job() {
         system.timed_worker("a").await,
         system.timed_worker("b").await,
     ];
-    // Everybody wants one model, and its runner is busy: the other one serves it as well.
+    // All jobs need one model, and its runner is busy: the other one loads it as well.
     system.succeeded(system.submit("hot", 10).await).await;
     system.all_idle(TIMED).await;
     let busy = system.submit("hot", 2000).await;

@@ -1,4 +1,5 @@
-//! Clients poll ten times a second: a status reads a few hundred bytes, whatever the job's input and output hold.
+//! Clients poll ten times a second: a status reads a few hundred bytes, whatever the sizes of input
+//! and output.
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -30,7 +31,7 @@ async fn a_status_reads_neither_input_nor_output() {
         assert_eq!(status.body["status"], "COMPLETED");
     }
     let each = (sent(&redis).await - before) / polls;
-    // Whatever else goes on, heartbeats and looks of the dispatcher, is in it as well.
+    // Heartbeats and polls of the dispatcher are included.
     assert!(each < 10_000, "{each} bytes per poll");
     let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
     assert_eq!(result.body["text"], output);

@@ -1,4 +1,4 @@
-//! An app's queue grows to its bound and no further, and who finds it full hears so at once.
+//! An app's queue grows to its limit, and further submissions are refused at once.
 
 use futures::future::join_all;
 use lapin::BasicProperties;
@@ -12,7 +12,7 @@ use warmq_types::state::JobState;
 
 const BOUNDED: &str = "[apps.'bench/timed']\nmax_queue_length = 7";
 
-/// fal's way to say how long a queue may be.
+/// fal's header for the longest acceptable queue.
 async fn submit_if_shorter(system: &System, most: &str) -> HttpResponse {
     let app = format!("{TIMED}?fal_max_queue_length={most}");
     system.post(&app, &[], r#"{"run_ms": 1}"#).await
@@ -34,14 +34,14 @@ async fn queued(system: &System) -> u64 {
 #[tokio::test]
 async fn a_hundred_concurrent_submissions_do_not_exceed_the_bound() {
     let system = System::with_config(BOUNDED).await;
-    // The app is in the file, and nobody serves it yet: whatever is accepted waits.
+    // The app is in the file and has no runners: accepted jobs wait.
     let answers = join_all((0..100).map(|_| system.post(TIMED, &[], r#"{"run_ms": 1}"#))).await;
     let (accepted, refused): (Vec<&HttpResponse>, Vec<&HttpResponse>) =
         (answers.iter()).partition(|answer| answer.status == StatusCode::OK);
     assert_eq!(accepted.len(), 7);
     refused.into_iter().for_each(assert_full);
     assert_eq!(queued(&system).await, 7);
-    // Room again, once they ran.
+    // Slots are free again after they ran.
     let _worker = system.timed_worker("a").await;
     for answer in accepted {
         let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
@@ -54,7 +54,7 @@ async fn a_hundred_concurrent_submissions_do_not_exceed_the_bound() {
 #[tokio::test]
 async fn a_submission_can_lower_the_queue_limit_but_not_raise_it() {
     let system = System::with_config(BOUNDED).await;
-    // Refused once more wait than that.
+    // Refused only while more wait.
     assert_eq!(submit_if_shorter(&system, "0").await.status, StatusCode::OK);
     assert_full(&submit_if_shorter(&system, "0").await);
     for _ in 1..3 {

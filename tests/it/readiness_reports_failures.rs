@@ -1,11 +1,11 @@
-//! `/readyz` says what cannot work, before a job finds out.
+//! `/readyz` reports what cannot work, before a job fails.
 
 use serde_json::Value;
 use warmq_testkit::{PrivateRedis, Proxy, Testbed, eventually};
 use warmq_tests::System;
 use warmq_tests::system::TIMEOUT;
 
-/// A cluster with a router on a Redis of its own.
+/// Starts a router on a private Redis.
 async fn system(redis: &PrivateRedis) -> System {
     let testbed = Testbed::builder().redis_url(redis.url().expose());
     System::of(testbed.start().await.unwrap()).await
@@ -19,7 +19,7 @@ async fn command(redis: &PrivateRedis, words: &[&str]) {
     let _: () = command.query_async(&mut connection).await.unwrap();
 }
 
-/// Waits until the answer has this status. An answer is kept for a moment.
+/// Waits until `/readyz` has this status; responses are cached briefly.
 async fn ready(system: &System, status: u16) -> Value {
     eventually(&format!("/readyz is {status}"), TIMEOUT, async || {
         let answer = system.get("/readyz").await;
@@ -29,7 +29,7 @@ async fn ready(system: &System, status: u16) -> Value {
     .unwrap()
 }
 
-fn says(answer: &Value, what: &str, words: &str) {
+fn assert_reports(answer: &Value, what: &str, words: &str) {
     let output = answer[what].as_str().unwrap();
     assert!(output.contains(words), "{answer}");
 }
@@ -40,8 +40,8 @@ async fn a_full_redis_is_not_ready_until_it_has_room() {
     let system = system(&redis).await;
     ready(&system, 200).await;
     command(&redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
-    says(&ready(&system, 503).await, "redis", "is full");
-    // A router that starts meanwhile says so, too.
+    assert_reports(&ready(&system, 503).await, "redis", "is full");
+    // A router that starts meanwhile reports it, too.
     let other = system
         .testbed
         .router(&["--roles", "dispatch"])
@@ -86,7 +86,7 @@ async fn a_redis_without_scripts_or_channels_is_not_ready() {
     for rule in ["-@scripting", "resetchannels"] {
         ready(&system, 200).await;
         command(&redis, &["ACL", "SETUSER", "default", rule]).await;
-        says(&ready(&system, 503).await, "redis", "does not let its user");
+        assert_reports(&ready(&system, 503).await, "redis", "does not let its user");
         command(
             &redis,
             &["ACL", "SETUSER", "default", "+@all", "allchannels"],
@@ -103,7 +103,7 @@ async fn a_storage_that_takes_no_files_is_not_ready() {
     let folder = system.testbed.folder().join("files");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, "no folder").unwrap();
-    says(&ready(&system, 503).await, "storage", "does not take files");
+    assert_reports(&ready(&system, 503).await, "storage", "does not take files");
     std::fs::remove_file(&folder).unwrap();
     std::fs::create_dir(&folder).unwrap();
     ready(&system, 200).await;

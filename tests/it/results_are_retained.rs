@@ -1,4 +1,4 @@
-//! How long a job's record stays after its end, and what of it.
+//! How long a job's record is kept after its end, and which parts.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -19,7 +19,7 @@ async fn submit(system: &System, headers: &[(&str, &str)]) -> JobId {
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// How long the job's record is still kept, s; none while it has no end.
+/// Returns the remaining retention, s; none before the end.
 async fn kept_s(system: &System, id: JobId) -> Option<u64> {
     let app = TIMED.parse().unwrap();
     system.testbed.store().kept_s(&app, id).await.unwrap()

@@ -1,4 +1,4 @@
-//! Routes are submitted to like apps, by HTTP and AMQP, and say why they led where they led.
+//! Routes are submitted to like apps, by HTTP and AMQP, and report why they resolved as they did.
 
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
@@ -31,7 +31,7 @@ const ROUTES: &str = r#"
     by = "input.user"
 "#;
 
-/// The same names, but everything goes to v2.
+/// The same names, all to v2.
 const ALL_TO_V2: &str = r#"
     [apps."acme/small"]
     [apps."acme/v1"]
@@ -98,7 +98,7 @@ async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
     assert_eq!(
         record.spec.hint.unwrap().as_str(),
         "m",
-        "derived as its app says"
+        "derived by the app's setting"
     );
     assert_eq!(record.spec.route.len(), 1);
     let done = system.get(&format!("{base}/status")).await;
@@ -106,7 +106,7 @@ async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
         (done.status, &done.body["status"]),
         (StatusCode::OK, &"COMPLETED".into())
     );
-    // A switch leaves the result alone; and the app's own name finds the job, too.
+    // A switch changes nothing in the result; the app's own name finds the job, too.
     for app in ["acme/images", "acme/small"] {
         let result = system.get(&format!("/queue/{app}/requests/{small}")).await;
         assert_eq!(result.body, json!({"n": 1}), "{app}");
@@ -118,7 +118,7 @@ async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
         assert_eq!(result.status, StatusCode::NOT_FOUND, "{elsewhere}");
     }
 
-    // A user stays with one version, and the result says with which.
+    // A user keeps one version, and the result names it.
     let of = |user: &str| json!({"user": user, "run_ms": 5, "output": {"n": 2}});
     let first = submitted(&system, "acme/images", &[], of("ada")).await;
     let version = first.spec.app.to_string();
@@ -157,7 +157,7 @@ async fn a_message_to_a_route_is_one_job_and_its_reply_is_signed() {
     let properties = BasicProperties::default()
         .with_message_id(job.to_string().into())
         .with_reply_to(DIRECT_REPLY_TO.into());
-    // By chance, since no user is given; but the repeat is the same job.
+    // At random, since no user is given; the repeat is the same job.
     let body = r#"{"run_ms": 5, "output": {"n": 1}}"#;
     for _ in 0..2 {
         user.submit("acme/ab", body, properties.clone()).await;
@@ -168,7 +168,7 @@ async fn a_message_to_a_route_is_one_job_and_its_reply_is_signed() {
     let signed = json!({"n": 1, "model_version": record.spec.app});
     assert_eq!(reply["payload"], signed, "{reply}");
 
-    // Conditions see a message's headers.
+    // Conditions can read a message's headers.
     let job = JobId::generate();
     let with_plan = with_header("X-Plan", "pro").with_message_id(job.to_string().into());
     user.submit("acme/images", r#"{"run_ms": 5}"#, with_plan)
@@ -187,9 +187,9 @@ async fn an_input_that_a_rule_rejects_is_refused_with_the_rules_name() {
         .post("acme/images", &[], r#"{"width": "wide"}"#)
         .await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let told = refused.body["detail"][0]["msg"].as_str().unwrap();
+    let reported = refused.body["detail"][0]["msg"].as_str().unwrap();
     let rule = "route acme/images, rule 1 (input.width <= 512): ";
-    assert!(told.starts_with(rule), "{told}");
+    assert!(reported.starts_with(rule), "{reported}");
     let unknown = system.post("acme/none", &[], "{}").await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
     let malformed = system.post("acme/images", &[], "{").await;
@@ -213,17 +213,17 @@ async fn routes_are_reloaded_whole_or_not_at_all() {
     write(&system, BROKEN);
     let refused = reload(&system).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let told: Vec<&str> = refused.body["detail"]
+    let reported: Vec<&str> = refused.body["detail"]
         .as_array()
         .unwrap()
         .iter()
         .map(|problem| problem["msg"].as_str().unwrap())
         .collect();
-    assert_eq!(told.len(), 3, "{told:#?}");
+    assert_eq!(reported.len(), 3, "{reported:#?}");
     for place in ["line 4, column 11", "line 5, column 33", "line 6, column 9"] {
         assert!(
-            told.iter().any(|problem| problem.contains(place)),
-            "{place}: {told:#?}"
+            reported.iter().any(|problem| problem.contains(place)),
+            "{place}: {reported:#?}"
         );
     }
     assert_eq!(
@@ -283,7 +283,7 @@ async fn an_idempotency_key_stays_one_job_although_the_route_changes() {
         submitted(&system, "acme/images", &key, input).await
     };
     let first = submit(json!({"width": 64})).await;
-    // Another input would go elsewhere, and so would the same one by now.
+    // Another input would resolve differently, and so would the same one by now.
     let second = submit(json!({"width": 2048})).await;
     write(&system, ALL_TO_V2);
     assert_eq!(reload(&system).await.status, StatusCode::OK);

@@ -1,4 +1,5 @@
-//! The Lua scripts and the table of states say the same: any sequence of calls leaves the record where the table says.
+//! The Lua scripts follow the table of states: any sequence of calls leaves the record in the state
+//! of the table.
 
 use std::time::Duration;
 
@@ -20,10 +21,10 @@ use warmq_types::state::{JobState, Transition};
 
 const LEASE_MS: u64 = 600_000;
 
-/// After the first attempt and the second: a retry tier each.
+/// Pauses after the first and the second attempt: one retry tier each.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// What somebody calls. `ours`: with the fence of the latest attempt, else with another.
+/// A call of a script. `ours`: with the fence of the latest attempt, else with another.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Create,
@@ -38,7 +39,7 @@ enum Call {
     Renew {
         ours: bool,
     },
-    /// Nobody renews, and the time goes by.
+    /// The lease lapses without renewal.
     Lapse,
     Finish {
         ours: bool,
@@ -49,14 +50,14 @@ enum Call {
         attempt: RequeueCause<'static>,
     },
     Lose,
-    /// The pause before the next attempt goes by.
+    /// The pause before the next attempt passes.
     Unpark,
     Cancel,
-    /// The time to start is over.
+    /// The start deadline passes.
     Expire,
     Quarantine,
     Revive,
-    /// The record was kept long enough.
+    /// The retention ends.
     Forget,
     /// Redis loses the record.
     LoseRecord,
@@ -106,12 +107,12 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     prop::collection::vec(call, 1..60)
 }
 
-/// The job as it should be: the table, and what guards it.
+/// The expected job: the table and its guards.
 #[derive(Debug)]
 struct Model {
     max_attempts: u32,
     job: Option<Job>,
-    /// How the job ended before, once its record is gone.
+    /// The previous end, once the record is gone.
     ended: Option<Ended>,
 }
 
@@ -127,18 +128,18 @@ struct Job {
     attempt: u32,
     fence: u64,
     leased: bool,
-    /// Who runs it, while it runs.
+    /// The runner, while the job runs.
     runner: Option<usize>,
     quarantined: bool,
-    /// Its next attempt is not due.
+    /// The next attempt is not due.
     parked: bool,
-    /// Submissions of it that did not fail.
+    /// Submissions that did not fail.
     submissions: i64,
 }
 
 impl Model {
-    /// Makes a move that the table must hold.
-    fn moves(&mut self, made: Transition) -> &mut Job {
+    /// Applies a transition that the table must allow.
+    fn apply(&mut self, made: Transition) -> &mut Job {
         let job = self.job.as_mut().expect("there is a job");
         job.state = job
             .state
@@ -147,7 +148,7 @@ impl Model {
         job
     }
 
-    /// Why the job can not be sent or started, without times.
+    /// Returns why the job cannot be sent or started, without times.
     fn unavailable(&self) -> Option<Unavailable> {
         let Some(job) = self.job else {
             return Some(match self.ended {
@@ -165,7 +166,7 @@ impl Model {
         }
     }
 
-    /// How many jobs its owner has that wait or run.
+    /// Returns how many waiting or running jobs the owner has.
     fn active(&self) -> u64 {
         let ended = |job: Job| job.state.is_terminal();
         u64::from(self.job.is_some_and(|job| !ended(job)))
@@ -175,7 +176,7 @@ impl Model {
         self.job.is_some_and(|job| job.state == JobState::Running)
     }
 
-    /// The fence that a caller gives.
+    /// Returns the fence that a caller passes.
     fn fence(&self, ours: bool) -> Fence {
         let latest = self.job.map_or(0, |job| job.fence);
         Fence(if ours { latest } else { latest + 7 })
@@ -183,7 +184,7 @@ impl Model {
 }
 
 /// Redis with one job and three runners.
-struct Stand {
+struct Fixture {
     store: Store,
     redis: ConnectionManager,
     namespace: Namespace,
@@ -192,7 +193,7 @@ struct Stand {
     model: Model,
 }
 
-impl Stand {
+impl Fixture {
     fn new(testbed: &Testbed, redis: &ConnectionManager, app: &AppId, max_attempts: u32) -> Self {
         Self {
             store: testbed.store().clone(),
@@ -201,7 +202,7 @@ impl Stand {
             app: app.clone(),
             spec: JobSpec {
                 max_attempts,
-                // Shorter than copies of its message live.
+                // Shorter than the life of message copies.
                 retention_s: Some(60),
                 start_timeout_ms: Some(600_000),
                 owner: Some(KeyId::generate(&"somebody".parse().unwrap())),
@@ -215,7 +216,7 @@ impl Stand {
         }
     }
 
-    /// Calls the script, and tells the model what it should have done. True: they agree on the answer.
+    /// Calls the script and applies the call to the model; returns whether both answer the same.
     async fn make(&mut self, call: Call) -> bool {
         let (store, app, id) = (self.store.clone(), self.app.clone(), self.spec.id);
         let model = &mut self.model;
@@ -262,7 +263,7 @@ impl Stand {
                 let runner = join(&store, &app, runner).await;
                 let claim = store.claim(&app, id, &runner, 1, &decision(&runner)).await;
                 if why_not.is_none() {
-                    model.moves(Transition::Dispatch);
+                    model.apply(Transition::Dispatch);
                 }
                 match claim.unwrap() {
                     Claim::Won(_) => why_not.is_none(),
@@ -277,7 +278,7 @@ impl Stand {
                     .await
                     .unwrap();
                 if why_not.is_none() {
-                    model.moves(Transition::Dispatch);
+                    model.apply(Transition::Dispatch);
                 }
                 timeless(refused) == why_not
             }
@@ -285,7 +286,7 @@ impl Stand {
                 let name = join(&store, &app, runner).await;
                 let start = store.start(&app, id, &name, Epoch(1), LEASE_MS, ground);
                 let start = start.await.unwrap();
-                // What runs already waits no more.
+                // A running job does not wait any longer.
                 let why_not = why_not.filter(|reason| match reason {
                     Unavailable::Parked { .. } => {
                         !matches!(ground, StartSource::BegunWithout { .. })
@@ -295,7 +296,7 @@ impl Stand {
                 let is_its_own =
                     model.runs() && model.job.and_then(|job| job.runner) == Some(runner);
                 if why_not.is_none() {
-                    let job = model.moves(Transition::Start);
+                    let job = model.apply(Transition::Start);
                     (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
                     (job.leased, job.runner, job.parked) = (true, Some(runner), false);
                 } else if let Some(job) = model.job.as_mut().filter(|_| is_its_own) {
@@ -331,7 +332,7 @@ impl Stand {
                 let (fence, expected) = (model.fence(ours), ours && model.runs());
                 let accepted = finish(&store, &app, id, fence, made).await;
                 if expected {
-                    model.moves(made);
+                    model.apply(made);
                 }
                 accepted == expected
             }
@@ -340,7 +341,7 @@ impl Stand {
                 let requeued = store.requeue(&app, id, fence, attempt).await.unwrap();
                 if expected {
                     let most = model.max_attempts;
-                    let job = model.moves(Transition::Requeue);
+                    let job = model.apply(Transition::Requeue);
                     match attempt {
                         RequeueCause::Uncounted => job.attempt -= 1,
                         RequeueCause::Counted { .. } => job.parked = job.attempt < most,
@@ -352,12 +353,12 @@ impl Stand {
                 let lost = store.mark_lost(&app, id).await.unwrap();
                 let most = model.max_attempts;
                 let expected = (why_not == Some(Unavailable::Lost)).then(|| {
-                    let job = model.moves(Transition::Requeue);
+                    let job = model.apply(Transition::Requeue);
                     job.parked = job.attempt < most;
                     Loss {
                         attempt: job.attempt,
                         pause: job.parked.then(|| PAUSES[job.attempt as usize - 1]),
-                        runner: runner(job.runner.expect("somebody ran it")),
+                        runner: runner(job.runner.expect("it has a runner")),
                     }
                 });
                 lost == expected
@@ -368,7 +369,7 @@ impl Stand {
                     Some(Unavailable::Missing | Unavailable::Gone) => Cancel::Missing,
                     Some(Unavailable::Terminal(state)) => Cancel::Ended(state),
                     _ => {
-                        model.moves(Transition::Cancel);
+                        model.apply(Transition::Cancel);
                         Cancel::Cancelled
                     }
                 };
@@ -379,7 +380,7 @@ impl Stand {
                 let ended = store.quarantine(&app, id, &error).await.unwrap();
                 let expected = why_not == Some(Unavailable::Spent);
                 if expected {
-                    model.moves(Transition::Fail).quarantined = true;
+                    model.apply(Transition::Fail).quarantined = true;
                 }
                 ended == expected
             }
@@ -387,7 +388,7 @@ impl Stand {
                 let revived = store.redrive(&app, id).await.unwrap();
                 let expected = model.job.is_some_and(|job| job.quarantined);
                 if expected {
-                    let job = model.moves(Transition::Redrive);
+                    let job = model.apply(Transition::Redrive);
                     (job.attempt, job.quarantined, job.parked) = (0, false, false);
                 }
                 revived == expected
@@ -410,9 +411,9 @@ impl Stand {
                 let expired = store.expire(&app).await.unwrap();
                 let waits = self.model.job.is_some_and(|job| job.state.is_waiting());
                 if waits {
-                    self.model.moves(Transition::Expire);
+                    self.model.apply(Transition::Expire);
                 }
-                // It may be redriven or run again, with all its time.
+                // It may be redriven or run again, with a new deadline.
                 self.change("HSET", &["start_by_ms", "99999999999999"])
                     .await;
                 expired.iter().map(|job| job.id).eq(waits.then_some(id))
@@ -425,7 +426,7 @@ impl Stand {
                 true
             }
             Call::LoseRecord => {
-                // With all else that Redis knew.
+                // With all other keys.
                 for what in ["", ":tombstone"] {
                     let key = self.key(&format!("job:{id}{what}"));
                     let _: () = self.redis.del(key).await.unwrap();
@@ -443,7 +444,7 @@ impl Stand {
         format!("{}:{{{}}}:{rest}", self.namespace, self.app)
     }
 
-    /// RunnerEvents the record by hand.
+    /// Changes the record directly.
     async fn change(&mut self, command: &str, arguments: &[&str]) {
         let key = self.key(&format!("job:{}", self.spec.id));
         let exists: bool = self.redis.exists(&key).await.unwrap();
@@ -454,7 +455,7 @@ impl Stand {
         }
     }
 
-    /// The record's state, attempt and fence, beside the model's.
+    /// Returns the record's state, attempt and fence, beside the model's.
     async fn compared(&self) -> [Option<(JobState, u32, u64)>; 2] {
         let record = self.store.job_of(&self.app, self.spec.id).await.unwrap();
         let found = record.map(|record| (record.state, record.attempt, record.fence.0));
@@ -462,7 +463,7 @@ impl Stand {
         [found, job.map(|job| (job.state, job.attempt, job.fence))]
     }
 
-    /// Its owner's jobs that wait or run, as they are counted.
+    /// Returns the counter of the owner's waiting or running jobs.
     async fn active(&self) -> u64 {
         let owner = self.spec.owner.as_ref().expect("it has one");
         self.store.active_jobs([&self.app], owner).await.unwrap()
@@ -481,7 +482,7 @@ fn runner(number: usize) -> RunnerId {
     ["a", "b", "c"][number].parse().unwrap()
 }
 
-/// The runner is idle, whatever it was before.
+/// Makes the runner idle.
 async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
     let registration = registration(app, &runner(number));
     store
@@ -539,7 +540,7 @@ fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
     };
     let tested = TestRunner::new(config).run(&(1..4_u32, calls()), |(max_attempts, calls)| {
         runtime.block_on(async {
-            let mut stand = Stand::new(&testbed, &redis, &app, max_attempts);
+            let mut stand = Fixture::new(&testbed, &redis, &app, max_attempts);
             for (number, call) in calls.into_iter().enumerate() {
                 let agreed = stand.make(call).await;
                 prop_assert!(agreed, "call {number}, {call:?}: {:?}", stand.model);

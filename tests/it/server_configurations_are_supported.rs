@@ -1,4 +1,5 @@
-//! RabbitMQ and Redis with settings that people give them: what works, works; what cannot, is said.
+//! RabbitMQ and Redis in common configurations: supported ones work, and unsupported ones are
+//! reported.
 
 use warmq_testkit::{
     PrivateRabbit, PrivateRedis, Proxy, Testbed, Worker, WorkerOptions, eventually,
@@ -7,13 +8,13 @@ use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{Program, System};
 use warmq_types::queue_type::QueueType;
 
-/// The programs that need servers, with the flags that they cannot do without.
+/// The programs that need servers, with their required flags.
 const PROGRAMS: [(&str, &[&str]); 2] = [
     ("warmq-router", &["--listen", "127.0.0.1:0"]),
     ("warmq-worker", &["--app", TIMED, "--engine", "timed"]),
 ];
 
-/// A broker whose virtual host `v` prefers quorum queues, as hosted ones do.
+/// A broker whose virtual host `v` defaults to quorum queues, as hosted ones do.
 async fn broker_that_prefers_quorum_queues() -> (PrivateRabbit, String) {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
     for command in [
@@ -46,7 +47,7 @@ async fn queues_have_the_configured_type_regardless_of_the_virtual_hosts_default
     system.cleanup().await;
 }
 
-/// Both programs end at once, and say why in one sentence with all of `parts`.
+/// Checks that both programs end at once with an error that has all of `parts`.
 async fn refused(setting: &str, url: &str, parts: &[&str]) {
     for (program, args) in PROGRAMS {
         let output = Program::new(program, &[args, &[setting, url]].concat());
@@ -180,7 +181,7 @@ async fn servers_that_start_later_are_waited_for() {
         redis_url.expose(),
     ];
     let come_up = async {
-        // Both programs have seen that Redis is away, and then that RabbitMQ is.
+        // Both programs reported that Redis is away, and then that RabbitMQ is.
         let output = async |text: &str| {
             eventually(text, TIMEOUT, async || {
                 let logs = ["router-1.log", "a.log"].map(|log| testbed.folder().join(log));

@@ -1,5 +1,5 @@
-//! RabbitMQ or Redis goes away under a running router: submitters are told at once, nothing half-accepted stays behind,
-//! and the router recovers by itself.
+//! RabbitMQ or Redis fails under a running router: submissions are refused at once, none is half
+//! accepted, and the router recovers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use warmq_tests::System;
 use warmq_tests::amqp::{connection_blocked, connection_unblocked};
 use warmq_tests::system::{TIMED, TIMEOUT};
 
-/// A submission to a router of its own, which reaches one server through `proxy`; then without; then again.
+/// Submits to a router that reaches one server through `proxy`: with it, without it, with it again.
 async fn shut_and_reopen(system: &System, setting: &str, proxy: &Proxy) {
     let router = system
         .testbed
@@ -33,7 +33,7 @@ async fn shut_and_reopen(system: &System, setting: &str, proxy: &Proxy) {
     let refused = submit().await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
-    // The answer may be a second old.
+    // The response may be cached for a second.
     eventually("the router is not ready", TIMEOUT, async || {
         let ready = client.get(format!("{}/readyz", router.url()));
         let status = ready.send().await.unwrap().status();
@@ -48,7 +48,7 @@ async fn shut_and_reopen(system: &System, setting: &str, proxy: &Proxy) {
     })
     .await
     .unwrap();
-    // Whatever was accepted ran; what was refused left nothing that waits.
+    // Accepted jobs ran; refused ones left no waiting job.
     eventually("nothing waits", TIMEOUT, async || {
         let apps = system.get("/v1/apps").await;
         (apps.body["apps"][0]["queued"] == json!(0)).then_some(())
@@ -83,10 +83,11 @@ async fn a_blocked_broker_connection_is_reported_at_once_and_so_is_its_end() {
     system.router = (system.testbed.router(&["--amqp-url", url.expose()]).await).unwrap();
     let _worker = system.timed_worker("a").await;
     system.succeeded(system.submit("m", 1).await).await;
-    // An alarm on the real broker would stop everybody else's messages too.
+    // An alarm on the shared broker would block the messages of other tests.
     proxy.inject(&connection_blocked("low on memory"));
     let submit = async || system.post(TIMED, &[], r#"{"run_ms": 1}"#).await;
-    // Without the broker's notice, the first answer would take as long as a confirm may: 10 s.
+    // Without the broker's notice, the first response would take as long as a confirm timeout: 10
+    // s.
     let refused = eventually(
         "submissions are refused",
         Duration::from_secs(8),
@@ -101,8 +102,8 @@ async fn a_blocked_broker_connection_is_reported_at_once_and_so_is_its_end() {
         (ready.status == StatusCode::SERVICE_UNAVAILABLE).then_some(ready)
     });
     let ready = ready.await.unwrap();
-    let told = ready.body["rabbitmq"].as_str().unwrap();
-    assert!(told.contains("low on memory"), "{told}");
+    let reported = ready.body["rabbitmq"].as_str().unwrap();
+    assert!(reported.contains("low on memory"), "{reported}");
     proxy.inject(&connection_unblocked());
     eventually("jobs are accepted again", TIMEOUT, async || {
         (submit().await.status == StatusCode::OK).then_some(())

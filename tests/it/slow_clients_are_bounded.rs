@@ -1,5 +1,5 @@
-//! Clients that are slow on purpose, at a router as users start it. What each limit does, one by one and in less time, is told by
-//! the tests beside the server itself.
+//! Deliberately slow clients, at a router with default settings. The tests beside the server cover
+//! each limit in less time.
 
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,9 @@ async fn slow_request_heads_are_disconnected_and_block_no_other_client() {
                 .write_all(b"GET /healthz HTTP/1.1\r\n")
                 .await
                 .unwrap();
-            let (mut answers, mut says) = client.split();
+            let (mut answers, mut writer) = client.split();
             let drip = async {
-                while says.write_all(b"x: y\r\n").await.is_ok() {
+                while writer.write_all(b"x: y\r\n").await.is_ok() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             };
@@ -47,7 +47,7 @@ async fn slow_request_heads_are_disconnected_and_block_no_other_client() {
     while let Some(answer) = dripping.join_next().await {
         assert_eq!(answer.unwrap(), b"");
     }
-    // 10 s are given, and every one of them says something each second.
+    // The limit is 10 s, and each client sends something every second.
     assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
     system.cleanup().await;
 }
@@ -56,7 +56,7 @@ async fn slow_request_heads_are_disconnected_and_block_no_other_client() {
 async fn closing_a_stream_frees_its_slot() {
     let mut system = System::with_config("[apps.'bench/timed']").await;
     system.replace_router(&["--max-connections", "1"]).await;
-    // The only connection is the one that the user's client keeps.
+    // Only the client's own keep-alive connection is left.
     let id = system.submit("m", 1).await;
     let path = format!("/queue/{TIMED}/requests/{id}/status/stream");
     let url = format!("{}{path}", system.router.url());
@@ -66,7 +66,7 @@ async fn closing_a_stream_frees_its_slot() {
     let alive = reqwest::get(format!("{}/healthz", system.router.url())).await;
     assert_eq!(alive.unwrap().status(), StatusCode::OK);
     system.drop_connections();
-    // Each stream is dropped after its first event; were its place kept, there would be no other.
+    // Each stream is dropped after its first event; if its slot were kept, the next one would fail.
     for _ in 0..3 {
         let served = async || {
             let mut answer = reqwest::get(&url).await.unwrap();

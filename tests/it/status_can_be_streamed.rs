@@ -1,4 +1,4 @@
-//! Whoever follows a job hears of each change until its end, and can read its log.
+//! A stream reports each change of a job until its end, and its log.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn status_path(id: JobId) -> String {
     format!("/queue/{TIMED}/requests/{id}/status")
 }
 
-/// The events of a stream that has ended: `data: {json}` and an empty line each, and nothing else but heartbeats.
+/// Parses the events of an ended stream: `data: {json}` and an empty line each, and heartbeats.
 fn events(answer: &HttpResponse) -> Vec<Value> {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.headers["content-type"], "text/event-stream");
@@ -64,7 +64,7 @@ async fn each_change_is_streamed_until_the_job_ended() {
         .collect();
     assert!(steps.len() > 2 && steps.is_sorted(), "{steps:?}");
 
-    // Of the log, each line once; who polls is told all of it.
+    // A stream sends each log line once; a poll returns all of them.
     let polled = system.get(&format!("{}?logs=true", status_path(id))).await;
     let polled = [polled.body];
     assert_eq!(log(&events), log(&polled));
@@ -101,7 +101,7 @@ async fn a_failure_is_streamed_in_ascii_and_logs_only_on_request() {
     assert_eq!(last["error"], "kein schönes 猫🐈");
     assert_eq!(last["error_type"], "model_error");
     assert!(streamed.iter().all(|event| event["logs"].is_null()));
-    // A job that has ended is told once.
+    // An ended job has one event.
     let again = events(
         &system
             .get(&format!("{}/stream?logs=1", status_path(id)))
@@ -122,7 +122,8 @@ async fn queue_positions_and_a_cancellation_are_streamed() {
         Duration::from_secs(2),
     );
     let (answer, ()) = tokio::join!(system.get(&path), async {
-        // Long enough for the stream to tell the first place; a shorter wait would make the test weaker, not wrong.
+        // Long enough for the stream to send the first position; a shorter wait would weaken the
+        // test, not break it.
         tokio::time::sleep(heard).await;
         for id in [first, second] {
             let path = format!("/v1/jobs/{id}");

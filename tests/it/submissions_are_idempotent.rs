@@ -1,4 +1,4 @@
-//! Who is not told whether a job was accepted submits it again under the same key: it is the same job.
+//! A submission that is repeated under the same key, for lack of a response, is the same job.
 
 use futures::future::join_all;
 use lapin::BasicProperties;
@@ -42,7 +42,7 @@ async fn the_same_key_returns_the_same_job_in_any_state_and_the_first_body_wins(
     assert_eq!((ended.attempt, ended.output), (1, Some(json!("first"))));
     assert_eq!(id(&submit("{}").await), first, "ended");
     assert_eq!(system.job(first).await.attempt, 1);
-    // A key is of one app, and no key is no job's.
+    // Keys are per app, and an empty key is none.
     assert_ne!(
         id(&system.post(TIMED, &[(KEY, "order 8")], "{}").await),
         first
@@ -64,7 +64,7 @@ async fn twenty_concurrent_submissions_with_one_key_run_once() {
         assert_eq!(id(answer), first);
     }
     system.succeeded(first).await;
-    // Whatever copies there are stand in front of this one.
+    // Copies, if any, precede this one in the queue.
     system.succeeded(system.submit("m", 1).await).await;
     assert_eq!(system.job(first).await.attempt, 1);
     assert_eq!(system.get("/v1/apps").await.body["apps"][0]["queued"], 0);
@@ -84,7 +84,7 @@ async fn repeating_a_submission_completes_one_that_failed_before_publishing() {
         key: Some(&key),
         ..AdmissionRules::default()
     };
-    // As a router does that is killed before it publishes.
+    // As by a router that is killed before it publishes.
     let created = system.testbed.store().admit(&job, terms).await.unwrap();
     assert!(matches!(created, Created::New { id, .. } if id == job.id));
     let repeated = system
@@ -131,10 +131,10 @@ async fn one_failed_submission_does_not_take_the_job_from_another_that_was_accep
     let again = JobSpec::new(job.app.clone(), json!({}));
     let known = store.admit(&again, terms).await.unwrap();
     assert_eq!(known, Created::Known { id: job.id });
-    // The first one's publish failed, the second one's did not.
+    // The first publish failed, the second one did not.
     assert!(!store.discard(&job.app, job.id).await.unwrap());
     assert!(store.job(job.id).await.unwrap().is_some());
-    // Had both failed, nothing would be left, and the key would stand for the same id.
+    // If both had failed, nothing would be left, and the key would stand for the same id.
     assert!(store.discard(&job.app, job.id).await.unwrap());
     assert!(store.job(job.id).await.unwrap().is_none());
     let anew = store.admit(&again, terms).await.unwrap();
@@ -172,7 +172,7 @@ async fn a_message_id_is_an_idempotency_key_by_http_and_amqp() {
     system.succeeded(first).await;
     let properties = with_hint("m").with_message_id("mine".into());
     user.submit(TIMED, r#"{"run_ms": 5}"#, properties).await;
-    // One that is none is told, and named.
+    // An invalid id is reported by name.
     let properties = BasicProperties::default()
         .with_message_id("a\nb".into())
         .with_reply_to(DIRECT_REPLY_TO.into());
@@ -185,7 +185,7 @@ async fn a_message_id_is_an_idempotency_key_by_http_and_amqp() {
     assert!(header(&letter, "x-warmq-reason").contains("idempotency key"));
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["status"], "ERROR");
-    // Two messages of one key: one job, found by HTTP under the same key.
+    // Two messages with one key: one job, found by HTTP under the same key.
     for _ in 0..2 {
         let properties = with_hint("m").with_message_id("theirs".into());
         user.submit(TIMED, r#"{"run_ms": 5, "output": "amqp"}"#, properties)

@@ -1,4 +1,4 @@
-//! `/run` answers with the result itself, and what nobody waits for any more does not go on.
+//! `/run` returns the result itself, and a job whose client disconnected is cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn run(system: &System, path: &str, headers: &[(&str, &str)], body: &str) 
         .await
 }
 
-/// The job that the only runner of [`TIMED`] runs, once it runs one.
+/// Waits until the only runner of [`TIMED`] runs a job, and returns it.
 async fn running(system: &System) -> JobId {
     let bound = Duration::from_secs(30);
     system
@@ -48,7 +48,7 @@ async fn the_response_is_the_result_and_names_the_runner() {
         let job = system.job(id.parse().unwrap()).await;
         assert_eq!(job.spec.path, "turbo");
     }
-    // Woken by the end, not by a look that comes every 5 s.
+    // Woken by the event, not by the poll every 5 s.
     assert!(fastest < Duration::from_secs(1), "{fastest:?}");
     system.cleanup().await;
 }
@@ -170,7 +170,7 @@ async fn a_result_that_arrives_during_an_outage_is_found() {
     system.cleanup().await;
 }
 
-/// The events of a stream that has ended.
+/// Parses the events of an ended stream.
 fn events(answer: &HttpResponse) -> Vec<serde_json::Value> {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.headers["content-type"], "text/event-stream");
@@ -217,7 +217,7 @@ async fn a_stream_ends_with_the_error_of_a_failed_job() {
         (&last["status"], &last["error"]),
         (&json!(422), &json!("no such colour"))
     );
-    // What is never accepted has no stream.
+    // A refused submission has no stream.
     let wrong = run(&system, &path, &[], r#"{"run_ms": -1}"#).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     system.cleanup().await;

@@ -1,4 +1,5 @@
-//! The real engine behind the real queue: prompts become PNGs, bad models do not take the worker with them.
+//! The real engine behind the real queue: prompts become PNGs, and bad models do not stop the
+//! worker.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ async fn painter(system: &System, models: &Path) -> Worker {
         .await
 }
 
-/// A folder with a copy of one shipped model under `name`.
+/// Makes a folder with a copy of one shipped model under `name`.
 fn copy_model(folder: &Path, model: &str, name: &str) -> PathBuf {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
@@ -158,8 +159,8 @@ async fn models_beyond_the_memory_budget_evict_the_least_recently_used() {
     let one_model = system.runners(APP).await[0].memory_bytes;
     assert!(one_model > 1_000_000, "{one_model} bytes");
     drop(probe);
-    // Room for two of three: a model is let in when its manifest's estimate fits beside what is loaded, and counts
-    // with its weights from then on.
+    // Memory for two of three: a model is loaded if its manifest's estimate fits beside the loaded
+    // ones, and counts by its weights afterwards.
     let manifest = std::fs::read(shipped_models().join("shapes/manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let estimate = manifest["vram_bytes_estimate"].as_u64().unwrap();
@@ -241,7 +242,7 @@ async fn inputs_out_of_range_are_refused_by_field() {
             "{input}"
         );
     }
-    // What only the model knows is refused by the worker, in the same shape.
+    // Limits of the model itself are checked by the worker, with the same error body.
     let id = system
         .submit_to(APP, "shapes", json!({"prompt": "a", "width": 512}))
         .await;
@@ -261,13 +262,13 @@ async fn a_broken_checkpoint_is_named_and_the_worker_continues() {
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     let swapped = copy_model(models.path(), "shapes", "swapped");
-    // A checkpoint of another architecture: well-formed, but not this model's tensors.
+    // A checkpoint of another architecture: well-formed, but with other tensors.
     std::fs::copy(
         swapped.join("vae/diffusion_pytorch_model.safetensors"),
         swapped.join("unet/diffusion_pytorch_model.safetensors"),
     )
     .unwrap();
-    // Without sizes and sums, so that the tensors themselves are looked at.
+    // Without sizes and checksums, so that the tensors themselves are checked.
     for model in [&truncated, &swapped] {
         let path = model.join("manifest.json");
         let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -282,7 +283,7 @@ async fn a_broken_checkpoint_is_named_and_the_worker_continues() {
     ] {
         let id = system.submit_to(APP, model, json!({"prompt": "a"})).await;
         let job = system.ended(id).await;
-        // A runner's fault is not the job's, until the only healthy runner has met it three times.
+        // A runner's fault is not the job's, until the only healthy runner has had it three times.
         assert_eq!((job.state, job.attempt), (JobState::Failed, 3));
         let message = job.error.unwrap().message;
         assert!(

@@ -1,4 +1,4 @@
-//! `/openapi.json` is true, `/docs` shows it, and neither needs anything from elsewhere.
+//! `/openapi.json` is accurate, `/docs` shows it, and neither loads anything from other hosts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use warmq_tests::System;
 use warmq_tests::fuzz::Fuzz;
 use warmq_tests::system::TIMED;
 
-/// `make fuzz` tries many more.
+/// `make fuzz` sends many more.
 #[tokio::test]
 async fn every_response_is_as_documented() {
     let fuzz = Fuzz {
@@ -41,7 +41,7 @@ async fn each_app_is_documented_with_the_input_that_its_workers_take() {
     system.cleanup().await;
 }
 
-/// The values of every `key` in `value`, at any depth.
+/// Returns the values of every `key` in `value`, at any depth.
 fn all<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| all(key, item, found)),
@@ -67,7 +67,7 @@ async fn every_reference_in_the_openapi_document_resolves() {
             .and_then(|path| document.pointer(path));
         assert!(found.is_some(), "{reference}");
     }
-    // Links name operations by their ids, which are of one operation each.
+    // Links name operations by their unique ids.
     let (mut ids, mut operations) = (Vec::new(), Vec::new());
     for item in document["paths"].as_object().unwrap().values() {
         operations.extend(item.as_object().unwrap().values());
@@ -114,7 +114,7 @@ async fn the_docs_page_loads_only_from_its_router() {
     let start = String::from_utf8(start.bytes).unwrap();
     assert!(start.contains("\"../openapi.json\""), "{start}");
     assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
-    // Relative, so that they lead right below whatever path a proxy serves the router.
+    // Relative, so that links work below any path of a proxy.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     let client = client.build().unwrap();
     for path in ["/", "/docs"] {

@@ -1,4 +1,5 @@
-//! A file that a user brought can be named in a job's input by its link, and the worker reads it from the storage.
+//! An uploaded file is named in a job's input by its link, and the worker reads it from the
+//! storage.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use warmq_types::ids::JobId;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How many files the storage has, parts and half-written ones too.
+/// Counts the files of the storage, parts and incomplete ones included.
 fn files(system: &System) -> usize {
     fn count(folder: &std::path::Path) -> usize {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
@@ -26,7 +27,7 @@ fn files(system: &System) -> usize {
     count(&system.testbed.folder().join("files"))
 }
 
-/// An input that is given back as the output, and a job with it.
+/// Runs a job that returns its input as output.
 async fn echo(system: &System, output: Value) -> JobId {
     let input = json!({"run_ms": 1, "load_ms": 1, "output": output});
     system.submit_to(TIMED, "m", input).await
@@ -306,7 +307,7 @@ async fn an_invalid_upload_request_is_refused_with_the_reason() {
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{body}");
         assert!(refused.body["detail"].is_string());
     }
-    // A file without name or type is a file all the same.
+    // A file needs neither a name nor a type.
     let path = "/storage/upload/initiate-multipart";
     let answer = system.http(Method::POST, path, &[], "").await;
     assert_eq!(answer.status, StatusCode::OK);

@@ -1,4 +1,5 @@
-//! Pictures are made larger and lose their background: by workers without models, several jobs at a time in one process.
+//! Pictures are upscaled and cut out by workers without models, several jobs at a time in one
+//! process.
 
 use std::io::Cursor;
 
@@ -17,14 +18,14 @@ const CUTOUT: &str = "warmq/cutout";
 /// 74 bytes that ask for 60000 x 60000 pixels.
 const PIXEL_BOMB: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA6mAAAOpgCAIAAAAPsOIVAAAAEUlEQVR42mNgGAWjYBQMdwAAA+gAAc5JTFgAAAAASUVORK5CYII=";
 
-/// A worker of [`UPSCALE`] and one of [`CUTOUT`].
+/// Starts a worker of [`UPSCALE`] and one of [`CUTOUT`].
 async fn workers(system: &System) -> [Worker; 2] {
     let upscale = WorkerOptions::of("upscale", "upscaler", UPSCALE);
     let cutout = WorkerOptions::of("cutout", "cutter", CUTOUT);
     [system.worker(upscale).await, system.worker(cutout).await]
 }
 
-/// A red square of 16 x 16 pixels on a blue ground of 32 x 32.
+/// A red square of 16 x 16 pixels on a blue background of 32 x 32.
 fn square() -> RgbImage {
     let is_inside = |place| (8..24).contains(&place);
     RgbImage::from_fn(32, 32, |x, y| match is_inside(x) && is_inside(y) {
@@ -41,7 +42,7 @@ fn png(picture: &RgbImage) -> Vec<u8> {
     file.into_inner()
 }
 
-/// The `image` that a job's result names.
+/// Returns the `image` of a job's result.
 async fn made(system: &System, app: &str, hint: &str, input: Value) -> Value {
     let id = system.submit_to(app, hint, input).await;
     let timings = system.succeeded(id).await.timings.unwrap();
@@ -54,7 +55,7 @@ async fn made(system: &System, app: &str, hint: &str, input: Value) -> Value {
     result["image"].take()
 }
 
-/// The picture behind such an `image`.
+/// Fetches the picture of such an `image`.
 async fn picture(system: &System, image: &Value) -> RgbaImage {
     let file = system.fetch(image["url"].as_str().unwrap()).await;
     assert_eq!(file.status, StatusCode::OK);
@@ -78,7 +79,7 @@ async fn an_upload_is_upscaled_and_cut_out() {
     assert!(seen.pixels().all(|pixel| pixel[3] == 255));
     assert_eq!(seen.get_pixel(48, 48).0, [210, 40, 50, 255]);
 
-    // What one app made, the other reads. Both know no hints, so one is no obstacle.
+    // The output of one app is the input of the other. Both ignore hints, so a hint has no effect.
     let input = json!({"image_url": larger["url"]});
     let cut = made(&system, CUTOUT, "shapes", input).await;
     let seen = picture(&system, &cut).await;
@@ -108,7 +109,7 @@ async fn invalid_inputs_name_their_field_and_the_workers_continue() {
     let wide = system
         .upload("a.png", "image/png", &png(&RgbImage::new(2000, 1)))
         .await;
-    // What the schema says is refused at once.
+    // Violations of the schema are refused at once.
     for (app, input, field) in [
         (UPSCALE, json!({}), "image_url"),
         (UPSCALE, json!({"image_url": link, "factor": 0}), "factor"),
@@ -143,7 +144,7 @@ async fn invalid_inputs_name_their_field_and_the_workers_continue() {
         let loc = &answer.body["detail"][0]["loc"];
         assert_eq!(*loc, json!(["body", field]), "{input}");
     }
-    // What only the picture shows is refused by the worker.
+    // Properties of the picture itself are checked by the worker.
     for (app, input, field, error_type) in [
         (
             UPSCALE,
@@ -190,7 +191,7 @@ async fn invalid_inputs_name_their_field_and_the_workers_continue() {
     system.cleanup().await;
 }
 
-/// A server that answers so many requests with this file, once all of them are there.
+/// Serves this file to `count` requests, once all of them have arrived.
 async fn served_together(file: Vec<u8>, requests: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/a.png", listener.local_addr().unwrap());
@@ -222,7 +223,7 @@ async fn the_runners_of_one_process_run_in_parallel() {
     let _worker = system
         .worker(worker.args(["--fetch-allow", "127.0.0.1"]))
         .await;
-    // None gets its picture before all four run.
+    // No download ends before all four jobs run.
     let url = served_together(png(&square()), 4).await;
     let mut jobs = Vec::new();
     for _ in 0..4 {

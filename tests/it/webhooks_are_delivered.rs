@@ -1,5 +1,5 @@
-//! Whoever gives a URL with a job is told its end there, once, signed, whatever dies meanwhile; and nobody has the router look at
-//! what only the router can reach.
+//! A job's end is delivered to its webhook once and signed, whatever crashes; and webhooks cannot
+//! reach addresses that only the router can.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -28,22 +28,22 @@ use warmq_types::job::JobSpec;
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::state::JobState;
 
-/// The receivers here are on this machine.
+/// The receivers are on this machine.
 const ALLOWED: &str = "fetch_allow = '127.0.0.0/8'";
 
-/// What an attempt may cost that was begun by a router which died over it: its lease, and the retry tiers.
+/// Delay of an attempt whose router died: its lease, and the retry tiers.
 const AFTER_A_DEATH: Duration = Duration::from_secs(60);
 
-/// One webhook as it came.
+/// A received webhook.
 #[derive(Debug, Clone)]
-struct Told {
+struct Received {
     path: String,
     headers: HeaderMap,
     body: Bytes,
     at: Instant,
 }
 
-impl Told {
+impl Received {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -53,7 +53,7 @@ impl Told {
     }
 }
 
-/// How a receiver answers.
+/// The responses of a receiver.
 #[derive(Debug, Clone, Copy)]
 enum Manner {
     Status(u16),
@@ -63,13 +63,13 @@ enum Manner {
 
 #[derive(Default)]
 struct Heard {
-    told: Vec<Told>,
-    /// For the next ones; 200 once there is none.
+    received: Vec<Received>,
+    /// Statuses of the next responses; 200 once there are none.
     manners: VecDeque<Manner>,
     always: Option<Manner>,
 }
 
-/// A stranger's web server.
+/// A web server.
 #[derive(Clone)]
 struct Receiver {
     port: u16,
@@ -77,7 +77,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Answers the first ones so, and then with 200.
+    /// Responds with these statuses first, and then with 200.
     async fn start(manners: &[Manner]) -> Self {
         let heard = Heard {
             manners: manners.iter().copied().collect(),
@@ -86,7 +86,7 @@ impl Receiver {
         Self::of(heard).await
     }
 
-    /// Takes everything and says nothing.
+    /// Accepts everything and does not respond.
     async fn silent() -> Self {
         let heard = Heard {
             always: Some(Manner::Silence),
@@ -110,21 +110,23 @@ impl Receiver {
         format!("http://127.0.0.1:{}/hook", self.port)
     }
 
-    fn told(&self) -> Vec<Told> {
-        self.heard.lock().unwrap().told.clone()
+    fn received(&self) -> Vec<Received> {
+        self.heard.lock().unwrap().received.clone()
     }
 
-    /// What it was told of this job so far.
-    fn told_of(&self, job: JobId) -> Vec<Told> {
-        let of_job = |told: &Told| told.json()["request_id"] == job.to_string();
-        self.told().into_iter().filter(of_job).collect()
+    /// Returns the webhooks received for this job so far.
+    fn told_of(&self, job: JobId) -> Vec<Received> {
+        let of_job = |received: &Received| received.json()["request_id"] == job.to_string();
+        self.received().into_iter().filter(of_job).collect()
     }
 
-    /// What it is told of this job, at last `count` times.
-    async fn hears(&self, job: JobId, count: usize, bound: Duration) -> Vec<Told> {
-        eventually(&format!("job {job} is told"), bound, async || {
-            Some(self.told_of(job)).filter(|told| told.len() >= count)
-        })
+    /// Waits for `count` webhooks of this job, and returns them.
+    async fn hears(&self, job: JobId, count: usize, bound: Duration) -> Vec<Received> {
+        eventually(
+            &format!("the webhook of job {job} arrives"),
+            bound,
+            async || Some(self.told_of(job)).filter(|received| received.len() >= count),
+        )
         .await
         .unwrap()
     }
@@ -138,7 +140,7 @@ async fn hear(
 ) -> Response {
     let manner = {
         let mut heard = receiver.heard.lock().unwrap();
-        heard.told.push(Told {
+        heard.received.push(Received {
             path: uri.path().to_owned(),
             headers,
             body,
@@ -177,11 +179,11 @@ fn quick() -> Value {
     json!({"run_ms": 1, "load_ms": 1, "output": {"text": "schön 猫"}})
 }
 
-/// A job's log, once a line of it holds this.
-async fn log_says(system: &System, job: JobId, words: &str) -> Vec<String> {
+/// Waits until a line of the job's log contains `words`, and returns the log.
+async fn log_contains(system: &System, job: JobId, words: &str) -> Vec<String> {
     let app = AppId::parse(TIMED).unwrap();
     let bound = TIMEOUT;
-    eventually(&format!("the log says '{words}'"), bound, async || {
+    eventually(&format!("the log contains '{words}'"), bound, async || {
         let lines = system.testbed.store().log(&app, job).await.unwrap();
         let lines: Vec<String> = lines.into_iter().map(|line| line.message).collect();
         let output = lines.iter().any(|line| line.contains(words));
@@ -192,18 +194,18 @@ async fn log_says(system: &System, job: JobId, words: &str) -> Vec<String> {
 }
 
 /// fal's documented recipe, with the key that the router publishes.
-async fn verify(system: &System, told: &Told) {
-    let at: u64 = told.header("x-fal-webhook-timestamp").parse().unwrap();
+async fn verify(system: &System, received: &Received) {
+    let at: u64 = received.header("x-fal-webhook-timestamp").parse().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     assert!(now.as_secs().abs_diff(at) < 300);
     let message = [
-        told.header("x-fal-webhook-request-id"),
-        told.header("x-fal-webhook-user-id"),
-        told.header("x-fal-webhook-timestamp"),
-        &hex::encode(Sha256::digest(&told.body)),
+        received.header("x-fal-webhook-request-id"),
+        received.header("x-fal-webhook-user-id"),
+        received.header("x-fal-webhook-timestamp"),
+        &hex::encode(Sha256::digest(&received.body)),
     ]
     .join("\n");
-    let signature = hex::decode(told.header("x-fal-webhook-signature")).unwrap();
+    let signature = hex::decode(received.header("x-fal-webhook-signature")).unwrap();
     let signature = Signature::from_slice(&signature).unwrap();
     let keys = system.get("/.well-known/jwks.json").await.body;
     // Strict: without its padding it would be refused.
@@ -212,7 +214,7 @@ async fn verify(system: &System, told: &Told) {
         .unwrap();
     let key = VerifyingKey::from_bytes(&key.try_into().unwrap()).unwrap();
     key.verify_strict(message.as_bytes(), &signature).unwrap();
-    let forged = message.replace(&told.header("x-fal-webhook-timestamp")[..3], "999");
+    let forged = message.replace(&received.header("x-fal-webhook-timestamp")[..3], "999");
     assert!(key.verify_strict(forged.as_bytes(), &signature).is_err());
 }
 
@@ -222,10 +224,10 @@ async fn a_result_is_delivered_once_and_the_published_key_verifies_it() {
     let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[]).await;
     let job = submit(&system, &receiver.url(), quick()).await;
-    let told = receiver.hears(job, 1, TIMEOUT).await.remove(0);
-    assert_eq!(told.path, "/hook");
+    let received = receiver.hears(job, 1, TIMEOUT).await.remove(0);
+    assert_eq!(received.path, "/hook");
     assert_eq!(
-        told.json(),
+        received.json(),
         json!({
             "request_id": job,
             "gateway_request_id": job,
@@ -233,13 +235,13 @@ async fn a_result_is_delivered_once_and_the_published_key_verifies_it() {
             "payload": {"text": "schön 猫"},
         })
     );
-    assert_eq!(told.header("content-type"), "application/json");
-    assert_eq!(told.header("x-fal-webhook-request-id"), job.to_string());
-    assert_eq!(told.header("x-fal-webhook-user-id"), "anonymous");
-    verify(&system, &told).await;
-    log_says(&system, job, "webhook told: 127.0.0.1 answered 200").await;
+    assert_eq!(received.header("content-type"), "application/json");
+    assert_eq!(received.header("x-fal-webhook-request-id"), job.to_string());
+    assert_eq!(received.header("x-fal-webhook-user-id"), "anonymous");
+    verify(&system, &received).await;
+    log_contains(&system, job, "webhook told: 127.0.0.1 answered 200").await;
 
-    // Announced again, as when the worker dies before it acknowledges; what comes behind it is told.
+    // Announced again, as by a worker that dies before the ack; later webhooks are delivered.
     let spec = system.job(job).await.spec;
     announce(&system, &spec, JobState::Succeeded).await;
     let next = submit(&system, &receiver.url(), quick()).await;
@@ -267,13 +269,13 @@ async fn a_flow_is_delivered_once_after_its_last_step() {
         .unwrap()
         .parse()
         .unwrap();
-    let told = receiver.hears(flow, 1, TIMEOUT).await.remove(0);
-    assert_eq!(told.json()["payload"], "schön 猫");
-    verify(&system, &told).await;
-    // What comes behind it is told; its steps are not.
+    let received = receiver.hears(flow, 1, TIMEOUT).await.remove(0);
+    assert_eq!(received.json()["payload"], "schön 猫");
+    verify(&system, &received).await;
+    // Later webhooks are delivered; steps have none.
     let next = submit(&system, &receiver.url(), quick()).await;
     receiver.hears(next, 1, TIMEOUT).await;
-    assert_eq!(receiver.told().len(), 2);
+    assert_eq!(receiver.received().len(), 2);
     system.cleanup().await;
 }
 
@@ -295,9 +297,9 @@ async fn failed_cancelled_and_expired_jobs_are_delivered_once_as_errors() {
 
     let wrong = json!({"run_ms": 1, "load_ms": 1, "fail": "no such colour"});
     let failed = submit(&system, &url, wrong).await;
-    let told = receiver.hears(failed, 1, TIMEOUT).await.remove(0);
-    verify(&system, &told).await;
-    let body = told.json();
+    let received = receiver.hears(failed, 1, TIMEOUT).await.remove(0);
+    verify(&system, &received).await;
+    let body = received.json();
     assert_eq!(body["status"], "ERROR");
     assert_eq!(body["error"], "no such colour");
     assert_eq!(body["payload"]["detail"][0]["msg"], "no such colour");
@@ -311,14 +313,14 @@ async fn failed_cancelled_and_expired_jobs_are_delivered_once_as_errors() {
     assert_eq!(body["status"], "ERROR");
     assert_eq!(body["payload"]["error_type"], "request_timeout");
 
-    // Both the router that cancels it and the worker that stops it say that it ended.
+    // Both the router that cancels it and the worker that stops it announce the end.
     let path = format!("/queue/{TIMED}/requests/{busy}/cancel");
     let answer = system.http(Method::PUT, &path, &[], "").await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    let told = receiver.hears(busy, 1, TIMEOUT).await.remove(0);
-    verify(&system, &told).await;
-    assert_eq!(told.json()["status"], "ERROR");
-    assert_eq!(told.json()["payload"]["error_type"], "client_cancelled");
+    let received = receiver.hears(busy, 1, TIMEOUT).await.remove(0);
+    verify(&system, &received).await;
+    assert_eq!(received.json()["status"], "ERROR");
+    assert_eq!(received.json()["payload"]["error_type"], "client_cancelled");
 
     let next = submit(&system, &url, quick()).await;
     receiver.hears(next, 1, TIMEOUT).await;
@@ -334,13 +336,13 @@ async fn a_failed_delivery_is_retried_seconds_later() {
     let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[Manner::Status(500)]).await;
     let job = submit(&system, &receiver.url(), quick()).await;
-    let told = receiver.hears(job, 2, TIMEOUT).await;
-    let between = told[1].at - told[0].at;
-    // Redis' clock and this one may tick a little apart.
+    let received = receiver.hears(job, 2, TIMEOUT).await;
+    let between = received[1].at - received[0].at;
+    // The clocks of Redis and of this process may differ slightly.
     assert!(between > Duration::from_millis(6900), "{between:?}");
-    assert_eq!(told[0].body, told[1].body);
-    verify(&system, &told[1]).await;
-    let log = log_says(&system, job, "webhook told: 127.0.0.1 answered 200").await;
+    assert_eq!(received[0].body, received[1].body);
+    verify(&system, &received[1]).await;
+    let log = log_contains(&system, job, "webhook told: 127.0.0.1 answered 200").await;
     let failed = "webhook not told yet: 127.0.0.1 answered 500; attempt 2 of 11 follows in 7 s";
     assert!(log.iter().any(|line| line == failed), "{log:?}");
     assert_eq!(receiver.told_of(job).len(), 2);
@@ -353,13 +355,17 @@ async fn a_redirect_ends_the_delivery() {
     let _worker = system.timed_worker("a").await;
     let receiver = Receiver::start(&[Manner::RedirectTo("/elsewhere")]).await;
     let job = submit(&system, &receiver.url(), quick()).await;
-    log_says(
+    log_contains(
         &system,
         job,
         "webhook given up: 127.0.0.1 answered 302, and redirects are not followed",
     )
     .await;
-    let paths: Vec<String> = receiver.told().into_iter().map(|told| told.path).collect();
+    let paths: Vec<String> = receiver
+        .received()
+        .into_iter()
+        .map(|received| received.path)
+        .collect();
     assert_eq!(paths, ["/hook"]);
     // Given up for good, however often the end is announced.
     let spec = system.job(job).await.spec;
@@ -390,10 +396,10 @@ async fn a_webhook_into_the_routers_own_network_is_refused() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
         assert_eq!(body["detail"][0]["loc"], json!(["query", "fal_webhook"]));
         assert_eq!(body["detail"][0]["type"], "invalid_webhook", "{host}");
-        let told = body["detail"][0]["msg"].as_str().unwrap();
+        let received = body["detail"][0]["msg"].as_str().unwrap();
         assert!(
-            told.ends_with("has no address that may be reached from here"),
-            "{told}"
+            received.ends_with("has no address that may be reached from here"),
+            "{received}"
         );
     }
     for wrong in [
@@ -407,16 +413,16 @@ async fn a_webhook_into_the_routers_own_network_is_refused() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
         assert_eq!(answer.body["detail"][0]["type"], "invalid_webhook");
     }
-    // A name shows where it leads only when it is resolved.
+    // A name's address is checked when it is resolved.
     let named = format!("http://localhost:{port}/hook?token=secret");
     let job = submit(&system, &named, quick()).await;
-    let log = log_says(&system, job, "webhook not told yet").await;
+    let log = log_contains(&system, job, "webhook not told yet").await;
     let line = log.last().unwrap();
     assert!(
         line.contains("localhost has no address that may be reached from here"),
         "{line}"
     );
-    assert_eq!(receiver.told().len(), 0);
+    assert_eq!(receiver.received().len(), 0);
     let logged = std::fs::read_to_string(system.router.log()).unwrap();
     assert!(
         !logged.contains("token=secret"),
@@ -431,7 +437,7 @@ async fn a_slow_receiver_does_not_delay_others() {
     let _worker = system.timed_worker("a").await;
     let slow = Receiver::silent().await;
     let quick_one = Receiver::start(&[]).await;
-    // More than a router tells at once.
+    // More than a router delivers in parallel.
     let mut last = None;
     for _ in 0..100 {
         last = Some(submit(&system, &slow.url(), json!({"run_ms": 1, "load_ms": 1})).await);
@@ -440,14 +446,14 @@ async fn a_slow_receiver_does_not_delay_others() {
     let asked = Instant::now();
     let job = submit(&system, &quick_one.url(), quick()).await;
     quick_one.hears(job, 1, TIMEOUT).await;
-    // Before the first one is given up at the slow one.
+    // Before the first delivery to the slow receiver times out.
     assert!(asked.elapsed() < Duration::from_secs(10));
-    let told = eventually("the slow one has its share", TIMEOUT, async || {
-        Some(slow.told()).filter(|told| told.len() >= 8)
+    let received = eventually("the slow receiver has its maximum", TIMEOUT, async || {
+        Some(slow.received()).filter(|received| received.len() >= 8)
     });
-    let told = told.await.unwrap();
-    let at_first = |one: &&Told| one.at - told[0].at < Duration::from_secs(10);
-    assert_eq!(told.iter().filter(at_first).count(), 8);
+    let received = received.await.unwrap();
+    let at_first = |one: &&Received| one.at - received[0].at < Duration::from_secs(10);
+    assert_eq!(received.iter().filter(at_first).count(), 8);
     system.cleanup().await;
 }
 
@@ -462,10 +468,10 @@ async fn an_undelivered_webhook_is_delivered_by_the_next_router() {
     let job = submit(&system, &receiver.url(), quick()).await;
     system.succeeded(job).await;
     system.router.kill9().await.unwrap();
-    assert_eq!(receiver.told().len(), 0);
+    assert_eq!(receiver.received().len(), 0);
     system.router = system.testbed.router(&[]).await.unwrap();
-    let told = receiver.hears(job, 1, TIMEOUT).await.remove(0);
-    verify(&system, &told).await;
+    let received = receiver.hears(job, 1, TIMEOUT).await.remove(0);
+    verify(&system, &received).await;
     system.cleanup().await;
 }
 
@@ -478,9 +484,9 @@ async fn a_webhook_whose_router_dies_mid_delivery_is_delivered_by_another() {
     receiver.hears(job, 1, TIMEOUT).await;
     system.router.kill9().await.unwrap();
     system.router = system.testbed.router(&[]).await.unwrap();
-    let told = receiver.hears(job, 2, AFTER_A_DEATH).await;
-    verify(&system, &told[1]).await;
-    log_says(&system, job, "webhook told").await;
+    let received = receiver.hears(job, 2, AFTER_A_DEATH).await;
+    verify(&system, &received[1]).await;
+    log_contains(&system, job, "webhook told").await;
     assert_eq!(receiver.told_of(job).len(), 2);
     system.cleanup().await;
 }
@@ -516,7 +522,7 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
         "another end"
     );
 
-    // Who took the turn and died keeps it until its lease has lapsed.
+    // The attempt of a dead router keeps its slot until its lease lapses.
     let brief = Duration::from_secs(2);
     assert_eq!(begin(1, end_ms, brief).await, AttemptSlot::Now);
     assert!(matches!(begin(1, end_ms, brief).await, AttemptSlot::After(left) if left <= brief));
@@ -538,13 +544,19 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     );
     let due = begin(2, end_ms, long).await;
     assert!(matches!(due, AttemptSlot::After(left) if left <= Duration::from_secs(7)));
-    let noted = store.end_delivery(&app, job, (2, end_ms), AfterAttempt::Over, ("INFO", "told"));
+    let noted = store.end_delivery(
+        &app,
+        job,
+        (2, end_ms),
+        AfterAttempt::Over,
+        ("INFO", "delivered"),
+    );
     noted.await.unwrap();
     for attempt in 1..=11 {
         assert_eq!(begin(attempt, end_ms, long).await, AttemptSlot::Never);
     }
     let log = store.log(&app, job).await.unwrap();
-    let told: Vec<&str> = log.iter().map(|line| line.message.as_str()).collect();
-    assert_eq!(told, ["cancelled", "not yet", "told"]);
+    let received: Vec<&str> = log.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(received, ["cancelled", "not yet", "delivered"]);
     system.cleanup().await;
 }

@@ -1,4 +1,4 @@
-//! Workers come and go by themselves; each runs one job at a time.
+//! Workers join and leave at any time; each runner runs one job at a time.
 
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -91,15 +91,16 @@ async fn apps_do_not_share_runners() {
     system.cleanup().await;
 }
 
-/// How long the jobs of the app run that is left alone, ms; a fifth of it is what one job may wait, load and be told longer.
+/// Run time of the jobs of the unloaded app, ms; waiting, loading and notification may take a fifth
+/// of it.
 const CALM_MS: u64 = 500;
 
-/// The 95th percentile of how long its jobs take from submission to end, ms, one or two at a time.
+/// Returns the 95th percentile of the jobs' latency, ms, with one or two jobs at a time.
 async fn calm_p95_ms(system: &System) -> u64 {
     let mut took_ms = Vec::new();
     for _ in 0..15 {
         let pair = join_all([0, 1].map(|_| async {
-            // Without a hint, or one of two would wait for the runner that is warm.
+            // Without a hint, since one of two would wait for the warm runner.
             let input = json!({"run_ms": CALM_MS}).to_string();
             let answer = system.post("acme/calm", &[], &input).await;
             let id = answer.body["request_id"].as_str().unwrap().parse().unwrap();
@@ -126,7 +127,8 @@ async fn a_saturated_app_does_not_affect_the_latency_of_others() {
     calm_p95_ms(&system).await; // Everything is up.
     let alone_ms = calm_p95_ms(&system).await;
 
-    // Each of 60 users submits the next job once the last one is over, to runners that can take two at a time.
+    // Each of 60 clients submits the next job once the last one ended, to runners for two at a
+    // time.
     let users = (0..60).map(async |user| {
         for n in 0.. {
             let input = json!({"run_ms": 50, "load_ms": 20}).to_string();

@@ -1,4 +1,4 @@
-//! Files of a stage's router: brought and fetched as fal's JavaScript client does, and permits signed as a router signs them.
+//! Files of a system's router: uploads and downloads as in fal's JavaScript client, and permits.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub fn unix_s(ahead: Duration) -> u64 {
 }
 
 impl System {
-    /// Says that a file will come; the answer has its `upload_url` and its `file_url`.
+    /// Initiates an upload; the response has its `upload_url` and `file_url`.
     pub async fn initiate_upload(
         &self,
         name: &str,
@@ -32,7 +32,7 @@ impl System {
         self.http(Method::POST, path, &headers, body).await
     }
 
-    /// Brings a file, and returns its link.
+    /// Uploads a file, and returns its link.
     pub async fn upload(&self, name: &str, content_type: &str, body: &[u8]) -> String {
         let announced = self.initiate_upload(name, content_type, "{}").await;
         assert_eq!(announced.status, StatusCode::OK, "{:?}", announced.body);
@@ -42,17 +42,18 @@ impl System {
         announced.body["file_url"].as_str().unwrap().to_owned()
     }
 
-    /// What follows the router's address in a URL.
+    /// Returns the part of a URL after the router's address.
     pub fn path_of<'a>(&self, url: &'a str) -> &'a str {
         url.strip_prefix(self.router.url()).unwrap()
     }
 
-    /// Fetches what a URL of the router leads to.
+    /// Fetches a URL of the router.
     pub async fn fetch(&self, url: &str) -> HttpResponse {
         self.get(self.path_of(url)).await
     }
 
-    /// Signs a permit under the routers' secret: for `what` (`read`, `write`, …) of the file at `key`, until `expires_s`.
+    /// Signs a permit with the routers' secret: for `what` (`read`, `write`, …) of the file at
+    /// `key`, until `expires_s`.
     pub async fn permit(&self, what: &str, key: &str, expires_s: u64) -> String {
         let secret = self.testbed.store().secret(Secret::Links, [0; 32]).await;
         let signature = Hmac::<Sha256>::new_from_slice(&secret.unwrap())

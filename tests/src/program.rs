@@ -1,4 +1,4 @@
-//! Programs of ours that are started for what they say, not to stay.
+//! Programs that run to their end, for their output.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,19 +6,18 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-/// How long one may take until it ends by itself.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// `name` as cargo built it, in an empty folder and the namespace `t-missing`.
+/// `name` as built by cargo, in an empty folder and the namespace `t-missing`.
 pub struct Program {
     command: Command,
     folder: tempfile::TempDir,
 }
 
-/// How it ended, and what it said.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit status.
+    /// Exit status.
     pub code: Option<i32>,
     /// Standard output.
     pub out: String,
@@ -27,7 +26,7 @@ pub struct Output {
 }
 
 impl Program {
-    /// The program with these arguments.
+    /// Makes a program with these arguments.
     pub fn new(name: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let test = std::env::current_exe().unwrap();
@@ -44,15 +43,15 @@ impl Program {
         Self { command, folder }
     }
 
-    /// With a variable in its environment.
+    /// Sets a variable of its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Runs it until its standard error holds all of `words`; then it must end well when it is asked to stop. Returns what it
-    /// said.
+    /// Runs it until its standard error has all of `words`; then sends SIGTERM, checks its exit
+    /// status, and returns the output.
     pub async fn run_until(mut self, words: &[&str]) -> String {
         let mut child = self.command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -77,7 +76,7 @@ impl Program {
         output
     }
 
-    /// Runs it until it ends by itself.
+    /// Runs it to its end.
     pub async fn run(mut self) -> Output {
         let child = self.command.spawn().unwrap();
         let output = tokio::time::timeout(BOUND, child.wait_with_output())

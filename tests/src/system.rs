@@ -1,4 +1,7 @@
-//! One router and any number of workers, and an HTTP user in front of them.
+//! The system under test: a testbed with one router, and an HTTP client that fails tests by panics.
+//!
+//! The testbed starts processes and returns errors, for the benchmarks and the demo as well. The
+//! system adds what only tests need.
 
 use std::time::Duration;
 
@@ -15,43 +18,43 @@ use crate::metrics::Page;
 /// The app of the `timed` workers.
 pub const TIMED: &str = "bench/timed";
 
-/// How long anything may take that is not meant to be slow, on a busy machine.
+/// Timeout of whatever is not meant to be slow, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A cluster with a running router.
+/// A testbed with a running router.
 pub struct System {
-    /// The servers' namespace.
+    /// The namespace and its servers.
     pub testbed: Testbed,
-    /// The router.
+    /// The router under test.
     pub router: Router,
     http: reqwest::Client,
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct HttpResponse {
-    /// Its status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// Its headers.
+    /// HTTP headers.
     pub headers: reqwest::header::HeaderMap,
-    /// Its body, if it is JSON; else null.
+    /// The body, if it is JSON; otherwise null.
     pub body: Value,
-    /// Its body.
+    /// The raw body.
     pub bytes: Vec<u8>,
 }
 
 impl System {
-    /// A router with an empty configuration.
+    /// Starts a router with an empty configuration.
     pub async fn start() -> Self {
         Self::with_config("").await
     }
 
-    /// A router with this warmq.toml.
+    /// Starts a router with this warmq.toml.
     pub async fn with_config(toml: &str) -> Self {
         Self::of(Testbed::builder().config(toml).start().await.unwrap()).await
     }
 
-    /// A router that speaks HTTPS, and users who trust it.
+    /// Starts a router that serves HTTPS, and a client that trusts it.
     pub async fn secured(toml: &str, certificates: &Certificates) -> Self {
         let trusted = std::fs::read(certificates.authority()).unwrap();
         let trusted = reqwest::Certificate::from_pem(&trusted).unwrap();
@@ -71,7 +74,7 @@ impl System {
         }
     }
 
-    /// A router on this cluster.
+    /// Starts a router on this testbed.
     pub async fn of(testbed: Testbed) -> Self {
         Self {
             router: testbed.router(&[]).await.unwrap(),
@@ -80,18 +83,18 @@ impl System {
         }
     }
 
-    /// Closes the connections that are kept for further requests.
+    /// Closes keep-alive connections.
     pub fn drop_connections(&mut self) {
         self.http = reqwest::Client::new();
     }
 
-    /// Stops the router in good order and starts another, with these flags.
+    /// Stops the router and starts another, with these flags.
     pub async fn replace_router(&mut self, args: &[&str]) {
         self.router.stop(TIMEOUT).await.unwrap();
         self.router = self.testbed.router(args).await.unwrap();
     }
 
-    /// Deletes what the namespace left on the servers. The processes die with their handles.
+    /// Deletes what the namespace left on the servers. Dropping the handles kills the processes.
     pub async fn cleanup(self) {
         let Self {
             testbed, router, ..
@@ -100,17 +103,17 @@ impl System {
         testbed.cleanup().await.unwrap();
     }
 
-    /// A worker of [`TIMED`], registered.
+    /// Starts a worker of [`TIMED`].
     pub async fn timed_worker(&self, name: &str) -> Worker {
         self.worker(WorkerOptions::timed(name, TIMED)).await
     }
 
-    /// A worker, registered.
+    /// Starts a worker.
     pub async fn worker(&self, options: WorkerOptions) -> Worker {
         self.testbed.worker(options).await.unwrap()
     }
 
-    /// One HTTP request to the router.
+    /// Sends one HTTP request to the router.
     pub async fn http(
         &self,
         method: Method,
@@ -138,18 +141,18 @@ impl System {
         }
     }
 
-    /// `GET path`.
+    /// Sends `GET path`.
     pub async fn get(&self, path: &str) -> HttpResponse {
         self.http(Method::GET, path, &[], "").await
     }
 
-    /// Whether the router dispatches [`TIMED`].
+    /// Returns whether the router dispatches [`TIMED`].
     pub async fn is_leader(&self) -> bool {
         let page = String::from_utf8(self.get("/metrics").await.bytes).unwrap();
         Page::read(&page).get("warmq_leader", &[("app", TIMED)]) == Some(1.0)
     }
 
-    /// Submits to `app` by HTTP; the answer may be a refusal.
+    /// Submits to `app` by HTTP; the response may be an error.
     pub async fn post(&self, app: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
         let path = format!("/queue/{app}");
         self.http(Method::POST, &path, headers, body.to_owned())
@@ -175,7 +178,8 @@ impl System {
         self.testbed.store().job(id).await.unwrap().unwrap()
     }
 
-    /// Waits until a job that may not be recorded yet, as it was submitted by AMQP, reached `state`.
+    /// Waits until a job reached `state`. Its record may not exist yet, as after a submission by
+    /// AMQP.
     pub async fn reached_once_recorded(&self, id: JobId, state: JobState) -> JobRecord {
         eventually(&format!("job {id} is {state}"), TIMEOUT, async || {
             let record = self.testbed.store().job(id).await.unwrap();
@@ -194,12 +198,12 @@ impl System {
         .unwrap()
     }
 
-    /// Waits until a job ended, however.
+    /// Waits until a job ended in any state.
     pub async fn ended(&self, id: JobId) -> JobRecord {
         self.ended_within(id, TIMEOUT).await
     }
 
-    /// Waits until a job ended, however, for at most `bound`.
+    /// Waits for at most `bound` until a job ended in any state.
     pub async fn ended_within(&self, id: JobId, bound: Duration) -> JobRecord {
         eventually(&format!("job {id} ended"), bound, async || {
             Some(self.job(id).await).filter(|job| job.state.is_terminal())
@@ -208,14 +212,14 @@ impl System {
         .unwrap()
     }
 
-    /// Waits until a job succeeded, and fails the test with its error if it did not.
+    /// Waits until a job ended, and fails the test with its error unless it succeeded.
     pub async fn succeeded(&self, id: JobId) -> JobRecord {
         let job = self.ended(id).await;
         assert_eq!(job.state, JobState::Succeeded, "{:?}", job.error);
         job
     }
 
-    /// Waits until `probe` finds something.
+    /// Waits until `probe` returns a value.
     pub async fn until<T>(
         &self,
         what: &str,
@@ -225,7 +229,8 @@ impl System {
         eventually(what, bound, probe).await.unwrap()
     }
 
-    /// Has the only worker busy for 2 s with model `m`; these are jobs for `m` that the dispatcher holds meanwhile.
+    /// Makes the only worker busy for 2 s with model `m`, and returns jobs for `m` that the
+    /// dispatcher holds meanwhile.
     pub async fn hold_jobs(&self) -> Vec<JobId> {
         self.succeeded(self.submit("m", 1).await).await;
         let busy = self.submit("m", 2_000).await;
@@ -243,7 +248,7 @@ impl System {
         jobs
     }
 
-    /// The live runners of an app.
+    /// Returns the live runners of an app.
     pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
         let app = AppId::parse(app).unwrap();
         self.testbed.store().runners(&app).await.unwrap()

@@ -1,4 +1,4 @@
-//! The keys themselves.
+//! Creating, listing and revoking keys.
 
 use reqwest::{Method, StatusCode};
 use warmq_cli::client::Error;
@@ -12,7 +12,7 @@ use super::{ROOT, call, client, id, key, keyed, submit, wished};
 #[tokio::test]
 async fn the_first_key_must_have_scope_admin_and_enables_authentication() {
     let mut system = System::with_config("[apps.'bench/timed']").await;
-    // Nobody is asked, whatever they say.
+    // Without keys, no authentication, whatever is sent.
     id(&submit(&system, "any", TIMED).await);
     let anyone = client(system.router.url(), "any");
     let user = wished("user", &["submit:*", "read"], Limits::default());
@@ -24,8 +24,11 @@ async fn the_first_key_must_have_scope_admin_and_enables_authentication() {
     assert!(anyone.keys().await.unwrap().is_empty());
     let admin = wished("root", &["admin"], Limits::default());
     let root_key = anyone.create_key(&admin).await.unwrap();
-    let told = anyone.keys().await.unwrap_err();
-    assert!(matches!(told, Error::Refused { status: 401, .. }), "{told}");
+    let reported = anyone.keys().await.unwrap_err();
+    assert!(
+        matches!(reported, Error::Refused { status: 401, .. }),
+        "{reported}"
+    );
     let root = client(system.router.url(), &root_key.credentials);
     let user_key = root.create_key(&user).await.unwrap();
     let refused = root
@@ -36,9 +39,12 @@ async fn the_first_key_must_have_scope_admin_and_enables_authentication() {
     assert!(refused.contains("last key that may manage"), "{refused}");
     root.revoke_key(&user_key.key.id).await.unwrap();
     root.revoke_key(&root_key.key.id).await.unwrap();
-    // Without any key left, a router that kept strangers out goes on doing so; a new one starts over.
-    let told = anyone.keys().await.unwrap_err();
-    assert!(matches!(told, Error::Refused { status: 401, .. }), "{told}");
+    // Without any key left, a running router still requires keys; a new one does not.
+    let reported = anyone.keys().await.unwrap_err();
+    assert!(
+        matches!(reported, Error::Refused { status: 401, .. }),
+        "{reported}"
+    );
     system.replace_router(&[]).await;
     id(&submit(&system, "any", TIMED).await);
     system.cleanup().await;
@@ -75,7 +81,7 @@ async fn invalid_key_requests_are_named_and_web_pages_cannot_create_keys() {
         create(&json_body, "{").await.status,
         StatusCode::BAD_REQUEST
     );
-    // What a page may send without asking before.
+    // What a page can send without a preflight.
     let page = [
         ("content-type", "text/plain"),
         ("origin", "https://example.com"),
@@ -97,7 +103,7 @@ async fn invalid_key_requests_are_named_and_web_pages_cannot_create_keys() {
     system.cleanup().await;
 }
 
-/// All that Redis holds of a namespace.
+/// Returns all that Redis holds of a namespace.
 async fn redis_of(testbed: &Testbed) -> String {
     let client = redis::Client::open(testbed.redis_url().expose()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();

@@ -1,4 +1,4 @@
-//! Who comes in, and to what.
+//! Which key allows what.
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -45,7 +45,7 @@ async fn every_call_requires_a_key_and_names_the_header() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(system.get(path).await.status, StatusCode::OK, "{path}");
     }
-    // A page can read why it is refused.
+    // A page can read the reason of a refusal.
     let page = [("origin", "https://example.com")];
     let refused = system.post(TIMED, &page, "{}").await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
@@ -58,7 +58,7 @@ async fn a_key_allows_its_scopes_and_a_refusal_names_the_missing_scope() {
     let system = keyed().await;
     let user = key(&system, "user", &["submit:bench/*", "read"]).await;
     id(&submit(&system, &user, TIMED).await);
-    // Bearer is as good.
+    // `Bearer` is equivalent.
     let bearer = format!("Bearer {user}");
     id(&system
         .post(TIMED, &[("authorization", &bearer)], "{}")
@@ -84,7 +84,7 @@ async fn a_key_allows_its_scopes_and_a_refusal_names_the_missing_scope() {
         }
     };
     id(&proxied(TIMED).await);
-    // Whether there is such an app is not told.
+    // The response does not reveal whether the app exists.
     for app in ["other/app", "other/none"] {
         for refused in [
             submit(&system, &user, app).await,
@@ -179,7 +179,7 @@ async fn without_keys_a_router_listens_only_on_loopback_unless_allowed() {
         .unwrap();
     apps(rooted.url(), None).await.unwrap_err();
     apps(rooted.url(), Some(ROOT)).await.unwrap();
-    // From now on Redis has one, and that is enough.
+    // From now on Redis has a key, which is enough.
     let root = client(rooted.url(), ROOT);
     let user = wished("user", &["submit:*"], Limits::default());
     let user = root.create_key(&user).await.unwrap().credentials;
@@ -213,7 +213,7 @@ async fn without_redis_cached_keys_work_and_others_are_refused() {
     assert_eq!(status(&alice).await, StatusCode::OK);
     assert_eq!(status(ROOT).await, StatusCode::OK);
     assert_eq!(status(&format!("{alice}0")).await, StatusCode::UNAUTHORIZED);
-    // Perhaps somebody else made it just now.
+    // Another router may have created a key just now.
     assert_eq!(status("bob-1:s").await, StatusCode::SERVICE_UNAVAILABLE);
     system.cleanup().await;
 }

@@ -1,4 +1,4 @@
-//! How much a key may, and how often.
+//! Rates and concurrent jobs of a key.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ async fn the_rate_of_a_key_is_limited_across_routers_with_retry_after() {
     assert_eq!(submit(there, &hasty).await.status(), StatusCode::OK);
     let wait_s = retry_after(&submit(here, &hasty).await);
     assert!((1..=5).contains(&wait_s), "{wait_s}");
-    // A refusal costs nothing: one more may pass 5 s after the first one did, and not before.
+    // A refusal costs nothing: one more is allowed 5 s after the first one, and not before.
     eventually("it may submit again", TIMEOUT, async || {
         (submit(there, &hasty).await.status() == StatusCode::OK).then_some(())
     })
@@ -54,7 +54,7 @@ async fn the_rate_of_a_key_is_limited_across_routers_with_retry_after() {
         "{:?}",
         began.elapsed()
     );
-    // Others are not held up by it.
+    // Other keys are not affected.
     assert_eq!(submit(here, &slow).await.status(), StatusCode::OK);
     let wait_s = retry_after(&submit(here, &slow).await);
     assert!((90..=100).contains(&wait_s), "{wait_s}");
@@ -70,7 +70,7 @@ async fn the_concurrent_jobs_of_a_key_are_limited() {
     };
     let scopes = ["submit:*", "read"];
     let many = limited(&system, "many", &scopes, bound(7)).await;
-    // Nobody serves the apps: whatever is accepted waits.
+    // The apps have no runners: accepted jobs wait.
     let answers = join_all((0..50).map(|_| submit(&system, &many, TIMED))).await;
     let (accepted, refused): (Vec<HttpResponse>, Vec<HttpResponse>) =
         (answers.into_iter()).partition(|answer| answer.status == StatusCode::OK);
@@ -80,10 +80,10 @@ async fn the_concurrent_jobs_of_a_key_are_limited() {
         assert_eq!(answer.body["error_type"], "too_many_jobs");
         assert!(answer.headers.contains_key("retry-after"));
     }
-    // What waits for one app counts for another.
+    // Jobs that wait in one app count for another.
     let elsewhere = submit(&system, &many, "other/app").await;
     assert_eq!(elsewhere.body["error_type"], "too_many_jobs");
-    // Others are not held up by it.
+    // Other keys are not affected.
     let few = limited(&system, "few", &scopes, bound(2)).await;
     let first = id(&submit(&system, &few, "other/app").await);
     id(&submit(&system, &few, TIMED).await);
@@ -93,7 +93,7 @@ async fn the_concurrent_jobs_of_a_key_are_limited() {
     let cancelled = call(&system, &few, Method::DELETE, &path).await;
     assert_eq!(cancelled.status, StatusCode::OK);
     id(&submit(&system, &few, TIMED).await);
-    // A job that ran makes room, too.
+    // A job that ran frees its slot, too.
     let _worker = system.timed_worker("a").await;
     for answer in &accepted {
         system.succeeded(id(answer)).await;
@@ -113,7 +113,7 @@ async fn the_job_limit_of_a_key_spans_apps_and_ignores_lost_records() {
     let first = id(&submit(&system, &key, TIMED).await);
     let full = submit(&system, &key, TIMED).await;
     assert_eq!(full.body["error_type"], "too_many_jobs");
-    // Redis loses the record, and nothing brings it back.
+    // Redis loses the record for good.
     let client = redis::Client::open(system.testbed.redis_url().expose()).unwrap();
     let mut redis = client.get_connection_manager().await.unwrap();
     let record = format!("{}:{{{TIMED}}}:job:{first}", system.testbed.namespace());

@@ -1,11 +1,11 @@
-//! Once there are keys, nobody comes in without one, and nobody does more with one than it is made for.
+//! With keys configured, every call requires one and is limited to its scopes.
 //!
-//! | file | what is tried in it |
+//! | file | subject |
 //! | --- | --- |
-//! | `coming_in` | calls without a key, with the wrong one, with one that was made or revoked a moment ago |
-//! | `owning` | the jobs of others |
-//! | `limits` | more, or more often, than a key may |
-//! | `keeping` | the keys themselves: the first one, where they are kept, who hears of them |
+//! | `authentication` | calls without a key, with a wrong, new or revoked one |
+//! | `ownership` | the jobs of other keys |
+//! | `limits` | rates and concurrent jobs |
+//! | `administration` | the keys themselves: the first one, their storage, their secrecy |
 
 mod administration;
 mod authentication;
@@ -21,13 +21,13 @@ use warmq_tests::{HttpResponse, System};
 use warmq_types::access::{Limits, NewKey};
 use warmq_types::ids::JobId;
 
-/// An admin key by setting.
+/// The configured admin key.
 const ROOT: &str = "root:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
 
-/// How soon a revoked key is refused everywhere.
+/// Timeout for a revocation to reach every router.
 const REVOKED_WITHIN: Duration = Duration::from_secs(4);
 
-/// A router that asks for keys.
+/// Starts a router with authentication.
 async fn keyed() -> System {
     let toml = format!("admin_key = '{ROOT}'\n[apps.'bench/timed']\n[apps.'other/app']");
     System::with_config(&toml).await
@@ -45,7 +45,7 @@ fn wished(name: &str, scopes: &[&str], limits: Limits) -> NewKey {
     }
 }
 
-/// A key made by the admin: `id:secret`.
+/// Creates a key as the admin: `id:secret`.
 async fn limited(system: &System, name: &str, scopes: &[&str], limits: Limits) -> String {
     let root = client(system.router.url(), ROOT);
     let made = root
@@ -59,7 +59,7 @@ async fn key(system: &System, name: &str, scopes: &[&str]) -> String {
     limited(system, name, scopes, Limits::default()).await
 }
 
-/// A request with a key.
+/// Sends a request with a key.
 async fn call(system: &System, key: &str, method: Method, path: &str) -> HttpResponse {
     let authorization = format!("Key {key}");
     let headers = [
@@ -80,7 +80,7 @@ fn id(answer: &HttpResponse) -> JobId {
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// Everything that there is behind the door, of some job.
+/// Every call that requires a key, for some job.
 fn calls(job: &str) -> Vec<(Method, String)> {
     let own = of_a_job(job).into_iter();
     let others = [
@@ -94,7 +94,7 @@ fn calls(job: &str) -> Vec<(Method, String)> {
     own.chain(others).chain(for_operators(job)).collect()
 }
 
-/// All ways to ask for a job.
+/// Every call about a job.
 fn of_a_job(job: &str) -> Vec<(Method, String)> {
     let queue = format!("/queue/{TIMED}/requests/{job}");
     vec![

@@ -1,4 +1,4 @@
-//! Jobs are their owners', and nobody else's.
+//! A job is visible to its owner only.
 
 use reqwest::{Method, StatusCode};
 use warmq_tests::amqp::with_hint;
@@ -17,7 +17,7 @@ const PIPELINE: &str = r#"
     steps = [{ name = "one", app = "bench/timed" }, { name = "two", app = "bench/timed" }]
 "#;
 
-/// Status and body, without the job's id.
+/// Returns status and body, without the job's id.
 fn anonymous(answer: &HttpResponse, job: &str) -> (StatusCode, String) {
     let body = String::from_utf8_lossy(&answer.bytes).replace(job, "ID");
     (answer.status, body)
@@ -50,13 +50,13 @@ async fn the_job_of_another_key_looks_like_an_unknown_job() {
                 .await;
             assert_eq!(anonymous(&proxied, &job), foreign, "{target}");
         }
-        // Whoever may look at no job is told so, of any.
+        // A key without that scope gets the same refusal for any job.
         for path in [&path, &nowhere] {
             let refused = call(&system, &blind, method.clone(), path).await;
             assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {path}");
         }
     }
-    // Nobody cancelled it meanwhile: its owner sees it wait, and so does an admin.
+    // The job is not cancelled: its owner and an admin see it wait.
     let path = format!("/v1/jobs/{job}");
     for key in [alice.as_str(), ROOT] {
         let seen = call(&system, key, Method::GET, &path).await;
@@ -120,7 +120,7 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
         rate: None,
         max_jobs: Some(1),
     };
-    // The key need not be one for the apps of the steps.
+    // The key needs no access to the apps of the steps.
     let mine = limited(&system, "mine", &["submit:acme/*", "read"], one_at_a_time).await;
     let other = key(&system, "other", &["submit:*", "read"]).await;
     assert_eq!(
@@ -149,7 +149,7 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
     }
     let _worker = system.timed_worker("a").await;
     system.succeeded(flow).await;
-    // It makes room like any job that ended.
+    // It frees its slot like any ended job.
     id(&submit(&system, &mine, "acme/pipeline").await);
     system.cleanup().await;
 }

@@ -1,4 +1,5 @@
-//! RabbitMQ dies, hangs, or runs out of memory: a private one, since others need theirs.
+//! RabbitMQ dies, hangs, or runs out of memory: a private one, since other tests use the shared
+//! one.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use warmq_tests::{AmqpClient, HttpResponse, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// Everybody has to connect again, with growing delays between (up to 7.5 s).
+/// Time for all processes to reconnect, with growing delays (up to 7.5 s).
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(60);
 
-/// Within which a worker stops that has no job to finish; its time to drain is 30 s.
+/// Within which a worker without a job stops; its drain timeout is 30 s.
 const PROMPT_STOP: Duration = Duration::from_secs(10);
 
 async fn stage_of(rabbit: &PrivateRabbit) -> System {
@@ -22,7 +23,7 @@ async fn stage_of(rabbit: &PrivateRabbit) -> System {
     System::of(testbed.start().await.unwrap()).await
 }
 
-/// What the only runner runs.
+/// Returns the job that the only runner runs.
 async fn running_job(system: &System) -> JobId {
     system.runners(TIMED).await[0].job.unwrap()
 }
@@ -58,7 +59,7 @@ async fn all_succeed(system: &System, jobs: impl IntoIterator<Item = JobId>) {
     }
 }
 
-/// A submitter by AMQP that waits for the outcome of a job which no router has seen yet.
+/// An AMQP submission that waits for its reply, before any router received it.
 async fn waiting_submitter(system: &System, id: JobId) -> (AmqpClient, Consumer) {
     let user = AmqpClient::connect(&system.testbed).await;
     let queue = format!("reply.{id}");
@@ -76,7 +77,7 @@ async fn a_broker_that_is_killed_and_restarted_loses_no_job_that_was_accepted() 
     let _worker = system.timed_worker("a").await;
     let mut jobs = system.hold_jobs().await;
     let running = running_job(&system).await;
-    // Taken by nobody yet, and by no router either.
+    // Neither delivered nor seen by a router.
     system.router.freeze().unwrap();
     let by_amqp = JobId::generate();
     drop(waiting_submitter(&system, by_amqp).await);
@@ -84,7 +85,7 @@ async fn a_broker_that_is_killed_and_restarted_loses_no_job_that_was_accepted() 
     system.router.resume().unwrap();
     let refused = submit(&system).await;
     assert_told_to_come_back(&refused);
-    // What runs needs no broker.
+    // Running jobs need no broker.
     assert_eq!(system.succeeded(running).await.attempt, 1);
     rabbit.restart().await.unwrap();
     jobs.push(accepted(&system).await);
@@ -102,7 +103,7 @@ async fn a_hung_broker_is_waited_for() {
     let _worker = system.timed_worker("a").await;
     let mut jobs = system.hold_jobs().await;
     rabbit.freeze().unwrap();
-    // Answered all the same, though a confirm is waited for as long as it is likely to come.
+    // Answered all the same, although a confirm is awaited as long as it is likely.
     assert_told_to_come_back(&submit(&system).await);
     rabbit.resume().unwrap();
     jobs.push(accepted(&system).await);
@@ -160,7 +161,7 @@ async fn a_worker_is_stopped_within_seconds_under_a_memory_alarm() {
         .ctl(&["set_vm_memory_high_watermark", "absolute", "1"])
         .await
         .unwrap();
-    // The end of its job is stored and cannot be announced.
+    // The result is stored and cannot be announced.
     let stored = eventually("the job has ended", TIMEOUT, async || {
         Some(system.job(job).await).filter(|job| job.state == JobState::Succeeded)
     });

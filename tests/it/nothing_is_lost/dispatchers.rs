@@ -1,4 +1,4 @@
-//! Routers die or hang with jobs in their hands.
+//! Routers die or hang while they hold jobs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{AmqpClient, System};
 use warmq_types::state::JobState;
 
-/// A leader's lease (5 s), three heartbeats of the broker (15 s), and some air.
+/// A leader's lease (5 s), three AMQP heartbeats (15 s), and a margin.
 const AFTER_A_HANG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn the_redelivered_copy_of_a_dispatched_job_does_not_run() {
         system.timed_worker("a").await,
         system.timed_worker("b").await,
     ];
-    // Once a job ran, the dispatcher reads the backlog.
+    // Once a job ran, the dispatcher consumes the backlog.
     system.succeeded(system.submit("m", 1).await).await;
     // It still publishes, on another connection.
     proxy.mute("warmq-router dispatch");
@@ -87,7 +87,7 @@ async fn the_redelivered_copy_of_a_dispatched_job_does_not_run() {
     system.router.kill9().await.unwrap();
     system.router = system.testbed.router(&[]).await.unwrap();
 
-    // Told by its runner, and again by the next dispatcher, which found its copy.
+    // Announced by its runner, and again by the next dispatcher, which received its copy.
     let mut times_told = 0;
     while times_told < 2 {
         let (id, state) = next_end_event(&mut ends).await;
@@ -119,7 +119,7 @@ async fn a_hung_dispatcher_is_replaced_and_follows_after_it_resumes() {
     })
     .await
     .unwrap();
-    // And leads again when it has to.
+    // It leads again when necessary.
     standby.kill9().await.unwrap();
     assert_eq!(
         system.succeeded(system.submit("m", 1).await).await.attempt,
@@ -141,7 +141,7 @@ async fn without_a_dispatcher_jobs_wait_and_the_next_one_reads_the_fleet() {
         system.timed_worker("a").await,
         system.timed_worker("b").await,
     ];
-    // Loading is dear, so that a runner is worth waiting for that has the model.
+    // Loading is slow, so that a warm runner is worth a hold.
     let models = ["m", "n"];
     let submit = async |n: usize, run_ms: u64| {
         let input = json!({"run_ms": run_ms, "load_ms": 1000});

@@ -1,4 +1,5 @@
-//! Everything is replaced under load, one process after the other, as in every update. Nobody notices.
+//! Every process is replaced under load, one after the other, as in an upgrade, without an effect
+//! on clients.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -17,16 +18,16 @@ use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// Users who submit by HTTP, each a job at a time: more than there are runners.
+/// Clients that submit by HTTP, one job at a time: more than there are runners.
 const USERS: usize = 8;
 
-/// Between a user's questions, and between a refusal and the next attempt.
+/// Between a client's polls, and between a refusal and the next attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const INPUT: &str = r#"{"run_ms": 200, "load_ms": 50}"#;
 const MODELS: [&str; 3] = ["x", "y", "z"];
 
-/// What stands in front of the routers: it takes a dead one out only when a client found that nobody is there.
+/// A load balancer in front of the routers: it skips one only after a refused connection.
 #[derive(Clone, Default)]
 struct Balancer(Arc<Mutex<Vec<String>>>);
 
@@ -39,7 +40,7 @@ impl Balancer {
         self.0.lock().unwrap().retain(|known| known != url);
     }
 
-    /// The routers take turns.
+    /// Round robin.
     fn next(&self) -> Option<String> {
         let mut urls = self.0.lock().unwrap();
         if !urls.is_empty() {
@@ -49,8 +50,8 @@ impl Balancer {
     }
 }
 
-/// Whether no router had taken the connection: it was refused, or reset while it waited to be accepted. A router that stops
-/// answers those that it took.
+/// Returns whether no router accepted the connection: refused, or reset in the accept queue. A
+/// stopping router answers accepted ones.
 fn nobody_was_there(error: &reqwest::Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     error.is_connect()
@@ -60,14 +61,14 @@ fn nobody_was_there(error: &reqwest::Error) -> bool {
         })
 }
 
-/// A user of the HTTP API. Whatever it is answered must be what a user can live with.
+/// A client of the HTTP API that checks every response.
 struct User {
     balancer: Balancer,
     client: Client,
 }
 
 impl User {
-    /// Asks until it is answered. Nobody there: another router; not now: again.
+    /// Repeats until answered: another router if refused, later if 503.
     async fn ask(&self, request: impl Fn(&Client, &str) -> reqwest::RequestBuilder) -> Response {
         loop {
             if let Some(url) = self.balancer.next() {
@@ -113,12 +114,13 @@ impl User {
     }
 }
 
-/// Users who submit until they are told to stop, and the jobs that they were told of.
+/// Submits until stopped, and returns the accepted jobs.
 fn users(balancer: &Balancer, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<JobId>>> {
     let user = |number: usize| {
         let user = User {
             balancer: balancer.clone(),
-            // A connection each: whether a server that closes an idle one heard a last request on it, no client can know.
+            // One connection per request: a client cannot detect whether a server that closes an
+            // idle connection received a last request on it.
             client: Client::builder().pool_max_idle_per_host(0).build().unwrap(),
         };
         let stop = Arc::clone(stop);
@@ -134,7 +136,7 @@ fn users(balancer: &Balancer, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<JobI
     (0..USERS).map(user).collect()
 }
 
-/// A user by AMQP: a job every [`PAUSE`], without waiting for the one before.
+/// An AMQP client: a job every [`PAUSE`], without waiting for earlier ones.
 fn amqp_user(user: AmqpClient, replies: String, stop: &Arc<AtomicBool>) -> JoinHandle<Vec<JobId>> {
     let stop = Arc::clone(stop);
     tokio::spawn(async move {
@@ -149,7 +151,7 @@ fn amqp_user(user: AmqpClient, replies: String, stop: &Arc<AtomicBool>) -> JoinH
     })
 }
 
-/// A worker that does not wait for its job when it is stopped.
+/// A worker that does not wait for its job when stopped.
 async fn impatient(system: &System, name: &str) -> Worker {
     let options = WorkerOptions::timed(name, TIMED).args(["--drain-timeout-s", "0"]);
     system.worker(options).await
@@ -204,13 +206,13 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
     let by_http = join_all(by_http).await.into_iter();
     let mut jobs: Vec<JobId> = by_http.flat_map(Result::unwrap).collect();
     let by_amqp = by_amqp.await.unwrap();
-    let mut told: BTreeMap<JobId, u32> = BTreeMap::new();
-    while told.len() < by_amqp.len() {
+    let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
+    while counts.len() < by_amqp.len() {
         let reply = json(&next(&mut replies).await);
         let id: JobId = reply["request_id"].as_str().unwrap().parse().unwrap();
-        *told.entry(id).or_default() += 1;
+        *counts.entry(id).or_default() += 1;
     }
-    assert!(told.values().all(|times| *times == 1), "{told:?}");
+    assert!(counts.values().all(|times| *times == 1), "{counts:?}");
     jobs.extend(by_amqp);
     for id in jobs {
         assert_eq!(system.succeeded(id).await.attempt, 1);

@@ -1,4 +1,4 @@
-//! Workers die or hang, their queues vanish.
+//! Workers die or hang, and their queues are deleted.
 
 use futures::{FutureExt, StreamExt};
 use lapin::options::QueueDeleteOptions;
@@ -12,7 +12,7 @@ use warmq_types::state::JobState;
 
 use super::AFTER_A_CRASH;
 
-/// Deletes the queue of a worker's runner, and what is in it.
+/// Deletes the queue of a worker's runner, and its messages.
 async fn delete_queue(system: &System, worker: &Worker) {
     let runner = &worker.runners()[0];
     let queue = (system.testbed.topology()).runner_queue(&runner.id, runner.epoch);
@@ -22,7 +22,7 @@ async fn delete_queue(system: &System, worker: &Worker) {
     deleted.await.unwrap();
 }
 
-/// A worker that has model `m` and does not react any more, and one that does: the first is chosen for `m`.
+/// Starts a hung worker that has model `m`, and a healthy one: the first is chosen for `m`.
 async fn a_frozen_worker_and_another(system: &System) -> (Worker, Worker) {
     let frozen = system.timed_worker("frozen").await;
     system.succeeded(system.submit("m", 1).await).await;
@@ -70,7 +70,7 @@ async fn a_job_in_the_queue_of_a_dead_worker_is_rerouted_after_the_accept_timeou
     frozen.kill9().await.unwrap();
     let job = system.succeeded(id).await;
     assert_eq!((job.attempt, job.runner.unwrap().as_str()), (1, "other"));
-    // Neither the lease (15 s) nor the reconciler (60 s) was waited for.
+    // Faster than the lease (15 s) and the reconciler (60 s).
     let waited_ms = job.started_ms.unwrap() - job.spec.created_ms;
     assert!(waited_ms < 8_000, "it went elsewhere after {waited_ms} ms");
     system.cleanup().await;
@@ -80,7 +80,7 @@ async fn a_job_in_the_queue_of_a_dead_worker_is_rerouted_after_the_accept_timeou
 async fn a_worker_killed_in_the_middle_of_a_job_loses_nothing() {
     let system = System::start().await;
     let mut victim = system.timed_worker("victim").await;
-    // Longer than it takes to submit the others.
+    // Longer than submitting the others takes.
     let first = system.submit("m", 8000).await;
     system.reached(first, JobState::Running).await;
     let _survivor = system.timed_worker("survivor").await;
@@ -139,7 +139,7 @@ async fn the_late_result_of_a_hung_worker_is_refused() {
     .unwrap();
     assert_eq!(system.job(id).await.output, job.output);
     system.succeeded(system.submit("", 1).await).await;
-    assert!(replies.next().now_or_never().is_none(), "told once");
+    assert!(replies.next().now_or_never().is_none(), "one reply");
     system.cleanup().await;
 }
 
@@ -156,11 +156,11 @@ async fn the_end_of_a_job_is_announced_although_its_worker_died_before() {
     user.submit(TIMED, r#"{"run_ms": 1000}"#, with_id(id, DIRECT_REPLY_TO))
         .await;
     system.reached_once_recorded(id, JobState::Running).await;
-    // The result is stored in Redis; neither its announcement nor the acknowledgement reaches the broker.
+    // The result is stored in Redis; neither its event nor the ack reaches the broker.
     proxy.mute("warmq-worker");
     let ended = system.succeeded(id).await;
     dying.kill9().await.unwrap();
-    assert!(replies.next().now_or_never().is_none(), "told too early");
+    assert!(replies.next().now_or_never().is_none(), "replied too early");
     let _other = system.timed_worker("other").await;
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["payload"]["runner"], json!("dying"));

@@ -1,4 +1,4 @@
-//! Workers and routers are asked to stop, as in every update. Nobody notices.
+//! Workers and routers are stopped, as in an upgrade, without an effect on clients.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use warmq_tests::System;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::state::JobState;
 
-/// Less than a leader's lease (5 s): who leads within this time did not wait for it to lapse.
+/// Less than a leader's lease (5 s): a new leader within this time did not wait for the lease.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_stopped_router_releases_its_jobs_at_once_and_finishes_its_responses()
     let _worker = system.timed_worker("a").await;
     let jobs = system.hold_jobs().await;
     let next = system.testbed.router(&[]).await.unwrap();
-    // An upload under way, for which the router has to wait.
+    // An upload in progress, which the router waits for.
     let input = r#"{"run_ms": 1}"#;
     let (begin, rest) = input.split_at(5);
     let address = system.router.url().strip_prefix("http://").unwrap();

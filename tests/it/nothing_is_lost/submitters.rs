@@ -1,4 +1,4 @@
-//! Who submits dies, or loses its connection, before it is told that its job was accepted: it submits again.
+//! A submitter dies or loses its connection before its job is confirmed, and submits again.
 
 use lapin::Consumer;
 use serde_json::Value;
@@ -29,7 +29,7 @@ async fn resubmitting_after_a_lost_confirm_returns_the_same_job() {
     let proxy = Proxy::of(system.testbed.amqp_url()).await.unwrap();
     let dying = AmqpClient::connect_at(&system.testbed, &proxy.url()).await;
     let _unheard = dying.consume(DIRECT_REPLY_TO).await;
-    // Whether its messages arrived, it can not know.
+    // The submitter cannot detect whether its messages arrived.
     for (id, input) in [(ended, SHORT), (running, LONG)] {
         let properties = with_id(id, DIRECT_REPLY_TO);
         drop(dying.publish(TIMED, input, properties).await);
@@ -51,16 +51,16 @@ async fn resubmitting_after_a_lost_confirm_returns_the_same_job() {
         let properties = with_id(id, DIRECT_REPLY_TO);
         user.submit(TIMED, input, properties).await;
     }
-    let mut told = Vec::new();
-    while told.len() < 3 {
+    let mut reported = Vec::new();
+    while reported.len() < 3 {
         let reply = next_reply(&mut replies).await;
         assert_eq!(reply["status"], "OK");
         let id: JobId = reply["request_id"].as_str().unwrap().parse().unwrap();
         assert_eq!(system.job(id).await.attempt, 1);
-        told.push(id);
+        reported.push(id);
     }
-    told.sort();
-    assert_eq!(told, [ended, running, lost]);
+    reported.sort();
+    assert_eq!(reported, [ended, running, lost]);
     system.cleanup().await;
 }
 

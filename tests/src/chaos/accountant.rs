@@ -1,4 +1,4 @@
-//! From all that is known about the jobs to a verdict. Pure.
+//! Judges all accounts of a run. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,28 +10,28 @@ use warmq_types::state::JobState;
 use super::ledger::{Account, End, Source};
 use super::workload::{Expected, FAILURE, Transport};
 
-/// The error type of a job that lost its runners as often as it could be begun.
+/// Error type of a quarantined job.
 pub const QUARANTINED: &str = "runner_disconnected";
 
-/// What is wrong with a job.
+/// A violation of what warmq promises about a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// It was accepted, and nothing is known of it.
+    /// It was accepted and has no record.
     Lost,
-    /// It was accepted, and has not ended.
+    /// It was accepted and has not ended.
     Stuck,
-    /// It was told to have ended in two ways, or it is two jobs.
+    /// Two different ends were reported, or it is two jobs.
     DoublyVisible,
-    /// It ended, and no event told of that, or no reply its submitter, who waits for one.
+    /// It ended without an event, or without a reply although its submitter requested one.
     Unannounced,
-    /// It ended as it must not.
+    /// It ended with an unexpected state or output.
     Wrong,
-    /// It was refused for good, or nobody took it.
+    /// It was refused for good, or never accepted.
     NotAccepted,
 }
 
 impl Finding {
-    /// All of them.
+    /// All violations.
     pub const ALL: [Self; 6] = [
         Self::Lost,
         Self::Stuck,
@@ -55,32 +55,32 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A job that something is wrong with.
+/// A job with a violation.
 #[derive(Debug, Clone)]
 pub struct Bad {
-    /// What.
+    /// The violation.
     pub finding: Finding,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub why: String,
-    /// All that is known of it.
+    /// The known facts.
     pub account: Account,
 }
 
-/// How all jobs of a run fared.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Jobs that were accepted.
+    /// Number of accepted jobs.
     pub accepted: usize,
-    /// Jobs by the state that they ended in, quarantined ones apart.
+    /// Jobs by final state, quarantined ones apart.
     pub ends: BTreeMap<&'static str, usize>,
-    /// Jobs, those of flows included, by how often they were begun.
+    /// Jobs, steps of flows included, by number of attempts.
     pub executions: BTreeMap<u64, usize>,
-    /// What is wrong.
+    /// All violations.
     pub bad: Vec<Bad>,
 }
 
 impl Verdict {
-    /// The verdict on all jobs.
+    /// Judges all accounts.
     pub fn on(accounts: Vec<Account>) -> Self {
         let mut verdict = Self::default();
         for account in accounts {
@@ -89,13 +89,13 @@ impl Verdict {
         verdict
     }
 
-    /// Jobs with this finding.
+    /// Returns how many jobs have this violation.
     pub fn count(&self, finding: Finding) -> usize {
         let found = self.bad.iter().filter(|bad| bad.finding == finding);
         found.count()
     }
 
-    /// Nothing is wrong.
+    /// Returns whether there is no violation.
     pub fn is_clean(&self) -> bool {
         self.bad.is_empty()
     }
@@ -121,7 +121,7 @@ impl Verdict {
     }
 }
 
-/// What a job ended as.
+/// Returns the final state, or `quarantined`.
 fn end_name(record: &JobRecord) -> &'static str {
     match is_quarantined(record) {
         true => "quarantined",
@@ -129,7 +129,7 @@ fn end_name(record: &JobRecord) -> &'static str {
     }
 }
 
-/// It lost its runners as often as it could be begun.
+/// Returns whether the job lost all its attempts.
 fn is_quarantined(record: &JobRecord) -> bool {
     let error = record.error.as_ref();
     error.is_some_and(|error| error.error_type == QUARANTINED)
@@ -141,7 +141,7 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
     }
     let ids: Vec<String> = account.ids.iter().map(ToString::to_string).collect();
     match ids.len() {
-        0 => return Err((Finding::NotAccepted, "nobody accepted it".to_owned())),
+        0 => return Err((Finding::NotAccepted, "never accepted".to_owned())),
         1 => {}
         _ => return Err((Finding::DoublyVisible, format!("it is {}", ids.join(", ")))),
     }
@@ -166,7 +166,7 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
             ));
         }
     }
-    // A step's end is not announced to anyone but its flow, which has ended.
+    // The end of a step is announced only to its flow, which has ended.
     if let Some(step) = account.steps.iter().find(|step| !step.state.is_terminal()) {
         let why = format!("its step {} is {}", step.spec.id, step.state);
         return Err((Finding::Stuck, why));
@@ -174,7 +174,7 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
     check_outcome(account, record).map_err(|why| (Finding::Wrong, why))
 }
 
-/// What two tellings of an end disagree about.
+/// Describes how two reports of an end differ.
 fn difference(reports: &End, end: &End) -> Option<String> {
     fn differ<T: PartialEq + fmt::Debug>(reports: &Option<T>, end: &Option<T>) -> Option<String> {
         let both = reports.as_ref().zip(end.as_ref());
@@ -186,7 +186,7 @@ fn difference(reports: &End, end: &End) -> Option<String> {
         .or_else(|| differ(&reports.finished_ms, &end.finished_ms))
 }
 
-/// Whether a job may have ended as its record says.
+/// Checks the state and output of an ended job.
 fn check_outcome(account: &Account, record: &JobRecord) -> Result<(), String> {
     let submission = &account.submission;
     let output = record.output.as_ref().unwrap_or(&Value::Null);
@@ -221,7 +221,7 @@ mod tests {
     use super::super::workload::Submission;
     use super::*;
 
-    /// A job that was accepted and has ended well.
+    /// An accepted job that succeeded.
     fn well() -> Account {
         let mut account = Account::new(Submission::probe(3));
         let app = AppId::parse("a/b").unwrap();

@@ -1,4 +1,4 @@
-//! Where a run takes place: servers of its own, routers and workers on them, all in one folder.
+//! The environment of a run: private servers, routers and workers, in one folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use super::plan::{Role, Victim};
 use super::target::Target;
 use super::workload;
 
-/// Everything that runs, and may suffer.
+/// All processes, each a target of faults.
 pub struct Environment {
-    /// The namespace on the servers, reached without any proxy.
+    /// The namespace on the servers, connected without a proxy.
     pub testbed: Arc<Testbed>,
-    /// The routers' URLs, which they keep.
+    /// The routers' fixed URLs.
     pub routers: Vec<String>,
-    /// Whoever may suffer; in an order in which they can be dropped, servers last.
+    /// In an order in which they can be dropped: servers last.
     pub targets: Vec<Target>,
 }
 
 impl Environment {
-    /// Starts everything, with data and logs in `folder`.
+    /// Starts all processes, with data and logs in `folder`.
     ///
     /// # Errors
     /// A program is missing, or did not get ready.

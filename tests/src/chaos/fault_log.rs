@@ -1,4 +1,4 @@
-//! When what happened, by the clock that the processes' logs have.
+//! The log of faults, with the clock of the processes' logs.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// A file of moments.
+/// A log file.
 #[derive(Debug)]
 pub struct FaultLog {
     file: Mutex<std::fs::File>,
@@ -15,10 +15,10 @@ pub struct FaultLog {
 }
 
 impl FaultLog {
-    /// A new diary, whose times count from now.
+    /// Creates the file; its relative times count from now.
     ///
     /// # Errors
-    /// The file can not be made.
+    /// The file cannot be made.
     pub fn begin(path: &Path) -> std::io::Result<Self> {
         Ok(Self {
             file: Mutex::new(std::fs::File::create(path)?),
@@ -26,13 +26,13 @@ impl FaultLog {
         })
     }
 
-    /// Writes what happens now, behind the Unix time (ms) and the seconds since the beginning.
+    /// Appends a line: Unix time (ms), seconds since the beginning, and `what`.
     pub fn append(&self, what: &str) {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let unix_ms = unix.unwrap_or_default().as_millis();
         let since = self.begun.elapsed().as_secs_f64();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // A diary that can not be written is no reason to stop.
+        // A failed write is ignored: the run continues.
         let _ = writeln!(file, "{unix_ms} {since:8.3} {what}");
     }
 }

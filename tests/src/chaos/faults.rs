@@ -1,4 +1,5 @@
-//! Carries a plan out: each victim suffers its faults one after the other, and is watched over in between.
+//! Executes a plan: injects each target's faults one after the other, and supervises the target in
+//! between.
 
 use std::time::Duration;
 
@@ -11,17 +12,17 @@ use super::ledger::Ledger;
 use super::plan::{Fault, Harm, Role};
 use super::target::Target;
 
-/// How soon a process that ended by itself is started again.
+/// Interval of checks for a process that ended by itself.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often is looked whether a worker has a long job.
+/// Interval of checks for a long job on a worker.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long a worker's fault waits for that.
+/// How long a worker's fault waits for a long job.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Does to `target` what its `faults` say, counted from `begun`, and tells `healed` of each one as it is over. Then
-/// watches over it until `stop`, and gives it back.
+/// Injects `faults` into `target`, at their times after `begun`, and sends each to `healed` once it
+/// is over. Then supervises the target until `stop`, and returns it.
 ///
 /// # Errors
 /// It could not be harmed, or did not come back.
@@ -44,7 +45,7 @@ pub async fn inject(
         log.append(&format!("{victim}: {kind}, for {duration} ms"));
         inject_one(&mut target, &fault).await?;
         log.append(&format!("{victim}: healed"));
-        // Nobody measures any more.
+        // The receiver may have ended.
         let _ = healed.send(fault).await;
     }
     drop(healed);
@@ -52,7 +53,7 @@ pub async fn inject(
     Ok(target)
 }
 
-/// A fault in the middle of a job tells more; but it comes in any case.
+/// Waits for a long job, since a fault in mid-job finds more; the fault comes in any case.
 async fn wait_for_long_job(worker: &Target, ledger: &Ledger) {
     let busy = async {
         while !worker.job().await.is_some_and(|id| ledger.is_long(id)) {
@@ -62,7 +63,7 @@ async fn wait_for_long_job(worker: &Target, ledger: &Ledger) {
     let _ = tokio::time::timeout(BUSY_TIMEOUT, busy).await;
 }
 
-/// One fault, until it is healed.
+/// Injects a fault and heals it.
 async fn inject_one(target: &mut Target, fault: &Fault) -> anyhow::Result<()> {
     let over = tokio::time::sleep(fault.duration);
     match fault.harm {
@@ -95,7 +96,7 @@ async fn inject_one(target: &mut Target, fault: &Fault) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the process again whenever it ends by itself, until `end`.
+/// Restarts the process whenever it ends by itself, until `end`.
 async fn supervise(
     target: &mut Target,
     end: impl Future<Output = ()>,

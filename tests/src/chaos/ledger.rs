@@ -1,4 +1,4 @@
-//! What was ordered, what was accepted, and every end of a job that anybody was told.
+//! The ledger of a run: submissions, acceptances, and every reported end of a job.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use warmq_types::state::JobState;
 
 use super::workload::{LONG_MS, Submission};
 
-/// Who told of an end.
+/// The source of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// `GET /v1/jobs/{id}`
@@ -21,23 +21,23 @@ pub enum Source {
     Event,
     /// The message to `reply_to`.
     Reply,
-    /// The answer to a cancellation.
+    /// The response to a cancellation.
     Cancellation,
 }
 
-/// An end as somebody was told it; what was not told is missing.
+/// An end as reported; what the source does not contain is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct End {
-    /// The job's state.
+    /// Final state.
     pub state: Option<JobState>,
     /// The output, or the error's body.
     pub body: Option<Value>,
-    /// When it ended, Unix ms.
+    /// Unix ms.
     pub finished_ms: Option<u64>,
 }
 
 impl End {
-    /// The state alone.
+    /// An end with the state alone.
     pub fn state(state: JobState) -> Self {
         Self {
             state: Some(state),
@@ -46,7 +46,7 @@ impl End {
         }
     }
 
-    /// The result alone.
+    /// An end with the result alone.
     pub fn body(body: Value) -> Self {
         Self {
             state: None,
@@ -55,7 +55,7 @@ impl End {
         }
     }
 
-    /// What a record says, if the job ended.
+    /// The end in a record, if the job ended.
     pub fn of(record: &JobRecord) -> Option<Self> {
         let body = match record.failure() {
             Some(error) => error.body(),
@@ -69,25 +69,25 @@ impl End {
     }
 }
 
-/// All that is known about one order.
+/// All known facts about one submission.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// What was wanted.
+    /// The planned submission.
     pub submission: Submission,
-    /// The ids that it was accepted under.
+    /// The ids under which it was accepted.
     pub ids: BTreeSet<JobId>,
-    /// Why it was refused for good.
+    /// The reason of a final refusal.
     pub refused: Option<String>,
-    /// The different ends that were told, by whom first.
+    /// Distinct reported ends, each with its first source.
     pub reports: Vec<(Source, End)>,
-    /// Its record, when all was over.
+    /// Its final record.
     pub record: Option<JobRecord>,
-    /// The records of its jobs, if it is a flow.
+    /// The records of its steps, if it is a flow.
     pub steps: Vec<JobRecord>,
 }
 
 impl Account {
-    /// An order that nobody has taken yet.
+    /// An account without facts.
     pub fn new(submission: Submission) -> Self {
         Self {
             submission,
@@ -99,40 +99,40 @@ impl Account {
         }
     }
 
-    /// The records of what runners executed for it.
+    /// The records of the jobs that runners executed for it.
     pub fn executed(&self) -> impl Iterator<Item = &JobRecord> {
         let own = self.record.iter().filter(|record| record.flow.is_none());
         own.chain(&self.steps)
     }
 
-    /// Whether `source` told of an end.
+    /// Returns whether `source` reported an end.
     pub fn has_report_from(&self, source: Source) -> bool {
         self.reports.iter().any(|(teller, _)| *teller == source)
     }
 }
 
-/// A cheap handle on all accounts of a run.
+/// A shared handle on all accounts of a run.
 #[derive(Clone, Default)]
 pub struct Ledger(Arc<Mutex<Accounts>>);
 
 #[derive(Default)]
 struct Accounts {
     accounts: Vec<Account>,
-    /// Which account an accepted id belongs to.
+    /// Accounts by accepted id.
     by_id: HashMap<JobId, usize>,
-    /// Events may come before the submitter's answer.
+    /// Reports that arrived before the submitter's response.
     early: HashMap<JobId, Vec<(Source, End)>>,
 }
 
 impl Ledger {
-    /// Opens an account for each order.
+    /// Opens an account for each submission.
     pub fn of(submissions: &[Submission]) -> Self {
         let ledger = Self::default();
         ledger.book().accounts = submissions.iter().cloned().map(Account::new).collect();
         ledger
     }
 
-    /// Opens one more account, for the order that `submission` makes of its number.
+    /// Opens one more account; `submission` receives its number.
     pub fn open(&self, submission: impl FnOnce(usize) -> Submission) -> Submission {
         let mut book = self.book();
         let submission = submission(book.accounts.len());
@@ -140,7 +140,7 @@ impl Ledger {
         submission
     }
 
-    /// An order was accepted.
+    /// Records an acceptance.
     pub fn accepted(&self, number: usize, id: JobId) {
         let mut book = self.book();
         book.accounts[number].ids.insert(id);
@@ -151,12 +151,12 @@ impl Ledger {
         }
     }
 
-    /// An order was refused for good.
+    /// Records a final refusal.
     pub fn refused(&self, number: usize, why: String) {
         self.book().accounts[number].refused = Some(why);
     }
 
-    /// Somebody was told how a job ended.
+    /// Records a report of an end.
     pub fn record_end(&self, id: JobId, source: Source, end: End) {
         let mut book = self.book();
         match book.by_id.get(&id).copied() {
@@ -165,7 +165,7 @@ impl Ledger {
         }
     }
 
-    /// The accepted jobs whose end has not been read.
+    /// Returns the accepted jobs whose end has not been read.
     pub fn open_jobs(&self) -> Vec<JobId> {
         let book = self.book();
         let open = book
@@ -176,7 +176,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Orders in all; orders that were accepted or refused; jobs whose end was read.
+    /// Returns the numbers of submissions, of those accepted or refused, and of jobs whose end was
+    /// read.
     pub fn counts(&self) -> (usize, usize, usize) {
         let book = self.book();
         let count = |what: fn(&Account) -> bool| {
@@ -188,19 +189,19 @@ impl Ledger {
         (book.accounts.len(), answered, ended)
     }
 
-    /// The ids that an order was accepted under so far.
+    /// Returns the ids under which a submission was accepted so far.
     pub fn ids(&self, number: usize) -> Vec<JobId> {
         self.book().accounts[number].ids.iter().copied().collect()
     }
 
-    /// Whether a job runs long enough to be hit in the middle.
+    /// Returns whether a job runs long enough to be hit in mid-run.
     pub fn is_long(&self, id: JobId) -> bool {
         let book = self.book();
         let account = book.by_id.get(&id).map(|number| &book.accounts[*number]);
         account.is_some_and(|account| account.submission.run_ms >= LONG_MS)
     }
 
-    /// All accounts, as they are now.
+    /// Returns all accounts as of now.
     pub fn accounts(&self) -> Vec<Account> {
         self.book().accounts.clone()
     }

@@ -1,4 +1,4 @@
-//! Hears of every end: by events, by replies, and by asking.
+//! Collects every reported end: from events, from replies, and by polling.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,25 +17,23 @@ use warmq_types::server_url::ServerUrl;
 use super::ledger::{End, Ledger, Source};
 use super::submitters::Submitters;
 
-/// Where replies go.
+/// Queue of replies.
 pub const REPLIES: &str = "reply.chaos";
 
-/// Where events go.
+/// Queue of events.
 const EVENTS: &str = "chaos.events";
 
-/// Before another connection is tried.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Messages that the broker hands out ahead.
 const PREFETCH: u16 = 64;
 
-/// How long one question may take.
+/// Timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two questions: answering them must not be what the routers do most.
+/// Interval of requests, so that polling is not the routers' main load.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Makes the observer's queues: before the first job, so that no end is missed.
+/// Declares the observer's queues: before the first job, so that no end is missed.
 ///
 /// # Errors
 /// RabbitMQ is away.
@@ -62,10 +60,10 @@ pub async fn declare(url: &ServerUrl, topology: &Topology) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Notes what events and replies tell, over as many connections as it takes, until `stop`.
+/// Records the ends in events and replies until `stop`; reconnects as often as necessary.
 pub async fn consume_ends(url: ServerUrl, ledger: Ledger, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        // Broken: what was not acknowledged comes again.
+        // After a broken connection, unacknowledged messages are redelivered.
         tokio::select! {
             () = stop.cancelled() => {}
             _ = consume_once(&url, &ledger) => tokio::time::sleep(RECONNECT_INTERVAL).await,
@@ -91,13 +89,13 @@ async fn consume_once(url: &ServerUrl, ledger: &Ledger) -> anyhow::Result<()> {
     }
 }
 
-/// The end in an event; `None` if it tells of none.
+/// Returns the end in an event; `None` if the job has not ended.
 fn read_event(delivery: &Delivery) -> Option<(JobId, Source, End)> {
     let event = JobEvent::decode(&delivery.data).ok()?;
     (event.state.is_terminal()).then(|| (event.job_id, Source::Event, End::state(event.state)))
 }
 
-/// The end in a reply.
+/// Returns the end in a reply.
 fn read_reply(delivery: &Delivery) -> Option<(JobId, Source, End)> {
     let id = delivery.properties.correlation_id().as_ref()?;
     let body: Value = serde_json::from_slice(&delivery.data).ok()?;
@@ -105,7 +103,7 @@ fn read_reply(delivery: &Delivery) -> Option<(JobId, Source, End)> {
     Some((id.as_str().parse().ok()?, Source::Reply, end))
 }
 
-/// Asks for every job, again and again, until its end was read; until `stop`.
+/// Polls every job until its end was read, or until `stop`.
 pub async fn ask(submitters: Submitters, ledger: Ledger, stop: CancellationToken) {
     let mut jobs = VecDeque::new();
     while !stop.is_cancelled() {

@@ -1,20 +1,19 @@
-//! Trying again, as a careful user does: soon, then less often, and not for ever.
+//! Retries with exponential backoff up to a deadline.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first pause; each one is twice as long.
+/// Doubled after each attempt.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The longest pause.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long one try may take: who is frozen does not answer.
+/// Timeout of an attempt: a frozen process does not respond.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Calls `attempt` until it returns something, and returns that; `None` if it returned nothing until `deadline`. A try that
-/// takes too long is given up.
+/// Calls `attempt` until it returns a value, or returns `None` after `deadline`. Hung attempts are
+/// abandoned.
 pub(super) async fn retry_until<T>(
     deadline: Instant,
     mut attempt: impl AsyncFnMut() -> Option<T>,

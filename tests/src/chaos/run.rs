@@ -1,4 +1,4 @@
-//! One run: the arena, the users, the faults, the settling, the reckoning.
+//! One run: start, submissions and faults, settling, verdict.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,34 +28,34 @@ use super::retry::retry_until;
 use super::submitters::Submitters;
 use super::{observer, recovery, workload};
 
-/// How long events and replies may come after the last job ended.
+/// How long events and replies may follow the end of the last job.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long after its time a job may be submitted at the latest.
+/// Latest submission of a job after its planned time.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long reading all records and results may take.
+/// Timeout for reading all records and results.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Questions at once when all is over.
+/// Maximum of concurrent reads after the run.
 const PARALLEL_READS: usize = 16;
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What went wrong.
+    /// The faults.
     pub plan: Plan,
-    /// How the jobs fared.
+    /// The judged jobs.
     pub verdict: Verdict,
-    /// What came after each fault.
+    /// The recovery after each fault.
     pub recoveries: Vec<Recovery>,
-    /// From the last fault's healing until every job had ended, or until no longer was waited.
+    /// From the end of the last fault until every job had ended, or the stall timeout.
     pub settled: Duration,
-    /// All of it, the start of the servers too.
+    /// Duration of the run, the start of the servers included.
     pub took: Duration,
 }
 
-/// Runs what `seed` says; all logs, and the servers' data, are in `folder` afterwards.
+/// Runs a seed; `folder` has all logs and the servers' data afterwards.
 ///
 /// # Errors
 /// A program is missing, or one did not come back after a fault. A bad verdict is no error.
@@ -119,7 +119,7 @@ pub async fn run(
     };
     let (mut targets, (settled, probes, accounts)) = tokio::try_join!(suffering, reckoning)?;
     watchers.join_all().await;
-    // The servers last: what else runs would only complain, and the namespace is cleaned up.
+    // The servers last: other processes would log errors, and cleaning up needs them.
     let servers = targets.split_off(targets.len().saturating_sub(2));
     drop((targets, testbed, servers));
     Ok(Outcome {
@@ -131,12 +131,13 @@ pub async fn run(
     })
 }
 
-/// Waits until every accepted job has ended, or none has for as long as `stall_timeout`; how long that took.
+/// Waits until every accepted job has ended, or none has for `stall_timeout`; returns the time that
+/// took.
 async fn settle(ledger: &Ledger, stall_timeout: Duration, log: &FaultLog) -> Duration {
     let healed = Instant::now();
     let mut open = ledger.open_jobs().len();
     while open > 0 {
-        // A backlog takes as long as it takes; jobs that do not end while others do are seen at its end.
+        // A backlog may take long; jobs that do not end while others do are found at its end.
         let fewer = eventually("a job ended", stall_timeout, async || {
             Some(ledger.open_jobs().len()).filter(|left| *left < open)
         });
@@ -149,7 +150,8 @@ async fn settle(ledger: &Ledger, stall_timeout: Duration, log: &FaultLog) -> Dur
     healed.elapsed()
 }
 
-/// All accounts with their records. Every result is read once more, and the last events and replies are waited for.
+/// Returns all accounts with their records. Reads every result once more, and waits for the last
+/// events and replies.
 async fn collect_accounts(
     testbed: &Testbed,
     submitters: &Submitters,
@@ -189,7 +191,7 @@ async fn collect_accounts(
         }
         accounts
     };
-    // What is unannounced then stays so.
+    // What is missing after that is unannounced.
     let _ = eventually("all ends were reports", ANNOUNCE_TIMEOUT, async || {
         let verdict = Verdict::on(with_records());
         (verdict.count(Finding::Unannounced) == 0).then_some(())
@@ -198,7 +200,7 @@ async fn collect_accounts(
     Ok(with_records())
 }
 
-/// What Redis has of an order.
+/// The records of a submission in Redis.
 struct Found {
     record: JobRecord,
     steps: Vec<JobRecord>,
@@ -213,7 +215,7 @@ async fn read(
     record.await.context("Redis does not answer any more")
 }
 
-/// The records of the jobs that a flow submitted, those of its nested flows included.
+/// Returns the records of the jobs that a flow submitted, those of nested flows included.
 async fn steps(
     testbed: &Testbed,
     flow: &JobRecord,
@@ -226,7 +228,7 @@ async fn steps(
             match read(testbed, step.job, deadline).await? {
                 Some(step) if step.flow.is_some() => open.push(step),
                 Some(step) => jobs.push(step),
-                // A step that was noted but not submitted yet when its flow was cancelled.
+                // A step that was recorded but not submitted yet when its flow was cancelled.
                 None => {}
             }
         }
@@ -234,7 +236,7 @@ async fn steps(
     Ok(jobs)
 }
 
-/// What a router answers for a job that ended; `None` if it can not answer now.
+/// Returns a router's response for an ended job; `None` if it cannot respond now.
 async fn result(submitters: &Submitters, endpoint: &str, id: JobId) -> Option<Value> {
     let app = endpoint.parse().ok()?;
     let result = submitters.router().result(&app, id).await.ok()?;

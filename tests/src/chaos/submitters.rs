@@ -1,4 +1,4 @@
-//! Submitters: they submit what was ordered, by HTTP and AMQP, try again what may have failed, and cancel some of it.
+//! Clients that submit by HTTP and AMQP, retry what may have failed, and cancel some jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,20 +22,19 @@ use super::observer::REPLIES;
 use super::retry::retry_until;
 use super::workload::{Submission, Transport};
 
-/// Submissions under way at once.
 const MAX_IN_FLIGHT: usize = 48;
 
-/// How long the broker may take to confirm, before the message is published again.
+/// Timeout of a confirm, after which the message is published again.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
 const PERSISTENT: u8 = 2;
 
-/// A cheap handle on all users.
+/// A shared handle on all clients.
 #[derive(Clone)]
 pub struct Submitters {
     http: reqwest::Client,
     routers: Arc<[Client]>,
-    /// Turns from router to router.
+    /// Round-robin counter.
     turn: Arc<AtomicUsize>,
     amqp_url: ServerUrl,
     jobs_exchange: String,
@@ -50,7 +49,7 @@ struct Link {
 }
 
 impl Submitters {
-    /// Submitters of these routers and this RabbitMQ.
+    /// Makes clients of these routers and this RabbitMQ.
     ///
     /// # Errors
     /// A router's URL is none.
@@ -73,12 +72,12 @@ impl Submitters {
         })
     }
 
-    /// The next router to ask: another one each time, since this one may be down.
+    /// Returns the next router in turn, since any may be down.
     pub fn router(&self) -> &Client {
         &self.routers[self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len()]
     }
 
-    /// Submits the orders, each at its time counted from `begun`, and sees each through.
+    /// Submits all, each at its time after `begun`.
     pub async fn submit_all(
         &self,
         submissions: Vec<Submission>,
@@ -94,7 +93,8 @@ impl Submitters {
             .await;
     }
 
-    /// Submits an order until it is accepted or refused, perhaps again, and perhaps cancels it. Its id, if accepted.
+    /// Submits until accepted or refused, repeats or cancels as planned, and returns the id if
+    /// accepted.
     pub async fn run(&self, submission: &Submission, deadline: Instant) -> Option<JobId> {
         let id = self.submit(submission, deadline).await?;
         if submission.twice {
@@ -137,7 +137,7 @@ impl Submitters {
         }
     }
 
-    /// The job's id, or why it is refused for good; `None`: to be tried again.
+    /// Returns the job's id or a final refusal; `None` if it is to be retried.
     async fn post(
         &self,
         submission: &Submission,
@@ -169,7 +169,7 @@ impl Submitters {
         for_good.then(|| Err(format!("HTTP {status}: {body}")))
     }
 
-    /// The link to an uploaded file; `None`: to be tried again, as another file.
+    /// Returns the link to an uploaded file; `None` if it is to be retried, as another file.
     async fn upload(&self, content: &[u8]) -> Option<String> {
         let url = format!("{}/storage/upload/initiate", self.router().url());
         let announced = json!({"file_name": "submission.txt", "content_type": "text/plain"});
@@ -181,13 +181,13 @@ impl Submitters {
         answer["file_url"].as_str().map(str::to_owned)
     }
 
-    /// A user chooses the id once for all tries.
+    /// The id is chosen once for all attempts.
     fn id_of(&self, submission: &Submission) -> JobId {
         let known = self.ledger.ids(submission.number);
         known.first().copied().unwrap_or_else(JobId::generate)
     }
 
-    /// `None`: it is not known to have arrived.
+    /// `None`: not confirmed.
     async fn publish(&self, submission: &Submission, id: JobId, reply: bool) -> Option<()> {
         let channel = self.channel().await?;
         let mut headers = FieldTable::default();
@@ -223,7 +223,7 @@ impl Submitters {
         match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
             Ok(Ok(Confirmation::Ack(None))) => Some(()),
             Ok(Ok(_)) => None,
-            // The connection is broken, or as good as that.
+            // The connection is broken, or useless.
             Ok(Err(_)) | Err(_) => {
                 self.link.lock().await.take();
                 None
@@ -263,7 +263,7 @@ impl Submitters {
                 }
                 // Ended otherwise before.
                 Err(client::Error::Refused { status: 400, .. }) => Some(()),
-                // Not recorded yet, if it came by AMQP; or somebody is away.
+                // Not recorded yet, if submitted by AMQP; or a server is away.
                 Ok(None) | Err(_) => None,
             }
         })

@@ -1,4 +1,4 @@
-//! One that may suffer: a worker or router with its own proxies to both servers, or a server.
+//! A target of faults: a worker or router with its own proxies to both servers, or a server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use warmq_types::ids::JobId;
 use super::plan::Victim;
 use crate::system::TIMED;
 
-/// A lost message is looked for so soon; in earnest it is a minute.
+/// Lost messages are republished after this time; the default is a minute.
 pub const RECONCILE_AFTER: &str = "10s";
 
-/// How long a process may take for SIGTERM: a worker finishes its job, RabbitMQ closes its queues.
+/// Timeout for SIGTERM: a worker finishes its job, RabbitMQ closes its queues.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Between two tries to start a process whose servers are away.
+/// Interval of attempts to start a process whose servers are away.
 const RESTART_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Doors to the servers that can be shut for one process alone.
+/// One process' own proxies to the servers.
 struct Links {
     redis: Proxy,
     rabbitmq: Proxy,
@@ -44,9 +44,9 @@ impl Links {
     }
 }
 
-/// A victim and what it is made of.
+/// A victim and its process.
 pub struct Target {
-    /// Which one.
+    /// Identity of the target.
     pub victim: Victim,
     body: Body,
 }
@@ -69,7 +69,7 @@ enum Body {
 }
 
 impl Target {
-    /// A running worker.
+    /// Starts a worker.
     pub async fn worker(victim: Victim, testbed: Arc<Testbed>) -> anyhow::Result<Self> {
         let links = Links::to(&testbed).await?;
         let options = WorkerOptions::timed(&victim.to_string(), TIMED).args(links.flags());
@@ -83,7 +83,7 @@ impl Target {
         Ok(Self { victim, body })
     }
 
-    /// A running router at `address`, which it keeps.
+    /// Starts a router at `address`, which it keeps.
     pub async fn router(
         victim: Victim,
         testbed: Arc<Testbed>,
@@ -100,7 +100,7 @@ impl Target {
         Ok(Self { victim, body })
     }
 
-    /// The Redis.
+    /// The private Redis.
     pub fn redis(redis: PrivateRedis) -> Self {
         Self {
             victim: Victim::REDIS,
@@ -108,7 +108,7 @@ impl Target {
         }
     }
 
-    /// The RabbitMQ.
+    /// The private RabbitMQ.
     pub fn rabbitmq(rabbitmq: PrivateRabbit) -> Self {
         Self {
             victim: Victim::RABBITMQ,
@@ -116,7 +116,7 @@ impl Target {
         }
     }
 
-    /// Its process.
+    /// The process of the target.
     pub fn process(&mut self) -> &mut Process {
         match &mut self.body {
             Body::Worker { worker, .. } => worker,
@@ -126,12 +126,12 @@ impl Target {
         }
     }
 
-    /// Its door to Redis; a server has none.
+    /// Its proxy to Redis; servers have none.
     pub fn link_to_redis(&self) -> Option<&Proxy> {
         self.links().map(|links| &links.redis)
     }
 
-    /// Its door to RabbitMQ; a server has none.
+    /// Its proxy to RabbitMQ; servers have none.
     pub fn link_to_rabbitmq(&self) -> Option<&Proxy> {
         self.links().map(|links| &links.rabbitmq)
     }
@@ -143,7 +143,7 @@ impl Target {
         }
     }
 
-    /// The job that it runs; only a worker does. Not known while Redis is away.
+    /// Returns the job that a worker runs; `None` for other roles and while Redis is away.
     pub async fn job(&self) -> Option<JobId> {
         let Body::Worker {
             worker, testbed, ..
@@ -156,14 +156,14 @@ impl Target {
         runners.find(|runner| runner.id == *worker.runner())?.job
     }
 
-    /// Asks it to stop, and waits for that.
+    /// Sends SIGTERM and waits for the end.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.process().stop(STOP_TIMEOUT).await?;
         Ok(())
     }
 
-    /// Starts it again where it ended, and waits until it is ready. As a supervisor does, it goes on trying while a server
-    /// that the process needs is away; a server itself has one try.
+    /// Restarts the ended process and waits until it is ready. Retries while a server that the
+    /// process needs is away, as a supervisor does; a server has one attempt.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         match &mut self.body {
             Body::Worker {

@@ -1,4 +1,4 @@
-//! The jobs of a run, and what may become of each: drawn from the seed, before anything runs.
+//! The submissions of a run, drawn from the seed before the run.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use super::plan::{Scale, stream};
 use crate::system::TIMED;
 
-/// What a job that is to fail says.
+/// Error message of a job that is planned to fail.
 pub const FAILURE: &str = "it was to fail";
 
-/// Models that jobs ask for; more than the workers hold together would be loads only.
+/// Number of models; more than the workers hold together would make every run cold.
 const HINTS: u32 = 6;
 
-/// How long a load takes, ms.
+/// Load time, ms.
 const LOAD_MS: u32 = 50;
 
-/// A job that runs so long, ms, is long enough for its worker to be hit in the middle of it.
+/// Run time of a job that is long enough for a fault in mid-run, ms.
 pub const LONG_MS: u32 = 300;
 
-/// The way that a job is submitted.
+/// How a job is submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// With an idempotency key of its own.
+    /// With an idempotency key.
     Http,
-    /// With a message id of its own.
+    /// With a message id.
     Amqp {
-        /// The outcome is wanted as a message.
+        /// Whether the outcome is requested as a message.
         reply: bool,
     },
 }
@@ -44,10 +44,10 @@ pub enum Shape {
     Flow,
 }
 
-/// The sequence that flows are submitted to.
+/// The route that flows are submitted to.
 pub const FLOW: &str = "chaos/flow";
 
-/// What the routers are configured with. Each step passes on what it is given.
+/// The routers' configuration. Each step passes its input on.
 pub fn config() -> String {
     format!(
         r#"
@@ -77,44 +77,45 @@ to = [{{ app = '{TIMED}', input = {{ run_ms = 5, load_ms = 'input.load_ms', outp
     )
 }
 
-/// How a job ends, if nobody cancels it and its runners live.
+/// The expected end of a job that is not cancelled and does not lose its runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// With its own number as output: another job's output would show.
+    /// Its number as output, which reveals another job's output.
     Number,
-    /// With what differs between two executions as output (runner, warm or cold): a second execution's would show.
+    /// Output that differs between two executions (runner, warm or cold), which reveals a second
+    /// one.
     Execution,
-    /// With the error [`FAILURE`].
+    /// The error [`FAILURE`].
     Failure,
 }
 
-/// A job that a user wants.
+/// A planned submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
-    /// Its own number.
+    /// Index in the workload.
     pub number: usize,
-    /// When it is submitted, from the first one on.
+    /// Time after the first submission.
     pub at: Duration,
-    /// One job, or several.
+    /// Job or flow.
     pub shape: Shape,
-    /// The way.
+    /// HTTP or AMQP.
     pub transport: Transport,
-    /// What it needs.
+    /// Model of the job.
     pub hint: Option<String>,
-    /// How long it runs, ms.
+    /// Run time, ms.
     pub run_ms: u32,
-    /// How it ends.
+    /// Expected end.
     pub expected: Expected,
-    /// It may be begun once only.
+    /// Whether it has one attempt only.
     pub no_retry: bool,
-    /// It is submitted again after it was accepted, as by somebody who did not hear the answer.
+    /// Whether it is submitted again after acceptance, as after a lost response.
     pub twice: bool,
-    /// It is cancelled so long after it was accepted.
+    /// Time from acceptance to its cancellation.
     pub cancelled_after: Option<Duration>,
 }
 
 impl Submission {
-    /// A job that is only there to see how fast it ends.
+    /// A job that measures recovery.
     pub fn probe(number: usize) -> Self {
         Self {
             number,
@@ -138,7 +139,7 @@ impl Submission {
         }
     }
 
-    /// The content of its file, if it has one; the size is its own.
+    /// The content of its file, if it has one, of a size of its own.
     pub fn file(&self) -> Option<Vec<u8>> {
         (self.shape == Shape::JobWithFile).then(|| vec![b'.'; self.number + 1])
     }
@@ -154,13 +155,13 @@ impl Submission {
         input
     }
 
-    /// Its output, if it ends with its number.
+    /// Its output, if it is its number.
     pub fn output(&self) -> Value {
         json!({"number": self.number})
     }
 }
 
-/// The jobs of a seed, in the order of their submission.
+/// Draws the submissions of a seed, in order of time.
 pub fn draw(seed: u64, scale: Scale) -> Vec<Submission> {
     let mut rng = stream(seed, 1);
     let count = u32::try_from(scale.jobs.max(1)).unwrap_or(u32::MAX);

@@ -1,5 +1,5 @@
-//! A door in front of a server, which a test can shut, and through which it can put words into the server's mouth or keep
-//! from it what clients say.
+//! A TCP proxy in front of a server that can be shut, can inject bytes from the server, and can
+//! drop what clients send.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,11 @@ use warmq_types::server_url::ServerUrl;
 
 use crate::error::Error;
 
-/// How much of what a client says first is searched for its name, bytes: AMQP clients tell it in their second frame.
+/// Bytes at the beginning of a connection that are searched for its name, which AMQP clients send
+/// in their second frame.
 const GREETING_BYTES: usize = 4096;
 
-/// Passes connections on to a server until it is shut. Ends with its handle.
+/// Forwards connections to a server until it is shut. Ends with its handle.
 pub struct Proxy {
     url: ServerUrl,
     open: Arc<Mutex<Option<JoinSet<()>>>>,
@@ -24,7 +25,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy of the server at `url`, on a free port of this machine.
+    /// Starts a proxy of the server at `url`, on a free port of loopback.
     ///
     /// # Errors
     /// The URL names no host and port, or there is no free port.
@@ -64,30 +65,31 @@ impl Proxy {
         })
     }
 
-    /// The server's URL, with the proxy's address in it.
+    /// The server's URL with the proxy's address.
     pub fn url(&self) -> ServerUrl {
         self.url.clone()
     }
 
-    /// Sends `bytes` to all clients as if the server had: between two packets of it, so while it is not in mid-sentence.
+    /// Sends `bytes` to all clients as if from the server, between two of its packets: the server
+    /// must not be in mid-frame.
     pub fn inject(&self, bytes: &[u8]) {
-        // No client is connected: nobody hears it.
+        // Fails if no client is connected.
         let _ = self.injected.send(bytes.to_vec());
     }
 
-    /// From now on nothing reaches the server that is said on connections whose greeting holds `name`: what RabbitMQ lists
-    /// as the connection's name. What the server says still arrives. This can not be taken back: half a sentence may be
-    /// lost. It ends with the connections, as when their client dies before it can say more.
+    /// Drops what clients send on connections whose greeting contains `name`, which RabbitMQ lists
+    /// as the connection's name. Data from the server still arrives. This cannot be undone, since
+    /// part of a frame may be lost; it ends with the connections, as if their client had died.
     pub fn mute(&self, name: &str) {
         *lock(&self.muted.0) = Some(name.to_owned());
     }
 
-    /// Breaks all connections and lets none through.
+    /// Breaks all connections and refuses new ones.
     pub fn shut(&self) {
         lock(&self.open).take();
     }
 
-    /// Lets new connections through again.
+    /// Accepts new connections again.
     pub fn reopen(&self) {
         *lock(&self.open) = Some(JoinSet::new());
     }
@@ -99,7 +101,7 @@ impl Drop for Proxy {
     }
 }
 
-/// What every connection needs.
+/// The context of every connection.
 #[derive(Clone)]
 struct Forwarding {
     target: (String, u16),
@@ -107,7 +109,7 @@ struct Forwarding {
     muted: Muted,
 }
 
-/// The name of connections on which clients are not heard.
+/// The name of connections whose client data is dropped.
 #[derive(Clone, Default)]
 struct Muted(Arc<Mutex<Option<String>>>);
 
@@ -131,7 +133,7 @@ async fn accept(
             let injected = forwarding.injected.subscribe();
             connections.spawn(async move {
                 if let Ok(server) = TcpStream::connect(forwarding.target).await {
-                    // A broken pipe is what a proxy in a test is for.
+                    // Errors are expected: broken connections are what the proxy is for.
                     let _ = forward(client, server, injected, forwarding.muted).await;
                 }
             });
@@ -139,7 +141,7 @@ async fn accept(
     }
 }
 
-/// Until either side is gone.
+/// Forwards until either side closes.
 async fn forward(
     client: TcpStream,
     server: TcpStream,

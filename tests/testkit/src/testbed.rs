@@ -1,4 +1,5 @@
-//! A namespace of its own on the servers, a folder of its own on the disk, and what starts processes there.
+//! A testbed: a private namespace on the servers, a private folder, and the processes started in
+//! them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -23,7 +24,7 @@ use crate::worker::{self, Worker, WorkerOptions};
 const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 const DEFAULT_REDIS_URL: &str = "redis://127.0.0.1:6379/0";
 
-/// What a cluster is to be; what is left out has a default.
+/// The options of a testbed, each with a default.
 #[derive(Debug, Default)]
 pub struct Builder {
     namespace: Option<Namespace>,
@@ -36,59 +37,59 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The prefix of all names [default: `t-` and eight random digits].
+    /// Sets the prefix of all names [default: `t-` and eight random digits].
     #[must_use]
     pub fn namespace(mut self, namespace: Namespace) -> Self {
         self.namespace = Some(namespace);
         self
     }
 
-    /// Where logs and pictures go [default: a temporary folder, kept when a test panics].
+    /// Sets the folder of logs and pictures [default: a temporary folder, kept when a test panics].
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// RabbitMQ [default: `WARMQ_AMQP_URL`, else this machine's].
+    /// Sets RabbitMQ [default: `WARMQ_AMQP_URL`, otherwise this machine's].
     #[must_use]
     pub fn amqp_url(mut self, url: impl Into<String>) -> Self {
         self.amqp_url = Some(url.into());
         self
     }
 
-    /// Redis [default: `WARMQ_REDIS_URL`, else this machine's].
+    /// Sets Redis [default: `WARMQ_REDIS_URL`, otherwise this machine's].
     #[must_use]
     pub fn redis_url(mut self, url: impl Into<String>) -> Self {
         self.redis_url = Some(url.into());
         self
     }
 
-    /// The type of its durable queues [default: classic].
+    /// Sets the type of the durable queues [default: classic].
     #[must_use]
     pub fn queue_type(mut self, queue_type: QueueType) -> Self {
         self.queue_type = queue_type;
         self
     }
 
-    /// The `warmq.toml` that all processes read [default: empty].
+    /// Sets the `warmq.toml` of all processes [default: empty].
     #[must_use]
     pub fn config(mut self, toml: impl Into<String>) -> Self {
         self.config = toml.into();
         self
     }
 
-    /// A PEM file with the only authorities that its processes trust [default: the system's].
+    /// Sets a PEM file with the only trusted authorities [default: the system's].
     #[must_use]
     pub fn trusted_authority(mut self, authority: impl Into<PathBuf>) -> Self {
         self.authority = Some(authority.into());
         self
     }
 
-    /// Checks that both servers answer, and prepares the folder. No process is started yet.
+    /// Checks that both servers respond, and prepares the folder. Starts no process yet.
     ///
     /// # Errors
-    /// A server does not answer, a URL is wrong, or the folder can not be made.
+    /// A server does not answer, a URL is wrong, or the folder cannot be made.
     pub async fn start(self) -> Result<Testbed, Error> {
         let amqp_url = server_url("WARMQ_AMQP_URL", self.amqp_url, DEFAULT_AMQP_URL)?;
         let redis_url = server_url("WARMQ_REDIS_URL", self.redis_url, DEFAULT_REDIS_URL)?;
@@ -100,7 +101,7 @@ impl Builder {
             Some(path) => Folder::given(path)?,
             None => Folder::temporary()?,
         };
-        // The processes run in this folder, so that no other warmq.toml is theirs.
+        // The processes run in this folder, so that they read no other warmq.toml.
         std::fs::write(folder.path().join("warmq.toml"), &self.config)
             .map_err(Error::io("warmq.toml"))?;
         let store = Store::connect(&redis_url, namespace.clone()).await?;
@@ -135,60 +136,61 @@ pub struct Testbed {
     started: Mutex<Started>,
 }
 
-/// What this cluster started so far.
+/// What the testbed has started so far.
 #[derive(Debug, Default)]
 struct Started {
     routers: usize,
-    /// Apps of its workers: Redis may have forgotten them since.
+    /// Apps of its workers, which Redis may have lost.
     apps: BTreeSet<AppId>,
-    /// Incarnations of runners: their queues outlive a crash.
+    /// Incarnations of runners, whose queues survive a crash.
     runners: Vec<(RunnerId, Epoch)>,
-    /// Nothing is left on the servers.
+    /// Whether nothing is left on the servers.
     clean: bool,
 }
 
 impl Testbed {
-    /// Begins a cluster.
+    /// Returns a builder with defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The prefix of all its names.
+    /// The prefix of all names.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Its RabbitMQ.
+    /// The URL of RabbitMQ.
     pub fn amqp_url(&self) -> &ServerUrl {
         &self.amqp_url
     }
 
-    /// Its Redis.
+    /// The URL of Redis.
     pub fn redis_url(&self) -> &ServerUrl {
         &self.redis_url
     }
 
-    /// Its names on RabbitMQ.
+    /// The names on RabbitMQ.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// Its Redis, opened.
+    /// A connection to Redis.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// A publisher on its RabbitMQ.
+    /// A publisher on RabbitMQ.
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
-    /// Where its logs and pictures are.
+    /// The folder of logs and pictures.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Starts a router on a free port and waits until it accepts connections. `args` come after the usual flags.
+    /// Starts a router on a free port and waits until it accepts connections. `args` follow the
+    /// usual flags.
     ///
     /// # Errors
     /// It is not built, or did not get ready: the error shows the end of its log.
@@ -196,7 +198,7 @@ impl Testbed {
         self.router_at("127.0.0.1:0", args).await
     }
 
-    /// As [`Testbed::router`], at a given address: to restart one where clients expect it.
+    /// As [`Testbed::router`], at a given address, to restart a router at the same one.
     ///
     /// # Errors
     /// As [`Testbed::router`]; also, the address is taken.
@@ -250,10 +252,11 @@ impl Testbed {
         })
     }
 
-    /// Deletes the namespace's queues, exchanges and keys. Stop its processes before: what lives declares them again.
-    /// Queues of incarnations that this cluster does not know (a runner that registered anew) expire by themselves.
+    /// Deletes the namespace's queues, exchanges and keys. Stop its processes before, since they
+    /// would declare them again. Queues of unknown incarnations (a runner that registered again)
+    /// expire by themselves.
     ///
-    /// A cluster that is dropped without it, since a test failed, cleans up then.
+    /// A testbed that is dropped without it, as by a failed test, cleans up then.
     ///
     /// # Errors
     /// A server is away.
@@ -274,7 +277,8 @@ impl Testbed {
         }
     }
 
-    /// `program`, in this cluster's folder and namespace, without settings of the caller's environment.
+    /// Returns a command of `program` in this testbed's folder and namespace, without settings of
+    /// the caller's environment.
     fn command(&self, program: &'static str) -> Result<Command, Error> {
         self.started().clean = false;
         let mut command = Command::new(binaries::find(program)?);
@@ -284,7 +288,7 @@ impl Testbed {
         if let Some(authority) = &self.authority {
             command.env("SSL_CERT_FILE", authority);
         }
-        // URLs may hold passwords: not on the command line, which others can read.
+        // URLs may contain passwords, and command lines are public.
         command
             .current_dir(self.folder.path())
             .env("NO_COLOR", "1")
@@ -313,7 +317,8 @@ impl Drop for Testbed {
     }
 }
 
-/// Whether an environment variable would set something in the child. `WARMQ_LOG` and `WARMQ_LOG_FORMAT` may.
+/// Returns whether an environment variable is a setting. `WARMQ_LOG` and `WARMQ_LOG_FORMAT` are
+/// inherited.
 fn is_setting(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with("WARMQ_") && !name.starts_with("WARMQ_LOG")

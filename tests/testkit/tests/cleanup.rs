@@ -41,7 +41,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         topology.submissions_queue(),
         topology.shared_queue(&app),
     ] {
-        // Asking for a queue that is not there closes the channel: a new one each time.
+        // A passive declaration of a missing queue closes the channel: a new one each time.
         let channel = testbed.publisher().channel().await.unwrap();
         assert!(Topology::depth(&channel, &gone).await.is_err(), "{gone}");
     }

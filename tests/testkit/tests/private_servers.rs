@@ -1,4 +1,4 @@
-//! Servers of a test's own: what is in them survives their being killed, and they go with their handles.
+//! Private servers keep their data over a kill, and end with their handles.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed};
 use warmq_types::ids::AppId;
 use warmq_types::queue_type::QueueType;
 
-/// No answer within it is taken for none at all.
-const A_MOMENT: Duration = Duration::from_millis(500);
+/// After this time, a server counts as hung.
+const HANG_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn acknowledged_writes_of_a_private_redis_survive_a_kill() {
@@ -25,7 +25,7 @@ async fn acknowledged_writes_of_a_private_redis_survive_a_kill() {
     };
     set(1).await.unwrap();
     server.freeze().unwrap();
-    assert!(tokio::time::timeout(A_MOMENT, set(2)).await.is_err());
+    assert!(tokio::time::timeout(HANG_TIMEOUT, set(2)).await.is_err());
     server.resume().unwrap();
     set(3).await.unwrap();
     server.kill9().await.unwrap();
@@ -62,7 +62,7 @@ async fn confirmed_messages_of_a_private_rabbitmq_survive_a_kill() {
 
     server.freeze().unwrap();
     let frozen = warmq_broker::connect(server.url(), "test");
-    assert!(tokio::time::timeout(A_MOMENT, frozen).await.is_err());
+    assert!(tokio::time::timeout(HANG_TIMEOUT, frozen).await.is_err());
     server.resume().unwrap();
     warmq_broker::connect(server.url(), "test").await.unwrap();
 
@@ -92,7 +92,7 @@ async fn a_testbed_on_a_private_rabbitmq_can_have_quorum_queues() {
     (testbed.topology().declare_app(&channel, &app))
         .await
         .unwrap();
-    // Declaring it as a classic queue is refused: it is none.
+    // Declaring it as a classic queue is refused.
     let shared = testbed.topology().shared_queue(&app);
     let classic = QueueDeclareOptions {
         durable: true,
@@ -117,7 +117,7 @@ async fn a_private_rabbitmq_leaves_no_process_behind() {
     assert!(!folder.exists());
 }
 
-/// Ids of the processes that run in `folder`.
+/// Returns the ids of the processes that run in `folder`.
 fn processes_in(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     entries
