@@ -1,21 +1,21 @@
-//! The AMQP door: the same jobs, results by id, replies, dead letters.
+//! Submissions by AMQP: the same jobs, results by id, replies, dead letters.
 
 use lapin::BasicProperties;
 use warmq_testkit::eventually;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next, with_hint};
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
 #[tokio::test]
 async fn a_published_job_runs_and_is_polled_by_its_id() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let id = JobId::generate();
     let properties = with_hint("m").with_message_id(id.to_string().into());
-    // Published twice, as a submitter does that saw no confirm: it is one job.
+    // Published twice, as after a lost confirm: it is one job.
     for _ in 0..2 {
         user.submit(
             TIMED,
@@ -24,29 +24,29 @@ async fn a_published_job_runs_and_is_polled_by_its_id() {
         )
         .await;
     }
-    eventually("the job is known", SOON, async || {
-        stage.cluster.store().job(id).await.unwrap()
+    eventually("the job is known", TIMEOUT, async || {
+        system.testbed.store().job(id).await.unwrap()
     })
     .await
     .unwrap();
-    let job = stage.succeeded(id).await;
+    let job = system.succeeded(id).await;
     assert_eq!(job.spec.hint.unwrap().as_str(), "m");
-    let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+    let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
     assert_eq!(result.body, "done");
     // The copy behind it is dropped, not run again.
-    let last = stage.submit("m", 1).await;
-    stage.succeeded(last).await;
-    assert_eq!(stage.job(id).await.attempt, 1);
-    stage.clean_up().await;
+    let last = system.submit("m", 1).await;
+    system.succeeded(last).await;
+    assert_eq!(system.job(id).await.attempt, 1);
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn the_outcome_comes_back_to_who_asked_for_a_reply() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+async fn the_reply_carries_the_outcome() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut direct = user.consume(DIRECT_REPLY_TO).await;
-    let named = format!("reply.{}", stage.cluster.namespace());
+    let named = format!("reply.{}", system.testbed.namespace());
     user.own_queue(&named).await;
     let mut own = user.consume(&named).await;
     for (queue, replies) in [(DIRECT_REPLY_TO, &mut direct), (named.as_str(), &mut own)] {
@@ -78,18 +78,18 @@ async fn the_outcome_comes_back_to_who_asked_for_a_reply() {
         (&body["status"], &body["error"]),
         (&"ERROR".into(), &"no".into())
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_message_that_can_be_no_job_is_dead_lettered_with_the_reason_and_told() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
-    let topology = stage.cluster.topology();
+async fn an_invalid_message_is_dead_lettered_with_the_reason_and_replied_to() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
+    let topology = system.testbed.topology();
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
-    // The app's queues are there once it has had a job.
-    stage.succeeded(stage.submit("m", 1).await).await;
+    // The app's queues exist after its first job.
+    system.succeeded(system.submit("m", 1).await).await;
     let app = TIMED.parse().unwrap();
     let mut dead = user.consume(&topology.dead_queue(&app)).await;
     let mut dead_submissions = user.consume(&topology.dead_submissions_queue()).await;
@@ -108,26 +108,26 @@ async fn a_message_that_can_be_no_job_is_dead_lettered_with_the_reason_and_told(
         };
         let letter = next(letters).await;
         assert_eq!(letter.data, body.as_bytes());
-        let told = header(&letter, "x-warmq-reason");
-        assert!(told.contains(reason), "{told}");
+        let reported = header(&letter, "x-warmq-reason");
+        assert!(reported.contains(reason), "{reported}");
         let reply = json(&next(&mut replies).await);
         assert_eq!(reply["status"], "ERROR");
         assert!(reply["error"].as_str().unwrap().contains(reason), "{reply}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn nobody_can_have_a_reply_put_into_somebody_elses_queue() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
-    stage.succeeded(stage.submit("m", 1).await).await;
+async fn a_reply_to_another_clients_queue_is_refused() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
+    system.succeeded(system.submit("m", 1).await).await;
     let app = TIMED.parse().unwrap();
     let mut dead = user
-        .consume(&stage.cluster.topology().dead_queue(&app))
+        .consume(&system.testbed.topology().dead_queue(&app))
         .await;
-    let foreign = stage.cluster.topology().submissions_queue();
+    let foreign = system.testbed.topology().submissions_queue();
     let id = JobId::generate();
     let properties = BasicProperties::default()
         .with_reply_to(foreign.as_str().into())
@@ -135,19 +135,19 @@ async fn nobody_can_have_a_reply_put_into_somebody_elses_queue() {
     user.submit(TIMED, r#"{"run_ms": 1}"#, properties).await;
     let letter = next(&mut dead).await;
     assert!(header(&letter, "x-warmq-reason").contains("no reply queue"));
-    assert!(stage.cluster.store().job(id).await.unwrap().is_none());
-    stage.clean_up().await;
+    assert!(system.testbed.store().job(id).await.unwrap().is_none());
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn http_and_amqp_jobs_share_one_queue() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut jobs = Vec::new();
     for n in 0..20 {
         if n % 2 == 0 {
-            jobs.push(stage.submit("m", 5).await);
+            jobs.push(system.submit("m", 5).await);
         } else {
             let id = JobId::generate();
             let properties = with_hint("m").with_message_id(id.to_string().into());
@@ -156,12 +156,12 @@ async fn http_and_amqp_jobs_share_one_queue() {
         }
     }
     for id in jobs {
-        eventually("the job succeeded", SOON, async || {
-            let job = stage.cluster.store().job(id).await.unwrap()?;
+        eventually("the job succeeded", TIMEOUT, async || {
+            let job = system.testbed.store().job(id).await.unwrap()?;
             (job.state == JobState::Succeeded).then_some(())
         })
         .await
         .unwrap();
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

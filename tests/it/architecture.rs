@@ -62,7 +62,8 @@ fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Fails for every file under `folder` that says one of `words`, unless `allowed` names the file.
+/// Fails for every file under `folder` that contains one of `words`, unless `allowed` lists the
+/// file.
 fn never_says(folder: &str, words: &[&str], allowed: &[&str]) {
     for (name, code) in sources(folder, "rs") {
         if allowed.iter().any(|path| name.starts_with(path)) {
@@ -74,13 +75,13 @@ fn never_says(folder: &str, words: &[&str], allowed: &[&str]) {
             .collect();
         for word in words {
             let guilty = code.iter().find(|line| line.contains(word));
-            assert_eq!(guilty, None, "{name} must not say '{word}'");
+            assert_eq!(guilty, None, "{name} must not contain '{word}'");
         }
     }
 }
 
-/// The crates that `name` is built from, without those that its tests add: its own dependencies, and those of the crates of
-/// this workspace among them.
+/// Returns the crates that `name` depends on, directly or through crates of this workspace; without
+/// dev-dependencies.
 fn dependencies(name: &str) -> BTreeSet<String> {
     let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let (_, members) = workspace.split_once("members = [").unwrap();
@@ -148,7 +149,7 @@ fn boundaries_between_crates_hold() {
 }
 
 #[test]
-fn decisions_read_no_clock_and_draw_no_chance() {
+fn decisions_are_pure() {
     let impure = ["Instant", "SystemTime", "rand::", "std::fs", "std::env"];
     never_says("router/policy/src", &impure, &[]);
     never_says("router/rules/src", &impure, &[]);
@@ -171,7 +172,7 @@ fn decisions_read_no_clock_and_draw_no_chance() {
         let mut code = sources(folder, "rs").into_iter();
         let (_, code) = code.find(|(name, _)| name == file).unwrap();
         for word in impure.into_iter().chain(["tokio", "lapin", "redis"]) {
-            assert!(!code.contains(word), "{file} must not say '{word}'");
+            assert!(!code.contains(word), "{file} must not contain '{word}'");
         }
     }
 }
@@ -185,15 +186,15 @@ fn only_the_topology_declares_queues() {
 }
 
 #[test]
-fn only_the_store_spells_redis() {
+fn only_the_store_names_redis() {
     for sources in SOURCES {
         never_says(sources, &["redis::"], &["common/store/"]);
     }
 }
 
 #[test]
-fn one_place_finds_jobs_for_callers() {
-    // Elsewhere, a job is one that was found there, or was submitted just now.
+fn one_module_finds_jobs_for_callers() {
+    // Elsewhere, a job was found there or has just been submitted.
     never_says(
         "router/src/api",
         &["store.job("],
@@ -205,8 +206,8 @@ fn one_place_finds_jobs_for_callers() {
 }
 
 #[test]
-fn servers_reach_out_by_the_guarded_client_alone() {
-    // The command line calls routers, and what is in dev/ starts them.
+fn outgoing_requests_use_the_guarded_client() {
+    // The command line calls routers, and dev/ starts them.
     for sources in SOURCES {
         let allowed = ["common/fetch/", "cli/", "dev/"];
         never_says(sources, &["reqwest::", "hyper_util::client"], &allowed);
@@ -215,7 +216,7 @@ fn servers_reach_out_by_the_guarded_client_alone() {
 
 #[test]
 fn every_route_is_documented() {
-    // What is routed by `routes!` alone stands in `/openapi.json`; `/docs` shows that.
+    // Only routes of `routes!` appear in `/openapi.json`, which `/docs` shows.
     let undocumented = [
         ".route(",
         ".route_service(",
@@ -227,7 +228,7 @@ fn every_route_is_documented() {
 }
 
 #[test]
-fn links_to_files_are_made_and_taken_back_in_one_place() {
+fn file_links_are_converted_in_one_module() {
     never_says(
         "router/src",
         &["REFERENCE_PREFIX", "warmq://"],
@@ -272,7 +273,7 @@ fn each_invariant_of_the_table_names_its_test() {
     rows_name_their_tests("ARCHITECTURE.md", "## Invariants", &folders);
 }
 
-/// Checks the table under a heading of a document: its last column names tests in these folders.
+/// Checks that the last column of the table below a heading names existing tests in `folders`.
 fn rows_name_their_tests(document: &str, heading: &str, folders: &[&str]) {
     let text = std::fs::read_to_string(root().join(document)).unwrap();
     let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap();
@@ -286,7 +287,7 @@ fn rows_name_their_tests(document: &str, heading: &str, folders: &[&str]) {
         .lines()
         .filter(|line| line.starts_with("| "))
         .collect();
-    // The first one is the head.
+    // The first row is the head.
     for row in &rows[1..] {
         if row.starts_with("| ---") {
             continue;
@@ -302,7 +303,7 @@ fn rows_name_their_tests(document: &str, heading: &str, folders: &[&str]) {
 }
 
 #[test]
-fn every_script_says_what_it_takes_and_gives() {
+fn every_script_documents_its_keys_and_arguments() {
     for (name, code) in sources("common/store/src/lua", "lua") {
         if name.ends_with("prelude.lua") {
             continue;

@@ -1,13 +1,13 @@
-//! TLS on every way: to the router, and from router and workers to RabbitMQ and Redis. Who can not prove who he is, is not
-//! spoken to.
+//! TLS to the router, and from router and workers to RabbitMQ and Redis. Peers with an untrusted
+//! certificate are refused.
 
 use reqwest::{Method, StatusCode};
-use warmq_testkit::{Certificates, Cluster, PrivateRabbit, PrivateRedis, WorkerOptions, free_port};
-use warmq_tests::stage::TIMED;
-use warmq_tests::{Program, Stage};
+use warmq_testkit::{Certificates, PrivateRabbit, PrivateRedis, Testbed, WorkerOptions, free_port};
+use warmq_tests::system::TIMED;
+use warmq_tests::{Program, System};
 use warmq_types::state::JobState;
 
-/// Servers that speak TLS beside what they speak else, and the URLs for it.
+/// Servers with plain and TLS ports, and the URLs of the latter.
 struct Servers {
     rabbit: PrivateRabbit,
     redis: PrivateRedis,
@@ -33,39 +33,39 @@ impl Servers {
 
 #[tokio::test]
 async fn jobs_run_over_encrypted_connections_to_both_servers() {
-    let certificates = Certificates::fresh().unwrap();
+    let certificates = Certificates::generate().unwrap();
     let servers = Servers::start(&certificates).await;
-    // The test itself looks on by the plain ports.
-    let cluster = Cluster::builder()
+    // The test itself uses the plain ports.
+    let testbed = Testbed::builder()
         .amqp_url(servers.rabbit.url().expose())
         .redis_url(servers.redis.url().expose())
-        .trusting(certificates.authority())
+        .trusted_authority(certificates.authority())
         .start()
         .await
         .unwrap();
-    let mut stage = Stage::of(cluster).await;
+    let mut system = System::of(testbed).await;
     let encrypted = ["--amqp-url", &servers.amqps, "--redis-url", &servers.rediss];
-    stage.replace_router(&encrypted).await;
+    system.replace_router(&encrypted).await;
     let worker = WorkerOptions::timed("a", TIMED).args(encrypted);
-    let _worker = stage.worker(worker).await;
-    let job = stage.succeeded(stage.submit("m", 10).await).await;
+    let _worker = system.worker(worker).await;
+    let job = system.succeeded(system.submit("m", 10).await).await;
     assert_eq!(job.runner.unwrap().as_str(), "a");
     // A subscription is a connection of its own.
-    let long = stage.submit("m", 600_000).await;
-    stage.reached(long, JobState::Running).await;
+    let long = system.submit("m", 600_000).await;
+    system.reached(long, JobState::Running).await;
     let path = format!("/v1/jobs/{long}");
-    let cancelled = stage.http(Method::DELETE, &path, &[], "").await;
+    let cancelled = system.http(Method::DELETE, &path, &[], "").await;
     assert_eq!(cancelled.status, StatusCode::OK);
-    stage.all_idle(TIMED).await;
-    stage.clean_up().await;
+    system.all_idle(TIMED).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_server_whose_certificate_is_not_trusted_is_refused_with_the_way_to_trust_it() {
-    let certificates = Certificates::fresh().unwrap();
-    let others = Certificates::fresh().unwrap();
+async fn an_untrusted_certificate_is_refused_with_the_remedy() {
+    let certificates = Certificates::generate().unwrap();
+    let others = Certificates::generate().unwrap();
     let servers = Servers::start(&certificates).await;
-    // Redis is connected to first, so RabbitMQ's turn comes with one that answers.
+    // Programs connect to Redis first, so RabbitMQ is tried with a working Redis.
     let redis = servers.redis.url().expose();
     for (name, args) in [
         (
@@ -81,24 +81,24 @@ async fn a_server_whose_certificate_is_not_trusted_is_refused_with_the_way_to_tr
             ("warmq-router", &["--listen", "127.0.0.1:0"] as &[&str]),
             ("warmq-worker", &["--app", TIMED, "--engine", "timed"]),
         ] {
-            let said = Program::new(program, &[more, args].concat());
-            let said = said.env("SSL_CERT_FILE", others.authority()).run().await;
-            assert_eq!(said.code, Some(69), "{program}: {said:?}");
+            let output = Program::new(program, &[more, args].concat());
+            let output = output.env("SSL_CERT_FILE", others.authority()).run().await;
+            assert_eq!(output.code, Some(69), "{program}: {output:?}");
             for part in [name, "is not trusted", "UnknownIssuer", "SSL_CERT_FILE"] {
-                assert!(said.err.contains(part), "{program}: {said:?}");
+                assert!(output.err.contains(part), "{program}: {output:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn the_routers_own_certificate_is_told_in_its_urls_and_checked_by_the_command_line() {
-    let certificates = Certificates::fresh().unwrap();
-    let stage = Stage::secured("", &certificates).await;
-    let _worker = stage.timed("a").await;
-    let url = stage.router.url();
+async fn a_router_with_a_certificate_prints_https_urls_and_the_command_line_verifies_it() {
+    let certificates = Certificates::generate().unwrap();
+    let system = System::secured("", &certificates).await;
+    let _worker = system.timed_worker("a").await;
+    let url = system.router.url();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
-    let answer = stage.post(TIMED, &[], r#"{"run_ms": 1}"#).await;
+    let answer = system.post(TIMED, &[], r#"{"run_ms": 1}"#).await;
     let status_url = answer.body["status_url"].as_str().unwrap();
     assert!(status_url.starts_with(url), "{status_url}");
 
@@ -111,28 +111,28 @@ async fn the_routers_own_certificate_is_told_in_its_urls_and_checked_by_the_comm
         "--input",
         r#"{"output": "done"}"#,
     ];
-    let said = Program::new("warmq", &submit).env("SSL_CERT_FILE", certificates.authority());
-    let said = said.run().await;
+    let output = Program::new("warmq", &submit).env("SSL_CERT_FILE", certificates.authority());
+    let output = output.run().await;
     assert_eq!(
-        (said.code, said.out.trim()),
+        (output.code, output.out.trim()),
         (Some(0), "\"done\""),
-        "{said:?}"
+        "{output:?}"
     );
-    let others = Certificates::fresh().unwrap();
-    let said = Program::new("warmq", &submit).env("SSL_CERT_FILE", others.authority());
-    let said = said.run().await;
-    assert_eq!(said.code, Some(69), "{said:?}");
-    assert!(said.err.contains("SSL_CERT_FILE"), "{said:?}");
-    stage.clean_up().await;
+    let others = Certificates::generate().unwrap();
+    let output = Program::new("warmq", &submit).env("SSL_CERT_FILE", others.authority());
+    let output = output.run().await;
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(output.err.contains("SSL_CERT_FILE"), "{output:?}");
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_can_not_be_served_with_is_a_mistake_in_the_configuration() {
-    let certificates = Certificates::fresh().unwrap();
-    let others = Certificates::fresh().unwrap();
+async fn an_unusable_certificate_is_a_configuration_mistake() {
+    let certificates = Certificates::generate().unwrap();
+    let others = Certificates::generate().unwrap();
     let certificate = certificates.certificate().to_str().unwrap();
     let foreign_key = others.key().to_str().unwrap();
-    for (args, told) in [
+    for (args, reported) in [
         (
             ["--tls-cert", certificate, "--tls-key", foreign_key],
             "tls-key: it does not belong",
@@ -146,8 +146,8 @@ async fn a_certificate_that_can_not_be_served_with_is_a_mistake_in_the_configura
             "tls-cert: ",
         ),
     ] {
-        let said = Program::new("warmq-router", &args).run().await;
-        assert_eq!(said.code, Some(64), "{said:?}");
-        assert!(said.err.contains(told), "{said:?}");
+        let output = Program::new("warmq-router", &args).run().await;
+        assert_eq!(output.code, Some(64), "{output:?}");
+        assert!(output.err.contains(reported), "{output:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What could not be run is looked at, tried again and thrown away, under `/v1/dead`.
+//! Dead letters are listed, redriven and discarded under `/v1/dead`.
 
 use std::time::Duration;
 
@@ -6,48 +6,37 @@ use lapin::BasicProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
 use warmq_broker::DeadLetter;
-use warmq_store::{Registration, RunnerReport, StartSource};
+use warmq_store::{Registration, StartSource};
+use warmq_testkit::registration;
 use warmq_tests::amqp::with_hint;
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Answer, Stage};
-use warmq_types::ids::{AppId, Epoch, JobId};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, HttpResponse, System};
+use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobError, JobSpec};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::state::JobState;
 
 const CONFIG: &str = "[apps.'bench/timed']";
 
-/// The letters under a path, once there are `count`.
-async fn letters(stage: &Stage, path: &str, count: usize) -> Vec<Value> {
-    stage
-        .until("the letters are there", SOON, async || {
-            let body = stage.get(path).await.body;
+/// Waits until a path lists `count` letters, and returns them.
+async fn letters(system: &System, path: &str, count: usize) -> Vec<Value> {
+    system
+        .until("the letters are there", TIMEOUT, async || {
+            let body = system.get(path).await.body;
             let letters = body["letters"].as_array()?.clone();
             (letters.len() == count).then_some(letters)
         })
         .await
 }
 
-async fn post(stage: &Stage, path: &str) -> Answer {
-    stage.http(Method::POST, path, &[], "").await
+async fn post(system: &System, path: &str) -> HttpResponse {
+    system.http(Method::POST, path, &[], "").await
 }
 
-/// A job that lost the only runner that it may lose, as a dispatcher leaves it that died between two steps.
-async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
-    let store = stage.cluster.store();
-    let registration = Registration {
-        app: app.clone(),
-        runner: "lost".parse().unwrap(),
-        epoch: Epoch(1),
-        host: "nowhere".to_owned(),
-        pid: 1,
-        instance: String::new(),
-        engine: "timed".to_owned(),
-        device: "cpu".to_owned(),
-        memory_budget_bytes: 1,
-        models: Vec::new(),
-        report: RunnerReport::default(),
-    };
+/// Makes a job that lost its only attempt, as left by a dispatcher that died between two steps.
+async fn quarantined(system: &System, app: &AppId) -> JobId {
+    let store = system.testbed.store();
+    let registration = registration(app, &"lost".parse().unwrap());
     let Registration { runner, epoch, .. } = &registration;
     store
         .register(&registration, &json!(true), Duration::from_secs(60))
@@ -69,10 +58,10 @@ async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
         id: job.id,
         ..DeadLetter::new(body, error.message.as_str())
     };
-    let queue = stage.cluster.topology().dead_queue(app);
+    let queue = system.testbed.topology().dead_queue(app);
     let message = letter.message();
     for _ in 0..2 {
-        let publisher = stage.cluster.publisher();
+        let publisher = system.testbed.publisher();
         publisher.publish("", &queue, &message).await.unwrap();
     }
     assert!(store.quarantine(app, job.id, &error).await.unwrap());
@@ -80,15 +69,15 @@ async fn quarantined(stage: &Stage, app: &AppId) -> JobId {
 }
 
 #[tokio::test]
-async fn a_quarantined_job_runs_under_its_id_once_it_is_redriven() {
-    let stage = Stage::with_config(CONFIG).await;
+async fn a_redriven_job_runs_under_its_id() {
+    let system = System::with_config(CONFIG).await;
     let app: AppId = TIMED.parse().unwrap();
-    let shelf = format!("/v1/dead/{TIMED}");
-    letters(&stage, &shelf, 0).await;
-    let id = quarantined(&stage, &app).await;
-    assert_eq!(stage.job(id).await.state, JobState::Failed);
+    let queue_path = format!("/v1/dead/{TIMED}");
+    letters(&system, &queue_path, 0).await;
+    let id = quarantined(&system, &app).await;
+    assert_eq!(system.job(id).await.state, JobState::Failed);
 
-    let found = letters(&stage, &shelf, 2).await;
+    let found = letters(&system, &queue_path, 2).await;
     let reason = "it was running when its runner was lost: lost";
     assert_eq!(found[0]["reason"], reason);
     assert_eq!(
@@ -96,34 +85,34 @@ async fn a_quarantined_job_runs_under_its_id_once_it_is_redriven() {
         (&json!(id), &json!("job"), &json!(TIMED))
     );
     assert!(found[0]["since_ms"].as_u64().unwrap() > 0);
-    let letter = stage.get(&format!("{shelf}/{id}")).await.body;
+    let letter = system.get(&format!("{queue_path}/{id}")).await.body;
     assert_eq!(letter["body"]["job"]["input"]["run_ms"], 1);
-    // Looked at, they are still there.
-    letters(&stage, "/v1/dead", 2).await;
+    // Reading leaves the letters in place.
+    letters(&system, "/v1/dead", 2).await;
 
-    let _worker = stage.timed("a").await;
-    let answer = post(&stage, &format!("{shelf}/{id}/redrive")).await;
+    let _worker = system.timed_worker("a").await;
+    let answer = post(&system, &format!("{queue_path}/{id}/redrive")).await;
     assert_eq!(answer.body, json!({"job_id": id}));
-    let job = stage.succeeded(id).await;
+    let job = system.succeeded(id).await;
     assert_eq!((job.attempt, job.fence.0), (1, 2));
     assert!(job.lost_runners.is_empty() && job.error.is_none());
-    letters(&stage, &shelf, 0).await;
-    let gone = post(&stage, &format!("{shelf}/{id}/redrive")).await;
+    letters(&system, &queue_path, 0).await;
+    let gone = post(&system, &format!("{queue_path}/{id}/redrive")).await;
     assert_eq!(gone.status, 404);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_refused_submission_is_submitted_again_as_it_was() {
-    let stage = Stage::start().await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+async fn redriving_a_refused_submission_submits_it_unchanged() {
+    let system = System::start().await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let id = JobId::generate();
     let properties = with_hint("m").with_message_id(id.to_string().into());
     user.submit(TIMED, r#"{"run_ms": 1, "load_ms": 1}"#, properties)
         .await;
     user.submit("no/where", "{oops", BasicProperties::default())
         .await;
-    let found = letters(&stage, "/v1/dead/_/submissions", 2).await;
+    let found = letters(&system, "/v1/dead/_/submissions", 2).await;
     let of_timed = |letter: &&Value| letter["reason"].as_str().unwrap().contains(TIMED);
     let path = |letter: &Value| {
         let id = letter["id"].as_str().unwrap();
@@ -131,50 +120,53 @@ async fn a_refused_submission_is_submitted_again_as_it_was() {
     };
     let good = path(found.iter().find(of_timed).unwrap());
     let bad = path(found.iter().find(|letter| !of_timed(letter)).unwrap());
-    let whole = stage.get(&bad).await.body;
+    let whole = system.get(&bad).await.body;
     assert_eq!(whole["kind"], "submission");
     assert_eq!(
         (&whole["routing_key"], &whole["body"]),
         (&json!("no/where"), &json!("{oops"))
     );
 
-    // The app is there now, so the same submission is good.
-    let _worker = stage.timed("a").await;
-    let answer = post(&stage, &format!("{good}/redrive")).await;
+    // The app exists now, so the same submission is valid.
+    let _worker = system.timed_worker("a").await;
+    let answer = post(&system, &format!("{good}/redrive")).await;
     assert_eq!(answer.body, json!({"job_id": id}));
-    stage
-        .until("it is a job", SOON, async || {
-            stage.cluster.store().job(id).await.unwrap()
+    system
+        .until("it is a job", TIMEOUT, async || {
+            system.testbed.store().job(id).await.unwrap()
         })
         .await;
-    assert_eq!(stage.succeeded(id).await.spec.hint.unwrap().as_str(), "m");
+    assert_eq!(system.succeeded(id).await.spec.hint.unwrap().as_str(), "m");
 
-    let throw_away = async || stage.http(Method::DELETE, &bad, &[], "").await.status;
+    let throw_away = async || system.http(Method::DELETE, &bad, &[], "").await.status;
     assert_eq!(throw_away().await, 204);
-    letters(&stage, "/v1/dead", 0).await;
+    letters(&system, "/v1/dead", 0).await;
     assert_eq!(throw_away().await, 404);
-    assert_eq!(stage.get("/v1/dead/no/where").await.status, 404);
-    stage.clean_up().await;
+    assert_eq!(system.get("/v1/dead/no/where").await.status, 404);
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn what_is_nobodys_job_stays_until_it_is_thrown_away() {
-    let stage = Stage::with_config(CONFIG).await;
-    let shelf = format!("/v1/dead/{TIMED}");
-    letters(&stage, &shelf, 0).await;
+async fn an_invalid_dead_letter_stays_until_it_is_discarded() {
+    let system = System::with_config(CONFIG).await;
+    let queue_path = format!("/v1/dead/{TIMED}");
+    letters(&system, &queue_path, 0).await;
     let app: AppId = TIMED.parse().unwrap();
-    let letter = DeadLetter::new(b"noise".to_vec(), "a test said so");
-    let path = format!("{shelf}/{}", letter.id);
-    let queue = stage.cluster.topology().dead_queue(&app);
-    let publisher = stage.cluster.publisher();
+    let letter = DeadLetter::new(b"noise".to_vec(), "chosen by a test");
+    let path = format!("{queue_path}/{}", letter.id);
+    let queue = system.testbed.topology().dead_queue(&app);
+    let publisher = system.testbed.publisher();
     publisher
         .publish("", &queue, &letter.message())
         .await
         .unwrap();
-    let refused = post(&stage, &format!("{path}/redrive")).await;
+    let refused = post(&system, &format!("{path}/redrive")).await;
     assert_eq!(refused.status, 400, "{:?}", refused.body);
-    letters(&stage, &shelf, 1).await;
-    assert_eq!(stage.http(Method::DELETE, &path, &[], "").await.status, 204);
-    letters(&stage, &shelf, 0).await;
-    stage.clean_up().await;
+    letters(&system, &queue_path, 1).await;
+    assert_eq!(
+        system.http(Method::DELETE, &path, &[], "").await.status,
+        204
+    );
+    letters(&system, &queue_path, 0).await;
+    system.cleanup().await;
 }

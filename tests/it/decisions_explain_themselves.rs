@@ -1,21 +1,21 @@
-//! Why a job went where it went can be asked afterwards: its record, `warmq explain`, `/metrics`.
+//! Decisions can be inspected afterwards: in the record, by `warmq explain`, in `/metrics`.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use warmq_testkit::eventually;
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_tests::metrics::Page;
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// The lines that `warmq explain` prints.
-async fn explain(stage: &Stage, id: JobId) -> Vec<String> {
+/// Runs `warmq explain` and returns its lines.
+async fn explain(system: &System, id: JobId) -> Vec<String> {
     let this = std::env::current_exe().unwrap();
     let warmq = this.ancestors().nth(2).unwrap().join("warmq");
     let output = tokio::process::Command::new(warmq)
-        .args(["--url", stage.router.url(), "explain", &id.to_string()])
+        .args(["--url", system.router.url(), "explain", &id.to_string()])
         .output()
         .await
         .unwrap();
@@ -30,8 +30,8 @@ fn has(story: &[String], start: &str, end: &str) -> bool {
         .any(|line| line.starts_with(start) && line.ends_with(end))
 }
 
-async fn metrics(stage: &Stage) -> Page {
-    let answer = stage.get("/metrics").await;
+async fn metrics(system: &System) -> Page {
+    let answer = system.get("/metrics").await;
     assert_eq!(
         answer.headers["content-type"],
         "text/plain; version=0.0.4; charset=utf-8"
@@ -40,33 +40,36 @@ async fn metrics(stage: &Stage) -> Page {
 }
 
 /// Waits until a series has this value.
-async fn shows(stage: &Stage, name: &str, labels: &[(&str, &str)], value: f64) {
+async fn shows(system: &System, name: &str, labels: &[(&str, &str)], value: f64) {
     let labels = [&[("app", TIMED)], labels].concat();
     let what = format!("{name}{labels:?} is {value}");
-    let shown = eventually(&what, SOON, async || {
-        (metrics(stage).await.get(name, &labels) == Some(value)).then_some(())
+    let shown = eventually(&what, TIMEOUT, async || {
+        (metrics(system).await.get(name, &labels) == Some(value)).then_some(())
     });
     if let Err(error) = shown.await {
-        panic!("{error}: {:#?}", metrics(stage).await);
+        panic!("{error}: {:#?}", metrics(system).await);
     }
 }
 
 #[tokio::test]
-async fn a_held_job_tells_why_and_how_long() {
-    let stage = Stage::start().await;
-    let _workers = [stage.timed("a").await, stage.timed("b").await];
-    let first = stage.succeeded(stage.submit("hot", 10).await).await;
+async fn explain_prints_why_and_how_long_a_job_was_held() {
+    let system = System::start().await;
+    let _workers = [
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+    ];
+    let first = system.succeeded(system.submit("hot", 10).await).await;
     let runner = first.runner.unwrap();
-    stage.all_idle(TIMED).await;
-    let busy = stage.submit("hot", 4000).await;
-    stage.reached(busy, JobState::Running).await;
+    system.all_idle(TIMED).await;
+    let busy = system.submit("hot", 4000).await;
+    system.reached(busy, JobState::Running).await;
 
-    let id = stage.submit("hot", 10).await;
-    shows(&stage, "warmq_held_jobs", &[], 1.0).await;
-    shows(&stage, "warmq_idle_runners", &[], 1.0).await;
+    let id = system.submit("hot", 10).await;
+    shows(&system, "warmq_held_jobs", &[], 1.0).await;
+    shows(&system, "warmq_idle_runners", &[], 1.0).await;
     let why = "the dispatcher held it for a warm runner: the one runner with 'hot' was busy, and one was expected \
                sooner than loading 'hot' once more pays.";
-    let story = explain(&stage, id).await;
+    let story = explain(&system, id).await;
     assert!(has(&story, "After ", why), "{story:#?}");
     assert!(
         has(
@@ -78,14 +81,14 @@ async fn a_held_job_tells_why_and_how_long() {
     );
     assert_eq!(story.last().unwrap(), "It has not started.");
 
-    let job = stage.succeeded(id).await;
+    let job = system.succeeded(id).await;
     let (hold, decision) = (job.hold.unwrap(), job.decision.unwrap());
     assert!(decision.held_ms > 0 && decision.predicted_wait_ms.is_some());
     assert_eq!(hold.predicted_wait_ms, decision.predicted_wait_ms);
-    // The sum of both is when it was sent; the dispatcher's clock and Redis' may differ by a little.
+    // The sum is the moment of the claim; the clocks of dispatcher and Redis may differ slightly.
     let sent_ms = hold.since_ms + decision.held_ms;
     assert!(sent_ms.abs_diff(job.dispatched_ms.unwrap()) < 1000);
-    let story = explain(&stage, id).await;
+    let story = explain(&system, id).await;
     for (start, end) in [
         ("After ", why),
         ("A warm one was predicted in ", " s."),
@@ -110,52 +113,52 @@ async fn a_held_job_tells_why_and_how_long() {
     );
 
     let hot = [("hint", "hot")];
-    shows(&stage, "warmq_cold_loads_total", &hot, 1.0).await;
-    shows(&stage, "warmq_warm_hits_total", &hot, 2.0).await;
-    shows(&stage, "warmq_swaps_avoided_total", &hot, 1.0).await;
-    shows(&stage, "warmq_hold_seconds_count", &hot, 1.0).await;
-    shows(&stage, "warmq_load_seconds_count", &hot, 1.0).await;
+    shows(&system, "warmq_cold_loads_total", &hot, 1.0).await;
+    shows(&system, "warmq_warm_hits_total", &hot, 2.0).await;
+    shows(&system, "warmq_swaps_avoided_total", &hot, 1.0).await;
+    shows(&system, "warmq_hold_seconds_count", &hot, 1.0).await;
+    shows(&system, "warmq_load_seconds_count", &hot, 1.0).await;
     let to_runner = [("target", "runner")];
-    shows(&stage, "warmq_dispatched_total", &to_runner, 3.0).await;
-    shows(&stage, "warmq_held_jobs", &[], 0.0).await;
-    shows(&stage, "warmq_queued_jobs", &[], 0.0).await;
-    shows(&stage, "warmq_idle_runners", &[], 2.0).await;
-    shows(&stage, "warmq_live_runners", &[], 2.0).await;
-    shows(&stage, "warmq_leader", &[], 1.0).await;
-    stage.clean_up().await;
+    shows(&system, "warmq_dispatched_total", &to_runner, 3.0).await;
+    shows(&system, "warmq_held_jobs", &[], 0.0).await;
+    shows(&system, "warmq_queued_jobs", &[], 0.0).await;
+    shows(&system, "warmq_idle_runners", &[], 2.0).await;
+    shows(&system, "warmq_live_runners", &[], 2.0).await;
+    shows(&system, "warmq_leader", &[], 1.0).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn policy_fal_counts_too_and_only_the_leader_does() {
-    let stage = Stage::with_config("[apps.'bench/timed']\npolicy = 'fal'").await;
-    let _worker = stage.timed("a").await;
-    shows(&stage, "warmq_leader", &[], 1.0).await;
+    let system = System::with_config("[apps.'bench/timed']\npolicy = 'fal'").await;
+    let _worker = system.timed_worker("a").await;
+    shows(&system, "warmq_leader", &[], 1.0).await;
     for _ in 0..2 {
-        stage.succeeded(stage.submit("m", 10).await).await;
-        stage.all_idle(TIMED).await;
+        system.succeeded(system.submit("m", 10).await).await;
+        system.all_idle(TIMED).await;
     }
-    stage.succeeded(stage.submit("n", 10).await).await;
-    shows(&stage, "warmq_cold_loads_total", &[("hint", "m")], 1.0).await;
-    shows(&stage, "warmq_warm_hits_total", &[("hint", "m")], 1.0).await;
-    shows(&stage, "warmq_cold_loads_total", &[("hint", "n")], 1.0).await;
+    system.succeeded(system.submit("n", 10).await).await;
+    shows(&system, "warmq_cold_loads_total", &[("hint", "m")], 1.0).await;
+    shows(&system, "warmq_warm_hits_total", &[("hint", "m")], 1.0).await;
+    shows(&system, "warmq_cold_loads_total", &[("hint", "n")], 1.0).await;
     shows(
-        &stage,
+        &system,
         "warmq_dispatched_total",
         &[("target", "runner")],
         2.0,
     )
     .await;
     shows(
-        &stage,
+        &system,
         "warmq_dispatched_total",
         &[("target", "shared")],
         1.0,
     )
     .await;
 
-    // Another router has a page of its own, whatever its roles; it leads nothing.
+    // Another router has its own metrics, and leads no app.
     for roles in ["--roles=api", "--roles=dispatch"] {
-        let other = stage.cluster.router(&[roles]).await.unwrap();
+        let other = system.testbed.router(&[roles]).await.unwrap();
         let page = reqwest::get(format!("{}/metrics", other.url()))
             .await
             .unwrap();
@@ -167,13 +170,16 @@ async fn policy_fal_counts_too_and_only_the_leader_does() {
             .unwrap();
         assert_eq!(apps.status().is_success(), roles == "--roles=api");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn hostile_hints_do_not_break_the_page() {
-    let stage = Stage::with_config("[apps.'bench/timed']\nhint_from = 'input.model'").await;
-    let _workers = [stage.timed("a").await, stage.timed("b").await];
+    let system = System::with_config("[apps.'bench/timed']\nhint_from = 'input.model'").await;
+    let _workers = [
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+    ];
     let nasty = [
         "a\"b",
         r#"a\"b"#,
@@ -190,20 +196,20 @@ async fn hostile_hints_do_not_break_the_page() {
     let mut jobs = Vec::new();
     for hint in nasty.iter().map(|hint| (*hint).to_owned()).chain(many) {
         let input = json!({"run_ms": 0, "load_ms": 0, "model": hint}).to_string();
-        let answer = stage.post(TIMED, &[], &input).await;
+        let answer = system.post(TIMED, &[], &input).await;
         let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
         jobs.push(id);
         if jobs.len() == nasty.len() {
             for id in &jobs {
-                stage.succeeded(*id).await;
+                system.succeeded(*id).await;
             }
         }
     }
     for id in jobs.split_off(nasty.len()) {
-        stage.succeeded(id).await;
+        system.succeeded(id).await;
     }
-    let counted = eventually("all loads are counted", SOON, async || {
-        let by_hint = metrics(&stage).await.by("warmq_cold_loads_total", "hint");
+    let counted = eventually("all loads are counted", TIMEOUT, async || {
+        let by_hint = metrics(&system).await.by("warmq_cold_loads_total", "hint");
         (by_hint.values().sum::<f64>() == 210.0).then_some(by_hint)
     });
     let by_hint = counted.await.unwrap();
@@ -213,5 +219,5 @@ async fn hostile_hints_do_not_break_the_page() {
     for hint in nasty {
         assert!(labels.contains(hint), "{hint:?} in {labels:?}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -1,5 +1,5 @@
-//! A flow is durable: whenever the router that runs it dies, between steps or during any, it ends with the right result, and each of its
-//! steps has run once.
+//! A flow is durable: if its router dies between or during steps, it ends with the right result,
+//! and each step has run once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -11,24 +11,24 @@ use lapin::options::BasicAckOptions;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use warmq_testkit::{Cluster, WorkerOptions, eventually};
-use warmq_tests::AmqpUser;
-use warmq_tests::stage::SOON;
+use warmq_testkit::{Testbed, WorkerOptions, eventually};
+use warmq_tests::AmqpClient;
+use warmq_tests::system::TIMEOUT;
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::state::JobState;
 
-/// How often the router is killed.
+/// Number of kills.
 const KILLS: usize = 50;
 
-/// It is killed so long after it answered, at random, ms: about as long as a flow takes.
-const LIVES_MS: std::ops::Range<u64> = 5..600;
+/// Time from readiness to the kill, ms, drawn at random: about as long as a flow takes.
+const KILL_AFTER_MS: std::ops::Range<u64> = 5..600;
 
-/// How many users have a flow under way each, one after the other.
-const USERS: u64 = 12;
+/// Clients with one flow in progress each.
+const CLIENTS: u64 = 12;
 
-/// Draws the moments. Another seed is another run.
+/// Seed of the moments of the kills.
 const SEED: u64 = 20_261_126;
 
 const CONFIG: &str = r#"
@@ -52,14 +52,14 @@ const CONFIG: &str = r#"
 
 const ROUTE: &str = "acme/pipeline";
 
-/// A flow that was accepted, and what it was asked for.
-struct Order {
+/// A submitted flow and its input.
+struct Submitted {
     id: JobId,
     n: u64,
 }
 
-/// Submits until the router took it, wherever that is by now: under its key it is one flow.
-async fn order(http: &reqwest::Client, url: &str, n: u64) -> Order {
+/// Submits under an idempotency key until a router accepts.
+async fn order(http: &reqwest::Client, url: &str, n: u64) -> Submitted {
     let submit = async || {
         let request = http.post(format!("{url}/queue/{ROUTE}"));
         let request = request.header("idempotency-key", format!("order-{n}"));
@@ -67,39 +67,39 @@ async fn order(http: &reqwest::Client, url: &str, n: u64) -> Order {
         let body: serde_json::Value = answer.error_for_status().ok()?.json().await.ok()?;
         body["request_id"].as_str()?.parse().ok()
     };
-    let id = eventually("a flow is accepted", SOON * 2, submit)
+    let id = eventually("a flow is accepted", TIMEOUT * 2, submit)
         .await
         .unwrap();
-    Order { id, n }
+    Submitted { id, n }
 }
 
 #[tokio::test]
-async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_killed_50_times() {
-    let cluster = Cluster::builder().config(CONFIG).start().await.unwrap();
-    let store = cluster.store();
-    // What is killed runs the flows and is their door. Dispatchers are killed elsewhere (nothing_is_lost).
-    let _dispatcher = cluster.router(&["--roles", "dispatch"]).await.unwrap();
+async fn each_step_runs_once_although_the_router_is_killed_50_times() {
+    let testbed = Testbed::builder().config(CONFIG).start().await.unwrap();
+    let store = testbed.store();
+    // The killed router runs the flows and serves HTTP. nothing_is_lost kills dispatchers.
+    let _dispatcher = testbed.router(&["--roles", "dispatch"]).await.unwrap();
     let victim = ["--roles", "api,flow"];
-    let mut router = cluster.router(&victim).await.unwrap();
+    let mut router = testbed.router(&victim).await.unwrap();
     let address = router.url().trim_start_matches("http://").to_owned();
     let mut workers = Vec::new();
     for app in ["add", "double", "negate"] {
         let mut options = WorkerOptions::timed(app, &format!("acme/{app}"));
         options.concurrency = 4;
-        workers.push(cluster.worker(options).await.unwrap());
+        workers.push(testbed.worker(options).await.unwrap());
     }
-    let user = AmqpUser::connect(&cluster).await;
-    let mut ends = user.ends().await;
+    let user = AmqpClient::connect(&testbed).await;
+    let mut ends = user.end_events().await;
 
     let url = router.url().to_owned();
     let route = AppId::parse(ROUTE).unwrap();
     let is_over = Cell::new(false);
-    // The flow that each user has under way.
+    // The flow that each client has in progress.
     let current = RefCell::new(BTreeMap::<u64, JobId>::new());
-    let users = (0..USERS).map(async |number| {
+    let users = (0..CLIENTS).map(async |number| {
         let http = reqwest::Client::new();
         let mut orders = Vec::new();
-        for n in (number..).step_by(USERS as usize) {
+        for n in (number..).step_by(CLIENTS as usize) {
             if is_over.get() {
                 break;
             }
@@ -109,17 +109,17 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
                 let state = store.state_of(&route, order.id).await.unwrap()?;
                 (state.is_terminal() || is_over.get()).then_some(())
             };
-            eventually("a flow ends", SOON * 2, ended).await.unwrap();
+            eventually("a flow ends", TIMEOUT * 2, ended).await.unwrap();
             orders.push(order);
         }
         orders
     });
     let kills = async {
-        // Which steps were under way when the router died; 3: between steps, or before the first.
+        // The step in progress at each kill; 3: between steps, or before the first.
         let mut hit = BTreeMap::<u32, u32>::new();
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         for _ in 0..KILLS {
-            tokio::time::sleep(Duration::from_millis(rng.random_range(LIVES_MS))).await;
+            tokio::time::sleep(Duration::from_millis(rng.random_range(KILL_AFTER_MS))).await;
             router.kill9().await.unwrap();
             let orders: Vec<JobId> = current.borrow().values().copied().collect();
             for id in orders {
@@ -128,18 +128,18 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
                 let step = flow.under_way().map_or(3, |step| step.index);
                 *hit.entry(step).or_default() += 1;
             }
-            router = cluster.router_at(&address, &victim).await.unwrap();
+            router = testbed.router_at(&address, &victim).await.unwrap();
         }
         is_over.set(true);
         hit
     };
     let (orders, hit) = tokio::join!(join_all(users), kills);
-    let orders: Vec<Order> = orders.into_iter().flatten().collect();
+    let orders: Vec<Submitted> = orders.into_iter().flatten().collect();
     println!(
         "{} flows, killed {KILLS} times; under way then, by step: {hit:?}",
         orders.len()
     );
-    assert!(orders.len() as u64 > USERS, "{}", orders.len());
+    assert!(orders.len() as u64 > CLIENTS, "{}", orders.len());
     for place in 0..=3 {
         let kills = hit.get(&place).copied().unwrap_or(0);
         assert!(
@@ -149,12 +149,12 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
     }
 
     let mut expected: HashMap<JobId, AppId> = HashMap::new();
-    for Order { id, n } in &orders {
+    for Submitted { id, n } in &orders {
         let ended = async || {
             let flow = store.job_of(&route, *id).await.unwrap()?;
             flow.state.is_terminal().then_some(flow)
         };
-        let flow = eventually("every flow ends", SOON * 2, ended)
+        let flow = eventually("every flow ends", TIMEOUT * 2, ended)
             .await
             .unwrap();
         let right = json!(-2 * (*n as i64 + 1));
@@ -188,10 +188,10 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
             expected.insert(job, record.spec.app);
         }
     }
-    // And no runner ran anything else.
+    // Runners ran no other job.
     let mut ended = HashMap::new();
     while ended.len() < expected.len() {
-        let delivery = tokio::time::timeout(SOON, ends.next())
+        let delivery = tokio::time::timeout(TIMEOUT, ends.next())
             .await
             .unwrap()
             .unwrap()
@@ -206,5 +206,5 @@ async fn every_flow_ends_right_and_each_step_runs_once_though_its_router_is_kill
     }
     assert_eq!(ended, expected);
     drop((router, workers));
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }

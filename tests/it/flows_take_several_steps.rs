@@ -1,4 +1,5 @@
-//! Routes of several steps: each step is a job, gets what those before it made, and the whole is one submission.
+//! Routes of several steps: each step is a job that receives earlier outputs, and the whole is one
+//! submission.
 
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
@@ -6,13 +7,13 @@ use serde_json::{Value, json};
 use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next};
 use warmq_tests::metrics::Page;
-use warmq_tests::stage::SOON;
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::TIMEOUT;
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-/// Three steps; the timed engine gives back the output that its input asks for.
+/// Three steps; the timed engine returns the output that its input contains.
 const PIPELINE: &str = r#"
     [apps."acme/add"]
     hint_from = "input.model"
@@ -39,7 +40,7 @@ const PIPELINE: &str = r#"
     default = "acme/pipeline"
 "#;
 
-/// The whole of them, by who is faster, alive, or there at all.
+/// Fallbacks by speed, failure and absence of runners.
 const FALLBACKS: &str = r#"
     [apps."acme/first"]
     [apps."acme/second"]
@@ -61,58 +62,58 @@ fn pipeline(n: i64, run_ms: u64) -> Value {
     json!({"n": n, "run_ms": run_ms})
 }
 
-async fn pipeline_stage() -> (Stage, Vec<Worker>) {
-    let stage = Stage::with_config(PIPELINE).await;
+async fn pipeline_system() -> (System, Vec<Worker>) {
+    let system = System::with_config(PIPELINE).await;
     let mut workers = Vec::new();
     for app in ["add", "double", "v1", "v2"] {
         let options = WorkerOptions::timed(app, &format!("acme/{app}"));
-        workers.push(stage.worker(options).await);
+        workers.push(system.worker(options).await);
     }
-    (stage, workers)
+    (system, workers)
 }
 
-async fn submit(stage: &Stage, to: &str, input: Value) -> JobId {
-    let answer = stage.post(to, &[], &input.to_string()).await;
+async fn submit(system: &System, to: &str, input: Value) -> JobId {
+    let answer = system.post(to, &[], &input.to_string()).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// The record of step `n` (from 0).
-async fn step(stage: &Stage, flow: &JobRecord, n: usize) -> JobRecord {
-    stage.job(flow.flow.as_ref().unwrap().steps[n].job).await
+/// Returns the record of step `n` (from 0).
+async fn step(system: &System, flow: &JobRecord, n: usize) -> JobRecord {
+    system.job(flow.flow.as_ref().unwrap().steps[n].job).await
 }
 
 #[tokio::test]
-async fn each_step_gets_what_those_before_it_made_and_the_last_ones_output_is_the_result() {
-    let (stage, _workers) = pipeline_stage().await;
-    let id = submit(&stage, "acme/pipeline", pipeline(3, 5)).await;
-    let flow = stage.succeeded(id).await;
-    let result = stage
+async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() {
+    let (system, _workers) = pipeline_system().await;
+    let id = submit(&system, "acme/pipeline", pipeline(3, 5)).await;
+    let flow = system.succeeded(id).await;
+    let result = system
         .get(&format!("/queue/acme/pipeline/requests/{id}"))
         .await;
-    let version = step(&stage, &flow, 2).await.spec.app;
+    let version = step(&system, &flow, 2).await.spec.app;
     let expected = json!({"n": 8, "was": 3, "model_version": version});
     assert_eq!((result.status, &result.body), (StatusCode::OK, &expected));
     assert_eq!(flow.output, Some(expected));
 
-    // Its steps are jobs of their own, with hints of their own.
+    // Its steps are jobs with their own hints.
     let names: Vec<&str> = (flow.flow.as_ref().unwrap().steps.iter())
         .map(|step| step.name.as_str())
         .collect();
     assert_eq!(names, ["add", "double", "version"]);
-    let first = step(&stage, &flow, 0).await;
+    let first = step(&system, &flow, 0).await;
     assert_eq!(first.spec.hint.as_ref().unwrap().as_str(), "adder");
     let of = first.spec.step_of.unwrap();
     assert_eq!(
         (of.flow, of.route.as_str(), of.index),
         (id, "acme/pipeline", 0)
     );
-    assert_eq!(step(&stage, &flow, 1).await.spec.hint, None);
-    assert_eq!(step(&stage, &flow, 2).await.spec.route.len(), 1);
+    assert_eq!(step(&system, &flow, 1).await.spec.hint, None);
+    assert_eq!(step(&system, &flow, 2).await.spec.route.len(), 1);
 
-    // The log tells of all of them, the timings add up.
+    // The log has the lines of all steps, and the timings add up.
     let path = format!("/queue/acme/pipeline/requests/{id}/status?logs=1");
-    let status = stage.get(&path).await;
+    let status = system.get(&path).await;
     assert_eq!(
         (status.status, &status.body["status"]),
         (StatusCode::OK, &"COMPLETED".into())
@@ -120,14 +121,14 @@ async fn each_step_gets_what_those_before_it_made_and_the_last_ones_output_is_th
     let lines: Vec<&str> = (status.body["logs"].as_array().unwrap().iter())
         .map(|line| line["message"].as_str().unwrap())
         .collect();
-    for told in [
+    for reported in [
         "step double (2 of 3) is begun: acme/double",
         "step add succeeded",
         "sent to add: no runner had 'adder'",
     ] {
         assert!(
-            lines.iter().any(|line| line.contains(told)),
-            "{told}: {lines:#?}"
+            lines.iter().any(|line| line.contains(reported)),
+            "{reported}: {lines:#?}"
         );
     }
     let runs: u64 = [0, 1, 2]
@@ -143,24 +144,24 @@ async fn each_step_gets_what_those_before_it_made_and_the_last_ones_output_is_th
         })
         .sum();
     assert_eq!(flow.timings.unwrap().run_ms, runs);
-    // Nothing of what only the way needed is left.
-    let left = stage
-        .cluster
+    // No intermediate data is left.
+    let left = system
+        .testbed
         .store()
         .flow(&flow.spec.app, id)
         .await
         .unwrap()
         .unwrap();
     assert!(left.excerpt.is_empty() && left.outputs.is_empty());
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
-    let (stage, _workers) = pipeline_stage().await;
+async fn a_flow_is_routed_awaited_and_replied_to_like_a_job() {
+    let (system, _workers) = pipeline_system().await;
     let run = |n: i64| {
         let input = pipeline(n, 1).to_string();
-        stage.http(Method::POST, "/run/acme/front", &[], input)
+        system.http(Method::POST, "/run/acme/front", &[], input)
     };
     let ran = run(4).await;
     assert_eq!(
@@ -174,11 +175,11 @@ async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
         .unwrap()
         .parse()
         .unwrap();
-    let record = stage.job(id).await;
+    let record = system.job(id).await;
     assert_eq!(record.spec.submitted_to().as_str(), "acme/front");
     assert_eq!(record.spec.app.as_str(), "acme/pipeline");
 
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let job = JobId::generate();
     let properties = BasicProperties::default()
@@ -199,33 +200,33 @@ async fn a_flow_is_reached_by_routes_waited_for_and_replied_to_like_a_job() {
     );
 
     // It is documented like an app.
-    let paths = stage.get("/openapi.json").await.body["paths"].clone();
+    let paths = system.get("/openapi.json").await.body["paths"].clone();
     assert!(
         paths["/queue/acme/front"]["post"].is_object()
             && paths["/run/acme/pipeline"]["post"].is_object()
     );
 
-    // Under one key it is one flow.
+    // Under one idempotency key it is one flow.
     let key = [("idempotency-key", "order-7")];
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let answer = stage
+        let answer = system
             .post("acme/pipeline", &key, &pipeline(6, 1).to_string())
             .await;
         ids.push(answer.body["request_id"].clone());
     }
     assert_eq!(ids[0], ids[1]);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn status_and_stream_tell_the_step_and_how_far_it_is() {
-    let (stage, _workers) = pipeline_stage().await;
-    let id = submit(&stage, "acme/pipeline", pipeline(1, 700)).await;
+async fn status_and_stream_report_the_step_and_its_progress() {
+    let (system, _workers) = pipeline_system().await;
+    let id = submit(&system, "acme/pipeline", pipeline(1, 700)).await;
     let path = format!("/queue/acme/pipeline/requests/{id}/status");
-    let in_second = stage
-        .until("the second step runs", SOON, async || {
-            let status = stage.get(&path).await.body;
+    let in_second = system
+        .until("the second step runs", TIMEOUT, async || {
+            let status = system.get(&path).await.body;
             let step = status["steps"][0].clone();
             (step["name"] == "double" && step["status"] == "IN_PROGRESS").then_some((status, step))
         })
@@ -237,8 +238,8 @@ async fn status_and_stream_tell_the_step_and_how_far_it_is() {
     );
     assert_eq!(status["status"], "IN_PROGRESS");
 
-    let id = submit(&stage, "acme/pipeline", pipeline(1, 300)).await;
-    let stream = stage
+    let id = submit(&system, "acme/pipeline", pipeline(1, 300)).await;
+    let stream = system
         .get(&format!("/queue/acme/pipeline/requests/{id}/status/stream"))
         .await;
     let events: Vec<Value> = String::from_utf8(stream.bytes)
@@ -263,18 +264,18 @@ async fn status_and_stream_tell_the_step_and_how_far_it_is() {
         "{words:?}"
     );
     assert_eq!(words.last(), Some(&&json!("COMPLETED")));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
-    let (stage, _workers) = pipeline_stage().await;
+    let (system, _workers) = pipeline_system().await;
     let mut input = pipeline(1, 1);
     input["fail"] = "no luck".into();
-    let id = submit(&stage, "acme/pipeline", input).await;
-    let flow = stage.ended(id).await;
+    let id = submit(&system, "acme/pipeline", input).await;
+    let flow = system.ended(id).await;
     assert_eq!(flow.state, JobState::Failed);
-    let result = stage
+    let result = system
         .get(&format!("/queue/acme/pipeline/requests/{id}"))
         .await;
     assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -284,17 +285,20 @@ async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
         "{message}"
     );
 
-    // What can be known at the door is told at the door.
-    let refused = stage.post("acme/pipeline", &[], r#"{"run_ms": 1}"#).await;
+    // Errors that are known at submit are returned by submit.
+    let refused = system.post("acme/pipeline", &[], r#"{"run_ms": 1}"#).await;
     assert_eq!(
         refused.status,
         StatusCode::UNPROCESSABLE_ENTITY,
         "{:?}",
         refused.body
     );
-    let told = refused.body["detail"][0]["msg"].as_str().unwrap();
-    assert!(told.contains("step add") && told.contains("'n'"), "{told}");
-    let refused = stage
+    let reported = refused.body["detail"][0]["msg"].as_str().unwrap();
+    assert!(
+        reported.contains("step add") && reported.contains("'n'"),
+        "{reported}"
+    );
+    let refused = system
         .post(
             "acme/pipeline",
             &[],
@@ -303,58 +307,58 @@ async fn a_step_that_fails_ends_the_flow_with_its_error_and_its_name() {
         .await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(refused.body["detail"][0]["loc"], json!(["body", "run_ms"]));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn cancelling_reaches_the_step_that_runs_and_no_other_begins() {
-    let (stage, _workers) = pipeline_stage().await;
-    let id = submit(&stage, "acme/pipeline", pipeline(1, 60_000)).await;
+async fn cancelling_a_flow_cancels_its_running_step_and_starts_no_other() {
+    let (system, _workers) = pipeline_system().await;
+    let id = submit(&system, "acme/pipeline", pipeline(1, 60_000)).await;
     let running = async || {
-        let flow = stage.job(id).await;
+        let flow = system.job(id).await;
         let step = flow.flow.unwrap().steps.first()?.job;
-        let step = stage.cluster.store().job(step).await.unwrap()?;
+        let step = system.testbed.store().job(step).await.unwrap()?;
         (step.state == JobState::Running).then_some(step.spec.id)
     };
-    let first = stage.until("the first step runs", SOON, running).await;
+    let first = system.until("the first step runs", TIMEOUT, running).await;
     let path = format!("/queue/acme/pipeline/requests/{id}/cancel");
-    let cancelled = stage.http(Method::PUT, &path, &[], "").await;
+    let cancelled = system.http(Method::PUT, &path, &[], "").await;
     assert_eq!(cancelled.status, StatusCode::ACCEPTED);
-    stage.reached(first, JobState::Cancelled).await;
-    let flow = stage.reached(id, JobState::Cancelled).await;
+    system.reached(first, JobState::Cancelled).await;
+    let flow = system.reached(id, JobState::Cancelled).await;
     assert_eq!(flow.flow.unwrap().steps.len(), 1);
-    stage.all_idle("acme/add").await;
+    system.all_idle("acme/add").await;
 
-    // Whoever cancels a step itself wants no more of its flow.
-    let id = submit(&stage, "acme/pipeline", pipeline(1, 60_000)).await;
-    let step = stage
-        .until("the first step is there", SOON, async || {
-            let step = stage.job(id).await.flow.unwrap().steps.first()?.job;
-            stage.cluster.store().job(step).await.unwrap()
+    // Cancelling a step cancels its flow.
+    let id = submit(&system, "acme/pipeline", pipeline(1, 60_000)).await;
+    let step = system
+        .until("the first step is there", TIMEOUT, async || {
+            let step = system.job(id).await.flow.unwrap().steps.first()?.job;
+            system.testbed.store().job(step).await.unwrap()
         })
         .await;
     let path = format!("/v1/jobs/{}", step.spec.id);
     assert_eq!(
-        stage.http(Method::DELETE, &path, &[], "").await.status,
+        system.http(Method::DELETE, &path, &[], "").await.status,
         StatusCode::OK
     );
-    stage.reached(id, JobState::Cancelled).await;
-    stage.clean_up().await;
+    system.reached(id, JobState::Cancelled).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
-    let stage = Stage::with_config(FALLBACKS).await;
+async fn the_next_choice_is_tried_after_a_failure_a_timeout_or_without_runners() {
+    let system = System::with_config(FALLBACKS).await;
     let by = async |to: &str, input: Value| {
-        let flow = stage.succeeded(submit(&stage, to, input).await).await;
+        let flow = system.succeeded(submit(&system, to, input).await).await;
         (
             flow.output.clone().unwrap()["by"].as_u64().unwrap(),
             flow.flow.unwrap(),
         )
     };
     let third = WorkerOptions::timed("third", "acme/third");
-    let _third = stage.worker(third).await;
-    // Nobody serves the first two.
+    let _third = system.worker(third).await;
+    // The first two have no runners.
     let (who, flow) = by("acme/safer", json!({"first_ms": 1})).await;
     assert_eq!(who, 3);
     assert_eq!(
@@ -362,13 +366,13 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
         Some("acme/safe has no runner")
     );
 
-    let _second = stage
+    let _second = system
         .worker(WorkerOptions::timed("second", "acme/second"))
         .await;
-    let (who, flow) = stage
+    let (who, flow) = system
         .until(
             "it is known that the second has a runner",
-            SOON,
+            TIMEOUT,
             async || {
                 let (who, flow) = by("acme/safer", json!({"first_ms": 1})).await;
                 (who == 2).then_some((who, flow))
@@ -377,13 +381,13 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
         .await;
     assert_eq!((who, flow.steps[0].to.as_str()), (2, "acme/safe"));
 
-    let _first = stage
+    let _first = system
         .worker(WorkerOptions::timed("first", "acme/first"))
         .await;
-    stage
+    system
         .until(
             "it is known that the first has a runner",
-            SOON,
+            TIMEOUT,
             async || (by("acme/safe", json!({"first_ms": 1})).await.0 == 1).then_some(()),
         )
         .await;
@@ -402,16 +406,16 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
         reason,
         Some("acme/first was given up: it did not end within 1.5 s")
     );
-    stage.reached(flow.steps[0].job, JobState::Cancelled).await;
+    system.reached(flow.steps[0].job, JobState::Cancelled).await;
 
-    // A flow in a flow: both of its choices fail, and so the third is tried.
+    // A flow within a flow: both of its choices fail, so the third is tried.
     let (who, flow) = by(
         "acme/safer",
         json!({"first_ms": 1, "first_fails": "a", "second_fails": "b"}),
     )
     .await;
     assert_eq!((who, flow.steps.len()), (3, 2));
-    let page = Page::read(&String::from_utf8(stage.get("/metrics").await.bytes).unwrap());
+    let page = Page::read(&String::from_utf8(system.get("/metrics").await.bytes).unwrap());
     let given_up = [
         ("route", "acme/safe"),
         ("step", "acme/first"),
@@ -420,14 +424,14 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
     assert_eq!(page.get("warmq_flow_steps_total", &given_up), Some(1.0));
     let succeeded = [("route", "acme/safe"), ("outcome", "succeeded")];
     assert!(page.get("warmq_flows_total", &succeeded) >= Some(3.0));
-    let last = stage
+    let last = system
         .post(
             "acme/safe",
             &[],
             &json!({"first_ms": 1, "first_fails": "a", "second_fails": "b"}).to_string(),
         )
         .await;
-    let last = stage
+    let last = system
         .ended(last.body["request_id"].as_str().unwrap().parse().unwrap())
         .await;
     let message = last.error.unwrap().message;
@@ -435,77 +439,79 @@ async fn the_next_choice_is_tried_when_one_fails_is_too_slow_or_has_nobody() {
         message.starts_with("acme/second: ") && message.contains('b'),
         "{message}"
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_job_that_waits_for_runners_which_left_goes_to_the_next_choice() {
-    let stage = Stage::with_config(FALLBACKS).await;
-    let mut first = stage
+async fn the_next_choice_is_tried_when_all_runners_left() {
+    let system = System::with_config(FALLBACKS).await;
+    let mut first = system
         .worker(WorkerOptions::timed("first", "acme/first"))
         .await;
-    let _third = stage
+    let _third = system
         .worker(WorkerOptions::timed("third", "acme/third"))
         .await;
-    // The only runner is busy, so the next one waits for it.
-    let busy = submit(&stage, "acme/first", json!({"run_ms": 60_000})).await;
-    stage.reached(busy, JobState::Running).await;
-    let id = submit(&stage, "acme/safer", json!({"first_ms": 1})).await;
-    stage
-        .until("it waits for the first", SOON, async || {
-            let flow = stage.job(id).await.flow.unwrap();
+    // The only runner is busy, so the next job waits for it.
+    let busy = submit(&system, "acme/first", json!({"run_ms": 60_000})).await;
+    system.reached(busy, JobState::Running).await;
+    let id = submit(&system, "acme/safer", json!({"first_ms": 1})).await;
+    system
+        .until("it waits for the first", TIMEOUT, async || {
+            let flow = system.job(id).await.flow.unwrap();
             (flow.steps.first()?.to.as_str() == "acme/safe").then_some(())
         })
         .await;
     first.kill9().await.unwrap();
-    let flow = stage.ended_within(id, SOON * 2).await;
+    let flow = system.ended_within(id, TIMEOUT * 2).await;
     assert_eq!(flow.output.unwrap()["by"], 3, "{:#?}", flow.flow);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_flow_ends_on_the_version_that_it_began_with() {
-    let (stage, _workers) = pipeline_stage().await;
-    let id = submit(&stage, "acme/pipeline", pipeline(3, 1_000)).await;
-    stage
-        .until("its first step runs", SOON, async || {
-            let step = stage.job(id).await.flow.unwrap().steps.first()?.job;
-            let step = stage.cluster.store().job(step).await.unwrap()?;
+    let (system, _workers) = pipeline_system().await;
+    let id = submit(&system, "acme/pipeline", pipeline(3, 1_000)).await;
+    system
+        .until("its first step runs", TIMEOUT, async || {
+            let step = system.job(id).await.flow.unwrap().steps.first()?.job;
+            let step = system.testbed.store().job(step).await.unwrap()?;
             (step.state == JobState::Running).then_some(())
         })
         .await;
-    // The pipeline is another one, and the route of its third step is gone.
+    // The pipeline has changed, and the route of its third step is gone.
     let toml = r#"
         [apps."acme/add"]
         [routes."acme/pipeline"]
         kind = "sequence"
         steps = [{ name = "only", app = "acme/add", input = { output = "'new'", run_ms = 1 } }]
     "#;
-    std::fs::write(stage.cluster.folder().join("warmq.toml"), toml).unwrap();
-    let reloaded = stage.http(Method::POST, "/v1/config/reload", &[], "").await;
+    std::fs::write(system.testbed.folder().join("warmq.toml"), toml).unwrap();
+    let reloaded = system
+        .http(Method::POST, "/v1/config/reload", &[], "")
+        .await;
     assert_eq!(reloaded.status, StatusCode::OK, "{:?}", reloaded.body);
-    let new = stage.succeeded(submit(&stage, "acme/pipeline", json!({})).await);
+    let new = system.succeeded(submit(&system, "acme/pipeline", json!({})).await);
     assert_eq!(new.await.output, Some(json!("new")));
-    let old = stage.succeeded(id).await;
+    let old = system.succeeded(id).await;
     assert_eq!(old.output.unwrap()["n"], 8);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn what_did_not_start_in_time_expires_as_a_whole() {
-    let stage = Stage::with_config(PIPELINE).await;
-    // Nobody serves it.
+async fn a_flow_that_did_not_start_in_time_expires_as_a_whole() {
+    let system = System::with_config(PIPELINE).await;
+    // The app has no runners.
     let timeout = [("x-fal-request-timeout", "1")];
-    let answer = stage
+    let answer = system
         .post("acme/pipeline", &timeout, &pipeline(1, 1).to_string())
         .await;
     let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    let flow = stage.ended(id).await;
+    let flow = system.ended(id).await;
     assert_eq!(flow.state, JobState::Expired);
-    let result = stage
+    let result = system
         .get(&format!("/queue/acme/pipeline/requests/{id}"))
         .await;
     assert_eq!(result.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(result.headers["x-fal-request-timeout-type"], "user");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -1,15 +1,15 @@
-//! An input that is too large for messages and records is an object in the storage, and nobody notices: it is shown, run, repeated and
-//! forgotten as any other. What no broker takes is refused for good.
+//! An input too large for messages and records is stored as an object and shown, run, repeated and
+//! expired like any other. An input too large for any message is refused.
 
 use std::path::{Path, PathBuf};
 
 use lapin::BasicProperties;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_testkit::{Cluster, PrivateRabbit, WorkerOptions, eventually};
+use warmq_testkit::{PrivateRabbit, Testbed, WorkerOptions, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_id};
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::job::{JobRecord, MAX_INLINE_INPUT_BYTES};
 use warmq_types::state::JobState;
@@ -17,14 +17,14 @@ use warmq_types::state::JobState;
 /// The app is declared, so that jobs can wait without a worker.
 const DECLARED: &str = "[apps.'bench/timed']\nhint_from = 'input.output.model'";
 
-/// An input of 300 KiB, which the timed engine gives back.
+/// Returns an input of 300 KiB, which the timed engine returns.
 fn large(text: &str) -> Value {
     let text = text.repeat(300 * 1024 / text.len());
     json!({"run_ms": 1, "load_ms": 1, "output": {"model": "m", "text": text}})
 }
 
-/// The stored inputs.
-fn stored(stage: &Stage) -> Vec<PathBuf> {
+/// Returns the stored inputs.
+fn stored(system: &System) -> Vec<PathBuf> {
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -35,22 +35,24 @@ fn stored(stage: &Stage) -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    files(&stage.cluster.folder().join("files/.inputs"), &mut found);
+    files(&system.testbed.folder().join("files/.inputs"), &mut found);
     found
 }
 
-async fn none_is_stored(stage: &Stage) {
-    let none = async || stored(stage).is_empty().then_some(());
-    eventually("no input is stored", SOON, none).await.unwrap();
+async fn none_is_stored(system: &System) {
+    let none = async || stored(system).is_empty().then_some(());
+    eventually("no input is stored", TIMEOUT, none)
+        .await
+        .unwrap();
 }
 
-async fn submit(stage: &Stage, headers: &[(&str, &str)], input: &Value) -> JobId {
-    let answer = stage.post(TIMED, headers, &input.to_string()).await;
+async fn submit(system: &System, headers: &[(&str, &str)], input: &Value) -> JobId {
+    let answer = system.post(TIMED, headers, &input.to_string()).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
-/// Neither the record nor the message holds the input.
+/// Asserts that neither record nor message contains the input.
 fn assert_is_small(record: &JobRecord) {
     assert_eq!(record.spec.input, Value::Null);
     let stored = record.spec.stored_input.as_ref().unwrap();
@@ -59,81 +61,85 @@ fn assert_is_small(record: &JobRecord) {
 }
 
 #[tokio::test]
-async fn it_runs_is_shown_and_gives_its_hint_as_any_other() {
-    let stage = Stage::with_config(DECLARED).await;
+async fn a_large_input_runs_is_shown_and_yields_its_hint() {
+    let system = System::with_config(DECLARED).await;
     let input = large("http ");
-    let by_http = submit(&stage, &[], &input).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let by_http = submit(&system, &[], &input).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let by_amqp = JobId::generate();
     let body = large("amqp ").to_string();
     let properties = with_id(by_amqp, DIRECT_REPLY_TO);
     user.submit(TIMED, &body, properties).await;
-    stage.stands(by_amqp, JobState::Queued).await;
+    system
+        .reached_once_recorded(by_amqp, JobState::Queued)
+        .await;
     for id in [by_http, by_amqp] {
-        let record = stage.job(id).await;
+        let record = system.job(id).await;
         assert_is_small(&record);
         assert_eq!(record.spec.hint.unwrap().as_str(), "m");
     }
-    let shown = stage.get(&format!("/v1/jobs/{by_http}")).await.body;
+    let shown = system.get(&format!("/v1/jobs/{by_http}")).await.body;
     assert_eq!(shown["input"], input);
     assert_eq!(shown["stored_input"], Value::Null);
 
-    let _worker = stage.timed("a").await;
-    let ran = stage.succeeded(by_http).await;
+    let _worker = system.timed_worker("a").await;
+    let ran = system.succeeded(by_http).await;
     assert_eq!(ran.output.as_ref(), Some(&input["output"]));
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["payload"]["text"], large("amqp ")["output"]["text"]);
-    assert_eq!(stored(&stage).len(), 2);
-    stage.clean_up().await;
+    assert_eq!(stored(&system).len(), 2);
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn it_is_deleted_with_the_end_of_a_job_that_is_not_to_be_stored() {
-    let stage = Stage::with_config(DECLARED).await;
+async fn a_large_input_is_deleted_when_an_unstored_job_ends() {
+    let system = System::with_config(DECLARED).await;
     let no_store = [("x-fal-store-io", "0")];
-    let cancelled = submit(&stage, &no_store, &large("cancelled ")).await;
-    assert_eq!(stored(&stage).len(), 1);
+    let cancelled = submit(&system, &no_store, &large("cancelled ")).await;
+    assert_eq!(stored(&system).len(), 1);
     let path = format!("/queue/{TIMED}/requests/{cancelled}/cancel");
-    stage.http(reqwest::Method::PUT, &path, &[], "").await;
-    none_is_stored(&stage).await;
-    let _worker = stage.timed("a").await;
-    let ran = submit(&stage, &no_store, &large("ran ")).await;
-    stage.succeeded(ran).await;
-    none_is_stored(&stage).await;
-    let shown = stage.get(&format!("/v1/jobs/{ran}")).await.body;
+    system.http(reqwest::Method::PUT, &path, &[], "").await;
+    none_is_stored(&system).await;
+    let _worker = system.timed_worker("a").await;
+    let ran = submit(&system, &no_store, &large("ran ")).await;
+    system.succeeded(ran).await;
+    none_is_stored(&system).await;
+    let shown = system.get(&format!("/v1/jobs/{ran}")).await.body;
     assert_eq!(shown["input"], Value::Null);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_refused_or_repeated_submission_leaves_none_behind() {
-    let stage = Stage::with_config(&format!("{DECLARED}\nmax_queue_length = 1")).await;
+async fn a_refused_or_repeated_submission_leaves_no_stored_input() {
+    let system = System::with_config(&format!("{DECLARED}\nmax_queue_length = 1")).await;
     let key = [("idempotency-key", "k")];
-    let first = submit(&stage, &key, &large("first ")).await;
-    let [file] = stored(&stage).try_into().unwrap();
-    let full = stage.post(TIMED, &[], &large("refused ").to_string()).await;
+    let first = submit(&system, &key, &large("first ")).await;
+    let [file] = stored(&system).try_into().unwrap();
+    let full = system
+        .post(TIMED, &[], &large("refused ").to_string())
+        .await;
     assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
     for input in [large("first "), large("another ")] {
-        assert_eq!(submit(&stage, &key, &input).await, first);
+        assert_eq!(submit(&system, &key, &input).await, first);
     }
-    assert_eq!(stored(&stage), [file]);
-    let _worker = stage.timed("a").await;
-    let ran = stage.succeeded(first).await;
+    assert_eq!(stored(&system), [file]);
+    let _worker = system.timed_worker("a").await;
+    let ran = system.succeeded(first).await;
     assert_eq!(ran.output, Some(large("first ")["output"].clone()));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_runner_that_cannot_read_it_leaves_the_job_to_another() {
-    let stage = Stage::start().await;
-    let elsewhere = stage.cluster.folder().join("elsewhere");
+async fn a_runner_that_cannot_read_a_stored_input_leaves_the_job_to_another() {
+    let system = System::start().await;
+    let elsewhere = system.testbed.folder().join("elsewhere");
     let storage = format!("--storage=file://{}", elsewhere.display());
     let bad = WorkerOptions::timed("bad", TIMED).args([storage]);
-    let _bad = stage.worker(bad).await;
-    // Where none can read it, the last attempt says why.
-    let once = submit(&stage, &[("x-fal-no-retry", "1")], &large("lost ")).await;
-    let failed = stage.ended(once).await;
+    let _bad = system.worker(bad).await;
+    // Where no runner can read it, the last attempt has the reason.
+    let once = submit(&system, &[("x-fal-no-retry", "1")], &large("lost ")).await;
+    let failed = system.ended(once).await;
     let error = failed.error.unwrap();
     assert_eq!(
         (error.status, error.error_type.as_str()),
@@ -141,19 +147,19 @@ async fn a_runner_that_cannot_read_it_leaves_the_job_to_another() {
     );
     assert!(error.message.contains("--storage"), "{}", error.message);
 
-    let id = submit(&stage, &[], &large("text ")).await;
-    let tried = async || (stage.job(id).await.attempt == 1).then_some(());
-    eventually("the runner without it tried", SOON, tried)
+    let id = submit(&system, &[], &large("text ")).await;
+    let tried = async || (system.job(id).await.attempt == 1).then_some(());
+    eventually("the runner without it tried", TIMEOUT, tried)
         .await
         .unwrap();
-    let _good = stage.timed("good").await;
-    let ran = stage.succeeded(id).await;
+    let _good = system.timed_worker("good").await;
+    let ran = system.succeeded(id).await;
     assert_eq!(ran.runner.unwrap().as_str(), "good");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_flow_makes_its_steps_of_it_and_of_large_outputs() {
+async fn a_flow_passes_large_inputs_and_outputs_to_its_steps() {
     let config = r#"
         [apps."bench/timed"]
         [routes."t/twice"]
@@ -163,25 +169,25 @@ async fn a_flow_makes_its_steps_of_it_and_of_large_outputs() {
           { name = "two", app = "bench/timed", input = { run_ms = 1, output = { text = "steps.one.output.text + input.text" } } },
         ]
     "#;
-    let stage = Stage::with_config(config).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(config).await;
+    let _worker = system.timed_worker("a").await;
     let text = "x".repeat(300 * 1024);
     let (no_store, body) = ([("x-fal-store-io", "0")], json!({"text": text}).to_string());
-    let answer = stage.post("t/twice", &no_store, &body).await;
+    let answer = system.post("t/twice", &no_store, &body).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    assert_is_small(&stage.job(id).await);
-    let flow = stage.succeeded(id).await;
+    assert_is_small(&system.job(id).await);
+    let flow = system.succeeded(id).await;
     assert_eq!(flow.output.unwrap()["text"], text.repeat(2));
-    none_is_stored(&stage).await;
-    stage.clean_up().await;
+    none_is_stored(&system).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_message_that_is_larger_than_a_body_may_be_is_refused_once() {
-    let mut stage = Stage::with_config(DECLARED).await;
-    stage.replace_router(&["--max-body", "1KiB"]).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+async fn a_message_over_the_body_limit_is_refused_once() {
+    let mut system = System::with_config(DECLARED).await;
+    system.replace_router(&["--max-body", "1KiB"]).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let properties = BasicProperties::default().with_reply_to(DIRECT_REPLY_TO.into());
     user.submit(TIMED, large("text ").to_string(), properties)
@@ -196,29 +202,29 @@ async fn a_message_that_is_larger_than_a_body_may_be_is_refused_once() {
         error.contains("--max-body") && error.contains("/storage/upload/initiate"),
         "{error}"
     );
-    let dead = stage.get(&format!("/v1/dead/{TIMED}")).await.body;
+    let dead = system.get(&format!("/v1/dead/{TIMED}")).await.body;
     assert_eq!(dead["letters"].as_array().unwrap().len(), 1);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_file_of_10_mb_fits_as_a_data_uri_and_a_larger_one_is_to_be_uploaded() {
-    let stage = Stage::with_config(DECLARED).await;
+async fn a_10_mb_data_uri_is_accepted_and_a_larger_one_is_refused_with_a_hint_to_upload() {
+    let system = System::with_config(DECLARED).await;
     let uri = |bytes: usize| {
         let base64 = "A".repeat(bytes.div_ceil(3) * 4);
         json!({"run_ms": 1, "output": format!("data:image/png;base64,{base64}")})
     };
-    let id = submit(&stage, &[], &uri(10 << 20)).await;
-    assert_is_small(&stage.job(id).await);
-    let refused = stage.post(TIMED, &[], &uri(13 << 20).to_string()).await;
+    let id = submit(&system, &[], &uri(10 << 20)).await;
+    assert_is_small(&system.job(id).await);
+    let refused = system.post(TIMED, &[], &uri(13 << 20).to_string()).await;
     assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
     let advice = refused.body["detail"].as_str().unwrap();
     assert!(advice.contains("/storage/upload/initiate"), "{advice}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
+async fn a_message_over_the_brokers_limit_is_refused_without_retries() {
     let rabbit = PrivateRabbit::start(&["max_message_size = 50000"])
         .await
         .unwrap();
@@ -231,13 +237,13 @@ async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
           { name = "two", app = "bench/timed", input = { run_ms = 1, output = { text = "steps.one.output.text + steps.one.output.text" } } },
         ]
     "#;
-    let cluster = Cluster::builder()
+    let testbed = Testbed::builder()
         .config(config)
         .amqp_url(rabbit.url().expose());
-    let stage = Stage::of(cluster.start().await.unwrap()).await;
-    let _worker = stage.timed("a").await;
+    let system = System::of(testbed.start().await.unwrap()).await;
+    let _worker = system.timed_worker("a").await;
     let input = json!({"run_ms": 1, "output": "x".repeat(60_000)});
-    let refused = stage.post(TIMED, &[], &input.to_string()).await;
+    let refused = system.post(TIMED, &[], &input.to_string()).await;
     assert_eq!(
         refused.status,
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -248,9 +254,9 @@ async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
     assert!(reason.contains("50000"), "{reason}");
 
     let text = json!({"text": "x".repeat(30_000)}).to_string();
-    let flow = stage.post("t/long", &[], &text).await;
+    let flow = system.post("t/long", &[], &text).await;
     let id: JobId = flow.body["request_id"].as_str().unwrap().parse().unwrap();
-    let failed = stage.ended(id).await;
+    let failed = system.ended(id).await;
     let error = failed.error.unwrap();
     assert_eq!(
         (failed.state, error.status),
@@ -258,6 +264,6 @@ async fn what_the_broker_never_takes_is_refused_and_slows_nothing() {
         "{error:?}"
     );
     assert!(error.message.starts_with("step two: "), "{}", error.message);
-    stage.succeeded(stage.submit("m", 1).await).await;
-    stage.clean_up().await;
+    system.succeeded(system.submit("m", 1).await).await;
+    system.cleanup().await;
 }

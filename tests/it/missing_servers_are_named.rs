@@ -1,16 +1,16 @@
-//! A server that is missing is named, with the way to start it; a bad configuration lists every mistake.
+//! A missing server is named with the remedy; a bad configuration lists every mistake.
 
 use std::net::TcpListener;
 
 use warmq_tests::Program;
 
-/// Runs a program of ours until it ends by itself: its exit status, and what it said.
+/// Runs a program until it ends: its exit status and standard error.
 async fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
-    let said = Program::new(program, args).run().await;
-    (said.code, said.err)
+    let output = Program::new(program, args).run().await;
+    (output.code, output.err)
 }
 
-/// The programs that need servers, with the flags that they cannot do without.
+/// The programs that need servers, with their required flags.
 const PROGRAMS: [(&str, &[&str]); 2] = [
     ("warmq-router", &["--listen", "127.0.0.1:0"]),
     (
@@ -19,19 +19,19 @@ const PROGRAMS: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// Every program waits for a server that is missing; `url` answers in no useful way.
+/// Checks that every program waits for a missing server; `url` gives no useful response.
 async fn names_the_missing(scheme: &str, setting: &str, package: &str, port: u16) {
     let url = format!("{scheme}://127.0.0.1:{port}");
     for (program, more) in PROGRAMS {
         let program = Program::new(program, &[more, &[setting, &url]].concat());
-        let said = program.run_until(&["waiting", &url, package]).await;
-        assert_eq!(said.matches(package).count(), 2, "named once: {said}");
+        let output = program.run_until(&["waiting", &url, package]).await;
+        assert_eq!(output.matches(package).count(), 2, "named once: {output}");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_named_with_the_way_to_start_it() {
-    // Bound and closed again: nobody listens there.
+async fn an_unreachable_server_is_named_with_the_remedy() {
+    // Bound and closed again: connections are refused.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -42,7 +42,7 @@ async fn a_server_that_is_not_there_is_named_with_the_way_to_start_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_during_the_greeting_is_named_too() {
+async fn a_server_that_dies_during_the_handshake_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().for_each(drop));
@@ -61,7 +61,7 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
     )
     .unwrap();
     let config = file.to_str().unwrap();
-    let (code, said) = run(
+    let (code, output) = run(
         "warmq-router",
         &["--config", config, "--namespace", "A B", "--listen", "x"],
     )
@@ -78,22 +78,28 @@ async fn a_bad_configuration_lists_every_mistake_and_exits_64() {
         "namespace",
         "listen",
     ] {
-        assert!(said.contains(mistake), "{mistake} is missing in: {said}");
+        assert!(
+            output.contains(mistake),
+            "{mistake} is missing in: {output}"
+        );
     }
-    let (code, said) = run(
+    let (code, output) = run(
         "warmq-worker",
         &["--app", "x", "--engine", "steam", "--memory-budget", "much"],
     )
     .await;
     assert_eq!(code, Some(64));
     for mistake in ["app", "steam", "much"] {
-        assert!(said.contains(mistake), "{mistake} is missing in: {said}");
+        assert!(
+            output.contains(mistake),
+            "{mistake} is missing in: {output}"
+        );
     }
 }
 
 #[tokio::test]
-async fn strangers_are_not_served_by_accident() {
-    let (code, said) = run("warmq-router", &["--listen", "0.0.0.0:0"]).await;
+async fn listening_beyond_loopback_requires_keys() {
+    let (code, output) = run("warmq-router", &["--listen", "0.0.0.0:0"]).await;
     assert_eq!(code, Some(64));
-    assert!(said.contains("--allow-anonymous"), "{said}");
+    assert!(output.contains("--allow-anonymous"), "{output}");
 }

@@ -1,4 +1,5 @@
-//! A job that takes its runners down does so a bounded number of times; then it is put away with its reason.
+//! A job that kills its runners does so a bounded number of times; then it is quarantined with the
+//! reason.
 
 use std::time::Duration;
 
@@ -6,24 +7,24 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::StatusCode;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json, next};
-use warmq_tests::stage::TIMED;
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::state::JobState;
 
-/// A runner's lease (15 s), the retry tier that parks its job, and some air.
-const A_LEASE: Duration = Duration::from_secs(60);
+/// A runner's lease (15 s), the retry tier that parks its job, and a margin.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 const TWO_ATTEMPTS: &str = "[apps.'bench/timed']\nmax_attempts = 2";
 
-/// Kills the worker that runs the job as soon as it does.
-async fn dies_of(stage: &Stage, job: JobId, name: &str) {
-    let mut victim = stage.timed(name).await;
-    stage
-        .until("a worker has the job", A_LEASE, async || {
-            let record = stage.cluster.store().job(job).await.unwrap()?;
+/// Kills the worker as soon as it runs the job.
+async fn kill_while_running(system: &System, job: JobId, name: &str) {
+    let mut victim = system.timed_worker(name).await;
+    system
+        .until("a worker has the job", RETRY_TIMEOUT, async || {
+            let record = system.testbed.store().job(job).await.unwrap()?;
             let runs = record.state == JobState::Running;
             (runs && record.runner?.as_str() == name).then_some(())
         })
@@ -41,24 +42,24 @@ fn assert_quarantined(record: &JobRecord, reason: &str) {
     assert_eq!(error.message, reason);
 }
 
-/// A runner's lease (15 s), and a few seconds: nobody else need notice.
-const A_LEASE_AND_A_MOMENT: Duration = Duration::from_secs(25);
+/// A runner's lease (15 s), and a few seconds: no other detection is needed.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(25);
 
 #[tokio::test]
-async fn a_job_whose_only_worker_is_killed_is_known_to_wait_once_the_lease_has_lapsed() {
-    let stage = Stage::with_config(TWO_ATTEMPTS).await;
-    let waits = stage.submit("m", 600_000).await;
-    dies_of(&stage, waits, "first").await;
-    let queued = stage.until("it waits again", A_LEASE_AND_A_MOMENT, async || {
-        (stage.job(waits).await.state == JobState::Queued).then_some(())
+async fn a_job_of_a_killed_worker_is_queued_again_once_the_lease_lapsed() {
+    let system = System::with_config(TWO_ATTEMPTS).await;
+    let waits = system.submit("m", 600_000).await;
+    kill_while_running(&system, waits, "first").await;
+    let queued = system.until("it waits again", LEASE_TIMEOUT, async || {
+        (system.job(waits).await.state == JobState::Queued).then_some(())
     });
     queued.await;
-    let last = stage.submit("m", 600_000).await;
-    let mut victim = stage.timed("second").await;
-    // Whichever of the two it takes first: that is the last attempt of one, and the other waits.
-    let runs = stage.until("a worker has one of them", A_LEASE, async || {
+    let last = system.submit("m", 600_000).await;
+    let mut victim = system.timed_worker("second").await;
+    // The first of the two to be taken is the last attempt of one, and the other waits.
+    let runs = system.until("a worker has one of them", RETRY_TIMEOUT, async || {
         for id in [waits, last] {
-            if stage.job(id).await.state == JobState::Running {
+            if system.job(id).await.state == JobState::Running {
                 return Some(id);
             }
         }
@@ -70,17 +71,17 @@ async fn a_job_whose_only_worker_is_killed_is_known_to_wait_once_the_lease_has_l
         true => JobState::Failed,
         false => JobState::Queued,
     };
-    let known = stage.until("its end is known", A_LEASE_AND_A_MOMENT, async || {
-        (stage.job(runs).await.state == expected).then_some(())
+    let known = system.until("its end is known", LEASE_TIMEOUT, async || {
+        (system.job(runs).await.state == expected).then_some(())
     });
     known.await;
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_the_reason() {
-    let stage = Stage::with_config(TWO_ATTEMPTS).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+async fn a_job_that_kills_its_workers_is_quarantined_after_its_attempts() {
+    let system = System::with_config(TWO_ATTEMPTS).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let id = JobId::generate();
     let properties = BasicProperties::default()
@@ -88,22 +89,22 @@ async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_t
         .with_reply_to(DIRECT_REPLY_TO.into());
     user.submit(TIMED, r#"{"run_ms": 600000}"#, properties)
         .await;
-    dies_of(&stage, id, "first").await;
-    dies_of(&stage, id, "second").await;
+    kill_while_running(&system, id, "first").await;
+    kill_while_running(&system, id, "second").await;
 
-    // Whoever comes now is not its victim.
-    let _survivor = stage.timed("survivor").await;
-    let record = stage.ended_within(id, A_LEASE).await;
+    // A later worker is not affected.
+    let _survivor = system.timed_worker("survivor").await;
+    let record = system.ended_within(id, RETRY_TIMEOUT).await;
     let reason = "it was running when 2 runners were lost: first, second";
     assert_quarantined(&record, reason);
     assert_eq!(record.attempt, 2);
-    // Not 503, which fal's clients repeat: nothing better would come.
-    let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+    // Not 503, which fal's clients repeat without success.
+    let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
     assert_eq!(result.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(result.headers["x-fal-error-type"], "runner_disconnected");
 
     let app = TIMED.parse().unwrap();
-    let dead_queue = stage.cluster.topology().dead_queue(&app);
+    let dead_queue = system.testbed.topology().dead_queue(&app);
     let letter = next(&mut user.consume(&dead_queue).await).await;
     assert_eq!(header(&letter, "x-warmq-reason"), reason);
     let message = JobMessage::decode(&letter.data).unwrap();
@@ -113,14 +114,14 @@ async fn a_job_that_kills_its_workers_ends_after_its_attempts_and_is_kept_with_t
         (&reply["status"], &reply["error"]),
         (&"ERROR".into(), &reason.into())
     );
-    stage.succeeded(stage.submit("m", 1).await).await;
-    stage.clean_up().await;
+    system.succeeded(system.submit("m", 1).await).await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_job_that_is_not_to_be_retried_has_one_attempt_whichever_way_it_came() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+async fn a_job_without_retry_has_one_attempt_by_http_and_amqp() {
+    let system = System::with_config("[apps.'bench/timed']").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut headers = FieldTable::default();
     headers.insert("x-no-retry".into(), AMQPValue::Boolean(true));
     headers.insert("x-runner-hint".into(), AMQPValue::LongString("m".into()));
@@ -130,20 +131,20 @@ async fn a_job_that_is_not_to_be_retried_has_one_attempt_whichever_way_it_came()
         .with_headers(headers);
     user.submit(TIMED, r#"{"run_ms": 600000}"#, properties)
         .await;
-    dies_of(&stage, by_amqp, "first").await;
+    kill_while_running(&system, by_amqp, "first").await;
     let headers = [("x-fal-no-retry", "1"), ("x-fal-runner-hint", "m")];
-    let answer = stage.post(TIMED, &headers, r#"{"run_ms": 600000}"#).await;
+    let answer = system.post(TIMED, &headers, r#"{"run_ms": 600000}"#).await;
     let by_http: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
-    dies_of(&stage, by_http, "second").await;
+    kill_while_running(&system, by_http, "second").await;
 
-    // Nobody is left to run them, and they end all the same.
+    // There are no runners left, and the jobs end.
     for (id, runner) in [(by_amqp, "first"), (by_http, "second")] {
-        let record = stage.ended_within(id, A_LEASE).await;
+        let record = system.ended_within(id, RETRY_TIMEOUT).await;
         let reason = format!("it was running when its runner was lost: {runner}");
         assert_quarantined(&record, &reason);
         assert_eq!(record.attempt, 1);
     }
-    let answer = stage.post(TIMED, &[("x-no-retry", "maybe")], "{}").await;
+    let answer = system.post(TIMED, &[("x-no-retry", "maybe")], "{}").await;
     assert_eq!(answer.status, 422, "{:?}", answer.body);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -1,12 +1,12 @@
-//! Routes are submitted to like apps, by HTTP and AMQP, and say why they led where they led.
+//! Routes are submitted to like apps, by HTTP and AMQP, and report why they resolved as they did.
 
 use lapin::BasicProperties;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_testkit::{Cluster, Error, WorkerOptions};
+use warmq_testkit::{Error, Testbed, WorkerOptions};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, json as body_of, next, with_header};
-use warmq_tests::stage::SOON;
-use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_tests::system::TIMEOUT;
+use warmq_tests::{AmqpClient, HttpResponse, System};
 use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 
@@ -31,7 +31,7 @@ const ROUTES: &str = r#"
     by = "input.user"
 "#;
 
-/// The same names, but everything goes to v2.
+/// The same names, all to v2.
 const ALL_TO_V2: &str = r#"
     [apps."acme/small"]
     [apps."acme/v1"]
@@ -48,36 +48,38 @@ const ALL_TO_V2: &str = r#"
 const BROKEN: &str = "[apps.\"acme/v1\"]\n[routes.\"acme/images\"]\nkind = \"switch\"\ndefault = \"acme/nobody\"\n\
                       rules = [{ when = \"input.width <\", to = \"acme/v1\" }]\nspeed = 9\n";
 
-fn id(answer: &Answer) -> JobId {
+fn id(answer: &HttpResponse) -> JobId {
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
     answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
 /// Submits and finds the job's record.
-async fn submitted(stage: &Stage, to: &str, headers: &[(&str, &str)], input: Value) -> JobRecord {
-    let answer = stage.post(to, headers, &input.to_string()).await;
-    stage.job(id(&answer)).await
+async fn submitted(system: &System, to: &str, headers: &[(&str, &str)], input: Value) -> JobRecord {
+    let answer = system.post(to, headers, &input.to_string()).await;
+    system.job(id(&answer)).await
 }
 
-fn write(stage: &Stage, toml: &str) {
-    std::fs::write(stage.cluster.folder().join("warmq.toml"), toml).unwrap();
+fn write(system: &System, toml: &str) {
+    std::fs::write(system.testbed.folder().join("warmq.toml"), toml).unwrap();
 }
 
-async fn reload(stage: &Stage) -> Answer {
-    stage.http(Method::POST, "/v1/config/reload", &[], "").await
+async fn reload(system: &System) -> HttpResponse {
+    system
+        .http(Method::POST, "/v1/config/reload", &[], "")
+        .await
 }
 
 #[tokio::test]
-async fn each_submission_goes_where_the_rules_say_and_is_known_by_the_routes_name() {
-    let stage = Stage::with_config(ROUTES).await;
-    let _small = stage
+async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
+    let system = System::with_config(ROUTES).await;
+    let _small = system
         .worker(WorkerOptions::timed("small", "acme/small"))
         .await;
-    let _v1 = stage.worker(WorkerOptions::timed("v1", "acme/v1")).await;
-    let _v2 = stage.worker(WorkerOptions::timed("v2", "acme/v2")).await;
+    let _v1 = system.worker(WorkerOptions::timed("v1", "acme/v1")).await;
+    let _v2 = system.worker(WorkerOptions::timed("v2", "acme/v2")).await;
 
     let input = json!({"width": 64, "model": "m", "run_ms": 5, "load_ms": 5, "output": {"n": 1}});
-    let answer = stage.post("acme/images", &[], &input.to_string()).await;
+    let answer = system.post("acme/images", &[], &input.to_string()).await;
     let small = id(&answer);
     let base = format!("/queue/acme/images/requests/{small}");
     for (field, path) in [
@@ -87,50 +89,50 @@ async fn each_submission_goes_where_the_rules_say_and_is_known_by_the_routes_nam
     ] {
         assert_eq!(
             answer.body[field],
-            format!("{}{base}{path}", stage.router.url()),
+            format!("{}{base}{path}", system.router.url()),
             "{field}"
         );
     }
-    let record = stage.succeeded(small).await;
+    let record = system.succeeded(small).await;
     assert_eq!(record.spec.app.as_str(), "acme/small");
     assert_eq!(
         record.spec.hint.unwrap().as_str(),
         "m",
-        "derived as its app says"
+        "derived by the app's setting"
     );
     assert_eq!(record.spec.route.len(), 1);
-    let done = stage.get(&format!("{base}/status")).await;
+    let done = system.get(&format!("{base}/status")).await;
     assert_eq!(
         (done.status, &done.body["status"]),
         (StatusCode::OK, &"COMPLETED".into())
     );
-    // A switch leaves the result alone; and the app's own name finds the job, too.
+    // A switch changes nothing in the result; the app's own name finds the job, too.
     for app in ["acme/images", "acme/small"] {
-        let result = stage.get(&format!("/queue/{app}/requests/{small}")).await;
+        let result = system.get(&format!("/queue/{app}/requests/{small}")).await;
         assert_eq!(result.body, json!({"n": 1}), "{app}");
     }
     for elsewhere in ["acme/ab", "acme/v1", "acme/none"] {
-        let result = stage
+        let result = system
             .get(&format!("/queue/{elsewhere}/requests/{small}"))
             .await;
         assert_eq!(result.status, StatusCode::NOT_FOUND, "{elsewhere}");
     }
 
-    // A user stays with one version, and the result says with which.
+    // A user keeps one version, and the result names it.
     let of = |user: &str| json!({"user": user, "run_ms": 5, "output": {"n": 2}});
-    let first = submitted(&stage, "acme/images", &[], of("ada")).await;
+    let first = submitted(&system, "acme/images", &[], of("ada")).await;
     let version = first.spec.app.to_string();
     for _ in 0..3 {
-        let again = submitted(&stage, "acme/images", &[], of("ada")).await;
+        let again = submitted(&system, "acme/images", &[], of("ada")).await;
         assert_eq!(again.spec.app.as_str(), version);
     }
-    stage.succeeded(first.spec.id).await;
+    system.succeeded(first.spec.id).await;
     let signed = json!({"n": 2, "model_version": version});
     let result = format!("/queue/acme/images/requests/{}", first.spec.id);
-    assert_eq!(stage.get(&result).await.body, signed);
-    let record = stage.get(&format!("/v1/jobs/{}", first.spec.id)).await;
+    assert_eq!(system.get(&result).await.body, signed);
+    let record = system.get(&format!("/v1/jobs/{}", first.spec.id)).await;
     assert_eq!(record.body["output"], signed);
-    let ran = stage
+    let ran = system
         .http(Method::POST, "/run/acme/images", &[], of("ada").to_string())
         .await;
     assert_eq!(ran.body, signed);
@@ -139,65 +141,67 @@ async fn each_submission_goes_where_the_rules_say_and_is_known_by_the_routes_nam
     let reason = "none of its 2 rules applied (rule 1 asks for 'width', which was not given; rule 2 asks for 'x-plan', which was not given)";
     assert_eq!(hops[0].reason, reason);
 
-    let pro = submitted(&stage, "acme/images", &[("X-Plan", "pro")], json!({})).await;
+    let pro = submitted(&system, "acme/images", &[("X-Plan", "pro")], json!({})).await;
     assert_eq!(pro.spec.app.as_str(), "acme/v2");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_message_to_a_route_is_one_job_and_its_reply_is_signed() {
-    let stage = Stage::with_config(ROUTES).await;
-    let _v1 = stage.worker(WorkerOptions::timed("v1", "acme/v1")).await;
-    let _v2 = stage.worker(WorkerOptions::timed("v2", "acme/v2")).await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::with_config(ROUTES).await;
+    let _v1 = system.worker(WorkerOptions::timed("v1", "acme/v1")).await;
+    let _v2 = system.worker(WorkerOptions::timed("v2", "acme/v2")).await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let job = JobId::generate();
     let properties = BasicProperties::default()
         .with_message_id(job.to_string().into())
         .with_reply_to(DIRECT_REPLY_TO.into());
-    // By chance, since no user is given; but the repeat is the same job.
+    // At random, since no user is given; the repeat is the same job.
     let body = r#"{"run_ms": 5, "output": {"n": 1}}"#;
     for _ in 0..2 {
         user.submit("acme/ab", body, properties.clone()).await;
     }
     let reply = body_of(&next(&mut replies).await);
-    let record = stage.job(job).await;
+    let record = system.job(job).await;
     assert_eq!(record.spec.submitted_to().as_str(), "acme/ab");
     let signed = json!({"n": 1, "model_version": record.spec.app});
     assert_eq!(reply["payload"], signed, "{reply}");
 
-    // Conditions see a message's headers.
+    // Conditions can read a message's headers.
     let job = JobId::generate();
     let with_plan = with_header("X-Plan", "pro").with_message_id(job.to_string().into());
     user.submit("acme/images", r#"{"run_ms": 5}"#, with_plan)
         .await;
-    let record = stage
-        .stands(job, warmq_types::state::JobState::Succeeded)
+    let record = system
+        .reached_once_recorded(job, warmq_types::state::JobState::Succeeded)
         .await;
     assert_eq!(record.spec.app.as_str(), "acme/v2");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn an_input_that_does_not_fit_is_refused_with_the_rules_name() {
-    let stage = Stage::with_config(ROUTES).await;
-    let refused = stage.post("acme/images", &[], r#"{"width": "wide"}"#).await;
+async fn an_input_that_a_rule_rejects_is_refused_with_the_rules_name() {
+    let system = System::with_config(ROUTES).await;
+    let refused = system
+        .post("acme/images", &[], r#"{"width": "wide"}"#)
+        .await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let told = refused.body["detail"][0]["msg"].as_str().unwrap();
+    let reported = refused.body["detail"][0]["msg"].as_str().unwrap();
     let rule = "route acme/images, rule 1 (input.width <= 512): ";
-    assert!(told.starts_with(rule), "{told}");
-    let unknown = stage.post("acme/none", &[], "{}").await;
+    assert!(reported.starts_with(rule), "{reported}");
+    let unknown = system.post("acme/none", &[], "{}").await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
-    let malformed = stage.post("acme/images", &[], "{").await;
+    let malformed = system.post("acme/images", &[], "{").await;
     assert_eq!(malformed.status, StatusCode::BAD_REQUEST);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn routes_are_reloaded_whole_or_not_at_all() {
-    let stage = Stage::with_config(ROUTES).await;
+    let system = System::with_config(ROUTES).await;
     let to = async |input: Value| {
-        submitted(&stage, "acme/images", &[], input)
+        submitted(&system, "acme/images", &[], input)
             .await
             .spec
             .app
@@ -206,20 +210,20 @@ async fn routes_are_reloaded_whole_or_not_at_all() {
     let small = || json!({"width": 64});
     assert_eq!(to(small()).await, "acme/small");
 
-    write(&stage, BROKEN);
-    let refused = reload(&stage).await;
+    write(&system, BROKEN);
+    let refused = reload(&system).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let told: Vec<&str> = refused.body["detail"]
+    let reported: Vec<&str> = refused.body["detail"]
         .as_array()
         .unwrap()
         .iter()
         .map(|problem| problem["msg"].as_str().unwrap())
         .collect();
-    assert_eq!(told.len(), 3, "{told:#?}");
+    assert_eq!(reported.len(), 3, "{reported:#?}");
     for place in ["line 4, column 11", "line 5, column 33", "line 6, column 9"] {
         assert!(
-            told.iter().any(|problem| problem.contains(place)),
-            "{place}: {told:#?}"
+            reported.iter().any(|problem| problem.contains(place)),
+            "{place}: {reported:#?}"
         );
     }
     assert_eq!(
@@ -228,71 +232,71 @@ async fn routes_are_reloaded_whole_or_not_at_all() {
         "what was declared before still counts"
     );
 
-    write(&stage, ALL_TO_V2);
-    let reloaded = reload(&stage).await;
+    write(&system, ALL_TO_V2);
+    let reloaded = reload(&system).await;
     assert_eq!(reloaded.status, StatusCode::OK, "{:?}", reloaded.body);
     assert_eq!(reloaded.body["routes"][1]["route"], "acme/images");
     assert_eq!(to(small()).await, "acme/v2");
 
-    write(&stage, ROUTES);
-    stage.router.hang_up().unwrap();
-    stage
-        .until("SIGHUP reloads, too", SOON, async || {
+    write(&system, ROUTES);
+    system.router.hang_up().unwrap();
+    system
+        .until("SIGHUP reloads, too", TIMEOUT, async || {
             (to(small()).await == "acme/small").then_some(())
         })
         .await;
-    let apps = stage.get("/v1/apps").await.body;
+    let apps = system.get("/v1/apps").await.body;
     assert_eq!(
         apps["routes"][1],
         json!({
             "route": "acme/images", "kind": "switch", "to": ["acme/ab", "acme/small", "acme/v2"]
         })
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn the_dispatcher_follows_new_settings_of_its_app() {
     let app = |policy: &str| format!("[apps.\"bench/timed\"]\npolicy = \"{policy}\"\n");
-    let stage = Stage::with_config(&app("fal")).await;
-    let _worker = stage.timed("a").await;
+    let system = System::with_config(&app("fal")).await;
+    let _worker = system.timed_worker("a").await;
     let policy = async || {
-        let job = stage.succeeded(stage.submit("m", 1).await).await;
+        let job = system.succeeded(system.submit("m", 1).await).await;
         job.decision.unwrap().policy
     };
     assert_eq!(policy().await, "fal");
-    write(&stage, &app("warm"));
-    assert_eq!(reload(&stage).await.status, StatusCode::OK);
-    stage
-        .until("jobs are sent by the new policy", SOON, async || {
+    write(&system, &app("warm"));
+    assert_eq!(reload(&system).await.status, StatusCode::OK);
+    system
+        .until("jobs are sent by the new policy", TIMEOUT, async || {
             (policy().await == "warm").then_some(())
         })
         .await;
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_key_stays_one_job_whatever_becomes_of_the_route() {
-    let stage = Stage::with_config(ROUTES).await;
+async fn an_idempotency_key_stays_one_job_although_the_route_changes() {
+    let system = System::with_config(ROUTES).await;
     let submit = async |input: Value| {
         let key = [("idempotency-key", "order-1")];
-        submitted(&stage, "acme/images", &key, input).await
+        submitted(&system, "acme/images", &key, input).await
     };
     let first = submit(json!({"width": 64})).await;
-    // Another input would go elsewhere, and so would the same one by now.
+    // Another input would resolve differently, and so would the same one by now.
     let second = submit(json!({"width": 2048})).await;
-    write(&stage, ALL_TO_V2);
-    assert_eq!(reload(&stage).await.status, StatusCode::OK);
+    write(&system, ALL_TO_V2);
+    assert_eq!(reload(&system).await.status, StatusCode::OK);
     let third = submit(json!({"width": 64})).await;
     assert_eq!([second.spec.id, third.spec.id], [first.spec.id; 2]);
     assert_eq!(third.spec.app.as_str(), "acme/small");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_router_with_mistakes_in_its_routes_tells_all_of_them_and_does_not_start() {
-    let cluster = Cluster::builder().config(BROKEN).start().await.unwrap();
-    let error = cluster.router(&[]).await.err().unwrap();
+async fn a_router_with_mistakes_in_its_routes_lists_them_and_does_not_start() {
+    let testbed = Testbed::builder().config(BROKEN).start().await.unwrap();
+    let error = testbed.router(&[]).await.err().unwrap();
     let Error::Ended { status, tail, .. } = error else {
         panic!("it has started, or failed otherwise: {error}");
     };
@@ -300,5 +304,5 @@ async fn a_router_with_mistakes_in_its_routes_tells_all_of_them_and_does_not_sta
     for place in ["line 4, column 11", "line 5, column 33", "line 6, column 9"] {
         assert!(tail.contains(place), "{place}: {tail}");
     }
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }

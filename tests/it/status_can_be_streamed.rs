@@ -1,11 +1,11 @@
-//! Whoever follows a job hears of each change until its end, and can read its log.
+//! A stream reports each change of a job until its end, and its log.
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_tests::stage::TIMED;
-use warmq_tests::{Answer, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{HttpResponse, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
@@ -13,8 +13,8 @@ fn status_path(id: JobId) -> String {
     format!("/queue/{TIMED}/requests/{id}/status")
 }
 
-/// The events of a stream that has ended: `data: {json}` and an empty line each, and nothing else but heartbeats.
-fn events(answer: &Answer) -> Vec<Value> {
+/// Parses the events of an ended stream: `data: {json}` and an empty line each, and heartbeats.
+fn events(answer: &HttpResponse) -> Vec<Value> {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.headers["content-type"], "text/event-stream");
     let text = std::str::from_utf8(&answer.bytes).unwrap();
@@ -41,14 +41,14 @@ fn log(events: &[Value]) -> Vec<&Value> {
 }
 
 #[tokio::test]
-async fn each_change_is_told_until_the_job_has_ended() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+async fn each_change_is_streamed_until_the_job_ended() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let input = json!({"run_ms": 1500, "load_ms": 500});
-    let busy = stage.submit_to(TIMED, "other", input.clone()).await;
-    stage.reached(busy, JobState::Running).await;
-    let id = stage.submit_to(TIMED, "m", input).await;
-    let answer = stage
+    let busy = system.submit_to(TIMED, "other", input.clone()).await;
+    system.reached(busy, JobState::Running).await;
+    let id = system.submit_to(TIMED, "m", input).await;
+    let answer = system
         .get(&format!("{}/stream?logs=1", status_path(id)))
         .await;
     assert_eq!(answer.headers["x-fal-request-id"], id.to_string());
@@ -64,8 +64,8 @@ async fn each_change_is_told_until_the_job_has_ended() {
         .collect();
     assert!(steps.len() > 2 && steps.is_sorted(), "{steps:?}");
 
-    // Of the log, each line once; who polls is told all of it.
-    let polled = stage.get(&format!("{}?logs=true", status_path(id))).await;
+    // A stream sends each log line once; a poll returns all of them.
+    let polled = system.get(&format!("{}?logs=true", status_path(id))).await;
     let polled = [polled.body];
     assert_eq!(log(&events), log(&polled));
     let messages: Vec<&str> = log(&polled)
@@ -86,47 +86,48 @@ async fn each_change_is_told_until_the_job_has_ended() {
     let first = log(&polled)[0];
     assert_eq!(first["source"], "USER");
     assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_failure_is_told_in_ascii_and_the_log_is_left_out_unless_asked_for() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
+async fn a_failure_is_streamed_in_ascii_and_logs_only_on_request() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
     let input = json!({"run_ms": 1, "load_ms": 0, "fail": "kein schönes 猫🐈"});
-    let id = stage.submit_to(TIMED, "m", input).await;
-    let streamed = events(&stage.get(&format!("{}/stream", status_path(id))).await);
+    let id = system.submit_to(TIMED, "m", input).await;
+    let streamed = events(&system.get(&format!("{}/stream", status_path(id))).await);
     let last = streamed.last().unwrap();
     assert_eq!(last["status"], "COMPLETED");
     assert_eq!(last["error"], "kein schönes 猫🐈");
     assert_eq!(last["error_type"], "model_error");
     assert!(streamed.iter().all(|event| event["logs"].is_null()));
-    // A job that has ended is told once.
+    // An ended job has one event.
     let again = events(
-        &stage
+        &system
             .get(&format!("{}/stream?logs=1", status_path(id)))
             .await,
     );
     assert_eq!(again.len(), 1);
     assert_eq!(log(&again).last().unwrap()["level"], "ERROR");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn places_in_the_queue_and_a_cancellation_are_told() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
-    let first = stage.submit("m", 1).await;
-    let second = stage.submit("m", 1).await;
+async fn queue_positions_and_a_cancellation_are_streamed() {
+    let system = System::with_config("[apps.'bench/timed']").await;
+    let first = system.submit("m", 1).await;
+    let second = system.submit("m", 1).await;
     let (path, heard) = (
         format!("{}/stream", status_path(second)),
         Duration::from_secs(2),
     );
-    let (answer, ()) = tokio::join!(stage.get(&path), async {
-        // Long enough for the stream to tell the first place; a shorter wait would make the test weaker, not wrong.
+    let (answer, ()) = tokio::join!(system.get(&path), async {
+        // Long enough for the stream to send the first position; a shorter wait would weaken the
+        // test, not break it.
         tokio::time::sleep(heard).await;
         for id in [first, second] {
             let path = format!("/v1/jobs/{id}");
-            stage.http(reqwest::Method::DELETE, &path, &[], "").await;
+            system.http(reqwest::Method::DELETE, &path, &[], "").await;
             tokio::time::sleep(heard).await;
         }
     });
@@ -137,14 +138,14 @@ async fn places_in_the_queue_and_a_cancellation_are_told() {
         .collect();
     assert_eq!(places, [&json!(1), &json!(0), &Value::Null]);
     assert_eq!(events.last().unwrap()["error_type"], "client_cancelled");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn silence_is_filled_and_an_unknown_job_is_not_found() {
-    let stage = Stage::with_config("[apps.'bench/timed']").await;
-    let id = stage.submit("m", 1).await;
-    let url = format!("{}{}/stream", stage.router.url(), status_path(id));
+async fn idle_streams_send_keep_alives_and_an_unknown_job_is_not_found() {
+    let system = System::with_config("[apps.'bench/timed']").await;
+    let id = system.submit("m", 1).await;
+    let url = format!("{}{}/stream", system.router.url(), status_path(id));
     let mut answer = reqwest::get(url).await.unwrap();
     let mut text = String::new();
     while !text.ends_with("\n\n: ping\n\n") {
@@ -153,7 +154,7 @@ async fn silence_is_filled_and_an_unknown_job_is_not_found() {
         text.push_str(std::str::from_utf8(&chunk).unwrap());
     }
     let unknown = status_path(JobId::generate());
-    let answer = stage.get(&format!("{unknown}/stream")).await;
+    let answer = system.get(&format!("{unknown}/stream")).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -1,17 +1,17 @@
-//! `/openapi.json` is true, `/docs` shows it, and neither needs anything from elsewhere.
+//! `/openapi.json` is accurate, `/docs` shows it, and neither loads anything from other hosts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use warmq_tests::Stage;
+use warmq_tests::System;
 use warmq_tests::fuzz::Fuzz;
-use warmq_tests::stage::TIMED;
+use warmq_tests::system::TIMED;
 
-/// `make fuzz` tries many more.
+/// `make fuzz` sends many more.
 #[tokio::test]
-async fn whatever_is_asked_is_answered_as_documented() {
+async fn every_response_is_as_documented() {
     let fuzz = Fuzz {
         examples: 3,
         seed: 1,
@@ -25,12 +25,12 @@ async fn whatever_is_asked_is_answered_as_documented() {
 
 #[tokio::test]
 async fn each_app_is_documented_with_the_input_that_its_workers_take() {
-    let stage = Stage::start().await;
-    let before = stage.get("/openapi.json").await.body;
+    let system = System::start().await;
+    let before = system.get("/openapi.json").await.body;
     assert_eq!(before["openapi"], "3.1.0");
     assert!(before["paths"]["/queue/{owner}/{app}"]["post"].is_object());
-    let _worker = stage.timed("a").await;
-    let document = stage.get("/openapi.json").await.body;
+    let _worker = system.timed_worker("a").await;
+    let document = system.get("/openapi.json").await.body;
     for call in ["queue", "run"] {
         let operation = &document["paths"][format!("/{call}/{TIMED}")]["post"];
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
@@ -38,10 +38,10 @@ async fn each_app_is_documented_with_the_input_that_its_workers_take() {
         let schema = document.pointer(pointer).unwrap();
         assert_eq!(schema["properties"]["run_ms"]["default"], 100, "{schema}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
-/// The values of every `key` in `value`, at any depth.
+/// Returns the values of every `key` in `value`, at any depth.
 fn all<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| all(key, item, found)),
@@ -54,10 +54,10 @@ fn all<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
 }
 
 #[tokio::test]
-async fn nothing_in_the_document_leads_nowhere() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let document = stage.get("/openapi.json").await.body;
+async fn every_reference_in_the_openapi_document_resolves() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let document = system.get("/openapi.json").await.body;
     let mut references = Vec::new();
     all("$ref", &document, &mut references);
     assert!(references.len() > 50, "{}", references.len());
@@ -67,7 +67,7 @@ async fn nothing_in_the_document_leads_nowhere() {
             .and_then(|path| document.pointer(path));
         assert!(found.is_some(), "{reference}");
     }
-    // Links name operations by their ids, which are of one operation each.
+    // Links name operations by their unique ids.
     let (mut ids, mut operations) = (Vec::new(), Vec::new());
     for item in document["paths"].as_object().unwrap().values() {
         operations.extend(item.as_object().unwrap().values());
@@ -85,14 +85,14 @@ async fn nothing_in_the_document_leads_nowhere() {
     all("operationId", links, &mut named);
     assert_eq!(named.len(), 5, "{links}");
     assert!(named.iter().all(|name| names.contains(name)), "{named:?}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn the_pages_load_from_this_router_alone() {
-    let stage = Stage::start().await;
+async fn the_docs_page_loads_only_from_its_router() {
+    let system = System::start().await;
     for path in ["/", "/docs", "/docs/"] {
-        let page = stage.get(path).await;
+        let page = system.get(path).await;
         assert_eq!(page.status, StatusCode::OK, "{path}");
         assert_eq!(page.headers["content-type"], "text/html");
         let policy = page.headers["content-security-policy"].to_str().unwrap();
@@ -104,29 +104,29 @@ async fn the_pages_load_from_this_router_alone() {
         let parts: Vec<&str> = parts.collect();
         assert!(parts.len() > 3, "{html}");
         for part in parts {
-            let found = stage
+            let found = system
                 .get(&format!("/docs/{}", part.trim_start_matches("./")))
                 .await;
             assert_eq!(found.status, StatusCode::OK, "{part}");
         }
     }
-    let start = stage.get("/docs/swagger-initializer.js").await;
+    let start = system.get("/docs/swagger-initializer.js").await;
     let start = String::from_utf8(start.bytes).unwrap();
     assert!(start.contains("\"../openapi.json\""), "{start}");
     assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
-    // Relative, so that they lead right below whatever path a proxy serves the router.
+    // Relative, so that links work below any path of a proxy.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     let client = client.build().unwrap();
     for path in ["/", "/docs"] {
         let answer = client
-            .get(format!("{}{path}", stage.router.url()))
+            .get(format!("{}{path}", system.router.url()))
             .send()
             .await;
         assert_eq!(answer.unwrap().headers()["location"], "docs/index.html");
     }
     let below = "https://example.com/warmq";
-    let router = stage
-        .cluster
+    let router = system
+        .testbed
         .router(&["--public-url", below])
         .await
         .unwrap();
@@ -136,8 +136,8 @@ async fn the_pages_load_from_this_router_alone() {
         .await;
     let document: Value = document.unwrap().json().await.unwrap();
     assert_eq!(document["servers"], json!([{"url": below}]));
-    let missing = stage.get("/docs/no-such-page.html").await;
+    let missing = system.get("/docs/no-such-page.html").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
     assert_eq!(missing.body["error_type"], "not_found");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

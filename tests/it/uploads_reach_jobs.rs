@@ -1,4 +1,5 @@
-//! A file that a user brought can be named in a job's input by its link, and the worker reads it from the storage.
+//! An uploaded file is named in a job's input by its link, and the worker reads it from the
+//! storage.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, with_id};
 use warmq_tests::files::unix_s;
-use warmq_tests::stage::TIMED;
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::TIMED;
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How many files the storage has, parts and half-written ones too.
-fn files(stage: &Stage) -> usize {
+/// Counts the files of the storage, parts and incomplete ones included.
+fn files(system: &System) -> usize {
     fn count(folder: &std::path::Path) -> usize {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         let count_entry = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -23,22 +24,22 @@ fn files(stage: &Stage) -> usize {
         };
         entries.map(count_entry).sum()
     }
-    count(&stage.cluster.folder().join("files"))
+    count(&system.testbed.folder().join("files"))
 }
 
-/// An input that is given back as the output, and a job with it.
-async fn echo(stage: &Stage, output: Value) -> JobId {
+/// Runs a job that returns its input as output.
+async fn echo(system: &System, output: Value) -> JobId {
     let input = json!({"run_ms": 1, "load_ms": 1, "output": output});
-    stage.submit_to(TIMED, "m", input).await
+    system.submit_to(TIMED, "m", input).await
 }
 
 #[tokio::test]
-async fn a_link_is_a_reference_for_the_worker_and_a_link_again_for_whoever_asks() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let link = stage.upload("cat.png", "image/png", b"a cat").await;
-    let id = echo(&stage, json!({"image": {"url": link}})).await;
-    let record = stage.succeeded(id).await;
+async fn a_link_becomes_a_reference_in_the_job_and_a_link_in_responses() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let link = system.upload("cat.png", "image/png", b"a cat").await;
+    let id = echo(&system, json!({"image": {"url": link}})).await;
+    let record = system.succeeded(id).await;
     let given = record.spec.input["output"]["image"]["url"]
         .as_str()
         .unwrap();
@@ -46,38 +47,40 @@ async fn a_link_is_a_reference_for_the_worker_and_a_link_again_for_whoever_asks(
     assert!(given.ends_with("/cat.png"), "{given}");
 
     let result = format!("/queue/{TIMED}/requests/{id}");
-    let first = stage.get(&result).await.body;
-    let found = stage.fetch(first["image"]["url"].as_str().unwrap()).await;
+    let first = system.get(&result).await.body;
+    let found = system.fetch(first["image"]["url"].as_str().unwrap()).await;
     assert_eq!(found.bytes, b"a cat");
-    let job = stage.get(&format!("/v1/jobs/{id}")).await.body;
+    let job = system.get(&format!("/v1/jobs/{id}")).await.body;
     assert_eq!(job["output"], first, "the same link in each answer");
     assert_eq!(job["input"]["output"], first);
-    assert_eq!(stage.get(&result).await.body, first);
-    stage.clean_up().await;
+    assert_eq!(system.get(&result).await.body, first);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn replies_by_amqp_have_links_too() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let link = stage.upload("cat.png", "image/png", b"a cat").await;
-    let user = AmqpUser::connect(&stage.cluster).await;
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let link = system.upload("cat.png", "image/png", b"a cat").await;
+    let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
     let input = json!({"run_ms": 1, "load_ms": 1, "output": {"url": link}}).to_string();
     let properties = with_id(JobId::generate(), DIRECT_REPLY_TO);
     user.submit(TIMED, &input, properties).await;
     let reply = replies.next().await.unwrap().unwrap();
     let reply: Value = serde_json::from_slice(&reply.data).unwrap();
-    let found = stage.fetch(reply["payload"]["url"].as_str().unwrap()).await;
+    let found = system
+        .fetch(reply["payload"]["url"].as_str().unwrap())
+        .await;
     assert_eq!(found.bytes, b"a cat");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn nobody_can_name_a_file_without_a_link_to_it() {
-    let stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let link = stage.upload("cat.png", "image/png", b"a cat").await;
+async fn a_reference_without_a_link_is_refused() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let link = system.upload("cat.png", "image/png", b"a cat").await;
     let (_, key) = link.split_once("/uploads/").unwrap();
     for reference in [
         format!("warmq://files/uploads/{key}"),
@@ -85,7 +88,7 @@ async fn nobody_can_name_a_file_without_a_link_to_it() {
         "warmq://files/../secret".to_owned(),
     ] {
         let input = json!({"output": [{"image_url": reference}]}).to_string();
-        let refused = stage.post(TIMED, &[], &input).await;
+        let refused = system.post(TIMED, &[], &input).await;
         assert_eq!(
             refused.status,
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -95,70 +98,73 @@ async fn nobody_can_name_a_file_without_a_link_to_it() {
         assert_eq!(problem["loc"], json!(["body", "output", 0, "image_url"]));
         assert_eq!(problem["type"], "file_reference");
     }
-    let expired = stage.permit("read", &format!("uploads/{key}"), 1).await;
+    let expired = system.permit("read", &format!("uploads/{key}"), 1).await;
     let foreign = json!([
         link.replace("cat.png", "dog.png"),
-        format!("{}/files/{expired}/uploads/{key}", stage.router.url()),
+        format!("{}/files/{expired}/uploads/{key}", system.router.url()),
         "https://example.com/files/1-a/b/c.png",
         format!("see {link}"),
         "a red circle",
     ]);
-    let id = echo(&stage, foreign.clone()).await;
-    let record = stage.succeeded(id).await;
+    let id = echo(&system, foreign.clone()).await;
+    let record = system.succeeded(id).await;
     assert_eq!(
         record.spec.input["output"], foreign,
         "they stay as they are"
     );
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn links_to_a_jobs_files_hold_as_long_as_its_result_or_as_its_submitter_asked() {
-    let stage = Stage::with_config("[apps.'bench/timed']\nretention = '1h'").await;
-    let _worker = stage.timed("a").await;
-    let link = stage.upload("cat.png", "image/png", b"a cat").await;
+async fn links_to_a_jobs_files_expire_with_its_result_or_as_requested() {
+    let system = System::with_config("[apps.'bench/timed']\nretention = '1h'").await;
+    let _worker = system.timed_worker("a").await;
+    let link = system.upload("cat.png", "image/png", b"a cat").await;
     let input = json!({"run_ms": 1, "load_ms": 1, "output": {"url": link}}).to_string();
     let wish = [(
         "x-fal-object-lifecycle-preference",
         r#"{"expiration_duration_seconds": 60}"#,
     )];
     for (headers, expected_s) in [(&[][..], 3600), (&wish[..], 60)] {
-        let accepted = stage.post(TIMED, headers, &input).await.body;
+        let accepted = system.post(TIMED, headers, &input).await.body;
         let id = accepted["request_id"].as_str().unwrap().parse().unwrap();
-        let ended_s = stage
+        let ended_s = system
             .succeeded(id)
             .await
             .finished_ms
             .unwrap()
             .div_ceil(1000);
-        let result = stage.get(&format!("/queue/{TIMED}/requests/{id}")).await;
+        let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
         let link = result.body["url"].as_str().unwrap().to_owned();
         let (_, permit) = link.split_once("/files/").unwrap();
         let (expires, _) = permit.split_once('-').unwrap();
         assert_eq!(expires.parse::<u64>().unwrap(), ended_s + expected_s);
     }
     let wrong = [("x-fal-object-lifecycle-preference", "1h")];
-    let refused = stage.post(TIMED, &wrong, &input).await;
+    let refused = system.post(TIMED, &wrong, &input).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     let place = json!(["header", "x-fal-object-lifecycle-preference"]);
     assert_eq!(refused.body["detail"][0]["loc"], place);
-    let refused = stage.announce("a.png", "image/png", "soon").await;
+    let refused = system.initiate_upload("a.png", "image/png", "soon").await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn an_upload_url_is_for_one_file_one_use_and_an_hour() {
-    let stage = Stage::start().await;
-    let announced = stage.announce("cat.png", "image/png", "{}").await.body;
+async fn an_upload_url_allows_one_upload_within_an_hour() {
+    let system = System::start().await;
+    let announced = system
+        .initiate_upload("cat.png", "image/png", "{}")
+        .await
+        .body;
     let [place, link] = ["upload_url", "file_url"].map(|url| announced[url].as_str().unwrap());
     let (_, key) = link.split_once("/uploads/").unwrap();
     let key = format!("uploads/{key}");
-    let place = stage.path_of(place);
-    let own = stage.permit("write", &key, unix_s(HOUR)).await;
-    let late = stage.permit("write", &key, unix_s(Duration::ZERO)).await;
-    let to_read = stage.permit("read", &key, unix_s(HOUR)).await;
-    let parts = stage.permit("write-parts", &key, unix_s(HOUR)).await;
+    let place = system.path_of(place);
+    let own = system.permit("write", &key, unix_s(HOUR)).await;
+    let late = system.permit("write", &key, unix_s(Duration::ZERO)).await;
+    let to_read = system.permit("read", &key, unix_s(HOUR)).await;
+    let parts = system.permit("write-parts", &key, unix_s(HOUR)).await;
     for (path, status) in [
         (place.replace("cat.png", "dog.png"), StatusCode::FORBIDDEN),
         (
@@ -191,29 +197,29 @@ async fn an_upload_url_is_for_one_file_one_use_and_an_hour() {
         ),
         (format!("/storage/upload/{key}"), StatusCode::NOT_FOUND),
         (
-            stage.path_of(link).to_owned(),
+            system.path_of(link).to_owned(),
             StatusCode::METHOD_NOT_ALLOWED,
         ),
     ] {
-        let refused = stage.http(Method::PUT, &path, &[], "x").await;
+        let refused = system.http(Method::PUT, &path, &[], "x").await;
         assert_eq!(refused.status, status, "{path}: {:?}", refused.body);
         assert!(refused.body["detail"].is_string(), "{path}");
     }
-    assert_eq!(files(&stage), 0);
-    let put = stage.http(Method::PUT, place, &[], "a cat").await;
+    assert_eq!(files(&system), 0);
+    let put = system.http(Method::PUT, place, &[], "a cat").await;
     assert_eq!(put.status, StatusCode::OK);
-    assert_eq!(stage.fetch(link).await.bytes, b"a cat");
-    stage.clean_up().await;
+    assert_eq!(system.fetch(link).await.bytes, b"a cat");
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn the_ways_of_fals_python_client_need_a_token() {
-    let stage = Stage::start().await;
-    let given = stage
+async fn the_upload_calls_of_fals_python_client_need_a_token() {
+    let system = System::start().await;
+    let given = system
         .http(Method::POST, "/storage/auth/token", &[], "{}")
         .await;
     let token = given.body["token"].as_str().unwrap();
-    assert_eq!(given.body["base_url"], stage.router.url());
+    assert_eq!(given.body["base_url"], system.router.url());
     let own = format!("Bearer {token}");
     let forged = format!("Bearer {}", token.replace('-', "0-"));
     for (path, authorization, status) in [
@@ -228,43 +234,43 @@ async fn the_ways_of_fals_python_client_need_a_token() {
             ("authorization", authorization),
             ("x-fal-file-name", "cat.png"),
         ];
-        let answer = stage.http(Method::POST, path, &headers, "a cat").await;
+        let answer = system.http(Method::POST, path, &headers, "a cat").await;
         assert_eq!(answer.status, status, "{path} {authorization}");
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_file_over_the_bound_is_refused_and_leaves_nothing() {
-    let mut stage = Stage::start().await;
-    stage.replace_router(&["--max-upload", "100KiB"]).await;
-    let token = stage
+    let mut system = System::start().await;
+    system.replace_router(&["--max-upload", "100KiB"]).await;
+    let token = system
         .http(Method::POST, "/storage/auth/token", &[], "")
         .await;
     let token = format!("Bearer {}", token.body["token"].as_str().unwrap());
     let headers = [("authorization", token.as_str())];
-    let announced = stage.announce("a.bin", "", "{}").await.body;
-    let place = stage.path_of(announced["upload_url"].as_str().unwrap());
+    let announced = system.initiate_upload("a.bin", "", "{}").await.body;
+    let place = system.path_of(announced["upload_url"].as_str().unwrap());
     let (most, too_much) = (vec![b'x'; 100 << 10], vec![b'x'; (100 << 10) + 1]);
     let ways = [(Method::PUT, place), (Method::POST, "/files/upload")];
     for (method, path) in ways.clone() {
         let body = too_much.clone();
-        let refused = stage.http(method, path, &headers, body).await;
+        let refused = system.http(method, path, &headers, body).await;
         assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
         assert!(refused.body["detail"].as_str().unwrap().contains("102400"));
     }
-    assert_eq!(files(&stage), 0);
+    assert_eq!(files(&system), 0);
     for (method, path) in ways {
-        let answer = stage.http(method, path, &headers, most.clone()).await;
+        let answer = system.http(method, path, &headers, most.clone()).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {:?}", answer.body);
     }
-    assert_eq!(files(&stage), 2);
-    stage.clean_up().await;
+    assert_eq!(files(&system), 2);
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn hostile_file_names_become_harmless_ones() {
-    let stage = Stage::start().await;
+    let system = System::start().await;
     let long = format!("{}.png", "x".repeat(10_000));
     for name in [
         "../../../etc/cron.d/evil.png",
@@ -279,31 +285,31 @@ async fn hostile_file_names_become_harmless_ones() {
         "",
         &long,
     ] {
-        let link = stage.upload(name, "image/png", name.as_bytes()).await;
+        let link = system.upload(name, "image/png", name.as_bytes()).await;
         assert!(link.len() < 400, "{link}");
         assert!(link.ends_with(".png"), "{link}");
-        let found = stage.fetch(&link).await;
+        let found = system.fetch(&link).await;
         assert_eq!(found.bytes, name.as_bytes(), "{link}");
         assert_eq!(found.headers.get("x-evil"), None);
     }
-    let folder = stage.cluster.folder().join("files");
+    let folder = system.testbed.folder().join("files");
     let tops: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
     assert_eq!(tops.len(), 1, "all of them are uploads: {tops:?}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_body_that_announces_no_file_is_told_why() {
-    let stage = Stage::start().await;
+async fn an_invalid_upload_request_is_refused_with_the_reason() {
+    let system = System::start().await;
     for body in ["nonsense", "[]", r#"{"file_name": 7}"#] {
         let path = "/storage/upload/initiate";
-        let refused = stage.http(Method::POST, path, &[], body).await;
+        let refused = system.http(Method::POST, path, &[], body).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{body}");
         assert!(refused.body["detail"].is_string());
     }
-    // A file without name or type is a file all the same.
+    // A file needs neither a name nor a type.
     let path = "/storage/upload/initiate-multipart";
-    let answer = stage.http(Method::POST, path, &[], "").await;
+    let answer = system.http(Method::POST, path, &[], "").await;
     assert_eq!(answer.status, StatusCode::OK);
-    stage.clean_up().await;
+    system.cleanup().await;
 }

@@ -1,4 +1,4 @@
-//! A user who speaks AMQP only: publishes to exchange `jobs`, reads replies and dead letters.
+//! A client that speaks AMQP only: publishes to exchange `jobs`, reads replies and dead letters.
 
 use futures::StreamExt;
 use lapin::message::Delivery;
@@ -10,32 +10,32 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer, PublisherConfirm};
 use serde_json::Value;
 use warmq_broker::Topology;
-use warmq_testkit::Cluster;
+use warmq_testkit::Testbed;
 use warmq_types::ids::JobId;
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::server_url::ServerUrl;
 use warmq_types::state::JobState;
 
-use crate::stage::SOON;
+use crate::system::TIMEOUT;
 
 /// The pseudo-queue of RabbitMQ's direct reply-to.
 pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// A connection of a submitter.
-pub struct AmqpUser {
+pub struct AmqpClient {
     channel: Channel,
     topology: Topology,
     _connection: Connection,
 }
 
-impl AmqpUser {
-    /// Connects to the cluster's RabbitMQ.
-    pub async fn connect(cluster: &Cluster) -> Self {
-        Self::connect_at(cluster, cluster.amqp_url()).await
+impl AmqpClient {
+    /// Connects to the testbed's RabbitMQ.
+    pub async fn connect(testbed: &Testbed) -> Self {
+        Self::connect_at(testbed, testbed.amqp_url()).await
     }
 
-    /// Connects to the cluster's RabbitMQ by another address.
-    pub async fn connect_at(cluster: &Cluster, url: &ServerUrl) -> Self {
+    /// Connects to the testbed's RabbitMQ by another address.
+    pub async fn connect_at(testbed: &Testbed, url: &ServerUrl) -> Self {
         let connection = warmq_broker::connect(url, "warmq-tests").await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel
@@ -44,7 +44,7 @@ impl AmqpUser {
             .unwrap();
         Self {
             channel,
-            topology: cluster.topology().clone(),
+            topology: testbed.topology().clone(),
             _connection: connection,
         }
     }
@@ -55,7 +55,7 @@ impl AmqpUser {
         published.await.unwrap();
     }
 
-    /// As [`AmqpUser::submit`], but whether the broker has it is not waited for.
+    /// As [`AmqpClient::submit`], without waiting for the confirm.
     pub async fn publish(
         &self,
         app: &str,
@@ -84,8 +84,8 @@ impl AmqpUser {
             .unwrap()
     }
 
-    /// The ends of jobs from now on, as they are announced: once or more each.
-    pub async fn ends(&self) -> Consumer {
+    /// Subscribes to the events of ended jobs: one or more each.
+    pub async fn end_events(&self) -> Consumer {
         let queue = format!("{}.ends", self.topology.jobs_exchange());
         self.own_queue(&queue).await;
         let bound = self.channel.queue_bind(
@@ -99,12 +99,12 @@ impl AmqpUser {
         self.consume(&queue).await
     }
 
-    /// Whether a queue holds nothing; an exclusive one must be this connection's own.
+    /// Returns whether a queue is empty; an exclusive one must belong to this connection.
     pub async fn is_empty(&self, queue: &str) -> bool {
         Topology::depth(&self.channel, queue).await.unwrap() == 0
     }
 
-    /// Declares a queue that lives as long as this connection.
+    /// Declares a queue that exists as long as this connection.
     pub async fn own_queue(&self, name: &str) {
         let options = QueueDeclareOptions {
             exclusive: true,
@@ -117,7 +117,7 @@ impl AmqpUser {
     }
 }
 
-/// Properties of a job that gets this id, and whose outcome is told to `reply_to`. The broker keeps it over a restart.
+/// Properties of a persistent job with this id, whose outcome is sent to `reply_to`.
 pub fn with_id(id: JobId, reply_to: &str) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(2)
@@ -138,22 +138,22 @@ pub fn with_header(name: &str, text: &str) -> BasicProperties {
     BasicProperties::default().with_headers(headers)
 }
 
-/// The next message, acknowledged; the test fails when none comes.
+/// Returns the next message, acknowledged; fails the test if none arrives.
 pub async fn next(consumer: &mut Consumer) -> Delivery {
-    let delivery = tokio::time::timeout(SOON, consumer.next())
+    let delivery = tokio::time::timeout(TIMEOUT, consumer.next())
         .await
         .expect("no message came")
         .unwrap()
         .unwrap();
-    // Direct replies need no acknowledgement, and refuse it.
+    // Direct replies need no ack, and refuse it.
     if consumer.queue().as_str() != DIRECT_REPLY_TO {
         delivery.ack(BasicAckOptions::default()).await.unwrap();
     }
     delivery
 }
 
-/// The next end that was announced.
-pub async fn next_end(ends: &mut Consumer) -> (JobId, JobState) {
+/// Returns the next event of an ended job.
+pub async fn next_end_event(ends: &mut Consumer) -> (JobId, JobState) {
     let event = JobEvent::decode(&next(ends).await.data).unwrap();
     (event.job_id, event.state)
 }
@@ -163,7 +163,7 @@ pub fn json(delivery: &Delivery) -> Value {
     serde_json::from_slice(&delivery.data).unwrap()
 }
 
-/// A header's text; empty when there is none.
+/// Returns a header's text; empty if there is none.
 pub fn header(delivery: &Delivery, name: &str) -> String {
     let headers = delivery.properties.headers().as_ref();
     match headers.and_then(|headers| headers.inner().get(name)) {
@@ -172,13 +172,13 @@ pub fn header(delivery: &Delivery, name: &str) -> String {
     }
 }
 
-/// What RabbitMQ says on a connection that publishes while a memory or disk alarm is set: `connection.blocked`.
+/// The `connection.blocked` that RabbitMQ sends to publishers while a memory or disk alarm is set.
 pub fn connection_blocked(reason: &str) -> Vec<u8> {
     let length = u8::try_from(reason.len()).unwrap();
     connection_method(60, &[&[length], reason.as_bytes()].concat())
 }
 
-/// What it says once the alarm is over: `connection.unblocked`.
+/// The `connection.unblocked` that RabbitMQ sends after the alarm.
 pub fn connection_unblocked() -> Vec<u8> {
     connection_method(61, &[])
 }

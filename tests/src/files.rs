@@ -1,4 +1,4 @@
-//! Files of a stage's router: brought and fetched as fal's JavaScript client does, and permits signed as a router signs them.
+//! Files of a system's router: uploads and downloads as in fal's JavaScript client, and permits.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::Sha256;
 use warmq_store::Secret;
 
-use crate::{Answer, Stage};
+use crate::{HttpResponse, System};
 
 /// Seconds since 1970, `ahead` of now.
 pub fn unix_s(ahead: Duration) -> u64 {
@@ -18,18 +18,23 @@ pub fn unix_s(ahead: Duration) -> u64 {
     (now + ahead).as_secs()
 }
 
-impl Stage {
-    /// Says that a file will come; the answer has its `upload_url` and its `file_url`.
-    pub async fn announce(&self, name: &str, content_type: &str, lifecycle: &str) -> Answer {
+impl System {
+    /// Initiates an upload; the response has its `upload_url` and `file_url`.
+    pub async fn initiate_upload(
+        &self,
+        name: &str,
+        content_type: &str,
+        lifecycle: &str,
+    ) -> HttpResponse {
         let body = json!({"file_name": name, "content_type": content_type}).to_string();
         let headers = [("x-fal-object-lifecycle", lifecycle)];
         let path = "/storage/upload/initiate?storage_type=fal-cdn-v3";
         self.http(Method::POST, path, &headers, body).await
     }
 
-    /// Brings a file, and returns its link.
+    /// Uploads a file, and returns its link.
     pub async fn upload(&self, name: &str, content_type: &str, body: &[u8]) -> String {
-        let announced = self.announce(name, content_type, "{}").await;
+        let announced = self.initiate_upload(name, content_type, "{}").await;
         assert_eq!(announced.status, StatusCode::OK, "{:?}", announced.body);
         let place = self.path_of(announced.body["upload_url"].as_str().unwrap());
         let put = self.http(Method::PUT, place, &[], body.to_vec()).await;
@@ -37,24 +42,20 @@ impl Stage {
         announced.body["file_url"].as_str().unwrap().to_owned()
     }
 
-    /// What follows the router's address in a URL.
+    /// Returns the part of a URL after the router's address.
     pub fn path_of<'a>(&self, url: &'a str) -> &'a str {
         url.strip_prefix(self.router.url()).unwrap()
     }
 
-    /// Fetches what a URL of the router leads to.
-    pub async fn fetch(&self, url: &str) -> Answer {
+    /// Fetches a URL of the router.
+    pub async fn fetch(&self, url: &str) -> HttpResponse {
         self.get(self.path_of(url)).await
     }
 
-    /// Signs a permit under the routers' secret: for `what` (`read`, `write`, …) of the file at `key`, until `expires_s`.
+    /// Signs a permit with the routers' secret: for `what` (`read`, `write`, …) of the file at
+    /// `key`, until `expires_s`.
     pub async fn permit(&self, what: &str, key: &str, expires_s: u64) -> String {
-        let secret = self
-            .cluster
-            .store()
-            .secrets()
-            .secret(Secret::Links, [0; 32])
-            .await;
+        let secret = self.testbed.store().secret(Secret::Links, [0; 32]).await;
         let signature = Hmac::<Sha256>::new_from_slice(&secret.unwrap())
             .unwrap()
             .chain_update(format!("{what}\n{expires_s}\n{key}"))

@@ -1,8 +1,10 @@
-//! The API against its own documentation: schemathesis reads `/openapi.json`, makes up requests that it allows and requests that
-//! it does not, and checks each answer: no 5xx, and status, content type, headers and body as documented.
+//! Fuzzes the API against its documentation: schemathesis reads `/openapi.json`, generates valid
+//! and invalid requests, and checks each response: no 5xx, and status, content type, headers and
+//! body as documented.
 //!
-//! A router and two workers of the `timed` app stand behind it. Their jobs are short, so that nothing waits for long that does
-//! not hang: `fuzz/short_jobs.py` bounds what the inputs ask for, and the app's `run_timeout` what slips through.
+//! The system has a router and two workers of the `timed` app. Jobs are short, so that only hung
+//! ones wait for long: `fuzz/short_jobs.py` bounds the inputs, and the app's `run_timeout` the
+//! rest.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,10 +14,10 @@ use anyhow::{anyhow, bail, ensure};
 use tokio::process::Command;
 use warmq_testkit::WorkerOptions;
 
-use crate::Stage;
-use crate::stage::TIMED;
+use crate::System;
+use crate::system::TIMED;
 
-/// Routes of both sorts: one that chooses, and one that takes steps.
+/// Routes of two kinds: a switch and a sequence.
 const ROUTES: &str = r#"
     [routes."bench/first"]
     kind = "switch"
@@ -30,36 +32,37 @@ const ROUTES: &str = r#"
     ]
 "#;
 
-/// Runners in each of the two workers.
+/// Runners of each of the two workers.
 const RUNNERS: u32 = 8;
 
-/// Makes up keys, too; if it had none itself, the first of them would lock it out.
+/// The fuzzer creates keys, and without one of its own would be locked out.
 const ADMIN_KEY: &str = "fuzz:0123456789abcdef0123456789abcdef";
 
-/// How much is tried.
+/// The size of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Fuzz {
-    /// Requests made up at random for each operation, and sequences of calls; requests at the edges of each parameter come on top.
+    /// Random requests per operation, and sequences of calls; boundary values of each parameter
+    /// come on top.
     pub examples: u32,
-    /// The same seed makes up the same requests.
+    /// Seed of the generators.
     pub seed: u64,
-    /// How long it may take.
+    /// Timeout of the run.
     pub bound: Duration,
 }
 
-/// What schemathesis found.
+/// The result of schemathesis.
 #[derive(Debug)]
 pub struct Report {
-    /// Every answer was as documented.
+    /// Whether every response was as documented.
     pub holds: bool,
-    /// Requests that were made up.
+    /// Number of generated requests.
     pub cases: u64,
-    /// All that schemathesis said.
+    /// The output of schemathesis.
     pub text: String,
 }
 
 impl Fuzz {
-    /// Starts a cluster and tries its API.
+    /// Starts a system and fuzzes its API.
     ///
     /// # Errors
     /// schemathesis is not installed, could not be understood, or took too long.
@@ -68,31 +71,34 @@ impl Fuzz {
         let settings = format!(
             "admin_key = '{ADMIN_KEY}'\n[apps.'bench/timed']\nrun_timeout = '2s'\nmax_attempts = 1\n{ROUTES}"
         );
-        let stage = Stage::with_config(&settings).await;
+        let system = System::with_config(&settings).await;
         let worker = |name| {
-            stage.worker(WorkerOptions {
+            system.worker(WorkerOptions {
                 concurrency: RUNNERS,
                 ..WorkerOptions::timed(name, TIMED)
             })
         };
         let _workers = [worker("a").await, worker("b").await];
-        // What it says and leaves behind goes with the cluster.
-        let said = stage.cluster.folder().join("schemathesis.log");
-        let log = File::create(&said)?;
+        // Its output and files are deleted with the testbed.
+        let output = system.testbed.folder().join("schemathesis.log");
+        let log = File::create(&output)?;
         let status = self
-            .command(&schemathesis, stage.router.url())
-            .current_dir(stage.cluster.folder())
+            .command(&schemathesis, system.router.url())
+            .current_dir(system.testbed.folder())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .status();
         let ended = tokio::time::timeout(self.bound, status).await;
-        let text = String::from_utf8_lossy(&std::fs::read(&said)?).into_owned();
+        let text = String::from_utf8_lossy(&std::fs::read(&output)?).into_owned();
         let report = match ended {
             Ok(status) => report(status?.success(), text),
-            Err(_) => Err(anyhow!("it took longer than {:?}:\n{text}", self.bound)),
+            Err(_) => Err(anyhow!(
+                "schemathesis took longer than {:?}:\n{text}",
+                self.bound
+            )),
         };
-        stage.clean_up().await;
+        system.cleanup().await;
         report
     }
 
@@ -108,7 +114,7 @@ impl Fuzz {
             .args(["--max-examples", &self.examples.to_string()])
             .args(["--seed", &self.seed.to_string()])
             .env("SCHEMATHESIS_HOOKS", folder.join("short_jobs.py"))
-            // Wide enough that it breaks no lines which are read below.
+            // Wide enough that the lines which are parsed below are not wrapped.
             .env("COLUMNS", "160");
         command
     }
@@ -127,12 +133,12 @@ fn installed() -> anyhow::Result<PathBuf> {
 
 fn report(holds: bool, text: String) -> anyhow::Result<Report> {
     let Some(cases) = cases(&text) else {
-        bail!("schemathesis did not say how much it tried:\n{text}");
+        bail!("schemathesis printed no summary:\n{text}");
     };
     Ok(Report { holds, cases, text })
 }
 
-/// The number in schemathesis' summary: `1234 generated, …`.
+/// Returns the number in schemathesis' summary: `1234 generated, …`.
 fn cases(text: &str) -> Option<u64> {
     let lines = text.lines().map(str::trim);
     let mut counts = lines.filter_map(|line| line.split_once(" generated")?.0.parse().ok());
@@ -144,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_says_how_much_was_tried() {
+    fn the_summary_has_the_number_of_cases() {
         let text = "Test cases:\n  1234 generated, 1230 passed\n\nSeed: 7";
         assert_eq!(cases(text), Some(1234));
         assert_eq!(cases("No test cases were generated"), None);

@@ -1,14 +1,14 @@
-//! The harness: a cluster of real processes in a namespace of its own, and what a test says to it.
+//! The integration tests' library: a system under test, and clients of it.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`stage`] | a router, workers, submitting by HTTP, waiting for jobs |
-//! | [`amqp`] | a submitter that speaks AMQP only |
+//! | [`system`] | a router, workers, submissions by HTTP, waiting for jobs |
+//! | [`amqp`] | a client that speaks AMQP only |
 //! | [`fuzz`] | the API against `/openapi.json` |
-//! | [`chaos`] | everything is killed, frozen and cut off at random, and every job is accounted for |
+//! | [`chaos`] | faults at random, and an account of every job |
 //! | [`files`] | uploads, links and permits |
-//! | [`program`] | programs of ours that are started for what they say |
-//! | [`metrics`] | a strict reader of `/metrics` |
+//! | [`program`] | programs that run to their end |
+//! | [`metrics`] | a strict parser of `/metrics` |
 
 pub mod amqp;
 pub mod chaos;
@@ -16,8 +16,8 @@ pub mod files;
 pub mod fuzz;
 pub mod metrics;
 pub mod program;
-pub mod stage;
+pub mod system;
 
-pub use amqp::AmqpUser;
+pub use amqp::AmqpClient;
 pub use program::Program;
-pub use stage::{Answer, Stage};
+pub use system::{HttpResponse, System};

@@ -1,8 +1,8 @@
-//! A strict reader of Prometheus' text format: what it does not take, no scraper should have to.
+//! A strict parser of Prometheus' text format, stricter than any scraper.
 
 use std::collections::BTreeMap;
 
-/// A page of samples, each with its labels.
+/// Samples by name and labels.
 #[derive(Debug)]
 pub struct Page(BTreeMap<Series, f64>);
 
@@ -10,7 +10,8 @@ pub struct Page(BTreeMap<Series, f64>);
 type Series = (String, BTreeMap<String, String>);
 
 impl Page {
-    /// Reads a page. Panics on a line that is neither comment nor sample, and on a series that comes twice.
+    /// Parses a page. Panics on a line that is neither comment nor sample, and on a repeated
+    /// series.
     pub fn read(text: &str) -> Self {
         let mut samples = BTreeMap::new();
         for line in text.split('\n') {
@@ -23,14 +24,14 @@ impl Page {
         Self(samples)
     }
 
-    /// The value of the series with exactly these labels.
+    /// Returns the value of the series with exactly these labels.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let labels = labels.iter().map(owned).collect();
         self.0.get(&(name.to_owned(), labels)).copied()
     }
 
-    /// The values of a metric by one of its labels.
+    /// Returns the values of a metric by one of its labels.
     pub fn by(&self, name: &str, label: &str) -> BTreeMap<String, f64> {
         let series = self.0.iter().filter(|((found, _), _)| found == name);
         series
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_read_as_they_were_meant() {
+    fn labels_are_unescaped() {
         let page = Page::read("# TYPE a counter\na{x=\"1\\\\\\\"\\n,}\",y=\"\"} 2\n\nb 0.5\n");
         assert_eq!(page.get("a", &[("x", "1\\\"\n,}"), ("y", "")]), Some(2.0));
         assert_eq!(page.get("b", &[]), Some(0.5));

@@ -1,4 +1,4 @@
-//! Programs of ours that are started for what they say, not to stay.
+//! Programs that run to their end, for their output.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,19 +6,18 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-/// How long one may take until it ends by itself.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// `name` as cargo built it, in an empty folder and the namespace `t-missing`.
+/// `name` as built by cargo, in an empty folder and the namespace `t-missing`.
 pub struct Program {
     command: Command,
     folder: tempfile::TempDir,
 }
 
-/// How it ended, and what it said.
+/// The result of a program.
 #[derive(Debug)]
-pub struct Said {
-    /// Its exit status.
+pub struct Output {
+    /// Exit status.
     pub code: Option<i32>,
     /// Standard output.
     pub out: String,
@@ -27,7 +26,7 @@ pub struct Said {
 }
 
 impl Program {
-    /// The program with these arguments.
+    /// Makes a program with these arguments.
     pub fn new(name: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let test = std::env::current_exe().unwrap();
@@ -44,41 +43,41 @@ impl Program {
         Self { command, folder }
     }
 
-    /// With a variable in its environment.
+    /// Sets a variable of its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Runs it until its standard error holds all of `words`; then it must end well when it is asked to stop. Returns what it
-    /// said.
+    /// Runs it until its standard error has all of `words`; then sends SIGTERM, checks its exit
+    /// status, and returns the output.
     pub async fn run_until(mut self, words: &[&str]) -> String {
         let mut child = self.command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
+        let mut output = String::new();
         let reading = async {
-            while !words.iter().all(|word| said.contains(word)) {
+            while !words.iter().all(|word| output.contains(word)) {
                 match lines.next_line().await.unwrap() {
-                    Some(line) => said = format!("{said}{line}\n"),
-                    None => panic!("it ended, and never said all of {words:?}: {said}"),
+                    Some(line) => output = format!("{output}{line}\n"),
+                    None => panic!("it ended without printing all of {words:?}: {output}"),
                 }
             }
         };
         tokio::time::timeout(BOUND, reading)
             .await
-            .unwrap_or_else(|_| panic!("it never said all of {words:?}"));
+            .unwrap_or_else(|_| panic!("it did not print all of {words:?}"));
         let pid = child.id().unwrap().to_string();
         let stopped = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(stopped.unwrap().success());
         let ended = tokio::time::timeout(BOUND, child.wait()).await;
         let ended = ended.expect("it does not stop").unwrap();
-        assert_eq!(ended.code(), Some(0), "{said}");
-        said
+        assert_eq!(ended.code(), Some(0), "{output}");
+        output
     }
 
-    /// Runs it until it ends by itself.
-    pub async fn run(mut self) -> Said {
+    /// Runs it to its end.
+    pub async fn run(mut self) -> Output {
         let child = self.command.spawn().unwrap();
         let output = tokio::time::timeout(BOUND, child.wait_with_output())
             .await
@@ -86,7 +85,7 @@ impl Program {
             .unwrap();
         drop(self.folder);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said {
+        Output {
             code: output.status.code(),
             out: text(output.stdout),
             err: text(output.stderr),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions, eventually};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions, eventually};
 use warmq_types::ids::AppId;
 
 use crate::args::FaultsOptions;
@@ -57,7 +57,7 @@ struct Testbed {
     // Fields drop in order: processes before the cluster, which cleans up.
     router: Router,
     workers: Vec<Worker>,
-    cluster: Cluster,
+    cluster: Testbed,
     /// The faulty runner's storage.
     folder: PathBuf,
 }
@@ -72,7 +72,7 @@ struct Run {
 
 impl Testbed {
     async fn start() -> anyhow::Result<Self> {
-        let cluster = Cluster::builder().start().await?;
+        let cluster = Testbed::builder().start().await?;
         let router = cluster.router(&[]).await?;
         let folder = cluster.folder().join("files-bad");
         let mut options = Vec::new();

@@ -14,7 +14,7 @@ use warmq_cli::client::{Client, JobView, Submission};
 use warmq_cli::{pictures, progress};
 use warmq_demo::sheet::Heading;
 use warmq_demo::sheet::rows::{self, Row};
-use warmq_testkit::{Cluster, WorkerOptions};
+use warmq_testkit::{Testbed, WorkerOptions};
 use warmq_types::ids::AppId;
 
 const FILE: &str = "deploy/examples/pipeline.toml";
@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = std::fs::read_to_string(checkout.join(FILE)).context(FILE)?;
-    let cluster = Cluster::builder().config(file).start().await?;
+    let cluster = Testbed::builder().config(file).start().await?;
     let rows = rows(&cluster, &checkout.join("models")).await;
     cluster.cleanup().await?;
     let heading = Heading {
@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Runs the prompts, one after the other.
-async fn rows(cluster: &Cluster, models: &Path) -> anyhow::Result<Vec<Row>> {
+async fn rows(cluster: &Testbed, models: &Path) -> anyhow::Result<Vec<Row>> {
     let router = cluster.router(&[]).await?;
     let _workers = tokio::try_join!(
         cluster.worker(WorkerOptions::diffusion("draw", "acme/draw", models)),

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::time::MissedTickBehavior;
 use warmq_cli::client::Client;
 use warmq_config::ByteSize;
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
 use warmq_types::ids::AppId;
 
 use crate::pictures::Picture;
@@ -43,7 +43,7 @@ pub struct RunSettings {
 pub struct RunEnvironment<'a> {
     settings: &'a RunSettings,
     routing: Routing,
-    cluster: Cluster,
+    cluster: Testbed,
 }
 
 /// The result of a run.
@@ -67,7 +67,7 @@ impl<'a> RunEnvironment<'a> {
     /// # Errors
     /// A server is unreachable; the message contains the remedy.
     pub async fn start(settings: &'a RunSettings, routing: Routing) -> anyhow::Result<Self> {
-        let cluster = Cluster::builder()
+        let cluster = Testbed::builder()
             .folder(settings.folder.join(routing.as_str()))
             .config(routing.config())
             .start()

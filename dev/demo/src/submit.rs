@@ -2,7 +2,7 @@
 
 use warmq_broker::Message;
 use warmq_cli::client::{Client, Submission};
-use warmq_testkit::Cluster;
+use warmq_testkit::Testbed;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId};
 
@@ -12,7 +12,7 @@ use crate::routing::Routing;
 /// Submits jobs.
 pub struct Submitter<'a> {
     /// The cluster, for its exchange `jobs`.
-    pub cluster: &'a Cluster,
+    pub cluster: &'a Testbed,
     /// The HTTP API.
     pub client: &'a Client,
     /// The app.

@@ -1,45 +1,46 @@
-//! RabbitMQ dies, hangs, or runs out of memory: a private one, since others need theirs.
+//! RabbitMQ dies, hangs, or runs out of memory: a private one, since other tests use the shared
+//! one.
 
 use std::time::Duration;
 
 use lapin::Consumer;
 use reqwest::StatusCode;
-use warmq_testkit::{Cluster, PrivateRabbit, eventually};
+use warmq_testkit::{PrivateRabbit, Testbed, eventually};
 use warmq_tests::amqp::{json, next, with_id};
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Answer, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, HttpResponse, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// Everybody has to connect again, with growing delays between (up to 7.5 s).
+/// Time for all processes to reconnect, with growing delays (up to 7.5 s).
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(60);
 
-/// Within which a worker stops that has no job to finish; its time to drain is 30 s.
+/// Within which a worker without a job stops; its drain timeout is 30 s.
 const PROMPT_STOP: Duration = Duration::from_secs(10);
 
-async fn stage_of(rabbit: &PrivateRabbit) -> Stage {
-    let cluster = Cluster::builder().amqp_url(rabbit.url().expose());
-    Stage::of(cluster.start().await.unwrap()).await
+async fn stage_of(rabbit: &PrivateRabbit) -> System {
+    let testbed = Testbed::builder().amqp_url(rabbit.url().expose());
+    System::of(testbed.start().await.unwrap()).await
 }
 
-/// What the only runner runs.
-async fn running_job(stage: &Stage) -> JobId {
-    stage.runners(TIMED).await[0].job.unwrap()
+/// Returns the job that the only runner runs.
+async fn running_job(system: &System) -> JobId {
+    system.runners(TIMED).await[0].job.unwrap()
 }
 
-async fn submit(stage: &Stage) -> Answer {
-    stage.post(TIMED, &[], r#"{"run_ms": 1}"#).await
+async fn submit(system: &System) -> HttpResponse {
+    system.post(TIMED, &[], r#"{"run_ms": 1}"#).await
 }
 
-fn assert_told_to_come_back(answer: &Answer) {
+fn assert_told_to_come_back(answer: &HttpResponse) {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.headers.contains_key("retry-after"));
 }
 
 /// Waits until a job is accepted, and returns it.
-async fn accepted(stage: &Stage) -> JobId {
+async fn accepted(system: &System) -> JobId {
     eventually("jobs are accepted again", AFTER_AN_OUTAGE, async || {
-        let answer = submit(stage).await;
+        let answer = submit(system).await;
         if answer.status != StatusCode::OK {
             assert_told_to_come_back(&answer);
             return None;
@@ -50,17 +51,17 @@ async fn accepted(stage: &Stage) -> JobId {
     .unwrap()
 }
 
-async fn all_succeed(stage: &Stage, jobs: impl IntoIterator<Item = JobId>) {
+async fn all_succeed(system: &System, jobs: impl IntoIterator<Item = JobId>) {
     for id in jobs {
-        let job = stage.ended_within(id, AFTER_AN_OUTAGE).await;
+        let job = system.ended_within(id, AFTER_AN_OUTAGE).await;
         assert_eq!(job.state, JobState::Succeeded, "{:?}", job.error);
         assert_eq!(job.attempt, 1);
     }
 }
 
-/// A submitter by AMQP that waits for the outcome of a job which no router has seen yet.
-async fn waiting_submitter(stage: &Stage, id: JobId) -> (AmqpUser, Consumer) {
-    let user = AmqpUser::connect(&stage.cluster).await;
+/// An AMQP submission that waits for its reply, before any router received it.
+async fn waiting_submitter(system: &System, id: JobId) -> (AmqpClient, Consumer) {
+    let user = AmqpClient::connect(&system.testbed).await;
     let queue = format!("reply.{id}");
     user.own_queue(&queue).await;
     let replies = user.consume(&queue).await;
@@ -72,102 +73,106 @@ async fn waiting_submitter(stage: &Stage, id: JobId) -> (AmqpUser, Consumer) {
 #[tokio::test]
 async fn a_broker_that_is_killed_and_restarted_loses_no_job_that_was_accepted() {
     let mut rabbit = PrivateRabbit::start(&[]).await.unwrap();
-    let stage = stage_of(&rabbit).await;
-    let _worker = stage.timed("a").await;
-    let mut jobs = stage.held_jobs().await;
-    let running = running_job(&stage).await;
-    // Taken by nobody yet, and by no router either.
-    stage.router.freeze().unwrap();
+    let system = stage_of(&rabbit).await;
+    let _worker = system.timed_worker("a").await;
+    let mut jobs = system.hold_jobs().await;
+    let running = running_job(&system).await;
+    // Neither delivered nor seen by a router.
+    system.router.freeze().unwrap();
     let by_amqp = JobId::generate();
-    drop(waiting_submitter(&stage, by_amqp).await);
+    drop(waiting_submitter(&system, by_amqp).await);
     rabbit.kill9().await.unwrap();
-    stage.router.resume().unwrap();
-    let refused = submit(&stage).await;
+    system.router.resume().unwrap();
+    let refused = submit(&system).await;
     assert_told_to_come_back(&refused);
-    // What runs needs no broker.
-    assert_eq!(stage.succeeded(running).await.attempt, 1);
+    // Running jobs need no broker.
+    assert_eq!(system.succeeded(running).await.attempt, 1);
     rabbit.restart().await.unwrap();
-    jobs.push(accepted(&stage).await);
-    all_succeed(&stage, jobs).await;
-    stage.stands(by_amqp, JobState::Succeeded).await;
-    stage.clean_up().await;
+    jobs.push(accepted(&system).await);
+    all_succeed(&system, jobs).await;
+    system
+        .reached_once_recorded(by_amqp, JobState::Succeeded)
+        .await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_broker_that_hangs_for_a_while_is_waited_for() {
+async fn a_hung_broker_is_waited_for() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
-    let stage = stage_of(&rabbit).await;
-    let _worker = stage.timed("a").await;
-    let mut jobs = stage.held_jobs().await;
+    let system = stage_of(&rabbit).await;
+    let _worker = system.timed_worker("a").await;
+    let mut jobs = system.hold_jobs().await;
     rabbit.freeze().unwrap();
-    // Answered all the same, though a confirm is waited for as long as it is likely to come.
-    assert_told_to_come_back(&submit(&stage).await);
+    // Answered all the same, although a confirm is awaited as long as it is likely.
+    assert_told_to_come_back(&submit(&system).await);
     rabbit.resume().unwrap();
-    jobs.push(accepted(&stage).await);
-    all_succeed(&stage, jobs).await;
+    jobs.push(accepted(&system).await);
+    all_succeed(&system, jobs).await;
     let by_amqp = JobId::generate();
-    let (_user, mut replies) = waiting_submitter(&stage, by_amqp).await;
+    let (_user, mut replies) = waiting_submitter(&system, by_amqp).await;
     assert_eq!(json(&next(&mut replies).await)["status"], "OK");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn under_a_memory_alarm_submitters_come_back_later_and_running_jobs_finish() {
+async fn under_a_memory_alarm_submissions_get_503_and_running_jobs_finish() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
-    let stage = stage_of(&rabbit).await;
-    let _worker = stage.timed("a").await;
-    let mut jobs = stage.held_jobs().await;
-    let running = running_job(&stage).await;
+    let system = stage_of(&rabbit).await;
+    let _worker = system.timed_worker("a").await;
+    let mut jobs = system.hold_jobs().await;
+    let running = running_job(&system).await;
     rabbit
         .ctl(&["set_vm_memory_high_watermark", "absolute", "1"])
         .await
         .unwrap();
-    let refused = eventually("submitters are refused", SOON, async || {
-        Some(submit(&stage).await).filter(|answer| answer.status != StatusCode::OK)
+    let refused = eventually("submitters are refused", TIMEOUT, async || {
+        Some(submit(&system).await).filter(|answer| answer.status != StatusCode::OK)
     });
     assert_told_to_come_back(&refused.await.unwrap());
-    let ready = stage.get("/readyz").await;
+    let ready = system.get("/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(stage.succeeded(running).await.attempt, 1);
+    assert_eq!(system.succeeded(running).await.attempt, 1);
 
     rabbit
         .ctl(&["set_vm_memory_high_watermark", "0.4"])
         .await
         .unwrap();
-    jobs.push(accepted(&stage).await);
-    all_succeed(&stage, jobs).await;
-    eventually("the router is ready", SOON, async || {
-        (stage.get("/readyz").await.status == StatusCode::OK).then_some(())
+    jobs.push(accepted(&system).await);
+    all_succeed(&system, jobs).await;
+    eventually("the router is ready", TIMEOUT, async || {
+        (system.get("/readyz").await.status == StatusCode::OK).then_some(())
     })
     .await
     .unwrap();
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
 async fn a_worker_is_stopped_within_seconds_under_a_memory_alarm() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
-    let stage = stage_of(&rabbit).await;
-    let (mut idle, mut busy) = (stage.timed("a").await, stage.timed("b").await);
-    let job = stage.submit("m", 2_000).await;
-    stage.reached(job, JobState::Running).await;
+    let system = stage_of(&rabbit).await;
+    let (mut idle, mut busy) = (
+        system.timed_worker("a").await,
+        system.timed_worker("b").await,
+    );
+    let job = system.submit("m", 2_000).await;
+    system.reached(job, JobState::Running).await;
     rabbit
         .ctl(&["set_vm_memory_high_watermark", "absolute", "1"])
         .await
         .unwrap();
-    // The end of its job is stored and cannot be announced.
-    let stored = eventually("the job has ended", SOON, async || {
-        Some(stage.job(job).await).filter(|job| job.state == JobState::Succeeded)
+    // The result is stored and cannot be announced.
+    let stored = eventually("the job has ended", TIMEOUT, async || {
+        Some(system.job(job).await).filter(|job| job.state == JobState::Succeeded)
     });
     stored.await.unwrap();
     for worker in [&mut idle, &mut busy] {
-        worker.terminate().unwrap();
-        worker.wait(PROMPT_STOP).await.unwrap();
+        worker.stop(PROMPT_STOP).await.unwrap();
     }
     rabbit
         .ctl(&["set_vm_memory_high_watermark", "0.4"])
         .await
         .unwrap();
-    stage.ended_within(job, AFTER_AN_OUTAGE).await;
-    stage.clean_up().await;
+    system.ended_within(job, AFTER_AN_OUTAGE).await;
+    system.cleanup().await;
 }

@@ -1,4 +1,5 @@
-//! Everything is replaced under load, one process after the other, as in every update. Nobody notices.
+//! Every process is replaced under load, one after the other, as in an upgrade, without an effect
+//! on clients.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,21 +13,21 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use warmq_testkit::{Router, Worker, WorkerOptions};
 use warmq_tests::amqp::{json, next, with_id};
-use warmq_tests::stage::{SOON, TIMED};
-use warmq_tests::{AmqpUser, Stage};
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-/// Users who submit by HTTP, each a job at a time: more than there are runners.
+/// Clients that submit by HTTP, one job at a time: more than there are runners.
 const USERS: usize = 8;
 
-/// Between a user's questions, and between a refusal and the next attempt.
+/// Between a client's polls, and between a refusal and the next attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const INPUT: &str = r#"{"run_ms": 200, "load_ms": 50}"#;
 const MODELS: [&str; 3] = ["x", "y", "z"];
 
-/// What stands in front of the routers: it takes a dead one out only when a client found that nobody is there.
+/// A load balancer in front of the routers: it skips one only after a refused connection.
 #[derive(Clone, Default)]
 struct Balancer(Arc<Mutex<Vec<String>>>);
 
@@ -39,7 +40,7 @@ impl Balancer {
         self.0.lock().unwrap().retain(|known| known != url);
     }
 
-    /// The routers take turns.
+    /// Round robin.
     fn next(&self) -> Option<String> {
         let mut urls = self.0.lock().unwrap();
         if !urls.is_empty() {
@@ -49,8 +50,8 @@ impl Balancer {
     }
 }
 
-/// Whether no router had taken the connection: it was refused, or reset while it waited to be accepted. A router that stops
-/// answers those that it took.
+/// Returns whether no router accepted the connection: refused, or reset in the accept queue. A
+/// stopping router answers accepted ones.
 fn nobody_was_there(error: &reqwest::Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     error.is_connect()
@@ -60,14 +61,14 @@ fn nobody_was_there(error: &reqwest::Error) -> bool {
         })
 }
 
-/// A user of the HTTP API. Whatever it is answered must be what a user can live with.
+/// A client of the HTTP API that checks every response.
 struct User {
     balancer: Balancer,
     client: Client,
 }
 
 impl User {
-    /// Asks until it is answered. Nobody there: another router; not now: again.
+    /// Repeats until answered: another router if refused, later if 503.
     async fn ask(&self, request: impl Fn(&Client, &str) -> reqwest::RequestBuilder) -> Response {
         loop {
             if let Some(url) = self.balancer.next() {
@@ -113,12 +114,13 @@ impl User {
     }
 }
 
-/// Users who submit until they are told to stop, and the jobs that they were told of.
+/// Submits until stopped, and returns the accepted jobs.
 fn users(balancer: &Balancer, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<JobId>>> {
     let user = |number: usize| {
         let user = User {
             balancer: balancer.clone(),
-            // A connection each: whether a server that closes an idle one heard a last request on it, no client can know.
+            // One connection per request: a client cannot detect whether a server that closes an
+            // idle connection received a last request on it.
             client: Client::builder().pool_max_idle_per_host(0).build().unwrap(),
         };
         let stop = Arc::clone(stop);
@@ -134,8 +136,8 @@ fn users(balancer: &Balancer, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<JobI
     (0..USERS).map(user).collect()
 }
 
-/// A user by AMQP: a job every [`PAUSE`], without waiting for the one before.
-fn amqp_user(user: AmqpUser, replies: String, stop: &Arc<AtomicBool>) -> JoinHandle<Vec<JobId>> {
+/// An AMQP client: a job every [`PAUSE`], without waiting for earlier ones.
+fn amqp_user(user: AmqpClient, replies: String, stop: &Arc<AtomicBool>) -> JoinHandle<Vec<JobId>> {
     let stop = Arc::clone(stop);
     tokio::spawn(async move {
         let mut jobs = Vec::new();
@@ -149,26 +151,26 @@ fn amqp_user(user: AmqpUser, replies: String, stop: &Arc<AtomicBool>) -> JoinHan
     })
 }
 
-/// A worker that does not wait for its job when it is stopped.
-async fn impatient(stage: &Stage, name: &str) -> Worker {
+/// A worker that does not wait for its job when stopped.
+async fn impatient(system: &System, name: &str) -> Worker {
     let options = WorkerOptions::timed(name, TIMED).args(["--drain-timeout-s", "0"]);
-    stage.worker(options).await
+    system.worker(options).await
 }
 
 #[tokio::test]
 async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_attempt() {
-    let mut stage = Stage::start().await;
-    let second = stage.cluster.router(&[]).await.unwrap();
+    let mut system = System::start().await;
+    let second = system.testbed.router(&[]).await.unwrap();
     let balancer = Balancer::default();
-    balancer.add(&stage.router);
+    balancer.add(&system.router);
     balancer.add(&second);
     let mut workers = Vec::new();
     for name in ["a", "b", "c"] {
-        workers.push(impatient(&stage, name).await);
+        workers.push(impatient(&system, name).await);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let amqp = AmqpUser::connect(&stage.cluster).await;
-    let queue = format!("reply.{}", stage.cluster.namespace());
+    let amqp = AmqpClient::connect(&system.testbed).await;
+    let queue = format!("reply.{}", system.testbed.namespace());
     amqp.own_queue(&queue).await;
     let mut replies = amqp.consume(&queue).await;
     let by_http = users(&balancer, &stop);
@@ -176,46 +178,44 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
 
     let mut handed_back = 0;
     for (old, name) in workers.iter_mut().zip(["d", "e", "f"]) {
-        let new = impatient(&stage, name).await;
+        let new = impatient(&system, name).await;
         let leaving = old.runner().clone();
         let runs = async || {
-            let runners = stage.runners(TIMED).await;
+            let runners = system.runners(TIMED).await;
             let runner = runners.iter().find(|runner| runner.id == leaving);
-            let job = stage.job(runner?.job?).await;
+            let job = system.job(runner?.job?).await;
             (job.state == JobState::Running).then_some(())
         };
-        stage.until("it runs a job", SOON, runs).await;
-        old.terminate().unwrap();
-        assert!(old.wait(SOON).await.unwrap().success());
+        system.until("it runs a job", TIMEOUT, runs).await;
+        assert!(old.stop(TIMEOUT).await.unwrap().success());
         handed_back += usize::from(old.log_tail().contains("the job was given back unfinished"));
         *old = new;
     }
     assert!(handed_back > 0, "no worker was stopped under a job");
-    let mut routers = [second, stage.router];
+    let mut routers = [second, system.router];
     for old in &mut routers {
-        let new = stage.cluster.router(&[]).await.unwrap();
+        let new = system.testbed.router(&[]).await.unwrap();
         balancer.add(&new);
-        old.terminate().unwrap();
-        assert!(old.wait(SOON).await.unwrap().success());
+        assert!(old.stop(TIMEOUT).await.unwrap().success());
         *old = new;
     }
     let [_, last] = routers;
-    stage.router = last;
+    system.router = last;
 
     stop.store(true, Ordering::Relaxed);
     let by_http = join_all(by_http).await.into_iter();
     let mut jobs: Vec<JobId> = by_http.flat_map(Result::unwrap).collect();
     let by_amqp = by_amqp.await.unwrap();
-    let mut told: BTreeMap<JobId, u32> = BTreeMap::new();
-    while told.len() < by_amqp.len() {
+    let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
+    while counts.len() < by_amqp.len() {
         let reply = json(&next(&mut replies).await);
         let id: JobId = reply["request_id"].as_str().unwrap().parse().unwrap();
-        *told.entry(id).or_default() += 1;
+        *counts.entry(id).or_default() += 1;
     }
-    assert!(told.values().all(|times| *times == 1), "{told:?}");
+    assert!(counts.values().all(|times| *times == 1), "{counts:?}");
     jobs.extend(by_amqp);
     for id in jobs {
-        assert_eq!(stage.succeeded(id).await.attempt, 1);
+        assert_eq!(system.succeeded(id).await.attempt, 1);
     }
-    stage.clean_up().await;
+    system.cleanup().await;
 }

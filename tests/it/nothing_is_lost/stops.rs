@@ -1,61 +1,59 @@
-//! Workers and routers are asked to stop, as in every update. Nobody notices.
+//! Workers and routers are stopped, as in an upgrade, without an effect on clients.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use warmq_testkit::{WorkerOptions, eventually};
-use warmq_tests::Stage;
-use warmq_tests::stage::{SOON, TIMED};
+use warmq_tests::System;
+use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::state::JobState;
 
-/// Less than a leader's lease (5 s): who leads within this time did not wait for it to lapse.
+/// Less than a leader's lease (5 s): a new leader within this time did not wait for the lease.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_gives_its_job_back() {
-    let stage = Stage::start().await;
+async fn a_stopped_worker_requeues_its_job() {
+    let system = System::start().await;
     let options = WorkerOptions::timed("leaving", TIMED).args(["--drain-timeout-s", "0"]);
-    let mut leaving = stage.worker(options).await;
-    let id = stage.submit("m", 8000).await;
-    stage.reached(id, JobState::Running).await;
-    let _staying = stage.timed("staying").await;
-    leaving.terminate().unwrap();
-    let status = leaving.wait(SOON).await.unwrap();
+    let mut leaving = system.worker(options).await;
+    let id = system.submit("m", 8000).await;
+    system.reached(id, JobState::Running).await;
+    let _staying = system.timed_worker("staying").await;
+    let status = leaving.stop(TIMEOUT).await.unwrap();
     assert!(status.success(), "{status}");
-    let job = stage.succeeded(id).await;
+    let job = system.succeeded(id).await;
     assert_eq!(job.runner.unwrap().as_str(), "staying");
     assert_eq!(job.attempt, 1, "being given back costs no attempt");
-    stage.clean_up().await;
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_finishes_its_job_when_there_is_time() {
-    let stage = Stage::start().await;
-    let mut leaving = stage.timed("leaving").await;
-    let id = stage.submit("m", 1000).await;
-    let running = stage.reached(id, JobState::Running).await;
-    leaving.terminate().unwrap();
-    assert!(leaving.wait(SOON).await.unwrap().success());
-    let job = stage.job(id).await;
+async fn a_stopped_worker_finishes_its_job_within_the_drain_timeout() {
+    let system = System::start().await;
+    let mut leaving = system.timed_worker("leaving").await;
+    let id = system.submit("m", 1000).await;
+    let running = system.reached(id, JobState::Running).await;
+    assert!(leaving.stop(TIMEOUT).await.unwrap().success());
+    let job = system.job(id).await;
     assert_eq!(
         (job.state, job.runner),
         (JobState::Succeeded, running.runner)
     );
-    assert!(stage.runners(TIMED).await.is_empty(), "it said goodbye");
-    stage.clean_up().await;
+    assert!(system.runners(TIMED).await.is_empty(), "it output goodbye");
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_router_that_is_stopped_hands_its_jobs_over_at_once_and_finishes_its_answers() {
-    let mut stage = Stage::start().await;
-    let _worker = stage.timed("a").await;
-    let jobs = stage.held_jobs().await;
-    let next = stage.cluster.router(&[]).await.unwrap();
-    // An upload under way, for which the router has to wait.
+async fn a_stopped_router_releases_its_jobs_at_once_and_finishes_its_responses() {
+    let mut system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let jobs = system.hold_jobs().await;
+    let next = system.testbed.router(&[]).await.unwrap();
+    // An upload in progress, which the router waits for.
     let input = r#"{"run_ms": 1}"#;
     let (begin, rest) = input.split_at(5);
-    let address = stage.router.url().strip_prefix("http://").unwrap();
+    let address = system.router.url().strip_prefix("http://").unwrap();
     let mut upload = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /queue/{TIMED} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n{begin}",
@@ -63,15 +61,15 @@ async fn a_router_that_is_stopped_hands_its_jobs_over_at_once_and_finishes_its_a
     );
     upload.write_all(head.as_bytes()).await.unwrap();
 
-    stage.router.terminate().unwrap();
-    let mut stopping = std::mem::replace(&mut stage.router, next);
+    system.router.terminate().unwrap();
+    let mut stopping = std::mem::replace(&mut system.router, next);
     eventually("the next router leads", AT_ONCE, async || {
-        stage.leads().await.then_some(())
+        system.is_leader().await.then_some(())
     })
     .await
     .unwrap();
     for id in jobs {
-        assert_eq!(stage.succeeded(id).await.attempt, 1);
+        assert_eq!(system.succeeded(id).await.attempt, 1);
     }
     assert!(stopping.ended().is_none(), "it waits for the upload");
 
@@ -82,22 +80,21 @@ async fn a_router_that_is_stopped_hands_its_jobs_over_at_once_and_finishes_its_a
     let body: serde_json::Value =
         serde_json::from_str(answer.split("\r\n\r\n").last().unwrap()).unwrap();
     let id = body["request_id"].as_str().unwrap().parse().unwrap();
-    stage.succeeded(id).await;
-    assert!(stopping.wait(SOON).await.unwrap().success());
-    stage.clean_up().await;
+    system.succeeded(id).await;
+    assert!(stopping.wait(TIMEOUT).await.unwrap().success());
+    system.cleanup().await;
 }
 
 #[tokio::test]
-async fn a_router_that_is_stopped_waits_for_a_silent_client_no_longer_than_it_is_told() {
-    let mut stage = Stage::start().await;
-    stage.replace_router(&["--drain-timeout-s", "1"]).await;
-    let address = stage.router.url().strip_prefix("http://").unwrap();
+async fn a_stopped_router_closes_idle_connections_after_the_drain_timeout() {
+    let mut system = System::start().await;
+    system.replace_router(&["--drain-timeout-s", "1"]).await;
+    let address = system.router.url().strip_prefix("http://").unwrap();
     let mut silent = TcpStream::connect(address).await.unwrap();
     let head =
         format!("POST /queue/{TIMED} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n{{");
     silent.write_all(head.as_bytes()).await.unwrap();
-    stage.router.terminate().unwrap();
-    let status = stage.router.wait(Duration::from_secs(10)).await.unwrap();
+    let status = system.router.stop(Duration::from_secs(10)).await.unwrap();
     assert!(status.success(), "{status}");
-    stage.clean_up().await;
+    system.cleanup().await;
 }

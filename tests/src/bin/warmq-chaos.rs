@@ -1,4 +1,5 @@
-//! `warmq-chaos`: runs seeds of chaos, and fails if any job was lost, stuck, doubly visible, unannounced, wrong or not taken.
+//! `warmq-chaos`: runs seeds of chaos, and fails if any job was lost, stuck, doubly visible,
+//! unannounced, wrong or not accepted.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,30 +9,30 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use warmq_tests::chaos::{Outcome, Progress, Scale, report, run};
 
-/// Bad jobs of a run that are told on the terminal; all of them are in its folder.
-const STORIES: usize = 5;
+/// Maximum of bad jobs printed per run; the run's folder has all of them.
+const MAX_PRINTED: usize = 5;
 
-/// Kills, freezes, restarts and cuts off RabbitMQ, Redis, routers and workers by a seeded plan while jobs are submitted,
-/// and accounts for every job
+/// Kills, freezes, restarts and disconnects RabbitMQ, Redis, routers and workers by a seeded plan
+/// while jobs are submitted, and accounts for every job
 #[derive(Debug, Parser)]
 #[command(name = "warmq-chaos", version, about)]
 struct Args {
-    /// This seed alone
+    /// Only this seed
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
-    /// So many seeds
+    /// Number of seeds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// The first of them; odd seeds have classic queues, even ones quorum queues
+    /// First seed; odd seeds use classic queues, even ones quorum queues
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Jobs of each run
+    /// Jobs per run
     #[arg(long, default_value_t = Scale::FULL.jobs)]
     jobs: usize,
-    /// Where the logs of runs go; those of good runs are removed
+    /// Folder of the runs' logs; those of clean runs are removed
     #[arg(long, value_name = "FOLDER", default_value = "out/chaos")]
     logs: PathBuf,
-    /// Keeps the logs of good runs too
+    /// Keep the logs of clean runs
     #[arg(long)]
     keep_logs: bool,
 }
@@ -50,7 +51,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = tokio::select! {
         outcome = all(&args) => outcome,
-        // Dropping a run kills what it started; the servers would outlive us else.
+        // Dropping a run kills its processes; otherwise the servers would outlive this process.
         stopped = stopped() => Err(stopped),
     };
     match outcome {
@@ -63,7 +64,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Waits until somebody wants this process to end.
+/// Waits for SIGTERM or SIGINT.
 async fn stopped() -> anyhow::Error {
     let terminated = async {
         match signal(SignalKind::terminate()) {
@@ -77,7 +78,7 @@ async fn stopped() -> anyhow::Error {
     }
 }
 
-/// Whether all runs were good.
+/// Returns whether all runs were clean.
 async fn all(args: &Args) -> anyhow::Result<bool> {
     let scale = Scale {
         jobs: args.jobs,
@@ -118,10 +119,10 @@ async fn one(seed: u64, scale: Scale, folder: &Path, keep: bool) -> anyhow::Resu
             std::fs::remove_dir_all(folder).with_context(what)?;
         }
     } else {
-        let stories: Vec<String> = verdict.bad.iter().map(report::story).collect();
+        let stories: Vec<String> = verdict.bad.iter().map(report::details).collect();
         println!("seed {seed}: {} BAD jobs ({took} s):", stories.len());
-        for story in stories.iter().take(STORIES) {
-            println!("{story}");
+        for details in stories.iter().take(MAX_PRINTED) {
+            println!("{details}");
         }
         let file = folder.join("bad-jobs.txt");
         std::fs::write(&file, stories.join("\n")).context("bad-jobs.txt")?;

@@ -1,4 +1,5 @@
-//! `warmq-fuzz`: has schemathesis try the API of a router of its own, and fails if any answer is not as `/openapi.json` says.
+//! `warmq-fuzz`: runs schemathesis against a router of its own, and fails if a response differs
+//! from `/openapi.json`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,20 +7,20 @@ use std::time::Duration;
 use clap::Parser;
 use warmq_tests::fuzz::Fuzz;
 
-/// Makes up requests from `/openapi.json`, good and bad, and checks every answer
+/// Generates valid and invalid requests from `/openapi.json` and checks every response
 #[derive(Debug, Parser)]
 #[command(name = "warmq-fuzz", version, about)]
 struct Args {
-    /// Requests at random for each operation; those at the edges of each parameter come on top
+    /// Random requests per operation, in addition to boundary values of each parameter
     #[arg(long, default_value_t = 60)]
     examples: u32,
-    /// The same seed makes up the same requests
+    /// Seed; the same seed generates the same requests
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Fails if fewer requests were made up
+    /// Fail if fewer requests were generated
     #[arg(long, default_value_t = 2_000)]
     at_least: u64,
-    /// Fails if it takes longer, min
+    /// Fail after this time, min
     #[arg(long, default_value_t = 60)]
     minutes: u64,
 }

@@ -1,4 +1,4 @@
-//! From all that is known about the jobs to a verdict. Pure.
+//! Judges all accounts of a run. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,38 +7,38 @@ use serde_json::Value;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-use super::ledger::{Account, End, Witness};
-use super::orders::{Door, Ending, FAILURE};
+use super::ledger::{Account, End, Source};
+use super::workload::{Expected, FAILURE, Transport};
 
-/// The error type of a job that lost its runners as often as it could be begun.
+/// Error type of a quarantined job.
 pub const QUARANTINED: &str = "runner_disconnected";
 
-/// What is wrong with a job.
+/// A violation of what warmq promises about a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// It was accepted, and nothing is known of it.
+    /// It was accepted and has no record.
     Lost,
-    /// It was accepted, and has not ended.
+    /// It was accepted and has not ended.
     Stuck,
-    /// It was told to have ended in two ways, or it is two jobs.
+    /// Two different ends were reported, or it is two jobs.
     DoublyVisible,
-    /// It ended, and no event told of that, or no reply its submitter, who waits for one.
+    /// It ended without an event, or without a reply although its submitter requested one.
     Unannounced,
-    /// It ended as it must not.
+    /// It ended with an unexpected state or output.
     Wrong,
-    /// It was refused for good, or nobody took it.
-    NotTaken,
+    /// It was refused for good, or never accepted.
+    NotAccepted,
 }
 
 impl Finding {
-    /// All of them.
+    /// All violations.
     pub const ALL: [Self; 6] = [
         Self::Lost,
         Self::Stuck,
         Self::DoublyVisible,
         Self::Unannounced,
         Self::Wrong,
-        Self::NotTaken,
+        Self::NotAccepted,
     ];
 }
 
@@ -50,37 +50,37 @@ impl fmt::Display for Finding {
             Self::DoublyVisible => "doubly visible",
             Self::Unannounced => "unannounced",
             Self::Wrong => "wrong",
-            Self::NotTaken => "not taken",
+            Self::NotAccepted => "not taken",
         })
     }
 }
 
-/// A job that something is wrong with.
+/// A job with a violation.
 #[derive(Debug, Clone)]
 pub struct Bad {
-    /// What.
+    /// The violation.
     pub finding: Finding,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub why: String,
-    /// All that is known of it.
+    /// The known facts.
     pub account: Account,
 }
 
-/// How all jobs of a run fared.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Jobs that were accepted.
+    /// Number of accepted jobs.
     pub accepted: usize,
-    /// Jobs by the state that they ended in, quarantined ones apart.
+    /// Jobs by final state, quarantined ones apart.
     pub ends: BTreeMap<&'static str, usize>,
-    /// Jobs, those of flows included, by how often they were begun.
+    /// Jobs, steps of flows included, by number of attempts.
     pub executions: BTreeMap<u64, usize>,
-    /// What is wrong.
+    /// All violations.
     pub bad: Vec<Bad>,
 }
 
 impl Verdict {
-    /// The verdict on all jobs.
+    /// Judges all accounts.
     pub fn on(accounts: Vec<Account>) -> Self {
         let mut verdict = Self::default();
         for account in accounts {
@@ -89,13 +89,13 @@ impl Verdict {
         verdict
     }
 
-    /// Jobs with this finding.
+    /// Returns how many jobs have this violation.
     pub fn count(&self, finding: Finding) -> usize {
         let found = self.bad.iter().filter(|bad| bad.finding == finding);
         found.count()
     }
 
-    /// Nothing is wrong.
+    /// Returns whether there is no violation.
     pub fn is_clean(&self) -> bool {
         self.bad.is_empty()
     }
@@ -121,7 +121,7 @@ impl Verdict {
     }
 }
 
-/// What a job ended as.
+/// Returns the final state, or `quarantined`.
 fn end_name(record: &JobRecord) -> &'static str {
     match is_quarantined(record) {
         true => "quarantined",
@@ -129,7 +129,7 @@ fn end_name(record: &JobRecord) -> &'static str {
     }
 }
 
-/// It lost its runners as often as it could be begun.
+/// Returns whether the job lost all its attempts.
 fn is_quarantined(record: &JobRecord) -> bool {
     let error = record.error.as_ref();
     error.is_some_and(|error| error.error_type == QUARANTINED)
@@ -137,11 +137,11 @@ fn is_quarantined(record: &JobRecord) -> bool {
 
 fn judge(account: &Account) -> Result<(), (Finding, String)> {
     if let Some(why) = &account.refused {
-        return Err((Finding::NotTaken, why.clone()));
+        return Err((Finding::NotAccepted, why.clone()));
     }
     let ids: Vec<String> = account.ids.iter().map(ToString::to_string).collect();
     match ids.len() {
-        0 => return Err((Finding::NotTaken, "nobody accepted it".to_owned())),
+        0 => return Err((Finding::NotAccepted, "never accepted".to_owned())),
         1 => {}
         _ => return Err((Finding::DoublyVisible, format!("it is {}", ids.join(", ")))),
     }
@@ -151,61 +151,63 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
     let Some(end) = End::of(record) else {
         return Err((Finding::Stuck, format!("it is {}", record.state)));
     };
-    for (witness, told) in &account.told {
-        if let Some(difference) = difference(told, &end) {
-            let why = format!("{witness:?} told another end: {difference}");
+    for (source, reports) in &account.reports {
+        if let Some(difference) = difference(reports, &end) {
+            let why = format!("{source:?} reports another end: {difference}");
             return Err((Finding::DoublyVisible, why));
         }
     }
-    let wants_reply = account.order.door == Door::Amqp { reply: true };
-    for (witness, wanted) in [(Witness::Event, true), (Witness::Reply, wants_reply)] {
-        if wanted && !account.was_told_by(witness) {
+    let wants_reply = account.submission.transport == Transport::Amqp { reply: true };
+    for (source, wanted) in [(Source::Event, true), (Source::Reply, wants_reply)] {
+        if wanted && !account.has_report_from(source) {
             return Err((
                 Finding::Unannounced,
-                format!("no {witness:?} told of its end"),
+                format!("no {source:?} reports of its end"),
             ));
         }
     }
-    // A step's end is not announced to anyone but its flow, which has ended.
+    // The end of a step is announced only to its flow, which has ended.
     if let Some(step) = account.steps.iter().find(|step| !step.state.is_terminal()) {
         let why = format!("its step {} is {}", step.spec.id, step.state);
         return Err((Finding::Stuck, why));
     }
-    expected(account, record).map_err(|why| (Finding::Wrong, why))
+    check_outcome(account, record).map_err(|why| (Finding::Wrong, why))
 }
 
-/// What two tellings of an end disagree about.
-fn difference(told: &End, end: &End) -> Option<String> {
-    fn differ<T: PartialEq + fmt::Debug>(told: &Option<T>, end: &Option<T>) -> Option<String> {
-        let both = told.as_ref().zip(end.as_ref());
-        both.filter(|(told, end)| told != end)
-            .map(|(told, end)| format!("{told:?}, not {end:?}"))
+/// Describes how two reports of an end differ.
+fn difference(reports: &End, end: &End) -> Option<String> {
+    fn differ<T: PartialEq + fmt::Debug>(reports: &Option<T>, end: &Option<T>) -> Option<String> {
+        let both = reports.as_ref().zip(end.as_ref());
+        both.filter(|(reports, end)| reports != end)
+            .map(|(reports, end)| format!("{reports:?}, not {end:?}"))
     }
-    differ(&told.state, &end.state)
-        .or_else(|| differ(&told.body, &end.body))
-        .or_else(|| differ(&told.finished_ms, &end.finished_ms))
+    differ(&reports.state, &end.state)
+        .or_else(|| differ(&reports.body, &end.body))
+        .or_else(|| differ(&reports.finished_ms, &end.finished_ms))
 }
 
-/// Whether a job may have ended as its record says.
-fn expected(account: &Account, record: &JobRecord) -> Result<(), String> {
-    let order = &account.order;
+/// Checks the state and output of an ended job.
+fn check_outcome(account: &Account, record: &JobRecord) -> Result<(), String> {
+    let submission = &account.submission;
     let output = record.output.as_ref().unwrap_or(&Value::Null);
-    let file_bytes = order.file().map_or(Value::Null, |file| file.len().into());
+    let file_bytes = submission
+        .file()
+        .map_or(Value::Null, |file| file.len().into());
     let message = record.error.as_ref().map(|error| error.message.as_str());
-    match (record.state, order.ending) {
-        (JobState::Cancelled, _) if order.cancelled_after.is_some() => Ok(()),
+    match (record.state, submission.expected) {
+        (JobState::Cancelled, _) if submission.cancelled_after.is_some() => Ok(()),
         (JobState::Failed, _) if is_quarantined(record) => Ok(()),
-        (JobState::Failed, Ending::Failure) if message.is_some_and(|it| it.contains(FAILURE)) => {
+        (JobState::Failed, Expected::Failure) if message.is_some_and(|it| it.contains(FAILURE)) => {
             Ok(())
         }
-        (JobState::Succeeded, Ending::Number) if *output == order.output() => Ok(()),
-        (JobState::Succeeded, Ending::Execution)
+        (JobState::Succeeded, Expected::Number) if *output == submission.output() => Ok(()),
+        (JobState::Succeeded, Expected::Execution)
             if output["runner"].is_string() && output["file_bytes"] == file_bytes =>
         {
             Ok(())
         }
-        (state, ending) => Err(format!(
-            "it {state} with {output}, error {message:?}, and was to end with {ending:?}"
+        (state, expected) => Err(format!(
+            "it {state} with {output}, error {message:?}, and was to end with {expected:?}"
         )),
     }
 }
@@ -216,16 +218,16 @@ mod tests {
     use warmq_types::ids::{AppId, Fence, JobId};
     use warmq_types::job::{JobError, JobSpec};
 
-    use super::super::orders::Order;
+    use super::super::workload::Submission;
     use super::*;
 
-    /// A job that was accepted and has ended well.
+    /// An accepted job that succeeded.
     fn well() -> Account {
-        let mut account = Account::new(Order::probe(3));
+        let mut account = Account::new(Submission::probe(3));
         let app = AppId::parse("a/b").unwrap();
-        let spec = JobSpec::new(app, account.order.input());
+        let spec = JobSpec::new(app, account.submission.input());
         account.ids.insert(spec.id);
-        account.told = vec![(Witness::Event, End::state(JobState::Succeeded))];
+        account.reports = vec![(Source::Event, End::state(JobState::Succeeded))];
         let record = json!({
             "state": "succeeded", "attempt": 1, "fence": 1, "finished_ms": 5, "output": {"number": 3},
         });
@@ -249,18 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_all_tell_the_same_of_is_well() {
-        let told = |account: &mut Account| {
+    fn a_job_with_equal_reports_is_clean() {
+        let reports = |account: &mut Account| {
             let end = End::of(record(account)).unwrap();
             let body = end.body.clone().unwrap();
-            account.told = vec![
-                (Witness::Record, end),
-                (Witness::Result, End::body(body.clone())),
-                (Witness::Reply, End::body(body)),
-                (Witness::Event, End::state(JobState::Succeeded)),
+            account.reports = vec![
+                (Source::Record, end),
+                (Source::Result, End::body(body.clone())),
+                (Source::Reply, End::body(body)),
+                (Source::Event, End::state(JobState::Succeeded)),
             ];
         };
-        assert_eq!(findings(told), []);
+        assert_eq!(findings(reports), []);
     }
 
     #[test]
@@ -277,31 +279,32 @@ mod tests {
     }
 
     #[test]
-    fn two_ends_of_a_job_are_seen_whoever_told_them() {
-        for (witness, end) in [
-            (Witness::Record, JobState::Failed.into_end(Some(6))),
-            (Witness::Record, JobState::Succeeded.into_end(Some(6))),
-            (Witness::Event, End::state(JobState::Failed)),
-            (Witness::Cancellation, End::state(JobState::Cancelled)),
-            (Witness::Reply, End::body(json!({"number": 4}))),
+    fn different_reported_ends_are_doubly_visible() {
+        for (source, end) in [
+            (Source::Record, JobState::Failed.into_end(Some(6))),
+            (Source::Record, JobState::Succeeded.into_end(Some(6))),
+            (Source::Event, End::state(JobState::Failed)),
+            (Source::Cancellation, End::state(JobState::Cancelled)),
+            (Source::Reply, End::body(json!({"number": 4}))),
         ] {
-            let told = |account: &mut Account| account.told.push((witness, end));
-            assert_eq!(findings(told), [Finding::DoublyVisible]);
+            let reports = |account: &mut Account| account.reports.push((source, end));
+            assert_eq!(findings(reports), [Finding::DoublyVisible]);
         }
     }
 
     #[test]
-    fn an_end_that_nobody_hears_of_is_unannounced() {
+    fn an_end_without_event_or_reply_is_unannounced() {
         assert_eq!(
-            findings(|account| account.told.clear()),
+            findings(|account| account.reports.clear()),
             [Finding::Unannounced]
         );
-        let unanswered = |account: &mut Account| account.order.door = Door::Amqp { reply: true };
+        let unanswered =
+            |account: &mut Account| account.submission.transport = Transport::Amqp { reply: true };
         assert_eq!(findings(unanswered), [Finding::Unannounced]);
     }
 
     #[test]
-    fn one_order_that_became_two_jobs_is_doubly_visible() {
+    fn a_submission_with_two_jobs_is_doubly_visible() {
         let twice = |account: &mut Account| {
             account.ids.insert(JobId::generate());
         };
@@ -309,34 +312,34 @@ mod tests {
     }
 
     #[test]
-    fn another_jobs_output_is_wrong_and_so_is_an_end_that_nobody_asked_for() {
+    fn another_jobs_output_and_an_unexpected_end_are_wrong() {
         let foreign = |account: &mut Account| record(account).output = Some(json!({"number": 4}));
         assert_eq!(findings(foreign), [Finding::Wrong]);
         for state in [JobState::Cancelled, JobState::Expired] {
             let unasked = |account: &mut Account| {
                 record(account).state = state;
-                account.told = vec![(Witness::Event, End::state(state))];
+                account.reports = vec![(Source::Event, End::state(state))];
             };
             assert_eq!(findings(unasked), [Finding::Wrong]);
         }
     }
 
     #[test]
-    fn an_order_that_nobody_took_is_found() {
+    fn an_unaccepted_submission_is_found() {
         let not_taken = |account: &mut Account| account.ids.clear();
-        assert_eq!(findings(not_taken), [Finding::NotTaken]);
+        assert_eq!(findings(not_taken), [Finding::NotAccepted]);
         let refused = |account: &mut Account| account.refused = Some("HTTP 404".to_owned());
-        assert_eq!(findings(refused), [Finding::NotTaken]);
+        assert_eq!(findings(refused), [Finding::NotAccepted]);
     }
 
     #[test]
-    fn quarantine_is_an_end_of_its_own() {
+    fn quarantined_jobs_are_counted_apart() {
         let mut account = well();
         let ended = record(&mut account);
         (ended.state, ended.output) = (JobState::Failed, None);
         ended.error = Some(JobError::quarantined(1, &[]));
         ended.fence = Fence(2);
-        account.told = vec![(Witness::Event, End::state(JobState::Failed))];
+        account.reports = vec![(Source::Event, End::state(JobState::Failed))];
         let verdict = Verdict::on(vec![account, well()]);
         assert!(verdict.is_clean(), "{:?}", verdict.bad);
         let ends = [("quarantined", 1), ("succeeded", 1)];

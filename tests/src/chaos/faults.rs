@@ -1,4 +1,5 @@
-//! Carries a plan out: each victim suffers its faults one after the other, and is watched over in between.
+//! Executes a plan: injects each target's faults one after the other, and supervises the target in
+//! between.
 
 use std::time::Duration;
 
@@ -6,84 +7,84 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::diary::Diary;
+use super::fault_log::FaultLog;
 use super::ledger::Ledger;
 use super::plan::{Fault, Harm, Role};
-use super::subject::Subject;
+use super::target::Target;
 
-/// How soon a process that ended by itself is started again.
-const WATCH: Duration = Duration::from_millis(250);
+/// Interval of checks for a process that ended by itself.
+const SUPERVISE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often is looked whether a worker has a long job.
-const AIM: Duration = Duration::from_millis(10);
+/// Interval of checks for a long job on a worker.
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long a worker's fault waits for that.
-const AIMING: Duration = Duration::from_secs(4);
+/// How long a worker's fault waits for a long job.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Does to `subject` what its `faults` say, counted from `begun`, and tells `healed` of each one as it is over. Then
-/// watches over it until `stop`, and gives it back.
+/// Injects `faults` into `target`, at their times after `begun`, and sends each to `healed` once it
+/// is over. Then supervises the target until `stop`, and returns it.
 ///
 /// # Errors
 /// It could not be harmed, or did not come back.
-pub async fn inflict(
-    mut subject: Subject,
+pub async fn inject(
+    mut target: Target,
     faults: Vec<Fault>,
     begun: Instant,
     healed: mpsc::Sender<Fault>,
     ledger: &Ledger,
-    diary: &Diary,
+    log: &FaultLog,
     stop: &CancellationToken,
-) -> anyhow::Result<Subject> {
+) -> anyhow::Result<Target> {
     for fault in faults {
         let its_time = tokio::time::sleep_until(begun + fault.at);
-        watch_over(&mut subject, its_time, diary).await?;
+        supervise(&mut target, its_time, log).await?;
         if fault.victim.role == Role::Worker {
-            await_a_long_job(&subject, ledger).await;
+            wait_for_long_job(&target, ledger).await;
         }
-        let (kind, victim, lasts) = (fault.kind(), fault.victim, fault.lasts.as_millis());
-        diary.append_log(&format!("{victim}: {kind}, for {lasts} ms"));
-        suffer(&mut subject, &fault).await?;
-        diary.append_log(&format!("{victim}: healed"));
-        // Nobody measures any more.
+        let (kind, victim, duration) = (fault.kind(), fault.victim, fault.duration.as_millis());
+        log.append(&format!("{victim}: {kind}, for {duration} ms"));
+        inject_one(&mut target, &fault).await?;
+        log.append(&format!("{victim}: healed"));
+        // The receiver may have ended.
         let _ = healed.send(fault).await;
     }
     drop(healed);
-    watch_over(&mut subject, stop.cancelled(), diary).await?;
-    Ok(subject)
+    supervise(&mut target, stop.cancelled(), log).await?;
+    Ok(target)
 }
 
-/// A fault in the middle of a job tells more; but it comes in any case.
-async fn await_a_long_job(worker: &Subject, ledger: &Ledger) {
+/// Waits for a long job, since a fault in mid-job finds more; the fault comes in any case.
+async fn wait_for_long_job(worker: &Target, ledger: &Ledger) {
     let busy = async {
         while !worker.job().await.is_some_and(|id| ledger.is_long(id)) {
-            tokio::time::sleep(AIM).await;
+            tokio::time::sleep(BUSY_POLL_INTERVAL).await;
         }
     };
-    let _ = tokio::time::timeout(AIMING, busy).await;
+    let _ = tokio::time::timeout(BUSY_TIMEOUT, busy).await;
 }
 
-/// One fault, until it is healed.
-async fn suffer(subject: &mut Subject, fault: &Fault) -> anyhow::Result<()> {
-    let over = tokio::time::sleep(fault.lasts);
+/// Injects a fault and heals it.
+async fn inject_one(target: &mut Target, fault: &Fault) -> anyhow::Result<()> {
+    let over = tokio::time::sleep(fault.duration);
     match fault.harm {
         Harm::Kill => {
-            subject.process().kill9().await?;
+            target.process().kill9().await?;
             over.await;
-            subject.start_again().await?;
+            target.start_again().await?;
         }
         Harm::Freeze => {
-            subject.process().freeze()?;
+            target.process().freeze()?;
             over.await;
-            subject.process().resume()?;
+            target.process().resume()?;
         }
         Harm::Restart => {
-            subject.stop().await?;
-            subject.start_again().await?;
+            target.stop().await?;
+            target.start_again().await?;
         }
         Harm::CutFromRedis | Harm::CutFromRabbitMq => {
             let link = match fault.harm {
-                Harm::CutFromRedis => subject.link_to_redis(),
-                _ => subject.link_to_rabbitmq(),
+                Harm::CutFromRedis => target.link_to_redis(),
+                _ => target.link_to_rabbitmq(),
             };
             if let Some(link) = link {
                 link.shut();
@@ -95,24 +96,24 @@ async fn suffer(subject: &mut Subject, fault: &Fault) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the process again whenever it ends by itself, until `end`.
-async fn watch_over(
-    subject: &mut Subject,
+/// Restarts the process whenever it ends by itself, until `end`.
+async fn supervise(
+    target: &mut Target,
     end: impl Future<Output = ()>,
-    diary: &Diary,
+    log: &FaultLog,
 ) -> anyhow::Result<()> {
     let mut end = std::pin::pin!(end);
     loop {
         tokio::select! {
             biased;
             () = &mut end => return Ok(()),
-            () = tokio::time::sleep(WATCH) => {}
+            () = tokio::time::sleep(SUPERVISE_INTERVAL) => {}
         }
-        if let Some(status) = subject.process().ended() {
-            let victim = subject.victim;
-            diary.append_log(&format!("{victim}: ended by itself ({status})"));
-            subject.start_again().await?;
-            diary.append_log(&format!("{victim}: started again"));
+        if let Some(status) = target.process().ended() {
+            let victim = target.victim;
+            log.append(&format!("{victim}: ended by itself ({status})"));
+            target.start_again().await?;
+            log.append(&format!("{victim}: started again"));
         }
     }
 }

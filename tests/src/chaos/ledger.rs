@@ -1,4 +1,4 @@
-//! What was ordered, what was accepted, and every end of a job that anybody was told.
+//! The ledger of a run: submissions, acceptances, and every reported end of a job.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,11 +8,11 @@ use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::state::JobState;
 
-use super::orders::{LONG_MS, Order};
+use super::workload::{LONG_MS, Submission};
 
-/// Who told of an end.
+/// The source of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Witness {
+pub enum Source {
     /// `GET /v1/jobs/{id}`
     Record,
     /// `GET /queue/{app}/requests/{id}`
@@ -21,23 +21,23 @@ pub enum Witness {
     Event,
     /// The message to `reply_to`.
     Reply,
-    /// The answer to a cancellation.
+    /// The response to a cancellation.
     Cancellation,
 }
 
-/// An end as somebody was told it; what was not told is missing.
+/// An end as reported; what the source does not contain is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct End {
-    /// The job's state.
+    /// Final state.
     pub state: Option<JobState>,
     /// The output, or the error's body.
     pub body: Option<Value>,
-    /// When it ended, Unix ms.
+    /// Unix ms.
     pub finished_ms: Option<u64>,
 }
 
 impl End {
-    /// The state alone.
+    /// An end with the state alone.
     pub fn state(state: JobState) -> Self {
         Self {
             state: Some(state),
@@ -46,7 +46,7 @@ impl End {
         }
     }
 
-    /// The result alone.
+    /// An end with the result alone.
     pub fn body(body: Value) -> Self {
         Self {
             state: None,
@@ -55,7 +55,7 @@ impl End {
         }
     }
 
-    /// What a record says, if the job ended.
+    /// The end in a record, if the job ended.
     pub fn of(record: &JobRecord) -> Option<Self> {
         let body = match record.failure() {
             Some(error) => error.body(),
@@ -69,114 +69,115 @@ impl End {
     }
 }
 
-/// All that is known about one order.
+/// All known facts about one submission.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// What was wanted.
-    pub order: Order,
-    /// The ids that it was accepted under.
+    /// The planned submission.
+    pub submission: Submission,
+    /// The ids under which it was accepted.
     pub ids: BTreeSet<JobId>,
-    /// Why it was refused for good.
+    /// The reason of a final refusal.
     pub refused: Option<String>,
-    /// The different ends that were told, by whom first.
-    pub told: Vec<(Witness, End)>,
-    /// Its record, when all was over.
+    /// Distinct reported ends, each with its first source.
+    pub reports: Vec<(Source, End)>,
+    /// Its final record.
     pub record: Option<JobRecord>,
-    /// The records of its jobs, if it is a flow.
+    /// The records of its steps, if it is a flow.
     pub steps: Vec<JobRecord>,
 }
 
 impl Account {
-    /// An order that nobody has taken yet.
-    pub fn new(order: Order) -> Self {
+    /// An account without facts.
+    pub fn new(submission: Submission) -> Self {
         Self {
-            order,
+            submission,
             ids: BTreeSet::new(),
             refused: None,
-            told: Vec::new(),
+            reports: Vec::new(),
             record: None,
             steps: Vec::new(),
         }
     }
 
-    /// The records of what runners executed for it.
+    /// The records of the jobs that runners executed for it.
     pub fn executed(&self) -> impl Iterator<Item = &JobRecord> {
         let own = self.record.iter().filter(|record| record.flow.is_none());
         own.chain(&self.steps)
     }
 
-    /// Whether `witness` told of an end.
-    pub fn was_told_by(&self, witness: Witness) -> bool {
-        self.told.iter().any(|(teller, _)| *teller == witness)
+    /// Returns whether `source` reported an end.
+    pub fn has_report_from(&self, source: Source) -> bool {
+        self.reports.iter().any(|(teller, _)| *teller == source)
     }
 }
 
-/// A cheap handle on all accounts of a run.
+/// A shared handle on all accounts of a run.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<Mutex<Book>>);
+pub struct Ledger(Arc<Mutex<Accounts>>);
 
 #[derive(Default)]
-struct Book {
+struct Accounts {
     accounts: Vec<Account>,
-    /// Which account an accepted id belongs to.
+    /// Accounts by accepted id.
     by_id: HashMap<JobId, usize>,
-    /// Events may come before the submitter's answer.
-    early: HashMap<JobId, Vec<(Witness, End)>>,
+    /// Reports that arrived before the submitter's response.
+    early: HashMap<JobId, Vec<(Source, End)>>,
 }
 
 impl Ledger {
-    /// Opens an account for each order.
-    pub fn of(orders: &[Order]) -> Self {
+    /// Opens an account for each submission.
+    pub fn of(submissions: &[Submission]) -> Self {
         let ledger = Self::default();
-        ledger.book().accounts = orders.iter().cloned().map(Account::new).collect();
+        ledger.book().accounts = submissions.iter().cloned().map(Account::new).collect();
         ledger
     }
 
-    /// Opens one more account, for the order that `order` makes of its number.
-    pub fn open(&self, order: impl FnOnce(usize) -> Order) -> Order {
+    /// Opens one more account; `submission` receives its number.
+    pub fn open(&self, submission: impl FnOnce(usize) -> Submission) -> Submission {
         let mut book = self.book();
-        let order = order(book.accounts.len());
-        book.accounts.push(Account::new(order.clone()));
-        order
+        let submission = submission(book.accounts.len());
+        book.accounts.push(Account::new(submission.clone()));
+        submission
     }
 
-    /// An order was accepted.
+    /// Records an acceptance.
     pub fn accepted(&self, number: usize, id: JobId) {
         let mut book = self.book();
         book.accounts[number].ids.insert(id);
         book.by_id.insert(id, number);
         let early = book.early.remove(&id).unwrap_or_default();
-        for (witness, end) in early {
-            book.append_log(number, witness, end);
+        for (source, end) in early {
+            book.append(number, source, end);
         }
     }
 
-    /// An order was refused for good.
+    /// Records a final refusal.
     pub fn refused(&self, number: usize, why: String) {
         self.book().accounts[number].refused = Some(why);
     }
 
-    /// Somebody was told how a job ended.
-    pub fn told(&self, id: JobId, witness: Witness, end: End) {
+    /// Records a report of an end.
+    pub fn record_end(&self, id: JobId, source: Source, end: End) {
         let mut book = self.book();
         match book.by_id.get(&id).copied() {
-            Some(number) => book.append_log(number, witness, end),
-            None => book.early.entry(id).or_default().push((witness, end)),
+            Some(number) => book.append(number, source, end),
+            None => book.early.entry(id).or_default().push((source, end)),
         }
     }
 
-    /// The accepted jobs whose end has not been read.
+    /// Returns the accepted jobs whose end has not been read.
     pub fn open_jobs(&self) -> Vec<JobId> {
         let book = self.book();
         let open = book
             .accounts
             .iter()
-            .filter(|account| !account.was_told_by(Witness::Record));
+            .filter(|account| !account.has_report_from(Source::Record));
         open.flat_map(|account| account.ids.iter().copied())
             .collect()
     }
 
-    /// Orders in all; orders that were accepted or refused; jobs whose end was read.
+    /// Returns the numbers of submissions, of those accepted or refused, and of jobs whose end was
+    /// read.
     pub fn counts(&self) -> (usize, usize, usize) {
         let book = self.book();
         let count = |what: fn(&Account) -> bool| {
@@ -184,37 +185,37 @@ impl Ledger {
             found.count()
         };
         let answered = count(|account| !account.ids.is_empty() || account.refused.is_some());
-        let ended = count(|account| account.was_told_by(Witness::Record));
+        let ended = count(|account| account.has_report_from(Source::Record));
         (book.accounts.len(), answered, ended)
     }
 
-    /// The ids that an order was accepted under so far.
+    /// Returns the ids under which a submission was accepted so far.
     pub fn ids(&self, number: usize) -> Vec<JobId> {
         self.book().accounts[number].ids.iter().copied().collect()
     }
 
-    /// Whether a job runs long enough to be hit in the middle.
+    /// Returns whether a job runs long enough to be hit in mid-run.
     pub fn is_long(&self, id: JobId) -> bool {
         let book = self.book();
         let account = book.by_id.get(&id).map(|number| &book.accounts[*number]);
-        account.is_some_and(|account| account.order.run_ms >= LONG_MS)
+        account.is_some_and(|account| account.submission.run_ms >= LONG_MS)
     }
 
-    /// All accounts, as they are now.
+    /// Returns all accounts as of now.
     pub fn accounts(&self) -> Vec<Account> {
         self.book().accounts.clone()
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Accounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
-    fn append_log(&mut self, number: usize, witness: Witness, end: End) {
-        let told = &mut self.accounts[number].told;
-        if !told.contains(&(witness, end.clone())) {
-            told.push((witness, end));
+impl Accounts {
+    fn append(&mut self, number: usize, source: Source, end: End) {
+        let reports = &mut self.accounts[number].reports;
+        if !reports.contains(&(source, end.clone())) {
+            reports.push((source, end));
         }
     }
 }

@@ -1,33 +1,33 @@
-//! Chaos: servers, routers and workers are killed, frozen, restarted and cut off by a seeded plan while users submit jobs.
-//! At the end every accepted job must have one end and one result.
+//! Chaos: servers, routers and workers are killed, frozen, restarted and disconnected by a seeded
+//! plan while clients submit jobs. At the end every accepted job must have one end and one result.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`plan`], [`orders`] | what goes wrong, and which jobs are wanted: all drawn from the seed, before anything runs |
-//! | [`run`](mod@run) | one run from its beginning to its end |
-//! | [`arena`], [`subject`] | the private servers, routers and workers, and one of them as a victim |
-//! | [`faults`], [`diary`] | the plan carried out; when what happened |
-//! | [`users`], `patience` | submitters by HTTP and AMQP, and how they try again |
-//! | [`observer`] | every end that is told: events, replies, answers |
-//! | [`ledger`], [`accountant`] | what is known of each job; what that means (pure) |
-//! | [`recovery`] | how soon after a fault a job ends |
-//! | [`progress`], [`report`] | for people |
+//! | [`plan`], [`workload`] | faults and submissions, drawn from the seed |
+//! | [`run`](mod@run) | one run |
+//! | [`environment`], [`target`] | private servers, routers and workers; a target of faults |
+//! | [`faults`], [`fault_log`] | execution of the plan, and its log |
+//! | [`submitters`], `retry` | clients by HTTP and AMQP, and their retries |
+//! | [`observer`] | reported ends: events, replies, records |
+//! | [`ledger`], [`accountant`] | facts about each job; the verdict (pure) |
+//! | [`recovery`] | times from a fault to the next ended job |
+//! | [`progress`], [`report`] | output on the terminal |
 
 pub mod accountant;
-pub mod arena;
-pub mod diary;
+pub mod environment;
+pub mod fault_log;
 pub mod faults;
 pub mod ledger;
 pub mod observer;
-pub mod orders;
-mod patience;
 pub mod plan;
 pub mod progress;
 pub mod recovery;
 pub mod report;
+mod retry;
 pub mod run;
-pub mod subject;
-pub mod users;
+pub mod submitters;
+pub mod target;
+pub mod workload;
 
 pub use plan::Scale;
 pub use progress::Progress;

@@ -1,4 +1,4 @@
-//! Hears of every end: by events, by replies, and by asking.
+//! Collects every reported end: from events, from replies, and by polling.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,28 +14,26 @@ use warmq_types::ids::JobId;
 use warmq_types::message::{JobEvent, Versioned};
 use warmq_types::server_url::ServerUrl;
 
-use super::ledger::{End, Ledger, Witness};
-use super::users::Users;
+use super::ledger::{End, Ledger, Source};
+use super::submitters::Submitters;
 
-/// Where replies go.
+/// Queue of replies.
 pub const REPLIES: &str = "reply.chaos";
 
-/// Where events go.
+/// Queue of events.
 const EVENTS: &str = "chaos.events";
 
-/// Before another connection is tried.
-const PAUSE: Duration = Duration::from_millis(500);
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Messages that the broker hands out ahead.
-const WINDOW: u16 = 64;
+const PREFETCH: u16 = 64;
 
-/// How long one question may take.
-const QUESTION: Duration = Duration::from_secs(2);
+/// Timeout of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two questions: answering them must not be what the routers do most.
-const BREATH: Duration = Duration::from_millis(5);
+/// Interval of requests, so that polling is not the routers' main load.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Makes the observer's queues: before the first job, so that no end is missed.
+/// Declares the observer's queues: before the first job, so that no end is missed.
 ///
 /// # Errors
 /// RabbitMQ is away.
@@ -62,63 +60,63 @@ pub async fn declare(url: &ServerUrl, topology: &Topology) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Notes what events and replies tell, over as many connections as it takes, until `stop`.
-pub async fn listen(url: ServerUrl, ledger: Ledger, stop: CancellationToken) {
+/// Records the ends in events and replies until `stop`; reconnects as often as necessary.
+pub async fn consume_ends(url: ServerUrl, ledger: Ledger, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        // Broken: what was not acknowledged comes again.
+        // After a broken connection, unacknowledged messages are redelivered.
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = listen_once(&url, &ledger) => tokio::time::sleep(PAUSE).await,
+            _ = consume_once(&url, &ledger) => tokio::time::sleep(RECONNECT_INTERVAL).await,
         }
     }
 }
 
-async fn listen_once(url: &ServerUrl, ledger: &Ledger) -> anyhow::Result<()> {
+async fn consume_once(url: &ServerUrl, ledger: &Ledger) -> anyhow::Result<()> {
     let connection = warmq_broker::connect(url, "warmq-chaos observer").await?;
-    let channel = consumer::channel(&connection, WINDOW).await?;
+    let channel = consumer::channel(&connection, PREFETCH).await?;
     let mut events = consumer::consume(&channel, EVENTS, "events").await?;
     let mut replies = consumer::consume(&channel, REPLIES, "replies").await?;
     loop {
-        let (delivery, told) = tokio::select! {
-            Some(event) = events.next() => { let event = event?; let told = read_event(&event); (event, told) }
-            Some(reply) = replies.next() => { let reply = reply?; let told = read_reply(&reply); (reply, told) }
+        let (delivery, reports) = tokio::select! {
+            Some(event) = events.next() => { let event = event?; let reports = read_event(&event); (event, reports) }
+            Some(reply) = replies.next() => { let reply = reply?; let reports = read_reply(&reply); (reply, reports) }
             else => return Ok(()),
         };
-        if let Some((id, witness, end)) = told {
-            ledger.told(id, witness, end);
+        if let Some((id, source, end)) = reports {
+            ledger.record_end(id, source, end);
         }
         delivery.ack(BasicAckOptions::default()).await?;
     }
 }
 
-/// The end in an event; `None` if it tells of none.
-fn read_event(delivery: &Delivery) -> Option<(JobId, Witness, End)> {
+/// Returns the end in an event; `None` if the job has not ended.
+fn read_event(delivery: &Delivery) -> Option<(JobId, Source, End)> {
     let event = JobEvent::decode(&delivery.data).ok()?;
-    (event.state.is_terminal()).then(|| (event.job_id, Witness::Event, End::state(event.state)))
+    (event.state.is_terminal()).then(|| (event.job_id, Source::Event, End::state(event.state)))
 }
 
-/// The end in a reply.
-fn read_reply(delivery: &Delivery) -> Option<(JobId, Witness, End)> {
+/// Returns the end in a reply.
+fn read_reply(delivery: &Delivery) -> Option<(JobId, Source, End)> {
     let id = delivery.properties.correlation_id().as_ref()?;
     let body: Value = serde_json::from_slice(&delivery.data).ok()?;
     let end = End::body(body["payload"].clone());
-    Some((id.as_str().parse().ok()?, Witness::Reply, end))
+    Some((id.as_str().parse().ok()?, Source::Reply, end))
 }
 
-/// Asks for every job, again and again, until its end was read; until `stop`.
-pub async fn ask(users: Users, ledger: Ledger, stop: CancellationToken) {
+/// Polls every job until its end was read, or until `stop`.
+pub async fn ask(submitters: Submitters, ledger: Ledger, stop: CancellationToken) {
     let mut jobs = VecDeque::new();
     while !stop.is_cancelled() {
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let Some(id) = jobs.pop_front() else {
             jobs = ledger.open_jobs().into();
             continue;
         };
-        let question = users.router().job(id);
-        if let Ok(Ok(Some(view))) = tokio::time::timeout(QUESTION, question).await
+        let question = submitters.router().job(id);
+        if let Ok(Ok(Some(view))) = tokio::time::timeout(REQUEST_TIMEOUT, question).await
             && let Some(end) = End::of(&view.record)
         {
-            ledger.told(id, Witness::Record, end);
+            ledger.record_end(id, Source::Record, end);
         }
     }
 }

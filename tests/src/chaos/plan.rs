@@ -1,4 +1,4 @@
-//! What goes wrong, with whom, when and for how long: drawn from a seed before anything runs.
+//! The plan of a run: targets, times and durations of faults, drawn from a seed before the run.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,59 +9,59 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use warmq_types::queue_type::QueueType;
 
-/// Workers of a run.
+/// Number of workers in a run.
 pub const WORKERS: usize = 4;
 
-/// Routers of a run.
+/// Number of routers in a run.
 pub const ROUTERS: usize = 2;
 
-/// How much of everything a run has.
+/// The size of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scale {
-    /// Jobs that are submitted.
+    /// Number of submissions.
     pub jobs: usize,
-    /// Things that go wrong, of [`Kind::FULL`].
+    /// Number of faults, of [`Kind::FULL`].
     pub faults: usize,
-    /// Jobs are submitted, and faults begin, within this time.
+    /// Period in which jobs are submitted and faults begin.
     pub length: Duration,
-    /// Once everything is healed, the jobs that are left when none ended for so long are stuck. Longer than a lease and the
-    /// retry tier that a job may be parked in.
-    pub patience: Duration,
+    /// After all faults, the remaining jobs are stuck if none ended for so long. Longer than a
+    /// lease and the retry tier that may park a job.
+    pub stall_timeout: Duration,
 }
 
 impl Scale {
-    /// Every kind of fault, and 3,000 jobs.
+    /// Every kind of fault, and 3000 jobs.
     pub const FULL: Self = Self {
         jobs: 3000,
         faults: Kind::FULL.len(),
         length: Duration::from_secs(50),
-        patience: Duration::from_secs(100),
+        stall_timeout: Duration::from_secs(100),
     };
 
-    /// For a test that others wait for.
+    /// For the integration tests.
     pub const SHORT: Self = Self {
         jobs: 600,
         faults: 8,
         length: Duration::from_secs(25),
-        patience: Duration::from_secs(60),
+        stall_timeout: Duration::from_secs(60),
     };
 }
 
-/// Whose kind a victim is.
+/// The role of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Runs jobs.
+    /// Executes jobs.
     Worker,
-    /// Takes jobs in; one of them dispatches.
+    /// Accepts jobs; one of them dispatches.
     Router,
-    /// Redis itself.
+    /// The private Redis.
     Redis,
-    /// RabbitMQ itself.
+    /// The private RabbitMQ.
     RabbitMq,
 }
 
 impl Role {
-    /// How many there are.
+    /// Number of processes with this role.
     pub fn count(self) -> usize {
         match self {
             Self::Worker => WORKERS,
@@ -82,32 +82,32 @@ impl fmt::Display for Role {
     }
 }
 
-/// What is done to a victim.
+/// The harm of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Harm {
-    /// SIGKILL; it is started again after the fault's time.
+    /// SIGKILL, and a restart after the fault's duration.
     Kill,
-    /// SIGSTOP, and SIGCONT after the fault's time.
+    /// SIGSTOP, and SIGCONT after the fault's duration.
     Freeze,
-    /// SIGTERM, and it is started again as soon as it ended.
+    /// SIGTERM, and a restart as soon as it ended.
     Restart,
-    /// Its connections to Redis break, and none comes through for the fault's time.
+    /// Connections to Redis break, and new ones fail for the fault's duration.
     CutFromRedis,
-    /// Its connections to RabbitMQ break, and none comes through for the fault's time.
+    /// Connections to RabbitMQ break, and new ones fail for the fault's duration.
     CutFromRabbitMq,
 }
 
-/// A harm to one role: what times to recover are grouped by.
+/// A harm to one role, by which recovery times are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
-    /// Who suffers it.
+    /// Role of the victim.
     pub role: Role,
-    /// What it is.
+    /// What is done to the victim.
     pub harm: Harm,
 }
 
 impl Kind {
-    /// All there are.
+    /// All kinds of faults.
     pub const ALL: [Self; 16] = {
         const fn kind(role: Role, harm: Harm) -> Kind {
             Kind { role, harm }
@@ -132,7 +132,7 @@ impl Kind {
         ]
     };
 
-    /// What a full run has: each kind once, and more of what makes jobs run twice.
+    /// The kinds of a full run: each once, and more of those that make jobs run twice.
     pub const FULL: [Self; 20] = {
         let [killed, frozen, ..] = Self::ALL;
         let mut full = [killed; 20];
@@ -145,9 +145,9 @@ impl Kind {
         full
     };
 
-    /// How long it lasts, ms. A frozen worker may outlive its lease (15 s) and the next attempt of its job, a frozen router its
-    /// leadership (5 s), and a frozen server its clients' patience.
-    fn lasts_ms(self) -> RangeInclusive<u64> {
+    /// Range of durations, ms. A frozen worker may outlive its lease (15 s) and the next attempt of
+    /// its job, a frozen router its leadership (5 s), and a frozen server its clients' timeouts.
+    fn duration_ms(self) -> RangeInclusive<u64> {
         match (self.harm, self.role) {
             (Harm::Restart, _) => 0..=0,
             (Harm::Kill, Role::RabbitMq) => 500..=2000,
@@ -173,29 +173,29 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One of those that may suffer.
+/// The identity of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Victim {
-    /// What it is.
+    /// Role of the victim.
     pub role: Role,
-    /// Which of its role, from 0.
+    /// Index within the role, from 0.
     pub index: usize,
 }
 
 impl Victim {
-    /// The one Redis.
+    /// The only Redis.
     pub const REDIS: Self = Self {
         role: Role::Redis,
         index: 0,
     };
 
-    /// The one RabbitMQ.
+    /// The only RabbitMQ.
     pub const RABBITMQ: Self = Self {
         role: Role::RabbitMq,
         index: 0,
     };
 
-    /// All of a role.
+    /// All targets of a role.
     pub fn of(role: Role) -> impl Iterator<Item = Self> {
         (0..role.count()).map(move |index| Self { role, index })
     }
@@ -210,21 +210,21 @@ impl fmt::Display for Victim {
     }
 }
 
-/// Something that goes wrong. What one victim suffers comes one after the other; different victims' faults may overlap.
+/// A fault. Those of one victim follow each other; those of different victims may overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// When it begins at the earliest, from the first job on.
+    /// Earliest beginning, from the first submission on.
     pub at: Duration,
-    /// To whom it happens.
+    /// Identity of the target.
     pub victim: Victim,
-    /// What happens.
+    /// What is done to the victim.
     pub harm: Harm,
-    /// How long until it is healed.
-    pub lasts: Duration,
+    /// Time until it is healed.
+    pub duration: Duration,
 }
 
 impl Fault {
-    /// Its kind.
+    /// Kind of the fault.
     pub fn kind(&self) -> Kind {
         Kind {
             role: self.victim.role,
@@ -233,10 +233,10 @@ impl Fault {
     }
 }
 
-/// Everything that goes wrong in a run.
+/// All faults of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What it was drawn from.
+    /// Seed of the generators.
     pub seed: u64,
     /// Type of the durable queues: classic for odd seeds, quorum for even ones.
     pub queue_type: QueueType,
@@ -245,7 +245,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed.
+    /// Draws the plan of a seed.
     pub fn draw(seed: u64, scale: Scale) -> Self {
         let mut rng = stream(seed, 0);
         let mut kinds = Vec::new();
@@ -255,7 +255,7 @@ impl Plan {
             kinds.extend(full);
         }
         kinds.truncate(scale.faults);
-        // One in each equal part of the time: random gaps would leave long quiet ones.
+        // One in each equal part of the time: random gaps would leave long quiet periods.
         let part = scale.length / u32::try_from(scale.faults.max(1)).unwrap_or(u32::MAX);
         let faults = (0u32..).zip(kinds).map(|(number, kind)| Fault {
             at: part * number + part.mul_f64(rng.random()),
@@ -264,7 +264,7 @@ impl Plan {
                 index: rng.random_range(0..kind.role.count()),
             },
             harm: kind.harm,
-            lasts: Duration::from_millis(rng.random_range(kind.lasts_ms())),
+            duration: Duration::from_millis(rng.random_range(kind.duration_ms())),
         });
         Self {
             seed,
@@ -276,14 +276,14 @@ impl Plan {
         }
     }
 
-    /// What `victim` suffers, in order.
+    /// Returns the faults of `victim`, in order.
     pub fn of(&self, victim: Victim) -> Vec<Fault> {
         let faults = self.faults.iter().copied();
         faults.filter(|fault| fault.victim == victim).collect()
     }
 }
 
-/// One of several independent sources of chance that a seed has.
+/// Returns one of a seed's independent random streams.
 pub(super) fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);
@@ -300,7 +300,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_seed_tells_everything(seed: u64) {
+        fn a_seed_determines_the_plan(seed: u64) {
             prop_assert_eq!(Plan::draw(seed, Scale::FULL), Plan::draw(seed, Scale::FULL));
         }
 
@@ -318,12 +318,12 @@ mod tests {
         }
 
         #[test]
-        fn every_fault_has_its_victim(seed: u64) {
+        fn every_fault_has_one_victim(seed: u64) {
             let plan = Plan::draw(seed, Scale::FULL);
             let roles = [Role::Worker, Role::Router, Role::Redis, Role::RabbitMq];
             let everybody = roles.into_iter().flat_map(Victim::of);
-            let told: usize = everybody.map(|victim| plan.of(victim).len()).sum();
-            prop_assert_eq!(told, plan.faults.len());
+            let reports: usize = everybody.map(|victim| plan.of(victim).len()).sum();
+            prop_assert_eq!(reports, plan.faults.len());
         }
     }
 

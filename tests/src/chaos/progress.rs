@@ -1,4 +1,4 @@
-//! How far a run is, on standard error; nothing where that is no terminal.
+//! The progress bar of a run, on standard error if that is a terminal.
 
 use std::time::Duration;
 
@@ -7,15 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
 
-/// How often it is drawn.
-const DRAWN_EVERY: Duration = Duration::from_millis(250);
+const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Jobs submitted and ended, of one run.
+/// Submitted and ended jobs of one run.
 #[derive(Clone)]
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// The progress of the run called `name`.
+    /// Makes the bar of the run called `name`.
     pub fn new(name: &str) -> Self {
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} ended, {msg}");
         let bar = ProgressBar::new(0)
@@ -24,14 +23,14 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows what a ledger holds, until `stop`.
+    /// Shows the counts of a ledger, until `stop`.
     pub async fn follow(self, ledger: Ledger, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let (orders, answered, ended) = ledger.counts();
-            self.0.set_length(orders as u64);
+            let (submissions, answered, ended) = ledger.counts();
+            self.0.set_length(submissions as u64);
             self.0.set_position(ended as u64);
             self.0.set_message(format!("{answered} submitted"));
-            tokio::time::sleep(DRAWN_EVERY).await;
+            tokio::time::sleep(DRAW_INTERVAL).await;
         }
         self.0.finish_and_clear();
     }

@@ -1,4 +1,5 @@
-//! How long after a fault jobs end again: the next one that begins, and a fresh one that is submitted at that very moment.
+//! Recovery times: from the end of a fault to the end of the next job, and of a probe submitted at
+//! that moment.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,38 +9,38 @@ use tokio::time::Instant;
 use warmq_types::job::JobRecord;
 
 use super::ledger::{Account, Ledger};
-use super::orders::Order;
 use super::plan::{Fault, Kind, Role};
-use super::users::Users;
+use super::submitters::Submitters;
+use super::workload::Submission;
 
-/// Probes under way at once: no fault waits for another's.
+/// Maximum of concurrent probes, so that no fault waits for the probe of another.
 const PROBES: usize = 64;
 
-/// The job that is submitted when a fault is over.
+/// The job that is submitted at the end of a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
-    /// What was healed.
     fault: Fault,
-    /// When, Unix ms.
+    /// End of the fault, Unix ms.
     healed_ms: u64,
-    /// The order's number.
+    /// The submission's number.
     number: usize,
 }
 
-/// What came after a fault. Another one may have begun meanwhile.
+/// The recovery after a fault. Another fault may have begun meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovery {
-    /// The fault's kind.
+    /// Kind of the fault.
     pub kind: Kind,
-    /// Until a job ended that had begun after the fault; on the victim itself, if that is a worker. None, if no job began.
+    /// Until the end of the first job that began after the fault, on the victim itself if that is a
+    /// worker; `None` if no job began.
     pub next: Option<Duration>,
-    /// Until the probe ended, behind all jobs that waited already.
+    /// Until the end of the probe, behind all jobs that waited already.
     pub fresh: Option<Duration>,
 }
 
-/// Submits a probe for each fault that is healed, until no more will be. Ends when all probes were accepted.
+/// Submits a probe for each healed fault, until the channel closes and all probes were accepted.
 pub async fn probe(
-    users: &Users,
+    submitters: &Submitters,
     ledger: &Ledger,
     mut healed: mpsc::Receiver<Fault>,
     deadline: Instant,
@@ -48,12 +49,12 @@ pub async fn probe(
     healed
         .map(async |fault| {
             let healed_ms = now_ms();
-            let order = ledger.open(Order::probe);
-            users.see_through(&order, deadline).await;
+            let submission = ledger.open(Submission::probe);
+            submitters.run(&submission, deadline).await;
             Probe {
                 fault,
                 healed_ms,
-                number: order.number,
+                number: submission.number,
             }
         })
         .buffer_unordered(PROBES)
@@ -61,7 +62,7 @@ pub async fn probe(
         .await
 }
 
-/// What came after each probed fault, by the jobs' records.
+/// Computes the recovery after each probed fault from the jobs' records.
 pub fn recoveries(probes: &[Probe], accounts: &[Account]) -> Vec<Recovery> {
     let records = || {
         accounts
@@ -85,7 +86,7 @@ pub fn recoveries(probes: &[Probe], accounts: &[Account]) -> Vec<Recovery> {
     probes.iter().map(recovery).collect()
 }
 
-/// Whether a job shows that what was at fault works again.
+/// Returns whether a job proves that the victim works again.
 fn shows(record: &JobRecord, probe: &Probe) -> bool {
     let victim = probe.fault.victim;
     let began_after = record.started_ms.is_some_and(|at| at >= probe.healed_ms);
@@ -109,10 +110,10 @@ mod tests {
     use super::super::plan::{Harm, Victim};
     use super::*;
 
-    /// A job that a runner had from one moment to another, Unix ms.
+    /// A job with its runner and times, Unix ms.
     fn job(number: usize, runner: &str, started_ms: u64, finished_ms: u64) -> Account {
-        let mut account = Account::new(Order::probe(number));
-        let spec = JobSpec::new(AppId::parse("a/b").unwrap(), account.order.input());
+        let mut account = Account::new(Submission::probe(number));
+        let spec = JobSpec::new(AppId::parse("a/b").unwrap(), account.submission.input());
         let mut record = serde_json::to_value(&spec).unwrap();
         for (name, value) in [
             ("state", json!("succeeded")),
@@ -139,7 +140,7 @@ mod tests {
             at: Duration::ZERO,
             victim,
             harm: Harm::Kill,
-            lasts: Duration::ZERO,
+            duration: Duration::ZERO,
         };
         let probe = Probe {
             fault,
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_recovered_once_it_ended_a_job_itself() {
+    fn a_worker_has_recovered_once_it_ended_a_job() {
         let [one, _, three, _] = [0, 1, 2, 3].map(|index| Victim {
             role: Role::Worker,
             index,

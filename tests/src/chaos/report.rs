@@ -1,4 +1,4 @@
-//! What came of all runs, as tables; and of each bad job, everything.
+//! Tables of all runs, and all details of bad jobs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,7 +36,7 @@ pub fn runs(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// How many jobs were begun how often, in all runs.
+/// Jobs by number of attempts, over all runs.
 pub fn executions(outcomes: &[Outcome]) -> Table {
     let mut jobs: BTreeMap<u64, usize> = BTreeMap::new();
     for outcome in outcomes {
@@ -44,14 +44,14 @@ pub fn executions(outcomes: &[Outcome]) -> Table {
             *jobs.entry(times).or_default() += count;
         }
     }
-    let mut table = Table::new(["times begun", "jobs"]).right([0, 1]);
+    let mut table = Table::new(["attempts", "jobs"]).right([0, 1]);
     for (times, count) in jobs {
         table.row([times.to_string(), count.to_string()]);
     }
     table
 }
 
-/// What came after each kind of fault, in all runs.
+/// Recovery times by kind of fault, over all runs.
 pub fn recoveries(outcomes: &[Outcome]) -> Table {
     let mut kinds: BTreeMap<Kind, Vec<Recovery>> = BTreeMap::new();
     for recovery in outcomes.iter().flat_map(|outcome| &outcome.recoveries) {
@@ -69,7 +69,7 @@ pub fn recoveries(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// The median and the greatest, s.
+/// Returns median and maximum, s.
 fn spread(times: impl Iterator<Item = Duration>) -> [String; 2] {
     let mut times: Vec<Duration> = times.collect();
     times.sort_unstable();
@@ -82,18 +82,18 @@ fn spread(times: impl Iterator<Item = Duration>) -> [String; 2] {
     [cell(times.get(times.len() / 2)), cell(times.last())]
 }
 
-/// All that is known of a bad job.
-pub fn story(bad: &Bad) -> String {
+/// Returns all known facts about a bad job.
+pub fn details(bad: &Bad) -> String {
     let account = &bad.account;
     let ids: Vec<String> = account.ids.iter().map(ToString::to_string).collect();
-    let mut story = format!("{}: job {}: {}\n", bad.finding, ids.join(", "), bad.why);
-    // Writing to a string has no way to fail.
-    let _ = writeln!(story, "  ordered: {:?}", account.order);
-    for (witness, end) in &account.told {
-        let _ = writeln!(story, "  {witness:?} told: {end:?}");
+    let mut details = format!("{}: job {}: {}\n", bad.finding, ids.join(", "), bad.why);
+    // Writing to a string cannot fail.
+    let _ = writeln!(details, "  ordered: {:?}", account.submission);
+    for (source, end) in &account.reports {
+        let _ = writeln!(details, "  {source:?} reports: {end:?}");
     }
     let record = account.record.as_ref();
     let record = record.map(|record| serde_json::to_string(record).unwrap_or_default());
-    let _ = writeln!(story, "  record: {}", record.as_deref().unwrap_or("none"));
-    story
+    let _ = writeln!(details, "  record: {}", record.as_deref().unwrap_or("none"));
+    details
 }

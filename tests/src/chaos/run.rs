@@ -1,4 +1,4 @@
-//! One run: the arena, the users, the faults, the settling, the reckoning.
+//! One run: start, submissions and faults, settling, verdict.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,50 +12,50 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_testkit::{Cluster, eventually};
+use warmq_testkit::{Testbed, eventually};
 use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 
 use super::accountant::{Finding, QUARANTINED, Verdict};
-use super::arena::Arena;
-use super::diary::Diary;
-use super::faults::inflict;
-use super::ledger::{Account, End, Ledger, Witness};
-use super::patience::persist;
+use super::environment::Environment;
+use super::fault_log::FaultLog;
+use super::faults::inject;
+use super::ledger::{Account, End, Ledger, Source};
 use super::plan::{Plan, Scale};
 use super::progress::Progress;
 use super::recovery::Recovery;
-use super::users::Users;
-use super::{observer, orders, recovery};
+use super::retry::retry_until;
+use super::submitters::Submitters;
+use super::{observer, recovery, workload};
 
-/// How long events and replies may come after the last job ended.
-const LAST_WORDS: Duration = Duration::from_secs(30);
+/// How long events and replies may follow the end of the last job.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long after its time a job may be submitted at the latest.
-const SUBMITTING: Duration = Duration::from_secs(300);
+/// Latest submission of a job after its planned time.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long reading all records and results may take.
-const RECKONING: Duration = Duration::from_secs(60);
+/// Timeout for reading all records and results.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Questions at once when all is over.
-const QUESTIONS: usize = 16;
+/// Maximum of concurrent reads after the run.
+const PARALLEL_READS: usize = 16;
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What went wrong.
+    /// The faults.
     pub plan: Plan,
-    /// How the jobs fared.
+    /// The judged jobs.
     pub verdict: Verdict,
-    /// What came after each fault.
+    /// The recovery after each fault.
     pub recoveries: Vec<Recovery>,
-    /// From the last fault's healing until every job had ended, or until no longer was waited.
+    /// From the end of the last fault until every job had ended, or the stall timeout.
     pub settled: Duration,
-    /// All of it, the start of the servers too.
+    /// Duration of the run, the start of the servers included.
     pub took: Duration,
 }
 
-/// Runs what `seed` says; all logs, and the servers' data, are in `folder` afterwards.
+/// Runs a seed; `folder` has all logs and the servers' data afterwards.
 ///
 /// # Errors
 /// A program is missing, or one did not come back after a fault. A bad verdict is no error.
@@ -67,53 +67,61 @@ pub async fn run(
 ) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let plan = Plan::draw(seed, scale);
-    let orders = orders::draw(seed, scale);
-    let Arena {
-        cluster,
+    let submissions = workload::draw(seed, scale);
+    let Environment {
+        testbed,
         routers,
-        subjects,
-    } = Arena::open(folder, plan.queue_type).await?;
-    observer::declare(cluster.amqp_url(), cluster.topology()).await?;
+        targets,
+    } = Environment::open(folder, plan.queue_type).await?;
+    observer::declare(testbed.amqp_url(), testbed.topology()).await?;
 
     let stop = CancellationToken::new();
-    let ledger = Ledger::of(&orders);
-    let exchange = cluster.topology().jobs_exchange();
-    let users = Users::new(
+    let ledger = Ledger::of(&submissions);
+    let exchange = testbed.topology().jobs_exchange();
+    let submitters = Submitters::new(
         &routers,
-        cluster.amqp_url().clone(),
+        testbed.amqp_url().clone(),
         exchange,
         ledger.clone(),
     )?;
     let mut watchers = JoinSet::new();
     watchers.spawn(progress.follow(ledger.clone(), stop.clone()));
-    watchers.spawn(observer::ask(users.clone(), ledger.clone(), stop.clone()));
-    let amqp_url = cluster.amqp_url().clone();
-    watchers.spawn(observer::listen(amqp_url, ledger.clone(), stop.clone()));
+    watchers.spawn(observer::ask(
+        submitters.clone(),
+        ledger.clone(),
+        stop.clone(),
+    ));
+    let amqp_url = testbed.amqp_url().clone();
+    watchers.spawn(observer::consume_ends(
+        amqp_url,
+        ledger.clone(),
+        stop.clone(),
+    ));
 
     let begun = Instant::now();
-    let diary = Diary::begin(&folder.join("faults.log")).context("faults.log")?;
+    let log = FaultLog::begin(&folder.join("faults.log")).context("faults.log")?;
     let (tell, healed) = mpsc::channel(plan.faults.len().max(1));
-    let suffering = try_join_all(subjects.into_iter().map(|subject| {
-        let faults = plan.of(subject.victim);
-        inflict(subject, faults, begun, tell.clone(), &ledger, &diary, &stop)
+    let suffering = try_join_all(targets.into_iter().map(|target| {
+        let faults = plan.of(target.victim);
+        inject(target, faults, begun, tell.clone(), &ledger, &log, &stop)
     }));
     drop(tell);
     let reckoning = async {
-        let deadline = begun + scale.length + SUBMITTING;
-        let probing = recovery::probe(&users, &ledger, healed, deadline);
-        let submitting = users.submit_all(orders, begun, deadline);
+        let deadline = begun + scale.length + SUBMIT_TIMEOUT;
+        let probing = recovery::probe(&submitters, &ledger, healed, deadline);
+        let submitting = submitters.submit_all(submissions, begun, deadline);
         let ((), probes) = tokio::join!(submitting, probing);
-        diary.append_log("everything is healed, and everything submitted");
-        let settled = settle(&ledger, scale.patience, &diary).await;
-        let accounts = reckon(&cluster, &users, &ledger).await?;
+        log.append("everything is healed, and everything submitted");
+        let settled = settle(&ledger, scale.stall_timeout, &log).await;
+        let accounts = collect_accounts(&testbed, &submitters, &ledger).await?;
         stop.cancel();
         anyhow::Ok((settled, probes, accounts))
     };
-    let (mut subjects, (settled, probes, accounts)) = tokio::try_join!(suffering, reckoning)?;
+    let (mut targets, (settled, probes, accounts)) = tokio::try_join!(suffering, reckoning)?;
     watchers.join_all().await;
-    // The servers last: what else runs would only complain, and the namespace is cleaned up.
-    let servers = subjects.split_off(subjects.len().saturating_sub(2));
-    drop((subjects, cluster, servers));
+    // The servers last: other processes would log errors, and cleaning up needs them.
+    let servers = targets.split_off(targets.len().saturating_sub(2));
+    drop((targets, testbed, servers));
     Ok(Outcome {
         plan,
         recoveries: recovery::recoveries(&probes, &accounts),
@@ -123,13 +131,14 @@ pub async fn run(
     })
 }
 
-/// Waits until every accepted job has ended, or none has for as long as `patience`; how long that took.
-async fn settle(ledger: &Ledger, patience: Duration, diary: &Diary) -> Duration {
+/// Waits until every accepted job has ended, or none has for `stall_timeout`; returns the time that
+/// took.
+async fn settle(ledger: &Ledger, stall_timeout: Duration, log: &FaultLog) -> Duration {
     let healed = Instant::now();
     let mut open = ledger.open_jobs().len();
     while open > 0 {
-        // A backlog takes as long as it takes; jobs that do not end while others do are seen at its end.
-        let fewer = eventually("a job ended", patience, async || {
+        // A backlog may take long; jobs that do not end while others do are found at its end.
+        let fewer = eventually("a job ended", stall_timeout, async || {
             Some(ledger.open_jobs().len()).filter(|left| *left < open)
         });
         match fewer.await {
@@ -137,31 +146,38 @@ async fn settle(ledger: &Ledger, patience: Duration, diary: &Diary) -> Duration 
             Err(_) => break,
         }
     }
-    diary.append_log(&format!("the end: {open} jobs have not ended"));
+    log.append(&format!("the end: {open} jobs have not ended"));
     healed.elapsed()
 }
 
-/// All accounts with their records. Every result is read once more, and the last events and replies are waited for.
-async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Result<Vec<Account>> {
-    let deadline = Instant::now() + RECKONING;
+/// Returns all accounts with their records. Reads every result once more, and waits for the last
+/// events and replies.
+async fn collect_accounts(
+    testbed: &Testbed,
+    submitters: &Submitters,
+    ledger: &Ledger,
+) -> anyhow::Result<Vec<Account>> {
+    let deadline = Instant::now() + READ_TIMEOUT;
     let jobs = ledger.accounts().into_iter().flat_map(|account| {
-        let Account { ids, order, .. } = account;
-        ids.into_iter().map(move |id| (id, order.destination()))
+        let Account {
+            ids, submission, ..
+        } = account;
+        ids.into_iter().map(move |id| (id, submission.endpoint()))
     });
     let found: Vec<Option<(JobId, Found)>> = futures::stream::iter(jobs)
-        .map(async |(id, destination)| {
-            let Some(record) = read(cluster, id, deadline).await? else {
+        .map(async |(id, endpoint)| {
+            let Some(record) = read(testbed, id, deadline).await? else {
                 return Ok(None);
             };
             if record.state.is_terminal() {
-                let result = persist(deadline, async || result(users, destination, id).await);
+                let result = retry_until(deadline, async || result(submitters, endpoint, id).await);
                 let result = result.await.context("no router answers any more")?;
-                ledger.told(id, Witness::Result, End::body(result));
+                ledger.record_end(id, Source::Result, End::body(result));
             }
-            let steps = steps(cluster, &record, deadline).await?;
+            let steps = steps(testbed, &record, deadline).await?;
             anyhow::Ok(Some((id, Found { record, steps })))
         })
-        .buffer_unordered(QUESTIONS)
+        .buffer_unordered(PARALLEL_READS)
         .try_collect()
         .await?;
     let found: HashMap<JobId, Found> = found.into_iter().flatten().collect();
@@ -175,8 +191,8 @@ async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Re
         }
         accounts
     };
-    // What is unannounced then stays so.
-    let _ = eventually("all ends were told", LAST_WORDS, async || {
+    // What is missing after that is unannounced.
+    let _ = eventually("all ends were reports", ANNOUNCE_TIMEOUT, async || {
         let verdict = Verdict::on(with_records());
         (verdict.count(Finding::Unannounced) == 0).then_some(())
     })
@@ -184,24 +200,24 @@ async fn reckon(cluster: &Cluster, users: &Users, ledger: &Ledger) -> anyhow::Re
     Ok(with_records())
 }
 
-/// What Redis has of an order.
+/// The records of a submission in Redis.
 struct Found {
     record: JobRecord,
     steps: Vec<JobRecord>,
 }
 
 async fn read(
-    cluster: &Cluster,
+    testbed: &Testbed,
     id: JobId,
     deadline: Instant,
 ) -> anyhow::Result<Option<JobRecord>> {
-    let record = persist(deadline, async || cluster.store().jobs().job(id).await.ok());
+    let record = retry_until(deadline, async || testbed.store().job(id).await.ok());
     record.await.context("Redis does not answer any more")
 }
 
-/// The records of the jobs that a flow submitted, those of its nested flows included.
+/// Returns the records of the jobs that a flow submitted, those of nested flows included.
 async fn steps(
-    cluster: &Cluster,
+    testbed: &Testbed,
     flow: &JobRecord,
     deadline: Instant,
 ) -> anyhow::Result<Vec<JobRecord>> {
@@ -209,10 +225,10 @@ async fn steps(
     let mut jobs = Vec::new();
     while let Some(record) = open.pop() {
         for step in record.flow.into_iter().flat_map(|flow| flow.steps) {
-            match read(cluster, step.job, deadline).await? {
+            match read(testbed, step.job, deadline).await? {
                 Some(step) if step.flow.is_some() => open.push(step),
                 Some(step) => jobs.push(step),
-                // A step that was noted but not submitted yet when its flow was cancelled.
+                // A step that was recorded but not submitted yet when its flow was cancelled.
                 None => {}
             }
         }
@@ -220,10 +236,10 @@ async fn steps(
     Ok(jobs)
 }
 
-/// What a router answers for a job that ended; `None` if it can not answer now.
-async fn result(users: &Users, destination: &str, id: JobId) -> Option<Value> {
-    let app = destination.parse().ok()?;
-    let result = users.router().result(&app, id).await.ok()?;
+/// Returns a router's response for an ended job; `None` if it cannot respond now.
+async fn result(submitters: &Submitters, endpoint: &str, id: JobId) -> Option<Value> {
+    let app = endpoint.parse().ok()?;
+    let result = submitters.router().result(&app, id).await.ok()?;
     let own = result.status != 503 || result.body["error_type"] == QUARANTINED;
     own.then_some(result.body)
 }

@@ -1,10 +1,11 @@
-//! Where the programs are: beside the one that runs, which is where cargo puts them.
+//! Locates the programs beside the running one, where cargo puts them.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// The path of `name`, in the folder of the current executable or, for a test in `target/<profile>/deps`, above it.
+/// Returns the path of `name`, in the folder of the current executable or, for a test in
+/// `target/<profile>/deps`, above it.
 pub(crate) fn find(name: &'static str) -> Result<PathBuf, Error> {
     let this = std::env::current_exe().map_err(Error::io("this program's own path"))?;
     let beside = this.parent().unwrap_or(Path::new("."));
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_binary_tells_how_to_build_it() {
+    fn a_missing_binary_is_reported_with_the_build_command() {
         let folder = tempfile::tempdir().unwrap();
         let error = find_in(folder.path(), "warmq-router").unwrap_err();
         let text = error.to_string();

@@ -1,4 +1,4 @@
-//! An authority of a test's own, and a certificate by it: for servers on this machine's loopback that speak TLS.
+//! A private authority and a certificate by it, for TLS servers on loopback.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use rcgen::{
 use crate::error::Error;
 use crate::folder::Folder;
 
-/// PEM files in a temporary folder, which goes with the handle.
+/// PEM files in a temporary folder, which is deleted with the handle.
 #[derive(Debug)]
 pub struct Certificates {
     authority: PathBuf,
@@ -20,11 +20,11 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// A fresh authority that nobody trusts, and a certificate by it for `localhost` and 127.0.0.1.
+    /// Generates an untrusted authority, and a certificate by it for `localhost` and 127.0.0.1.
     ///
     /// # Errors
-    /// The files can not be written.
-    pub fn fresh() -> Result<Self, Error> {
+    /// The files cannot be written.
+    pub fn generate() -> Result<Self, Error> {
         let (authority, certificate, key) = issue().map_err(|error| Error::Setting {
             what: "a certificate",
             reason: error.to_string(),
@@ -43,22 +43,22 @@ impl Certificates {
         })
     }
 
-    /// Whom clients are to trust: a file for `SSL_CERT_FILE`.
+    /// The authority's certificate, a file for `SSL_CERT_FILE`.
     pub fn authority(&self) -> &Path {
         &self.authority
     }
 
-    /// A server's certificate.
+    /// The server's certificate.
     pub fn certificate(&self) -> &Path {
         &self.certificate
     }
 
-    /// Its private key.
+    /// The server's private key.
     pub fn key(&self) -> &Path {
         &self.key
     }
 
-    /// Lines of `rabbitmq.conf` with which it speaks TLS at a port of its own, too.
+    /// Lines of `rabbitmq.conf` for an additional TLS port.
     pub fn for_rabbitmq(&self, port: u16) -> [String; 5] {
         [
             format!("listeners.ssl.1 = 127.0.0.1:{port}"),
@@ -69,7 +69,7 @@ impl Certificates {
         ]
     }
 
-    /// Settings of `redis-server` with which it speaks TLS at a port of its own, too.
+    /// Settings of `redis-server` for an additional TLS port.
     pub fn for_redis(&self, port: u16) -> [(&'static str, String); 5] {
         let path = |path: &Path| path.display().to_string();
         [
@@ -82,10 +82,10 @@ impl Certificates {
     }
 }
 
-/// The authority, the certificate and its key, in PEM.
+/// Returns the authority, the certificate and its key, in PEM.
 fn issue() -> Result<(String, String, String), rcgen::Error> {
     let mut authority = CertificateParams::default();
-    // Of two authorities with the same name, the wrong one would be found and its signature refused.
+    // A unique name: of two authorities with one name, clients would try the wrong one.
     let name = format!("an authority of a test, {}", uuid::Uuid::new_v4());
     (authority.distinguished_name).push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! Takes everything of a namespace off both servers.
+//! Deletes everything of a namespace on both servers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,21 +15,22 @@ use warmq_types::server_url::ServerUrl;
 
 use crate::error::Error;
 
-/// Keys that one SCAN looks at.
+/// Keys per SCAN.
 const SCAN_COUNT: u32 = 1000;
 
-/// How long a cluster that was dropped without [`Cluster::cleanup`] may take for it.
+/// Timeout of the cleanup of a testbed that was dropped without [`Testbed::cleanup`].
 const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a cluster may have left on the servers. It opens connections of its own: the cluster's may be gone.
+/// What a testbed may have left on the servers. Has its own connections, since the testbed's may be
+/// gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Remains {
     pub(crate) namespace: Namespace,
     pub(crate) amqp_url: ServerUrl,
     pub(crate) redis_url: ServerUrl,
-    /// Apps that Redis may not name (any more).
+    /// Apps that Redis may have lost.
     pub(crate) apps: BTreeSet<AppId>,
-    /// Incarnations of runners that Redis may not name (any more).
+    /// Incarnations of runners that Redis may have lost.
     pub(crate) runners: Vec<(RunnerId, Epoch)>,
 }
 
@@ -52,7 +53,7 @@ impl Remains {
         }
         let publisher = Publisher::new(self.amqp_url.clone(), "warmq-cleanup");
         let channel = publisher.channel().await?;
-        // Deleting what does not exist is no error for RabbitMQ.
+        // RabbitMQ ignores the deletion of what does not exist.
         for queue in queues {
             channel
                 .queue_delete(queue.into(), QueueDeleteOptions::default())
@@ -66,10 +67,10 @@ impl Remains {
         self.delete_keys().await
     }
 
-    /// As [`Remains::delete`], from code that is not async, in any thread.
+    /// As [`Remains::delete`], from synchronous code in any thread.
     pub(crate) fn delete_blocking(self) {
         let namespace = self.namespace.clone();
-        // A runtime may not be started within another one's thread.
+        // A runtime cannot be started within a thread of another one.
         let thread = std::thread::spawn(move || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let runtime = builder.enable_all().build().map_err(|e| e.to_string())?;

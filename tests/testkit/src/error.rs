@@ -1,77 +1,77 @@
-//! What can go wrong with a cluster, each with what to do or where to look.
+//! Errors of a testbed, each with a remedy or a log.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::eventually::TimedOut;
 
-/// Why a cluster, or one of its processes, is not as asked.
+/// Why a testbed or one of its processes failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The binary is not built.
     #[error("{name} is not beside {}: run `cargo build --workspace --bins` (with --release for a release build)", near.display())]
     NoBinary {
-        /// Its name.
+        /// Name of the program or process.
         name: &'static str,
-        /// Where it was looked for.
+        /// The folder that was searched.
         near: PathBuf,
     },
-    /// A server that a test wants for itself is not installed.
+    /// The program of a private server is not installed.
     #[error(
         "{program} is not installed (Debian: `sudo apt-get install {package}`, or `make setup`)"
     )]
     NoServer {
-        /// Its program.
+        /// Name of the program.
         program: &'static str,
-        /// The package that brings it.
+        /// Its package.
         package: &'static str,
     },
     /// A setting of the environment or of the caller is wrong.
     #[error("{what}: {reason}")]
     Setting {
-        /// Which.
+        /// The setting.
         what: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A file or process could not be made or used.
+    /// A file or process cannot be created or used.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The failed operation.
         what: String,
-        /// The system's reason.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The process ended before it was ready.
     #[error("{name} ended before it was ready ({status}). The end of its log ({}):\n{tail}", log.display())]
     Ended {
-        /// Its name.
+        /// Name of the program or process.
         name: String,
-        /// How.
+        /// Exit status.
         status: std::process::ExitStatus,
-        /// Its log.
+        /// Path of the log.
         log: PathBuf,
         /// The log's last lines.
         tail: String,
     },
-    /// The process lives but is not ready.
+    /// The process runs but is not ready.
     #[error("{name} was not ready within {} s. The end of its log ({}):\n{tail}", waited.as_secs(), log.display())]
     NotReady {
         /// Its name.
         name: String,
-        /// The bound.
+        /// The timeout.
         waited: Duration,
-        /// Its log.
+        /// Path of the log.
         log: PathBuf,
         /// The log's last lines.
         tail: String,
     },
-    /// The process could not be signalled: it is gone.
-    #[error("{name} can not be signalled: {source}")]
+    /// The process is gone and cannot be signalled.
+    #[error("{name} cannot be signalled: {source}")]
     Signal {
-        /// Its name.
+        /// Name of the process.
         name: String,
-        /// The system's reason.
+        /// Error of the system.
         source: nix::Error,
     },
     /// A condition did not come true.

@@ -1,25 +1,26 @@
-//! Waiting for a condition that can be observed, never longer than a bound.
+//! Bounded waiting for a condition.
 
 use std::time::{Duration, Instant};
 
-/// How often the condition is looked at.
+/// Interval of probes.
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// The condition did not come true.
+/// The condition did not become true in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("waited {} s in vain: {what}", timeout.as_secs_f64())]
 pub struct TimedOut {
-    /// What was waited for.
+    /// The condition.
     pub what: String,
-    /// For how long.
+    /// The timeout.
     pub timeout: Duration,
 }
 
-/// Calls `probe` until it returns something, and returns that. `probe` is called at least once, also with a zero
-/// timeout, and once more after the deadline passed while it ran.
+/// Calls `probe` until it returns a value, and returns that. Calls it at least once, also with a
+/// zero timeout, and once more if the deadline passed during a call.
 ///
 /// # Errors
-/// It returned nothing within `timeout`; the message names `what`, which reads best as a claim: "the job is running".
+/// `probe` returned nothing within `timeout`; the message contains `what`, best a claim: "the job
+/// is running".
 pub async fn eventually<T>(
     what: &str,
     timeout: Duration,

@@ -1,4 +1,4 @@
-//! A cluster's folder: logs, stored pictures, and the configuration that its processes read.
+//! A testbed's folder: logs, stored pictures, and the configuration of its processes.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::error::Error;
 
-/// The folder; one of our own making goes with the cluster, unless a test failed: then its logs are wanted.
+/// The folder; a temporary one is deleted with the testbed, unless a test failed, for its logs.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -25,7 +25,7 @@ impl Folder {
         })
     }
 
-    /// Uses `path`, and makes it if missing.
+    /// Uses `path`, and creates it if missing.
     pub(crate) fn given(path: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(path)
             .and_then(|()| path.canonicalize())

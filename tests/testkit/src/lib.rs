@@ -1,50 +1,52 @@
-//! Routers and workers as child processes of this one: for tests, the demo, and whatever wants a real cluster on
-//! one machine.
+//! Starts routers, workers, servers and proxies as child processes, for tests, benchmarks and demo.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use warmq_testkit::{Cluster, WorkerOptions};
-//! let cluster = Cluster::builder().start().await?;
-//! let router = cluster.router(&[]).await?;
-//! let worker = cluster.worker(WorkerOptions::timed("gpu-a", "bench/timed")).await?;
+//! use warmq_testkit::{Testbed, WorkerOptions};
+//! let testbed = Testbed::builder().start().await?;
+//! let router = testbed.router(&[]).await?;
+//! let worker = testbed.worker(WorkerOptions::timed("gpu-a", "bench/timed")).await?;
 //! println!("{} serves {}", router.url(), worker.runner());
 //! drop((worker, router));
-//! cluster.cleanup().await?;
+//! testbed.cleanup().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`cluster`](Cluster) | a namespace, its folder, and what starts processes in it |
-//! | `binaries` | where `warmq-router` and `warmq-worker` are |
+//! | [`testbed`](Testbed) | a namespace, a folder, and the processes in them |
+//! | `binaries` | paths of `warmq-router` and `warmq-worker` |
 //! | [`process`](Process) | one child: signals, log, end |
-//! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and when each is ready |
-//! | [`proxy`](Proxy) | a TCP proxy that can be shut: a server that goes away and comes back |
-//! | [`servers`](PrivateRabbit) | a RabbitMQ and a [Redis](PrivateRedis) of one's own, which may be killed |
-//! | [`certificates`](Certificates) | an authority and a certificate of one's own, for servers that speak TLS |
-//! | [`cleanup`](Cluster::cleanup) | deletes everything that the namespace left on the servers |
-//! | [`mod@eventually`] | bounded waiting for a condition that can be observed |
+//! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and their readiness |
+//! | [`proxy`](Proxy) | a TCP proxy that can be shut, as an outage of a server |
+//! | [`servers`](PrivateRabbit) | a private RabbitMQ and a private [Redis](PrivateRedis) |
+//! | [`certificates`](Certificates) | a private authority and a certificate, for TLS |
+//! | [`fixtures`](registration) | records that tests write themselves |
+//! | [`cleanup`](Testbed::cleanup) | deletes everything in the namespace |
+//! | [`mod@eventually`] | bounded waiting for a condition |
 
 mod binaries;
 mod certificates;
 mod cleanup;
-mod cluster;
 mod error;
 pub mod eventually;
+mod fixtures;
 mod folder;
 mod process;
 mod proxy;
 mod router;
 mod servers;
+mod testbed;
 mod worker;
 
 pub use certificates::Certificates;
-pub use cluster::{Builder, Cluster};
 pub use error::Error;
 pub use eventually::eventually;
+pub use fixtures::{decision, registration};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use router::Router;
 pub use servers::{PrivateRabbit, PrivateRedis, free_port};
+pub use testbed::{Builder, Testbed};
 pub use worker::{Worker, WorkerOptions};

@@ -1,4 +1,4 @@
-//! One child process: its signals, its log, its end.
+//! A child process: signals, log, end.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -11,13 +11,13 @@ use tokio::process::{Child, Command};
 use crate::error::Error;
 use crate::eventually::{TimedOut, eventually};
 
-/// Lines of a log that an error shows.
+/// Lines of a log in an error.
 const TAIL_LINES: usize = 15;
 
-/// How long a killed child may take to be gone.
+/// Timeout for the end of a killed child.
 const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running child. Dropping it kills it (SIGKILL), and nothing else.
+/// A running child. Dropping it kills it (SIGKILL) alone.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -28,11 +28,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its standard error in `<folder>/<name>.log` and its standard output in
-    /// `<folder>/<name>.out`. Both are appended to: a restarted process continues its log.
+    /// Starts `command` with standard error appended to `<folder>/<name>.log` and standard output
+    /// in a new `<folder>/<name>.out`. A restarted process continues its log.
     pub(crate) fn spawn(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
         let log = folder.join(format!("{name}.log"));
-        // A new file: a line of an earlier process of that name must not count as this one's.
+        // A new file, so that lines of an earlier process of that name do not count.
         let out = folder.join(format!("{name}.out"));
         let child = append(&log)
             .and_then(|stderr| Ok((stderr, std::fs::File::create(&out)?)))
@@ -61,22 +61,22 @@ impl Process {
         })
     }
 
-    /// Its name: that of its log, without the ending.
+    /// The stem of its log's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw().unsigned_abs()
     }
 
-    /// The file with its log (standard error).
+    /// The file of its log (standard error).
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -84,12 +84,12 @@ impl Process {
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
-    /// What it wrote to standard output so far.
+    /// Returns its standard output so far.
     pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap_or_default()
     }
 
-    /// Kills it (SIGKILL): no goodbye, as when the power fails. Returns when it is gone.
+    /// Sends SIGKILL, as at a power failure, and waits for the end.
     ///
     /// # Errors
     /// The system refuses.
@@ -100,7 +100,7 @@ impl Process {
             .map_err(Error::io(format!("killing {}", self.name)))
     }
 
-    /// Asks it to stop (SIGTERM), as systemd and Kubernetes do. Follow with [`Process::wait`].
+    /// Sends SIGTERM, as systemd and Kubernetes do. Follow with [`Process::wait`].
     ///
     /// # Errors
     /// It is gone already.
@@ -108,7 +108,7 @@ impl Process {
         self.signal(Signal::SIGTERM)
     }
 
-    /// Tells it that its configuration changed (SIGHUP).
+    /// Sends SIGHUP: reload the configuration.
     ///
     /// # Errors
     /// It is gone already.
@@ -116,7 +116,7 @@ impl Process {
         self.signal(Signal::SIGHUP)
     }
 
-    /// Stops it in its tracks (SIGSTOP), as a machine that hangs: connections stay open, nothing answers.
+    /// Sends SIGSTOP, which simulates a hang: connections stay open without responses.
     ///
     /// # Errors
     /// It is gone already.
@@ -124,7 +124,7 @@ impl Process {
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets a frozen process go on (SIGCONT).
+    /// Sends SIGCONT to a frozen process.
     ///
     /// # Errors
     /// It is gone already.
@@ -146,12 +146,29 @@ impl Process {
         }
     }
 
-    /// How it ended; `None` while it lives.
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// It is gone already, or does not end within `timeout`.
+    pub async fn stop(&mut self, timeout: Duration) -> Result<ExitStatus, Error> {
+        self.terminate()?;
+        self.wait(timeout).await
+    }
+
+    /// Returns the resident memory, bytes; `None` once the process is gone.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// Returns the exit status; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits until `probe` finds what makes it ready, and fails at once when it ends before that.
+    /// Waits until `probe` returns a value; fails at once if the process ends before.
     pub(crate) async fn ready<T>(
         &mut self,
         timeout: Duration,
@@ -159,7 +176,7 @@ impl Process {
     ) -> Result<T, Error> {
         let found = eventually("it is ready", timeout, async || {
             match self.ended() {
-                // What it told before it ended is worth nothing now.
+                // Output from before the end does not count.
                 Some(status) => Some(Err(status)),
                 None => probe(self).await.map(Ok),
             }
@@ -183,7 +200,7 @@ impl Process {
         }
     }
 
-    /// The child is ours and unreaped while we hold it, so its id can not be another process's.
+    /// Sends a signal. The child is unreaped while this handle has it, so its id cannot be reused.
     fn signal(&self, signal: Signal) -> Result<(), Error> {
         let sent = match self.child.id() {
             Some(_) => kill(self.pid, signal),
@@ -201,7 +218,7 @@ impl Drop for Process {
         if self.child.start_kill().is_err() {
             return;
         }
-        // Reaped here, since nobody may run tokio's own reaper after us.
+        // Reaped here, since tokio's own reaper may not run any more.
         let deadline = Instant::now() + REAP_TIMEOUT;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));

@@ -1,5 +1,5 @@
-//! A door in front of a server, which a test can shut, and through which it can put words into the server's mouth or keep
-//! from it what clients say.
+//! A TCP proxy in front of a server that can be shut, can inject bytes from the server, and can
+//! drop what clients send.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,20 +11,21 @@ use warmq_types::server_url::ServerUrl;
 
 use crate::error::Error;
 
-/// How much of what a client says first is searched for its name, bytes: AMQP clients tell it in their second frame.
-const GREETING: usize = 4096;
+/// Bytes at the beginning of a connection that are searched for its name, which AMQP clients send
+/// in their second frame.
+const GREETING_BYTES: usize = 4096;
 
-/// Passes connections on to a server until it is shut. Ends with its handle.
+/// Forwards connections to a server until it is shut. Ends with its handle.
 pub struct Proxy {
     url: ServerUrl,
     open: Arc<Mutex<Option<JoinSet<()>>>>,
-    words: broadcast::Sender<Vec<u8>>,
+    injected: broadcast::Sender<Vec<u8>>,
     muted: Muted,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    /// A proxy of the server at `url`, on a free port of this machine.
+    /// Starts a proxy of the server at `url`, on a free port of loopback.
     ///
     /// # Errors
     /// The URL names no host and port, or there is no free port.
@@ -47,47 +48,48 @@ impl Proxy {
         own.set_port(Some(port)).map_err(|()| no_server(url))?;
         let own = own.as_str().parse().map_err(|_| no_server(url))?;
         let open = Arc::new(Mutex::new(Some(JoinSet::new())));
-        let (words, _) = broadcast::channel(16);
+        let (injected, _) = broadcast::channel(16);
         let muted = Muted::default();
-        let passing = Passing {
+        let forwarding = Forwarding {
             target: (host, target),
-            words: words.clone(),
+            injected: injected.clone(),
             muted: muted.clone(),
         };
-        let accepting = tokio::spawn(accept(listener, passing, Arc::clone(&open)));
+        let accepting = tokio::spawn(accept(listener, forwarding, Arc::clone(&open)));
         Ok(Self {
             url: own,
             open,
-            words,
+            injected,
             muted,
             accepting,
         })
     }
 
-    /// The server's URL, with the proxy's address in it.
+    /// The server's URL with the proxy's address.
     pub fn url(&self) -> ServerUrl {
         self.url.clone()
     }
 
-    /// Sends `bytes` to all clients as if the server had: between two packets of it, so while it is not in mid-sentence.
-    pub fn say(&self, bytes: &[u8]) {
-        // No client is connected: nobody hears it.
-        let _ = self.words.send(bytes.to_vec());
+    /// Sends `bytes` to all clients as if from the server, between two of its packets: the server
+    /// must not be in mid-frame.
+    pub fn inject(&self, bytes: &[u8]) {
+        // Fails if no client is connected.
+        let _ = self.injected.send(bytes.to_vec());
     }
 
-    /// From now on nothing reaches the server that is said on connections whose greeting holds `name`: what RabbitMQ lists
-    /// as the connection's name. What the server says still arrives. This can not be taken back: half a sentence may be
-    /// lost. It ends with the connections, as when their client dies before it can say more.
+    /// Drops what clients send on connections whose greeting contains `name`, which RabbitMQ lists
+    /// as the connection's name. Data from the server still arrives. This cannot be undone, since
+    /// part of a frame may be lost; it ends with the connections, as if their client had died.
     pub fn mute(&self, name: &str) {
         *lock(&self.muted.0) = Some(name.to_owned());
     }
 
-    /// Breaks all connections and lets none through.
+    /// Breaks all connections and refuses new ones.
     pub fn shut(&self) {
         lock(&self.open).take();
     }
 
-    /// Lets new connections through again.
+    /// Accepts new connections again.
     pub fn reopen(&self) {
         *lock(&self.open) = Some(JoinSet::new());
     }
@@ -99,15 +101,15 @@ impl Drop for Proxy {
     }
 }
 
-/// What every connection needs.
+/// The context of every connection.
 #[derive(Clone)]
-struct Passing {
+struct Forwarding {
     target: (String, u16),
-    words: broadcast::Sender<Vec<u8>>,
+    injected: broadcast::Sender<Vec<u8>>,
     muted: Muted,
 }
 
-/// The name of connections on which clients are not heard.
+/// The name of connections whose client data is dropped.
 #[derive(Clone, Default)]
 struct Muted(Arc<Mutex<Option<String>>>);
 
@@ -119,27 +121,31 @@ impl Muted {
     }
 }
 
-async fn accept(listener: TcpListener, passing: Passing, open: Arc<Mutex<Option<JoinSet<()>>>>) {
+async fn accept(
+    listener: TcpListener,
+    forwarding: Forwarding,
+    open: Arc<Mutex<Option<JoinSet<()>>>>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         // Shut: the client's connection is dropped.
         if let Some(connections) = lock(&open).as_mut() {
-            let passing = passing.clone();
-            let words = passing.words.subscribe();
+            let forwarding = forwarding.clone();
+            let injected = forwarding.injected.subscribe();
             connections.spawn(async move {
-                if let Ok(server) = TcpStream::connect(passing.target).await {
-                    // A broken pipe is what a proxy in a test is for.
-                    let _ = pass_on(client, server, words, passing.muted).await;
+                if let Ok(server) = TcpStream::connect(forwarding.target).await {
+                    // Errors are expected: broken connections are what the proxy is for.
+                    let _ = forward(client, server, injected, forwarding.muted).await;
                 }
             });
         }
     }
 }
 
-/// Until either side is gone.
-async fn pass_on(
+/// Forwards until either side closes.
+async fn forward(
     client: TcpStream,
     server: TcpStream,
-    mut words: broadcast::Receiver<Vec<u8>>,
+    mut injected: broadcast::Receiver<Vec<u8>>,
     muted: Muted,
 ) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
@@ -152,12 +158,12 @@ async fn pass_on(
             if bytes == 0 {
                 return Ok(());
             }
-            let said = &buffer[..bytes];
-            if greeting.len() < GREETING {
-                greeting.extend_from_slice(said);
+            let bytes_read = &buffer[..bytes];
+            if greeting.len() < GREETING_BYTES {
+                greeting.extend_from_slice(bytes_read);
             }
             if !muted.is_named_in(&greeting) {
-                to_server.write_all(said).await?;
+                to_server.write_all(bytes_read).await?;
             }
         }
     };
@@ -169,7 +175,7 @@ async fn pass_on(
                     0 => return Ok(()),
                     bytes => to_client.write_all(&buffer[..bytes]).await?,
                 },
-                Ok(said) = words.recv() => to_client.write_all(&said).await?,
+                Ok(bytes_read) = injected.recv() => to_client.write_all(&bytes_read).await?,
             }
         }
     };

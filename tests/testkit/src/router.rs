@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::process::Process;
 
-/// How long it may take to answer, on a busy machine.
+/// Timeout of the start, on a busy machine.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What it writes to standard output once it accepts connections.
+/// The line that a router prints once it accepts connections.
 const ANNOUNCEMENT: &str = "listening on ";
 
-/// A running router, which accepts connections. Its [`Process`] is behind it.
+/// A running router, which accepts connections. Dereferences to its [`Process`].
 #[derive(Debug)]
 pub struct Router {
     pub(crate) process: Process,
@@ -19,13 +19,13 @@ pub struct Router {
 }
 
 impl Router {
-    /// `http://127.0.0.1:PORT`, without a slash at its end.
+    /// `http://127.0.0.1:PORT`, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// The address in what a router wrote so far. A line counts once it is complete.
+/// Returns the address in a router's output. Incomplete lines do not count.
 pub(crate) fn announced_url(output: &str) -> Option<String> {
     output
         .split_inclusive('\n')

@@ -9,32 +9,32 @@ use warmq_types::runner::RunnerRecord;
 
 use crate::process::Process;
 
-/// How long it may take to register, on a busy machine.
+/// Timeout of the registration, on a busy machine.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Which worker to start. The names are checked when it is started.
+/// The options of a worker. Names are checked at its start.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
-    /// Its runner's name, and that of its log.
+    /// Name of its runner and of its log.
     pub name: String,
-    /// The app that it serves.
+    /// The app whose jobs it runs.
     pub app: String,
     /// `diffusion`, `upscale`, …
     pub engine: String,
-    /// A folder of model folders.
+    /// Folder of model folders.
     pub models: Option<PathBuf>,
-    /// What its models may hold together: `512MiB`.
+    /// Memory for loaded models: `512MiB`.
     pub memory_budget: Option<String>,
-    /// Models that the timed engine holds.
+    /// Model slots of the timed engine.
     pub slots: Option<u32>,
-    /// Runners in this process.
+    /// Number of runners.
     pub concurrency: u32,
-    /// More flags.
+    /// Further flags.
     pub args: Vec<String>,
 }
 
 impl WorkerOptions {
-    /// A worker with an engine that needs no models: `upscale`, `cutout`, …
+    /// A worker with an engine without models: `upscale`, `cutout`, …
     pub fn of(engine: &str, name: &str, app: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -48,7 +48,7 @@ impl WorkerOptions {
         }
     }
 
-    /// A worker with the `timed` engine: no tensors, run and load times as each job asks.
+    /// A worker with the `timed` engine: no tensors, run and load times by the job's input.
     pub fn timed(name: &str, app: &str) -> Self {
         Self::of("timed", name, app)
     }
@@ -68,19 +68,19 @@ impl WorkerOptions {
         self
     }
 
-    /// The names, checked.
+    /// Returns the checked names.
     pub(crate) fn names(&self) -> Result<(RunnerId, AppId), InvalidName> {
         Ok((RunnerId::parse(&self.name)?, AppId::parse(&self.app)?))
     }
 
-    /// The flags of `warmq-worker`.
+    /// Returns the flags of `warmq-worker`.
     pub(crate) fn flags(&self) -> Vec<String> {
         let mut flags = vec![
             format!("--app={}", self.app),
             format!("--engine={}", self.engine),
             format!("--runner-name={}", self.name),
         ];
-        // Absolute, since the worker runs in the cluster's folder.
+        // Absolute, since the worker runs in the testbed's folder.
         let models = self.models.as_deref().map(|path| {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             format!("--models={}", path.display())
@@ -97,7 +97,7 @@ impl WorkerOptions {
     }
 }
 
-/// A running worker, which registered its runners. Its [`Process`] is behind it.
+/// A running worker with registered runners. Dereferences to its [`Process`].
 #[derive(Debug)]
 pub struct Worker {
     pub(crate) process: Process,
@@ -111,13 +111,13 @@ impl Worker {
         &self.app
     }
 
-    /// The id of its runner; of the first one, if it has several.
+    /// The id of its first runner.
     pub fn runner(&self) -> &RunnerId {
-        // A worker is ready only once a runner of it is registered.
+        // A worker is ready only once a runner is registered.
         &self.runners[0].id
     }
 
-    /// Its runners, as they registered.
+    /// The records of its runners at registration.
     pub fn runners(&self) -> &[RunnerRecord] {
         &self.runners
     }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_asked_for_is_left_to_the_workers_defaults() {
+    fn unset_options_are_left_to_the_workers_defaults() {
         let flags = WorkerOptions::timed("a", "bench/timed").flags();
         assert_eq!(
             flags,

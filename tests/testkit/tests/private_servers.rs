@@ -1,4 +1,4 @@
-//! Servers of a test's own: what is in them survives their being killed, and they go with their handles.
+//! Private servers keep their data over a kill, and end with their handles.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use warmq_testkit::{Cluster, PrivateRabbit, PrivateRedis};
+use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed};
 use warmq_types::ids::AppId;
 use warmq_types::queue_type::QueueType;
 
-/// No answer within it is taken for none at all.
-const A_MOMENT: Duration = Duration::from_millis(500);
+/// After this time, a server counts as hung.
+const HANG_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
-async fn what_a_private_redis_answered_for_survives_a_kill() {
+async fn acknowledged_writes_of_a_private_redis_survive_a_kill() {
     let mut server = PrivateRedis::start().await.unwrap();
     let client = redis::Client::open(server.url().expose()).unwrap();
     let set = async |value: u32| -> redis::RedisResult<()> {
@@ -25,7 +25,7 @@ async fn what_a_private_redis_answered_for_survives_a_kill() {
     };
     set(1).await.unwrap();
     server.freeze().unwrap();
-    assert!(tokio::time::timeout(A_MOMENT, set(2)).await.is_err());
+    assert!(tokio::time::timeout(HANG_TIMEOUT, set(2)).await.is_err());
     server.resume().unwrap();
     set(3).await.unwrap();
     server.kill9().await.unwrap();
@@ -40,7 +40,7 @@ async fn what_a_private_redis_answered_for_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn what_a_private_rabbitmq_confirmed_survives_a_kill() {
+async fn confirmed_messages_of_a_private_rabbitmq_survive_a_kill() {
     let mut server = PrivateRabbit::start(&["channel_max = 100"]).await.unwrap();
     let connection = warmq_broker::connect(server.url(), "test").await.unwrap();
     assert_eq!(connection.configuration().channel_max(), 100);
@@ -62,7 +62,7 @@ async fn what_a_private_rabbitmq_confirmed_survives_a_kill() {
 
     server.freeze().unwrap();
     let frozen = warmq_broker::connect(server.url(), "test");
-    assert!(tokio::time::timeout(A_MOMENT, frozen).await.is_err());
+    assert!(tokio::time::timeout(HANG_TIMEOUT, frozen).await.is_err());
     server.resume().unwrap();
     warmq_broker::connect(server.url(), "test").await.unwrap();
 
@@ -76,24 +76,24 @@ async fn what_a_private_rabbitmq_confirmed_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn a_cluster_on_a_private_rabbitmq_can_have_quorum_queues() {
+async fn a_testbed_on_a_private_rabbitmq_can_have_quorum_queues() {
     let rabbit = PrivateRabbit::start(&[]).await.unwrap();
     let redis = PrivateRedis::start().await.unwrap();
-    let cluster = Cluster::builder()
+    let testbed = Testbed::builder()
         .amqp_url(rabbit.url().expose())
         .redis_url(redis.url().expose())
         .queue_type(QueueType::Quorum)
         .start()
         .await
         .unwrap();
-    let channel = cluster.publisher().channel().await.unwrap();
+    let channel = testbed.publisher().channel().await.unwrap();
     let app = AppId::parse("test/quorum").unwrap();
-    cluster.topology().declare_base(&channel).await.unwrap();
-    (cluster.topology().declare_app(&channel, &app))
+    testbed.topology().declare_base(&channel).await.unwrap();
+    (testbed.topology().declare_app(&channel, &app))
         .await
         .unwrap();
-    // Declaring it as a classic queue is refused: it is none.
-    let shared = cluster.topology().shared_queue(&app);
+    // Declaring it as a classic queue is refused.
+    let shared = testbed.topology().shared_queue(&app);
     let classic = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
@@ -101,7 +101,7 @@ async fn a_cluster_on_a_private_rabbitmq_can_have_quorum_queues() {
     let declared = channel.queue_declare(shared.into(), classic, FieldTable::default());
     let refused = declared.await.unwrap_err().to_string();
     assert!(refused.contains("x-queue-type"), "{refused}");
-    cluster.cleanup().await.unwrap();
+    testbed.cleanup().await.unwrap();
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_private_rabbitmq_leaves_no_process_behind() {
     assert!(!folder.exists());
 }
 
-/// Ids of the processes that run in `folder`.
+/// Returns the ids of the processes that run in `folder`.
 fn processes_in(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     entries

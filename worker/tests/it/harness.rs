@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_broker::{Message, Publisher};
 use warmq_config::ByteSize;
 use warmq_store::Claim;
-use warmq_testkit::{Cluster, eventually};
+use warmq_testkit::{Testbed, eventually};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{Decision, JobRecord, JobSpec, Priority, Target};
@@ -28,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const APP: &str = "test/timed";
 
 pub struct World {
-    pub cluster: Cluster,
+    pub cluster: Testbed,
     pub app: AppId,
 }
 
@@ -62,7 +62,7 @@ impl InProcess {
 
 impl World {
     pub async fn new() -> Self {
-        let cluster = Cluster::builder().start().await.unwrap();
+        let cluster = Testbed::builder().start().await.unwrap();
         let app = AppId::parse(APP).unwrap();
         let channel = cluster.publisher().channel().await.unwrap();
         let topology = cluster.topology();

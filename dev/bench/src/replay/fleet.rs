@@ -1,7 +1,7 @@
 //! The processes of a run.
 
 use futures::future::try_join_all;
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
 
 use super::case::{RUNNERS, SLOTS};
 use crate::stopping;
@@ -18,7 +18,7 @@ impl Fleet {
     ///
     /// # Errors
     /// A program is not built, or does not become ready.
-    pub async fn start(cluster: &Cluster, app: &str) -> anyhow::Result<Self> {
+    pub async fn start(cluster: &Testbed, app: &str) -> anyhow::Result<Self> {
         let router = cluster.router(&[]).await?;
         let workers = (0..RUNNERS).map(|number| {
             cluster.worker(WorkerOptions {

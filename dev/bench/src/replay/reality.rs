@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use warmq_cli::client::{Client, Submission};
 use warmq_store::Store;
-use warmq_testkit::{Cluster, eventually};
+use warmq_testkit::{Testbed, eventually};
 use warmq_types::ids::{AppId, JobId};
 
 use super::case::{Case, Expected, RUN_S};
@@ -38,7 +38,7 @@ pub struct Reality {
 /// # Errors
 /// A server is unreachable, a program is not built, a job fails, or the run stalls.
 pub async fn run(case: &Case, plan: &[Planned], logs: Option<PathBuf>) -> anyhow::Result<Reality> {
-    let mut cluster = Cluster::builder().config(case.toml(APP));
+    let mut cluster = Testbed::builder().config(case.toml(APP));
     if let Some(logs) = logs {
         cluster = cluster.folder(logs);
     }
@@ -55,7 +55,7 @@ async fn replay(
     case: &Case,
     plan: &[Planned],
     client: &Client,
-    cluster: &Cluster,
+    cluster: &Testbed,
 ) -> anyhow::Result<Reality> {
     let app = AppId::parse(APP)?;
     let store = cluster.store();

@@ -7,7 +7,7 @@ use anyhow::Context;
 use futures::future::try_join_all;
 use tokio::time::timeout;
 use warmq_store::Store;
-use warmq_testkit::{Cluster, Router, Worker, WorkerOptions};
+use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
 
 use super::client::SubmitClient;
 use super::targets::{APPS, Target, input, toml};
@@ -24,7 +24,7 @@ pub struct Testbed {
     // Fields drop in order: processes before the cluster, which cleans up.
     router: Router,
     workers: Vec<Worker>,
-    cluster: Cluster,
+    cluster: Testbed,
     client: SubmitClient,
 }
 
@@ -35,7 +35,7 @@ impl Testbed {
     /// # Errors
     /// A server is unreachable, a program is not built, or does not become ready.
     pub async fn start(flows: u32, logs: Option<PathBuf>) -> anyhow::Result<Self> {
-        let mut cluster = Cluster::builder().config(toml());
+        let mut cluster = Testbed::builder().config(toml());
         if let Some(logs) = logs {
             cluster = cluster.folder(logs);
         }

@@ -1,13 +1,13 @@
-//! Servers of a test's own: it may kill and freeze them, and give them settings that nobody else would like.
+//! Private servers, which a test can kill, freeze and configure.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`redis`](PrivateRedis) | a Redis that writes every change to disk before it answers |
-//! | [`rabbitmq`](PrivateRabbit) | a RabbitMQ node, with the port mapper that Erlang wants beside it |
-//! | `port` | ports that are still free when a killed server comes back |
+//! | [`redis`](PrivateRedis) | a Redis that syncs every change to disk |
+//! | [`rabbitmq`](PrivateRabbit) | a RabbitMQ node with its own port mapper |
+//! | `port` | ports that stay free while a server is down |
 //!
-//! A server that the system runs is never touched: each of these has a folder, ports and (RabbitMQ) a node name, a
-//! cookie and a port mapper of its own, and goes with its handle.
+//! They share nothing with the system's servers: each has a folder, ports and (RabbitMQ) a node
+//! name, a cookie and a port mapper of its own, and ends with its handle.
 
 mod port;
 mod rabbitmq;
@@ -24,10 +24,11 @@ pub use port::free as free_port;
 pub use rabbitmq::PrivateRabbit;
 pub use redis::PrivateRedis;
 
-/// How long a server may take to answer: RabbitMQ needs 5 s of a processor for it, which may be busy.
+/// Timeout of a start: RabbitMQ needs 5 s of processor time.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The path of a server's program: the first of `paths` that is there, else `program` in the search path.
+/// Returns the path of a server's program: the first of `paths` that exists, otherwise `program` in
+/// `PATH`.
 fn program(program: &'static str, paths: &[&str], package: &'static str) -> Result<PathBuf, Error> {
     let known = paths.iter().map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -44,7 +45,7 @@ fn is_program(path: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// A URL that was put together here.
+/// Parses a URL that was made here.
 fn url(text: &str) -> Result<ServerUrl, Error> {
     text.parse().map_err(|reason| Error::Setting {
         what: "a private server's URL",
@@ -57,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_not_installed_tells_what_to_install() {
+    fn a_missing_server_is_reported_with_its_package() {
         let error = program("no-such-server", &["/no/where"], "some-package").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("apt-get install some-package"), "{text}");
     }
 
     #[test]
-    fn a_known_place_wins_over_the_search_path() {
+    fn a_known_path_wins_over_the_search_path() {
         let found = program("sh", &["/no/where", "/bin/sh"], "dash").unwrap();
         assert_eq!(found, Path::new("/bin/sh"));
     }

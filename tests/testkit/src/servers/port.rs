@@ -1,17 +1,16 @@
-//! Ports for servers that come and go.
+//! Ports for servers that are restarted.
 
 use std::net::TcpListener;
 
 use crate::error::Error;
 
-/// Where to look. Below the ports that the system gives to clients (from 32768 on Linux): while a server is down, a client
-/// that tries to reach it could be given the server's own port, and the server would not come back.
+/// Below the ephemeral ports (from 32768 on Linux): while a server is down, a client that connects
+/// to it could be assigned the server's own port, and the restart would fail.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// How often another port is tried.
 const TRIES: u32 = 100;
 
-/// A port of this machine's loopback that nobody listens on, and that no client is given while its server is down.
+/// Returns an unused port of loopback outside of the ephemeral range.
 ///
 /// # Errors
 /// None was found.
@@ -27,7 +26,7 @@ pub fn free() -> Result<u16, Error> {
     Err(Error::io("a free port")(refused))
 }
 
-/// Random, so that two processes that look at once seldom find the same.
+/// Random, so that two concurrent processes rarely choose the same.
 fn random() -> u16 {
     let bytes = uuid::Uuid::new_v4().into_bytes();
     RANGE.start + u16::from_be_bytes([bytes[0], bytes[1]]) % (RANGE.end - RANGE.start)

@@ -1,7 +1,7 @@
-//! A RabbitMQ node of its own.
+//! A private RabbitMQ node.
 //!
-//! Erlang nodes find each other through a port mapper, `epmd`; this node gets one of its own too, since the first node
-//! of a machine starts one that outlives it, for everybody.
+//! Erlang nodes find each other through a port mapper, `epmd`. This node has a private one, since
+//! the first node of a machine starts one that outlives it.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -15,16 +15,17 @@ use crate::process::Process;
 
 use super::{READY_TIMEOUT, port, program, url};
 
-/// Debian's node itself; the `rabbitmq-server` in its search path changes the user first.
+/// Debian's node itself; the `rabbitmq-server` in `PATH` changes the user first.
 const DEBIAN: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
-/// Debian's tool; the one in its search path changes the user first.
+/// Debian's tool; the one in `PATH` changes the user first.
 const DEBIAN_TOOL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
-/// One thread that runs Erlang: a test's broker has little to do, and its machine few processors.
+/// One scheduler thread: a test's broker has little to do, and its machine few processors.
 const ERLANG_ARGS: &str = "+S 1:1";
 
-/// A running RabbitMQ without plugins. Its [`Process`] is behind it: the node itself, not a script around it.
+/// A running RabbitMQ without plugins. Dereferences to its [`Process`]: the node itself, not a
+/// script.
 #[derive(Debug)]
 pub struct PrivateRabbit {
     process: Process,
@@ -34,19 +35,20 @@ pub struct PrivateRabbit {
     folder: Folder,
 }
 
-/// What tells one node from another.
+/// The identity of a node.
 #[derive(Debug)]
 struct Node {
     name: String,
     amqp_port: u16,
-    /// Where other nodes would reach it.
+    /// Port for other nodes.
     distribution_port: u16,
     port_mapper_port: u16,
 }
 
 impl PrivateRabbit {
-    /// Starts one on free ports and waits until it takes connections. `config`: lines of `rabbitmq.conf`, such as
-    /// `consumer_timeout = 3000`. Its folder is a temporary one, kept when a test panics.
+    /// Starts a node on free ports and waits until it accepts connections. `config`: lines of
+    /// `rabbitmq.conf`, such as `consumer_timeout = 3000`. Its temporary folder is kept when a test
+    /// panics.
     ///
     /// # Errors
     /// It is not installed, or did not get ready: the error shows the end of its log.
@@ -54,10 +56,10 @@ impl PrivateRabbit {
         Self::start_with(Folder::temporary()?, config).await
     }
 
-    /// As [`PrivateRabbit::start`], with its data and log in `folder`, which stays.
+    /// As [`PrivateRabbit::start`], with its data and log in `folder`, which is kept.
     ///
     /// # Errors
-    /// As [`PrivateRabbit::start`]; also, the folder can not be made.
+    /// As [`PrivateRabbit::start`]; also, the folder cannot be made.
     pub async fn start_in(folder: &Path, config: &[&str]) -> Result<Self, Error> {
         Self::start_with(Folder::given(folder)?, config).await
     }
@@ -71,7 +73,7 @@ impl PrivateRabbit {
         }
         let amqp_port = port::free()?;
         let node = Node {
-            // By the loopback's name: in containers the host's own often resolves to nothing.
+            // By the name of loopback: in containers the host's own often does not resolve.
             name: format!("warmq-{amqp_port}@localhost"),
             amqp_port,
             distribution_port: port::free()?,
@@ -87,46 +89,46 @@ impl PrivateRabbit {
             url,
             folder,
         };
-        rabbit.answers().await?;
+        rabbit.wait_until_ready().await?;
         Ok(rabbit)
     }
 
-    /// Its URL, the same for all its life.
+    /// Its URL, which does not change.
     pub fn url(&self) -> &ServerUrl {
         &self.url
     }
 
-    /// Starts it again with the same data at the same address, and waits until it takes connections. If it lives, it is
-    /// killed first.
+    /// Restarts it with the same data at the same address, and waits until it accepts connections.
+    /// Kills it first if it runs.
     ///
     /// # Errors
     /// It did not get ready.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
         self.process = self.node.spawn(self.folder.path())?;
-        self.answers().await
+        self.wait_until_ready().await
     }
 
-    /// Says something to it with `rabbitmqctl`, such as `["set_vm_memory_high_watermark", "absolute", "1"]`, which sets an
-    /// alarm. Returns what it answers. Takes a second or two.
+    /// Runs `rabbitmqctl`, for example with `["set_vm_memory_high_watermark", "absolute", "1"]`,
+    /// which sets an alarm. Returns its output after a second or two.
     ///
     /// # Errors
     /// It does not answer, or refuses.
     pub async fn ctl(&self, args: &[&str]) -> Result<String, Error> {
         let mut command = Command::new(program("rabbitmqctl", &[DEBIAN_TOOL], "rabbitmq-server")?);
-        self.node.surround(&mut command, self.folder.path());
-        let said = command.args(["--node", &self.node.name]).args(args);
-        let said = said.output().await.map_err(Error::io("rabbitmqctl"))?;
-        if said.status.success() {
-            return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
+        self.node.set_environment(&mut command, self.folder.path());
+        let output = command.args(["--node", &self.node.name]).args(args);
+        let output = output.output().await.map_err(Error::io("rabbitmqctl"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         Err(Error::Setting {
             what: "rabbitmqctl",
-            reason: String::from_utf8_lossy(&said.stderr).into_owned(),
+            reason: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
 
-    async fn answers(&mut self) -> Result<(), Error> {
+    async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let url = &self.url;
         self.process
             .ready(READY_TIMEOUT, async |_| {
@@ -140,9 +142,9 @@ impl PrivateRabbit {
 impl Node {
     fn spawn(&self, folder: &Path) -> Result<Process, Error> {
         let mut command = Command::new(program("rabbitmq-server", &[DEBIAN], "rabbitmq-server")?);
-        self.surround(&mut command, folder);
+        self.set_environment(&mut command, folder);
         command
-            // The script then becomes the node, instead of waiting for it, and gives it no shell.
+            // Makes the script exec the node instead of waiting for it, without a shell.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env_remove("NOTIFY_SOCKET")
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -156,7 +158,7 @@ impl Node {
         for (variable, file) in [
             ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
-            // It need not be there; the machine's own would be read else.
+            // Need not exist; otherwise the machine's own would be read.
             ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
             ("RABBITMQ_MNESIA_BASE", "data"),
             ("RABBITMQ_MNESIA_DIR", "data/node"),
@@ -169,8 +171,8 @@ impl Node {
         Process::spawn(command, "rabbitmq", folder)
     }
 
-    /// What the node and those who speak to it have to agree on, and nothing of this machine's own node.
-    fn surround(&self, command: &mut Command, folder: &Path) {
+    /// Sets what node and tools must share, and removes the settings of this machine's own node.
+    fn set_environment(&self, command: &mut Command, folder: &Path) {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RABBITMQ_") {
                 command.env_remove(name);
@@ -178,15 +180,15 @@ impl Node {
         }
         command
             .current_dir(folder)
-            // Erlang keeps its cookie there.
+            // Erlang's cookie is there.
             .env("HOME", folder)
             .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
-            // It need not be there; the machine's own would be read else.
+            // Need not exist; otherwise the machine's own would be read.
             .env("RABBITMQ_CONF_ENV_FILE", folder.join("rabbitmq-env.conf"));
     }
 
     fn spawn_port_mapper(&self, folder: &Path) -> Result<Process, Error> {
-        // In the foreground, so it is our child; Erlang would start it in the background.
+        // In the foreground, as a child; Erlang would start it in the background.
         let mut command = Command::new(program("epmd", &[], "erlang-base")?);
         command.args(["-address", "127.0.0.1", "-port"]);
         command.arg(self.port_mapper_port.to_string());

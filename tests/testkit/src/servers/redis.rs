@@ -1,4 +1,4 @@
-//! A Redis of its own.
+//! A private Redis.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -12,7 +12,8 @@ use crate::process::Process;
 
 use super::{READY_TIMEOUT, port, program, url};
 
-/// A running Redis with `appendfsync always`: what it answered for survives its being killed. Its [`Process`] is behind it.
+/// A running Redis with `appendfsync always`: acknowledged writes survive a kill. Dereferences to
+/// its [`Process`].
 #[derive(Debug)]
 pub struct PrivateRedis {
     process: Process,
@@ -23,7 +24,8 @@ pub struct PrivateRedis {
 }
 
 impl PrivateRedis {
-    /// Starts one on a free port and waits until it answers. Its folder is a temporary one, kept when a test panics.
+    /// Starts a server on a free port and waits until it responds. Its temporary folder is kept
+    /// when a test panics.
     ///
     /// # Errors
     /// It is not installed, or did not get ready: the error shows the end of its log.
@@ -41,10 +43,10 @@ impl PrivateRedis {
         Self::start_with(Folder::temporary()?, settings.into_iter().collect()).await
     }
 
-    /// As [`PrivateRedis::start`], with its data and log in `folder`, which stays.
+    /// As [`PrivateRedis::start`], with its data and log in `folder`, which is kept.
     ///
     /// # Errors
-    /// As [`PrivateRedis::start`]; also, the folder can not be made.
+    /// As [`PrivateRedis::start`]; also, the folder cannot be made.
     pub async fn start_in(folder: &Path) -> Result<Self, Error> {
         Self::start_with(Folder::given(folder)?, Vec::new()).await
     }
@@ -63,27 +65,46 @@ impl PrivateRedis {
             url,
             folder,
         };
-        redis.answers().await?;
+        redis.wait_until_ready().await?;
         Ok(redis)
     }
 
-    /// Its URL, the same for all its life.
+    /// Its URL, which does not change.
     pub fn url(&self) -> &ServerUrl {
         &self.url
     }
 
-    /// Starts it again with the same data at the same address, and waits until it answers. If it lives, it is killed first.
+    /// Restarts it with the same data at the same address, and waits until it responds. Kills it
+    /// first if it runs.
     ///
     /// # Errors
     /// It did not get ready.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
         self.process = spawn(self.folder.path(), self.port, &self.settings)?;
-        self.answers().await
+        self.wait_until_ready().await
     }
 
-    /// Waits until it has read its data.
-    async fn answers(&mut self) -> Result<(), Error> {
+    /// Returns a counter of `INFO stats`, such as `total_commands_processed`.
+    ///
+    /// # Errors
+    /// Redis does not answer, or has no such counter.
+    pub async fn stat(&self, name: &'static str) -> Result<u64, Error> {
+        let client = redis::Client::open(self.url.expose())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut info = redis::cmd("INFO");
+        let stats: String = info.arg("stats").query_async(&mut connection).await?;
+        let mut values = stats.lines().filter_map(|line| line.split_once(':'));
+        let value = values.find(|(found, _)| *found == name);
+        let number = value.and_then(|(_, value)| value.trim().parse().ok());
+        number.ok_or_else(|| Error::Setting {
+            what: name,
+            reason: "not a counter of INFO stats".to_owned(),
+        })
+    }
+
+    /// Waits until its data is loaded.
+    async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let client = redis::Client::open(self.url.expose())?;
         self.process
             .ready(READY_TIMEOUT, async |_| {
@@ -106,7 +127,7 @@ fn spawn(folder: &Path, port: u16, more: &[(&str, String)]) -> Result<Process, E
         ("--appendonly", "yes"),
         ("--appendfsync", "always"),
         ("--save", ""),
-        // Its standard error's file, where the end of a log is looked for.
+        // The file of its standard error, which errors quote.
         ("--logfile", "redis.log"),
     ] {
         command.args([setting, value]);
