@@ -25,7 +25,7 @@ async fn a_published_job_runs_and_is_polled_by_its_id() {
         .await;
     }
     eventually("the job is known", TIMEOUT, async || {
-        system.testbed.store().job(id).await.unwrap()
+        system.testbed.store().jobs().job(id).await.unwrap()
     })
     .await
     .unwrap();
@@ -135,7 +135,16 @@ async fn a_reply_to_another_clients_queue_is_refused() {
     user.submit(TIMED, r#"{"run_ms": 1}"#, properties).await;
     let letter = next(&mut dead).await;
     assert!(header(&letter, "x-warmq-reason").contains("no reply queue"));
-    assert!(system.testbed.store().job(id).await.unwrap().is_none());
+    assert!(
+        system
+            .testbed
+            .store()
+            .jobs()
+            .job(id)
+            .await
+            .unwrap()
+            .is_none()
+    );
     system.cleanup().await;
 }
 
@@ -157,7 +166,7 @@ async fn http_and_amqp_jobs_share_one_queue() {
     }
     for id in jobs {
         eventually("the job succeeded", TIMEOUT, async || {
-            let job = system.testbed.store().job(id).await.unwrap()?;
+            let job = system.testbed.store().jobs().job(id).await.unwrap()?;
             (job.state == JobState::Succeeded).then_some(())
         })
         .await

@@ -113,7 +113,7 @@ async fn jobs_behind_a_bad_record_are_dispatched() {
     let mut bad = Vec::new();
     for field in fields.into_iter().chain(["", "quarantined"]) {
         let job = JobSpec::new(app.clone(), json!({"run_ms": 1}));
-        store.create(&job).await.unwrap();
+        store.jobs().create(&job).await.unwrap();
         let key = record_key(&system, TIMED, job.id);
         match field {
             "" => {

@@ -115,7 +115,13 @@ async fn a_job_that_crashes_three_engines_fails_and_its_runners_continue() {
         error.message
     );
     let app = job.spec.app.clone();
-    let log = system.testbed.store().log(&app, poison).await.unwrap();
+    let log = system
+        .testbed
+        .store()
+        .log()
+        .all(&app, poison)
+        .await
+        .unwrap();
     assert_eq!(job.attempt, 3, "{log:#?}");
     system.all_idle(TIMED).await;
     let runners = system.runners(TIMED).await;

@@ -39,6 +39,7 @@ async fn quarantined(system: &System, app: &AppId) -> JobId {
     let registration = registration(app, &"lost".parse().unwrap());
     let Registration { runner, epoch, .. } = &registration;
     store
+        .fleet()
         .register(&registration, &json!(true), Duration::from_secs(60))
         .await
         .unwrap();
@@ -46,12 +47,14 @@ async fn quarantined(system: &System, app: &AppId) -> JobId {
         max_attempts: 1,
         ..JobSpec::new(app.clone(), json!({"run_ms": 1, "load_ms": 1}))
     };
-    store.create(&job).await.unwrap();
-    let started = store.start(app, job.id, runner, *epoch, 0, StartSource::Claim);
+    store.jobs().create(&job).await.unwrap();
+    let started = store
+        .attempts()
+        .start(app, job.id, runner, *epoch, 0, StartSource::Claim);
     started.await.unwrap();
-    let loss = store.mark_lost(app, job.id).await.unwrap();
+    let loss = store.attempts().mark_lost(app, job.id).await.unwrap();
     assert_eq!(loss.unwrap().attempt, 1);
-    store.leave(app, runner, *epoch).await.unwrap();
+    store.fleet().leave(app, runner, *epoch).await.unwrap();
     let error = JobError::quarantined(1, std::slice::from_ref(runner));
     let body = JobMessage::new(job.clone()).encode().unwrap();
     let letter = DeadLetter {
@@ -64,7 +67,13 @@ async fn quarantined(system: &System, app: &AppId) -> JobId {
         let publisher = system.testbed.publisher();
         publisher.publish("", &queue, &message).await.unwrap();
     }
-    assert!(store.quarantine(app, job.id, &error).await.unwrap());
+    assert!(
+        store
+            .attempts()
+            .quarantine(app, job.id, &error)
+            .await
+            .unwrap()
+    );
     job.id
 }
 
@@ -133,7 +142,7 @@ async fn redriving_a_refused_submission_submits_it_unchanged() {
     assert_eq!(answer.body, json!({"job_id": id}));
     system
         .until("it is a job", TIMEOUT, async || {
-            system.testbed.store().job(id).await.unwrap()
+            system.testbed.store().jobs().job(id).await.unwrap()
         })
         .await;
     assert_eq!(system.succeeded(id).await.spec.hint.unwrap().as_str(), "m");

@@ -68,7 +68,12 @@ async fn a_held_job_expires_at_its_start_deadline() {
     let patient = submit(&system, "3600", 1).await;
     expired(&system, id).await;
     let app = AppId::parse(TIMED).unwrap();
-    let position = system.testbed.store().queue_position(&app, patient).await;
+    let position = system
+        .testbed
+        .store()
+        .jobs()
+        .queue_position(&app, patient)
+        .await;
     assert_eq!(position.unwrap(), Some(0));
     let _worker = system.timed_worker("a").await;
     system.succeeded(patient).await;
@@ -141,14 +146,21 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
         start_timeout_ms: Some(1),
         ..JobSpec::new(app.clone(), json!({}))
     };
-    store.create(&spec).await.unwrap();
-    let created_ms = store.job(spec.id).await.unwrap().unwrap().spec.created_ms;
+    store.jobs().create(&spec).await.unwrap();
+    let created_ms = store
+        .jobs()
+        .job(spec.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .spec
+        .created_ms;
     eventually("a moment has passed", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > created_ms + 1).then_some(())
     })
     .await
     .unwrap();
-    let start = store.start(
+    let start = store.attempts().start(
         &app,
         spec.id,
         &runner,
@@ -160,19 +172,25 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
         start.await.unwrap(),
         Start::Unavailable(Unavailable::Terminal(JobState::Expired))
     );
-    let job = store.job(spec.id).await.unwrap().unwrap();
+    let job = store.jobs().job(spec.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.attempt), (JobState::Expired, 0));
-    assert_eq!(store.queue_position(&app, spec.id).await.unwrap(), None);
+    assert_eq!(
+        store.jobs().queue_position(&app, spec.id).await.unwrap(),
+        None
+    );
     // The leader receives the event until every outcome is announced.
-    assert_eq!(store.expire(&app).await.unwrap(), []);
+    assert_eq!(store.deadlines().expire(&app).await.unwrap(), []);
     for _ in 0..2 {
-        let outbox = store.outbox(&app, Duration::ZERO).await.unwrap();
+        let outbox = store.outbox().entries(&app, Duration::ZERO).await.unwrap();
         assert_eq!(outbox, [spec.id]);
-        let end = store.end_to_announce(&app, spec.id).await.unwrap();
+        let end = store.outbox().record(&app, spec.id).await.unwrap();
         assert_eq!(end.unwrap().state, JobState::Expired);
     }
-    store.remove_from_outbox(&spec).await.unwrap();
-    assert_eq!(store.outbox(&app, Duration::ZERO).await.unwrap(), []);
+    store.outbox().remove(&spec).await.unwrap();
+    assert_eq!(
+        store.outbox().entries(&app, Duration::ZERO).await.unwrap(),
+        []
+    );
     testbed.cleanup().await.unwrap();
 }
 
@@ -181,7 +199,11 @@ async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
     let registration = registration(app, runner);
     let schema = Value::Object(serde_json::Map::new());
     let lease = Duration::from_secs(60);
-    store.register(&registration, &schema, lease).await.unwrap();
+    store
+        .fleet()
+        .register(&registration, &schema, lease)
+        .await
+        .unwrap();
 }
 
 /// Makes a running job with a start timeout of 1 s whose runner's lease lapsed.
@@ -195,8 +217,8 @@ async fn job_of_a_lost_runner(testbed: &Testbed, max_attempts: u32) -> JobSpec {
         max_attempts,
         ..JobSpec::new(app, json!({}))
     };
-    store.create(&spec).await.unwrap();
-    let started = store.start(
+    store.jobs().create(&spec).await.unwrap();
+    let started = store.attempts().start(
         &spec.app,
         spec.id,
         &runner,
@@ -214,17 +236,24 @@ async fn a_lost_job_expires_unless_its_next_attempt_starts_in_time() {
     let store = testbed.store();
     let spec = job_of_a_lost_runner(&testbed, 10).await;
     eventually("its deadline has passed", TIMEOUT, async || {
-        let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
+        let created_ms = store.jobs().job(spec.id).await.unwrap()?.spec.created_ms;
         (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
     })
     .await
     .unwrap();
     // The deadline does not apply while the job runs.
-    assert_eq!(store.expire(&spec.app).await.unwrap(), []);
-    assert!(store.mark_lost(&spec.app, spec.id).await.unwrap().is_some());
-    let expired = store.expire(&spec.app).await.unwrap();
+    assert_eq!(store.deadlines().expire(&spec.app).await.unwrap(), []);
+    assert!(
+        store
+            .attempts()
+            .mark_lost(&spec.app, spec.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let expired = store.deadlines().expire(&spec.app).await.unwrap();
     assert_eq!(expired.len(), 1);
-    let state = store.state_of(&spec.app, spec.id).await.unwrap();
+    let state = store.jobs().state_of(&spec.app, spec.id).await.unwrap();
     assert_eq!(state, Some(JobState::Expired));
     testbed.cleanup().await.unwrap();
 }
@@ -233,18 +262,31 @@ async fn a_lost_job_expires_unless_its_next_attempt_starts_in_time() {
 async fn a_redriven_job_gets_a_new_start_deadline() {
     let testbed = Testbed::builder().start().await.unwrap();
     let (store, spec) = (testbed.store(), job_of_a_lost_runner(&testbed, 1).await);
-    assert!(store.mark_lost(&spec.app, spec.id).await.unwrap().is_some());
+    assert!(
+        store
+            .attempts()
+            .mark_lost(&spec.app, spec.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
     let error = JobError::quarantined(1, &[]);
-    assert!(store.quarantine(&spec.app, spec.id, &error).await.unwrap());
+    assert!(
+        store
+            .attempts()
+            .quarantine(&spec.app, spec.id, &error)
+            .await
+            .unwrap()
+    );
     eventually("its first deadline has passed", TIMEOUT, async || {
-        let created_ms = store.job(spec.id).await.unwrap()?.spec.created_ms;
+        let created_ms = store.jobs().job(spec.id).await.unwrap()?.spec.created_ms;
         (store.now_ms().await.unwrap() > created_ms + 1000).then_some(())
     })
     .await
     .unwrap();
-    assert!(store.redrive(&spec.app, spec.id).await.unwrap());
+    assert!(store.attempts().redrive(&spec.app, spec.id).await.unwrap());
     let runner = RunnerId::parse("lost").unwrap();
-    let again = store.start(
+    let again = store.attempts().start(
         &spec.app,
         spec.id,
         &runner,

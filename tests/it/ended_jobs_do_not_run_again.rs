@@ -97,14 +97,14 @@ async fn a_copy_of_an_ended_job_does_not_run_although_its_record_expired() {
     copy(testbed, &job, "", &shared).await;
     let lanes = [Priority::Normal, Priority::Low].map(|lane| topology.backlog_queue(&app, lane));
     drained(&system, &[[tier, shared].as_slice(), &lanes].concat()).await;
-    assert_eq!(testbed.store().job(job.id).await.unwrap(), None);
+    assert_eq!(testbed.store().jobs().job(job.id).await.unwrap(), None);
 
     // A Redis without data has no tombstone either.
     let tombstone = key(testbed, &app, &format!("job:{}:tombstone", job.id));
     let _: () = redis(testbed).await.del(tombstone).await.unwrap();
     copy(testbed, &job, &dispatch, TIMED).await;
     let again = eventually("the job is recorded again", TIMEOUT, async || {
-        let record = testbed.store().job_of(&app, job.id).await.unwrap();
+        let record = testbed.store().jobs().job_of(&app, job.id).await.unwrap();
         record.filter(|record| record.state.is_terminal())
     });
     assert_eq!(again.await.unwrap().attempt, 1);
@@ -126,7 +126,12 @@ async fn a_deferred_result_of_an_ended_job_is_dropped_although_its_record_expire
     (testbed.publisher().publish("", &late, &message).await).unwrap();
     drained(&system, &[late]).await;
     assert_eq!(
-        testbed.store().job_of(&job.app, job.id).await.unwrap(),
+        testbed
+            .store()
+            .jobs()
+            .job_of(&job.app, job.id)
+            .await
+            .unwrap(),
         None
     );
     system.cleanup().await;
@@ -139,8 +144,12 @@ async fn a_withdrawn_submission_runs_only_if_it_is_repeated() {
     let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let _worker = system.timed_worker("a").await;
     let job = JobSpec::new(app.clone(), json!({"run_ms": 1}));
-    store.admit(&job, AdmissionRules::default()).await.unwrap();
-    assert!(store.discard(&app, job.id).await.unwrap());
+    store
+        .jobs()
+        .admit(&job, AdmissionRules::default())
+        .await
+        .unwrap();
+    assert!(store.jobs().discard(&app, job.id).await.unwrap());
     // The message was delivered all the same.
     copy(
         testbed,
@@ -151,12 +160,12 @@ async fn a_withdrawn_submission_runs_only_if_it_is_repeated() {
     .await;
     let lane = testbed.topology().backlog_queue(&app, Priority::Normal);
     drained(&system, &[lane]).await;
-    assert_eq!(store.job_of(&app, job.id).await.unwrap(), None);
+    assert_eq!(store.jobs().job_of(&app, job.id).await.unwrap(), None);
     let again = AdmissionRules {
         once: true,
         ..AdmissionRules::default()
     };
-    let repeated = store.admit(&job, again).await.unwrap();
+    let repeated = store.jobs().admit(&job, again).await.unwrap();
     assert!(matches!(repeated, Created::New { .. }), "{repeated:?}");
     copy(
         testbed,
@@ -188,7 +197,7 @@ async fn an_ended_step_does_not_run_again_although_its_record_expired() {
     let flow: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
     let step = eventually("the first step runs", TIMEOUT, async || {
         let step = system.job(flow).await.flow?.steps.first()?.job;
-        let record = system.testbed.store().job(step).await.unwrap()?;
+        let record = system.testbed.store().jobs().job(step).await.unwrap()?;
         (record.state == JobState::Running).then_some(record.spec)
     });
     let step = step.await.unwrap();
@@ -197,6 +206,7 @@ async fn an_ended_step_does_not_run_again_although_its_record_expired() {
         let record = system
             .testbed
             .store()
+            .jobs()
             .job_of(&step.app, step.id)
             .await
             .unwrap();
@@ -210,7 +220,7 @@ async fn an_ended_step_does_not_run_again_although_its_record_expired() {
     let reason = ended.error.unwrap().message;
     assert!(reason.contains("kept for too short a time"), "{reason}");
     let store = system.testbed.store();
-    assert_eq!(store.job_of(&step.app, step.id).await.unwrap(), None);
+    assert_eq!(store.jobs().job_of(&step.app, step.id).await.unwrap(), None);
     system.cleanup().await;
 }
 

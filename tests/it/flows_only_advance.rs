@@ -95,7 +95,7 @@ impl Fixture {
                     plan,
                     ..AdmissionRules::default()
                 };
-                let created = store.admit(&self.spec, terms).await.unwrap();
+                let created = store.jobs().admit(&self.spec, terms).await.unwrap();
                 let is_new = self.model.is_none();
                 let model = self.model.get_or_insert(Model {
                     state: JobState::Queued,
@@ -106,7 +106,7 @@ impl Fixture {
                 matches!(created, Created::New { .. }) == is_new
             }
             Call::Discard => {
-                let discarded = store.discard(&route, id).await.unwrap();
+                let discarded = store.jobs().discard(&route, id).await.unwrap();
                 let queued = |model: &&mut Model| model.state == JobState::Queued;
                 let expected = self.model.as_mut().filter(queued).is_some_and(|model| {
                     model.submissions -= 1;
@@ -118,7 +118,7 @@ impl Fixture {
                 discarded == expected
             }
             Call::Look { who } => {
-                self.seen[who] = store.flow(&route, id).await.unwrap();
+                self.seen[who] = store.flows().get(&route, id).await.unwrap();
                 let seen = self.seen[who].as_ref();
                 seen.map(|seen| seen.moves) == self.model.map(|model| model.moves)
             }
@@ -127,7 +127,7 @@ impl Fixture {
                 let Some(seen) = &self.seen[who] else {
                     return true;
                 };
-                let moved = store.advance_flow(seen, to, &[]).await.unwrap();
+                let moved = store.flows().advance(seen, to, &[]).await.unwrap();
                 if let Some(model) = self.model.as_mut().filter(|_| may) {
                     model.moves += 1;
                     if model.state != JobState::Running {
@@ -145,14 +145,14 @@ impl Fixture {
                     JobState::Succeeded => Outcome::Succeeded(json!("made")),
                     _ => Outcome::Failed(JobError::timeout("too slow")),
                 };
-                let moved = store.end_flow(seen, state, &outcome, &[]).await.unwrap();
+                let moved = store.flows().end(seen, state, &outcome, &[]).await.unwrap();
                 if let Some(model) = self.model.as_mut().filter(|_| may) {
                     model.state = state;
                 }
                 moved == FlowTransition::from(may)
             }
             Call::Cancel => {
-                let cancelled = store.cancel(&route, id).await.unwrap();
+                let cancelled = store.cancellation().cancel(&route, id).await.unwrap();
                 let expected = match &mut self.model {
                     None => Cancel::Missing,
                     Some(model) if model.state.is_terminal() => Cancel::Ended(model.state),
@@ -171,14 +171,14 @@ impl Fixture {
     async fn compared(&self) -> [(Option<JobState>, bool, bool, u64, Option<u64>); 2] {
         let (store, route, id) = (&self.store, &self.spec.app, self.spec.id);
         let owner = self.spec.owner.as_ref().unwrap();
-        let found = store.flow(route, id).await.unwrap();
-        let active = store.active_jobs([route], owner).await.unwrap();
+        let found = store.flows().get(route, id).await.unwrap();
+        let active = store.active_jobs().count([route], owner).await.unwrap();
         let found = (
             found.as_ref().map(|flow| flow.record.state),
             found.is_some_and(|flow| !flow.excerpt.is_empty() && !flow.headers.is_empty()),
-            store.is_in_outbox(route, id).await.unwrap(),
+            store.flows().is_in_outbox(route, id).await.unwrap(),
             active,
-            store.queue_position(route, id).await.unwrap(),
+            store.jobs().queue_position(route, id).await.unwrap(),
         );
         let state = self.model.map(|model| model.state);
         let goes_on = state.is_some_and(|state| !state.is_terminal());

@@ -106,7 +106,7 @@ async fn each_step_runs_once_although_the_router_is_killed_50_times() {
             let order = order(&http, &url, n).await;
             current.borrow_mut().insert(number, order.id);
             let ended = async || {
-                let state = store.state_of(&route, order.id).await.unwrap()?;
+                let state = store.jobs().state_of(&route, order.id).await.unwrap()?;
                 (state.is_terminal() || is_over.get()).then_some(())
             };
             eventually("a flow ends", TIMEOUT * 2, ended).await.unwrap();
@@ -123,7 +123,7 @@ async fn each_step_runs_once_although_the_router_is_killed_50_times() {
             router.kill9().await.unwrap();
             let orders: Vec<JobId> = current.borrow().values().copied().collect();
             for id in orders {
-                let record = store.job_of(&route, id).await.unwrap().unwrap();
+                let record = store.jobs().job_of(&route, id).await.unwrap().unwrap();
                 let flow = record.flow.unwrap();
                 let step = flow.under_way().map_or(3, |step| step.index);
                 *hit.entry(step).or_default() += 1;
@@ -151,7 +151,7 @@ async fn each_step_runs_once_although_the_router_is_killed_50_times() {
     let mut expected: HashMap<JobId, AppId> = HashMap::new();
     for Submitted { id, n } in &orders {
         let ended = async || {
-            let flow = store.job_of(&route, *id).await.unwrap()?;
+            let flow = store.jobs().job_of(&route, *id).await.unwrap()?;
             flow.state.is_terminal().then_some(flow)
         };
         let flow = eventually("every flow ends", TIMEOUT * 2, ended)
@@ -179,7 +179,7 @@ async fn each_step_runs_once_although_the_router_is_killed_50_times() {
             ("acme/double", step(&inner_route, inner, 0)),
             ("acme/negate", step(&route, *id, 2)),
         ] {
-            let record = store.job(job).await.unwrap().unwrap();
+            let record = store.jobs().job(job).await.unwrap().unwrap();
             assert_eq!(
                 (record.spec.app.as_str(), record.attempt),
                 (app, 1),

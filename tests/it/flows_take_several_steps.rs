@@ -148,7 +148,8 @@ async fn each_step_receives_earlier_outputs_and_the_last_output_is_the_result() 
     let left = system
         .testbed
         .store()
-        .flow(&flow.spec.app, id)
+        .flows()
+        .get(&flow.spec.app, id)
         .await
         .unwrap()
         .unwrap();
@@ -317,7 +318,7 @@ async fn cancelling_a_flow_cancels_its_running_step_and_starts_no_other() {
     let running = async || {
         let flow = system.job(id).await;
         let step = flow.flow.unwrap().steps.first()?.job;
-        let step = system.testbed.store().job(step).await.unwrap()?;
+        let step = system.testbed.store().jobs().job(step).await.unwrap()?;
         (step.state == JobState::Running).then_some(step.spec.id)
     };
     let first = system.until("the first step runs", TIMEOUT, running).await;
@@ -334,7 +335,7 @@ async fn cancelling_a_flow_cancels_its_running_step_and_starts_no_other() {
     let step = system
         .until("the first step is there", TIMEOUT, async || {
             let step = system.job(id).await.flow.unwrap().steps.first()?.job;
-            system.testbed.store().job(step).await.unwrap()
+            system.testbed.store().jobs().job(step).await.unwrap()
         })
         .await;
     let path = format!("/v1/jobs/{}", step.spec.id);
@@ -474,7 +475,7 @@ async fn a_flow_ends_on_the_version_that_it_began_with() {
     system
         .until("its first step runs", TIMEOUT, async || {
             let step = system.job(id).await.flow.unwrap().steps.first()?.job;
-            let step = system.testbed.store().job(step).await.unwrap()?;
+            let step = system.testbed.store().jobs().job(step).await.unwrap()?;
             (step.state == JobState::Running).then_some(())
         })
         .await;

@@ -103,7 +103,12 @@ async fn the_configured_input_field_overrides_the_hint_header() {
         };
         assert_eq!(job.spec.hint, Some(Hint::parse("named").unwrap()));
         assert_eq!(job.spec.hint_source, Some(source));
-        let log = system.testbed.store().log(&job.spec.app, job.spec.id).await;
+        let log = system
+            .testbed
+            .store()
+            .log()
+            .all(&job.spec.app, job.spec.id)
+            .await;
         let line = "the runner hint 'output' has no effect: input.model is 'named'";
         let is_logged = log.unwrap().iter().any(|entry| entry.message == line);
         assert_eq!(is_logged, overruled.is_some());

@@ -64,7 +64,12 @@ async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
     let testbed = Testbed::builder().redis_url(redis.url().expose());
     let testbed = testbed.start().await.unwrap();
     for number in 0..APPS {
-        testbed.store().remember_app(&app(number)).await.unwrap();
+        testbed
+            .store()
+            .usage()
+            .remember_app(&app(number))
+            .await
+            .unwrap();
     }
     let system = System::of(testbed).await;
     for number in 0..APPS {
@@ -102,7 +107,7 @@ async fn heartbeats(store: &Store) {
     for number in 0..APPS {
         let Registration { runner, epoch, .. } = idle_runner(app(number));
         let app = app(number);
-        let heartbeat = store.heartbeat(&app, &runner, epoch, LEASE, false);
+        let heartbeat = store.fleet().heartbeat(&app, &runner, epoch, LEASE, false);
         assert!(
             heartbeat.await.unwrap(),
             "the runner of {app} is registered"
@@ -118,7 +123,11 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     let store = testbed.store().clone();
     for number in 0..APPS {
         let runner = idle_runner(app(number));
-        store.register(&runner, &json!({}), LEASE).await.unwrap();
+        store
+            .fleet()
+            .register(&runner, &json!({}), LEASE)
+            .await
+            .unwrap();
     }
     let before = commands(&redis).await;
     heartbeats(&store).await;
@@ -146,11 +155,11 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     println!(
         "{of_the_router} commands/s by the router, {of_runners} by the heartbeats of its runners"
     );
-    assert_eq!(store.counts(&app(0)).await.unwrap().live, 1);
+    assert_eq!(store.fleet().counts(&app(0)).await.unwrap().live, 1);
 
     // A runner without heartbeats is reaped when its lease lapses, and a new job is placed.
     eventually("the silent runners are removed", 2 * LEASE, async || {
-        let counts = store.counts(&app(APPS - 1)).await.unwrap();
+        let counts = store.fleet().counts(&app(APPS - 1)).await.unwrap();
         (counts.live == 0).then_some(())
     })
     .await
@@ -272,11 +281,17 @@ async fn an_unused_app_is_removed_and_returns_with_its_next_worker() {
     let declared = AppId::parse("declared/app").unwrap();
     let (unused, in_use) = (app(0), AppId::parse(TIMED).unwrap());
     for app in [&declared, &unused] {
-        system.testbed.store().remember_app(app).await.unwrap();
+        system
+            .testbed
+            .store()
+            .usage()
+            .remember_app(app)
+            .await
+            .unwrap();
     }
     let worker = system.timed_worker("a").await;
     system.replace_router(&["--forget-apps-after", "2s"]).await;
-    let known = async || system.testbed.store().apps().await.unwrap();
+    let known = async || system.testbed.store().fleet().apps().await.unwrap();
     eventually("it is forgotten", TIMEOUT, async || {
         (!known().await.contains(&unused)).then_some(())
     })

@@ -101,7 +101,7 @@ async fn patience_is_set_by_the_amqp_header_or_the_config() {
         user.submit(TIMED, r#"{"run_ms": 1, "load_ms": 1}"#, properties)
             .await;
         eventually("the job is recorded", TIMEOUT, async || {
-            system.testbed.store().job(id).await.unwrap()
+            system.testbed.store().jobs().job(id).await.unwrap()
         })
         .await
         .unwrap();
@@ -243,8 +243,9 @@ async fn a_runner_claimed_by_another_dispatcher_is_not_used() {
     // Claims send no event; the dispatcher learns of it when its own claim is refused.
     let store = system.testbed.store();
     let foreign = JobSpec::new(app(), json!({}));
-    store.create(&foreign).await.unwrap();
+    store.jobs().create(&foreign).await.unwrap();
     let claim = store
+        .placement()
         .claim(&foreign.app, foreign.id, &runner, 60_000, &decision)
         .await;
     assert!(matches!(claim.unwrap(), Claim::Won(_)));
@@ -272,7 +273,11 @@ async fn a_runner_may_report_ten_thousand_hints() {
     };
     let lease = Duration::from_secs(60);
     let store = system.testbed.store();
-    store.register(&giant, &json!({}), lease).await.unwrap();
+    store
+        .fleet()
+        .register(&giant, &json!({}), lease)
+        .await
+        .unwrap();
     let other = system.submit("small", 10).await;
     let id = system.submit(last.as_str(), 10).await;
     // The runner has no queue, so the job returns and goes to a runner that has one.
@@ -280,6 +285,7 @@ async fn a_runner_may_report_ten_thousand_hints() {
     assert_eq!(job.runner.unwrap().as_str(), "a");
     system.succeeded(other).await;
     store
+        .fleet()
         .leave(&app(), &giant.runner, giant.epoch)
         .await
         .unwrap();
@@ -295,7 +301,7 @@ async fn learned_statistics_survive_the_router() {
     }
     let hint = Some(Hint::parse("m").unwrap());
     let learned = async || {
-        let stats = system.testbed.store().stats(&app()).await.unwrap();
+        let stats = system.testbed.store().stats().read(&app()).await.unwrap();
         let text = stats.get(&hint)?;
         let stats: serde_json::Value = serde_json::from_str(text).unwrap();
         // The prior counts as one observation.
@@ -309,7 +315,7 @@ async fn learned_statistics_survive_the_router() {
     system.router = system.testbed.router(&[]).await.unwrap();
     system.succeeded(system.submit("m", 30).await).await;
     eventually("the next leader has the statistics", TIMEOUT, async || {
-        let stats = system.testbed.store().stats(&app()).await.unwrap();
+        let stats = system.testbed.store().stats().read(&app()).await.unwrap();
         let stats: serde_json::Value = serde_json::from_str(stats.get(&hint)?).unwrap();
         (stats["run_s"]["observations"] == 5.0).then_some(())
     })

@@ -224,7 +224,7 @@ async fn cancelling_an_amqp_job_replies_once() {
         let input = json!({"run_ms": run_ms}).to_string();
         user.submit(TIMED, &input, properties).await;
         eventually("the job is known", TIMEOUT, async || {
-            system.testbed.store().job(id).await.unwrap()
+            system.testbed.store().jobs().job(id).await.unwrap()
         })
         .await
         .unwrap();

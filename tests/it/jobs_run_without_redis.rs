@@ -61,7 +61,7 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
         let job = system.ended_within(id, Duration::from_secs(60)).await;
         assert_eq!((job.state, job.attempt), (JobState::Succeeded, 1));
     }
-    let id = system.submit("x", 1).await;
+    let id = system.submit_after_outage("x", 1).await;
     system.succeeded(id).await;
     system.cleanup().await;
 }
@@ -102,7 +102,7 @@ async fn a_result_that_the_broker_refuses_fails_its_job_once() {
     let error = job.error.unwrap();
     assert_eq!((job.state, error.status), (JobState::Failed, 413));
     assert!(error.message.contains("50000"), "{}", error.message);
-    let next = system.submit("x", 1).await;
+    let next = system.submit_after_outage("x", 1).await;
     system.succeeded(next).await;
     assert_eq!(next_end_event(&mut ends).await, (id, JobState::Failed));
     assert_eq!(next_end_event(&mut ends).await, (next, JobState::Succeeded));

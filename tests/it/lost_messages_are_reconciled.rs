@@ -40,7 +40,7 @@ async fn a_record_without_a_message_is_published() {
     let _worker = system.timed_worker("a").await;
     // As if a router died between the two.
     let job = JobSpec::new(AppId::parse(TIMED).unwrap(), json!({"run_ms": 1}));
-    system.testbed.store().create(&job).await.unwrap();
+    system.testbed.store().jobs().create(&job).await.unwrap();
     assert_eq!(system.succeeded(job.id).await.attempt, 1);
     system.cleanup().await;
 }
@@ -56,11 +56,13 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
         hint: Some(Hint::parse("m").unwrap()),
         ..JobSpec::new(app.clone(), json!({"run_ms": 1}))
     };
-    store.create(&job).await.unwrap();
+    store.jobs().create(&job).await.unwrap();
     // As if its runner died between record and message.
     let bad = RunnerId::parse("bad").unwrap();
     let late = StartSource::BegunWithout { ago_ms: 0 };
-    let started = store.start(&app, job.id, &bad, Epoch(0), 60_000, late);
+    let started = store
+        .attempts()
+        .start(&app, job.id, &bad, Epoch(0), 60_000, late);
     let Start::Started(lease) = started.await.unwrap() else {
         unreachable!("no other runner has it");
     };
@@ -73,7 +75,9 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
         reason: "its runner failed",
         fault: Some(&fault),
     };
-    let requeued = store.requeue(&app, job.id, lease.fence, given_back);
+    let requeued = store
+        .attempts()
+        .requeue(&app, job.id, lease.fence, given_back);
     assert!(requeued.await.unwrap());
     // Not on the runner that has its model.
     let record = system.succeeded(job.id).await;
@@ -83,7 +87,10 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
         avoid: vec![bad],
         faults: vec![fault],
     };
-    assert_eq!(store.setbacks(&app, job.id).await.unwrap(), setbacks);
+    assert_eq!(
+        store.attempts().setbacks(&app, job.id).await.unwrap(),
+        setbacks
+    );
     system.cleanup().await;
 }
 
@@ -101,7 +108,7 @@ async fn an_unroutable_job_is_kept_for_the_first_worker_of_its_app() {
     let _worker = system.worker(worker).await;
     system
         .until("it is recorded and runs", TIMEOUT, async || {
-            let record = system.testbed.store().job(job.id).await.unwrap()?;
+            let record = system.testbed.store().jobs().job(job.id).await.unwrap()?;
             (record.state == JobState::Succeeded).then_some(())
         })
         .await;
@@ -113,16 +120,27 @@ async fn a_lost_message_is_found_behind_a_permanent_backlog() {
     let testbed = Testbed::builder().start().await.unwrap();
     let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let job = JobSpec::new(app.clone(), json!({}));
-    store.create(&job).await.unwrap();
+    store.jobs().create(&job).await.unwrap();
     let quiet = Duration::from_millis(200);
-    let created_ms = store.job(job.id).await.unwrap().unwrap().spec.created_ms;
+    let created_ms = store
+        .jobs()
+        .job(job.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .spec
+        .created_ms;
     let missed_once = async |passed_ms: u64| {
         let depths = QueueDepths {
             normal_passed_ms: passed_ms,
             low_passed_ms: 0,
             shared_empty: true,
         };
-        store.reconcile(&app, job.id, quiet, depths).await.unwrap()
+        store
+            .maintenance()
+            .reconcile(&app, job.id, quiet, depths)
+            .await
+            .unwrap()
     };
     eventually("the job counts as lost", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > created_ms + 400).then_some(())
@@ -146,10 +164,17 @@ async fn reconcile_finds_jobs_behind_any_number_of_older_ones() {
     let mut jobs = Vec::new();
     for _ in 0..7 {
         let job = JobSpec::new(app.clone(), json!({}));
-        store.create(&job).await.unwrap();
+        store.jobs().create(&job).await.unwrap();
         jobs.push(job.id);
     }
-    let last_ms = store.job(jobs[6]).await.unwrap().unwrap().spec.created_ms;
+    let last_ms = store
+        .jobs()
+        .job(jobs[6])
+        .await
+        .unwrap()
+        .unwrap()
+        .spec
+        .created_ms;
     eventually("all of them are old enough", TIMEOUT, async || {
         (store.now_ms().await.unwrap() > last_ms).then_some(())
     })
@@ -160,6 +185,7 @@ async fn reconcile_finds_jobs_behind_any_number_of_older_ones() {
         let mut found = BTreeSet::new();
         while found.len() < jobs.len() {
             let part = store
+                .maintenance()
                 .possibly_lost(&app, Duration::ZERO, 3, &mut walk)
                 .await
                 .unwrap();
@@ -169,6 +195,7 @@ async fn reconcile_finds_jobs_behind_any_number_of_older_ones() {
         // From the start again.
         while walk != QueuedCursor::default() {
             store
+                .maintenance()
                 .possibly_lost(&app, Duration::ZERO, 3, &mut walk)
                 .await
                 .unwrap();
@@ -182,12 +209,19 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
     let testbed = Testbed::builder().start().await.unwrap();
     let (store, app) = (testbed.store(), AppId::parse(TIMED).unwrap());
     let job = JobSpec::new(app.clone(), json!({}));
-    store.create(&job).await.unwrap();
+    store.jobs().create(&job).await.unwrap();
     let runner = RunnerId::parse("lost").unwrap();
     let late = StartSource::BegunWithout { ago_ms: 0 };
-    let started = store.start(&app, job.id, &runner, Epoch(1), 0, late);
+    let started = store
+        .attempts()
+        .start(&app, job.id, &runner, Epoch(1), 0, late);
     assert!(matches!(started.await.unwrap(), Start::Started(_)));
-    let loss = store.mark_lost(&app, job.id).await.unwrap().unwrap();
+    let loss = store
+        .attempts()
+        .mark_lost(&app, job.id)
+        .await
+        .unwrap()
+        .unwrap();
     let lost_ms = store.now_ms().await.unwrap();
     // The first retry comes at once, as far as retry tiers allow.
     assert_eq!(loss.pause, Some(Duration::from_secs(1)));
@@ -197,9 +231,12 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
         shared_empty: true,
     };
     eventually("it is due", TIMEOUT, async || {
-        let missed = store.reconcile(&app, job.id, Duration::ZERO, nothing_waits);
+        let missed = store
+            .maintenance()
+            .reconcile(&app, job.id, Duration::ZERO, nothing_waits);
         let missed = missed.await.unwrap();
         let share = store
+            .placement()
             .move_to_shared(&app, job.id, &shared_decision())
             .await
             .unwrap();
@@ -207,7 +244,7 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
             Some(Unavailable::Parked { .. }) => {
                 assert!(!missed, "its copy is parked");
                 assert_eq!(
-                    store.setbacks(&app, job.id).await.unwrap().avoid,
+                    store.attempts().setbacks(&app, job.id).await.unwrap().avoid,
                     [runner.clone()]
                 );
                 None

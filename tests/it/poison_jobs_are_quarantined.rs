@@ -24,7 +24,7 @@ async fn kill_while_running(system: &System, job: JobId, name: &str) {
     let mut victim = system.timed_worker(name).await;
     system
         .until("a worker has the job", RETRY_TIMEOUT, async || {
-            let record = system.testbed.store().job(job).await.unwrap()?;
+            let record = system.testbed.store().jobs().job(job).await.unwrap()?;
             let runs = record.state == JobState::Running;
             (runs && record.runner?.as_str() == name).then_some(())
         })

@@ -22,7 +22,13 @@ async fn submit(system: &System, headers: &[(&str, &str)]) -> JobId {
 /// Returns the remaining retention, s; none before the end.
 async fn kept_s(system: &System, id: JobId) -> Option<u64> {
     let app = TIMED.parse().unwrap();
-    system.testbed.store().kept_s(&app, id).await.unwrap()
+    system
+        .testbed
+        .store()
+        .jobs()
+        .kept_s(&app, id)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -98,7 +104,7 @@ async fn an_amqp_job_need_not_be_stored_either() {
         .with_message_id(id.to_string().into());
     user.submit(TIMED, INPUT, properties).await;
     eventually("the job is known", TIMEOUT, async || {
-        system.testbed.store().job(id).await.unwrap()
+        system.testbed.store().jobs().job(id).await.unwrap()
     })
     .await
     .unwrap();

@@ -223,7 +223,7 @@ impl Fixture {
         let why_not = model.unavailable();
         match call {
             Call::Create => {
-                let created = store.create(&self.spec).await.unwrap();
+                let created = store.jobs().create(&self.spec).await.unwrap();
                 let is_new = matches!(created, Created::New { .. });
                 if model.job.is_none() && model.ended == Some(Ended::Kept) {
                     return created == Created::Ended;
@@ -244,7 +244,7 @@ impl Fixture {
                 is_new == expected
             }
             Call::Discard => {
-                let discarded = store.discard(&app, id).await.unwrap();
+                let discarded = store.jobs().discard(&app, id).await.unwrap();
                 let queued = |job: &&mut Job| job.state == JobState::Queued;
                 let expected = model.job.as_mut().filter(queued).is_some_and(|job| {
                     job.submissions -= 1;
@@ -256,12 +256,15 @@ impl Fixture {
                 discarded == expected
             }
             Call::Hold => {
-                let refused = store.hold(&app, id, &hold()).await.unwrap();
+                let refused = store.placement().hold(&app, id, &hold()).await.unwrap();
                 timeless(refused) == why_not
             }
             Call::Claim(runner) => {
                 let runner = join(&store, &app, runner).await;
-                let claim = store.claim(&app, id, &runner, 1, &decision(&runner)).await;
+                let claim = store
+                    .placement()
+                    .claim(&app, id, &runner, 1, &decision(&runner))
+                    .await;
                 if why_not.is_none() {
                     model.apply(Transition::Dispatch);
                 }
@@ -274,6 +277,7 @@ impl Fixture {
             Call::Share => {
                 let runner = runner(0);
                 let refused = store
+                    .placement()
                     .move_to_shared(&app, id, &decision(&runner))
                     .await
                     .unwrap();
@@ -284,7 +288,9 @@ impl Fixture {
             }
             Call::Start { runner, ground } => {
                 let name = join(&store, &app, runner).await;
-                let start = store.start(&app, id, &name, Epoch(1), LEASE_MS, ground);
+                let start = store
+                    .attempts()
+                    .start(&app, id, &name, Epoch(1), LEASE_MS, ground);
                 let start = start.await.unwrap();
                 // A running job does not wait any longer.
                 let why_not = why_not.filter(|reason| match reason {
@@ -314,7 +320,11 @@ impl Fixture {
             }
             Call::Renew { ours } => {
                 let (fence, expected) = (model.fence(ours), ours && model.runs());
-                let renewed = store.renew(&app, id, fence, LEASE_MS).await.unwrap();
+                let renewed = store
+                    .attempts()
+                    .renew(&app, id, fence, LEASE_MS)
+                    .await
+                    .unwrap();
                 if let Some(job) = model.job.as_mut().filter(|_| expected) {
                     job.leased = true;
                 }
@@ -322,7 +332,7 @@ impl Fixture {
             }
             Call::Lapse => {
                 let (fence, expected) = (model.fence(true), model.runs());
-                let lapsed = store.renew(&app, id, fence, 0).await.unwrap();
+                let lapsed = store.attempts().renew(&app, id, fence, 0).await.unwrap();
                 if let Some(job) = model.job.as_mut().filter(|_| expected) {
                     job.leased = false;
                 }
@@ -338,7 +348,11 @@ impl Fixture {
             }
             Call::Requeue { ours, attempt } => {
                 let (fence, expected) = (model.fence(ours), ours && model.runs());
-                let requeued = store.requeue(&app, id, fence, attempt).await.unwrap();
+                let requeued = store
+                    .attempts()
+                    .requeue(&app, id, fence, attempt)
+                    .await
+                    .unwrap();
                 if expected {
                     let most = model.max_attempts;
                     let job = model.apply(Transition::Requeue);
@@ -350,7 +364,7 @@ impl Fixture {
                 requeued == expected
             }
             Call::Lose => {
-                let lost = store.mark_lost(&app, id).await.unwrap();
+                let lost = store.attempts().mark_lost(&app, id).await.unwrap();
                 let most = model.max_attempts;
                 let expected = (why_not == Some(Unavailable::Lost)).then(|| {
                     let job = model.apply(Transition::Requeue);
@@ -364,7 +378,7 @@ impl Fixture {
                 lost == expected
             }
             Call::Cancel => {
-                let cancelled = store.cancel(&app, id).await.unwrap();
+                let cancelled = store.cancellation().cancel(&app, id).await.unwrap();
                 let expected = match why_not {
                     Some(Unavailable::Missing | Unavailable::Gone) => Cancel::Missing,
                     Some(Unavailable::Terminal(state)) => Cancel::Ended(state),
@@ -377,7 +391,7 @@ impl Fixture {
             }
             Call::Quarantine => {
                 let error = JobError::quarantined(1, &[]);
-                let ended = store.quarantine(&app, id, &error).await.unwrap();
+                let ended = store.attempts().quarantine(&app, id, &error).await.unwrap();
                 let expected = why_not == Some(Unavailable::Spent);
                 if expected {
                     model.apply(Transition::Fail).quarantined = true;
@@ -385,7 +399,7 @@ impl Fixture {
                 ended == expected
             }
             Call::Revive => {
-                let revived = store.redrive(&app, id).await.unwrap();
+                let revived = store.attempts().redrive(&app, id).await.unwrap();
                 let expected = model.job.is_some_and(|job| job.quarantined);
                 if expected {
                     let job = model.apply(Transition::Redrive);
@@ -408,7 +422,7 @@ impl Fixture {
                     .zadd(self.key("start_deadlines"), id.to_string(), 1)
                     .await
                     .unwrap();
-                let expired = store.expire(&app).await.unwrap();
+                let expired = store.deadlines().expire(&app).await.unwrap();
                 let waits = self.model.job.is_some_and(|job| job.state.is_waiting());
                 if waits {
                     self.model.apply(Transition::Expire);
@@ -432,7 +446,7 @@ impl Fixture {
                     let _: () = self.redis.del(key).await.unwrap();
                 }
                 if let Some(owner) = &self.spec.owner {
-                    store.forget_lost_jobs(&app, owner).await.unwrap();
+                    store.active_jobs().forget_lost(&app, owner).await.unwrap();
                 }
                 (self.model.job, self.model.ended) = (None, None);
                 true
@@ -457,7 +471,12 @@ impl Fixture {
 
     /// Returns the record's state, attempt and fence, beside the model's.
     async fn compared(&self) -> [Option<(JobState, u32, u64)>; 2] {
-        let record = self.store.job_of(&self.app, self.spec.id).await.unwrap();
+        let record = self
+            .store
+            .jobs()
+            .job_of(&self.app, self.spec.id)
+            .await
+            .unwrap();
         let found = record.map(|record| (record.state, record.attempt, record.fence.0));
         let job = self.model.job;
         [found, job.map(|job| (job.state, job.attempt, job.fence))]
@@ -466,7 +485,11 @@ impl Fixture {
     /// Returns the counter of the owner's waiting or running jobs.
     async fn active(&self) -> u64 {
         let owner = self.spec.owner.as_ref().expect("it has one");
-        self.store.active_jobs([&self.app], owner).await.unwrap()
+        self.store
+            .active_jobs()
+            .count([&self.app], owner)
+            .await
+            .unwrap()
     }
 }
 
@@ -486,6 +509,7 @@ fn runner(number: usize) -> RunnerId {
 async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
     let registration = registration(app, &runner(number));
     store
+        .fleet()
         .register(&registration, &Value::Bool(true), Duration::from_secs(600))
         .await
         .unwrap();
@@ -511,7 +535,7 @@ async fn finish(store: &Store, app: &AppId, job: JobId, fence: Fence, made: Tran
         ran: None,
         idle: true,
     };
-    store.finish(&finish).await.unwrap()
+    store.attempts().finish(&finish).await.unwrap()
 }
 
 fn hold() -> Hold {

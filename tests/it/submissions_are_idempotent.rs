@@ -85,7 +85,13 @@ async fn repeating_a_submission_completes_one_that_failed_before_publishing() {
         ..AdmissionRules::default()
     };
     // As by a router that is killed before it publishes.
-    let created = system.testbed.store().admit(&job, terms).await.unwrap();
+    let created = system
+        .testbed
+        .store()
+        .jobs()
+        .admit(&job, terms)
+        .await
+        .unwrap();
     assert!(matches!(created, Created::New { id, .. } if id == job.id));
     let repeated = system
         .post(TIMED, &[(KEY, "k")], r#"{"output": "second"}"#)
@@ -127,17 +133,17 @@ async fn one_failed_submission_does_not_take_the_job_from_another_that_was_accep
         key: Some(&key),
         ..AdmissionRules::default()
     };
-    store.admit(&job, terms).await.unwrap();
+    store.jobs().admit(&job, terms).await.unwrap();
     let again = JobSpec::new(job.app.clone(), json!({}));
-    let known = store.admit(&again, terms).await.unwrap();
+    let known = store.jobs().admit(&again, terms).await.unwrap();
     assert_eq!(known, Created::Known { id: job.id });
     // The first publish failed, the second one did not.
-    assert!(!store.discard(&job.app, job.id).await.unwrap());
-    assert!(store.job(job.id).await.unwrap().is_some());
+    assert!(!store.jobs().discard(&job.app, job.id).await.unwrap());
+    assert!(store.jobs().job(job.id).await.unwrap().is_some());
     // If both had failed, nothing would be left, and the key would stand for the same id.
-    assert!(store.discard(&job.app, job.id).await.unwrap());
-    assert!(store.job(job.id).await.unwrap().is_none());
-    let anew = store.admit(&again, terms).await.unwrap();
+    assert!(store.jobs().discard(&job.app, job.id).await.unwrap());
+    assert!(store.jobs().job(job.id).await.unwrap().is_none());
+    let anew = store.jobs().admit(&again, terms).await.unwrap();
     assert!(
         matches!(anew, Created::New { id, .. } if id == job.id),
         "{anew:?}"
@@ -194,7 +200,7 @@ async fn a_message_id_is_an_idempotency_key_by_http_and_amqp() {
     let store = system.testbed.store();
     let key = "theirs".parse().unwrap();
     let theirs = eventually("the job is known", TIMEOUT, async || {
-        store.job_of_key(&app, None, &key).await.unwrap()
+        store.jobs().job_of_key(&app, None, &key).await.unwrap()
     });
     let theirs = theirs.await.unwrap();
     let by_http = system.post(TIMED, &[(KEY, "theirs")], "{}").await;

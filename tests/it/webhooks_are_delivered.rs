@@ -184,7 +184,7 @@ async fn log_contains(system: &System, job: JobId, words: &str) -> Vec<String> {
     let app = AppId::parse(TIMED).unwrap();
     let bound = TIMEOUT;
     eventually(&format!("the log contains '{words}'"), bound, async || {
-        let lines = system.testbed.store().log(&app, job).await.unwrap();
+        let lines = system.testbed.store().log().all(&app, job).await.unwrap();
         let lines: Vec<String> = lines.into_iter().map(|line| line.message).collect();
         let output = lines.iter().any(|line| line.contains(words));
         output.then_some(lines)
@@ -343,7 +343,8 @@ async fn a_failed_delivery_is_retried_seconds_later() {
     assert_eq!(received[0].body, received[1].body);
     verify(&system, &received[1]).await;
     let log = log_contains(&system, job, "webhook delivered: 127.0.0.1 answered 200").await;
-    let failed = "webhook not delivered yet: 127.0.0.1 answered 500; attempt 2 of 11 follows in 7 s";
+    let failed =
+        "webhook not delivered yet: 127.0.0.1 answered 500; attempt 2 of 11 follows in 7 s";
     assert!(log.iter().any(|line| line == failed), "{log:?}");
     assert_eq!(receiver.told_of(job).len(), 2);
     system.cleanup().await;
@@ -501,10 +502,12 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
         ..JobSpec::new(app.clone(), json!({}))
     };
     let job = spec.id;
-    store.create(&spec).await.unwrap();
+    store.jobs().create(&spec).await.unwrap();
     let long = Duration::from_secs(20);
     let begin = async |attempt: u32, end_ms: u64, lease: Duration| {
-        let turn = store.begin_delivery(&app, job, (attempt, end_ms), lease);
+        let turn = store
+            .webhook_deliveries()
+            .begin(&app, job, (attempt, end_ms), lease);
         turn.await.unwrap()
     };
     assert_eq!(
@@ -512,8 +515,8 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
         AttemptSlot::Never,
         "it has not ended"
     );
-    store.cancel(&app, job).await.unwrap();
-    let record = store.job_of(&app, job).await.unwrap().unwrap();
+    store.cancellation().cancel(&app, job).await.unwrap();
+    let record = store.jobs().job_of(&app, job).await.unwrap().unwrap();
     assert_eq!(record.spec.webhook, spec.webhook);
     let end_ms = record.finished_ms.unwrap();
     assert_eq!(
@@ -535,7 +538,9 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
 
     let line = ("WARN", "not yet");
     let again = AfterAttempt::Again(Duration::from_secs(7));
-    let noted = store.end_delivery(&app, job, (1, end_ms), again, line);
+    let noted = store
+        .webhook_deliveries()
+        .end(&app, job, (1, end_ms), again, line);
     noted.await.unwrap();
     assert_eq!(
         begin(1, end_ms, long).await,
@@ -544,7 +549,7 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     );
     let due = begin(2, end_ms, long).await;
     assert!(matches!(due, AttemptSlot::After(left) if left <= Duration::from_secs(7)));
-    let noted = store.end_delivery(
+    let noted = store.webhook_deliveries().end(
         &app,
         job,
         (2, end_ms),
@@ -555,7 +560,7 @@ async fn each_attempt_is_made_once_and_one_at_a_time() {
     for attempt in 1..=11 {
         assert_eq!(begin(attempt, end_ms, long).await, AttemptSlot::Never);
     }
-    let log = store.log(&app, job).await.unwrap();
+    let log = store.log().all(&app, job).await.unwrap();
     let received: Vec<&str> = log.iter().map(|line| line.message.as_str()).collect();
     assert_eq!(received, ["cancelled", "not yet", "delivered"]);
     system.cleanup().await;

@@ -140,8 +140,17 @@ async fn a_saturated_app_does_not_affect_the_latency_of_others() {
     });
     let measured = async {
         let busy = AppId::parse("acme/busy").unwrap();
-        let waiting =
-            async || (system.testbed.store().queue_length(&busy).await.unwrap() > 40).then_some(());
+        let waiting = async || {
+            (system
+                .testbed
+                .store()
+                .jobs()
+                .queue_length(&busy)
+                .await
+                .unwrap()
+                > 40)
+                .then_some(())
+        };
         system
             .until("it is saturated", warmq_tests::system::TIMEOUT, waiting)
             .await;

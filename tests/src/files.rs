@@ -55,7 +55,12 @@ impl System {
     /// Signs a permit with the routers' secret: for `what` (`read`, `write`, …) of the file at
     /// `key`, until `expires_s`.
     pub async fn permit(&self, what: &str, key: &str, expires_s: u64) -> String {
-        let secret = self.testbed.store().secret(Secret::Links, [0; 32]).await;
+        let secret = self
+            .testbed
+            .store()
+            .secrets()
+            .secret(Secret::Links, [0; 32])
+            .await;
         let signature = Hmac::<Sha256>::new_from_slice(&secret.unwrap())
             .unwrap()
             .chain_update(format!("{what}\n{expires_s}\n{key}"))

@@ -180,7 +180,7 @@ impl System {
             [("x-fal-runner-hint", hint)],
             json!({"run_ms": run_ms, "load_ms": 50}).to_string(),
         );
-        self.until("the router accepts jobs", SOON, async || {
+        self.until("the router accepts jobs", TIMEOUT, async || {
             let answer = self.post(TIMED, &headers, &input).await;
             let id = answer.body["request_id"].as_str()?.parse().ok();
             id.filter(|_| answer.status == StatusCode::OK)
@@ -190,14 +190,14 @@ impl System {
 
     /// A job's record.
     pub async fn job(&self, id: JobId) -> JobRecord {
-        self.testbed.store().job(id).await.unwrap().unwrap()
+        self.testbed.store().jobs().job(id).await.unwrap().unwrap()
     }
 
     /// Waits until a job reached `state`. Its record may not exist yet, as after a submission by
     /// AMQP.
     pub async fn reached_once_recorded(&self, id: JobId, state: JobState) -> JobRecord {
         eventually(&format!("job {id} is {state}"), TIMEOUT, async || {
-            let record = self.testbed.store().job(id).await.unwrap();
+            let record = self.testbed.store().jobs().job(id).await.unwrap();
             record.filter(|job| job.state == state)
         })
         .await
@@ -266,7 +266,7 @@ impl System {
     /// Returns the live runners of an app.
     pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
         let app = AppId::parse(app).unwrap();
-        self.testbed.store().runners(&app).await.unwrap()
+        self.testbed.store().fleet().runners(&app).await.unwrap()
     }
 
     /// Waits until all runners of an app are idle.

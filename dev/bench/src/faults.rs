@@ -45,19 +45,19 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub fn print(options: &FaultsOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let testbed = Testbed::start().await?;
-        let measured = testbed.rounds(options).await;
-        testbed.stop().await?;
+        let fleet = TestFleet::start().await?;
+        let measured = fleet.rounds(options).await;
+        fleet.stop().await?;
         measured
     })
 }
 
 /// The processes.
-struct Testbed {
-    // Fields drop in order: processes before the cluster, which cleans up.
+struct TestFleet {
+    // Fields drop in order: processes before the testbed, which cleans up.
     router: Router,
     workers: Vec<Worker>,
-    cluster: Testbed,
+    testbed: Testbed,
     /// The faulty runner's storage.
     folder: PathBuf,
 }
@@ -70,11 +70,11 @@ struct Run {
     wasted: u64,
 }
 
-impl Testbed {
+impl TestFleet {
     async fn start() -> anyhow::Result<Self> {
-        let cluster = Testbed::builder().start().await?;
-        let router = cluster.router(&[]).await?;
-        let folder = cluster.folder().join("files-bad");
+        let testbed = Testbed::builder().start().await?;
+        let router = testbed.router(&[]).await?;
+        let folder = testbed.folder().join("files-bad");
         let mut options = Vec::new();
         for i in 0..RUNNERS {
             options.push(WorkerOptions::timed(&format!("sound-{i}"), SOUND));
@@ -82,12 +82,12 @@ impl Testbed {
         }
         let storage = format!("--storage=file://{}", folder.display());
         options.push(WorkerOptions::timed("bad", MIXED).args([storage]));
-        let workers = options.into_iter().map(|options| cluster.worker(options));
+        let workers = options.into_iter().map(|options| testbed.worker(options));
         let workers = try_join_all(workers).await?;
         Ok(Self {
             router,
             workers,
-            cluster,
+            testbed,
             folder,
         })
     }
@@ -129,7 +129,7 @@ impl Testbed {
         for _ in 0..options.jobs {
             jobs.push(client.submit(app, &input).await?.0);
         }
-        let records = wait_for_ends(self.cluster.store(), &jobs, POLL_INTERVAL).await?;
+        let records = wait_for_ends(self.testbed.store(), &jobs, POLL_INTERVAL).await?;
         let begun_ms = records.iter().map(|record| record.spec.created_ms).min();
         let ended_ms = records.iter().filter_map(|record| record.finished_ms).max();
         let ms = ended_ms.unwrap_or(0).saturating_sub(begun_ms.unwrap_or(0));
@@ -143,7 +143,7 @@ impl Testbed {
     /// Waits until `runners` runners of the app are idle.
     async fn idle(&self, app: &str, runners: usize) -> anyhow::Result<()> {
         let app = AppId::parse(app)?;
-        let store = self.cluster.store();
+        let store = self.testbed.store();
         let idle = eventually("the runners are idle", IDLE_TIMEOUT, async || {
             let listed = store.fleet().runners(&app).await.ok()?;
             let idle = listed.iter().filter(|runner| runner.idle).count();
@@ -155,7 +155,7 @@ impl Testbed {
     async fn stop(mut self) -> anyhow::Result<()> {
         stopping::stop(&mut self.router, &mut self.workers).await;
         drop((self.router, self.workers));
-        Ok(self.cluster.cleanup().await?)
+        Ok(self.testbed.cleanup().await?)
     }
 }
 

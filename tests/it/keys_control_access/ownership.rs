@@ -131,7 +131,7 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
     let first = system
         .until("its first step waits", TIMEOUT, async || {
             let step = system.job(flow).await.flow?.steps.first()?.job;
-            system.testbed.store().job(step).await.unwrap()
+            system.testbed.store().jobs().job(step).await.unwrap()
         })
         .await;
     let full = submit(&system, &mine, "acme/pipeline").await;

@@ -78,7 +78,11 @@ async fn resubmitting_after_a_lost_response_returns_the_same_job() {
     let key = "k".parse().unwrap();
     let first = eventually("the job is known", TIMEOUT, async || {
         let store = system.testbed.store();
-        store.job_of_key(worker.app(), None, &key).await.unwrap()
+        store
+            .jobs()
+            .job_of_key(worker.app(), None, &key)
+            .await
+            .unwrap()
     })
     .await
     .unwrap();

@@ -211,7 +211,7 @@ async fn read(
     id: JobId,
     deadline: Instant,
 ) -> anyhow::Result<Option<JobRecord>> {
-    let record = retry_until(deadline, async || testbed.store().job(id).await.ok());
+    let record = retry_until(deadline, async || testbed.store().jobs().job(id).await.ok());
     record.await.context("Redis does not answer any more")
 }
 

@@ -28,14 +28,15 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         .unwrap();
     testbed
         .store()
+        .fleet()
         .register(&runner, &"{}".into(), minute)
         .await
         .unwrap();
     let job = JobSpec::new(app.clone(), "x".into());
-    testbed.store().create(&job).await.unwrap();
+    testbed.store().jobs().create(&job).await.unwrap();
     testbed.cleanup().await.unwrap();
-    assert!(testbed.store().job(job.id).await.unwrap().is_none());
-    assert!(testbed.store().apps().await.unwrap().is_empty());
+    assert!(testbed.store().jobs().job(job.id).await.unwrap().is_none());
+    assert!(testbed.store().fleet().apps().await.unwrap().is_empty());
     for gone in [
         queue,
         topology.submissions_queue(),

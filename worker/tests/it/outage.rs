@@ -80,7 +80,7 @@ async fn a_result_that_redis_cannot_store_is_deferred_to_rabbitmq() {
     );
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
     // Like the router.
-    assert!(world.cluster.store().end_late(&end, 0).await.unwrap());
+    assert!(world.cluster.store().deferred().end(&end, 0).await.unwrap());
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Succeeded, 1));
     proxy.reopen();

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use warmq_types::ids::JobId;
 
 use super::targets::{STEPS, Target, input};
-use super::testbed::Testbed;
+use super::testbed::RouteTestbed;
 
 /// The number of flows or clients, and the mean run time of their steps.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,11 @@ impl BackgroundLoad {
     ///
     /// # Errors
     /// The router is unreachable, or a flow fails.
-    pub async fn run_flows(self, testbed: &Testbed, until: Instant) -> anyhow::Result<Vec<JobId>> {
+    pub async fn run_flows(
+        self,
+        testbed: &RouteTestbed,
+        until: Instant,
+    ) -> anyhow::Result<Vec<JobId>> {
         let run = async |number| {
             let input = input(self.run_ms(number), u64::from(number));
             (testbed.client().run(Target::Sequence.name(), &input)).await
@@ -47,7 +51,7 @@ impl BackgroundLoad {
     /// The router is unreachable, or a job fails.
     pub async fn run_clients(
         self,
-        testbed: &Testbed,
+        testbed: &RouteTestbed,
         until: Instant,
     ) -> anyhow::Result<Vec<Vec<JobId>>> {
         let run = async |number| {

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::background_load::BackgroundLoad;
 use super::gaps::ms_between;
 use super::records;
-use super::testbed::Testbed;
+use super::testbed::RouteTestbed;
 use super::times::Times;
 
 /// Interval at which an ended job is polled.
@@ -41,7 +41,11 @@ impl BaselineRun {
     ///
     /// # Errors
     /// A server is unreachable, or a job fails.
-    pub async fn measure(&mut self, testbed: &Testbed, stretch: Duration) -> anyhow::Result<()> {
+    pub async fn measure(
+        &mut self,
+        testbed: &RouteTestbed,
+        stretch: Duration,
+    ) -> anyhow::Result<()> {
         let begin = self.clients.duration();
         let until = Instant::now() + begin + stretch;
         let window = async {

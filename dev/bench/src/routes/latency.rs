@@ -14,7 +14,7 @@ use super::background_load::BackgroundLoad;
 use super::gaps::{self, Gaps};
 use super::records;
 use super::targets::{Target, input};
-use super::testbed::Testbed;
+use super::testbed::RouteTestbed;
 use super::times::Times;
 
 /// Interval at which the last submitted job is polled.
@@ -59,7 +59,11 @@ impl LatencyRun {
     ///
     /// # Errors
     /// A server is unreachable, or a job fails.
-    pub async fn measure(&mut self, testbed: &Testbed, stretch: Duration) -> anyhow::Result<()> {
+    pub async fn measure(
+        &mut self,
+        testbed: &RouteTestbed,
+        stretch: Duration,
+    ) -> anyhow::Result<()> {
         let begin = self.flows.duration();
         let until = Instant::now() + begin + stretch;
         let background = self.flows.run_flows(testbed, until);
@@ -87,7 +91,7 @@ impl LatencyRun {
     /// Submits to each target once, in random order, repeatedly. Returns the sequences.
     async fn submit_one_at_a_time(
         &mut self,
-        testbed: &Testbed,
+        testbed: &RouteTestbed,
         until: Instant,
     ) -> anyhow::Result<Vec<JobId>> {
         let mut sequences = Vec::new();

@@ -41,7 +41,7 @@ use background_load::BackgroundLoad;
 use baseline::BaselineRun;
 use latency::LatencyRun;
 use summary::Summary;
-use testbed::Testbed;
+use testbed::RouteTestbed;
 use throughput::Round;
 
 /// Parts of a round.
@@ -68,7 +68,7 @@ pub fn print(options: &RoutesOptions) -> anyhow::Result<()> {
 }
 
 async fn measure(options: &RoutesOptions) -> anyhow::Result<Summary> {
-    let testbed = Testbed::start(options.flows, options.logs.clone()).await?;
+    let testbed = RouteTestbed::start(options.flows, options.logs.clone()).await?;
     let measured = rounds(&testbed, options).await;
     testbed.stop().await?;
     measured
@@ -76,7 +76,7 @@ async fn measure(options: &RoutesOptions) -> anyhow::Result<Summary> {
 
 /// Measures everything in turn, repeatedly, so that disturbances of the machine affect all
 /// measures.
-async fn rounds(testbed: &Testbed, options: &RoutesOptions) -> anyhow::Result<Summary> {
+async fn rounds(testbed: &RouteTestbed, options: &RoutesOptions) -> anyhow::Result<Summary> {
     let stretch = Duration::from_secs(options.seconds);
     let flows = BackgroundLoad {
         count: options.flows,

@@ -19,30 +19,30 @@ const SPARE_RUNNERS: u32 = 14;
 /// Timeout for the first submission, with which dispatchers start.
 const FIRST_RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cluster under load from this process. Dropping it kills its processes and cleans up.
-pub struct Testbed {
-    // Fields drop in order: processes before the cluster, which cleans up.
+/// A testbed under load from this process. Dropping it kills its processes and cleans up.
+pub struct RouteTestbed {
+    // Fields drop in order: processes before the testbed, which cleans up.
     router: Router,
     workers: Vec<Worker>,
-    cluster: Testbed,
+    testbed: Testbed,
     client: SubmitClient,
 }
 
-impl Testbed {
+impl RouteTestbed {
     /// Starts the processes, with runners for `flows` concurrent flows, and submits a job to each
     /// target, so that every part is up. Logs stay in the folder `logs`, if given.
     ///
     /// # Errors
     /// A server is unreachable, a program is not built, or does not become ready.
     pub async fn start(flows: u32, logs: Option<PathBuf>) -> anyhow::Result<Self> {
-        let mut cluster = Testbed::builder().config(toml());
+        let mut testbed = Testbed::builder().config(toml());
         if let Some(logs) = logs {
-            cluster = cluster.folder(logs);
+            testbed = testbed.folder(logs);
         }
-        let cluster = cluster.start().await?;
-        let router = cluster.router(&[]).await?;
+        let testbed = testbed.start().await?;
+        let router = testbed.router(&[]).await?;
         let workers = APPS.map(|app| {
-            cluster.worker(WorkerOptions {
+            testbed.worker(WorkerOptions {
                 concurrency: flows + SPARE_RUNNERS,
                 ..WorkerOptions::timed(&app.replace('/', "-"), app)
             })
@@ -60,7 +60,7 @@ impl Testbed {
         Ok(Self {
             router,
             workers,
-            cluster,
+            testbed,
             client,
         })
     }
@@ -72,7 +72,7 @@ impl Testbed {
 
     /// Returns its Redis.
     pub fn store(&self) -> &Store {
-        self.cluster.store()
+        self.testbed.store()
     }
 
     /// Stops all processes and deletes their data on the servers.
@@ -82,6 +82,6 @@ impl Testbed {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         stopping::stop(&mut self.router, &mut self.workers).await;
         drop((self.router, self.workers));
-        Ok(self.cluster.cleanup().await?)
+        Ok(self.testbed.cleanup().await?)
     }
 }

@@ -11,7 +11,7 @@ use warmq_types::job::JobRecord;
 
 use super::records;
 use super::targets::{APPS, Target, input};
-use super::testbed::Testbed;
+use super::testbed::RouteTestbed;
 
 /// Number of concurrent submitters.
 pub const SUBMITTERS: usize = 64;
@@ -44,7 +44,7 @@ impl Round {
     ///
     /// # Errors
     /// A server is unreachable, or a job fails.
-    pub async fn run(testbed: &Testbed, stretch: Duration) -> anyhow::Result<Self> {
+    pub async fn run(testbed: &RouteTestbed, stretch: Duration) -> anyhow::Result<Self> {
         let half = stretch / 2;
         let split_name = [Target::Split.name()];
         let first = rates(testbed, half, &APPS).await?;
@@ -66,7 +66,7 @@ impl Rates {
 }
 
 /// Submits to `names` in turn.
-async fn rates(testbed: &Testbed, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
+async fn rates(testbed: &RouteTestbed, stretch: Duration, names: &[&str]) -> anyhow::Result<Rates> {
     let number = AtomicU64::new(0);
     let begun = Instant::now();
     let submitters = (0..SUBMITTERS).map(async |_| -> anyhow::Result<Vec<JobId>> {
