@@ -35,7 +35,7 @@ impl Device {
         };
         let refuse = |message: String| {
             Err(Error::NoDevice {
-                asked: text.to_owned(),
+                requested: text.to_owned(),
                 message,
             })
         };

@@ -53,10 +53,10 @@ pub enum Error {
     },
 
     /// The device does not exist.
-    #[error("device {asked:?}: {message}")]
+    #[error("device {requested:?}: {message}")]
     NoDevice {
         /// The requested device.
-        asked: String,
+        requested: String,
         /// The reason, and the devices that exist.
         message: String,
     },

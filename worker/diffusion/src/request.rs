@@ -133,7 +133,7 @@ impl Request {
                 "not width × height pixels of 3 bytes",
             ));
         }
-        if !scheduler.begins_midway() {
+        if !scheduler.supports_image() {
             let message = format!("{scheduler} cannot start from a picture");
             return Err(Error::invalid("scheduler", message));
         }

@@ -69,7 +69,7 @@ impl SchedulerKind {
 
     /// Returns whether it can start from a noised picture instead of from noise. `Lms` cannot: from
     /// its first step on it weighs previous steps, which did not run.
-    pub fn begins_midway(self) -> bool {
+    pub fn supports_image(self) -> bool {
         self != SchedulerKind::Lms
     }
 }

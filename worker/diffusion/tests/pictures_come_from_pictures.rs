@@ -191,7 +191,7 @@ fn the_same_seed_draws_the_same_from_the_same_picture() {
 }
 
 #[test]
-fn every_scheduler_but_lms_begins_midway() {
+fn every_scheduler_but_lms_supports_a_starting_picture() {
     let allowed = SchedulerKind::ALL.map(SchedulerKind::name);
     let model = SmallModel::with(|manifest| manifest["scheduler"]["allowed"] = json!(allowed));
     let pipeline = model.load().unwrap();
@@ -212,7 +212,7 @@ fn every_scheduler_but_lms_begins_midway() {
             let mut watcher = Watcher::default();
             match pipeline.generate(&request, &mut watcher) {
                 Ok(pictures) => {
-                    assert!(kind.begins_midway());
+                    assert!(kind.supports_image());
                     assert_eq!(watcher.steps, watcher.of);
                     assert!(!watcher.previews.is_empty());
                     assert_eq!(pictures[0].width, 16);
@@ -230,7 +230,7 @@ fn every_scheduler_but_lms_begins_midway() {
 fn a_picture_of_any_size_is_stretched_to_what_is_drawn() {
     // 16 to 32 pixels, multiples of 8, 16 by default.
     let pipeline = SmallModel::new().load().unwrap();
-    for (image, asked, drawn) in [
+    for (image, requested, drawn) in [
         ((16, 16), (None, None), (16, 16)),
         ((640, 640), (None, None), (16, 16)),
         ((400, 200), (None, None), (24, 16)),
@@ -241,15 +241,15 @@ fn a_picture_of_any_size_is_stretched_to_what_is_drawn() {
         ((1, 1), (None, None), (16, 16)),
     ] {
         let request = Request {
-            width: asked.0,
-            height: asked.1,
+            width: requested.0,
+            height: requested.1,
             ..from(&checkered(image.0, image.1), 0.5)
         };
         let picture = draw(&pipeline, &request);
         assert_eq!(
             (picture.width, picture.height),
             drawn,
-            "{image:?}, {asked:?}"
+            "{image:?}, {requested:?}"
         );
     }
 }
@@ -289,7 +289,7 @@ fn previews_are_sent_if_enabled_and_resemble_the_picture() {
         ..Request::default()
     };
     let mut watcher = Watcher::default();
-    let unwatched = pipeline.generate(&request, &mut watcher).unwrap();
+    let without_previews = pipeline.generate(&request, &mut watcher).unwrap();
     assert!(watcher.previews.is_empty());
 
     let request = Request {
@@ -297,7 +297,7 @@ fn previews_are_sent_if_enabled_and_resemble_the_picture() {
         ..request
     };
     let pictures = pipeline.generate(&request, &mut watcher).unwrap();
-    assert!(pictures == unwatched, "watching changes nothing");
+    assert!(pictures == without_previews, "previews change nothing");
     let at: Vec<u32> = watcher.previews.iter().map(|(step, _)| *step).collect();
     assert_eq!(at, [6, 11, 16, 26, 31, 36], "of 20 steps each");
     for (shown, (_, preview)) in watcher.previews.iter().enumerate() {

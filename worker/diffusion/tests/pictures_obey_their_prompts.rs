@@ -80,7 +80,7 @@ fn examine<A: DeserializeOwned + Debug + PartialEq>(
         }
     }
     println!(
-        "{model}: {right} of {} pictures show what was asked",
+        "{model}: {right} of {} pictures show what was requested",
         prompts.len()
     );
     assert!(

@@ -161,7 +161,7 @@ impl Scheduler {
     pub(crate) fn timesteps(&self, skipped: u32) -> Vec<f64> {
         let mut timesteps: Vec<f64> =
             each!(self, scheduler => scheduler.timesteps().iter().map(|t| t.to_float()).collect());
-        let skipped = skipped as usize * self.questions_per_step();
+        let skipped = skipped as usize * self.unet_calls_per_step();
         if let Scheduler::Pndm(_) = self {
             // It uses its second timestep twice, to warm up, wherever it starts. (Python's
             // diffusers keeps the repetition at its old position, and so ends a step too early.)
@@ -177,7 +177,7 @@ impl Scheduler {
     }
 
     /// Number of UNet calls per step, except the last one: second-order schedulers look ahead.
-    pub(crate) fn questions_per_step(&self) -> usize {
+    pub(crate) fn unet_calls_per_step(&self) -> usize {
         match self {
             Scheduler::Heun(_) | Scheduler::Kdpm2(_) | Scheduler::Kdpm2Ancestral(_) => 2,
             _ => 1,
@@ -289,7 +289,7 @@ mod tests {
         let picture = Tensor::full([1, 4, 1, 1], 0.7, options);
         let noise = Tensor::full([1, 4, 1, 1], -1.2, options);
         for kind in SchedulerKind::ALL {
-            if !kind.begins_midway() {
+            if !kind.supports_image() {
                 continue;
             }
             for (steps, skipped) in [(20, 0), (20, 4), (20, 13), (20, 18), (20, 19)] {
@@ -302,7 +302,7 @@ mod tests {
                     // The UNet's input has signal² + deviation² = 1.
                     let kept = noise_schedule(&spec, timestep).sqrt();
                     let prediction = (input - kept * &picture) / (1.0 - kept * kept).sqrt();
-                    if index % scheduler.questions_per_step() == 0 {
+                    if index % scheduler.unet_calls_per_step() == 0 {
                         let seen = scheduler.predicted_original(
                             &prediction,
                             spec.prediction_type,

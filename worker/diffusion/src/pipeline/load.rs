@@ -132,7 +132,7 @@ impl Pipeline {
                 text,
                 unet,
                 autoencoder,
-                sketch: OnceCell::new(),
+                previewer: OnceCell::new(),
                 memory_bytes: loading.memory_bytes,
             })
         })

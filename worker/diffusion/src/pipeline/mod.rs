@@ -1,9 +1,9 @@
 //! A loaded model: text, optionally a picture, → latents → picture.
 
 mod load;
-mod sketch;
+mod previewer;
 mod stages;
-mod watch;
+mod step_counter;
 
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
@@ -20,8 +20,8 @@ use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
 use crate::tokenizer::Tokenizer;
-use sketch::Sketch;
-use watch::Watch;
+use previewer::Previewer;
+use step_counter::StepCounter;
 
 /// A loaded model.
 pub struct Pipeline {
@@ -31,7 +31,7 @@ pub struct Pipeline {
     text: TextTransformer,
     unet: UNet,
     autoencoder: Autoencoder,
-    sketch: OnceCell<Sketch>,
+    previewer: OnceCell<Previewer>,
     memory_bytes: u64,
 }
 
@@ -98,9 +98,9 @@ impl Pipeline {
         let steps = u32::try_from(each)
             .unwrap_or(u32::MAX)
             .saturating_mul(plan.num_images);
-        let mut watch = Watch::new(observer, steps);
+        let mut counter = StepCounter::new(observer, steps);
         (0..plan.num_images)
-            .map(|index| self.draw(&plan, &text, image.as_ref(), index, &mut watch))
+            .map(|index| self.draw(&plan, &text, image.as_ref(), index, &mut counter))
             .collect()
     }
 
@@ -110,7 +110,7 @@ impl Pipeline {
         text: &Tensor,
         image: Option<&Encoded>,
         index: u32,
-        watch: &mut Watch<'_>,
+        counter: &mut StepCounter<'_>,
     ) -> Result<Picture, Error> {
         let seed = plan.seed_of(index);
         let cell = self.manifest.vae.downsampling();
@@ -127,7 +127,7 @@ impl Pipeline {
             self.device.run(false, sample)
         });
         let start = start.transpose()?;
-        let latents = self.denoise_plan(&noise, start.as_ref(), text, plan, seed, watch)?;
+        let latents = self.denoise_plan(&noise, start.as_ref(), text, plan, seed, counter)?;
         let decoded = self.decode(&latents)?;
         self.device.run(false, || Picture::from_decoded(&decoded))
     }

@@ -4,8 +4,8 @@ use tch::nn::Module;
 use tch::{Kind, Tensor};
 
 use super::Pipeline;
-use super::sketch::Sketch;
-use super::watch::Watch;
+use super::previewer::Previewer;
+use super::step_counter::StepCounter;
 use crate::diffusers_rs::{Encoded, Scheduler};
 use crate::error::Error;
 use crate::noise;
@@ -48,7 +48,7 @@ impl Pipeline {
     /// As [`Pipeline::generate`].
     pub fn predict(&self, latents: &Tensor, timestep: f64, text: &Tensor) -> Result<Tensor, Error> {
         self.device
-            .run(true, || Ok(self.ask_unet(latents, timestep, text)))
+            .run(true, || Ok(self.call_unet(latents, timestep, text)))
     }
 
     /// Denoises noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents for decoding. `text`
@@ -67,9 +67,9 @@ impl Pipeline {
             strength: None,
             ..request.plan(&self.manifest)?
         };
-        let mut nobody = ();
-        let mut watch = Watch::new(&mut nobody, 0);
-        self.denoise_plan(noise, None, text, &plan, plan.seed, &mut watch)
+        let mut observer = ();
+        let mut counter = StepCounter::new(&mut observer, 0);
+        self.denoise_plan(noise, None, text, &plan, plan.seed, &mut counter)
     }
 
     /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, 4, h/8, w/8]`, drawn by the seed
@@ -99,9 +99,9 @@ impl Pipeline {
         request: &Request,
     ) -> Result<Tensor, Error> {
         let plan = request.plan(&self.manifest)?;
-        let mut nobody = ();
-        let mut watch = Watch::new(&mut nobody, 0);
-        self.denoise_plan(noise, Some(latents), text, &plan, plan.seed, &mut watch)
+        let mut observer = ();
+        let mut counter = StepCounter::new(&mut observer, 0);
+        self.denoise_plan(noise, Some(latents), text, &plan, plan.seed, &mut counter)
     }
 
     /// Decodes latents `[1, 4, h/8, w/8]` to a picture `[1, 3, h, w]` in −1…1.
@@ -121,7 +121,7 @@ impl Pipeline {
         text: &Tensor,
         plan: &Plan,
         seed: u64,
-        watch: &mut Watch<'_>,
+        counter: &mut StepCounter<'_>,
     ) -> Result<Tensor, Error> {
         self.device.run(true, || {
             let mut scheduler = self.scheduler(plan);
@@ -130,9 +130,9 @@ impl Pipeline {
                 (Some(start), Some(&first)) => scheduler.add_noise(start, noise, first),
                 _ => noise * scheduler.initial_sigma(),
             };
-            let preview_at = preview_at(timesteps.len(), scheduler.questions_per_step());
+            let preview_at = preview_at(timesteps.len(), scheduler.unet_calls_per_step());
             for (index, (step, timestep)) in (0..).zip(timesteps).enumerate() {
-                if watch.step().is_break() {
+                if counter.step().is_break() {
                     return Err(Error::Cancelled);
                 }
                 let input = scheduler.model_input(&latents, timestep);
@@ -141,7 +141,7 @@ impl Pipeline {
                     let predicts = self.manifest.scheduler.prediction_type;
                     let original =
                         scheduler.predicted_original(&prediction, predicts, timestep, &latents);
-                    watch.preview(self.preview(&original)?);
+                    counter.preview(self.preview(&original)?);
                 }
                 latents = noise::reproducibly(seed, step, || {
                     scheduler
@@ -167,8 +167,9 @@ impl Pipeline {
         // Single precision, as for decoding.
         self.device.run(false, || {
             let device = self.device.torch();
-            let sketch = (self.sketch).get_or_init(|| Sketch::of(&self.autoencoder, device));
-            Picture::from_decoded(&sketch.draw(latents))
+            let previewer =
+                (self.previewer).get_or_init(|| Previewer::of(&self.autoencoder, device));
+            Picture::from_decoded(&previewer.draw(latents))
         })
     }
 
@@ -186,21 +187,21 @@ impl Pipeline {
         plan: &Plan,
     ) -> Tensor {
         if !plan.guided() {
-            return self.ask_unet(input, timestep, text);
+            return self.call_unet(input, timestep, text);
         }
         let (negative, positive) = (text.narrow(0, 0, 1), text.narrow(0, 1, 1));
         let cells: i64 = input.size().iter().rev().take(2).product();
         let (negative, positive) = if cells <= CELLS_IN_ONE_BATCH {
-            let both = self.ask_unet(&Tensor::cat(&[input, input], 0), timestep, text);
+            let both = self.call_unet(&Tensor::cat(&[input, input], 0), timestep, text);
             (both.narrow(0, 0, 1), both.narrow(0, 1, 1))
         } else {
-            let ask = |text| self.ask_unet(input, timestep, &text);
+            let ask = |text| self.call_unet(input, timestep, &text);
             (ask(negative), ask(positive))
         };
         &negative + plan.guidance * (positive - &negative)
     }
 
-    fn ask_unet(&self, input: &Tensor, timestep: f64, text: &Tensor) -> Tensor {
+    fn call_unet(&self, input: &Tensor, timestep: f64, text: &Tensor) -> Tensor {
         self.unet
             .predict(input, timestep, text)
             .to_kind(Kind::Float)
@@ -209,9 +210,9 @@ impl Pipeline {
 
 /// Returns the UNet calls of a picture, from 0, before which a preview is shown: after each
 /// quarter, at the first call of a step.
-fn preview_at(questions: usize, per_step: usize) -> [usize; 3] {
+fn preview_at(unet_calls: usize, per_step: usize) -> [usize; 3] {
     [1, 2, 3].map(|quarter| {
-        let index = quarter * questions / 4;
+        let index = quarter * unet_calls / 4;
         index - index % per_step
     })
 }
@@ -221,7 +222,7 @@ mod tests {
     use super::preview_at;
 
     #[test]
-    fn a_picture_is_shown_three_times_on_its_way() {
+    fn three_previews_of_a_picture_are_shown() {
         assert_eq!(preview_at(20, 1), [5, 10, 15]);
         assert_eq!(preview_at(39, 2), [8, 18, 28]);
         assert_eq!(preview_at(1, 1), [0, 0, 0]);

@@ -18,16 +18,16 @@ const SIDE: i64 = 4;
 const CHANNELS: i64 = 4;
 
 /// A linear approximation of a decoder.
-pub(super) struct Sketch {
+pub(super) struct Previewer {
     /// `[3, 4, 1, 1]`
     gains: Tensor,
     /// `[3]`
     base: Tensor,
 }
 
-impl Sketch {
+impl Previewer {
     /// Fits the approximation of a decoder, on its device.
-    pub(super) fn of(autoencoder: &Autoencoder, device: tch::Device) -> Sketch {
+    pub(super) fn of(autoencoder: &Autoencoder, device: tch::Device) -> Previewer {
         let either = Tensor::from_slice(&[-1.0f32, 1.0]).to_device(device);
         // [16, 4]
         let flat = Tensor::cartesian_prod(&[&either; CHANNELS as usize]);
@@ -41,7 +41,7 @@ impl Sketch {
         let count = colours.size()[0] as f64;
         // Least squares: the 16 are orthogonal in each channel.
         let gains = colours.transpose(0, 1).matmul(&flat) / count;
-        Sketch {
+        Previewer {
             gains: gains.view([3, CHANNELS, 1, 1]),
             base: colours.mean_dim([0i64].as_slice(), false, Kind::Float),
         }

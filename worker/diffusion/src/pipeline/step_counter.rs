@@ -5,17 +5,17 @@ use std::ops::ControlFlow;
 use super::Observer;
 use crate::picture::Picture;
 
-pub(super) struct Watch<'a> {
+pub(super) struct StepCounter<'a> {
     observer: &'a mut dyn Observer,
     step: u32,
     steps: u32,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> StepCounter<'a> {
     /// `steps`: total number of UNet calls.
-    pub(super) fn new(observer: &'a mut dyn Observer, steps: u32) -> Watch<'a> {
+    pub(super) fn new(observer: &'a mut dyn Observer, steps: u32) -> StepCounter<'a> {
         let step = 0;
-        Watch {
+        StepCounter {
             observer,
             step,
             steps,
