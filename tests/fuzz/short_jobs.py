@@ -1,4 +1,4 @@
-"""Keeps the jobs that schemathesis makes up short: the API is tested, not the patience of whoever waits for them."""
+"""Keeps the generated jobs short, so that the fuzzer does not wait for them."""
 
 import schemathesis
 
@@ -11,6 +11,6 @@ def before_call(context, case, kwargs):
         return
     for field in ("run_ms", "load_ms"):
         time_ms = case.body.setdefault(field, 0)
-        # What is no time stays none: it is to be refused.
+        # Invalid times stay invalid: they must be refused.
         if type(time_ms) is int and LONGEST_MS < time_ms <= 3_600_000:
             case.body[field] = LONGEST_MS

@@ -56,7 +56,7 @@ async fn script_passes(system: System, command: impl FnOnce(&str) -> Command) {
 fn python(router: &str, class: &str) -> Command {
     let mut command = Command::new(installed(clients().join("../../.venv/bin/python")));
     command
-        .arg(clients().join("fal_client_keeps_its_promises.py"))
+        .arg(clients().join("fal_client_works.py"))
         .args([router, class]);
     command
 }
@@ -110,7 +110,7 @@ async fn javascript() {
         let mut command = Command::new("node");
         command
             .arg("--test")
-            .arg(clients().join("fal_client_keeps_its_promises.mjs"))
+            .arg(clients().join("fal_client_works.mjs"))
             .env("ROUTER", router);
         command
     })

@@ -1,11 +1,11 @@
-"""What users of fal's Python client rely on, said with the unmodified client to a router with one `timed` worker.
+"""Tests of fal's unmodified Python client against a router with one `timed` worker.
 
-    python fal_client_keeps_its_promises.py http://127.0.0.1:8080 [Sync | Async | Uploads]
+    python fal_client_works.py http://127.0.0.1:8080 [Sync | Async | Uploads]
 
 or, by fal's own variables alone, to a router that speaks HTTPS:
 
     FAL_RUN_HOST=127.0.0.1:8443/run FAL_QUEUE_RUN_HOST=127.0.0.1:8443/queue SSL_CERT_FILE=authority.pem \\
-        python fal_client_keeps_its_promises.py environment [Sync | Async | Uploads]
+        python fal_client_works.py environment [Sync | Async | Uploads]
 """
 
 import asyncio
@@ -48,7 +48,7 @@ LONG = {"run_ms": 600_000, "load_ms": 10}
 
 
 class Receiver:
-    """A web server that webhooks are told to."""
+    """A web server that receives webhooks."""
 
     def __init__(self):
         told = self.told = queue.Queue()
@@ -68,7 +68,7 @@ class Receiver:
 
 
 def verify_webhook(headers, body):
-    """The recipe of fal's documentation, with the router's keys."""
+    """fal's documented verification, with the router's keys."""
     headers = {name.lower(): value for name, value in headers.items()}
     request_id, user_id, timestamp, signature = (
         headers[f"x-fal-webhook-{name}"] for name in ("request-id", "user-id", "timestamp", "signature")
@@ -88,7 +88,7 @@ def verify_webhook(headers, body):
 
 
 class Promises:
-    """What holds for both ways to use the client."""
+    """Tests of both the synchronous and the asynchronous client."""
 
     def assert_told(self, receiver, request_id, status):
         headers, body = receiver.told.get(timeout=30)
@@ -245,7 +245,7 @@ class Async(Promises, unittest.IsolatedAsyncioTestCase):
 
 
 class Uploads(unittest.IsolatedAsyncioTestCase):
-    """Files are brought, named in a job's input, and read again, byte for byte. No way falls back to another in silence."""
+    """Files are uploaded, named in a job's input, and read again, byte for byte, without silent fallbacks."""
 
     CONTENT = bytes(range(256)) * 1000
     WAYS = [{"repository": way, "fallback_repository": []} for way in ("fal_v3", "fal")]
@@ -280,7 +280,7 @@ class Uploads(unittest.IsolatedAsyncioTestCase):
 
     def test_an_image_is_uploaded(self):
         class Picture:
-            """All that the client asks of a Pillow image."""
+            """The part of a Pillow image that the client uses."""
 
             def save(self, buffer, format):
                 buffer.write(f"picture as {format}".encode())

@@ -1,6 +1,6 @@
-// What users of fal's JavaScript client rely on, said with the unmodified client to a router with `timed` workers.
+// Tests of fal's unmodified JavaScript client against a router with `timed` workers.
 //
-//     ROUTER=http://127.0.0.1:8080 node --test fal_client_keeps_its_promises.mjs
+//     ROUTER=http://127.0.0.1:8080 node --test fal_client_works.mjs
 
 import assert from "node:assert/strict";
 import { createHash, createPublicKey, verify } from "node:crypto";
@@ -43,7 +43,7 @@ async function subscribed(fal, mode) {
     mode,
     pollInterval: 50,
     hint: "m",
-    // The client goes on adding to the logs that it gave.
+    // The client appends to the logs that it returned.
     onQueueUpdate: (update) => updates.push({ ...update, logs: [...(update.logs ?? [])] }),
   });
   assert.deepEqual(data, RESULT);
@@ -102,7 +102,7 @@ async function read(url) {
   return { content: new Uint8Array(await response.arrayBuffer()), type: response.headers.get("content-type") };
 }
 
-// Where it begins the ways differ as for small ones; the parts go straight to the router.
+// Large files begin like small ones; their parts go directly to the router.
 test("a large file is uploaded in parts", async () => {
   const fal = CLIENTS["by middleware"];
   const pieces = Array.from({ length: 91 }, (_, at) => new Uint8Array(1 << 20).fill(at));
