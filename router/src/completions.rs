@@ -79,9 +79,9 @@ impl Drop for Waiter {
 
 /// Consumes the events of all jobs from a queue of this process.
 pub struct Follower {
-    pub amqp_url: ServerUrl,
-    pub topology: Topology,
-    pub ended: CompletionListener,
+    pub(crate) amqp_url: ServerUrl,
+    pub(crate) topology: Topology,
+    pub(crate) ended: CompletionListener,
 }
 
 impl Follower {

@@ -1,4 +1,4 @@
-//! The router's settings.
+//! Settings of the router.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,8 +24,8 @@ pub struct Args {
     /// Address to serve HTTP on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "WARMQ_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// How users reach this router: begins every URL in answers [default: http:// or https:// and
-    /// the address served on]
+    /// URL under which users reach this router, the prefix of every URL in responses [default:
+    /// http:// or https:// and the listen address]
     #[arg(long, env = "WARMQ_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
     /// Serve HTTPS with this certificate and its chain (PEM)
@@ -46,12 +46,11 @@ pub struct Args {
     /// Largest uploaded file [default: 512MiB]
     #[arg(long, env = "WARMQ_MAX_UPLOAD", value_name = "SIZE")]
     max_upload: Option<String>,
-    /// How long nothing must have been heard of a job before its message counts as lost and is
-    /// published again [default: 60s]
+    /// Republish a job whose message shows no activity for this long [default: 60s]
     #[arg(long, env = "WARMQ_RECONCILE_AFTER", value_name = "TIME")]
     reconcile_after: Option<String>,
-    /// Forget an app that has had neither runners nor jobs nor dead letters for this long, unless
-    /// the file names it [default: 24h]
+    /// Forget an app without runners, jobs and dead letters for this long, unless warmq.toml names
+    /// it [default: 24h]
     #[arg(long, env = "WARMQ_FORGET_APPS_AFTER", value_name = "TIME")]
     forget_apps_after: Option<String>,
     /// How long requests in progress may take after the stop signal, s [default: 30]
@@ -61,8 +60,8 @@ pub struct Args {
     /// [default: none]
     #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
     fetch_allow: Option<String>,
-    /// A key that may do everything, id:secret, besides those that `warmq keys` makes: with it the
-    /// router asks for keys from its first moment
+    /// Admin key, id:secret, besides those of `warmq keys`: with it the router requires keys from
+    /// its start
     #[arg(
         long,
         env = "WARMQ_ADMIN_KEY",
@@ -75,18 +74,18 @@ pub struct Args {
     allow_anonymous: Option<String>,
 }
 
-/// What a router process can do; each role scales alone.
+/// Roles of a router process; each scales independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// The doors: HTTP, and AMQP submissions.
+    /// HTTP and AMQP submissions.
     Api,
-    /// Dispatchers, one leader per app among all processes.
+    /// Dispatchers, with one leader per app among all processes.
     Dispatch,
-    /// The steps of flows.
+    /// Steps of flows.
     Flow,
-    /// Outcomes for AMQP submitters.
+    /// Replies to AMQP submitters.
     Reply,
-    /// Outcomes for submitters that gave a URL.
+    /// Webhooks.
     Webhook,
 }
 
@@ -106,7 +105,7 @@ impl FromStr for Role {
     }
 }
 
-/// A URL to which paths can be added.
+/// A URL without query and fragment, to which paths can be appended.
 #[derive(Debug, Clone)]
 struct PublicUrl(url::Url);
 
@@ -139,36 +138,36 @@ impl FromStr for Roles {
     }
 }
 
-/// Checked settings.
+/// Validated settings.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// RabbitMQ, Redis, storage, namespace.
     pub servers: Servers,
-    /// Where to serve HTTP.
+    /// Listen address of HTTP.
     pub listen: SocketAddr,
-    /// With what to serve HTTPS instead.
+    /// Certificate and key, for HTTPS.
     pub tls: Option<Tls>,
-    /// Clients' connections at once.
+    /// Concurrent client connections.
     pub max_connections: usize,
-    /// What this process does.
+    /// Roles of this process.
     pub roles: BTreeSet<Role>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
-    /// Largest file that may be uploaded, bytes.
+    /// Largest uploaded file, bytes.
     pub max_upload_bytes: u64,
-    /// How long nothing must have been heard of a job before its message is published again.
+    /// Republish a job whose message shows no activity for this long.
     pub reconcile_after: Duration,
-    /// An app is forgotten after this time without runners, jobs and dead letters.
+    /// Forget an app after this time without runners, jobs and dead letters.
     pub forget_apps_after: Duration,
-    /// How long answers under way may take after the signal to stop.
+    /// How long requests in progress may take after the stop signal.
     pub drain_timeout: Duration,
-    /// A key that may do everything.
+    /// Key with all rights.
     pub admin_key: Option<AdminKey>,
-    /// Strangers may come in while there are no keys: something else keeps them out.
+    /// Serve anonymous callers while no keys exist.
     pub allow_anonymous: bool,
-    /// What webhooks may lead to, beside public addresses.
+    /// Private address ranges that webhooks may reach.
     pub fetch_allow: Allowed,
-    /// What the file says of apps and routes.
+    /// Apps and routes of warmq.toml.
     pub declared: Arc<RoutingConfig>,
     public_url: Option<url::Url>,
 }
@@ -177,7 +176,7 @@ impl Config {
     /// Reads flags, environment and file.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// All mistakes in them.
     pub fn read(args: &Args) -> Result<Self, Problems> {
         let mut settings = Settings::read(args.servers.config_file());
         let servers = Servers::read(&mut settings, &args.servers);
@@ -205,7 +204,7 @@ impl Config {
             settings.take::<ByteSize>("max_upload", args.max_upload.as_deref(), "512MiB");
         let anonymous = settings.take("allow_anonymous", args.allow_anonymous.as_deref(), "false");
         let admin_key = args.admin_key.as_ref().map(SecretText::expose);
-        // A compose file sets a variable to nothing where there is none.
+        // A compose file sets an absent variable to the empty string.
         let admin_key = admin_key.filter(|key| !key.is_empty());
         let admin_key = settings.take_optional("admin_key", admin_key);
         let reconcile_after =
@@ -247,8 +246,8 @@ impl Config {
         settings.finish(config)
     }
 
-    /// The URL that begins every link in answers, without a slash at its end. `served`: the address
-    /// served on.
+    /// Returns the prefix of every URL in responses, without a trailing slash. `served`: the listen
+    /// address.
     pub fn public_url(&self, served: SocketAddr) -> String {
         let scheme = match self.tls {
             Some(_) => "https",
@@ -264,7 +263,7 @@ impl Config {
     }
 }
 
-/// Certificate and key, if both are named.
+/// Reads certificate and key, if both are given.
 fn read_tls(settings: &mut Settings, args: &Args) -> Option<Tls> {
     let certificate = settings.take_optional::<PathBuf>("tls_cert", args.tls_cert.as_deref());
     let key = settings.take_optional::<PathBuf>("tls_key", args.tls_key.as_deref());

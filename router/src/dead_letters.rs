@@ -84,6 +84,7 @@ struct Browse {
 }
 
 impl DeadLetters {
+    /// Returns a handle on the queues of `topology`.
     pub fn new(
         amqp_url: ServerUrl,
         topology: Topology,

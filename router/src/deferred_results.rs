@@ -17,10 +17,10 @@ const PREFETCH: u16 = 64;
 
 /// Consumer of results that workers could not store.
 pub struct DeferredResults {
-    pub store: Store,
-    pub amqp_url: ServerUrl,
-    pub topology: Topology,
-    pub finalizer: Finalizer,
+    pub(crate) store: Store,
+    pub(crate) amqp_url: ServerUrl,
+    pub(crate) topology: Topology,
+    pub(crate) finalizer: Finalizer,
 }
 
 impl DeferredResults {

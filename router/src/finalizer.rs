@@ -44,6 +44,7 @@ pub struct Finalizer {
 }
 
 impl Finalizer {
+    /// Returns a handle for the jobs of the given servers.
     pub fn new(store: Store, publisher: Publisher, topology: Topology) -> Self {
         Self {
             store,

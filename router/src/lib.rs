@@ -1,29 +1,29 @@
-//! The router: takes jobs in, decides which runner gets each, gives results out.
+//! The router: accepts jobs, places each on a runner, returns results.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
-//! | [`access`] | who may do what: keys, and what their holders may |
+//! | [`access`] | authorization: keys and their rights |
 //! | [`routing_config`], [`reload`] | the apps and routes of `warmq.toml`, also read again while jobs come in |
-//! | [`apps`] | which apps exist, and what input each takes |
-//! | [`submit`] | the one door for jobs, by HTTP and by AMQP |
+//! | [`apps`] | existing apps, their input schemas and load |
+//! | [`submit`] | the single entry for jobs, by HTTP and AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
 //! | [`tls`] | the certificate for HTTPS |
-//! | [`flow`] | submissions that take several steps |
+//! | [`flow`] | submissions of several steps |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
-//! | [`files`] | links to files that nobody can guess, and uploads |
-//! | [`completions`] | wakes those who wait for a job's end |
+//! | [`files`] | capability links to files, and uploads |
+//! | [`completions`] | wakes requests that wait for a job's end |
 //! | [`finalizer`] | jobs that end without a result: cancelled, expired |
-//! | [`dead_letters`] | dead letters: looked at, tried again, thrown away |
-//! | [`memory`], [`large_json`] | how much memory request bodies occupy; work on large ones |
-//! | [`deferred_results`] | ends that came while Redis was away |
-//! | [`unroutable`] | jobs that found no queue, sent again |
-//! | [`readiness`] | what the servers cannot do now |
-//! | [`reply`] | outcomes for AMQP submitters that gave `reply_to` |
-//! | [`webhook`] | outcomes for HTTP submitters that gave a URL |
-//! | [`metrics`] | what Prometheus is told |
-//! | [`queue_consumer`] | a queue, message by message, over as many connections as it takes |
-//! | [`session_error`] | why a part has to start over with a new connection |
+//! | [`dead_letters`] | dead letters: list, redrive, drop |
+//! | [`memory`], [`large_json`] | memory limits of request bodies |
+//! | [`deferred_results`] | stores results that workers could not store |
+//! | [`unroutable`] | republishes jobs that found no queue |
+//! | [`readiness`] | checks of servers and storage |
+//! | [`reply`] | replies to AMQP submitters that gave `reply_to` |
+//! | [`webhook`] | webhooks to HTTP submitters that gave a URL |
+//! | [`metrics`] | metrics for Prometheus |
+//! | [`queue_consumer`] | consumes a durable queue, reconnecting as needed |
+//! | [`session_error`] | errors after which a component reconnects |
 //!
 //! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
 
@@ -91,7 +91,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     let Some(store) = connected.await? else {
         return Ok(());
     };
-    // Those who ask have a connection of their own: dispatchers and their leases do not wait behind what they read.
+    // Requests have a connection of their own, separate from dispatchers and their long commands.
     let connected = retry::until_available(&shutdown, warmq_store::Error::is_final, connect);
     let Some(front) = connected.await? else {
         return Ok(());
@@ -273,7 +273,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
     Ok(())
 }
 
-/// Declares what every process relies on.
+/// Declares the exchanges and queues of every router.
 async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), DeclareError> {
     let channel = publisher.channel().await?;
     Ok(topology.declare_base(&channel).await?)
@@ -282,7 +282,7 @@ async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), Decla
 /// How often Redis' clock is read: often enough that a connection that broke is made again before a user needs it.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps this process' idea of Redis' clock, until `shutdown`.
+/// Follows Redis' clock until `shutdown`.
 async fn follow_clock(store: Store, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
         tokio::select! {

@@ -16,10 +16,10 @@ use crate::session_error::SessionError;
 pub struct QueueConsumer<'a> {
     /// Purpose, as logs and RabbitMQ's lists show it: `deferred results`.
     pub what: &'static str,
-    pub amqp_url: &'a ServerUrl,
-    pub topology: &'a Topology,
-    pub queue: String,
-    pub prefetch: u16,
+    pub(crate) amqp_url: &'a ServerUrl,
+    pub(crate) topology: &'a Topology,
+    pub(crate) queue: String,
+    pub(crate) prefetch: u16,
     /// Messages handled concurrently.
     pub max_concurrent: usize,
 }

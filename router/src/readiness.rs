@@ -1,4 +1,4 @@
-//! Whether this router can do its work: what RabbitMQ, Redis and the storage cannot do now.
+//! Readiness of the router: checks of RabbitMQ, Redis and the storage.
 //!
 //! Anybody may ask, so an answer is kept for a moment, and names no addresses and no users: those
 //! are in the log.
@@ -14,19 +14,19 @@ use warmq_types::ids::{AppId, JobId};
 
 use crate::session_error::SessionError;
 
-/// How long an answer is kept.
+/// How long a result is cached.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// How long it is believed that the storage works: each look writes a file.
+/// How long a success of the storage is cached: each check writes a file.
 const STORAGE_CACHE_TTL: Duration = Duration::from_secs(10);
 
-/// Timeout for each of the three.
+/// Timeout of each check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Size of the file that is written to the storage, bytes.
+/// Size of the probe file, bytes.
 const PROBE_BYTES: usize = 64;
 
-/// The folder of that file, beside the uploads.
+/// Folder of the probe file, beside the uploads.
 const PROBE_APP: &str = "uploads/router";
 
 /// Limits of RabbitMQ that differ from the settings, learned from its errors: AMQP has no way to
@@ -35,7 +35,7 @@ const PROBE_APP: &str = "uploads/router";
 pub struct BrokerLimits(Arc<std::sync::Mutex<Option<Duration>>>);
 
 impl BrokerLimits {
-    /// Takes in why a part had to start over.
+    /// Records a limit reported by a session's error.
     pub fn note(&self, broken: &SessionError) {
         if let SessionError::Lapin(error) = broken
             && let Some(timeout) = advice::consumer_timeout(&error.to_string())
@@ -54,7 +54,7 @@ impl BrokerLimits {
     }
 }
 
-/// A cheap handle on what is looked at.
+/// A cheap handle on the checks.
 #[derive(Clone)]
 pub struct Readiness {
     store: Store,
@@ -67,11 +67,11 @@ pub struct Readiness {
 #[derive(Default)]
 struct Latest {
     report: Option<(Instant, Report)>,
-    /// When the storage worked.
+    /// Time of the last success of the storage.
     storage: Option<Instant>,
 }
 
-/// What was found; an error is what is wrong, in a sentence.
+/// Results of the checks; an error is one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// RabbitMQ takes messages.
@@ -85,13 +85,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns whether all works.
+    /// Returns whether all checks succeeded.
     pub fn is_ready(&self) -> bool {
         self.rabbitmq.is_ok() && self.redis.is_ok() && self.storage.is_ok()
     }
 }
 
-/// A failure: what everybody may know, and all of it.
+/// A failure: the public text and the full one.
 struct Failure {
     summary: String,
     whole: String,
@@ -108,7 +108,7 @@ impl Failure {
 }
 
 impl Readiness {
-    /// Looks at these servers.
+    /// Returns checks of these servers.
     pub fn new(
         store: Store,
         publisher: Publisher,
@@ -124,9 +124,9 @@ impl Readiness {
         }
     }
 
-    /// Checks all three now, unless a check ended a moment ago.
+    /// Runs all checks, unless a recent result is cached.
     pub async fn report(&self) -> Report {
-        // Held while servers are asked: concurrent requests share one check.
+        // Held during the checks, so that concurrent requests share one.
         let mut latest = self.latest.lock().await;
         if let Some((when, report)) = &latest.report
             && when.elapsed() < CACHE_TTL
@@ -170,7 +170,6 @@ impl Readiness {
         })
     }
 
-    /// The warnings.
     async fn redis(&self) -> Result<Vec<String>, Failure> {
         let asked = async {
             self.store.check().requirements().await?;

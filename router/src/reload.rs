@@ -1,5 +1,4 @@
-//! Reading apps and routes again while jobs come in: all of the file takes effect at once, or, if
-//! anything is wrong with it, nothing. Other settings need a restart.
+//! Reloads apps and routes at runtime, all or nothing. Other settings need a restart.
 
 use std::sync::Arc;
 
@@ -13,17 +12,17 @@ use crate::apps::AppDirectory;
 use crate::config::{Args, Config};
 use crate::routing_config::RoutingConfig;
 
-/// A cheap handle on the file, and on what it declares to.
+/// A cheap handle for reloads.
 #[derive(Clone)]
 pub struct Reload {
     args: Arc<Args>,
     apps: AppDirectory,
-    /// One at a time: what was read last is to be what counts.
+    /// One reload at a time, so that the last one read is the one in effect.
     reading: Arc<Mutex<()>>,
 }
 
 impl Reload {
-    /// Reads what `args` name into `apps`.
+    /// Returns a handle that loads the file of `args` into `apps`.
     pub fn new(args: Args, apps: AppDirectory) -> Self {
         Self {
             args: Arc::new(args),
@@ -32,10 +31,10 @@ impl Reload {
         }
     }
 
-    /// Reads the file now. What it declares counts from the next submission on.
+    /// Reloads the file. Its declarations apply from the next submission on.
     ///
     /// # Errors
-    /// Everything that is wrong with it; what was declared before still counts.
+    /// All mistakes in the file; the earlier declarations stay in effect.
     pub async fn now(&self) -> Result<Arc<RoutingConfig>, Problems> {
         let _alone = self.reading.lock().await;
         let args = self.args.clone();
@@ -59,7 +58,7 @@ impl Reload {
         }
     }
 
-    /// Reads the file at every SIGHUP, until `shutdown`.
+    /// Reloads at every SIGHUP until `shutdown`.
     ///
     /// # Errors
     /// Never.
@@ -73,17 +72,17 @@ impl Reload {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = hangups.0.recv() => {}
             }
-            // Whoever sent the signal reads the log.
+            // The result is only logged.
             let _ = self.now().await;
         }
     }
 }
 
-/// SIGHUP, which ends the process unless it is listened to.
+/// SIGHUP, which without a handler ends the process.
 pub struct Hangups(Signal);
 
 impl Hangups {
-    /// Listens from now on.
+    /// Installs the handler.
     ///
     /// # Errors
     /// The process may not install signal handlers.

@@ -20,19 +20,18 @@ use crate::files::Links;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 
-/// Events that the broker hands out ahead.
 const PREFETCH: u16 = 64;
 
-/// Events that are dealt with side by side.
+/// Events handled concurrently.
 const MAX_CONCURRENT: usize = 32;
 
-/// Jobs that share one of these wait for each other.
+/// Locks that order the replies of one job; jobs share them by id.
 const ORDERING_LOCKS: usize = 256;
 
-/// Begins the addresses that RabbitMQ makes for direct reply-to.
+/// Prefix of RabbitMQ's direct reply-to addresses.
 pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 
-/// How often a reply is sent beside others whose connection ends under it.
+/// Attempts to send a reply concurrently with others, before it is sent alone.
 const ATTEMPTS: u32 = 2;
 
 /// Sends replies, over a connection that carries nothing else. A submitter that left is no failure,
@@ -46,7 +45,7 @@ pub(crate) struct ReplySender {
 }
 
 impl ReplySender {
-    /// Shows as `name` in RabbitMQ's lists.
+    /// Name of the connection in RabbitMQ's lists.
     pub(crate) fn new(amqp_url: ServerUrl, name: &str) -> Self {
         Self {
             publisher: Publisher::new(amqp_url, name),
@@ -64,7 +63,7 @@ impl ReplySender {
         }
         let _alone = self.alone.write().await;
         match self.publisher.announce("", queue, reply).await {
-            // The connection may have broken before: a new one is blamed on nobody else.
+            // The connection may have broken earlier: only a new one tests this reply alone.
             Err(PublishError::Lapin(_)) => {}
             sent => return sent,
         }
@@ -83,14 +82,14 @@ fn is_internal(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(error) if *error.kind() == internal)
 }
 
-/// Consumes the ended jobs.
+/// Consumer of ended jobs that sends replies.
 pub struct Replies {
     store: Store,
     amqp_url: ServerUrl,
     topology: Topology,
     sender: ReplySender,
     links: Links,
-    /// Where inputs are that are to be forgotten.
+    /// Storage of inputs to be deleted.
     artifacts: Artifacts,
     /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to
     /// once.
@@ -98,7 +97,7 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// Of the jobs in `store`. `links`: to the files in outcomes.
+    /// Returns a consumer for the jobs in `store`. `links`: to the files in results.
     pub fn new(
         store: Store,
         amqp_url: ServerUrl,
@@ -117,10 +116,10 @@ impl Replies {
         }
     }
 
-    /// Replies until `shutdown`, over as many connections as it takes.
+    /// Replies until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let replies = QueueConsumer {
             what: "ends to reply to",
@@ -148,7 +147,7 @@ impl Replies {
         Ok(())
     }
 
-    /// Deletes the stored input of a job that ended and is not to be kept.
+    /// Deletes the stored input of an ended job with `no_store`.
     async fn forget_input(&self, event: &JobEvent) {
         if let Some(stored) = &event.forget_input
             && let Err(error) = self.artifacts.delete_input(stored).await
@@ -195,7 +194,7 @@ impl Replies {
     }
 }
 
-/// The reply in place of one that no broker takes.
+/// Returns the reply that replaces one too large for the broker.
 fn too_large_to_reply(job: JobId, reason: &PublishError) -> Value {
     let error = JobError {
         status: 413,

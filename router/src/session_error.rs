@@ -8,8 +8,10 @@ use crate::finalizer::EndError;
 /// A server failed during a session.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// RabbitMQ is unreachable.
     #[error(transparent)]
     Connect(#[from] warmq_broker::Error),
+    /// The connection to RabbitMQ broke.
     #[error("the connection to RabbitMQ broke: {}", explained(.0))]
     Lapin(#[from] lapin::Error),
     /// A publish was not confirmed.
@@ -18,8 +20,10 @@ pub enum SessionError {
     /// Redis failed.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
+    /// Redis ended a subscription.
     #[error("the subscription to Redis ended")]
     SubscriptionEnded,
+    /// A flow's step cannot be submitted.
     #[error("a step cannot be submitted: {0}")]
     Step(String),
     /// RabbitMQ ended a consumer, since its queue was deleted.

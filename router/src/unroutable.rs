@@ -1,6 +1,5 @@
-//! Jobs that were sent to an app without queues, since somebody deleted them or Redis knew the app
-//! before RabbitMQ did. They are sent again once the queues are there; what is no job becomes a
-//! dead letter.
+//! Republishes jobs that were sent to an app without queues, because these were deleted or Redis
+//! recovered before RabbitMQ. A message that is not a job becomes a dead letter.
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
@@ -12,10 +11,9 @@ use warmq_types::server_url::ServerUrl;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 
-/// Messages that the broker hands out ahead.
 const PREFETCH: u16 = 16;
 
-/// Consumes what the broker could not route.
+/// Consumer of unroutable messages.
 pub struct Unroutable {
     /// RabbitMQ.
     pub amqp_url: ServerUrl,
@@ -26,10 +24,10 @@ pub struct Unroutable {
 }
 
 impl Unroutable {
-    /// Sends jobs again until `shutdown`, over as many connections as it takes.
+    /// Republishes jobs until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let unroutable = QueueConsumer {
             what: "what could not be routed",

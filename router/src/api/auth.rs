@@ -1,5 +1,4 @@
-//! The gate in front of the handlers: each request is asked once who it is, and what is behind the
-//! gate learns it.
+//! Authorization layer: identifies the caller of each request once, and passes it to the handlers.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -10,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{Api, ApiError};
 use crate::access::{Caller, Keyring, Refused, Right};
 
-/// Puts `routes` behind the gate, for callers that have `right`.
+/// Requires `right` for `routes`.
 pub(super) fn guarded(routes: OpenApiRouter<Api>, api: &Api, right: Right) -> OpenApiRouter<Api> {
     let state = (api.keys.clone(), right);
     routes.layer(middleware::from_fn_with_state(state, ask))
@@ -27,14 +26,14 @@ async fn ask(
     Ok(next.run(request).await)
 }
 
-/// Who asks, as the gate found out.
+/// The authenticated caller.
 pub(super) struct By(pub(super) Caller);
 
 impl FromRequestParts<Api> for By {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
-        // Nobody is let in by a gate that was left out.
+        // Fails closed on a route without the layer.
         let caller = parts.extensions.get::<Caller>().cloned();
         caller
             .map(Self)

@@ -1,5 +1,4 @@
-//! What web pages may call: what browsers ask first (CORS), and what no page of another site may
-//! do.
+//! Rules for web pages: CORS, and protection against forms of other sites.
 
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use url::{Origin, Url};
 
 use super::{Api, ApiError};
 
-/// How long a browser may rely on the answer.
+/// Cache lifetime of a preflight.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Headers of answers that pages may read.
+/// Response headers that pages may read.
 const EXPOSED: [HeaderName; 7] = [
     HeaderName::from_static("x-fal-request-id"),
     HeaderName::from_static("x-fal-error-type"),
@@ -26,8 +25,7 @@ const EXPOSED: [HeaderName; 7] = [
     HeaderName::from_static("retry-after"),
 ];
 
-/// Pages of any origin, with whatever headers they name. They bring no cookies, so nobody's login
-/// is lent to them.
+/// Allows pages of any origin and any headers. Requests have no cookies, so no login can be abused.
 pub(super) fn any() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
@@ -37,8 +35,8 @@ pub(super) fn any() -> CorsLayer {
         .max_age(MAX_AGE)
 }
 
-/// Refuses what changes something and is asked for by a page of another site: its forms need no
-/// permission to be sent, and while there are no keys nothing else would hold them back.
+/// Refuses unsafe requests of pages of other sites: forms need no preflight, and without keys
+/// nothing else would stop them.
 pub(super) async fn own_pages_only(
     State(api): State<Api>,
     request: Request,
@@ -52,7 +50,7 @@ pub(super) async fn own_pages_only(
     }
 }
 
-/// Whether a request comes from a page of this router, or from no page at all.
+/// Returns whether a request comes from a page of this router, or from no page.
 fn is_own(headers: &HeaderMap, public_url: &str) -> bool {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
     let fetched = headers.get("sec-fetch-site");

@@ -1,5 +1,5 @@
-//! `/v1/dead`: dead letters. Those for apps that do not exist are under `_/submissions`: no owner
-//! is called `_`.
+//! `/v1/dead`: dead letters. Those of unknown apps are under `_/submissions`, since no app is
+//! called `_`.
 
 use axum::Json;
 use axum::extract::State;
@@ -26,13 +26,13 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(redrive))
 }
 
-/// Where dead letters are: an app's, or `_` and `submissions`.
+/// A dead-letter queue: an app's, or `_` and `submissions`.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct ShelfPath {
-    /// What stands before the slash in the app's name; or `_`.
+    /// Owner in the app's name; or `_`.
     owner: String,
-    /// What stands behind it; or `submissions`.
+    /// Name after the slash; or `submissions`.
     app: String,
 }
 
@@ -40,11 +40,11 @@ struct ShelfPath {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct LetterPath {
-    /// What stands before the slash in the app's name; or `_`.
+    /// Owner in the app's name; or `_`.
     owner: String,
-    /// What stands behind it; or `submissions`.
+    /// Name after the slash; or `submissions`.
     app: String,
-    /// The letter's id: its job's, if it is a job's.
+    /// Id of the letter: its job's, if it has one.
     id: String,
 }
 
@@ -52,7 +52,7 @@ struct LetterPath {
 #[schema(as = DeadLetters)]
 struct LettersView {
     letters: Vec<LetterView>,
-    /// There may be more than is shown of one queue.
+    /// Whether a queue has more letters than are listed.
     truncated: bool,
 }
 
@@ -60,9 +60,9 @@ struct LettersView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
 struct LetterView {
-    /// The job's id, if it is a job's; else the letter's own.
+    /// Id of the job, if it has one; otherwise the letter's own.
     id: JobId,
-    /// `owner/name`, or `_/submissions`: where it is under `/v1/dead`.
+    /// `owner/name`, or `_/submissions`: its path under `/v1/dead`.
     place: String,
     /// `job` or `submission`.
     kind: &'static str,
@@ -77,19 +77,19 @@ struct LetterView {
 struct WholeLetter {
     #[serde(flatten)]
     letter: LetterView,
-    /// A submission's routing key: the app, as its submitter wrote it.
+    /// Routing key of a submission: the app as its submitter wrote it.
     routing_key: Option<String>,
-    /// What could not be used: JSON if it is that, else text.
+    /// The body: JSON if it can be parsed, otherwise text.
     body: Value,
 }
 
-/// A job that is tried again.
+/// A redriven job.
 #[derive(Serialize, ToSchema)]
 struct Redriven {
     job_id: JobId,
 }
 
-/// All dead letters, of every app.
+/// Lists the dead letters of every app.
 #[utoipa::path(
     get,
     path = "/dead",
@@ -106,7 +106,7 @@ async fn list_all(State(api): State<Api>) -> Result<Json<LettersView>, ApiError>
     letters(&api, shelves).await
 }
 
-/// The dead letters of an app; or, under `_/submissions`, those for apps that do not exist.
+/// Lists the dead letters of an app; under `_/submissions`, those of unknown apps.
 #[utoipa::path(
     get,
     path = "/dead/{owner}/{app}",
@@ -123,7 +123,7 @@ async fn list(
     letters(&api, [queue]).await
 }
 
-/// A dead letter with its body.
+/// Returns a dead letter with its body.
 #[utoipa::path(
     get,
     path = "/dead/{owner}/{app}/{id}",
@@ -169,7 +169,7 @@ async fn redrive(
     Ok(Json(Redriven { job_id }))
 }
 
-/// Throws a dead letter away.
+/// Drops a dead letter.
 #[utoipa::path(
     delete,
     path = "/dead/{owner}/{app}/{id}",
@@ -215,7 +215,7 @@ fn view(queue: &DeadLetterQueue, letter: DeadLetter) -> LetterView {
     }
 }
 
-/// Only apps that exist have a shelf: looking must not make queues.
+/// Only existing apps have a queue: listing must not declare queues.
 async fn queue(api: &Api, owner: &str, app: &str) -> Result<DeadLetterQueue, ApiError> {
     let name = format!("{owner}/{app}");
     if name == DeadLetterQueue::Submissions.to_string() {

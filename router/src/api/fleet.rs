@@ -1,4 +1,4 @@
-//! `/v1/apps` and `/v1/runners`: what is there.
+//! `/v1/apps` and `/v1/runners`.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,27 +21,27 @@ use crate::routing_config::RoutingConfig;
 #[schema(as = Apps)]
 struct AppsView {
     apps: Vec<AppView>,
-    /// Names that forward to apps.
+    /// Routes.
     routes: Vec<RouteView>,
 }
 
-/// A kind of job.
+/// An app.
 #[derive(Serialize, ToSchema)]
 #[schema(as = App)]
 struct AppView {
     app: AppId,
     policy: PolicyName,
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     queued: u64,
-    /// Live runners.
+    /// Number of live runners.
     runners: u64,
     /// How long a job that is submitted now waits for a runner, s: what conditions of routes see.
     /// Null without runners.
     #[schema(required)]
     wait_s: Option<f64>,
-    /// How long a job runs there, s, as measured.
+    /// Measured run time of a job, s.
     run_s: f64,
-    /// What a job costs there, as the file says.
+    /// Configured cost of a job.
     cost: f64,
 }
 
@@ -65,7 +65,7 @@ struct RunnersView {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct OneApp {
-    /// The runners of this app alone.
+    /// Limit the list to the runners of this app.
     #[param(example = "warmq/diffusion")]
     app: Option<String>,
 }
@@ -107,7 +107,7 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, 
     Ok(Json(AppsView { apps, routes }))
 }
 
-/// The declared routes.
+/// Returns the declared routes.
 pub(super) fn routes(declared: &RoutingConfig) -> Vec<RouteView> {
     let routes = declared.routes.iter();
     routes
@@ -122,7 +122,7 @@ pub(super) fn routes(declared: &RoutingConfig) -> Vec<RouteView> {
         .collect()
 }
 
-/// Which runners live, what each holds and does.
+/// Lists the live runners with their models and activity.
 #[utoipa::path(
     get,
     path = "/runners",

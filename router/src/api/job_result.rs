@@ -1,5 +1,4 @@
-//! A job's outcome as the answer to a request, and the headers that every answer about a job
-//! carries.
+//! A job's result as a response, and the headers of every response about a job.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
@@ -13,15 +12,14 @@ use super::ApiError;
 use crate::files::Links;
 use crate::files::links::expires_s;
 
-/// The app's output, bare; or the error that the job ended with; or that it has not ended.
+/// Returns the app's bare output, the job's error, or an error if it has not ended.
 pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response {
     let mut response = match output(&mut record, links) {
         Ok(output) => Json(output).into_response(),
         Err(error) => ApiError::from(error).into_response(),
     };
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
-        // Also where the limit is the operator's: nothing else makes fal's clients take a 504 for
-        // final.
+        // Set also for the operator's limit: otherwise fal's clients would retry a 504.
         let user = HeaderValue::from_static("user");
         (response.headers_mut()).insert("x-fal-request-timeout-type", user);
     }
@@ -31,7 +29,7 @@ pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response 
 /// Takes the output out of a record.
 ///
 /// # Errors
-/// The job ended otherwise, or has not ended.
+/// The job has no output, or has not ended.
 pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, JobError> {
     if let Some(error) = record.failure() {
         return Err(finally(error));
@@ -45,8 +43,8 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
     Ok(output)
 }
 
-/// The error of a job that ended, with a status that clients take for final. They repeat calls that
-/// are answered by certain others, fal's for 8 s, and a repeated `/run` would run the job again.
+/// Maps the error of an ended job to a status that clients do not retry: fal's clients retry some
+/// for 8 s, and a repeated `/run` would run the job again.
 fn finally(error: JobError) -> JobError {
     let status = match error.status {
         408 | 409 | 425 | 429 | 502 | 503 => 500,
@@ -55,7 +53,7 @@ fn finally(error: JobError) -> JobError {
     JobError { status, ..error }
 }
 
-/// Says which job an answer is about, and what is known of its runner.
+/// Adds headers with the job's id and runner.
 pub(super) fn with_job_headers(
     mut response: Response,
     id: JobId,

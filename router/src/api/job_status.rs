@@ -1,5 +1,4 @@
-//! How a job stands, as its submitter sees it: a job by itself, a flow by the step that is under
-//! way.
+//! Status of a job for its submitter; that of a flow includes its current step.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,66 +10,65 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::Progress;
 use warmq_types::state::JobState;
 
-/// fal's names of states.
+/// States by fal's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = StatusName)]
 pub(super) enum StatusName {
-    /// It waits for a runner.
+    /// Waiting for a runner.
     InQueue,
-    /// A runner has it.
+    /// Running.
     InProgress,
-    /// It has ended, well or badly.
+    /// Ended, with or without success.
     Completed,
 }
 
-/// How a job stands at one moment.
+/// Status of a job at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct JobStatus {
     pub(super) state: JobState,
-    /// How far it is, while it or its step runs.
+    /// Progress, while it or its step runs.
     pub(super) progress: Option<Progress>,
-    /// Jobs in front of it, while it or its first step waits.
+    /// Number of jobs in front of it, while it or its first step waits.
     pub(super) queue_position: Option<u64>,
-    /// The step that is under way, if it is a flow.
+    /// The current step of a flow.
     pub(super) steps: Vec<StepView>,
-    /// Lines of its log that are new, and of its steps' logs.
+    /// New log lines, including those of its steps.
     pub(super) log: Vec<LogLine>,
 }
 
-/// A step of a flow that is under way.
+/// The current step of a flow.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = StepStatus)]
 pub(super) struct StepView {
-    /// Its name in the route.
+    /// Name in the route.
     name: String,
-    /// Which of the route's steps, from 1.
+    /// Number among the route's steps, from 1.
     number: u32,
-    /// How many there are.
+    /// Number of the route's steps.
     of: u32,
-    /// The app that runs it, or the route of a flow of its own.
+    /// App that runs it, or route of a nested flow.
     app: AppId,
-    /// Its own job, which can be asked for like any other.
+    /// Id of the step's own job.
     request_id: JobId,
     status: StatusName,
-    /// Jobs in front of it, while it waits.
+    /// Number of jobs in front of it, while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<u64>,
 }
 
-/// What was read of the logs of a job and its steps.
+/// Log lines of a job and its steps that were read.
 #[derive(Default)]
 pub(super) struct Seen {
     lines: HashMap<JobId, usize>,
-    /// Steps that had ended then: nothing of them is new any more.
+    /// Steps that had ended and were read completely.
     ended: HashSet<JobId>,
 }
 
-/// How a job stands, with the lines that were not seen; `None` if there is no record of it (any
-/// more).
+/// Reads a job's status with new log lines; `None` without a record.
 ///
 /// # Errors
-/// Redis is away.
+/// Redis is unreachable.
 pub(super) async fn read_status(
     store: &Store,
     (app, id): (&AppId, JobId),
@@ -126,7 +124,7 @@ impl From<JobState> for StatusName {
 }
 
 impl JobStatus {
-    /// How a job stands that is no flow, without its log.
+    /// Returns the status of a job that is no flow, without its log.
     pub(super) fn of(job: &JobHead) -> Self {
         Self {
             state: job.record.state,
@@ -137,13 +135,13 @@ impl JobStatus {
         }
     }
 
-    /// Adds how a step stands.
+    /// Adds the status of a step.
     fn add(&mut self, flow: &Flow, step: &Step, of_step: Self) {
         self.log.extend(of_step.log);
         if self.state.is_terminal() || step.end.is_some() {
             return;
         }
-        // Once something of it ran, it is in progress, also while a later step waits.
+        // A flow is in progress from its first run on, also while a later step waits.
         let has_begun = self.state == JobState::Running || !of_step.state.is_waiting();
         self.state = match has_begun {
             true => JobState::Running,

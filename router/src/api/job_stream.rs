@@ -1,4 +1,4 @@
-//! JobStream a job to its end, for those who wait at an open connection.
+//! Follows a job to its end for clients with an open connection.
 
 use std::time::Duration;
 
@@ -10,18 +10,16 @@ use super::job_status::{JobStatus, Seen, read_status};
 use super::{Api, ApiError};
 use crate::completions::Waiter;
 
-/// How long an event may be waited for until the record is looked at all the same: one may have
-/// been missed.
+/// Poll interval of the record while waiting for an event, which may be missed.
 const RECORD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a job whose way is followed is looked at: no event tells of progress, nor of places in
-/// the queue.
+/// Poll interval of a followed job: progress and queue position have no events.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The job's record, once it has ended.
+/// Waits for a job's end; returns its record.
 ///
 /// # Errors
-/// There is no record of it (any more), or it cannot be read at the end.
+/// The record does not exist, no longer exists, or is unreadable.
 pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, ApiError> {
     let watch = api.ended.watch(job.id);
     loop {
@@ -29,7 +27,7 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
             Ok(Some(state)) if state.is_terminal() => break,
             Ok(Some(_)) => {}
             Ok(None) => break,
-            // The job goes on without Redis, and so does the wait for it.
+            // The job proceeds without Redis, and so does the wait.
             Err(error) => {
                 tracing::debug!(job.id = %job.id, %error, "could not read a job's record")
             }
@@ -40,17 +38,16 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
 }
 
-/// How a job stands now, with its log if that is wanted; and its record, which says so, too, if it
-/// has ended.
+/// Returns the current status of a job, with its log on request, and its record.
 ///
 /// # Errors
-/// There is no record of it (any more), or it cannot be read.
+/// The record does not exist, no longer exists, or is unreadable.
 pub(super) async fn now(
     api: &Api,
     job: JobHead,
     with_log: bool,
 ) -> Result<(JobStatus, JobRecord), ApiError> {
-    // What the head says is all that there is to say.
+    // The head contains the whole status.
     if job.record.flow.is_none() && !with_log {
         return Ok((JobStatus::of(&job), job.record));
     }
@@ -72,10 +69,10 @@ pub(super) async fn now(
     Ok((status, record))
 }
 
-/// A job's record with its output, if it succeeded.
+/// Returns a job's record, with its output if it succeeded.
 ///
 /// # Errors
-/// There is no record of it any more, or it cannot be read.
+/// The record no longer exists, or is unreadable.
 pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, ApiError> {
     let record = job.record;
     if record.state != JobState::Succeeded {
@@ -89,15 +86,15 @@ pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, Ap
     whole.ok_or_else(|| ApiError::no_such_job(&record.spec.id.to_string()))
 }
 
-/// Something new about a job.
+/// A change of a job.
 pub(super) struct JobUpdate {
-    /// How it stands, with the lines of its log that are new.
+    /// Its status, with new log lines.
     pub(super) status: JobStatus,
-    /// Its record, if it has ended: this news is the last.
+    /// Its record, if it has ended: the last update.
     pub(super) end: Option<JobRecord>,
 }
 
-/// Whoever wants to hear each news of a job.
+/// The updates of one job.
 pub(super) struct JobStream {
     api: Api,
     job: JobSpec,
@@ -108,7 +105,7 @@ pub(super) struct JobStream {
 }
 
 impl JobStream {
-    /// Follows `job`. `with_log`: a line of its log is news.
+    /// Follows `job`. `with_log`: new log lines are updates, too.
     pub(super) fn new(api: Api, job: JobSpec, with_log: bool) -> Self {
         Self {
             watch: api.ended.watch(job.id),
@@ -120,12 +117,12 @@ impl JobStream {
         }
     }
 
-    /// Whom it follows, and where.
+    /// Returns the followed job.
     pub(super) fn subject(&self) -> (&Api, &JobSpec) {
         (&self.api, &self.job)
     }
 
-    /// What is new; at first, how the job stands. `None` if there is no record of it (any more).
+    /// Returns the next update, at first the current status; `None` without a record.
     pub(super) async fn next(&mut self) -> Option<JobUpdate> {
         loop {
             match self.read().await {
@@ -134,7 +131,7 @@ impl JobStream {
                     return Some(self.record_sent(update));
                 }
                 Ok(Some(_)) => {}
-                // The job goes on without Redis, and whoever follows it has time.
+                // The job proceeds without Redis, and the client can wait.
                 Err(error) => {
                     tracing::debug!(job.id = %self.job.id, %error, "could not read a job's record");
                 }
@@ -158,7 +155,7 @@ impl JobStream {
         Ok(Some(JobUpdate { status, end }))
     }
 
-    /// Remembers what is told. A preview is told once.
+    /// Records the sent status, and removes a preview that was sent before.
     fn record_sent(&mut self, mut update: JobUpdate) -> JobUpdate {
         let status = JobStatus {
             log: Vec::new(),

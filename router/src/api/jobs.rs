@@ -20,13 +20,13 @@ use super::{Api, ApiError};
 use crate::files::links::expires_s;
 use crate::finalizer::Cancelled;
 
-/// A job and everything that happened to it.
+/// A job with its whole history.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Job)]
 struct JobView {
     #[serde(flatten)]
     record: JobRecord,
-    /// Jobs in front of it, while it waits.
+    /// Number of jobs in front of it, while it waits.
     queue_position: Option<u64>,
     /// The step of a flow that is under way; if that is a flow itself, its step follows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show, cancel))
 }
 
-/// All that is known of a job, with the decision about its runner.
+/// Returns a job's record, with the routing decision.
 #[utoipa::path(
     get,
     path = "/jobs/{id}",

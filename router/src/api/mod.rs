@@ -1,6 +1,6 @@
-//! HTTP: fal's protocol under `/queue` and `/run`, our own answers under `/v1`, pictures under
-//! `/files`, uploads under `/storage`; and, whatever the router's roles, what those who watch over
-//! it ask: `/healthz`, `/readyz`, `/metrics`.
+//! HTTP API: fal's protocol under `/queue` and `/run`, warmq's own under `/v1`, pictures under
+//! `/files`, uploads under `/storage`; and in every role, for operators: `/healthz`, `/readyz`,
+//! `/metrics`.
 
 mod auth;
 mod config;
@@ -59,49 +59,49 @@ pub use hosts::Hosts;
 pub use server::{Limits, Server};
 pub use sse::Streams;
 
-/// What the handlers work with.
+/// State of the handlers.
 #[derive(Clone)]
 pub struct Api {
-    /// Jobs and fleet.
+    /// Redis.
     pub store: Store,
-    /// Who may come in.
+    /// Keys and their rights.
     pub keys: Keyring,
-    /// Which apps there are.
+    /// Existing apps.
     pub apps: AppDirectory,
-    /// The door for jobs.
+    /// Submits jobs.
     pub submitter: Submitter,
-    /// Reads the configuration again.
+    /// Reloads the configuration.
     pub reload: Reload,
-    /// Ends jobs that nobody wants any more.
+    /// Cancels jobs.
     pub finalizer: Finalizer,
-    /// Tells of jobs that ended.
+    /// Wakes requests when jobs end.
     pub ended: CompletionListener,
-    /// What the servers can do now.
+    /// Checks of the servers.
     pub readiness: Readiness,
-    /// What could not be run.
+    /// Dead-letter queues.
     pub dead: DeadLetters,
-    /// Pictures.
+    /// Storage of pictures.
     pub artifacts: Artifacts,
-    /// Links to them.
+    /// Links to files.
     pub links: Links,
-    /// Takes files.
+    /// Uploads.
     pub uploads: Uploads,
-    /// Names that are answered to while there are no keys.
+    /// Host names that are served while no keys exist.
     pub hosts: Hosts,
-    /// Begins every URL in answers.
+    /// Prefix of every URL in responses.
     pub public_url: Arc<str>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
-    /// What this process counted.
+    /// Metrics of this process.
     pub metrics: Metrics,
-    /// Jobs come in here and can be looked at; else only the router itself can.
+    /// Whether the process has the role `api`; otherwise it serves only the operators' endpoints.
     pub is_door: bool,
-    /// Answers that are streams of events.
+    /// Permits for event streams.
     pub streams: Streams,
 }
 
 /// # Errors
-/// The routes' documentation cannot be written.
+/// The OpenAPI document cannot be written.
 fn routes(api: Api) -> anyhow::Result<Router> {
     let public_url = api.public_url.clone();
     let (routes, openapi) = match api.is_door {
@@ -124,9 +124,8 @@ fn routes(api: Api) -> anyhow::Result<Router> {
         .with_state(api))
 }
 
-/// For those who submit jobs and ask for them, and for those who look after them. Only files are
-/// not behind the gate: their links say themselves who may, and are opened by browsers and others
-/// that know of no key.
+/// Returns the routes of submitters and operators. Files alone need no key: their links contain a
+/// permit, and are opened by browsers without a key.
 fn door(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes()).merge(config::routes());
@@ -143,7 +142,7 @@ fn door(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(webhook_keys::show))
 }
 
-/// What web pages may call, too.
+/// Returns the routes that web pages may call, too.
 fn for_pages(api: &Api) -> OpenApiRouter<Api> {
     let calls = calls();
     let proxied = Router::from(calls.clone())
@@ -153,8 +152,8 @@ fn for_pages(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = guarded(calls.merge(proxy::routes(proxied)), api, Right::Call);
     let by_permit = storage::by_permit().merge(files::routes());
     let (routes, openapi) = with_a_key.merge(by_permit).split_for_parts();
-    // The outer layer is around the gate, so that pages can read its refusals, and around the
-    // fallback for wrong methods: what a browser asks first has a method of its own, and no key.
+    // Outside the authorization, so that pages can read its errors, and outside the fallback for
+    // wrong methods, since a CORS preflight has a method of its own and no key.
     let routes = routes
         .method_not_allowed_fallback(wrong_method)
         .layer(cors::any());
@@ -163,7 +162,7 @@ fn for_pages(api: &Api) -> OpenApiRouter<Api> {
     documented
 }
 
-/// fal's protocol. Behind the proxy, too, which passes on who asks.
+/// Returns fal's protocol, also served behind the proxy, which passes the caller on.
 fn calls() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .nest("/queue", queue::routes())
@@ -175,8 +174,7 @@ async fn nothing_here() -> ApiError {
     ApiError::not_found("there is nothing at this path")
 }
 
-/// A path that is called by another method than it takes. fal's realtime protocol begins with such
-/// a call.
+/// Handles a wrong method. fal's realtime protocol begins with such a call.
 async fn wrong_method(uri: Uri) -> ApiError {
     match uri.path().ends_with("/realtime") {
         true => ApiError::realtime(),
@@ -184,7 +182,7 @@ async fn wrong_method(uri: Uri) -> ApiError {
     }
 }
 
-/// For those who watch over the process. Whether it lives is no secret; what it does is.
+/// Returns the endpoints of monitoring. Liveness is public; metrics need a key.
 fn watch(api: &Api) -> OpenApiRouter<Api> {
     health::routes().merge(guarded(metrics::routes(), api, Right::Watch))
 }

@@ -1,5 +1,5 @@
-//! From a path to the job that it names. Nobody else reads a job for a caller, so the one rule
-//! about whose it is stands here.
+//! Extracts the job of a path. It alone reads a job for a caller, so the rule of ownership is
+//! enforced here.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -13,9 +13,8 @@ use super::extract::Path;
 use super::{Api, ApiError};
 use crate::access::Right;
 
-/// The job of the path `…/{id}`, which the caller may look at, without its input and output:
-/// clients poll ten times a second. One of somebody else, or of another app than the path's, is as
-/// unknown as one that there is not.
+/// The job of the path `…/{id}` that the caller may read, without input and output, since clients
+/// poll ten times a second. A job of another owner or app counts as not found.
 pub(super) struct OwnedJob(pub(super) JobHead);
 
 #[derive(Deserialize)]
@@ -26,13 +25,14 @@ struct Address {
 }
 
 impl Address {
-    /// The app, or the route, that the path names.
+    /// Returns the app or route in the path.
     fn app(&self) -> Option<AppId> {
         let (owner, app) = (self.owner.as_ref()?, self.app.as_ref()?);
         AppId::parse(&format!("{owner}/{app}")).ok()
     }
 
-    /// Whether it names the job's app, or the route that the job was submitted to; or neither.
+    /// Returns whether the path has the job's app or the route that it was submitted to, or
+    /// neither.
     fn fits(&self, job: &JobSpec) -> bool {
         match (&self.owner, &self.app) {
             (Some(owner), Some(app)) => {
@@ -45,7 +45,7 @@ impl Address {
         }
     }
 
-    /// Finds the job: in the app that the path names, or in the one that its id leads to.
+    /// Finds the job in the app of the path, or in the app that its id refers to.
     async fn find(&self, store: &Store) -> Result<Option<JobHead>, warmq_store::Error> {
         let Ok(job) = self.id.parse() else {
             return Ok(None);

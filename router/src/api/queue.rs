@@ -23,20 +23,20 @@ use super::submission::{Bounds, INPUT, SubPath, SubmitRequest, Wishes};
 use super::{Api, ApiError, sse};
 use crate::finalizer::Cancelled;
 
-/// What stands behind the `?`; the last one counts.
+/// Query of the URL; the last duplicate counts.
 type Flags = HashMap<String, String>;
 
-/// What a status is to say.
+/// Options of a status.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents what `wants_log` reads")]
 struct StatusFlags {
-    /// `1` or `true`: with the lines of the job's log. Anything else: without.
+    /// `1` or `true`: include the job's log. Anything else: without.
     #[param(example = "1")]
     logs: Option<String>,
 }
 
-/// What became of a wish to cancel.
+/// Result of a cancellation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cancellation)]
 struct CancelView {
@@ -47,12 +47,12 @@ struct CancelView {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = CancellationStatus)]
 enum Cancellation {
-    /// It is cancelled, or will be as soon as its runner hears of it.
+    /// It is cancelled, or will be once its runner receives the request.
     #[serde(rename = "CANCELLATION_REQUESTED")]
     Requested,
-    /// It had ended.
+    /// It had ended before.
     AlreadyCompleted,
-    /// The app has no such job.
+    /// The job does not exist in this app.
     NotFound,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(cancel))
 }
 
-/// Submits a job. It is accepted once this answers, and will run.
+/// Submits a job. Once this responds, the job is accepted and will run.
 #[utoipa::path(
     post,
     path = "/{owner}/{app}",
@@ -88,7 +88,7 @@ async fn submit(
     Ok(with_job_headers(response, job.id, None))
 }
 
-/// Submits a job to an endpoint of the app's own.
+/// Submits a job to an endpoint of the app.
 #[utoipa::path(
     post,
     path = "/{owner}/{app}/{*path}",
@@ -105,7 +105,7 @@ async fn submit_to_path(
     submit(state, by, asked).await
 }
 
-/// Where a job stands.
+/// Returns the status of a job.
 #[utoipa::path(
     get,
     path = "/{owner}/{app}/requests/{id}/status",
@@ -137,8 +137,8 @@ async fn poll(
     Ok(with_job_headers(response, id, Some(&record)))
 }
 
-/// Where a job stands, whenever that changes, until it has ended: each event's data is a status,
-/// with what is new of the log.
+/// Streams the status of a job at each change until its end: each event's data is a status with the
+/// new log lines.
 #[utoipa::path(
     get,
     path = "/{owner}/{app}/requests/{id}/status/stream",
@@ -166,7 +166,7 @@ async fn follow(
     Ok(with_job_headers(sse::events(answers, place), id, None))
 }
 
-/// A job's result: the app's output, bare.
+/// Returns the bare output of a job.
 #[utoipa::path(
     get,
     path = "/{owner}/{app}/requests/{id}",
@@ -181,7 +181,7 @@ async fn result(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Respo
     ))
 }
 
-/// A job's result, as `response_url` of newer clients names it.
+/// Returns the output of a job, under the `response_url` of newer clients.
 #[utoipa::path(
     get,
     path = "/{owner}/{app}/requests/{id}/response",
@@ -193,7 +193,7 @@ async fn response(state: State<Api>, found: OwnedJob) -> Result<Response, ApiErr
     result(state, found).await
 }
 
-/// Cancels a job. One that was cancelled already can be cancelled again.
+/// Cancels a job. Idempotent.
 #[utoipa::path(
     put,
     path = "/{owner}/{app}/requests/{id}/cancel",
@@ -210,7 +210,7 @@ async fn cancel(
     State(api): State<Api>,
     found: Result<OwnedJob, ApiError>,
 ) -> Result<Response, ApiError> {
-    // fal's three answers, whose bodies its clients read.
+    // fal's clients read the bodies of these three responses.
     let answer = |code, status| (code, Json(CancelView { status })).into_response();
     let missing = || answer(StatusCode::NOT_FOUND, Cancellation::NotFound);
     let record = match found {
@@ -226,7 +226,7 @@ async fn cancel(
     Ok(with_job_headers(response, record.spec.id, Some(&record)))
 }
 
-/// fal's clients say `true`, `false`, `1` or `0`.
+/// fal's clients send `true`, `false`, `1` or `0`.
 fn wants_log(flags: &Flags) -> bool {
     matches!(flags.get("logs").map(String::as_str), Some("1" | "true"))
 }

@@ -1,4 +1,4 @@
-//! Where a job stands, in fal's words: the same for those who poll and those who follow.
+//! Status of a job in fal's format, the same for polling and streaming.
 
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
@@ -10,29 +10,29 @@ use warmq_types::job::{JobRecord, Progress};
 use super::Api;
 use super::job_status::{JobStatus, StatusName, StepView};
 
-/// Where a job stands, and where more is to be asked.
+/// Status of a job, with the URLs of its other calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Status)]
 pub(super) struct StatusView {
     cancel_url: String,
-    /// Why the job came to nothing; of jobs that ended without a result only.
+    /// Error of a job that ended without a result.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// A stable name for that.
+    /// Type of the error, a stable name.
     #[serde(skip_serializing_if = "Option::is_none")]
     error_type: Option<String>,
-    /// Null unless asked for.
+    /// Log lines, null unless requested.
     #[schema(required)]
     logs: Option<Vec<LogEntry>>,
     metrics: Metrics,
-    /// How far the job is, while it runs.
+    /// Progress, while the job runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
-    /// Jobs in front of it, while it waits.
+    /// Number of jobs in front of it, while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<u64>,
     request_id: JobId,
-    /// Where the result is.
+    /// URL of the result.
     response_url: String,
     status: StatusName,
     status_url: String,
@@ -41,10 +41,10 @@ pub(super) struct StatusView {
     steps: Vec<StepView>,
 }
 
-/// What a job cost.
+/// Cost of a job.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 struct Metrics {
-    /// How long it ran, s, without loading; once it has ended.
+    /// Run time without loading, s; once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     inference_time: Option<f64>,
 }
@@ -56,17 +56,17 @@ struct LogEntry {
     /// `INFO`, `WARN` or `ERROR`.
     level: String,
     message: String,
-    /// The only source that fal's clients know.
+    /// The only source known to fal's clients.
     #[schema(example = "USER")]
     source: &'static str,
     #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
     timestamp: String,
 }
 
-/// What a line of a log is about.
+/// Labels of a log line.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct Labels {
-    /// The runner that it is about.
+    /// The line's runner.
     #[serde(skip_serializing_if = "Option::is_none")]
     runner: Option<RunnerId>,
 }

@@ -1,5 +1,4 @@
-//! A job as an HTTP request asks for it: the path, fal's query, and headers under fal's names and
-//! ours.
+//! A submission by HTTP: path, query, and headers under fal's names or warmq's.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,17 +16,17 @@ use super::{Api, ApiError, namespaces};
 use crate::memory::HeldBytes;
 use crate::submit::Submission;
 
-/// What stands behind the `?`; the last one counts.
+/// Query of the URL; the last duplicate counts.
 type Flags = HashMap<String, String>;
 
-/// Headers that no route sees.
+/// Headers hidden from routes.
 const SECRETS: [HeaderName; 3] = [
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
     header::COOKIE,
 ];
 
-/// Where a submission goes.
+/// Target of a submission.
 #[derive(Deserialize)]
 struct Address {
     owner: String,
@@ -36,10 +35,10 @@ struct Address {
     path: String,
 }
 
-/// What a submission's body is.
+/// Body of a submission.
 pub(super) const INPUT: &str = "The app's input. Nothing at all is an empty object.";
 
-/// An endpoint of an app's own.
+/// An endpoint of the app.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `Address` reads")]
@@ -49,7 +48,7 @@ pub(super) struct SubPath {
     path: String,
 }
 
-/// What a submission may ask for besides. Headers `x-fal-…` may be called `x-…` as well.
+/// Options of a submission. Headers `x-fal-…` may be written `x-…`, too.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
@@ -59,7 +58,7 @@ pub(super) struct Wishes {
     /// one.
     #[param(required = false, max_length = 256, example = "shapes")]
     x_fal_runner_hint: String,
-    /// `low` runs only where no normal job waits, whatever bounds the job has.
+    /// `low` runs only while no normal job waits, regardless of the job's bounds.
     #[param(required = false, inline)]
     x_fal_queue_priority: Priority,
     /// How long the job may be held for a warm runner: seconds (`2.5`), or with a unit (`500ms`,
@@ -70,7 +69,7 @@ pub(super) struct Wishes {
     /// more than 0.
     #[param(required = false, example = "30")]
     x_fal_request_start_timeout: String,
-    /// The older name of `x-fal-request-start-timeout`, which counts if both are given.
+    /// Older name of `x-fal-request-start-timeout`, which takes precedence.
     #[param(required = false, example = "30")]
     x_fal_request_timeout: String,
     /// `1`, `true` or `yes`: it is begun once at most, even if its runner is lost.
@@ -92,7 +91,7 @@ pub(super) struct Wishes {
     idempotency_key: String,
 }
 
-/// What a submission may say in its query.
+/// Query options of a submission.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
@@ -102,7 +101,7 @@ pub(super) struct Bounds {
     fal_max_queue_length: u64,
 }
 
-/// What a request asks for, nothing checked.
+/// An unchecked submission.
 pub(super) struct SubmitRequest(pub(super) Submission);
 
 impl FromRequest<Api> for SubmitRequest {
@@ -144,7 +143,7 @@ impl FromRequest<Api> for SubmitRequest {
     }
 }
 
-/// Why a body could not be read.
+/// Converts a body error.
 pub(super) fn unreadable(rejection: &BytesRejection, api: &Api) -> ApiError {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(api.max_body_bytes),
@@ -152,7 +151,7 @@ pub(super) fn unreadable(rejection: &BytesRejection, api: &Api) -> ApiError {
     }
 }
 
-/// What routes may look at: all headers, except those that prove who the client is.
+/// Returns the headers that routes may read: all except credentials.
 fn shown_to_routes(headers: &HeaderMap) -> BTreeMap<String, String> {
     let shown = headers.iter().filter(|(name, _)| !SECRETS.contains(name));
     shown
@@ -160,13 +159,13 @@ fn shown_to_routes(headers: &HeaderMap) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A header under fal's name (`X-Fal-…`) or ours (`X-…`).
+/// Returns a header under fal's name (`X-Fal-…`) or warmq's (`X-…`).
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     let text = |prefix: &str| text_of(headers, &format!("{prefix}{name}"));
     text("x-fal-").or_else(|| text("x-"))
 }
 
-/// A header as text: browsers and many libraries send Latin-1.
+/// Returns a header as text: browsers and many libraries send Latin-1.
 pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(utf8_or_latin1(headers.get(name)?.as_bytes()))
 }

@@ -1,5 +1,4 @@
-//! How apps stand: what a job costs there, and how long it would wait. For the conditions of
-//! routes, and for those who look for an app with runners.
+//! Load of apps: cost, expected wait, runners. Read by conditions of routes and by fallbacks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,18 +13,18 @@ use warmq_types::ids::AppId;
 use super::AppDirectory;
 use crate::routing_config::RoutingConfig;
 
-/// How long a standing is believed: submissions come faster than it changes.
+/// How long a load is cached: submissions are more frequent than its changes.
 const LOAD_CACHE_TTL: Duration = Duration::from_millis(500);
 
-/// What was read, and when.
+/// Loads with the time of the read.
 #[derive(Clone, Default)]
 pub(super) struct LoadCache(Arc<Mutex<HashMap<AppId, (Instant, Measured)>>>);
 
-/// What Redis says of an app.
+/// Load of an app in Redis.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
     counts: Counts,
-    /// How long a job runs there, s; none before the first ran.
+    /// Run time of a job, s; `None` before the first run.
     run_s: Option<f64>,
 }
 
@@ -40,9 +39,9 @@ impl From<AppLoad> for Measured {
 }
 
 impl Measured {
-    /// Of runners that all have jobs one is free every run time over their number, and whoever
-    /// comes waits for as many as wait before it, and for one more. Loads are left out: whether a
-    /// job is cold depends on its hint.
+    /// Estimates the wait: with all runners busy, one comes free every run time divided by their
+    /// number, and a new job waits for those before it, and for one more. Loads of models are left
+    /// out, since whether a job is cold depends on its hint.
     fn estimate(self, config: &AppConfig) -> AppLoadEstimate {
         let Counts {
             live,
@@ -69,10 +68,10 @@ impl Measured {
 }
 
 impl AppDirectory {
-    /// How the apps stand that conditions on the way from `name` look at.
+    /// Returns the loads that conditions reachable from `name` read.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn loads_for(
         &self,
         declared: &RoutingConfig,
@@ -82,10 +81,10 @@ impl AppDirectory {
         self.loads(declared, apps.into_iter().cloned()).await
     }
 
-    /// How these apps stand.
+    /// Returns the loads of these apps.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn loads(
         &self,
         declared: &RoutingConfig,
@@ -100,10 +99,10 @@ impl AppDirectory {
             .collect())
     }
 
-    /// Those of `targets`, apps or routes, from which an app with runners can be reached.
+    /// Returns those of `targets`, apps or routes, that lead to an app with runners.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn with_runners<'t>(
         &self,
         declared: &RoutingConfig,
@@ -123,8 +122,8 @@ impl AppDirectory {
             .collect())
     }
 
-    /// Reads what is not known or no longer fresh, all of it at once. Nothing is locked meanwhile:
-    /// while Redis hangs, each caller waits for its own answer only.
+    /// Reads missing and outdated loads in one call. No lock is held meanwhile: while Redis hangs,
+    /// each caller waits only for its own response.
     async fn measured(&self, apps: BTreeSet<AppId>) -> Result<BTreeMap<AppId, Measured>, Error> {
         let mut found = BTreeMap::new();
         let mut unknown = Vec::new();

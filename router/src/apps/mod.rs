@@ -1,4 +1,4 @@
-//! Which apps exist, and what input each takes.
+//! Existing apps, their settings and input schemas.
 //!
 //! What the file declares may be replaced while jobs come in ([`crate::reload`]): whoever decides
 //! about a submission takes one snapshot of it. An app exists once the file names it or a worker
@@ -24,10 +24,10 @@ use crate::routing_config::RoutingConfig;
 use load::LoadCache;
 use schema::InputSchema;
 
-/// How long what Redis said of an app is believed.
+/// How long app data from Redis is cached.
 const CACHE_TTL: Duration = Duration::from_secs(2);
 
-/// A cheap handle on what is known of apps.
+/// A cheap handle on the apps.
 #[derive(Clone)]
 pub struct AppDirectory {
     store: Store,
@@ -36,19 +36,19 @@ pub struct AppDirectory {
     loads: LoadCache,
 }
 
-/// What Redis said of an app's input, and when.
+/// An app's input schema in Redis, with the time of the read.
 type Known = (Instant, Option<Arc<InputSchema>>);
 
-/// What is known of one app.
+/// An app.
 #[derive(Clone)]
 pub struct App {
-    /// Its settings.
+    /// Settings of the app.
     pub config: AppConfig,
     schema: Option<Arc<InputSchema>>,
 }
 
 impl AppDirectory {
-    /// A directory over the file's apps and those in Redis.
+    /// Returns a directory of the apps in the file and in Redis.
     pub fn new(store: Store, declared: Arc<RoutingConfig>) -> Self {
         Self {
             store,
@@ -58,36 +58,37 @@ impl AppDirectory {
         }
     }
 
-    /// What the file declares now.
+    /// Returns the current declarations.
     pub fn declared(&self) -> Arc<RoutingConfig> {
         self.declared.borrow().clone()
     }
 
-    /// Replaces what the file declares.
+    /// Replaces the declarations.
     pub fn declare(&self, declared: Arc<RoutingConfig>) {
         self.declared.send_replace(declared);
     }
 
-    /// Returns once an app has other settings than `config`.
+    /// Returns once an app's settings differ from `config`.
     pub async fn differs(&self, app: &AppId, config: &AppConfig) {
         let mut declared = self.declared.subscribe();
         let changed = declared.wait_for(|declared| declared.config(app) != *config);
-        // We hold the sender, so it is there.
+        // The sender is owned by this handle, so the channel is open.
         let _ = changed.await;
     }
 
-    /// An app as the file has it now; `None` when neither the file nor a worker knows it.
+    /// Returns an app by the current declarations; `None` if neither the file nor a worker declares
+    /// it.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn find(&self, id: &AppId) -> Result<Option<App>, Error> {
         self.find_in(&self.declared(), id).await
     }
 
-    /// An app as `declared` has it; `None` when neither that nor a worker knows it.
+    /// Returns an app by `declared`; `None` if neither that nor a worker declares it.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn find_in(
         &self,
         declared: &RoutingConfig,
@@ -113,17 +114,17 @@ impl AppDirectory {
         Ok(Some(app(schema)))
     }
 
-    /// All apps, the file's and Redis'.
+    /// Returns all apps of the file and of Redis.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is unreachable.
     pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
         let mut apps = self.store.fleet().apps().await?;
         apps.extend(self.declared().apps.names().cloned());
         Ok(apps)
     }
 
-    /// The settings of an app: the file's, or the defaults.
+    /// Returns an app's settings: the file's, or the defaults.
     pub fn config(&self, id: &AppId) -> AppConfig {
         self.declared.borrow().config(id)
     }

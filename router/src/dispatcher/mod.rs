@@ -66,12 +66,12 @@ const PROBE_BATCH: usize = 50;
 /// All dispatchers of this process.
 #[derive(Clone)]
 pub struct Dispatchers {
-    pub store: Store,
-    pub connections: Connections,
-    pub topology: Topology,
-    pub publisher: Publisher,
-    pub finalizer: Finalizer,
-    pub apps: AppDirectory,
+    pub(crate) store: Store,
+    pub(crate) connections: Connections,
+    pub(crate) topology: Topology,
+    pub(crate) publisher: Publisher,
+    pub(crate) finalizer: Finalizer,
+    pub(crate) apps: AppDirectory,
     /// Republish a job whose message shows no activity for this long.
     pub reconcile_after: Duration,
     /// Forget an app after this time without runners, jobs and dead letters.
@@ -81,7 +81,7 @@ pub struct Dispatchers {
     pub longest_held: Duration,
     /// Records a limit of the broker that differs from the expected one.
     pub limits: BrokerLimits,
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 impl Dispatchers {

@@ -1,5 +1,4 @@
-//! One look at a flow: what came of the step that is under way, and what follows. It may be made at
-//! any time.
+//! One evaluation of a flow: reads the current step's result and decides what follows. Idempotent.
 
 use std::time::Duration;
 
@@ -20,29 +19,28 @@ use crate::large_json::Turn;
 use crate::session_error::SessionError;
 use crate::submit::{Prepared, SubmitError};
 
-/// Whether a flow is where it should be.
+/// Result of an evaluation.
 enum Advanced {
-    /// It is: something is waited for, or it ended.
+    /// Nothing is due: the flow waits for an event, or ended.
     Done,
-    /// Somebody else moved it meanwhile, or a step is to be seen that was just cancelled.
+    /// Another router changed the flow, or a step was just cancelled: evaluate again.
     Again,
 }
 
-/// Whether a step that waits is known to be in its app's queue.
+/// Whether a waiting step is known to be in its app's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepConfidence {
-    /// Nothing speaks against it. Should its message be lost all the same, the app's leader finds
-    /// that out.
+    /// Yes, as far as known; the app's leader reconciles lost messages.
     Heard,
-    /// Whoever submitted it may have died before it was.
+    /// Its submitter may have crashed before the publish.
     Unsure,
 }
 
 impl Flows {
-    /// Looks at a flow and does what is due.
+    /// Evaluates a flow and does what is due.
     ///
     /// # Errors
-    /// A server is away. The flow is looked at again.
+    /// A server is unreachable. The flow is evaluated again.
     pub(super) async fn advance(
         &self,
         route: &AppId,
@@ -65,7 +63,7 @@ impl Flows {
         }
     }
 
-    /// Sees to it that nothing of a flow that ended goes on, and that everybody knows.
+    /// Cancels the current step of an ended flow, and publishes its pending event.
     async fn settle_ended(&self, state: FlowState) -> Result<Advanced, SessionError> {
         let FlowState { record, flow, .. } = &state;
         let (route, id) = (&record.spec.app, record.spec.id);
@@ -115,7 +113,7 @@ impl Flows {
         self.go_on(transition).await
     }
 
-    /// A step is under way: it is waited for, or given up.
+    /// Waits for the current step, or gives it up.
     async fn wait(
         &self,
         mut transition: Transition<'_>,
@@ -132,7 +130,7 @@ impl Flows {
                 self.watch(&transition, wait).await?;
                 return Ok(Advanced::Done);
             };
-            // First the note: whoever sees the job cancelled must know that nobody's wish it was.
+            // Store the reason first, so that the cancellation is not attributed to a user.
             transition.give_up(reason);
             if let FlowTransition::Conflict = self.store_transition(&transition).await? {
                 return Ok(Advanced::Again);
@@ -144,7 +142,7 @@ impl Flows {
         Ok(Advanced::Again)
     }
 
-    /// Whether a job waits for a runner; of a flow, whether its step does.
+    /// Returns whether a job waits for a runner; for a flow, whether its step does.
     async fn is_waiting(&self, record: &JobRecord) -> Result<bool, SessionError> {
         let Some(flow) = &record.flow else {
             return Ok(record.state.is_waiting());
@@ -158,7 +156,7 @@ impl Flows {
         }
     }
 
-    /// No step is under way: the next one is begun, or the flow ends.
+    /// Begins the next step, or ends the flow.
     async fn go_on(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
         loop {
             let has_runners = self.runners_of(&transition).await?;
@@ -195,15 +193,15 @@ impl Flows {
         }
     }
 
-    /// Notes that a step is begun, then submits it.
+    /// Stores that a step begins, then submits it.
     async fn begin(
         &self,
         transition: Transition<'_>,
         (prepared, turn): (Prepared, Turn),
         wait: Duration,
     ) -> Result<Advanced, SessionError> {
-        // At once: whoever dies in between leaves a flow that is watched all the same, since it was
-        // accepted or moved last.
+        // Concurrently: a crash in between leaves the flow scheduled by its acceptance or last
+        // transition.
         let (advanced, ()) = try_join(
             self.store_transition(&transition),
             self.watch(&transition, wait),
@@ -212,7 +210,7 @@ impl Flows {
         match advanced {
             FlowTransition::On => match self.submitter.submit_step(prepared, turn).await {
                 Ok(true) => self.submitted(&transition).await,
-                // It ended already: the next look finds no record.
+                // The flow ended meanwhile: the next evaluation finds no step.
                 Ok(false) => Ok(Advanced::Again),
                 Err(error) => self.not_submitted(&transition, error).await,
             },
@@ -220,8 +218,8 @@ impl Flows {
         }
     }
 
-    /// A step was begun and could not be submitted. Unless a server is away, the next look finds
-    /// out why, and ends it.
+    /// Handles a failed submission of a step. Unless a server is unreachable, the next evaluation
+    /// ends the step with the reason.
     async fn not_submitted(
         &self,
         transition: &Transition<'_>,
@@ -234,7 +232,7 @@ impl Flows {
         }
     }
 
-    /// The storage fails, which holds up this flow and no other.
+    /// Delays the flow while the storage fails; others proceed.
     async fn await_storage(
         &self,
         transition: &Transition<'_>,
@@ -245,7 +243,7 @@ impl Flows {
         Ok(Advanced::Done)
     }
 
-    /// The flow's own input cannot be read.
+    /// Handles an unreadable input of the flow.
     async fn without_input(
         &self,
         transition: Transition<'_>,
@@ -260,7 +258,7 @@ impl Flows {
         }
     }
 
-    /// A step was begun and has no job: who began it died before submitting it.
+    /// Submits a begun step without a job, whose router crashed before the submission.
     async fn submit_again(
         &self,
         mut transition: Transition<'_>,
@@ -289,7 +287,7 @@ impl Flows {
         match submitted.await {
             Ok(true) => self.submitted(&transition).await,
             Ok(false) => {
-                // It ran while no router looked at the flow; it must not run again.
+                // It ran before this evaluation and must not run again.
                 transition.end_with(lost_result("it was kept for too short a time"));
                 self.go_on(transition).await
             }
@@ -301,11 +299,11 @@ impl Flows {
         }
     }
 
-    /// A step's job is there.
+    /// Checks the flow after the submission of a step.
     async fn submitted(&self, transition: &Transition<'_>) -> Result<Advanced, SessionError> {
         let flow = &transition.state.record.spec;
-        // Whoever cancelled the flow before found no job to cancel.
-        match self.store.jobs().state_of(&flow.app, flow.id).await? {
+        // A cancellation before the submission found no job.
+        match self.store.state_of(&flow.app, flow.id).await? {
             Some(state) if !state.is_terminal() => Ok(Advanced::Done),
             _ => Ok(Advanced::Again),
         }
@@ -355,7 +353,7 @@ impl Flows {
         self.end(transition, state, outcome).await
     }
 
-    /// Ends a flow that cannot be run by this router.
+    /// Fails a flow that this router cannot run.
     async fn fail_unrunnable(
         &self,
         state: FlowState,
@@ -388,7 +386,7 @@ impl Flows {
             self.metrics.flow(&spec.app, state);
             tracing::debug!(flow.id = %spec.id, route = %spec.app, %state, "a flow ended");
         }
-        // Whoever looks at it next announces it.
+        // The next evaluation publishes the event.
         Ok(Advanced::Again)
     }
 
@@ -430,8 +428,7 @@ impl Flows {
             .await?)
     }
 
-    /// Whether there are live runners for a step's target; asked only where that makes a
-    /// difference.
+    /// Returns whether targets have live runners; queried only for fallbacks.
     async fn runners_of<'m>(
         &self,
         transition: &Transition<'m>,
@@ -449,7 +446,7 @@ impl Flows {
     }
 }
 
-/// What a step comes to whose result nobody can read.
+/// Returns the error of a step whose result is unreadable.
 fn lost_result(why: &str) -> JobError {
     JobError::internal(
         "internal_error",
@@ -457,10 +454,10 @@ fn lost_result(why: &str) -> JobError {
     )
 }
 
-/// What a step comes to that cannot be submitted.
+/// Returns the error of a step that cannot be submitted.
 ///
 /// # Errors
-/// It can later: a server is away.
+/// The submission may succeed later: a server is unreachable.
 fn refusal(error: SubmitError) -> Result<JobError, SessionError> {
     match error.is_temporary() {
         true => Err(temporary(error)),

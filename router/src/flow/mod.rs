@@ -1,18 +1,17 @@
-//! Runs flows: submissions to routes that take several steps (`sequence`, `fallback`).
+//! Runs flows: submissions to routes of several steps (`sequence`, `fallback`).
 //!
-//! | module | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | `advance` | one look at a flow: what came of its step, and what follows |
-//! | `moved` | what a look found, until it is stored |
-//! | `next` | what follows: pure |
-//! | `versions` | what was declared when a flow began |
+//! | `advance` | one evaluation of a flow: read, decide, store, submit |
+//! | `transition` | the changes of an evaluation before they are stored |
+//! | `decide` | how a flow proceeds: pure |
+//! | `versions` | the declarations at the start of a flow |
 //!
-//! A look needs no reason: it reads the flow's record and its step's, and does whatever is due. So
-//! it may come too often, twice at a time, or after the router that looked before died halfway: the
-//! record says which move was the last, a step's id follows from its flow's, and whoever finds a
-//! step without a job submits it again. What makes a router look is an event (a flow was accepted,
-//! a step ended), which is acknowledged after the look; and, should an event be lost or time pass
-//! without one, a list in Redis of when each flow is looked at at the latest
+//! Evaluation is an idempotent reconcile with optimistic concurrency: it reads the records of the
+//! flow and its current step, and does what is due. It may run at any time, concurrently, or after
+//! a crash of another router: the record has a version, a step's id derives from its flow, and a
+//! begun step without a job is submitted again. Evaluations are caused by events (flow accepted,
+//! step ended), acked afterwards, and by a list in Redis of when each flow is due without one
 //! (`Store::take_due_flows`).
 
 mod advance;
@@ -43,23 +42,22 @@ use crate::submit::Submitter;
 use advance::StepConfidence;
 use versions::Versions;
 
-/// Events in work at once.
+/// Events handled at once.
 const PREFETCH: u16 = 64;
 
-/// How often flows are looked for that are due.
+/// Interval of the scan for due flows.
 const DUE_FLOWS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Flows that are due and looked at in one round; the others come in the next.
+/// Due flows per scan; the next scan takes the others.
 const DUE_FLOWS_BATCH: usize = 100;
 
-/// When a flow is due again whose look came to nothing: Redis or RabbitMQ is away, or this router
-/// dies.
+/// Delay after a failed evaluation: Redis or RabbitMQ is unreachable, or the router crashed.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// When a flow is due again whose record cannot be read.
+/// Delay after an unreadable record.
 const UNREADABLE_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 
-/// What runs flows.
+/// Runs flows.
 #[derive(Clone)]
 pub struct Flows {
     store: Store,
@@ -73,7 +71,7 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// Over the given servers. `submitter`: the door that steps go through.
+    /// Returns a runner of flows on the given servers. `submitter`: submits the steps.
     pub fn new(
         store: Store,
         amqp_url: ServerUrl,
@@ -95,10 +93,10 @@ impl Flows {
         }
     }
 
-    /// Moves flows on as events come, until `shutdown`, over as many connections as it takes.
+    /// Evaluates flows on events until `shutdown`, reconnecting as needed.
     ///
     /// # Errors
-    /// Never; a broken connection is made again.
+    /// Never; a broken connection is reopened.
     pub async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let events = QueueConsumer {
             what: "events of flows",
@@ -114,10 +112,10 @@ impl Flows {
         Ok(())
     }
 
-    /// Looks at flows that are due without an event, until `shutdown`.
+    /// Evaluates due flows without an event until `shutdown`.
     ///
     /// # Errors
-    /// Never; while Redis is away it goes on trying.
+    /// Never; retries while Redis is unreachable.
     pub async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         while let Some(due) =
             retry::until_success("looking for flows that are due", &shutdown, || {
@@ -125,7 +123,7 @@ impl Flows {
             })
             .await
         {
-            // There may be more of them.
+            // A full batch: more flows may be due.
             let wait = match due.len() < DUE_FLOWS_BATCH {
                 true => DUE_FLOWS_INTERVAL,
                 false => Duration::ZERO,
@@ -151,8 +149,7 @@ impl Flows {
         Ok(())
     }
 
-    /// A flow's record cannot be read, perhaps since a router of another version wrote it: it is
-    /// looked at seldom.
+    /// Delays a flow with an unreadable record, perhaps of a router of another version.
     async fn put_off(&self, route: &AppId, flow: JobId, error: &SessionError) {
         tracing::error!(flow.id = %flow, %error, "a flow cannot go on");
         if let Err(error) = self
@@ -169,7 +166,7 @@ impl Flows {
         match JobEvent::decode(&delivery.data) {
             Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             Ok(event) => {
-                // Whoever had it before may have died halfway.
+                // The consumer of the first delivery may have crashed.
                 let doubt = match delivery.redelivered {
                     true => StepConfidence::Unsure,
                     false => StepConfidence::Heard,
@@ -184,7 +181,7 @@ impl Flows {
     }
 }
 
-/// The flow that an event concerns: one that was accepted, or the one whose step ended.
+/// Returns the flow of an event: the accepted one, or the one whose step ended.
 fn concerned(event: JobEvent) -> Option<(AppId, JobId)> {
     match event.state {
         JobState::Queued => Some((event.app, event.job_id)),

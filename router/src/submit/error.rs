@@ -1,4 +1,4 @@
-//! Why a submission is not accepted, and what its submitter is told.
+//! Errors of a submission, with the submitter's response.
 
 use std::time::Duration;
 
@@ -12,42 +12,42 @@ use warmq_types::job::{FieldError, JobError};
 use super::input;
 use crate::access::Denied;
 
-/// Why a submission was not accepted.
+/// Why a submission was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The app's name breaks the grammar.
+    /// The app's name is invalid.
     #[error(transparent)]
     InvalidApp(#[from] InvalidName),
-    /// The caller's key does not allow it.
+    /// The caller's key lacks the right.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// The caller's key submits too often.
+    /// The rate limit of the caller's key is exceeded.
     #[error(
         "the key '{key}' may submit {rate}; try again in {} s",
         in_seconds(wait)
     )]
     TooOften {
-        /// The key.
+        /// The caller's key.
         key: KeyId,
-        /// What is allowed.
+        /// Its rate limit.
         rate: Rate,
-        /// After how long the next submission is.
+        /// Time until the next submission is allowed.
         wait: Duration,
     },
-    /// As many jobs of the caller's key wait or run as it may have.
+    /// The caller's key has its maximum of unfinished jobs.
     #[error(
         "this key's jobs that wait or run are as many as they may be ({0}); try again when one has ended"
     )]
     TooManyJobs(u64),
-    /// Nobody serves that app.
+    /// The app does not exist.
     #[error(
         "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
     )]
     UnknownApp(AppId),
-    /// A route cannot say where it goes.
+    /// A route cannot be resolved.
     #[error(transparent)]
     Route(#[from] warmq_rules::Error),
-    /// The body is no JSON.
+    /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
     /// The body is a form.
@@ -61,101 +61,101 @@ pub enum SubmitError {
     /// The body is nested deeper than [`input::MAX_DEPTH`].
     #[error("the input is nested more than {} levels deep", input::MAX_DEPTH)]
     TooDeep,
-    /// The input is not what the app takes.
+    /// The input does not match the app's schema.
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
-    /// The body is larger than a submission may be.
+    /// The body exceeds the limit.
     #[error(
         "the body has {bytes} bytes; {most} are the most (--max-body): upload large files (POST /storage/upload/initiate) and \
          give their links"
     )]
     TooLarge {
-        /// Its size.
+        /// Size, bytes.
         bytes: usize,
-        /// What is allowed.
+        /// Limit, bytes.
         most: usize,
     },
-    /// What a flow would give a step is larger than a submission may be.
+    /// A step's input exceeds the limit.
     #[error("its input has {bytes} bytes; {most} are the most (--max-body)")]
     StepTooLarge {
-        /// So large.
+        /// Size, bytes.
         bytes: usize,
-        /// What is allowed.
+        /// Limit, bytes.
         most: usize,
     },
     /// The hint is too long.
     #[error(transparent)]
     InvalidHint(#[from] InvalidHint),
-    /// The field of the input that is the hint is too long for one.
+    /// The input field that is the hint is too long.
     #[error("{problem}")]
     InvalidInputHint {
-        /// The field.
+        /// Path of the field.
         path: HintPath,
-        /// Why it is no hint.
+        /// What is wrong with it.
         problem: InvalidHint,
     },
     /// The priority is neither `normal` nor `low`.
     #[error("the priority is 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
-    /// The patience is no time.
+    /// The maximum hold is not a duration.
     #[error("{0}")]
     InvalidPatience(String),
-    /// The time to start is no time, or none at all.
+    /// The start timeout is not a duration, or 0.
     #[error("{problem}")]
     InvalidStartTimeout {
-        /// The header that gives it.
+        /// Name of the header.
         header: &'static str,
-        /// Why it is none.
+        /// What is wrong with it.
         problem: String,
     },
     /// The idempotency key is empty, too long or not printable.
     #[error("{0}")]
     InvalidKey(InvalidName),
-    /// Whether to store is neither `0` nor `1`.
+    /// The store option is neither `0` nor `1`.
     #[error(
         "whether input and output are stored is '0' or '1' ('false' or 'true', 'no' or 'yes'), not '{0}'"
     )]
     InvalidStoreIo(String),
-    /// How long links hold is no such JSON.
+    /// The link lifetime is not valid JSON of its kind.
     #[error("{0}")]
     InvalidLifecycle(String),
-    /// The longest queue is no number.
+    /// The maximum queue length is not a number.
     #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
-    /// As many jobs wait as the app or the submitter allows.
+    /// The queue is at the bound of the app or the submitter.
     #[error(
         "the queue of {app} is full: {waiting} jobs wait, and another is accepted while fewer than {bound} do; try again later"
     )]
     QueueFull {
-        /// The app.
+        /// App of the queue.
         app: AppId,
-        /// Jobs that wait.
+        /// Number of waiting jobs.
         waiting: u64,
-        /// How many are too many for another one.
+        /// Number of waiting jobs from which submissions are refused.
         bound: u64,
     },
-    /// The webhook cannot be reached from here, whatever happens.
+    /// The webhook URL is not permitted.
     #[error("the webhook cannot be delivered: {0}")]
     InvalidWebhook(warmq_fetch::Error),
-    /// It is neither wanted nor not wanted to be tried again.
+    /// The retry option is not a boolean.
     #[error("no-retry is '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
     InvalidNoRetry(String),
-    /// Redis is away.
+    /// Redis failed.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
-    /// RabbitMQ is away, or stalled by an alarm; or it never takes such a message.
+    /// RabbitMQ failed, is blocked by an alarm, or never accepts such a message.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The storage, where large inputs go, fails.
+    /// The storage for large inputs failed.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
-    /// The job cannot be written as a message.
+    /// The job cannot be encoded as a message.
     #[error(transparent)]
     Message(#[from] warmq_types::message::Error),
 }
 
 impl SubmitError {
-    /// It is not the submission's fault: the same may be accepted later.
+    /// Returns whether the same submission may be accepted later.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Store(error) => !error.is_damage(),
@@ -165,7 +165,7 @@ impl SubmitError {
         }
     }
 
-    /// After how many seconds the same will be accepted, if that is known.
+    /// Returns after how many seconds the same submission may be accepted, if known.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::TooOften { wait, .. } => Some(in_seconds(wait)),
@@ -173,7 +173,7 @@ impl SubmitError {
         }
     }
 
-    /// What the submitter is told: status and body.
+    /// Returns the response: status and body.
     pub fn to_job_error(&self) -> JobError {
         let place = |kind: &str, name: &str, error_type: &str| {
             JobError::fields(vec![FieldError {
@@ -241,7 +241,7 @@ impl SubmitError {
     }
 }
 
-/// Rounded up, as `Retry-After` has whole seconds: who comes then is not too early.
+/// Rounds up, since `Retry-After` has whole seconds and a retry must not be early.
 fn in_seconds(wait: &Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
 }

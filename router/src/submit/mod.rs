@@ -80,7 +80,7 @@ pub struct Submitter {
 pub struct Options {
     /// Storage of large inputs.
     pub artifacts: Artifacts,
-    pub links: Links,
+    pub(crate) links: Links,
     /// Checks webhook URLs.
     pub fetcher: Fetcher,
     /// Largest input, bytes of JSON.

@@ -27,7 +27,7 @@ pub struct FlowView<'a> {
     pub spec: &'a JobSpec,
     /// Declarations at the start of the flow.
     pub declared: &'a RoutingConfig,
-    pub flow: Flow<'a>,
+    pub(crate) flow: Flow<'a>,
     /// Headers of its submission.
     pub headers: &'a BTreeMap<String, String>,
     /// Outputs of the ended steps, by step name.

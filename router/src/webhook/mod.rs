@@ -62,13 +62,13 @@ type Answer = Result<StatusCode, warmq_fetch::Error>;
 
 /// Delivers webhooks.
 pub struct Webhooks {
-    pub store: Store,
-    pub amqp_url: ServerUrl,
-    pub topology: Topology,
-    pub publisher: Publisher,
-    pub fetcher: Fetcher,
-    pub links: Links,
-    pub metrics: Metrics,
+    pub(crate) store: Store,
+    pub(crate) amqp_url: ServerUrl,
+    pub(crate) topology: Topology,
+    pub(crate) publisher: Publisher,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) links: Links,
+    pub(crate) metrics: Metrics,
 }
 
 /// Returns the signing key of all routers, created on first use. Read each time, since a Redis that
