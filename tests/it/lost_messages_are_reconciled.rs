@@ -244,7 +244,7 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
             Some(Unavailable::Parked { .. }) => {
                 assert!(!missed, "its copy is parked");
                 assert_eq!(
-                    store.setbacks(&app, job.id).await.unwrap().avoid,
+                    store.attempts().setbacks(&app, job.id).await.unwrap().avoid,
                     std::slice::from_ref(&runner)
                 );
                 None

@@ -303,7 +303,7 @@ impl Flows {
     async fn submitted(&self, transition: &Transition<'_>) -> Result<Advanced, SessionError> {
         let flow = &transition.state.record.spec;
         // A cancellation before the submission found no job.
-        match self.store.state_of(&flow.app, flow.id).await? {
+        match self.store.jobs().state_of(&flow.app, flow.id).await? {
             Some(state) if !state.is_terminal() => Ok(Advanced::Done),
             _ => Ok(Advanced::Again),
         }
