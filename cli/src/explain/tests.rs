@@ -337,7 +337,7 @@ fn a_job_that_came_back_is_held_anew() {
     assert_eq!(
         middle(&job, CREATED + 4000)[2..],
         [
-            "It came back since, and waits again.",
+            "It was requeued since, and waits again.",
             "After 3.0 s, the dispatcher held it until one comes free: the one runner with 'digits' was busy, and no \
              other was idle.",
             "It has been held for 1.0 s; any runner will do.",
