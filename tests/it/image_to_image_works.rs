@@ -216,7 +216,7 @@ async fn previews_are_streamed_once_each_and_polled_until_the_end() {
     assert!(previews.iter().all(|preview| is_preview(preview)));
     assert!(
         previews.windows(2).all(|pair| pair[0] != pair[1]),
-        "each is reported once"
+        "each is sent once"
     );
     assert_eq!(events.last().unwrap()["status"], "COMPLETED");
     assert!(system.succeeded(id).await.progress.is_none());

@@ -204,7 +204,7 @@ impl Sandbox {
         (sandbox, worker)
     }
 
-    /// Returns `text` with this stage's addresses and names in place of the documents'.
+    /// Returns `text` with this system's addresses and names in place of the documents'.
     fn fill(&self, text: &str) -> String {
         let testbed = &self.system.testbed;
         let jobs = format!("\"{}\"", testbed.topology().jobs_exchange());

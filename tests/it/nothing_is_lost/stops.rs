@@ -40,7 +40,7 @@ async fn a_stopped_worker_finishes_its_job_within_the_drain_timeout() {
         (job.state, job.runner),
         (JobState::Succeeded, running.runner)
     );
-    assert!(system.runners(TIMED).await.is_empty(), "it output goodbye");
+    assert!(system.runners(TIMED).await.is_empty(), "it left");
     system.cleanup().await;
 }
 

@@ -153,7 +153,7 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
     };
     for (source, reports) in &account.reports {
         if let Some(difference) = difference(reports, &end) {
-            let why = format!("{source:?} reports another end: {difference}");
+            let why = format!("{source:?} reported another end: {difference}");
             return Err((Finding::DoublyVisible, why));
         }
     }
@@ -162,7 +162,7 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
         if wanted && !account.has_report_from(source) {
             return Err((
                 Finding::Unannounced,
-                format!("no {source:?} reports of its end"),
+                format!("no {source:?} reported its end"),
             ));
         }
     }

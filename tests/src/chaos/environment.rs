@@ -25,7 +25,7 @@ impl Environment {
     ///
     /// # Errors
     /// A program is missing, or did not get ready.
-    pub async fn open(folder: &Path, queue_type: QueueType) -> anyhow::Result<Self> {
+    pub async fn start(folder: &Path, queue_type: QueueType) -> anyhow::Result<Self> {
         let (redis, rabbitmq) = (folder.join("redis"), folder.join("rabbitmq"));
         let redis = PrivateRedis::start_in(&redis).await?;
         let rabbitmq = PrivateRabbit::start_in(&rabbitmq, &[]).await?;

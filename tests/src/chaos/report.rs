@@ -88,9 +88,9 @@ pub fn details(bad: &Bad) -> String {
     let ids: Vec<String> = account.ids.iter().map(ToString::to_string).collect();
     let mut details = format!("{}: job {}: {}\n", bad.finding, ids.join(", "), bad.why);
     // Writing to a string cannot fail.
-    let _ = writeln!(details, "  ordered: {:?}", account.submission);
+    let _ = writeln!(details, "  submitted: {:?}", account.submission);
     for (source, end) in &account.reports {
-        let _ = writeln!(details, "  {source:?} reports: {end:?}");
+        let _ = writeln!(details, "  {source:?} reported: {end:?}");
     }
     let record = account.record.as_ref();
     let record = record.map(|record| serde_json::to_string(record).unwrap_or_default());

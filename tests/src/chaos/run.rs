@@ -72,7 +72,7 @@ pub async fn run(
         testbed,
         routers,
         targets,
-    } = Environment::open(folder, plan.queue_type).await?;
+    } = Environment::start(folder, plan.queue_type).await?;
     observer::declare(testbed.amqp_url(), testbed.topology()).await?;
 
     let stop = CancellationToken::new();
@@ -84,15 +84,15 @@ pub async fn run(
         exchange,
         ledger.clone(),
     )?;
-    let mut watchers = JoinSet::new();
-    watchers.spawn(progress.follow(ledger.clone(), stop.clone()));
-    watchers.spawn(observer::ask(
+    let mut observers = JoinSet::new();
+    observers.spawn(progress.follow(ledger.clone(), stop.clone()));
+    observers.spawn(observer::ask(
         submitters.clone(),
         ledger.clone(),
         stop.clone(),
     ));
     let amqp_url = testbed.amqp_url().clone();
-    watchers.spawn(observer::consume_ends(
+    observers.spawn(observer::consume_ends(
         amqp_url,
         ledger.clone(),
         stop.clone(),
@@ -100,13 +100,21 @@ pub async fn run(
 
     let begun = Instant::now();
     let log = FaultLog::begin(&folder.join("faults.log")).context("faults.log")?;
-    let (tell, healed) = mpsc::channel(plan.faults.len().max(1));
-    let suffering = try_join_all(targets.into_iter().map(|target| {
+    let (healed_sender, healed) = mpsc::channel(plan.faults.len().max(1));
+    let injecting = try_join_all(targets.into_iter().map(|target| {
         let faults = plan.of(target.victim);
-        inject(target, faults, begun, tell.clone(), &ledger, &log, &stop)
+        inject(
+            target,
+            faults,
+            begun,
+            healed_sender.clone(),
+            &ledger,
+            &log,
+            &stop,
+        )
     }));
-    drop(tell);
-    let reckoning = async {
+    drop(healed_sender);
+    let judging = async {
         let deadline = begun + scale.length + SUBMIT_TIMEOUT;
         let probing = recovery::probe(&submitters, &ledger, healed, deadline);
         let submitting = submitters.submit_all(submissions, begun, deadline);
@@ -117,8 +125,8 @@ pub async fn run(
         stop.cancel();
         anyhow::Ok((settled, probes, accounts))
     };
-    let (mut targets, (settled, probes, accounts)) = tokio::try_join!(suffering, reckoning)?;
-    watchers.join_all().await;
+    let (mut targets, (settled, probes, accounts)) = tokio::try_join!(injecting, judging)?;
+    observers.join_all().await;
     // The servers last: other processes would log errors, and cleaning up needs them.
     let servers = targets.split_off(targets.len().saturating_sub(2));
     drop((targets, testbed, servers));
@@ -192,7 +200,7 @@ async fn collect_accounts(
         accounts
     };
     // What is missing after that is unannounced.
-    let _ = eventually("all ends were reports", ANNOUNCE_TIMEOUT, async || {
+    let _ = eventually("all ends were announced", ANNOUNCE_TIMEOUT, async || {
         let verdict = Verdict::on(with_records());
         (verdict.count(Finding::Unannounced) == 0).then_some(())
     })

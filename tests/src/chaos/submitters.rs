@@ -35,7 +35,7 @@ pub struct Submitters {
     http: reqwest::Client,
     routers: Arc<[Client]>,
     /// Round-robin counter.
-    turn: Arc<AtomicUsize>,
+    next_router: Arc<AtomicUsize>,
     amqp_url: ServerUrl,
     jobs_exchange: String,
     link: Arc<Mutex<Option<Link>>>,
@@ -64,7 +64,7 @@ impl Submitters {
         Ok(Self {
             http: reqwest::Client::new(),
             routers: routers?.into(),
-            turn: Arc::default(),
+            next_router: Arc::default(),
             amqp_url,
             jobs_exchange,
             link: Arc::default(),
@@ -74,7 +74,7 @@ impl Submitters {
 
     /// Returns the next router in turn, since any may be down.
     pub fn router(&self) -> &Client {
-        &self.routers[self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len()]
+        &self.routers[self.next_router.fetch_add(1, Ordering::Relaxed) % self.routers.len()]
     }
 
     /// Submits all, each at its time after `begun`.
