@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! One connection, from handshake to close.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -24,35 +24,35 @@ use super::{ApiError, Routes};
 use crate::api::namespaces;
 use crate::memory::{BodyMemory, HeldBytes};
 
-/// What answers on a connection, and on what terms.
+/// Service of a connection, with its limits.
 #[derive(Clone)]
 pub(super) struct Service {
     pub(super) routes: Routes,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
     pub(super) memory: BodyMemory,
-    /// From then on no request is waited for any more.
+    /// Cancelled when no further request is accepted.
     pub(super) closing: CancellationToken,
 }
 
-/// Whether there is a place for a connection.
+/// Admission of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
     /// It is served.
     Free,
-    /// It is told to come again: as many as can be are being served.
+    /// It receives 503 with Retry-After, since the maximum is being served.
     None,
 }
 
 impl Service {
-    /// Serves a connection to its end.
+    /// Serves a connection until it closes.
     pub(super) async fn serve(self, stream: TcpStream, admission: Admission) {
         let Some(acceptor) = &self.tls else {
             return self.serve_http(stream, admission).await;
         };
         let handshake = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream));
         tokio::select! {
-            // Nobody would be served after it.
+            // No request would be served after it.
             () = self.closing.cancelled() => {}
             shaken = handshake => match shaken {
                 Ok(Ok(stream)) => self.serve_http(stream, admission).await,
@@ -70,8 +70,8 @@ impl Service {
         let activity = Activity::default();
         let stream = Patient::new(stream, activity.clone(), head, idle);
         let service = service_fn(|request| self.answer(request, admission, activity.busy()));
-        // HTTP/1.1 alone: looking whether HTTP/2 is spoken would be waiting without a limit, and
-        // fal's clients do not.
+        // HTTP/1.1 only: detecting HTTP/2 would wait without a timeout, and fal's clients do not
+        // use it.
         let mut connection = pin!(
             http1::Builder::new()
                 .max_header_size(HEAD_BYTES)
@@ -90,14 +90,14 @@ impl Service {
         }
     }
 
-    /// Answers one request; dropped when its client goes away.
+    /// Responds to one request; dropped when its client disconnects.
     async fn answer(
         &self,
         request: Request<Incoming>,
         admission: Admission,
         busy: Busy,
     ) -> Result<Response, Infallible> {
-        // Who asks whether the process lives must not have it killed for being busy.
+        // Liveness checks are served even at the maximum, so that a busy process is not killed.
         if admission == Admission::None && request.uri().path() != "/healthz" {
             return Ok(ApiError::too_many_connections().into_response());
         }
@@ -116,7 +116,7 @@ impl Service {
     }
 }
 
-/// An answer's body on its way; the connection is busy until it has gone.
+/// A response's body; the connection is busy until it is sent.
 struct Leaving {
     body: Body,
     _busy: Busy,

@@ -1,11 +1,10 @@
-//! What one client may take of a process that serves many: places, time, memory.
+//! Limits per client: connections, time, memory.
 
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Files that the process opens beside its clients' connections: RabbitMQ, Redis, the storage,
-/// logs.
+/// Files that the process needs besides client connections: RabbitMQ, Redis, storage, logs.
 const OTHER_FILES: u64 = 256;
 
 /// Largest head of a request (its line and all headers), bytes. Eight times what proxies send on;
@@ -15,12 +14,12 @@ pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// Connections beyond the bound that are told so at once; the next ones are closed without a word.
 pub(super) const REFUSALS: usize = 64;
 
-/// How slow and how many clients may be.
+/// Limits of connections and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// How long a TLS handshake may take.
+    /// Timeout of a TLS handshake.
     pub handshake: Duration,
     /// How long a request's head may take, from its first byte on. A browser sends it in one
     /// packet.
@@ -29,13 +28,13 @@ pub struct Limits {
     /// minute for which proxies and load balancers keep theirs, so that it is they who close: a
     /// request on its way could not be answered.
     pub idle: Duration,
-    /// How long a request's body may be waited for, whatever its size.
+    /// Timeout of a request's body, regardless of its size.
     pub body: Duration,
-    /// Rate at which a body that arrives restores that time, bytes per second.
+    /// Rate at which received bytes restore that time, bytes per second.
     pub body_rate: u64,
-    /// Longest pause that a body can earn by arriving fast.
+    /// Longest pause that a body can earn by fast transfer.
     pub body_pause: Duration,
-    /// How long a body may be waited for in all.
+    /// Total time to wait for a body.
     pub body_in_all: Duration,
     /// Bytes of bodies that may be in memory at a time, over all connections. Further ones receive
     /// 503: more memory than there is would end the process.
@@ -46,7 +45,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The usual ones, for `connections` at once.
+    /// Returns the defaults for `connections`.
     pub fn new(connections: usize) -> Self {
         Self {
             connections,
@@ -84,7 +83,7 @@ impl Limits {
     }
 }
 
-/// How many files may be open, raised to what the system allows at most.
+/// Raises the limit of open files to the system's maximum, and returns it.
 fn open_files() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {

@@ -1,15 +1,15 @@
-//! Serves HTTP, and HTTPS, to clients of which some are slow, some are gone, and some mean harm.
+//! Serves HTTP and HTTPS to clients that may be slow, gone or hostile.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | `limits` | how many clients, and how slow each may be |
+//! | `limits` | number of clients, and timeouts |
 //! | `connection` | one connection: handshake, requests, end |
-//! | `patience` | time for a request's head, and for silence between requests |
-//! | `arrival` | time and memory for a request's body |
+//! | `patience` | timeouts of a request's head and of idle connections |
+//! | `request_body` | timeout and memory limit of a request's body |
 //!
-//! Each connection is a task of its own, its TLS handshake in it: none keeps another from being
-//! accepted. At the signal to stop nobody listens at the address any more, and clients find another
-//! router; what came in before is still served.
+//! Each connection is a task of its own, including its TLS handshake, so none delays another. At
+//! the stop signal the listener closes and clients find another router; accepted connections are
+//! still served.
 
 mod connection;
 mod limits;
@@ -42,21 +42,19 @@ use crate::memory::BodyMemory;
 use crate::tls::Tls;
 use connection::{Admission, Service};
 
-/// How long after the signal to stop a connection that was taken may say what it wants: one that
-/// has not spoken yet, or is kept alive between two requests, would else be closed on a request
-/// that is on its way.
+/// How long after the stop signal an accepted connection may send a request. Closing an idle or new
+/// connection at once would break a request on its way.
 const LAST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
-/// Connections that the system takes for us until we accept them; more than it really does.
+/// Backlog of the listening socket.
 const BACKLOG: usize = 4096;
 
-/// How long nobody is accepted after that failed for want of files or memory: at once it would fail
-/// again.
+/// Delay of accepting connections after a failure for lack of files or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 type Routes = NormalizePath<Router>;
 
-/// A bound address, not yet served.
+/// A bound listener, not yet served.
 pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
@@ -64,10 +62,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address. With `tls`, HTTPS alone is spoken there.
+    /// Binds the address, for HTTPS only if `tls` is given.
     ///
     /// # Errors
-    /// It is taken, or not this machine's.
+    /// The address is in use, or not local.
     pub async fn bind(
         address: SocketAddr,
         tls: Option<Tls>,
@@ -83,19 +81,19 @@ impl Server {
         })
     }
 
-    /// The address, its port chosen by the system if 0 was asked for.
+    /// Returns the bound address, with the port that the system chose for 0.
     ///
     /// # Errors
-    /// The socket is gone.
+    /// The socket is closed.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves until `shutdown`, then finishes the answers under way, for `drain_timeout` at most: a
-    /// client may be silent for ever.
+    /// Serves until `shutdown`, then completes requests in progress for at most `drain_timeout`,
+    /// since a client may never send.
     ///
     /// # Errors
-    /// The socket broke.
+    /// The socket failed.
     pub async fn run(
         self,
         api: Api,
@@ -108,7 +106,7 @@ impl Server {
             None => "http",
         };
         tracing::info!(%address, public_url = %api.public_url, "serving {}", scheme.to_uppercase());
-        // For whoever started us with port 0, and waits for us to be ready.
+        // Read by programs that start a router with port 0 and wait until it is ready.
         println!("listening on {scheme}://{address}");
         self.serve(routes(api)?, drain_timeout, shutdown).await;
         Ok(())
@@ -137,7 +135,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => door.take(stream),
-                // The client's doing: it was gone before we came.
+                // The client disconnected before the accept.
                 Err(error) if is_clients(&error) => {}
                 Err(error) => {
                     tracing::error!(%error, "no connection can be accepted");
@@ -145,7 +143,7 @@ impl Server {
                 }
             }
         }
-        // Connections that wait already come in: closing the door would break them.
+        // Accept the connections in the backlog: closing the listener would reset them.
         for _ in 0..BACKLOG {
             let waiting = poll_fn(|cx| match self.listener.poll_accept(cx) {
                 Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
@@ -171,7 +169,7 @@ impl Server {
     }
 }
 
-/// What is done with a connection when it comes.
+/// Handles incoming connections.
 struct Acceptor {
     connections: TaskTracker,
     places: Arc<Semaphore>,
@@ -182,7 +180,7 @@ struct Acceptor {
 impl Acceptor {
     fn take(&self, stream: TcpStream) {
         let Some((admission, permit)) = self.admission() else {
-            // Not even a refusal: it would take as much as an answer.
+            // Closed without a response, which would cost as much as a request.
             return;
         };
         prepare(&stream, self.service.limits.stalled);
@@ -203,14 +201,14 @@ impl Acceptor {
     }
 }
 
-/// Has the system look after a connection. What it cannot do here it does not do: answers are
-/// later, or clients that are gone are noticed later.
+/// Sets socket options. Failures are harmless: responses become slower, or dead clients are
+/// detected later.
 fn prepare(stream: &TcpStream, stalled: Duration) {
-    // Small answers must not wait for more data.
+    // Small responses must not wait for more data.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    // A client that waits for its job is silent, and so are we; whether it is still there has to be
-    // asked.
+    // A client that waits for its job sends nothing, and neither does the router: keepalive detects
+    // whether it is still connected.
     let asking = TcpKeepalive::new()
         .with_time(stalled / 2)
         .with_interval(stalled / 6);

@@ -1,5 +1,5 @@
-//! A request's body as it arrives: a client that sends it byte by byte is not waited for, and
-//! bodies that do not fit into memory together are refused.
+//! Limits of request bodies while they arrive: slow ones are aborted, and bodies that together
+//! exceed the memory limit are refused.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,16 +15,16 @@ use tokio::time::{Instant, Sleep};
 use super::limits::Limits;
 use crate::memory::HeldBytes;
 
-/// Why a body was not taken in.
+/// Why a body was aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GivenUp {
-    /// Its time was over before it had come.
+    /// Its time was exceeded.
     TooSlow,
-    /// Too much comes in already.
+    /// The memory limit was reached.
     TooMuch,
 }
 
-/// Where that is noted, for whoever answers: the handler only sees a body that broke.
+/// Reason for the response, since the handler only gets a failing body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Note(Arc<OnceLock<GivenUp>>);
 
@@ -34,16 +34,16 @@ impl Note {
     }
 }
 
-/// A body that fails once its client is too slow, or once it does not fit into memory. Only waiting
-/// for the client counts as slowness, not what the reader does meanwhile.
+/// A body that fails if its client is too slow, or memory is exhausted. Only waits for the client
+/// count, not the time of the reader.
 pub(super) struct Arriving<B> {
     body: B,
     limits: Limits,
-    /// How long the client may still be waited for. Bytes that arrive restore it.
+    /// Remaining time to wait for the client, restored by received bytes.
     patience: Duration,
-    /// How long the client was waited for in all.
+    /// Total time waited for the client.
     waited: Duration,
-    /// Since when the next part is waited for, and until when it may be.
+    /// Start and deadline of the current wait.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     held: HeldBytes,
     note: Note,
@@ -62,19 +62,18 @@ impl<B> Arriving<B> {
         }
     }
 
-    /// Notes a part that arrived. Returns whether there is memory for it.
+    /// Counts a received part. Returns whether memory is available.
     fn receive(&mut self, bytes: usize) -> bool {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let earned = Duration::from_secs_f64(bytes as f64 / self.limits.body_rate as f64);
-        // What was earned in advance is bounded: otherwise, who sent much could then hold it for
-        // hours.
+        // The earned time is bounded: otherwise a fast client could then pause for hours.
         let most = self.patience.max(self.limits.body_pause);
         self.patience = self.patience.saturating_add(earned).min(most);
         self.held.add(bytes) <= self.limits.bodies
     }
 
     fn give_up(&self, why: GivenUp) -> axum::BoxError {
-        // The first reason stays.
+        // The first reason is kept.
         let _ = self.note.0.set(why);
         io::Error::other("the body was given up").into()
     }
@@ -131,7 +130,7 @@ where
     }
 }
 
-/// A request's body that its handler passes on piece by piece, through buffers of its own.
+/// A request body that its handler streams through buffers of its own.
 pub(in crate::api) struct Streamed(pub(in crate::api) axum::body::Body);
 
 impl<S: Sync> FromRequest<S> for Streamed {
