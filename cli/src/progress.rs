@@ -4,12 +4,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use warmq_types::http::{Job, StepStatus};
 use warmq_types::ids::JobId;
 use warmq_types::job::Phase;
 use warmq_types::state::JobState;
 use warmq_types::text::escape;
 
-use crate::client::{Client, JobView, StepView};
+use crate::client::Client;
 use crate::exit::Usage;
 use crate::time;
 
@@ -21,7 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(150);
 ///
 /// # Errors
 /// The router is unreachable, or the job does not exist or expired.
-pub async fn follow(client: &Client, id: JobId) -> anyhow::Result<JobView> {
+pub async fn follow(client: &Client, id: JobId) -> anyhow::Result<Job> {
     let mut display = Display::new();
     let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
@@ -55,7 +56,7 @@ impl Display {
         Self::Bar(bar)
     }
 
-    fn show(&mut self, job: &JobView) {
+    fn show(&mut self, job: &Job) {
         let (done, of) = steps(job);
         let text = words(job);
         match self {
@@ -89,7 +90,7 @@ impl Display {
 }
 
 /// Formats a job's status in a sentence with its id.
-pub fn sentence(job: &JobView) -> String {
+pub fn sentence(job: &Job) -> String {
     let steps = match steps(job) {
         (_, 0) => String::new(),
         (done, of) => format!(", step {done} of {of}"),
@@ -98,7 +99,7 @@ pub fn sentence(job: &JobView) -> String {
 }
 
 /// Formats a job's status without its id and steps.
-fn words(job: &JobView) -> String {
+fn words(job: &Job) -> String {
     let record = &job.record;
     if let Some(step) = job.steps.last() {
         return step_words(
@@ -159,14 +160,14 @@ fn does(phase: Option<Phase>) -> &'static str {
 }
 
 /// `step upscale (2 of 3), acme/upscale: running`
-fn step_words(step: &StepView, phase: Option<Phase>) -> String {
+fn step_words(step: &StepStatus, phase: Option<Phase>) -> String {
     let does = match (step.status.as_str(), step.queue_position) {
         ("IN_PROGRESS", _) => does(phase).to_owned(),
         ("IN_QUEUE", Some(ahead)) if ahead > 0 => format!("queued, {ahead} ahead"),
         ("IN_QUEUE", _) => "queued, next in line".to_owned(),
         _ => "done".to_owned(),
     };
-    let StepView {
+    let StepStatus {
         name,
         number,
         of,
@@ -177,7 +178,7 @@ fn step_words(step: &StepView, phase: Option<Phase>) -> String {
 }
 
 /// Returns the steps done and their total; zero of zero if there are none to count.
-fn steps(job: &JobView) -> (u32, u32) {
+fn steps(job: &Job) -> (u32, u32) {
     match (&job.record.progress, job.record.state) {
         (Some(progress), JobState::Running) => (progress.step, progress.steps),
         (Some(progress), _) if !job.steps.is_empty() => (progress.step, progress.steps),

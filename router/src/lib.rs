@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`access`] | authorization: keys and their rights |
-//! | [`routing_config`], [`reload`] | the apps and routes of `warmq.toml`, also read again while jobs come in |
+//! | [`routing_config`], [`reload`] | the apps and routes of `warmq.toml`, reloadable |
 //! | [`apps`] | existing apps, their input schemas and load |
 //! | [`submit`] | the single entry for jobs, by HTTP and AMQP |
 //! | [`api`] | HTTP: fal's protocol, `/v1`, `/files`, `/storage`, `/metrics` |
@@ -25,7 +25,7 @@
 //! | [`queue_consumer`] | consumes a durable queue, reconnecting as needed |
 //! | [`session_error`] | errors after which a component reconnects |
 //!
-//! A job's way: `api` or `submit::amqp` → `submit` → backlog queue → `dispatcher` → `policy` → claim → runner.
+//! Path of a job: `api` or `submit::amqp` → `submit` → lane → `dispatcher` → claim → runner.
 
 pub mod access;
 pub mod api;
@@ -81,8 +81,8 @@ use crate::submit::Submitter;
 /// Runs the configured roles until `shutdown`. `args`: where `config` came from, to read it again.
 ///
 /// # Errors
-/// The storage or the listening address cannot be had, or a server refuses; or a role ended by itself. Servers that are away
-/// are waited for.
+/// The storage or the listening address is unavailable, a server refuses, or a role ended by itself.
+/// Unreachable servers are awaited.
 pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = Hangups::listen()?;
     let servers = &config.servers;
@@ -279,7 +279,8 @@ async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), Decla
     Ok(topology.declare_base(&channel).await?)
 }
 
-/// How often Redis' clock is read: often enough that a connection that broke is made again before a user needs it.
+/// Interval of reads of Redis' clock: short enough that a broken connection is reopened before a
+/// request needs it.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follows Redis' clock until `shutdown`.

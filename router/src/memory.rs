@@ -1,7 +1,7 @@
 //! Accounting of the memory that request bodies occupy, over all connections.
 //!
 //! A body occupies memory from its arrival until the last [`HeldBytes`] of its request is dropped:
-//! whoever keeps the body keeps a handle beside it. A body that is passed on piece by piece
+//! the owner of the body keeps a handle beside it. A body that is passed on in parts
 //! occupies no more than the buffers it passes through.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Readiness of the router: checks of RabbitMQ, Redis and the storage.
 //!
-//! Anybody may ask, so an answer is kept for a moment, and names no addresses and no users: those
-//! are in the log.
+//! The endpoint needs no key, so a report is cached for a moment, and contains no addresses and no
+//! users: those are in the log.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -197,7 +197,7 @@ impl Readiness {
     }
 }
 
-/// Returns what everybody may know of `found`. All of it is logged when it is new.
+/// Returns the public part of `found`. The full text is logged when it is new.
 fn public(
     name: &str,
     found: Result<(), Failure>,

@@ -1,5 +1,5 @@
-//! Tells AMQP submitters how their jobs ended: the webhook's body, to the queue that they named. An
-//! end may be announced more than once; it is told once.
+//! Replies to AMQP submitters: the webhook's body, to the queue that they named. Events may repeat;
+//! a reply is sent once.
 
 use lapin::ErrorKind;
 use lapin::message::Delivery;

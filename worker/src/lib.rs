@@ -14,7 +14,7 @@
 //! | [`input_files`] | fetches the files that an input names, before the run |
 //! | [`fault`], `recovery` | a runner's fault; its self-test, and no jobs until that passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
-//! | [`progress`], [`artifacts`], [`announce`] | progress reports, output files, the event at the end |
+//! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
 //! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!

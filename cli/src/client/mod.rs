@@ -12,18 +12,14 @@ use serde_json::Value;
 use url::Url;
 
 pub use error::Error;
-pub use messages::{
-    AppRecord, CreatedKey, DeadLetterRecord, DeadLetters, JobView, RouteRecord, RunResult,
-    StepView, Submission, Submitted,
-};
+pub use messages::{RunResult, Submission, Submitted};
 
 use warmq_process::tls;
 use warmq_types::access::{ApiKey, NewKey};
+use warmq_types::http::{App, Apps, CreatedKey, DeadLetters, Job, Keys, Redriven, Route, Runners};
 use warmq_types::ids::{AppId, JobId, KeyId};
 use warmq_types::runner::RunnerRecord;
 use warmq_types::text::is_printable;
-
-use messages::{Apps, Keys, Redriven, Runners};
 
 /// Timeout for connecting. Responses have none.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -108,7 +104,7 @@ impl Client {
     ///
     /// # Errors
     /// The router rejects the request or is unreachable.
-    pub async fn job(&self, id: JobId) -> Result<Option<JobView>, Error> {
+    pub async fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
         let request = self.request(Method::GET, &format!("/v1/jobs/{id}"));
         match self.read(request).await {
             Ok(job) => Ok(Some(job)),
@@ -121,7 +117,7 @@ impl Client {
     ///
     /// # Errors
     /// The job has already ended (status 400), or the router is unreachable.
-    pub async fn cancel(&self, id: JobId) -> Result<Option<JobView>, Error> {
+    pub async fn cancel(&self, id: JobId) -> Result<Option<Job>, Error> {
         let request = self.request(Method::DELETE, &format!("/v1/jobs/{id}"));
         match self.read(request).await {
             Ok(job) => Ok(Some(job)),
@@ -176,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     /// The router rejects the request or is unreachable.
-    pub async fn apps(&self) -> Result<Vec<AppRecord>, Error> {
+    pub async fn apps(&self) -> Result<Vec<App>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.apps)
     }
@@ -185,7 +181,7 @@ impl Client {
     ///
     /// # Errors
     /// The router rejects the request or is unreachable.
-    pub async fn routes(&self) -> Result<Vec<RouteRecord>, Error> {
+    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.routes)
     }
@@ -200,7 +196,7 @@ impl Client {
         self.read(request).await
     }
 
-    /// Returns a dead letter with its body; `place` as in [`DeadLetterRecord::place`].
+    /// Returns a dead letter with its body; `place` as in [`DeadLetter::place`](warmq_types::http::DeadLetter::place).
     ///
     /// # Errors
     /// The letter does not exist, or the router rejects the request or is unreachable.

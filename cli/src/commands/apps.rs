@@ -19,7 +19,13 @@ pub(super) async fn run(client: &Client, json: bool) -> anyhow::Result<u8> {
         for app in apps {
             let (queued, runners) = (app.queued.to_string(), app.runners.to_string());
             let wait = app.wait_s.map_or("-".to_owned(), wait);
-            table.row([app.app.to_string(), queued, runners, wait, app.policy]);
+            table.row([
+                app.app.to_string(),
+                queued,
+                runners,
+                wait,
+                app.policy.to_string(),
+            ]);
         }
         println!("{table}");
         let routes = client.routes().await?;

@@ -1,9 +1,10 @@
 //! `warmq keys`
 
 use warmq_types::access::{ApiKey, Limits, NewKey, Rate};
+use warmq_types::http::CreatedKey;
 
 use crate::args::{Keys, NewKeyArgs};
-use crate::client::{Client, CreatedKey, pretty};
+use crate::client::{Client, pretty};
 use crate::exit::{self, Usage};
 use crate::table::Table;
 use crate::time;

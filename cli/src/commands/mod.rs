@@ -12,10 +12,11 @@ mod status;
 mod submit;
 
 use warmq_config::SecretText;
+use warmq_types::http::Job;
 use warmq_types::ids::JobId;
 
 use crate::args::{Cli, Command};
-use crate::client::{Client, JobView};
+use crate::client::Client;
 use crate::exit::Usage;
 
 /// Runs a command.
@@ -41,7 +42,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
 }
 
 /// Returns a job that must exist.
-async fn known_job(client: &Client, id: JobId) -> anyhow::Result<JobView> {
+async fn known_job(client: &Client, id: JobId) -> anyhow::Result<Job> {
     let job = client.job(id).await?;
     job.ok_or_else(|| unknown_job(client, id).into())
 }

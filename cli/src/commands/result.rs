@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde_json::Value;
+use warmq_types::http::Job;
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 use warmq_types::text::escape;
 
 use super::known_job;
-use crate::client::{Client, JobView, pretty};
+use crate::client::{Client, pretty};
 use crate::{exit, pictures, progress};
 
 /// Prints a job's output.
@@ -20,7 +21,7 @@ pub(super) async fn run(client: &Client, id: JobId, save: Option<&Path>) -> anyh
 /// Prints the output of a job that succeeded, otherwise the reason why there is none.
 pub(super) async fn print_result(
     client: &Client,
-    job: &JobView,
+    job: &Job,
     save: Option<&Path>,
 ) -> anyhow::Result<u8> {
     let id = job.record.spec.id;
@@ -47,7 +48,7 @@ pub(super) async fn print_result(
 }
 
 /// Formats why a job that ended has no output: `failed: width: 7 is not a multiple of 8`.
-fn why(job: &JobView) -> String {
+fn why(job: &Job) -> String {
     match (&job.record.error, job.record.state) {
         (Some(error), state) => format!(
             "{state}: {} ({})",

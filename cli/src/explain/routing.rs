@@ -2,15 +2,15 @@
 //! and its reason.
 
 use warmq_types::hint::Hint;
+use warmq_types::http::Job;
 use warmq_types::job::{Decision, Hold, JobRecord, Target};
 use warmq_types::state::JobState;
 
 use super::text::{count, ended, names};
-use crate::client::JobView;
 use crate::time::duration;
 
 /// Describes placement as far as it got.
-pub(super) fn describe(job: &JobView, now_ms: u64) -> Vec<String> {
+pub(super) fn describe(job: &Job, now_ms: u64) -> Vec<String> {
     let record = &job.record;
     let is_waiting = record.state.is_waiting();
     let held_now = record.hold.as_ref().filter(|hold| {
@@ -179,7 +179,7 @@ fn fleet(decision: &Decision, hint: Option<&Hint>) -> String {
     sentence + "."
 }
 
-fn waiting(job: &JobView) -> String {
+fn waiting(job: &Job) -> String {
     match job.queue_position {
         Some(ahead) => format!(
             "It waits in the queue, with {} ahead.",

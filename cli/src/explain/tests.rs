@@ -1,13 +1,12 @@
 use super::*;
 use serde_json::{Value, json};
-
-use crate::client::JobView;
+use warmq_types::http::Job;
 
 /// When the jobs of these tests were accepted, Unix ms.
 const CREATED: u64 = 1_795_321_085_000;
 
 /// A job that ran cold on `gpu-b` because no runner was warm.
-pub(crate) fn job() -> JobView {
+pub(crate) fn job() -> Job {
     serde_json::from_value(json!({
         "id": "01a0a1b8-0d70-7000-8000-000000000001",
         "app": "warmq/diffusion", "hint": "digits", "priority": "normal", "input": {},
@@ -26,7 +25,7 @@ pub(crate) fn job() -> JobView {
 }
 
 /// Explains a job without steps.
-fn story(job: &JobView, now_ms: u64) -> Vec<String> {
+fn story(job: &Job, now_ms: u64) -> Vec<String> {
     let tree = Tree {
         job: job.clone(),
         step_jobs: Vec::new(),
@@ -126,7 +125,7 @@ fn a_failed_jobs_story_ends_with_the_error() {
 }
 
 /// A job of policy `warm` with these fields, and without those that are null.
-fn warm_job(fields: Value) -> JobView {
+fn warm_job(fields: Value) -> Job {
     let mut job = json!({
         "id": "01a0a1b8-0d70-7000-8000-000000000001",
         "app": "warmq/diffusion", "hint": "digits", "input": {}, "created_ms": CREATED,
@@ -168,7 +167,7 @@ fn hold() -> Value {
 }
 
 /// Returns the lines between the submission and the end.
-fn middle(job: &JobView, now_ms: u64) -> Vec<String> {
+fn middle(job: &Job, now_ms: u64) -> Vec<String> {
     let story = story(job, now_ms);
     story[2..story.len() - 1].to_vec()
 }

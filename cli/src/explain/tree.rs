@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use warmq_types::flow::{Flow, Step};
+use warmq_types::http::Job;
 use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::route::RouteKind;
 
 use super::text::{count, ended};
-use crate::client::{Client, JobView};
+use crate::client::Client;
 use crate::time::duration;
 
 /// Maximum depth of nested flows, which is the routers' limit.
@@ -18,7 +19,7 @@ const MAX_DEPTH: usize = 8;
 pub struct Tree {
     /// The job.
     #[serde(flatten)]
-    pub job: JobView,
+    pub job: Job,
     /// The steps' jobs, in order; `None` if one was never submitted, or expired.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub step_jobs: Vec<Option<Tree>>,
@@ -29,11 +30,11 @@ impl Tree {
     ///
     /// # Errors
     /// The router is unreachable.
-    pub async fn grow(client: &Client, job: JobView) -> anyhow::Result<Self> {
+    pub async fn grow(client: &Client, job: Job) -> anyhow::Result<Self> {
         Self::grow_to(client, job, MAX_DEPTH).await
     }
 
-    async fn grow_to(client: &Client, job: JobView, levels: usize) -> anyhow::Result<Self> {
+    async fn grow_to(client: &Client, job: Job, levels: usize) -> anyhow::Result<Self> {
         let flow = job.record.flow.as_ref().filter(|_| levels > 0);
         let ids: Vec<JobId> = flow.map_or_else(Vec::new, |flow| {
             flow.steps.iter().map(|step| step.job).collect()

@@ -34,7 +34,7 @@ const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0], 3);
 
 /// Closed ranges of global unicast.
 const CLOSED_V6: [Ipv6Net; 3] = [
-    v6([0x2001, 0, 0], 23), // protocol assignments: Teredo (which tunnels to an IPv4 address), benchmarks, ORCHID
+    v6([0x2001, 0, 0], 23), // protocol assignments: Teredo (IPv4 tunnels), benchmarks, ORCHID
     v6([0x2001, 0xdb8, 0], 32), // documentation
     v6([0x3fff, 0, 0], 20), // documentation
 ];

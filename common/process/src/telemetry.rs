@@ -1,5 +1,5 @@
-//! Logs: readable lines on standard error, JSON when `WARMQ_LOG_FORMAT=json`. `WARMQ_LOG` filters as
-//! `RUST_LOG` does.
+//! Logs: readable lines on standard error, JSON when `WARMQ_LOG_FORMAT=json`. `WARMQ_LOG` filters
+//! as `RUST_LOG` does.
 //!
 //! An event is one line: control characters in foreign text are escaped, so no text can forge a
 //! line or control the reader's terminal.

@@ -96,8 +96,8 @@ impl Faults<'_> {
             .await?)
     }
 
-    /// Publishes that a runner failed an attempt, for the leader's metrics. A lost message costs one
-    /// count.
+    /// Publishes that a runner failed an attempt, for the leader's metrics. A lost message costs
+    /// one count.
     ///
     /// # Errors
     /// Redis is unreachable.

@@ -12,6 +12,7 @@ use crate::job::JobRecord;
 use crate::policy_name::PolicyName;
 use crate::route::RouteKind;
 use crate::runner::RunnerRecord;
+use crate::state::JobState;
 
 /// fal's names of states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -32,6 +33,18 @@ impl StatusName {
             Self::InQueue => "IN_QUEUE",
             Self::InProgress => "IN_PROGRESS",
             Self::Completed => "COMPLETED",
+        }
+    }
+}
+
+impl From<JobState> for StatusName {
+    fn from(state: JobState) -> Self {
+        match state {
+            JobState::Queued | JobState::Dispatched => Self::InQueue,
+            JobState::Running => Self::InProgress,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired => {
+                Self::Completed
+            }
         }
     }
 }
@@ -69,7 +82,6 @@ pub struct Job {
     #[serde(flatten)]
     pub record: JobRecord,
     /// Number of jobs in front of it, while it waits.
-    #[serde(default)]
     pub queue_position: Option<u64>,
     /// The active step of a flow; followed by its own active step if it is a flow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -82,7 +94,6 @@ pub struct Apps {
     /// The apps.
     pub apps: Vec<App>,
     /// The routes.
-    #[serde(default)]
     pub routes: Vec<Route>,
 }
 
@@ -97,7 +108,8 @@ pub struct App {
     pub queued: u64,
     /// Number of live runners.
     pub runners: u64,
-    /// Expected wait of a job submitted now, s, as conditions of routes read it. Null without runners.
+    /// Expected wait of a job submitted now, s, as conditions of routes read it. Null without
+    /// runners.
     #[serde(default)]
     #[schema(required)]
     pub wait_s: Option<f64>,
@@ -188,5 +200,25 @@ pub struct CreatedKey {
 impl fmt::Debug for CreatedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CreatedKey({})", self.key.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_job_is_read_back_as_the_router_writes_it() {
+        let id = JobId::generate();
+        let wire = json!({
+            "id": id, "app": "warmq/diffusion", "hint": "shapes", "priority": "normal",
+            "input": {"prompt": "a red circle"}, "created_ms": 1000, "state": "queued",
+            "attempt": 0, "fence": 0, "queue_position": 3
+        });
+        let job: Job = serde_json::from_value(wire).unwrap();
+        assert_eq!(job.record.spec.id, id);
+        assert_eq!(job.queue_position, Some(3));
+        assert_eq!(job.record.runner, None);
     }
 }

@@ -1,5 +1,6 @@
 //! Names of the routing policies.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -26,5 +27,14 @@ impl FromStr for PolicyName {
             "fal" => Ok(Self::Fal),
             other => Err(format!("unknown policy '{other}'; known: warm, fal")),
         }
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warm => "warm",
+            Self::Fal => "fal",
+        })
     }
 }

@@ -7,7 +7,7 @@
 //! | [`workload`] | arrivals: Poisson, bursts, drifting popularity, traces |
 //! | [`trace`] | traces as JSON lines |
 //! | [`simulator`] | the clock, the runners and their caches, the measures |
-//! | [`schemes`] | the policies: `warm` and `fal` are the router's own code, the others are for comparison |
+//! | [`schemes`] | the policies: the router's `warm` and `fal`, and others to compare with |
 //! | [`replay`] | the same trace through the simulator and the real system |
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |

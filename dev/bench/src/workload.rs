@@ -128,7 +128,7 @@ struct Drawn {
 impl Drawn {
     fn new(options: &Options, rng: ChaCha8Rng) -> Result<Self, Error> {
         let invalid = |error: &dyn std::fmt::Display| Error::Parameters(error.to_string());
-        // A lognormal of mean S and variance (cv S)^2: sigma^2 = ln(1 + cv^2), mu = ln S - sigma^2 / 2.
+        // Lognormal, mean S, variance (cv S)^2: sigma^2 = ln(1 + cv^2), mu = ln S - sigma^2 / 2.
         let variance = (1.0 + RUN_CV * RUN_CV).ln();
         let mu = options.service_s.ln() - variance / 2.0;
         let drift_s = options.drift_s.unwrap_or(f64::INFINITY);

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use image::RgbaImage;
 use serde_json::{Value, json};
-use warmq_cli::client::{Client, JobView, Submission};
+use warmq_cli::client::{Client, Submission};
 use warmq_cli::{pictures, progress};
 use warmq_demo::sheet::Heading;
 use warmq_demo::sheet::rows::{self, Row};
 use warmq_testkit::{Testbed, WorkerOptions};
+use warmq_types::http::Job;
 use warmq_types::ids::AppId;
 
 const FILE: &str = "deploy/examples/pipeline.toml";
@@ -77,7 +78,7 @@ async fn row(client: &Client, input: Value) -> anyhow::Result<Row> {
     Ok(Row { prompt, pictures })
 }
 
-async fn picture(client: &Client, job: &JobView) -> anyhow::Result<RgbaImage> {
+async fn picture(client: &Client, job: &Job) -> anyhow::Result<RgbaImage> {
     let output = job.record.output.as_ref();
     let urls = pictures::urls(output.unwrap_or(&Value::Null));
     let Some(url) = urls.first() else {

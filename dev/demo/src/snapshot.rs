@@ -1,7 +1,8 @@
 //! Jobs and runners as the router reports them.
 
 use anyhow::bail;
-use warmq_cli::client::{Client, JobView};
+use warmq_cli::client::Client;
+use warmq_types::http::Job;
 use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::JobRecord;
 use warmq_types::runner::RunnerRecord;
@@ -17,7 +18,7 @@ pub struct Submitted {
     /// Its id.
     pub id: JobId,
     /// The router's latest response; `None` until it has processed the AMQP message.
-    pub view: Option<JobView>,
+    pub view: Option<Job>,
 }
 
 impl Submitted {
@@ -111,7 +112,7 @@ impl Snapshot {
     }
 }
 
-fn failure(planned: &PlannedJob, view: &JobView) -> String {
+fn failure(planned: &PlannedJob, view: &Job) -> String {
     let runner = match &view.record.runner {
         Some(runner) => format!(" on {runner}"),
         None => String::new(),

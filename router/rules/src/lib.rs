@@ -1,22 +1,21 @@
-//! Routes: names that are submitted to like apps and forward to one of several, or to several one
-//! after the other, by rules that `warmq.toml` declares.
+//! Routes: names that accept submissions like apps and forward them to one app or to several in
+//! sequence, by rules that `warmq.toml` declares.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `declaration` | `[routes."owner/name"]`, read; every mistake is told with its line and column |
-//! | `check` | mistakes of the routes together: names that lead nowhere, cycles, too many hops |
-//! | `expression` | conditions, keys and what templates hold, in CEL; no other module knows the `cel` crate |
-//! | `template` | what steps are given and flows give: tables whose texts are expressions |
-//! | `asked` | what a submission shows to expressions |
-//! | `switch`, `split` | the kinds that choose at submission, one choice each |
-//! | `flow` | the kinds that take steps, `sequence` and `fallback`: what they say of their steps |
-//! | `error` | why there is no way, or no input for a step |
-//! | `resolve` | the way from the name that was submitted to, hop by hop, to an app or a flow |
-//! | `reach` | what a name can lead to, and the part of the file that says so |
+//! | `declaration` | parses `[routes."owner/name"]` and locates every mistake |
+//! | `check` | mistakes across routes: unknown targets, cycles, too many hops |
+//! | `expression` | conditions, keys and templates in CEL; the only module that uses `cel` |
+//! | `template` | inputs of steps and outputs of flows: tables whose texts are expressions |
+//! | `asked` | the parts of a submission that expressions can read |
+//! | `switch`, `split` | kinds that choose one target at submission |
+//! | `flow` | kinds with steps: `sequence` and `fallback` |
+//! | `error` | why a submission has no target, or a step no input |
+//! | `resolve` | the target of a submission, hop by hop: an app or a flow |
+//! | `reach` | the names that a route can reach, and the part of the file that declares them |
 //!
-//! All of it is pure: no clock, no I/O, no chance. The same submission takes the same way through
-//! the same declarations, on any router: where a split draws, it draws by the job's id. Routers run
-//! flows; what a step is given is computed here.
+//! Everything is pure: no clock, no I/O, no chance. The same submission has the same target on every
+//! router: a split draws by the job's id. Routers run flows; the inputs of steps are computed here.
 
 mod asked;
 mod check;

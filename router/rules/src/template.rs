@@ -15,7 +15,7 @@ use crate::expression::{Expression, Failure, Room, Scene};
 pub struct Template {
     /// The route that it stands in.
     pub(crate) route: AppId,
-    /// Where in the route, as errors tell it: `step upscale, input`.
+    /// Location in the route, for errors: `step upscale, input`.
     pub(crate) place: String,
     pub(crate) whole: Part,
 }

@@ -6,11 +6,11 @@ use warmq_types::access::{ApiKey, Limits, Scope};
 use warmq_types::ids::{AppId, KeyId};
 use warmq_types::job::JobSpec;
 
-/// Whoever wants something of the router.
+/// Author of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Caller {
-    /// Somebody who is not asked for a key: there are none, or RabbitMQ asked already, whose logins
-    /// are fully trusted.
+    /// A caller without a key: no keys exist, or the request came by AMQP, where logins are fully
+    /// trusted.
     Trusted,
     /// The holder of a key.
     Holder(Arc<ApiKey>),
@@ -88,8 +88,8 @@ impl Caller {
         self.may(Right::Watch).is_ok() || self.may_submit_to(app).is_ok()
     }
 
-    /// Whether the job is its own, or everybody's is. A job without owner, since it came by AMQP or
-    /// before there were keys, is for admins.
+    /// Returns whether the caller may read the job. A job without an owner, from AMQP or from before
+    /// the first key, is readable by admins only.
     pub fn owns(&self, job: &JobSpec) -> bool {
         match self {
             Self::Trusted => true,

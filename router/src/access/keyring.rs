@@ -1,13 +1,11 @@
-//! The keys that there are, as this router knows them.
+//! A copy of all API keys.
 //!
-//! Redis has them; this is a copy, read again every [`CACHE_TTL`], so that a request costs no look
-//! into Redis, a revoked key is refused soon, and those who are known stay known while Redis is
-//! away. A key that is not in the copy is looked for in Redis at once: it may have just been made,
-//! by another router.
+//! The copy is read from Redis every [`CACHE_TTL`], so that a request needs no round trip, a revoked
+//! key is refused soon, and known keys remain valid during an outage. A key that is not in the copy
+//! is looked up at once: another router may have just created it.
 //!
-//! While there are no keys, nobody is asked. Once there was one, this router asks until it ends,
-//! even if Redis forgets all of them: a router that keeps strangers out must not let them in
-//! because its store was emptied.
+//! Without keys, requests need none. Once a key existed, this router requires keys until it ends,
+//! even if Redis loses all of them: losing data must not open the router to strangers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,7 +28,7 @@ pub enum Refused {
     /// It names no key.
     #[error(transparent)]
     NoKey(#[from] NoKey),
-    /// There is no such key, or not with that secret: which of the two is nobody's business.
+    /// The key does not exist, or its secret differs; the response does not distinguish these.
     #[error("this key is not known: it was revoked, or never made")]
     Unknown,
     /// Whether there is such a key cannot be said now.
@@ -177,7 +175,7 @@ impl Keyring {
         }
     }
 
-    /// The key that somebody claims to hold.
+    /// Finds the key of these credentials.
     async fn find(&self, claimed: &Credentials) -> Result<Option<Known>, warmq_store::Error> {
         if let Some(root) = &self.root
             && root.key.id == claimed.id

@@ -20,12 +20,12 @@ pub use caller::{Caller, Denied, Right};
 pub use header::NoKey;
 pub use keyring::{Keyring, Refused};
 
-/// Strangers would reach a router that asks nobody for a key.
+/// A router without keys would be reachable by strangers.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "listen: {0} can be reached from other machines, and there are no keys yet, so nobody would be asked for one. Say \
-     --admin-key id:secret (WARMQ_ADMIN_KEY), or start on 127.0.0.1 first and make one there (`warmq keys create root --scope \
-     admin`); or say --allow-anonymous if something in front of the router keeps strangers out"
+    "listen: {0} can be reached from other machines, and no keys exist yet, so requests would need none: set \
+     --admin-key id:secret (WARMQ_ADMIN_KEY), or start on 127.0.0.1 first and create one (`warmq keys create root --scope \
+     admin`); or set --allow-anonymous if a proxy in front of the router authenticates"
 )]
 pub struct OpenToStrangers(SocketAddr);
 

@@ -6,10 +6,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use warmq_types::http::Route;
 use warmq_types::ids::AppId;
 use warmq_types::job::{FieldError, JobError};
 
-use super::fleet::{self, RouteView};
+use super::fleet;
 use super::openapi::{Making, OPERATE};
 use super::{Api, ApiError};
 
@@ -23,11 +24,11 @@ struct Reloaded {
     /// The apps that the file names.
     apps: Vec<AppId>,
     /// Its routes.
-    routes: Vec<RouteView>,
+    routes: Vec<Route>,
 }
 
-/// Reads apps and routes again. If anything is wrong, all of that is told, and what was declared
-/// before still counts.
+/// Reads apps and routes again. If there are mistakes, the response lists all of them, and the
+/// previous declarations remain valid.
 #[utoipa::path(
     post,
     path = "/config/reload",

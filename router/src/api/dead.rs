@@ -4,12 +4,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_broker::DeadLetter;
+use warmq_types::http::{self, DeadLetters, Redriven, WholeDeadLetter};
 use warmq_types::ids::{AppId, JobId};
 
 use super::extract::Path;
@@ -48,56 +48,15 @@ struct LetterPath {
     id: String,
 }
 
-#[derive(Serialize, ToSchema)]
-#[schema(as = DeadLetters)]
-struct LettersView {
-    letters: Vec<LetterView>,
-    /// Whether a queue has more letters than are listed.
-    truncated: bool,
-}
-
-/// A letter without its body.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DeadLetter)]
-struct LetterView {
-    /// Id of the job, if it has one; otherwise the letter's own.
-    id: JobId,
-    /// `owner/name`, or `_/submissions`: its path under `/v1/dead`.
-    place: String,
-    /// `job` or `submission`.
-    kind: &'static str,
-    reason: String,
-    /// Unix ms.
-    since_ms: u64,
-}
-
-/// A letter with its body.
-#[derive(Serialize, ToSchema)]
-#[schema(as = WholeDeadLetter)]
-struct WholeLetter {
-    #[serde(flatten)]
-    letter: LetterView,
-    /// Routing key of a submission: the app as its submitter wrote it.
-    routing_key: Option<String>,
-    /// The body: JSON if it can be parsed, otherwise text.
-    body: Value,
-}
-
-/// A redriven job.
-#[derive(Serialize, ToSchema)]
-struct Redriven {
-    job_id: JobId,
-}
-
 /// Lists the dead letters of every app.
 #[utoipa::path(
     get,
     path = "/dead",
     operation_id = "dead_letters",
     tag = OPERATE,
-    responses((status = 200, description = "The letters, the oldest of each app first", body = LettersView), Listing)
+    responses((status = 200, description = "The letters, the oldest of each app first", body = DeadLetters), Listing)
 )]
-async fn list_all(State(api): State<Api>) -> Result<Json<LettersView>, ApiError> {
+async fn list_all(State(api): State<Api>) -> Result<Json<DeadLetters>, ApiError> {
     let apps = api.apps.all().await?;
     let shelves = apps
         .into_iter()
@@ -113,12 +72,12 @@ async fn list_all(State(api): State<Api>) -> Result<Json<LettersView>, ApiError>
     operation_id = "dead_letters_of_app",
     tag = OPERATE,
     params(ShelfPath),
-    responses((status = 200, description = "The letters, the oldest first", body = LettersView), Finding)
+    responses((status = 200, description = "The letters, the oldest first", body = DeadLetters), Finding)
 )]
 async fn list(
     State(api): State<Api>,
     Path(path): Path<ShelfPath>,
-) -> Result<Json<LettersView>, ApiError> {
+) -> Result<Json<DeadLetters>, ApiError> {
     let queue = queue(&api, &path.owner, &path.app).await?;
     letters(&api, [queue]).await
 }
@@ -130,12 +89,12 @@ async fn list(
     operation_id = "dead_letter",
     tag = OPERATE,
     params(LetterPath),
-    responses((status = 200, description = "The letter", body = WholeLetter), Finding)
+    responses((status = 200, description = "The letter", body = WholeDeadLetter), Finding)
 )]
 async fn show(
     State(api): State<Api>,
     Path(path): Path<LetterPath>,
-) -> Result<Json<WholeLetter>, ApiError> {
+) -> Result<Json<WholeDeadLetter>, ApiError> {
     let queue = queue(&api, &path.owner, &path.app).await?;
     let id = letter_id(&path.id)?;
     let mut letters = api.dead.list(&queue).await?.into_iter();
@@ -145,7 +104,7 @@ async fn show(
     let body = serde_json::from_slice(&letter.body)
         .unwrap_or_else(|_| String::from_utf8_lossy(&letter.body).into());
     let submission = letter.submission.as_ref();
-    Ok(Json(WholeLetter {
+    Ok(Json(WholeDeadLetter {
         routing_key: submission.map(|submission| submission.routing_key.clone()),
         letter: view(&queue, letter),
         body,
@@ -192,23 +151,23 @@ async fn throw_away(
 async fn letters(
     api: &Api,
     shelves: impl IntoIterator<Item = DeadLetterQueue>,
-) -> Result<Json<LettersView>, ApiError> {
+) -> Result<Json<DeadLetters>, ApiError> {
     let (mut letters, mut truncated) = (Vec::new(), false);
     for queue in shelves {
         let found = api.dead.list(&queue).await?;
         truncated |= found.len() >= MAX_BROWSED;
         letters.extend(found.into_iter().map(|letter| view(&queue, letter)));
     }
-    Ok(Json(LettersView { letters, truncated }))
+    Ok(Json(DeadLetters { letters, truncated }))
 }
 
-fn view(queue: &DeadLetterQueue, letter: DeadLetter) -> LetterView {
-    LetterView {
+fn view(queue: &DeadLetterQueue, letter: DeadLetter) -> http::DeadLetter {
+    http::DeadLetter {
         id: letter.id,
         place: queue.to_string(),
         kind: match letter.submission {
-            Some(_) => "submission",
-            None => "job",
+            Some(_) => "submission".to_owned(),
+            None => "job".to_owned(),
         },
         reason: letter.reason,
         since_ms: letter.since_ms,

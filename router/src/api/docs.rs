@@ -1,5 +1,5 @@
-//! `/docs`: the API to read and to try, in a browser. Everything that the pages need is in this
-//! binary, and the browser is told to load nothing from anywhere else.
+//! `/docs`: the API's documentation in a browser. All files of the pages are in this binary, and a
+//! content security policy forbids the browser to load others.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{Api, ApiError};
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The only paths that the documentation does not tell of: they are its own pages.
+/// The only undocumented paths: the pages of the documentation.
 pub(super) fn routes() -> Router<Api> {
     // Relative, as everything here: a proxy may serve the router below a path of its own.
     let config = Config::from("../openapi.json")

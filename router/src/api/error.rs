@@ -16,10 +16,10 @@ const RETRY_AFTER_S: u64 = 2;
 /// How a key is to be sent.
 const CHALLENGE: &str = "Key realm=\"warmq\"";
 
-/// A refusal, and what the client is told.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
-    told: JobError,
+    job_error: JobError,
     /// After how many seconds the same will be accepted, if that is known.
     retry_after_s: Option<u64>,
 }
@@ -27,21 +27,21 @@ pub(super) struct ApiError {
 impl ApiError {
     /// A refusal of one sentence.
     pub(super) fn plain(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
-        let told = JobError {
+        let job_error = JobError {
             status: status.as_u16(),
             error_type: error_type.to_owned(),
             message: message.into(),
             detail: Vec::new(),
         };
-        told.into()
+        job_error.into()
     }
 
     /// Whether it says that there is no such thing.
     pub(super) fn is_not_found(&self) -> bool {
-        self.told.status == StatusCode::NOT_FOUND
+        self.job_error.status == StatusCode::NOT_FOUND
     }
 
-    /// Whoever asks is to say who it is.
+    /// The request needs a key.
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
@@ -129,15 +129,15 @@ impl ApiError {
         Self::plain(status, "runner_scheduling_failure", message)
     }
 
-    /// Nobody reads it.
+    /// The client disconnected, so nothing reads the response.
     pub(super) fn client_disconnected() -> Self {
-        let told = JobError {
+        let job_error = JobError {
             status: 499,
             error_type: "client_disconnected".to_owned(),
             message: "the client went away".to_owned(),
             detail: Vec::new(),
         };
-        told.into()
+        job_error.into()
     }
 
     pub(super) fn internal(message: impl Into<String>) -> Self {
@@ -146,9 +146,9 @@ impl ApiError {
 }
 
 impl From<JobError> for ApiError {
-    fn from(told: JobError) -> Self {
+    fn from(job_error: JobError) -> Self {
         Self {
-            told,
+            job_error,
             retry_after_s: None,
         }
     }
@@ -156,18 +156,18 @@ impl From<JobError> for ApiError {
 
 impl From<ApiError> for JobError {
     fn from(error: ApiError) -> Self {
-        error.told
+        error.job_error
     }
 }
 
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
-        let told = error.to_job_error();
-        if told.status >= 500 {
+        let job_error = error.to_job_error();
+        if job_error.status >= 500 {
             tracing::warn!(%error, "could not accept a job");
         }
         Self {
-            told,
+            job_error,
             retry_after_s: error.retry_after_s(),
         }
     }
@@ -208,7 +208,7 @@ impl From<EndError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self {
-            told: error,
+            job_error: error,
             retry_after_s,
         } = self;
         let status =

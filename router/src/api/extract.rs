@@ -1,5 +1,4 @@
-//! Paths and queries of requests. As axum's, but what is wrong with one is told as every other
-//! error is.
+//! Extractors for paths and queries, like axum's, with errors in the API's format.
 
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};

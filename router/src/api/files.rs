@@ -1,5 +1,5 @@
-//! `GET /files/<permit>/<key>`: files for whoever has a link, never as anything that a browser
-//! would run.
+//! `GET /files/<permit>/<key>`: files for holders of a link, never with a type that a browser
+//! executes.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -21,7 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show))
 }
 
-/// A file, for whoever has the link.
+/// A file. The link is the permission.
 #[utoipa::path(
     get,
     path = "/files/{permit}/{*key}",

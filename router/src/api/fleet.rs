@@ -2,65 +2,18 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use warmq_types::http::{App, Apps, Route, Runners};
 use warmq_types::ids::AppId;
-use warmq_types::policy_name::PolicyName;
-use warmq_types::route::RouteKind;
-use warmq_types::runner::RunnerRecord;
 
 use super::auth::By;
 use super::extract::Query;
 use super::openapi::{Asking, Listing, OPERATE};
 use super::{Api, ApiError};
 use crate::routing_config::RoutingConfig;
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = Apps)]
-struct AppsView {
-    apps: Vec<AppView>,
-    /// Routes.
-    routes: Vec<RouteView>,
-}
-
-/// An app.
-#[derive(Serialize, ToSchema)]
-#[schema(as = App)]
-struct AppView {
-    app: AppId,
-    policy: PolicyName,
-    /// Number of waiting jobs.
-    queued: u64,
-    /// Number of live runners.
-    runners: u64,
-    /// How long a job that is submitted now waits for a runner, s: what conditions of routes see.
-    /// Null without runners.
-    #[schema(required)]
-    wait_s: Option<f64>,
-    /// Measured run time of a job, s.
-    run_s: f64,
-    /// Configured cost of a job.
-    cost: f64,
-}
-
-/// A name that forwards to apps, to one of them or to several one after the other.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Route)]
-pub(super) struct RouteView {
-    route: AppId,
-    kind: RouteKind,
-    /// The apps and routes that it may choose; of a sequence or a fallback those of its steps, in
-    /// order.
-    to: Vec<AppId>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = Runners)]
-struct RunnersView {
-    runners: Vec<RunnerRecord>,
-}
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -84,15 +37,15 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
     get,
     path = "/apps",
     tag = OPERATE,
-    responses((status = 200, description = "The apps, by name", body = AppsView), Listing)
+    responses((status = 200, description = "The apps, by name", body = Apps), Listing)
 )]
-async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, ApiError> {
+async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<Apps>, ApiError> {
     let declared = api.apps.declared();
     let known = api.apps.all().await?.into_iter();
     let known = known.filter(|app| caller.knows(app));
     let standings = api.apps.loads(&declared, known).await?.into_iter();
     let apps = standings
-        .map(|(app, status)| AppView {
+        .map(|(app, status)| App {
             policy: declared.config(&app).policy,
             queued: status.queued,
             runners: status.runners,
@@ -104,14 +57,14 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<AppsView>, 
         .collect();
     let mut routes = routes(&declared);
     routes.retain(|route| caller.knows(&route.route));
-    Ok(Json(AppsView { apps, routes }))
+    Ok(Json(Apps { apps, routes }))
 }
 
 /// Returns the declared routes.
-pub(super) fn routes(declared: &RoutingConfig) -> Vec<RouteView> {
+pub(super) fn routes(declared: &RoutingConfig) -> Vec<Route> {
     let routes = declared.routes.iter();
     routes
-        .map(|(name, route)| RouteView {
+        .map(|(name, route)| Route {
             route: name.clone(),
             kind: route.kind(),
             to: match route.flow() {
@@ -128,12 +81,12 @@ pub(super) fn routes(declared: &RoutingConfig) -> Vec<RouteView> {
     path = "/runners",
     tag = OPERATE,
     params(OneApp),
-    responses((status = 200, description = "The runners, by app and name", body = RunnersView), Asking)
+    responses((status = 200, description = "The runners, by app and name", body = Runners), Asking)
 )]
 async fn runners(
     State(api): State<Api>,
     Query(asked): Query<OneApp>,
-) -> Result<Json<RunnersView>, ApiError> {
+) -> Result<Json<Runners>, ApiError> {
     let apps = match asked.app {
         None => api.apps.all().await?.into_iter().collect(),
         Some(name) => {
@@ -143,5 +96,5 @@ async fn runners(
         }
     };
     let runners = api.store.fleet().runners_of(&apps).await?;
-    Ok(Json(RunnersView { runners }))
+    Ok(Json(Runners { runners }))
 }

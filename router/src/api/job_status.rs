@@ -2,26 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
-use utoipa::ToSchema;
 use warmq_store::{Error, JobHead, JobSnapshot, LogLine, Store};
 use warmq_types::flow::{Flow, Step};
+use warmq_types::http::StepStatus;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::Progress;
 use warmq_types::state::JobState;
-
-/// States by fal's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = StatusName)]
-pub(super) enum StatusName {
-    /// Waiting for a runner.
-    InQueue,
-    /// Running.
-    InProgress,
-    /// Ended, with or without success.
-    Completed,
-}
 
 /// Status of a job at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,29 +18,9 @@ pub(super) struct JobStatus {
     /// Number of jobs in front of it, while it or its first step waits.
     pub(super) queue_position: Option<u64>,
     /// The current step of a flow.
-    pub(super) steps: Vec<StepView>,
+    pub(super) steps: Vec<StepStatus>,
     /// New log lines, including those of its steps.
     pub(super) log: Vec<LogLine>,
-}
-
-/// The current step of a flow.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = StepStatus)]
-pub(super) struct StepView {
-    /// Name in the route.
-    name: String,
-    /// Number among the route's steps, from 1.
-    number: u32,
-    /// Number of the route's steps.
-    of: u32,
-    /// App that runs it, or route of a nested flow.
-    app: AppId,
-    /// Id of the step's own job.
-    request_id: JobId,
-    status: StatusName,
-    /// Number of jobs in front of it, while it waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue_position: Option<u64>,
 }
 
 /// Log lines of a job and its steps that were read.
@@ -111,18 +77,6 @@ pub(super) async fn read_status(
     Ok(Some(status))
 }
 
-impl From<JobState> for StatusName {
-    fn from(state: JobState) -> Self {
-        match state {
-            JobState::Queued | JobState::Dispatched => Self::InQueue,
-            JobState::Running => Self::InProgress,
-            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired => {
-                Self::Completed
-            }
-        }
-    }
-}
-
 impl JobStatus {
     /// Returns the status of a job that is no flow, without its log.
     pub(super) fn of(job: &JobHead) -> Self {
@@ -149,7 +103,7 @@ impl JobStatus {
         };
         self.queue_position = of_step.queue_position.filter(|_| !has_begun);
         self.progress = of_step.progress;
-        self.steps.push(StepView {
+        self.steps.push(StepStatus {
             name: step.name.clone(),
             number: step.index + 1,
             of: flow.of,

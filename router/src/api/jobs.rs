@@ -3,35 +3,20 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_objects::InputError;
 use warmq_store::JobHead;
-use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::http::Job;
+use warmq_types::job::JobSpec;
 
-use super::job_status::StepView;
 use super::job_stream;
 use super::openapi::{Finding, OPERATE};
 use super::owned_job::OwnedJob;
 use super::{Api, ApiError};
 use crate::files::links::expires_s;
 use crate::finalizer::Cancelled;
-
-/// A job with its whole history.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Job)]
-struct JobView {
-    #[serde(flatten)]
-    record: JobRecord,
-    /// Number of jobs in front of it, while it waits.
-    queue_position: Option<u64>,
-    /// The step of a flow that is under way; if that is a flow itself, its step follows.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<StepView>,
-}
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show, cancel))
@@ -44,9 +29,9 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     operation_id = "job",
     tag = OPERATE,
     params(("id" = String, Path, description = "The job's id")),
-    responses((status = 200, description = "The job", body = JobView), Finding)
+    responses((status = 200, description = "The job", body = Job), Finding)
 )]
-async fn show(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<JobView>, ApiError> {
+async fn show(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<Job>, ApiError> {
     view(&api, job).await
 }
 
@@ -58,12 +43,9 @@ async fn show(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<Jo
     operation_id = "cancel_job",
     tag = OPERATE,
     params(("id" = String, Path, description = "The job's id")),
-    responses((status = 200, description = "The job, cancelled", body = JobView), Finding)
+    responses((status = 200, description = "The job, cancelled", body = Job), Finding)
 )]
-async fn cancel(
-    State(api): State<Api>,
-    OwnedJob(job): OwnedJob,
-) -> Result<Json<JobView>, ApiError> {
+async fn cancel(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<Job>, ApiError> {
     let spec = &job.record.spec;
     match api.finalizer.cancel(spec).await? {
         Cancelled::Yes => {}
@@ -88,7 +70,7 @@ async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
     }
 }
 
-async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
+async fn view(api: &Api, job: JobHead) -> Result<Json<Job>, ApiError> {
     let (status, head) = job_stream::now(api, job, false).await?;
     let whole = api
         .store
@@ -108,7 +90,7 @@ async fn view(api: &Api, job: JobHead) -> Result<Json<JobView>, ApiError> {
         api.links.show(output, expires_s);
         record.spec.stamp_model_version(output);
     }
-    Ok(Json(JobView {
+    Ok(Json(Job {
         record,
         queue_position: status.queue_position,
         steps: status.steps,

@@ -1,16 +1,15 @@
-//! `/v1/keys`: made, listed, revoked. Each secret is told once, to whoever makes the key.
+//! `/v1/keys`: create, list, revoke. A secret is returned once, at the creation of its key.
 
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_store::{KeyCreation, KeyRevocation};
-use warmq_types::access::{ApiKey, NewKey};
+use warmq_types::access::NewKey;
+use warmq_types::http::{CreatedKey, Keys};
 use warmq_types::ids::KeyId;
 use warmq_types::job::JobError;
 
@@ -25,36 +24,20 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(revoke))
 }
 
-#[derive(Serialize, ToSchema)]
-#[schema(as = Keys)]
-struct KeysView {
-    keys: Vec<ApiKey>,
-}
-
-/// A key that was just made.
-#[derive(Serialize, ToSchema)]
-#[schema(as = MadeKey)]
-struct MadeView {
-    #[serde(flatten)]
-    key: ApiKey,
-    /// `id:secret`.
-    credentials: String,
-}
-
 /// The keys, but for one that a setting gives.
 #[utoipa::path(
     get,
     path = "/keys",
     operation_id = "keys",
     tag = OPERATE,
-    responses((status = 200, description = "The keys, the oldest first", body = KeysView), Listing)
+    responses((status = 200, description = "The keys, the oldest first", body = Keys), Listing)
 )]
-async fn list(State(api): State<Api>) -> Result<Json<KeysView>, ApiError> {
+async fn list(State(api): State<Api>) -> Result<Json<Keys>, ApiError> {
     let keys = api.keys.list().await?;
-    Ok(Json(KeysView { keys }))
+    Ok(Json(Keys { keys }))
 }
 
-/// Makes a key. The first one must be an admin's: from then on the router asks everybody for a key.
+/// Creates a key. The first one must have scope admin: from then on every request needs a key.
 #[utoipa::path(
     post,
     path = "/keys",
@@ -62,12 +45,12 @@ async fn list(State(api): State<Api>) -> Result<Json<KeysView>, ApiError> {
     tag = OPERATE,
     request_body = NewKey,
     responses(
-        (status = 201, description = "The key, with its secret, which is shown only once", body = MadeView),
+        (status = 201, description = "The key, with its secret, which is shown only once", body = CreatedKey),
         Making,
     )
 )]
-// The body must come as `application/json`, which a web page cannot send without being allowed to:
-// while there are no keys, it could else make one in the browser of whoever runs the router.
+// The body must be `application/json`, which a web page cannot send without CORS permission: without
+// keys, a page could otherwise create one from the browser of the router's operator.
 async fn create(
     State(api): State<Api>,
     By(caller): By,
@@ -91,7 +74,7 @@ async fn create(
     }
     let by = caller.owner().map_or("nobody yet", KeyId::as_str);
     tracing::info!(key.id = %key.id, by, "made a key");
-    let made = MadeView {
+    let made = CreatedKey {
         key,
         credentials: credentials.expose(),
     };
@@ -128,8 +111,8 @@ async fn revoke(
     tracing::info!(key.id = %id, by, "revoked a key");
     if !api.keys.has_any().await? {
         tracing::warn!(
-            "no key is left: this router refuses everybody from now on, and one that is started serves everybody on its \
-             loopback address; start it with --admin-key, or make a key there at once"
+            "no key is left: this router refuses every request from now on, and a restarted one requires no keys on its \
+             loopback address; start it with --admin-key, or create a key there at once"
         );
     }
     Ok(StatusCode::NO_CONTENT)

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use warmq_types::http::StatusName;
 use warmq_types::ids::JobId;
 use warmq_types::job::{JobRecord, JobSpec};
 
 use super::auth::By;
 use super::extract::AppPath;
 use super::job_result::{output, result_response, with_job_headers};
-use super::job_status::StatusName;
 use super::job_stream::{JobStream, JobUpdate, until_ended};
 use super::openapi::{RUN, Running, Submitting};
 use super::submission::{Bounds, INPUT, SubPath, SubmitRequest, Wishes};
@@ -50,7 +50,7 @@ async fn run(
     answer_with_result(api, caller, submission).await
 }
 
-/// Submits a job and tells in events how far it is; the last one is the app's output, or an error
+/// Submits a job and streams its progress as events; the last one is the app's output, or an error
 /// with its `status`.
 #[utoipa::path(
     post,
@@ -105,7 +105,7 @@ async fn answer_with_result(
     // A task of its own: this function is dropped when the client goes away.
     tokio::spawn(async move {
         let record = submit_and_wait(&api, &caller, submission, tell.closed()).await;
-        // Nobody may be left to hear it.
+        // The client may have disconnected.
         let _ = tell.send(record);
     });
     match told.await {
@@ -149,7 +149,7 @@ async fn answer_with_events(
     Ok(with_job_headers(sse::events(events, place), job, None))
 }
 
-/// Tells each progress and at last the output; the job is cancelled when nobody listens any more.
+/// Sends the progress and at last the output; cancels the job if the client disconnects.
 async fn submit_and_tell(
     api: Api,
     caller: Caller,

@@ -4,11 +4,12 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use utoipa::ToSchema;
 use warmq_store::LogLine;
+use warmq_types::http::{StatusName, StepStatus};
 use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::{JobRecord, Progress};
 
 use super::Api;
-use super::job_status::{JobStatus, StatusName, StepView};
+use super::job_status::JobStatus;
 
 /// Status of a job, with the URLs of its other calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -38,7 +39,7 @@ pub(super) struct StatusView {
     status_url: String,
     /// The step of a flow that is under way; if that is a flow itself, its step follows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<StepView>,
+    steps: Vec<StepStatus>,
 }
 
 /// Cost of a job.

@@ -1,15 +1,14 @@
-//! `/storage` and `POST /files/upload…`: how fal's clients bring files, in each of the ways that
-//! they know.
+//! `/storage` and `POST /files/upload…`: uploads in each of the ways of fal's clients.
 //!
-//! | client | whole | in parts |
-//! | --- | --- | --- |
-//! | Python, at first | `POST /storage/auth/token`, `POST /files/upload` | token, `POST /files/upload/multipart`, `PUT` and `POST` below the file's link |
-//! | Python, if that fails | as JavaScript | – |
-//! | JavaScript | `POST /storage/upload/initiate`, `PUT upload_url` | `POST /storage/upload/initiate-multipart`, `PUT` and `POST` below `upload_url` |
+//! - Python, first: `POST /storage/auth/token`, then `POST /files/upload`; in parts `POST
+//!   /files/upload/multipart`, then `PUT` and `POST` below the file's link. If that fails, as
+//!   JavaScript.
+//! - JavaScript: `POST /storage/upload/initiate`, then `PUT upload_url`; in parts `POST
+//!   /storage/upload/initiate-multipart`, then `PUT` and `POST` below `upload_url`.
 //!
-//! Who may bring files is asked where an upload begins ([`routes`]). From then on a URL, or the
-//! token ([`UploadToken`]), is the permit, signed and short-lived ([`by_permit`]): clients send
-//! their key along with the first call only.
+//! A key is checked where an upload begins ([`routes`]). From then on a URL, or the token
+//! ([`UploadToken`]), is the permit, signed and short-lived ([`by_permit`]): clients send their key
+//! with the first call only.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -54,7 +53,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(announce_parts))
 }
 
-/// How they go on: whoever has the URL, or the token, may.
+/// The further calls of an upload, which need its URL or token.
 pub(super) fn by_permit() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(take))

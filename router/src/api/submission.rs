@@ -79,7 +79,7 @@ pub(super) struct Wishes {
         example = "1"
     )]
     x_fal_no_retry: String,
-    /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
+    /// `0`: the input is never shown and is deleted with the job's end, the output soon after.
     #[param(
         required = false,
         pattern = "^(0|1|false|true|no|yes|)$",

@@ -1,7 +1,7 @@
 //! Existing apps, their settings and input schemas.
 //!
-//! What the file declares may be replaced while jobs come in ([`crate::reload`]): whoever decides
-//! about a submission takes one snapshot of it. An app exists once the file names it or a worker
+//! The declarations may be replaced while jobs arrive ([`crate::reload`]), so a submission is
+//! decided on one snapshot of them. An app exists once the file names it or a worker
 //! has registered it. Workers publish the JSON Schema of their input, so a bad input is refused at
 //! the door instead of after a wait in the queue.
 

@@ -2,12 +2,11 @@
 //! (`roster`).
 //!
 //! ```text
-//! Dispatchers ── one task per app in use ──> leader::follow ── while it leads ──> leader::dispatch, by the app's policy
+//! Dispatchers ── a task per app in use ──> leader::follow ── while it leads ──> leader::dispatch
 //!
-//! jobs.<app> ──> lanes ──> warm (policy warm) | immediate (policy fal) ── claim ──> sending ──>
-//! runner.<id>.<epoch>
-//!                      └─> without_redis ──────────────────────────────────────────────┴──>
-//! shared.<app>
+//! jobs.<app> ─> lanes ─┬─> warm (policy warm) ─────┐
+//!                      ├─> immediate (policy fal) ─┴─ claim ─> sending ─> runner.<id>.<epoch>
+//!                      └─> without_redis ─────────────────────────────> shared.<app>
 //! ```
 
 mod connections;

@@ -1,4 +1,4 @@
-//! Makes links, and tells ours from others.
+//! Creates links to files, and recognizes them.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::{FileKey, now_s};
 /// How long links to a job's files hold after its end if neither the job nor its app says.
 const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
 
-/// While a job has not ended, links to its files hold from the next full hour on: whoever asks
-/// again gets the same.
+/// Links to the files of a job that has not ended expire at a full hour, so that repeated requests
+/// return the same link.
 const ROUND_S: u64 = 3600;
 
 /// The longest text that is looked at as a link.

@@ -1,18 +1,18 @@
 //! Files as users see them: links that cannot be guessed, and uploads.
 //!
-//! | module | what it is |
+//! | module | contents |
 //! | --- | --- |
-//! | [`key`] | where a file stands in the storage |
-//! | [`permit`] | what a link is worth: signed, for one use of one file, until a time |
-//! | [`links`] | makes links and tells ours from others |
-//! | [`references`] | links in what users see, `warmq://files/<key>` in what workers see |
-//! | [`lifetime`] | how long links hold, if the submitter says so |
-//! | [`names`] | file names and content types that nobody can do harm with |
-//! | [`uploads`] | files that users bring, whole or in parts |
+//! | [`key`] | keys of files in the storage |
+//! | [`permit`] | signed permits: one use of one file, until a time |
+//! | [`links`] | creates and recognizes links |
+//! | [`references`] | converts links for users to `warmq://files/<key>` for workers, and back |
+//! | [`lifetime`] | lifetimes that submitters choose |
+//! | [`names`] | harmless file names and content types |
+//! | [`uploads`] | uploads, whole or in parts |
 //!
-//! Whoever has a link may read its file, and nobody else may. The permit stands in the path, before
-//! the file's key, and not in a query: fal's Python client appends to links, and others look at how
-//! they end (`….png`).
+//! A link is the permission to read its file. The permit is in the path, before the file's key, and
+//! not in a query: fal's Python client appends to links, and other clients read the extension
+//! (`….png`).
 
 pub mod key;
 pub mod lifetime;

@@ -1,7 +1,7 @@
-//! File names and content types that nobody can do harm with.
+//! Harmless file names and content types.
 //!
-//! A file's content type is told by its name's ending, and only those below are known: whatever
-//! else it is, a browser gets it as bytes to save. So an uploaded page is never shown as one.
+//! A file's content type follows from its extension, and only those below are known: a browser
+//! receives any other file as bytes to save, so an uploaded page is never displayed.
 
 use super::key::is_harmless;
 

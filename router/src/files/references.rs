@@ -52,7 +52,7 @@ impl Links {
         }
     }
 
-    /// How a job ended, as replies and webhooks tell it, with links to its files.
+    /// Returns a job's outcome for replies and webhooks, with links to its files.
     pub fn outcome(&self, record: &JobRecord) -> Value {
         let mut body = outcome_body(record);
         self.show(&mut body, expires_s(record));
@@ -60,8 +60,8 @@ impl Links {
     }
 }
 
-/// Whether a text names a file as only a router may, to whoever reads schemes as browsers do:
-/// whatever case, after spaces.
+/// Returns whether a text is a reference, which only routers may write. Schemes are compared as
+/// browsers do: ignoring case and leading spaces.
 fn is_ours_alone(text: &str) -> bool {
     let begin = text.trim_start_matches(|c: char| c.is_whitespace() || c.is_control());
     let begin = begin.as_bytes().get(..SCHEME.len());

@@ -1,11 +1,10 @@
-//! Files that users bring. Each gets a key that nobody can guess, and may be as large as
-//! `--max-upload` says.
+//! Uploads. Each file has a random key and at most `--max-upload` bytes.
 //!
-//! A file comes whole, or in parts that may come side by side and through different routers: each
-//! part is a file of its own in the storage, and the last call puts them together. The n-th part
-//! begins at (n − 1) · 10 MiB of the file, which is what fal's clients send; so a part is bounded
-//! by its size and its number, and nobody need count what others have brought. Nothing is looked
-//! at: a file is what its name says (`names`), and whoever opens it takes care.
+//! A file arrives whole, or in parts that may arrive concurrently and through different routers:
+//! each part is a file of its own in the storage, and the last call joins them. The n-th part begins
+//! at (n − 1) · 10 MiB of the file, as fal's clients send it, so a part is bounded by its size and
+//! number, and routers share no counter. Contents are not inspected: the name determines the type
+//! (`names`).
 
 use std::time::Duration;
 
@@ -279,7 +278,7 @@ impl Incoming {
         Ok(collected)
     }
 
-    /// Hears out who sent too much.
+    /// Reads the rest of a body that was too large, so that the client can read the response.
     async fn let_go<T>(&mut self, taken: &Result<T, UploadError>) {
         if matches!(taken, Err(UploadError::TooLarge { .. })) {
             self.left = MAX_DRAIN_BYTES;

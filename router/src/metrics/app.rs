@@ -51,12 +51,12 @@ impl AppMetrics {
         }
     }
 
-    /// The runner that was chosen for a job with this hint was somebody else's already.
+    /// Counts a refused claim: the runner chosen for a job with this hint was taken.
     pub fn refused(&self, hint: Option<&Hint>) {
         self.counter(&REFUSED_CLAIMS, self.label(hint)).increment(1);
     }
 
-    /// Something happened to a runner: when it came free, it tells what it ran.
+    /// Counts the run that a freed runner reports.
     pub fn runner_event(&self, change: &RunnerEvent) {
         let ran = match change {
             RunnerEvent::Freed(FreeRunner { ran: Some(ran), .. }) => ran,
@@ -119,7 +119,7 @@ impl AppMetrics {
     }
 }
 
-/// The gauges of an app that this router leads. Dropped, they fall to 0: whoever leads next has its
+/// The gauges of an app that this router leads. Dropped, they fall to 0: the next leader has its
 /// own.
 pub struct Gauges {
     leader: Gauge,

@@ -10,8 +10,8 @@
 //! | `webhooks` | what became of webhooks |
 //!
 //! Submitters choose hints, so neither memory nor the page may grow with them: at most 100 hints of
-//! an app have a label of their own, and samples are folded into buckets every few seconds, whether
-//! anybody reads them or not.
+//! an app have a label of their own, and samples are folded into buckets every few seconds, with
+//! or without a reader.
 
 mod app;
 mod flows;

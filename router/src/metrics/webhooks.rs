@@ -1,4 +1,4 @@
-//! Webhooks, as the router counts them that tells them.
+//! Counters of webhook deliveries, kept by the delivering router.
 
 use metrics::{Key, Label, Recorder};
 use warmq_types::ids::AppId;
@@ -8,7 +8,7 @@ use super::app::METADATA;
 use super::names::WEBHOOKS;
 
 impl Metrics {
-    /// A webhook of the app's job was told, or not. `outcome`: `delivered`, `retried` or
+    /// Counts a delivery attempt for a job of the app. `outcome`: `delivered`, `retried` or
     /// `given_up`.
     pub fn webhook(&self, app: &AppId, outcome: &'static str) {
         let labels = vec![

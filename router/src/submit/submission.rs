@@ -37,7 +37,7 @@ pub struct Submission {
     pub id: Option<JobId>,
     /// Idempotency key chosen by the submitter.
     pub idempotency_key: Option<String>,
-    /// `0`: the input is shown to nobody and forgotten with the job's end, the output soon after.
+    /// `0`: the input is never shown and is deleted with the job's end, the output soon after.
     pub store_io: Option<String>,
     /// Lifetime of links to its files: `{"expiration_duration_seconds": 3600}`.
     pub lifecycle: Option<String>,

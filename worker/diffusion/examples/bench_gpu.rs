@@ -1,7 +1,8 @@
 //! Times the engine, and Python's diffusers on the same folders and device.
 //!
 //! ```sh
-//! cargo run --release -p warmq-diffusion --example bench_gpu -- --device auto --python .venv/bin/python
+//! cargo run --release -p warmq-diffusion --example bench_gpu -- \
+//!     --device auto --python .venv/bin/python
 //! ```
 //!
 //! Prints a Markdown table: an included model, and one of Stable Diffusion 1.5's size with random

@@ -6,7 +6,8 @@
 //! # fn main() -> Result<(), warmq_diffusion::Error> {
 //! let catalog = Catalog::open("models".as_ref())?;
 //! let pipeline = Pipeline::load(&catalog.manifest("shapes")?, &Device::Cpu, &mut |_| {})?;
-//! let request = Request { prompt: "a red circle on a blue background".into(), ..Request::default() };
+//! let prompt = "a red circle on a blue background".to_owned();
+//! let request = Request { prompt, ..Request::default() };
 //! let pictures = pipeline.generate(&request, &mut ())?;
 //! # Ok(()) }
 //! ```
@@ -14,14 +15,14 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`catalog`](Catalog) | a folder with one folder per model, and their names |
-//! | [`manifest`](Manifest) | a model's shapes, defaults and files; `hugging_face` derives it if there is no file |
+//! | [`manifest`](Manifest) | a model's shapes, defaults and files, or `hugging_face` derives it |
 //! | `folder` | reads the small, untrusted files beside the weights |
-//! | `checkpoint` | one safetensors file: every name, shape and type checked, then copied into a network |
+//! | `checkpoint` | one safetensors file: every tensor is checked, then copied |
 //! | `tokenizer`, `clip` | prompt → token ids → text states `[batch, context, hidden]` |
 //! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
-//! | [`pipeline`](Pipeline) | load, then text, optionally a picture, → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
 //! | `noise` | reproducible noise |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |

@@ -270,7 +270,8 @@ mod tests {
 
     const OUT_OF_MEMORY: &str = "out of memory";
 
-    /// Models named by their size; `5-really-9` is estimated as 5 and holds 9; `broken…` fails to load.
+    /// Models named by their size; `5-really-9` is estimated as 5 and holds 9; `broken…` fails to
+    /// load.
     #[derive(Default)]
     struct Sizes {
         loads: Vec<String>,

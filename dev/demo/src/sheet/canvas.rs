@@ -80,7 +80,7 @@ impl Canvas {
         let width = letters * Style::Bold.advance() + 2 * PADDING;
         let radius = f64::from(HEIGHT) / 2.0;
         for (dx, dy) in cells(width, HEIGHT) {
-            // Distance of the pixel's centre from the line between the centres of the two round ends.
+            // Distance of the pixel's centre from the line between the centres of the round ends.
             let (px, py) = (f64::from(dx) + 0.5, f64::from(dy) + 0.5);
             let nearest = px.clamp(radius, f64::from(width) - radius);
             let distance = (px - nearest).hypot(py - radius);

@@ -208,7 +208,7 @@ impl World {
             }
             for (runner, _) in (self.runners.iter().enumerate()).filter(|(_, state)| idle(state)) {
                 let avoided = job.arrival.avoid.contains(Runner(runner as u32));
-                // At that very moment it is not told yet.
+                // At exactly that time the deadline has not fired yet.
                 let turns = self.now_s <= job.avoids_until_s + ROUNDING_S;
                 let may = self.serves(runner, job) && !(avoided && turns);
                 assert!(
@@ -314,7 +314,7 @@ impl World {
         }
     }
 
-    /// Somebody else had the runner: it is busy for a while with a model that it holds.
+    /// The claim failed: the runner is busy for a while with a model that it holds.
     fn refuse(&mut self, runner: Runner) {
         let target = &mut self.runners[runner.0 as usize];
         let refused = target.running.take().unwrap();

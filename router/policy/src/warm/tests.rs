@@ -258,8 +258,8 @@ fn a_low_job_expects_to_wait_for_all_normal_ones() {
 }
 
 /// Runner 1 is idle with model 1. Normal jobs 2 to 6 wait for model 0, low job 7 too, with little
-/// patience. One of two holders is lost, so that waiting is not worth it any more, but nothing has
-/// told runner 1 of that yet.
+/// patience. One of two holders is lost, so that waiting no longer pays, but no event
+/// has offered runner 1 since.
 fn an_idle_runner_that_normal_jobs_want_by_now() -> Story {
     let mut story = Story::new();
     story.free(0.0, 0, &[]);
@@ -377,7 +377,7 @@ fn a_job_waits_for_another_runner_until_its_patience_is_over() {
     let idle_unavoided = [(0, 1, Why::BoundPassed)];
     assert_eq!(sent(&story().free(2.0, 1, &[1])), idle_unavoided);
     assert_eq!(sent(&story().due(20.0)), [(0, 0, Why::BoundPassed)]);
-    // Nobody else is left.
+    // No other runner is left.
     assert_eq!(sent(&story().lost(2.0, 1)), [(0, 0, Why::BoundPassed)]);
     // Another job takes the runner meanwhile.
     let next = sent(&story().job(2.0, 5, 0));

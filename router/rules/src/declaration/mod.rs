@@ -1,4 +1,4 @@
-//! `[routes."owner/name"]` in `warmq.toml`: read, and every mistake told with its line and column.
+//! `[routes."owner/name"]` in `warmq.toml`: parses it, and locates every mistake.
 //!
 //! | module | what it reads |
 //! | --- | --- |
@@ -130,7 +130,7 @@ impl Routes {
             });
             let mentioned = reader.mentions;
             if let Some(id) = id {
-                // A route that could not be read leads somewhere all the same: everything is told
+                // A route with mistakes may be a target all the same: all mistakes are reported
                 // at once.
                 mentions.insert(id.clone(), mentioned);
                 routes.extend(declared.map(|declared| (id, declared)));

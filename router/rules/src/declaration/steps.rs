@@ -146,7 +146,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `place`: as errors tell it.
+    /// `place`: location in the route, for errors.
     fn template(
         &mut self,
         path: &SettingPath,

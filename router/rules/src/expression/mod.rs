@@ -6,10 +6,9 @@
 //! | `review` | mistakes that the parser leaves to the evaluation, found in the syntax tree |
 //! | `json` | JSON as values of CEL, and back |
 //!
-//! An expression is compiled once, when the configuration is read, and what can be known then is
-//! told then: its syntax, variables and functions that do not exist, broken regular expressions.
-//! What it may cost is bounded by what it may say: it is short and not deep, loops do not stand in
-//! loops, and it sees inputs of a bounded number of values. Texts are not copied for it.
+//! An expression is compiled once, when the configuration is read, and checked then: syntax,
+//! unknown variables and functions, invalid regular expressions. Its cost is bounded by its form:
+//! short, not deep, no nested loops, and inputs of a bounded number of values. Texts are not copied.
 
 mod json;
 mod review;
@@ -52,7 +51,7 @@ pub const MAX_VALUES: usize = 10_000;
 /// another, bytes, about.
 const MAX_REPEATED_BYTES: usize = 256 << 20;
 
-/// How much of a reason is told, bytes: it may quote the input.
+/// Maximum length of a reason, bytes: it may quote the input.
 const MAX_REASON_CHARS: usize = 200;
 
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -299,9 +298,9 @@ pub(crate) fn is_name(text: &str) -> bool {
 
 fn failure(error: ExecutionError) -> Failure {
     match error {
-        ExecutionError::NoSuchKey(key) => Failure::Lacks(format!("'{}'", told(&key))),
+        ExecutionError::NoSuchKey(key) => Failure::Lacks(format!("'{}'", truncated(&key))),
         ExecutionError::IndexOutOfBounds(_) => Failure::Lacks("so many items in a list".to_owned()),
-        other => Failure::Wrong(told(&other.to_string())),
+        other => Failure::Wrong(truncated(&other.to_string())),
     }
 }
 
@@ -342,11 +341,11 @@ fn offset(source: &str, (line, column): (isize, isize)) -> usize {
 /// The parser's message without what it had expected instead: that is half of the language.
 fn syntax_error(message: &str) -> String {
     let message = message.trim_start_matches("Syntax error: ");
-    told(message.split(" expecting {").next().unwrap_or(message))
+    truncated(message.split(" expecting {").next().unwrap_or(message))
 }
 
-/// As much of a reason as is told.
-fn told(reason: &str) -> String {
+/// Truncates a reason.
+fn truncated(reason: &str) -> String {
     shortened(reason.to_owned(), MAX_REASON_CHARS)
 }
 

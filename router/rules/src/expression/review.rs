@@ -8,7 +8,7 @@ use cel::{Context, ExecutionError, Program};
 use warmq_types::ids::AppId;
 
 use super::json::{APP_FIELDS, string};
-use super::{AppsSeen, Beside, LANGUAGE, MAX_LEVELS, Mistake, told};
+use super::{AppsSeen, Beside, LANGUAGE, MAX_LEVELS, Mistake, truncated};
 
 /// What is found in a program.
 pub(super) struct Findings {
@@ -355,8 +355,7 @@ fn is_function(name: &str) -> bool {
     answers(&format!("{name}()")) || answers(&format!("(0).{name}()"))
 }
 
-/// Whether there is the function that is called. The crate does not list them, but tells them apart
-/// when called.
+/// Returns whether the called function exists. The crate has no list of them, but a call shows it.
 fn answers(call: &str) -> bool {
     let context = Context::with_env(LANGUAGE.clone());
     let called = LANGUAGE
@@ -378,7 +377,7 @@ fn regex(pattern: &str) -> Result<(), String> {
     {
         Ok(Err(error)) => Err(format!(
             "it is no regular expression: {}",
-            told(&error.to_string())
+            truncated(&error.to_string())
         )),
         _ => Ok(()),
     }

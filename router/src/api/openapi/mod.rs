@@ -1,7 +1,6 @@
-//! `/openapi.json`: what this router serves. The routes are built from the documented handlers
-//! (`routes!`), so none can be missing; the refusals that many calls share are told once
-//! ([`refusals`]); and each app that a worker has registered stands there with the schema of its
-//! own input ([`apps`]), as its workers published it.
+//! `/openapi.json`. The routes are built from the documented handlers (`routes!`), so none can be
+//! missing; errors that many calls share are components ([`refusals`]); each registered app has
+//! paths of its own with the input schema that its workers published ([`apps`]).
 
 mod apps;
 mod refusals;
@@ -129,9 +128,8 @@ async fn known_apps(
     Ok(found)
 }
 
-/// A path as OpenAPI can say it. It knows no parameter of several segments (`{*key}`): it is told
-/// as one of one segment, which is true as far as it goes, and the parameter's description says the
-/// rest.
+/// Converts a path to OpenAPI, which has no parameter of several segments: `{*key}` becomes a
+/// parameter of one segment, and its description mentions the others.
 fn finished((path, mut item): (String, Value)) -> (String, Value) {
     if let Some(operations) = item.as_object_mut() {
         // A handler of several methods has one id, which must name one operation.

@@ -1,5 +1,5 @@
-//! What calls refuse, told once for all of them: each status is a component, and a type per kind of
-//! call names its statuses.
+//! Errors shared by all calls: each status is a component, and a type per kind of call lists its
+//! statuses.
 
 use std::collections::BTreeMap;
 
@@ -149,9 +149,9 @@ refusals! {
     Bringing: 400 401 403 404 408 413 422 500 503;
     /// Takes a job.
     Submitting: 400 401 403 404 408 413 415 422 429 500 503;
-    /// Tells how a job ended.
+    /// Returns a job's outcome.
     Outcome: 400 401 403 404 422 499 500 503 504;
-    /// Takes a job and tells how it ended.
+    /// Accepts a job and returns its outcome.
     Running: 400 401 403 404 408 413 415 422 429 499 500 503 504;
     /// Whatever fal's calls refuse.
     Proxied: 400 401 403 404 405 408 413 415 422 429 499 500 503 504;

@@ -11,7 +11,7 @@ const OTHER_FILES: u64 = 256;
 /// then 431.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
-/// Connections beyond the bound that are told so at once; the next ones are closed without a word.
+/// Maximum number of excess connections that receive a response; further ones are closed at once.
 pub(super) const REFUSALS: usize = 64;
 
 /// Limits of connections and requests.

@@ -1,5 +1,5 @@
-//! A connection as long as its client has something to say: one that begins a request and does not
-//! go on, or is silent for long between two, is closed.
+//! Timeouts of a connection: it is closed if a request's head stalls, or if it is idle for long
+//! between requests.
 
 use std::io;
 use std::pin::Pin;
@@ -12,28 +12,28 @@ use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// What a connection is doing. hyper does not tell, so the stream sees when a request begins to
-/// come, and whoever answers says when it has come and when its answer has gone.
+/// State of a connection. hyper does not expose it: the stream detects the begin of a request, and
+/// the handler marks its arrival and the end of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Phase {
-    /// Nothing: it was just opened, or waits for its next request.
+    /// Idle: just opened, or waiting for the next request.
     Quiet,
-    /// A request's head is on its way.
+    /// A request's head is arriving.
     Head,
-    /// A request is answered, however long that takes.
+    /// A request is being handled; no timeout applies.
     Busy,
 }
 
-/// What the stream and the answers of one connection know together.
+/// State shared by the stream and the handlers of a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Activity(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     phase: AtomicU8,
-    /// Whoever waits at the stream. hyper does not look at it again once an answer has gone, and
-    /// from then on time counts.
+    /// Waker of the stream's reader: hyper does not poll it after a response, when the idle timeout
+    /// begins.
     waiting: AtomicWaker,
 }
 

@@ -226,7 +226,7 @@ async fn beyond_its_connections_it_says_so_and_still_tells_that_it_lives() {
     tokio::time::timeout(SOON, served_again).await.unwrap();
 }
 
-/// Tells that it was dropped, and an answer with it.
+/// Records that it was dropped, and a response with it.
 struct Dropped(Arc<AtomicBool>);
 
 impl Drop for Dropped {
@@ -378,7 +378,7 @@ async fn a_handshake_that_does_not_go_on_keeps_nobody_waiting() {
     for slow in [&mut silent, &mut halting] {
         assert_eq!(rest(slow).await, "");
     }
-    // Who speaks plain HTTP to it is not served, and harms nobody.
+    // A plain HTTP client is not served, and affects no other.
     let plain = served.ask("GET /healthz HTTP/1.1\r\n\r\n").await;
     assert!(!plain.contains("HTTP/1.1 200"), "{plain}");
     shake_hands(&served, &connector).await;

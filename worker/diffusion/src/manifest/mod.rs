@@ -180,7 +180,8 @@ impl Heads {
 /// The autoencoder's shape.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VaeSpec {
-    /// Channels of each block, from the picture to the latents; each step but the last halves the sides.
+    /// Channels of each block, from the picture to the latents; each step but the last halves the
+    /// sides.
     pub block_out_channels: Vec<i64>,
     /// Residual layers in each block.
     pub layers_per_block: usize,
