@@ -239,7 +239,7 @@ async fn status_and_stream_report_the_step_and_its_progress() {
     );
     assert_eq!(status["status"], "IN_PROGRESS");
 
-    let id = submit(&system, "acme/pipeline", pipeline(1, 300)).await;
+    let id = submit(&system, "acme/pipeline", pipeline(1, 1_000)).await;
     let stream = system
         .get(&format!("/queue/acme/pipeline/requests/{id}/status/stream"))
         .await;
