@@ -127,7 +127,7 @@ async fn the_late_result_of_a_hung_worker_is_refused() {
     hanging.resume().unwrap();
     eventually("its result is refused", TIMEOUT, async || {
         let log = hanging.log_tail();
-        (log.contains("a job's result was dropped") || log.contains("a job was stopped"))
+        (log.contains("result dropped:") || log.contains("job stopped:"))
             .then_some(())
     })
     .await
