@@ -81,8 +81,8 @@ use crate::submit::Submitter;
 /// Runs the configured roles until `shutdown`. `args`: where `config` came from, to read it again.
 ///
 /// # Errors
-/// The storage or the listening address is unavailable, a server refuses, or a role ended by itself.
-/// Unreachable servers are awaited.
+/// The storage or the listening address is unavailable, a server refuses, or a role ended by
+/// itself. Unreachable servers are awaited.
 pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = Hangups::listen()?;
     let servers = &config.servers;

@@ -196,7 +196,7 @@ impl Client {
         self.read(request).await
     }
 
-    /// Returns a dead letter with its body; `place` as in [`DeadLetter::place`](warmq_types::http::DeadLetter::place).
+    /// Returns a dead letter with its body; `place` as in its [listing](DeadLetters).
     ///
     /// # Errors
     /// The letter does not exist, or the router rejects the request or is unreachable.

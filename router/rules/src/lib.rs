@@ -14,8 +14,9 @@
 //! | `resolve` | the target of a submission, hop by hop: an app or a flow |
 //! | `reach` | the names that a route can reach, and the part of the file that declares them |
 //!
-//! Everything is pure: no clock, no I/O, no chance. The same submission has the same target on every
-//! router: a split draws by the job's id. Routers run flows; the inputs of steps are computed here.
+//! Everything is pure: no clock, no I/O, no chance. The same submission has the same target on
+//! every router: a split draws by the job's id. Routers run flows; the inputs of steps are computed
+//! here.
 
 mod asked;
 mod check;

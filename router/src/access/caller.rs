@@ -88,8 +88,8 @@ impl Caller {
         self.may(Right::Watch).is_ok() || self.may_submit_to(app).is_ok()
     }
 
-    /// Returns whether the caller may read the job. A job without an owner, from AMQP or from before
-    /// the first key, is readable by admins only.
+    /// Returns whether the caller may read the job. A job without an owner, from AMQP or from
+    /// before the first key, is readable by admins only.
     pub fn owns(&self, job: &JobSpec) -> bool {
         match self {
             Self::Trusted => true,

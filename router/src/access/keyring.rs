@@ -1,8 +1,8 @@
 //! A copy of all API keys.
 //!
-//! The copy is read from Redis every [`CACHE_TTL`], so that a request needs no round trip, a revoked
-//! key is refused soon, and known keys remain valid during an outage. A key that is not in the copy
-//! is looked up at once: another router may have just created it.
+//! The copy is read from Redis every [`CACHE_TTL`], so that a request needs no round trip, a
+//! revoked key is refused soon, and known keys remain valid during an outage. A key that is not in
+//! the copy is looked up at once: another router may have just created it.
 //!
 //! Without keys, requests need none. Once a key existed, this router requires keys until it ends,
 //! even if Redis loses all of them: losing data must not open the router to strangers.

@@ -49,8 +49,8 @@ async fn list(State(api): State<Api>) -> Result<Json<Keys>, ApiError> {
         Making,
     )
 )]
-// The body must be `application/json`, which a web page cannot send without CORS permission: without
-// keys, a page could otherwise create one from the browser of the router's operator.
+// The body must be `application/json`, which a web page cannot send without CORS permission:
+// without keys, a page could otherwise create one from the browser of the router's operator.
 async fn create(
     State(api): State<Api>,
     By(caller): By,

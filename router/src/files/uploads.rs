@@ -1,10 +1,10 @@
 //! Uploads. Each file has a random key and at most `--max-upload` bytes.
 //!
 //! A file arrives whole, or in parts that may arrive concurrently and through different routers:
-//! each part is a file of its own in the storage, and the last call joins them. The n-th part begins
-//! at (n − 1) · 10 MiB of the file, as fal's clients send it, so a part is bounded by its size and
-//! number, and routers share no counter. Contents are not inspected: the name determines the type
-//! (`names`).
+//! each part is a file of its own in the storage, and the last call joins them. The n-th part
+//! begins at (n − 1) · 10 MiB of the file, as fal's clients send it, so a part is bounded by its
+//! size and number, and routers share no counter. Contents are not inspected: the name determines
+//! the type (`names`).
 
 use std::time::Duration;
 

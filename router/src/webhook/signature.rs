@@ -1,5 +1,5 @@
-//! Signatures as fal's: ED25519 over `request_id\nuser_id\ntimestamp\nhex(sha256(body))`, in headers;
-//! and the public key, as a JSON Web Key Set (RFC 7517, 8037).
+//! Signatures as fal's: ED25519 over `request_id\nuser_id\ntimestamp\nhex(sha256(body))`, in
+//! headers; and the public key, as a JSON Web Key Set (RFC 7517, 8037).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::Engine;

@@ -188,7 +188,10 @@ async fn a_rolling_restart_of_everything_under_load_loses_nothing_and_costs_no_a
         };
         system.until("it runs a job", TIMEOUT, runs).await;
         assert!(old.stop(TIMEOUT).await.unwrap().success());
-        handed_back += usize::from(old.log_tail().contains("stopping: requeued the unfinished job"));
+        handed_back += usize::from(
+            old.log_tail()
+                .contains("stopping: requeued the unfinished job"),
+        );
         *old = new;
     }
     assert!(handed_back > 0, "no worker was stopped under a job");

@@ -127,8 +127,7 @@ async fn the_late_result_of_a_hung_worker_is_refused() {
     hanging.resume().unwrap();
     eventually("its result is refused", TIMEOUT, async || {
         let log = hanging.log_tail();
-        (log.contains("result dropped:") || log.contains("job stopped:"))
-            .then_some(())
+        (log.contains("result dropped:") || log.contains("job stopped:")).then_some(())
     })
     .await
     .unwrap();

@@ -8,7 +8,8 @@
 //!
 //! An expression is compiled once, when the configuration is read, and checked then: syntax,
 //! unknown variables and functions, invalid regular expressions. Its cost is bounded by its form:
-//! short, not deep, no nested loops, and inputs of a bounded number of values. Texts are not copied.
+//! short, not deep, no nested loops, and inputs of a bounded number of values. Texts are not
+//! copied.
 
 mod json;
 mod review;
