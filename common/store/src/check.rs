@@ -86,7 +86,7 @@ fn warnings(settings: &HashMap<String, String>) -> Vec<String> {
         && (only, sync) != ("yes", "always")
     {
         warnings.push(format!(
-            "Redis may mark_lost its last writes when it dies (appendonly {only}, appendfsync {sync}): jobs then run \
+            "Redis may lose its last writes when it dies (appendonly {only}, appendfsync {sync}): jobs then run \
              again. Set appendonly yes and appendfsync always"
         ));
     }
