@@ -25,31 +25,34 @@ impl Default for LargeJson {
     }
 }
 
-/// Permission to work on JSON. Values that are made under a turn are dropped, or made small, before
+/// Permission to work on JSON. Values that are made under a permit are dropped, or made small, before
 /// it is.
 #[derive(Debug)]
-pub struct Turn(Option<OwnedSemaphorePermit>);
+pub struct LargeJsonPermit(Option<OwnedSemaphorePermit>);
 
 impl LargeJson {
-    /// Waits for a turn to work on `bytes` of JSON. Small JSON has its turn at once.
-    pub async fn turn(&self, bytes: usize) -> Turn {
+    /// Waits for a permit to work on `bytes` of JSON. Small JSON has its permit at once.
+    pub async fn permit(&self, bytes: usize) -> LargeJsonPermit {
         match bytes > MAX_INLINE_INPUT_BYTES {
             // The semaphore is never closed.
-            true => Turn(Arc::clone(&self.0).acquire_owned().await.ok()),
-            false => Turn(None),
+            true => LargeJsonPermit(Arc::clone(&self.0).acquire_owned().await.ok()),
+            false => LargeJsonPermit(None),
         }
     }
 
-    /// As [`LargeJson::turn`], to work on all of `values`.
-    pub async fn turn_for<'v>(&self, values: impl IntoIterator<Item = &'v Value>) -> Turn {
+    /// As [`LargeJson::permit`], to work on all of `values`.
+    pub async fn permit_for<'v>(
+        &self,
+        values: impl IntoIterator<Item = &'v Value>,
+    ) -> LargeJsonPermit {
         let mut left = MAX_INLINE_INPUT_BYTES;
         let fit = values.into_iter().all(|value| fits(value, &mut left));
         let bytes = if fit { 0 } else { usize::MAX };
-        self.turn(bytes).await
+        self.permit(bytes).await
     }
 }
 
-impl Turn {
+impl LargeJsonPermit {
     /// Runs `work`; other tasks of this thread go on elsewhere meanwhile if it is large.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         match self {
@@ -94,23 +97,23 @@ mod tests {
         let large = LargeJson(Arc::new(Semaphore::new(1)));
         let text = Value::from("x".repeat(MAX_INLINE_INPUT_BYTES / 2 + 1));
         let numbers = Value::from(vec![0; MAX_INLINE_INPUT_BYTES / SCALAR_BYTES]);
-        assert!(large.turn(MAX_INLINE_INPUT_BYTES).await.0.is_none());
+        assert!(large.permit(MAX_INLINE_INPUT_BYTES).await.0.is_none());
         assert!(
             large
-                .turn_for([&text, &json!({"a": [1]})])
+                .permit_for([&text, &json!({"a": [1]})])
                 .await
                 .0
                 .is_none()
         );
-        let turn = large.turn_for([&text, &text]).await;
-        assert!(turn.0.is_some());
+        let permit = large.permit_for([&text, &text]).await;
+        assert!(permit.0.is_some());
         {
-            let mut next = std::pin::pin!(large.turn_for([&numbers]));
+            let mut next = std::pin::pin!(large.permit_for([&numbers]));
             assert!(futures::poll!(next.as_mut()).is_pending());
-            drop(turn);
+            drop(permit);
             assert!(next.await.0.is_some());
         }
         let names = json!({"x".repeat(MAX_INLINE_INPUT_BYTES): 1});
-        assert!(large.turn_for([&names]).await.0.is_some());
+        assert!(large.permit_for([&names]).await.0.is_some());
     }
 }

@@ -174,7 +174,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         public_url,
         max_body_bytes: config.max_body_bytes,
         metrics: metrics.clone(),
-        is_door: config.roles.contains(&Role::Api),
+        has_api_role: config.roles.contains(&Role::Api),
         streams: api::Streams::default(),
     };
     // What does not work is in the log from the start, before any request.

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 use warmq_config::Apps;
-use warmq_rules::{AppLoadEstimate, Asked, Draw, Error, Resolved, Routes};
+use warmq_rules::{AppLoadEstimate, Draw, Error, Resolved, RouteRequest, Routes};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::route::{Hop, RouteKind};
 
@@ -108,12 +108,12 @@ fn resolve(
     sample: &Sample,
     draw: Draw<'_>,
 ) -> Result<Resolved, Error> {
-    with_asked(sample, draw, |asked| routes.resolve(route, asked))
+    with_request(sample, draw, |request| routes.resolve(route, request))
 }
 
 /// Calls `ask` with `sample` as expressions see it.
-fn with_asked<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&Asked<'_>) -> T) -> T {
-    ask(&Asked {
+fn with_request<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&RouteRequest<'_>) -> T) -> T {
+    ask(&RouteRequest {
         input: &sample.input,
         headers: &sample.headers,
         key: &sample.key,

@@ -77,10 +77,12 @@ impl StepDryRun {
         let input = match &step.input {
             None => StepInput::Same,
             Some(template) if template.sees_steps() => StepInput::Later(template.written()),
-            Some(_) => match super::with_asked(sample, Draw::Job(""), |asked| step.input(asked)) {
-                Ok(input) => StepInput::Made(input),
-                Err(error) => StepInput::None(error),
-            },
+            Some(_) => {
+                match super::with_request(sample, Draw::Job(""), |request| step.input(request)) {
+                    Ok(input) => StepInput::Made(input),
+                    Err(error) => StepInput::None(error),
+                }
+            }
         };
         let lead = |input: &Value| {
             let job = JobId::generate().to_string();

@@ -7,9 +7,9 @@ use serde_json::Value;
 use warmq_types::ids::AppId;
 use warmq_types::route::RouteKind;
 
-use crate::asked::Asked;
 use crate::error::Error;
 use crate::expression::Scene;
+use crate::request::RouteRequest;
 use crate::template::Template;
 
 /// The most steps of a sequence, and the most choices of a fallback.
@@ -46,15 +46,15 @@ pub struct Step {
 }
 
 impl Step {
-    /// What it is given, where `asked` holds the flow's own input and the outputs of its earlier
+    /// What it is given, where `request` holds the flow's own input and the outputs of its earlier
     /// steps.
     ///
     /// # Errors
     /// Its template has no value for them.
-    pub fn input(&self, asked: &Asked<'_>) -> Result<Value, Error> {
+    pub fn input(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         match &self.input {
-            Some(template) => template.fill(&Scene::new(asked)),
-            None => Ok(asked.input.clone()),
+            Some(template) => template.fill(&Scene::new(request)),
+            None => Ok(request.input.clone()),
         }
     }
 }
@@ -71,17 +71,17 @@ pub struct Flow<'r> {
 }
 
 impl Flow<'_> {
-    /// What it gives, where `asked` holds its own input and the outputs of its steps: what its
+    /// What it gives, where `request` holds its own input and the outputs of its steps: what its
     /// template says, else the output of the last step that has one.
     ///
     /// # Errors
     /// Its template has no value for them.
-    pub fn output(&self, asked: &Asked<'_>) -> Result<Value, Error> {
+    pub fn output(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         if let Some(template) = self.output {
-            return template.fill(&Scene::new(asked));
+            return template.fill(&Scene::new(request));
         }
         let mut last_first = self.steps.iter().rev();
-        let last = last_first.find_map(|step| asked.steps.get(&step.name));
+        let last = last_first.find_map(|step| request.steps.get(&step.name));
         Ok(last.cloned().unwrap_or_default())
     }
 }

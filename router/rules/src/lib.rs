@@ -7,7 +7,7 @@
 //! | `check` | mistakes across routes: unknown targets, cycles, too many hops |
 //! | `expression` | conditions, keys and templates in CEL; the only module that uses `cel` |
 //! | `template` | inputs of steps and outputs of flows: tables whose texts are expressions |
-//! | `asked` | the parts of a submission that expressions can read |
+//! | `request` | the parts of a submission that expressions can read |
 //! | `switch`, `split` | kinds that choose one target at submission |
 //! | `flow` | kinds with steps: `sequence` and `fallback` |
 //! | `error` | why a submission has no target, or a step no input |
@@ -18,13 +18,13 @@
 //! every router: a split draws by the job's id. Routers run flows; the inputs of steps are computed
 //! here.
 
-mod asked;
 mod check;
 mod declaration;
 mod error;
 mod expression;
 mod flow;
 mod reach;
+mod request;
 mod resolve;
 mod split;
 mod switch;
@@ -33,12 +33,12 @@ mod template;
 #[cfg(test)]
 mod proptests;
 
-pub use asked::{AppLoadEstimate, Asked, Draw};
 pub use check::MAX_HOPS;
 pub use declaration::{Route, Routes};
 pub use error::Error;
 pub use expression::{Expression, MAX_EXPRESSION_BYTES, MAX_LEVELS, MAX_VALUES};
 pub use flow::{Fallback, Flow, MAX_STEPS, Sequence, Step};
+pub use request::{AppLoadEstimate, Draw, RouteRequest};
 pub use resolve::Resolved;
 pub use split::{Share, Split};
 pub use switch::{Rule, Switch};

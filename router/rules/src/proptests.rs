@@ -8,7 +8,7 @@ use warmq_config::{Apps, Settings};
 use warmq_types::ids::{AppId, JobId};
 
 use crate::expression::Beside;
-use crate::{AppLoadEstimate, Asked, Draw, Error, Expression, MAX_HOPS, Resolved, Routes};
+use crate::{AppLoadEstimate, Draw, Error, Expression, MAX_HOPS, Resolved, RouteRequest, Routes};
 
 const APPS: [&str; 3] = ["app/one", "app/two", "app/three"];
 
@@ -46,8 +46,8 @@ fn resolve(routes: &Routes, to: &str, input: &Value, job: &str) -> Result<Resolv
     let headers = BTreeMap::from([("x-plan".to_owned(), "pro".to_owned())]);
     let to = name(to);
     // Only what may be looked at is known.
-    let apps = routes.apps_looked_at(&to).into_iter();
-    let asked = Asked {
+    let apps = routes.apps_in_conditions(&to).into_iter();
+    let request = RouteRequest {
         input,
         headers: &headers,
         key: "",
@@ -55,7 +55,7 @@ fn resolve(routes: &Routes, to: &str, input: &Value, job: &str) -> Result<Resolv
         steps: &BTreeMap::new(),
         draw: Draw::Job(job),
     };
-    routes.resolve(&to, &asked)
+    routes.resolve(&to, &request)
 }
 
 /// A target: one of the apps, or one of six routes.
@@ -271,7 +271,7 @@ proptest! {
                 prop_assert_eq!(apps.get(reached), all_apps.get(reached));
             }
             prop_assert_eq!(again.reachable(from), routes.reachable(from));
-            prop_assert_eq!(again.apps_looked_at(from), routes.apps_looked_at(from));
+            prop_assert_eq!(again.apps_in_conditions(from), routes.apps_in_conditions(from));
             prop_assert_eq!(again.excerpt(&apps, from), excerpt);
         }
     }

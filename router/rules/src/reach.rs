@@ -18,7 +18,7 @@ impl Routes {
 
     /// The apps that conditions may look at on the way of a submission to `name`, up to where it is
     /// an app's or a flow's.
-    pub fn apps_looked_at(&self, name: &AppId) -> BTreeSet<&AppId> {
+    pub fn apps_in_conditions(&self, name: &AppId) -> BTreeSet<&AppId> {
         let on_the_way = self.spread(name, |route| route.flow().is_none());
         self.seen_by(on_the_way.into_iter())
     }

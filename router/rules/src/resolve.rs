@@ -4,10 +4,10 @@
 use warmq_types::ids::AppId;
 use warmq_types::route::Hop;
 
-use crate::asked::Asked;
 use crate::declaration::{Route, Routes};
 use crate::error::Error;
 use crate::expression::Scene;
+use crate::request::RouteRequest;
 
 /// Where a submission goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +24,16 @@ impl Routes {
     ///
     /// # Errors
     /// A route on its way cannot decide about it.
-    pub fn resolve(&self, name: &AppId, asked: &Asked<'_>) -> Result<Resolved, Error> {
+    pub fn resolve(&self, name: &AppId, request: &RouteRequest<'_>) -> Result<Resolved, Error> {
         let mut hops: Vec<Hop> = Vec::new();
         let mut at = name;
         let mut scene = None;
         // Checked routes hold no cycle, so this ends.
         while let Some(route) = self.get(at) {
-            let scene = scene.get_or_insert_with(|| Scene::new(asked));
+            let scene = scene.get_or_insert_with(|| Scene::new(request));
             let chosen = match route {
                 Route::Switch(switch) => switch.choose(scene),
-                Route::Split(split) => split.choose(at, asked.draw, scene),
+                Route::Split(split) => split.choose(at, request.draw, scene),
                 Route::Sequence(_) | Route::Fallback(_) => break,
             };
             let (to, reason) = chosen.map_err(|trouble| Error {

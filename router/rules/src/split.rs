@@ -11,9 +11,9 @@
 use sha2::{Digest, Sha256};
 use warmq_types::ids::AppId;
 
-use crate::asked::Draw;
 use crate::error::Trouble;
 use crate::expression::{Expression, Failure, Scene};
+use crate::request::Draw;
 
 /// A declared split.
 #[derive(Debug, PartialEq)]

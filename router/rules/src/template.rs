@@ -140,7 +140,7 @@ mod tests {
     use warmq_config::{Apps, Settings};
 
     use super::*;
-    use crate::{Asked, Draw, MAX_VALUES, Routes};
+    use crate::{Draw, MAX_VALUES, RouteRequest, Routes};
 
     /// What comes of the template `written` (TOML) as the input of a second step.
     fn filled(written: &str, input: &Json, first: Json) -> Result<Json, String> {
@@ -153,7 +153,7 @@ mod tests {
         let routes = Routes::read(&mut settings, &apps);
         let routes = settings.finish(Some(routes)).unwrap();
         let flow = routes.flow(&AppId::parse("r/s").unwrap()).unwrap();
-        let asked = Asked {
+        let request = RouteRequest {
             input,
             headers: &BTreeMap::from([("x-plan".to_owned(), "pro".to_owned())]),
             key: "team-a",
@@ -161,7 +161,7 @@ mod tests {
             steps: &BTreeMap::from([("first".to_owned(), first)]),
             draw: Draw::Job(""),
         };
-        let input = flow.steps[1].input(&asked);
+        let input = flow.steps[1].input(&request);
         input.map_err(|error| error.to_string())
     }
 

@@ -24,7 +24,7 @@ const CACHE_TTL: Duration = Duration::from_secs(2);
 
 /// Why a request is not let in.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum AuthError {
     /// It names no key.
     #[error(transparent)]
     NoKey(#[from] NoKey),
@@ -82,15 +82,15 @@ impl Keyring {
     ///
     /// # Errors
     /// It has to say so with a key, and does not.
-    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
         if !self.asks() {
             return Ok(Caller::Trusted);
         }
         let credentials = header::credentials(headers)?;
-        let known = self.find(&credentials).await?.ok_or(Refused::Unknown)?;
+        let known = self.find(&credentials).await?.ok_or(AuthError::Unknown)?;
         match known.secret == credentials.hash() {
             true => Ok(Caller::Holder(known.key)),
-            false => Err(Refused::Unknown),
+            false => Err(AuthError::Unknown),
         }
     }
 

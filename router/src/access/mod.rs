@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 pub use caller::{Caller, Denied, Right};
 pub use header::NoKey;
-pub use keyring::{Keyring, Refused};
+pub use keyring::{AuthError, Keyring};
 
 /// A router without keys would be reachable by strangers.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

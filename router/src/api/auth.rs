@@ -7,7 +7,7 @@ use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Api, ApiError};
-use crate::access::{Caller, Keyring, Refused, Right};
+use crate::access::{AuthError, Caller, Keyring, Right};
 
 /// Requires `right` for `routes`.
 pub(super) fn guarded(routes: OpenApiRouter<Api>, api: &Api, right: Right) -> OpenApiRouter<Api> {
@@ -41,11 +41,11 @@ impl FromRequestParts<Api> for By {
     }
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<AuthError> for ApiError {
+    fn from(refused: AuthError) -> Self {
         match refused {
-            Refused::Store(error) => error.into(),
-            Refused::NoKey(_) | Refused::Unknown => Self::unauthorized(refused.to_string()),
+            AuthError::Store(error) => error.into(),
+            AuthError::NoKey(_) | AuthError::Unknown => Self::unauthorized(refused.to_string()),
         }
     }
 }

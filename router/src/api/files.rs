@@ -12,7 +12,7 @@ use super::extract::Path;
 use super::openapi::{FILES, Finding};
 use super::{Api, ApiError};
 use crate::files::names::kind;
-use crate::files::{FileKey, Refused, Use};
+use crate::files::{FileKey, InvalidPermit, Use};
 
 /// Whatever a file holds, it has no scripts, no forms and no origin where a browser shows it.
 const POLICY: &str = "default-src 'none'; sandbox";
@@ -85,11 +85,11 @@ fn no_such_file() -> ApiError {
     ApiError::not_found("there is no such file")
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<InvalidPermit> for ApiError {
+    fn from(refused: InvalidPermit) -> Self {
         match refused {
-            Refused::NoPermit => Self::not_found(refused.to_string()),
-            Refused::Forged | Refused::Expired => {
+            InvalidPermit::Malformed => Self::not_found(refused.to_string()),
+            InvalidPermit::BadSignature | InvalidPermit::Expired => {
                 Self::plain(StatusCode::FORBIDDEN, "forbidden", refused.to_string())
             }
         }

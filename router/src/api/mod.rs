@@ -95,7 +95,7 @@ pub struct Api {
     /// Metrics of this process.
     pub metrics: Metrics,
     /// Whether the process has the role `api`; otherwise it serves only the operators' endpoints.
-    pub is_door: bool,
+    pub has_api_role: bool,
     /// Permits for event streams.
     pub streams: Streams,
 }
@@ -104,12 +104,12 @@ pub struct Api {
 /// The OpenAPI document cannot be written.
 fn routes(api: Api) -> anyhow::Result<Router> {
     let public_url = api.public_url.clone();
-    let (routes, openapi) = match api.is_door {
-        true => door(&api).merge(watch(&api)),
-        false => watch(&api),
+    let (routes, openapi) = match api.has_api_role {
+        true => api_routes(&api).merge(monitoring_routes(&api)),
+        false => monitoring_routes(&api),
     }
     .split_for_parts();
-    let routes = match api.is_door {
+    let routes = match api.has_api_role {
         true => routes
             .layer(Extension(openapi::Document::of(openapi, &public_url)?))
             .merge(docs::routes()),
@@ -126,7 +126,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 
 /// Returns the routes of submitters and operators. Files alone need no key: their links contain a
 /// permit, and are opened by browsers without a key.
-fn door(api: &Api) -> OpenApiRouter<Api> {
+fn api_routes(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes()).merge(config::routes());
     let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
@@ -136,14 +136,14 @@ fn door(api: &Api) -> OpenApiRouter<Api> {
         .merge(guarded(administering, api, Right::Administer))
         .layer(own_pages);
     OpenApiRouter::default()
-        .merge(for_pages(api))
+        .merge(cross_origin_routes(api))
         .nest("/v1", operating)
         .routes(routes!(openapi::show))
         .routes(routes!(webhook_keys::show))
 }
 
 /// Returns the routes that web pages may call, too.
-fn for_pages(api: &Api) -> OpenApiRouter<Api> {
+fn cross_origin_routes(api: &Api) -> OpenApiRouter<Api> {
     let calls = calls();
     let proxied = Router::from(calls.clone())
         .fallback(nothing_here)
@@ -183,6 +183,6 @@ async fn wrong_method(uri: Uri) -> ApiError {
 }
 
 /// Returns the endpoints of monitoring. Liveness is public; metrics need a key.
-fn watch(api: &Api) -> OpenApiRouter<Api> {
+fn monitoring_routes(api: &Api) -> OpenApiRouter<Api> {
     health::routes().merge(guarded(metrics::routes(), api, Right::Watch))
 }

@@ -19,7 +19,7 @@ use super::job_stream::{self, JobStream, JobUpdate};
 use super::openapi::{Finding, Listing, Outcome, QUEUE, Submitting};
 use super::owned_job::OwnedJob;
 use super::status::{StatusView, status_view, waiting};
-use super::submission::{Bounds, INPUT, SubPath, SubmitRequest, Wishes};
+use super::submission::{INPUT, SubPath, SubmitHeaders, SubmitQuery, SubmitRequest};
 use super::{Api, ApiError, sse};
 use crate::finalizer::Cancelled;
 
@@ -72,7 +72,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     post,
     path = "/{owner}/{app}",
     tag = QUEUE,
-    params(AppPath, Wishes, Bounds),
+    params(AppPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
     responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
 )]
@@ -93,7 +93,7 @@ async fn submit(
     post,
     path = "/{owner}/{app}/{*path}",
     tag = QUEUE,
-    params(AppPath, SubPath, Wishes, Bounds),
+    params(AppPath, SubPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
     responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
 )]

@@ -17,7 +17,7 @@ use super::extract::AppPath;
 use super::job_result::{output, result_response, with_job_headers};
 use super::job_stream::{JobStream, JobUpdate, until_ended};
 use super::openapi::{RUN, Running, Submitting};
-use super::submission::{Bounds, INPUT, SubPath, SubmitRequest, Wishes};
+use super::submission::{INPUT, SubPath, SubmitHeaders, SubmitQuery, SubmitRequest};
 use super::{Api, ApiError, sse};
 use crate::access::Caller;
 use crate::submit::Submission;
@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     post,
     path = "/{owner}/{app}",
     tag = RUN,
-    params(AppPath, Wishes, Bounds),
+    params(AppPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
     responses((status = 200, description = "The app's output", body = Value), Running)
 )]
@@ -56,7 +56,7 @@ async fn run(
     post,
     path = "/{owner}/{app}/stream",
     tag = RUN,
-    params(AppPath, Wishes, Bounds),
+    params(AppPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
     responses((status = 200, description = "Events", content(("text/event-stream"))), Submitting)
 )]
@@ -74,7 +74,7 @@ async fn run_with_events(
     post,
     path = "/{owner}/{app}/{*path}",
     tag = RUN,
-    params(AppPath, SubPath, Wishes, Bounds),
+    params(AppPath, SubPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
     responses(
         (status = 200, description = "The app's output, or events", content(

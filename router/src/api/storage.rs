@@ -480,7 +480,7 @@ impl From<UploadError> for ApiError {
             UploadError::Storage(error) => return error.into(),
             UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             UploadError::Stalled => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
-            UploadError::SessionError(_)
+            UploadError::Interrupted(_)
             | UploadError::NoSuchPart { .. }
             | UploadError::NotAllParts
             | UploadError::PartMissing(_) => (StatusCode::BAD_REQUEST, "bad_request"),

@@ -52,7 +52,7 @@ pub(super) struct SubPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
-pub(super) struct Wishes {
+pub(super) struct SubmitHeaders {
     /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner
     /// that has it is preferred. An input that names its model needs none, and wins over another
     /// one.
@@ -95,7 +95,7 @@ pub(super) struct Wishes {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
-pub(super) struct Bounds {
+pub(super) struct SubmitQuery {
     /// Refuses the job with 429 if more wait already.
     #[param(required = false, format = "uint64")]
     fal_max_queue_length: u64,

@@ -77,7 +77,7 @@ impl AppDirectory {
         declared: &RoutingConfig,
         name: &AppId,
     ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
-        let apps = declared.routes.apps_looked_at(name);
+        let apps = declared.routes.apps_in_conditions(name);
         self.loads(declared, apps.into_iter().cloned()).await
     }
 

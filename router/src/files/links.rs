@@ -5,7 +5,7 @@ use std::sync::Arc;
 use url::Url;
 use warmq_types::job::JobRecord;
 
-use super::permit::{Refused, Signer, Use};
+use super::permit::{InvalidPermit, Signer, Use};
 use super::{FileKey, now_s};
 
 /// How long links to a job's files hold after its end if neither the job nor its app says.
@@ -71,7 +71,7 @@ impl Links {
     ///
     /// # Errors
     /// It does not allow that.
-    pub fn check(&self, what: Use, key: &FileKey, permit: &str) -> Result<u64, Refused> {
+    pub fn check(&self, what: Use, key: &FileKey, permit: &str) -> Result<u64, InvalidPermit> {
         let now_s = now_s();
         let expires_s = self.signer.check(what, key.as_str(), permit, now_s)?;
         Ok(expires_s.saturating_sub(now_s))
@@ -81,7 +81,7 @@ impl Links {
     ///
     /// # Errors
     /// It does not allow to bring files.
-    pub fn check_upload_token(&self, token: &str) -> Result<(), Refused> {
+    pub fn check_upload_token(&self, token: &str) -> Result<(), InvalidPermit> {
         self.signer.check(Use::Upload, "", token, now_s())?;
         Ok(())
     }

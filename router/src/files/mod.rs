@@ -24,7 +24,7 @@ pub mod uploads;
 
 pub use key::FileKey;
 pub use links::Links;
-pub use permit::{Refused, Use};
+pub use permit::{InvalidPermit, Use};
 pub use uploads::{UploadError, Uploads};
 
 use warmq_process::clock::shared_ms;

@@ -15,24 +15,24 @@ const NAMELESS: &str = "file";
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// What its name ends with. Others mean the same.
-    finalizer: &'static [&'static str],
+    extensions: &'static [&'static str],
     /// Its content type.
     pub content_type: &'static str,
     /// A browser may show it in a tab of its own: it can hold no scripts.
     pub may_be_shown: bool,
 }
 
-const fn picture(finalizer: &'static [&'static str], content_type: &'static str) -> Kind {
+const fn picture(extensions: &'static [&'static str], content_type: &'static str) -> Kind {
     Kind {
-        finalizer,
+        extensions,
         content_type,
         may_be_shown: true,
     }
 }
 
-const fn data(finalizer: &'static [&'static str], content_type: &'static str) -> Kind {
+const fn data(extensions: &'static [&'static str], content_type: &'static str) -> Kind {
     Kind {
-        finalizer,
+        extensions,
         content_type,
         may_be_shown: false,
     }
@@ -57,8 +57,8 @@ static BYTES: Kind = data(&[], "application/octet-stream");
 pub fn kind(name: &str) -> &'static Kind {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let ends_so = |kind: &&Kind| {
-        let mut finalizer = kind.finalizer.iter();
-        finalizer.any(|known| known.eq_ignore_ascii_case(ending))
+        let mut extensions = kind.extensions.iter();
+        extensions.any(|known| known.eq_ignore_ascii_case(ending))
     };
     KINDS.iter().find(ends_so).unwrap_or(&BYTES)
 }
@@ -83,7 +83,7 @@ pub fn safe(name: &str, content_type: &str) -> String {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let mut kinds = KINDS.iter();
     match kinds.find(|kind| kind.content_type.eq_ignore_ascii_case(essence)) {
-        Some(told) if kind(name) != told => format!("{name}.{}", told.finalizer[0]),
+        Some(told) if kind(name) != told => format!("{name}.{}", told.extensions[0]),
         _ => name.to_owned(),
     }
 }

@@ -36,15 +36,15 @@ impl Use {
 
 /// Why a permit is worth nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum InvalidPermit {
     /// It is no permit at all.
     #[error("this is no link that a router makes")]
-    NoPermit,
+    Malformed,
     /// Its signature is for something else, or under another secret.
     #[error(
         "the link's signature does not fit: use the link as it was given, with nothing changed"
     )]
-    Forged,
+    BadSignature,
     /// It was good once.
     #[error("the link has expired: ask for the job's result again, or upload the file again")]
     Expired,
@@ -65,10 +65,7 @@ impl Signer {
 
     /// Allows one use of `key` before `expires_s` (Unix s).
     pub fn permit(&self, what: Use, key: &str, expires_s: u64) -> String {
-        let signature = self
-            .stamp_model_version(what, key, expires_s)
-            .finalize()
-            .into_bytes();
+        let signature = self.mac(what, key, expires_s).finalize().into_bytes();
         format!("{expires_s}-{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
@@ -76,23 +73,29 @@ impl Signer {
     ///
     /// # Errors
     /// It does not allow that.
-    pub fn check(&self, what: Use, key: &str, permit: &str, now_s: u64) -> Result<u64, Refused> {
-        let (expires, signature) = permit.split_once('-').ok_or(Refused::NoPermit)?;
-        let expires_s: u64 = expires.parse().map_err(|_| Refused::NoPermit)?;
+    pub fn check(
+        &self,
+        what: Use,
+        key: &str,
+        permit: &str,
+        now_s: u64,
+    ) -> Result<u64, InvalidPermit> {
+        let (expires, signature) = permit.split_once('-').ok_or(InvalidPermit::Malformed)?;
+        let expires_s: u64 = expires.parse().map_err(|_| InvalidPermit::Malformed)?;
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
-            .map_err(|_| Refused::NoPermit)?;
-        self.stamp_model_version(what, key, expires_s)
+            .map_err(|_| InvalidPermit::Malformed)?;
+        self.mac(what, key, expires_s)
             .verify_slice(&signature)
-            .map_err(|_| Refused::Forged)?;
+            .map_err(|_| InvalidPermit::BadSignature)?;
         match now_s < expires_s {
             true => Ok(expires_s),
-            false => Err(Refused::Expired),
+            false => Err(InvalidPermit::Expired),
         }
     }
 
     /// The key comes last: it alone could hold a line break.
-    fn stamp_model_version(&self, what: Use, key: &str, expires_s: u64) -> Hmac<Sha256> {
+    fn mac(&self, what: Use, key: &str, expires_s: u64) -> Hmac<Sha256> {
         let text = format!("{}\n{expires_s}\n{key}", what.name());
         self.0.clone().chain_update(text)
     }
@@ -113,7 +116,7 @@ mod tests {
         let permit = signer().permit(Use::Read, KEY, 100);
         assert_eq!(signer().check(Use::Read, KEY, &permit, 99), Ok(100));
         let late = signer().check(Use::Read, KEY, &permit, 100);
-        assert_eq!(late, Err(Refused::Expired));
+        assert_eq!(late, Err(InvalidPermit::Expired));
     }
 
     #[test]
@@ -131,7 +134,11 @@ mod tests {
             (Signer::new([8; 32]), Use::Read, KEY, permit.clone()),
         ] {
             let refused = signer.check(what, key, &permit, 1);
-            assert_eq!(refused, Err(Refused::Forged), "{what:?} {key} {permit}");
+            assert_eq!(
+                refused,
+                Err(InvalidPermit::BadSignature),
+                "{what:?} {key} {permit}"
+            );
         }
     }
 
@@ -167,7 +174,7 @@ mod tests {
             "99999999999999999999-AA",
         ] {
             let refused = signer().check(Use::Read, KEY, none, 1);
-            assert_eq!(refused, Err(Refused::NoPermit), "{none}");
+            assert_eq!(refused, Err(InvalidPermit::Malformed), "{none}");
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum UploadError {
     Stalled,
     /// The connection broke.
     #[error("the file did not come to its end: {0}")]
-    SessionError(axum::Error),
+    Interrupted(axum::Error),
     /// Parts have numbers from 1.
     #[error(
         "there is no part {number}: a file of at most {limit_bytes} bytes has parts 1 to {most}"
@@ -261,7 +261,7 @@ impl Incoming {
     async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
         let piece = tokio::time::timeout(IDLE_TIMEOUT, self.body.next()).await;
         let piece = piece.map_err(|_| UploadError::Stalled)?;
-        let Some(piece) = piece.transpose().map_err(UploadError::SessionError)? else {
+        let Some(piece) = piece.transpose().map_err(UploadError::Interrupted)? else {
             return Ok(None);
         };
         let left = self.left.checked_sub(piece.len() as u64);
@@ -366,7 +366,7 @@ mod tests {
         ]);
         let broken = shelf.uploads.store(&key, Body::from_stream(broken)).await;
         assert!(
-            matches!(broken, Err(UploadError::SessionError(_))),
+            matches!(broken, Err(UploadError::Interrupted(_))),
             "{broken:?}"
         );
         assert_eq!(shelf.files(), 0);

@@ -15,7 +15,7 @@ use warmq_types::state::JobState;
 use super::decide::{self, Decision};
 use super::transition::Transition;
 use super::{Flows, RETRY_DELAY};
-use crate::large_json::Turn;
+use crate::large_json::LargeJsonPermit;
 use crate::session_error::SessionError;
 use crate::submit::{Prepared, SubmitError};
 
@@ -175,15 +175,15 @@ impl Flows {
             }
             let number = u32::try_from(index).unwrap_or(u32::MAX);
             let step = &transition.flow.steps[index];
-            let turn = self.submitter.turn_for(&transition.view()).await;
+            let permit = self.submitter.permit_for(&transition.view()).await;
             let prepared = self
                 .submitter
-                .prepare_step(&transition.view(), (number, step), None, &turn)
+                .prepare_step(&transition.view(), (number, step), None, &permit)
                 .await;
             match prepared {
                 Ok(prepared) => {
                     let wait = transition.begun(number, step, &prepared, reason);
-                    return self.begin(transition, (prepared, turn), wait).await;
+                    return self.begin(transition, (prepared, permit), wait).await;
                 }
                 Err(error) => {
                     let error = refusal(error)?;
@@ -197,7 +197,7 @@ impl Flows {
     async fn begin(
         &self,
         transition: Transition<'_>,
-        (prepared, turn): (Prepared, Turn),
+        (prepared, permit): (Prepared, LargeJsonPermit),
         wait: Duration,
     ) -> Result<Advanced, SessionError> {
         // Concurrently: a crash in between leaves the flow scheduled by its acceptance or last
@@ -208,7 +208,7 @@ impl Flows {
         )
         .await?;
         match advanced {
-            FlowTransition::On => match self.submitter.submit_step(prepared, turn).await {
+            FlowTransition::On => match self.submitter.submit_step(prepared, permit).await {
                 Ok(true) => self.submitted(&transition).await,
                 // The flow ended meanwhile: the next evaluation finds no step.
                 Ok(false) => Ok(Advanced::Again),
@@ -278,11 +278,11 @@ impl Flows {
         }
         let wait = decide::recheck_after(transition.flow, step, true, transition.state.now_ms);
         self.watch(&transition, wait).await?;
-        let turn = self.submitter.turn_for(&transition.view()).await;
+        let permit = self.submitter.permit_for(&transition.view()).await;
         let submitted = async {
             let (view, declared) = (transition.view(), (step.index, declared));
-            let prepared = self.submitter.prepare_step(&view, declared, led, &turn);
-            self.submitter.submit_step(prepared.await?, turn).await
+            let prepared = self.submitter.prepare_step(&view, declared, led, &permit);
+            self.submitter.submit_step(prepared.await?, permit).await
         };
         match submitted.await {
             Ok(true) => self.submitted(&transition).await,
@@ -318,9 +318,9 @@ impl Flows {
             return self.without_input(transition, error).await;
         }
         let id = transition.state.record.spec.id.to_string();
-        let turn = self.submitter.turn_for(&transition.view()).await;
-        let output = turn.run(|| transition.flow.output(&transition.view().asked(&id)));
-        drop(turn);
+        let permit = self.submitter.permit_for(&transition.view()).await;
+        let output = permit.run(|| transition.flow.output(&transition.view().request(&id)));
+        drop(permit);
         let output = match output {
             Ok(output) => output,
             Err(error) => {

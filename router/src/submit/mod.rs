@@ -243,30 +243,31 @@ impl Submitter {
             .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
             .transpose()?;
         let id = submission.id.unwrap_or_else(JobId::generate);
-        let turn = self.large.turn(submission.body.len()).await;
+        let permit = self.large.permit(submission.body.len()).await;
         let (destination, mut input) = match declared.routes.get(&name) {
             None => (
                 Target::App(self.find_app(&declared, name.clone(), Vec::new()).await?),
-                turn.run(|| input::read(&submission.body))?,
+                permit.run(|| input::read(&submission.body))?,
             ),
             Some(_) => {
-                let input = turn.run(|| input::read(&submission.body))?;
+                let input = permit.run(|| input::read(&submission.body))?;
                 let (key, owner) = (key.as_ref(), caller.owner());
                 let identity = RequestIdentity {
                     job: id,
                     key,
                     owner,
                 };
-                let what = (&submission, &input, &turn);
+                let what = (&submission, &input, &permit);
                 let through = self.resolve_route(name.clone(), &declared, what, identity);
                 (through.await?, input)
             }
         };
         if let Target::App(reached) = &destination {
-            turn.run(|| reached.takes(&mut input))?;
+            permit.run(|| reached.takes(&mut input))?;
         }
         // Workers read files by reference and assume that the submitter may read each.
-        turn.run(|| self.links.take(&mut input, now_s()))
+        permit
+            .run(|| self.links.take(&mut input, now_s()))
             .map_err(SubmitError::InvalidInput)?;
         let options = JobOptions::read(&submission)?;
         let own_bound = (submission.max_queue_length.as_deref())
@@ -300,14 +301,14 @@ impl Submitter {
             Target::Flow(route) => {
                 let headers = submission.headers;
                 let prepared = Prepared::flow(route, (job, options), (&declared, headers))?;
-                let first = self.beginning(&prepared, &declared, &turn).await?;
+                let first = self.beginning(&prepared, &declared, &permit).await?;
                 let bound = bounds(declared.config(&first.app).max_queue_length);
                 self.check_queue(&first.app, bound).await?;
                 // Flows wait only for a moment until they start.
                 (prepared, None)
             }
         };
-        self.store_input(&mut prepared.job, turn).await?;
+        self.store_input(&mut prepared.job, permit).await?;
         Ok(Checked {
             prepared,
             key,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use warmq_rules::{Asked, Draw, Flow, Step};
+use warmq_rules::{Draw, Flow, RouteRequest, Step};
 use warmq_store::{AdmissionRules, Created};
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, KeyId};
@@ -17,7 +17,7 @@ use super::options::JobOptions;
 use super::target::Target;
 use super::{Prepared, SubmitError, Submitter};
 use crate::files::references;
-use crate::large_json::Turn;
+use crate::large_json::LargeJsonPermit;
 use crate::routing_config::RoutingConfig;
 
 /// Inputs of a flow's steps.
@@ -38,9 +38,9 @@ pub struct FlowView<'a> {
 
 impl<'a> FlowView<'a> {
     /// Returns the variables of expressions over the flow's input. `draw` seeds random choices.
-    pub fn asked(&self, draw: &'a str) -> Asked<'a> {
+    pub fn request(&self, draw: &'a str) -> RouteRequest<'a> {
         static NOTHING: BTreeMap<AppId, warmq_rules::AppLoadEstimate> = BTreeMap::new();
-        Asked {
+        RouteRequest {
             input: &self.spec.input,
             headers: self.headers,
             key: self.spec.owner.as_ref().map_or("", KeyId::as_str),
@@ -76,18 +76,19 @@ impl Submitter {
         flow: &FlowView<'_>,
         (index, step): (u32, &Step),
         led: Option<(AppId, Vec<Hop>)>,
-        turn: &Turn,
+        permit: &LargeJsonPermit,
     ) -> Result<Prepared, SubmitError> {
         let step_of = flow.step_of(index);
         let id = step_of.job();
         let draw = id.to_string();
-        let mut input = turn.run(|| step.input(&flow.asked(&draw)))?;
-        turn.run(|| self.fits(&input))?;
-        turn.run(|| references::refuse_made_up(&mut input, flow.sources()))
+        let mut input = permit.run(|| step.input(&flow.request(&draw)))?;
+        permit.run(|| self.fits(&input))?;
+        permit
+            .run(|| references::refuse_made_up(&mut input, flow.sources()))
             .map_err(SubmitError::InvalidInput)?;
         let destination = match led {
             Some((app, hops)) => self.target_of(flow.declared, app, hops).await?,
-            None => self.lead(flow, step, (&input, turn), &draw).await?,
+            None => self.lead(flow, step, (&input, permit), &draw).await?,
         };
         let mut job = JobSpec {
             id,
@@ -103,7 +104,7 @@ impl Submitter {
         let options = JobOptions::of_step(flow.spec, flow.flow.kind, index, flow.now_ms);
         match destination {
             Target::App(reached) => {
-                turn.run(|| reached.takes(&mut job.input))?;
+                permit.run(|| reached.takes(&mut job.input))?;
                 Prepared::job(reached, job, options)
             }
             Target::Flow(route) => {
@@ -131,17 +132,17 @@ impl Submitter {
         &self,
         flow: &FlowView<'_>,
         step: &Step,
-        (input, turn): (&Value, &Turn),
+        (input, permit): (&Value, &LargeJsonPermit),
         draw: &str,
     ) -> Result<Target, SubmitError> {
         let apps = self.apps.loads_for(flow.declared, &step.app).await?;
-        let asked = Asked {
+        let request = RouteRequest {
             input,
             apps: &apps,
             steps: &BTreeMap::new(),
-            ..flow.asked(draw)
+            ..flow.request(draw)
         };
-        let resolved = turn.run(|| flow.declared.routes.resolve(&step.app, &asked))?;
+        let resolved = permit.run(|| flow.declared.routes.resolve(&step.app, &request))?;
         self.target_of(flow.declared, resolved.app, resolved.hops)
             .await
     }
@@ -155,9 +156,9 @@ impl Submitter {
     pub async fn submit_step(
         &self,
         mut prepared: Prepared,
-        turn: Turn,
+        permit: LargeJsonPermit,
     ) -> Result<bool, SubmitError> {
-        self.store_input(&mut prepared.job, turn).await?;
+        self.store_input(&mut prepared.job, permit).await?;
         let job = &mut prepared.job;
         let terms = AdmissionRules {
             plan: prepared.plan.as_ref(),
@@ -192,8 +193,8 @@ impl Submitter {
     }
 
     /// Acquires a permit to build a step's input.
-    pub async fn turn_for(&self, flow: &FlowView<'_>) -> Turn {
-        self.large.turn_for(flow.sources()).await
+    pub async fn permit_for(&self, flow: &FlowView<'_>) -> LargeJsonPermit {
+        self.large.permit_for(flow.sources()).await
     }
 
     /// Republishes a step's job, whose submitter may have crashed between record and publish. A
@@ -221,7 +222,7 @@ impl Submitter {
         &self,
         prepared: &Prepared,
         declared: &RoutingConfig,
-        turn: &Turn,
+        permit: &LargeJsonPermit,
     ) -> Result<JobSpec, SubmitError> {
         let Some((plan, flow)) =
             (prepared.plan.as_ref()).zip(declared.routes.flow(&prepared.job.app))
@@ -240,8 +241,8 @@ impl Submitter {
         for (index, step) in (0..).zip(flow.steps) {
             let first = async {
                 let step = (index, step);
-                let prepared = self.prepare_step(&view, step, None, turn).await?;
-                Box::pin(self.beginning(&prepared, declared, turn)).await
+                let prepared = self.prepare_step(&view, step, None, permit).await?;
+                Box::pin(self.beginning(&prepared, declared, permit)).await
             };
             match first.await {
                 Ok(job) => return Ok(job),

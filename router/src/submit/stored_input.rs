@@ -6,20 +6,20 @@ use warmq_objects::InputError;
 use warmq_types::job::{JobSpec, MAX_INLINE_INPUT_BYTES, StoredInput};
 
 use super::{SubmitError, Submitter};
-use crate::large_json::Turn;
+use crate::large_json::LargeJsonPermit;
 
 impl Submitter {
     /// Replaces an input that is too large for messages and records by a reference to an object.
-    /// `turn` ends before the storage is written.
+    /// `permit` ends before the storage is written.
     ///
     /// # Errors
     /// The storage fails.
     pub(super) async fn store_input(
         &self,
         job: &mut JobSpec,
-        turn: Turn,
+        permit: LargeJsonPermit,
     ) -> Result<(), SubmitError> {
-        let json = turn.run(|| {
+        let json = permit.run(|| {
             let json = serde_json::to_vec(&job.input).unwrap_or_default();
             let is_large = json.len() > MAX_INLINE_INPUT_BYTES;
             is_large.then(|| {
@@ -27,7 +27,7 @@ impl Submitter {
                 json
             })
         });
-        drop(turn);
+        drop(permit);
         if let Some(json) = json {
             let stored = self.artifacts.store_input(&job.app, job.id, json.into());
             job.stored_input = Some(stored.await?);
@@ -44,8 +44,8 @@ impl Submitter {
             return Ok(());
         };
         let json = self.artifacts.load_input(stored).await?;
-        let turn = self.large.turn(json.len()).await;
-        let read = turn.run(|| serde_json::from_slice(&json));
+        let permit = self.large.permit(json.len()).await;
+        let read = permit.run(|| serde_json::from_slice(&json));
         job.input = read.map_err(|_| InputError::Damaged {
             key: stored.key.clone(),
         })?;

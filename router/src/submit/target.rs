@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use warmq_rules::{Asked, Draw};
+use warmq_rules::{Draw, RouteRequest};
 use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId};
 use warmq_types::route::{Hop, RouteKind};
 
 use super::{Submission, SubmitError, Submitter};
 use crate::apps::App;
-use crate::large_json::Turn;
+use crate::large_json::LargeJsonPermit;
 use crate::routing_config::RoutingConfig;
 
 /// Target of a submission.
@@ -63,7 +63,7 @@ impl Submitter {
         &self,
         name: AppId,
         declared: &RoutingConfig,
-        (submission, input, turn): (&Submission, &Value, &Turn),
+        (submission, input, permit): (&Submission, &Value, &LargeJsonPermit),
         RequestIdentity { job, key, owner }: RequestIdentity<'_>,
     ) -> Result<Target, SubmitError> {
         if submission.id.is_some()
@@ -75,7 +75,7 @@ impl Submitter {
         }
         let id = job.to_string();
         let apps = self.apps.loads_for(declared, &name).await?;
-        let asked = Asked {
+        let request = RouteRequest {
             input,
             headers: &submission.headers,
             key: owner.map_or("", KeyId::as_str),
@@ -83,7 +83,7 @@ impl Submitter {
             apps: &apps,
             steps: &BTreeMap::new(),
         };
-        let resolved = turn.run(|| declared.routes.resolve(&name, &asked))?;
+        let resolved = permit.run(|| declared.routes.resolve(&name, &request))?;
         let Some(key) = key else {
             return (self.target_of(declared, resolved.app, resolved.hops)).await;
         };

@@ -10,7 +10,7 @@ use cel::common::value::Val;
 use serde_json::{Map, Value as Json};
 
 use super::MAX_VALUES;
-use crate::asked::AppLoadEstimate;
+use crate::request::AppLoadEstimate;
 
 /// The deepest JSON that a template gives, levels of arrays and objects: as deep as inputs may be.
 const MAX_DEPTH: usize = 100;
@@ -223,17 +223,17 @@ mod tests {
     use cel::Value;
     use serde_json::json;
 
-    use super::super::tests::asked;
+    use super::super::tests::evaluate;
     use super::super::{Failure, MAX_VALUES};
 
     #[test]
     fn an_input_of_too_many_values_is_refused_only_where_it_is_looked_at() {
         let many = json!(vec![0; MAX_VALUES]);
-        let failure = asked("size(input) > 0", &many, &[]).unwrap_err();
+        let failure = evaluate("size(input) > 0", &many, &[]).unwrap_err();
         assert!(matches!(failure, Failure::Wrong(reason) if reason.contains("10000")));
         let few = json!(vec![0; MAX_VALUES - 1]);
         assert_eq!(
-            asked("input.all(x, x == 0)", &few, &[]),
+            evaluate("input.all(x, x == 0)", &few, &[]),
             Ok(Value::Bool(true))
         );
     }

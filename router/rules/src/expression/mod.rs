@@ -28,7 +28,7 @@ use warmq_types::text::shortened;
 pub(crate) use self::json::Room;
 use self::json::{Load, app_load, map, string};
 use self::review::Findings;
-use crate::asked::Asked;
+use crate::request::RouteRequest;
 
 /// The longest expression, bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 1_000;
@@ -130,9 +130,9 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    pub(crate) fn new(asked: &Asked<'a>) -> Self {
+    pub(crate) fn new(request: &RouteRequest<'a>) -> Self {
         let (mut of_input, mut of_steps) = (Load::default(), Load::default());
-        let context = Self::context(asked, &mut of_input, &mut of_steps);
+        let context = Self::context(request, &mut of_input, &mut of_steps);
         let load = Load {
             values: of_input.values + of_steps.values,
             bytes: of_input.bytes + of_steps.bytes,
@@ -141,7 +141,7 @@ impl<'a> Scene<'a> {
     }
 
     fn context(
-        asked: &Asked<'a>,
+        request: &RouteRequest<'a>,
         of_input: &mut Load,
         of_steps: &mut Load,
     ) -> Result<Context<'a, 'a>, Failure> {
@@ -149,13 +149,13 @@ impl<'a> Scene<'a> {
             let reason = format!("{what} more than {MAX_VALUES} values, too many for a route");
             Failure::Wrong(reason)
         };
-        let input = of_input.val(asked.input);
+        let input = of_input.val(request.input);
         let input = input.ok_or_else(|| too_many("the input has"))?;
-        let headers = asked.headers.iter();
+        let headers = request.headers.iter();
         let headers = headers.map(|(name, text)| (name.as_str(), string(text)));
-        let apps = asked.apps.iter();
+        let apps = request.apps.iter();
         let apps = apps.map(|(name, app)| (name.as_str(), app_load(app)));
-        let steps = asked.steps.iter().map(|(name, output)| {
+        let steps = request.steps.iter().map(|(name, output)| {
             let output = of_steps.val(output)?;
             let step = map([("output", output)].into_iter());
             Some((name.as_str(), step))
@@ -165,7 +165,7 @@ impl<'a> Scene<'a> {
         let mut context = Context::with_env(LANGUAGE.clone());
         context.add_variable_as_val("input", input);
         context.add_variable_as_val("headers", map(headers));
-        context.add_variable_as_val("key", string(asked.key));
+        context.add_variable_as_val("key", string(request.key));
         context.add_variable_as_val("apps", map(apps));
         context.add_variable_as_val("steps", map(steps.into_iter()));
         Ok(context)
@@ -357,7 +357,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::asked::{AppLoadEstimate, Draw};
+    use crate::request::{AppLoadEstimate, Draw};
 
     /// The apps of the file.
     pub(super) fn apps() -> BTreeSet<AppId> {
@@ -371,11 +371,11 @@ mod tests {
     }
 
     /// A submission with this input and nothing else.
-    fn bare(input: &Json) -> Asked<'_> {
+    fn bare(input: &Json) -> RouteRequest<'_> {
         static HEADERS: BTreeMap<String, String> = BTreeMap::new();
         static APPS: BTreeMap<AppId, AppLoadEstimate> = BTreeMap::new();
         static STEPS: BTreeMap<String, Json> = BTreeMap::new();
-        Asked {
+        RouteRequest {
             input,
             headers: &HEADERS,
             key: "",
@@ -385,7 +385,7 @@ mod tests {
         }
     }
 
-    pub(super) fn asked(
+    pub(super) fn evaluate(
         source: &str,
         input: &Json,
         headers: &[(&str, &str)],
@@ -394,17 +394,17 @@ mod tests {
             .iter()
             .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
             .collect();
-        let asked = Asked {
+        let request = RouteRequest {
             headers: &headers,
             key: "team-a",
             ..bare(input)
         };
         let expression = compile(source).unwrap();
-        expression.value(&Scene::new(&asked))
+        expression.value(&Scene::new(&request))
     }
 
     fn holds(source: &str, input: Json) -> bool {
-        asked(source, &input, &[("x-plan", "pro")]) == Ok(Value::Bool(true))
+        evaluate(source, &input, &[("x-plan", "pro")]) == Ok(Value::Bool(true))
     }
 
     #[test]
@@ -444,11 +444,11 @@ mod tests {
         };
         let apps = BTreeMap::from([(app("a/one"), one), (app("a/two"), two)]);
         let input = json!({"budget": 1, "app": "a/two", "in_s": 4.5});
-        let asked = Asked {
+        let request = RouteRequest {
             apps: &apps,
             ..bare(&input)
         };
-        let scene = Scene::new(&asked);
+        let scene = Scene::new(&request);
         let holds = |source: &str| compile(source).unwrap().holds(&scene);
         for condition in [
             "apps['a/one'].cost < 1",
@@ -483,7 +483,7 @@ mod tests {
 
     #[test]
     fn what_the_submission_lacks_is_told_apart_from_what_is_wrong() {
-        let value = |source, input| asked(source, &input, &[]);
+        let value = |source, input| evaluate(source, &input, &[]);
         let lacks = |name: &str| Err(Failure::Lacks(name.to_owned()));
         assert_eq!(value("input.width > 1", json!({})), lacks("'width'"));
         assert_eq!(

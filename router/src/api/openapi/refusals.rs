@@ -27,7 +27,7 @@ pub(in crate::api) struct InvalidInput {
 }
 
 /// Each status, the name of its component, and what it means.
-const TOLD: [(u16, &str, &str); 14] = [
+const STATUSES: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
@@ -89,7 +89,7 @@ const TEMPORARY: [u16; 2] = [429, 503];
 
 /// `components.responses`.
 pub(super) fn components() -> Value {
-    let told = TOLD.iter().map(|(status, name, description)| {
+    let responses = STATUSES.iter().map(|(status, name, description)| {
         let body = match status {
             422 => "InvalidInput",
             _ => "Refusal",
@@ -110,17 +110,20 @@ pub(super) fn components() -> Value {
         });
         ((*name).to_owned(), response)
     });
-    Value::Object(told.collect())
+    Value::Object(responses.collect())
 }
 
 /// References to the components of these statuses.
 fn references(statuses: &[u16]) -> BTreeMap<String, RefOr<Response>> {
-    let told = TOLD.iter().filter(|(status, ..)| statuses.contains(status));
-    told.map(|(status, name, _)| {
-        let reference = Ref::from_response_name(*name);
-        (status.to_string(), RefOr::Ref(reference))
-    })
-    .collect()
+    let responses = STATUSES
+        .iter()
+        .filter(|(status, ..)| statuses.contains(status));
+    responses
+        .map(|(status, name, _)| {
+            let reference = Ref::from_response_name(*name);
+            (status.to_string(), RefOr::Ref(reference))
+        })
+        .collect()
 }
 
 macro_rules! refusals {

@@ -115,7 +115,7 @@ impl Server {
     async fn serve(self, routes: Router, drain_timeout: Duration, shutdown: CancellationToken) {
         let limits = self.limits.within_open_files();
         let closing = CancellationToken::new();
-        let door = Acceptor {
+        let acceptor = Acceptor {
             connections: TaskTracker::new(),
             places: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(limits::REFUSALS)),
@@ -134,7 +134,7 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => door.take(stream),
+                Ok((stream, _)) => acceptor.take(stream),
                 // The client disconnected before the accept.
                 Err(error) if is_clients(&error) => {}
                 Err(error) => {
@@ -150,17 +150,17 @@ impl Server {
                 Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
             });
             match waiting.await {
-                Some(stream) => door.take(stream),
+                Some(stream) => acceptor.take(stream),
                 None => break,
             }
         }
         drop(self.listener);
-        door.connections.close();
+        acceptor.connections.close();
         let drained = async {
             let last_requests = LAST_REQUEST_GRACE.min(drain_timeout);
-            if (tokio::time::timeout(last_requests, door.connections.wait()).await).is_err() {
+            if (tokio::time::timeout(last_requests, acceptor.connections.wait()).await).is_err() {
                 closing.cancel();
-                door.connections.wait().await;
+                acceptor.connections.wait().await;
             }
         };
         if tokio::time::timeout(drain_timeout, drained).await.is_err() {

@@ -7,7 +7,7 @@ use warmq_types::ids::AppId;
 
 /// A submission on its way.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RouteRequest<'a> {
     /// `input`: what the app will be given; in a flow, what the flow was given.
     pub input: &'a Value,
     /// `headers`: the request's, or the message's, by their names in lower case.
@@ -15,7 +15,7 @@ pub struct Asked<'a> {
     /// `key`: the name of the API key that it came with; empty if it came without.
     pub key: &'a str,
     /// `apps`: how those stand that conditions on its way may look at
-    /// ([`crate::Routes::apps_looked_at`]).
+    /// ([`crate::Routes::apps_in_conditions`]).
     pub apps: &'a BTreeMap<AppId, AppLoadEstimate>,
     /// `steps`: the outputs of the flow's earlier steps, by the steps' names. None at submission.
     pub steps: &'a BTreeMap<String, Value>,
