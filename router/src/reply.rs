@@ -16,7 +16,7 @@ use warmq_types::job::JobError;
 use warmq_types::message::{JobEvent, Versioned, error_body};
 use warmq_types::server_url::ServerUrl;
 
-use crate::files::Links;
+use crate::files::{Links, references};
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 
@@ -170,7 +170,7 @@ impl Replies {
         let Some(record) = self.store.jobs().job_of(app, job).await? else {
             return Ok(());
         };
-        let body = self.links.outcome(&record);
+        let body = references::outcome(&record, &self.links);
         let message = Message {
             correlation_id: reply_to.correlation_id.clone(),
             ..Message::new(body.to_string().into_bytes())

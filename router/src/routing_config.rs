@@ -28,6 +28,6 @@ impl RoutingConfig {
 
     /// Returns the part of the file reachable from `name`, as text for [`RoutingConfig::read`].
     pub fn excerpt(&self, name: &AppId) -> String {
-        self.routes.excerpt(&self.apps, name)
+        warmq_rules::excerpt(&self.routes, &self.apps, name)
     }
 }

@@ -108,7 +108,9 @@ fn resolve(
     sample: &Sample,
     draw: Draw<'_>,
 ) -> Result<Resolved, Error> {
-    with_request(sample, draw, |request| routes.resolve(route, request))
+    with_request(sample, draw, |request| {
+        warmq_rules::resolve(routes, route, request)
+    })
 }
 
 /// Calls `ask` with `sample` as expressions see it.

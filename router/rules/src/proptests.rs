@@ -8,7 +8,10 @@ use warmq_config::{Apps, Settings};
 use warmq_types::ids::{AppId, JobId};
 
 use crate::expression::Beside;
-use crate::{AppLoadEstimate, Draw, Error, Expression, MAX_HOPS, Resolved, RouteRequest, Routes};
+use crate::{
+    AppLoadEstimate, Draw, Error, Expression, MAX_HOPS, Resolved, RouteRequest, Routes,
+    apps_in_conditions, excerpt, reachable,
+};
 
 const APPS: [&str; 3] = ["app/one", "app/two", "app/three"];
 
@@ -46,7 +49,7 @@ fn resolve(routes: &Routes, to: &str, input: &Value, job: &str) -> Result<Resolv
     let headers = BTreeMap::from([("x-plan".to_owned(), "pro".to_owned())]);
     let to = name(to);
     // Only what may be looked at is known.
-    let apps = routes.apps_in_conditions(&to).into_iter();
+    let apps = apps_in_conditions(routes, &to).into_iter();
     let request = RouteRequest {
         input,
         headers: &headers,
@@ -55,7 +58,7 @@ fn resolve(routes: &Routes, to: &str, input: &Value, job: &str) -> Result<Resolv
         steps: &BTreeMap::new(),
         draw: Draw::Job(job),
     };
-    routes.resolve(&to, &request)
+    crate::resolve(routes, &to, &request)
 }
 
 /// A target: one of the apps, or one of six routes.
@@ -264,15 +267,15 @@ proptest! {
     fn an_excerpt_says_the_same_of_all_that_can_be_reached(text in routes()) {
         let (routes, all_apps) = read_all(&(apps() + &text)).unwrap();
         for (from, _) in routes.iter() {
-            let excerpt = routes.excerpt(&all_apps, from);
-            let (again, apps) = read_all(&excerpt).unwrap();
-            for reached in routes.reachable(from) {
-                prop_assert_eq!(again.get(reached), routes.get(reached), "{} in\n{}", reached, excerpt);
+            let text = excerpt(&routes, &all_apps, from);
+            let (again, apps) = read_all(&text).unwrap();
+            for reached in reachable(&routes, from) {
+                prop_assert_eq!(again.get(reached), routes.get(reached), "{} in\n{}", reached, text);
                 prop_assert_eq!(apps.get(reached), all_apps.get(reached));
             }
-            prop_assert_eq!(again.reachable(from), routes.reachable(from));
-            prop_assert_eq!(again.apps_in_conditions(from), routes.apps_in_conditions(from));
-            prop_assert_eq!(again.excerpt(&apps, from), excerpt);
+            prop_assert_eq!(reachable(&again, from), reachable(&routes, from));
+            prop_assert_eq!(apps_in_conditions(&again, from), apps_in_conditions(&routes, from));
+            prop_assert_eq!(excerpt(&again, &apps, from), text);
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct RouteRequest<'a> {
     /// `key`: the name of the API key that it came with; empty if it came without.
     pub key: &'a str,
     /// `apps`: how those stand that conditions on its way may look at
-    /// ([`crate::Routes::apps_in_conditions`]).
+    /// ([`crate::apps_in_conditions`]).
     pub apps: &'a BTreeMap<AppId, AppLoadEstimate>,
     /// `steps`: the outputs of the flow's earlier steps, by the steps' names. None at submission.
     pub steps: &'a BTreeMap<String, Value>,

@@ -43,8 +43,8 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<Apps>, ApiE
     let declared = api.apps.declared();
     let known = api.apps.all().await?.into_iter();
     let known = known.filter(|app| caller.knows(app));
-    let standings = api.apps.loads(&declared, known).await?.into_iter();
-    let apps = standings
+    let loads = api.apps.loads.of(&declared, known).await?.into_iter();
+    let apps = loads
         .map(|(app, status)| App {
             policy: declared.config(&app).policy,
             queued: status.queued,

@@ -9,8 +9,8 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::state::JobState;
 
 use super::ApiError;
-use crate::files::Links;
 use crate::files::links::expires_s;
+use crate::files::{Links, references};
 
 /// Returns the app's bare output, the job's error, or an error if it has not ended.
 pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response {
@@ -38,7 +38,7 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
         return Err(ApiError::bad_request("Request is still in progress").into());
     }
     let mut output = record.output.take().unwrap_or_default();
-    links.show(&mut output, expires_s(record));
+    references::to_links(&mut output, links, expires_s(record));
     record.spec.stamp_model_version(&mut output);
     Ok(output)
 }

@@ -16,6 +16,7 @@ use super::openapi::{Finding, OPERATE};
 use super::owned_job::OwnedJob;
 use super::{Api, ApiError};
 use crate::files::links::expires_s;
+use crate::files::references;
 use crate::finalizer::Cancelled;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -85,9 +86,9 @@ async fn view(api: &Api, job: JobHead) -> Result<Json<Job>, ApiError> {
     }
     record.spec.stored_input = None;
     let expires_s = expires_s(&record);
-    api.links.show(&mut record.spec.input, expires_s);
+    references::to_links(&mut record.spec.input, &api.links, expires_s);
     if let Some(output) = &mut record.output {
-        api.links.show(output, expires_s);
+        references::to_links(output, &api.links, expires_s);
         record.spec.stamp_model_version(output);
     }
     Ok(Json(Job {

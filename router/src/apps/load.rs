@@ -1,24 +1,29 @@
 //! Load of apps: cost, expected wait, runners. Read by conditions of routes and by fallbacks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use warmq_config::AppConfig;
 use warmq_policy::warm::Learned;
 use warmq_rules::AppLoadEstimate;
-use warmq_store::{AppLoad, Counts, Error};
+use warmq_store::{AppLoad, Counts, Error, Store};
 use warmq_types::ids::AppId;
 
-use super::AppDirectory;
 use crate::routing_config::RoutingConfig;
 
 /// How long a load is cached: submissions are more frequent than its changes.
 const LOAD_CACHE_TTL: Duration = Duration::from_millis(500);
 
+/// A cheap handle on the loads of apps.
+#[derive(Clone)]
+pub struct AppLoads {
+    store: Store,
+    cache: Arc<Mutex<Cache>>,
+}
+
 /// Loads with the time of the read.
-#[derive(Clone, Default)]
-pub(super) struct LoadCache(Arc<Mutex<HashMap<AppId, (Instant, Measured)>>>);
+type Cache = HashMap<AppId, (Instant, Measured)>;
 
 /// Load of an app in Redis.
 #[derive(Debug, Clone, Copy)]
@@ -67,25 +72,32 @@ impl Measured {
     }
 }
 
-impl AppDirectory {
+impl AppLoads {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            store,
+            cache: Arc::default(),
+        }
+    }
+
     /// Returns the loads that conditions reachable from `name` read.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn loads_for(
+    pub async fn in_conditions(
         &self,
         declared: &RoutingConfig,
         name: &AppId,
     ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
-        let apps = declared.routes.apps_in_conditions(name);
-        self.loads(declared, apps.into_iter().cloned()).await
+        let apps = warmq_rules::apps_in_conditions(&declared.routes, name);
+        self.of(declared, apps.into_iter().cloned()).await
     }
 
     /// Returns the loads of these apps.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn loads(
+    pub async fn of(
         &self,
         declared: &RoutingConfig,
         apps: impl IntoIterator<Item = AppId>,
@@ -109,7 +121,7 @@ impl AppDirectory {
         targets: &[&'t AppId],
     ) -> Result<BTreeSet<&'t AppId>, Error> {
         let apps_behind = |target: &AppId| {
-            let reachable = declared.routes.reachable(target).into_iter();
+            let reachable = warmq_rules::reachable(&declared.routes, target).into_iter();
             let apps = reachable.filter(|app| declared.routes.get(app).is_none());
             apps.cloned().collect::<Vec<AppId>>()
         };
@@ -128,7 +140,7 @@ impl AppDirectory {
         let mut found = BTreeMap::new();
         let mut unknown = Vec::new();
         {
-            let known = self.loads.lock();
+            let known = self.lock();
             for app in apps {
                 match known.get(&app) {
                     Some((read, measured)) if read.elapsed() < LOAD_CACHE_TTL => {
@@ -143,7 +155,7 @@ impl AppDirectory {
         }
         let loads = self.store.fleet().loads(&unknown).await?;
         let now = Instant::now();
-        let mut known = self.loads.lock();
+        let mut known = self.lock();
         known.retain(|_, (read, _)| now - *read < LOAD_CACHE_TTL);
         for (app, load) in unknown.into_iter().zip(loads) {
             let measured = Measured::from(load);
@@ -152,11 +164,9 @@ impl AppDirectory {
         }
         Ok(found)
     }
-}
 
-impl LoadCache {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, (Instant, Measured)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The declarations may be replaced while jobs arrive ([`crate::reload`]), so a submission is
 //! decided on one snapshot of them. An app exists once the file names it or a worker
-//! has registered it. Workers publish the JSON Schema of their input, so a bad input is refused at
-//! the door instead of after a wait in the queue.
+//! has registered it. Workers publish the JSON Schema of their input, so the router rejects a bad
+//! input at once, instead of a worker after a wait in the queue.
 
 mod load;
 mod schema;
@@ -21,7 +21,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::FieldError;
 
 use crate::routing_config::RoutingConfig;
-use load::LoadCache;
+pub use load::AppLoads;
 use schema::InputSchema;
 
 /// How long app data from Redis is cached.
@@ -33,7 +33,8 @@ pub struct AppDirectory {
     store: Store,
     declared: watch::Sender<Arc<RoutingConfig>>,
     known: Arc<Mutex<HashMap<AppId, Known>>>,
-    loads: LoadCache,
+    /// Loads of the apps.
+    pub loads: AppLoads,
 }
 
 /// An app's input schema in Redis, with the time of the read.
@@ -51,10 +52,10 @@ impl AppDirectory {
     /// Returns a directory of the apps in the file and in Redis.
     pub fn new(store: Store, declared: Arc<RoutingConfig>) -> Self {
         Self {
+            loads: AppLoads::new(store.clone()),
             store,
             declared: watch::Sender::new(declared),
             known: Arc::default(),
-            loads: LoadCache::default(),
         }
     }
 

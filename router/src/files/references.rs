@@ -1,8 +1,8 @@
-//! Links in what users see, references in what workers see.
+//! Converts between links, which users see, and references, which workers see.
 //!
-//! A worker reads what a reference in an input names, straight from the storage. So no user may
-//! write one: the submission's own are refused, and only a link, whose signature says that its
-//! owner may read the file, becomes one. The link may then expire while the job waits.
+//! A worker reads the file of a reference directly from the storage. A user must therefore not
+//! write references: those of a submission are rejected, and only a link, whose signature permits
+//! reading the file, becomes one. The link may then expire while the job waits.
 
 use serde_json::Value;
 use warmq_objects::REFERENCE_PREFIX;
@@ -12,82 +12,80 @@ use warmq_types::message::outcome_body;
 use super::links::expires_s;
 use super::{FileKey, Links};
 
-/// What is ours in a URL: no user may write one with this scheme.
+/// Scheme of references.
 const SCHEME: &str = "warmq://";
 
-impl Links {
-    /// Puts a link, good until `expires_s` (Unix s), in the place of each reference.
-    pub fn show(&self, value: &mut Value, expires_s: u64) {
-        each_text(value, &mut Vec::new(), &mut |text, _| {
-            let key = text.strip_prefix(REFERENCE_PREFIX).and_then(FileKey::parse);
-            if let Some(key) = key {
-                *text = self.to_read(&key, expires_s);
-            }
-        });
-    }
-
-    /// Puts a reference in the place of each of our links that is good at `now_s` (Unix s). Other
-    /// texts stay.
-    ///
-    /// # Errors
-    /// Where the input has references of its own.
-    pub fn take(&self, input: &mut Value, now_s: u64) -> Result<(), Vec<FieldError>> {
-        let mut refused = Vec::new();
-        each_text(input, &mut vec!["body".into()], &mut |text, place| {
-            if is_ours_alone(text) {
-                refused.push(FieldError {
-                    loc: place.to_vec(),
-                    msg: format!(
-                        "{SCHEME}… cannot be used in an input: give the link that an upload or a job's result gave you"
-                    ),
-                    error_type: "file_reference".to_owned(),
-                });
-            } else if let Some(key) = self.file_of(text, now_s) {
-                *text = format!("{REFERENCE_PREFIX}{key}");
-            }
-        });
-        match refused.is_empty() {
-            true => Ok(()),
-            false => Err(refused),
+/// Replaces each reference by a link that expires at `expires_s` (Unix s).
+pub fn to_links(value: &mut Value, links: &Links, expires_s: u64) {
+    each_text(value, &mut Vec::new(), &mut |text, _| {
+        let key = text.strip_prefix(REFERENCE_PREFIX).and_then(FileKey::parse);
+        if let Some(key) = key {
+            *text = links.to_read(&key, expires_s);
         }
-    }
+    });
+}
 
-    /// Returns a job's outcome for replies and webhooks, with links to its files.
-    pub fn outcome(&self, record: &JobRecord) -> Value {
-        let mut body = outcome_body(record);
-        self.show(&mut body, expires_s(record));
-        body
+/// Replaces each valid link by a reference. Other texts are unchanged. `now_s`: current time,
+/// Unix s.
+///
+/// # Errors
+/// The input contains references; returns their fields.
+pub fn from_links(input: &mut Value, links: &Links, now_s: u64) -> Result<(), Vec<FieldError>> {
+    let mut rejected = Vec::new();
+    each_text(input, &mut vec!["body".into()], &mut |text, place| {
+        if is_reference(text) {
+            rejected.push(FieldError {
+                loc: place.to_vec(),
+                msg: format!(
+                    "{SCHEME}… cannot be used in an input: give the link that an upload or a job's result gave you"
+                ),
+                error_type: "file_reference".to_owned(),
+            });
+        } else if let Some(key) = links.file_of(text, now_s) {
+            *text = format!("{REFERENCE_PREFIX}{key}");
+        }
+    });
+    match rejected.is_empty() {
+        true => Ok(()),
+        false => Err(rejected),
     }
 }
 
-/// Returns whether a text is a reference, which only routers may write. Schemes are compared as
-/// browsers do: ignoring case and leading spaces.
-fn is_ours_alone(text: &str) -> bool {
+/// Returns a job's outcome for replies and webhooks, with links to its files.
+pub fn outcome(record: &JobRecord, links: &Links) -> Value {
+    let mut body = outcome_body(record);
+    to_links(&mut body, links, expires_s(record));
+    body
+}
+
+/// Returns whether a text has the scheme of references. Schemes are compared as browsers do:
+/// ignoring case and leading spaces.
+fn is_reference(text: &str) -> bool {
     let begin = text.trim_start_matches(|c: char| c.is_whitespace() || c.is_control());
     let begin = begin.as_bytes().get(..SCHEME.len());
     begin.is_some_and(|begin| begin.eq_ignore_ascii_case(SCHEME.as_bytes()))
 }
 
-/// Refuses references in the input of a flow's step that no text of `sources` is: expressions made
-/// them up, from the names of fields or from parts that are harmless by themselves.
+/// Rejects references in the input of a flow's step that are not among the texts of `sources`:
+/// expressions made them of field names, or of parts that are harmless by themselves.
 ///
 /// # Errors
-/// Where they are.
-pub fn refuse_made_up<'v>(
+/// The input contains such references; returns their fields.
+pub fn reject_made_up<'v>(
     input: &mut Value,
     sources: impl IntoIterator<Item = &'v Value>,
 ) -> Result<(), Vec<FieldError>> {
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     each_text(input, &mut vec!["body".into()], &mut |text, place| {
-        if is_ours_alone(text) {
-            refused.push((text.clone(), place.to_vec()));
+        if is_reference(text) {
+            rejected.push((text.clone(), place.to_vec()));
         }
     });
-    if !refused.is_empty() {
+    if !rejected.is_empty() {
         let sources: Vec<&Value> = sources.into_iter().collect();
-        refused.retain(|(text, _)| !sources.iter().any(|source| has_text(source, text)));
+        rejected.retain(|(text, _)| !sources.iter().any(|source| has_text(source, text)));
     }
-    let made_up = refused.into_iter().map(|(_, loc)| FieldError {
+    let made_up = rejected.into_iter().map(|(_, loc)| FieldError {
         loc,
         msg: format!("{SCHEME}… cannot be made by a route: give a link to a file"),
         error_type: "file_reference".to_owned(),
@@ -98,7 +96,7 @@ pub fn refuse_made_up<'v>(
     }
 }
 
-/// Whether `text` is one of the texts in `value`.
+/// Returns whether `text` is one of the texts in `value`.
 fn has_text(value: &Value, text: &str) -> bool {
     match value {
         Value::String(found) => found == text,
@@ -108,8 +106,8 @@ fn has_text(value: &Value, text: &str) -> bool {
     }
 }
 
-/// Calls `each` with every text in `value` and its place. Of the names of fields only with those
-/// that no input may have: a route, or an app, could make a text of them.
+/// Calls `each` with every text in `value` and its path, and with field names that are references:
+/// a route or an app could make a text of them.
 fn each_text(
     value: &mut Value,
     place: &mut Vec<Value>,
@@ -127,7 +125,7 @@ fn each_text(
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut() {
                 place.push(name.as_str().into());
-                if is_ours_alone(name) {
+                if is_reference(name) {
                     each(&mut name.clone(), place);
                 }
                 each_text(field, place, each);
@@ -151,13 +149,13 @@ mod tests {
     fn references_become_links_at_any_depth_and_links_become_references() {
         let output = json!({"images": [{"url": "warmq://files/a/b/1/0.png"}], "seed": 7});
         let mut shown = output.clone();
-        links().show(&mut shown, 100);
+        to_links(&mut shown, &links(), 100);
         let link = shown["images"][0]["url"].as_str().unwrap();
         assert!(link.starts_with("http://h/files/100-"), "{link}");
         let mut late = shown.clone();
-        links().take(&mut late, 100).unwrap();
+        from_links(&mut late, &links(), 100).unwrap();
         assert_eq!(late, shown, "an expired link stays as it is");
-        links().take(&mut shown, 99).unwrap();
+        from_links(&mut shown, &links(), 99).unwrap();
         assert_eq!(shown, output);
     }
 
@@ -168,7 +166,7 @@ mod tests {
             "more": ["\t WARMQ://files/x", "see warmq://files/x", "warmq"],
             "warmq://files/y": 1,
         });
-        let refused = links().take(&mut input, 1).unwrap_err();
+        let refused = from_links(&mut input, &links(), 1).unwrap_err();
         let places: Vec<_> = refused.into_iter().map(|field| field.loc).collect();
         let image = vec![json!("body"), json!("image_url")];
         let more = vec![json!("body"), json!("more"), json!(0)];
@@ -185,11 +183,11 @@ mod tests {
             "and": "warmq://files/a/b/2/0.png",
             "name": "warmq://files/x",
         });
-        let refused = refuse_made_up(&mut input, [&given, &outputs]).unwrap_err();
+        let refused = reject_made_up(&mut input, [&given, &outputs]).unwrap_err();
         let places: Vec<_> = refused.into_iter().map(|field| field.loc).collect();
         assert_eq!(places, [vec![json!("body"), json!("name")]]);
         input["name"] = Value::Null;
-        assert!(refuse_made_up(&mut input, [&given, &outputs]).is_ok());
+        assert!(reject_made_up(&mut input, [&given, &outputs]).is_ok());
     }
 
     #[test]
@@ -200,7 +198,7 @@ mod tests {
             "warmq://files/",
         ] {
             let mut output = json!([hostile]);
-            links().show(&mut output, 100);
+            to_links(&mut output, &links(), 100);
             assert_eq!(output, json!([hostile]));
         }
     }

@@ -440,6 +440,7 @@ impl Flows {
         let targets: Vec<&AppId> = targets.iter().map(|step| &step.app).collect();
         let found = self
             .apps
+            .loads
             .with_runners(transition.declared, &targets)
             .await?;
         Ok(move |target: &AppId| found.contains(target))

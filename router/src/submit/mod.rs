@@ -38,7 +38,7 @@ use warmq_types::state::JobState;
 
 use crate::access::Caller;
 use crate::apps::AppDirectory;
-use crate::files::{Links, now_s};
+use crate::files::{Links, now_s, references};
 use crate::finalizer::Finalizer;
 use crate::large_json::LargeJson;
 use options::{JobOptions, shown};
@@ -267,7 +267,7 @@ impl Submitter {
         }
         // Workers read files by reference and assume that the submitter may read each.
         permit
-            .run(|| self.links.take(&mut input, now_s()))
+            .run(|| references::from_links(&mut input, &self.links, now_s()))
             .map_err(SubmitError::InvalidInput)?;
         let options = JobOptions::read(&submission)?;
         let own_bound = (submission.max_queue_length.as_deref())

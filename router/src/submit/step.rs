@@ -84,7 +84,7 @@ impl Submitter {
         let mut input = permit.run(|| step.input(&flow.request(&draw)))?;
         permit.run(|| self.fits(&input))?;
         permit
-            .run(|| references::refuse_made_up(&mut input, flow.sources()))
+            .run(|| references::reject_made_up(&mut input, flow.sources()))
             .map_err(SubmitError::InvalidInput)?;
         let destination = match led {
             Some((app, hops)) => self.target_of(flow.declared, app, hops).await?,
@@ -135,14 +135,19 @@ impl Submitter {
         (input, permit): (&Value, &LargeJsonPermit),
         draw: &str,
     ) -> Result<Target, SubmitError> {
-        let apps = self.apps.loads_for(flow.declared, &step.app).await?;
+        let apps = self
+            .apps
+            .loads
+            .in_conditions(flow.declared, &step.app)
+            .await?;
         let request = RouteRequest {
             input,
             apps: &apps,
             steps: &BTreeMap::new(),
             ..flow.request(draw)
         };
-        let resolved = permit.run(|| flow.declared.routes.resolve(&step.app, &request))?;
+        let resolved =
+            permit.run(|| warmq_rules::resolve(&flow.declared.routes, &step.app, &request))?;
         self.target_of(flow.declared, resolved.app, resolved.hops)
             .await
     }

@@ -74,7 +74,7 @@ impl Submitter {
             return self.target_of(declared, app, hops).await;
         }
         let id = job.to_string();
-        let apps = self.apps.loads_for(declared, &name).await?;
+        let apps = self.apps.loads.in_conditions(declared, &name).await?;
         let request = RouteRequest {
             input,
             headers: &submission.headers,
@@ -83,7 +83,7 @@ impl Submitter {
             apps: &apps,
             steps: &BTreeMap::new(),
         };
-        let resolved = permit.run(|| declared.routes.resolve(&name, &request))?;
+        let resolved = permit.run(|| warmq_rules::resolve(&declared.routes, &name, &request))?;
         let Some(key) = key else {
             return (self.target_of(declared, resolved.app, resolved.hops)).await;
         };

@@ -33,7 +33,7 @@ use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::server_url::ServerUrl;
 
-use crate::files::Links;
+use crate::files::{Links, references};
 use crate::metrics::Metrics;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
@@ -186,7 +186,7 @@ impl Webhooks {
 
     /// Signs and posts the record's result.
     async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, warmq_store::Error> {
-        let body = self.links.outcome(record);
+        let body = references::outcome(record, &self.links);
         let body = body.to_string();
         let key = key(&self.store).await?;
         let (job, user) = (record.spec.id, user(&record.spec));

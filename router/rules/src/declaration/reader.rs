@@ -1,4 +1,4 @@
-//! Reads one route, part by part.
+//! Parses one route, and the kinds of values of which routes consist.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,21 @@ use toml::{Table, Value};
 use warmq_config::{SettingPath, Settings, kind};
 use warmq_types::ids::AppId;
 
-use super::Route;
+use super::{Route, choices, steps};
 use crate::check::Mention;
 use crate::expression::{Beside, Expression};
 
 /// The kinds, for messages.
 const KINDS: &str = "known: switch, split, sequence, fallback";
 
-/// Reads one route. What is wrong is noted, and the rest is read all the same.
+/// Parses one route. After a mistake, which is added to the settings' problems, it continues.
 pub(super) struct Reader<'s> {
     pub(super) settings: &'s mut Settings,
-    /// The apps of the file.
+    /// Apps of the file.
     pub(super) apps: &'s BTreeSet<AppId>,
-    /// The route's name; none if it has one that cannot be a name.
+    /// Name of the route; `None` if it is invalid.
     pub(super) name: Option<&'s AppId>,
-    /// The targets that it names.
+    /// Targets named by the route.
     pub(super) mentions: Vec<Mention>,
 }
 
@@ -29,10 +29,10 @@ impl Reader<'_> {
         let kind = self.required(path, &mut table, "kind", KINDS)?;
         let at = path.key("kind");
         match self.text(&at, kind)?.as_str() {
-            "switch" => self.switch(path, table).map(Route::Switch),
-            "split" => self.split(path, table).map(Route::Split),
-            "sequence" => self.sequence(path, table).map(Route::Sequence),
-            "fallback" => self.fallback(path, table).map(Route::Fallback),
+            "switch" => choices::switch(self, path, table).map(Route::Switch),
+            "split" => choices::split(self, path, table).map(Route::Split),
+            "sequence" => steps::sequence(self, path, table).map(Route::Sequence),
+            "fallback" => steps::fallback(self, path, table).map(Route::Fallback),
             other => {
                 self.note(&at, format!("unknown kind '{other}'; {KINDS}"));
                 None
@@ -40,7 +40,19 @@ impl Reader<'_> {
         }
     }
 
-    /// A target: that it exists is checked when all routes are known.
+    /// Parses a required target.
+    pub(super) fn required_target(
+        &mut self,
+        path: &SettingPath,
+        table: &mut Table,
+        key: &str,
+        what: &str,
+    ) -> Option<AppId> {
+        let target = self.required(path, table, key, what)?;
+        self.target(&path.key(key), target)
+    }
+
+    /// Parses a target; its existence is checked when all routes are known.
     pub(super) fn target(&mut self, path: &SettingPath, value: Value) -> Option<AppId> {
         let text = self.text(path, value)?;
         match AppId::parse(&text) {
@@ -72,8 +84,7 @@ impl Reader<'_> {
         None
     }
 
-    /// A list of tables with at least one, each read by `read`; none if one of them cannot be
-    /// read.
+    /// Parses a list of at least one table, each by `read`; `None` if one of them is invalid.
     pub(super) fn list<T>(
         &mut self,
         path: &SettingPath,
@@ -91,7 +102,7 @@ impl Reader<'_> {
         items.into_iter().collect()
     }
 
-    /// What is in a list with at least one item, with its places.
+    /// Returns the items of a list with at least one, with their paths.
     pub(super) fn items(
         &mut self,
         path: &SettingPath,
@@ -113,6 +124,7 @@ impl Reader<'_> {
         }
     }
 
+    /// Removes a setting; its absence is a problem. `what`: its description.
     pub(super) fn required(
         &mut self,
         path: &SettingPath,
@@ -127,6 +139,7 @@ impl Reader<'_> {
         value
     }
 
+    /// Reports the settings that remain.
     pub(super) fn nothing_else(&mut self, path: &SettingPath, table: Table) {
         for key in table.keys() {
             self.note(&path.key(key), "unknown setting");
@@ -160,7 +173,7 @@ impl Reader<'_> {
     }
 }
 
-/// What was read of a setting that may be absent. None if it is there and cannot be read.
+/// Flattens an optional setting; `None` if it is present and invalid.
 pub(super) fn given<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         Some(None) => None,
