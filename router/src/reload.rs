@@ -48,7 +48,7 @@ impl Reload {
             Ok(Config { declared, .. }) => {
                 let (apps, routes) = (declared.apps.names().count(), declared.routes.len());
                 tracing::info!(apps, routes, "read the configuration again");
-                self.apps.declare(declared.clone());
+                self.apps.set_routing(declared.clone());
                 Ok(declared)
             }
             Err(problems) => {

@@ -18,7 +18,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(reload))
 }
 
-/// What is declared now.
+/// Declared apps and routes.
 #[derive(Serialize, ToSchema)]
 struct Reloaded {
     /// The apps that the file names.
@@ -37,7 +37,7 @@ struct Reloaded {
     responses((status = 200, description = "The apps and routes of the file", body = Reloaded), Making)
 )]
 async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, ApiError> {
-    let declared = api.reload.now().await.map_err(|problems| {
+    let routing = api.reload.now().await.map_err(|problems| {
         let problems = problems.sentences().iter().map(|problem| FieldError {
             loc: vec!["config".into()],
             msg: problem.clone(),
@@ -46,7 +46,7 @@ async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, ApiError> {
         JobError::fields(problems.collect())
     })?;
     Ok(Json(Reloaded {
-        apps: declared.apps.names().cloned().collect(),
-        routes: fleet::routes(&declared),
+        apps: routing.apps.names().cloned().collect(),
+        routes: fleet::routes(&routing),
     }))
 }

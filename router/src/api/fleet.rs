@@ -40,13 +40,13 @@ pub(super) fn runners_routes() -> OpenApiRouter<Api> {
     responses((status = 200, description = "The apps, by name", body = Apps), Listing)
 )]
 async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<Apps>, ApiError> {
-    let declared = api.apps.declared();
+    let routing = api.apps.routing();
     let known = api.apps.all().await?.into_iter();
     let known = known.filter(|app| caller.knows(app));
-    let loads = api.apps.loads.of(&declared, known).await?.into_iter();
+    let loads = api.apps.loads.of(&routing, known).await?.into_iter();
     let apps = loads
         .map(|(app, status)| App {
-            policy: declared.config(&app).policy,
+            policy: routing.config(&app).policy,
             queued: status.queued,
             runners: status.runners,
             wait_s: Some(status.wait_s).filter(|wait_s| wait_s.is_finite()),
@@ -55,14 +55,14 @@ async fn apps(State(api): State<Api>, By(caller): By) -> Result<Json<Apps>, ApiE
             app,
         })
         .collect();
-    let mut routes = routes(&declared);
+    let mut routes = routes(&routing);
     routes.retain(|route| caller.knows(&route.route));
     Ok(Json(Apps { apps, routes }))
 }
 
 /// Returns the declared routes.
-pub(super) fn routes(declared: &RoutingConfig) -> Vec<Route> {
-    let routes = declared.routes.iter();
+pub(super) fn routes(routing: &RoutingConfig) -> Vec<Route> {
+    let routes = routing.routes.iter();
     routes
         .map(|(name, route)| Route {
             route: name.clone(),

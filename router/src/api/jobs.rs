@@ -59,7 +59,7 @@ async fn cancel(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<
 
 /// Puts a stored input into its place. One that was deleted is shown as null.
 async fn show_input(api: &Api, job: &mut JobSpec) -> Result<(), ApiError> {
-    match api.submitter.load_input(job).await {
+    match api.submitter.inputs.load(job).await {
         Ok(()) => Ok(()),
         Err(InputError::Missing { .. }) => Ok(()),
         Err(error) => {

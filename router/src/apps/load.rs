@@ -86,11 +86,11 @@ impl AppLoads {
     /// Redis is unreachable.
     pub async fn in_conditions(
         &self,
-        declared: &RoutingConfig,
+        routing: &RoutingConfig,
         name: &AppId,
     ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
-        let apps = warmq_rules::apps_in_conditions(&declared.routes, name);
-        self.of(declared, apps.into_iter().cloned()).await
+        let apps = warmq_rules::apps_in_conditions(&routing.routes, name);
+        self.of(routing, apps.into_iter().cloned()).await
     }
 
     /// Returns the loads of these apps.
@@ -99,13 +99,13 @@ impl AppLoads {
     /// Redis is unreachable.
     pub async fn of(
         &self,
-        declared: &RoutingConfig,
+        routing: &RoutingConfig,
         apps: impl IntoIterator<Item = AppId>,
     ) -> Result<BTreeMap<AppId, AppLoadEstimate>, Error> {
         let measured = self.measured(apps.into_iter().collect()).await?.into_iter();
         Ok(measured
             .map(|(app, measured)| {
-                let estimate = measured.estimate(&declared.config(&app));
+                let estimate = measured.estimate(&routing.config(&app));
                 (app, estimate)
             })
             .collect())
@@ -117,12 +117,12 @@ impl AppLoads {
     /// Redis is unreachable.
     pub async fn with_runners<'t>(
         &self,
-        declared: &RoutingConfig,
+        routing: &RoutingConfig,
         targets: &[&'t AppId],
     ) -> Result<BTreeSet<&'t AppId>, Error> {
         let apps_behind = |target: &AppId| {
-            let reachable = warmq_rules::reachable(&declared.routes, target).into_iter();
-            let apps = reachable.filter(|app| declared.routes.get(app).is_none());
+            let reachable = warmq_rules::reachable(&routing.routes, target).into_iter();
+            let apps = reachable.filter(|app| routing.routes.get(app).is_none());
             apps.cloned().collect::<Vec<AppId>>()
         };
         let all = targets.iter().flat_map(|target| apps_behind(target));

@@ -31,7 +31,7 @@ const CACHE_TTL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct AppDirectory {
     store: Store,
-    declared: watch::Sender<Arc<RoutingConfig>>,
+    routing: watch::Sender<Arc<RoutingConfig>>,
     known: Arc<Mutex<HashMap<AppId, Known>>>,
     /// Loads of the apps.
     pub loads: AppLoads,
@@ -50,29 +50,29 @@ pub struct App {
 
 impl AppDirectory {
     /// Returns a directory of the apps in the file and in Redis.
-    pub fn new(store: Store, declared: Arc<RoutingConfig>) -> Self {
+    pub fn new(store: Store, routing: Arc<RoutingConfig>) -> Self {
         Self {
             loads: AppLoads::new(store.clone()),
             store,
-            declared: watch::Sender::new(declared),
+            routing: watch::Sender::new(routing),
             known: Arc::default(),
         }
     }
 
     /// Returns the current declarations.
-    pub fn declared(&self) -> Arc<RoutingConfig> {
-        self.declared.borrow().clone()
+    pub fn routing(&self) -> Arc<RoutingConfig> {
+        self.routing.borrow().clone()
     }
 
     /// Replaces the declarations.
-    pub fn declare(&self, declared: Arc<RoutingConfig>) {
-        self.declared.send_replace(declared);
+    pub fn set_routing(&self, routing: Arc<RoutingConfig>) {
+        self.routing.send_replace(routing);
     }
 
     /// Returns once an app's settings differ from `config`.
     pub async fn differs(&self, app: &AppId, config: &AppConfig) {
-        let mut declared = self.declared.subscribe();
-        let changed = declared.wait_for(|declared| declared.config(app) != *config);
+        let mut routing = self.routing.subscribe();
+        let changed = routing.wait_for(|routing| routing.config(app) != *config);
         // The sender is owned by this handle, so the channel is open.
         let _ = changed.await;
     }
@@ -83,20 +83,16 @@ impl AppDirectory {
     /// # Errors
     /// Redis is unreachable.
     pub async fn find(&self, id: &AppId) -> Result<Option<App>, Error> {
-        self.find_in(&self.declared(), id).await
+        self.find_in(&self.routing(), id).await
     }
 
-    /// Returns an app by `declared`; `None` if neither that nor a worker declares it.
+    /// Returns an app by `routing`; `None` if neither that nor a worker declares it.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn find_in(
-        &self,
-        declared: &RoutingConfig,
-        id: &AppId,
-    ) -> Result<Option<App>, Error> {
+    pub async fn find_in(&self, routing: &RoutingConfig, id: &AppId) -> Result<Option<App>, Error> {
         let app = |schema| App {
-            config: declared.config(id),
+            config: routing.config(id),
             schema,
         };
         if let Some((read, schema)) = self.known.lock().await.get(id)
@@ -104,7 +100,7 @@ impl AppDirectory {
         {
             return Ok(Some(app(schema.clone())));
         }
-        let configured = declared.apps.names().any(|name| name == id);
+        let configured = routing.apps.names().any(|name| name == id);
         if !configured && !self.store.fleet().has_app(id).await? {
             return Ok(None);
         }
@@ -121,13 +117,13 @@ impl AppDirectory {
     /// Redis is unreachable.
     pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
         let mut apps = self.store.fleet().apps().await?;
-        apps.extend(self.declared().apps.names().cloned());
+        apps.extend(self.routing().apps.names().cloned());
         Ok(apps)
     }
 
     /// Returns an app's settings: the file's, or the defaults.
     pub fn config(&self, id: &AppId) -> AppConfig {
-        self.declared.borrow().config(id)
+        self.routing.borrow().config(id)
     }
 }
 

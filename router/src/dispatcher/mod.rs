@@ -275,7 +275,7 @@ impl Apps {
             ..
         } = &self.shared;
         let mut idle = self.roster.idle();
-        let declared = self.shared.apps.declared();
+        let declared = self.shared.apps.routing();
         idle.retain(|app| !declared.apps.names().any(|name| name == app));
         store.usage().record(&idle, &self.roster.served()).await?;
         for app in store

@@ -2,9 +2,10 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `advance` | one evaluation of a flow: read, decide, store, submit |
+//! | `evaluator` | evaluates a flow: read, decide, store, submit |
 //! | `transition` | the changes of an evaluation before they are stored |
 //! | `decide` | how a flow proceeds: pure |
+//! | `view`, `steps` | inputs of the steps; their submission |
 //! | `versions` | the declarations at the start of a flow |
 //!
 //! Evaluation is an idempotent reconcile with optimistic concurrency: it reads the records of the
@@ -14,10 +15,12 @@
 //! step ended), acked afterwards, and by a list in Redis of when each flow is due without one
 //! (`Store::take_due_flows`).
 
-mod advance;
 mod decide;
+mod evaluator;
+mod steps;
 mod transition;
 mod versions;
+mod view;
 
 use std::time::Duration;
 
@@ -39,8 +42,12 @@ use crate::metrics::Metrics;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 use crate::submit::Submitter;
-use advance::StepConfidence;
+use evaluator::{Evaluator, StepPublish};
+use steps::StepSubmitter;
 use versions::Versions;
+
+pub(crate) use steps::StepPreparer;
+pub(crate) use view::FlowView;
 
 /// Events handled at once.
 const PREFETCH: u16 = 64;
@@ -63,11 +70,7 @@ pub struct Flows {
     store: Store,
     amqp_url: ServerUrl,
     topology: Topology,
-    submitter: Submitter,
-    finalizer: Finalizer,
-    apps: AppDirectory,
-    metrics: Metrics,
-    versions: Versions,
+    evaluator: Evaluator,
 }
 
 impl Flows {
@@ -82,14 +85,17 @@ impl Flows {
         metrics: Metrics,
     ) -> Self {
         Self {
+            evaluator: Evaluator {
+                steps: StepSubmitter::new(store.clone(), submitter),
+                store: store.clone(),
+                finalizer,
+                apps,
+                metrics,
+                versions: Versions::default(),
+            },
             store,
             amqp_url,
             topology,
-            submitter,
-            finalizer,
-            apps,
-            metrics,
-            versions: Versions::default(),
         }
     }
 
@@ -131,7 +137,7 @@ impl Flows {
             let evaluations = due.into_iter().map(|(route, flow)| {
                 let flows = &self;
                 async move {
-                    match flows.advance(&route, flow, StepConfidence::Heard).await {
+                    match flows.evaluator.advance(&route, flow, StepPublish::Done).await {
                         Ok(()) => {}
                         Err(error) if error.is_damage() => flows.put_off(&route, flow, &error).await,
                         Err(error) => {
@@ -167,12 +173,12 @@ impl Flows {
             Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
             Ok(event) => {
                 // The consumer of the first delivery may have crashed.
-                let doubt = match delivery.redelivered {
-                    true => StepConfidence::Unsure,
-                    false => StepConfidence::Heard,
+                let published_step = match delivery.redelivered {
+                    true => StepPublish::Unsure,
+                    false => StepPublish::Done,
                 };
-                if let Some((route, flow)) = concerned(event) {
-                    self.advance(&route, flow, doubt).await?;
+                if let Some((route, flow)) = flow_of(event) {
+                    self.evaluator.advance(&route, flow, published_step).await?;
                 }
             }
         }
@@ -182,7 +188,7 @@ impl Flows {
 }
 
 /// Returns the flow of an event: the accepted one, or the one whose step ended.
-fn concerned(event: JobEvent) -> Option<(AppId, JobId)> {
+fn flow_of(event: JobEvent) -> Option<(AppId, JobId)> {
     match event.state {
         JobState::Queued => Some((event.app, event.job_id)),
         _ => event.step_of.map(|step| (step.route, step.flow)),

@@ -1,23 +1,20 @@
 //! A transition of a flow: the changes of one evaluation before they are stored.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use warmq_store::{FlowLine, FlowState};
 use warmq_types::flow::{Step, StepEnd};
-use warmq_types::ids::AppId;
 use warmq_types::job::{JobError, JobRecord};
-use warmq_types::route::Hop;
 use warmq_types::state::JobState;
 
-use super::decide;
+use super::{FlowView, decide};
 use crate::routing_config::RoutingConfig;
-use crate::submit::{FlowView, Prepared};
+use crate::submit::Prepared;
 
 /// A flow with unstored changes.
 pub(super) struct Transition<'a> {
     pub(super) state: FlowState,
-    pub(super) declared: &'a Arc<RoutingConfig>,
+    pub(super) routing: &'a RoutingConfig,
     pub(super) flow: warmq_rules::Flow<'a>,
     pub(super) lines: Vec<FlowLine>,
     /// Steps that end with this transition.
@@ -27,15 +24,15 @@ pub(super) struct Transition<'a> {
 }
 
 impl<'a> Transition<'a> {
-    /// Starts from a stored state. `declared`: the declarations of its route.
+    /// Starts from a stored state. `routing`: the declarations at its start.
     pub(super) fn of(
         state: FlowState,
-        declared: &'a Arc<RoutingConfig>,
+        routing: &'a RoutingConfig,
         flow: warmq_rules::Flow<'a>,
     ) -> Self {
         Self {
             state,
-            declared,
+            routing,
             flow,
             lines: Vec::new(),
             ended: Vec::new(),
@@ -47,7 +44,7 @@ impl<'a> Transition<'a> {
     pub(super) fn view(&self) -> FlowView<'_> {
         FlowView {
             spec: &self.state.record.spec,
-            declared: self.declared,
+            routing: self.routing,
             flow: self.flow,
             headers: &self.state.headers,
             outputs: &self.state.outputs,
@@ -63,7 +60,7 @@ impl<'a> Transition<'a> {
         };
         let end = decide::end_of(step, &record, now_ms);
         self.error = record.failure();
-        self.lines.push(told(step, &end));
+        self.lines.push(end_line(step, &end));
         if record.state == JobState::Succeeded {
             let mut output = record.output.unwrap_or_default();
             record.spec.stamp_model_version(&mut output);
@@ -84,7 +81,7 @@ impl<'a> Transition<'a> {
             timings: None,
             error: Some(error.message.clone()),
         };
-        self.lines.push(told(step, &end));
+        self.lines.push(end_line(step, &end));
         step.end = Some(end);
         self.ended.push(step.clone());
         self.error = Some(error);
@@ -107,7 +104,11 @@ impl<'a> Transition<'a> {
         reason: Option<String>,
     ) -> Duration {
         let job = &prepared.job;
-        let step = self.step(index, declared, (&job.app, &job.route), reason);
+        let step = Step {
+            app: job.app.clone(),
+            route: job.route.clone(),
+            ..self.step(index, declared, reason)
+        };
         let (number, of) = (index + 1, self.state.flow.of);
         let because = step.reason.as_ref();
         let because = because.map(|reason| format!(", since {reason}"));
@@ -132,19 +133,13 @@ impl<'a> Transition<'a> {
         reason: Option<String>,
         error: JobError,
     ) {
-        let step = self.step(index, declared, (&declared.app, &[]), reason);
+        let step = self.step(index, declared, reason);
         self.state.flow.steps.push(step);
         self.end_with(error);
     }
 
-    /// Returns a step that begins now at `app`, through the routes in `route`.
-    fn step(
-        &self,
-        index: u32,
-        declared: &warmq_rules::Step,
-        (app, route): (&AppId, &[Hop]),
-        reason: Option<String>,
-    ) -> Step {
+    /// Returns a step that begins now, with its declared target.
+    fn step(&self, index: u32, declared: &warmq_rules::Step, reason: Option<String>) -> Step {
         let now_ms = self.state.now_ms;
         let within = declared.timeout.map(|time| time.as_millis());
         let within = within.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
@@ -152,8 +147,8 @@ impl<'a> Transition<'a> {
             index,
             name: declared.name.clone(),
             to: declared.app.clone(),
-            app: app.clone(),
-            route: route.to_vec(),
+            app: declared.app.clone(),
+            route: Vec::new(),
             job: self.view().step_of(index).job(),
             begun_ms: now_ms,
             until_ms: within.map(|within_ms| now_ms.saturating_add(within_ms)),
@@ -172,7 +167,7 @@ fn name(step: &Step) -> String {
     }
 }
 
-fn told(step: &Step, end: &StepEnd) -> FlowLine {
+fn end_line(step: &Step, end: &StepEnd) -> FlowLine {
     let level = match end.state {
         JobState::Succeeded => "INFO",
         _ => "ERROR",

@@ -13,25 +13,25 @@ const MAX_CACHED: usize = 256;
 
 /// Cache of parsed excerpts.
 #[derive(Clone, Default)]
-pub(super) struct Versions(Arc<Mutex<Read>>);
+pub(super) struct Versions(Arc<Mutex<Cache>>);
 
 #[derive(Default)]
-struct Read {
+struct Cache {
     /// By text, with the sequence number of their last use.
     excerpts: HashMap<String, (Arc<RoutingConfig>, u64)>,
     uses: u64,
 }
 
-impl Read {
+impl Cache {
     fn get(&mut self, excerpt: &str) -> Option<Arc<RoutingConfig>> {
         self.uses += 1;
-        let (declared, used) = self.excerpts.get_mut(excerpt)?;
+        let (routing, used) = self.excerpts.get_mut(excerpt)?;
         *used = self.uses;
-        Some(declared.clone())
+        Some(routing.clone())
     }
 
     /// Adds an excerpt, and evicts the least recently used one.
-    fn keep(&mut self, excerpt: &str, declared: Arc<RoutingConfig>) {
+    fn keep(&mut self, excerpt: &str, routing: Arc<RoutingConfig>) {
         if self.excerpts.len() >= MAX_CACHED {
             let oldest = self.excerpts.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(excerpt, _)| excerpt.clone()) {
@@ -39,7 +39,7 @@ impl Read {
             }
         }
         let used = self.uses;
-        self.excerpts.insert(excerpt.to_owned(), (declared, used));
+        self.excerpts.insert(excerpt.to_owned(), (routing, used));
     }
 }
 
@@ -53,13 +53,13 @@ impl Versions {
             return Ok(known);
         }
         let mut settings = Settings::from_toml(excerpt, "the flow's excerpt");
-        let declared = RoutingConfig::read(&mut settings);
-        let declared = Arc::new(settings.finish(Some(declared))?);
-        self.lock().keep(excerpt, declared.clone());
-        Ok(declared)
+        let routing = RoutingConfig::read(&mut settings);
+        let routing = Arc::new(settings.finish(Some(routing))?);
+        self.lock().keep(excerpt, routing.clone());
+        Ok(routing)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Read> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,19 +69,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_excerpt_too_many_displaces_the_one_that_was_not_used_for_longest() {
-        let mut read = Read::default();
-        let declared = || {
+    fn a_full_cache_evicts_the_least_recently_used_excerpt() {
+        let mut cache = Cache::default();
+        let routing = || {
             let mut settings = Settings::from_toml("", "nothing");
             Arc::new(RoutingConfig::read(&mut settings))
         };
         for number in 0..MAX_CACHED {
-            read.keep(&number.to_string(), declared());
-            assert!(read.get("0").is_some());
+            cache.keep(&number.to_string(), routing());
+            assert!(cache.get("0").is_some());
         }
-        read.keep("new", declared());
-        assert!(read.get("0").is_some() && read.get("new").is_some());
-        assert!(read.get("1").is_none());
-        assert_eq!(read.excerpts.len(), MAX_CACHED);
+        cache.keep("new", routing());
+        assert!(cache.get("0").is_some() && cache.get("new").is_some());
+        assert!(cache.get("1").is_none());
+        assert_eq!(cache.excerpts.len(), MAX_CACHED);
     }
 }

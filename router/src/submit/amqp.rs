@@ -21,7 +21,7 @@ use crate::session_error::SessionError;
 /// Submissions processed at once.
 const PREFETCH: u16 = 64;
 
-/// Prefixes of permitted reply queues; any other queue could belong to someone else.
+/// Prefixes of permitted reply queues; any other queue could belong to another program.
 const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
 /// Consumer of the submissions queue.
@@ -64,19 +64,18 @@ impl AmqpSubmissions {
             max_concurrent: usize::from(PREFETCH),
         };
         submissions
-            .each(&shutdown, |delivery| self.take(delivery, &shutdown))
+            .each(&shutdown, |delivery| self.handle(delivery, &shutdown))
             .await;
         Ok(())
     }
 
-    /// Handles one message: accepts it, or refuses it for good; while a server is unreachable it
-    /// waits unacknowledged.
-    async fn take(
+    /// Accepts or dead-letters one message. While a server is unreachable it waits unacknowledged.
+    async fn handle(
         &self,
         delivery: Delivery,
         shutdown: &CancellationToken,
     ) -> Result<(), SessionError> {
-        let refused = match self.read(&delivery) {
+        let refused = match self.parse(&delivery) {
             Err(error) => Some(error),
             Ok(submission) => {
                 // Completes even at shutdown: an interrupted submission would be a job whose
@@ -94,32 +93,31 @@ impl AmqpSubmissions {
                 });
                 match outcome.await {
                     Some(refused) => refused,
-                    None => return Ok(()), // Stopping: the broker gives it to another router.
+                    None => return Ok(()), // Stopping: RabbitMQ redelivers it to another router.
                 }
             }
         };
         if let Some(error) = refused {
-            self.refuse(&delivery, &error).await?;
+            self.dead_letter(&delivery, &error).await?;
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
 
     /// Parses the message, unless it is too large or a property is invalid.
-    fn read(&self, delivery: &Delivery) -> Result<Submission, JobError> {
-        let (bytes, most) = (delivery.data.len(), self.submitter.max_input_bytes);
-        match bytes > most {
-            true => Err(SubmitError::TooLarge { bytes, most }.to_job_error()),
-            false => read(delivery),
+    fn parse(&self, delivery: &Delivery) -> Result<Submission, JobError> {
+        let (bytes, max_bytes) = (delivery.data.len(), self.submitter.max_input_bytes);
+        match bytes > max_bytes {
+            true => Err(SubmitError::TooLarge { bytes, max_bytes }.to_job_error()),
+            false => parse(delivery),
         }
     }
 
-    async fn refuse(&self, delivery: &Delivery, error: &JobError) -> Result<(), SessionError> {
+    async fn dead_letter(&self, delivery: &Delivery, error: &JobError) -> Result<(), SessionError> {
         let key = delivery.routing_key.as_str();
         tracing::info!(amqp.routing_key = key, reason = %error.message, "refused an AMQP submission");
         let dead_queue = match AppId::parse(key) {
-            // Only an existing app has a dead-letter queue; otherwise typing errors would create
-            // queues.
+            // Only an existing app has a dead-letter queue.
             Ok(app) if error.status != 404 => self.topology.dead_queue(&app),
             _ => self.topology.dead_submissions_queue(),
         };
@@ -132,7 +130,8 @@ impl AmqpSubmissions {
             }),
             ..DeadLetter::new(delivery.data.clone(), error.message.as_str())
         };
-        self.publish_dead(&dead_queue, &dead.message()).await?;
+        self.publish_dead_letter(&dead_queue, &dead.message())
+            .await?;
         if let Some(reply_to) = reply_to(delivery).filter(may_reply) {
             let body = error_body(None, error).to_string().into_bytes();
             let body = Message {
@@ -144,8 +143,8 @@ impl AmqpSubmissions {
         Ok(())
     }
 
-    /// Declares the app's dead-letter queue first, since the app may not have had a job.
-    async fn publish_dead(&self, queue: &str, dead: &Message) -> Result<(), PublishError> {
+    /// Publishes a dead letter; to the queue of refused submissions if the app has none yet.
+    async fn publish_dead_letter(&self, queue: &str, dead: &Message) -> Result<(), PublishError> {
         match self.publisher.publish("", queue, dead).await {
             Err(PublishError::Returned { .. }) => {
                 let fallback = self.topology.dead_submissions_queue();
@@ -157,14 +156,14 @@ impl AmqpSubmissions {
 }
 
 /// Parses the message, unless a property is invalid.
-fn read(delivery: &Delivery) -> Result<Submission, JobError> {
+fn parse(delivery: &Delivery) -> Result<Submission, JobError> {
     let reply_to = reply_to(delivery);
     if let Some(reply_to) = reply_to.as_ref().filter(|reply_to| !may_reply(reply_to)) {
         return Err(JobError::field(
             &["reply_to"],
             "invalid_reply_to",
             format!(
-                "'{}' is no reply queue: use direct reply-to, or a queue whose name begins with 'reply.'",
+                "'{}' cannot be a reply queue: use direct reply-to, or a queue whose name begins with 'reply.'",
                 reply_to.queue
             ),
         ));
@@ -192,8 +191,7 @@ fn read(delivery: &Delivery) -> Result<Submission, JobError> {
         max_warm_wait: header("max-warm-wait"),
         start_timeout: header("request-start-timeout"),
         request_timeout: header("request-timeout"),
-        // Assigned here, so that a retried submission with an unacknowledged message remains one
-        // job.
+        // Assigned here, so that retries of this message submit one job.
         id: Some(id.unwrap_or_else(JobId::generate)),
         redelivered: delivery.redelivered,
         no_retry: header("no-retry"),

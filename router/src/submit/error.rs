@@ -35,13 +35,11 @@ pub enum SubmitError {
         wait: Duration,
     },
     /// The caller's key has its maximum of unfinished jobs.
-    #[error(
-        "this key's jobs that wait or run are as many as they may be ({0}); try again when one has ended"
-    )]
+    #[error("the key has its maximum of {0} unfinished jobs; try again when one has ended")]
     TooManyJobs(u64),
     /// The app does not exist.
     #[error(
-        "there is no app '{0}': start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
+        "app '{0}' does not exist: start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
     )]
     UnknownApp(AppId),
     /// A route cannot be resolved.
@@ -66,24 +64,24 @@ pub enum SubmitError {
     InvalidInput(Vec<FieldError>),
     /// The body exceeds the limit.
     #[error(
-        "the body has {bytes} bytes; {most} are the most (--max-body): upload large files (POST /storage/upload/initiate) and \
-         give their links"
+        "the body has {bytes} bytes, more than {max_bytes} (--max-body): upload large files \
+         (POST /storage/upload/initiate) and give their links"
     )]
     TooLarge {
         /// Size, bytes.
         bytes: usize,
         /// Limit, bytes.
-        most: usize,
+        max_bytes: usize,
     },
     /// A step's input exceeds the limit.
-    #[error("its input has {bytes} bytes; {most} are the most (--max-body)")]
+    #[error("the step's input has {bytes} bytes, more than {max_bytes} (--max-body)")]
     StepTooLarge {
         /// Size, bytes.
         bytes: usize,
         /// Limit, bytes.
-        most: usize,
+        max_bytes: usize,
     },
-    /// The hint is too long.
+    /// The header's hint is too long.
     #[error(transparent)]
     InvalidHint(#[from] InvalidHint),
     /// The input field that is the hint is too long.
@@ -95,11 +93,11 @@ pub enum SubmitError {
         problem: InvalidHint,
     },
     /// The priority is neither `normal` nor `low`.
-    #[error("the priority is 'normal' or 'low', not '{0}'")]
+    #[error("the priority must be 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
     /// The maximum hold is not a duration.
     #[error("{0}")]
-    InvalidPatience(String),
+    InvalidMaxWarmWait(String),
     /// The start timeout is not a duration, or 0.
     #[error("{problem}")]
     InvalidStartTimeout {
@@ -112,19 +110,17 @@ pub enum SubmitError {
     #[error("{0}")]
     InvalidKey(InvalidName),
     /// The store option is neither `0` nor `1`.
-    #[error(
-        "whether input and output are stored is '0' or '1' ('false' or 'true', 'no' or 'yes'), not '{0}'"
-    )]
+    #[error("store-io must be '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
     InvalidStoreIo(String),
-    /// The link lifetime is not valid JSON of its kind.
+    /// The lifetime of links is invalid.
     #[error("{0}")]
     InvalidLifecycle(String),
     /// The maximum queue length is not a number.
-    #[error("the longest queue is a number of jobs, 0 or more, not '{0}'")]
+    #[error("the maximum queue length must be a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
-    /// The queue is at the bound of the app or the submitter.
+    /// The queue has reached the bound of the app or the submitter.
     #[error(
-        "the queue of {app} is full: {waiting} jobs wait, and another is accepted while fewer than {bound} do; try again later"
+        "the queue of {app} is full: {waiting} jobs wait, the maximum is {bound}; try again later"
     )]
     QueueFull {
         /// App of the queue.
@@ -138,7 +134,7 @@ pub enum SubmitError {
     #[error("the webhook cannot be delivered: {0}")]
     InvalidWebhook(warmq_fetch::Error),
     /// The retry option is not a boolean.
-    #[error("no-retry is '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
+    #[error("no-retry must be '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
     InvalidNoRetry(String),
     /// Redis failed.
     #[error(transparent)]
@@ -175,15 +171,15 @@ impl SubmitError {
 
     /// Returns the response: status and body.
     pub fn to_job_error(&self) -> JobError {
-        let place = |kind: &str, name: &str, error_type: &str| {
+        let field = |kind: &str, name: &str, error_type: &str| {
             JobError::fields(vec![FieldError {
                 loc: vec![kind.into(), name.into()],
                 msg: self.to_string(),
                 error_type: error_type.to_owned(),
             }])
         };
-        let header = |name: &str, error_type: &str| place("header", name, error_type);
-        let query = |name: &str, error_type: &str| place("query", name, error_type);
+        let header = |name: &str, error_type: &str| field("header", name, error_type);
+        let query = |name: &str, error_type: &str| field("query", name, error_type);
         let plain = |status: u16, error_type: &str| JobError {
             status,
             error_type: error_type.to_owned(),
@@ -191,11 +187,7 @@ impl SubmitError {
             detail: Vec::new(),
         };
         match self {
-            Self::InvalidApp(_) => JobError::fields(vec![FieldError {
-                loc: vec!["path".into(), "app".into()],
-                msg: self.to_string(),
-                error_type: "invalid_app".to_owned(),
-            }]),
+            Self::InvalidApp(_) => field("path", "app", "invalid_app"),
             Self::Route(_) => JobError::field(&[], "route", self.to_string()),
             Self::UnknownApp(_) => plain(404, "not_found"),
             Self::Denied(_) => plain(403, "forbidden"),
@@ -212,7 +204,7 @@ impl SubmitError {
             }
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),
-            Self::InvalidPatience(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
+            Self::InvalidMaxWarmWait(_) => header("x-max-warm-wait", "invalid_max_warm_wait"),
             Self::InvalidStartTimeout { header: name, .. } => {
                 header(name, "invalid_request_timeout")
             }
@@ -229,11 +221,11 @@ impl SubmitError {
             Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
             Self::Store(error) if error.is_damage() => JobError {
-                message: "the job's record is damaged; the router's log says where".to_owned(),
+                message: "the job's record is damaged; see the router's log".to_owned(),
                 ..plain(500, "internal_error")
             },
             Self::Store(_) | Self::Publish(_) | Self::Storage(_) => JobError {
-                message: "the queue cannot take jobs right now; try again soon".to_owned(),
+                message: "the queue cannot accept jobs right now; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
             },
             Self::Message(_) => plain(500, "internal_error"),

@@ -25,7 +25,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// The body is not JSON, or nested too deep.
-pub(super) fn read(body: &[u8]) -> Result<Value, SubmitError> {
+pub(super) fn parse(body: &[u8]) -> Result<Value, SubmitError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Object(Map::new()));
     }
@@ -85,21 +85,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_from_what_is_too_deep() {
-        assert_eq!(read(b" \n").unwrap(), json!({}));
-        assert_eq!(read(br#"{"a": 1, "a": 2}"#).unwrap(), json!({"a": 2}));
-        assert_eq!(read("\u{feff}{}".as_bytes()).unwrap(), json!({}));
+    fn invalid_json_and_deep_json_have_different_errors() {
+        assert_eq!(parse(b" \n").unwrap(), json!({}));
+        assert_eq!(parse(br#"{"a": 1, "a": 2}"#).unwrap(), json!({"a": 2}));
+        assert_eq!(parse("\u{feff}{}".as_bytes()).unwrap(), json!({}));
         for form in [
             "prompt=a+cat&seed=7",
             "a%5B0%5D=",
             "--x\r\nContent-Disposition: form-data",
         ] {
-            let error = read(form.as_bytes()).unwrap_err();
+            let error = parse(form.as_bytes()).unwrap_err();
             assert!(matches!(error, SubmitError::Form), "{form}: {error}");
         }
-        assert!(read(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
         for levels in [MAX_DEPTH + 1, 127, 128, 100_000] {
-            let error = read(nested(levels).as_bytes()).unwrap_err();
+            let error = parse(nested(levels).as_bytes()).unwrap_err();
             assert!(matches!(error, SubmitError::TooDeep), "{levels}: {error}");
         }
         for text in [
@@ -113,13 +113,13 @@ mod tests {
             "{} {}",
             "\"\0\"",
         ] {
-            let error = read(text.as_bytes()).unwrap_err();
+            let error = parse(text.as_bytes()).unwrap_err();
             assert!(
                 matches!(error, SubmitError::MalformedJson(_)),
                 "{text}: {error}"
             );
         }
-        let not_utf8 = read(b"\"\xff\"").unwrap_err();
+        let not_utf8 = parse(b"\"\xff\"").unwrap_err();
         assert!(
             matches!(not_utf8, SubmitError::MalformedJson(_)),
             "{not_utf8}"

@@ -1,79 +1,69 @@
-//! The single entry for jobs, by HTTP and AMQP: check, resolve routes, derive the hint, record,
-//! publish.
+//! The single entry for jobs, by HTTP and AMQP.
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `submission`, `error` | the request and its possible errors |
+//! | `submission`, `error` | a submission as received, and its possible errors |
 //! | `amqp` | the consumer of AMQP submissions |
-//! | `input`, `options` | body and options, parsed |
-//! | `target` | the app that runs the job, or the route of the flow |
-//! | `prepared` | the job, ready to be recorded and published |
-//! | `step` | submission of a flow's steps |
-//! | `stored_input` | inputs too large for messages and records |
+//! | `request`, `input`, `options` | parses a submission: body and options |
+//! | `target` | resolves the app that runs the job, or the route of the flow |
+//! | `prepared` | builds the job |
 //! | `quota` | rate and number of jobs per key |
+//! | `input_store` | inputs too large for messages and records |
+//! | `admission` | records and publishes the job of a submission |
+//! | `job_writer` | records and publishes any job |
 
+mod admission;
 pub mod amqp;
 mod error;
 mod input;
+mod input_store;
+mod job_writer;
 mod options;
 mod prepared;
 mod quota;
-mod step;
-mod stored_input;
+mod request;
 mod submission;
 mod target;
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use tokio::sync::Mutex;
 use warmq_broker::{Publisher, Topology};
 use warmq_fetch::Fetcher;
 use warmq_objects::Artifacts;
-use warmq_store::{AdmissionRules, Created, Store};
-use warmq_types::ids::{AppId, IdempotencyKey, JobId};
-use warmq_types::job::JobSpec;
-use warmq_types::message::Setbacks;
-use warmq_types::state::JobState;
+use warmq_store::Store;
+use warmq_types::ids::AppId;
 
 use crate::access::Caller;
 use crate::apps::AppDirectory;
 use crate::files::{Links, now_s, references};
 use crate::finalizer::Finalizer;
-use crate::large_json::LargeJson;
-use options::{JobOptions, shown};
-use target::{RequestIdentity, Target};
+use crate::flow::StepPreparer;
+use crate::large_json::{LargeJson, LargeJsonPermit};
+use crate::routing_config::RoutingConfig;
+use admission::{Admission, Candidate};
+use quota::Quota;
+use request::Request;
 
 pub use error::SubmitError;
-pub use prepared::Prepared;
-pub use step::FlowView;
+pub(crate) use input_store::InputStore;
+pub(crate) use job_writer::{JobWriter, Publication};
+pub(crate) use options::JobOptions;
+pub(crate) use prepared::{Draft, Prepared};
 pub use submission::{Accepted, Submission};
-
-/// A valid submission: the job to be recorded, and its admission rules.
-struct Checked {
-    prepared: Prepared,
-    key: Option<IdempotencyKey>,
-    max_queue_length: Option<u64>,
-    /// Number of jobs that its owner may have.
-    max_jobs: Option<u64>,
-    /// It may have been accepted before, and must not run again if it ended.
-    once: bool,
-}
+pub(crate) use target::{Target, TargetResolver};
 
 /// A cheap handle for submitting jobs.
 #[derive(Clone)]
 pub struct Submitter {
-    store: Store,
-    publisher: Publisher,
-    topology: Topology,
+    quota: Quota,
     apps: AppDirectory,
-    finalizer: Finalizer,
-    artifacts: Artifacts,
+    targets: TargetResolver,
     links: Links,
     fetcher: Fetcher,
+    admission: Admission,
     max_input_bytes: usize,
-    large: LargeJson,
-    declared: Arc<Mutex<HashSet<AppId>>>,
+    pub(crate) large: LargeJson,
+    pub(crate) steps: StepPreparer,
+    pub(crate) inputs: InputStore,
+    pub(crate) jobs: JobWriter,
 }
 
 /// What a [`Submitter`] needs besides the servers.
@@ -98,25 +88,29 @@ impl Submitter {
         apps: AppDirectory,
         options: Options,
     ) -> Self {
-        let Options {
-            artifacts,
-            links,
-            fetcher,
-            max_input_bytes,
-            large,
-        } = options;
+        let finalizer = Finalizer::new(store.clone(), publisher.clone(), topology.clone());
+        let quota = Quota::new(store.clone());
+        let targets = TargetResolver::new(apps.clone(), store.clone());
+        let inputs = InputStore::new(options.artifacts, options.large.clone());
+        let jobs = JobWriter::new(store.clone(), publisher, topology, inputs.clone());
         Self {
-            finalizer: Finalizer::new(store.clone(), publisher.clone(), topology.clone()),
-            store,
-            publisher,
-            topology,
+            admission: Admission {
+                store,
+                quota: quota.clone(),
+                finalizer,
+                inputs: inputs.clone(),
+                jobs: jobs.clone(),
+            },
+            quota,
             apps,
-            artifacts,
-            links,
-            fetcher,
-            max_input_bytes,
-            large,
-            declared: Arc::default(),
+            steps: StepPreparer::new(targets.clone(), options.max_input_bytes),
+            targets,
+            links: options.links,
+            fetcher: options.fetcher,
+            max_input_bytes: options.max_input_bytes,
+            large: options.large,
+            inputs,
+            jobs,
         }
     }
 
@@ -129,208 +123,66 @@ impl Submitter {
         caller: &Caller,
         submission: Submission,
     ) -> Result<Accepted, SubmitError> {
-        let app = AppId::parse(&submission.app)?;
-        caller.may_submit_to(&app)?;
         // The parsed body occupies memory until the job is accepted.
         let _held = submission.held.clone();
+        let name = AppId::parse(&submission.app)?;
+        caller.may_submit_to(&name)?;
         // Counts whether or not the submission succeeds.
-        self.throttle(caller).await?;
-        let mut checked = self.check(caller, app, submission).await?;
-        checked.max_jobs = caller.limits().max_jobs;
-        let (prepared, state, setbacks) = self.admit(checked).await?;
-        // A known job that still waits is published again: its first submission may have failed
-        // between record and publish.
-        if state == JobState::Queued
-            && let Err(error) =
-                (self.publish(&prepared.job, prepared.plan.is_some(), setbacks)).await
-        {
-            // Not accepted: a record without a message would wait for ever. Kept if another
-            // submission accepted it.
-            let job = &prepared.job;
-            let discarded = self.store.jobs().discard(&job.app, job.id).await;
-            tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
-            if let Ok(true) = discarded {
-                self.drop_input(prepared.job.stored_input, None).await;
-            }
-            return Err(error);
-        }
-        let job = prepared.job;
-        // Accepted, even if Redis fails from now on.
-        let position = self.store.jobs().queue_position(&job.app, job.id).await;
-        tracing::debug!(job.id = %job.id, job.app = %job.app, ?position, "accepted a job");
-        Ok(Accepted {
-            queue_position: position.ok().flatten().unwrap_or(0),
-            job,
-        })
-    }
+        self.quota.throttle(caller).await?;
 
-    /// Records the job. Returns it with its state (queued, or that of its first submission), and
-    /// the setbacks of its attempts.
-    async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState, Setbacks), SubmitError> {
-        let Checked { mut prepared, .. } = checked;
-        let stored = prepared.job.stored_input.clone();
-        let job = &prepared.job;
-        let terms = AdmissionRules {
-            key: checked.key.as_ref(),
-            max_queue_length: checked.max_queue_length,
-            max_active: self.jobs_left(job, checked.max_jobs).await?,
-            plan: prepared.plan.as_ref(),
-            once: checked.once,
-        };
-        let mut created = self.record(job, terms).await?;
-        if created == Created::Busy && self.overcounted(job).await? {
-            created = self.record(job, terms).await?;
-        }
-        match created {
-            Created::New { id, created_ms } => {
-                (prepared.job.id, prepared.job.created_ms) = (id, created_ms);
-                Ok((prepared, JobState::Queued, Setbacks::default()))
-            }
-            Created::Known { id } => {
-                prepared.job.id = id;
-                let (job, state) = self.known(prepared.job).await?;
-                self.drop_input(stored, job.stored_input.as_ref()).await;
-                let setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
-                Ok((Prepared { job, ..prepared }, state, setbacks))
-            }
-            Created::Ended => {
-                self.drop_input(stored, None).await;
-                Ok((prepared, JobState::Succeeded, Setbacks::default()))
-            }
-            Created::Full { waiting } => {
-                self.drop_input(stored, None).await;
-                Err(SubmitError::QueueFull {
-                    app: prepared.job.app,
-                    waiting,
-                    bound: checked.max_queue_length.unwrap_or_default(),
-                })
-            }
-            Created::Busy => {
-                self.drop_input(stored, None).await;
-                Err(SubmitError::TooManyJobs(
-                    checked.max_jobs.unwrap_or_default(),
-                ))
-            }
-        }
-    }
-
-    /// Returns a job that was submitted before, as its first submission recorded it. `again`: the
-    /// repeated one. An AMQP submitter expects a reply, so the event of an ended job is published
-    /// again.
-    async fn known(&self, again: JobSpec) -> Result<(JobSpec, JobState), SubmitError> {
-        if let Some(reply_to) = &again.reply_to {
-            self.store.replies().set_address(&again, reply_to).await?;
-        }
-        let Some(first) = self.store.jobs().job_of(&again.app, again.id).await? else {
-            return Ok((again, JobState::Queued));
-        };
-        if again.reply_to.is_some() && first.state.is_terminal() {
-            self.finalizer.announce(&again, first.state).await?;
-        }
-        Ok((first.spec, first.state))
-    }
-
-    /// Checks everything that depends on the submission alone.
-    async fn check(
-        &self,
-        caller: &Caller,
-        name: AppId,
-        submission: Submission,
-    ) -> Result<Checked, SubmitError> {
-        input::check_encoding(submission.content_encoding.as_deref())?;
-        let declared = self.apps.declared();
-        let key = (submission.idempotency_key.as_deref())
-            .map(|text| IdempotencyKey::parse(text).map_err(SubmitError::InvalidKey))
-            .transpose()?;
-        let id = submission.id.unwrap_or_else(JobId::generate);
         let permit = self.large.permit(submission.body.len()).await;
-        let (destination, mut input) = match declared.routes.get(&name) {
-            None => (
-                Target::App(self.find_app(&declared, name.clone(), Vec::new()).await?),
-                permit.run(|| input::read(&submission.body))?,
-            ),
-            Some(_) => {
-                let input = permit.run(|| input::read(&submission.body))?;
-                let (key, owner) = (key.as_ref(), caller.owner());
-                let identity = RequestIdentity {
-                    job: id,
-                    key,
-                    owner,
-                };
-                let what = (&submission, &input, &permit);
-                let through = self.resolve_route(name.clone(), &declared, what, identity);
-                (through.await?, input)
-            }
-        };
-        if let Target::App(reached) = &destination {
-            permit.run(|| reached.takes(&mut input))?;
+        let mut request = permit.run(|| Request::parse(name, caller, submission))?;
+        if let Some(url) = &request.draft.job.webhook {
+            (self.fetcher.check(url)).map_err(SubmitError::InvalidWebhook)?;
         }
+
+        let routing = self.apps.routing();
+        let target = self.targets.resolve(&request, &routing, &permit).await?;
+        let input = &mut request.draft.job.input;
+        permit.run(|| target.validate(input))?;
         // Workers read files by reference and assume that the submitter may read each.
         permit
-            .run(|| references::from_links(&mut input, &self.links, now_s()))
+            .run(|| references::from_links(input, &self.links, now_s()))
             .map_err(SubmitError::InvalidInput)?;
-        let options = JobOptions::read(&submission)?;
-        let own_bound = (submission.max_queue_length.as_deref())
-            .map(|text| {
-                // The header allows this many waiting jobs; the bound refuses from the next one on.
-                text.parse::<u64>()
-                    .map(|most| most.saturating_add(1))
-                    .map_err(|_| SubmitError::InvalidQueueLength(shown(text)))
-            })
-            .transpose()?;
-        if let Some(url) = &submission.webhook {
-            self.fetcher
-                .check(url)
-                .map_err(SubmitError::InvalidWebhook)?;
-        }
-        let job = JobSpec {
-            id,
-            path: submission.path,
-            owner: caller.owner().cloned(),
-            reply_to: submission.reply_to,
-            webhook: submission.webhook,
-            // Replaced by the target below.
-            ..JobSpec::new(name, input)
-        };
-        let bounds = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
-        let (mut prepared, max_queue_length) = match destination {
-            Target::App(reached) => {
-                let bound = bounds(reached.app.config.max_queue_length);
-                (Prepared::job(reached, job, options)?, bound)
+
+        let mut candidate = self.build(request, target, &routing, &permit).await?;
+        (self.inputs.store(&mut candidate.prepared.job, permit)).await?;
+        let recorded = self.admission.record(candidate).await?;
+        self.admission.publish(&recorded).await?;
+        Ok(self.admission.accepted(recorded.job).await)
+    }
+
+    /// Builds the job and its admission bounds. The first step of a flow is checked, so that its
+    /// errors are reported at once.
+    async fn build(
+        &self,
+        request: Request,
+        target: Target,
+        routing: &RoutingConfig,
+        permit: &LargeJsonPermit,
+    ) -> Result<Candidate, SubmitError> {
+        let own_bound = request.max_queue_length;
+        let bound = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
+        let (prepared, max_queue_length) = match target {
+            Target::App(target) => {
+                let bound = bound(target.app.config.max_queue_length);
+                (Prepared::job(target, request.draft)?, bound)
             }
-            Target::Flow(route) => {
-                let headers = submission.headers;
-                let prepared = Prepared::flow(route, (job, options), (&declared, headers))?;
-                let first = self.beginning(&prepared, &declared, &permit).await?;
-                let bound = bounds(declared.config(&first.app).max_queue_length);
-                self.check_queue(&first.app, bound).await?;
+            Target::Flow(target) => {
+                let prepared = Prepared::flow(target, request.draft, routing)?;
+                let first = self.steps.first_job(&prepared, routing, permit).await?;
+                let bound = bound(routing.config(&first.app).max_queue_length);
+                self.admission.check_queue(&first.app, bound).await?;
                 // Flows wait only for a moment until they start.
                 (prepared, None)
             }
         };
-        self.store_input(&mut prepared.job, permit).await?;
-        Ok(Checked {
+        Ok(Candidate {
             prepared,
-            key,
+            key: request.key,
             max_queue_length,
-            max_jobs: None,
-            once: submission.redelivered,
+            max_jobs: request.max_jobs,
+            once: request.redelivered,
         })
-    }
-
-    /// # Errors
-    /// The app's queue is at its bound.
-    async fn check_queue(&self, app: &AppId, bound: Option<u64>) -> Result<(), SubmitError> {
-        let Some(bound) = bound else {
-            return Ok(());
-        };
-        match self.store.jobs().queue_length(app).await? {
-            waiting if waiting >= bound => Err(SubmitError::QueueFull {
-                app: app.clone(),
-                waiting,
-                bound,
-            }),
-            _ => Ok(()),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Options of a job besides its input; for a flow, the options that its steps inherit.
+//! Options of a job besides its input.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use warmq_config::{AppConfig, Seconds};
 use warmq_types::hint::{Hint, HintSource};
 use warmq_types::hint_path::HintPath;
 use warmq_types::job::{JobSpec, MAX_ATTEMPTS, Priority};
-use warmq_types::route::RouteKind;
 
 use super::{Submission, SubmitError};
 use crate::files::lifetime;
@@ -18,14 +17,14 @@ const NO_STORE_RETENTION: Duration = Duration::from_secs(600);
 
 /// Valid options.
 #[derive(Debug, Clone, Default)]
-pub(super) struct JobOptions {
-    hint: Option<Hint>,
-    priority: Priority,
-    max_warm_wait_ms: Option<u64>,
-    start_timeout_ms: Option<u64>,
-    no_retry: bool,
-    no_store: bool,
-    links_s: Option<u64>,
+pub(crate) struct JobOptions {
+    pub(crate) hint: Option<Hint>,
+    pub(crate) priority: Priority,
+    pub(crate) max_warm_wait_ms: Option<u64>,
+    pub(crate) start_timeout_ms: Option<u64>,
+    pub(crate) no_retry: bool,
+    pub(crate) no_store: bool,
+    pub(crate) links_s: Option<u64>,
 }
 
 impl JobOptions {
@@ -33,14 +32,16 @@ impl JobOptions {
     ///
     /// # Errors
     /// An option is invalid.
-    pub(super) fn read(submission: &Submission) -> Result<Self, SubmitError> {
+    pub(super) fn parse(submission: &Submission) -> Result<Self, SubmitError> {
         let priority = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
             "" => Ok(Priority::default()),
-            name => Priority::parse(name).ok_or_else(|| SubmitError::InvalidPriority(shown(text))),
+            name => {
+                Priority::parse(name).ok_or_else(|| SubmitError::InvalidPriority(shortened(text)))
+            }
         };
         let max_warm_wait = |text: &str| {
             text.parse::<Seconds>()
-                .map_err(SubmitError::InvalidPatience)
+                .map_err(SubmitError::InvalidMaxWarmWait)
         };
         Ok(Self {
             hint: match submission.hint.as_deref() {
@@ -56,14 +57,14 @@ impl JobOptions {
             start_timeout_ms: start_timeout_ms(submission)?,
             no_retry: match submission.no_retry.as_deref() {
                 Some(text) => {
-                    truth(text).ok_or_else(|| SubmitError::InvalidNoRetry(shown(text)))?
+                    boolean(text).ok_or_else(|| SubmitError::InvalidNoRetry(shortened(text)))?
                 }
                 None => false,
             },
             no_store: match submission.store_io.as_deref() {
                 None | Some("") => false,
                 Some(text) => {
-                    !truth(text).ok_or_else(|| SubmitError::InvalidStoreIo(shown(text)))?
+                    !boolean(text).ok_or_else(|| SubmitError::InvalidStoreIo(shortened(text)))?
                 }
             },
             links_s: match submission.lifecycle.as_deref() {
@@ -73,39 +74,19 @@ impl JobOptions {
         })
     }
 
-    /// Returns the options that step `index` (from 0) of `flow`, begun at `now_ms` (Unix ms),
-    /// inherits. Hint and start timeout apply to the step that gets the flow's own input; other
-    /// steps have the hints that their apps derive.
-    pub(super) fn of_step(flow: &JobSpec, kind: RouteKind, index: u32, now_ms: u64) -> Self {
-        let is_flows_own = index == 0 || kind == RouteKind::Fallback;
-        let start_timeout_ms = flow.start_timeout_ms.filter(|_| is_flows_own);
-        Self {
-            hint: flow.hint.clone().filter(|_| is_flows_own),
-            priority: flow.priority,
-            max_warm_wait_ms: flow.max_warm_wait_ms,
-            start_timeout_ms: start_timeout_ms.map(|within_ms| {
-                let deadline_ms = flow.created_ms + within_ms;
-                deadline_ms.saturating_sub(now_ms).max(1)
-            }),
-            no_retry: flow.max_attempts == 1,
-            no_store: flow.no_store,
-            links_s: flow.links_s,
-        }
-    }
-
     /// Returns the job with these options, for an app with these settings. `hint_path`: the input
     /// field that names the model. The field takes precedence over the submitter's header: a runner
     /// chosen by another hint would load the field's model anyway, and evict the other for it.
     ///
     /// # Errors
     /// The field's value is too long for a hint.
-    pub(super) fn of(
+    pub(super) fn apply(
         self,
         job: JobSpec,
         config: &AppConfig,
         hint_path: Option<&HintPath>,
     ) -> Result<JobSpec, SubmitError> {
-        let (hint, hint_source) = sourced(self.hint, hint_path, &job.input)?;
+        let (hint, hint_source) = effective_hint(self.hint, hint_path, &job.input)?;
         let retention = match self.no_store {
             true => config.retention.min(NO_STORE_RETENTION),
             false => config.retention,
@@ -133,17 +114,17 @@ impl JobOptions {
     ///
     /// # Errors
     /// Never: a flow's input has no hint of its own.
-    pub(super) fn of_flow(self, job: JobSpec) -> Result<JobSpec, SubmitError> {
+    pub(super) fn apply_to_flow(self, job: JobSpec) -> Result<JobSpec, SubmitError> {
         let settings = AppConfig {
             max_attempts: MAX_ATTEMPTS,
             ..AppConfig::default()
         };
-        self.of(job, &settings, None)
+        self.apply(job, &settings, None)
     }
 }
 
 /// Returns a job's hint and its source: the input field if it has a value, otherwise the header.
-fn sourced(
+fn effective_hint(
     header: Option<Hint>,
     path: Option<&HintPath>,
     input: &Value,
@@ -181,14 +162,26 @@ fn start_timeout_ms(submission: &Submission) -> Result<Option<u64>, SubmitError>
     let invalid = |problem| SubmitError::InvalidStartTimeout { header, problem };
     match text.parse::<Seconds>().map_err(invalid)?.as_ms() {
         0 => Err(invalid(
-            "the time to start must be more than 0: nothing starts at once".to_owned(),
+            "the start timeout must be greater than 0".to_owned(),
         )),
         ms => Ok(Some(ms)),
     }
 }
 
+/// Parses the number of waiting jobs from which the submitter wants a refusal.
+pub(super) fn max_queue_length(submission: &Submission) -> Result<Option<u64>, SubmitError> {
+    let Some(text) = submission.max_queue_length.as_deref() else {
+        return Ok(None);
+    };
+    // The parameter allows this many waiting jobs; the bound refuses from the next one on.
+    match text.parse::<u64>() {
+        Ok(max_waiting) => Ok(Some(max_waiting.saturating_add(1))),
+        Err(_) => Err(SubmitError::InvalidQueueLength(shortened(text))),
+    }
+}
+
 /// Parses a boolean as fal does, in any case; empty is false.
-fn truth(text: &str) -> Option<bool> {
+fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" => Some(true),
         "" | "0" | "false" | "no" => Some(false),
@@ -196,7 +189,7 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// Shortens and escapes a submitted text for a message.
-pub(super) fn shown(text: &str) -> String {
+/// Shortens a submitted text for a message.
+fn shortened(text: &str) -> String {
     text.chars().take(40).collect()
 }

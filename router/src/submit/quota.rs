@@ -1,11 +1,20 @@
 //! Quota of a key: rate of submissions, and number of jobs at a time.
 
+use warmq_store::Store;
 use warmq_types::job::JobSpec;
 
-use super::{SubmitError, Submitter};
+use super::SubmitError;
 use crate::access::Caller;
 
-impl Submitter {
+/// A cheap handle on the quotas of all keys.
+#[derive(Clone)]
+pub(super) struct Quota(Store);
+
+impl Quota {
+    pub(super) fn new(store: Store) -> Self {
+        Self(store)
+    }
+
     /// Counts a submission of the caller.
     ///
     /// # Errors
@@ -14,7 +23,7 @@ impl Submitter {
         let (Some(key), Some(rate)) = (caller.owner(), caller.limits().rate) else {
             return Ok(());
         };
-        let passed = self.store.api_keys().throttle(key, rate).await?;
+        let passed = self.0.api_keys().throttle(key, rate).await?;
         passed.map_err(|wait| SubmitError::TooOften {
             key: key.clone(),
             rate,
@@ -22,26 +31,22 @@ impl Submitter {
         })
     }
 
-    /// Returns how many jobs of this app the owner may still have, of `bound` over all apps; `None`
-    /// for any number. Concurrent submissions to several apps may exceed the bound, those to one
-    /// app cannot. Flows count under their routes, their steps do not.
+    /// Returns how many jobs of this app the owner may still have, of `max_jobs` over all apps;
+    /// `None` for any number. Concurrent submissions to several apps may exceed the bound, those to
+    /// one app cannot. Flows count under their routes, their steps do not.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub(super) async fn jobs_left(
         &self,
         job: &JobSpec,
-        bound: Option<u64>,
+        max_jobs: Option<u64>,
     ) -> Result<Option<u64>, SubmitError> {
-        let (Some(owner), Some(bound)) = (&job.owner, bound) else {
+        let (Some(owner), Some(max_jobs)) = (&job.owner, max_jobs) else {
             return Ok(None);
         };
-        let elsewhere = self
-            .store
-            .active_jobs()
-            .in_other_apps(&job.app, owner)
-            .await?;
-        Ok(Some(bound.saturating_sub(elsewhere)))
+        let elsewhere = (self.0.active_jobs().in_other_apps(&job.app, owner)).await?;
+        Ok(Some(max_jobs.saturating_sub(elsewhere)))
     }
 
     /// Returns whether the owner has fewer jobs than were counted, since Redis may have lost some
@@ -51,11 +56,7 @@ impl Submitter {
     /// Redis is unreachable.
     pub(super) async fn overcounted(&self, job: &JobSpec) -> Result<bool, SubmitError> {
         match &job.owner {
-            Some(owner) => Ok(self
-                .store
-                .active_jobs()
-                .forget_lost(&job.app, owner)
-                .await?),
+            Some(owner) => Ok((self.0.active_jobs().forget_lost(&job.app, owner)).await?),
             None => Ok(false),
         }
     }

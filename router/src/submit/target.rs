@@ -4,45 +4,35 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use warmq_rules::{Draw, RouteRequest};
-use warmq_types::ids::{AppId, IdempotencyKey, JobId, KeyId};
+use warmq_rules::{Draw, Resolved, Route, RouteRequest};
+use warmq_store::Store;
+use warmq_types::ids::{AppId, IdempotencyKey, KeyId};
+use warmq_types::job::JobSpec;
 use warmq_types::route::{Hop, RouteKind};
 
-use super::{Submission, SubmitError, Submitter};
-use crate::apps::App;
+use super::SubmitError;
+use super::request::Request;
+use crate::apps::{App, AppDirectory};
 use crate::large_json::LargeJsonPermit;
 use crate::routing_config::RoutingConfig;
 
 /// Target of a submission.
-pub(super) enum Target {
+pub(crate) enum Target {
     /// An app.
     App(TargetApp),
     /// A flow along a route.
-    Flow(FlowRoute),
+    Flow(FlowTarget),
 }
 
-/// The app of a job, with the routes that led to it.
-pub(super) struct TargetApp {
+/// The app of a job, with the routes passed.
+pub(crate) struct TargetApp {
     pub(super) id: AppId,
     pub(super) app: App,
     pub(super) hops: Vec<Hop>,
 }
 
-impl TargetApp {
-    /// Validates an input, and converts whole numbers to the schema's representation.
-    ///
-    /// # Errors
-    /// The input does not match the app's schema.
-    pub(super) fn takes(&self, input: &mut Value) -> Result<(), SubmitError> {
-        match self.app.check(input) {
-            problems if problems.is_empty() => Ok(()),
-            problems => Err(SubmitError::InvalidInput(problems)),
-        }
-    }
-}
-
-/// The route of a flow, with the routes that led to it.
-pub(super) struct FlowRoute {
+/// The route of a flow, with the routes passed.
+pub(crate) struct FlowTarget {
     pub(super) route: AppId,
     pub(super) kind: RouteKind,
     /// Number of declared steps.
@@ -50,92 +40,147 @@ pub(super) struct FlowRoute {
     pub(super) hops: Vec<Hop>,
 }
 
-/// What identifies a repeated submission.
-pub(super) struct RequestIdentity<'a> {
-    pub(super) job: JobId,
-    pub(super) key: Option<&'a IdempotencyKey>,
-    pub(super) owner: Option<&'a KeyId>,
+impl Target {
+    /// Validates an input for an app, and converts whole numbers to the schema's representation.
+    ///
+    /// # Errors
+    /// The input does not match the app's schema.
+    pub(crate) fn validate(&self, input: &mut Value) -> Result<(), SubmitError> {
+        let problems = match self {
+            Self::App(target) => target.app.check(input),
+            Self::Flow(_) => Vec::new(),
+        };
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(SubmitError::InvalidInput(problems)),
+        }
+    }
 }
 
-impl Submitter {
-    /// Resolves the route `name`. A known submission keeps its target, whatever was declared since.
-    pub(super) async fn resolve_route(
-        &self,
-        name: AppId,
-        declared: &RoutingConfig,
-        (submission, input, permit): (&Submission, &Value, &LargeJsonPermit),
-        RequestIdentity { job, key, owner }: RequestIdentity<'_>,
-    ) -> Result<Target, SubmitError> {
-        if submission.id.is_some()
-            && let Some(known) = self.store.jobs().job(job).await?
-            && *known.spec.submitted_to() == name
-        {
-            let (app, hops) = (known.spec.app, known.spec.route);
-            return self.target_of(declared, app, hops).await;
-        }
-        let id = job.to_string();
-        let apps = self.apps.loads.in_conditions(declared, &name).await?;
-        let request = RouteRequest {
-            input,
-            headers: &submission.headers,
-            key: owner.map_or("", KeyId::as_str),
-            draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
-            apps: &apps,
-            steps: &BTreeMap::new(),
-        };
-        let resolved = permit.run(|| warmq_rules::resolve(&declared.routes, &name, &request))?;
-        let Some(key) = key else {
-            return (self.target_of(declared, resolved.app, resolved.hops)).await;
-        };
-        let retention_s = declared.config(&resolved.app).retention.as_secs();
-        let settled =
-            (self.store)
-                .sticky_routes()
-                .choose(&name, (owner, key), &resolved.app, retention_s);
-        let settled = settled.await?;
-        let hops = match settled == resolved.app {
-            true => resolved.hops,
-            false => vec![Hop {
-                kind: declared
-                    .routes
-                    .get(&name)
-                    .map_or(RouteKind::Switch, |route| route.kind()),
-                route: name,
-                to: settled.clone(),
-                reason: "its idempotency key was seen before, and went there".to_owned(),
-            }],
-        };
-        self.target_of(declared, settled, hops).await
+/// A cheap handle for resolving targets.
+#[derive(Clone)]
+pub(crate) struct TargetResolver {
+    apps: AppDirectory,
+    store: Store,
+}
+
+impl TargetResolver {
+    pub(super) fn new(apps: AppDirectory, store: Store) -> Self {
+        Self { apps, store }
     }
 
-    /// Returns the target `name`: a route of flows, or a known app.
-    pub(super) async fn target_of(
+    /// Resolves the target of a submission. A known one keeps its target, even if the declarations
+    /// changed since.
+    ///
+    /// # Errors
+    /// A route cannot be resolved, the app does not exist, or Redis is unreachable.
+    pub(super) async fn resolve(
         &self,
-        declared: &RoutingConfig,
-        name: AppId,
-        hops: Vec<Hop>,
+        request: &Request,
+        routing: &RoutingConfig,
+        permit: &LargeJsonPermit,
     ) -> Result<Target, SubmitError> {
-        match declared.routes.flow(&name) {
-            Some(flow) => Ok(Target::Flow(FlowRoute {
+        let job = &request.draft.job;
+        if routing.routes.get(&job.app).is_none() {
+            let (app, hops) = (job.app.clone(), Vec::new());
+            return self.find(routing, Resolved { app, hops }).await;
+        }
+        if request.has_own_id
+            && let Some(known) = self.store.jobs().job(job.id).await?
+            && *known.spec.submitted_to() == job.app
+        {
+            let (app, hops) = (known.spec.app, known.spec.route);
+            return self.find(routing, Resolved { app, hops }).await;
+        }
+        let id = job.id.to_string();
+        let key = request.key.as_ref();
+        let route_request = RouteRequest {
+            input: &job.input,
+            headers: &request.draft.headers,
+            key: job.owner.as_ref().map_or("", KeyId::as_str),
+            draw: Draw::Job(key.map_or(id.as_str(), IdempotencyKey::as_str)),
+            apps: &BTreeMap::new(),
+            steps: &BTreeMap::new(),
+        };
+        let resolved = (self.follow_routes(&job.app, routing, route_request, permit)).await?;
+        let resolved = match key {
+            Some(key) => self.stick(job, key, routing, resolved).await?,
+            None => resolved,
+        };
+        self.find(routing, resolved).await
+    }
+
+    /// Resolves `name` by the rules of its routes, with the current load of the apps.
+    ///
+    /// # Errors
+    /// A route cannot be resolved, or Redis is unreachable.
+    pub(crate) async fn follow_routes(
+        &self,
+        name: &AppId,
+        routing: &RoutingConfig,
+        request: RouteRequest<'_>,
+        permit: &LargeJsonPermit,
+    ) -> Result<Resolved, SubmitError> {
+        let apps = self.apps.loads.in_conditions(routing, name).await?;
+        let request = RouteRequest {
+            apps: &apps,
+            ..request
+        };
+        Ok(permit.run(|| warmq_rules::resolve(&routing.routes, name, &request))?)
+    }
+
+    /// Replaces the target by that of the first submission with this idempotency key.
+    async fn stick(
+        &self,
+        job: &JobSpec,
+        key: &IdempotencyKey,
+        routing: &RoutingConfig,
+        resolved: Resolved,
+    ) -> Result<Resolved, SubmitError> {
+        let retention_s = routing.config(&resolved.app).retention.as_secs();
+        let holder = (job.owner.as_ref(), key);
+        let routes = self.store.sticky_routes();
+        let first = (routes.choose(&job.app, holder, &resolved.app, retention_s)).await?;
+        if first == resolved.app {
+            return Ok(resolved);
+        }
+        let route = routing.routes.get(&job.app);
+        let hop = Hop {
+            kind: route.map_or(RouteKind::Switch, Route::kind),
+            route: job.app.clone(),
+            to: first.clone(),
+            reason: "the first submission with its idempotency key went there".to_owned(),
+        };
+        Ok(Resolved {
+            app: first,
+            hops: vec![hop],
+        })
+    }
+
+    /// Finds a resolved target: a route of flows, or an existing app.
+    ///
+    /// # Errors
+    /// The app does not exist, or Redis is unreachable.
+    pub(crate) async fn find(
+        &self,
+        routing: &RoutingConfig,
+        Resolved { app: name, hops }: Resolved,
+    ) -> Result<Target, SubmitError> {
+        if let Some(flow) = routing.routes.flow(&name) {
+            return Ok(Target::Flow(FlowTarget {
                 kind: flow.kind,
                 of: u32::try_from(flow.steps.len()).unwrap_or(u32::MAX),
                 route: name,
                 hops,
-            })),
-            None => Ok(Target::App(self.find_app(declared, name, hops).await?)),
+            }));
         }
-    }
-
-    /// Returns a known app.
-    pub(super) async fn find_app(
-        &self,
-        declared: &RoutingConfig,
-        id: AppId,
-        hops: Vec<Hop>,
-    ) -> Result<TargetApp, SubmitError> {
-        match self.apps.find_in(declared, &id).await? {
-            Some(app) => Ok(TargetApp { id, app, hops }),
-            None => Err(SubmitError::UnknownApp(id)),
+        match self.apps.find_in(routing, &name).await? {
+            Some(app) => Ok(Target::App(TargetApp {
+                id: name,
+                app,
+                hops,
+            })),
+            None => Err(SubmitError::UnknownApp(name)),
         }
     }
 }

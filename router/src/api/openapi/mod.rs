@@ -121,8 +121,8 @@ async fn known_apps(
     all.retain(|app| caller.knows(app));
     let mut found = api.store.fleet().schemas(&all).await?;
     // What a route takes depends on where it leads.
-    let declared = api.apps.declared();
-    let routes = declared.routes.iter().map(|(name, _)| name);
+    let routing = api.apps.routing();
+    let routes = routing.routes.iter().map(|(name, _)| name);
     let routes = routes.filter(|route| caller.knows(route));
     found.extend(routes.map(|route| (route.clone(), json!({}))));
     Ok(found)

@@ -1,10 +1,11 @@
-//! One evaluation of a flow: reads the current step's result and decides what follows. Idempotent.
+//! Evaluates a flow: reads the current step's result, decides what follows, and does it. Idempotent.
 
 use std::time::Duration;
 
 use futures::future::try_join;
 use warmq_objects::InputError;
-use warmq_store::{FlowState, FlowTransition};
+use warmq_rules::Resolved;
+use warmq_store::{FlowState, FlowTransition, Store};
 use warmq_types::attempt::Outcome;
 use warmq_types::flow::Step;
 use warmq_types::ids::{AppId, JobId};
@@ -12,12 +13,16 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
+use super::RETRY_DELAY;
 use super::decide::{self, Decision};
+use super::steps::{NextStep, StepSubmitter};
 use super::transition::Transition;
-use super::{Flows, RETRY_DELAY};
-use crate::large_json::LargeJsonPermit;
+use super::versions::Versions;
+use crate::apps::AppDirectory;
+use crate::finalizer::Finalizer;
+use crate::metrics::Metrics;
 use crate::session_error::SessionError;
-use crate::submit::{Prepared, SubmitError};
+use crate::submit::SubmitError;
 
 /// Result of an evaluation.
 enum Advanced {
@@ -27,16 +32,27 @@ enum Advanced {
     Again,
 }
 
-/// Whether a waiting step is known to be in its app's queue.
+/// Whether the current step was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StepConfidence {
-    /// Yes, as far as known; the app's leader reconciles lost messages.
-    Heard,
+pub(super) enum StepPublish {
+    /// As far as known; the app's leader reconciles lost messages.
+    Done,
     /// Its submitter may have crashed before the publish.
     Unsure,
 }
 
-impl Flows {
+/// Evaluates flows.
+#[derive(Clone)]
+pub(super) struct Evaluator {
+    pub(super) store: Store,
+    pub(super) steps: StepSubmitter,
+    pub(super) finalizer: Finalizer,
+    pub(super) apps: AppDirectory,
+    pub(super) metrics: Metrics,
+    pub(super) versions: Versions,
+}
+
+impl Evaluator {
     /// Evaluates a flow and does what is due.
     ///
     /// # Errors
@@ -45,7 +61,7 @@ impl Flows {
         &self,
         route: &AppId,
         id: JobId,
-        mut doubt: StepConfidence,
+        mut published_step: StepPublish,
     ) -> Result<(), SessionError> {
         loop {
             let Some(state) = self.store.flows().get(route, id).await? else {
@@ -54,9 +70,9 @@ impl Flows {
             };
             let advanced = match state.record.state.is_terminal() {
                 true => self.settle_ended(state).await?,
-                false => self.advance_running(state, doubt).await?,
+                false => self.advance_running(state, published_step).await?,
             };
-            doubt = StepConfidence::Heard;
+            published_step = StepPublish::Done;
             if let Advanced::Done = advanced {
                 return Ok(());
             }
@@ -78,17 +94,17 @@ impl Flows {
     async fn advance_running(
         &self,
         state: FlowState,
-        doubt: StepConfidence,
+        published_step: StepPublish,
     ) -> Result<Advanced, SessionError> {
-        let declared = match self.versions.read(&state.excerpt) {
-            Ok(declared) => declared,
+        let routing = match self.versions.read(&state.excerpt) {
+            Ok(routing) => routing,
             Err(problems) => return self.fail_unrunnable(state, problems.to_string()).await,
         };
-        let Some(flow) = declared.routes.flow(&state.record.spec.app) else {
-            let lost = "its excerpt does not declare its route".to_owned();
-            return self.fail_unrunnable(state, lost).await;
+        let Some(flow) = routing.routes.flow(&state.record.spec.app) else {
+            let reason = "its excerpt does not declare its route".to_owned();
+            return self.fail_unrunnable(state, reason).await;
         };
-        let mut transition = Transition::of(state, &declared, flow);
+        let mut transition = Transition::of(state, &routing, flow);
         if let Some(step) = transition.state.flow.under_way().cloned() {
             let record = match self.store.jobs().job_of(&step.app, step.job).await {
                 Err(error) if error.is_damage() => {
@@ -102,8 +118,8 @@ impl Flows {
                 return self.submit_again(transition, &step).await;
             };
             if !record.state.is_terminal() {
-                if doubt == StepConfidence::Unsure {
-                    let published = self.submitter.publish_step_again(&record).await;
+                if published_step == StepPublish::Unsure {
+                    let published = self.steps.publish_again(&record).await;
                     published.map_err(temporary)?;
                 }
                 return self.wait(transition, step, &record).await;
@@ -127,7 +143,7 @@ impl Flows {
             let reason = decide::give_up(transition.flow, &step, is_waiting, now_ms, has_runners);
             let Some(reason) = reason else {
                 let wait = decide::recheck_after(transition.flow, &step, is_waiting, now_ms);
-                self.watch(&transition, wait).await?;
+                self.schedule(&transition, wait).await?;
                 return Ok(Advanced::Done);
             };
             // Store the reason first, so that the cancellation is not attributed to a user.
@@ -166,24 +182,24 @@ impl Flows {
                     Decision::Succeed => return self.succeed(transition).await,
                     Decision::Fail => return self.fail(transition).await,
                 };
-            if let Err(error) = self
-                .submitter
-                .load_input(&mut transition.state.record.spec)
-                .await
-            {
+            let spec = &mut transition.state.record.spec;
+            if let Err(error) = self.steps.load_input(spec).await {
                 return self.without_input(transition, error).await;
             }
             let number = u32::try_from(index).unwrap_or(u32::MAX);
             let step = &transition.flow.steps[index];
-            let permit = self.submitter.permit_for(&transition.view()).await;
-            let prepared = self
-                .submitter
-                .prepare_step(&transition.view(), (number, step), None, &permit)
-                .await;
-            match prepared {
+            let permit = self.steps.permit(&transition.view()).await;
+            let next = NextStep {
+                index: number,
+                declared: step,
+                target: None,
+            };
+            let preparer = &self.steps.preparer;
+            match preparer.prepare(&transition.view(), next, &permit).await {
                 Ok(prepared) => {
                     let wait = transition.begun(number, step, &prepared, reason);
-                    return self.begin(transition, (prepared, permit), wait).await;
+                    let submission = self.steps.submit(prepared, permit);
+                    return self.begin(transition, submission, wait).await;
                 }
                 Err(error) => {
                     let error = refusal(error)?;
@@ -193,22 +209,22 @@ impl Flows {
         }
     }
 
-    /// Stores that a step begins, then submits it.
+    /// Stores that a step begins, then awaits its submission.
     async fn begin(
         &self,
         transition: Transition<'_>,
-        (prepared, permit): (Prepared, LargeJsonPermit),
+        submission: impl Future<Output = Result<bool, SubmitError>>,
         wait: Duration,
     ) -> Result<Advanced, SessionError> {
         // Concurrently: a crash in between leaves the flow scheduled by its acceptance or last
         // transition.
         let (advanced, ()) = try_join(
             self.store_transition(&transition),
-            self.watch(&transition, wait),
+            self.schedule(&transition, wait),
         )
         .await?;
         match advanced {
-            FlowTransition::On => match self.submitter.submit_step(prepared, permit).await {
+            FlowTransition::On => match submission.await {
                 Ok(true) => self.submitted(&transition).await,
                 // The flow ended meanwhile: the next evaluation finds no step.
                 Ok(false) => Ok(Advanced::Again),
@@ -239,7 +255,7 @@ impl Flows {
         error: warmq_objects::Error,
     ) -> Result<Advanced, SessionError> {
         tracing::warn!(flow.id = %transition.state.record.spec.id, %error, "the storage fails; a flow is due again soon");
-        self.watch(transition, RETRY_DELAY).await?;
+        self.schedule(transition, RETRY_DELAY).await?;
         Ok(Advanced::Done)
     }
 
@@ -265,24 +281,28 @@ impl Flows {
         step: &Step,
     ) -> Result<Advanced, SessionError> {
         let Some(declared) = transition.flow.steps.get(step.index as usize) else {
-            let lost = format!("its excerpt does not declare its step {}", step.name);
-            return self.fail_unrunnable(transition.state, lost).await;
+            let reason = format!("its excerpt does not declare its step {}", step.name);
+            return self.fail_unrunnable(transition.state, reason).await;
         };
-        let led = Some((step.app.clone(), step.route.clone()));
-        if let Err(error) = self
-            .submitter
-            .load_input(&mut transition.state.record.spec)
-            .await
-        {
+        let spec = &mut transition.state.record.spec;
+        if let Err(error) = self.steps.load_input(spec).await {
             return self.without_input(transition, error).await;
         }
         let wait = decide::recheck_after(transition.flow, step, true, transition.state.now_ms);
-        self.watch(&transition, wait).await?;
-        let permit = self.submitter.permit_for(&transition.view()).await;
+        self.schedule(&transition, wait).await?;
+        let permit = self.steps.permit(&transition.view()).await;
         let submitted = async {
-            let (view, declared) = (transition.view(), (step.index, declared));
-            let prepared = self.submitter.prepare_step(&view, declared, led, &permit);
-            self.submitter.submit_step(prepared.await?, permit).await
+            let next = NextStep {
+                index: step.index,
+                declared,
+                target: Some(Resolved {
+                    app: step.app.clone(),
+                    hops: step.route.clone(),
+                }),
+            };
+            let view = transition.view();
+            let prepared = self.steps.preparer.prepare(&view, next, &permit);
+            self.steps.submit(prepared.await?, permit).await
         };
         match submitted.await {
             Ok(true) => self.submitted(&transition).await,
@@ -310,15 +330,12 @@ impl Flows {
     }
 
     async fn succeed(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
-        if let Err(error) = self
-            .submitter
-            .load_input(&mut transition.state.record.spec)
-            .await
-        {
+        let spec = &mut transition.state.record.spec;
+        if let Err(error) = self.steps.load_input(spec).await {
             return self.without_input(transition, error).await;
         }
         let id = transition.state.record.spec.id.to_string();
-        let permit = self.submitter.permit_for(&transition.view()).await;
+        let permit = self.steps.permit(&transition.view()).await;
         let output = permit.run(|| transition.flow.output(&transition.view().request(&id)));
         drop(permit);
         let output = match output {
@@ -329,11 +346,11 @@ impl Flows {
             }
         };
         let steps = transition.state.flow.steps.len();
-        let told = match transition.state.flow.kind {
+        let line = match transition.state.flow.kind {
             RouteKind::Fallback => "succeeded".to_owned(),
             _ => format!("succeeded: all {steps} steps"),
         };
-        transition.lines.push(("INFO", told));
+        transition.lines.push(("INFO", line));
         self.end(transition, JobState::Succeeded, Outcome::Succeeded(output))
             .await
     }
@@ -419,7 +436,11 @@ impl Flows {
         }
     }
 
-    async fn watch(&self, transition: &Transition<'_>, wait: Duration) -> Result<(), SessionError> {
+    async fn schedule(
+        &self,
+        transition: &Transition<'_>,
+        wait: Duration,
+    ) -> Result<(), SessionError> {
         let flow = &transition.state.record.spec;
         Ok(self
             .store
@@ -441,7 +462,7 @@ impl Flows {
         let found = self
             .apps
             .loads
-            .with_runners(transition.declared, &targets)
+            .with_runners(transition.routing, &targets)
             .await?;
         Ok(move |target: &AppId| found.contains(target))
     }

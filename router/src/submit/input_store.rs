@@ -1,20 +1,30 @@
-//! Large inputs on their way into the object storage, and back where a flow's steps are made of
-//! them.
+//! Large inputs in the object storage.
 
 use serde_json::Value;
-use warmq_objects::InputError;
+use warmq_objects::{Artifacts, InputError};
 use warmq_types::job::{JobSpec, MAX_INLINE_INPUT_BYTES, StoredInput};
 
-use super::{SubmitError, Submitter};
-use crate::large_json::LargeJsonPermit;
+use super::SubmitError;
+use crate::large_json::{LargeJson, LargeJsonPermit};
 
-impl Submitter {
+/// A cheap handle on the stored inputs.
+#[derive(Clone)]
+pub(crate) struct InputStore {
+    artifacts: Artifacts,
+    large: LargeJson,
+}
+
+impl InputStore {
+    pub(super) fn new(artifacts: Artifacts, large: LargeJson) -> Self {
+        Self { artifacts, large }
+    }
+
     /// Replaces an input that is too large for messages and records by a reference to an object.
-    /// `permit` ends before the storage is written.
+    /// `permit` is released before the storage is written.
     ///
     /// # Errors
     /// The storage fails.
-    pub(super) async fn store_input(
+    pub(crate) async fn store(
         &self,
         job: &mut JobSpec,
         permit: LargeJsonPermit,
@@ -35,11 +45,11 @@ impl Submitter {
         Ok(())
     }
 
-    /// Puts a stored input back into its place.
+    /// Loads a stored input into its job.
     ///
     /// # Errors
     /// See [`InputError`].
-    pub async fn load_input(&self, job: &mut JobSpec) -> Result<(), InputError> {
+    pub(crate) async fn load(&self, job: &mut JobSpec) -> Result<(), InputError> {
         let Some(stored) = &job.stored_input else {
             return Ok(());
         };
@@ -53,13 +63,11 @@ impl Submitter {
     }
 
     /// Deletes an input that no job refers to: its submission was refused, or was known already.
-    /// `kept`: the recorded job's.
-    pub(super) async fn drop_input(&self, stored: Option<StoredInput>, kept: Option<&StoredInput>) {
+    pub(super) async fn delete(&self, stored: Option<StoredInput>) {
         if let Some(stored) = stored
-            && kept != Some(&stored)
             && let Err(error) = self.artifacts.delete_input(&stored).await
         {
-            tracing::warn!(%error, file.key = stored.key, "an input that no job needs stays in the storage");
+            tracing::warn!(%error, file.key = stored.key, "could not delete an unused input");
         }
     }
 }
