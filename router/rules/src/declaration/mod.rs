@@ -20,7 +20,7 @@ use warmq_config::{Apps, SettingPath, Settings};
 use warmq_types::ids::AppId;
 use warmq_types::route::RouteKind;
 
-use self::reader::Reader;
+use self::reader::{Item, Reader};
 use crate::check;
 use crate::expression::Expression;
 use crate::flow::{Fallback, Flow, Sequence};
@@ -112,7 +112,7 @@ impl Routes {
         let (mut routes, mut mentions) = (BTreeMap::new(), BTreeMap::new());
         let apps: BTreeSet<AppId> = apps.names().cloned().collect();
         let all = SettingPath::of("routes");
-        for (name, declared) in settings.table("routes").unwrap_or_default() {
+        for (name, value) in settings.table("routes").unwrap_or_default() {
             let path = all.key(&name);
             let id = AppId::parse(&name)
                 .map_err(|error| settings.problem_at(&path, error))
@@ -123,9 +123,9 @@ impl Routes {
                 name: id.as_ref(),
                 mentions: Vec::new(),
             };
-            let declared = reader.table(&path, declared).and_then(|table| {
-                let written = table.clone();
-                let route = reader.route(&path, table)?;
+            let declared = reader.table(Item { path, value }).and_then(|fields| {
+                let written = fields.table.clone();
+                let route = reader.route(fields)?;
                 Some(Declared { route, written })
             });
             let mentioned = reader.mentions;

@@ -13,6 +13,27 @@ use crate::expression::{Beside, Expression};
 /// The kinds, for messages.
 const KINDS: &str = "known: switch, split, sequence, fallback";
 
+/// A value of the file.
+pub(super) struct Item {
+    pub(super) path: SettingPath,
+    pub(super) value: Value,
+}
+
+/// Settings of a table that are not parsed yet.
+pub(super) struct Fields {
+    pub(super) path: SettingPath,
+    pub(super) table: Table,
+}
+
+impl Fields {
+    /// Removes a setting.
+    pub(super) fn take(&mut self, key: &str) -> Option<Item> {
+        let value = self.table.remove(key)?;
+        let path = self.path.key(key);
+        Some(Item { path, value })
+    }
+}
+
 /// Parses one route. After a mistake, which is added to the settings' problems, it continues.
 pub(super) struct Reader<'s> {
     pub(super) settings: &'s mut Settings,
@@ -25,16 +46,15 @@ pub(super) struct Reader<'s> {
 }
 
 impl Reader<'_> {
-    pub(super) fn route(&mut self, path: &SettingPath, mut table: Table) -> Option<Route> {
-        let kind = self.required(path, &mut table, "kind", KINDS)?;
-        let at = path.key("kind");
-        match self.text(&at, kind)?.as_str() {
-            "switch" => choices::switch(self, path, table).map(Route::Switch),
-            "split" => choices::split(self, path, table).map(Route::Split),
-            "sequence" => steps::sequence(self, path, table).map(Route::Sequence),
-            "fallback" => steps::fallback(self, path, table).map(Route::Fallback),
+    pub(super) fn route(&mut self, mut fields: Fields) -> Option<Route> {
+        let kind = self.required(&mut fields, "kind", KINDS)?;
+        match self.text(&kind)? {
+            "switch" => choices::switch(self, fields).map(Route::Switch),
+            "split" => choices::split(self, fields).map(Route::Split),
+            "sequence" => steps::sequence(self, fields).map(Route::Sequence),
+            "fallback" => steps::fallback(self, fields).map(Route::Fallback),
             other => {
-                self.note(&at, format!("unknown kind '{other}'; {KINDS}"));
+                self.note(&kind.path, format!("unknown kind '{other}'; {KINDS}"));
                 None
             }
         }
@@ -43,43 +63,36 @@ impl Reader<'_> {
     /// Parses a required target.
     pub(super) fn required_target(
         &mut self,
-        path: &SettingPath,
-        table: &mut Table,
+        fields: &mut Fields,
         key: &str,
         what: &str,
     ) -> Option<AppId> {
-        let target = self.required(path, table, key, what)?;
-        self.target(&path.key(key), target)
+        let item = self.required(fields, key, what)?;
+        self.target(&item)
     }
 
     /// Parses a target; its existence is checked when all routes are known.
-    pub(super) fn target(&mut self, path: &SettingPath, value: Value) -> Option<AppId> {
-        let text = self.text(path, value)?;
-        match AppId::parse(&text) {
+    pub(super) fn target(&mut self, item: &Item) -> Option<AppId> {
+        match AppId::parse(self.text(item)?) {
             Ok(app) => {
-                self.mentions.push((path.clone(), app.clone()));
+                self.mentions.push((item.path.clone(), app.clone()));
                 Some(app)
             }
             Err(error) => {
-                self.note(path, error);
+                self.note(&item.path, error);
                 None
             }
         }
     }
 
-    pub(super) fn expression(
-        &mut self,
-        path: &SettingPath,
-        value: Value,
-        beside: Beside<'_>,
-    ) -> Option<Expression> {
-        let source = self.text(path, value)?;
-        let mistakes = match Expression::compile(&source, beside) {
+    pub(super) fn expression(&mut self, item: &Item, beside: Beside<'_>) -> Option<Expression> {
+        let source = self.text(item)?;
+        let mistakes = match Expression::compile(source, beside) {
             Ok(expression) => return Some(expression),
             Err(mistakes) => mistakes,
         };
         for mistake in mistakes {
-            (self.settings).problem_within(path, &source, mistake.offset, mistake.reason);
+            (self.settings).problem_within(&item.path, source, mistake.offset, mistake.reason);
         }
         None
     }
@@ -87,36 +100,30 @@ impl Reader<'_> {
     /// Parses a list of at least one table, each by `read`; `None` if one of them is invalid.
     pub(super) fn list<T>(
         &mut self,
-        path: &SettingPath,
-        table: &mut Table,
+        fields: &mut Fields,
         key: &str,
         what: &str,
-        mut read: impl FnMut(&mut Self, &SettingPath, Table) -> Option<T>,
+        mut read: impl FnMut(&mut Self, Fields) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let items: Vec<Option<T>> = (self.items(path, table, key, what)?.into_iter())
-            .map(|(path, item)| {
-                let table = self.table(&path, item)?;
-                read(self, &path, table)
-            })
-            .collect();
-        items.into_iter().collect()
+        let items = self.items(fields, key, what)?.into_iter();
+        let read = items.map(|item| {
+            let fields = self.table(item)?;
+            read(self, fields)
+        });
+        // All are parsed, so that all mistakes are reported.
+        read.collect::<Vec<Option<T>>>().into_iter().collect()
     }
 
-    /// Returns the items of a list with at least one, with their paths.
+    /// Returns the items of a list with at least one.
     pub(super) fn items(
         &mut self,
-        path: &SettingPath,
-        table: &mut Table,
+        fields: &mut Fields,
         key: &str,
         what: &str,
-    ) -> Option<Vec<(SettingPath, Value)>> {
-        let value = self.required(path, table, key, what)?;
-        let path = path.key(key);
+    ) -> Option<Vec<Item>> {
+        let Item { path, value } = self.required(fields, key, what)?;
         match value {
-            Value::Array(items) if !items.is_empty() => {
-                let items = items.into_iter().enumerate();
-                Some(items.map(|(n, item)| (path.item(n), item)).collect())
-            }
+            Value::Array(items) if !items.is_empty() => Some(numbered(&path, items)),
             _ => {
                 self.note(&path, format!("{what} is expected"));
                 None
@@ -125,52 +132,55 @@ impl Reader<'_> {
     }
 
     /// Removes a setting; its absence is a problem. `what`: its description.
-    pub(super) fn required(
-        &mut self,
-        path: &SettingPath,
-        table: &mut Table,
-        key: &str,
-        what: &str,
-    ) -> Option<Value> {
-        let value = table.remove(key);
-        if value.is_none() {
-            self.note(path, format!("'{key}' is missing: {what}"));
+    pub(super) fn required(&mut self, fields: &mut Fields, key: &str, what: &str) -> Option<Item> {
+        let item = fields.take(key);
+        if item.is_none() {
+            self.note(&fields.path, format!("'{key}' is missing: {what}"));
         }
-        value
+        item
     }
 
     /// Reports the settings that remain.
-    pub(super) fn nothing_else(&mut self, path: &SettingPath, table: Table) {
-        for key in table.keys() {
-            self.note(&path.key(key), "unknown setting");
+    pub(super) fn nothing_else(&mut self, fields: &Fields) {
+        for key in fields.table.keys() {
+            self.note(&fields.path.key(key), "unknown setting");
         }
     }
 
-    pub(super) fn table(&mut self, path: &SettingPath, value: Value) -> Option<Table> {
+    pub(super) fn table(&mut self, Item { path, value }: Item) -> Option<Fields> {
         match value {
-            Value::Table(table) => Some(table),
+            Value::Table(table) => Some(Fields { path, table }),
             other => {
                 let found = kind(&other);
-                self.note(path, format!("a table is expected, not {found}"));
+                self.note(&path, format!("a table is expected, not {found}"));
                 None
             }
         }
     }
 
-    pub(super) fn text(&mut self, path: &SettingPath, value: Value) -> Option<String> {
-        match value {
-            Value::String(text) => Some(text),
-            other => {
-                let found = kind(&other);
-                self.note(path, format!("text is expected, not {found}"));
-                None
-            }
+    pub(super) fn text<'i>(&mut self, item: &'i Item) -> Option<&'i str> {
+        let text = item.value.as_str();
+        if text.is_none() {
+            let found = kind(&item.value);
+            self.note(&item.path, format!("text is expected, not {found}"));
         }
+        text
     }
 
     pub(super) fn note(&mut self, path: &SettingPath, problem: impl std::fmt::Display) {
         self.settings.problem_at(path, problem);
     }
+}
+
+/// Returns the items of a list.
+pub(super) fn numbered(path: &SettingPath, items: Vec<Value>) -> Vec<Item> {
+    let items = items.into_iter().enumerate();
+    items
+        .map(|(n, value)| Item {
+            path: path.item(n),
+            value,
+        })
+        .collect()
 }
 
 /// Flattens an optional setting; `None` if it is present and invalid.

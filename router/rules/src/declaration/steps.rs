@@ -3,37 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value as Json;
-use toml::{Table, Value};
-use warmq_config::{Seconds, SettingPath};
+use toml::Value;
+use warmq_config::Seconds;
 
-use super::reader::{Reader, given};
+use super::reader::{Fields, Item, Reader, given, numbered};
 use crate::expression::{Beside, MAX_LEVELS, is_name};
 use crate::flow::{Fallback, MAX_STEPS, Sequence, Step};
 use crate::template::{Part, Template};
 
-pub(super) fn sequence(
-    reader: &mut Reader<'_>,
-    path: &SettingPath,
-    mut table: Table,
-) -> Option<Sequence> {
+pub(super) fn sequence(reader: &mut Reader<'_>, mut fields: Fields) -> Option<Sequence> {
     let what = "a list of steps, { name = \"draw\", app = \"owner/name\" }";
-    check_number(reader, path, &table, "steps");
+    check_number(reader, &fields, "steps");
     let mut names = Vec::new();
-    let steps = reader.list(path, &mut table, "steps", what, |reader, path, table| {
-        step(reader, path, table, &mut names)
+    let steps = reader.list(&mut fields, "steps", what, |reader, fields| {
+        step(reader, fields, &mut names)
     });
-    let output = table.remove("output").map(|output| {
-        let at = path.key("output");
-        template(
-            reader,
-            &at,
-            output,
-            "output".to_owned(),
-            Beside::Steps(&names),
-        )
-    });
-    reader.nothing_else(path, table);
+    let beside = Beside::Steps(&names);
+    let output =
+        (fields.take("output")).map(|output| template(reader, output, "output".to_owned(), beside));
+    reader.nothing_else(&fields);
     Some(Sequence {
         steps: steps?,
         output: given(output)?,
@@ -41,57 +29,41 @@ pub(super) fn sequence(
 }
 
 /// Parses a step of a sequence. `names`: those of the steps before it; its own is added.
-fn step(
-    reader: &mut Reader<'_>,
-    path: &SettingPath,
-    mut table: Table,
-    names: &mut Vec<String>,
-) -> Option<Step> {
+fn step(reader: &mut Reader<'_>, mut fields: Fields, names: &mut Vec<String>) -> Option<Step> {
     let what = "its name in expressions, as in steps.draw.output";
     let name = reader
-        .required(path, &mut table, "name", what)
-        .and_then(|name| step_name(reader, &path.key("name"), name, names));
-    let beside = Beside::Steps(names);
-    let step = step_called(reader, path, table, name.clone(), beside);
+        .required(&mut fields, "name", what)
+        .and_then(|name| step_name(reader, &name, names));
+    let step = step_called(reader, fields, name.clone(), Beside::Steps(names));
     names.extend(name.filter(|name| !names.contains(name)));
     step
 }
 
-fn step_name(
-    reader: &mut Reader<'_>,
-    path: &SettingPath,
-    value: Value,
-    names: &[String],
-) -> Option<String> {
-    let name = reader.text(path, value)?;
+fn step_name(reader: &mut Reader<'_>, item: &Item, names: &[String]) -> Option<String> {
+    let name = reader.text(item)?.to_owned();
     if !is_name(&name) {
-        reader.note(
-            path,
-            "a name has letters, digits and _, does not begin with a digit, and is no word of CEL's own",
-        );
+        let problem = "a name has letters, digits and _, does not begin with a digit, and is no \
+            word of CEL's own";
+        reader.note(&item.path, problem);
         return None;
     }
     if names.contains(&name) {
-        reader.note(path, "two steps have this name");
+        reader.note(&item.path, "two steps have this name");
     }
     Some(name)
 }
 
-pub(super) fn fallback(
-    reader: &mut Reader<'_>,
-    path: &SettingPath,
-    mut table: Table,
-) -> Option<Fallback> {
+pub(super) fn fallback(reader: &mut Reader<'_>, mut fields: Fields) -> Option<Fallback> {
     let what = "a list of apps, \"owner/name\" or { app = \"owner/name\", timeout = 30 }";
-    check_number(reader, path, &table, "to");
-    let items = reader.items(path, &mut table, "to", what);
-    reader.nothing_else(path, table);
+    check_number(reader, &fields, "to");
+    let items = reader.items(&mut fields, "to", what);
+    reader.nothing_else(&fields);
     let mut to: Vec<Option<Step>> = Vec::new();
-    for (path, item) in items? {
-        let (at, step) = match item {
+    for item in items? {
+        let (at, step) = match item.value {
             // A plain text is an app without further settings.
-            Value::String(_) => (path.clone(), plain_choice(reader, &path, item)),
-            item => (path.key("app"), choice(reader, &path, item)),
+            Value::String(_) => (item.path.clone(), plain_choice(reader, &item)),
+            _ => (item.path.key("app"), choice(reader, item)),
         };
         if let Some(step) = &step
             && to.iter().flatten().any(|before| before.app == step.app)
@@ -104,8 +76,8 @@ pub(super) fn fallback(
     Some(Fallback { to: to? })
 }
 
-fn plain_choice(reader: &mut Reader<'_>, path: &SettingPath, value: Value) -> Option<Step> {
-    let app = reader.target(path, value)?;
+fn plain_choice(reader: &mut Reader<'_>, item: &Item) -> Option<Step> {
+    let app = reader.target(item)?;
     Some(Step {
         name: app.to_string(),
         app,
@@ -114,28 +86,25 @@ fn plain_choice(reader: &mut Reader<'_>, path: &SettingPath, value: Value) -> Op
     })
 }
 
-fn choice(reader: &mut Reader<'_>, path: &SettingPath, value: Value) -> Option<Step> {
-    let table = reader.table(path, value)?;
-    let name = table.get("app").and_then(Value::as_str);
+fn choice(reader: &mut Reader<'_>, item: Item) -> Option<Step> {
+    let fields = reader.table(item)?;
+    let name = fields.table.get("app").and_then(Value::as_str);
     let name = name.unwrap_or_default().to_owned();
-    step_called(reader, path, table, Some(name), Beside::Nothing)
+    step_called(reader, fields, Some(name), Beside::Nothing)
 }
 
 /// Parses a step of either kind, except for its name.
 fn step_called(
     reader: &mut Reader<'_>,
-    path: &SettingPath,
-    mut table: Table,
+    mut fields: Fields,
     name: Option<String>,
     beside: Beside<'_>,
 ) -> Option<Step> {
-    let app = reader.required_target(path, &mut table, "app", "an app or a route");
+    let app = reader.required_target(&mut fields, "app", "an app or a route");
     let place = format!("step {}, input", name.as_deref().unwrap_or_default());
-    let input = (table.remove("input"))
-        .map(|input| template(reader, &path.key("input"), input, place, beside));
-    let timeout =
-        (table.remove("timeout")).map(|time| some_time(reader, &path.key("timeout"), &time));
-    reader.nothing_else(path, table);
+    let input = (fields.take("input")).map(|input| template(reader, input, place, beside));
+    let timeout = (fields.take("timeout")).map(|time| positive_time(reader, &time));
+    reader.nothing_else(&fields);
     Some(Step {
         name: name?,
         app: app?,
@@ -144,33 +113,30 @@ fn step_called(
     })
 }
 
-fn some_time(reader: &mut Reader<'_>, path: &SettingPath, value: &Value) -> Option<Duration> {
-    match Seconds::some_from_toml(value) {
-        Ok(time) => Some(time.duration()),
-        Err(problem) => {
-            reader.note(path, problem);
-            None
-        }
-    }
+fn positive_time(reader: &mut Reader<'_>, item: &Item) -> Option<Duration> {
+    Seconds::some_from_toml(&item.value)
+        .map_err(|problem| reader.note(&item.path, problem))
+        .ok()
+        .map(|time| time.duration())
 }
 
-fn check_number(reader: &mut Reader<'_>, path: &SettingPath, table: &Table, key: &str) {
-    let steps = table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+fn check_number(reader: &mut Reader<'_>, fields: &Fields, key: &str) {
+    let steps = fields.table.get(key).and_then(Value::as_array);
+    let steps = steps.map_or(0, Vec::len);
     if steps > MAX_STEPS {
         let reason = format!("it has {steps} steps, {MAX_STEPS} are the most");
-        reader.note(&path.key(key), reason);
+        reader.note(&fields.path.key(key), reason);
     }
 }
 
 /// Parses a template. `place`: location in the route, for errors.
 fn template(
     reader: &mut Reader<'_>,
-    path: &SettingPath,
-    value: Value,
+    item: Item,
     place: String,
     beside: Beside<'_>,
 ) -> Option<Template> {
-    let whole = part(reader, path, value, beside, MAX_LEVELS);
+    let whole = part(reader, item, beside, MAX_LEVELS);
     Some(Template {
         // A route with an invalid name is discarded by the caller.
         route: reader.name?.clone(),
@@ -181,46 +147,42 @@ fn template(
 
 fn part(
     reader: &mut Reader<'_>,
-    path: &SettingPath,
-    value: Value,
+    item: Item,
     beside: Beside<'_>,
     levels_left: usize,
 ) -> Option<Part> {
     let Some(levels_left) = levels_left.checked_sub(1) else {
         let reason = format!("it is nested more than {MAX_LEVELS} levels deep");
-        reader.note(path, reason);
+        reader.note(&item.path, reason);
         return None;
     };
+    let Item { path, value } = item;
     match value {
         Value::String(_) => {
-            let expression = reader.expression(path, value, beside)?;
+            let expression = reader.expression(&Item { path, value }, beside)?;
             Some(Part::Expression(Box::new(expression)))
         }
         Value::Integer(number) => Some(Part::Literal(number.into())),
         Value::Float(number) if number.is_finite() => Some(Part::Literal(number.into())),
-        Value::Boolean(truth) => Some(Part::Literal(Json::Bool(truth))),
+        Value::Boolean(truth) => Some(Part::Literal(truth.into())),
         Value::Float(_) | Value::Datetime(_) => {
-            reader.note(
-                path,
-                "JSON has no such value; a text is to be in CEL's quotes",
-            );
+            let problem = "JSON has no such value; a text is to be in CEL's quotes";
+            reader.note(&path, problem);
             None
         }
         Value::Array(items) => {
-            let items: Vec<Option<Part>> = (items.into_iter().enumerate())
-                .map(|(n, item)| part(reader, &path.item(n), item, beside, levels_left))
-                .collect();
-            let items: Option<Vec<Part>> = items.into_iter().collect();
-            items.map(Part::List)
+            let items = numbered(&path, items).into_iter();
+            let items = items.map(|item| part(reader, item, beside, levels_left));
+            let items: Vec<Option<Part>> = items.collect();
+            items.into_iter().collect::<Option<_>>().map(Part::List)
         }
-        Value::Table(fields) => {
-            let fields: Vec<Option<(String, Part)>> = fields
-                .into_iter()
-                .map(|(key, value)| {
-                    let part = part(reader, &path.key(&key), value, beside, levels_left);
-                    part.map(|part| (key, part))
-                })
-                .collect();
+        Value::Table(table) => {
+            let fields = table.into_iter().map(|(key, value)| {
+                let path = path.key(&key);
+                let part = part(reader, Item { path, value }, beside, levels_left);
+                part.map(|part| (key, part))
+            });
+            let fields: Vec<Option<(String, Part)>> = fields.collect();
             let fields: Option<BTreeMap<String, Part>> = fields.into_iter().collect();
             fields.map(Part::Table)
         }
