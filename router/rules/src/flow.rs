@@ -48,9 +48,6 @@ pub struct Step {
 impl Step {
     /// What it is given, where `request` holds the flow's own input and the outputs of its earlier
     /// steps.
-    ///
-    /// # Errors
-    /// Its template has no value for them.
     pub fn input(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         match &self.input {
             Some(template) => template.fill(&Scene::new(request)),
@@ -73,9 +70,6 @@ pub struct Flow<'r> {
 impl Flow<'_> {
     /// What it gives, where `request` holds its own input and the outputs of its steps: what its
     /// template says, else the output of the last step that has one.
-    ///
-    /// # Errors
-    /// Its template has no value for them.
     pub fn output(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         if let Some(template) = self.output {
             return template.fill(&Scene::new(request));

@@ -60,9 +60,6 @@ struct Snapshot {
 
 impl Keyring {
     /// The keys in `store`, and the one that a setting gives.
-    ///
-    /// # Errors
-    /// Redis is away.
     pub async fn open(store: Store, root: Option<AdminKey>) -> Result<Self, warmq_store::Error> {
         let keyring = Self {
             store,
@@ -95,9 +92,6 @@ impl Keyring {
     }
 
     /// All keys but the one that a setting gives; the oldest first.
-    ///
-    /// # Errors
-    /// Redis is away.
     pub async fn list(&self) -> Result<Vec<ApiKey>, warmq_store::Error> {
         let all = self.store.api_keys().all().await?.into_iter();
         let mut keys: Vec<ApiKey> = all.filter_map(readable).map(|stored| stored.key).collect();
@@ -106,17 +100,11 @@ impl Keyring {
     }
 
     /// Returns whether there is a key, by setting or in Redis.
-    ///
-    /// # Errors
-    /// Redis is away.
     pub async fn has_any(&self) -> Result<bool, warmq_store::Error> {
         Ok(self.root.is_some() || !self.store.api_keys().all().await?.is_empty())
     }
 
     /// Makes a key. Its secret is in the answer, and nowhere else.
-    ///
-    /// # Errors
-    /// Redis is away.
     pub async fn create(
         &self,
         wished: NewKey,
@@ -144,9 +132,6 @@ impl Keyring {
     }
 
     /// Revokes a key: here at once, at other routers within [`CACHE_TTL`].
-    ///
-    /// # Errors
-    /// Redis is away.
     pub async fn revoke(&self, id: &KeyId) -> Result<KeyRevocation, warmq_store::Error> {
         let revoked = self
             .store
@@ -160,9 +145,6 @@ impl Keyring {
     }
 
     /// Keeps the copy fresh until `shutdown`.
-    ///
-    /// # Errors
-    /// Never; while Redis is away the copy stays as it is.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         loop {
             tokio::select! {

@@ -32,9 +32,6 @@ pub(super) struct Seen {
 }
 
 /// Reads a job's status with new log lines; `None` without a record.
-///
-/// # Errors
-/// Redis is unreachable.
 pub(super) async fn read_status(
     store: &Store,
     (app, id): (&AppId, JobId),

@@ -81,9 +81,6 @@ impl AppLoads {
     }
 
     /// Returns the loads that conditions reachable from `name` read.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn in_conditions(
         &self,
         routing: &RoutingConfig,
@@ -94,9 +91,6 @@ impl AppLoads {
     }
 
     /// Returns the loads of these apps.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn of(
         &self,
         routing: &RoutingConfig,
@@ -112,9 +106,6 @@ impl AppLoads {
     }
 
     /// Returns those of `targets`, apps or routes, that lead to an app with runners.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn with_runners<'t>(
         &self,
         routing: &RoutingConfig,

@@ -79,17 +79,11 @@ impl AppDirectory {
 
     /// Returns an app by the current declarations; `None` if neither the file nor a worker declares
     /// it.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn find(&self, id: &AppId) -> Result<Option<App>, Error> {
         self.find_in(&self.routing(), id).await
     }
 
     /// Returns an app by `routing`; `None` if neither that nor a worker declares it.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn find_in(&self, routing: &RoutingConfig, id: &AppId) -> Result<Option<App>, Error> {
         let app = |schema| App {
             config: routing.config(id),
@@ -112,9 +106,6 @@ impl AppDirectory {
     }
 
     /// Returns all apps of the file and of Redis.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
         let mut apps = self.store.fleet().apps().await?;
         apps.extend(self.routing().apps.names().cloned());

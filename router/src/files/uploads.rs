@@ -106,9 +106,6 @@ impl Uploads {
     }
 
     /// Writes a whole file. It is there once this returns; else nothing is.
-    ///
-    /// # Errors
-    /// See [`UploadError`].
     pub async fn store(&self, key: &FileKey, body: Body) -> Result<(), UploadError> {
         let mut incoming = Incoming::new(body, self.max_bytes);
         let stored = self.store_pieces(key, &mut incoming).await;
@@ -136,9 +133,6 @@ impl Uploads {
     }
 
     /// Writes one part of a file, and returns the etag by which it is to be named.
-    ///
-    /// # Errors
-    /// See [`UploadError`].
     pub async fn store_part(
         &self,
         key: &FileKey,

@@ -100,9 +100,6 @@ impl Flows {
     }
 
     /// Evaluates flows on events until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let events = QueueConsumer {
             what: "events of flows",
@@ -119,9 +116,6 @@ impl Flows {
     }
 
     /// Evaluates due flows without an event until `shutdown`.
-    ///
-    /// # Errors
-    /// Never; retries while Redis is unreachable.
     pub async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         while let Some(due) =
             retry::until_success("looking for flows that are due", &shutdown, || {

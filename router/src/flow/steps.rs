@@ -98,7 +98,7 @@ impl StepPreparer {
         };
         match target {
             Target::App(target) => Prepared::job(target, draft),
-            Target::Flow(target) => Prepared::flow(target, draft, flow.routing),
+            Target::Flow(target) => Ok(Prepared::flow(target, draft, flow.routing)),
         }
     }
 
@@ -203,9 +203,6 @@ impl StepSubmitter {
     }
 
     /// Loads the stored input of a flow.
-    ///
-    /// # Errors
-    /// See [`InputError`].
     pub(super) async fn load_input(&self, flow: &mut JobSpec) -> Result<(), InputError> {
         self.inputs.load(flow).await
     }
@@ -268,9 +265,6 @@ impl StepSubmitter {
 
     /// Republishes a step's job, whose submitter may have crashed between record and publish. A
     /// duplicate message starts nothing.
-    ///
-    /// # Errors
-    /// A server is unreachable.
     pub(super) async fn publish_again(&self, record: &JobRecord) -> Result<(), SubmitError> {
         if record.state != JobState::Queued {
             return Ok(());

@@ -51,9 +51,6 @@ impl AmqpSubmissions {
     }
 
     /// Consumes until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let submissions = QueueConsumer {
             what: "submissions",

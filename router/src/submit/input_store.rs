@@ -21,9 +21,6 @@ impl InputStore {
 
     /// Replaces an input that is too large for messages and records by a reference to an object.
     /// `permit` is released before the storage is written.
-    ///
-    /// # Errors
-    /// The storage fails.
     pub(crate) async fn store(
         &self,
         job: &mut JobSpec,
@@ -46,9 +43,6 @@ impl InputStore {
     }
 
     /// Loads a stored input into its job.
-    ///
-    /// # Errors
-    /// See [`InputError`].
     pub(crate) async fn load(&self, job: &mut JobSpec) -> Result<(), InputError> {
         let Some(stored) = &job.stored_input else {
             return Ok(());

@@ -58,9 +58,6 @@ impl JobWriter {
     }
 
     /// Records a job under the admission rules; a flow is scheduled for evaluation.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub(crate) async fn create(
         &self,
         job: &JobSpec,
@@ -95,9 +92,6 @@ impl JobWriter {
     }
 
     /// Publishes a recorded job to its app's lane, or a flow's event.
-    ///
-    /// # Errors
-    /// RabbitMQ does not confirm the message.
     pub(crate) async fn publish(&self, publication: Publication<'_>) -> Result<(), SubmitError> {
         let Publication {
             job,
@@ -151,9 +145,6 @@ impl JobWriter {
 
     /// Deletes the record and the stored input of a job without a message. Returns false if the
     /// job is kept, since another submission published it.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub(crate) async fn discard(&self, job: &JobSpec) -> Result<bool, warmq_store::Error> {
         let discarded = self.store.jobs().discard(&job.app, job.id).await?;
         if discarded {

@@ -169,7 +169,7 @@ impl Submitter {
                 (Prepared::job(target, request.draft)?, bound)
             }
             Target::Flow(target) => {
-                let prepared = Prepared::flow(target, request.draft, routing)?;
+                let prepared = Prepared::flow(target, request.draft, routing);
                 let first = self.steps.first_job(&prepared, routing, permit).await?;
                 let bound = bound(routing.config(&first.app).max_queue_length);
                 self.admission.check_queue(&first.app, bound).await?;

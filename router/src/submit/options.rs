@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use warmq_config::{AppConfig, Seconds};
 use warmq_types::hint::{Hint, HintSource};
 use warmq_types::hint_path::HintPath;
@@ -29,9 +28,6 @@ pub(crate) struct JobOptions {
 
 impl JobOptions {
     /// Parses the options of a submission.
-    ///
-    /// # Errors
-    /// An option is invalid.
     pub(super) fn parse(submission: &Submission) -> Result<Self, SubmitError> {
         let priority = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
             "" => Ok(Priority::default()),
@@ -74,27 +70,16 @@ impl JobOptions {
         })
     }
 
-    /// Returns the job with these options, for an app with these settings. `hint_path`: the input
-    /// field that names the model. The field takes precedence over the submitter's header: a runner
-    /// chosen by another hint would load the field's model anyway, and evict the other for it.
-    ///
-    /// # Errors
-    /// The field's value is too long for a hint.
-    pub(super) fn apply(
-        self,
-        job: JobSpec,
-        config: &AppConfig,
-        hint_path: Option<&HintPath>,
-    ) -> Result<JobSpec, SubmitError> {
-        let (hint, hint_source) = effective_hint(self.hint, hint_path, &job.input)?;
+    /// Returns the job with these options, for an app with these settings.
+    pub(super) fn apply(self, job: JobSpec, config: &AppConfig) -> JobSpec {
         let retention = match self.no_store {
             true => config.retention.min(NO_STORE_RETENTION),
             false => config.retention,
         };
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Ok(JobSpec {
-            hint,
-            hint_source,
+        JobSpec {
+            hint_source: self.hint.is_some().then_some(HintSource::Header),
+            hint: self.hint,
             priority: self.priority,
             max_warm_wait_ms: self.max_warm_wait_ms,
             start_timeout_ms: self.start_timeout_ms,
@@ -107,44 +92,37 @@ impl JobOptions {
             no_store: self.no_store,
             links_s: self.links_s,
             ..job
-        })
+        }
     }
 
     /// Returns a flow with these options; its steps have their own apps' settings.
-    ///
-    /// # Errors
-    /// Never: a flow's input has no hint of its own.
-    pub(super) fn apply_to_flow(self, job: JobSpec) -> Result<JobSpec, SubmitError> {
+    pub(super) fn apply_to_flow(self, job: JobSpec) -> JobSpec {
         let settings = AppConfig {
             max_attempts: MAX_ATTEMPTS,
             ..AppConfig::default()
         };
-        self.apply(job, &settings, None)
+        self.apply(job, &settings)
     }
 }
 
-/// Returns a job's hint and its source: the input field if it has a value, otherwise the header.
-fn effective_hint(
-    header: Option<Hint>,
-    path: Option<&HintPath>,
-    input: &Value,
-) -> Result<(Option<Hint>, Option<HintSource>), SubmitError> {
-    if let Some(path) = path
-        && let Some(named) = path
-            .hint(input)
-            .map_err(|problem| SubmitError::InvalidInputHint {
-                path: path.clone(),
-                problem,
-            })?
-    {
-        let source = HintSource::Input {
+/// Replaces the header's hint by the value of the input field `path`, if it has one: a runner
+/// chosen by another hint would load the field's model anyway, and evict the other for it.
+///
+/// # Errors
+/// The value is too long for a hint.
+pub(super) fn use_input_hint(job: &mut JobSpec, path: &HintPath) -> Result<(), SubmitError> {
+    let named = (path.hint(&job.input)).map_err(|problem| SubmitError::InvalidInputHint {
+        path: path.clone(),
+        problem,
+    })?;
+    if let Some(named) = named {
+        job.hint_source = Some(HintSource::Input {
             field: path.to_string(),
-            overruled: header.filter(|header| *header != named),
-        };
-        return Ok((Some(named), Some(source)));
+            overruled: job.hint.take().filter(|header| *header != named),
+        });
+        job.hint = Some(named);
     }
-    let source = header.is_some().then_some(HintSource::Header);
-    Ok((header, source))
+    Ok(())
 }
 
 /// Parses the start timeout, ms, greater than 0. The header's newer name takes precedence.

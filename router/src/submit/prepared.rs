@@ -7,7 +7,7 @@ use warmq_types::flow::Flow;
 use warmq_types::job::JobSpec;
 
 use super::SubmitError;
-use super::options::JobOptions;
+use super::options::{JobOptions, use_input_hint};
 use super::target::{FlowTarget, TargetApp};
 use crate::routing_config::RoutingConfig;
 
@@ -39,21 +39,15 @@ impl Prepared {
             route: target.hops,
             ..job
         };
-        Ok(Self {
-            job: options.apply(job, &target.app.config, target.app.hint_path())?,
-            plan: None,
-        })
+        let mut job = options.apply(job, &target.app.config);
+        if let Some(path) = target.app.hint_path() {
+            use_input_hint(&mut job, path)?;
+        }
+        Ok(Self { job, plan: None })
     }
 
     /// Builds a flow along a route of `routing`.
-    ///
-    /// # Errors
-    /// Never: a flow's input has no hint of its own.
-    pub(crate) fn flow(
-        target: FlowTarget,
-        draft: Draft,
-        routing: &RoutingConfig,
-    ) -> Result<Self, SubmitError> {
+    pub(crate) fn flow(target: FlowTarget, draft: Draft, routing: &RoutingConfig) -> Self {
         let plan = FlowPlan {
             flow: Flow::new(target.kind, target.of),
             excerpt: routing.excerpt(&target.route),
@@ -64,9 +58,9 @@ impl Prepared {
             route: target.hops,
             ..draft.job
         };
-        Ok(Self {
-            job: draft.options.apply_to_flow(job)?,
+        Self {
+            job: draft.options.apply_to_flow(job),
             plan: Some(plan),
-        })
+        }
     }
 }

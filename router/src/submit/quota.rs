@@ -34,9 +34,6 @@ impl Quota {
     /// Returns how many jobs of this app the owner may still have, of `max_jobs` over all apps;
     /// `None` for any number. Concurrent submissions to several apps may exceed the bound, those to
     /// one app cannot. Flows count under their routes, their steps do not.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub(super) async fn jobs_left(
         &self,
         job: &JobSpec,
@@ -51,9 +48,6 @@ impl Quota {
 
     /// Returns whether the owner has fewer jobs than were counted, since Redis may have lost some
     /// records.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub(super) async fn overcounted(&self, job: &JobSpec) -> Result<bool, SubmitError> {
         match &job.owner {
             Some(owner) => Ok((self.0.active_jobs().forget_lost(&job.app, owner)).await?),

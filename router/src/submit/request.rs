@@ -24,9 +24,6 @@ pub(super) struct Request {
 
 impl Request {
     /// Parses a submission of `caller` to the app or route `name`.
-    ///
-    /// # Errors
-    /// Body or options are invalid.
     pub(super) fn parse(
         name: AppId,
         caller: &Caller,
