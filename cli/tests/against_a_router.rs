@@ -89,7 +89,7 @@ async fn create_key(
 }
 
 async fn keys() -> (StatusCode, Json<Value>) {
-    let body = json!({"detail": "this router asks for a key", "error_type": "unauthorized"});
+    let body = json!({"detail": "this router requires a key", "error_type": "unauthorized"});
     (StatusCode::UNAUTHORIZED, Json(body))
 }
 

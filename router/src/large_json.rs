@@ -1,8 +1,6 @@
-//! Work on large JSON, a bounded number at a time, beside the threads that dispatch.
-//!
-//! Parsing 10 MiB takes a few hundred milliseconds of a processor, and up to thirty times its size
-//! of memory. Leases, heartbeats and small requests are served meanwhile, and values do not pile
-//! up.
+//! Bounds the concurrent work on large JSON: parsing 10 MiB takes a few hundred milliseconds of a
+//! processor, and up to thirty times its size of memory. Leases, heartbeats and small requests are
+//! served meanwhile.
 
 use std::sync::Arc;
 
@@ -10,28 +8,27 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warmq_types::job::MAX_INLINE_INPUT_BYTES;
 
-/// What a number, a boolean or an empty value counts in an estimate, bytes.
+/// Estimated size of a number, a boolean or an empty value, bytes.
 const SCALAR_BYTES: usize = 8;
 
-/// Grants turns to work on large JSON. Cheap to clone.
+/// Grants permits for work on large JSON. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LargeJson(Arc<Semaphore>);
 
 impl Default for LargeJson {
-    /// Half of the processors work on large JSON at most.
+    /// At most half of the processors work on large JSON.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Semaphore::new((processors / 2).max(1))))
     }
 }
 
-/// Permission to work on JSON. Values that are made under a permit are dropped, or made small, before
-/// it is.
+/// Permission to work on JSON, held until the resulting large values are dropped.
 #[derive(Debug)]
 pub struct LargeJsonPermit(Option<OwnedSemaphorePermit>);
 
 impl LargeJson {
-    /// Waits for a permit to work on `bytes` of JSON. Small JSON has its permit at once.
+    /// Acquires a permit for work on `bytes` of JSON, at once if they are few.
     pub async fn permit(&self, bytes: usize) -> LargeJsonPermit {
         match bytes > MAX_INLINE_INPUT_BYTES {
             // The semaphore is never closed.
@@ -40,7 +37,7 @@ impl LargeJson {
         }
     }
 
-    /// As [`LargeJson::permit`], to work on all of `values`.
+    /// Acquires a permit for work on all of `values`.
     pub async fn permit_for<'v>(
         &self,
         values: impl IntoIterator<Item = &'v Value>,
@@ -53,7 +50,7 @@ impl LargeJson {
 }
 
 impl LargeJsonPermit {
-    /// Runs `work`; other tasks of this thread go on elsewhere meanwhile if it is large.
+    /// Runs `work`; if it is large, other tasks of this thread move to other threads meanwhile.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         match self {
             Self(Some(_)) => tokio::task::block_in_place(work),
@@ -62,8 +59,8 @@ impl LargeJsonPermit {
     }
 }
 
-/// Whether `value` has no more bytes than are `left`, of which it takes its own. Ends as soon as it
-/// has more.
+/// Returns whether the size of `value` is at most `left`, and subtracts it. Stops as soon as it is
+/// exceeded.
 fn fits(value: &Value, left: &mut usize) -> bool {
     let mut take = |bytes: usize| match left.checked_sub(bytes) {
         Some(rest) => {
@@ -93,7 +90,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn what_is_large_waits_for_its_turn_and_what_is_small_does_not() {
+    async fn large_values_wait_for_a_permit_and_small_ones_do_not() {
         let large = LargeJson(Arc::new(Semaphore::new(1)));
         let text = Value::from("x".repeat(MAX_INLINE_INPUT_BYTES / 2 + 1));
         let numbers = Value::from(vec![0; MAX_INLINE_INPUT_BYTES / SCALAR_BYTES]);

@@ -1,8 +1,7 @@
-//! Accounting of the memory that request bodies occupy, over all connections.
+//! Accounting of the memory of request bodies, over all connections.
 //!
-//! A body occupies memory from its arrival until the last [`HeldBytes`] of its request is dropped:
-//! the owner of the body keeps a handle beside it. A body that is passed on in parts
-//! occupies no more than the buffers it passes through.
+//! A body occupies memory from its arrival until the last [`HeldBytes`] of its request is dropped;
+//! a streamed body occupies at most the buffers it passes through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct BodyMemory(Arc<AtomicU64>);
 
 impl BodyMemory {
-    /// Bytes that are occupied now.
+    /// Returns the occupied bytes.
     #[cfg(test)]
     pub fn occupied(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The bytes of one request's body that are in memory. Released when the last clone is dropped.
+/// Bytes of one request's body in memory. Released when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct HeldBytes(Arc<Held>);
 
@@ -27,37 +26,36 @@ pub struct HeldBytes(Arc<Held>);
 struct Held {
     memory: BodyMemory,
     bytes: AtomicU64,
-    /// Most bytes that the body occupies, however long it is.
-    at_most: AtomicU64,
+    /// Maximum that the body occupies, whatever its length.
+    max_bytes: AtomicU64,
 }
 
 impl HeldBytes {
-    /// Nothing yet, of `memory`.
+    /// Returns a handle on a new body of 0 bytes.
     pub fn new(memory: BodyMemory) -> Self {
         Self(Arc::new(Held {
             memory,
             bytes: AtomicU64::new(0),
-            at_most: AtomicU64::new(u64::MAX),
+            max_bytes: AtomicU64::new(u64::MAX),
         }))
     }
 
-    /// Declares that the body is passed on piece by piece through buffers of `bytes`, and kept
-    /// nowhere.
+    /// Declares that the body is streamed through buffers of `bytes`.
     pub fn pass_through(&self, bytes: u64) {
-        self.0.at_most.store(bytes, Ordering::Relaxed);
+        self.0.max_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Adds bytes that arrived. Returns how many bytes all bodies occupy then.
+    /// Adds received bytes. Returns the bytes of all bodies.
     pub fn add(&self, bytes: u64) -> u64 {
         let Held {
             memory: BodyMemory(total),
             bytes: held,
-            at_most,
+            max_bytes,
         } = &*self.0;
-        // One reader adds to a body; nothing else does.
+        // A body has a single reader.
         let before = held.load(Ordering::Relaxed);
         let after = before.saturating_add(bytes);
-        let after = after.min(at_most.load(Ordering::Relaxed)).max(before);
+        let after = after.min(max_bytes.load(Ordering::Relaxed)).max(before);
         held.store(after, Ordering::Relaxed);
         total.fetch_add(after - before, Ordering::Relaxed) + (after - before)
     }
@@ -75,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_occupies_memory_until_its_last_holder_lets_go() {
+    fn a_body_occupies_memory_until_its_last_handle_is_dropped() {
         let memory = BodyMemory::default();
         let held = HeldBytes::new(memory.clone());
         assert_eq!(held.add(10), 10);
@@ -87,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_passed_on_occupies_its_buffers_only() {
+    fn a_streamed_body_occupies_its_buffers_only() {
         let memory = BodyMemory::default();
         let passed = HeldBytes::new(memory.clone());
         passed.pass_through(15);

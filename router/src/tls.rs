@@ -1,4 +1,4 @@
-//! The router's own certificate.
+//! Certificate and key of the router.
 
 use std::fmt;
 use std::path::Path;
@@ -11,16 +11,15 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What HTTPS is spoken with: TLS 1.2 and 1.3, and HTTP/1.1 in it. Cheap to clone; prints without
+/// Configuration of HTTPS: TLS 1.2 and 1.3 with HTTP/1.1. Cheap to clone; its debug output omits
 /// the key.
 #[derive(Clone)]
 pub struct Tls(Arc<ServerConfig>);
 
-/// Why a certificate and its key cannot be served with: which of the two settings is wrong, and
-/// how.
+/// A mistake in certificate or key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `tls-cert` or `tls-key`.
+    /// Name of the setting, `tls-cert` or `tls-key`.
     pub setting: &'static str,
     /// What is wrong.
     pub reason: String,
@@ -33,11 +32,10 @@ impl fmt::Display for Problem {
 }
 
 impl Tls {
-    /// Reads PEM files: the certificate, followed by those that lead to its authority, and its
-    /// private key.
+    /// Reads PEM files: the certificate with its chain, and its private key.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// Returns all mistakes.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, Vec<Problem>> {
         let problem = |setting, reason| vec![Problem { setting, reason }];
         let chain = chain(certificate).map_err(|reason| ("tls-cert", reason));
@@ -68,7 +66,7 @@ impl Tls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// For the handshakes.
+    /// Returns the configuration of handshakes.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0)
     }
@@ -98,14 +96,14 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 fn none_in(path: &Path, what: &str, label: &str) -> String {
     let path = path.display();
-    format!("{path} holds no {what} (PEM: -----BEGIN {label}-----)")
+    format!("{path} contains no {what} (PEM: -----BEGIN {label}-----)")
 }
 
 fn unreadable(path: &Path, error: pem::Error) -> String {
     let path = path.display();
     match error {
         pem::Error::Io(error) => format!("{path} cannot be read: {error}"),
-        error => format!("{path} is no PEM file: {error:?}"),
+        error => format!("{path} is not a PEM file: {error:?}"),
     }
 }
 
@@ -114,7 +112,7 @@ mod tests {
     use super::*;
     use rcgen::generate_simple_self_signed;
 
-    /// What comes of files with these contents.
+    /// Reads files with these contents.
     fn read(certificate: &str, key: &str) -> Result<Tls, Vec<String>> {
         let folder = tempfile::tempdir().unwrap();
         let (cert_file, key_file) = (
@@ -133,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_with_its_key_is_taken_and_shows_no_key() {
+    fn a_valid_certificate_is_accepted_and_its_debug_output_omits_the_key() {
         let (certificate, key) = certified();
         let tls = read(&certificate, &key).unwrap();
         assert_eq!(format!("{tls:?}"), "Tls");
@@ -141,19 +139,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_files_is_told() {
+    fn all_mistakes_in_the_files_are_reported() {
         let ((certificate, key), (_, other_key)) = (certified(), certified());
-        let told = |certificate: &str, key: &str| read(certificate, key).unwrap_err();
-        let swapped = told(&key, &certificate);
+        let mistakes = |certificate: &str, key: &str| read(certificate, key).unwrap_err();
+        let swapped = mistakes(&key, &certificate);
         assert!(swapped[0].starts_with("tls-cert: ") && swapped[0].contains("no certificate"));
         assert!(swapped[1].starts_with("tls-key: ") && swapped[1].contains("no private key"));
         assert_eq!(swapped.len(), 2);
-        let foreign = told(&certificate, &other_key);
+        let foreign = mistakes(&certificate, &other_key);
         assert_eq!(foreign, ["tls-key: it does not belong to the certificate"]);
-        let half = told(&certificate[..certificate.len() / 2], &key);
-        assert!(half[0].contains("is no PEM file"), "{half:?}");
+        let half = mistakes(&certificate[..certificate.len() / 2], &key);
+        assert!(half[0].contains("is not a PEM file"), "{half:?}");
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(told(garbage, &key)[0].starts_with("tls-cert: "));
+        assert!(mistakes(garbage, &key)[0].starts_with("tls-cert: "));
         let missing = Tls::read(Path::new("/no/such.pem"), Path::new("/no/key.pem"));
         let missing = missing.unwrap_err();
         assert_eq!(missing.len(), 2);

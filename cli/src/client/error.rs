@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_an_error_with_its_remedy() {
-        let error = refusal(401, br#"{"detail":"this router asks for a key"}"#).to_string();
-        assert!(error.starts_with("this router asks for a key: ") && error.contains("WARMQ_KEY"));
+        let error = refusal(401, br#"{"detail":"this router requires a key"}"#).to_string();
+        assert!(error.starts_with("this router requires a key: ") && error.contains("WARMQ_KEY"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who asks, and what it may do. No I/O: what is known of a key was read before.
+//! Authorization of a caller: pure.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ pub enum Caller {
     Holder(Arc<ApiKey>),
 }
 
-/// What a request wants, besides submitting to an app.
+/// What a request needs to be permitted, besides submitting to an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// To be known at all.
+    /// Any call.
     Call,
-    /// To bring files for its jobs.
+    /// Upload files.
     Bring,
-    /// To look at its own jobs, and cancel them.
+    /// Read and cancel its own jobs.
     Read,
-    /// To look at what serves all jobs.
+    /// Read the state of runners and routers.
     Watch,
-    /// To look after dead letters and keys.
+    /// Manage dead letters, keys and the configuration.
     Administer,
 }
 
-/// A key does not allow what its holder wants.
+/// The key lacks a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the key '{key}' does not allow that: it needs the scope {needed}")]
 pub struct Denied {
@@ -40,7 +40,7 @@ pub struct Denied {
 }
 
 impl Caller {
-    /// Whose the jobs are that it submits.
+    /// Returns the owner of the jobs that it submits.
     pub fn owner(&self) -> Option<&KeyId> {
         match self {
             Self::Trusted => None,
@@ -48,7 +48,7 @@ impl Caller {
         }
     }
 
-    /// How much it may do.
+    /// Returns its limits.
     pub fn limits(&self) -> Limits {
         match self {
             Self::Trusted => Limits::default(),
@@ -56,10 +56,7 @@ impl Caller {
         }
     }
 
-    /// Whether it has `right`.
-    ///
-    /// # Errors
-    /// It has not.
+    /// Checks that it has `right`.
     pub fn may(&self, right: Right) -> Result<(), Denied> {
         let needed = match right {
             Right::Call => return Ok(()),
@@ -74,16 +71,13 @@ impl Caller {
         self.has(|scope| *scope == needed, || needed.to_string())
     }
 
-    /// Whether it may submit jobs to `app`, which need not exist.
-    ///
-    /// # Errors
-    /// It may not.
+    /// Checks that it may submit jobs to `app`, which need not exist.
     pub fn may_submit_to(&self, app: &AppId) -> Result<(), Denied> {
         let covers = |scope: &Scope| matches!(scope, Scope::Submit(apps) if apps.covers(app));
         self.has(covers, || format!("submit:{app}"))
     }
 
-    /// Whether it may know that there is such an app.
+    /// Returns whether it may know that the app exists.
     pub fn knows(&self, app: &AppId) -> bool {
         self.may(Right::Watch).is_ok() || self.may_submit_to(app).is_ok()
     }
@@ -142,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Which of [`RIGHTS`] it has.
+    /// Returns which of [`RIGHTS`] it has.
     fn rights(caller: &Caller) -> [bool; 5] {
         RIGHTS.map(|right| caller.may(right).is_ok())
     }
@@ -170,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_go_to_named_apps_only_and_a_refusal_says_what_is_missing() {
+    fn jobs_go_to_named_apps_only_and_the_error_names_the_missing_scope() {
         let caller = holder("alice-1", &["submit:a/b", "submit:c/*", "read", "watch"]);
         for (app, may) in [
             ("a/b", true),

@@ -4,24 +4,21 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use warmq_types::access::{Credentials, NoCredentials};
 
-/// Why a request names no key.
+/// Why a request has no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoKey {
-    /// It says nothing.
-    #[error("this router asks for a key: send the header `Authorization: Key id:secret`")]
+    /// The header is missing.
+    #[error("this router requires a key: send the header `Authorization: Key id:secret`")]
     Missing,
-    /// It says something of another kind.
-    #[error("the header is to be `Authorization: Key id:secret`, or `Bearer` in place of `Key`")]
+    /// The header has another scheme.
+    #[error("the header must be `Authorization: Key id:secret`, or `Bearer` in place of `Key`")]
     Scheme,
-    /// What it says is no key.
+    /// The header contains no key.
     #[error(transparent)]
     Malformed(#[from] NoCredentials),
 }
 
-/// The key that a request names: `Key id:secret`, as fal's clients say it, or `Bearer id:secret`.
-///
-/// # Errors
-/// It names none.
+/// Parses a request's key: `Key id:secret`, as fal's clients send it, or `Bearer id:secret`.
 pub fn credentials(headers: &HeaderMap) -> Result<Credentials, NoKey> {
     let value = headers.get(AUTHORIZATION).ok_or(NoKey::Missing)?;
     let text = value.to_str().map_err(|_| NoKey::Scheme)?;
@@ -43,16 +40,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_as_fals_clients_send_it_or_as_bearer() {
+    fn a_key_is_sent_with_the_scheme_key_or_bearer() {
         for header in ["Key a-1:s", "key a-1:s", "Bearer a-1:s", "KEY  a-1:s "] {
             assert_eq!(read(header.as_bytes()).as_deref(), Ok("a-1:s"), "{header}");
         }
-        // A secret may hold what separates it from the id.
+        // A secret may contain the separator.
         assert_eq!(read(b"Key a:b:c").as_deref(), Ok("a:b:c"));
     }
 
     #[test]
-    fn everything_else_is_told_what_is_wrong() {
+    fn other_headers_have_different_errors() {
         assert_eq!(credentials(&HeaderMap::new()).unwrap_err(), NoKey::Missing);
         for header in ["Basic a:s", "a:s", "Key", "Key\u{e9} a:s"] {
             assert_eq!(read(header.as_bytes()), Err(NoKey::Scheme), "{header}");

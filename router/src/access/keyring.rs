@@ -19,19 +19,19 @@ use warmq_types::ids::KeyId;
 
 use super::{Caller, NoKey, header};
 
-/// How long the copy is believed.
+/// Interval at which the copy is read from Redis.
 const CACHE_TTL: Duration = Duration::from_secs(2);
 
-/// Why a request is not let in.
+/// Why a request is not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// It names no key.
+    /// It has no key.
     #[error(transparent)]
     NoKey(#[from] NoKey),
     /// The key does not exist, or its secret differs; the response does not distinguish these.
-    #[error("this key is not known: it was revoked, or never made")]
+    #[error("this key does not exist, or was revoked")]
     Unknown,
-    /// Whether there is such a key cannot be said now.
+    /// The key is not in the copy, and Redis failed.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
 }
@@ -44,7 +44,7 @@ pub struct Keyring {
     copy: Arc<RwLock<Snapshot>>,
 }
 
-/// A key, and what its holder must know.
+/// A key with the hash of its secret.
 #[derive(Clone)]
 struct Known {
     key: Arc<ApiKey>,
@@ -54,12 +54,12 @@ struct Known {
 #[derive(Default)]
 struct Snapshot {
     keys: HashMap<KeyId, Known>,
-    /// There are keys, or were.
+    /// A key exists, or existed.
     asks: bool,
 }
 
 impl Keyring {
-    /// The keys in `store`, and the one that a setting gives.
+    /// Reads the keys in `store`. `root`: the administrator's key of the settings.
     pub async fn open(store: Store, root: Option<AdminKey>) -> Result<Self, warmq_store::Error> {
         let keyring = Self {
             store,
@@ -70,15 +70,12 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// Whether those who come are asked for a key.
+    /// Returns whether requests need a key.
     pub fn asks(&self) -> bool {
         self.root.is_some() || self.copy().asks
     }
 
-    /// Who sends a request with these headers.
-    ///
-    /// # Errors
-    /// It has to say so with a key, and does not.
+    /// Authenticates the caller of a request with these headers.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
         if !self.asks() {
             return Ok(Caller::Trusted);
@@ -91,7 +88,7 @@ impl Keyring {
         }
     }
 
-    /// All keys but the one that a setting gives; the oldest first.
+    /// Lists the keys except that of the settings, the oldest first.
     pub async fn list(&self) -> Result<Vec<ApiKey>, warmq_store::Error> {
         let all = self.store.api_keys().all().await?.into_iter();
         let mut keys: Vec<ApiKey> = all.filter_map(readable).map(|stored| stored.key).collect();
@@ -99,24 +96,24 @@ impl Keyring {
         Ok(keys)
     }
 
-    /// Returns whether there is a key, by setting or in Redis.
+    /// Returns whether a key exists, in the settings or in Redis.
     pub async fn has_any(&self) -> Result<bool, warmq_store::Error> {
         Ok(self.root.is_some() || !self.store.api_keys().all().await?.is_empty())
     }
 
-    /// Makes a key. Its secret is in the answer, and nowhere else.
+    /// Creates a key. The returned secret is not stored.
     pub async fn create(
         &self,
-        wished: NewKey,
+        requested: NewKey,
     ) -> Result<(ApiKey, Credentials, KeyCreation), warmq_store::Error> {
-        // The thread's generator is one for secrets, seeded by the system's.
-        let credentials = Credentials::new(KeyId::generate(&wished.name), rand::random());
+        // The thread's generator is cryptographically secure.
+        let credentials = Credentials::new(KeyId::generate(&requested.name), rand::random());
         let stored = StoredKey {
             secret_sha256: credentials.hash(),
             key: ApiKey {
                 id: credentials.id.clone(),
-                scopes: wished.scopes,
-                limits: wished.limits,
+                scopes: requested.scopes,
+                limits: requested.limits,
                 created_ms: self.store.now_ms().await?,
             },
         };
@@ -131,7 +128,7 @@ impl Keyring {
         Ok((stored.key, credentials, kept))
     }
 
-    /// Revokes a key: here at once, at other routers within [`CACHE_TTL`].
+    /// Revokes a key: in this router at once, in others within [`CACHE_TTL`].
     pub async fn revoke(&self, id: &KeyId) -> Result<KeyRevocation, warmq_store::Error> {
         let revoked = self
             .store
@@ -174,12 +171,12 @@ impl Keyring {
     async fn read(&self) -> Result<(), warmq_store::Error> {
         let all = self.store.api_keys().all().await?;
         // One that cannot be read is one all the same.
-        let are_there = !all.is_empty();
+        let exist = !all.is_empty();
         let all = all.into_iter().filter_map(readable).map(Known::from);
         let keys = all.map(|known| (known.key.id.clone(), known)).collect();
         let mut copy = self.copy_mut();
         copy.keys = keys;
-        copy.asks |= are_there;
+        copy.asks |= exist;
         Ok(())
     }
 
@@ -209,8 +206,8 @@ impl From<StoredKey> for Known {
     }
 }
 
-/// A key, unless another version wrote it: then its holder is not let in, and the others are.
+/// Returns a key, unless another version wrote it: other keys remain valid.
 fn readable(key: Result<StoredKey, warmq_store::Error>) -> Option<StoredKey> {
-    key.inspect_err(|error| tracing::warn!(%error, "a key is not known here"))
+    key.inspect_err(|error| tracing::warn!(%error, "ignored an unreadable key"))
         .ok()
 }

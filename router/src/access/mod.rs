@@ -1,14 +1,14 @@
-//! Who may do what.
+//! Authentication and authorization by API keys.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | [`caller`] | who asks, and what it may do: pure |
-//! | [`header`] | the key in a request's `Authorization` |
-//! | [`keyring`] | the keys that there are, as this router knows them |
+//! | [`caller`] | the rights of a caller: pure |
+//! | [`header`] | parses the key in `Authorization` |
+//! | [`keyring`] | a copy of all keys |
 //!
-//! Each request is asked once, in front of the handlers (`api::gate`), and becomes a [`Caller`].
-//! Submitting takes one, and so does finding a job (`api::own`): a handler that forgot to ask could
-//! do neither.
+//! A layer in front of the handlers (`api::auth`) authenticates each request and passes a
+//! [`Caller`] on. Submitting and finding a job (`api::owned_job`) require one, so no handler can
+//! omit the authorization.
 
 pub mod caller;
 pub mod header;
@@ -20,7 +20,7 @@ pub use caller::{Caller, Denied, Right};
 pub use header::NoKey;
 pub use keyring::{AuthError, Keyring};
 
-/// A router without keys would be reachable by strangers.
+/// A router without keys would be reachable from other machines.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "listen: {0} can be reached from other machines, and no keys exist yet, so requests would need none: set \
@@ -29,10 +29,10 @@ pub use keyring::{AuthError, Keyring};
 )]
 pub struct OpenToStrangers(SocketAddr);
 
-/// Whether a router may listen at `address`. `asks`: it asks for keys.
+/// Checks that a router may listen at `address`. `asks`: it requires keys.
 ///
 /// # Errors
-/// Others than this machine could do whatever they like.
+/// Other machines could send requests without a key.
 pub fn may_listen(
     address: SocketAddr,
     asks: bool,
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_are_kept_out_by_the_address_or_by_keys_or_by_whoever_says_so() {
+    fn a_router_is_protected_by_its_address_or_by_keys_or_by_a_proxy() {
         let may = |address: &str, asks, anonymous| {
             may_listen(address.parse().unwrap(), asks, anonymous).is_ok()
         };
@@ -60,15 +60,15 @@ mod tests {
             assert!(!may(open, false, false), "{open}");
             assert!(may(open, true, false) && may(open, false, true), "{open}");
         }
-        let told = may_listen("0.0.0.0:8080".parse().unwrap(), false, false);
-        let told = told.unwrap_err().to_string();
+        let error = may_listen("0.0.0.0:8080".parse().unwrap(), false, false);
+        let error = error.unwrap_err().to_string();
         for way in [
             "0.0.0.0:8080",
             "--admin-key",
             "--allow-anonymous",
             "127.0.0.1",
         ] {
-            assert!(told.contains(way), "{told}");
+            assert!(error.contains(way), "{error}");
         }
     }
 }

@@ -1,18 +1,17 @@
-//! Where a file stands in the storage, in letters that mean the same in a path, a URL and a header.
+//! Keys of files in the storage, which need no escape in paths, URLs and headers.
 
 use std::fmt;
 
-/// The most bytes in a key: well below what any storage allows.
+/// Maximum length of a key, bytes: below the limits of all storages.
 const MAX_BYTES: usize = 512;
 
 /// `owner/app/<job>/0.png`, `uploads/<id>/cat.png`: parts of ASCII letters, digits, `-`, `_` and
-/// `.`, none of which begins with a dot. So none leads upwards, none is hidden, and none needs an
-/// escape anywhere.
+/// `.`, none of which begins with a dot, so that none is hidden or leads to a parent folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileKey(String);
 
 impl FileKey {
-    /// Reads a key; `None` if it is none.
+    /// Parses a key; `None` if it is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let harmless = |part: &str| {
             let mut bytes = part.bytes();
@@ -22,18 +21,18 @@ impl FileKey {
         is_key.then(|| Self(text.to_owned()))
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The file's own name: the last part.
+    /// Returns the file's name: the last part.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 }
 
-/// Whether a byte may stand in a part of a key.
+/// Returns whether a byte is allowed in a part of a key.
 pub(super) fn is_harmless(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
@@ -49,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_leads_out_of_the_storage_or_needs_an_escape() {
+    fn keys_stay_inside_the_storage_and_need_no_escape() {
         let key = FileKey::parse("warmq/diffusion/0199-ab/0.png").unwrap();
         assert_eq!(key.name(), "0.png");
         for none in [

@@ -1,36 +1,36 @@
-//! How long links hold, if the submitter says so: fal's header `X-Fal-Object-Lifecycle-Preference`.
+//! Lifetime of links that the submitter requests: header `X-Fal-Object-Lifecycle-Preference`.
 
 use serde_json::{Value, json};
 use warmq_types::input_schema::write_integers;
 
-/// The longest that a link may hold: ten years.
+/// Maximum lifetime of a link, s: ten years.
 const MAX_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
 
-/// The seconds in `{"expiration_duration_seconds": N, …}`; `None` if it asks for nothing. `null`
-/// asks for no end: a link then holds for ten years, since every link has an end here. What else it
-/// says (who may read the file, at fal) is not looked at: a link is all that a reader needs here.
+/// Parses `{"expiration_duration_seconds": N, …}`, s; `None` if the field is absent. `null` requests
+/// no expiry and yields the maximum, since every link expires. Other fields (fal's access rules)
+/// are ignored: a link is all that a reader needs.
 ///
 /// # Errors
-/// It is no such JSON, or no such time.
+/// The JSON or the time is invalid.
 pub fn seconds(header: &str) -> Result<Option<u64>, String> {
     let expected = r#"{"expiration_duration_seconds": 3600} is expected"#;
     let Ok(Value::Object(preference)) = serde_json::from_str(header) else {
-        return Err(format!("it is no JSON object: {expected}"));
+        return Err(format!("it is not a JSON object: {expected}"));
     };
     match preference.get("expiration_duration_seconds") {
         None => Ok(None),
         Some(Value::Null) => Ok(Some(MAX_LIFETIME_S)),
-        Some(value) => match whole(value) {
+        Some(value) => match integer(value) {
             Some(seconds @ 1..=MAX_LIFETIME_S) => Ok(Some(seconds)),
             _ => Err(format!(
-                "the time is a whole number of seconds from 1 to {MAX_LIFETIME_S}: {expected}"
+                "the time must be a whole number of seconds from 1 to {MAX_LIFETIME_S}: {expected}"
             )),
         },
     }
 }
 
-/// A whole number, also one with a point: `60.0`.
-fn whole(value: &Value) -> Option<u64> {
+/// Returns a whole number, also one with a decimal point: `60.0`.
+fn integer(value: &Value) -> Option<u64> {
     let mut value = value.clone();
     write_integers(&json!({"type": "integer"}), &mut value);
     value.as_u64()

@@ -8,17 +8,17 @@ use warmq_types::job::JobRecord;
 use super::permit::{InvalidPermit, Signer, Use};
 use super::{FileKey, now_s};
 
-/// How long links to a job's files hold after its end if neither the job nor its app says.
+/// Default lifetime of links to a job's files after its end, s.
 const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
 
 /// Links to the files of a job that has not ended expire at a full hour, so that repeated requests
 /// return the same link.
 const ROUND_S: u64 = 3600;
 
-/// The longest text that is looked at as a link.
+/// Maximum length of a link, bytes.
 const MAX_BYTES: usize = 4096;
 
-/// A cheap handle on what makes links.
+/// A cheap handle for creating and checking links.
 #[derive(Clone)]
 pub struct Links {
     public_url: Arc<str>,
@@ -26,7 +26,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Links that begin with `public_url` (no slash at its end), signed under `secret`.
+    /// Returns links that begin with `public_url` (without a final slash), signed with `secret`.
     pub fn new(public_url: Arc<str>, secret: [u8; 32]) -> Self {
         Self {
             public_url,
@@ -34,60 +34,54 @@ impl Links {
         }
     }
 
-    /// What links begin with.
+    /// Returns the prefix of all links.
     pub fn public_url(&self) -> &str {
         &self.public_url
     }
 
-    /// Where the file can be read until `expires_s` (Unix s).
+    /// Returns a link for reading the file until `expires_s` (Unix s).
     pub fn to_read(&self, key: &FileKey, expires_s: u64) -> String {
         let permit = self.permit(Use::Read, key, expires_s);
         format!("{}/files/{permit}/{key}", self.public_url)
     }
 
-    /// Where the file can be put, whole, until `expires_s` (Unix s).
+    /// Returns a link for writing the whole file until `expires_s` (Unix s).
     pub fn to_write(&self, key: &FileKey, expires_s: u64) -> String {
         let permit = self.permit(Use::Write, key, expires_s);
         format!("{}/storage/upload/{permit}/{key}", self.public_url)
     }
 
-    /// Below which the file's parts can be put until `expires_s` (Unix s).
+    /// Returns the prefix of links for writing the file's parts until `expires_s` (Unix s).
     pub fn to_write_parts(&self, key: &FileKey, expires_s: u64) -> String {
         let permit = self.permit(Use::WriteParts, key, expires_s);
         format!("{}/storage/parts/{permit}/{key}", self.public_url)
     }
 
-    /// Allows one use of a file until `expires_s` (Unix s).
+    /// Returns a permit for one use of a file until `expires_s` (Unix s).
     pub fn permit(&self, what: Use, key: &FileKey, expires_s: u64) -> String {
         self.signer.permit(what, key.as_str(), expires_s)
     }
 
-    /// Allows to bring files until `expires_s` (Unix s).
+    /// Returns a token for uploads until `expires_s` (Unix s).
     pub fn upload_token(&self, expires_s: u64) -> String {
         self.signer.permit(Use::Upload, "", expires_s)
     }
 
-    /// Checks a permit for a file, and says how long it holds, s.
-    ///
-    /// # Errors
-    /// It does not allow that.
+    /// Checks a permit for a file, and returns its remaining lifetime, s.
     pub fn check(&self, what: Use, key: &FileKey, permit: &str) -> Result<u64, InvalidPermit> {
         let now_s = now_s();
         let expires_s = self.signer.check(what, key.as_str(), permit, now_s)?;
         Ok(expires_s.saturating_sub(now_s))
     }
 
-    /// Checks what [`Links::upload_token`] gave.
-    ///
-    /// # Errors
-    /// It does not allow to bring files.
+    /// Checks a token of [`Links::upload_token`].
     pub fn check_upload_token(&self, token: &str) -> Result<(), InvalidPermit> {
         self.signer.check(Use::Upload, "", token, now_s())?;
         Ok(())
     }
 
-    /// The file that a link leads to, if it is one of ours and still good at `now_s` (Unix s). It
-    /// is known by its signature, not by its host: routers may be reached under many names.
+    /// Returns the file of a valid link at `now_s` (Unix s). The signature counts, not the host:
+    /// routers may have many names.
     pub(super) fn file_of(&self, text: &str, now_s: u64) -> Option<FileKey> {
         if text.len() > MAX_BYTES || !text.starts_with("http") {
             return None;
@@ -97,7 +91,7 @@ impl Links {
             return None;
         }
         let path = url.path();
-        // A public URL may have a path of its own, in front.
+        // The public URL may contain a path.
         path.match_indices("files/").find_map(|(at, files)| {
             let (permit, key) = path[at + files.len()..].split_once('/')?;
             let key = FileKey::parse(key)?;
@@ -107,9 +101,8 @@ impl Links {
     }
 }
 
-/// Until when links to a job's files hold, Unix s: as long as its result is kept, or as its
-/// submitter asked. The same in every answer once the job has ended, so that caches know them
-/// again.
+/// Returns the expiry of links to a job's files, Unix s: that of its result, or as its submitter
+/// requested. Constant after the job's end, so that caches recognize the links.
 pub fn expires_s(record: &JobRecord) -> u64 {
     let spec = &record.spec;
     let lifetime_s = spec.links_s.or(spec.retention_s);
@@ -129,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_known_again_whatever_name_its_router_has() {
+    fn a_link_is_recognized_under_any_host() {
         let key = FileKey::parse("a/b/1/0.png").unwrap();
         for url in [
             "http://127.0.0.1:8080",
@@ -144,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn other_links_are_not_ours() {
+    fn other_links_are_not_recognized() {
         let ours = links("http://h");
         let key = FileKey::parse("a/b/1/0.png").unwrap();
         let link = ours.to_read(&key, 100);

@@ -29,7 +29,7 @@ pub use uploads::{UploadError, Uploads};
 
 use warmq_process::clock::shared_ms;
 
-/// Now by Redis' clock, Unix s: links that one router signs are checked by others.
+/// Returns the time of Redis' clock, Unix s: routers check each other's links.
 pub fn now_s() -> u64 {
     shared_ms() / 1000
 }

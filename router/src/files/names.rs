@@ -5,20 +5,20 @@
 
 use super::key::is_harmless;
 
-/// The longest name that is kept, bytes.
+/// Maximum length of a name, bytes.
 const MAX_BYTES: usize = 100;
 
-/// What stands in the place of a name.
+/// Name of a file without one.
 const NAMELESS: &str = "file";
 
 /// A kind of file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// What its name ends with. Others mean the same.
+    /// Extensions of its names, the preferred one first.
     extensions: &'static [&'static str],
-    /// Its content type.
+    /// Content type.
     pub content_type: &'static str,
-    /// A browser may show it in a tab of its own: it can hold no scripts.
+    /// Whether a browser may display it: it cannot contain scripts.
     pub may_be_shown: bool,
 }
 
@@ -50,21 +50,21 @@ static KINDS: [Kind; 9] = [
     data(&["mp3"], "audio/mpeg"),
 ];
 
-/// Anything else.
+/// Any other file.
 static BYTES: Kind = data(&[], "application/octet-stream");
 
-/// What a file of that name is.
+/// Returns the kind of a file by its name.
 pub fn kind(name: &str) -> &'static Kind {
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let ends_so = |kind: &&Kind| {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let has_extension = |kind: &&Kind| {
         let mut extensions = kind.extensions.iter();
-        extensions.any(|known| known.eq_ignore_ascii_case(ending))
+        extensions.any(|known| known.eq_ignore_ascii_case(extension))
     };
-    KINDS.iter().find(ends_so).unwrap_or(&BYTES)
+    KINDS.iter().find(has_extension).unwrap_or(&BYTES)
 }
 
-/// A name that can stand in paths, URLs and headers: the end of what was given, without folders,
-/// and with an ending that says the content type, if that is known.
+/// Returns a name that is safe in paths, URLs and headers: the end of `name`, without folders, with
+/// the extension of the content type, if it is known.
 pub fn safe(name: &str, content_type: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let harmless: String = name
@@ -74,7 +74,7 @@ pub fn safe(name: &str, content_type: &str) -> String {
             _ => '_',
         })
         .collect();
-    // ASCII by now, so any byte is a place to cut.
+    // Only ASCII, so any byte is a character boundary.
     let end = &harmless[harmless.len().saturating_sub(MAX_BYTES)..];
     let name = match end.trim_start_matches('.') {
         "" => NAMELESS,
@@ -83,7 +83,7 @@ pub fn safe(name: &str, content_type: &str) -> String {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let mut kinds = KINDS.iter();
     match kinds.find(|kind| kind.content_type.eq_ignore_ascii_case(essence)) {
-        Some(told) if kind(name) != told => format!("{name}.{}", told.extensions[0]),
+        Some(given) if kind(name) != given => format!("{name}.{}", given.extensions[0]),
         _ => name.to_owned(),
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_says_what_was_told() {
+    fn the_extension_matches_the_content_type() {
         assert_eq!(safe("upload.bin", "image/png"), "upload.bin.png");
         assert_eq!(safe("a.JPG", "image/jpeg; q=1"), "a.JPG");
         assert_eq!(safe("", "image/webp"), "file.webp");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_browser_would_run_has_a_type() {
+    fn executable_files_have_no_type() {
         for name in [
             "a.html",
             "a.svg",

@@ -1,16 +1,14 @@
-//! What a link is worth: `<expires>-<signature>`, signed for one use of one file until that time
-//! (Unix s).
+//! Permits in links: `<expires>-<signature>`, for one use of one file until that time (Unix s).
 //!
-//! The signature is HMAC-SHA-256 over use, time and key, under a secret that all routers share, as
-//! base64url. Nothing is stored: any router checks any permit, and none can be taken back before
-//! its time.
+//! The signature is HMAC-SHA-256 over use, time and key, with a secret that all routers share, as
+//! base64url. Nothing is stored: any router checks any permit, and none can be revoked.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What a permit allows. Each is signed apart: who may read a file cannot write it.
+/// Use that a permit allows. It is part of the signature: a reader cannot write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Read the file.
@@ -19,7 +17,7 @@ pub enum Use {
     Write,
     /// Write the file, in parts.
     WriteParts,
-    /// Bring new files, whatever they are called.
+    /// Upload new files of any name.
     Upload,
 }
 
@@ -34,28 +32,26 @@ impl Use {
     }
 }
 
-/// Why a permit is worth nothing.
+/// Why a permit is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPermit {
-    /// It is no permit at all.
-    #[error("this is no link that a router makes")]
+    /// It has another format.
+    #[error("this is not a link of a router")]
     Malformed,
-    /// Its signature is for something else, or under another secret.
-    #[error(
-        "the link's signature does not fit: use the link as it was given, with nothing changed"
-    )]
+    /// Its signature is of another use, key, time or secret.
+    #[error("the link's signature does not match: use the link unchanged")]
     BadSignature,
-    /// It was good once.
-    #[error("the link has expired: ask for the job's result again, or upload the file again")]
+    /// It has expired.
+    #[error("the link has expired: fetch the job's result again, or upload the file again")]
     Expired,
 }
 
-/// Makes permits and checks them.
+/// Creates and checks permits.
 #[derive(Clone)]
 pub struct Signer(Hmac<Sha256>);
 
 impl Signer {
-    /// Signs under `secret`.
+    /// Returns a signer with `secret`.
     pub fn new(secret: [u8; 32]) -> Self {
         // HMAC pads a key with zeros to the hash's block.
         let mut block = [0; 64];
@@ -63,16 +59,13 @@ impl Signer {
         Self(Hmac::new(&block.into()))
     }
 
-    /// Allows one use of `key` before `expires_s` (Unix s).
+    /// Returns a permit for one use of `key` before `expires_s` (Unix s).
     pub fn permit(&self, what: Use, key: &str, expires_s: u64) -> String {
         let signature = self.mac(what, key, expires_s).finalize().into_bytes();
         format!("{expires_s}-{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Checks a permit at `now_s` (Unix s), and says when it expires.
-    ///
-    /// # Errors
-    /// It does not allow that.
+    /// Checks a permit at `now_s` (Unix s), and returns its expiry.
     pub fn check(
         &self,
         what: Use,
@@ -94,7 +87,7 @@ impl Signer {
         }
     }
 
-    /// The key comes last: it alone could hold a line break.
+    /// The key is last: it alone could contain a line break.
     fn mac(&self, what: Use, key: &str, expires_s: u64) -> Hmac<Sha256> {
         let text = format!("{}\n{expires_s}\n{key}", what.name());
         self.0.clone().chain_update(text)
@@ -112,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_is_good_until_its_time_and_says_when_that_is() {
+    fn a_permit_is_valid_until_its_expiry() {
         let permit = signer().permit(Use::Read, KEY, 100);
         assert_eq!(signer().check(Use::Read, KEY, &permit, 99), Ok(100));
         let late = signer().check(Use::Read, KEY, &permit, 100);
@@ -120,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_is_for_its_use_its_key_its_time_and_its_secret_only() {
+    fn a_permit_is_valid_for_its_use_its_key_its_time_and_its_secret_only() {
         let permit = signer().permit(Use::Read, KEY, 100);
         let signature = permit.split_once('-').unwrap().1;
         for (signer, what, key, permit) in [
@@ -143,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_character_spoils_a_permit() {
+    fn any_changed_character_invalidates_a_permit() {
         let permit = signer().permit(Use::Read, KEY, 1_000_000);
         for at in 0..permit.len() {
             for other in [b'0', b'A', b'_'] {
@@ -162,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_permit_is_told_apart() {
+    fn other_texts_are_malformed() {
         for none in [
             "",
             "-",

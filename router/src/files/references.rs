@@ -37,7 +37,7 @@ pub fn from_links(input: &mut Value, links: &Links, now_s: u64) -> Result<(), Ve
             rejected.push(FieldError {
                 loc: place.to_vec(),
                 msg: format!(
-                    "{SCHEME}… cannot be used in an input: give the link that an upload or a job's result gave you"
+                    "{SCHEME}… cannot be used in an input: use the link of an upload or of a job's result"
                 ),
                 error_type: "file_reference".to_owned(),
             });
@@ -87,7 +87,7 @@ pub fn reject_made_up<'v>(
     }
     let made_up = rejected.into_iter().map(|(_, loc)| FieldError {
         loc,
-        msg: format!("{SCHEME}… cannot be made by a route: give a link to a file"),
+        msg: format!("{SCHEME}… cannot be made by a route: use a link to a file"),
         error_type: "file_reference".to_owned(),
     });
     match made_up.collect::<Vec<_>>() {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steps_input_has_references_that_were_given_and_none_that_were_made_up() {
+    fn a_steps_input_may_contain_given_references_only() {
         let given = json!({"image": ["warmq://files/a/b/1/0.png"]});
         let outputs = json!({"url": "warmq://files/a/b/2/0.png", "warmq://files/x": 1});
         let mut input = json!({

@@ -16,71 +16,69 @@ use warmq_objects::{Artifacts, FileWriter};
 
 use super::{FileKey, names};
 
-/// The folder of uploads in the storage. An app's owner may be called so, too; its jobs' ids are no
-/// uploads' ids.
+/// Folder of uploads in the storage. An app's owner may have this name, too: ids of jobs differ
+/// from those of uploads.
 const FOLDER: &str = "uploads";
 
-/// The size of all parts but the last, bytes.
+/// Size of all parts except the last, bytes.
 const PART_BYTES: u64 = 10 << 20;
 
-/// How long a client may send nothing.
+/// Timeout of a client that sends nothing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a refused body is read all the same, bytes: a client that is still sending would
-/// else see a broken connection instead of the refusal.
+/// Maximum that is read of a refused body, bytes: otherwise a client that is still sending would
+/// see a broken connection instead of the error.
 const MAX_DRAIN_BYTES: u64 = 16 << 20;
 
-/// Why a file was not taken.
+/// Why an upload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// It is larger than allowed.
+    /// The file is too large.
     #[error("the file is larger than {limit_bytes} bytes")]
     TooLarge {
-        /// What is allowed.
+        /// Limit, bytes.
         limit_bytes: u64,
     },
-    /// The client stopped in the middle.
-    #[error("nothing came for {} s; send the file again", IDLE_TIMEOUT.as_secs())]
+    /// The client stopped sending.
+    #[error("no data arrived for {} s; send the file again", IDLE_TIMEOUT.as_secs())]
     Stalled,
     /// The connection broke.
-    #[error("the file did not come to its end: {0}")]
+    #[error("the connection broke before the end of the file: {0}")]
     Interrupted(axum::Error),
-    /// Parts have numbers from 1.
+    /// The number of a part is out of range.
     #[error(
-        "there is no part {number}: a file of at most {limit_bytes} bytes has parts 1 to {most}"
+        "part {number} does not exist: a file of at most {limit_bytes} bytes has parts 1 to {max_number}"
     )]
     NoSuchPart {
-        /// What was given.
+        /// The number.
         number: u64,
-        /// The greatest number.
-        most: u64,
-        /// What is allowed of all parts together.
+        /// Maximum number.
+        max_number: u64,
+        /// Limit of all parts together, bytes.
         limit_bytes: u64,
     },
-    /// Parts are missing among those that are named, or are named twice.
-    #[error("all parts from 1 to the last are to be named, once each")]
+    /// A part is missing in the list, or listed twice.
+    #[error("all parts from 1 to the last must be named, once each")]
     NotAllParts,
-    /// A part that is named was never brought, or was replaced since.
-    #[error(
-        "part {0} is not there, or is not the one that you were given this etag for; put it again"
-    )]
+    /// A listed part was not uploaded, or was replaced since.
+    #[error("part {0} is missing or has another etag; upload it again")]
     PartMissing(u64),
-    /// The storage refuses.
+    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
 }
 
-/// A part as its uploader names it.
+/// A part in the list of an upload's parts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Part {
-    /// From 1.
+    /// Number, from 1.
     pub part_number: u64,
-    /// What putting it gave.
+    /// Etag in the response to its upload.
     pub etag: String,
 }
 
-/// Takes files.
+/// A cheap handle for storing uploads.
 #[derive(Clone)]
 pub struct Uploads {
     artifacts: Artifacts,
@@ -88,7 +86,7 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Takes files of at most `max_bytes` each.
+    /// Returns a handle for files of at most `max_bytes` each.
     pub fn new(artifacts: Artifacts, max_bytes: u64) -> Self {
         Self {
             artifacts,
@@ -96,7 +94,7 @@ impl Uploads {
         }
     }
 
-    /// A place for a new file of that name and content type, both as its uploader gave them.
+    /// Returns a key for a new file of this name and content type.
     pub fn new_key(name: &str, content_type: &str) -> Option<FileKey> {
         let id = hex::encode(rand::random::<[u8; 16]>());
         FileKey::parse(&format!(
@@ -105,11 +103,11 @@ impl Uploads {
         ))
     }
 
-    /// Writes a whole file. It is there once this returns; else nothing is.
+    /// Writes a whole file, or nothing.
     pub async fn store(&self, key: &FileKey, body: Body) -> Result<(), UploadError> {
         let mut incoming = Incoming::new(body, self.max_bytes);
         let stored = self.store_pieces(key, &mut incoming).await;
-        incoming.let_go(&stored).await;
+        incoming.drain(&stored).await;
         stored
     }
 
@@ -132,33 +130,33 @@ impl Uploads {
         }
     }
 
-    /// Writes one part of a file, and returns the etag by which it is to be named.
+    /// Writes one part of a file, and returns its etag.
     pub async fn store_part(
         &self,
         key: &FileKey,
         number: u64,
         body: Body,
     ) -> Result<String, UploadError> {
-        let most = self.max_bytes.div_ceil(PART_BYTES);
-        if !(1..=most).contains(&number) {
+        let max_number = self.max_bytes.div_ceil(PART_BYTES);
+        if !(1..=max_number).contains(&number) {
             return Err(UploadError::NoSuchPart {
                 number,
-                most,
+                max_number,
                 limit_bytes: self.max_bytes,
             });
         }
         let mut incoming = Incoming::new(body, PART_BYTES);
         let collected = incoming.collect().await;
-        incoming.let_go(&collected).await;
+        incoming.drain(&collected).await;
         let part_key = part_key(key, number);
         Ok(self.artifacts.put_at(&part_key, collected?.into()).await?)
     }
 
-    /// Puts a file together, whatever order its parts are named in: fal's Python client names them
-    /// as they arrived. The parts are gone afterwards; who asks again finds the file made.
+    /// Joins a file's parts, listed in any order: fal's Python client lists them as they arrived.
+    /// Afterwards the parts are deleted, and a repeated call succeeds.
     ///
     /// # Errors
-    /// See [`UploadError`]. The parts are still there then.
+    /// See [`UploadError`]. The parts are kept.
     pub async fn complete(&self, key: &FileKey, mut parts: Vec<Part>) -> Result<(), UploadError> {
         parts.sort_by_key(|part| part.part_number);
         let numbers = parts.iter().map(|part| part.part_number);
@@ -175,7 +173,7 @@ impl Uploads {
         for part in parts {
             let part_key = part_key(key, part.part_number);
             if let Err(error) = self.artifacts.delete(&part_key).await {
-                tracing::warn!(%error, file.key = part_key, "a part of an upload stays in the storage");
+                tracing::warn!(%error, file.key = part_key, "could not delete a part of an upload");
             }
         }
         Ok(())
@@ -219,16 +217,16 @@ impl Uploads {
     }
 }
 
-/// Beside the file; no link leads there, since no [`FileKey`] does.
+/// Returns the key of a part, beside its file. It is no [`FileKey`], so no link can refer to it.
 fn part_key(key: &FileKey, number: u64) -> String {
     let folder = key.as_str().strip_suffix(key.name());
     format!("{}.parts/{number}", folder.unwrap_or_default())
 }
 
-/// A body on its way in, of bounded size.
+/// An incoming body of bounded size.
 struct Incoming {
     body: BodyDataStream,
-    /// What its sender said of its size, bytes.
+    /// Announced size, bytes.
     announced: Option<u64>,
     limit: u64,
     left: u64,
@@ -244,7 +242,7 @@ impl Incoming {
         }
     }
 
-    /// Before anything is written: who says that it is too large may be believed.
+    /// Checks the announced size before anything is written.
     fn check_announced(&self) -> Result<(), UploadError> {
         match self.announced {
             Some(size) if size > self.limit => Err(self.too_large()),
@@ -273,8 +271,8 @@ impl Incoming {
     }
 
     /// Reads the rest of a body that was too large, so that the client can read the response.
-    async fn let_go<T>(&mut self, taken: &Result<T, UploadError>) {
-        if matches!(taken, Err(UploadError::TooLarge { .. })) {
+    async fn drain<T>(&mut self, outcome: &Result<T, UploadError>) {
+        if matches!(outcome, Err(UploadError::TooLarge { .. })) {
             self.left = MAX_DRAIN_BYTES;
             while let Ok(Some(_)) = self.next().await {}
         }
@@ -312,7 +310,7 @@ mod tests {
             self.uploads.artifacts.get(key.as_str()).await.unwrap()
         }
 
-        /// How many files there are, parts and half-written ones too.
+        /// Counts the files, including parts and incomplete ones.
         fn files(&self) -> usize {
             fn count(folder: &std::path::Path) -> usize {
                 let entries = std::fs::read_dir(folder).unwrap();
@@ -339,14 +337,14 @@ mod tests {
         }
     }
 
-    /// A body that does not say how large it is.
+    /// A body without an announced size.
     fn pieces(size: usize) -> Body {
         let pieces = (0..size).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")));
         Body::from_stream(futures::stream::iter(pieces))
     }
 
     #[tokio::test]
-    async fn a_file_of_the_greatest_size_is_taken_and_a_larger_one_leaves_nothing() {
+    async fn a_file_of_the_maximum_size_is_stored_and_a_larger_one_leaves_nothing() {
         let shelf = Shelf::new(10);
         let key = Uploads::new_key("a.bin", "").unwrap();
         for body in [Body::from(vec![b'x'; 11]), pieces(11)] {
@@ -371,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_become_one_file_and_are_gone_then() {
+    async fn parts_become_one_file_and_are_deleted() {
         let shelf = Shelf::new(PART_BYTES + 3);
         let key = Uploads::new_key("a.bin", "").unwrap();
         let put = async |number, body: Vec<u8>| {
@@ -391,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_that_are_missing_changed_or_too_many_are_named() {
+    async fn missing_changed_and_excess_parts_are_refused() {
         let shelf = Shelf::new(PART_BYTES + 3);
         let key = Uploads::new_key("a.bin", "").unwrap();
         let put = async |number, body: &'static str| {
@@ -405,15 +403,15 @@ mod tests {
             );
         }
         let first = put(1, "one").await.unwrap();
-        for (parts, told) in [
+        for (parts, expected) in [
             (vec![], "once each"),
             (vec![part(2, &first)], "once each"),
             (vec![part(1, &first), part(1, &first)], "once each"),
-            (vec![part(1, "other")], "part 1 is not there"),
-            (vec![part(1, &first), part(2, "x")], "part 2 is not there"),
+            (vec![part(1, "other")], "part 1 is missing"),
+            (vec![part(1, &first), part(2, "x")], "part 2 is missing"),
         ] {
             let refused = shelf.uploads.complete(&key, parts).await.unwrap_err();
-            assert!(refused.to_string().contains(told), "{refused}");
+            assert!(refused.to_string().contains(expected), "{refused}");
         }
         let second = put(2, "four").await.unwrap();
         // fal's Python client gives etags back as the header has them, in quotes.
@@ -453,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_can_not_be_guessed() {
+    fn keys_are_random() {
         let [one, other] = [0; 2].map(|_| Uploads::new_key("a.png", "").unwrap());
         assert_ne!(one, other);
         assert_eq!(part_key(&one, 3), one.as_str().replace("a.png", ".parts/3"));

@@ -36,7 +36,7 @@ const STATUSES: [(u16, &str, &str); 14] = [
     (
         401,
         "Unauthorized",
-        "This router asks for a key, and the request has none that it knows.",
+        "This router requires a key, and the request has no valid one.",
     ),
     (403, "Forbidden", "The request's key does not allow that."),
     (404, "NotFound", "There is no such thing (any more)."),
