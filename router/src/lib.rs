@@ -97,7 +97,7 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
         return Ok(());
     };
     let keys = Keyring::open(front.clone(), config.admin_key.clone()).await?;
-    access::may_listen(config.listen, keys.asks(), config.allow_anonymous)?;
+    access::may_listen(config.listen, keys.require_keys(), config.allow_anonymous)?;
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
     if let Ok(now_ms) = store.now_ms().await {
         clock::set_shared(now_ms);

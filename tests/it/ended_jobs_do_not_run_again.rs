@@ -218,7 +218,7 @@ async fn an_ended_step_does_not_run_again_although_its_record_expired() {
     let ended = system.ended(flow).await;
     assert_eq!(ended.state, JobState::Failed);
     let reason = ended.error.unwrap().message;
-    assert!(reason.contains("kept for too short a time"), "{reason}");
+    assert!(reason.contains("its retention was too short"), "{reason}");
     let store = system.testbed.store();
     assert_eq!(store.jobs().job_of(&step.app, step.id).await.unwrap(), None);
     system.cleanup().await;

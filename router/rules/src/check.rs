@@ -1,18 +1,17 @@
-//! Mistakes of the routes together: names that lead nowhere, or to two things; cycles; too many
-//! hops.
+//! Mistakes across routes: unknown and ambiguous names, cycles, too many hops.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use warmq_config::SettingPath;
 use warmq_types::ids::AppId;
 
-/// The most routes that a submission may go through.
+/// Maximum number of routes that a submission passes.
 pub const MAX_HOPS: usize = 8;
 
-/// A target that a declaration names, and where.
+/// A target in a declaration, with its location.
 pub(crate) type Mention = (SettingPath, AppId);
 
-/// Everything wrong with `routes` beside each other and the `apps` of the file: where, and what.
+/// Returns the mistakes of `routes`, given the `apps` of the file, with their locations.
 pub(crate) fn mistakes(
     routes: &BTreeMap<AppId, Vec<Mention>>,
     apps: &BTreeSet<AppId>,
@@ -29,12 +28,12 @@ pub(crate) fn mistakes(
             let twice = "an app of this file has the same name, and could not be submitted to";
             check.mistakes.push((path.clone(), twice.to_owned()));
         }
-        let way = check.longest_way(name, &mut Vec::new());
+        let way = check.longest_path(name, &mut Vec::new());
         if way.len() > MAX_HOPS {
             let sentence = format!(
-                "it leads through {} routes, {MAX_HOPS} are the most: {}",
+                "it leads through {} routes, the maximum is {MAX_HOPS}: {}",
                 way.len(),
-                told(way.into_iter().rev())
+                format_path(way.into_iter().rev())
             );
             check.mistakes.push((path, sentence));
         }
@@ -45,15 +44,15 @@ pub(crate) fn mistakes(
 struct Check<'a> {
     routes: &'a BTreeMap<AppId, Vec<Mention>>,
     apps: &'a BTreeSet<AppId>,
-    /// The longest way from each route that was looked at, its last hop first.
+    /// Longest path from each visited route, the last hop first.
     longest: BTreeMap<&'a AppId, Vec<&'a AppId>>,
     mistakes: Vec<(SettingPath, String)>,
 }
 
 impl<'a> Check<'a> {
-    /// The longest way from a route, its last hop first; empty from an app. `behind`: the routes
-    /// that led here.
-    fn longest_way(&mut self, name: &'a AppId, behind: &mut Vec<&'a AppId>) -> Vec<&'a AppId> {
+    /// Returns the longest path from a route, the last hop first; empty for an app. `behind`: the
+    /// routes passed before.
+    fn longest_path(&mut self, name: &'a AppId, behind: &mut Vec<&'a AppId>) -> Vec<&'a AppId> {
         let Some(mentions) = self.routes.get(name) else {
             return Vec::new();
         };
@@ -65,10 +64,10 @@ impl<'a> Check<'a> {
         for (path, to) in mentions {
             if let Some(start) = behind.iter().position(|passed| *passed == to) {
                 let cycle = behind[start..].iter().copied().chain([to]);
-                let sentence = format!("it leads back to where it came from: {}", told(cycle));
+                let sentence = format!("it is part of a cycle: {}", format_path(cycle));
                 self.mistakes.push((path.clone(), sentence));
             } else if self.routes.contains_key(to) {
-                let way = self.longest_way(to, behind);
+                let way = self.longest_path(to, behind);
                 if way.len() > longest.len() {
                     longest = way;
                 }
@@ -87,7 +86,7 @@ impl<'a> Check<'a> {
 }
 
 /// `a/b → a/c`
-fn told<'a>(names: impl Iterator<Item = &'a AppId>) -> String {
+fn format_path<'a>(names: impl Iterator<Item = &'a AppId>) -> String {
     let names: Vec<&str> = names.map(AppId::as_str).collect();
     names.join(" → ")
 }

@@ -1,25 +1,24 @@
-//! Why a route cannot decide about a submission, or give a step its input.
+//! Errors of routes at submission, and of steps' inputs.
 
 use warmq_types::ids::AppId;
 
 use crate::expression::Expression;
 
-/// A route cannot say where a submission goes, or what a step is given: the values do not fit its
-/// expressions.
+/// An expression of a route has no value for a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("route {route}, {place}{}: {reason}", in_brackets(expression))]
 pub struct Error {
-    /// The route.
+    /// Route of the expression.
     pub route: AppId,
-    /// Which of its expressions: `rule 2`, `by`, `step upscale, input.image_url`.
+    /// Location in the route: `rule 2`, `by`, `step upscale, input.image_url`.
     pub place: String,
-    /// The expression; empty if it is no single one's fault.
+    /// Expression; empty if no single one failed.
     pub expression: String,
-    /// What is wrong.
+    /// Reason.
     pub reason: String,
 }
 
-/// An [`Error`] whose route is still to be named.
+/// An [`Error`] without its route.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     pub(crate) place: String,
@@ -28,7 +27,7 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
-    /// With an expression, wherever it stands.
+    /// Returns an error of an expression without its place.
     pub(crate) fn with(expression: &Expression, reason: String) -> Self {
         Self {
             place: String::new(),
@@ -37,7 +36,7 @@ impl Trouble {
         }
     }
 
-    /// The same, of something within which this place is.
+    /// Prefixes the place.
     #[must_use]
     pub(crate) fn within(mut self, place: &str) -> Self {
         self.place.insert_str(0, place);
@@ -46,7 +45,7 @@ impl Trouble {
 }
 
 impl From<String> for Trouble {
-    /// No single expression's.
+    /// Returns an error of no single expression.
     fn from(reason: String) -> Self {
         Self {
             place: String::new(),
@@ -56,7 +55,7 @@ impl From<String> for Trouble {
     }
 }
 
-/// ` (…)`; nothing around nothing.
+/// Returns ` (…)`; an empty text stays empty.
 fn in_brackets(expression: &str) -> String {
     match expression.is_empty() {
         true => String::new(),

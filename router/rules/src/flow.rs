@@ -1,5 +1,4 @@
-//! Flows: routes that take several steps, each a job of its own. Here is what they say of their
-//! steps; routers run them.
+//! Declared flows: routes of several steps, each a job of its own. Routers run them.
 
 use std::time::Duration;
 
@@ -12,41 +11,40 @@ use crate::expression::Scene;
 use crate::request::RouteRequest;
 use crate::template::Template;
 
-/// The most steps of a sequence, and the most choices of a fallback.
+/// Maximum number of steps of a sequence, and of targets of a fallback.
 pub const MAX_STEPS: usize = 32;
 
-/// A declared sequence: step by step, each with what came of those before.
+/// A declared sequence: each step can read the outputs of those before.
 #[derive(Debug, PartialEq)]
 pub struct Sequence {
-    /// The steps, the first one first.
+    /// Steps, in order.
     pub steps: Vec<Step>,
-    /// What it gives; the last step's output, if it does not say.
+    /// Output; that of the last step if absent.
     pub output: Option<Template>,
 }
 
-/// A declared fallback: one after the other, until one succeeds.
+/// A declared fallback: targets are tried in order until one succeeds.
 #[derive(Debug, PartialEq)]
 pub struct Fallback {
-    /// The choices, the first one first.
+    /// Targets, in order.
     pub to: Vec<Step>,
 }
 
 /// A declared step.
 #[derive(Debug, PartialEq)]
 pub struct Step {
-    /// Its name in the route. A fallback's choices have their apps' names.
+    /// Name in the route; in a fallback, the app's.
     pub name: String,
-    /// What it is submitted to: an app, or another route.
+    /// Target: an app or another route.
     pub app: AppId,
-    /// What it is given; the flow's own input, if it does not say.
+    /// Input; the flow's own if absent.
     pub input: Option<Template>,
-    /// How long it may take from its submission to its end; as long as it takes, if it does not
-    /// say.
+    /// Timeout from its submission to its end; unlimited if absent.
     pub timeout: Option<Duration>,
 }
 
 impl Step {
-    /// What it is given, where `request` holds the flow's own input and the outputs of its earlier
+    /// Computes its input. `request` contains the flow's own input and the outputs of earlier
     /// steps.
     pub fn input(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         match &self.input {
@@ -56,20 +54,20 @@ impl Step {
     }
 }
 
-/// A route whose submissions become flows, of either kind.
+/// A declared flow of either kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Flow<'r> {
     /// `sequence` or `fallback`.
     pub kind: RouteKind,
-    /// The steps, the first one first.
+    /// Steps, in order.
     pub steps: &'r [Step],
-    /// What it gives, if it says so.
+    /// Output, if declared.
     pub output: Option<&'r Template>,
 }
 
 impl Flow<'_> {
-    /// What it gives, where `request` holds its own input and the outputs of its steps: what its
-    /// template says, else the output of the last step that has one.
+    /// Computes its output: that of its template, otherwise of the last step that has one.
+    /// `request` contains its own input and the outputs of its steps.
     pub fn output(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         if let Some(template) = self.output {
             return template.fill(&Scene::new(request));

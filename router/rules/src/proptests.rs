@@ -222,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_can_send_an_input_that_breaks_a_condition(when in condition(), input in input()) {
+    fn no_input_breaks_a_condition(when in condition(), input in input()) {
         let text = format!(
             "{}[routes.'r/s']\nkind = 'switch'\ndefault = 'app/two'\nrules = [{{ when = \"{when}\", to = 'app/one' }}]",
             apps()
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_an_expression_or_tells_where_it_is_none(
+    fn any_text_is_an_expression_or_has_a_located_mistake(
         text in prop_oneof!["\\PC{0,60}", "(input|headers|key|\\.[a-z]|[-+*/<>!?:|&=]{1,2}|[0-9]|'a'|\\(|\\)|\\[|\\]| ){0,12}"],
     ) {
         for mistake in Expression::compile(&text, Beside::Nothing).err().into_iter().flatten() {
@@ -243,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_stays_with_its_target_whatever_else_the_submission_says(user in "\\PC{1,20}", job in "\\PC{1,20}") {
+    fn a_key_stays_with_its_target_whatever_the_rest_of_the_submission(user in "\\PC{1,20}", job in "\\PC{1,20}") {
         let text = format!(
             "{}[routes.'r/ab']\nkind = 'split'\nby = 'input.user'\n\
              to = [{{ app = 'app/one', weight = 1 }}, {{ app = 'app/two', weight = 1 }}]",
@@ -264,7 +264,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn an_excerpt_says_the_same_of_all_that_can_be_reached(text in routes()) {
+    fn an_excerpt_declares_all_that_is_reachable_alike(text in routes()) {
         let (routes, all_apps) = read_all(&(apps() + &text)).unwrap();
         for (from, _) in routes.iter() {
             let text = excerpt(&routes, &all_apps, from);
@@ -364,7 +364,7 @@ fn one_submission_draws_anew_in_each_split() {
 }
 
 #[test]
-fn what_does_not_fit_names_the_route_and_the_rule() {
+fn errors_name_the_route_and_the_rule() {
     let text = format!(
         "{}[routes.'r/s']\nkind = 'switch'\ndefault = 'app/one'\nrules = [{{ when = 'input.width > 1', to = 'app/two' }}]",
         apps()
@@ -376,10 +376,10 @@ fn what_does_not_fit_names_the_route_and_the_rule() {
         "job",
     )
     .unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.starts_with("route r/s, rule 1 (input.width > 1): "),
-        "{told}"
+        message.starts_with("route r/s, rule 1 (input.width > 1): "),
+        "{message}"
     );
 }
 

@@ -1,52 +1,49 @@
-//! What a submission shows to the expressions of routes.
+//! Variables of the expressions of routes.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use warmq_types::ids::AppId;
 
-/// A submission on its way.
+/// A request to resolve a target, or to compute a step's input.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteRequest<'a> {
-    /// `input`: what the app will be given; in a flow, what the flow was given.
+    /// `input`: the submission's input; in a flow, the flow's.
     pub input: &'a Value,
-    /// `headers`: the request's, or the message's, by their names in lower case.
+    /// `headers`: those of the request or message, by lower-case name.
     pub headers: &'a BTreeMap<String, String>,
-    /// `key`: the name of the API key that it came with; empty if it came without.
+    /// `key`: the id of its API key, or empty.
     pub key: &'a str,
-    /// `apps`: how those stand that conditions on its way may look at
-    /// ([`crate::apps_in_conditions`]).
+    /// `apps`: the load of those that conditions may read ([`crate::apps_in_conditions`]).
     pub apps: &'a BTreeMap<AppId, AppLoadEstimate>,
-    /// `steps`: the outputs of the flow's earlier steps, by the steps' names. None at submission.
+    /// `steps`: the outputs of the flow's earlier steps, by name; empty at submission.
     pub steps: &'a BTreeMap<String, Value>,
-    /// What splits draw by.
+    /// Key of splits.
     pub draw: Draw<'a>,
 }
 
-/// What splits draw by.
+/// Key by which splits choose a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draw<'a> {
-    /// By what their `by` says; where it says nothing, by this job id: a submission that is tried
-    /// again draws the same.
+    /// Their `by`; without it, this job id, so that a repeated submission has the same target.
     Job(&'a str),
-    /// All by this text, whatever their `by` says: to see how many keys would go where.
+    /// This text, regardless of their `by`: to count the keys of each target.
     Everywhere(&'a str),
 }
 
-/// How an app stands just now.
+/// Current load of an app.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AppLoadEstimate {
-    /// What a job costs there, in the file's own unit.
+    /// Cost of a job, in the file's unit.
     pub cost: f64,
-    /// How long a job that is submitted now waits for a runner, by measurement, seconds. Infinite
-    /// without runners.
+    /// Estimated wait of a new job for a runner, s; infinite without runners.
     pub wait_s: f64,
-    /// How long a job runs there, by measurement, seconds.
+    /// Measured run time of a job, s.
     pub run_s: f64,
-    /// Its live runners.
+    /// Number of live runners.
     pub runners: u64,
-    /// Those of them that have nothing to do.
+    /// Number of idle runners.
     pub idle: u64,
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     pub queued: u64,
 }

@@ -1,12 +1,11 @@
-//! A split: each target has a share of all submissions. Whose key is known goes to the same one
-//! every time.
+//! A split: each target has a share of all submissions. Submissions with equal keys have the same
+//! target.
 //!
 //! The share is chosen by a point between 0 and 1: the first 8 bytes, big-endian, of SHA-256 over
 //! the route's name, a line feed and the key, over 2^64 (of which the first 53 bits count). The
-//! targets' shares lie side by side in the order of the declaration, and the one that the point
-//! falls into is chosen. So all routers agree, today's and tomorrow's, and a key that goes one way
-//! in one route may go another way in the next. When weights change, only the keys between the old
-//! and the new borders go elsewhere.
+//! shares cover this interval in the order of the declaration. All versions of the router agree,
+//! and the choices of different routes are independent. When weights change, only keys between the
+//! old and the new borders change their target.
 
 use sha2::{Digest, Sha256};
 use warmq_types::ids::AppId;
@@ -18,23 +17,23 @@ use crate::request::Draw;
 /// A declared split.
 #[derive(Debug, PartialEq)]
 pub struct Split {
-    /// The targets.
+    /// Targets.
     pub to: Vec<Share>,
-    /// What keeps a submitter with one target; chance, if there is none.
+    /// Key of a submission; its job id if absent.
     pub by: Option<Expression>,
 }
 
-/// A target and how much of all it gets.
+/// A target with its share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Share {
     /// An app, or another route.
     pub app: AppId,
-    /// Its part of all submissions: more than 0, and 1 for all targets together.
+    /// Part of all submissions, more than 0; the sum over all targets is 1.
     pub part: f64,
 }
 
 impl Split {
-    /// Where a submission to `name` goes, and why.
+    /// Chooses the target of a submission to `name`; returns it with the reason.
     pub(crate) fn choose(
         &self,
         name: &AppId,
@@ -68,19 +67,19 @@ impl Split {
         Ok((&share.app, reason))
     }
 
-    /// The share that a point between 0 and 1 falls into.
+    /// Returns the share of a point between 0 and 1.
     fn share(&self, point: f64) -> Option<&Share> {
         let mut border = 0.0;
         let found = self.to.iter().find(|share| {
             border += share.part;
             point < border
         });
-        // The parts may sum up to a little less than 1.
+        // The sum of the parts may be slightly less than 1.
         found.or(self.to.last())
     }
 }
 
-/// Where a key falls in a route, from 0 to less than 1.
+/// Returns the point of a key in a route, from 0 to less than 1.
 fn point(name: &AppId, key: &str) -> f64 {
     let hash = Sha256::new()
         .chain_update(name.as_str())
@@ -91,7 +90,7 @@ fn point(name: &AppId, key: &str) -> f64 {
         .iter()
         .take(8)
         .fold(0_u64, |high, byte| high << 8 | u64::from(*byte));
-    // 53 bits, which a float holds exactly: the last point must not be rounded up to 1.
+    // A float represents 53 bits exactly: the last point must not be rounded up to 1.
     (high >> 11) as f64 / (1_u64 << 53) as f64
 }
 

@@ -1,4 +1,4 @@
-//! A switch: rules in order, and the first whose condition holds says where to go.
+//! A switch: the first rule whose condition holds determines the target.
 
 use warmq_types::ids::AppId;
 
@@ -8,24 +8,24 @@ use crate::expression::{Expression, Failure, Scene};
 /// A declared switch.
 #[derive(Debug, PartialEq)]
 pub struct Switch {
-    /// The rules, tried in this order.
+    /// Rules, in order of evaluation.
     pub rules: Vec<Rule>,
-    /// Where to go if no rule applies.
+    /// Target if no rule applies.
     pub default: AppId,
 }
 
-/// Where to go, and when.
+/// A target with its condition.
 #[derive(Debug, PartialEq)]
 pub struct Rule {
-    /// The condition.
+    /// Condition.
     pub when: Expression,
     /// An app, or another route.
     pub to: AppId,
 }
 
 impl Switch {
-    /// Where a submission goes, and why. A rule that asks for what the submission lacks does not
-    /// apply to it: most fields of most inputs may be left out.
+    /// Chooses the target of a submission; returns it with the reason. A rule that reads an absent
+    /// value does not apply, since most fields of inputs are optional.
     pub(crate) fn choose(&self, scene: &Scene<'_>) -> Result<(&AppId, String), Trouble> {
         let mut lacking = Vec::new();
         for (n, rule) in self.rules.iter().enumerate() {
@@ -36,7 +36,7 @@ impl Switch {
                     let reason = format!(
                         "rule {number} of {} applied: {condition}{}",
                         self.rules.len(),
-                        told(&lacking)
+                        format_lacking(&lacking)
                     );
                     return Ok((&rule.to, reason));
                 }
@@ -52,12 +52,12 @@ impl Switch {
             1 => "its rule did not apply".to_owned(),
             rules => format!("none of its {rules} rules applied"),
         };
-        Ok((&self.default, reason + &told(&lacking)))
+        Ok((&self.default, reason + &format_lacking(&lacking)))
     }
 }
 
-/// Rules that did not apply since something was not there, in brackets.
-fn told(lacking: &[(usize, String)]) -> String {
+/// Formats the rules that read absent values, in brackets.
+fn format_lacking(lacking: &[(usize, String)]) -> String {
     let rules: Vec<String> = lacking
         .iter()
         .map(|(rule, what)| format!("rule {rule} asks for {what}, which was not given"))

@@ -1,5 +1,4 @@
-//! Templates: what a step is given, or a flow gives, as `warmq.toml` says it. Texts are
-//! expressions, all else is meant as it stands.
+//! Templates of steps' inputs and flows' outputs. Texts are expressions, other values are literals.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use crate::expression::{Expression, Failure, Room, Scene};
 /// A compiled template.
 #[derive(Debug, PartialEq)]
 pub struct Template {
-    /// The route that it stands in.
+    /// Route of the template.
     pub(crate) route: AppId,
     /// Location in the route, for errors: `step upscale, input`.
     pub(crate) place: String,
@@ -24,17 +23,17 @@ pub struct Template {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Part {
     Expression(Box<Expression>),
-    /// A number, or a truth value.
+    /// A number or a boolean.
     Literal(Json),
     List(Vec<Part>),
     Table(BTreeMap<String, Part>),
 }
 
 impl Template {
-    /// The value that comes of it. What gives `optional.none()` is left out of its table or list.
+    /// Evaluates the template. Values `optional.none()` are omitted from their tables and lists.
     ///
     /// # Errors
-    /// An expression has no value, or none that JSON knows; or what would come of it is too large.
+    /// An expression has no value, or none in JSON; or the result is too large.
     pub(crate) fn fill(&self, scene: &Scene<'_>) -> Result<Json, Error> {
         let filled = self.whole.fill(scene, &mut Room::default());
         let filled = filled.and_then(|value| {
@@ -51,19 +50,19 @@ impl Template {
         })
     }
 
-    /// As it was written, its expressions as texts.
+    /// Returns the template as declared, with expressions as texts.
     pub fn written(&self) -> Json {
         self.whole.written()
     }
 
-    /// Whether it looks at what earlier steps gave.
+    /// Returns whether it reads the outputs of earlier steps.
     pub fn sees_steps(&self) -> bool {
         self.whole.sees_steps()
     }
 }
 
 impl Part {
-    /// None if it is left out. The trouble's place begins at this part.
+    /// Evaluates a part; `None` if it is omitted. The place of an error begins at this part.
     fn fill(&self, scene: &Scene<'_>, room: &mut Room) -> Result<Option<Json>, Trouble> {
         match self {
             Self::Expression(expression) => {
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
     use crate::{Draw, MAX_VALUES, RouteRequest, Routes};
 
-    /// What comes of the template `written` (TOML) as the input of a second step.
+    /// Evaluates the template `written` (TOML) as the input of a second step.
     fn filled(written: &str, input: &Json, first: Json) -> Result<Json, String> {
         let text = format!(
             "[apps.'a/b']\n[routes.'r/s']\nkind = 'sequence'\nsteps = [\n{{ name = 'first', app = 'a/b' }},\n\
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_expressions_and_all_else_is_meant_as_it_stands() {
+    fn texts_are_expressions_and_other_values_are_literals() {
         let written = r#"{
             url = "steps.first.output.images[0].url", factor = 2, strength = 0.5, safe = true,
             format = "'png'", size = { width = "input.width * 2", list = ["key", 7, ["headers['x-plan']"]] },
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_optional_and_not_there_is_left_out() {
+    fn absent_optional_values_are_omitted() {
         let written = r#"{
             seed = "input.?seed", steps = "input.?steps", list = ["input.?seed", "input.?steps"],
             inner = "{'seed': input.?seed, 'steps': input.?steps}", none = "optional.none()", seven = "optional.of(7)"
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_in_json_is_refused_with_its_place() {
+    fn values_without_json_are_refused_with_their_place() {
         let refused = |written: &str, input: Json| filled(written, &input, json!({})).unwrap_err();
         assert_eq!(
             refused("{ a = [{ b = 'input.width' }] }", json!({})),
@@ -217,17 +216,17 @@ mod tests {
             ("{ a = '{1: 2}' }", "whose keys are no texts"),
             ("{ a = 'input.wide * 2' }", "(input.wide * 2): "),
         ] {
-            let told = refused(written, json!({"wide": "w"}));
+            let message = refused(written, json!({"wide": "w"}));
             assert!(
-                told.starts_with("route r/s, step second, input.a ("),
-                "{told}"
+                message.starts_with("route r/s, step second, input.a ("),
+                "{message}"
             );
-            assert!(told.contains(what), "{told}");
+            assert!(message.contains(what), "{message}");
         }
     }
 
     #[test]
-    fn no_template_multiplies_what_it_sees_without_end() {
+    fn the_size_of_a_result_is_bounded() {
         let refused = |written: &str, input: Json| filled(written, &input, json!({})).unwrap_err();
         let many = json!(vec![0; MAX_VALUES / 2]);
         let twice = filled("{ a = 'input', b = 'input' }", &many, json!({}));

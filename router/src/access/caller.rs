@@ -22,7 +22,7 @@ pub enum Right {
     /// Any call.
     Call,
     /// Upload files.
-    Bring,
+    Upload,
     /// Read and cancel its own jobs.
     Read,
     /// Read the state of runners and routers.
@@ -60,7 +60,7 @@ impl Caller {
     pub fn may(&self, right: Right) -> Result<(), Denied> {
         let needed = match right {
             Right::Call => return Ok(()),
-            Right::Bring => {
+            Right::Upload => {
                 let submits = |scope: &Scope| matches!(scope, Scope::Submit(_));
                 return self.has(submits, || "submit:…, for any app".to_owned());
             }
@@ -114,7 +114,7 @@ mod tests {
 
     const RIGHTS: [Right; 5] = [
         Right::Call,
-        Right::Bring,
+        Right::Upload,
         Right::Read,
         Right::Watch,
         Right::Administer,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_are_known_to_those_who_may_submit_to_them_or_watch() {
+    fn apps_are_known_to_callers_that_may_submit_to_them_or_watch() {
         let app = "a/b".parse().unwrap();
         assert!(holder("a", &["submit:a/*"]).knows(&app));
         assert!(holder("a", &["watch"]).knows(&app));

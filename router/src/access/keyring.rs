@@ -55,7 +55,7 @@ struct Known {
 struct Snapshot {
     keys: HashMap<KeyId, Known>,
     /// A key exists, or existed.
-    asks: bool,
+    require_keys: bool,
 }
 
 impl Keyring {
@@ -71,13 +71,13 @@ impl Keyring {
     }
 
     /// Returns whether requests need a key.
-    pub fn asks(&self) -> bool {
-        self.root.is_some() || self.copy().asks
+    pub fn require_keys(&self) -> bool {
+        self.root.is_some() || self.copy().require_keys
     }
 
     /// Authenticates the caller of a request with these headers.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
-        if !self.asks() {
+        if !self.require_keys() {
             return Ok(Caller::Trusted);
         }
         let credentials = header::credentials(headers)?;
@@ -176,7 +176,7 @@ impl Keyring {
         let keys = all.map(|known| (known.key.id.clone(), known)).collect();
         let mut copy = self.copy_mut();
         copy.keys = keys;
-        copy.asks |= exist;
+        copy.require_keys |= exist;
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl Keyring {
         let known = Known::from(stored.clone());
         let mut copy = self.copy_mut();
         copy.keys.insert(stored.key.id.clone(), known.clone());
-        copy.asks = true;
+        copy.require_keys = true;
         known
     }
 

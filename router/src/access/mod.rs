@@ -29,16 +29,16 @@ pub use keyring::{AuthError, Keyring};
 )]
 pub struct OpenToStrangers(SocketAddr);
 
-/// Checks that a router may listen at `address`. `asks`: it requires keys.
+/// Checks that a router may listen at `address`. `require_keys`: requests need a key.
 ///
 /// # Errors
 /// Other machines could send requests without a key.
 pub fn may_listen(
     address: SocketAddr,
-    asks: bool,
+    require_keys: bool,
     allow_anonymous: bool,
 ) -> Result<(), OpenToStrangers> {
-    match asks || allow_anonymous || address.ip().is_loopback() {
+    match require_keys || allow_anonymous || address.ip().is_loopback() {
         true => Ok(()),
         false => Err(OpenToStrangers(address)),
     }
@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn a_router_is_protected_by_its_address_or_by_keys_or_by_a_proxy() {
-        let may = |address: &str, asks, anonymous| {
-            may_listen(address.parse().unwrap(), asks, anonymous).is_ok()
+        let may = |address: &str, require_keys, anonymous| {
+            may_listen(address.parse().unwrap(), require_keys, anonymous).is_ok()
         };
         for loopback in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1"] {
             assert!(may(loopback, false, false), "{loopback}");

@@ -12,10 +12,10 @@ use crate::access::{AuthError, Caller, Keyring, Right};
 /// Requires `right` for `routes`.
 pub(super) fn guarded(routes: OpenApiRouter<Api>, api: &Api, right: Right) -> OpenApiRouter<Api> {
     let state = (api.keys.clone(), right);
-    routes.layer(middleware::from_fn_with_state(state, ask))
+    routes.layer(middleware::from_fn_with_state(state, authorize))
 }
 
-async fn ask(
+async fn authorize(
     State((keys, right)): State<(Keyring, Right)>,
     mut request: Request,
     next: Next,
@@ -37,15 +37,15 @@ impl FromRequestParts<Api> for By {
         let caller = parts.extensions.get::<Caller>().cloned();
         caller
             .map(Self)
-            .ok_or_else(|| ApiError::internal("nobody asked who you are"))
+            .ok_or_else(|| ApiError::internal("the request was not authenticated"))
     }
 }
 
 impl From<AuthError> for ApiError {
-    fn from(refused: AuthError) -> Self {
-        match refused {
+    fn from(error: AuthError) -> Self {
+        match error {
             AuthError::Store(error) => error.into(),
-            AuthError::NoKey(_) | AuthError::Unknown => Self::unauthorized(refused.to_string()),
+            AuthError::NoKey(_) | AuthError::Unknown => Self::unauthorized(error.to_string()),
         }
     }
 }

@@ -11,7 +11,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::{FieldError, JobError};
 
 use super::fleet;
-use super::openapi::{Making, OPERATE};
+use super::openapi::{Creating, OPERATE};
 use super::{Api, ApiError};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -34,7 +34,7 @@ struct Reloaded {
     path = "/config/reload",
     operation_id = "reload_config",
     tag = OPERATE,
-    responses((status = 200, description = "The apps and routes of the file", body = Reloaded), Making)
+    responses((status = 200, description = "The apps and routes of the file", body = Reloaded), Creating)
 )]
 async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, ApiError> {
     let routing = api.reload.now().await.map_err(|problems| {

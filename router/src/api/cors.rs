@@ -64,9 +64,10 @@ fn is_own(headers: &HeaderMap, public_url: &str) -> bool {
         return false;
     };
     let of = |url: &str| Url::parse(url).ok().map(|url| url.origin());
-    let asked = text(header::HOST).and_then(|host| of(&format!("{}://{host}", origin.scheme())));
+    let addressed =
+        text(header::HOST).and_then(|host| of(&format!("{}://{host}", origin.scheme())));
     let is_one = |own: Option<Origin>| own.is_some_and(|own| own == origin.origin());
-    is_one(asked) || is_one(of(public_url))
+    is_one(addressed) || is_one(of(public_url))
 }
 
 #[cfg(test)]
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_of_other_sites_are_told_from_own_pages_and_programs() {
+    fn forms_of_other_sites_are_refused() {
         let is_own = |headers: &[(&'static str, &'static str)]| {
             let named = headers
                 .iter()

@@ -111,7 +111,7 @@ async fn show(
     }))
 }
 
-/// Tries a dead letter's job again, and takes the letter away. A quarantined job keeps its id.
+/// Submits a dead letter's job again, and deletes the letter. A quarantined job keeps its id.
 #[utoipa::path(
     post,
     path = "/dead/{owner}/{app}/{id}/redrive",
@@ -182,7 +182,7 @@ async fn queue(api: &Api, owner: &str, app: &str) -> Result<DeadLetterQueue, Api
     }
     match AppId::parse(&name) {
         Ok(app) if api.apps.find(&app).await?.is_some() => Ok(DeadLetterQueue::App(app)),
-        _ => Err(ApiError::not_found(format!("there is no app '{name}'"))),
+        _ => Err(ApiError::not_found(format!("app '{name}' does not exist"))),
     }
 }
 
@@ -192,7 +192,7 @@ fn letter_id(text: &str) -> Result<JobId, ApiError> {
 
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
-        tracing::warn!(%error, "could not look after dead letters");
+        tracing::warn!(%error, "could not access dead letters");
         Self::unavailable("the queue does not answer right now; try again soon")
     }
 }

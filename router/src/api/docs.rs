@@ -1,5 +1,5 @@
-//! `/docs`: the API's documentation in a browser. All files of the pages are in this binary, and a
-//! content security policy forbids the browser to load others.
+//! `/docs`: the API's documentation for browsers. All files are in this binary; a content security
+//! policy forbids others.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
 pub(super) fn routes() -> Router<Api> {
     // Relative, as everything here: a proxy may serve the router below a path of its own.
     let config = Config::from("../openapi.json")
-        // Else it would be sent to a checker on the internet.
+        // Otherwise the document would be sent to an online validator.
         .validator_url("none")
         .display_request_duration(true);
     let config = Arc::new(config);
@@ -35,16 +35,16 @@ pub(super) fn routes() -> Router<Api> {
         .route("/docs/{*file}", get(page))
 }
 
-/// The first page.
+/// Returns the first page.
 pub(super) const INDEX: &str = "/docs/index.html";
 
-/// Whether a path is that of the folder itself. Its slash would be trimmed, and a redirect relative
-/// to it lead one folder too deep.
+/// Returns whether a path is the folder itself: without its slash, a relative redirect would be
+/// wrong.
 pub(super) fn is_folder(path: &str) -> bool {
     path == "/docs/"
 }
 
-/// Relative to the path that was asked for.
+/// Relative to the requested path.
 fn redirect(location: &'static str) -> impl IntoResponse {
     (StatusCode::SEE_OTHER, [(header::LOCATION, location)])
 }

@@ -1,4 +1,4 @@
-//! Errors as answers: JSON in fal's two shapes, whatever went wrong.
+//! Error responses: JSON in fal's two formats.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,22 +10,22 @@ use crate::access::Denied;
 use crate::finalizer::EndError;
 use crate::submit::SubmitError;
 
-/// After how many seconds a client may try again when a server is away, or too many jobs wait.
+/// Default of `Retry-After`, s.
 const RETRY_AFTER_S: u64 = 2;
 
-/// How a key is to be sent.
+/// Value of `WWW-Authenticate`.
 const CHALLENGE: &str = "Key realm=\"warmq\"";
 
 /// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
     job_error: JobError,
-    /// After how many seconds the same will be accepted, if that is known.
+    /// Time after which a repetition is accepted, if known, s.
     retry_after_s: Option<u64>,
 }
 
 impl ApiError {
-    /// A refusal of one sentence.
+    /// Returns an error with one message.
     pub(super) fn plain(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
         let job_error = JobError {
             status: status.as_u16(),
@@ -36,12 +36,12 @@ impl ApiError {
         job_error.into()
     }
 
-    /// Whether it says that there is no such thing.
+    /// Returns whether the status is 404.
     pub(super) fn is_not_found(&self) -> bool {
         self.job_error.status == StatusCode::NOT_FOUND
     }
 
-    /// The request needs a key.
+    /// Returns the error of a request without a valid key.
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
@@ -104,7 +104,7 @@ impl ApiError {
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
     }
 
-    /// The body did not come in time.
+    /// Returns the error of a body that did not arrive in time.
     pub(super) fn too_slow() -> Self {
         let message = "the body came too slowly; what was sent of it is thrown away";
         Self::plain(StatusCode::REQUEST_TIMEOUT, "request_body_timeout", message)

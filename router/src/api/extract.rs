@@ -6,12 +6,12 @@ use utoipa::IntoParams;
 
 use super::ApiError;
 
-/// What the path names.
+/// Parameters of the path.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(ApiError))]
 pub(super) struct Path<T>(pub(super) T);
 
-/// What stands behind the `?`.
+/// Parameters of the query.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(ApiError))]
 pub(super) struct Query<T>(pub(super) T);
@@ -28,30 +28,30 @@ impl From<QueryRejection> for ApiError {
     }
 }
 
-/// An app.
+/// App in the path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what submissions read")]
 pub(super) struct AppPath {
-    /// What stands before the slash in the app's name.
+    /// Owner: the app's name before the slash.
     #[param(example = "warmq")]
     owner: String,
-    /// What stands behind it.
+    /// The app's name after the slash.
     #[param(example = "diffusion")]
     app: String,
 }
 
-/// A job of an app.
+/// Job in the path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `OwnedJob` reads")]
 pub(super) struct JobPath {
-    /// What stands before the slash in the app's name.
+    /// Owner: the app's name before the slash.
     #[param(example = "warmq")]
     owner: String,
-    /// What stands behind it.
+    /// The app's name after the slash.
     #[param(example = "diffusion")]
     app: String,
-    /// The job's id: the `request_id` that answered its submission.
+    /// Id of the job: the `request_id` in the response to its submission.
     id: String,
 }

@@ -14,14 +14,14 @@ use super::{Api, ApiError};
 use crate::files::names::kind;
 use crate::files::{FileKey, InvalidPermit, Use};
 
-/// Whatever a file holds, it has no scripts, no forms and no origin where a browser shows it.
+/// Content security policy: a displayed file has no scripts, forms or origin.
 const POLICY: &str = "default-src 'none'; sandbox";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show))
 }
 
-/// A file. The link is the permission.
+/// Returns a file. The link is the permission.
 #[utoipa::path(
     get,
     path = "/files/{permit}/{*key}",
@@ -46,7 +46,7 @@ async fn show(
     State(api): State<Api>,
     path: Result<Path<(String, String)>, ApiError>,
 ) -> Result<Response, ApiError> {
-    // What is no UTF-8 is no key either.
+    // A path that is not UTF-8 contains no key.
     let Path((permit, key)) = path.map_err(|_| no_such_file())?;
     let key = FileKey::parse(&key).ok_or_else(no_such_file)?;
     let holds_s = api.links.check(Use::Read, &key, &permit)?;
@@ -82,7 +82,7 @@ async fn show(
 }
 
 fn no_such_file() -> ApiError {
-    ApiError::not_found("there is no such file")
+    ApiError::not_found("the file does not exist")
 }
 
 impl From<InvalidPermit> for ApiError {
@@ -98,7 +98,7 @@ impl From<InvalidPermit> for ApiError {
 
 impl From<warmq_objects::Error> for ApiError {
     fn from(error: warmq_objects::Error) -> Self {
-        tracing::warn!(%error, "the storage did not do what was asked");
+        tracing::warn!(%error, "the storage failed");
         Self::unavailable("the storage does not answer right now; try again soon")
     }
 }

@@ -11,7 +11,7 @@ use warmq_types::ids::AppId;
 
 use super::auth::By;
 use super::extract::Query;
-use super::openapi::{Asking, Listing, OPERATE};
+use super::openapi::{Listing, OPERATE, Querying};
 use super::{Api, ApiError};
 use crate::routing_config::RoutingConfig;
 
@@ -81,13 +81,13 @@ pub(super) fn routes(routing: &RoutingConfig) -> Vec<Route> {
     path = "/runners",
     tag = OPERATE,
     params(OneApp),
-    responses((status = 200, description = "The runners, by app and name", body = Runners), Asking)
+    responses((status = 200, description = "The runners, by app and name", body = Runners), Querying)
 )]
 async fn runners(
     State(api): State<Api>,
-    Query(asked): Query<OneApp>,
+    Query(query): Query<OneApp>,
 ) -> Result<Json<Runners>, ApiError> {
-    let apps = match asked.app {
+    let apps = match query.app {
         None => api.apps.all().await?.into_iter().collect(),
         Some(name) => {
             let app =

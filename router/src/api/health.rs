@@ -1,4 +1,4 @@
-//! Whether this router lives, and whether it can take jobs.
+//! Liveness and readiness.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,14 +12,14 @@ use super::Api;
 use super::openapi::WATCH;
 use crate::readiness::Report;
 
-/// The process lives.
+/// Liveness of the process.
 #[derive(Serialize, ToSchema)]
 struct Alive {
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-/// What each server can do: `ok`, or what is wrong with it.
+/// State of each server: `ok` or a problem.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Readiness)]
 struct ReadinessView {
@@ -29,7 +29,7 @@ struct ReadinessView {
     redis: String,
     #[schema(example = "ok")]
     storage: String,
-    /// Settings of the servers under which jobs or results can get lost.
+    /// Settings of the servers that endanger jobs or results.
     warnings: Vec<String>,
 }
 
@@ -39,18 +39,18 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(ready))
 }
 
-/// Whether the process lives.
+/// Returns whether the process is alive.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = WATCH,
-    responses((status = 200, description = "It does", body = Alive))
+    responses((status = 200, description = "It is alive", body = Alive))
 )]
 async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// Whether jobs can be taken and run.
+/// Returns whether jobs can be accepted and run.
 #[utoipa::path(
     get,
     path = "/readyz",

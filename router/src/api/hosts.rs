@@ -1,9 +1,8 @@
-//! Names that a router without keys answers to.
+//! Host names that a router without keys serves.
 //!
-//! By DNS rebinding, a web page from `evil.example` has that name resolve to this machine and then
-//! calls the router as its own origin: no browser holds it back, and without keys it is an
-//! administrator. Its requests still carry the name in `Host`. An address instead of a name cannot
-//! be rebound.
+//! By DNS rebinding, a web page of `evil.example` lets that name resolve to this machine and then
+//! calls the router as its own origin: browsers allow it, and without keys it is an administrator.
+//! Its requests contain the name in `Host`. An address cannot be rebound.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,24 +17,23 @@ use url::Url;
 use super::ApiError;
 use crate::access::Keyring;
 
-/// Answered under any name: monitors use names of their own, and the answers help no page.
+/// Paths served under any name: monitors use their own names, and pages gain nothing by them.
 const ALWAYS: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Names that a router without keys answers to. Cheap to clone.
+/// Host names that a router without keys serves. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Hosts(Arc<Names>);
 
 #[derive(Debug)]
 struct Names {
-    /// The host of `--public-url`.
+    /// Host of `--public-url`.
     public: Option<String>,
-    /// Names without a dot are answered to: those of containers in a network of their own, which no
-    /// page has.
+    /// Names without a dot are served: those of containers, which no page can have.
     without_dot: bool,
 }
 
 impl Hosts {
-    /// Of a router whose URLs begin with `public_url`. `is_local`: it listens on loopback.
+    /// Returns the names of a router at `public_url`. `is_local`: it listens on loopback.
     pub fn new(public_url: &str, is_local: bool) -> Self {
         let public = Url::parse(public_url).ok();
         let public = public.and_then(|url| url.host_str().map(str::to_ascii_lowercase));
@@ -45,7 +43,7 @@ impl Hosts {
         }))
     }
 
-    /// Whether `authority` (host, and port if it is not the scheme's own) is one of them.
+    /// Returns whether `authority` (host, with the port if it is not the default) is served.
     fn include(&self, authority: &str) -> bool {
         let Ok(authority) = authority.parse::<Authority>() else {
             return false;
@@ -60,13 +58,13 @@ impl Hosts {
     }
 }
 
-/// Refuses requests under other names while no key is asked for.
+/// Refuses requests under other names while no key is required.
 pub(super) async fn check(
     State((keys, hosts)): State<(Keyring, Hosts)>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if keys.asks() || ALWAYS.contains(&request.uri().path()) {
+    if keys.require_keys() || ALWAYS.contains(&request.uri().path()) {
         return Ok(next.run(request).await);
     }
     let named = request.headers().get_all(header::HOST).iter();
@@ -78,8 +76,8 @@ pub(super) async fn check(
     Err(ApiError::plain(
         StatusCode::MISDIRECTED_REQUEST,
         "misdirected_request",
-        "this router asks nobody for a key, so it answers to addresses, localhost and its --public-url only: start it with \
-         --public-url and the name that you use, or make a key (`warmq keys create root --scope admin`)",
+        "this router requires no key, so it serves addresses, localhost and its --public-url only: start it with --public-url \
+         and the name that you use, or create a key (`warmq keys create root --scope admin`)",
     ))
 }
 

@@ -15,7 +15,7 @@ use warmq_types::job::JobError;
 
 use super::auth::By;
 use super::extract::Path;
-use super::openapi::{Finding, Listing, Making, OPERATE};
+use super::openapi::{Creating, Finding, Listing, OPERATE};
 use super::{Api, ApiError};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(revoke))
 }
 
-/// The keys, but for one that a setting gives.
+/// Lists the keys, except that of the settings.
 #[utoipa::path(
     get,
     path = "/keys",
@@ -46,7 +46,7 @@ async fn list(State(api): State<Api>) -> Result<Json<Keys>, ApiError> {
     request_body = NewKey,
     responses(
         (status = 201, description = "The key, with its secret, which is shown only once", body = CreatedKey),
-        Making,
+        Creating,
     )
 )]
 // The body must be `application/json`, which a web page cannot send without CORS permission:
@@ -58,7 +58,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let Json(wished) = wished.map_err(|rejection| unreadable(&rejection))?;
     if wished.scopes.is_empty() {
-        let message = "a key without any is of no use; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
+        let message = "at least one scope is required; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
         return Err(JobError::field(&["scopes"], "no_scopes", message).into());
     }
     let (key, credentials, kept) = api.keys.create(wished).await?;
@@ -67,13 +67,13 @@ async fn create(
         KeyCreation::Taken => return Err(ApiError::unavailable("that id is taken; try again")),
         KeyCreation::NoAdmin => {
             return Err(ApiError::bad_request(
-                "the first key must be an admin's (scope admin): from then on this router asks everybody for a key, and \
-                 nobody could make a second one",
+                "the first key must be an admin's (scope admin): from then on every request needs a key, and \
+                 no request could create a second one",
             ));
         }
     }
-    let by = caller.owner().map_or("nobody yet", KeyId::as_str);
-    tracing::info!(key.id = %key.id, by, "made a key");
+    let by = caller.owner().map_or("no key", KeyId::as_str);
+    tracing::info!(key.id = %key.id, by, "created a key");
     let made = CreatedKey {
         key,
         credentials: credentials.expose(),
@@ -96,7 +96,7 @@ async fn revoke(
     By(caller): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let unknown = || ApiError::not_found("there is no key of that id");
+    let unknown = || ApiError::not_found("the key does not exist");
     let id = KeyId::parse(&id).map_err(|_| unknown())?;
     match api.keys.revoke(&id).await? {
         KeyRevocation::Yes => {}
@@ -107,7 +107,7 @@ async fn revoke(
             ));
         }
     }
-    let by = caller.owner().map_or("nobody yet", KeyId::as_str);
+    let by = caller.owner().map_or("no key", KeyId::as_str);
     tracing::info!(key.id = %id, by, "revoked a key");
     if !api.keys.has_any().await? {
         tracing::warn!(
@@ -124,7 +124,7 @@ fn unreadable(rejection: &JsonRejection) -> ApiError {
             JobError::field(&[], "invalid_key", rejection.body_text()).into()
         }
         JsonRejection::MissingJsonContentType(_) => {
-            ApiError::bad_request("the body is to be JSON, and content-type application/json")
+            ApiError::bad_request("the body must be JSON with content-type application/json")
         }
         _ => ApiError::bad_request(rejection.body_text()),
     }

@@ -1,7 +1,7 @@
-//! fal's endpoint ids: `owner/app`, and any path behind it (`fal-ai/flux/dev`). A job is submitted
-//! under the whole id; its app is the first two parts here. Clients ask for it under either: fal's
-//! own under the first two, or all three in the namespaces `workflows/` and `comfy/`; users who
-//! build URLs by hand under the id that they submitted to.
+//! fal's endpoint ids: `owner/app` with any path after it (`fal-ai/flux/dev`). A job is submitted
+//! under the whole id; its app is the first two parts. Clients poll it under either: fal's own
+//! under the first two, or all three in the namespaces `workflows/` and `comfy/`; hand-written URLs
+//! under the submitted id.
 
 use axum::extract::Request;
 use axum::http::Uri;
@@ -11,10 +11,10 @@ use super::docs;
 /// The segment between an endpoint id and a job's id.
 const REQUESTS: &str = "requests";
 
-/// Where fal's calls are.
+/// Prefixes of fal's calls.
 const PREFIXES: [&str; 2] = ["queue", "run"];
 
-/// What may follow a job's id.
+/// Paths after a job's id.
 const CALLS: [&[&str]; 5] = [
     &[],
     &["status"],
@@ -23,11 +23,11 @@ const CALLS: [&[&str]; 5] = [
     &["cancel"],
 ];
 
-/// A path that no route has.
+/// A path without a route.
 const NOWHERE: &str = "/queue";
 
-/// The request, asking for a job under the name of its app. One that asks for no call that a job
-/// has leads nowhere: it must not be taken for a submission to an endpoint of that name.
+/// Rewrites a request about a job to the name of its app. An unknown call of a job has no route: it
+/// must not become a submission to an endpoint of that name.
 pub(super) fn resolved(mut request: Request) -> Request {
     if docs::is_folder(request.uri().path()) {
         *request.uri_mut() = Uri::from_static(docs::INDEX);
@@ -37,13 +37,13 @@ pub(super) fn resolved(mut request: Request) -> Request {
     request
 }
 
-/// Whether an endpoint's path, behind `owner/app`, is reserved for questions about jobs.
+/// Returns whether an endpoint's path after `owner/app` is reserved for calls about jobs.
 pub(super) fn is_reserved(path: &str) -> bool {
     path.split('/').any(|segment| segment == REQUESTS)
 }
 
-/// `/queue/owner/app/any/path/requests/…` as `/queue/owner/app/requests/…`; `None` for paths that
-/// are fine as they are.
+/// Rewrites `/queue/owner/app/any/path/requests/…` to `/queue/owner/app/requests/…`; `None` for
+/// other paths.
 fn under_its_app(uri: &Uri) -> Option<Uri> {
     let parts: Vec<&str> = uri.path().trim_end_matches('/').split('/').collect();
     let ["", prefix, owner, app, behind @ ..] = parts.as_slice() else {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_of_a_job_leads_nowhere() {
+    fn unknown_calls_of_a_job_have_no_route() {
         for asked in [
             "/queue/a/b/requests",
             "/queue/a/b/requests/",

@@ -1,5 +1,5 @@
-//! fal's proxy protocol: each call comes to one address with its own method and body; the address
-//! that it is for, at fal, is in a header. Nothing is sent there: this router has the same calls.
+//! fal's proxy protocol: a header contains the URL at fal. The router handles the call itself and
+//! sends nothing to fal.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,13 +15,12 @@ use super::{Api, ApiError, namespaces};
 
 const TARGET: &str = "x-fal-target-url";
 
-/// The proxy in front of `calls`.
+/// Returns the proxy in front of `calls`.
 pub(super) fn routes(calls: Router) -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(answer).with_state(calls))
 }
 
-/// fal's proxy protocol: the call that the header names, with this request's method and body.
-/// Nothing is sent to fal.
+/// Handles the call in the header, with this request's method and body. Nothing is sent to fal.
 #[utoipa::path(
     method(get, post, put),
     path = "/api/fal/proxy",
@@ -57,8 +56,8 @@ async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
     }
 }
 
-/// Whether a call is one of fal's realtime protocol: a connection to `ws.fal.run` or to an app's
-/// `/realtime`, or the token for it.
+/// Returns whether a call belongs to fal's realtime protocol: a connection to `ws.fal.run` or to an
+/// app's `/realtime`, or the token for it.
 fn is_realtime(target: &str) -> bool {
     let Ok(target) = Url::parse(target) else {
         return false;
@@ -74,8 +73,7 @@ fn is_realtime(target: &str) -> bool {
     is_fals && (is_socket || is_token || path.ends_with("/realtime"))
 }
 
-/// Where a call to fal is answered here. `falrun.com` is the other domain of fal's, which its
-/// clients fall back to.
+/// Returns the router's path of a call to fal. `falrun.com` is fal's fallback domain.
 fn here(target: &str) -> Option<Uri> {
     let target = Url::parse(target).ok()?;
     let root = match (target.scheme(), target.host_str()?) {
@@ -100,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn realtime_is_told_from_other_calls() {
+    fn realtime_calls_are_recognized() {
         for target in [
             "wss://fal.run/a/b/realtime?token=x",
             "https://ws.fal.run/a/b",

@@ -100,9 +100,9 @@ async fn submit(
 async fn submit_to_path(
     state: State<Api>,
     by: By,
-    asked: SubmitRequest,
+    submission: SubmitRequest,
 ) -> Result<Response, ApiError> {
-    submit(state, by, asked).await
+    submit(state, by, submission).await
 }
 
 /// Returns the status of a job.

@@ -1,5 +1,5 @@
-//! `/run`: submit and wait, for the result alone or with each progress before it. The job is the
-//! request's: it ends with it.
+//! `/run`: submits a job and waits for its result, with or without progress. The job ends with the
+//! request.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -22,7 +22,7 @@ use super::{Api, ApiError, sse};
 use crate::access::Caller;
 use crate::submit::Submission;
 
-/// Events that a slow reader may be behind; then it is waited for.
+/// Buffered events; a slower reader delays further ones.
 const UPDATE_BUFFER: usize = 16;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(run_path))
 }
 
-/// Submits a job and waits for its result. It is cancelled if its client goes away, unless it has
+/// Submits a job and waits for its result. It is cancelled if its client disconnects, unless it has
 /// an idempotency key.
 #[utoipa::path(
     post,
@@ -100,41 +100,41 @@ async fn answer_with_result(
     caller: Caller,
     submission: Submission,
 ) -> Result<Response, ApiError> {
-    let (mut tell, told) = oneshot::channel();
+    let (mut sender, receiver) = oneshot::channel();
     let links = api.links.clone();
-    // A task of its own: this function is dropped when the client goes away.
+    // A task of its own: this function is dropped when the client disconnects.
     tokio::spawn(async move {
-        let record = submit_and_wait(&api, &caller, submission, tell.closed()).await;
+        let record = submit_and_wait(&api, &caller, submission, sender.closed()).await;
         // The client may have disconnected.
-        let _ = tell.send(record);
+        let _ = sender.send(record);
     });
-    match told.await {
+    match receiver.await {
         Ok(record) => Ok(result_response(record?, &links)),
-        Err(_) => Err(broke_off()),
+        Err(_) => Err(wait_failed()),
     }
 }
 
-/// The job's record once it has ended; the job is cancelled when the client is `gone`.
+/// Returns the job's record once it has ended; cancels the job when the client is `gone`.
 async fn submit_and_wait(
     api: &Api,
     caller: &Caller,
     submission: Submission,
     gone: impl Future<Output = ()>,
 ) -> Result<JobRecord, ApiError> {
-    let may_come_again = submission.idempotency_key.is_some();
+    let may_return = submission.idempotency_key.is_some();
     let job = api.submitter.submit(caller, submission).await?.job;
     tokio::select! {
         biased;
         record = until_ended(api, &job) => return record,
         () = gone => {}
     }
-    if !may_come_again {
+    if !may_return {
         abandon(api, &job).await;
     }
     Err(ApiError::client_disconnected())
 }
 
-/// Says whether the job was accepted as the answer's status, and the rest in events.
+/// Responds with the status of the acceptance, then with events.
 async fn answer_with_events(
     api: Api,
     caller: Caller,
@@ -142,22 +142,24 @@ async fn answer_with_events(
 ) -> Result<Response, ApiError> {
     let place = api.streams.place()?;
     let (accept, accepted) = oneshot::channel();
-    let (tell, told) = mpsc::channel(UPDATE_BUFFER);
-    tokio::spawn(submit_and_tell(api, caller, submission, accept, tell));
-    let job = accepted.await.map_err(|_| broke_off())??;
-    let events = stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
+    let (sender, receiver) = mpsc::channel(UPDATE_BUFFER);
+    tokio::spawn(submit_and_stream(api, caller, submission, accept, sender));
+    let job = accepted.await.map_err(|_| wait_failed())??;
+    let events = stream::unfold(receiver, async |mut receiver| {
+        Some((receiver.recv().await?, receiver))
+    });
     Ok(with_job_headers(sse::events(events, place), job, None))
 }
 
 /// Sends the progress and at last the output; cancels the job if the client disconnects.
-async fn submit_and_tell(
+async fn submit_and_stream(
     api: Api,
     caller: Caller,
     submission: Submission,
     accept: oneshot::Sender<Result<JobId, ApiError>>,
-    tell: mpsc::Sender<Value>,
+    updates: mpsc::Sender<Value>,
 ) {
-    let may_come_again = submission.idempotency_key.is_some();
+    let may_return = submission.idempotency_key.is_some();
     let job = match api.submitter.submit(&caller, submission).await {
         Ok(accepted) => accepted.job,
         Err(error) => {
@@ -166,26 +168,26 @@ async fn submit_and_tell(
         }
     };
     let _ = accept.send(Ok(job.id));
-    let told = async {
+    let streamed = async {
         let mut following = JobStream::new(api.clone(), job.clone(), false);
         while let Some(update) = following.next().await {
             let is_last = update.end.is_some();
-            // An error is seen below.
-            let _ = tell.send(event(&api, update)).await;
+            // A closed channel is handled below.
+            let _ = updates.send(event(&api, update)).await;
             if is_last {
                 break;
             }
         }
     };
     tokio::select! {
-        () = told => {}
-        () = tell.closed() => if !may_come_again {
+        () = streamed => {}
+        () = updates.closed() => if !may_return {
             abandon(&api, &job).await;
         }
     }
 }
 
-/// An event of the stream: where the job stands, and at the end the output itself, or its error.
+/// Returns an event of the stream: the job's status, at the end its output or error.
 fn event(api: &Api, JobUpdate { status, end }: JobUpdate) -> Value {
     match end.map(|mut record| output(&mut record, &api.links)) {
         Some(Ok(output)) => output,
@@ -205,15 +207,15 @@ fn event(api: &Api, JobUpdate { status, end }: JobUpdate) -> Value {
     }
 }
 
-/// Cancels a job whose only reader went away. One with an idempotency key is left alone: its
-/// submitter may ask for it again, and perhaps has done so already.
+/// Cancels a job whose only reader disconnected. (With an idempotency key, its submitter may
+/// return.)
 async fn abandon(api: &Api, job: &JobSpec) {
-    tracing::info!(job.id = %job.id, "a client went away; its job is cancelled");
+    tracing::info!(job.id = %job.id, "cancelling the job of a disconnected client");
     if let Err(error) = api.finalizer.cancel(job).await {
         tracing::warn!(job.id = %job.id, %error, "an abandoned job may run to its end");
     }
 }
 
-fn broke_off() -> ApiError {
-    ApiError::internal("the wait for the job broke off")
+fn wait_failed() -> ApiError {
+    ApiError::internal("the wait for the job failed")
 }

@@ -16,14 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ApiError;
 
-/// How long nothing may be said: proxies close silent connections after a minute or less.
+/// Heartbeat interval: proxies close silent connections after a minute or less.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Streams that may be open in this process. Each asks Redis four times a second, whatever its job
-/// does: these are 4000 of the some 50,000 questions that a Redis answers.
+/// Maximum number of open streams. Each reads Redis four times a second: 4000 of the about 50,000
+/// commands that a Redis handles.
 const MAX_STREAMS: usize = 1000;
 
-/// Places for streams. Cheap to clone.
+/// Permits for streams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Streams(Arc<Semaphore>);
 
@@ -34,17 +34,17 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// A place, for as long as the stream is open.
+    /// Returns a permit for one stream.
     ///
     /// # Errors
-    /// As many streams are open as may be.
+    /// The maximum of streams is open.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let permit = Arc::clone(&self.0).try_acquire_owned();
         permit.map_err(|_| ApiError::too_many_streams(MAX_STREAMS))
     }
 }
 
-/// The values as events; the answer ends with them, and gives its place back.
+/// Returns the values as events; the permit is released at their end.
 pub(super) fn events(
     values: impl Stream<Item = impl Serialize> + Send + 'static,
     place: OwnedSemaphorePermit,
@@ -57,16 +57,16 @@ pub(super) fn events(
     let mut response = Sse::new(events).keep_alive(heartbeat).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would hold the events back until it has 4 KiB of them, or their end.
+    // Otherwise nginx buffers 4 KiB of events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-/// JSON of ASCII characters only: fal's JavaScript client decodes chunk by chunk, and would break a
-/// character that two share.
+/// Encodes as ASCII-only JSON: fal's JavaScript client decodes each chunk alone, and would break a
+/// character across two.
 fn ascii(value: &impl Serialize) -> String {
     let mut text = Vec::new();
-    // No way to fail: string keys, no I/O.
+    // Cannot fail: string keys, no I/O.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut text, Ascii));
     String::from_utf8(text).unwrap_or_default()
 }

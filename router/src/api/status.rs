@@ -72,7 +72,7 @@ struct Labels {
     runner: Option<RunnerId>,
 }
 
-/// A job that waits behind so many others.
+/// Returns the status of a waiting job.
 pub(super) fn waiting(api: &Api, app: &AppId, id: JobId, queue_position: u64) -> StatusView {
     StatusView {
         queue_position: Some(queue_position),
@@ -80,7 +80,7 @@ pub(super) fn waiting(api: &Api, app: &AppId, id: JobId, queue_position: u64) ->
     }
 }
 
-/// How a job stands. `end`: its record, if it has ended. `with_log`: the lines are shown.
+/// Returns the status of a job. `end`: its record, if it has ended. `with_log`: includes the log.
 pub(super) fn status_view(
     api: &Api,
     (app, id): (&AppId, JobId),
@@ -110,7 +110,7 @@ pub(super) fn status_view(
     }
 }
 
-/// What every answer about a job says. No query in these URLs: the clients append their own.
+/// Returns the fields of every status. The URLs have no query, since clients append their own.
 fn about(api: &Api, app: &AppId, id: JobId, status: StatusName) -> StatusView {
     let url = format!("{}/queue/{app}/requests/{id}", api.public_url);
     StatusView {

@@ -1,4 +1,4 @@
-//! `/storage` and `POST /files/upload…`: uploads in each of the ways of fal's clients.
+//! `/storage` and `POST /files/upload…`: uploads by the protocols of fal's clients.
 //!
 //! - Python, first: `POST /storage/auth/token`, then `POST /files/upload`; in parts `POST
 //!   /files/upload/multipart`, then `PUT` and `POST` below the file's link. If that fails, as
@@ -28,7 +28,7 @@ use warmq_types::job::{FieldError, JobError};
 
 use super::auth::By;
 use super::extract::Path;
-use super::openapi::{Bringing, FILES, Making};
+use super::openapi::{Creating, FILES, Uploading};
 use super::server::Streamed;
 use super::submission::text_of;
 use super::{Api, ApiError};
@@ -36,16 +36,16 @@ use crate::access::Right;
 use crate::files::uploads::Part;
 use crate::files::{FileKey, Links, UploadError, Uploads, Use, lifetime, now_s};
 
-/// How long an upload may take from its announcement on, s.
+/// Time limit of an upload from its announcement, s.
 const PERMIT_S: u64 = 3600;
 
-/// How long the link to an uploaded file holds if its uploader does not say, s: 7 days.
+/// Default lifetime of links to uploaded files, s: 7 days.
 const LINK_S: u64 = 7 * 24 * 3600;
 
-/// What an upload is called that has no name: fal's Python client says the same.
+/// Name of an upload without one, as in fal's Python client.
 const NAMELESS: &str = "upload.bin";
 
-/// Where uploads begin: here the caller is asked who it is.
+/// Returns the first calls of uploads, which require a key.
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(give_token))
@@ -53,43 +53,43 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(announce_parts))
 }
 
-/// The further calls of an upload, which need its URL or token.
+/// Returns the further calls of an upload, which need its URL or token.
 pub(super) fn by_permit() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
-        .routes(routes!(take))
-        .routes(routes!(take_part))
+        .routes(routes!(upload))
+        .routes(routes!(upload_part))
         .routes(routes!(complete))
-        .routes(routes!(take_at_once))
+        .routes(routes!(upload_whole))
         .routes(routes!(begin_parts))
-        .routes(routes!(take_part_at_link))
+        .routes(routes!(upload_part_at_link))
         .routes(routes!(complete_at_link))
 }
 
-/// A file that will come.
+/// Announcement of a file.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 struct Announcement {
-    /// What the link to it ends with, if it can.
+    /// Name at the end of its link.
     #[schema(example = "cat.png")]
     file_name: Option<String>,
-    /// Gives it an ending, if its name has none.
+    /// Determines the extension, if the name has none.
     #[schema(example = "image/png")]
     content_type: Option<String>,
 }
 
-/// What the last call of an upload in parts names.
+/// List of parts in the last call of an upload in parts.
 #[derive(Debug, Deserialize, ToSchema)]
 struct Completion {
     parts: Vec<Part>,
 }
 
-/// A token for `POST /files/upload`, as fal's Python client asks for it.
+/// Returns a token for `POST /files/upload`, which fal's Python client requests.
 #[utoipa::path(
     post,
     path = "/storage/auth/token",
     operation_id = "upload_token",
     tag = FILES,
-    responses((status = 200, description = "The token, and how long it is good", body = Value), Making)
+    responses((status = 200, description = "The token, and how long it is good", body = Value), Creating)
 )]
 async fn give_token(State(api): State<Api>, _: Uploader) -> Response {
     let expires_s = now_s() + PERMIT_S;
@@ -104,14 +104,14 @@ async fn give_token(State(api): State<Api>, _: Uploader) -> Response {
     .into_response()
 }
 
-/// Where to put a file (`upload_url`), and where it will be read (`file_url`).
+/// Returns URLs for writing a file (`upload_url`) and for reading it (`file_url`).
 #[utoipa::path(
     post,
     path = "/storage/upload/initiate",
     operation_id = "upload",
     tag = FILES,
     request_body(content = Option<Announcement>, content_type = "application/json"),
-    responses((status = 200, description = "Both URLs", body = Value), Making)
+    responses((status = 200, description = "Both URLs", body = Value), Creating)
 )]
 async fn announce(
     State(api): State<Api>,
@@ -129,7 +129,7 @@ async fn announce(
     operation_id = "upload_in_parts",
     tag = FILES,
     request_body(content = Option<Announcement>, content_type = "application/json"),
-    responses((status = 200, description = "Both URLs", body = Value), Making)
+    responses((status = 200, description = "Both URLs", body = Value), Creating)
 )]
 async fn announce_parts(
     State(api): State<Api>,
@@ -140,8 +140,7 @@ async fn announce_parts(
     announced(&api, &headers, body, Links::to_write_parts)
 }
 
-/// A place for the file that a body announces: the link to it, and one by which it can be put
-/// there, as `to_put` makes it.
+/// Returns links for reading and for writing an announced file; `to_put` creates the latter.
 fn announced(
     api: &Api,
     headers: &HeaderMap,
@@ -162,7 +161,7 @@ fn announced(
     Ok(Json(json!({"upload_url": upload_url, "file_url": file_url})).into_response())
 }
 
-/// A place for a new file, and the link to it.
+/// Returns a key for a new file, and the link to it.
 fn new_file(
     api: &Api,
     headers: &HeaderMap,
@@ -171,12 +170,12 @@ fn new_file(
 ) -> Result<(FileKey, String), ApiError> {
     let holds_s = lifetime_of(headers)?.unwrap_or(LINK_S);
     let key = Uploads::new_key(name.unwrap_or(NAMELESS), content_type)
-        .ok_or_else(|| ApiError::internal("the file's name came out as none"))?;
+        .ok_or_else(|| ApiError::internal("the file's name has no key"))?;
     let link = api.links.to_read(&key, now_s().saturating_add(holds_s));
     Ok((key, link))
 }
 
-/// How long links are to hold, s. fal's clients give the one header or the other, or both alike.
+/// Parses the lifetime of links, s. fal's clients send one of the headers, or both alike.
 fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     for name in [
         "x-fal-object-lifecycle-preference",
@@ -195,7 +194,7 @@ fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     Ok(None)
 }
 
-/// The file that a permit in the path is for, if it allows that.
+/// Returns the file of a valid permit in the path.
 #[derive(Deserialize)]
 struct FileAddress {
     permit: String,
@@ -209,12 +208,12 @@ struct FileAddress {
 
 type FileAddressInPath = Result<Path<FileAddress>, ApiError>;
 
-/// Where a file goes: what follows in the URL that its announcement gave.
+/// The file in the URL of its announcement.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `FileAddress` reads")]
 struct FilePath {
-    /// When the URL expires, what it allows, and its signature.
+    /// Expiry of the URL, and its signature.
     permit: String,
     /// The file's folder.
     id: String,
@@ -226,7 +225,7 @@ struct FilePath {
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `FileAddress` reads")]
 struct PartNumber {
-    /// Which part, from 1 on.
+    /// Number of the part, from 1.
     #[param(minimum = 1)]
     number: u64,
 }
@@ -243,20 +242,20 @@ impl FileAddress {
     fn read(path: FileAddressInPath) -> Result<Self, ApiError> {
         match path {
             Ok(Path(address)) => Ok(address),
-            // What cannot be read is no upload.
-            Err(_) => Err(ApiError::not_found("there is no such upload")),
+            // An unreadable path is no upload.
+            Err(_) => Err(ApiError::not_found("the upload does not exist")),
         }
     }
 
     fn key(&self, api: &Api, what: Use, permit: &str) -> Result<FileKey, ApiError> {
         let key = FileKey::parse(&format!("uploads/{}/{}", self.id, self.name));
-        let key = key.ok_or_else(|| ApiError::not_found("there is no such upload"))?;
+        let key = key.ok_or_else(|| ApiError::not_found("the upload does not exist"))?;
         api.links.check(what, &key, permit)?;
         Ok(key)
     }
 }
 
-/// `PUT upload_url`: the file itself.
+/// Uploads a file: `PUT upload_url`.
 #[utoipa::path(
     put,
     path = "/storage/upload/{permit}/uploads/{id}/{name}",
@@ -264,9 +263,9 @@ impl FileAddress {
     tag = FILES,
     params(FilePath),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored"), Bringing)
+    responses((status = 200, description = "It is stored"), Uploading)
 )]
-async fn take(
+async fn upload(
     State(api): State<Api>,
     path: FileAddressInPath,
     Streamed(body): Streamed,
@@ -277,7 +276,7 @@ async fn take(
     Ok(StatusCode::OK)
 }
 
-/// `PUT upload_url/N`: a part, as fal's JavaScript client sends it.
+/// Uploads a part as fal's JavaScript client does: `PUT upload_url/N`.
 #[utoipa::path(
     put,
     path = "/storage/parts/{permit}/uploads/{id}/{name}/{number}",
@@ -285,9 +284,9 @@ async fn take(
     tag = FILES,
     params(FilePath, PartNumber),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored", body = Value), Bringing)
+    responses((status = 200, description = "It is stored", body = Value), Uploading)
 )]
-async fn take_part(
+async fn upload_part(
     State(api): State<Api>,
     path: FileAddressInPath,
     body: Body,
@@ -297,7 +296,7 @@ async fn take_part(
     store_part(&api, &key, address.number, body).await
 }
 
-/// `PUT access_url/multipart/<upload id>/N`: a part, as fal's Python client sends it.
+/// Uploads a part as fal's Python client does: `PUT access_url/multipart/<upload id>/N`.
 #[utoipa::path(
     put,
     path = "/files/{permit}/uploads/{id}/{name}/multipart/{upload}/{number}",
@@ -305,9 +304,9 @@ async fn take_part(
     tag = FILES,
     params(FilePath, UploadId, PartNumber),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored", body = Value), Bringing)
+    responses((status = 200, description = "It is stored", body = Value), Uploading)
 )]
-async fn take_part_at_link(
+async fn upload_part_at_link(
     State(api): State<Api>,
     path: FileAddressInPath,
     body: Body,
@@ -317,7 +316,7 @@ async fn take_part_at_link(
     store_part(&api, &key, address.number, body).await
 }
 
-/// Python reads the header, JavaScript the body.
+/// Returns a part's etag: Python reads the header, JavaScript the body.
 async fn store_part(
     api: &Api,
     key: &FileKey,
@@ -330,7 +329,7 @@ async fn store_part(
     Ok((headers, Json(answer)).into_response())
 }
 
-/// `POST upload_url/complete`: all parts are there.
+/// Joins the parts: `POST upload_url/complete`.
 #[utoipa::path(
     post,
     path = "/storage/parts/{permit}/uploads/{id}/{name}/complete",
@@ -338,7 +337,7 @@ async fn store_part(
     tag = FILES,
     params(FilePath),
     request_body(content = Completion, content_type = "application/json"),
-    responses((status = 200, description = "The file is put together"), Bringing)
+    responses((status = 200, description = "The file is put together"), Uploading)
 )]
 async fn complete(
     State(api): State<Api>,
@@ -350,7 +349,7 @@ async fn complete(
     put_together(&api, &key, body).await
 }
 
-/// `POST access_url/multipart/<upload id>/complete`: all parts are there.
+/// Joins the parts: `POST access_url/multipart/<upload id>/complete`.
 #[utoipa::path(
     post,
     path = "/files/{permit}/uploads/{id}/{name}/multipart/{upload}/complete",
@@ -358,7 +357,7 @@ async fn complete(
     tag = FILES,
     params(FilePath, UploadId),
     request_body(content = Completion, content_type = "application/json"),
-    responses((status = 200, description = "The file is put together"), Bringing)
+    responses((status = 200, description = "The file is put together"), Uploading)
 )]
 async fn complete_at_link(
     State(api): State<Api>,
@@ -380,7 +379,7 @@ async fn put_together(
     Ok(StatusCode::OK)
 }
 
-/// The file itself, its name in the header `x-fal-file-name`; with a token as `Authorization:
+/// Uploads a file with its name in the header `x-fal-file-name` and a token as `Authorization:
 /// Bearer`.
 #[utoipa::path(
     post,
@@ -388,9 +387,9 @@ async fn put_together(
     operation_id = "upload_at_once",
     tag = FILES,
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored: its link is `access_url`", body = Value), Bringing)
+    responses((status = 200, description = "It is stored: its link is `access_url`", body = Value), Uploading)
 )]
-async fn take_at_once(
+async fn upload_whole(
     State(api): State<Api>,
     _: UploadToken,
     headers: HeaderMap,
@@ -401,14 +400,13 @@ async fn take_at_once(
     Ok(Json(json!({"access_url": link})).into_response())
 }
 
-/// A file will come in parts, as fal's Python client sends them; with a token as `Authorization:
-/// Bearer`.
+/// Announces a file in parts, as fal's Python client does, with a token as `Authorization: Bearer`.
 #[utoipa::path(
     post,
     path = "/files/upload/multipart",
     operation_id = "begin_parts",
     tag = FILES,
-    responses((status = 200, description = "Its link (`access_url`) and the id of the upload", body = Value), Bringing)
+    responses((status = 200, description = "Its link (`access_url`) and the id of the upload", body = Value), Uploading)
 )]
 async fn begin_parts(
     State(api): State<Api>,
@@ -426,7 +424,7 @@ fn named_in_headers(api: &Api, headers: &HeaderMap) -> Result<(FileKey, String),
     new_file(api, headers, name.as_deref(), &content_type)
 }
 
-/// That the caller may bring files.
+/// Proof that the caller may upload files.
 struct Uploader;
 
 impl FromRequestParts<Api> for Uploader {
@@ -434,12 +432,12 @@ impl FromRequestParts<Api> for Uploader {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let By(caller) = By::from_request_parts(parts, api).await?;
-        caller.may(Right::Bring)?;
+        caller.may(Right::Upload)?;
         Ok(Self)
     }
 }
 
-/// That the request carries a token of `POST /storage/auth/token`.
+/// Proof that the request has a token of `POST /storage/auth/token`.
 struct UploadToken;
 
 impl FromRequestParts<Api> for UploadToken {
@@ -455,20 +453,20 @@ impl FromRequestParts<Api> for UploadToken {
         match scheme.eq_ignore_ascii_case("bearer") && checked.is_ok() {
             true => Ok(Self),
             false => Err(ApiError::unauthorized(
-                "uploads here need a token: POST /storage/auth/token gives it, and Authorization: Bearer <token> takes it",
+                "uploads here need a token of POST /storage/auth/token: send Authorization: Bearer <token>",
             )),
         }
     }
 }
 
-/// A JSON object, whatever its content type; an empty body is `{}`.
+/// Parses a JSON object of any content type; an empty body is `{}`.
 fn read_json<T: DeserializeOwned>(
     api: &Api,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<T, ApiError> {
     let body = body.map_err(|rejection| super::submission::unreadable(&rejection, api))?;
     let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
-    // As a map at first: a list would do for a struct, too.
+    // As a map first: serde would accept a list for a struct.
     serde_json::from_slice::<Map<String, Value>>(text)
         .and_then(|fields| T::deserialize(Value::Object(fields)))
         .map_err(|error| ApiError::bad_request(format!("the body is not as expected: {error}")))

@@ -36,14 +36,14 @@ struct Address {
 }
 
 /// Body of a submission.
-pub(super) const INPUT: &str = "The app's input. Nothing at all is an empty object.";
+pub(super) const INPUT: &str = "The app's input. An empty body is an empty object.";
 
 /// An endpoint of the app.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents what `Address` reads")]
 pub(super) struct SubPath {
-    /// What the app calls it. It may be of several segments, which OpenAPI cannot say.
+    /// Path within the app. It may have several segments, which OpenAPI cannot express.
     #[param(min_length = 1)]
     path: String,
 }
@@ -53,26 +53,25 @@ pub(super) struct SubPath {
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "documents what `SubmitRequest` reads")]
 pub(super) struct SubmitHeaders {
-    /// What the job needs, at most 256 bytes of UTF-8: the name of a model, for instance. A runner
-    /// that has it is preferred. An input that names its model needs none, and wins over another
-    /// one.
+    /// What the job needs, usually a model's name, at most 256 bytes of UTF-8. A runner that has it
+    /// is preferred. A model named in the input takes precedence.
     #[param(required = false, max_length = 256, example = "shapes")]
     x_fal_runner_hint: String,
     /// `low` runs only while no normal job waits, regardless of the job's bounds.
     #[param(required = false, inline)]
     x_fal_queue_priority: Priority,
-    /// How long the job may be held for a warm runner: seconds (`2.5`), or with a unit (`500ms`,
-    /// `2m`). A job of priority `low` still waits for normal ones.
+    /// Maximum hold for a warm runner: seconds (`2.5`), or with a unit (`500ms`, `2m`). A job of
+    /// priority `low` still waits for normal ones.
     #[param(required = false, example = "2.5")]
     x_max_warm_wait: String,
-    /// How long after its acceptance the job may start at the latest; as `x-max-warm-wait`, and
-    /// more than 0.
+    /// Time after its acceptance within which the job must start; as `x-max-warm-wait`, and more
+    /// than 0.
     #[param(required = false, example = "30")]
     x_fal_request_start_timeout: String,
     /// Older name of `x-fal-request-start-timeout`, which takes precedence.
     #[param(required = false, example = "30")]
     x_fal_request_timeout: String,
-    /// `1`, `true` or `yes`: it is begun once at most, even if its runner is lost.
+    /// `1`, `true` or `yes`: at most one attempt, even if its runner is lost.
     #[param(
         required = false,
         pattern = "^(0|1|false|true|no|yes|)$",
@@ -86,7 +85,7 @@ pub(super) struct SubmitHeaders {
         example = "1"
     )]
     x_fal_store_io: String,
-    /// The submitter's own name for this submission: repeated under it, it is the same job.
+    /// Idempotency key: a repeated submission with the same key is the same job.
     #[param(required = false, min_length = 1, max_length = 255)]
     idempotency_key: String,
 }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_waits_for_those_before_it() {
+    fn a_new_job_waits_for_those_before_it() {
         assert_eq!(wait_s(0, 0, 5), f64::INFINITY);
         assert_eq!(wait_s(2, 1, 0), 0.0);
         assert_eq!(wait_s(2, 0, 0), 1.5);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_takes_what_was_configured_until_one_was_measured() {
+    fn the_configured_run_time_counts_until_one_is_measured() {
         let measured = Measured {
             counts: Counts::default(),
             run_s: None,

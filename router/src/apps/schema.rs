@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_input_is_answered_with_what_to_send() {
+    fn a_wrapped_input_is_recognized() {
         let found = problems(picture(), json!({"input": {"prompt": "a"}}));
         assert_eq!(
             places(&found),

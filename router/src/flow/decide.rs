@@ -57,7 +57,7 @@ pub(super) fn decide(
             let passed = rest.iter().position(|step| has_runners(&step.app));
             let passed = passed.unwrap_or(0);
             let mut reasons: Vec<String> = (last.into_iter())
-                .map(|step| format!("{} {}", step.to, came_to_nothing(step)))
+                .map(|step| format!("{} {}", step.to, failure_reason(step)))
                 .collect();
             let without = rest[..passed].iter();
             reasons.extend(without.map(|step| format!("{} has no runner", step.app)));
@@ -75,7 +75,7 @@ pub(super) fn decide(
     }
 }
 
-fn came_to_nothing(step: &Step) -> String {
+fn failure_reason(step: &Step) -> String {
     let error = step.end.as_ref().and_then(|end| end.error.as_deref());
     match (&step.given_up, error) {
         (Some(reason), _) => format!("was given up: {reason}"),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fallback_goes_on_until_a_step_succeeds_and_passes_over_who_has_no_runner() {
+    fn a_fallback_goes_on_until_a_step_succeeds_and_skips_targets_without_runners() {
         use JobState::*;
         let then = |steps, alive: &[&str]| then("r/fallback", steps, alive);
         assert_eq!(then(vec![], &["a/1", "a/2"]), begin(0, None));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_where_nobody_is_goes_on_if_somebody_is_elsewhere() {
+    fn a_step_without_runners_is_given_up_if_another_target_has_some() {
         let given_up = |step: &Step, waits, alive: &[&str]| {
             let mut settings = Settings::from_toml(FILE, "warmq.toml");
             let apps = Apps::read(&mut settings);

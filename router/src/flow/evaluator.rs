@@ -254,7 +254,7 @@ impl Evaluator {
         transition: &Transition<'_>,
         error: warmq_objects::Error,
     ) -> Result<Advanced, SessionError> {
-        tracing::warn!(flow.id = %transition.state.record.spec.id, %error, "the storage fails; a flow is due again soon");
+        tracing::warn!(flow.id = %transition.state.record.spec.id, %error, "the storage failed; the flow is retried");
         self.schedule(transition, RETRY_DELAY).await?;
         Ok(Advanced::Done)
     }
@@ -308,7 +308,7 @@ impl Evaluator {
             Ok(true) => self.submitted(&transition).await,
             Ok(false) => {
                 // It ran before this evaluation and must not run again.
-                transition.end_with(lost_result("it was kept for too short a time"));
+                transition.end_with(lost_result("its retention was too short"));
                 self.go_on(transition).await
             }
             Err(SubmitError::Storage(error)) => self.await_storage(&transition, error).await,
@@ -376,14 +376,16 @@ impl Evaluator {
         state: FlowState,
         reason: String,
     ) -> Result<Advanced, SessionError> {
-        let error =
-            JobError::internal("internal_error", format!("the flow cannot go on: {reason}"));
+        let error = JobError::internal(
+            "internal_error",
+            format!("the flow cannot continue: {reason}"),
+        );
         let lines = [("ERROR", format!("failed: {}", error.message))];
         let ended = (self.store)
             .flows()
             .end(&state, JobState::Failed, &Outcome::Failed(error), &lines)
             .await?;
-        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow cannot go on");
+        tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow cannot continue");
         Ok(Advanced::Again)
     }
 

@@ -13,7 +13,7 @@
 //! a crash of another router: the record has a version, a step's id derives from its flow, and a
 //! begun step without a job is submitted again. Evaluations are caused by events (flow accepted,
 //! step ended), acked afterwards, and by a list in Redis of when each flow is due without one
-//! (`Store::take_due_flows`).
+//! (`Flows::take_due`).
 
 mod decide;
 mod evaluator;
@@ -117,11 +117,10 @@ impl Flows {
 
     /// Evaluates due flows without an event until `shutdown`.
     pub async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        while let Some(due) =
-            retry::until_success("looking for flows that are due", &shutdown, || {
-                self.store.flows().take_due(RETRY_DELAY, DUE_FLOWS_BATCH)
-            })
-            .await
+        while let Some(due) = retry::until_success("reading the due flows", &shutdown, || {
+            self.store.flows().take_due(RETRY_DELAY, DUE_FLOWS_BATCH)
+        })
+        .await
         {
             // A full batch: more flows may be due.
             let wait = match due.len() < DUE_FLOWS_BATCH {
@@ -135,7 +134,7 @@ impl Flows {
                         Ok(()) => {}
                         Err(error) if error.is_damage() => flows.put_off(&route, flow, &error).await,
                         Err(error) => {
-                            tracing::warn!(flow.id = %flow, %error, "could not advance a flow; it is due again soon");
+                            tracing::warn!(flow.id = %flow, %error, "could not evaluate a flow; it is retried");
                         }
                     }
                 }
@@ -151,14 +150,14 @@ impl Flows {
 
     /// Delays a flow with an unreadable record, perhaps of a router of another version.
     async fn put_off(&self, route: &AppId, flow: JobId, error: &SessionError) {
-        tracing::error!(flow.id = %flow, %error, "a flow cannot go on");
+        tracing::error!(flow.id = %flow, %error, "a flow cannot continue");
         if let Err(error) = self
             .store
             .flows()
             .schedule(route, flow, UNREADABLE_RETRY_DELAY)
             .await
         {
-            tracing::debug!(flow.id = %flow, %error, "it is due again soon");
+            tracing::debug!(flow.id = %flow, %error, "could not delay a flow; it is retried soon");
         }
     }
 

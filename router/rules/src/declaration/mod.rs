@@ -1,8 +1,8 @@
 //! `[routes."owner/name"]` in `warmq.toml`: parses it, and locates every mistake.
 //!
-//! | module | what it reads |
+//! | module | content |
 //! | --- | --- |
-//! | `reader` | a route, and what its parts are made of |
+//! | `reader` | a route, and the kinds of values of which it consists |
 //! | `choices` | `switch` and `split` |
 //! | `steps` | `sequence` and `fallback`, with their templates |
 
@@ -27,12 +27,12 @@ use crate::flow::{Fallback, Flow, Sequence};
 use crate::split::Split;
 use crate::switch::Switch;
 
-/// The declared routes. Those of a file without mistakes lead to apps of that file, each through at
-/// most [`crate::MAX_HOPS`].
+/// Declared routes. If the file has no mistakes, each leads to apps of the file through at most
+/// [`crate::MAX_HOPS`] routes.
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: BTreeMap<AppId, Declared>,
-    /// The apps of the file.
+    /// Apps of the file.
     apps: BTreeSet<AppId>,
 }
 
@@ -40,25 +40,25 @@ pub struct Routes {
 #[derive(Debug)]
 struct Declared {
     route: Route,
-    /// What it was read from.
+    /// Its table in the file.
     written: Table,
 }
 
 /// One declared route.
 #[derive(Debug, PartialEq)]
 pub enum Route {
-    /// Chooses by conditions.
+    /// Chooses a target by conditions.
     Switch(Switch),
-    /// Chooses by shares.
+    /// Chooses a target by shares.
     Split(Split),
-    /// Takes steps, each with what came of those before.
+    /// Runs steps, each with the outputs of those before.
     Sequence(Sequence),
-    /// Tries one after the other, until one succeeds.
+    /// Tries targets until one succeeds.
     Fallback(Fallback),
 }
 
 impl Route {
-    /// How it chooses.
+    /// Returns its kind.
     pub fn kind(&self) -> RouteKind {
         match self {
             Self::Switch(_) => RouteKind::Switch,
@@ -68,7 +68,7 @@ impl Route {
         }
     }
 
-    /// The apps and routes that it may lead to, each once.
+    /// Returns the apps and routes that it can choose.
     pub fn choices(&self) -> BTreeSet<&AppId> {
         match self {
             Self::Switch(switch) => {
@@ -82,7 +82,7 @@ impl Route {
         }
     }
 
-    /// Its steps, if its submissions become flows.
+    /// Returns its steps, if its submissions become flows.
     pub fn flow(&self) -> Option<Flow<'_>> {
         let (steps, output) = match self {
             Self::Switch(_) | Self::Split(_) => return None,
@@ -96,7 +96,7 @@ impl Route {
         })
     }
 
-    /// What it chooses by.
+    /// Returns its conditions, or its key.
     pub(crate) fn conditions(&self) -> Vec<&Expression> {
         match self {
             Self::Switch(switch) => switch.rules.iter().map(|rule| &rule.when).collect(),
@@ -107,7 +107,7 @@ impl Route {
 }
 
 impl Routes {
-    /// Reads `[routes]`; problems are noted in `settings`. `apps`: those of the same file.
+    /// Parses `[routes]`; problems are added to `settings`. `apps`: those of the same file.
     pub fn read(settings: &mut Settings, apps: &Apps) -> Self {
         let (mut routes, mut mentions) = (BTreeMap::new(), BTreeMap::new());
         let apps: BTreeSet<AppId> = apps.names().cloned().collect();
@@ -130,8 +130,8 @@ impl Routes {
             });
             let mentioned = reader.mentions;
             if let Some(id) = id {
-                // A route with mistakes may be a target all the same: all mistakes are reported
-                // at once.
+                // A route with mistakes is a known target, so that all mistakes are reported at
+                // once.
                 mentions.insert(id.clone(), mentioned);
                 routes.extend(declared.map(|declared| (id, declared)));
             }
@@ -142,39 +142,38 @@ impl Routes {
         Self { routes, apps }
     }
 
-    /// A route; none if the name is an app's, or unknown.
+    /// Returns a route; `None` if the name is an app's, or unknown.
     pub fn get(&self, name: &AppId) -> Option<&Route> {
         self.routes.get(name).map(|declared| &declared.route)
     }
 
-    /// The steps of a route whose submissions become flows; none if the name is another route's, an
-    /// app's, or unknown.
+    /// Returns the steps of a route whose submissions become flows; `None` for other names.
     pub fn flow(&self, name: &AppId) -> Option<Flow<'_>> {
         self.get(name)?.flow()
     }
 
-    /// All routes, in alphabetical order.
+    /// Returns all routes, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&AppId, &Route)> {
         let routes = self.routes.iter();
         routes.map(|(name, declared)| (name, &declared.route))
     }
 
-    /// How many there are.
+    /// Returns their number.
     pub fn len(&self) -> usize {
         self.routes.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
     }
 
-    /// What the file says of a route, as it says it.
+    /// Returns a route's table in the file.
     pub(crate) fn written(&self, name: &AppId) -> Option<&Table> {
         self.routes.get(name).map(|declared| &declared.written)
     }
 
-    /// The apps of the file.
+    /// Returns the apps of the file.
     pub(crate) fn apps(&self) -> impl Iterator<Item = &AppId> {
         self.apps.iter()
     }

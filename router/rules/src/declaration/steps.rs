@@ -124,7 +124,7 @@ fn check_number(reader: &mut Reader<'_>, fields: &Fields, key: &str) {
     let steps = fields.table.get(key).and_then(Value::as_array);
     let steps = steps.map_or(0, Vec::len);
     if steps > MAX_STEPS {
-        let reason = format!("it has {steps} steps, {MAX_STEPS} are the most");
+        let reason = format!("it has {steps} steps, the maximum is {MAX_STEPS}");
         reader.note(&fields.path.key(key), reason);
     }
 }

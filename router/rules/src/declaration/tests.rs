@@ -45,7 +45,7 @@ fn a_file_without_mistakes_has_its_routes() {
 }
 
 #[test]
-fn every_mistake_in_every_route_is_told_with_its_place() {
+fn every_mistake_in_every_route_is_reported_with_its_place() {
     let text = format!(
         "{APPS}\
          [routes.'Bad']\nkind = 'switch'\n\
@@ -59,31 +59,31 @@ fn every_mistake_in_every_route_is_told_with_its_place() {
          [routes.'r/empty']\nkind = 'split'\nto = []\n"
     );
     let problems = problems(&text);
-    let told = |place: &str, what: &str| {
+    let expect = |place: &str, what: &str| {
         let found = problems.iter().any(|problem| {
             problem.starts_with(&format!("warmq.toml, {place}: ")) && problem.contains(what)
         });
         assert!(found, "{place}: {what}\n{}", problems.join("\n"));
     };
-    told("line 3, column 9", "'Bad' is not an app name");
-    told("line 5, column 9", "'default' is missing");
-    told("line 7, column 9", "unknown setting");
-    told("line 9, column 26", "no CEL");
-    told("line 10, column 13", "there is no 'inptu'");
-    told(
+    expect("line 3, column 9", "'Bad' is not an app name");
+    expect("line 5, column 9", "'default' is missing");
+    expect("line 7, column 9", "unknown setting");
+    expect("line 9, column 26", "no CEL");
+    expect("line 10, column 13", "there is no 'inptu'");
+    expect(
         "line 10, column 36",
         "no app or route of this file is named 'a/none'",
     );
-    told("line 11, column 3", "'when' is missing");
-    told("line 11, column 10", "text is expected");
-    told("line 15, column 13", "no CEL");
-    told("line 16, column 33", "more than 0");
-    told("line 16, column 64", "more than 0");
-    told("line 16, column 70", "'weight' is missing");
-    told("line 18, column 8", "unknown kind 'luck'");
-    told("line 19, column 9", "'steps' is missing");
-    told("line 21, column 9", "'kind' is missing");
-    told("line 24, column 6", "a list of targets");
+    expect("line 11, column 3", "'when' is missing");
+    expect("line 11, column 10", "text is expected");
+    expect("line 15, column 13", "no CEL");
+    expect("line 16, column 33", "more than 0");
+    expect("line 16, column 64", "more than 0");
+    expect("line 16, column 70", "'weight' is missing");
+    expect("line 18, column 8", "unknown kind 'luck'");
+    expect("line 19, column 9", "'steps' is missing");
+    expect("line 21, column 9", "'kind' is missing");
+    expect("line 24, column 6", "a list of targets");
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn flows_have_their_steps() {
     let routes = Routes::read(&mut settings, &apps);
     let routes = settings.finish(Some(routes)).unwrap();
     let flow = |name: &str| routes.flow(&AppId::parse(name).unwrap());
-    let told = |name: &str| {
+    let steps_of = |name: &str| {
         let steps = flow(name).unwrap().steps.iter();
-        let told = steps.map(|step| {
+        let steps = steps.map(|step| {
             let app = step.app.to_string();
             let input = step.input.as_ref().map(|input| input.written().to_string());
             (
@@ -176,7 +176,7 @@ fn flows_have_their_steps() {
                 step.timeout.map(|time| time.as_secs()),
             )
         });
-        told.collect::<Vec<_>>()
+        steps.collect::<Vec<_>>()
     };
     let (draw, cut, one, two) = (
         "draw".into(),
@@ -186,14 +186,14 @@ fn flows_have_their_steps() {
     );
     let url = r#"{"url":"steps.draw.output.url"}"#.to_owned();
     assert_eq!(
-        told("r/cutout"),
+        steps_of("r/cutout"),
         [
             (draw, one.clone(), None, None),
             (cut, "r/safe".to_owned(), Some(url), Some(120))
         ]
     );
     assert_eq!(
-        told("r/safe"),
+        steps_of("r/safe"),
         [
             (
                 one.clone(),
@@ -211,7 +211,7 @@ fn flows_have_their_steps() {
 }
 
 #[test]
-fn every_mistake_in_every_flow_is_told_with_its_place() {
+fn every_mistake_in_every_flow_is_reported_with_its_place() {
     let text = format!(
         "{APPS}\
          [routes.'r/one']\nkind = 'sequence'\nspeed = 9\nsteps = [\n\
@@ -228,53 +228,53 @@ fn every_mistake_in_every_flow_is_told_with_its_place() {
          [routes.'R']\nkind = 'sequence'\nsteps = [{{ name = 'a', app = 'a/one', input = 'inptu' }}]\n"
     );
     let problems = problems(&text);
-    let told = |place: &str, what: &str| {
+    let expect = |place: &str, what: &str| {
         let found = problems.iter().any(|problem| {
             problem.starts_with(&format!("warmq.toml, {place}: ")) && problem.contains(what)
         });
         assert!(found, "{place}: {what}\n{}", problems.join("\n"));
     };
-    told("line 5, column 9", "unknown setting");
-    told(
+    expect("line 5, column 9", "unknown setting");
+    expect(
         "line 7, column 55",
         "there is no earlier step 'cut'; this is the first one",
     );
-    told("line 7, column 78", "there is no 'inptu'");
-    told("line 8, column 12", "no word of CEL's own");
-    told(
+    expect("line 7, column 78", "there is no 'inptu'");
+    expect("line 8, column 12", "no word of CEL's own");
+    expect(
         "line 8, column 25",
         "no app or route of this file is named 'a/none'",
     );
-    told("line 8, column 45", "more than 0");
-    told("line 9, column 12", "two steps have this name");
-    told("line 9, column 45", "no time");
-    told("line 9, column 68", "no such value");
-    told("line 9, column 86", "no such value");
-    told("line 10, column 3", "'name' is missing");
-    told("line 10, column 27", "unknown setting");
-    told("line 10, column 39", "there is no 'apps'");
-    told("line 11, column 3", "'app' is missing");
-    told("line 11, column 39", "steps.draw.output");
-    told(
+    expect("line 8, column 45", "more than 0");
+    expect("line 9, column 12", "two steps have this name");
+    expect("line 9, column 45", "no time");
+    expect("line 9, column 68", "no such value");
+    expect("line 9, column 86", "no such value");
+    expect("line 10, column 3", "'name' is missing");
+    expect("line 10, column 27", "unknown setting");
+    expect("line 10, column 39", "there is no 'apps'");
+    expect("line 11, column 3", "'app' is missing");
+    expect("line 11, column 39", "steps.draw.output");
+    expect(
         "line 13, column 46",
         "there is no earlier step 'glue'; earlier ones: draw, cut",
     );
-    told("line 16, column 24", "named twice");
-    told(
+    expect("line 16, column 24", "named twice");
+    expect(
         "line 16, column 35",
         "a table is expected, not a whole number",
     );
-    told("line 16, column 38", "'Bad' is not an app name");
-    told("line 16, column 69", "unknown setting");
-    told("line 16, column 83", "there is no 'steps'");
-    told("line 19, column 6", "a list of apps");
-    told(
+    expect("line 16, column 38", "'Bad' is not an app name");
+    expect("line 16, column 69", "unknown setting");
+    expect("line 16, column 83", "there is no 'steps'");
+    expect("line 19, column 6", "a list of apps");
+    expect(
         "line 23, column 24",
         "no app of this file is named 'a/three'",
     );
-    told("line 23, column 86", "apps have no 'speed'");
-    told("line 24, column 9", "'R' is not an app name");
-    told("line 26, column 48", "there is no 'inptu'");
+    expect("line 23, column 86", "apps have no 'speed'");
+    expect("line 24, column 9", "'R' is not an app name");
+    expect("line 26, column 48", "there is no 'inptu'");
     assert_eq!(problems.len(), 26, "{}", problems.join("\n"));
 }
 
@@ -294,7 +294,7 @@ fn flows_that_lead_back_or_have_too_many_steps_are_refused() {
         problems(&(flow("sequence") + &format!("steps = [{steps}]")))
     };
     assert_eq!(steps(MAX_STEPS), Vec::<String>::new());
-    assert!(steps(MAX_STEPS + 1)[0].contains("it has 33 steps, 32 are the most"));
+    assert!(steps(MAX_STEPS + 1)[0].contains("it has 33 steps, the maximum is 32"));
     let deep = |n: usize| {
         let input = format!("{}'input'{}", "[".repeat(n), "]".repeat(n));
         problems(&(flow("fallback") + &format!("to = [{{ app = 'a/one', input = {input} }}]")))

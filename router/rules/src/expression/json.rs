@@ -227,7 +227,7 @@ mod tests {
     use super::super::{Failure, MAX_VALUES};
 
     #[test]
-    fn an_input_of_too_many_values_is_refused_only_where_it_is_looked_at() {
+    fn an_input_of_too_many_values_is_refused_only_where_it_is_read() {
         let many = json!(vec![0; MAX_VALUES]);
         let failure = evaluate("size(input) > 0", &many, &[]).unwrap_err();
         assert!(matches!(failure, Failure::Wrong(reason) if reason.contains("10000")));

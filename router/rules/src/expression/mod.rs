@@ -182,7 +182,7 @@ impl Expression {
         if source.len() > MAX_EXPRESSION_BYTES {
             let length = source.len();
             return Err(whole(format!(
-                "the expression has {length} bytes; {MAX_EXPRESSION_BYTES} are the most"
+                "the expression has {length} bytes, the maximum is {MAX_EXPRESSION_BYTES}"
             )));
         }
         // A thread of its own: it may be as deep as it is long until its depth is known.
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_may_stand_behind_a_dot() {
+    fn names_are_valid_after_a_dot() {
         for name in ["draw", "_", "Draw_2", "output"] {
             assert!(is_name(name), "{name}");
             assert!(compile(&format!("input.{name} == 1")).is_ok(), "{name}");
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_submission_lacks_is_told_apart_from_what_is_wrong() {
+    fn absent_values_and_wrong_values_have_different_errors() {
         let value = |source, input| evaluate(source, &input, &[]);
         let lacks = |name: &str| Err(Failure::Lacks(name.to_owned()));
         assert_eq!(value("input.width > 1", json!({})), lacks("'width'"));

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_before_the_first_submission() {
+    fn mistakes_are_reported_before_the_first_submission() {
         assert_eq!(mistake("1 +").0, 3);
         assert_eq!(mistake("input.width > wdith").0, 14);
         assert!(mistake("inptu.width > 1").1.contains("'inptu'"));

@@ -39,7 +39,7 @@ pub(super) fn add(document: &mut Value, app: &AppId, mut schema: Value) {
     document["components"]["schemas"][name] = schema;
 }
 
-/// What can be asked about a job that was submitted.
+/// Returns the OpenAPI links from a submission to the calls about its job.
 fn links(app: &AppId) -> Value {
     let (owner, name) = app.as_str().split_once('/').unwrap_or_default();
     let id = "$response.body#/request_id";

@@ -17,8 +17,8 @@ use warmq_types::ids::AppId;
 use super::Api;
 use crate::access::Caller;
 pub(super) use refusals::{
-    Asking, Bringing, Finding, InvalidInput, Listing, Making, Outcome, Proxied, Refusal, Running,
-    Submitting,
+    Creating, Finding, InvalidInput, Listing, Outcome, Proxied, Querying, Refusal, Running,
+    Submitting, Uploading,
 };
 
 /// What is the same for all routes.
@@ -142,14 +142,14 @@ fn finished((path, mut item): (String, Value)) -> (String, Value) {
             if is_shared && let Some(id) = operation["operationId"].as_str() {
                 operation["operationId"] = format!("{id}_{method}").into();
             }
-            tell_job_headers(operation);
+            add_job_headers(operation);
         }
     }
     (path.replace("{*", "{"), item)
 }
 
 /// Whatever a call about a job answers carries the job's headers.
-fn tell_job_headers(operation: &mut Value) {
+fn add_job_headers(operation: &mut Value) {
     let tags = operation["tags"].as_array();
     let is_about_a_job = tags.is_some_and(|tags| tags.iter().any(|tag| tag == QUEUE || tag == RUN));
     let Some(responses) = operation["responses"].as_object_mut() else {

@@ -8,30 +8,30 @@ use utoipa::openapi::{Ref, RefOr, Response};
 use utoipa::{IntoResponses, ToSchema};
 use warmq_types::job::FieldError;
 
-/// Why a call came to nothing.
+/// An error.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `ApiError` writes")]
 pub(in crate::api) struct Refusal {
-    /// A sentence.
+    /// Message.
     detail: String,
-    /// A stable name for it; also in the header `x-fal-error-type`.
+    /// Stable name; also in the header `x-fal-error-type`.
     #[schema(example = "not_found")]
     error_type: String,
 }
 
-/// What is wrong with an input, field by field.
+/// Mistakes in an input, by field.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `ApiError` writes")]
 pub(in crate::api) struct InvalidInput {
     detail: Vec<FieldError>,
 }
 
-/// Each status, the name of its component, and what it means.
+/// Each status, the name of its component, and its description.
 const STATUSES: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
-        "The request cannot be read, or the job is not where it would have to be for it.",
+        "The request is invalid, or the job is in another state.",
     ),
     (
         401,
@@ -39,43 +39,43 @@ const STATUSES: [(u16, &str, &str); 14] = [
         "This router requires a key, and the request has no valid one.",
     ),
     (403, "Forbidden", "The request's key does not allow that."),
-    (404, "NotFound", "There is no such thing (any more)."),
+    (404, "NotFound", "It does not exist, or no longer exists."),
     (
         405,
         "MethodNotAllowed",
-        "The path does not take this method; `allow` says which it takes.",
+        "The path does not support this method; `allow` lists those that it supports.",
     ),
-    (408, "TooSlow", "The body took too long to come."),
+    (408, "TooSlow", "The body did not arrive in time."),
+    (413, "TooLarge", "The body is too large (`--max-body`)."),
     (
-        413,
-        "TooLarge",
-        "The body is larger than the router takes (`--max-body`).",
+        415,
+        "Encoded",
+        "The body is compressed; send it uncompressed.",
     ),
-    (415, "Encoded", "The body is compressed; send it as it is."),
     (
         422,
         "InvalidInput",
-        "A field of the input, a header or the app's name is wrong; or the app found the input to be.",
+        "A field of the input, a header or the app's name is invalid; or the app rejected the input.",
     ),
     (
         429,
         "TooMany",
-        "As many jobs wait as are allowed to, or the key's holder has submitted as much as it may for now.",
+        "The queue is full, or the key has exceeded its quota.",
     ),
     (
         499,
         "Cancelled",
-        "The job was cancelled, or whoever waited for it went away.",
+        "The job was cancelled, or its client disconnected.",
     ),
     (
         500,
         "InternalError",
-        "Something is wrong here; the logs of router and worker say what.",
+        "An internal error; see the logs of router and worker.",
     ),
     (
         503,
         "Unavailable",
-        "A server that is needed does not answer, or the job lost its runner too often.",
+        "A server is unreachable, or the job lost its runner too often.",
     ),
     (
         504,
@@ -84,10 +84,10 @@ const STATUSES: [(u16, &str, &str); 14] = [
     ),
 ];
 
-/// Statuses that a client may try again after a while.
+/// Statuses with `Retry-After`.
 const TEMPORARY: [u16; 2] = [429, 503];
 
-/// `components.responses`.
+/// Returns `components.responses`.
 pub(super) fn components() -> Value {
     let responses = STATUSES.iter().map(|(status, name, description)| {
         let body = match status {
@@ -99,7 +99,7 @@ pub(super) fn components() -> Value {
         });
         if TEMPORARY.contains(status) {
             headers["retry-after"] = json!({
-                "description": "After how many seconds to try again.",
+                "description": "Time until a retry, s.",
                 "schema": {"type": "integer", "minimum": 0},
             });
         }
@@ -113,7 +113,7 @@ pub(super) fn components() -> Value {
     Value::Object(responses.collect())
 }
 
-/// References to the components of these statuses.
+/// Returns references to the components of these statuses.
 fn references(statuses: &[u16]) -> BTreeMap<String, RefOr<Response>> {
     let responses = STATUSES
         .iter()
@@ -140,23 +140,23 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// Shows what is there.
+    /// Lists all.
     Listing: 401 403 500 503;
-    /// As [`Listing`], of what the query says.
-    Asking: 400 401 403 500 503;
-    /// Is about one thing that may not be there, or not be fit for it.
+    /// As [`Listing`], limited by the query.
+    Querying: 400 401 403 500 503;
+    /// Concerns one object that may not exist, or be in another state.
     Finding: 400 401 403 404 500 503;
-    /// Makes something of what the body says.
-    Making: 400 401 403 408 413 422 500 503;
-    /// Takes a file, or a part of one.
-    Bringing: 400 401 403 404 408 413 422 500 503;
-    /// Takes a job.
+    /// Creates an object from the body.
+    Creating: 400 401 403 408 413 422 500 503;
+    /// Uploads a file or a part of one.
+    Uploading: 400 401 403 404 408 413 422 500 503;
+    /// Submits a job.
     Submitting: 400 401 403 404 408 413 415 422 429 500 503;
     /// Returns a job's outcome.
     Outcome: 400 401 403 404 422 499 500 503 504;
     /// Accepts a job and returns its outcome.
     Running: 400 401 403 404 408 413 415 422 429 499 500 503 504;
-    /// Whatever fal's calls refuse.
+    /// Any error of fal's calls.
     Proxied: 400 401 403 404 405 408 413 415 422 429 499 500 503 504;
 }
 
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_that_a_call_names_is_told() {
+    fn every_status_of_a_call_is_described() {
         for refused in [Running::responses(), Outcome::responses()] {
             for reference in refused.values() {
                 let reference = serde_json::to_value(reference).unwrap();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Files that the process needs besides client connections: RabbitMQ, Redis, storage, logs.
+/// Open files besides client connections: RabbitMQ, Redis, storage, logs.
 const OTHER_FILES: u64 = 256;
 
-/// Largest head of a request (its line and all headers), bytes. Eight times what proxies send on;
-/// then 431.
+/// Maximum size of a request's head (line and headers), bytes: eight times that of proxies. Larger
+/// ones receive 431.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
 /// Maximum number of excess connections that receive a response; further ones are closed at once.
@@ -21,12 +21,10 @@ pub struct Limits {
     pub connections: usize,
     /// Timeout of a TLS handshake.
     pub handshake: Duration,
-    /// How long a request's head may take, from its first byte on. A browser sends it in one
-    /// packet.
+    /// Timeout of a request's head, from its first byte. Browsers send it in one packet.
     pub head: Duration,
-    /// How long a connection may be silent before its first request and between two. More than the
-    /// minute for which proxies and load balancers keep theirs, so that it is they who close: a
-    /// request on its way could not be answered.
+    /// Timeout of an idle connection. Longer than the minute of proxies and load balancers, so that
+    /// they close it, and no request arrives at a closed one.
     pub idle: Duration,
     /// Timeout of a request's body, regardless of its size.
     pub body: Duration,
@@ -36,11 +34,9 @@ pub struct Limits {
     pub body_pause: Duration,
     /// Total time to wait for a body.
     pub body_in_all: Duration,
-    /// Bytes of bodies that may be in memory at a time, over all connections. Further ones receive
-    /// 503: more memory than there is would end the process.
+    /// Maximum size of all bodies in memory, bytes. Further ones receive 503.
     pub bodies: u64,
-    /// How long a client may take nothing of what it is sent; also, how long it may be gone (its
-    /// machine off, its network cut) until that is noticed.
+    /// Timeout of a client that receives nothing, or whose machine or network is down.
     pub stalled: Duration,
 }
 
@@ -61,23 +57,24 @@ impl Limits {
         }
     }
 
-    /// With no more connections than the system lets this process have open files, which it first
-    /// lets have all it may: without a file left, the router could not reach its own servers.
+    /// Reduces the connections to the system's limit of open files, which is raised first: without
+    /// a free file, the router could not reach its servers.
     #[must_use]
     pub fn within_open_files(self) -> Self {
         let Some(files) = open_files() else {
             return self;
         };
-        let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-        if most < self.connections {
+        let max_connections =
+            usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        if max_connections < self.connections {
             tracing::warn!(
-                connections = most,
+                connections = max_connections,
                 open_files = files,
-                "this process may open too few files (ulimit -n) for the connections it was to serve (--max-connections)"
+                "the limit of open files (ulimit -n) is too low for --max-connections"
             );
         }
         Self {
-            connections: self.connections.min(most.max(1)),
+            connections: self.connections.min(max_connections.max(1)),
             ..self
         }
     }

@@ -38,7 +38,7 @@ struct Shared {
 }
 
 impl Activity {
-    /// A request has come; it is being answered as long as the guard lives.
+    /// Marks a request as being handled while the guard lives.
     pub(super) fn busy(&self) -> Busy {
         self.set(Phase::Busy);
         Busy(self.clone())
@@ -57,7 +57,7 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being handled.
 #[derive(Debug)]
 pub(super) struct Busy(Activity);
 
@@ -69,19 +69,19 @@ impl Drop for Busy {
     }
 }
 
-/// A stream that fails once its client has tried our patience.
+/// A stream that fails at the timeouts of its phases.
 pub(super) struct Patient<S> {
     stream: S,
     activity: Activity,
     head: Duration,
     idle: Duration,
-    /// The phase that `until` was set for.
+    /// Phase of the deadline `until`.
     seen: Phase,
     until: Pin<Box<Sleep>>,
 }
 
 impl<S> Patient<S> {
-    /// Gives a request's head `head`, and silence around requests `idle`.
+    /// Returns a stream with the timeouts of a request's head and of an idle connection.
     pub(super) fn new(stream: S, activity: Activity, head: Duration, idle: Duration) -> Self {
         Self {
             stream,
@@ -93,7 +93,7 @@ impl<S> Patient<S> {
         }
     }
 
-    /// Whether the time for the present phase is over.
+    /// Returns whether the current phase has timed out.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let phase = self.activity.phase();
         let limit = match phase {
@@ -175,7 +175,7 @@ mod tests {
         (client, patient, activity)
     }
 
-    /// How long the next byte is waited for in vain.
+    /// Waits for the next byte; returns the time until the timeout.
     async fn patience(server: &mut Patient<DuplexStream>) -> Duration {
         let began = Instant::now();
         let error = server.read_u8().await.unwrap_err();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_already_is_told_that_time_counts_again() {
+    async fn the_idle_timeout_begins_after_a_response() {
         let (mut client, mut server, activity) = connection();
         client.write_all(b"G").await.unwrap();
         server.read_u8().await.unwrap();

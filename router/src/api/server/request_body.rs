@@ -67,8 +67,8 @@ impl<B> Arriving<B> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let earned = Duration::from_secs_f64(bytes as f64 / self.limits.body_rate as f64);
         // The earned time is bounded: otherwise a fast client could then pause for hours.
-        let most = self.patience.max(self.limits.body_pause);
-        self.patience = self.patience.saturating_add(earned).min(most);
+        let max_patience = self.patience.max(self.limits.body_pause);
+        self.patience = self.patience.saturating_add(earned).min(max_patience);
         self.held.add(bytes) <= self.limits.bodies
     }
 

@@ -80,7 +80,7 @@ async fn rest(client: &mut (impl AsyncReadExt + Unpin)) -> String {
 }
 
 #[tokio::test]
-async fn who_sends_half_a_head_is_hung_up_on_and_nobody_waits_for_him() {
+async fn a_client_that_sends_half_a_head_is_disconnected_and_delays_no_other() {
     let limits = Limits {
         head: SHORT,
         ..patient()
@@ -102,7 +102,7 @@ async fn who_sends_half_a_head_is_hung_up_on_and_nobody_waits_for_him() {
 }
 
 #[tokio::test]
-async fn who_is_silent_is_hung_up_on_before_and_after_a_request() {
+async fn a_silent_client_is_disconnected_before_and_after_a_request() {
     let limits = Limits {
         idle: SHORT,
         ..patient()
@@ -173,7 +173,7 @@ async fn bodies_that_are_passed_on_occupy_no_memory_beyond_their_buffers() {
 }
 
 #[tokio::test]
-async fn who_sends_half_a_body_is_told_so() {
+async fn a_client_that_sends_half_a_body_receives_an_error() {
     let limits = Limits {
         body: SHORT,
         ..patient()
@@ -198,7 +198,7 @@ async fn a_head_without_end_is_refused() {
 }
 
 #[tokio::test]
-async fn beyond_its_connections_it_says_so_and_still_tells_that_it_lives() {
+async fn excess_connections_receive_503_and_liveness_is_served() {
     let limits = Limits {
         connections: 1,
         ..patient()
@@ -265,7 +265,7 @@ async fn is_noticed(gone: &AtomicBool) {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
+async fn a_client_that_receives_nothing_is_disconnected() {
     let limits = Limits {
         stalled: Duration::from_secs(1),
         ..patient()
@@ -304,7 +304,7 @@ async fn an_answer_that_waits_ends_with_its_client() {
 }
 
 #[tokio::test]
-async fn at_the_end_those_who_are_silent_are_let_go_and_answers_are_finished() {
+async fn at_shutdown_silent_clients_are_disconnected_and_responses_completed() {
     let slowly = async || {
         tokio::time::sleep(LAST_REQUEST_GRACE * 3).await;
         "done"
@@ -360,7 +360,7 @@ async fn shake_hands(served: &Served, connector: &TlsConnector) -> TlsStream<Tcp
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_go_on_keeps_nobody_waiting() {
+async fn a_stalled_handshake_delays_no_other() {
     let (tls, connector) = certified();
     let limits = Limits {
         handshake: SHORT,
