@@ -181,7 +181,9 @@ async fn queue(api: &Api, owner: &str, app: &str) -> Result<DeadLetterQueue, Api
         return Ok(DeadLetterQueue::Submissions);
     }
     match AppId::parse(&name) {
-        Ok(app) if api.apps.find(&app).await?.is_some() => Ok(DeadLetterQueue::App(app)),
+        Ok(app) if (api.apps.find(&api.apps.routing(), &app).await?).is_some() => {
+            Ok(DeadLetterQueue::App(app))
+        }
         _ => Err(ApiError::not_found(format!("app '{name}' does not exist"))),
     }
 }

@@ -55,49 +55,37 @@ use crate::submit::Submitter;
 use auth::guarded;
 use error::ApiError;
 
-pub use hosts::Hosts;
-pub use server::{Limits, Server};
-pub use sse::Streams;
+pub(crate) use hosts::Hosts;
+pub(crate) use server::{Limits, Server};
+pub(crate) use sse::Streams;
 
 /// State of the handlers.
 #[derive(Clone)]
-pub struct Api {
-    /// Redis.
-    pub store: Store,
-    /// Keys and their rights.
-    pub keys: Keyring,
-    /// Existing apps.
-    pub apps: AppDirectory,
-    /// Submits jobs.
-    pub submitter: Submitter,
-    /// Reloads the configuration.
-    pub reload: Reload,
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) keys: Keyring,
+    pub(crate) apps: AppDirectory,
+    pub(crate) submitter: Submitter,
+    pub(crate) reload: Reload,
     /// Cancels jobs.
-    pub finalizer: Finalizer,
+    pub(crate) finalizer: Finalizer,
     /// Wakes requests when jobs end.
-    pub ended: CompletionListener,
-    /// Checks of the servers.
-    pub readiness: Readiness,
-    /// Dead-letter queues.
-    pub dead: DeadLetters,
-    /// Storage of pictures.
-    pub artifacts: Artifacts,
-    /// Links to files.
-    pub links: Links,
-    /// Uploads.
-    pub uploads: Uploads,
+    pub(crate) ended: CompletionListener,
+    pub(crate) readiness: Readiness,
+    pub(crate) dead: DeadLetters,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) links: Links,
+    pub(crate) uploads: Uploads,
     /// Host names that are served while no keys exist.
-    pub hosts: Hosts,
+    pub(crate) hosts: Hosts,
     /// Prefix of every URL in responses.
-    pub public_url: Arc<str>,
-    /// Largest request body, bytes.
-    pub max_body_bytes: usize,
-    /// Metrics of this process.
-    pub metrics: Metrics,
+    pub(crate) public_url: Arc<str>,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) metrics: Metrics,
     /// Whether the process has the role `api`; otherwise it serves only the operators' endpoints.
-    pub has_api_role: bool,
+    pub(crate) has_api_role: bool,
     /// Permits for event streams.
-    pub streams: Streams,
+    pub(crate) streams: Streams,
 }
 
 /// # Errors

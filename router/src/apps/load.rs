@@ -17,7 +17,7 @@ const LOAD_CACHE_TTL: Duration = Duration::from_millis(500);
 
 /// A cheap handle on the loads of apps.
 #[derive(Clone)]
-pub struct AppLoads {
+pub(crate) struct AppLoads {
     store: Store,
     cache: Arc<Mutex<Cache>>,
 }
@@ -81,7 +81,7 @@ impl AppLoads {
     }
 
     /// Returns the loads that conditions reachable from `name` read.
-    pub async fn in_conditions(
+    pub(crate) async fn in_conditions(
         &self,
         routing: &RoutingConfig,
         name: &AppId,
@@ -91,7 +91,7 @@ impl AppLoads {
     }
 
     /// Returns the loads of these apps.
-    pub async fn of(
+    pub(crate) async fn of(
         &self,
         routing: &RoutingConfig,
         apps: impl IntoIterator<Item = AppId>,
@@ -106,7 +106,7 @@ impl AppLoads {
     }
 
     /// Returns those of `targets`, apps or routes, that lead to an app with runners.
-    pub async fn with_runners<'t>(
+    pub(crate) async fn with_runners<'t>(
         &self,
         routing: &RoutingConfig,
         targets: &[&'t AppId],

@@ -1,9 +1,8 @@
 //! Existing apps, their settings and input schemas.
 //!
-//! The declarations may be replaced while jobs arrive ([`crate::reload`]), so a submission is
-//! decided on one snapshot of them. An app exists once the file names it or a worker
-//! has registered it. Workers publish the JSON Schema of their input, so the router rejects a bad
-//! input at once, instead of a worker after a wait in the queue.
+//! An app exists once the file names it or a worker has registered it. Workers publish the JSON
+//! Schema of their input, so that the router rejects a bad input at once. The declarations may be
+//! replaced while jobs arrive ([`crate::reload`]), so a submission uses one snapshot of them.
 
 mod load;
 mod schema;
@@ -21,7 +20,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::FieldError;
 
 use crate::routing_config::RoutingConfig;
-pub use load::AppLoads;
+pub(crate) use load::AppLoads;
 use schema::InputSchema;
 
 /// How long app data from Redis is cached.
@@ -33,8 +32,7 @@ pub struct AppDirectory {
     store: Store,
     routing: watch::Sender<Arc<RoutingConfig>>,
     known: Arc<Mutex<HashMap<AppId, Known>>>,
-    /// Loads of the apps.
-    pub loads: AppLoads,
+    pub(crate) loads: AppLoads,
 }
 
 /// An app's input schema in Redis, with the time of the read.
@@ -77,14 +75,8 @@ impl AppDirectory {
         let _ = changed.await;
     }
 
-    /// Returns an app by the current declarations; `None` if neither the file nor a worker declares
-    /// it.
-    pub async fn find(&self, id: &AppId) -> Result<Option<App>, Error> {
-        self.find_in(&self.routing(), id).await
-    }
-
     /// Returns an app by `routing`; `None` if neither that nor a worker declares it.
-    pub async fn find_in(&self, routing: &RoutingConfig, id: &AppId) -> Result<Option<App>, Error> {
+    pub async fn find(&self, routing: &RoutingConfig, id: &AppId) -> Result<Option<App>, Error> {
         let app = |schema| App {
             config: routing.config(id),
             schema,
@@ -119,8 +111,8 @@ impl AppDirectory {
 }
 
 impl App {
-    /// Writes the whole numbers of `input` as the app's schema has them, and returns what is wrong
-    /// with it; nothing before the app's first worker has registered.
+    /// Converts the whole numbers of `input` to the schema's representation, and returns the
+    /// mistakes of `input`; none before the app's first worker has registered.
     pub fn check(&self, input: &mut Value) -> Vec<FieldError> {
         match &self.schema {
             Some(schema) => schema.check(input),
@@ -128,8 +120,8 @@ impl App {
         }
     }
 
-    /// The field of the input that names what will be loaded: the config's, else the one that the
-    /// schema marks; `None` where only the header counts.
+    /// Returns the input field that is the hint: that of the settings, otherwise of the schema;
+    /// `None` if only the header counts.
     pub fn hint_path(&self) -> Option<&HintPath> {
         match &self.config.hint_from {
             HintFrom::Schema => self.schema.as_ref()?.hint(),

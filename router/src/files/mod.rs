@@ -20,12 +20,12 @@ pub mod links;
 pub mod names;
 pub mod permit;
 pub mod references;
-pub mod uploads;
+pub(crate) mod uploads;
 
 pub use key::FileKey;
 pub use links::Links;
 pub use permit::{InvalidPermit, Use};
-pub use uploads::{UploadError, Uploads};
+pub(crate) use uploads::{UploadError, Uploads};
 
 use warmq_process::clock::shared_ms;
 

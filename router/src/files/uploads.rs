@@ -32,38 +32,25 @@ const MAX_DRAIN_BYTES: u64 = 16 << 20;
 
 /// Why an upload failed.
 #[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// The file is too large.
+pub(crate) enum UploadError {
     #[error("the file is larger than {limit_bytes} bytes")]
-    TooLarge {
-        /// Limit, bytes.
-        limit_bytes: u64,
-    },
-    /// The client stopped sending.
+    TooLarge { limit_bytes: u64 },
     #[error("no data arrived for {} s; send the file again", IDLE_TIMEOUT.as_secs())]
     Stalled,
-    /// The connection broke.
     #[error("the connection broke before the end of the file: {0}")]
     Interrupted(axum::Error),
-    /// The number of a part is out of range.
     #[error(
         "part {number} does not exist: a file of at most {limit_bytes} bytes has parts 1 to {max_number}"
     )]
     NoSuchPart {
-        /// The number.
         number: u64,
-        /// Maximum number.
         max_number: u64,
-        /// Limit of all parts together, bytes.
         limit_bytes: u64,
     },
-    /// A part is missing in the list, or listed twice.
     #[error("all parts from 1 to the last must be named, once each")]
     NotAllParts,
-    /// A listed part was not uploaded, or was replaced since.
     #[error("part {0} is missing or has another etag; upload it again")]
     PartMissing(u64),
-    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
 }
@@ -71,7 +58,7 @@ pub enum UploadError {
 /// A part in the list of an upload's parts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Part {
+pub(crate) struct Part {
     /// Number, from 1.
     pub part_number: u64,
     /// Etag in the response to its upload.
@@ -80,14 +67,14 @@ pub struct Part {
 
 /// A cheap handle for storing uploads.
 #[derive(Clone)]
-pub struct Uploads {
+pub(crate) struct Uploads {
     artifacts: Artifacts,
     max_bytes: u64,
 }
 
 impl Uploads {
     /// Returns a handle for files of at most `max_bytes` each.
-    pub fn new(artifacts: Artifacts, max_bytes: u64) -> Self {
+    pub(crate) fn new(artifacts: Artifacts, max_bytes: u64) -> Self {
         Self {
             artifacts,
             max_bytes,
@@ -95,7 +82,7 @@ impl Uploads {
     }
 
     /// Returns a key for a new file of this name and content type.
-    pub fn new_key(name: &str, content_type: &str) -> Option<FileKey> {
+    pub(crate) fn new_key(name: &str, content_type: &str) -> Option<FileKey> {
         let id = hex::encode(rand::random::<[u8; 16]>());
         FileKey::parse(&format!(
             "{FOLDER}/{id}/{}",
@@ -104,7 +91,7 @@ impl Uploads {
     }
 
     /// Writes a whole file, or nothing.
-    pub async fn store(&self, key: &FileKey, body: Body) -> Result<(), UploadError> {
+    pub(crate) async fn store(&self, key: &FileKey, body: Body) -> Result<(), UploadError> {
         let mut incoming = Incoming::new(body, self.max_bytes);
         let stored = self.store_pieces(key, &mut incoming).await;
         incoming.drain(&stored).await;
@@ -131,7 +118,7 @@ impl Uploads {
     }
 
     /// Writes one part of a file, and returns its etag.
-    pub async fn store_part(
+    pub(crate) async fn store_part(
         &self,
         key: &FileKey,
         number: u64,
@@ -157,7 +144,11 @@ impl Uploads {
     ///
     /// # Errors
     /// See [`UploadError`]. The parts are kept.
-    pub async fn complete(&self, key: &FileKey, mut parts: Vec<Part>) -> Result<(), UploadError> {
+    pub(crate) async fn complete(
+        &self,
+        key: &FileKey,
+        mut parts: Vec<Part>,
+    ) -> Result<(), UploadError> {
         parts.sort_by_key(|part| part.part_number);
         let numbers = parts.iter().map(|part| part.part_number);
         if parts.is_empty() || !numbers.eq(1..=parts.len() as u64) {

@@ -66,7 +66,7 @@ const UNREADABLE_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// Runs flows.
 #[derive(Clone)]
-pub struct Flows {
+pub(crate) struct Flows {
     store: Store,
     amqp_url: ServerUrl,
     topology: Topology,
@@ -75,7 +75,7 @@ pub struct Flows {
 
 impl Flows {
     /// Returns a runner of flows on the given servers. `submitter`: submits the steps.
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         amqp_url: ServerUrl,
         topology: Topology,
@@ -100,7 +100,7 @@ impl Flows {
     }
 
     /// Evaluates flows on events until `shutdown`, reconnecting as needed.
-    pub async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let events = QueueConsumer {
             what: "events of flows",
             amqp_url: &self.amqp_url,
@@ -116,7 +116,7 @@ impl Flows {
     }
 
     /// Evaluates due flows without an event until `shutdown`.
-    pub async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run_due_flows(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         while let Some(due) = retry::until_success("reading the due flows", &shutdown, || {
             self.store.flows().take_due(RETRY_DELAY, DUE_FLOWS_BATCH)
         })

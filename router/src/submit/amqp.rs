@@ -25,7 +25,7 @@ const PREFETCH: u16 = 64;
 const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
 /// Consumer of the submissions queue.
-pub struct AmqpSubmissions {
+pub(crate) struct AmqpSubmissions {
     amqp_url: ServerUrl,
     topology: Topology,
     publisher: Publisher,
@@ -35,7 +35,7 @@ pub struct AmqpSubmissions {
 
 impl AmqpSubmissions {
     /// Returns a consumer of the queue `submissions` of `topology`.
-    pub fn new(
+    pub(crate) fn new(
         amqp_url: ServerUrl,
         topology: Topology,
         publisher: Publisher,
@@ -51,7 +51,7 @@ impl AmqpSubmissions {
     }
 
     /// Consumes until `shutdown`, reconnecting as needed.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let submissions = QueueConsumer {
             what: "submissions",
             amqp_url: &self.amqp_url,

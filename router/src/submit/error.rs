@@ -14,126 +14,85 @@ use crate::access::Denied;
 
 /// Why a submission was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// The app's name is invalid.
+pub(crate) enum SubmitError {
     #[error(transparent)]
     InvalidApp(#[from] InvalidName),
-    /// The caller's key lacks the right.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// The rate limit of the caller's key is exceeded.
     #[error(
         "the key '{key}' may submit {rate}; try again in {} s",
         in_seconds(wait)
     )]
     TooOften {
-        /// The caller's key.
         key: KeyId,
-        /// Its rate limit.
         rate: Rate,
-        /// Time until the next submission is allowed.
         wait: Duration,
     },
-    /// The caller's key has its maximum of unfinished jobs.
     #[error("the key has its maximum of {0} unfinished jobs; try again when one has ended")]
     TooManyJobs(u64),
-    /// The app does not exist.
     #[error(
         "app '{0}' does not exist: start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
     )]
     UnknownApp(AppId),
-    /// A route cannot be resolved.
     #[error(transparent)]
     Route(#[from] warmq_rules::Error),
-    /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
-    /// The body is a form.
     #[error(
         "the body is a form, not JSON: send the input as JSON with content-type application/json"
     )]
     Form,
-    /// The body is compressed.
     #[error("the body is encoded as '{0}': send it without content-encoding")]
     Encoded(String),
     /// The body is nested deeper than [`input::MAX_DEPTH`].
     #[error("the input is nested more than {} levels deep", input::MAX_DEPTH)]
     TooDeep,
-    /// The input does not match the app's schema.
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
-    /// The body exceeds the limit.
     #[error(
         "the body has {bytes} bytes, more than {max_bytes} (--max-body): upload large files \
          (POST /storage/upload/initiate) and give their links"
     )]
-    TooLarge {
-        /// Size, bytes.
-        bytes: usize,
-        /// Limit, bytes.
-        max_bytes: usize,
-    },
+    TooLarge { bytes: usize, max_bytes: usize },
     /// A step's input exceeds the limit.
     #[error("the step's input has {bytes} bytes, more than {max_bytes} (--max-body)")]
-    StepTooLarge {
-        /// Size, bytes.
-        bytes: usize,
-        /// Limit, bytes.
-        max_bytes: usize,
-    },
+    StepTooLarge { bytes: usize, max_bytes: usize },
     /// The header's hint is too long.
     #[error(transparent)]
     InvalidHint(#[from] InvalidHint),
     /// The input field that is the hint is too long.
     #[error("{problem}")]
     InvalidInputHint {
-        /// Path of the field.
         path: HintPath,
-        /// What is wrong with it.
         problem: InvalidHint,
     },
-    /// The priority is neither `normal` nor `low`.
     #[error("the priority must be 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
-    /// The maximum hold is not a duration.
     #[error("{0}")]
     InvalidMaxWarmWait(String),
-    /// The start timeout is not a duration, or 0.
     #[error("{problem}")]
     InvalidStartTimeout {
-        /// Name of the header.
         header: &'static str,
-        /// What is wrong with it.
         problem: String,
     },
-    /// The idempotency key is empty, too long or not printable.
     #[error("{0}")]
     InvalidKey(InvalidName),
-    /// The store option is neither `0` nor `1`.
     #[error("store-io must be '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
     InvalidStoreIo(String),
-    /// The lifetime of links is invalid.
     #[error("{0}")]
     InvalidLifecycle(String),
-    /// The maximum queue length is not a number.
     #[error("the maximum queue length must be a number of jobs, 0 or more, not '{0}'")]
     InvalidQueueLength(String),
-    /// The queue has reached the bound of the app or the submitter.
     #[error(
         "the queue of {app} is full: {waiting} jobs wait, the maximum is {bound}; try again later"
     )]
     QueueFull {
-        /// App of the queue.
         app: AppId,
-        /// Number of waiting jobs.
         waiting: u64,
-        /// Number of waiting jobs from which submissions are refused.
         bound: u64,
     },
-    /// The webhook URL is not permitted.
     #[error("the webhook cannot be delivered: {0}")]
     InvalidWebhook(warmq_fetch::Error),
-    /// The retry option is not a boolean.
     #[error("no-retry must be '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
     InvalidNoRetry(String),
     /// Redis failed.
@@ -145,14 +104,13 @@ pub enum SubmitError {
     /// The storage for large inputs failed.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
-    /// The job cannot be encoded as a message.
     #[error(transparent)]
     Message(#[from] warmq_types::message::Error),
 }
 
 impl SubmitError {
     /// Returns whether the same submission may be accepted later.
-    pub fn is_temporary(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Store(error) => !error.is_damage(),
             Self::Publish(error) => !error.is_unacceptable(),
@@ -162,7 +120,7 @@ impl SubmitError {
     }
 
     /// Returns after how many seconds the same submission may be accepted, if known.
-    pub fn retry_after_s(&self) -> Option<u64> {
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::TooOften { wait, .. } => Some(in_seconds(wait)),
             _ => None,
@@ -170,7 +128,7 @@ impl SubmitError {
     }
 
     /// Returns the response: status and body.
-    pub fn to_job_error(&self) -> JobError {
+    pub(crate) fn to_job_error(&self) -> JobError {
         let field = |kind: &str, name: &str, error_type: &str| {
             JobError::fields(vec![FieldError {
                 loc: vec![kind.into(), name.into()],

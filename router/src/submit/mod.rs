@@ -13,7 +13,7 @@
 //! | `job_writer` | records and publishes any job |
 
 mod admission;
-pub mod amqp;
+pub(crate) mod amqp;
 mod error;
 mod input;
 mod input_store;
@@ -42,17 +42,17 @@ use admission::{Admission, Candidate};
 use quota::Quota;
 use request::Request;
 
-pub use error::SubmitError;
+pub(crate) use error::SubmitError;
 pub(crate) use input_store::InputStore;
 pub(crate) use job_writer::{JobWriter, Publication};
 pub(crate) use options::JobOptions;
 pub(crate) use prepared::{Draft, Prepared};
-pub use submission::{Accepted, Submission};
+pub(crate) use submission::{Accepted, Submission};
 pub(crate) use target::{Target, TargetResolver};
 
 /// A cheap handle for submitting jobs.
 #[derive(Clone)]
-pub struct Submitter {
+pub(crate) struct Submitter {
     quota: Quota,
     apps: AppDirectory,
     targets: TargetResolver,
@@ -67,21 +67,18 @@ pub struct Submitter {
 }
 
 /// What a [`Submitter`] needs besides the servers.
-pub struct Options {
-    /// Storage of large inputs.
-    pub artifacts: Artifacts,
+pub(crate) struct Options {
+    pub(crate) artifacts: Artifacts,
     pub(crate) links: Links,
     /// Checks webhook URLs.
-    pub fetcher: Fetcher,
-    /// Largest input, bytes of JSON.
-    pub max_input_bytes: usize,
-    /// Permits for work on large inputs.
-    pub large: LargeJson,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) max_input_bytes: usize,
+    pub(crate) large: LargeJson,
 }
 
 impl Submitter {
     /// Returns a submitter to the given servers.
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         publisher: Publisher,
         topology: Topology,
@@ -118,7 +115,7 @@ impl Submitter {
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub async fn submit(
+    pub(crate) async fn submit(
         &self,
         caller: &Caller,
         submission: Submission,

@@ -10,55 +10,55 @@ use crate::memory::HeldBytes;
 
 /// An unchecked submission.
 #[derive(Debug, Clone, Default)]
-pub struct Submission {
+pub(crate) struct Submission {
     /// `owner/name` of an app or a route.
-    pub app: String,
+    pub(crate) app: String,
     /// Rest of the path after the app.
-    pub path: String,
+    pub(crate) path: String,
     /// The input: JSON, or an empty body for `{}`.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// Memory permit of the body.
-    pub held: Option<HeldBytes>,
+    pub(crate) held: Option<HeldBytes>,
     /// Content encoding of the body, such as `gzip`.
-    pub content_encoding: Option<String>,
+    pub(crate) content_encoding: Option<String>,
     /// The hint; empty for none.
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// `normal` or `low`, in any case; empty for `normal`.
-    pub priority: Option<String>,
+    pub(crate) priority: Option<String>,
     /// Maximum hold for a warm runner: `2.5` (seconds), `500ms`.
-    pub max_warm_wait: Option<String>,
+    pub(crate) max_warm_wait: Option<String>,
     /// How long after its acceptance the job may start at the latest: `30` (seconds), `500ms`.
-    pub start_timeout: Option<String>,
+    pub(crate) start_timeout: Option<String>,
     /// The same under the header's older name, used if the newer one is absent.
-    pub request_timeout: Option<String>,
+    pub(crate) request_timeout: Option<String>,
     /// `1`, `true` or `yes`: at most one attempt, even if its runner is lost.
-    pub no_retry: Option<String>,
+    pub(crate) no_retry: Option<String>,
     /// Id chosen by the submitter, for idempotent submission.
-    pub id: Option<JobId>,
+    pub(crate) id: Option<JobId>,
     /// Idempotency key chosen by the submitter.
-    pub idempotency_key: Option<String>,
+    pub(crate) idempotency_key: Option<String>,
     /// `0`: the input is never shown and is deleted with the job's end, the output soon after.
-    pub store_io: Option<String>,
+    pub(crate) store_io: Option<String>,
     /// Lifetime of links to its files: `{"expiration_duration_seconds": 3600}`.
-    pub lifecycle: Option<String>,
+    pub(crate) lifecycle: Option<String>,
     /// Refuse the submission if more jobs wait already.
-    pub max_queue_length: Option<String>,
+    pub(crate) max_queue_length: Option<String>,
     /// Reply queue for the result.
-    pub reply_to: Option<ReplyTo>,
+    pub(crate) reply_to: Option<ReplyTo>,
     /// Webhook URL for the result.
-    pub webhook: Option<String>,
+    pub(crate) webhook: Option<String>,
     /// The broker redelivered it: the first delivery may have become a job, which must not run
     /// twice.
-    pub redelivered: bool,
+    pub(crate) redelivered: bool,
     /// Headers that routes may read, by lower-case name.
-    pub headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 /// An accepted job.
 #[derive(Debug, Clone)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// The job as recorded.
-    pub job: JobSpec,
+    pub(crate) job: JobSpec,
     /// Number of jobs in front of it.
-    pub queue_position: u64,
+    pub(crate) queue_position: u64,
 }

@@ -174,7 +174,7 @@ impl TargetResolver {
                 hops,
             }));
         }
-        match self.apps.find_in(routing, &name).await? {
+        match self.apps.find(routing, &name).await? {
             Some(app) => Ok(Target::App(TargetApp {
                 id: name,
                 app,
