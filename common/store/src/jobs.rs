@@ -75,7 +75,7 @@ pub struct JobHead {
     pub queue_position: Option<u64>,
 }
 
-impl Jobs<'_> {
+impl<'a> Jobs<'a> {
     /// Records an accepted job again, unless its id is known or it ended. `spec.created_ms` is
     /// replaced by Redis' clock.
     ///
@@ -132,7 +132,6 @@ impl Jobs<'_> {
         spec: &JobSpec,
         terms: AdmissionRules<'_>,
     ) -> Result<Created, Error> {
-        let mut connection = self.connection.clone();
         let retention_s = spec.retention_s.unwrap_or(RETENTION_S);
         // A job that can be refused is indexed after its admission. Others are indexed first: an
         // unfindable record would be worse than an entry without record. A router that crashes in
@@ -142,94 +141,58 @@ impl Jobs<'_> {
             self.index(&spec.app, id, retention_s, Known::Before)
                 .await?;
         }
-        let mut invocation = self.scripts.create.prepare_invoke();
-        invocation
-            .key(self.keys.job(&spec.app, id))
-            .key(self.keys.queued(&spec.app))
-            .key(self.keys.start_deadlines(&spec.app))
-            .key(self.keys.active(&spec.app))
-            .key(self.keys.tombstone(&spec.app, id));
-        let owner = spec.owner.as_ref();
-        if let Some(key) = terms.key {
-            invocation.key(self.keys.idempotency(&spec.app, owner, key));
+        let mut connection = self.connection.clone();
+        let reply: Vec<String> = (self.create_call(id, spec, terms))
+            .invoke_async(&mut connection)
+            .await?;
+        let created = created(id, &words(&reply))?;
+        match created {
+            Created::New { .. } => {
+                self.index(&spec.app, id, retention_s, Known::New).await?;
+            }
+            // The router that recorded it may have crashed before this.
+            Created::Known { id: known } if known == id => {
+                self.index(&spec.app, id, retention_s, Known::Before)
+                    .await?;
+            }
+            Created::Known { .. } | Created::Ended => {
+                let _: () = connection.del(self.keys.job_app(id)).await?;
+            }
+            Created::Full { .. } | Created::Busy => {}
         }
+        Ok(created)
+    }
+
+    /// Prepares `create.lua`.
+    fn create_call(
+        self,
+        id: JobId,
+        spec: &JobSpec,
+        terms: AdmissionRules<'_>,
+    ) -> redis::ScriptInvocation<'a> {
+        let (app, owner) = (&spec.app, spec.owner.as_ref());
         let bound = |bound: Option<u64>| bound.map(|bound| bound.to_string()).unwrap_or_default();
-        invocation
-            .arg(id.to_string())
+        let mut call = self.0.scripts.create.prepare_invoke();
+        call.key(self.keys.job(app, id))
+            .key(self.keys.queued(app))
+            .key(self.keys.start_deadlines(app))
+            .key(self.keys.active(app))
+            .key(self.keys.tombstone(app, id));
+        if let Some(key) = terms.key {
+            call.key(self.keys.idempotency(app, owner, key));
+        }
+        call.arg(id.to_string())
             .arg(bound(terms.max_queue_length))
-            .arg(LONGEST_LIFE_S + retention_s)
+            .arg(LONGEST_LIFE_S + spec.retention_s.unwrap_or(RETENTION_S))
             .arg(owner.map_or("", KeyId::as_str))
             .arg(bound(terms.max_active))
             .arg(u8::from(terms.once));
-        let reply_to = spec.reply_to.as_ref().map(json);
-        let route = (!spec.route.is_empty()).then(|| json(&spec.route));
-        let plan = terms.plan;
-        let headers = plan.map(|plan| &plan.headers);
-        let ms = |ms: Option<u64>| ms.map(|ms| ms.to_string());
-        for (field, value) in [
-            ("input", Some(json(&spec.input))),
-            ("stored_input", spec.stored_input.as_ref().map(json)),
-            ("priority", Some(spec.priority.as_str().to_owned())),
-            ("owner", owner.map(ToString::to_string)),
-            ("hint", spec.hint.as_ref().map(ToString::to_string)),
-            ("hint_source", spec.hint_source.as_ref().map(json)),
-            (
-                "path",
-                Some(spec.path.clone()).filter(|path| !path.is_empty()),
-            ),
-            ("max_warm_wait_ms", ms(spec.max_warm_wait_ms)),
-            ("start_timeout_ms", ms(spec.start_timeout_ms)),
-            ("run_timeout_ms", ms(spec.run_timeout_ms)),
-            ("max_attempts", Some(spec.max_attempts.to_string())),
-            ("reply_to", reply_to),
-            ("webhook", spec.webhook.clone()),
-            ("retention_s", spec.retention_s.map(|s| s.to_string())),
-            ("no_store", spec.no_store.then(|| "1".to_owned())),
-            ("links_s", spec.links_s.map(|s| s.to_string())),
-            ("route", route),
-            ("step_of", spec.step_of.as_ref().map(json)),
-            ("flow", plan.map(|plan| json(&plan.flow))),
-            ("excerpt", plan.map(|plan| plan.excerpt.clone())),
-            ("headers", headers.filter(|any| !any.is_empty()).map(json)),
-        ] {
+        for (field, value) in fields(spec, terms.plan) {
             if let Some(value) = value {
-                invocation.arg(field).arg(value);
+                call.arg(field).arg(value);
             }
         }
-        let reply: Vec<String> = invocation.invoke_async(&mut connection).await?;
-        match words(&reply).as_slice() {
-            ["created", now] => {
-                let created_ms = number(now)?;
-                self.index(&spec.app, id, retention_s, Known::New).await?;
-                Ok(Created::New { id, created_ms })
-            }
-            ["known"] => {
-                // The router that recorded it may have crashed before this.
-                self.index(&spec.app, id, retention_s, Known::Before)
-                    .await?;
-                Ok(Created::Known { id })
-            }
-            ["ended"] => {
-                let _: () = connection.del(self.keys.job_app(id)).await?;
-                Ok(Created::Ended)
-            }
-            ["another", owner] => {
-                let _: () = connection.del(self.keys.job_app(id)).await?;
-                Ok(Created::Known {
-                    id: owner
-                        .parse()
-                        .map_err(|error| Error::damaged("an idempotency key", error))?,
-                })
-            }
-            ["full", waiting] => Ok(Created::Full {
-                waiting: number(waiting)?,
-            }),
-            ["busy"] => Ok(Created::Busy),
-            other => Err(Error::damaged(
-                "a script's reply",
-                format_args!("{other:?} is unknown"),
-            )),
-        }
+        call
     }
 
     /// Indexes a job whose message was lost by its id: the router that recorded it may have crashed
@@ -433,4 +396,63 @@ impl Jobs<'_> {
     pub async fn queue_length(self, app: &AppId) -> Result<u64, Error> {
         Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
     }
+}
+
+/// Returns the fields of a new record.
+fn fields(spec: &JobSpec, plan: Option<&FlowPlan>) -> [(&'static str, Option<String>); 21] {
+    fn text(value: Option<impl ToString>) -> Option<String> {
+        value.map(|value| value.to_string())
+    }
+    let headers = plan.map(|plan| &plan.headers);
+    [
+        ("input", Some(json(&spec.input))),
+        ("stored_input", spec.stored_input.as_ref().map(json)),
+        ("priority", Some(spec.priority.as_str().to_owned())),
+        ("owner", text(spec.owner.as_ref())),
+        ("hint", text(spec.hint.as_ref())),
+        ("hint_source", spec.hint_source.as_ref().map(json)),
+        (
+            "path",
+            Some(spec.path.clone()).filter(|path| !path.is_empty()),
+        ),
+        ("max_warm_wait_ms", text(spec.max_warm_wait_ms)),
+        ("start_timeout_ms", text(spec.start_timeout_ms)),
+        ("run_timeout_ms", text(spec.run_timeout_ms)),
+        ("max_attempts", Some(spec.max_attempts.to_string())),
+        ("reply_to", spec.reply_to.as_ref().map(json)),
+        ("webhook", spec.webhook.clone()),
+        ("retention_s", text(spec.retention_s)),
+        ("no_store", spec.no_store.then(|| "1".to_owned())),
+        ("links_s", text(spec.links_s)),
+        ("route", (!spec.route.is_empty()).then(|| json(&spec.route))),
+        ("step_of", spec.step_of.as_ref().map(json)),
+        ("flow", plan.map(|plan| json(&plan.flow))),
+        ("excerpt", plan.map(|plan| plan.excerpt.clone())),
+        ("headers", headers.filter(|any| !any.is_empty()).map(json)),
+    ]
+}
+
+/// Parses the reply of `create.lua` for a job that was submitted as `id`.
+fn created(id: JobId, reply: &[&str]) -> Result<Created, Error> {
+    Ok(match reply {
+        ["created", now] => Created::New {
+            id,
+            created_ms: number(now)?,
+        },
+        ["known"] => Created::Known { id },
+        ["another", owner] => Created::Known {
+            id: owner
+                .parse()
+                .map_err(|error| Error::damaged("an idempotency key", error))?,
+        },
+        ["ended"] => Created::Ended,
+        ["full", waiting] => Created::Full {
+            waiting: number(waiting)?,
+        },
+        ["busy"] => Created::Busy,
+        other => {
+            let reason = format_args!("{other:?} is unknown");
+            return Err(Error::damaged("a script's reply", reason));
+        }
+    })
 }

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_without_hint_goes_to_whoever_is_free() {
+    fn a_job_without_hint_goes_to_the_shared_queue() {
         let candidates = Candidates {
             warm: Vec::new(),
             blank: runners("blank", 2),

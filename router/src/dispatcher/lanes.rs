@@ -1,23 +1,27 @@
-//! Consumers of an app's backlog: two lanes, each on a channel of its own.
+//! Consumers of an app's backlog: two lanes and the shared queue, each on a channel of its own.
 
+use std::future::pending;
 use std::time::Duration;
 
+use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Channel, Consumer};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use warmq_broker::{DeadLetter, Topology, consumer};
-use warmq_types::ids::RunnerId;
+use warmq_types::ids::{JobId, RunnerId};
 use warmq_types::job::{JobSpec, Priority};
 use warmq_types::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
-use super::session::{Session, SharedConnection};
+use super::lane_progress::LaneProgress;
+use super::sending::JobSender;
+use super::session::{Session, SharedConnection, ticks};
 use crate::session_error::SessionError;
 
 /// Interval at which a held low-priority job checks whether the shared queue is empty.
-pub(super) const LOW_LANE_INTERVAL: Duration = Duration::from_millis(100);
+const LOW_LANE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A job between its lane and its runner. Its message is unacknowledged, so any failure here leads
 /// to redelivery.
@@ -55,73 +59,168 @@ impl JobDelivery {
     }
 }
 
-impl Dispatcher {
-    /// Consumes a lane with the given prefetch.
-    pub(super) async fn consume_lane(
-        &self,
-        connection: &SharedConnection,
-        lane: Priority,
-        prefetch: u16,
-    ) -> Result<Consumer, SessionError> {
-        let queue = self.shared.topology.backlog_queue(&self.app, lane);
-        let tag = format!("dispatch-{}", lane.as_str());
-        let channel = channel(connection, prefetch).await?;
-        Ok(consumer::consume(&channel, &queue, &tag).await?)
+/// How an app's queues are consumed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneLimits {
+    /// Unacknowledged messages per lane; further ones wait in RabbitMQ.
+    pub(super) prefetch: u16,
+    /// Sends that may await their confirm before further jobs are consumed.
+    pub(super) max_unconfirmed: usize,
+    /// Whether the placement holds jobs and orders both lanes: then the low lane has the same
+    /// prefetch, and the shared queue is consumed as well. Otherwise one low-priority job at a time
+    /// waits here until the shared queue is empty.
+    pub(super) placement_holds: bool,
+}
+
+/// An input of [`Lanes`], not decoded yet.
+pub(super) enum LaneInput {
+    /// A delivery for the placement.
+    Lane(Option<lapin::Result<Delivery>>),
+    /// A delivery of the low lane that waits here.
+    LowLane(Option<lapin::Result<Delivery>>),
+    Shared(Option<lapin::Result<Delivery>>),
+    /// The waiting low-priority job must be checked.
+    CheckLow,
+}
+
+/// The consumers of a session.
+pub(super) struct Lanes<'a> {
+    sender: JobSender<'a>,
+    progress: &'a LaneProgress,
+    /// For reading the depth of the shared queue.
+    channel: &'a Channel,
+    longest_held: Duration,
+    limits: LaneLimits,
+    normal: Consumer,
+    low: Consumer,
+    shared: Option<Consumer>,
+    low_waiting: Option<JobDelivery>,
+    low_check: Interval,
+}
+
+impl<'a> Lanes<'a> {
+    /// Starts the consumers.
+    pub(super) async fn consume(
+        dispatcher: &'a Dispatcher,
+        session: &'a Session,
+        limits: LaneLimits,
+    ) -> Result<Self, SessionError> {
+        let Dispatcher { shared, app, .. } = dispatcher;
+        let connection = &session.connection;
+        let lane = async |lane: Priority, prefetch| {
+            let queue = shared.topology.backlog_queue(app, lane);
+            let tag = format!("dispatch-{}", lane.as_str());
+            let channel = channel(connection, prefetch).await?;
+            Ok::<_, SessionError>(consumer::consume(&channel, &queue, &tag).await?)
+        };
+        let normal = lane(Priority::Normal, limits.prefetch).await?;
+        let low_prefetch = if limits.placement_holds {
+            limits.prefetch
+        } else {
+            1
+        };
+        let low = lane(Priority::Low, low_prefetch).await?;
+        // With priority over idle runners, so that jobs left there by an outage of Redis are
+        // dispatched by age again.
+        let shared_queue = match limits.placement_holds {
+            true => {
+                let queue = shared.topology.shared_queue(app);
+                let channel = channel(connection, limits.prefetch).await?;
+                Some(consumer::consume_first(&channel, &queue, "dispatch-shared").await?)
+            }
+            false => None,
+        };
+        Ok(Self {
+            sender: dispatcher.sender(),
+            progress: &dispatcher.lane_progress,
+            channel: &session.channel,
+            longest_held: shared.longest_held,
+            limits,
+            normal,
+            low,
+            shared: shared_queue,
+            low_waiting: None,
+            low_check: ticks(LOW_LANE_INTERVAL),
+        })
     }
 
-    /// Consumes the shared queue with priority over idle runners, so that jobs left there by an
-    /// outage of Redis are dispatched by age again.
-    pub(super) async fn consume_shared_queue(
-        &self,
-        connection: &SharedConnection,
-        prefetch: u16,
-    ) -> Result<Consumer, SessionError> {
-        let queue = self.shared.topology.shared_queue(&self.app);
-        let channel = channel(connection, prefetch).await?;
-        Ok(consumer::consume_first(&channel, &queue, "dispatch-shared").await?)
-    }
-
-    /// Takes the held low-priority job once the shared queue is empty. A job held for
-    /// `longest_held` returns to its lane before the broker's `consumer_timeout`.
-    pub(super) async fn release_low(
-        &self,
-        session: &Session,
-        held: &mut Option<JobDelivery>,
-    ) -> Result<Option<JobDelivery>, SessionError> {
-        let queue = self.shared.topology.shared_queue(&self.app);
-        if Topology::depth(&session.channel, &queue).await? == 0 {
-            return Ok(held.take());
+    /// Waits for the next input, which [`Lanes::read`] must process. Cancel-safe. `unconfirmed`:
+    /// sends that await their confirm.
+    pub(super) async fn next(&mut self, unconfirmed: usize) -> LaneInput {
+        let has_room = unconfirmed < self.limits.max_unconfirmed;
+        let low_waits = !self.limits.placement_holds;
+        tokio::select! {
+            biased;
+            delivery = next_of(self.shared.as_mut()), if has_room => LaneInput::Shared(delivery),
+            delivery = self.normal.next(), if has_room => LaneInput::Lane(delivery),
+            // Prefetch is 1 if it waits; polling while a job waits detects a closed channel.
+            delivery = self.low.next(), if has_room || low_waits => match low_waits {
+                true => LaneInput::LowLane(delivery),
+                false => LaneInput::Lane(delivery),
+            },
+            _ = self.low_check.tick(), if self.low_waiting.is_some() && unconfirmed == 0 => {
+                LaneInput::CheckLow
+            }
+            else => pending().await,
         }
-        let longest = self.shared.longest_held;
-        if let Some(old) = held.take_if(|held| held.is_older_than(longest)) {
+    }
+
+    /// Returns the job that an input releases to the placement, if any.
+    pub(super) async fn read(
+        &mut self,
+        input: LaneInput,
+    ) -> Result<Option<JobDelivery>, SessionError> {
+        match input {
+            LaneInput::Lane(delivery) => self.decode_of_lane(delivery).await,
+            LaneInput::LowLane(delivery) => {
+                self.low_waiting = self.decode_of_lane(delivery).await?;
+                Ok(None)
+            }
+            // Its jobs are of any age, so they do not count as progress of a lane.
+            LaneInput::Shared(delivery) => {
+                self.progress.note_shared();
+                self.decode(delivery).await
+            }
+            LaneInput::CheckLow => self.release_low().await,
+        }
+    }
+
+    /// Returns the low-priority job that waits here.
+    pub(super) fn low_waiting(&self) -> Option<JobId> {
+        Some(self.low_waiting.as_ref()?.job.id)
+    }
+
+    /// Removes this job if it waits here.
+    pub(super) fn take_low(&mut self, job: JobId) -> Option<JobDelivery> {
+        self.low_waiting.take_if(|held| held.job.id == job)
+    }
+
+    /// Releases the waiting low-priority job once the shared queue is empty. A job that waited for
+    /// `longest_held` returns to its lane before the broker's `consumer_timeout`.
+    async fn release_low(&mut self) -> Result<Option<JobDelivery>, SessionError> {
+        let queue = self.sender.topology.shared_queue(self.sender.app);
+        if Topology::depth(self.channel, &queue).await? == 0 {
+            return Ok(self.low_waiting.take());
+        }
+        let longest = self.longest_held;
+        if let Some(old) = (self.low_waiting).take_if(|held| held.is_older_than(longest)) {
             old.return_to_lane().await?;
         }
         Ok(None)
     }
 
-    /// Decodes a delivery of a lane. A message that cannot be decoded is dead-lettered with the
-    /// reason.
-    pub(super) async fn read(
+    async fn decode_of_lane(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
     ) -> Result<Option<JobDelivery>, SessionError> {
         let held = self.decode(delivery).await?;
         if let Some(held) = &held {
-            self.lane_progress.note(&held.job);
+            self.progress.note(&held.job);
         }
         Ok(held)
     }
 
-    /// Decodes a delivery of the shared queue. Its jobs are of any age, so they do not count as
-    /// progress of a lane.
-    pub(super) async fn read_shared(
-        &self,
-        delivery: Option<lapin::Result<Delivery>>,
-    ) -> Result<Option<JobDelivery>, SessionError> {
-        self.lane_progress.note_shared();
-        self.decode(delivery).await
-    }
-
+    /// Decodes a delivery. A message that cannot be decoded is dead-lettered with the reason.
     async fn decode(
         &self,
         delivery: Option<lapin::Result<Delivery>>,
@@ -138,14 +237,21 @@ impl Dispatcher {
                 }))
             }
             Err(error) => {
-                tracing::warn!(app = %self.app, %error, "dead-lettered a message that cannot be read");
-                let dead = DeadLetter::new(delivery.data.clone(), error.to_string()).message();
-                let queue = self.shared.topology.dead_queue(&self.app);
-                self.shared.publisher.publish("", &queue, &dead).await?;
+                tracing::warn!(app = %self.sender.app, %error, "dead-lettered a message that cannot be read");
+                let letter = DeadLetter::new(delivery.data.clone(), error.to_string());
+                self.sender.dead_letter(letter).await?;
                 delivery.ack(BasicAckOptions::default()).await?;
                 Ok(None)
             }
         }
+    }
+}
+
+/// Returns the next delivery; waits forever without a consumer.
+async fn next_of(consumer: Option<&mut Consumer>) -> Option<lapin::Result<Delivery>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => pending().await,
     }
 }
 

@@ -1,15 +1,16 @@
 //! Leadership of an app: a lease in Redis, backed by the broker's single active consumer. Two
 //! routers that both assume leadership therefore never dispatch the same job in parallel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
 use warmq_process::retry;
 use warmq_types::policy_name::PolicyName;
 
-use super::{Dispatcher, immediate, maintenance, warm, without_redis};
+use super::session::Session;
+use super::{Dispatcher, immediate, maintenance, reconcile, warm, without_redis};
 use crate::session_error::SessionError;
 
 /// Duration of the leader lease.
@@ -22,7 +23,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_millis(1500);
 const BID_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Leads while no other router does, until `shutdown`.
-pub(super) async fn follow(dispatcher: Dispatcher, shutdown: CancellationToken) {
+pub(super) async fn follow(dispatcher: Arc<Dispatcher>, shutdown: CancellationToken) {
     let mut leadership: Option<Leadership> = None;
     let mut answered = Instant::now();
     loop {
@@ -86,7 +87,7 @@ struct Leadership {
 }
 
 impl Leadership {
-    fn begin(dispatcher: &Dispatcher, shutdown: &CancellationToken) -> Self {
+    fn begin(dispatcher: &Arc<Dispatcher>, shutdown: &CancellationToken) -> Self {
         let stop = shutdown.child_token();
         let (dispatcher, until) = (dispatcher.clone(), stop.clone());
         Self::of(stop, async move {
@@ -111,7 +112,7 @@ impl Leadership {
 async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
     while !stop.is_cancelled() {
-        let session = dispatcher.session().await?;
+        let session = Session::open(dispatcher).await?;
         let config = shared.apps.config(app);
         let until = stop.child_token();
         let dispatching = async {
@@ -128,6 +129,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
             tokio::select! {
                 ended = placing => ended,
                 Err(broken) = maintenance::run(dispatcher, &session) => Err(broken),
+                Err(broken) = reconcile::run(dispatcher, &session) => Err(broken),
             }
         };
         let superseded = async {
@@ -163,7 +165,7 @@ mod tests {
     async fn a_leadership_whose_task_panicked_has_ended() {
         let steady = Leadership::of(CancellationToken::new(), std::future::pending());
         let broken = Leadership::of(CancellationToken::new(), async {
-            std::panic::panic_any("a test said so")
+            std::panic::panic_any("simulated by a test")
         });
         while !broken.has_ended() {
             tokio::task::yield_now().await;

@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 
-use super::maintenance::Maintenance;
+use super::loop_reports::LoopReports;
 use super::session::{TICK_INTERVAL, ticks};
 
 #[derive(Clone, Default)]
-pub(super) struct PendingWork(Arc<Mutex<HashMap<AppId, Weak<Maintenance>>>>);
+pub(super) struct PendingWork(Arc<Mutex<HashMap<AppId, Weak<LoopReports>>>>);
 
 impl PendingWork {
     /// Wakes the maintenance of this session until it is dropped.
-    pub(super) fn register(&self, app: &AppId, maintenance: &Arc<Maintenance>) {
+    pub(super) fn register(&self, app: &AppId, reports: &Arc<LoopReports>) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(app.clone(), Arc::downgrade(maintenance));
+        sessions.insert(app.clone(), Arc::downgrade(reports));
     }
 
     /// Polls Redis every second.
@@ -32,19 +32,19 @@ impl PendingWork {
                 // Redis is unreachable: each session detects that itself and continues without it.
                 Err(_) => apps,
             };
-            for maintenance in pending.iter().filter_map(|app| sessions.get(app)) {
-                maintenance.wake();
+            for reports in pending.iter().filter_map(|app| sessions.get(app)) {
+                reports.wake();
             }
         }
     }
 
     /// Returns the live sessions.
-    fn sessions(&self) -> HashMap<AppId, Arc<Maintenance>> {
+    fn sessions(&self) -> HashMap<AppId, Arc<LoopReports>> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, maintenance| maintenance.strong_count() > 0);
+        sessions.retain(|_, reports| reports.strong_count() > 0);
         let alive = sessions.iter();
         alive
-            .filter_map(|(app, maintenance)| Some((app.clone(), maintenance.upgrade()?)))
+            .filter_map(|(app, reports)| Some((app.clone(), reports.upgrade()?)))
             .collect()
     }
 }

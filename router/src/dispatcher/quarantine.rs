@@ -1,25 +1,31 @@
 //! Ends jobs that used all their attempts with a dead letter: such a job may crash its runners.
 
 use warmq_broker::DeadLetter;
+use warmq_store::Store;
+use warmq_types::ids::AppId;
 use warmq_types::job::{JobError, JobSpec};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::state::JobState;
 
-use super::Dispatcher;
+use super::sending::JobSender;
+use crate::finalizer::Finalizer;
 use crate::session_error::SessionError;
 
-impl Dispatcher {
+#[derive(Clone, Copy)]
+pub(super) struct Quarantine<'a> {
+    pub(super) app: &'a AppId,
+    pub(super) store: &'a Store,
+    pub(super) finalizer: &'a Finalizer,
+    pub(super) sender: JobSender<'a>,
+}
+
+impl Quarantine<'_> {
     /// Ends a job that used all its attempts: dead letter, record, event. The letter comes first: a
     /// crash after it leads to redelivery and at worst to a duplicate letter. The event of a job
     /// that had ended is published again.
-    pub(super) async fn quarantine(&self, job: &JobSpec) -> Result<(), SessionError> {
-        let (attempt, lost_runners, spec) = match self
-            .shared
-            .store
-            .jobs()
-            .job_of(&self.app, job.id)
-            .await
-        {
+    pub(super) async fn end(self, job: &JobSpec) -> Result<(), SessionError> {
+        let Self { app, store, .. } = self;
+        let (attempt, lost_runners, spec) = match store.jobs().job_of(app, job.id).await {
             // The message has enough for the letter.
             Err(error) if error.is_damage() => {
                 tracing::error!(job.id = %job.id, %error, "a quarantined job's record cannot be read");
@@ -32,33 +38,16 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let setbacks = self
-            .shared
-            .store
-            .attempts()
-            .setbacks(&self.app, job.id)
-            .await?;
+        let setbacks = store.attempts().setbacks(app, job.id).await?;
         // Encoding cannot fail: string keys, no I/O.
         let message = JobMessage::new(spec).with(setbacks).encode();
-        let message = message.unwrap_or_default();
         let letter = DeadLetter {
             id: job.id,
-            ..DeadLetter::new(message, error.message.as_str())
+            ..DeadLetter::new(message.unwrap_or_default(), error.message.as_str())
         };
-        let queue = self.shared.topology.dead_queue(&self.app);
-        let publisher = &self.shared.publisher;
-        publisher.publish("", &queue, &letter.message()).await?;
-        if self
-            .shared
-            .store
-            .attempts()
-            .quarantine(&self.app, job.id, &error)
-            .await?
-        {
-            self.shared
-                .finalizer
-                .announce(job, JobState::Failed)
-                .await?;
+        self.sender.dead_letter(letter).await?;
+        if store.attempts().quarantine(app, job.id, &error).await? {
+            self.finalizer.announce(job, JobState::Failed).await?;
         }
         Ok(())
     }

@@ -1,23 +1,22 @@
 //! Sends a job to its next queue: publish, wait for the confirm, then ack the message of the lane.
 
-use std::time::Duration;
-
 use lapin::options::BasicAckOptions;
-use warmq_broker::{DeadLetter, Message, PublishError};
-use warmq_store::{Loss, Unavailable};
-use warmq_types::ids::{Epoch, RunnerId};
+use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology};
+use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::message::{JobMessage, Setbacks, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
-use super::Dispatcher;
 use super::lanes::JobDelivery;
 use crate::session_error::SessionError;
 
 /// How long a claim reserves a runner, ms. The runner's queue returns the job well before.
 pub(super) const CLAIM_MS: u64 = 10_000;
 
-/// Dead-letter reason of a job whose record no script can process.
-const DAMAGED: &str = "its record in Redis is damaged";
+/// A delivered job with its destination.
+pub(super) struct PlacedJob {
+    pub(super) held: JobDelivery,
+    pub(super) to: Destination,
+}
 
 /// Where a job goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,169 +41,78 @@ pub(super) struct RunnerGone {
     pub(super) epoch: Epoch,
 }
 
-impl Dispatcher {
-    /// Publishes a held job to its destination and acks it. Returns the job if its runner is gone.
-    pub(super) async fn send(
-        &self,
-        held: JobDelivery,
-        to: Destination,
-    ) -> Result<Option<RunnerGone>, SessionError> {
-        if to != Destination::Discard {
-            match (self.publish(&held, &to).await, to) {
-                (Ok(()), _) => {}
-                (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
-                    tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; placing the job again");
-                    return Ok(Some(RunnerGone {
-                        held,
-                        runner,
-                        epoch,
-                    }));
-                }
-                (Err(error), _) => return Err(error.into()),
+/// Publishes an app's jobs.
+#[derive(Clone, Copy)]
+pub(super) struct JobSender<'a> {
+    pub(super) app: &'a AppId,
+    pub(super) topology: &'a Topology,
+    pub(super) publisher: &'a Publisher,
+}
+
+impl JobSender<'_> {
+    /// Publishes a job to its destination and acks it. Returns the job if its runner is gone.
+    pub(super) async fn send(self, job: PlacedJob) -> Result<Option<RunnerGone>, SessionError> {
+        let PlacedJob { held, to } = job;
+        match (self.publish(&held, &to).await, to) {
+            (Ok(()), _) => {
+                held.delivery.ack(BasicAckOptions::default()).await?;
+                Ok(None)
             }
+            (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
+                tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; placing the job again");
+                Ok(Some(RunnerGone {
+                    held,
+                    runner,
+                    epoch,
+                }))
+            }
+            (Err(error), _) => Err(error.into()),
         }
-        held.delivery.ack(BasicAckOptions::default()).await?;
-        Ok(None)
     }
 
     /// Publishes the job with its original body and new properties, without the headers that the
     /// broker added.
-    async fn publish(&self, held: &JobDelivery, to: &Destination) -> Result<(), PublishError> {
-        let topology = &self.shared.topology;
-        let mut body = held.delivery.data.clone();
+    async fn publish(self, held: &JobDelivery, to: &Destination) -> Result<(), PublishError> {
+        let topology = self.topology;
         let (exchange, key) = match to {
             Destination::Runner(runner, epoch) => {
                 (String::new(), topology.runner_queue(runner, *epoch))
             }
-            Destination::Shared => (String::new(), topology.shared_queue(&self.app)),
+            Destination::Shared => (String::new(), topology.shared_queue(self.app)),
             Destination::Parked(tier) | Destination::NextAttempt(tier, _) => (
                 topology.retry_exchange(*tier),
-                topology.lane_key(&self.app, held.job.priority),
+                topology.lane_key(self.app, held.job.priority),
             ),
             Destination::Discard => return Ok(()),
         };
-        if let Destination::NextAttempt(_, setbacks) = to {
+        let original = &held.delivery.data;
+        let body = match to {
             // Decoding succeeded before, and encoding cannot fail: string keys, no I/O.
-            body = JobMessage::decode(&body)
+            Destination::NextAttempt(_, setbacks) => JobMessage::decode(original)
                 .unwrap_or_else(|_| JobMessage::new(held.decode_job()))
                 .with(setbacks.clone())
                 .encode()
-                .unwrap_or_default();
-        }
+                .unwrap_or_default(),
+            _ => original.clone(),
+        };
         let mut message = Message {
             message_id: Some(held.job.id.to_string()),
             ..Message::new(body)
         };
-        let publisher = &self.shared.publisher;
-        match publisher.publish(&exchange, &key, &message).await {
+        match self.publisher.publish(&exchange, &key, &message).await {
             // The broker accepted this size before; the record has the setbacks as well.
-            Err(error) if error.is_unacceptable() && message.body != held.delivery.data => {
+            Err(error) if error.is_unacceptable() && message.body != *original => {
                 tracing::warn!(job.id = %held.job.id, %error, "a job's message has become too large for RabbitMQ");
-                message.body.clone_from(&held.delivery.data);
-                publisher.publish(&exchange, &key, &message).await
+                message.body.clone_from(original);
+                self.publisher.publish(&exchange, &key, &message).await
             }
             published => published,
         }
     }
 
-    /// Returns the destination of a job that Redis refuses to send to a runner now; `None` if it
-    /// may be tried again at once. A job with an unusable record becomes a dead letter, so that the
-    /// jobs behind it proceed.
-    pub(super) async fn reroute(
-        &self,
-        held: &JobDelivery,
-        unavailable: Unavailable,
-    ) -> Result<Option<Destination>, SessionError> {
-        match self.next_destination(held, unavailable).await {
-            Err(error) if error.is_damage() => {
-                tracing::error!(job.id = %held.job.id, %error, "a job's record cannot be used");
-                self.dead_letter(held).await
-            }
-            place => place,
-        }
-    }
-
-    async fn dead_letter(&self, held: &JobDelivery) -> Result<Option<Destination>, SessionError> {
-        let letter = DeadLetter {
-            id: held.job.id,
-            ..DeadLetter::new(held.delivery.data.clone(), DAMAGED)
-        };
-        let queue = self.shared.topology.dead_queue(&self.app);
-        let publisher = &self.shared.publisher;
-        publisher.publish("", &queue, &letter.message()).await?;
-        Ok(Some(Destination::Discard))
-    }
-
-    async fn next_destination(
-        &self,
-        held: &JobDelivery,
-        unavailable: Unavailable,
-    ) -> Result<Option<Destination>, SessionError> {
-        let job = &held.job;
-        match unavailable {
-            Unavailable::Damaged => self.dead_letter(held).await,
-            Unavailable::Gone => {
-                tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and expired");
-                Ok(Some(Destination::Discard))
-            }
-            Unavailable::Parked { remaining_ms } => {
-                let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                let setbacks = self
-                    .shared
-                    .store
-                    .attempts()
-                    .setbacks(&self.app, job.id)
-                    .await?;
-                Ok(Some(match setbacks.is_empty() {
-                    false => Destination::NextAttempt(tier, setbacks),
-                    true => Destination::Parked(tier),
-                }))
-            }
-            Unavailable::Terminal(state) => {
-                // The component that ended it may have crashed before it published the event.
-                self.shared.finalizer.announce(job, state).await?;
-                Ok(Some(Destination::Discard))
-            }
-            Unavailable::Leased { remaining_ms } => {
-                let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                Ok(Some(Destination::Parked(tier)))
-            }
-            Unavailable::Lost => {
-                let Some(loss) = self
-                    .shared
-                    .store
-                    .attempts()
-                    .mark_lost(&self.app, job.id)
-                    .await?
-                else {
-                    return Ok(None);
-                };
-                let Loss {
-                    attempt,
-                    runner,
-                    pause,
-                } = loss;
-                tracing::warn!(job.id = %job.id, attempt, %runner, "a job lost its runner");
-                let Some(pause) = pause else { return Ok(None) };
-                let setbacks = self
-                    .shared
-                    .store
-                    .attempts()
-                    .setbacks(&self.app, job.id)
-                    .await?;
-                let tier = RetryTier::at_least(pause);
-                Ok(Some(Destination::NextAttempt(tier, setbacks)))
-            }
-            Unavailable::Spent => {
-                self.quarantine(&held.decode_job()).await?;
-                Ok(Some(Destination::Discard))
-            }
-            // Redis restarted without persistence; the message contains the whole job.
-            Unavailable::Missing => {
-                tracing::warn!(job.id = %job.id, "recorded a job again that redis had lost");
-                self.shared.store.jobs().create(&held.decode_job()).await?;
-                Ok(None)
-            }
-        }
+    /// Publishes a dead letter of the app.
+    pub(super) async fn dead_letter(self, letter: DeadLetter) -> Result<(), PublishError> {
+        let queue = self.topology.dead_queue(self.app);
+        self.publisher.publish("", &queue, &letter.message()).await
     }
 }

@@ -8,7 +8,7 @@ use lapin::{Channel, Connection, ConnectionStatus};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Dispatcher;
-use super::maintenance::Maintenance;
+use super::loop_reports::LoopReports;
 use crate::metrics::Gauges;
 use crate::session_error::SessionError;
 
@@ -19,44 +19,30 @@ pub(super) const TICK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Session {
     pub(super) connection: SharedConnection,
     pub(super) channel: Channel,
-    pub(super) maintenance: Arc<Maintenance>,
-    gauges: Gauges,
+    pub(super) reports: Arc<LoopReports>,
+    pub(super) gauges: Gauges,
 }
 
-impl Dispatcher {
+impl Session {
     /// Opens a session and declares the app's queues.
-    pub(super) async fn session(&self) -> Result<Session, SessionError> {
-        let Self {
-            shared,
-            app,
-            lane_progress,
-            ..
-        } = self;
+    pub(super) async fn open(dispatcher: &Dispatcher) -> Result<Self, SessionError> {
+        let Dispatcher { shared, app, .. } = dispatcher;
         // Jobs held by the previous session are back in their queues.
-        lane_progress.reset();
+        dispatcher.lane_progress.reset();
         let connection = SharedConnection::new(shared.connections.get().await?);
         let channel = connection.create_channel().await?;
         shared.topology.declare_base(&channel).await?;
         shared.topology.declare_app(&channel, app).await?;
-        let maintenance = Arc::default();
-        self.pending.register(app, &maintenance);
-        Ok(Session {
+        let reports = Arc::default();
+        dispatcher.pending.register(app, &reports);
+        Ok(Self {
             connection,
             channel,
-            maintenance,
-            gauges: self.metrics.lead(),
+            reports,
+            gauges: dispatcher.metrics.lead(),
         })
     }
 
-    /// Updates the gauges. Returns the number of queued jobs.
-    pub(super) async fn update_gauges(&self, session: &Session) -> Result<u64, SessionError> {
-        let counts = self.shared.store.fleet().counts(&self.app).await?;
-        session.gauges.show(session.maintenance.held(), counts);
-        Ok(counts.queued)
-    }
-}
-
-impl Session {
     /// Closes the session's channels, so that its unacknowledged messages return to their queues
     /// before the next session begins.
     pub(super) async fn close(self) {
@@ -72,7 +58,7 @@ impl Session {
     }
 }
 
-/// A session's share of a connection: its own channels.
+/// A session's own channels on a shared connection.
 pub(super) struct SharedConnection {
     connection: Arc<Connection>,
     channels: Mutex<Vec<Channel>>,

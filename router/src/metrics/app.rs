@@ -1,24 +1,22 @@
-//! One app's numbers. Its leader counts them, so that of all routers one speaks for the app.
+//! One app's metrics, counted by its leader, so that only one router reports them.
 
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder};
 use metrics_exporter_prometheus::PrometheusRecorder;
 use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::hint::Hint;
 use warmq_types::ids::AppId;
 use warmq_types::job::{Decision, Target};
 
+use super::METADATA;
 use super::labels::Labels;
 use super::names::{
     COLD_LOADS, DISPATCHED, FAULTY_RUNNERS, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS,
     LOAD, Metric, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SWAPS_AVOIDED, WARM_HITS,
 };
 
-/// The recorder asks for it and does not look at it.
-pub(super) const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
-
-/// Counts what happens to an app's jobs. Clones count together.
+/// An app's metrics. Clones count together.
 #[derive(Clone)]
 pub struct AppMetrics {
     recorder: Arc<PrometheusRecorder>,
@@ -35,7 +33,7 @@ impl AppMetrics {
         }
     }
 
-    /// A job with this hint was sent on.
+    /// Counts a sent job with this hint.
     pub fn dispatched(&self, hint: Option<&Hint>, decision: &Decision) {
         let target = match decision.target {
             Target::Runner { .. } => "runner",
@@ -67,7 +65,7 @@ impl AppMetrics {
             _ => return,
         };
         let Ran { hint, timings } = ran;
-        self.labels.earned(hint);
+        self.labels.add(hint);
         let hint = Some(hint);
         match timings.warm {
             true => self.counter(&WARM_HITS, self.label(hint)).increment(1),
@@ -78,7 +76,7 @@ impl AppMetrics {
         }
     }
 
-    /// The app's gauges, for as long as this router leads it.
+    /// Returns the app's gauges, with the leader's at 1.
     pub fn lead(&self) -> Gauges {
         let gauge = |metric| self.gauge(metric);
         let gauges = Gauges {
@@ -119,7 +117,7 @@ impl AppMetrics {
     }
 }
 
-/// The gauges of an app that this router leads. Dropped, they fall to 0: the next leader has its
+/// The gauges of an app that this router leads. They fall to 0 when dropped: the next leader has its
 /// own.
 pub struct Gauges {
     leader: Gauge,
@@ -131,7 +129,7 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// Shows what there is now. `held`: jobs in the dispatcher's hands.
+    /// Sets the gauges. `held`: jobs that the dispatcher holds.
     pub fn show(&self, held: usize, counts: Counts) {
         self.held.set(held as f64);
         self.queued.set(counts.queued as f64);

@@ -1,8 +1,8 @@
-//! The metrics: what each is called, its unit, what it means. docs/operations.md lists them.
+//! The metrics: name, unit, help. docs/operations.md lists them.
 
 use metrics::{SharedString, Unit};
 
-/// A metric's name with what its help line says.
+/// A metric with its help line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Metric {
     pub(super) name: &'static str,
@@ -63,16 +63,16 @@ pub(super) const COLD_LOADS: Metric = Metric::count(
 );
 pub(super) const SWAPS_AVOIDED: Metric = Metric::count(
     "warmq_swaps_avoided_total",
-    "Jobs that were held and then sent to a runner that had their model: holding saved at most this many loads.",
+    "Jobs that were held and then sent to a runner with their model: holding avoided at most this many loads.",
 );
 pub(super) const REFUSED_CLAIMS: Metric = Metric::count(
     "warmq_refused_claims_total",
-    "Claims of a runner that somebody else had taken in between; the job was decided again.",
+    "Claims of a runner that another job had taken in between; the job was placed again.",
 );
 pub(super) const DISPATCHED: Metric = Metric::count(
     "warmq_dispatched_total",
-    "Jobs sent on, by target: 'runner' is a claimed runner's own queue, 'shared' whoever is free first. A job that comes \
-     back counts again.",
+    "Jobs sent, by target: 'runner' is a claimed runner's own queue, 'shared' the shared queue. A job that is placed again \
+     counts again.",
 );
 pub(super) const RUNNER_FAULTS: Metric = Metric::count(
     "warmq_runner_faults_total",
@@ -80,23 +80,23 @@ pub(super) const RUNNER_FAULTS: Metric = Metric::count(
 );
 pub(super) const WEBHOOKS: Metric = Metric::count(
     "warmq_webhooks_total",
-    "Attempts to tell a webhook, by outcome: 'delivered', 'retried' if another one follows, 'given_up' if none does.",
+    "Delivery attempts of webhooks, by outcome: 'delivered', 'retried' if another attempt follows, 'given_up' otherwise.",
 );
 pub(super) const FLOWS: Metric = Metric::count(
     "warmq_flows_total",
-    "Sequences and fallbacks that ended, by route and outcome: the state that they ended in.",
+    "Sequences and fallbacks that ended, by route and outcome: their final state.",
 );
 pub(super) const FLOW_STEPS: Metric = Metric::count(
     "warmq_flow_steps_total",
-    "Their steps that ended, by route, step and outcome: the state, or 'given_up' if it took too long or waited where no runner is.",
+    "Steps of flows that ended, by route, step and outcome: the final state, or 'given_up' after a timeout or without any runner.",
 );
 pub(super) const HOLD: Metric = Metric::seconds(
     "warmq_hold_seconds",
-    "How long the jobs that were held were held, until they were sent. Jobs sent at once are not in it.",
+    "Time that held jobs were held before they were sent. Jobs sent at once are not included.",
 );
 pub(super) const LOAD: Metric = Metric::seconds(
     "warmq_load_seconds",
-    "How long runners took to load a model, as they report it.",
+    "Load time of models, as runners report it.",
 );
 pub(super) const LEADER: Metric = Metric::count(
     "warmq_leader",

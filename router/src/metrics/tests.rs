@@ -52,14 +52,14 @@ fn sent(warm: bool, held_ms: u64) -> Decision {
     }
 }
 
-/// Asserts that the page has exactly this line.
-fn says(metrics: &Metrics, line: &str) {
+/// Asserts that the page contains exactly this line.
+fn assert_line(metrics: &Metrics, line: &str) {
     let page = metrics.page();
     assert!(page.lines().any(|found| found == line), "{line}\n{page}");
 }
 
 #[test]
-fn a_swap_is_avoided_by_a_job_that_was_held_and_then_warm() {
+fn a_job_that_was_held_and_then_warm_counts_as_an_avoided_swap() {
     let metrics = Metrics::new().unwrap();
     let app = app(&metrics);
     app.runner_event(&ran("m", 700));
@@ -67,7 +67,7 @@ fn a_swap_is_avoided_by_a_job_that_was_held_and_then_warm() {
     for decision in [sent(true, 0), sent(false, 300), sent(true, 300)] {
         app.dispatched(Some(&hint("m")), &decision);
     }
-    // Held as well, but to no model's benefit.
+    // Held as well, but it avoids no swap.
     app.dispatched(None, &sent(true, 300));
     for line in [
         r#"warmq_cold_loads_total{app="a/b",hint="m"} 1"#,
@@ -82,29 +82,29 @@ fn a_swap_is_avoided_by_a_job_that_was_held_and_then_warm() {
         "# TYPE warmq_hold_seconds histogram",
         "# TYPE warmq_dispatched_total counter",
     ] {
-        says(&metrics, line);
+        assert_line(&metrics, line);
     }
 }
 
 #[test]
-fn webhooks_are_counted_by_what_became_of_them() {
+fn webhooks_are_counted_by_outcome() {
     let metrics = Metrics::new().unwrap();
     let app = AppId::parse("a/b").unwrap();
     for outcome in ["retried", "retried", "delivered"] {
         metrics.webhook(&app, outcome);
     }
-    says(
+    assert_line(
         &metrics,
         r#"warmq_webhooks_total{app="a/b",outcome="retried"} 2"#,
     );
-    says(
+    assert_line(
         &metrics,
         r#"warmq_webhooks_total{app="a/b",outcome="delivered"} 1"#,
     );
 }
 
 #[test]
-fn every_metric_says_what_it_is() {
+fn every_metric_has_a_suffix_and_a_help_line() {
     for metric in names::COUNTERS {
         assert!(metric.name.ends_with("_total"), "{}", metric.name);
     }
@@ -113,7 +113,7 @@ fn every_metric_says_what_it_is() {
     }
     let metrics = Metrics::new().unwrap();
     let _gauges = app(&metrics).lead();
-    says(
+    assert_line(
         &metrics,
         "# HELP warmq_idle_runners Runners that can be claimed now.",
     );
@@ -130,14 +130,14 @@ fn faults_of_runners_are_counted_by_reason() {
     };
     app.runner_event(&faulted);
     app.runner_event(&faulted);
-    says(
+    assert_line(
         &metrics,
         r#"warmq_runner_faults_total{app="a/b",reason="storage"} 2"#,
     );
 }
 
 #[test]
-fn a_router_that_no_longer_leads_an_app_shows_zeros() {
+fn the_gauges_of_a_former_leader_are_zero() {
     let metrics = Metrics::new().unwrap();
     let gauges = app(&metrics).lead();
     let counts = Counts {
@@ -147,18 +147,18 @@ fn a_router_that_no_longer_leads_an_app_shows_zeros() {
         queued: 7,
     };
     gauges.show(5, counts);
-    says(&metrics, r#"warmq_leader{app="a/b"} 1"#);
-    says(&metrics, r#"warmq_held_jobs{app="a/b"} 5"#);
-    says(&metrics, r#"warmq_queued_jobs{app="a/b"} 7"#);
-    says(&metrics, r#"warmq_faulty_runners{app="a/b"} 1"#);
+    assert_line(&metrics, r#"warmq_leader{app="a/b"} 1"#);
+    assert_line(&metrics, r#"warmq_held_jobs{app="a/b"} 5"#);
+    assert_line(&metrics, r#"warmq_queued_jobs{app="a/b"} 7"#);
+    assert_line(&metrics, r#"warmq_faulty_runners{app="a/b"} 1"#);
     drop(gauges);
-    says(&metrics, r#"warmq_leader{app="a/b"} 0"#);
-    says(&metrics, r#"warmq_idle_runners{app="a/b"} 0"#);
-    says(&metrics, r#"warmq_live_runners{app="a/b"} 0"#);
+    assert_line(&metrics, r#"warmq_leader{app="a/b"} 0"#);
+    assert_line(&metrics, r#"warmq_idle_runners{app="a/b"} 0"#);
+    assert_line(&metrics, r#"warmq_live_runners{app="a/b"} 0"#);
 }
 
 #[test]
-fn hostile_hints_stay_in_their_quotes_and_apart() {
+fn hostile_hints_are_escaped_and_distinct() {
     let metrics = Metrics::new().unwrap();
     let app = app(&metrics);
     for (text, label) in [
@@ -174,12 +174,12 @@ fn hostile_hints_stay_in_their_quotes_and_apart() {
     ] {
         app.runner_event(&ran(text, 0));
         let line = format!(r#"warmq_warm_hits_total{{app="a/b",hint="{label}"}} 1"#);
-        says(&metrics, &line);
+        assert_line(&metrics, &line);
     }
 }
 
 #[test]
-fn thousands_of_hints_make_a_hundred_series_and_one_for_the_others() {
+fn thousands_of_hints_lead_to_a_hundred_series_and_one_for_the_others() {
     let metrics = Metrics::new().unwrap();
     let app = app(&metrics);
     for number in 0..5000 {
@@ -191,7 +191,7 @@ fn thousands_of_hints_make_a_hundred_series_and_one_for_the_others() {
     let series = |metric| page.lines().filter(|line| line.starts_with(metric)).count();
     assert_eq!(series("warmq_warm_hits_total{"), labels::OWN_LABELS + 1);
     assert_eq!(series("warmq_refused_claims_total{"), 1);
-    says(
+    assert_line(
         &metrics,
         r#"warmq_warm_hits_total{app="a/b",hint="other"} 4900"#,
     );

@@ -58,11 +58,8 @@ impl WarmScheme {
             });
         }
         for command in self.policy.on(context.now_s, event, coin) {
-            match command {
-                Command::Send { job, runner, .. } => {
-                    context.send(job.0 as usize, runner.0 as usize);
-                }
-                Command::Hold { .. } => {}
+            if let Command::Send(send) = command {
+                context.send(send.job.0 as usize, send.runner.0 as usize);
             }
         }
     }

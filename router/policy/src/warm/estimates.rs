@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_model_is_taken_for_an_average_one() {
+    fn an_unknown_model_has_the_average_estimates() {
         let mut estimates = Estimates::new(&Constants::default());
         assert_eq!(estimates.load_s(Model(7)), 10.0);
         for _ in 0..100 {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_stream_shows_its_rate_and_silence_fades_it() {
+    fn the_rate_is_that_of_a_steady_stream_and_decays_after_it() {
         let mut estimates = Estimates::new(&Constants::default());
         for n in 0..4000 {
             estimates.arrived(Model(0), f64::from(n) * 0.5);

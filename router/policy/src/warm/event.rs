@@ -175,34 +175,42 @@ pub struct FleetView {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Command {
     /// Claim the runner and publish the job to its queue.
-    Send {
-        /// The job.
-        job: Job,
-        /// An idle runner, which counts as busy from now on.
-        runner: Runner,
-        /// Whether it holds the job's model.
-        warm: bool,
-        /// The rule that chose it.
-        why: Why,
-        /// The fleet at the decision.
-        fleet_view: FleetView,
-    },
+    Send(SendCommand),
     /// Hold the job for a runner that will soon be free and holds its model.
-    Hold {
-        /// The job.
-        job: Job,
-        /// When the job becomes eligible for any idle runner, s.
-        until_s: f64,
-        /// Whether `until_s` is the job's own bound: from then on it also precedes the jobs that a
-        /// busy runner is warm for.
-        bounded: bool,
-        /// W(m), s: predicted wait for a warm runner; infinite without holders.
-        wait_s: f64,
-        /// Whether the job waits for a runner that is not on its avoid list.
-        for_another: bool,
-        /// The fleet at the decision.
-        fleet_view: FleetView,
-    },
+    Hold(HoldCommand),
+}
+
+/// A job with its runner.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SendCommand {
+    /// The job.
+    pub job: Job,
+    /// An idle runner, which counts as busy from now on.
+    pub runner: Runner,
+    /// Whether it holds the job's model.
+    pub warm: bool,
+    /// The rule that chose it.
+    pub why: Why,
+    /// The fleet at the decision.
+    pub fleet_view: FleetView,
+}
+
+/// A job without a runner.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HoldCommand {
+    /// The job.
+    pub job: Job,
+    /// When the job becomes eligible for any idle runner, s.
+    pub until_s: f64,
+    /// Whether `until_s` is the job's own bound: from then on it also precedes the jobs that a busy
+    /// runner is warm for.
+    pub bounded: bool,
+    /// W(m), s: predicted wait for a warm runner; infinite without holders.
+    pub wait_s: f64,
+    /// Whether the job waits for a runner that is not on its avoid list.
+    pub for_another: bool,
+    /// The fleet at the decision.
+    pub fleet_view: FleetView,
 }
 
 /// The rule that chose a runner for a job.

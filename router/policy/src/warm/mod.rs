@@ -9,6 +9,7 @@
 //! | `estimates` | S(m), L(m), lam(m), learned from events |
 //! | `fleet`, `runner_set` | runners: idle sets, holders, predicted caches; sampling |
 //! | `window` | held jobs: by age, model, deadline |
+//! | `view` | read-only state of a decision |
 //! | `wait` | W(m), the wait for a warm runner |
 //! | `eviction_cost` | cost of an eviction; the bar that a wait must exceed |
 //! | `pick` | which runner for a job, which job for a runner |
@@ -51,19 +52,23 @@ mod rng;
 mod runner_set;
 #[cfg(test)]
 mod tests;
+mod view;
 mod wait;
 mod window;
 
 pub use constants::Constants;
 pub use estimates::Learned;
 pub use event::{
-    Arrival, Avoid, Command, Event, FleetView, Found, Freed, Job, Model, RunObservation, Runner,
-    Why,
+    Arrival, Avoid, Command, Event, FleetView, Found, Freed, HoldCommand, Job, Model,
+    RunObservation, Runner, SendCommand, Why,
 };
 
 use estimates::Estimates;
 use fleet::Fleet;
+use pick::{any_idle, job_for, runner_for, waits_for_another};
 use rng::SplitMix64;
+use view::View;
+use wait::wait_s;
 use warmq_types::job::Priority;
 use window::{HeldJob, Window};
 
@@ -74,26 +79,6 @@ pub struct Warm {
     estimates: Estimates,
     fleet: Fleet,
     window: Window,
-}
-
-/// Read-only state of a decision.
-struct View<'a> {
-    constants: &'a Constants,
-    estimates: &'a Estimates,
-    fleet: &'a Fleet,
-    window: &'a Window,
-    now_s: f64,
-}
-
-impl View<'_> {
-    /// Returns the fleet with respect to a model.
-    fn fleet_view(&self, model: Option<Model>) -> FleetView {
-        FleetView {
-            idle: self.fleet.idle_count(),
-            holders: model.map_or(0, |model| self.fleet.copies(model)),
-            served: model.is_none_or(|model| self.fleet.catalogs.is_served(model)),
-        }
-    }
 }
 
 /// Context of one event: its time, its random bits, the commands so far.
@@ -214,15 +199,12 @@ impl Warm {
     }
 
     fn arrived(&mut self, arrival: &Arrival, ctx: &mut EventContext) {
-        let load_s = match arrival.model {
-            Some(model) => {
-                if !arrival.returned {
-                    self.estimates.arrived(model, ctx.now_s);
-                }
-                self.estimates.load_s(model)
-            }
-            None => self.estimates.any_load_s(),
-        };
+        if let Some(model) = arrival.model
+            && !arrival.returned
+        {
+            self.estimates.arrived(model, ctx.now_s);
+        }
+        let view = self.view(ctx.now_s);
         // A returned job is not held for warmth again.
         let bound_s = match arrival.returned {
             true => ctx.now_s,
@@ -230,9 +212,9 @@ impl Warm {
         };
         let patience_s = match (arrival.model, arrival.avoid.is_empty()) {
             (None, true) => 0.0,
-            _ => self.constants.theta * load_s,
+            _ => view.constants.theta * view.load_s(arrival.model),
         };
-        let overdue_s = self.view(ctx.now_s).overdue_s(arrival.model);
+        let overdue_s = view.overdue_s(arrival.model);
         // With an avoid list, a job waits for another runner whatever its age.
         let latest_s = match arrival.avoid.is_empty() {
             true => bound_s.min(arrival.since_s + overdue_s),
@@ -255,7 +237,7 @@ impl Warm {
     fn place_or_hold(&mut self, held: HeldJob, ctx: &mut EventContext) {
         loop {
             let view = self.view(ctx.now_s);
-            let Some((runner, why)) = view.runner_for(&held, &mut ctx.rng) else {
+            let Some((runner, why)) = runner_for(&view, &held, &mut ctx.rng) else {
                 self.hold(held, ctx);
                 return;
             };
@@ -272,12 +254,12 @@ impl Warm {
         held.deadline_s = held.deadline_s.max(ctx.now_s);
         let view = self.view(ctx.now_s);
         let wait_s = match held.model {
-            Some(model) => view.wait_s(model, held.priority, &mut ctx.rng),
+            Some(model) => wait_s(&view, model, held.priority, &mut ctx.rng),
             None => f64::INFINITY,
         };
-        let for_another = view.waits_for_another(&held);
+        let for_another = waits_for_another(&view, &held);
         let is_bounded = held.bound_s <= held.deadline_s && held.priority == Priority::Normal;
-        ctx.commands.push(Command::Hold {
+        ctx.commands.push(Command::Hold(HoldCommand {
             job: held.job,
             until_s: held.deadline_s,
             // A low-priority job waits for normal ones regardless of its bound.
@@ -285,32 +267,30 @@ impl Warm {
             wait_s,
             for_another,
             fleet_view: view.fleet_view(held.model),
-        });
+        }));
         self.window.insert(held);
     }
 
     fn send(&mut self, held: HeldJob, runner: Runner, why: Why, ctx: &mut EventContext) {
-        let fleet_view = self.view(ctx.now_s).fleet_view(held.model);
-        self.window.remove(held.job);
-        let cache = &self.fleet.get(runner).cache;
+        let view = self.view(ctx.now_s);
+        let fleet_view = view.fleet_view(held.model);
+        let cache = &view.fleet.get(runner).cache;
         let warm = held.model.is_none_or(|model| cache.contains(&model));
-        let run_s = match held.model {
-            Some(model) => self.estimates.run_s(model),
-            None => self.estimates.any_run_s(),
-        };
-        let load_s = match held.model {
-            Some(model) if !warm => self.estimates.load_s(model),
-            _ => 0.0,
+        let run_s = view.run_s(held.model);
+        let load_s = match warm {
+            true => 0.0,
+            false => view.load_s(held.model),
         };
         let ends_s = ctx.now_s + load_s + run_s;
+        self.window.remove(held.job);
         self.fleet.sent(runner, held, ctx.now_s, ends_s, run_s);
-        ctx.commands.push(Command::Send {
+        ctx.commands.push(Command::Send(SendCommand {
             job: held.job,
             runner,
             warm,
             why,
             fleet_view,
-        });
+        }));
     }
 
     fn freed(&mut self, freed: Freed, ctx: &mut EventContext) {
@@ -333,7 +313,7 @@ impl Warm {
 
     fn offer_lane(&mut self, runner: Runner, lane: Priority, ctx: &mut EventContext) -> bool {
         let view = self.view(ctx.now_s);
-        match view.job_for(runner, lane, &mut ctx.rng) {
+        match job_for(&view, runner, lane, &mut ctx.rng) {
             Some((held, why)) => {
                 self.send(held, runner, why, ctx);
                 true
@@ -346,7 +326,7 @@ impl Warm {
         let models = self.fleet.lost(runner);
         for held in self.stranded(&models, ctx.now_s) {
             let view = self.view(ctx.now_s);
-            if let Some((idle, _)) = view.runner_for(&held, &mut ctx.rng) {
+            if let Some((idle, _)) = runner_for(&view, &held, &mut ctx.rng) {
                 self.offer(idle, ctx);
             }
         }
@@ -367,13 +347,13 @@ impl Warm {
         };
         let avoiding = |lane| self.window.avoiding(lane);
         let avoiding = lanes.clone().flat_map(avoiding);
-        let alone = avoiding.filter(|held| !view.waits_for_another(held));
+        let alone = avoiding.filter(|held| !waits_for_another(&view, held));
         lanes.flat_map(heads).chain(alone).copied().collect()
     }
 
     fn due(&mut self, ctx: &mut EventContext) {
         while let Some(held) = self.window.pop_due(ctx.now_s) {
-            while let Some(runner) = self.view(ctx.now_s).any_idle(&held, &mut ctx.rng) {
+            while let Some(runner) = any_idle(&self.view(ctx.now_s), &held, &mut ctx.rng) {
                 if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, ctx)
                 {
                     continue;

@@ -2,222 +2,201 @@
 
 use warmq_types::job::Priority;
 
-use super::View;
 use super::event::{Avoid, Model, Runner, Why};
-use super::eviction_cost::LoadBar;
+use super::eviction_cost::{LoadBar, eviction_cost};
 use super::rng::SplitMix64;
+use super::view::View;
+use super::wait::{wait_s, waits_longer};
 use super::window::HeldJob;
 
-impl View<'_> {
-    /// Returns the idle runner with the lowest eviction cost, from a sample of those that can load
-    /// the model, without `except`.
-    pub fn cheapest_idle(
-        &self,
-        model: Option<Model>,
-        except: Avoid,
-        rng: &mut SplitMix64,
-    ) -> Option<Runner> {
-        let sample = (self.fleet).idle_sample(model, self.constants.sample, except, rng);
-        sample
-            .into_iter()
-            .map(|runner| (runner, self.eviction_cost(runner)))
-            .min_by(|(_, a), (_, b)| a.total_cmp(b))
-            .map(|(runner, _)| runner)
-    }
+/// Returns the idle runner with the lowest eviction cost, from a sample of those that can load
+/// the model, without `except`.
+pub fn cheapest_idle(
+    view: &View<'_>,
+    model: Option<Model>,
+    except: Avoid,
+    rng: &mut SplitMix64,
+) -> Option<Runner> {
+    let sample = view
+        .fleet
+        .idle_sample(model, view.constants.sample, except, rng);
+    sample
+        .into_iter()
+        .map(|runner| (runner, eviction_cost(view, runner)))
+        .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(runner, _)| runner)
+}
 
-    /// Returns an idle runner not on the job's avoid list; one with its model, if any.
-    fn idle_unavoided(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
-        let avoid = held.avoid;
-        if avoid.is_empty() {
-            return None;
+/// Returns an idle runner not on the job's avoid list; one with its model, if any.
+fn idle_unavoided(view: &View<'_>, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
+    let avoid = held.avoid;
+    if avoid.is_empty() {
+        return None;
+    }
+    let holder = held
+        .model
+        .and_then(|model| view.fleet.idle_holder(model, avoid, rng));
+    holder.or_else(|| cheapest_idle(view, held.model, avoid, rng))
+}
+
+/// Returns an idle runner for a job whose patience is over, preferably not on its avoid list.
+pub fn any_idle(view: &View<'_>, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
+    idle_unavoided(view, held, rng).or_else(|| cheapest_idle(view, held.model, Avoid::NONE, rng))
+}
+
+/// Returns whether a job waits for a runner that is not on its avoid list: a live one can load
+/// its model, and the job's patience is not over.
+pub fn waits_for_another(view: &View<'_>, held: &HeldJob) -> bool {
+    !held.avoid.is_empty()
+        && view.now_s < held.deadline_s
+        && view.fleet.has_another(held.model, held.avoid)
+}
+
+/// Returns whether a runner may be sent a job: it can load the model, and the job does not wait
+/// for another runner.
+fn may_take(view: &View<'_>, runner: Runner, held: &HeldJob) -> bool {
+    view.fleet.catalogs.may_run(runner, held.model)
+        && !(held.avoid.contains(runner) && waits_for_another(view, held))
+}
+
+/// Returns a runner for a job if the job should be sent now.
+pub fn runner_for(view: &View<'_>, held: &HeldJob, rng: &mut SplitMix64) -> Option<(Runner, Why)> {
+    if let Some(runner) = idle_unavoided(view, held, rng) {
+        return Some((runner, Why::AnotherRunner));
+    }
+    if waits_for_another(view, held) {
+        return None;
+    }
+    let Some(model) = held.model else {
+        let runner = cheapest_idle(view, None, Avoid::NONE, rng)?;
+        return Some((runner, Why::NoHintAndIdle));
+    };
+    if let Some(holder) = view.fleet.idle_holder(model, Avoid::NONE, rng) {
+        return Some((holder, Why::WarmAndIdle));
+    }
+    let runner = cheapest_idle(view, Some(model), Avoid::NONE, rng)?;
+    let why = why_cold(view, held, model, &LoadBar::of(view, runner), rng)?;
+    Some((runner, why))
+}
+
+/// Returns why a job may go to a runner without its model; `None` if waiting is better.
+fn why_cold(
+    view: &View<'_>,
+    held: &HeldJob,
+    model: Model,
+    load_bar: &LoadBar,
+    rng: &mut SplitMix64,
+) -> Option<Why> {
+    if view.fleet.copies(model) == 0 {
+        return Some(Why::NoHolder);
+    }
+    if held.bound_s <= view.now_s {
+        return Some(Why::BoundPassed);
+    }
+    if held.deadline_s <= view.now_s {
+        return Some(Why::PatienceOver);
+    }
+    // Most scanned jobs wait for a holder that is soon free: the first such holder decides.
+    let mut same = *rng;
+    let least_s = load_bar.least_s(view, model);
+    if !waits_longer(view, model, held.priority, least_s, rng) {
+        return None;
+    }
+    let wait_s = wait_s(view, model, held.priority, &mut same);
+    let bar_s = load_bar.model_s(view, model, rng);
+    (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
+}
+
+/// Returns a job of this lane for an idle runner; `None` keeps it idle on purpose, since a warm
+/// job may arrive soon.
+pub fn job_for(
+    view: &View<'_>,
+    runner: Runner,
+    lane: Priority,
+    rng: &mut SplitMix64,
+) -> Option<(HeldJob, Why)> {
+    due_job_for(view, runner, lane)
+        .or_else(|| warm_job_for(view, runner, lane))
+        .or_else(|| cold_job_for(view, runner, lane, rng))
+}
+
+/// Returns the job of this lane that was due first, if one is due: past its own bound, or of
+/// age D.
+///
+/// A job without hint that was accepted before that bound passed precedes it, since any runner
+/// would have served it from the start. Age D forces a swap only past the runner's residency,
+/// or where a job past its bound would force one anyway.
+fn due_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
+    let state = view.fleet.get(runner);
+    let is_warm = |held: &HeldJob| held.model.is_none_or(|model| state.cache.contains(&model));
+    let may_take = |held: &&HeldJob| may_take(view, runner, held);
+    let bound_passed = view.window.bound_passed(lane, view.now_s).find(may_take);
+    let without_hint = view.window.without_hint(lane).find(may_take);
+    let first = bound_passed.map(|bound_passed| match without_hint {
+        Some(held) if held.since_s <= bound_passed.bound_s => (*held, Why::NoHint),
+        _ => (*bound_passed, Why::BoundPassed),
+    });
+    let oldest = view.window.oldest_first(lane).find(may_take)?;
+    if !view.is_overdue(oldest) {
+        return first;
+    }
+    let overdue_s = oldest.since_s + view.overdue_s(oldest.model);
+    let residency_s = view.constants.residency * view.load_s(oldest.model);
+    let may_swap = is_warm(oldest) || view.now_s - state.last_swap_s > residency_s;
+    let bound_is_first = bound_passed.is_some_and(|held| held.bound_s < overdue_s);
+    match first {
+        Some((held, _)) if bound_is_first || (is_warm(&held) && !may_swap) => first,
+        None if !may_swap => None,
+        _ => Some((*oldest, Why::Overdue)),
+    }
+}
+
+/// Returns the oldest held job that a runner is warm for; every runner is warm for a job
+/// without hint.
+fn warm_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
+    let may_take = |held: &&HeldJob| may_take(view, runner, held);
+    let cache = &view.fleet.get(runner).cache;
+    let heads =
+        (cache.iter()).filter_map(|&model| view.window.of_model(lane, model).find(may_take));
+    let without_hint = view.window.without_hint(lane).find(may_take);
+    let held = heads.chain(without_hint).min_by_key(|held| held.position)?;
+    let why = held.model.map_or(Why::NoHint, |_| Why::LateBinding);
+    Some((*held, why))
+}
+
+/// Returns, of the oldest held jobs, the head of the model with the longest queue per copy, so
+/// that the load serves many. An overdue job comes first, since the swap happens anyway.
+fn cold_job_for(
+    view: &View<'_>,
+    runner: Runner,
+    lane: Priority,
+    rng: &mut SplitMix64,
+) -> Option<(HeldJob, Why)> {
+    let load_bar = LoadBar::of(view, runner);
+    let mut best: Option<(f64, HeldJob, Why)> = None;
+    let may_take = |held: &&HeldJob| may_take(view, runner, held);
+    let oldest = view.window.oldest_first(lane).filter(may_take);
+    for held in oldest.take(view.constants.scan) {
+        let Some(model) = held.model else { continue };
+        if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
+            continue;
         }
-        let holder = held
-            .model
-            .and_then(|model| self.fleet.idle_holder(model, avoid, rng));
-        holder.or_else(|| self.cheapest_idle(held.model, avoid, rng))
-    }
-
-    /// Returns an idle runner for a job whose patience is over, preferably not on its avoid list.
-    pub fn any_idle(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<Runner> {
-        self.idle_unavoided(held, rng)
-            .or_else(|| self.cheapest_idle(held.model, Avoid::NONE, rng))
-    }
-
-    /// Returns whether a job waits for a runner that is not on its avoid list: a live one can load
-    /// its model, and the job's patience is not over.
-    pub fn waits_for_another(&self, held: &HeldJob) -> bool {
-        !held.avoid.is_empty()
-            && self.now_s < held.deadline_s
-            && self.fleet.has_another(held.model, held.avoid)
-    }
-
-    /// Returns whether a runner may be sent a job: it can load the model, and the job does not wait
-    /// for another runner.
-    fn may_take(&self, runner: Runner, held: &HeldJob) -> bool {
-        self.fleet.catalogs.may_run(runner, held.model)
-            && !(held.avoid.contains(runner) && self.waits_for_another(held))
-    }
-
-    /// Returns a runner for a job if the job should be sent now.
-    pub fn runner_for(&self, held: &HeldJob, rng: &mut SplitMix64) -> Option<(Runner, Why)> {
-        if let Some(runner) = self.idle_unavoided(held, rng) {
-            return Some((runner, Why::AnotherRunner));
-        }
-        if self.waits_for_another(held) {
-            return None;
-        }
-        let Some(model) = held.model else {
-            let runner = self.cheapest_idle(None, Avoid::NONE, rng)?;
-            return Some((runner, Why::NoHintAndIdle));
+        let Some(why) = why_cold(view, held, model, &load_bar, rng) else {
+            continue;
         };
-        if let Some(holder) = self.fleet.idle_holder(model, Avoid::NONE, rng) {
-            return Some((holder, Why::WarmAndIdle));
+        if view.is_overdue(held) {
+            return Some((*held, Why::Overdue));
         }
-        let runner = self.cheapest_idle(Some(model), Avoid::NONE, rng)?;
-        let why = self.why_cold(held, model, &self.load_bar(runner), rng)?;
-        Some((runner, why))
-    }
-
-    /// Returns why a job may go to a runner without its model; `None` if waiting is better.
-    fn why_cold(
-        &self,
-        held: &HeldJob,
-        model: Model,
-        load_bar: &LoadBar,
-        rng: &mut SplitMix64,
-    ) -> Option<Why> {
-        if self.fleet.copies(model) == 0 {
-            return Some(Why::NoHolder);
-        }
-        if held.bound_s <= self.now_s {
-            return Some(Why::BoundPassed);
-        }
-        if held.deadline_s <= self.now_s {
-            return Some(Why::PatienceOver);
-        }
-        // Most scanned jobs wait for a holder that is soon free: the first such holder decides.
-        let mut same = *rng;
-        let least_s = self.least_bar_s(load_bar, model);
-        if !self.waits_longer(model, held.priority, least_s, rng) {
-            return None;
-        }
-        let wait_s = self.wait_s(model, held.priority, &mut same);
-        let bar_s = self.bar_s(load_bar, model, rng);
-        (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
-    }
-
-    /// Returns a job of this lane for an idle runner; `None` keeps it idle on purpose, since a warm
-    /// job may arrive soon.
-    pub fn job_for(
-        &self,
-        runner: Runner,
-        lane: Priority,
-        rng: &mut SplitMix64,
-    ) -> Option<(HeldJob, Why)> {
-        self.due_job_for(runner, lane)
-            .or_else(|| self.warm_job_for(runner, lane))
-            .or_else(|| self.cold_job_for(runner, lane, rng))
-    }
-
-    /// Returns the job of this lane that was due first, if one is due: past its own bound, or of
-    /// age D.
-    ///
-    /// A job without hint that was accepted before that bound passed precedes it, since any runner
-    /// would have served it from the start. Age D forces a swap only past the runner's residency,
-    /// or where a job past its bound would force one anyway.
-    fn due_job_for(&self, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
-        let view = self.fleet.get(runner);
-        let is_warm = |held: &HeldJob| held.model.is_none_or(|model| view.cache.contains(&model));
-        let may_take = |held: &&HeldJob| self.may_take(runner, held);
-        let bound_passed = self.window.bound_passed(lane, self.now_s).find(may_take);
-        let without_hint = self.window.without_hint(lane).find(may_take);
-        let first = bound_passed.map(|bound_passed| match without_hint {
-            Some(held) if held.since_s <= bound_passed.bound_s => (*held, Why::NoHint),
-            _ => (*bound_passed, Why::BoundPassed),
-        });
-        let oldest = self.window.oldest_first(lane).find(may_take)?;
-        if !self.is_overdue(oldest) {
-            return first;
-        }
-        let overdue_s = oldest.since_s + self.overdue_s(oldest.model);
-        let residency_s = self.constants.residency * self.load_s(oldest);
-        let may_swap = is_warm(oldest) || self.now_s - view.last_swap_s > residency_s;
-        let bound_is_first = bound_passed.is_some_and(|held| held.bound_s < overdue_s);
-        match first {
-            Some((held, _)) if bound_is_first || (is_warm(&held) && !may_swap) => first,
-            None if !may_swap => None,
-            _ => Some((*oldest, Why::Overdue)),
+        let queued = view.window.queued(lane, model) as f64;
+        let score = queued / (view.fleet.copies(model) + 1) as f64;
+        if best.is_none_or(|(best, _, _)| score > best) {
+            best = Some((score, *held, why));
         }
     }
-
-    /// Returns the oldest held job that a runner is warm for; every runner is warm for a job
-    /// without hint.
-    fn warm_job_for(&self, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
-        let may_take = |held: &&HeldJob| self.may_take(runner, held);
-        let cache = &self.fleet.get(runner).cache;
-        let heads =
-            (cache.iter()).filter_map(|&model| self.window.of_model(lane, model).find(may_take));
-        let without_hint = self.window.without_hint(lane).find(may_take);
-        let held = heads.chain(without_hint).min_by_key(|held| held.position)?;
-        let why = held.model.map_or(Why::NoHint, |_| Why::LateBinding);
-        Some((*held, why))
+    if let Some((_, held, why)) = best {
+        let head = (held.model).and_then(|model| view.window.of_model(lane, model).find(may_take));
+        return Some((head.copied().unwrap_or(held), why));
     }
-
-    /// Returns, of the oldest held jobs, the head of the model with the longest queue per copy, so
-    /// that the load serves many. An overdue job comes first, since the swap happens anyway.
-    fn cold_job_for(
-        &self,
-        runner: Runner,
-        lane: Priority,
-        rng: &mut SplitMix64,
-    ) -> Option<(HeldJob, Why)> {
-        let load_bar = self.load_bar(runner);
-        let mut best: Option<(f64, HeldJob, Why)> = None;
-        let may_take = |held: &&HeldJob| self.may_take(runner, held);
-        let oldest = self.window.oldest_first(lane).filter(may_take);
-        for held in oldest.take(self.constants.scan) {
-            let Some(model) = held.model else { continue };
-            if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
-                continue;
-            }
-            let Some(why) = self.why_cold(held, model, &load_bar, rng) else {
-                continue;
-            };
-            if self.is_overdue(held) {
-                return Some((*held, Why::Overdue));
-            }
-            let queued = self.window.queued(lane, model) as f64;
-            let score = queued / (self.fleet.copies(model) + 1) as f64;
-            if best.is_none_or(|(best, _, _)| score > best) {
-                best = Some((score, *held, why));
-            }
-        }
-        if let Some((_, held, why)) = best {
-            let head =
-                (held.model).and_then(|model| self.window.of_model(lane, model).find(may_take));
-            return Some((head.copied().unwrap_or(held), why));
-        }
-        let expired = self.window.expired(lane).find(may_take)?;
-        Some((*expired, Why::PatienceOver))
-    }
-
-    /// Returns whether a job is older than D = 6 · max(S, L).
-    fn is_overdue(&self, held: &HeldJob) -> bool {
-        self.now_s - held.since_s > self.overdue_s(held.model)
-    }
-
-    /// Returns D, s.
-    pub fn overdue_s(&self, model: Option<Model>) -> f64 {
-        let (run_s, load_s) = match model {
-            Some(model) => (self.estimates.run_s(model), self.estimates.load_s(model)),
-            None => (self.estimates.any_run_s(), self.estimates.any_load_s()),
-        };
-        self.constants.overdue * run_s.max(load_s)
-    }
-
-    fn load_s(&self, held: &HeldJob) -> f64 {
-        held.model.map_or(self.estimates.any_load_s(), |model| {
-            self.estimates.load_s(model)
-        })
-    }
+    let expired = view.window.expired(lane).find(may_take)?;
+    Some((*expired, Why::PatienceOver))
 }

@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_was_put_in_however_large_it_was(
+        fn it_contains_what_was_put_in_at_any_size(
             changes in prop::collection::vec((0_u32..24, any::<bool>()), 0..200),
             coin in any::<u64>(),
         ) {

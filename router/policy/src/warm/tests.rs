@@ -1,15 +1,15 @@
-//! Each rule in one small story. S = 2 s and L = 10 s, the priors, so D = 60 s, theta · L = 20 s
+//! One scenario per rule. S = 2 s and L = 10 s, the priors, so D = 60 s, theta · L = 20 s
 //! and R = 100 s.
 
 use super::*;
 
 const FOREVER_S: f64 = f64::INFINITY;
 
-struct Story {
+struct Scenario {
     policy: Warm,
 }
 
-impl Story {
+impl Scenario {
     fn new() -> Self {
         Self::with(Constants::default())
     }
@@ -20,7 +20,7 @@ impl Story {
         }
     }
 
-    /// A runner is free and holds these models; it has no more slots than that, but at least one.
+    /// Reports a free runner with these models, as many slots, and at least one slot.
     fn free(&mut self, now_s: f64, runner: u32, cache: &[u32]) -> Vec<Command> {
         self.free_with_slots(now_s, runner, cache, cache.len().max(1))
     }
@@ -81,58 +81,53 @@ impl Story {
     }
 }
 
-/// What was sent: job, runner, rule.
+/// Returns the sends: job, runner, rule.
 fn sent(commands: &[Command]) -> Vec<(u64, u32, Why)> {
     let send = |command: &Command| match command {
-        Command::Send {
-            job, runner, why, ..
-        } => Some((job.0, runner.0, *why)),
-        _ => None,
+        Command::Send(send) => Some((send.job.0, send.runner.0, send.why)),
+        Command::Hold(_) => None,
     };
     commands.iter().filter_map(send).collect()
 }
 
-/// The jobs held: until when, and their predicted wait, s.
+/// Returns the holds: job, deadline, predicted wait, s.
 fn held(commands: &[Command]) -> Vec<(u64, f64, f64)> {
     let hold = |command: &Command| match command {
-        Command::Hold {
-            job,
-            until_s,
-            wait_s,
-            ..
-        } => Some((job.0, *until_s, *wait_s)),
-        _ => None,
+        Command::Hold(hold) => Some((hold.job.0, hold.until_s, hold.wait_s)),
+        Command::Send(_) => None,
     };
     commands.iter().filter_map(hold).collect()
 }
 
-/// Runner 0 has model 0 and runs job 0 for two more seconds; runner 1 is idle with the last copy of
-/// model 1.
-fn a_holder_at_work_and_an_idle_stranger() -> Story {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.free(0.0, 1, &[1]);
-    assert_eq!(sent(&story.job(0.0, 0, 0)), [(0, 0, Why::WarmAndIdle)]);
-    story
+/// Runner 0 holds model 0 and runs job 0 for 2 s; runner 1 is idle with the last copy of model 1.
+fn a_busy_holder_and_another_idle_runner() -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[1]);
+    assert_eq!(sent(&scenario.job(0.0, 0, 0)), [(0, 0, Why::WarmAndIdle)]);
+    scenario
 }
 
 #[test]
-fn a_job_waits_for_its_holder_rather_than_evict_a_last_copy() {
-    let mut story = a_holder_at_work_and_an_idle_stranger();
-    assert_eq!(held(&story.job(0.0, 1, 0)), [(1, 20.0, 2.0)]);
-    assert_eq!(sent(&story.free(2.0, 0, &[0])), [(1, 0, Why::LateBinding)]);
+fn a_job_waits_for_its_holder_instead_of_evicting_a_last_copy() {
+    let mut scenario = a_busy_holder_and_another_idle_runner();
+    assert_eq!(held(&scenario.job(0.0, 1, 0)), [(1, 20.0, 2.0)]);
+    assert_eq!(
+        sent(&scenario.free(2.0, 0, &[0])),
+        [(1, 0, Why::LateBinding)]
+    );
 }
 
 #[test]
-fn a_hot_model_gets_another_copy_sooner_where_there_is_room_and_later_where_one_is_evicted() {
-    // Runner 0 runs for 2 s and three jobs wait for it: the next would wait for 8 s.
+fn a_hot_model_gets_another_copy_sooner_if_there_is_room_and_later_if_one_is_evicted() {
+    // Runner 0 runs for 2 s, and three jobs wait for it: the next one would wait 8 s.
     let queued = || {
-        let mut story = Story::new();
-        story.free(0.0, 0, &[0]);
+        let mut scenario = Scenario::new();
+        scenario.free(0.0, 0, &[0]);
         for job in 0..4 {
-            story.job(0.0, job, 0);
+            scenario.job(0.0, job, 0);
         }
-        story
+        scenario
     };
     let copied = |runner, bar_s| {
         let wait_s = 8.0;
@@ -142,155 +137,159 @@ fn a_hot_model_gets_another_copy_sooner_where_there_is_room_and_later_where_one_
     let commands = room.free_with_slots(0.0, 1, &[1], 2);
     assert_eq!(sent(&commands), copied(1, 3.0));
     let mut spare = queued();
-    assert_eq!(sent(&spare.free(0.0, 1, &[1])), [], "a last copy gives way");
+    assert_eq!(
+        sent(&spare.free(0.0, 1, &[1])),
+        [],
+        "a last copy is evicted"
+    );
     assert_eq!(sent(&spare.free(0.0, 2, &[1])), copied(2, 6.0));
 }
 
 #[test]
-fn jobs_wait_for_a_first_copy_that_loads_rather_than_load_it_beside() {
-    let mut story = Story::new();
+fn jobs_wait_for_a_first_copy_that_loads_instead_of_loading_another() {
+    let mut scenario = Scenario::new();
     for runner in 0..8 {
-        story.free(0.0, runner, &[]);
+        scenario.free(0.0, runner, &[]);
     }
-    let first = sent(&story.job(0.0, 0, 0));
+    let first = sent(&scenario.job(0.0, 0, 0));
     assert_eq!(first[0].2, Why::NoHolder);
-    // Until the wait is above theta · L: 12 s for the first job, and 2 s for each that waits.
+    // Until the wait exceeds theta · L: 12 s for the first job, and 2 s for each held one.
     for job in 1..6 {
-        assert_eq!(held(&story.job(0.0, job, 0)).len(), 1);
+        assert_eq!(held(&scenario.job(0.0, job, 0)).len(), 1);
     }
     let (wait_s, bar_s) = (22.0, 20.0);
-    let sixth = sent(&story.job(0.0, 6, 0));
+    let sixth = sent(&scenario.job(0.0, 6, 0));
     assert_eq!(sixth[0].2, Why::Replicated { wait_s, bar_s });
 }
 
 #[test]
 fn a_runner_serves_the_oldest_job_of_all_its_models() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0, 1]);
-    story.job(0.0, 0, 0);
-    story.job(0.1, 1, 1);
-    story.job(0.2, 2, 0);
-    let commands = story.free(2.0, 0, &[0, 1]);
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0, 1]);
+    scenario.job(0.0, 0, 0);
+    scenario.job(0.1, 1, 1);
+    scenario.job(0.2, 2, 0);
+    let commands = scenario.free(2.0, 0, &[0, 1]);
     assert_eq!(sent(&commands), [(1, 0, Why::LateBinding)]);
 }
 
 #[test]
-fn who_must_load_serves_the_longest_queue() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.job(0.0, 0, 0);
-    story.job(0.1, 1, 1);
-    story.job(0.2, 2, 2);
-    story.job(0.3, 3, 2);
-    let commands = story.free(2.0, 0, &[0]);
+fn a_runner_that_must_load_serves_the_longest_queue() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.job(0.0, 0, 0);
+    scenario.job(0.1, 1, 1);
+    scenario.job(0.2, 2, 2);
+    scenario.job(0.3, 3, 2);
+    let commands = scenario.free(2.0, 0, &[0]);
     assert_eq!(sent(&commands), [(2, 0, Why::NoHolder)]);
 }
 
 #[test]
-fn an_overdue_job_breaks_into_warm_work_once_residency_is_over() {
+fn an_overdue_job_precedes_warm_jobs_once_residency_is_over() {
     for (freed_s, expected) in [
         (150.0, (1, 0, Why::LateBinding)),
         (201.0, (2, 0, Why::Overdue)),
     ] {
-        let mut story = Story::new();
-        story.free(100.0, 0, &[]);
+        let mut scenario = Scenario::new();
+        scenario.free(100.0, 0, &[]);
         // A swap, at 100 s.
-        story.job(100.0, 0, 0);
-        story.arrive(101.0, 2, 1, |arrival| arrival.since_s = 41.0);
-        story.job(101.0, 1, 0);
-        assert_eq!(sent(&story.free(freed_s, 0, &[0])), [expected]);
+        scenario.job(100.0, 0, 0);
+        scenario.arrive(101.0, 2, 1, |arrival| arrival.since_s = 41.0);
+        scenario.job(101.0, 1, 0);
+        assert_eq!(sent(&scenario.free(freed_s, 0, &[0])), [expected]);
     }
 }
 
 #[test]
 fn a_runner_that_swaps_anyway_swaps_for_an_overdue_job_before_a_longer_queue() {
-    let mut story = Story::new();
-    story.free(100.0, 0, &[]);
-    story.job(100.0, 0, 0);
-    story.arrive(101.0, 1, 1, |arrival| arrival.since_s = 41.0);
-    story.job(102.0, 2, 2);
-    story.job(102.0, 3, 2);
-    let commands = story.free(112.0, 0, &[0]);
+    let mut scenario = Scenario::new();
+    scenario.free(100.0, 0, &[]);
+    scenario.job(100.0, 0, 0);
+    scenario.arrive(101.0, 1, 1, |arrival| arrival.since_s = 41.0);
+    scenario.job(102.0, 2, 2);
+    scenario.job(102.0, 3, 2);
+    let commands = scenario.free(112.0, 0, &[0]);
     assert_eq!(sent(&commands), [(1, 0, Why::Overdue)]);
 }
 
 #[test]
-fn a_job_past_its_deadline_is_found_beyond_those_that_a_decision_scans() {
-    let mut story = Story::with(Constants {
+fn a_job_past_its_deadline_is_sent_even_if_a_decision_does_not_scan_it() {
+    let mut scenario = Scenario::with(Constants {
         scan: 1,
         ..Constants::default()
     });
-    story.free(0.0, 0, &[0]);
-    story.free(0.0, 1, &[1]);
-    story.job(0.0, 0, 0);
-    story.job(0.0, 1, 1);
-    // Both wait for runner 0; the younger has less patience.
-    story.job(0.1, 2, 0);
-    story.arrive(0.2, 3, 0, |arrival| arrival.max_warm_wait_s = 0.5);
-    assert_eq!(sent(&story.due(0.7)), []);
-    let commands = story.free(1.0, 1, &[1]);
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[1]);
+    scenario.job(0.0, 0, 0);
+    scenario.job(0.0, 1, 1);
+    // Both wait for runner 0; the younger one has less patience.
+    scenario.job(0.1, 2, 0);
+    scenario.arrive(0.2, 3, 0, |arrival| arrival.max_warm_wait_s = 0.5);
+    assert_eq!(sent(&scenario.due(0.7)), []);
+    let commands = scenario.free(1.0, 1, &[1]);
     assert_eq!(sent(&commands), [(3, 1, Why::BoundPassed)]);
 }
 
 #[test]
-fn nobody_is_held_for_warmth_beyond_the_age_at_which_order_wins() {
-    let mut story = a_holder_at_work_and_an_idle_stranger();
-    let commands = story.arrive(57.0, 1, 0, |arrival| arrival.since_s = 0.0);
+fn no_job_is_held_for_warmth_beyond_the_age_at_which_order_wins() {
+    let mut scenario = a_busy_holder_and_another_idle_runner();
+    let commands = scenario.arrive(57.0, 1, 0, |arrival| arrival.since_s = 0.0);
     assert_eq!(held(&commands)[0].1, 60.0);
 }
 
 #[test]
-fn jobs_whose_last_holder_is_lost_go_to_whoever_is_idle() {
-    let mut story = a_holder_at_work_and_an_idle_stranger();
-    story.job(0.0, 1, 0);
-    let commands = story.lost(1.0, 0);
+fn jobs_whose_last_holder_is_lost_go_to_an_idle_runner() {
+    let mut scenario = a_busy_holder_and_another_idle_runner();
+    scenario.job(0.0, 1, 0);
+    let commands = scenario.lost(1.0, 0);
     assert_eq!(sent(&commands), [(1, 1, Why::NoHolder)]);
 }
 
 #[test]
-fn a_low_job_expects_to_wait_for_all_normal_ones() {
-    let mut story = a_holder_at_work_and_an_idle_stranger();
+fn a_low_job_is_predicted_to_wait_for_all_normal_ones() {
+    let mut scenario = a_busy_holder_and_another_idle_runner();
     for job in 1..=3 {
-        story.job(0.0, job, 0);
+        scenario.job(0.0, job, 0);
     }
-    let commands = story.arrive(0.0, 4, 0, |arrival| arrival.priority = Priority::Low);
+    let commands = scenario.arrive(0.0, 4, 0, |arrival| arrival.priority = Priority::Low);
     assert_eq!(held(&commands), [(4, 20.0, 8.0)]);
 }
 
-/// Runner 1 is idle with model 1. Normal jobs 2 to 6 wait for model 0, low job 7 too, with little
-/// patience. One of two holders is lost, so that waiting no longer pays, but no event
-/// has offered runner 1 since.
-fn an_idle_runner_that_normal_jobs_want_by_now() -> Story {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[]);
-    story.job(0.0, 0, 0);
-    story.free(0.0, 2, &[0]);
-    story.job(0.0, 1, 0);
-    story.free(0.0, 1, &[1]);
+/// Runner 1 is idle with model 1. Normal jobs 2 to 6 wait for model 0, and so does low job 7, with
+/// little patience. One of two holders is lost, so waiting no longer pays, but no event has offered
+/// runner 1 since.
+fn an_idle_runner_that_a_normal_job_may_take_by_now() -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[]);
+    scenario.job(0.0, 0, 0);
+    scenario.free(0.0, 2, &[0]);
+    scenario.job(0.0, 1, 0);
+    scenario.free(0.0, 1, &[1]);
     for job in 2..=6 {
-        assert_eq!(held(&story.job(0.0, job, 0)).len(), 1);
+        assert_eq!(held(&scenario.job(0.0, job, 0)).len(), 1);
     }
-    story.arrive(0.0, 7, 0, |arrival| {
+    scenario.arrive(0.0, 7, 0, |arrival| {
         arrival.priority = Priority::Low;
         arrival.max_warm_wait_s = 0.5;
     });
-    assert_eq!(sent(&story.lost(0.1, 2)), []);
-    story
+    assert_eq!(sent(&scenario.lost(0.1, 2)), []);
+    scenario
 }
 
 #[test]
-fn a_low_job_that_arrives_takes_no_runner_that_a_normal_one_wants_by_now() {
-    let mut story = an_idle_runner_that_normal_jobs_want_by_now();
-    let commands = story.arrive(0.1, 8, 1, |arrival| arrival.priority = Priority::Low);
+fn a_low_job_that_arrives_takes_no_runner_that_a_normal_one_may_take_by_now() {
+    let mut scenario = an_idle_runner_that_a_normal_job_may_take_by_now();
+    let commands = scenario.arrive(0.1, 8, 1, |arrival| arrival.priority = Priority::Low);
     let [(2, 1, Why::Replicated { .. })] = sent(&commands)[..] else {
         unreachable!("not {commands:?}");
     };
 }
 
 #[test]
-fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_wants_by_now() {
-    let mut story = an_idle_runner_that_normal_jobs_want_by_now();
-    let commands = story.due(0.5);
+fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_may_take_by_now() {
+    let mut scenario = an_idle_runner_that_a_normal_job_may_take_by_now();
+    let commands = scenario.due(0.5);
     let [(2, 1, Why::Replicated { .. })] = sent(&commands)[..] else {
         unreachable!("not {commands:?}");
     };
@@ -298,55 +297,64 @@ fn a_low_job_whose_patience_ends_takes_no_runner_that_a_normal_one_wants_by_now(
 
 #[test]
 fn a_low_job_past_its_bound_waits_for_normal_jobs_and_precedes_low_ones() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.job(0.0, 0, 0);
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.job(0.0, 0, 0);
     let low = |arrival: &mut Arrival| arrival.priority = Priority::Low;
-    story.arrive(0.0, 1, 0, low);
-    let bounded = story.arrive(0.1, 2, 1, |arrival| {
+    scenario.arrive(0.0, 1, 0, low);
+    let bounded = scenario.arrive(0.1, 2, 1, |arrival| {
         arrival.priority = Priority::Low;
         arrival.max_warm_wait_s = 1.0;
     });
-    let [Command::Hold { bounded, .. }] = bounded[..] else {
+    let [Command::Hold(hold)] = bounded[..] else {
         unreachable!("not {bounded:?}");
     };
-    assert!(!bounded);
-    story.job(3.0, 3, 0);
-    story.due(3.0);
-    assert_eq!(sent(&story.free(4.0, 0, &[0])), [(3, 0, Why::LateBinding)]);
-    assert_eq!(sent(&story.free(6.0, 0, &[0])), [(2, 0, Why::BoundPassed)]);
-    assert_eq!(sent(&story.free(8.0, 0, &[0])), [(1, 0, Why::LateBinding)]);
+    assert!(!hold.bounded);
+    scenario.job(3.0, 3, 0);
+    scenario.due(3.0);
+    assert_eq!(
+        sent(&scenario.free(4.0, 0, &[0])),
+        [(3, 0, Why::LateBinding)]
+    );
+    assert_eq!(
+        sent(&scenario.free(6.0, 0, &[0])),
+        [(2, 0, Why::BoundPassed)]
+    );
+    assert_eq!(
+        sent(&scenario.free(8.0, 0, &[0])),
+        [(1, 0, Why::LateBinding)]
+    );
 }
 
-/// A job of model 0 that came to nothing under runner 0.
-fn once_more(arrival: &mut Arrival) {
+/// Makes the arrival that of a job whose attempt failed on runner 0.
+fn after_failed_attempt(arrival: &mut Arrival) {
     (arrival.returned, arrival.avoid) = (true, Avoid::from_iter([Runner(0)]));
 }
 
 #[test]
-fn a_job_goes_elsewhere_after_an_attempt_came_to_nothing_though_it_is_cold_there() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.free(0.0, 1, &[1]);
-    let placed = story.arrive(0.0, 0, 0, once_more);
+fn a_job_goes_to_another_runner_after_a_failed_attempt_even_if_it_is_cold_there() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[1]);
+    let placed = scenario.arrive(0.0, 0, 0, after_failed_attempt);
     assert_eq!(sent(&placed), [(0, 1, Why::AnotherRunner)]);
     let without_hint = |arrival: &mut Arrival| {
-        once_more(arrival);
+        after_failed_attempt(arrival);
         arrival.model = None;
     };
-    story.free(1.0, 2, &[2]);
-    let placed = story.arrive(1.0, 1, 0, without_hint);
+    scenario.free(1.0, 2, &[2]);
+    let placed = scenario.arrive(1.0, 1, 0, without_hint);
     assert_eq!(sent(&placed), [(1, 2, Why::AnotherRunner)]);
 }
 
 #[test]
 fn every_runner_on_which_an_attempt_failed_is_avoided() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.free(0.0, 1, &[0]);
-    story.free(0.0, 2, &[2]);
-    let placed = story.arrive(0.0, 0, 0, |arrival| {
-        once_more(arrival);
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[0]);
+    scenario.free(0.0, 2, &[2]);
+    let placed = scenario.arrive(0.0, 0, 0, |arrival| {
+        after_failed_attempt(arrival);
         arrival.avoid = Avoid::from_iter([Runner(0), Runner(1)]);
     });
     assert_eq!(sent(&placed), [(0, 2, Why::AnotherRunner)]);
@@ -354,103 +362,101 @@ fn every_runner_on_which_an_attempt_failed_is_avoided() {
 
 #[test]
 fn a_job_waits_for_another_runner_until_its_patience_is_over() {
-    // Runner 1 is at work when the job comes; runner 0, on which it failed, is idle or comes free.
-    let story = || {
-        let mut story = Story::new();
-        story.free(0.0, 1, &[1]);
-        story.job(0.0, 9, 1);
-        story.free(0.0, 0, &[0]);
-        let placed = story.arrive(0.0, 0, 0, once_more);
-        let Command::Hold {
-            until_s,
-            bounded,
-            for_another,
-            ..
-        } = placed[0]
-        else {
+    // Runner 1 is busy on arrival; runner 0, on which an attempt failed, is idle or comes free.
+    let scenario = || {
+        let mut scenario = Scenario::new();
+        scenario.free(0.0, 1, &[1]);
+        scenario.job(0.0, 9, 1);
+        scenario.free(0.0, 0, &[0]);
+        let placed = scenario.arrive(0.0, 0, 0, after_failed_attempt);
+        let [Command::Hold(hold)] = placed[..] else {
             unreachable!("not {placed:?}");
         };
-        assert_eq!((until_s, bounded, for_another), (20.0, false, true));
-        assert_eq!(sent(&story.free(1.0, 0, &[0])), []);
-        story
+        assert_eq!(hold.until_s, 20.0);
+        assert!(hold.for_another && !hold.bounded);
+        assert_eq!(sent(&scenario.free(1.0, 0, &[0])), []);
+        scenario
     };
     let idle_unavoided = [(0, 1, Why::BoundPassed)];
-    assert_eq!(sent(&story().free(2.0, 1, &[1])), idle_unavoided);
-    assert_eq!(sent(&story().due(20.0)), [(0, 0, Why::BoundPassed)]);
+    assert_eq!(sent(&scenario().free(2.0, 1, &[1])), idle_unavoided);
+    assert_eq!(sent(&scenario().due(20.0)), [(0, 0, Why::BoundPassed)]);
     // No other runner is left.
-    assert_eq!(sent(&story().lost(2.0, 1)), [(0, 0, Why::BoundPassed)]);
+    assert_eq!(sent(&scenario().lost(2.0, 1)), [(0, 0, Why::BoundPassed)]);
     // Another job takes the runner meanwhile.
-    let next = sent(&story().job(2.0, 5, 0));
+    let next = sent(&scenario().job(2.0, 5, 0));
     assert_eq!(next, [(5, 0, Why::WarmAndIdle)]);
 }
 
 #[test]
-fn a_runner_that_may_not_have_the_oldest_job_takes_the_next_one_of_its_model() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.free(0.0, 1, &[1]);
-    story.job(0.0, 8, 0);
-    story.job(0.0, 9, 1);
-    story.arrive(0.0, 0, 0, once_more);
-    story.arrive(0.0, 1, 0, |arrival| {
-        once_more(arrival);
+fn a_runner_that_may_not_take_the_oldest_job_takes_the_next_one_of_its_model() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[1]);
+    scenario.job(0.0, 8, 0);
+    scenario.job(0.0, 9, 1);
+    scenario.arrive(0.0, 0, 0, after_failed_attempt);
+    scenario.arrive(0.0, 1, 0, |arrival| {
+        after_failed_attempt(arrival);
         arrival.model = None;
     });
-    story.job(0.1, 2, 0);
-    assert_eq!(sent(&story.free(2.0, 0, &[0])), [(2, 0, Why::LateBinding)]);
-    assert_eq!(sent(&story.free(2.0, 0, &[0])), []);
+    scenario.job(0.1, 2, 0);
+    assert_eq!(
+        sent(&scenario.free(2.0, 0, &[0])),
+        [(2, 0, Why::LateBinding)]
+    );
+    assert_eq!(sent(&scenario.free(2.0, 0, &[0])), []);
 }
 
 #[test]
-fn a_runner_that_cannot_load_the_model_is_no_other() {
-    let mut story = Story::new();
-    story.joined(0.0, 0, &[0]);
-    story.joined(0.0, 1, &[1]);
-    story.free(0.0, 0, &[0]);
-    story.free(0.0, 1, &[1]);
-    story.job(0.0, 9, 1);
-    let placed = story.arrive(0.0, 0, 0, once_more);
+fn a_job_does_not_wait_for_another_runner_that_cannot_load_its_model() {
+    let mut scenario = Scenario::new();
+    scenario.joined(0.0, 0, &[0]);
+    scenario.joined(0.0, 1, &[1]);
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[1]);
+    scenario.job(0.0, 9, 1);
+    let placed = scenario.arrive(0.0, 0, 0, after_failed_attempt);
     assert_eq!(sent(&placed), [(0, 0, Why::WarmAndIdle)]);
 }
 
 #[test]
-fn a_job_goes_to_the_same_runner_again_where_there_is_no_other() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    let placed = story.arrive(0.0, 0, 0, once_more);
+fn a_job_goes_to_the_same_runner_again_if_no_other_is_live() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    let placed = scenario.arrive(0.0, 0, 0, after_failed_attempt);
     assert_eq!(sent(&placed), [(0, 0, Why::WarmAndIdle)]);
 }
 
 #[test]
-fn a_job_without_hint_goes_to_the_idle_runner_that_it_costs_the_others_least() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    // Model 0 is asked for, model 1 is not.
-    story.job(0.0, 0, 0);
-    story.free(2.0, 0, &[0]);
-    story.free(2.0, 1, &[1]);
+fn a_job_without_hint_goes_to_the_idle_runner_with_the_lowest_eviction_cost() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    // Model 0 has arrivals, model 1 has none.
+    scenario.job(0.0, 0, 0);
+    scenario.free(2.0, 0, &[0]);
+    scenario.free(2.0, 1, &[1]);
     let no_hint = |arrival: &mut Arrival| arrival.model = None;
-    let commands = story.arrive(2.0, 1, 0, no_hint);
+    let commands = scenario.arrive(2.0, 1, 0, no_hint);
     assert_eq!(sent(&commands), [(1, 1, Why::NoHintAndIdle)]);
-    let commands = story.arrive(2.0, 2, 0, no_hint);
+    let commands = scenario.arrive(2.0, 2, 0, no_hint);
     assert_eq!(sent(&commands), [(2, 0, Why::NoHintAndIdle)]);
-    assert_eq!(held(&story.arrive(2.0, 3, 0, no_hint)).len(), 1);
+    assert_eq!(held(&scenario.arrive(2.0, 3, 0, no_hint)).len(), 1);
 }
 
 #[test]
-fn a_job_past_its_own_bound_precedes_all_that_a_runner_is_warm_for() {
+fn a_job_past_its_own_bound_precedes_all_jobs_that_a_runner_is_warm_for() {
     for (bound_s, expected) in [
         (0.0, (9, 0, Why::BoundPassed)),
         (1.5, (9, 0, Why::BoundPassed)),
         (3.0, (1, 0, Why::LateBinding)),
     ] {
-        let mut story = Story::new();
-        story.free(0.0, 0, &[0]);
+        let mut scenario = Scenario::new();
+        scenario.free(0.0, 0, &[0]);
         for job in 0..4 {
-            story.job(0.0, job, 0);
+            scenario.job(0.0, job, 0);
         }
-        story.free_with_slots(0.0, 1, &[1], 1);
-        story.job(0.0, 8, 1);
+        scenario.free_with_slots(0.0, 1, &[1], 1);
+        scenario.job(0.0, 8, 1);
         let arrival = Arrival {
             job: Job(9),
             model: Some(Model(1)),
@@ -460,84 +466,84 @@ fn a_job_past_its_own_bound_precedes_all_that_a_runner_is_warm_for() {
             returned: false,
             avoid: Avoid::NONE,
         };
-        let commands = story.policy.on(0.1, Event::Arrived(arrival), 0);
+        let commands = scenario.policy.on(0.1, Event::Arrived(arrival), 0);
         assert_eq!(held(&commands).len(), 1);
-        story.due(1.9);
-        assert_eq!(sent(&story.free(2.0, 0, &[0])), [expected], "{bound_s}");
+        scenario.due(1.9);
+        assert_eq!(sent(&scenario.free(2.0, 0, &[0])), [expected], "{bound_s}");
     }
 }
 
 #[test]
-fn jobs_past_their_bounds_go_in_the_order_of_these_and_after_what_was_overdue_before() {
-    let mut story = Story::new();
-    story.free(0.0, 0, &[0]);
-    story.job(0.0, 0, 0);
-    story.arrive(100.0, 1, 1, |arrival| arrival.max_warm_wait_s = 3.0);
-    story.arrive(100.1, 2, 2, |arrival| arrival.max_warm_wait_s = 1.0);
+fn jobs_past_their_bounds_are_sent_in_order_of_these_and_after_jobs_overdue_before() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.job(0.0, 0, 0);
+    scenario.arrive(100.0, 1, 1, |arrival| arrival.max_warm_wait_s = 3.0);
+    scenario.arrive(100.1, 2, 2, |arrival| arrival.max_warm_wait_s = 1.0);
     // Overdue, at 102 s.
-    story.arrive(100.2, 3, 3, |arrival| arrival.since_s = 42.0);
+    scenario.arrive(100.2, 3, 3, |arrival| arrival.since_s = 42.0);
     // Without hint, before the last bound passed.
-    story.arrive(102.5, 4, 4, |arrival| arrival.model = None);
-    story.due(104.0);
+    scenario.arrive(102.5, 4, 4, |arrival| arrival.model = None);
+    scenario.due(104.0);
     let order = [
         (2, Why::BoundPassed),
-        // The runner has just swapped, and this one costs no other swap.
+        // The runner has just swapped, and this job needs no further swap.
         (4, Why::NoHint),
         (3, Why::Overdue),
         (1, Why::BoundPassed),
     ];
     for (job, why) in order {
-        assert_eq!(sent(&story.free(104.0, 0, &[0])), [(job, 0, why)]);
+        assert_eq!(sent(&scenario.free(104.0, 0, &[0])), [(job, 0, why)]);
     }
 }
 
 #[test]
 fn a_job_goes_only_to_a_runner_that_can_load_its_model() {
-    let mut story = Story::new();
-    story.joined(0.0, 0, &[0]);
-    story.joined(0.0, 1, &[0, 1]);
-    story.free(0.0, 0, &[]);
-    assert_eq!(sent(&story.free(0.0, 1, &[])), []);
-    assert_eq!(sent(&story.job(0.0, 0, 1)), [(0, 1, Why::NoHolder)]);
-    // The one that can is busy, and the idle one cannot, however long it takes.
-    assert_eq!(sent(&story.job(0.0, 1, 1)), []);
+    let mut scenario = Scenario::new();
+    scenario.joined(0.0, 0, &[0]);
+    scenario.joined(0.0, 1, &[0, 1]);
+    scenario.free(0.0, 0, &[]);
+    assert_eq!(sent(&scenario.free(0.0, 1, &[])), []);
+    assert_eq!(sent(&scenario.job(0.0, 0, 1)), [(0, 1, Why::NoHolder)]);
+    // The runner that can load it is busy, and the idle one cannot, however long that takes.
+    assert_eq!(sent(&scenario.job(0.0, 1, 1)), []);
     assert_eq!(
-        sent(&story.arrive(0.0, 2, 1, |job| job.max_warm_wait_s = 0.0)),
+        sent(&scenario.arrive(0.0, 2, 1, |job| job.max_warm_wait_s = 0.0)),
         []
     );
     assert_eq!(
-        sent(&story.arrive(0.0, 3, 1, |job| job.returned = true)),
+        sent(&scenario.arrive(0.0, 3, 1, |job| job.returned = true)),
         []
     );
-    assert_eq!(sent(&story.due(500.0)), []);
-    assert_eq!(sent(&story.free(500.0, 0, &[])), []);
-    // Jobs that the idle one can run pass them.
-    assert_eq!(sent(&story.job(500.0, 4, 0)), [(4, 0, Why::NoHolder)]);
-    let next = sent(&story.free(501.0, 1, &[1]));
+    assert_eq!(sent(&scenario.due(500.0)), []);
+    assert_eq!(sent(&scenario.free(500.0, 0, &[])), []);
+    // Jobs that the idle runner can run precede them.
+    assert_eq!(sent(&scenario.job(500.0, 4, 0)), [(4, 0, Why::NoHolder)]);
+    let next = sent(&scenario.free(501.0, 1, &[1]));
     assert!(matches!(next[..], [(1..=3, 1, _)]), "{next:?}");
 }
 
 #[test]
 fn a_runner_that_holds_a_model_which_it_no_longer_lists_gets_no_job_for_it() {
-    let mut story = Story::new();
-    story.joined(0.0, 0, &[0]);
-    story.joined(0.0, 1, &[1]);
-    story.free(0.0, 0, &[1]);
-    story.free(0.0, 1, &[]);
-    assert_eq!(sent(&story.job(0.0, 0, 1)), []);
-    assert_eq!(sent(&story.free(1.0, 0, &[1])), []);
-    assert_eq!(sent(&story.due(20.0)), [(0, 1, Why::PatienceOver)]);
+    let mut scenario = Scenario::new();
+    scenario.joined(0.0, 0, &[0]);
+    scenario.joined(0.0, 1, &[1]);
+    scenario.free(0.0, 0, &[1]);
+    scenario.free(0.0, 1, &[]);
+    assert_eq!(sent(&scenario.job(0.0, 0, 1)), []);
+    assert_eq!(sent(&scenario.free(1.0, 0, &[1])), []);
+    assert_eq!(sent(&scenario.due(20.0)), [(0, 1, Why::PatienceOver)]);
 }
 
 #[test]
-fn a_model_whose_runners_are_gone_is_waited_for_and_one_that_none_ever_had_is_not() {
-    let mut story = Story::new();
-    story.joined(0.0, 0, &[0]);
-    story.joined(0.0, 1, &[1]);
-    story.free(0.0, 0, &[0]);
-    story.lost(1.0, 1);
-    assert_eq!(sent(&story.job(2.0, 0, 1)), []);
-    assert_eq!(sent(&story.job(3.0, 1, 7)), [(1, 0, Why::NoHolder)]);
-    story.joined(4.0, 2, &[1]);
-    assert_eq!(sent(&story.free(4.0, 2, &[])), [(0, 2, Why::NoHolder)]);
+fn jobs_wait_for_a_model_whose_runners_are_gone_but_not_for_one_that_was_never_listed() {
+    let mut scenario = Scenario::new();
+    scenario.joined(0.0, 0, &[0]);
+    scenario.joined(0.0, 1, &[1]);
+    scenario.free(0.0, 0, &[0]);
+    scenario.lost(1.0, 1);
+    assert_eq!(sent(&scenario.job(2.0, 0, 1)), []);
+    assert_eq!(sent(&scenario.job(3.0, 1, 7)), [(1, 0, Why::NoHolder)]);
+    scenario.joined(4.0, 2, &[1]);
+    assert_eq!(sent(&scenario.free(4.0, 2, &[])), [(0, 2, Why::NoHolder)]);
 }

@@ -1,6 +1,6 @@
 //! Decisions and holds of the policy as a job's record describes them.
 
-use warmq_policy::warm::{FleetView, Why};
+use warmq_policy::warm::{HoldCommand, SendCommand, Why};
 use warmq_types::hint::Hint;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{Decision, Hold, Target};
@@ -11,19 +11,18 @@ const POLICY: &str = "warm";
 
 /// Describes a send to `runner`. `candidates`: the idle runners that had the model loaded.
 pub(super) fn sent(
+    send: &SendCommand,
     runner: &RunnerId,
     hint: Option<&Hint>,
-    warm: bool,
-    why: Why,
-    fleet_view: FleetView,
     candidates: Vec<RunnerId>,
 ) -> Decision {
+    let SendCommand { warm, why, .. } = *send;
     let model = quoted(hint);
     let reason = match why {
         Why::WarmAndIdle => format!("{runner} was idle and had {model} loaded"),
         Why::LateBinding => format!("{runner} came free, with {model} loaded"),
         Why::NoHolder => {
-            format!("no runner had {model}, and loading it costs the others least on {runner}")
+            format!("no runner had {model}, and {runner} had the lowest eviction cost")
         }
         Why::Replicated { wait_s, bar_s } => format!(
             "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s another copy pays, so \
@@ -43,15 +42,15 @@ pub(super) fn sent(
         Why::BoundPassed => format!(
             "its bound on holding had passed, so {runner} took it next, though without {model} loaded"
         ),
-        Why::Overdue => format!("it was the oldest by far, so {runner} took it out of turn"),
+        Why::Overdue => format!("it was overdue, so {runner} took it out of order"),
         Why::NoHint => {
             format!("it carries no hint, so every runner is equal to it; {runner} came free")
         }
-        Why::NoHintAndIdle => format!(
-            "it carries no hint, and taking it costs the others least on {runner}, which was idle"
-        ),
+        Why::NoHintAndIdle => {
+            format!("it carries no hint, and {runner} was idle, with the lowest eviction cost")
+        }
         Why::AnotherRunner => {
-            format!("its last attempt came to nothing on another runner, and {runner} was idle")
+            format!("its last attempt failed on another runner, and {runner} was idle")
         }
     };
     Decision {
@@ -62,8 +61,8 @@ pub(super) fn sent(
         warm,
         warm_candidates: candidates,
         blank_candidates: Vec::new(),
-        idle_runners: fleet_view.idle as u64,
-        holders: Some(fleet_view.holders as u64),
+        idle_runners: send.fleet_view.idle as u64,
+        holders: Some(send.fleet_view.holders as u64),
         predicted_wait_ms: match why {
             Why::Replicated { wait_s, .. } => Some(ms(wait_s)),
             _ => None,
@@ -74,37 +73,17 @@ pub(super) fn sent(
     }
 }
 
-/// A hold as the policy predicts it.
-pub(super) struct PredictedHold {
-    /// When the job becomes eligible for any idle runner, s.
-    pub(super) until_s: f64,
-    /// `until_s` is the job's own bound.
-    pub(super) bounded: bool,
-    /// Predicted wait for a warm runner, s; infinite if no runner holds the model.
-    pub(super) wait_s: f64,
-    /// The job waits for a runner on which no attempt failed.
-    pub(super) for_another: bool,
-    /// The fleet at the decision.
-    pub(super) fleet_view: FleetView,
-}
-
 /// Describes a hold from `now_s` on.
-pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &PredictedHold) -> Hold {
+pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold {
     let model = quoted(hint);
-    let PredictedHold {
-        until_s,
-        bounded,
-        wait_s,
-        for_another,
-        fleet_view,
-    } = *expected;
+    let fleet_view = hold.fleet_view;
     let busy = match fleet_view.holders {
         1 => format!("the one runner with {model} was busy"),
         2 => format!("both runners with {model} were busy"),
         holders => format!("all {holders} runners with {model} were busy"),
     };
     let reason = match (hint, fleet_view.holders, fleet_view.idle) {
-        (_, _, idle) if for_another && idle > 0 => {
+        (_, _, idle) if hold.for_another && idle > 0 => {
             "an attempt failed on each idle runner that could take it, and another runner is live"
                 .to_owned()
         }
@@ -114,7 +93,7 @@ pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &PredictedHold) ->
         }
         (Some(_), 0, 0) => format!("no runner was idle, and none had {model}"),
         (Some(_), 0, _) => {
-            format!("no runner had {model}, and the idle ones were wanted by others")
+            format!("no runner had {model}, and no idle one could take it")
         }
         (Some(_), _, 0) => format!("{busy}, and no other was idle"),
         (Some(_), _, _) => {
@@ -123,9 +102,9 @@ pub(super) fn held(hint: Option<&Hint>, now_s: f64, expected: &PredictedHold) ->
     };
     Hold {
         since_ms: ms(now_s),
-        until_ms: ms(until_s),
-        bounded,
-        predicted_wait_ms: wait_s.is_finite().then(|| ms(wait_s)),
+        until_ms: ms(hold.until_s),
+        bounded: hold.bounded,
+        predicted_wait_ms: hold.wait_s.is_finite().then(|| ms(hold.wait_s)),
         holders: fleet_view.holders as u64,
         idle_runners: fleet_view.idle as u64,
         reason,

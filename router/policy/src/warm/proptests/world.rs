@@ -1,34 +1,30 @@
-//! What holds whatever happens: a small fleet on a virtual clock, driven by arbitrary arrivals,
-//! losses, refusals and cancellations, checks every command. Runners list models, or may load any;
-//! some jobs have runners to avoid.
+//! A small fleet on a virtual clock, which executes the policy's commands and checks each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-use warmq_types::job::Priority;
+use super::super::*;
 
-use super::*;
-
-const LOAD_S: f64 = 10.0;
+pub const LOAD_S: f64 = 10.0;
 const SLOTS: usize = 2;
 
 /// Models that a catalog may list.
-const LISTED: u32 = 6;
+pub const LISTED: u32 = 6;
 
-/// A model that a runner listed once, and none does now.
+/// A model that a runner listed once, and none lists now.
 const FORMER: Model = Model(LISTED);
 
 /// Models that jobs need: the last one was never listed.
-const MODELS: u32 = LISTED + 2;
+pub const MODELS: u32 = LISTED + 2;
 
 /// Rounding of times in the policy's indexes, s.
 const ROUNDING_S: f64 = 1e-5;
 
-/// What each runner lists; `None`: any model.
-type CatalogList = Vec<Option<Vec<Model>>>;
+/// Catalog of each runner; `None` for any model.
+pub type CatalogList = Vec<Option<Vec<Model>>>;
 
+/// An input of the world.
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Arrive {
         model: Option<u32>,
         low: bool,
@@ -43,16 +39,16 @@ enum Step {
 }
 
 #[derive(Debug, Clone)]
-struct RunnerState {
-    up: bool,
+pub struct RunnerState {
+    pub up: bool,
     cache: Vec<Model>,
-    /// What it held before it was sent its last job.
+    /// Cache before its last send.
     before: Vec<Model>,
-    running: Option<Running>,
+    pub running: Option<Running>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Running {
+pub struct Running {
     job: u64,
     ends_s: f64,
     /// It loads its model first.
@@ -60,25 +56,25 @@ struct Running {
 }
 
 #[derive(Debug, Clone)]
-struct JobState {
-    arrival: Arrival,
+pub struct JobState {
+    pub arrival: Arrival,
     run_s: f64,
     held_until_s: Option<f64>,
-    /// When its own bound on holding passes.
+    /// When its own bound on holding passes, s.
     bound_s: f64,
-    /// When its patience with runners to avoid is over.
+    /// Until when it waits for a runner outside its avoid list, s.
     avoids_until_s: f64,
-    gone: bool,
+    pub gone: bool,
 }
 
 impl JobState {
-    /// It waits.
+    /// Returns whether it waits.
     fn is_held(&self) -> bool {
         !self.gone && self.held_until_s.is_some()
     }
 
-    /// It comes, or comes again.
-    fn comes(&mut self, now_s: f64, constants: &Constants) {
+    /// Updates its times for an arrival.
+    fn arrives(&mut self, now_s: f64, constants: &Constants) {
         let wait_s = self.arrival.max_warm_wait_s;
         self.bound_s = match self.arrival.returned {
             true => now_s,
@@ -87,7 +83,7 @@ impl JobState {
         self.avoids_until_s = now_s + wait_s.min(constants.theta * LOAD_S);
     }
 
-    /// When it is due, s; D is exact here, as no run is longer than a load.
+    /// Returns when it is due, s; D is exact here, since no run is longer than a load.
     fn due_s(&self, constants: &Constants) -> f64 {
         let since_s = self.arrival.since_s;
         match self.arrival.model {
@@ -97,31 +93,30 @@ impl JobState {
     }
 }
 
-/// Time for which a runner passed over the normal job that was due first of those that it may
-/// serve, and is due.
+/// How long a runner passed over the first due normal job of those that it may serve.
 #[derive(Debug, Clone, Default)]
-struct Passed {
+pub struct Passed {
     first: Option<u64>,
     since_s: f64,
-    longest_s: f64,
+    pub longest_s: f64,
 }
 
-struct World {
-    policy: Warm,
+pub struct World {
+    pub policy: Warm,
     constants: Constants,
-    now_s: f64,
-    runners: Vec<RunnerState>,
-    jobs: BTreeMap<u64, JobState>,
-    refuse_next: bool,
+    pub now_s: f64,
+    pub runners: Vec<RunnerState>,
+    pub jobs: BTreeMap<u64, JobState>,
+    pub refuse_next: bool,
     coin: u64,
-    passed: Vec<Passed>,
+    pub passed: Vec<Passed>,
     catalogs: CatalogList,
     /// Models that were ever listed.
     known: BTreeSet<Model>,
 }
 
 impl World {
-    fn new(constants: Constants, catalogs: CatalogList) -> Self {
+    pub fn new(constants: Constants, catalogs: CatalogList) -> Self {
         let runners = catalogs.len();
         let down = RunnerState {
             up: false,
@@ -148,41 +143,40 @@ impl World {
         world
     }
 
-    fn tell(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         self.coin += 1;
         let mut refused = Vec::new();
         for command in self.policy.on(self.now_s, event, self.coin) {
             match command {
-                Command::Hold { job, until_s, .. } => {
+                Command::Hold(HoldCommand { job, until_s, .. }) => {
                     assert!(until_s >= self.now_s);
                     self.jobs.get_mut(&job.0).unwrap().held_until_s = Some(until_s);
                 }
-                Command::Send {
-                    job, runner, warm, ..
-                } => {
-                    self.sent(job.0, runner.0 as usize, warm);
+                Command::Send(send) => {
+                    self.sent(send.job.0, send.runner.0 as usize, send.warm);
                     if std::mem::take(&mut self.refuse_next) {
-                        refused.push((job.0, runner));
+                        refused.push(send.runner);
                     }
                 }
             }
         }
         self.note_first_due();
-        for (_, runner) in refused {
+        for runner in refused {
             self.refuse(runner);
         }
         self.assert_no_bound_is_missed();
     }
 
-    /// The runner lists the model, or may load any, or no runner ever listed it.
-    fn is_able(&self, runner: usize, model: Option<Model>) -> bool {
+    /// Returns whether the runner may load the model: it lists it or may load any, or no runner ever
+    /// listed it.
+    pub fn is_able(&self, runner: usize, model: Option<Model>) -> bool {
         match (model, &self.catalogs[runner]) {
             (Some(model), Some(listed)) => listed.contains(&model) || !self.known.contains(&model),
             _ => true,
         }
     }
 
-    /// Live runners that can load the job's model, and on which no attempt of it failed.
+    /// Returns the live runners that can load the job's model and on which no attempt failed.
     fn others(&self, job: &JobState) -> impl Iterator<Item = usize> {
         let Arrival { model, avoid, .. } = job.arrival;
         let live = (0..self.runners.len()).filter(|runner| self.runners[*runner].up);
@@ -191,14 +185,14 @@ impl World {
         })
     }
 
-    /// The runner may serve the job now.
+    /// Returns whether the runner may serve the job now.
     fn serves(&self, runner: usize, job: &JobState) -> bool {
         let waits = self.now_s < job.avoids_until_s && self.others(job).next().is_some();
         let is_avoided = job.arrival.avoid.contains(Runner(runner as u32));
         self.is_able(runner, job.arrival.model) && !(is_avoided && waits)
     }
 
-    /// No runner is idle that may serve a job whose bound has passed.
+    /// Asserts that no idle runner may serve a job whose bound has passed.
     fn assert_no_bound_is_missed(&self) {
         let idle = |runner: &RunnerState| runner.up && runner.running.is_none();
         for (id, job) in self.jobs.iter().filter(|(_, job)| job.is_held()) {
@@ -221,13 +215,13 @@ impl World {
 
     fn sent(&mut self, id: u64, runner: usize, warm: bool) {
         let job = self.jobs[&id].clone();
-        assert!(!job.gone, "job {id} is not there any more");
+        assert!(!job.gone, "job {id} was sent before");
         let target = self.runners[runner].clone();
         assert!(target.up, "runner {runner} is lost");
         assert!(target.running.is_none(), "runner {runner} is busy");
         self.assert_fits(id, runner);
         let holds = |model: Option<Model>| model.is_none_or(|model| target.cache.contains(&model));
-        assert_eq!(warm, holds(job.arrival.model), "what it says of warmth");
+        assert_eq!(warm, holds(job.arrival.model), "warmth of job {id}");
         if job.arrival.priority == Priority::Low {
             for (other, state) in &self.jobs {
                 let Some(until_s) = state.held_until_s else {
@@ -235,12 +229,12 @@ impl World {
                 };
                 let normal = state.arrival.priority == Priority::Normal;
                 let model = state.arrival.model;
-                let nobody = !self
+                let unheld = !self
                     .runners
                     .iter()
                     .any(|runner| model.is_some_and(|model| runner.cache.contains(&model)));
                 let takes =
-                    (holds(model) || nobody || until_s <= self.now_s) && self.serves(runner, state);
+                    (holds(model) || unheld || until_s <= self.now_s) && self.serves(runner, state);
                 assert!(
                     state.gone || !normal || !takes,
                     "low job {id} went before normal job {other}"
@@ -268,8 +262,8 @@ impl World {
         state.held_until_s = None;
     }
 
-    /// The runner can load the job's model, and no attempt of it failed there while there is
-    /// another.
+    /// Asserts that the runner can load the job's model, and that no attempt failed on it while
+    /// another runner is live.
     fn assert_fits(&self, id: u64, runner: usize) {
         let job = &self.jobs[&id];
         assert!(
@@ -289,8 +283,8 @@ impl World {
         }
     }
 
-    /// No held job of the same lane is passed that was due before this one and that the runner may
-    /// serve.
+    /// Asserts that the send passes no job of the same lane that was due before and that the runner
+    /// may serve.
     fn assert_due_jobs_go_first(&self, id: u64, runner: usize) {
         let sent = &self.jobs[&id];
         let (since_s, due_s) = (sent.arrival.since_s, sent.due_s(&self.constants));
@@ -314,7 +308,7 @@ impl World {
         }
     }
 
-    /// The claim failed: the runner is busy for a while with a model that it holds.
+    /// Refuses a claim: the runner is busy for a while with a model that it holds.
     fn refuse(&mut self, runner: Runner) {
         let target = &mut self.runners[runner.0 as usize];
         let refused = target.running.take().unwrap();
@@ -325,7 +319,7 @@ impl World {
             cold: false,
         });
         self.jobs.get_mut(&refused.job).unwrap().gone = false;
-        self.tell(Event::Refused { runner });
+        self.apply(Event::Refused { runner });
     }
 
     fn note_first_due(&mut self) {
@@ -347,8 +341,8 @@ impl World {
             passed.first = first.map(|(id, _)| id);
             passed.since_s = self.now_s;
         }
-        // Jobs without hint go in order of age, among older ones that are not due: checked at each
-        // send.
+        // Jobs without hint are sent in order of age, among older ones that are not due: checked at
+        // each send.
         if let Some((id, due_s)) = first
             && self.jobs[&id].arrival.model.is_some()
         {
@@ -359,7 +353,7 @@ impl World {
 
     fn free(&mut self, runner: usize, ran: Option<RunObservation>) {
         let cache = self.runners[runner].cache.clone();
-        self.tell(Event::Freed(Freed {
+        self.apply(Event::Freed(Freed {
             runner: Runner(runner as u32),
             cache,
             slots: SLOTS,
@@ -367,12 +361,12 @@ impl World {
         }));
     }
 
-    fn join(&mut self, runner: usize) {
+    pub fn join(&mut self, runner: usize) {
         if !self.runners[runner].up {
             let catalog = self.catalogs[runner].clone();
             self.known.extend(catalog.iter().flatten());
             let number = Runner(runner as u32);
-            self.tell(Event::Joined {
+            self.apply(Event::Joined {
                 runner: number,
                 catalog,
             });
@@ -388,21 +382,21 @@ impl World {
         let running = self.runners[runner].running.take();
         self.runners[runner].up = false;
         self.runners[runner].cache.clear();
-        self.tell(Event::Lost {
+        self.apply(Event::Lost {
             runner: Runner(runner as u32),
         });
         if let Some(job) = running.and_then(|running| self.jobs.get_mut(&running.job)) {
             job.gone = false;
             (job.arrival.returned, job.arrival.avoid) =
                 (true, Avoid::from_iter([Runner(runner as u32)]));
-            job.comes(self.now_s, &self.constants);
+            job.arrives(self.now_s, &self.constants);
             let arrival = job.arrival;
-            self.tell(Event::Arrived(arrival));
+            self.apply(Event::Arrived(arrival));
         }
     }
 
-    /// Lets time pass, and what is due in it happen.
-    fn advance(&mut self, until_s: f64) {
+    /// Advances the clock, with the ends of runs and the deadlines until then.
+    pub fn advance(&mut self, until_s: f64) {
         loop {
             let ends = self
                 .runners
@@ -416,14 +410,14 @@ impl World {
             };
             self.now_s = self.now_s.max(at_s);
             match what {
-                None => self.tell(Event::Due),
+                None => self.apply(Event::Due),
                 Some(index) => self.end(index),
             }
         }
         self.now_s = self.now_s.max(until_s);
     }
 
-    /// A runner ended its job.
+    /// Ends a runner's job.
     fn end(&mut self, index: usize) {
         let ended = self.runners[index].running.take().unwrap();
         let ran = self.jobs.get(&ended.job).and_then(|job| {
@@ -436,7 +430,7 @@ impl World {
         self.free(index, ran);
     }
 
-    fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &Step) {
         match step.clone() {
             Step::Arrive {
                 model,
@@ -463,9 +457,9 @@ impl World {
                     avoids_until_s: 0.0,
                     gone: false,
                 };
-                job.comes(self.now_s, &self.constants);
+                job.arrives(self.now_s, &self.constants);
                 self.jobs.insert(id, job);
-                self.tell(Event::Arrived(arrival));
+                self.apply(Event::Arrived(arrival));
             }
             Step::Lose(runner) => self.mark_lost(runner % self.runners.len()),
             Step::Join(runner) => self.join(runner % self.runners.len()),
@@ -475,130 +469,10 @@ impl World {
                 {
                     job.gone = true;
                     let job = Job(*id);
-                    self.tell(Event::Cancelled { job });
+                    self.apply(Event::Cancelled { job });
                 }
             }
             Step::RefuseNext => self.refuse_next = true,
         }
     }
-}
-
-fn arrivals(low: impl Strategy<Value = bool>) -> impl Strategy<Value = Step> {
-    let model = prop_oneof![9 => (0..MODELS).prop_map(Some), 1 => Just(None)];
-    let patience_s = prop_oneof![3 => Just(f64::INFINITY), 1 => 0.0..30.0f64];
-    let failed_on = proptest::sample::subsequence(vec![0, 1, 2, 3], 1..=4);
-    let avoid = prop_oneof![4 => Just(Vec::new()), 1 => failed_on];
-    let fields = (model, low, patience_s, 0.2..4.0f64, avoid);
-    fields.prop_map(|(model, low, patience_s, run_s, avoid)| Step::Arrive {
-        model,
-        low,
-        patience_s,
-        run_s,
-        avoid,
-    })
-}
-
-/// Fleets in which every runner may load any model, or some list theirs.
-fn fleets(runners: usize) -> impl Strategy<Value = CatalogList> {
-    let models: Vec<Model> = (0..LISTED).map(Model).collect();
-    let some = proptest::sample::subsequence(models, 1..=LISTED as usize);
-    let mixed = proptest::collection::vec(proptest::option::of(some), runners);
-    prop_oneof![1 => Just(vec![None; runners]), 2 => mixed]
-}
-
-fn anything() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => arrivals(any::<bool>()),
-        1 => (0usize..4).prop_map(Step::Lose),
-        2 => (0usize..4).prop_map(Step::Join),
-        1 => (0usize..40).prop_map(Step::Cancel),
-        1 => Just(Step::RefuseNext),
-    ]
-}
-
-fn scenario(
-    step: impl Strategy<Value = Step>,
-    gap_s: f64,
-    steps: usize,
-) -> impl Strategy<Value = Vec<(f64, Step)>> {
-    proptest::collection::vec((0.0..gap_s, step), 1..steps)
-}
-
-proptest! {
-    /// Commands keep their promises throughout, and nothing stays behind.
-    #[test]
-    fn every_job_is_sent_while_a_runner_lives_and_no_busy_or_lost_runner_gets_one(
-        steps in scenario(anything(), 4.0, 80),
-        overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
-        catalogs in fleets(4),
-    ) {
-        // Wide enough that no job escapes the check of lanes.
-        let constants = Constants { overdue, scan: 1000, ..Constants::default() };
-        let mut world = World::new(constants, catalogs);
-        for (gap_s, step) in &steps {
-            world.advance(world.now_s + gap_s);
-            world.step(step);
-        }
-        world.refuse_next = false;
-        world.join(0);
-        world.advance(world.now_s + 80.0 * 20.0);
-        let mut unserved = 0;
-        for (id, job) in &world.jobs {
-            let mut live = (0..4).filter(|runner| world.runners[*runner].up);
-            let is_served = live.any(|runner| world.is_able(runner, job.arrival.model));
-            prop_assert!(job.gone || !is_served, "job {} was never sent", id);
-            unserved += usize::from(!job.gone);
-        }
-        prop_assert_eq!(world.policy.held(), unserved);
-    }
-
-    /// A runner starts the normal job that was due first of those that it may serve within R + a
-    /// load + a run, whatever hotter, younger, bounded, hint-less and low jobs there are.
-    #[test]
-    fn the_job_that_was_due_first_is_passed_over_for_a_bounded_time(
-        steps in scenario(arrivals(any::<bool>()), 2.0, 150),
-        overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
-        residency in prop_oneof![Just(10.0), 0.0..2.0f64],
-        catalogs in fleets(3),
-    ) {
-        let constants = Constants { overdue, residency, ..Constants::default() };
-        let mut world = World::new(constants, catalogs);
-        for (gap_s, step) in &steps {
-            world.advance(world.now_s + gap_s);
-            world.step(step);
-        }
-        world.advance(world.now_s + 150.0 * 14.0);
-        let is_served = |job: &JobState| {
-            (0..3).any(|runner| world.is_able(runner, job.arrival.model))
-        };
-        for (id, job) in &world.jobs {
-            prop_assert!(job.gone == is_served(job), "job {}", id);
-        }
-        let most_s = (constants.residency + 1.0) * LOAD_S + 4.0;
-        for passed in &world.passed {
-            prop_assert!(passed.longest_s <= most_s, "{} s", passed.longest_s);
-        }
-    }
-}
-
-#[test]
-fn a_held_job_goes_to_an_idle_runner_when_its_patience_ends() {
-    let mut world = World::new(Constants::default(), vec![None; 2]);
-    let arrive = |patience_s| Step::Arrive {
-        model: Some(0),
-        low: false,
-        patience_s,
-        run_s: 4.0,
-        avoid: Vec::new(),
-    };
-    world.step(&arrive(f64::INFINITY));
-    // Loaded at 10 s, by estimate free at 12 s, really at 14 s: soon enough to wait for.
-    world.advance(11.0);
-    world.step(&arrive(1.0));
-    assert_eq!(world.policy.held(), 1);
-    world.advance(11.9);
-    assert_eq!(world.policy.held(), 1);
-    world.advance(12.1);
-    assert_eq!(world.policy.held(), 0);
-    assert!(world.runners.iter().all(|runner| runner.running.is_some()));
 }

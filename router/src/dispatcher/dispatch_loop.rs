@@ -1,0 +1,191 @@
+//! The loop of a session: passes one input at a time to the placement, and sends the placed jobs.
+
+use std::future::pending;
+
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use warmq_store::{Cancellations, RunnerEvent, RunnerEvents};
+use warmq_types::ids::JobId;
+
+use super::Dispatcher;
+use super::lanes::{JobDelivery, LaneLimits, Lanes};
+use super::sending::{Destination, PlacedJob, RunnerGone};
+use super::session::{Session, TICK_INTERVAL, ticks};
+use crate::session_error::SessionError;
+
+/// Decides where each job goes.
+pub(super) trait Placement {
+    const LIMITS: LaneLimits;
+
+    /// Handles a delivered job.
+    async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError>;
+
+    /// Returns the jobs that were placed and must be sent.
+    fn placed(&mut self) -> &mut Vec<PlacedJob>;
+
+    /// Handles a send whose runner's queue is gone.
+    async fn runner_gone(&mut self, gone: RunnerGone) -> Result<(), SessionError> {
+        self.arrived(gone.held).await
+    }
+
+    /// Handles an event of a runner.
+    async fn runner_event(&mut self, _: RunnerEvent) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    /// Handles the cancellation of a job that it may hold.
+    async fn cancelled(&mut self, _: JobId) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    /// Returns when [`Placement::due`] must be called.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Handles a passed deadline.
+    async fn due(&mut self) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    /// Runs every second.
+    async fn tick(&mut self) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    /// Returns the number of jobs that it holds.
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// Returns whether it holds the job.
+    fn holds(&self, _: JobId) -> bool {
+        false
+    }
+
+    /// Runs after the last send.
+    async fn close(&mut self) -> Result<(), SessionError> {
+        Ok(())
+    }
+}
+
+/// What Redis publishes about an app.
+pub(super) struct Subscriptions {
+    runner_events: RunnerEvents,
+    cancellations: Cancellations,
+}
+
+enum Published {
+    Runner(RunnerEvent),
+    Cancelled(JobId),
+}
+
+impl Subscriptions {
+    pub(super) async fn open(dispatcher: &Dispatcher) -> Result<Self, SessionError> {
+        let Dispatcher { shared, app, .. } = dispatcher;
+        Ok(Self {
+            runner_events: shared.store.runner_feed().events(app).await?,
+            cancellations: shared.store.cancellation().subscribe(app).await?,
+        })
+    }
+
+    /// Waits for the next message. Cancel-safe.
+    async fn next(&mut self) -> Result<Published, SessionError> {
+        let published = tokio::select! {
+            biased;
+            event = self.runner_events.next() => event.map(Published::Runner),
+            job = self.cancellations.next() => job.map(Published::Cancelled),
+        };
+        published.ok_or(SessionError::SubscriptionEnded)
+    }
+}
+
+/// A session with its inputs.
+pub(super) struct DispatchLoop<'a> {
+    pub(super) dispatcher: &'a Dispatcher,
+    pub(super) session: &'a Session,
+    /// `None` while Redis is unreachable.
+    pub(super) subscriptions: Option<Subscriptions>,
+}
+
+impl DispatchLoop<'_> {
+    /// Dispatches until `stop`.
+    pub(super) async fn run<P: Placement>(
+        self,
+        mut placement: P,
+        stop: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        let Self {
+            dispatcher,
+            session,
+            mut subscriptions,
+        } = self;
+        let (sender, reports) = (dispatcher.sender(), &session.reports);
+        let mut lanes = Lanes::consume(dispatcher, session, P::LIMITS).await?;
+        let mut sends = FuturesUnordered::new();
+        let mut tick = ticks(TICK_INTERVAL);
+        loop {
+            let (deadline, unconfirmed) = (placement.next_deadline(), sends.len());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                sent = sends.try_next(), if unconfirmed > 0 => {
+                    if let Some(gone) = sent?.flatten() {
+                        placement.runner_gone(gone).await?;
+                        reports.wake();
+                    }
+                }
+                published = next_of(subscriptions.as_mut()) => match published? {
+                    Published::Runner(event) => {
+                        dispatcher.metrics.runner_event(&event);
+                        placement.runner_event(event).await?;
+                        reports.wake();
+                    }
+                    Published::Cancelled(job) => match lanes.take_low(job) {
+                        Some(held) => placement.placed().push(PlacedJob {
+                            held,
+                            to: Destination::Discard,
+                        }),
+                        None => placement.cancelled(job).await?,
+                    },
+                },
+                _ = tick.tick() => {
+                    let low = lanes.low_waiting();
+                    let held = placement.held() + usize::from(low.is_some());
+                    reports.report_held(held, |job| low == Some(job) || placement.holds(job));
+                    placement.tick().await?;
+                }
+                () = until(deadline) => {
+                    placement.due().await?;
+                    reports.wake();
+                }
+                input = lanes.next(unconfirmed) => {
+                    if let Some(held) = lanes.read(input).await? {
+                        placement.arrived(held).await?;
+                        reports.wake();
+                    }
+                }
+            }
+            sends.extend(placement.placed().drain(..).map(|job| sender.send(job)));
+        }
+        // Complete the sends in progress; held jobs return to their lanes with the channels.
+        while sends.try_next().await?.is_some() {}
+        placement.close().await
+    }
+}
+
+async fn next_of(subscriptions: Option<&mut Subscriptions>) -> Result<Published, SessionError> {
+    match subscriptions {
+        Some(subscriptions) => subscriptions.next().await,
+        None => pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

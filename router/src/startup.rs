@@ -1,0 +1,189 @@
+//! Connects to the servers, and builds the parts that the roles share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use warmq_broker::{DeclareError, Publisher, Topology};
+use warmq_fetch::Fetcher;
+use warmq_objects::Artifacts;
+use warmq_process::{clock, retry};
+use warmq_store::{Secret, Store};
+
+use crate::access::{self, Keyring};
+use crate::api;
+use crate::apps::AppDirectory;
+use crate::completions::CompletionListener;
+use crate::config::{Args, Config};
+use crate::files::Links;
+use crate::finalizer::Finalizer;
+use crate::large_json::LargeJson;
+use crate::metrics::Metrics;
+use crate::readiness::{BrokerLimits, Readiness};
+use crate::reload::Reload;
+use crate::submit::{self, Submitter};
+
+/// The shutdown came before all servers were available.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped while waiting for a server")]
+pub(crate) struct Stopped;
+
+/// Handles on the servers.
+pub(crate) struct Servers {
+    pub(crate) store: Store,
+    /// Redis for requests, on a connection separate from the dispatchers' long commands.
+    pub(crate) front: Store,
+    pub(crate) keys: Keyring,
+    pub(crate) topology: Topology,
+    pub(crate) publisher: Publisher,
+    pub(crate) artifacts: Artifacts,
+}
+
+impl Servers {
+    /// Waits for Redis and RabbitMQ, and declares what every router needs.
+    ///
+    /// # Errors
+    /// [`Stopped`], a server refuses, or the listen address would be open to strangers.
+    pub(crate) async fn connect(
+        config: &Config,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let servers = &config.servers;
+        let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
+        let store = available(shutdown, warmq_store::Error::is_final, connect).await?;
+        let front = available(shutdown, warmq_store::Error::is_final, connect).await?;
+        let keys = Keyring::open(front.clone(), config.admin_key.clone()).await?;
+        access::may_listen(config.listen, keys.require_keys(), config.allow_anonymous)?;
+        if let Ok(now_ms) = store.now_ms().await {
+            clock::set_shared(now_ms);
+        }
+        let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
+        let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-router publish");
+        available(shutdown, DeclareError::is_final, || {
+            declare(&topology, &publisher)
+        })
+        .await?;
+        Ok(Self {
+            store,
+            front,
+            keys,
+            topology,
+            publisher,
+            artifacts: Artifacts::open(&servers.storage)?,
+        })
+    }
+
+    /// Returns a finalizer on the given connection to Redis.
+    pub(crate) fn finalizer(&self, store: &Store) -> Finalizer {
+        Finalizer::new(store.clone(), self.publisher.clone(), self.topology.clone())
+    }
+}
+
+/// Parts that several roles share.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) servers: Servers,
+    pub(crate) apps: AppDirectory,
+    pub(crate) reload: Reload,
+    pub(crate) finalizer: Finalizer,
+    pub(crate) submitter: Submitter,
+    /// Prefix of every URL in responses.
+    pub(crate) public_url: Arc<str>,
+    pub(crate) links: Links,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) completions: CompletionListener,
+    pub(crate) limits: BrokerLimits,
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Metrics,
+}
+
+impl Parts {
+    /// Builds the parts of a router that is served at `public_url`.
+    ///
+    /// # Errors
+    /// [`Stopped`], or Redis refuses.
+    pub(crate) async fn build(
+        config: Config,
+        args: Args,
+        servers: Servers,
+        public_url: Arc<str>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let secret = available(shutdown, warmq_store::Error::is_final, || {
+            servers
+                .store
+                .secrets()
+                .secret(Secret::Links, rand::random())
+        });
+        let links = Links::new(public_url.clone(), secret.await?);
+        let fetcher = Fetcher::new(config.fetch_allow.clone())?;
+        let apps = AppDirectory::new(servers.store.clone(), config.declared.clone());
+        let submitter = Submitter::new(
+            servers.front.clone(),
+            servers.publisher.clone(),
+            servers.topology.clone(),
+            apps.clone(),
+            submit::Options {
+                artifacts: servers.artifacts.clone(),
+                links: links.clone(),
+                fetcher: fetcher.clone(),
+                max_input_bytes: config.max_body_bytes,
+                large: LargeJson::default(),
+            },
+        );
+        let limits = BrokerLimits::default();
+        Ok(Self {
+            reload: Reload::new(args, apps.clone()),
+            finalizer: servers.finalizer(&servers.store),
+            readiness: Readiness::new(
+                servers.store.clone(),
+                servers.publisher.clone(),
+                servers.artifacts.clone(),
+                limits.clone(),
+            ),
+            completions: CompletionListener::default(),
+            metrics: Metrics::new()?,
+            config,
+            servers,
+            apps,
+            submitter,
+            public_url,
+            links,
+            fetcher,
+            limits,
+        })
+    }
+}
+
+/// Binds the server for HTTP. Returns it with the prefix of the URLs that lead to it.
+///
+/// # Errors
+/// The address is in use, or not local.
+pub(crate) async fn bind(config: &Config) -> anyhow::Result<(api::Server, Arc<str>)> {
+    let limits = api::Limits::new(config.max_connections);
+    let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
+    let public_url = config.public_url(server.address()?).into();
+    Ok((server, public_url))
+}
+
+/// Declares the exchanges and queues of every router.
+async fn declare(topology: &Topology, publisher: &Publisher) -> Result<(), DeclareError> {
+    let channel = publisher.channel().await?;
+    Ok(topology.declare_base(&channel).await?)
+}
+
+/// Waits until `operation` succeeds.
+///
+/// # Errors
+/// [`Stopped`], or the first error for which `is_final` holds.
+async fn available<T, E, F>(
+    shutdown: &CancellationToken,
+    is_final: impl Fn(&E) -> bool,
+    operation: impl FnMut() -> F,
+) -> anyhow::Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let connected = retry::until_available(shutdown, is_final, operation).await?;
+    connected.ok_or(Stopped.into())
+}
