@@ -14,7 +14,7 @@ use crate::guard::guard;
 pub enum Device {
     /// The processor, in single precision.
     Cpu,
-    /// The GPU of this index, in half precision under autocast.
+    /// The GPU of this index, in half precision; the autoencoder in single.
     Cuda(usize),
 }
 
@@ -83,7 +83,7 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`] and others if it does not.
     pub fn self_test(&self) -> Result<(), Error> {
-        self.run(false, || {
+        self.run(|| {
             let ones = Tensor::f_ones([8, 8], (Kind::Float, self.torch()))?;
             let sum = f64::try_from(ones.f_matmul(&ones)?.f_sum(Kind::Float)?)?;
             match sum == 512.0 {
@@ -120,20 +120,11 @@ impl Device {
         }
     }
 
-    /// Runs tensor code without gradients and, on a GPU, in mixed precision if `mixed`.
-    ///
-    /// tch restores neither setting after a panic, so panics are caught inside.
-    pub(crate) fn run<T>(
-        self,
-        mixed: bool,
-        work: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    /// Runs tensor code without gradients. tch does not restore that setting after a panic, so panics
+    /// are caught inside.
+    pub(crate) fn run<T>(self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let _no_gradients = tch::no_grad_guard();
-        if self.is_cuda() {
-            tch::autocast(mixed, || guard(work))
-        } else {
-            guard(work)
-        }
+        guard(work)
     }
 }
 

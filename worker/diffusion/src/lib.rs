@@ -17,9 +17,10 @@
 //! | [`catalog`](Catalog) | a folder with one folder per model, and their names |
 //! | [`manifest`](Manifest) | a model's shapes, defaults and files, or `hugging_face` derives it |
 //! | `folder` | reads the small, untrusted files beside the weights |
-//! | `checkpoint` | one safetensors file: every tensor is checked, then copied |
-//! | `tokenizer`, `clip` | prompt → token ids → text states `[batch, context, hidden]` |
-//! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
+//! | `checkpoint` | one safetensors file: every tensor is checked, then read |
+//! | `tokenizer` | prompt → token ids |
+//! | `networks` | text encoder, UNet and autoencoder, built from a checkpoint's tensors |
+//! | `diffusers_rs` | schedulers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
@@ -36,7 +37,6 @@
 
 mod catalog;
 mod checkpoint;
-mod clip;
 mod device;
 mod diffusers_rs;
 mod error;
@@ -45,6 +45,7 @@ mod guard;
 mod hugging_face;
 mod manifest;
 mod memory;
+mod networks;
 mod noise;
 mod picture;
 mod pipeline;

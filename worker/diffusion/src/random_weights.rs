@@ -1,15 +1,15 @@
 //! Random weights with the right names and shapes, for benchmarks and tests.
 
+use std::cell::RefCell;
 use std::fs;
 
-use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 
-use crate::clip::TextTransformer;
 use crate::device::Device;
-use crate::diffusers_rs::{Autoencoder, UNet};
 use crate::error::Error;
 use crate::manifest::{Dtype, Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
+use crate::networks::{Autoencoder, Tensors, TextTransformer, UNet, Weights};
+use crate::noise;
 
 impl Manifest {
     /// Writes the three weights files into the model's folder, in the manifest's type: untrained
@@ -18,38 +18,72 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::BadCheckpoint`] if a file cannot be written.
-    pub fn write_random_weights(&self, vocabulary: i64, seed: i64) -> Result<(), Error> {
+    pub fn write_random_weights(&self, vocabulary: i64, seed: u64) -> Result<(), Error> {
         let context = i64::try_from(self.tokenizer.context).unwrap_or(i64::MAX);
-        Device::Cpu.run(false, || {
-            tch::manual_seed(seed);
-            self.write(TEXT_WEIGHTS, |root| {
-                TextTransformer::new(&(root / "text_model"), &self.text, vocabulary, context);
+        let write = || {
+            self.write(TEXT_WEIGHTS, |weights| {
+                let weights = weights.at("text_model");
+                TextTransformer::new(&weights, &self.text, vocabulary, context)
             })?;
-            self.write(UNET_WEIGHTS, |root| {
-                UNet::new(root, &self.unet);
-            })?;
-            self.write(VAE_WEIGHTS, |root| {
-                Autoencoder::new(root, &self.vae);
-            })
-        })
+            self.write(UNET_WEIGHTS, |weights| UNet::new(weights, &self.unet))?;
+            self.write(VAE_WEIGHTS, |weights| Autoencoder::new(weights, &self.vae))
+        };
+        Device::Cpu.run(|| noise::reproducibly(seed, 0, write))
     }
 
-    fn write(&self, stem: &str, build: impl FnOnce(Path)) -> Result<(), Error> {
-        let mut store = VarStore::new(tch::Device::Cpu);
-        store.set_kind(match self.dtype {
-            Dtype::F16 => Kind::Half,
-            Dtype::Bf16 => Kind::BFloat16,
-            Dtype::F32 => Kind::Float,
-        });
-        build(store.root());
-        let tensors: Vec<(String, Tensor)> = store.variables().into_iter().collect();
+    fn write<N>(
+        &self,
+        stem: &str,
+        build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
+    ) -> Result<(), Error> {
+        let random = Random {
+            kind: match self.dtype {
+                Dtype::F16 => Kind::Half,
+                Dtype::Bf16 => Kind::BFloat16,
+                Dtype::F32 => Kind::Float,
+            },
+            tensors: RefCell::default(),
+        };
+        build(&Weights::root(&random))?;
         let file = format!("{stem}.safetensors");
         let path = self.folder().join(&file);
         let unwritable = |e: std::io::Error| self.bad(&file, "cannot be written").because(e);
         path.parent()
             .map_or(Ok(()), fs::create_dir_all)
             .map_err(unwritable)?;
-        Tensor::write_safetensors(&tensors, &path)
+        Tensor::write_safetensors(&random.tensors.into_inner(), &path)
             .map_err(|e| self.bad(&file, "cannot be written").because(e))
+    }
+}
+
+/// Draws the tensors that a network asks for.
+struct Random {
+    kind: Kind,
+    tensors: RefCell<Vec<(String, Tensor)>>,
+}
+
+impl Tensors for Random {
+    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        let options = (Kind::Float, tch::Device::Cpu);
+        let tensor = match (deviation(name, shape), name.ends_with("weight")) {
+            (Some(deviation), _) => Tensor::f_randn(shape, options)? * deviation,
+            (None, true) => Tensor::f_ones(shape, options)?,
+            (None, false) => Tensor::f_zeros(shape, options)?,
+        };
+        let tensor = tensor.f_to_kind(self.kind)?;
+        let stored = (name.to_owned(), tensor.shallow_clone());
+        self.tensors.borrow_mut().push(stored);
+        Ok(tensor)
+    }
+}
+
+/// Standard deviation of a tensor: that of PyTorch's initial values. `None` for norms and biases,
+/// which do not start at random.
+fn deviation(name: &str, shape: &[i64]) -> Option<f64> {
+    let inputs: i64 = shape.get(1..)?.iter().product();
+    match shape {
+        [_] => None,
+        _ if name.contains("embeddings.") => Some(1.0),
+        _ => Some((3.0 * inputs as f64).sqrt().recip()),
     }
 }

@@ -2,17 +2,15 @@
 
 use std::cell::OnceCell;
 
-use tch::nn::{Path, VarStore};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use super::Pipeline;
-use crate::checkpoint::Checkpoint;
-use crate::clip::TextTransformer;
+use crate::checkpoint::{Checkpoint, Destination};
 use crate::device::Device;
-use crate::diffusers_rs::{Autoencoder, UNet};
 use crate::error::Error;
 use crate::guard::guard;
 use crate::manifest::{Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
+use crate::networks::{Autoencoder, TextTransformer, UNet, Weights};
 use crate::tokenizer::Tokenizer;
 
 /// Progress of a load.
@@ -64,9 +62,9 @@ impl Sources {
             return Err(manifest.bad("tokenizer/vocab.json", message));
         }
         let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
-        TextTransformer::check(&manifest.text, vocabulary, context, &text)?;
-        UNet::check(&manifest.unet, &unet)?;
-        Autoencoder::check(&manifest.vae, &vae)?;
+        text.check(|weights| TextTransformer::new(weights, &manifest.text, vocabulary, context))?;
+        unet.check(|weights| UNet::new(weights, &manifest.unet))?;
+        vae.check(|weights| Autoencoder::new(weights, &manifest.vae))?;
         Ok(Self {
             tokenizer,
             text,
@@ -98,7 +96,7 @@ impl Pipeline {
         device: &Device,
         progress: &mut dyn FnMut(LoadStep),
     ) -> Result<Pipeline, Error> {
-        device.run(false, || {
+        device.run(|| {
             let Sources {
                 tokenizer,
                 text,
@@ -115,15 +113,15 @@ impl Pipeline {
                 progress,
             };
             let large = device.weight_kind();
-            let text = loading.network(Part::TextEncoder, &text, large, |root| {
-                TextTransformer::new(&root, &manifest.text, vocabulary, context)
+            let text = loading.network(Part::TextEncoder, &text, large, |weights| {
+                TextTransformer::new(weights, &manifest.text, vocabulary, context)
             })?;
-            let unet = loading.network(Part::UNet, &unet, large, |root| {
-                UNet::new(root, &manifest.unet)
+            let unet = loading.network(Part::UNet, &unet, large, |weights| {
+                UNet::new(weights, &manifest.unet)
             })?;
             // Small compared with the UNet, and its activations overflow in half precision.
-            let autoencoder = loading.network(Part::Vae, &vae, Kind::Float, |root| {
-                Autoencoder::new(root, &manifest.vae)
+            let autoencoder = loading.network(Part::Vae, &vae, Kind::Float, |weights| {
+                Autoencoder::new(weights, &manifest.vae)
             })?;
             Ok(Pipeline {
                 manifest: manifest.clone(),
@@ -161,29 +159,26 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    /// Builds a network and loads its weights.
     fn network<N>(
         &mut self,
         part: Part,
         weights: &Checkpoint,
         kind: Kind,
-        build: impl FnOnce(Path) -> N,
+        build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
     ) -> Result<N, Error> {
-        let mut store = VarStore::new(self.device.torch());
-        store.set_kind(kind);
-        let network = build(store.root());
-        store.freeze();
-        weights.load_into(&store, &mut |bytes| {
+        let destination = Destination {
+            device: self.device,
+            kind,
+        };
+        self.memory_bytes += weights.bytes_as(kind);
+        let mut progress = |bytes| {
             self.bytes += bytes;
-            let (bytes, total_bytes) = (self.bytes, self.total_bytes);
             (self.progress)(LoadStep {
                 part,
-                bytes,
-                total_bytes,
+                bytes: self.bytes,
+                total_bytes: self.total_bytes,
             });
-        })?;
-        let held = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-        self.memory_bytes += store.variables().values().map(held).sum::<u64>();
-        Ok(network)
+        };
+        weights.load(destination, &mut progress, build)
     }
 }

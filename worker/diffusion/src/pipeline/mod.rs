@@ -11,11 +11,10 @@ use std::ops::ControlFlow;
 pub use load::{LoadStep, Part};
 use tch::Tensor;
 
-use crate::clip::TextTransformer;
 use crate::device::Device;
-use crate::diffusers_rs::{Autoencoder, Encoded, UNet};
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::networks::{Autoencoder, Encoded, TextTransformer, UNet};
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
@@ -89,12 +88,13 @@ impl Pipeline {
             self.encode_text(&[&plan.prompt])?
         };
         let image = match &request.image {
-            Some(image) => Some((self.device).run(false, || {
-                Ok(self.encoded(&image.to_be_encoded(plan.width, plan.height)))
-            })?),
+            Some(image) => Some(
+                (self.device)
+                    .run(|| Ok(self.encoded(&image.to_be_encoded(plan.width, plan.height))))?,
+            ),
             None => None,
         };
-        let each = (self.device).run(false, || Ok(self.timesteps(&plan).len()))?;
+        let each = (self.device).run(|| Ok(self.timesteps(&plan).len()))?;
         let steps = u32::try_from(each)
             .unwrap_or(u32::MAX)
             .saturating_mul(plan.num_images);
@@ -114,7 +114,7 @@ impl Pipeline {
     ) -> Result<Picture, Error> {
         let seed = plan.seed_of(index);
         let cell = self.manifest.vae.downsampling();
-        let noise = self.device.run(false, || {
+        let noise = self.device.run(|| {
             let noise = noise::initial(seed, [1, 4, plan.height / cell, plan.width / cell]);
             Ok(noise.to_device(self.device.torch()))
         })?;
@@ -124,11 +124,11 @@ impl Pipeline {
                     image.sample()
                 }))
             };
-            self.device.run(false, sample)
+            self.device.run(sample)
         });
         let start = start.transpose()?;
         let latents = self.denoise_plan(&noise, start.as_ref(), text, plan, seed, counter)?;
         let decoded = self.decode(&latents)?;
-        self.device.run(false, || Picture::from_decoded(&decoded))
+        self.device.run(|| Picture::from_decoded(&decoded))
     }
 }

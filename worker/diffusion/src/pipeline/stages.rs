@@ -1,13 +1,13 @@
 //! The stages of a generation, which tests compare with Python.
 
-use tch::nn::Module;
 use tch::{Kind, Tensor};
 
 use super::Pipeline;
 use super::previewer::Previewer;
 use super::step_counter::StepCounter;
-use crate::diffusers_rs::{Encoded, Scheduler};
+use crate::diffusers_rs::Scheduler;
 use crate::error::Error;
+use crate::networks::Encoded;
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
@@ -34,7 +34,7 @@ impl Pipeline {
             .iter()
             .map(|prompt| self.tokens(prompt))
             .collect::<Result<Vec<_>, _>>()?;
-        self.device.run(true, || {
+        self.device.run(|| {
             let ids: Vec<Tensor> = ids.iter().map(|ids| Tensor::from_slice(ids)).collect();
             let ids = Tensor::f_stack(&ids, 0)?.to_device(self.device.torch());
             Ok(self.text.forward(&ids))
@@ -48,7 +48,7 @@ impl Pipeline {
     /// As [`Pipeline::generate`].
     pub fn predict(&self, latents: &Tensor, timestep: f64, text: &Tensor) -> Result<Tensor, Error> {
         self.device
-            .run(true, || Ok(self.call_unet(latents, timestep, text)))
+            .run(|| Ok(self.call_unet(latents, timestep, text)))
     }
 
     /// Denoises noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents for decoding. `text`
@@ -78,7 +78,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn encode(&self, picture: &Tensor, seed: u64) -> Result<Tensor, Error> {
-        self.device.run(false, || {
+        self.device.run(|| {
             let encoded = self.encoded(picture);
             Ok(noise::reproducibly(seed, noise::ENCODING, || {
                 encoded.sample()
@@ -109,8 +109,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, Error> {
-        self.device
-            .run(false, || Ok(self.autoencoder.decode(latents)))
+        self.device.run(|| Ok(self.autoencoder.decode(latents)))
     }
 
     /// Denoises noise, or noised latents of a picture to `start` from.
@@ -123,7 +122,7 @@ impl Pipeline {
         seed: u64,
         counter: &mut StepCounter<'_>,
     ) -> Result<Tensor, Error> {
-        self.device.run(true, || {
+        self.device.run(|| {
             let mut scheduler = self.scheduler(plan);
             let timesteps = scheduler.timesteps(plan.skipped_steps());
             let mut latents = match (start, timesteps.first()) {
@@ -165,7 +164,7 @@ impl Pipeline {
 
     fn preview(&self, latents: &Tensor) -> Result<Picture, Error> {
         // Single precision, as for decoding.
-        self.device.run(false, || {
+        self.device.run(|| {
             let device = self.device.torch();
             let previewer =
                 (self.previewer).get_or_init(|| Previewer::of(&self.autoencoder, device));
