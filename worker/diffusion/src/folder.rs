@@ -35,8 +35,34 @@ pub(crate) fn read_json<T: DeserializeOwned>(
     model: &str,
     file: &str,
 ) -> Result<T, Error> {
-    serde_json::from_str(&read_text(folder, model, file)?)
+    serde_json::from_str(&without_extensions(&read_text(folder, model, file)?))
         .map_err(|e| bad(model, file, format!("invalid: {e}")).because(e))
+}
+
+/// Returns JSON without what Python adds to it: a byte-order mark, and the numbers `NaN`, `Infinity`
+/// and `-Infinity`, which become null.
+fn without_extensions(text: &str) -> String {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut plain = String::with_capacity(text.len());
+    let (mut quoted, mut escaped) = (false, false);
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let number = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|number| !quoted && rest.starts_with(number));
+        if let Some(number) = number {
+            plain.push_str("null");
+            rest = &rest[number.len()..];
+            continue;
+        }
+        if next == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && next == '\\' && !escaped;
+        plain.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    plain
 }
 
 /// Returns whether a listed path stays within the folder.
@@ -120,5 +146,13 @@ mod tests {
             );
         }
         assert!(small_file(Path::new("/dev/zero")).is_err());
+    }
+
+    #[test]
+    fn what_python_adds_to_json_is_removed_outside_of_strings() {
+        let python = "\u{feff}{\"a\": -Infinity, \"NaN \\\" Infinity\": [NaN, Infinity, -1]}";
+        let json = "{\"a\": null, \"NaN \\\" Infinity\": [null, null, -1]}";
+        assert_eq!(without_extensions(python), json);
+        assert_eq!(without_extensions(json), json);
     }
 }

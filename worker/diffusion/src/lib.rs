@@ -20,7 +20,8 @@
 //! | `checkpoint` | one safetensors file: every tensor is checked, then read |
 //! | `tokenizer` | prompt → token ids |
 //! | `networks` | text encoder, UNet and autoencoder, built from a checkpoint's tensors |
-//! | `diffusers_rs` | schedulers: the only module that uses the `diffusers` crate |
+//! | `sampling` | noise schedules and solvers: from noise to latents in some calls of the UNet |
+//! | `diffusers_rs` | three more solvers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
@@ -51,6 +52,7 @@ mod picture;
 mod pipeline;
 mod random_weights;
 mod request;
+mod sampling;
 mod scheduler;
 mod stamp;
 mod tokenizer;
@@ -59,8 +61,9 @@ pub use catalog::Catalog;
 pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
 pub use manifest::{
-    Activation, BetaSchedule, Defaults, Dtype, Family, FileEntry, Heads, ImageSizes, Manifest,
-    PredictionType, SchedulerSpec, TextSpec, TokenizerSpec, UNetSpec, VaeSpec,
+    Activation, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, Family, FileEntry,
+    FinalSigma, Heads, ImageSizes, Manifest, PredictionType, SchedulerSpec, SigmaSpacing, TextSpec,
+    TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::Picture;

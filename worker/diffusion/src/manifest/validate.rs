@@ -170,6 +170,25 @@ impl Manifest {
                 "scheduler.steps_offset: neither 0 nor 1",
             ),
             (
+                (self.scheduler.allowed.iter()).all(|&kind| self.scheduler.allows(kind)),
+                "scheduler.allowed: kdpm2, kdpm2-a and lms have none of the other settings",
+            ),
+            (
+                (1000..=10_000).contains(&self.scheduler.num_train_timesteps),
+                "scheduler.num_train_timesteps: not in 1000..=10000",
+            ),
+            (
+                (self.scheduler.trained_betas.as_ref()).is_none_or(|betas| {
+                    betas.len() == self.scheduler.num_train_timesteps as usize
+                        && betas.iter().all(|beta| (f64::EPSILON..1.0).contains(beta))
+                }),
+                "scheduler.trained_betas: not num_train_timesteps numbers between 0 and 1",
+            ),
+            (
+                (1..=3).contains(&self.scheduler.solver_order),
+                "scheduler.solver_order: not in 1..=3",
+            ),
+            (
                 self.scheduler
                     .default
                     .steps()

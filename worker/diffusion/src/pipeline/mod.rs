@@ -94,7 +94,7 @@ impl Pipeline {
             ),
             None => None,
         };
-        let each = (self.device).run(|| Ok(self.timesteps(&plan).len()))?;
+        let each = (self.device).run(|| Ok(self.sampler(&plan).calls().len()))?;
         let steps = u32::try_from(each)
             .unwrap_or(u32::MAX)
             .saturating_mul(plan.num_images);

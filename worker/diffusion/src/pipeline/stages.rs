@@ -5,12 +5,12 @@ use tch::{Kind, Tensor};
 use super::Pipeline;
 use super::previewer::Previewer;
 use super::step_counter::StepCounter;
-use crate::diffusers_rs::Scheduler;
 use crate::error::Error;
 use crate::networks::Encoded;
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
+use crate::sampling::Sampler;
 
 /// Up to this many latent cells (512 × 512 pixels) the UNet processes prompt and negative prompt in
 /// one batch, above it one after the other: attention's scores grow with the square of the cells.
@@ -123,38 +123,33 @@ impl Pipeline {
         counter: &mut StepCounter<'_>,
     ) -> Result<Tensor, Error> {
         self.device.run(|| {
-            let mut scheduler = self.scheduler(plan);
-            let timesteps = scheduler.timesteps(plan.skipped_steps());
-            let mut latents = match (start, timesteps.first()) {
-                (Some(start), Some(&first)) => scheduler.add_noise(start, noise, first),
-                _ => noise * scheduler.initial_sigma(),
-            };
-            let preview_at = preview_at(timesteps.len(), scheduler.unet_calls_per_step());
-            for (index, (step, timestep)) in (0..).zip(timesteps).enumerate() {
+            let mut sampler = self.sampler(plan);
+            let calls = sampler.calls();
+            let mut latents = sampler.initial(start, noise);
+            let preview_at = preview_at(calls.len(), sampler.calls_per_step());
+            for (index, (step, call)) in (0..).zip(calls).enumerate() {
                 if counter.step().is_break() {
                     return Err(Error::Cancelled);
                 }
-                let input = scheduler.model_input(&latents, timestep);
-                let prediction = self.guided_prediction(&input, timestep, text, plan);
+                let input = sampler.model_input(&latents, call);
+                let prediction = self.guided_prediction(&input, sampler.timestep(call), text, plan);
                 if plan.previews && preview_at.contains(&index) {
-                    let predicts = self.manifest.scheduler.prediction_type;
-                    let original =
-                        scheduler.predicted_original(&prediction, predicts, timestep, &latents);
-                    counter.preview(self.preview(&original)?);
+                    let picture = sampler.picture(&prediction, call, &latents);
+                    counter.preview(self.preview(&picture)?);
                 }
                 latents = noise::reproducibly(seed, step, || {
-                    scheduler
-                        .step(&prediction, timestep, &latents)
-                        .to_kind(Kind::Float)
+                    let fresh = || latents.randn_like();
+                    let next = sampler.step(&prediction, call, &latents, &fresh);
+                    next.to_kind(Kind::Float)
                 });
             }
             Ok(latents)
         })
     }
 
-    /// The timesteps of the UNet, from noise or from the picture to start from.
-    pub(super) fn timesteps(&self, plan: &Plan) -> Vec<f64> {
-        self.scheduler(plan).timesteps(plan.skipped_steps())
+    pub(super) fn sampler(&self, plan: &Plan) -> Sampler {
+        let spec = &self.manifest.scheduler;
+        Sampler::new(plan.scheduler, plan.steps, plan.skipped_steps(), spec)
     }
 
     pub(super) fn encoded(&self, picture: &Tensor) -> Encoded {
@@ -170,10 +165,6 @@ impl Pipeline {
                 (self.previewer).get_or_init(|| Previewer::of(&self.autoencoder, device));
             Picture::from_decoded(&previewer.draw(latents))
         })
-    }
-
-    pub(super) fn scheduler(&self, plan: &Plan) -> Scheduler {
-        Scheduler::new(plan.scheduler, plan.steps, &self.manifest.scheduler)
     }
 
     /// Classifier-free guidance (Ho and Salimans, 2022): away from the negative prompt, towards the
