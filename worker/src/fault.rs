@@ -38,6 +38,12 @@ impl Fault {
             ..self
         }
     }
+
+    /// Returns whether only a new process can recover: a thread that hangs cannot be ended, and a
+    /// device context that failed stays unusable.
+    pub(crate) fn is_unrecoverable(&self) -> bool {
+        matches!(self.kind, FaultKind::Hang | FaultKind::Device)
+    }
 }
 
 impl fmt::Display for Fault {

@@ -12,7 +12,7 @@
 //! | [`lease`] | renews a running job's lease, detects its loss |
 //! | [`redis_grace`] | how long a runner waits for Redis before it continues without |
 //! | [`input_files`] | fetches the files that an input names, before the run |
-//! | [`fault`], `recovery` | a runner's fault; its self-test, and no jobs until that passes |
+//! | [`fault`], `self_test`, `recovery` | a runner's fault; its self-test; no jobs until that passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
 //! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
@@ -39,6 +39,7 @@ pub mod progress;
 mod recovery;
 pub mod redis_grace;
 pub mod runner;
+mod self_test;
 pub mod stored_input;
 
 use std::sync::Arc;

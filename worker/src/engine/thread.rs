@@ -26,7 +26,7 @@ pub struct EngineThread {
     thread: std::thread::JoinHandle<()>,
     /// The engine's description.
     pub description: Description,
-    /// What the engine held after it was built.
+    /// What the engine held after it was built, or after its last run.
     pub report: RunnerReport,
 }
 
