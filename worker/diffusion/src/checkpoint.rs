@@ -150,7 +150,10 @@ impl Checkpoint {
             .filter(|name| !parameters.contains_key(*name))
             .collect();
         if !unused.is_empty() {
-            tracing::debug!(model = %self.model, file = %self.file, ?unused, "the model does not use some tensors");
+            tracing::debug!(
+                model = %self.model, file = %self.file, ?unused,
+                "the model does not use some tensors"
+            );
         }
         for (name, mut parameter) in parameters {
             let entry = self.entry(&name)?;
@@ -195,7 +198,8 @@ impl Checkpoint {
     }
 }
 
-/// Old checkpoints store a linear layer of attention as a 1×1 convolution, some the reverse.
+/// Compares two shapes. Old checkpoints store a linear layer of attention as a 1×1 convolution, some
+/// the reverse.
 fn same_shape(stored: &[i64], wanted: &[i64]) -> bool {
     fn matrix(shape: &[i64]) -> &[i64] {
         if let [rest @ .., 1, 1] = shape

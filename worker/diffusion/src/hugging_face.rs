@@ -59,6 +59,26 @@ impl Default for TextConfig {
     }
 }
 
+impl TextConfig {
+    fn stored_dtype(&self) -> Dtype {
+        match self.dtype.as_deref().or(self.torch_dtype.as_deref()) {
+            Some("float16") => Dtype::F16,
+            Some("bfloat16") => Dtype::Bf16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn spec(self) -> TextSpec {
+        TextSpec {
+            hidden_size: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            activation: self.hidden_act,
+        }
+    }
+}
+
 /// diffusers' UNet2DConditionModel.
 #[derive(Deserialize)]
 #[serde(default)]
@@ -148,6 +168,18 @@ impl UNetConfig {
             .find(|(holds, _)| !holds)
             .map(|(_, broken)| (*broken).to_owned())
     }
+
+    fn spec(self) -> UNetSpec {
+        let types = self.down_block_types.iter();
+        UNetSpec {
+            attention_blocks: types.map(|name| name == "CrossAttnDownBlock2D").collect(),
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            heads: self.attention_head_dim,
+            cross_attention_dim: self.cross_attention_dim,
+            use_linear_projection: self.use_linear_projection,
+        }
+    }
 }
 
 /// diffusers' AutoencoderKL.
@@ -179,6 +211,28 @@ impl Default for VaeConfig {
     }
 }
 
+impl VaeConfig {
+    /// Returns what diffusers-rs does not support, if the config has it.
+    fn unsupported(&self) -> Option<&'static str> {
+        let supported = self.mid_block_add_attention
+            && self.use_post_quant_conv
+            && self.shift_factor.is_none_or(|shift| shift == 0.0);
+        (!supported).then_some(
+            "a VAE without middle attention or post_quant_conv, or with a shift, is not supported",
+        )
+    }
+
+    fn spec(self) -> VaeSpec {
+        VaeSpec {
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            norm_groups: self.norm_num_groups,
+            latent_channels: self.latent_channels,
+            scaling_factor: self.scaling_factor,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct SchedulerConfig {
     #[serde(rename = "_class_name", default)]
@@ -192,6 +246,20 @@ struct SchedulerConfig {
     steps_offset: usize,
 }
 
+impl SchedulerConfig {
+    fn spec(&self) -> SchedulerSpec {
+        SchedulerSpec {
+            allowed: SchedulerKind::ALL.to_vec(),
+            default: scheduler_named(&self.class_name),
+            prediction_type: self.prediction_type,
+            beta_start: self.beta_start,
+            beta_end: self.beta_end,
+            beta_schedule: self.beta_schedule,
+            steps_offset: self.steps_offset,
+        }
+    }
+}
+
 fn epsilon() -> PredictionType {
     PredictionType::Epsilon
 }
@@ -200,6 +268,15 @@ fn epsilon() -> PredictionType {
 #[serde(default)]
 struct TokenizerConfig {
     pad_token: Option<Token>,
+}
+
+impl TokenizerConfig {
+    fn pad(self) -> String {
+        match self.pad_token {
+            Some(Token::Text(text) | Token::Object { content: text }) => text,
+            None => "<|endoftext|>".to_owned(),
+        }
+    }
 }
 
 /// Hugging Face writes a special token as its text, or as an object around it.
@@ -231,21 +308,10 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
     if let Some(message) = unet.unsupported() {
         return Err(bad(model, UNET, message));
     }
-    if !(vae.mid_block_add_attention
-        && vae.use_post_quant_conv
-        && vae.shift_factor.is_none_or(|shift| shift == 0.0))
-    {
-        let message =
-            "a VAE without middle attention or post_quant_conv, or with a shift, is not supported";
+    if let Some(message) = vae.unsupported() {
         return Err(bad(model, VAE, message));
     }
-    let vae = VaeSpec {
-        block_out_channels: vae.block_out_channels,
-        layers_per_block: vae.layers_per_block,
-        norm_groups: vae.norm_num_groups,
-        latent_channels: vae.latent_channels,
-        scaling_factor: vae.scaling_factor,
-    };
+    let vae = vae.spec();
     Ok(Manifest {
         schema: 1,
         name: model.to_owned(),
@@ -259,49 +325,17 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
             1024 => Family::Sd21,
             _ => Family::Tiny,
         },
-        dtype: match text.dtype.or(text.torch_dtype).as_deref() {
-            Some("float16") => Dtype::F16,
-            Some("bfloat16") => Dtype::Bf16,
-            _ => Dtype::F32,
-        },
+        dtype: text.stored_dtype(),
         image: sizes(&vae, unet.sample_size),
         tokenizer: TokenizerSpec {
             kind: "clip-bpe".to_owned(),
             context: text.max_position_embeddings,
-            pad: match tokenizer.pad_token {
-                Some(Token::Text(text) | Token::Object { content: text }) => text,
-                None => "<|endoftext|>".to_owned(),
-            },
+            pad: tokenizer.pad(),
         },
-        text: TextSpec {
-            hidden_size: text.hidden_size,
-            layers: text.num_hidden_layers,
-            heads: text.num_attention_heads,
-            intermediate_size: text.intermediate_size,
-            activation: text.hidden_act,
-        },
-        unet: UNetSpec {
-            attention_blocks: unet
-                .down_block_types
-                .iter()
-                .map(|name| name == "CrossAttnDownBlock2D")
-                .collect(),
-            block_out_channels: unet.block_out_channels,
-            layers_per_block: unet.layers_per_block,
-            heads: unet.attention_head_dim,
-            cross_attention_dim: unet.cross_attention_dim,
-            use_linear_projection: unet.use_linear_projection,
-        },
+        text: text.spec(),
+        unet: unet.spec(),
         vae,
-        scheduler: SchedulerSpec {
-            allowed: SchedulerKind::ALL.to_vec(),
-            default: scheduler_named(&scheduler.class_name),
-            prediction_type: scheduler.prediction_type,
-            beta_start: scheduler.beta_start,
-            beta_end: scheduler.beta_end,
-            beta_schedule: scheduler.beta_schedule,
-            steps_offset: scheduler.steps_offset,
-        },
+        scheduler: scheduler.spec(),
         // The default of diffusers' StableDiffusionPipeline.
         defaults: Defaults {
             steps: 50,
@@ -310,7 +344,7 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
     })
 }
 
-/// From half to twice the side of the training pictures.
+/// Returns the sizes from half to twice the side of the training pictures.
 fn sizes(vae: &VaeSpec, sample_size: u32) -> ImageSizes {
     let multiple_of = vae.downsampling().max(8);
     let default = sample_size.clamp(1, 512).saturating_mul(vae.downsampling());

@@ -83,7 +83,7 @@ pub(crate) enum Scheduler {
 }
 
 impl Scheduler {
-    /// `steps` within [`SchedulerKind::steps`].
+    /// Creates a scheduler; `steps` within [`SchedulerKind::steps`].
     pub(crate) fn new(kind: SchedulerKind, steps: u32, spec: &SchedulerSpec) -> Scheduler {
         let steps = steps as usize;
         let prediction_type = match spec.prediction_type {
@@ -156,8 +156,9 @@ impl Scheduler {
         }
     }
 
-    /// The timesteps of the UNet, from noise to picture, in training steps (0 to 1000). The first
-    /// `skipped` steps are left out: the initial latents are as noisy as they would be after them.
+    /// Returns the timesteps of the UNet, from noise to picture, in training steps (0 to 1000). The
+    /// first `skipped` steps are left out: the initial latents are as noisy as they would be after
+    /// them.
     pub(crate) fn timesteps(&self, skipped: u32) -> Vec<f64> {
         let mut timesteps: Vec<f64> =
             each!(self, scheduler => scheduler.timesteps().iter().map(|t| t.to_float()).collect());
@@ -176,7 +177,8 @@ impl Scheduler {
         timesteps
     }
 
-    /// Number of UNet calls per step, except the last one: second-order schedulers look ahead.
+    /// Returns the number of UNet calls per step, except the last one: second-order schedulers look
+    /// ahead.
     pub(crate) fn unet_calls_per_step(&self) -> usize {
         match self {
             Scheduler::Heun(_) | Scheduler::Kdpm2(_) | Scheduler::Kdpm2Ancestral(_) => 2,
@@ -212,7 +214,7 @@ impl Scheduler {
         }
     }
 
-    /// Standard deviation of the initial noise.
+    /// Returns the standard deviation of the initial noise.
     pub(crate) fn initial_sigma(&self) -> f64 {
         each!(self, scheduler => scheduler.init_noise_sigma())
     }
@@ -320,7 +322,8 @@ mod tests {
         }
     }
 
-    /// Fraction of the picture's variance that is left at a training step, interpolated linearly.
+    /// Returns the fraction of the picture's variance that is left at a training step, interpolated
+    /// linearly.
     fn noise_schedule(spec: &SchedulerSpec, timestep: f64) -> f64 {
         let mut left = 1.0;
         let mut before = 1.0;
