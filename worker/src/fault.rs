@@ -20,7 +20,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault whose details equal its message.
+    /// Creates a fault whose details equal its message.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         let message = shortened(message.into(), MAX_MESSAGE_BYTES);
         Self {

@@ -12,7 +12,8 @@
 //! | [`lease`] | renews a running job's lease, detects its loss |
 //! | [`redis_grace`] | how long a runner waits for Redis before it continues without |
 //! | [`input_files`] | fetches the files that an input names, before the run |
-//! | [`fault`], `self_test`, `recovery` | a runner's fault; its self-test; no jobs until that passes |
+//! | [`fault`] | a fault of a runner |
+//! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
 //! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
@@ -224,7 +225,8 @@ fn log_ready(config: &Config, runners: &[(Runner, RunnerStart)]) {
         names => names.join(", "),
     };
     tracing::info!(
-        runner = %runners.join(", "), app = %config.app, engine = %config.engine.kind, device = description.device,
+        runner = %runners.join(", "), app = %config.app, engine = %config.engine.kind,
+        device = description.device,
         memory_budget = %config.engine.memory_budget, models, namespace = %config.servers.namespace,
         "ready for jobs"
     );

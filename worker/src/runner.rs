@@ -66,7 +66,7 @@ pub(crate) enum IncarnationEnd {
 }
 
 impl IncarnationEnd {
-    /// The end caused by this fault.
+    /// Returns the end caused by this fault.
     pub(crate) fn from_fault(fault: Fault) -> Self {
         match fault.is_unrecoverable() {
             true => Self::Unrecoverable(fault),
@@ -137,7 +137,7 @@ impl Runner {
         Ok(joined.map(|incarnation| RunnerStart::Joined(Box::new(incarnation))))
     }
 
-    /// The engine's description.
+    /// Returns the engine's description.
     pub fn description(&self) -> &engine::Description {
         &self.engine.description
     }
@@ -166,10 +166,16 @@ impl Runner {
             match end {
                 IncarnationEnd::Stopped => break None,
                 IncarnationEnd::ConsumerLost(reason) => {
-                    tracing::warn!(runner = %self.id, %reason, "lost the connection to RabbitMQ: joining again");
+                    tracing::warn!(
+                        runner = %self.id, %reason,
+                        "lost the connection to RabbitMQ: joining again"
+                    );
                 }
                 IncarnationEnd::Unregistered => {
-                    tracing::warn!(runner = %self.id, "redis has no matching registration of this runner: joining again");
+                    tracing::warn!(
+                        runner = %self.id,
+                        "redis has no matching registration of this runner: joining again"
+                    );
                 }
                 IncarnationEnd::ModelsChanged => {
                     let models = self.engine.description.models.join(", ");

@@ -214,7 +214,8 @@ impl Artifacts {
         }
     }
 
-    /// `PathPart::from` encodes what could leave the root (`..`, empty segments).
+    /// Returns the path of a key. `PathPart::from` encodes what could leave the root (`..`, empty
+    /// segments).
     fn path(&self, key: &str) -> Path {
         let parts = key.split('/').map(|part| PathPart::from(part.to_owned()));
         self.root.parts().chain(parts).collect()

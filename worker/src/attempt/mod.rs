@@ -24,7 +24,7 @@ use warmq_types::attempt::Outcome;
 use warmq_types::message::JobMessage;
 
 use self::finish::EndedAttempt;
-use self::retry::{FollowUp, NextAttempt};
+use self::retry::FollowUp;
 use self::run::{FinishedRun, RunEnd};
 use self::settle::Settlement;
 use crate::cancellations::CancellationListener;
@@ -97,11 +97,11 @@ async fn end(
     match FollowUp::of(run.end, run.timed_out, is_ours, is_healthy) {
         FollowUp::Store(outcome) => ended.outcome = outcome,
         FollowUp::Retry(reason) => match retry::next_attempt(context, &ended, reason, job).await {
-            NextAttempt::Requeue(requeue) => {
+            Ok(requeue) => {
                 counts = false;
                 settlement.requeue_later(&ended, &requeue).await;
             }
-            NextAttempt::Fail(error) => ended.outcome = Outcome::Failed(error),
+            Err(error) => ended.outcome = Outcome::Failed(error),
         },
         FollowUp::RequeueUncounted => {
             drop(keeper);

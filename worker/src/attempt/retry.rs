@@ -70,7 +70,7 @@ pub(super) enum RetryReason {
 }
 
 impl RetryReason {
-    /// The entry in the job's log.
+    /// Returns the entry in the job's log.
     fn reason(&self) -> String {
         match self {
             Self::TimedOut(_) => "the attempt timed out".to_owned(),
@@ -80,7 +80,7 @@ impl RetryReason {
         }
     }
 
-    /// The fault, if it may be the job's because the runner is healthy.
+    /// Returns the fault, if it may be the job's because the runner is healthy.
     fn fault_of(&self, runner: &RunnerId) -> Option<RunnerFault> {
         match self {
             Self::Fault {
@@ -95,19 +95,13 @@ impl RetryReason {
         }
     }
 
-    /// The job's error after its last attempt.
+    /// Returns the job's error after its last attempt.
     fn error(self) -> JobError {
         match self {
             Self::TimedOut(timeout) => timeout_error(timeout),
             Self::Fault { fault, .. } => JobError::internal(RUNNER_ERROR, fault.message),
         }
     }
-}
-
-/// What follows an attempt that timed out or met a fault.
-pub(super) enum NextAttempt {
-    Requeue(Requeue),
-    Fail(JobError),
 }
 
 /// A job that gets another attempt.
@@ -121,14 +115,16 @@ pub(super) struct Requeue {
     pub(super) tier: RetryTier,
 }
 
-/// Decides whether the job gets another attempt, on another runner if there is one, or fails: after
-/// its last attempt, or because of repeated faults.
+/// Decides whether the job gets another attempt, on another runner if there is one.
+///
+/// # Errors
+/// The job fails: this was its last attempt, or faults repeat.
 pub(super) async fn next_attempt(
     context: &WorkerContext,
     attempt: &EndedAttempt,
     retry: RetryReason,
     job: JobMessage,
-) -> NextAttempt {
+) -> Result<Requeue, JobError> {
     let runner = &attempt.started.runner;
     let job = with_recorded_faults(context, job).await;
     let mut job = job.avoiding(runner.clone());
@@ -137,17 +133,17 @@ pub(super) async fn next_attempt(
         job.faults.push(fault.clone());
         let healthy = healthy_runners(context).await;
         if let Some(error) = job_error_if_repeated(&job.faults, fault.kind, healthy) {
-            return NextAttempt::Fail(error);
+            return Err(error);
         }
     }
     match attempt.delay_before_next() {
-        Some(delay) => NextAttempt::Requeue(Requeue {
+        Some(delay) => Ok(Requeue {
             job,
             reason: retry.reason(),
             fault,
             tier: RetryTier::at_least(delay),
         }),
-        None => NextAttempt::Fail(retry.error()),
+        None => Err(retry.error()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use warmq_store::RunnerReport;
 use warmq_types::attempt::{Lease, Outcome};
@@ -144,7 +145,7 @@ async fn run_engine(
                 // The run continues: its result counts even if its message is redelivered.
                 Err(_) => connected = false,
             },
-            () = tokio::time::sleep_until(ack_deadline), if connected && !settlement.is_settled() => {
+            () = sleep_until(ack_deadline), if connected && !settlement.is_settled() => {
                 settlement.delay(job, RetryTier::M10).await;
             }
         }
