@@ -130,43 +130,33 @@ impl Default for UNetConfig {
 
 impl UNetConfig {
     /// Returns the first feature of the config that diffusers-rs does not support.
+    #[rustfmt::skip]
     fn unsupported(&self) -> Option<String> {
-        let block =
-            |name: &&String| !matches!(name.as_str(), "DownBlock2D" | "CrossAttnDownBlock2D");
-        if let Some(name) = self.down_block_types.iter().find(block) {
+        let is_known = |name: &str| matches!(name, "DownBlock2D" | "CrossAttnDownBlock2D");
+        if let Some(name) = self.down_block_types.iter().find(|name| !is_known(name)) {
             return Some(format!("down_block_types: {name} is not supported"));
         }
-        let rules = [
+        let has_4_channels = self.in_channels == 4 && self.out_channels == 4;
+        let middle = self.mid_block_type.as_deref();
+        let has_classes = !self.class_embed_type.is_null() || !self.num_class_embeds.is_null();
+        let has_additions = !self.addition_embed_type.is_null();
+        let unsupported = [
+            (!has_4_channels, "in_channels and out_channels: only 4 is supported"),
+            (self.norm_num_groups != 32, "norm_num_groups: only 32 is supported"),
+            (self.act_fn != "silu", "act_fn: only silu is supported"),
             (
-                self.in_channels == 4 && self.out_channels == 4,
-                "in_channels and out_channels: only 4 is supported",
-            ),
-            (
-                self.norm_num_groups == 32,
-                "norm_num_groups: only 32 is supported",
-            ),
-            (self.act_fn == "silu", "act_fn: only silu is supported"),
-            (
-                self.mid_block_type.as_deref() == Some("UNetMidBlock2DCrossAttn"),
+                middle != Some("UNetMidBlock2DCrossAttn"),
                 "mid_block_type: only UNetMidBlock2DCrossAttn is supported",
             ),
+            (has_classes, "class embeddings are not supported"),
             (
-                self.class_embed_type.is_null() && self.num_class_embeds.is_null(),
-                "class embeddings are not supported",
-            ),
-            (
-                self.addition_embed_type.is_null(),
+                has_additions,
                 "addition_embed_type: not supported (is this Stable Diffusion XL?)",
             ),
-            (
-                !self.dual_cross_attention,
-                "dual_cross_attention: not supported",
-            ),
+            (self.dual_cross_attention, "dual_cross_attention: not supported"),
         ];
-        rules
-            .iter()
-            .find(|(holds, _)| !holds)
-            .map(|(_, broken)| (*broken).to_owned())
+        let first = unsupported.iter().find(|(applies, _)| *applies);
+        first.map(|(_, message)| (*message).to_owned())
     }
 
     fn spec(self) -> UNetSpec {

@@ -97,27 +97,23 @@ impl EndedAttempt {
         } = self.timings;
         let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
         let (runner, id) = (&self.started.runner, job.id);
+        macro_rules! log {
+            ($level:ident, $($event:tt)+) => {
+                tracing::$level!(
+                    %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, $($event)+
+                )
+            };
+        }
         match outcome {
-            Outcome::Cancelled if !accepted => tracing::info!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "job stopped: it was cancelled, or its lease was lost"
-            ),
-            _ if !accepted => tracing::warn!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "result dropped: the job's lease was lost"
-            ),
-            Outcome::Failed(error) if error.status >= 500 => tracing::warn!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-                "job failed: runner fault"
-            ),
-            Outcome::Failed(error) => tracing::info!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-                "job failed"
-            ),
-            Outcome::Succeeded(_) | Outcome::Cancelled => tracing::info!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "job {}", outcome.state()
-            ),
+            Outcome::Cancelled if !accepted => {
+                log!(info, "job stopped: it was cancelled, or its lease was lost");
+            }
+            _ if !accepted => log!(warn, "result dropped: the job's lease was lost"),
+            Outcome::Failed(error) if error.status >= 500 => {
+                log!(warn, error = error.message, "job failed: runner fault");
+            }
+            Outcome::Failed(error) => log!(info, error = error.message, "job failed"),
+            Outcome::Succeeded(_) | Outcome::Cancelled => log!(info, "job {}", outcome.state()),
         }
     }
 }
