@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Error;
 use crate::guard::guard;
+use crate::memory::{Memory, cuda, process};
 
 /// The device of a pipeline's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +98,30 @@ impl Device {
     pub fn synchronize(&self) {
         if let Device::Cuda(index) = *self {
             tch::Cuda::synchronize(i64::try_from(index).unwrap_or(0));
+        }
+    }
+
+    /// Returns the memory in use, or `None` if the system does not provide it.
+    pub fn memory(&self) -> Option<Memory> {
+        match *self {
+            Device::Cpu => process::memory(),
+            Device::Cuda(index) => cuda::memory(index),
+        }
+    }
+
+    /// Resets the peak.
+    pub fn reset_peak_memory(&self) {
+        match *self {
+            Device::Cpu => process::reset_peak(),
+            Device::Cuda(index) => cuda::reset_peak(index),
+        }
+    }
+
+    /// Returns unused memory to the GPU's driver, for other processes. Torch otherwise keeps the
+    /// memory of a dropped model for the next one, which is faster within one process.
+    pub fn release_unused_memory(&self) {
+        if self.is_cuda() {
+            cuda::empty_cache();
         }
     }
 

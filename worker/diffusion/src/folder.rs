@@ -72,34 +72,29 @@ pub(crate) fn stays_inside(path: &str) -> bool {
         .all(|part| matches!(part, Component::Normal(_)))
 }
 
-impl Manifest {
-    /// Compares the files with their listed sizes and, up to 64 MiB, checksums.
-    pub(crate) fn verify_files(&self) -> Result<(), Error> {
-        for entry in &self.files {
-            let path = self.folder().join(&entry.path);
-            let unreadable = |e: io::Error| self.bad(&entry.path, "cannot be read").because(e);
-            let bytes = fs::metadata(&path).map_err(unreadable)?.len();
-            if bytes != entry.bytes {
-                let message = format!("{bytes} bytes, but the manifest lists {}", entry.bytes);
-                return Err(self.bad(&entry.path, message));
-            }
-            if bytes > MAX_HASHED_BYTES {
-                continue;
-            }
-            let sha256 = format!(
-                "{:x}",
-                Sha256::digest(small_file(&path).map_err(unreadable)?)
-            );
-            if sha256 != entry.sha256.to_ascii_lowercase() {
-                let message = "its SHA-256 differs from the manifest's: damaged or replaced";
-                return Err(self.bad(&entry.path, message));
-            }
+/// Compares a model's files with their listed sizes and, up to 64 MiB, checksums.
+pub(crate) fn verify_files(manifest: &Manifest) -> Result<(), Error> {
+    for entry in &manifest.files {
+        let path = manifest.folder().join(&entry.path);
+        let unreadable = |e: io::Error| manifest.bad(&entry.path, "cannot be read").because(e);
+        let bytes = fs::metadata(&path).map_err(unreadable)?.len();
+        if bytes != entry.bytes {
+            let message = format!("{bytes} bytes, but the manifest lists {}", entry.bytes);
+            return Err(manifest.bad(&entry.path, message));
         }
-        Ok(())
+        if bytes > MAX_HASHED_BYTES {
+            continue;
+        }
+        let digest = Sha256::digest(small_file(&path).map_err(unreadable)?);
+        if format!("{digest:x}") != entry.sha256.to_ascii_lowercase() {
+            let message = "its SHA-256 differs from the manifest's: damaged or replaced";
+            return Err(manifest.bad(&entry.path, message));
+        }
     }
+    Ok(())
 }
 
-/// Opening a pipe would wait for a writer, and a device may be endless.
+/// Reads a regular file: opening a pipe would wait for a writer, and a device may be endless.
 fn small_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));

@@ -67,6 +67,26 @@ impl Default for TextConfig {
     }
 }
 
+impl TextConfig {
+    fn stored_dtype(&self) -> Dtype {
+        match self.dtype.as_deref().or(self.torch_dtype.as_deref()) {
+            Some("float16") => Dtype::F16,
+            Some("bfloat16") => Dtype::Bf16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn spec(self) -> TextSpec {
+        TextSpec {
+            hidden_size: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            activation: self.hidden_act,
+        }
+    }
+}
+
 /// diffusers' UNet2DConditionModel.
 #[derive(Deserialize)]
 #[serde(default)]
@@ -119,6 +139,18 @@ impl UNetConfig {
         (!mirrored.eq(self.up_block_types.iter().map(String::as_str)))
             .then(|| "up_block_types: only the reverse of down_block_types is supported".to_owned())
     }
+
+    fn spec(self) -> UNetSpec {
+        let types = self.down_block_types.iter();
+        UNetSpec {
+            attention_blocks: types.map(|name| name == DOWN_ATTENDS).collect(),
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            heads: self.attention_head_dim,
+            cross_attention_dim: self.cross_attention_dim,
+            use_linear_projection: self.use_linear_projection,
+        }
+    }
 }
 
 /// diffusers' AutoencoderKL.
@@ -140,6 +172,18 @@ impl Default for VaeConfig {
             norm_num_groups: 32,
             latent_channels: 4,
             scaling_factor: 0.18215,
+        }
+    }
+}
+
+impl VaeConfig {
+    fn spec(self) -> VaeSpec {
+        VaeSpec {
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            norm_groups: self.norm_num_groups,
+            latent_channels: self.latent_channels,
+            scaling_factor: self.scaling_factor,
         }
     }
 }
@@ -176,13 +220,7 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
     if let Some(message) = unet.unsupported_block() {
         return Err(bad(model, UNET, message));
     }
-    let vae = VaeSpec {
-        block_out_channels: vae.block_out_channels,
-        layers_per_block: vae.layers_per_block,
-        norm_groups: vae.norm_num_groups,
-        latent_channels: vae.latent_channels,
-        scaling_factor: vae.scaling_factor,
-    };
+    let vae = vae.spec();
     Ok(Manifest {
         schema: 1,
         name: model.to_owned(),
@@ -196,36 +234,15 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
             1024 => Family::Sd21,
             _ => Family::Tiny,
         },
-        dtype: match text.dtype.or(text.torch_dtype).as_deref() {
-            Some("float16") => Dtype::F16,
-            Some("bfloat16") => Dtype::Bf16,
-            _ => Dtype::F32,
-        },
+        dtype: text.stored_dtype(),
         image: sizes(&vae, unet.sample_size),
         tokenizer: TokenizerSpec {
             kind: "clip-bpe".to_owned(),
             context: text.max_position_embeddings,
             pad,
         },
-        text: TextSpec {
-            hidden_size: text.hidden_size,
-            layers: text.num_hidden_layers,
-            heads: text.num_attention_heads,
-            intermediate_size: text.intermediate_size,
-            activation: text.hidden_act,
-        },
-        unet: UNetSpec {
-            attention_blocks: unet
-                .down_block_types
-                .iter()
-                .map(|name| name == DOWN_ATTENDS)
-                .collect(),
-            block_out_channels: unet.block_out_channels,
-            layers_per_block: unet.layers_per_block,
-            heads: unet.attention_head_dim,
-            cross_attention_dim: unet.cross_attention_dim,
-            use_linear_projection: unet.use_linear_projection,
-        },
+        text: text.spec(),
+        unet: unet.spec(),
         vae,
         scheduler,
         // The default of diffusers' StableDiffusionPipeline.
@@ -236,7 +253,7 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
     })
 }
 
-/// From half to twice the side of the training pictures.
+/// Returns the sizes from half to twice the side of the training pictures.
 fn sizes(vae: &VaeSpec, sample_size: u32) -> ImageSizes {
     let multiple_of = vae.downsampling().max(8);
     let default = sample_size.clamp(1, 512).saturating_mul(vae.downsampling());

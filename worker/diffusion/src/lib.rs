@@ -29,7 +29,7 @@
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |
 //! | [`stamp`](Stamp) | detects changes of a model's files |
-//! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
+//! | `random_weights` | [`write_random_weights`], for benchmarks and tests |
 //!
 //! **Threads.** Tensors are `Send`, not `Sync`, and libgomp creates a pool for each calling thread:
 //! one thread should own a device, its pipelines and every call on them. **Panics.** No panic
@@ -68,6 +68,7 @@ pub use manifest::{
 pub use memory::Memory;
 pub use picture::Picture;
 pub use pipeline::{LoadStep, Observer, Part, Pipeline};
+pub use random_weights::write_random_weights;
 pub use request::Request;
 pub use scheduler::SchedulerKind;
 pub use stamp::Stamp;

@@ -7,8 +7,8 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::Tensor;
 
-/// Normal noise on the CPU, from a local generator: torch's is global to the process, and differs
-/// between kinds of devices.
+/// Returns normal noise on the CPU, from a local generator: torch's is global to the process, and
+/// differs between kinds of devices.
 pub(crate) fn initial(seed: u64, shape: [u32; 4]) -> Tensor {
     let count = shape.iter().map(|&n| n as usize).product();
     let generator = ChaCha8Rng::seed_from_u64(seed);

@@ -11,49 +11,51 @@ use crate::manifest::{Dtype, Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
 use crate::networks::{Autoencoder, Tensors, TextTransformer, UNet, Weights};
 use crate::noise;
 
-impl Manifest {
-    /// Writes the three weights files into the model's folder, in the manifest's type: untrained
-    /// networks. `vocabulary` is the number of rows of the token embedding. The caller provides the
-    /// tokenizer's files.
-    ///
-    /// # Errors
-    /// [`Error::BadCheckpoint`] if a file cannot be written.
-    pub fn write_random_weights(&self, vocabulary: i64, seed: u64) -> Result<(), Error> {
-        let context = i64::try_from(self.tokenizer.context).unwrap_or(i64::MAX);
-        let write = || {
-            self.write(TEXT_WEIGHTS, |weights| {
-                let weights = weights.at("text_model");
-                TextTransformer::new(&weights, &self.text, vocabulary, context)
-            })?;
-            self.write(UNET_WEIGHTS, |weights| UNet::new(weights, &self.unet))?;
-            self.write(VAE_WEIGHTS, |weights| Autoencoder::new(weights, &self.vae))
-        };
-        Device::Cpu.run(|| noise::reproducibly(seed, 0, write))
-    }
+/// Writes the three weights files into a model's folder, in the manifest's type: untrained
+/// networks. `vocabulary` is the number of rows of the token embedding. The caller provides the
+/// tokenizer's files.
+///
+/// # Errors
+/// [`Error::BadCheckpoint`] if a file cannot be written.
+pub fn write_random_weights(manifest: &Manifest, vocabulary: i64, seed: u64) -> Result<(), Error> {
+    let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
+    let write_all = || {
+        write(manifest, TEXT_WEIGHTS, |weights| {
+            let weights = weights.at("text_model");
+            TextTransformer::new(&weights, &manifest.text, vocabulary, context)
+        })?;
+        write(manifest, UNET_WEIGHTS, |weights| {
+            UNet::new(weights, &manifest.unet)
+        })?;
+        write(manifest, VAE_WEIGHTS, |weights| {
+            Autoencoder::new(weights, &manifest.vae)
+        })
+    };
+    Device::Cpu.run(|| noise::reproducibly(seed, 0, write_all))
+}
 
-    fn write<N>(
-        &self,
-        stem: &str,
-        build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
-    ) -> Result<(), Error> {
-        let random = Random {
-            kind: match self.dtype {
-                Dtype::F16 => Kind::Half,
-                Dtype::Bf16 => Kind::BFloat16,
-                Dtype::F32 => Kind::Float,
-            },
-            tensors: RefCell::default(),
-        };
-        build(&Weights::root(&random))?;
-        let file = format!("{stem}.safetensors");
-        let path = self.folder().join(&file);
-        let unwritable = |e: std::io::Error| self.bad(&file, "cannot be written").because(e);
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .map_err(unwritable)?;
-        Tensor::write_safetensors(&random.tensors.into_inner(), &path)
-            .map_err(|e| self.bad(&file, "cannot be written").because(e))
-    }
+fn write<N>(
+    manifest: &Manifest,
+    stem: &str,
+    build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
+) -> Result<(), Error> {
+    let random = Random {
+        kind: match manifest.dtype {
+            Dtype::F16 => Kind::Half,
+            Dtype::Bf16 => Kind::BFloat16,
+            Dtype::F32 => Kind::Float,
+        },
+        tensors: RefCell::default(),
+    };
+    build(&Weights::root(&random))?;
+    let file = format!("{stem}.safetensors");
+    let path = manifest.folder().join(&file);
+    let unwritable = || manifest.bad(&file, "cannot be written");
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .map_err(|e| unwritable().because(e))?;
+    Tensor::write_safetensors(&random.tensors.into_inner(), &path)
+        .map_err(|e| unwritable().because(e))
 }
 
 /// Draws the tensors that a network asks for.

@@ -425,11 +425,11 @@ impl Manifest {
         };
         name.clone_into(&mut manifest.name);
         folder.clone_into(&mut manifest.folder);
-        manifest.validate()?;
+        validate::validate(&manifest)?;
         Ok(manifest)
     }
 
-    /// The model's folder.
+    /// Returns the model's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
