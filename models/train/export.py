@@ -138,6 +138,8 @@ def _manifest(name: str, folder: Path) -> dict:
             "beta_end": scheduler.beta_end,
             "beta_schedule": scheduler.beta_schedule,
             "steps_offset": scheduler.steps_offset,
+            "timestep_spacing": scheduler.timestep_spacing,
+            "set_alpha_to_one": scheduler.set_alpha_to_one,
         },
         "defaults": {"steps": STEPS, "guidance": GUIDANCE},
         # Twice the stored weights: a CPU computes in single precision.

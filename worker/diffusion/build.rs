@@ -47,7 +47,7 @@ fn main() {
     println!("cargo::metadata=link_args={}", link_args.join(";"));
 }
 
-/// tch has no memory statistics; libc10 has them, without any CUDA header.
+/// Compiles the shim: tch has no memory statistics; libc10 has them, without any CUDA header.
 fn compile_memory_shim(lib: &Path) {
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);

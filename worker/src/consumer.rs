@@ -29,7 +29,7 @@ pub struct JobDelivery {
 }
 
 impl JobDelivery {
-    /// The message.
+    /// Returns the message.
     pub fn body(&self) -> &[u8] {
         &self.delivery.data
     }

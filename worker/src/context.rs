@@ -38,7 +38,8 @@ impl Default for Intervals {
 }
 
 impl Intervals {
-    /// The default intervals for a RabbitMQ that requeues messages after `consumer_timeout`.
+    /// Creates the default intervals for a RabbitMQ that requeues messages after
+    /// `consumer_timeout`.
     pub fn within(consumer_timeout: Duration) -> Self {
         Self {
             unacknowledged: consumer_timeout * 2 / 3,
@@ -46,7 +47,7 @@ impl Intervals {
         }
     }
 
-    /// The lease in ms.
+    /// Returns the lease in ms.
     pub fn lease_ms(&self) -> u64 {
         u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
     }

@@ -20,7 +20,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault whose details equal its message.
+    /// Creates a fault whose details equal its message.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         let message = shortened(message.into(), MAX_MESSAGE_BYTES);
         Self {
@@ -37,6 +37,12 @@ impl Fault {
             details: format!("{}: {details}", self.message),
             ..self
         }
+    }
+
+    /// Returns whether only a new process can recover: a thread that hangs cannot be ended, and a
+    /// device context that failed stays unusable.
+    pub(crate) fn is_unrecoverable(&self) -> bool {
+        matches!(self.kind, FaultKind::Hang | FaultKind::Device)
     }
 }
 

@@ -232,7 +232,8 @@ pub(crate) async fn await_name(
             return refused;
         }
         tracing::info!(
-            runner = %registration.runner, host = holder.host, pid = holder.pid, remaining_ms = holder.remaining_ms,
+            runner = %registration.runner, host = holder.host, pid = holder.pid,
+            remaining_ms = holder.remaining_ms,
             "another worker has this runner's name: waiting for its lease to lapse"
         );
         let wait = NAME_CHECK_INTERVAL.min(Duration::from_millis(holder.remaining_ms + 1));

@@ -32,12 +32,12 @@ pub struct StartedAttempt {
 }
 
 impl StartedAttempt {
-    /// Time since the start, ms.
+    /// Returns the time since the start, ms.
     fn ago_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The start by this machine's clock, Unix ms.
+    /// Returns the start by this machine's clock, Unix ms.
     pub fn since_ms(&self) -> u64 {
         unix_ms().saturating_sub(self.ago_ms())
     }

@@ -12,7 +12,8 @@
 //! | [`lease`] | renews a running job's lease, detects its loss |
 //! | [`redis_grace`] | how long a runner waits for Redis before it continues without |
 //! | [`input_files`] | fetches the files that an input names, before the run |
-//! | [`fault`], `recovery` | a runner's fault; its self-test, and no jobs until that passes |
+//! | [`fault`] | a fault of a runner |
+//! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
 //! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
@@ -39,6 +40,7 @@ pub mod progress;
 mod recovery;
 pub mod redis_grace;
 pub mod runner;
+mod self_test;
 pub mod stored_input;
 
 use std::sync::Arc;
@@ -125,20 +127,43 @@ pub async fn run_at(
     config: Config,
     signals: impl Into<Signals>,
 ) -> Result<(), Error> {
-    let signals = signals.into();
+    let Some(context) = connect(intervals, config, signals.into()).await? else {
+        return Ok(());
+    };
+    let mut joined = Vec::new();
+    for id in &context.config.runners {
+        let mut runner = Runner::new(context.clone(), id.clone()).await?;
+        let Some(start) = runner.start().await? else {
+            break;
+        };
+        joined.push((runner, start));
+    }
+    log_ready(&context.config, &joined);
+    let mut runners = JoinSet::new();
+    for (runner, start) in joined {
+        runners.spawn(runner.run(start));
+    }
+    until_ended(runners, &context.stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Connects to the servers. Returns `None` if the worker stops first.
+async fn connect(
+    intervals: Intervals,
+    config: Config,
+    signals: Signals,
+) -> Result<Option<WorkerContext>, Error> {
     let stop = signals.stop.clone();
     let servers = &config.servers;
     let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
     let Some(store) = until_available(&stop, warmq_store::Error::is_final, connect).await? else {
-        return Ok(());
+        return Ok(None);
     };
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");
-    let connect = || publisher.channel();
-    if until_available(&stop, PublishError::is_final, connect)
-        .await?
-        .is_none()
-    {
-        return Ok(());
+    let opened = until_available(&stop, PublishError::is_final, || publisher.channel());
+    if opened.await?.is_none() {
+        return Ok(None);
     }
     let give_up = give_up_after(signals, config.drain_timeout);
     let artifacts = Artifacts::open(&servers.storage)?;
@@ -146,7 +171,7 @@ pub async fn run_at(
         artifacts: artifacts.clone(),
         web: Fetcher::new(config.fetch_allow.clone())?,
     };
-    let context = WorkerContext {
+    Ok(Some(WorkerContext {
         cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         artifacts,
@@ -158,22 +183,14 @@ pub async fn run_at(
         give_up,
         instance: uuid::Uuid::new_v4().to_string().into(),
         config: Arc::new(config),
-    };
+    }))
+}
 
-    let mut joined = Vec::new();
-    for id in &context.config.runners {
-        let mut runner = Runner::new(context.clone(), id.clone()).await?;
-        let Some(start) = runner.start().await? else {
-            break;
-        };
-        joined.push((runner, start));
-    }
-    log_ready(&context.config, &joined);
-
-    let mut runners = JoinSet::new();
-    for (runner, start) in joined {
-        runners.spawn(runner.run(start));
-    }
+/// Waits until all runners ended. After a failure the others stop first.
+async fn until_ended(
+    mut runners: JoinSet<Option<Fault>>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let mut failure = None;
     while let Some(ended) = runners.join_next().await {
         let error = match ended {
@@ -181,17 +198,10 @@ pub async fn run_at(
             Ok(Some(fault)) => Error::Unrecoverable(fault),
             Err(error) => error.into(),
         };
-        // The other runners stop in order first.
-        context.stop.cancel();
+        stop.cancel();
         failure.get_or_insert(error);
     }
-    match failure {
-        Some(error) => Err(error),
-        None => {
-            tracing::info!("stopped");
-            Ok(())
-        }
-    }
+    failure.map_or(Ok(()), Err)
 }
 
 /// Returns a token that is cancelled after the drain timeout, or at the second signal.
@@ -223,7 +233,8 @@ fn log_ready(config: &Config, runners: &[(Runner, RunnerStart)]) {
         names => names.join(", "),
     };
     tracing::info!(
-        runner = %runners.join(", "), app = %config.app, engine = %config.engine.kind, device = description.device,
+        runner = %runners.join(", "), app = %config.app, engine = %config.engine.kind,
+        device = description.device,
         memory_budget = %config.engine.memory_budget, models, namespace = %config.servers.namespace,
         "ready for jobs"
     );

@@ -1,27 +1,18 @@
-//! The self-test of a runner, and recovery from a fault: the runner stays listed as faulty, takes
-//! no jobs, and repeats the self-test with growing delays.
-
-use std::time::Duration;
+//! Recovery from a fault: the runner stays listed as faulty, takes no jobs, and repeats the
+//! self-test with growing delays.
 
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use warmq_process::clock::unix_ms;
 use warmq_process::retry::Delays;
 use warmq_store::{FaultReport, RunnerReport};
-use warmq_types::fault::FaultKind;
 use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::context::WorkerContext;
 use crate::fault::Fault;
 use crate::incarnation::{await_name, epoch_after, registration};
-use crate::runner::{Runner, start_engine};
-
-/// Timeout for probing the storage.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Initial size of a probe, bytes. It grows to the size of a file that could not be stored: a full
-/// disk may accept small files only.
-pub(crate) const PROBE_BYTES: usize = 256 << 10;
+use crate::runner::Runner;
+use crate::self_test::self_test;
 
 /// How recovery ended.
 pub(crate) enum Recovery {
@@ -33,129 +24,81 @@ pub(crate) enum Recovery {
     Unrecoverable(Fault),
 }
 
-impl Fault {
-    /// Returns whether only a new process can recover: a thread that hangs cannot be ended, and a
-    /// device context that failed stays unusable.
-    pub(crate) fn is_unrecoverable(&self) -> bool {
-        matches!(self.kind, FaultKind::Hang | FaultKind::Device)
+/// Registers the runner as faulty until its self-test passes.
+pub(crate) async fn recover(runner: &mut Runner, fault: Fault) -> Recovery {
+    runner.epoch = epoch_after(runner.epoch);
+    let heartbeats = Heartbeats::start(&runner.context, &runner.id, runner.epoch);
+    let recovery = repeat_self_test(runner, fault).await;
+    match recovery {
+        Recovery::Healthy => {
+            tracing::info!(runner = %runner.id, "self-test passed: joining again");
+        }
+        // A healthy runner joins again, which replaces this registration.
+        Recovery::Stopped | Recovery::Unrecoverable(_) => unregister(runner).await,
+    }
+    drop(heartbeats);
+    recovery
+}
+
+/// Repeats the self-test until it passes.
+async fn repeat_self_test(runner: &mut Runner, fault: Fault) -> Recovery {
+    let stop = runner.context.stop.clone();
+    let mut report = FaultReport {
+        kind: fault.kind,
+        details: fault.details,
+        since_ms: unix_ms(),
+    };
+    let mut delays = Delays::self_test();
+    let mut listed = None;
+    loop {
+        let reason = format!("{}: {}", report.kind, report.details);
+        if listed.as_ref() != Some(&reason) || !is_registered(runner).await {
+            tracing::warn!(
+                runner = %runner.id, reason,
+                "the runner is faulty and takes no jobs until its self-test passes"
+            );
+            register(runner, &report).await;
+            listed = Some(reason);
+        }
+        let waited = stop.run_until_cancelled(tokio::time::sleep(delays.next_delay()));
+        if waited.await.is_none() {
+            return Recovery::Stopped;
+        }
+        match self_test(runner).await {
+            Ok(()) => return Recovery::Healthy,
+            Err(fault) if fault.is_unrecoverable() => return Recovery::Unrecoverable(fault),
+            Err(fault) => (report.kind, report.details) = (fault.kind, fault.details),
+        }
     }
 }
 
-impl Runner {
-    /// Runs the self-test: engine, device, models, storage. Replaces a dead engine first.
-    ///
-    /// # Errors
-    /// The first check that fails.
-    pub(crate) async fn self_test(&mut self) -> Result<(), Fault> {
-        let timeout = self.context.config.hang_grace;
-        let hangs = |_| {
-            Fault::new(
-                FaultKind::Hang,
-                "the engine does not respond to its self-test",
-            )
-        };
-        if self.engine.is_dead() {
-            let started = start_engine(&self.context, &self.id);
-            let started = tokio::time::timeout(timeout, started)
-                .await
-                .map_err(hangs)?;
-            self.engine = started.map_err(|error| {
-                Fault::new(FaultKind::Engine, "the engine cannot be started").because(error)
-            })?;
-            self.report.clone_from(&self.engine.report);
-        }
-        let checked = tokio::time::timeout(timeout, self.engine.check()).await;
-        self.engine.description.models = checked.map_err(hangs)??;
-        self.test_storage().await
-    }
+async fn is_registered(runner: &Runner) -> bool {
+    send_heartbeat(&runner.context, &runner.id, runner.epoch).await
+}
 
-    async fn test_storage(&self) -> Result<(), Fault> {
-        let WorkerContext {
-            artifacts, config, ..
-        } = &self.context;
-        let refused = || Fault::new(FaultKind::Storage, "the storage cannot be written and read");
-        let probe = artifacts.probe(&config.app, self.id.as_str(), self.probe_bytes);
-        match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
-            Ok(probed) => probed.map_err(|error| refused().because(error)),
-            Err(_) => {
-                let reason = format!("no response within {} s", PROBE_TIMEOUT.as_secs());
-                Err(refused().because(reason))
-            }
-        }
+/// Registers as faulty. Failures are logged; the next round retries.
+async fn register(runner: &Runner, report: &FaultReport) {
+    let (context, description) = (&runner.context, &runner.engine.description);
+    let nothing = RunnerReport::default();
+    let registration = registration(context, &runner.id, runner.epoch, description, &nothing);
+    let registered = async {
+        await_name(context, &registration).await?;
+        let (schema, lease) = (&description.input_schema, context.intervals.lease);
+        let registered = (context.store.faults()).register(&registration, schema, lease, report);
+        Ok::<_, crate::incarnation::Error>(registered.await?)
+    };
+    if let Err(error) = registered.await {
+        tracing::warn!(runner = %runner.id, %error, "could not register the faulty runner");
     }
+}
 
-    /// Repeats the self-test until it passes; takes no jobs meanwhile.
-    pub(crate) async fn recover(&mut self, fault: Fault) -> Recovery {
-        self.epoch = epoch_after(self.epoch);
-        let stop = self.context.stop.clone();
-        let mut faulty = FaultReport {
-            kind: fault.kind,
-            details: fault.details,
-            since_ms: unix_ms(),
-        };
-        let mut delays = Delays::self_test();
-        let _heartbeats = Heartbeats::start(&self.context, &self.id, self.epoch);
-        let mut listed = None;
-        let recovery = loop {
-            let reason = format!("{}: {}", faulty.kind, faulty.details);
-            if listed.as_ref() != Some(&reason) || !self.is_registered().await {
-                tracing::warn!(runner = %self.id, reason, "the runner is faulty and takes no jobs until its self-test passes");
-                self.register_faulty(&faulty).await;
-                listed = Some(reason);
-            }
-            let waited = stop.run_until_cancelled(tokio::time::sleep(delays.next_delay()));
-            if waited.await.is_none() {
-                break Recovery::Stopped;
-            }
-            match self.self_test().await {
-                Ok(()) => break Recovery::Healthy,
-                Err(fault) if fault.is_unrecoverable() => break Recovery::Unrecoverable(fault),
-                Err(fault) => (faulty.kind, faulty.details) = (fault.kind, fault.details),
-            }
-        };
-        match recovery {
-            Recovery::Healthy => {
-                tracing::info!(runner = %self.id, "self-test passed: joining again");
-            }
-            // A healthy runner joins again, which replaces this registration.
-            Recovery::Stopped | Recovery::Unrecoverable(_) => {
-                let left = self.context.store.fleet().leave(
-                    &self.context.config.app,
-                    &self.id,
-                    self.epoch,
-                );
-                if let Err(error) = left.await {
-                    tracing::warn!(runner = %self.id, %error, "could not unregister the runner: its lease will lapse");
-                }
-            }
-        }
-        recovery
-    }
-
-    async fn is_registered(&self) -> bool {
-        send_heartbeat(&self.context, &self.id, self.epoch).await
-    }
-
-    /// Registers as faulty. Failures are logged; the next round retries.
-    async fn register_faulty(&self, faulty: &FaultReport) {
-        let context = &self.context;
-        let nothing = RunnerReport::default();
-        let description = &self.engine.description;
-        let registration = registration(context, &self.id, self.epoch, description, &nothing);
-        if let Err(error) = await_name(context, &registration).await {
-            tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
-            return;
-        }
-        let schema = &description.input_schema;
-        let registered = (context.store).faults().register(
-            &registration,
-            schema,
-            context.intervals.lease,
-            faulty,
+async fn unregister(runner: &Runner) {
+    let (store, app) = (&runner.context.store, &runner.context.config.app);
+    if let Err(error) = store.fleet().leave(app, &runner.id, runner.epoch).await {
+        tracing::warn!(
+            runner = %runner.id, %error,
+            "could not unregister the runner: its lease will lapse"
         );
-        if let Err(error) = registered.await {
-            tracing::warn!(runner = %self.id, %error, "could not register the faulty runner");
-        }
     }
 }
 

@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use warmq_process::retry::{until_available, until_success};
-use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
 
+use crate::attempt;
 use crate::consumer::ConsumeError;
 use crate::context::WorkerContext;
 use crate::engine;
 use crate::engine::thread::EngineThread;
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
-use crate::recovery::{PROBE_BYTES, Recovery};
+use crate::recovery::{self, Recovery};
 use crate::redis_grace::RedisGrace;
+use crate::self_test::{PROBE_BYTES, self_test};
 
 /// Timeout for stopping the engine with its worker.
 const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,8 +33,6 @@ pub struct Runner {
     pub(crate) context: WorkerContext,
     pub(crate) id: RunnerId,
     pub(crate) engine: EngineThread,
-    /// The engine's loaded models.
-    pub(crate) report: RunnerReport,
     /// The models that Redis has recorded: outdated after an outage.
     pub(crate) recorded_hints: Vec<Hint>,
     pub(crate) redis_grace: RedisGrace,
@@ -67,7 +66,7 @@ pub(crate) enum IncarnationEnd {
 }
 
 impl IncarnationEnd {
-    /// The end caused by this fault.
+    /// Returns the end caused by this fault.
     pub(crate) fn from_fault(fault: Fault) -> Self {
         match fault.is_unrecoverable() {
             true => Self::Unrecoverable(fault),
@@ -95,7 +94,6 @@ impl Runner {
         let engine = start_engine(&context, &id).await?;
         Ok(Self {
             recorded_hints: engine.report.hints.clone(),
-            report: engine.report.clone(),
             redis_grace: RedisGrace::default(),
             probe_bytes: PROBE_BYTES,
             context,
@@ -117,7 +115,7 @@ impl Runner {
             &self.id,
             self.epoch,
             &self.engine.description,
-            &self.report,
+            &self.engine.report,
         );
         let named = until_available(&stop, incarnation::Error::is_final, || {
             incarnation::await_name(&self.context, &registration)
@@ -125,12 +123,12 @@ impl Runner {
         if named.await?.is_none() {
             return Ok(None);
         }
-        if let Err(fault) = self.self_test().await {
+        if let Err(fault) = self_test(self).await {
             return Ok(Some(RunnerStart::Faulty(fault)));
         }
         let epoch = &mut self.epoch;
         let (context, id) = (&self.context, &self.id);
-        let (description, report) = (&self.engine.description, &self.report);
+        let (description, report) = (&self.engine.description, &self.engine.report);
         let joined = until_available(&stop, incarnation::Error::is_final, || {
             *epoch = epoch_after(*epoch);
             Incarnation::open(context, id, *epoch, description, report)
@@ -139,7 +137,7 @@ impl Runner {
         Ok(joined.map(|incarnation| RunnerStart::Joined(Box::new(incarnation))))
     }
 
-    /// The engine's description.
+    /// Returns the engine's description.
     pub fn description(&self) -> &engine::Description {
         &self.engine.description
     }
@@ -152,7 +150,8 @@ impl Runner {
             let mut incarnation = match start.take() {
                 Some(RunnerStart::Joined(incarnation)) => *incarnation,
                 Some(RunnerStart::Faulty(fault)) if fault.is_unrecoverable() => break Some(fault),
-                Some(RunnerStart::Faulty(fault)) => match self.recover(fault).await {
+                Some(RunnerStart::Faulty(fault)) => match recovery::recover(&mut self, fault).await
+                {
                     Recovery::Healthy => continue,
                     Recovery::Stopped => break None,
                     Recovery::Unrecoverable(fault) => break Some(fault),
@@ -167,10 +166,16 @@ impl Runner {
             match end {
                 IncarnationEnd::Stopped => break None,
                 IncarnationEnd::ConsumerLost(reason) => {
-                    tracing::warn!(runner = %self.id, %reason, "lost the connection to RabbitMQ: joining again");
+                    tracing::warn!(
+                        runner = %self.id, %reason,
+                        "lost the connection to RabbitMQ: joining again"
+                    );
                 }
                 IncarnationEnd::Unregistered => {
-                    tracing::warn!(runner = %self.id, "redis has no matching registration of this runner: joining again");
+                    tracing::warn!(
+                        runner = %self.id,
+                        "redis has no matching registration of this runner: joining again"
+                    );
                 }
                 IncarnationEnd::ModelsChanged => {
                     let models = self.engine.description.models.join(", ");
@@ -180,11 +185,11 @@ impl Runner {
                 IncarnationEnd::Unrecoverable(fault) => break Some(fault),
             }
         };
-        let redis_grace = match unrecoverable {
+        let timeout = match unrecoverable {
             Some(_) => Duration::ZERO,
             None => ENGINE_STOP_TIMEOUT,
         };
-        if !self.engine.stop(redis_grace).await {
+        if !self.engine.stop(timeout).await {
             tracing::warn!(runner = %self.id, "the engine did not stop: it ends with the process");
         }
         unrecoverable
@@ -194,14 +199,14 @@ impl Runner {
     async fn rejoin(&mut self) -> Option<Incarnation> {
         let epoch = &mut self.epoch;
         let (context, id) = (&self.context, &self.id);
-        let (description, report) = (&self.engine.description, &self.report);
+        let (description, report) = (&self.engine.description, &self.engine.report);
         let joined = until_success("joining", &context.stop, || {
             *epoch = epoch_after(*epoch);
             Incarnation::open(context, id, *epoch, description, report)
         });
         let incarnation = joined.await?;
         tracing::info!(runner = %self.id, epoch = incarnation.epoch.0, "joined again");
-        self.recorded_hints.clone_from(&self.report.hints);
+        self.recorded_hints.clone_from(&self.engine.report.hints);
         Some(incarnation)
     }
 
@@ -252,7 +257,7 @@ impl Runner {
                 Ok(kept) => kept,
                 Err(lost) => return IncarnationEnd::ConsumerLost(lost),
             };
-            claimed_until = match self.handle_delivery(incarnation, kept).await {
+            claimed_until = match attempt::handle_delivery(self, incarnation, kept).await {
                 AfterDelivery::Idle => None,
                 AfterDelivery::AwaitClaimedJob => {
                     Some(Instant::now() + self.context.config.accept_timeout)
@@ -275,7 +280,7 @@ impl Runner {
                 .fleet()
                 .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-            Ok(Ok(known)) => known && self.recorded_hints == self.report.hints,
+            Ok(Ok(known)) => known && self.recorded_hints == self.engine.report.hints,
             Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
                 true

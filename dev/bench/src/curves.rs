@@ -24,8 +24,8 @@ fn loads() -> impl Iterator<Item = f64> {
     (1..40).map(|step| f64::from(step) / 40.0)
 }
 
-/// Name, colour and width of a policy's line. The colours suit most kinds of colour vision (Okabe
-/// and Ito 2008).
+/// Returns name, colour and width of a policy's line. The colours suit most kinds of colour vision
+/// (Okabe and Ito 2008).
 fn style(policy: PolicyName) -> (&'static str, RGBColor, u32) {
     match policy {
         PolicyName::Warm => ("warm (warmq)", RGBColor(213, 94, 0), 4),

@@ -11,16 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use futures::future::try_join_all;
 use serde_json::{Value, json};
-use warmq_testkit::{Router, Testbed, Worker, WorkerOptions, eventually};
+use warmq_testkit::{Deployment, Testbed, WorkerOptions, eventually};
 use warmq_types::ids::AppId;
 
 use crate::args::FaultsOptions;
 use crate::routes::client::SubmitClient;
 use crate::routes::records::wait_for_ends;
 use crate::simulator::quantile;
-use crate::stopping;
 
 /// Apps: of the healthy runners alone, and of those with a faulty one.
 const SOUND: &str = "bench/sound";
@@ -55,8 +53,7 @@ pub fn print(options: &FaultsOptions) -> anyhow::Result<()> {
 /// The processes.
 struct TestFleet {
     // Fields drop in order: processes before the testbed, which cleans up.
-    router: Router,
-    workers: Vec<Worker>,
+    deployment: Deployment,
     testbed: Testbed,
     /// The faulty runner's storage.
     folder: PathBuf,
@@ -73,20 +70,16 @@ struct Run {
 impl TestFleet {
     async fn start() -> anyhow::Result<Self> {
         let testbed = Testbed::builder().start().await?;
-        let router = testbed.router(&[]).await?;
         let folder = testbed.folder().join("files-bad");
-        let mut options = Vec::new();
+        let mut workers = Vec::new();
         for i in 0..RUNNERS {
-            options.push(WorkerOptions::timed(&format!("sound-{i}"), SOUND));
-            options.push(WorkerOptions::timed(&format!("mixed-{i}"), MIXED));
+            workers.push(WorkerOptions::timed(&format!("sound-{i}"), SOUND));
+            workers.push(WorkerOptions::timed(&format!("mixed-{i}"), MIXED));
         }
         let storage = format!("--storage=file://{}", folder.display());
-        options.push(WorkerOptions::timed("bad", MIXED).args([storage]));
-        let workers = options.into_iter().map(|options| testbed.worker(options));
-        let workers = try_join_all(workers).await?;
+        workers.push(WorkerOptions::timed("bad", MIXED).args([storage]));
         Ok(Self {
-            router,
-            workers,
+            deployment: Deployment::start(&testbed, workers).await?,
             testbed,
             folder,
         })
@@ -123,7 +116,7 @@ impl TestFleet {
 
     /// Submits the jobs and waits until all have succeeded.
     async fn run(&self, app: &str, options: &FaultsOptions) -> anyhow::Result<Run> {
-        let client = SubmitClient::new(self.router.url());
+        let client = SubmitClient::new(self.deployment.router.url());
         let input = input(options.run_ms);
         let mut jobs = Vec::new();
         for _ in 0..options.jobs {
@@ -152,9 +145,8 @@ impl TestFleet {
         Ok(idle.await?)
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
-        stopping::stop(&mut self.router, &mut self.workers).await;
-        drop((self.router, self.workers));
+    async fn stop(self) -> anyhow::Result<()> {
+        self.deployment.stop().await;
         Ok(self.testbed.cleanup().await?)
     }
 }

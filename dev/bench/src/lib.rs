@@ -11,7 +11,6 @@
 //! | [`replay`] | the same trace through the simulator and the real system |
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
-//! | [`stopping`] | stops a cluster's processes |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`lower_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
@@ -29,7 +28,6 @@ pub mod routes;
 pub mod scaling;
 pub mod schemes;
 pub mod simulator;
-pub mod stopping;
 pub mod sweep;
 pub mod table;
 pub mod targets;

@@ -42,7 +42,7 @@ pub struct Cost {
     pub log_growth: f64,
 }
 
-/// Processor time of this thread, ns.
+/// Returns the processor time of this thread, ns.
 fn processor_ns() -> anyhow::Result<f64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)

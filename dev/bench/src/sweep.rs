@@ -7,7 +7,7 @@ use crate::args::Options;
 use crate::simulator::{Outcome, simulate};
 use crate::workload::Error;
 
-/// A bar on standard error; hidden unless that is a terminal.
+/// Creates a bar on standard error; hidden unless that is a terminal.
 fn bar(count: usize, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} ({eta})");
     ProgressBar::new(count as u64)

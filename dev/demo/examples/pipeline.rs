@@ -14,7 +14,7 @@ use warmq_cli::client::{Client, Submission};
 use warmq_cli::{pictures, progress};
 use warmq_demo::sheet::Heading;
 use warmq_demo::sheet::rows::{self, Row};
-use warmq_testkit::{Testbed, WorkerOptions};
+use warmq_testkit::{Deployment, Testbed, WorkerOptions};
 use warmq_types::http::Job;
 use warmq_types::ids::AppId;
 
@@ -29,9 +29,9 @@ async fn main() -> anyhow::Result<()> {
     };
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = std::fs::read_to_string(checkout.join(FILE)).context(FILE)?;
-    let cluster = Testbed::builder().config(file).start().await?;
-    let rows = rows(&cluster, &checkout.join("models")).await;
-    cluster.cleanup().await?;
+    let testbed = Testbed::builder().config(file).start().await?;
+    let rows = rows(&testbed, &checkout.join("models")).await;
+    testbed.cleanup().await?;
     let heading = Heading {
         title: "One submission, three steps".to_owned(),
         subtitle: format!("{FILE}: each step is a job of its own, on runners of its own"),
@@ -44,14 +44,14 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Runs the prompts, one after the other.
-async fn rows(cluster: &Testbed, models: &Path) -> anyhow::Result<Vec<Row>> {
-    let router = cluster.router(&[]).await?;
-    let _workers = tokio::try_join!(
-        cluster.worker(WorkerOptions::diffusion("draw", "acme/draw", models)),
-        cluster.worker(WorkerOptions::of("upscale", "upscale", "acme/upscale")),
-        cluster.worker(WorkerOptions::of("cutout", "cutout", "acme/cutout")),
-    )?;
-    let client = Client::new(router.url(), None)?;
+async fn rows(testbed: &Testbed, models: &Path) -> anyhow::Result<Vec<Row>> {
+    let workers = [
+        WorkerOptions::diffusion("draw", "acme/draw", models),
+        WorkerOptions::of("upscale", "upscale", "acme/upscale"),
+        WorkerOptions::of("cutout", "cutout", "acme/cutout"),
+    ];
+    let deployment = Deployment::start(testbed, workers).await?;
+    let client = Client::new(deployment.router.url(), None)?;
     let mut rows = Vec::new();
     for input in [
         json!({"prompt": "a red circle on a blue background", "seed": 7}),

@@ -61,7 +61,7 @@ pub enum Via {
 }
 
 impl Via {
-    /// `http` or `amqp`.
+    /// Returns `http` or `amqp`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",

@@ -140,8 +140,8 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
     use warmq_types::ids::JobId;
 
-    /// The demo's jobs with made-up outcomes: every third one cold, every fourth from the shared
-    /// queue, every fourth held.
+    /// Returns the demo's jobs with made-up outcomes: every third one cold, every fourth from the
+    /// shared queue, every fourth held.
     pub(crate) fn jobs() -> Vec<Submitted> {
         let job = |planned: plan::PlannedJob| {
             let index = planned.number - 1;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::time::MissedTickBehavior;
 use warmq_cli::client::Client;
 use warmq_config::ByteSize;
-use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
+use warmq_testkit::{Deployment, Testbed, WorkerOptions};
 use warmq_types::ids::AppId;
 
 use crate::pictures::Picture;
@@ -22,9 +22,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(60);
 
 /// Timeout for all jobs of a run, which take seconds.
 const JOBS_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// Timeout for stopping a process before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Settings of the runners, the same in every run.
 #[derive(Debug, Clone)]
@@ -43,7 +40,7 @@ pub struct RunSettings {
 pub struct RunEnvironment<'a> {
     settings: &'a RunSettings,
     routing: Routing,
-    cluster: Testbed,
+    testbed: Testbed,
 }
 
 /// The result of a run.
@@ -55,19 +52,13 @@ pub struct Run {
     pub pictures: Vec<Picture>,
 }
 
-/// The processes. Dropping it kills them.
-struct Processes {
-    router: Router,
-    workers: Vec<Worker>,
-}
-
 impl<'a> RunEnvironment<'a> {
     /// Checks that the servers are reachable, and creates a namespace.
     ///
     /// # Errors
     /// A server is unreachable; the message contains the remedy.
     pub async fn start(settings: &'a RunSettings, routing: Routing) -> anyhow::Result<Self> {
-        let cluster = Testbed::builder()
+        let testbed = Testbed::builder()
             .folder(settings.folder.join(routing.as_str()))
             .config(routing.config())
             .start()
@@ -75,7 +66,7 @@ impl<'a> RunEnvironment<'a> {
         Ok(Self {
             settings,
             routing,
-            cluster,
+            testbed,
         })
     }
 
@@ -84,17 +75,20 @@ impl<'a> RunEnvironment<'a> {
     /// # Errors
     /// A process does not start, or a job fails.
     pub async fn run(&self) -> anyhow::Result<Run> {
-        let mut processes = self.start_processes().await?;
-        let client = Client::new(processes.router.url(), None)?;
-        let end = tokio::time::timeout(JOBS_TIMEOUT, self.run_jobs(&client, &mut processes))
+        let workers = ["runner-a", "runner-b"].map(|name| self.worker(name));
+        let mut deployment = Deployment::start(&self.testbed, workers).await?;
+        let client = Client::new(deployment.router.url(), None)?;
+        let end = tokio::time::timeout(JOBS_TIMEOUT, self.run_jobs(&client, &mut deployment))
             .await
             .unwrap_or_else(|_| bail!("not done after {} s", JOBS_TIMEOUT.as_secs()))
-            .with_context(|| format!("logs: {}", self.cluster.folder().display()))?;
+            .with_context(|| format!("logs: {}", self.testbed.folder().display()))?;
         let mut pictures = Vec::new();
         for job in &end.jobs {
             pictures.push(Picture::fetch(&client, job).await?);
         }
-        processes.stop().await;
+        for error in deployment.stop().await {
+            eprintln!("{error}: killed");
+        }
         Ok(Run { end, pictures })
     }
 
@@ -103,37 +97,27 @@ impl<'a> RunEnvironment<'a> {
     /// # Errors
     /// A server is unreachable.
     pub async fn cleanup(&self) -> anyhow::Result<()> {
-        Ok(self.cluster.cleanup().await?)
+        Ok(self.testbed.cleanup().await?)
     }
 
-    async fn start_processes(&self) -> anyhow::Result<Processes> {
-        let router = self.cluster.router(&[]).await?;
-        let (a, b) = tokio::try_join!(self.worker("runner-a"), self.worker("runner-b"))?;
-        Ok(Processes {
-            router,
-            workers: vec![a, b],
-        })
-    }
-
-    async fn worker(&self, name: &str) -> anyhow::Result<Worker> {
+    fn worker(&self, name: &str) -> WorkerOptions {
         let settings = self.settings;
         let options = WorkerOptions::diffusion(name, plan::APP, &settings.models);
-        let options = WorkerOptions {
+        WorkerOptions {
             memory_budget: Some(settings.budget.0.to_string()),
             ..options.args([format!("--device={}", settings.device)])
-        };
-        Ok(self.cluster.worker(options).await?)
+        }
     }
 
     /// Submits wave after wave, and polls until all jobs ended.
     async fn run_jobs(
         &self,
         client: &Client,
-        processes: &mut Processes,
+        deployment: &mut Deployment,
     ) -> anyhow::Result<Snapshot> {
         let app = AppId::parse(plan::APP)?;
         let submitter = Submitter {
-            cluster: &self.cluster,
+            testbed: &self.testbed,
             client,
             app: &app,
             routing: self.routing,
@@ -146,7 +130,8 @@ impl<'a> RunEnvironment<'a> {
         for wave in plan::waves() {
             if wave.start == THIRD_RUNNER_AFTER {
                 view.println("Half of the jobs are done: runner-c joins, with nothing loaded.");
-                processes.workers.push(self.worker("runner-c").await?);
+                let joined = self.testbed.worker(self.worker("runner-c")).await?;
+                deployment.workers.push(joined);
             }
             let end = wave.end;
             for planned in &jobs[wave] {
@@ -165,24 +150,5 @@ impl<'a> RunEnvironment<'a> {
         }
         view.end();
         Ok(snapshot)
-    }
-}
-
-impl Processes {
-    /// Stops the workers, then the router; a process that does not stop is killed when dropped.
-    async fn stop(mut self) {
-        for worker in &self.workers {
-            // Fails if the process has already exited.
-            let _ = worker.terminate();
-        }
-        for worker in &mut self.workers {
-            if let Err(error) = worker.wait(STOP_TIMEOUT).await {
-                eprintln!("{error}: killed");
-            }
-        }
-        let _ = self.router.terminate();
-        if let Err(error) = self.router.wait(STOP_TIMEOUT).await {
-            eprintln!("{error}: killed");
-        }
     }
 }

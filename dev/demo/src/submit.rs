@@ -11,8 +11,8 @@ use crate::routing::Routing;
 
 /// Submits jobs.
 pub struct Submitter<'a> {
-    /// The cluster, for its exchange `jobs`.
-    pub cluster: &'a Testbed,
+    /// The testbed, for its exchange `jobs`.
+    pub testbed: &'a Testbed,
     /// The HTTP API.
     pub client: &'a Client,
     /// The app.
@@ -53,8 +53,8 @@ impl Submitter<'_> {
             headers: hint.into_iter().collect(),
             ..Message::new(planned.input().to_string().into_bytes())
         };
-        let exchange = self.cluster.topology().jobs_exchange();
-        self.cluster
+        let exchange = self.testbed.topology().jobs_exchange();
+        self.testbed
             .publisher()
             .publish(&exchange, self.app.as_str(), &message)
             .await?;

@@ -43,17 +43,17 @@ impl Certificates {
         })
     }
 
-    /// The authority's certificate, a file for `SSL_CERT_FILE`.
+    /// Returns the authority's certificate, a file for `SSL_CERT_FILE`.
     pub fn authority(&self) -> &Path {
         &self.authority
     }
 
-    /// The server's certificate.
+    /// Returns the server's certificate.
     pub fn certificate(&self) -> &Path {
         &self.certificate
     }
 
-    /// The server's private key.
+    /// Returns the server's private key.
     pub fn key(&self) -> &Path {
         &self.key
     }

@@ -19,6 +19,7 @@
 //! | `binaries` | paths of `warmq-router` and `warmq-worker` |
 //! | [`process`](Process) | one child: signals, log, end |
 //! | [`router`](Router), [`worker`](Worker) | the two kinds of child, and their readiness |
+//! | [`deployment`](Deployment) | a router and workers that start and stop together |
 //! | [`proxy`](Proxy) | a TCP proxy that can be shut, as an outage of a server |
 //! | [`servers`](PrivateRabbit) | a private RabbitMQ and a private [Redis](PrivateRedis) |
 //! | [`certificates`](Certificates) | a private authority and a certificate, for TLS |
@@ -29,6 +30,7 @@
 mod binaries;
 mod certificates;
 mod cleanup;
+mod deployment;
 mod error;
 pub mod eventually;
 mod fixtures;
@@ -41,6 +43,7 @@ mod testbed;
 mod worker;
 
 pub use certificates::Certificates;
+pub use deployment::Deployment;
 pub use error::Error;
 pub use eventually::eventually;
 pub use fixtures::{decision, registration};

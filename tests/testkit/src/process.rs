@@ -61,7 +61,7 @@ impl Process {
         })
     }
 
-    /// The stem of its log's name.
+    /// Returns the stem of its log's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -71,7 +71,7 @@ impl Process {
         self.pid.as_raw().unsigned_abs()
     }
 
-    /// The file of its log (standard error).
+    /// Returns the file of its log (standard error).
     pub fn log(&self) -> &Path {
         &self.log
     }

@@ -65,7 +65,7 @@ impl Proxy {
         })
     }
 
-    /// The server's URL with the proxy's address.
+    /// Returns the server's URL with the proxy's address.
     pub fn url(&self) -> ServerUrl {
         self.url.clone()
     }

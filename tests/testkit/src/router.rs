@@ -19,7 +19,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// `http://127.0.0.1:PORT`, without a trailing slash.
+    /// Returns `http://127.0.0.1:PORT`, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }

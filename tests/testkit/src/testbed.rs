@@ -154,37 +154,37 @@ impl Testbed {
         Builder::default()
     }
 
-    /// The prefix of all names.
+    /// Returns the prefix of all names.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// The URL of RabbitMQ.
+    /// Returns the URL of RabbitMQ.
     pub fn amqp_url(&self) -> &ServerUrl {
         &self.amqp_url
     }
 
-    /// The URL of Redis.
+    /// Returns the URL of Redis.
     pub fn redis_url(&self) -> &ServerUrl {
         &self.redis_url
     }
 
-    /// The names on RabbitMQ.
+    /// Returns the names on RabbitMQ.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// A connection to Redis.
+    /// Returns a connection to Redis.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// A publisher on RabbitMQ.
+    /// Returns a publisher on RabbitMQ.
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
-    /// The folder of logs and pictures.
+    /// Returns the folder of logs and pictures.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

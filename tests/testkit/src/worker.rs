@@ -34,7 +34,7 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// A worker with an engine without models: `upscale`, `cutout`, …
+    /// Creates a worker with an engine without models: `upscale`, `cutout`, …
     pub fn of(engine: &str, name: &str, app: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -48,12 +48,12 @@ impl WorkerOptions {
         }
     }
 
-    /// A worker with the `timed` engine: no tensors, run and load times by the job's input.
+    /// Creates a worker with the `timed` engine: no tensors, run and load times by the job's input.
     pub fn timed(name: &str, app: &str) -> Self {
         Self::of("timed", name, app)
     }
 
-    /// A worker with the `diffusion` engine and the models in `models`.
+    /// Creates a worker with the `diffusion` engine and the models in `models`.
     pub fn diffusion(name: &str, app: &str, models: impl Into<PathBuf>) -> Self {
         Self {
             models: Some(models.into()),
@@ -111,13 +111,13 @@ impl Worker {
         &self.app
     }
 
-    /// The id of its first runner.
+    /// Returns the id of its first runner.
     pub fn runner(&self) -> &RunnerId {
         // A worker is ready only once a runner is registered.
         &self.runners[0].id
     }
 
-    /// The records of its runners at registration.
+    /// Returns the records of its runners at registration.
     pub fn runners(&self) -> &[RunnerRecord] {
         &self.runners
     }

@@ -19,8 +19,8 @@ use std::{fs, iter};
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
-use serde_json::json;
-use warmq_diffusion::{Catalog, Device, Observer, Pipeline, Request};
+use serde_json::{Value, json};
+use warmq_diffusion::{Catalog, Device, Observer, Pipeline, Request, write_random_weights};
 
 #[derive(Parser)]
 struct Options {
@@ -222,8 +222,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A folder in Hugging Face's layout, of Stable Diffusion 1.5's sizes, in half precision.
+/// Writes a folder in Hugging Face's layout, of Stable Diffusion 1.5's sizes, in half precision.
 fn write_sd15(folder: &Path, tokenizer: &Path) -> anyhow::Result<()> {
+    for (file, config) in sd15_configs() {
+        let path = folder.join(file);
+        fs::create_dir_all(path.parent().context("every file is in a folder")?)?;
+        fs::write(path, config.to_string())?;
+    }
+    for file in ["vocab.json", "merges.txt"] {
+        fs::copy(tokenizer.join(file), folder.join("tokenizer").join(file))
+            .with_context(|| format!("no {file} in {}", tokenizer.display()))?;
+    }
+    let models = folder
+        .parent()
+        .context("a model is in a folder of models")?;
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let manifest = Catalog::open(models)?.manifest(name.context("a model has a name")?)?;
+    Ok(write_random_weights(&manifest, 49408, 0)?)
+}
+
+/// Returns the config files of Stable Diffusion 1.5, by path.
+fn sd15_configs() -> [(&'static str, Value); 6] {
     let down: Vec<&str> = iter::repeat_n("CrossAttnDownBlock2D", 3)
         .chain(["DownBlock2D"])
         .collect();
@@ -231,7 +250,7 @@ fn write_sd15(folder: &Path, tokenizer: &Path) -> anyhow::Result<()> {
         .chain(iter::repeat_n("CrossAttnUpBlock2D", 3))
         .collect();
     let (encoder, decoder) = (["DownEncoderBlock2D"; 4], ["UpDecoderBlock2D"; 4]);
-    let configs = [
+    [
         (
             "model_index.json",
             json!({
@@ -285,24 +304,5 @@ fn write_sd15(folder: &Path, tokenizer: &Path) -> anyhow::Result<()> {
                 "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"
             }),
         ),
-    ];
-    for (file, config) in configs {
-        let path = folder.join(file);
-        fs::create_dir_all(path.parent().context("every file is in a folder")?)?;
-        fs::write(path, config.to_string())?;
-    }
-    for file in ["vocab.json", "merges.txt"] {
-        fs::copy(tokenizer.join(file), folder.join("tokenizer").join(file))
-            .with_context(|| format!("no {file} in {}", tokenizer.display()))?;
-    }
-    let models = folder
-        .parent()
-        .context("a model is in a folder of models")?;
-    let name = folder
-        .file_name()
-        .and_then(|name| name.to_str())
-        .context("a model has a name")?;
-    Ok(Catalog::open(models)?
-        .manifest(name)?
-        .write_random_weights(49408, 0)?)
+    ]
 }

@@ -15,6 +15,8 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Opens a folder.
+    ///
     /// # Errors
     /// [`Error::Catalog`] if the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Catalog, Error> {

@@ -1,21 +1,22 @@
-//! One safetensors file. Opening checks its whole header; the name, shape and type of every tensor
-//! are checked before any is copied into a network. An error about a damaged file contains the file
-//! and the tensor.
+//! One safetensors file. Opening checks its whole header; [`Checkpoint::check`] compares it with a
+//! network before anything is read. An error about a damaged file contains the file and the tensor.
 //!
 //! The file is read one tensor at a time instead of mapped: truncating a mapped file kills the
 //! process.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use safetensors::tensor::{Dtype, Metadata};
-use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
+use crate::device::Device;
 use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
+use crate::networks::{Tensors, Weights};
 
 /// The format's limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -121,8 +122,50 @@ impl Checkpoint {
         }
     }
 
-    /// Checks that a tensor exists, with this shape and a supported type.
-    pub(crate) fn expect(&self, name: &str, shape: &[i64]) -> Result<(), Error> {
+    /// Compares the header with the network that `build` builds: every tensor of the network exists,
+    /// with its shape and a supported type, and every tensor of the file has a use.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] names the first tensor that is missing, different or without use.
+    pub(crate) fn check<N>(
+        &self,
+        build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
+    ) -> Result<(), Error> {
+        let header = Header {
+            checkpoint: self,
+            used: RefCell::default(),
+        };
+        build(&Weights::root(&header))?;
+        let used = header.used.into_inner();
+        let is_unused = |name: &&String| !used.contains(*name) && !IGNORED.contains(&name.as_str());
+        match self.tensors.keys().find(is_unused) {
+            Some(unused) => Err(self.bad(
+                unused,
+                "a network of this family has no use for it".to_owned(),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Loads the network that `build` builds. Calls `progress` with the bytes of each tensor.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::check`], except for tensors without use; a tensor cannot be read.
+    pub(crate) fn load<N>(
+        &self,
+        destination: Destination,
+        progress: &mut dyn FnMut(u64),
+        build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
+    ) -> Result<N, Error> {
+        build(&Weights::root(&Loader {
+            checkpoint: self,
+            destination,
+            progress: RefCell::new(progress),
+        }))
+    }
+
+    /// Returns the entry of a tensor with this shape and a supported type.
+    fn expect(&self, name: &str, shape: &[i64]) -> Result<(&Entry, Kind), Error> {
         let entry = self.entry(name)?;
         if !same_shape(&entry.shape, shape) {
             return Err(self.bad(
@@ -130,45 +173,32 @@ impl Checkpoint {
                 format!("its shape is {:?}, the model's is {shape:?}", entry.shape),
             ));
         }
-        self.kind(name, entry).map(drop)
+        Ok((entry, self.kind(name, entry)?))
     }
 
-    /// Copies the file's tensors into a network, in the network's type and on its device. All are
-    /// checked first. Calls `progress` with the bytes read.
-    pub(crate) fn load_into(
-        &self,
-        store: &VarStore,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), Error> {
-        let parameters: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
-        for (name, parameter) in &parameters {
-            self.expect(name, &parameter.size())?;
-        }
-        let unused: Vec<&String> = self
-            .tensors
-            .keys()
-            .filter(|name| !parameters.contains_key(*name))
-            .collect();
-        if !unused.is_empty() {
-            tracing::debug!(model = %self.model, file = %self.file, ?unused, "the model does not use some tensors");
-        }
-        for (name, mut parameter) in parameters {
-            let entry = self.entry(&name)?;
-            let mut bytes = vec![0; entry.bytes];
-            let read = self.handle.read_exact_at(&mut bytes, entry.offset);
-            read.map_err(|e| self.bad(&name, "cannot be read".to_owned()).because(e))?;
-            let stored =
-                Tensor::f_from_data_size(&bytes, &parameter.size(), self.kind(&name, entry)?)?;
-            // Copied to the device as stored, converted there.
-            parameter.f_copy_(&stored.f_to_device(store.device())?)?;
-            progress(entry.bytes as u64);
-        }
-        Ok(())
+    /// Reads a tensor into the processor's memory, in its stored type.
+    fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        let (entry, kind) = self.expect(name, shape)?;
+        let mut tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
+        let read = self
+            .handle
+            .read_exact_at(bytes_of(&mut tensor), entry.offset);
+        read.map_err(|e| self.bad(name, "cannot be read".to_owned()).because(e))?;
+        Ok(tensor)
     }
 
     /// Returns the size of all tensors, bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.tensors.values().map(|entry| entry.bytes as u64).sum()
+    }
+
+    /// Returns the size of all tensors in another type, bytes.
+    pub(crate) fn bytes_as(&self, kind: Kind) -> u64 {
+        let numbers = self
+            .tensors
+            .values()
+            .map(|entry| entry.shape.iter().product::<i64>());
+        numbers.sum::<i64>().unsigned_abs() * kind.elt_size_in_bytes() as u64
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, Error> {
@@ -193,6 +223,61 @@ impl Checkpoint {
     fn bad(&self, tensor: &str, message: String) -> Error {
         folder::bad(&self.model, &self.file, message).in_tensor(tensor)
     }
+}
+
+/// Tensors that some exporters store although they are no weights.
+const IGNORED: [&str; 1] = ["embeddings.position_ids"];
+
+/// Where, and in which type, tensors are loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination {
+    pub(crate) device: Device,
+    pub(crate) kind: Kind,
+}
+
+/// Checks tensors without reading them.
+struct Header<'a> {
+    checkpoint: &'a Checkpoint,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl Tensors for Header<'_> {
+    /// Returns an empty tensor.
+    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        self.checkpoint.expect(name, shape)?;
+        self.used.borrow_mut().insert(name.to_owned());
+        Ok(Tensor::new())
+    }
+}
+
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    destination: Destination,
+    progress: RefCell<&'a mut dyn FnMut(u64)>,
+}
+
+impl Tensors for Loader<'_> {
+    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        let Destination { device, kind } = self.destination;
+        let stored = self.checkpoint.read(name, shape)?;
+        let bytes = stored.numel() * stored.kind().elt_size_in_bytes();
+        // Copied to the device as stored, converted there.
+        let tensor = stored.f_to_device(device.torch())?.f_to_kind(kind)?;
+        (self.progress.borrow_mut())(bytes as u64);
+        Ok(tensor)
+    }
+}
+
+/// Returns the memory of a contiguous tensor of the processor.
+#[allow(
+    unsafe_code,
+    reason = "tch can fill a tensor only from a second copy in memory"
+)]
+fn bytes_of(tensor: &mut Tensor) -> &mut [u8] {
+    let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    // SAFETY: a new tensor is contiguous and owns this many bytes; any bit pattern is a valid
+    // number; the borrow keeps the tensor alive and unshared.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), bytes) }
 }
 
 /// Old checkpoints store a linear layer of attention as a 1×1 convolution, some the reverse.

@@ -8,13 +8,14 @@ use tch::{Kind, Tensor};
 
 use crate::error::Error;
 use crate::guard::guard;
+use crate::memory::{Memory, cuda, process};
 
 /// The device of a pipeline's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Device {
     /// The processor, in single precision.
     Cpu,
-    /// The GPU of this index, in half precision under autocast.
+    /// The GPU of this index, in half precision; the autoencoder in single.
     Cuda(usize),
 }
 
@@ -83,7 +84,7 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`] and others if it does not.
     pub fn self_test(&self) -> Result<(), Error> {
-        self.run(false, || {
+        self.run(|| {
             let ones = Tensor::f_ones([8, 8], (Kind::Float, self.torch()))?;
             let sum = f64::try_from(ones.f_matmul(&ones)?.f_sum(Kind::Float)?)?;
             match sum == 512.0 {
@@ -97,6 +98,30 @@ impl Device {
     pub fn synchronize(&self) {
         if let Device::Cuda(index) = *self {
             tch::Cuda::synchronize(i64::try_from(index).unwrap_or(0));
+        }
+    }
+
+    /// Returns the memory in use, or `None` if the system does not provide it.
+    pub fn memory(&self) -> Option<Memory> {
+        match *self {
+            Device::Cpu => process::memory(),
+            Device::Cuda(index) => cuda::memory(index),
+        }
+    }
+
+    /// Resets the peak.
+    pub fn reset_peak_memory(&self) {
+        match *self {
+            Device::Cpu => process::reset_peak(),
+            Device::Cuda(index) => cuda::reset_peak(index),
+        }
+    }
+
+    /// Returns unused memory to the GPU's driver, for other processes. Torch otherwise keeps the
+    /// memory of a dropped model for the next one, which is faster within one process.
+    pub fn release_unused_memory(&self) {
+        if self.is_cuda() {
+            cuda::empty_cache();
         }
     }
 
@@ -120,20 +145,11 @@ impl Device {
         }
     }
 
-    /// Runs tensor code without gradients and, on a GPU, in mixed precision if `mixed`.
-    ///
-    /// tch restores neither setting after a panic, so panics are caught inside.
-    pub(crate) fn run<T>(
-        self,
-        mixed: bool,
-        work: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    /// Runs tensor code without gradients. tch does not restore that setting after a panic, so panics
+    /// are caught inside.
+    pub(crate) fn run<T>(self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let _no_gradients = tch::no_grad_guard();
-        if self.is_cuda() {
-            tch::autocast(mixed, || guard(work))
-        } else {
-            guard(work)
-        }
+        guard(work)
     }
 }
 

@@ -35,8 +35,34 @@ pub(crate) fn read_json<T: DeserializeOwned>(
     model: &str,
     file: &str,
 ) -> Result<T, Error> {
-    serde_json::from_str(&read_text(folder, model, file)?)
+    serde_json::from_str(&without_extensions(&read_text(folder, model, file)?))
         .map_err(|e| bad(model, file, format!("invalid: {e}")).because(e))
+}
+
+/// Returns JSON without what Python adds to it: a byte-order mark, and the numbers `NaN`, `Infinity`
+/// and `-Infinity`, which become null.
+fn without_extensions(text: &str) -> String {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut plain = String::with_capacity(text.len());
+    let (mut quoted, mut escaped) = (false, false);
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let number = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|number| !quoted && rest.starts_with(number));
+        if let Some(number) = number {
+            plain.push_str("null");
+            rest = &rest[number.len()..];
+            continue;
+        }
+        if next == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && next == '\\' && !escaped;
+        plain.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    plain
 }
 
 /// Returns whether a listed path stays within the folder.
@@ -46,34 +72,29 @@ pub(crate) fn stays_inside(path: &str) -> bool {
         .all(|part| matches!(part, Component::Normal(_)))
 }
 
-impl Manifest {
-    /// Compares the files with their listed sizes and, up to 64 MiB, checksums.
-    pub(crate) fn verify_files(&self) -> Result<(), Error> {
-        for entry in &self.files {
-            let path = self.folder().join(&entry.path);
-            let unreadable = |e: io::Error| self.bad(&entry.path, "cannot be read").because(e);
-            let bytes = fs::metadata(&path).map_err(unreadable)?.len();
-            if bytes != entry.bytes {
-                let message = format!("{bytes} bytes, but the manifest lists {}", entry.bytes);
-                return Err(self.bad(&entry.path, message));
-            }
-            if bytes > MAX_HASHED_BYTES {
-                continue;
-            }
-            let sha256 = format!(
-                "{:x}",
-                Sha256::digest(small_file(&path).map_err(unreadable)?)
-            );
-            if sha256 != entry.sha256.to_ascii_lowercase() {
-                let message = "its SHA-256 differs from the manifest's: damaged or replaced";
-                return Err(self.bad(&entry.path, message));
-            }
+/// Compares a model's files with their listed sizes and, up to 64 MiB, checksums.
+pub(crate) fn verify_files(manifest: &Manifest) -> Result<(), Error> {
+    for entry in &manifest.files {
+        let path = manifest.folder().join(&entry.path);
+        let unreadable = |e: io::Error| manifest.bad(&entry.path, "cannot be read").because(e);
+        let bytes = fs::metadata(&path).map_err(unreadable)?.len();
+        if bytes != entry.bytes {
+            let message = format!("{bytes} bytes, but the manifest lists {}", entry.bytes);
+            return Err(manifest.bad(&entry.path, message));
         }
-        Ok(())
+        if bytes > MAX_HASHED_BYTES {
+            continue;
+        }
+        let digest = Sha256::digest(small_file(&path).map_err(unreadable)?);
+        if format!("{digest:x}") != entry.sha256.to_ascii_lowercase() {
+            let message = "its SHA-256 differs from the manifest's: damaged or replaced";
+            return Err(manifest.bad(&entry.path, message));
+        }
     }
+    Ok(())
 }
 
-/// Opening a pipe would wait for a writer, and a device may be endless.
+/// Reads a regular file: opening a pipe would wait for a writer, and a device may be endless.
 fn small_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));
@@ -120,5 +141,13 @@ mod tests {
             );
         }
         assert!(small_file(Path::new("/dev/zero")).is_err());
+    }
+
+    #[test]
+    fn what_python_adds_to_json_is_removed_outside_of_strings() {
+        let python = "\u{feff}{\"a\": -Infinity, \"NaN \\\" Infinity\": [NaN, Infinity, -1]}";
+        let json = "{\"a\": null, \"NaN \\\" Infinity\": [null, null, -1]}";
+        assert_eq!(without_extensions(python), json);
+        assert_eq!(without_extensions(json), json);
     }
 }

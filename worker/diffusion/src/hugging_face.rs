@@ -1,18 +1,23 @@
 //! Derives a manifest from a bare Hugging Face folder: `model_index.json` and the components'
-//! configs, as `save_pretrained` writes them. Missing values take Hugging Face's defaults.
-//! Unsupported features are rejected by name.
+//! configs, as `save_pretrained` writes them. Missing values take Hugging Face's defaults. Every
+//! other key of a config changes nothing, or refuses the model by name.
+
+mod allowed;
+mod scheduler;
 
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::folder::{bad, read_json};
 use crate::manifest::{
-    Activation, BetaSchedule, Defaults, Dtype, Family, Heads, ImageSizes, Manifest, PredictionType,
-    SchedulerSpec, TextSpec, TokenizerSpec, UNetSpec, VaeSpec,
+    Activation, Defaults, Dtype, Family, Heads, ImageSizes, Manifest, SchedulerSpec, TextSpec,
+    TokenizerSpec, UNetSpec, VaeSpec,
 };
+#[cfg(test)]
 use crate::scheduler::SchedulerKind;
 
 /// The file that identifies such a folder.
@@ -23,11 +28,14 @@ const UNET: &str = "unet/config.json";
 const VAE: &str = "vae/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 const TOKENIZER: &str = "tokenizer/tokenizer_config.json";
+const SPECIAL_TOKENS: &str = "tokenizer/special_tokens_map.json";
 
 #[derive(Deserialize)]
 struct Index {
     #[serde(rename = "_class_name")]
     class_name: String,
+    /// Library and class of the scheduler, which the scheduler's own config may contradict.
+    scheduler: Option<(String, String)>,
 }
 
 /// transformers' CLIPTextConfig.
@@ -59,94 +67,89 @@ impl Default for TextConfig {
     }
 }
 
+impl TextConfig {
+    fn stored_dtype(&self) -> Dtype {
+        match self.dtype.as_deref().or(self.torch_dtype.as_deref()) {
+            Some("float16") => Dtype::F16,
+            Some("bfloat16") => Dtype::Bf16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn spec(self) -> TextSpec {
+        TextSpec {
+            hidden_size: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            activation: self.hidden_act,
+        }
+    }
+}
+
 /// diffusers' UNet2DConditionModel.
 #[derive(Deserialize)]
 #[serde(default)]
 struct UNetConfig {
     block_out_channels: Vec<i64>,
     down_block_types: Vec<String>,
+    up_block_types: Vec<String>,
     layers_per_block: usize,
     attention_head_dim: Heads,
     cross_attention_dim: i64,
     use_linear_projection: bool,
     sample_size: u32,
-    in_channels: i64,
-    out_channels: i64,
-    norm_num_groups: i64,
-    act_fn: String,
-    mid_block_type: Option<String>,
-    class_embed_type: Value,
-    addition_embed_type: Value,
-    num_class_embeds: Value,
-    dual_cross_attention: bool,
 }
 
 impl Default for UNetConfig {
     fn default() -> UNetConfig {
+        let repeated = |first: &str, count: usize| vec![first.to_owned(); count];
         UNetConfig {
             block_out_channels: vec![320, 640, 1280, 1280],
-            down_block_types: ["CrossAttnDownBlock2D"; 3]
-                .into_iter()
-                .chain(["DownBlock2D"])
-                .map(String::from)
-                .collect(),
+            down_block_types: [repeated(DOWN_ATTENDS, 3), repeated(DOWN, 1)].concat(),
+            up_block_types: [repeated(UP, 1), repeated(UP_ATTENDS, 3)].concat(),
             layers_per_block: 2,
             attention_head_dim: Heads::All(8),
             cross_attention_dim: 1280,
             use_linear_projection: false,
             sample_size: 64,
-            in_channels: 4,
-            out_channels: 4,
-            norm_num_groups: 32,
-            act_fn: "silu".to_owned(),
-            mid_block_type: Some("UNetMidBlock2DCrossAttn".to_owned()),
-            class_embed_type: Value::Null,
-            addition_embed_type: Value::Null,
-            num_class_embeds: Value::Null,
-            dual_cross_attention: false,
         }
     }
 }
 
+const DOWN: &str = "DownBlock2D";
+const DOWN_ATTENDS: &str = "CrossAttnDownBlock2D";
+const UP: &str = "UpBlock2D";
+const UP_ATTENDS: &str = "CrossAttnUpBlock2D";
+
 impl UNetConfig {
-    /// Returns the first feature of the config that diffusers-rs does not support.
-    fn unsupported(&self) -> Option<String> {
-        let block =
-            |name: &&String| !matches!(name.as_str(), "DownBlock2D" | "CrossAttnDownBlock2D");
-        if let Some(name) = self.down_block_types.iter().find(block) {
+    /// Returns the first unsupported block.
+    fn unsupported_block(&self) -> Option<String> {
+        let down = self.down_block_types.iter();
+        if let Some(name) = down
+            .clone()
+            .find(|name| *name != DOWN && *name != DOWN_ATTENDS)
+        {
             return Some(format!("down_block_types: {name} is not supported"));
         }
-        let rules = [
-            (
-                self.in_channels == 4 && self.out_channels == 4,
-                "in_channels and out_channels: only 4 is supported",
-            ),
-            (
-                self.norm_num_groups == 32,
-                "norm_num_groups: only 32 is supported",
-            ),
-            (self.act_fn == "silu", "act_fn: only silu is supported"),
-            (
-                self.mid_block_type.as_deref() == Some("UNetMidBlock2DCrossAttn"),
-                "mid_block_type: only UNetMidBlock2DCrossAttn is supported",
-            ),
-            (
-                self.class_embed_type.is_null() && self.num_class_embeds.is_null(),
-                "class embeddings are not supported",
-            ),
-            (
-                self.addition_embed_type.is_null(),
-                "addition_embed_type: not supported (is this Stable Diffusion XL?)",
-            ),
-            (
-                !self.dual_cross_attention,
-                "dual_cross_attention: not supported",
-            ),
-        ];
-        rules
-            .iter()
-            .find(|(holds, _)| !holds)
-            .map(|(_, broken)| (*broken).to_owned())
+        let mirrored = down.rev().map(|name| match name == DOWN {
+            true => UP,
+            false => UP_ATTENDS,
+        });
+        (!mirrored.eq(self.up_block_types.iter().map(String::as_str)))
+            .then(|| "up_block_types: only the reverse of down_block_types is supported".to_owned())
+    }
+
+    fn spec(self) -> UNetSpec {
+        let types = self.down_block_types.iter();
+        UNetSpec {
+            attention_blocks: types.map(|name| name == DOWN_ATTENDS).collect(),
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            heads: self.attention_head_dim,
+            cross_attention_dim: self.cross_attention_dim,
+            use_linear_projection: self.use_linear_projection,
+        }
     }
 }
 
@@ -159,9 +162,6 @@ struct VaeConfig {
     norm_num_groups: i64,
     latent_channels: i64,
     scaling_factor: f64,
-    shift_factor: Option<f64>,
-    mid_block_add_attention: bool,
-    use_post_quant_conv: bool,
 }
 
 impl Default for VaeConfig {
@@ -172,28 +172,20 @@ impl Default for VaeConfig {
             norm_num_groups: 32,
             latent_channels: 4,
             scaling_factor: 0.18215,
-            shift_factor: None,
-            mid_block_add_attention: true,
-            use_post_quant_conv: true,
         }
     }
 }
 
-#[derive(Deserialize)]
-struct SchedulerConfig {
-    #[serde(rename = "_class_name", default)]
-    class_name: String,
-    #[serde(default = "epsilon")]
-    prediction_type: PredictionType,
-    beta_start: f64,
-    beta_end: f64,
-    beta_schedule: BetaSchedule,
-    #[serde(default)]
-    steps_offset: usize,
-}
-
-fn epsilon() -> PredictionType {
-    PredictionType::Epsilon
+impl VaeConfig {
+    fn spec(self) -> VaeSpec {
+        VaeSpec {
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            norm_groups: self.norm_num_groups,
+            latent_channels: self.latent_channels,
+            scaling_factor: self.scaling_factor,
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -220,32 +212,15 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
         );
         return Err(bad(model, INDEX, message));
     }
-    let text: TextConfig = read_json(folder, model, TEXT)?;
-    let unet: UNetConfig = read_json(folder, model, UNET)?;
-    let vae: VaeConfig = read_json(folder, model, VAE)?;
-    let scheduler: SchedulerConfig = read_json(folder, model, SCHEDULER)?;
-    let tokenizer: TokenizerConfig = match folder.join(TOKENIZER).exists() {
-        true => read_json(folder, model, TOKENIZER)?,
-        false => TokenizerConfig::default(),
-    };
-    if let Some(message) = unet.unsupported() {
+    let text: TextConfig = config(folder, model, TEXT, allowed::text)?;
+    let unet: UNetConfig = config(folder, model, UNET, allowed::unet)?;
+    let vae: VaeConfig = config(folder, model, VAE, allowed::vae)?;
+    let scheduler = scheduler_spec(folder, model, index.scheduler)?;
+    let pad = pad_token(folder, model)?;
+    if let Some(message) = unet.unsupported_block() {
         return Err(bad(model, UNET, message));
     }
-    if !(vae.mid_block_add_attention
-        && vae.use_post_quant_conv
-        && vae.shift_factor.is_none_or(|shift| shift == 0.0))
-    {
-        let message =
-            "a VAE without middle attention or post_quant_conv, or with a shift, is not supported";
-        return Err(bad(model, VAE, message));
-    }
-    let vae = VaeSpec {
-        block_out_channels: vae.block_out_channels,
-        layers_per_block: vae.layers_per_block,
-        norm_groups: vae.norm_num_groups,
-        latent_channels: vae.latent_channels,
-        scaling_factor: vae.scaling_factor,
-    };
+    let vae = vae.spec();
     Ok(Manifest {
         schema: 1,
         name: model.to_owned(),
@@ -259,49 +234,17 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
             1024 => Family::Sd21,
             _ => Family::Tiny,
         },
-        dtype: match text.dtype.or(text.torch_dtype).as_deref() {
-            Some("float16") => Dtype::F16,
-            Some("bfloat16") => Dtype::Bf16,
-            _ => Dtype::F32,
-        },
+        dtype: text.stored_dtype(),
         image: sizes(&vae, unet.sample_size),
         tokenizer: TokenizerSpec {
             kind: "clip-bpe".to_owned(),
             context: text.max_position_embeddings,
-            pad: match tokenizer.pad_token {
-                Some(Token::Text(text) | Token::Object { content: text }) => text,
-                None => "<|endoftext|>".to_owned(),
-            },
+            pad,
         },
-        text: TextSpec {
-            hidden_size: text.hidden_size,
-            layers: text.num_hidden_layers,
-            heads: text.num_attention_heads,
-            intermediate_size: text.intermediate_size,
-            activation: text.hidden_act,
-        },
-        unet: UNetSpec {
-            attention_blocks: unet
-                .down_block_types
-                .iter()
-                .map(|name| name == "CrossAttnDownBlock2D")
-                .collect(),
-            block_out_channels: unet.block_out_channels,
-            layers_per_block: unet.layers_per_block,
-            heads: unet.attention_head_dim,
-            cross_attention_dim: unet.cross_attention_dim,
-            use_linear_projection: unet.use_linear_projection,
-        },
+        text: text.spec(),
+        unet: unet.spec(),
         vae,
-        scheduler: SchedulerSpec {
-            allowed: SchedulerKind::ALL.to_vec(),
-            default: scheduler_named(&scheduler.class_name),
-            prediction_type: scheduler.prediction_type,
-            beta_start: scheduler.beta_start,
-            beta_end: scheduler.beta_end,
-            beta_schedule: scheduler.beta_schedule,
-            steps_offset: scheduler.steps_offset,
-        },
+        scheduler,
         // The default of diffusers' StableDiffusionPipeline.
         defaults: Defaults {
             steps: 50,
@@ -310,7 +253,7 @@ pub(crate) fn derive(folder: &Path, model: &str) -> Result<Manifest, Error> {
     })
 }
 
-/// From half to twice the side of the training pictures.
+/// Returns the sizes from half to twice the side of the training pictures.
 fn sizes(vae: &VaeSpec, sample_size: u32) -> ImageSizes {
     let multiple_of = vae.downsampling().max(8);
     let default = sample_size.clamp(1, 512).saturating_mul(vae.downsampling());
@@ -322,17 +265,100 @@ fn sizes(vae: &VaeSpec, sample_size: u32) -> ImageSizes {
     }
 }
 
-fn scheduler_named(class: &str) -> SchedulerKind {
-    match class {
-        "DDPMScheduler" => SchedulerKind::Ddpm,
-        "DPMSolverMultistepScheduler" => SchedulerKind::DpmSolverPlusPlus,
-        "EulerDiscreteScheduler" => SchedulerKind::Euler,
-        "EulerAncestralDiscreteScheduler" => SchedulerKind::EulerAncestral,
-        "HeunDiscreteScheduler" => SchedulerKind::Heun,
-        "KDPM2DiscreteScheduler" => SchedulerKind::Kdpm2,
-        "KDPM2AncestralDiscreteScheduler" => SchedulerKind::Kdpm2Ancestral,
-        "LMSDiscreteScheduler" => SchedulerKind::Lms,
-        "PNDMScheduler" => SchedulerKind::Pndm,
-        _ => SchedulerKind::Ddim,
+/// Reads a component's config, unless it has a setting that is not supported.
+fn config<T: DeserializeOwned>(
+    folder: &Path,
+    model: &str,
+    file: &str,
+    check: fn(&Map<String, Value>) -> Result<(), String>,
+) -> Result<T, Error> {
+    let config: Map<String, Value> = read_json(folder, model, file)?;
+    check(&config).map_err(|message| bad(model, file, message))?;
+    serde_json::from_value(Value::Object(config))
+        .map_err(|e| bad(model, file, format!("invalid: {e}")).because(e))
+}
+
+/// Reads the scheduler's config, as one of the class that the index names.
+fn scheduler_spec(
+    folder: &Path,
+    model: &str,
+    named: Option<(String, String)>,
+) -> Result<SchedulerSpec, Error> {
+    let config: Map<String, Value> = read_json(folder, model, SCHEDULER)?;
+    let own = || Some(config.get("_class_name")?.as_str()?.to_owned());
+    let class = named
+        .map(|(_, class)| class)
+        .or_else(own)
+        .unwrap_or_default();
+    let read = scheduler::read(&class, &config);
+    read.map(|(_, spec)| spec)
+        .map_err(|message| bad(model, SCHEDULER, message))
+}
+
+/// Returns the token that pads prompts. Like transformers, it prefers the map of special tokens to
+/// the tokenizer's config.
+fn pad_token(folder: &Path, model: &str) -> Result<String, Error> {
+    for file in [SPECIAL_TOKENS, TOKENIZER] {
+        if folder.join(file).exists() {
+            let config: TokenizerConfig = read_json(folder, model, file)?;
+            if let Some(Token::Text(text) | Token::Object { content: text }) = config.pad_token {
+                return Ok(text);
+            }
+        }
+    }
+    Ok("<|endoftext|>".to_owned())
+}
+
+/// Reads the scheduler of a class and a config, for tests.
+#[cfg(test)]
+pub(crate) fn scheduler_of(
+    class: &str,
+    config: &str,
+) -> Result<(SchedulerKind, SchedulerSpec), String> {
+    let config = serde_json::from_str(config).map_err(|error| error.to_string())?;
+    scheduler::read(class, &config)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// Stable Diffusion 2: its two files disagree.
+    #[test]
+    fn the_map_of_special_tokens_decides_what_pads() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tokenizer")).unwrap();
+        let pad = || pad_token(folder.path(), "a").unwrap();
+        assert_eq!(pad(), "<|endoftext|>");
+        let config = r#"{"pad_token": {"content": "<|pad|>"}}"#;
+        std::fs::write(folder.path().join(TOKENIZER), config).unwrap();
+        assert_eq!(pad(), "<|pad|>");
+        std::fs::write(folder.path().join(SPECIAL_TOKENS), r#"{"pad_token": "!"}"#).unwrap();
+        assert_eq!(pad(), "!");
+    }
+
+    #[test]
+    fn the_index_names_the_scheduler() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("scheduler")).unwrap();
+        let config = r#"{"_class_name": "PNDMScheduler", "beta_start": 0.001, "beta_end": 0.01,
+            "beta_schedule": "linear", "lambda_min_clipped": -Infinity}"#;
+        std::fs::write(folder.path().join(SCHEDULER), config).unwrap();
+        let read = |class: Option<&str>| {
+            let named = class.map(|class| ("diffusers".to_owned(), class.to_owned()));
+            scheduler_spec(folder.path(), "a", named)
+        };
+        let spec = read(Some("EulerDiscreteScheduler")).unwrap();
+        assert_eq!(spec.default, SchedulerKind::Euler);
+        assert_eq!(spec.steps_offset, 1);
+        // Its own class needs a setting that it does not have.
+        assert!(
+            read(None)
+                .unwrap_err()
+                .to_string()
+                .contains("skip_prk_steps")
+        );
+        assert!(read(Some("UniPCMultistepScheduler")).is_err());
     }
 }

@@ -17,9 +17,11 @@
 //! | [`catalog`](Catalog) | a folder with one folder per model, and their names |
 //! | [`manifest`](Manifest) | a model's shapes, defaults and files, or `hugging_face` derives it |
 //! | `folder` | reads the small, untrusted files beside the weights |
-//! | `checkpoint` | one safetensors file: every tensor is checked, then copied |
-//! | `tokenizer`, `clip` | prompt → token ids → text states `[batch, context, hidden]` |
-//! | `diffusers_rs` | UNet, VAE and schedulers: the only module that uses the `diffusers` crate |
+//! | `checkpoint` | one safetensors file: every tensor is checked, then read |
+//! | `tokenizer` | prompt → token ids |
+//! | `networks` | text encoder, UNet and autoencoder, built from a checkpoint's tensors |
+//! | `sampling` | noise schedules and solvers: from noise to latents in some calls of the UNet |
+//! | `diffusers_rs` | three more solvers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
@@ -27,7 +29,7 @@
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |
 //! | [`stamp`](Stamp) | detects changes of a model's files |
-//! | `random_weights` | [`Manifest::write_random_weights`], for benchmarks and tests |
+//! | `random_weights` | [`write_random_weights`], for benchmarks and tests |
 //!
 //! **Threads.** Tensors are `Send`, not `Sync`, and libgomp creates a pool for each calling thread:
 //! one thread should own a device, its pipelines and every call on them. **Panics.** No panic
@@ -36,7 +38,6 @@
 
 mod catalog;
 mod checkpoint;
-mod clip;
 mod device;
 mod diffusers_rs;
 mod error;
@@ -45,11 +46,13 @@ mod guard;
 mod hugging_face;
 mod manifest;
 mod memory;
+mod networks;
 mod noise;
 mod picture;
 mod pipeline;
 mod random_weights;
 mod request;
+mod sampling;
 mod scheduler;
 mod stamp;
 mod tokenizer;
@@ -58,12 +61,14 @@ pub use catalog::Catalog;
 pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
 pub use manifest::{
-    Activation, BetaSchedule, Defaults, Dtype, Family, FileEntry, Heads, ImageSizes, Manifest,
-    PredictionType, SchedulerSpec, TextSpec, TokenizerSpec, UNetSpec, VaeSpec,
+    Activation, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, Family, FileEntry,
+    FinalSigma, Heads, ImageSizes, Manifest, PredictionType, SchedulerSpec, SigmaSpacing, TextSpec,
+    TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::Picture;
 pub use pipeline::{LoadStep, Observer, Part, Pipeline};
+pub use random_weights::write_random_weights;
 pub use request::Request;
 pub use scheduler::SchedulerKind;
 pub use stamp::Stamp;

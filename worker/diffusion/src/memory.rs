@@ -3,48 +3,20 @@
 //! tch has no memory statistics. On a GPU torch's allocator provides them through a small C++ shim
 //! (`cuda/memory.cpp`), compiled only with a CUDA libtorch; on the CPU the kernel does.
 
-use crate::device::Device;
-
 /// Memory of this process on a device, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Current: on a GPU that of tensors, on the CPU the process's resident memory.
     pub current_bytes: u64,
-    /// Peak since the start, or since [`Device::reset_peak_memory`].
+    /// Peak since the start, or since [`reset_peak_memory`](crate::Device::reset_peak_memory).
     pub peak_bytes: u64,
 }
 
-impl Device {
-    /// Returns the memory in use, or `None` if the system does not provide it.
-    pub fn memory(&self) -> Option<Memory> {
-        match *self {
-            Device::Cpu => process::memory(),
-            Device::Cuda(index) => cuda::memory(index),
-        }
-    }
-
-    /// Resets the peak.
-    pub fn reset_peak_memory(&self) {
-        match *self {
-            Device::Cpu => process::reset_peak(),
-            Device::Cuda(index) => cuda::reset_peak(index),
-        }
-    }
-
-    /// Returns unused memory to the GPU's driver, for other processes. Torch otherwise keeps the
-    /// memory of a dropped model for the next one, which is faster within one process.
-    pub fn release_unused_memory(&self) {
-        if self.is_cuda() {
-            cuda::empty_cache();
-        }
-    }
-}
-
-mod process {
+pub(crate) mod process {
     use super::Memory;
 
-    /// Linux only: `VmRSS` and `VmHWM` of proc(5).
-    pub(super) fn memory() -> Option<Memory> {
+    /// Returns, on Linux only, `VmRSS` and `VmHWM` of proc(5).
+    pub(crate) fn memory() -> Option<Memory> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let bytes = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;
@@ -60,7 +32,7 @@ mod process {
         })
     }
 
-    pub(super) fn reset_peak() {
+    pub(crate) fn reset_peak() {
         // proc(5): 5 resets the peak resident set size. If that is not permitted the peak stays.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
     }
@@ -71,7 +43,7 @@ mod process {
     unsafe_code,
     reason = "three C functions; the contract of each is one line in cuda/memory.cpp"
 )]
-mod cuda {
+pub(crate) mod cuda {
     use super::Memory;
 
     unsafe extern "C" {
@@ -80,7 +52,7 @@ mod cuda {
         fn warmq_cuda_empty_cache() -> bool;
     }
 
-    pub(super) fn memory(device: usize) -> Option<Memory> {
+    pub(crate) fn memory(device: usize) -> Option<Memory> {
         let (mut current, mut peak) = (0, 0);
         // SAFETY: both pointers are to live integers, which the function writes at most once.
         let known =
@@ -92,27 +64,27 @@ mod cuda {
         })
     }
 
-    pub(super) fn reset_peak(device: usize) {
+    pub(crate) fn reset_peak(device: usize) {
         // SAFETY: takes a number, returns whether torch has initialised that device; no exception
         // escapes.
         unsafe { warmq_cuda_reset_peak(i8::try_from(device).unwrap_or(-1)) };
     }
 
-    pub(super) fn empty_cache() {
+    pub(crate) fn empty_cache() {
         // SAFETY: takes nothing, and no exception escapes.
         unsafe { warmq_cuda_empty_cache() };
     }
 }
 
 #[cfg(not(libtorch_cuda))]
-mod cuda {
+pub(crate) mod cuda {
     use super::Memory;
 
-    pub(super) fn memory(_device: usize) -> Option<Memory> {
+    pub(crate) fn memory(_device: usize) -> Option<Memory> {
         None
     }
 
-    pub(super) fn reset_peak(_device: usize) {}
+    pub(crate) fn reset_peak(_device: usize) {}
 
-    pub(super) fn empty_cache() {}
+    pub(crate) fn empty_cache() {}
 }

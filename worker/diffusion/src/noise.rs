@@ -7,8 +7,8 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::Tensor;
 
-/// Normal noise on the CPU, from a local generator: torch's is global to the process, and differs
-/// between kinds of devices.
+/// Returns normal noise on the CPU, from a local generator: torch's is global to the process, and
+/// differs between kinds of devices.
 pub(crate) fn initial(seed: u64, shape: [u32; 4]) -> Tensor {
     let count = shape.iter().map(|&n| n as usize).product();
     let generator = ChaCha8Rng::seed_from_u64(seed);
@@ -20,7 +20,8 @@ pub(crate) fn initial(seed: u64, shape: [u32; 4]) -> Tensor {
 pub(crate) const ENCODING: u32 = u32::MAX;
 
 /// Runs a scheduler's step, which may draw from torch's generator, reproducibly. The generator is
-/// global to the process: steps of other engines wait meanwhile, for microseconds.
+/// global to the process: steps of other engines wait meanwhile, for microseconds. Nothing else in
+/// the process may draw from it.
 pub(crate) fn reproducibly<T>(seed: u64, step: u32, draw: impl FnOnce() -> T) -> T {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _turn = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,55 +1,91 @@
 //! Random weights with the right names and shapes, for benchmarks and tests.
 
+use std::cell::RefCell;
 use std::fs;
 
-use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 
-use crate::clip::TextTransformer;
 use crate::device::Device;
-use crate::diffusers_rs::{Autoencoder, UNet};
 use crate::error::Error;
 use crate::manifest::{Dtype, Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
+use crate::networks::{Autoencoder, Tensors, TextTransformer, UNet, Weights};
+use crate::noise;
 
-impl Manifest {
-    /// Writes the three weights files into the model's folder, in the manifest's type: untrained
-    /// networks. `vocabulary` is the number of rows of the token embedding. The caller provides the
-    /// tokenizer's files.
-    ///
-    /// # Errors
-    /// [`Error::BadCheckpoint`] if a file cannot be written.
-    pub fn write_random_weights(&self, vocabulary: i64, seed: i64) -> Result<(), Error> {
-        let context = i64::try_from(self.tokenizer.context).unwrap_or(i64::MAX);
-        Device::Cpu.run(false, || {
-            tch::manual_seed(seed);
-            self.write(TEXT_WEIGHTS, |root| {
-                TextTransformer::new(&(root / "text_model"), &self.text, vocabulary, context);
-            })?;
-            self.write(UNET_WEIGHTS, |root| {
-                UNet::new(root, &self.unet);
-            })?;
-            self.write(VAE_WEIGHTS, |root| {
-                Autoencoder::new(root, &self.vae);
-            })
+/// Writes the three weights files into a model's folder, in the manifest's type: untrained
+/// networks. `vocabulary` is the number of rows of the token embedding. The caller provides the
+/// tokenizer's files.
+///
+/// # Errors
+/// [`Error::BadCheckpoint`] if a file cannot be written.
+pub fn write_random_weights(manifest: &Manifest, vocabulary: i64, seed: u64) -> Result<(), Error> {
+    let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
+    let write_all = || {
+        write(manifest, TEXT_WEIGHTS, |weights| {
+            let weights = weights.at("text_model");
+            TextTransformer::new(&weights, &manifest.text, vocabulary, context)
+        })?;
+        write(manifest, UNET_WEIGHTS, |weights| {
+            UNet::new(weights, &manifest.unet)
+        })?;
+        write(manifest, VAE_WEIGHTS, |weights| {
+            Autoencoder::new(weights, &manifest.vae)
         })
-    }
+    };
+    Device::Cpu.run(|| noise::reproducibly(seed, 0, write_all))
+}
 
-    fn write(&self, stem: &str, build: impl FnOnce(Path)) -> Result<(), Error> {
-        let mut store = VarStore::new(tch::Device::Cpu);
-        store.set_kind(match self.dtype {
+fn write<N>(
+    manifest: &Manifest,
+    stem: &str,
+    build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
+) -> Result<(), Error> {
+    let random = Random {
+        kind: match manifest.dtype {
             Dtype::F16 => Kind::Half,
             Dtype::Bf16 => Kind::BFloat16,
             Dtype::F32 => Kind::Float,
-        });
-        build(store.root());
-        let tensors: Vec<(String, Tensor)> = store.variables().into_iter().collect();
-        let file = format!("{stem}.safetensors");
-        let path = self.folder().join(&file);
-        let unwritable = |e: std::io::Error| self.bad(&file, "cannot be written").because(e);
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .map_err(unwritable)?;
-        Tensor::write_safetensors(&tensors, &path)
-            .map_err(|e| self.bad(&file, "cannot be written").because(e))
+        },
+        tensors: RefCell::default(),
+    };
+    build(&Weights::root(&random))?;
+    let file = format!("{stem}.safetensors");
+    let path = manifest.folder().join(&file);
+    let unwritable = || manifest.bad(&file, "cannot be written");
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .map_err(|e| unwritable().because(e))?;
+    Tensor::write_safetensors(&random.tensors.into_inner(), &path)
+        .map_err(|e| unwritable().because(e))
+}
+
+/// Draws the tensors that a network asks for.
+struct Random {
+    kind: Kind,
+    tensors: RefCell<Vec<(String, Tensor)>>,
+}
+
+impl Tensors for Random {
+    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        let options = (Kind::Float, tch::Device::Cpu);
+        let tensor = match (deviation(name, shape), name.ends_with("weight")) {
+            (Some(deviation), _) => Tensor::f_randn(shape, options)? * deviation,
+            (None, true) => Tensor::f_ones(shape, options)?,
+            (None, false) => Tensor::f_zeros(shape, options)?,
+        };
+        let tensor = tensor.f_to_kind(self.kind)?;
+        let stored = (name.to_owned(), tensor.shallow_clone());
+        self.tensors.borrow_mut().push(stored);
+        Ok(tensor)
+    }
+}
+
+/// Standard deviation of a tensor: that of PyTorch's initial values. `None` for norms and biases,
+/// which do not start at random.
+fn deviation(name: &str, shape: &[i64]) -> Option<f64> {
+    let inputs: i64 = shape.get(1..)?.iter().product();
+    match shape {
+        [_] => None,
+        _ if name.contains("embeddings.") => Some(1.0),
+        _ => Some((3.0 * inputs as f64).sqrt().recip()),
     }
 }

@@ -39,7 +39,7 @@ pub struct Request {
 }
 
 impl Default for Request {
-    /// One picture without a prompt, from seed 0.
+    /// Creates one picture without a prompt, from seed 0.
     fn default() -> Request {
         Request {
             prompt: String::new(),

@@ -1,4 +1,4 @@
-//! Names and limits of schedulers. `diffusers_rs` implements them.
+//! Names and limits of schedulers. `sampling` implements them.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A scheduler. `EulerAncestral`, `Ddpm` and `Kdpm2Ancestral` draw fresh noise at every step;
+/// A scheduler. `EulerAncestral`, `Ddpm`, `Kdpm2Ancestral` and `Lcm` draw fresh noise at every step;
 /// `Heun`, `Kdpm2` and `Kdpm2Ancestral` call the UNet twice for each step but one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -20,13 +20,14 @@ pub enum SchedulerKind {
     Heun,
     Kdpm2,
     Kdpm2Ancestral,
+    Lcm,
     Lms,
     Pndm,
 }
 
 impl SchedulerKind {
     /// All schedulers.
-    pub const ALL: [SchedulerKind; 10] = [
+    pub const ALL: [SchedulerKind; 11] = [
         SchedulerKind::Ddim,
         SchedulerKind::Ddpm,
         SchedulerKind::DpmSolverPlusPlus,
@@ -35,6 +36,7 @@ impl SchedulerKind {
         SchedulerKind::Heun,
         SchedulerKind::Kdpm2,
         SchedulerKind::Kdpm2Ancestral,
+        SchedulerKind::Lcm,
         SchedulerKind::Lms,
         SchedulerKind::Pndm,
     ];
@@ -50,6 +52,7 @@ impl SchedulerKind {
             SchedulerKind::Heun => "heun",
             SchedulerKind::Kdpm2 => "kdpm2",
             SchedulerKind::Kdpm2Ancestral => "kdpm2-a",
+            SchedulerKind::Lcm => "lcm",
             SchedulerKind::Lms => "lms",
             SchedulerKind::Pndm => "pndm",
         }
@@ -63,6 +66,8 @@ impl SchedulerKind {
             | SchedulerKind::Ddpm
             | SchedulerKind::Euler
             | SchedulerKind::EulerAncestral => 1..=500,
+            // As many as the distillation had.
+            SchedulerKind::Lcm => 1..=50,
             _ => 2..=500,
         }
     }

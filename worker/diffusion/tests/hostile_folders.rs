@@ -134,6 +134,20 @@ fn a_missing_tensor_is_named() {
 }
 
 #[test]
+fn a_tensor_without_use_is_named() {
+    let model = SmallModel::new();
+    let tensor = "down_blocks.0.attentions.0.processor.to_q_lora.down.weight";
+    model.edit_header(UNET, |header| {
+        let entry = header["conv_norm_out.bias"].clone();
+        header.as_object_mut().unwrap().insert(
+            tensor.to_owned(),
+            json!({"dtype": entry["dtype"], "shape": [0], "data_offsets": [0, 0]}),
+        );
+    });
+    assert!(names(&model, UNET, tensor).contains("no use"));
+}
+
+#[test]
 fn a_tensor_of_another_shape_is_named_and_not_broadcast() {
     let model = SmallModel::new();
     let tensor = "up_blocks.1.resnets.0.norm2.weight";
@@ -160,13 +174,13 @@ fn a_manifest_larger_than_its_weights_is_refused_before_anything_is_allocated() 
     let model = SmallModel::new();
     model.edit_manifest(|manifest| manifest["text"]["layers"] = json!(128));
     assert_eq!(
-        names(&model, TEXT, "encoder.layers.1.mlp.fc1.weight"),
+        names(&model, TEXT, "encoder.layers.1.layer_norm1.weight"),
         "missing"
     );
     let model = SmallModel::new();
     model.edit_manifest(|manifest| manifest["vae"]["layers_per_block"] = json!(8));
     assert_eq!(
-        names(&model, VAE, "encoder.down_blocks.0.resnets.1.conv2.weight"),
+        names(&model, VAE, "encoder.down_blocks.0.resnets.1.norm1.weight"),
         "missing"
     );
 }

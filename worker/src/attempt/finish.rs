@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use warmq_process::retry;
+use warmq_process::retry::{self, until_success};
 use warmq_store::{Finish, Ran, RunnerReport};
-use warmq_types::attempt::Lease;
-use warmq_types::attempt::Outcome;
+use warmq_types::attempt::{Lease, Outcome};
 use warmq_types::hint::Hint;
 use warmq_types::ids::Fence;
 use warmq_types::job::{JobError, Timings};
 
 use crate::context::WorkerContext;
 use crate::lease::StartedAttempt;
+use crate::runner::Runner;
 
 /// A fence that no attempt has: the script stores only what the runner holds.
 const NO_FENCE: Fence = Fence(0);
@@ -43,7 +43,7 @@ impl EndedAttempt {
 
     /// Stores the end and the runner's models. Returns false if the result was rejected because the
     /// job is no longer this attempt's.
-    pub(super) async fn store(
+    async fn store(
         &self,
         context: &WorkerContext,
         is_ours: bool,
@@ -88,7 +88,7 @@ impl EndedAttempt {
     }
 
     /// Logs the end. `accepted`: the result was stored.
-    pub(super) fn log(&self, accepted: bool) {
+    fn log(&self, accepted: bool) {
         let (job, outcome) = (&self.started.job, &self.outcome);
         let Timings {
             warm,
@@ -97,28 +97,58 @@ impl EndedAttempt {
         } = self.timings;
         let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
         let (runner, id) = (&self.started.runner, job.id);
-        match outcome {
-            Outcome::Cancelled if !accepted => tracing::info!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "job stopped: it was cancelled, or its lease was lost"
-            ),
-            _ if !accepted => tracing::warn!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "result dropped: the job's lease was lost"
-            ),
-            Outcome::Failed(error) if error.status >= 500 => tracing::warn!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-                "job failed: runner fault"
-            ),
-            Outcome::Failed(error) => tracing::info!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, error = error.message,
-                "job failed"
-            ),
-            Outcome::Succeeded(_) | Outcome::Cancelled => tracing::info!(
-                %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms,
-                "job {}", outcome.state()
-            ),
+        macro_rules! log {
+            ($level:ident, $($event:tt)+) => {
+                tracing::$level!(
+                    %runner, job.id = %id, job.hint = hint, warm, load_ms, run_ms, $($event)+
+                )
+            };
         }
+        match outcome {
+            Outcome::Cancelled if !accepted => {
+                log!(info, "job stopped: it was cancelled, or its lease was lost");
+            }
+            _ if !accepted => log!(warn, "result dropped: the job's lease was lost"),
+            Outcome::Failed(error) if error.status >= 500 => {
+                log!(warn, error = error.message, "job failed: runner fault");
+            }
+            Outcome::Failed(error) => log!(info, error = error.message, "job failed"),
+            Outcome::Succeeded(_) | Outcome::Cancelled => log!(info, "job {}", outcome.state()),
+        }
+    }
+}
+
+/// Whether the end of an attempt is stored.
+pub(super) enum Stored {
+    Accepted,
+    /// The job is no longer this attempt's.
+    Rejected,
+    /// The drain timeout elapsed first.
+    GaveUp,
+    RedisUnreachable,
+}
+
+/// Stores the attempt's end and the runner's models. `counts`: the end is the job's.
+pub(super) async fn store(
+    runner: &mut Runner,
+    attempt: &EndedAttempt,
+    counts: bool,
+    idle: bool,
+) -> Stored {
+    let (context, report) = (&runner.context, &runner.engine.report);
+    let stored = until_success("storing a result", &context.give_up, || {
+        attempt.store(context, counts, &runner.recorded_hints, report, idle)
+    });
+    let accepted = match runner.redis_grace.limit(stored).await {
+        Some(Some(accepted)) => accepted,
+        Some(None) => return Stored::GaveUp,
+        None => return Stored::RedisUnreachable,
+    };
+    runner.recorded_hints.clone_from(&report.hints);
+    attempt.log(accepted);
+    match accepted {
+        true => Stored::Accepted,
+        false => Stored::Rejected,
     }
 }
 

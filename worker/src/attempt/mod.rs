@@ -2,10 +2,11 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | this one | starts the job, or settles it if it cannot be started |
-//! | `run` | runs the job to its end |
+//! | this one | runs the steps in order |
+//! | `start` | starts the job, or settles its message if it cannot be started |
+//! | `run` | runs the job on the engine and stores its files |
+//! | `retry` | decides what follows the run: its end, or another attempt |
 //! | `finish` | stores the end of an attempt |
-//! | `retry` | requeues the job after a timeout or a fault |
 //! | `settle` | announces or republishes the job, then acknowledges its message |
 //!
 //! Every path ends in one of two ways: the job's end is announced, a confirmed copy is queued, or
@@ -16,172 +17,116 @@ mod finish;
 mod retry;
 mod run;
 mod settle;
+mod start;
 
-use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use warmq_types::attempt::Outcome;
+use warmq_types::message::JobMessage;
 
-use warmq_process::clock::unix_ms;
-use warmq_process::retry::until_known;
-use warmq_store::{Start, StartSource};
-use warmq_types::ids::Epoch;
-use warmq_types::job::JobSpec;
-use warmq_types::message::{JobMessage, Versioned};
-use warmq_types::retry_tier::RetryTier;
-
-use crate::consumer::{JobDelivery, Source};
+use self::finish::EndedAttempt;
+use self::retry::FollowUp;
+use self::run::{FinishedRun, RunEnd};
+use self::settle::Settlement;
+use crate::cancellations::CancellationListener;
+use crate::consumer::{ConsumeError, JobDelivery, Source};
 use crate::context::WorkerContext;
+use crate::fault::Fault;
 use crate::incarnation::Incarnation;
+use crate::lease::{LeaseKeeper, StartedAttempt};
 use crate::runner::{AfterDelivery, IncarnationEnd, Runner};
+use crate::self_test;
 
-/// Timeout for the query whether any runner lists a model.
-const CATALOG_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Longest delay of a job from the shared queue that needs a model of other runners.
-const MAX_RETURN_DELAY: Duration = Duration::from_secs(30);
-
-/// Returns the delay before such a job is offered again: half of its waiting time, so that runners
-/// without its model receive it ever more rarely.
-fn return_delay(waited: Duration) -> RetryTier {
-    RetryTier::at_most((waited / 2).min(MAX_RETURN_DELAY))
+/// An attempt from its start until its message is settled.
+struct Attempt<'a> {
+    context: &'a WorkerContext,
+    job: JobMessage,
+    started: StartedAttempt,
+    settlement: Settlement<'a>,
+    cancellation: CancellationListener,
+    keeper: LeaseKeeper,
+    /// Cancelled once the job is no longer this attempt's.
+    lost: CancellationToken,
 }
 
-impl Runner {
-    /// Handles one delivery.
-    pub(crate) async fn handle_delivery(
-        &mut self,
-        incarnation: &mut Incarnation,
-        delivery: JobDelivery,
-    ) -> AfterDelivery {
-        let message = match self.read(&delivery) {
-            Ok(message) => message,
-            Err(reason) => {
-                self.context.dead_letter(delivery, &reason).await;
-                return AfterDelivery::Idle;
+/// Handles one delivery.
+pub(crate) async fn handle_delivery(
+    runner: &mut Runner,
+    incarnation: &mut Incarnation,
+    delivery: JobDelivery,
+) -> AfterDelivery {
+    let context = runner.context.clone();
+    let mut attempt = match start::start(runner, &context, incarnation.epoch, delivery).await {
+        Ok(attempt) => attempt,
+        Err(next) => return next,
+    };
+    let run = run::run(&mut attempt, runner, &mut incarnation.consumers).await;
+    end(attempt, run, runner, incarnation).await
+}
+
+/// Stores the end of a run, or requeues the job, and settles its message.
+async fn end(
+    attempt: Attempt<'_>,
+    run: FinishedRun,
+    runner: &mut Runner,
+    incarnation: &Incarnation,
+) -> AfterDelivery {
+    let Attempt {
+        context,
+        job,
+        started,
+        mut settlement,
+        keeper,
+        lost,
+        ..
+    } = attempt;
+    let is_ours = !lost.is_cancelled();
+    let mut ended = EndedAttempt {
+        started,
+        lease: *keeper.lease().borrow(),
+        outcome: Outcome::Cancelled,
+        timings: run.timings,
+        model: run.model,
+    };
+    // Diagnosed while the job's lease is still renewed.
+    let fault = match &run.end {
+        RunEnd::Fault(fault) => self_test::diagnose(runner, incarnation.epoch, fault).await,
+        RunEnd::Outcome(_) | RunEnd::Stopped => None,
+    };
+    let is_healthy = fault.is_none();
+    let mut counts = is_ours;
+    match FollowUp::of(run.end, run.timed_out, is_ours, is_healthy) {
+        FollowUp::Store(outcome) => ended.outcome = outcome,
+        FollowUp::Retry(reason) => match retry::next_attempt(context, &ended, reason, job).await {
+            Ok(requeue) => {
+                counts = false;
+                settlement.requeue_later(&ended, &requeue).await;
             }
-        };
-        if delivery.source == Source::Shared && self.belongs_elsewhere(&message.job).await {
-            tracing::info!(
-                runner = %self.id, job.id = %message.job.id,
-                "a job from the shared queue needs another runner's model: delaying it"
-            );
-            let waited_ms = unix_ms().saturating_sub(message.job.created_ms);
-            let tier = return_delay(Duration::from_millis(waited_ms));
-            self.context.delay_then_ack(&message, tier, delivery).await;
-            return AfterDelivery::Idle;
-        }
-        // Subscribed before the start, so that no cancellation after it is missed.
-        let cancellation = self.context.cancellations.listen(message.job.id);
-        let mut delivery = delivery;
-        loop {
-            let lease = match self.start_job(incarnation.epoch, &message, &delivery).await {
-                Some(Some(Start::Started(lease))) => Some(lease),
-                Some(Some(Start::Claimed)) => {
-                    delivery.nack().await;
-                    return AfterDelivery::AwaitClaimedJob;
-                }
-                Some(Some(Start::Stale)) => {
-                    delivery.nack().await;
-                    return AfterDelivery::End(IncarnationEnd::Unregistered);
-                }
-                Some(Some(Start::Unavailable(reason))) => {
-                    let context = &self.context;
-                    match context.settle_unstarted(reason, &message, delivery).await {
-                        Some(unsettled) => delivery = unsettled,
-                        None => return AfterDelivery::Idle,
-                    }
-                    continue;
-                }
-                Some(None) => {
-                    delivery.nack().await;
-                    return AfterDelivery::Idle;
-                }
-                None => {
-                    tracing::warn!(job.id = %message.job.id, "redis is unreachable: starting the job without a lease");
-                    None
-                }
-            };
-            return self
-                .run_job(incarnation, delivery, message, lease, cancellation)
-                .await;
+            Err(error) => ended.outcome = Outcome::Failed(error),
+        },
+        FollowUp::RequeueUncounted => {
+            drop(keeper);
+            settlement.requeue_uncounted(&job, ended.lease).await;
+            return after_run(fault, run.connected);
         }
     }
-
-    /// Starts the job in Redis. Returns `None` if Redis did not answer within the grace,
-    /// `Some(None)` if the worker stops.
-    async fn start_job(
-        &mut self,
-        epoch: Epoch,
-        message: &JobMessage,
-        delivery: &JobDelivery,
-    ) -> Option<Option<Start>> {
-        let WorkerContext {
-            store,
-            config,
-            intervals,
-            stop,
-            ..
-        } = &self.context;
-        let source = match delivery.source {
-            Source::Own => StartSource::Claim,
-            Source::Shared => StartSource::SharedQueue,
-        };
-        // Waits for the answer: a job that was started and does not run would wait for its lease to
-        // lapse.
-        let start = until_known("starting a job", stop, || {
-            let lease_ms = intervals.lease_ms();
-            store.attempts().start(
-                &config.app,
-                message.job.id,
-                &self.id,
-                epoch,
-                lease_ms,
-                source,
-            )
-        });
-        self.redis_grace.limit(start).await
-    }
-
-    /// Returns whether this runner cannot load the job's model and another one can, or could
-    /// lately. Returns true while Redis is unreachable.
-    async fn belongs_elsewhere(&self, job: &JobSpec) -> bool {
-        let models = &self.engine.description.models;
-        let Some(hint) = &job.hint else { return false };
-        if models.is_empty() || models.iter().any(|model| model == hint.as_str()) {
-            return false;
-        }
-        let known = self.context.store.fleet().is_model_known(&job.app, hint);
-        let known = tokio::time::timeout(CATALOG_TIMEOUT, known).await;
-        !matches!(known, Ok(Ok(false)))
-    }
-
-    /// Decodes the job, or returns the reason why the message is not a job of this app.
-    fn read(&self, delivery: &JobDelivery) -> Result<JobMessage, String> {
-        let message = JobMessage::decode(delivery.body()).map_err(|error| error.to_string())?;
-        let app = &self.context.config.app;
-        if message.job.app == *app {
-            Ok(message)
-        } else {
-            Err(format!(
-                "a job of app {} in a queue of app {app}",
-                message.job.app
-            ))
-        }
+    runner.engine.report = run.report;
+    let changed = runner.engine.description.models != incarnation.models;
+    let idle = run.connected && is_healthy && !changed && !context.stop.is_cancelled();
+    let stored = finish::store(runner, &ended, counts, idle).await;
+    settlement.ended(ended, stored, counts).await;
+    drop(keeper);
+    match after_run(fault, run.connected) {
+        AfterDelivery::Idle if changed => AfterDelivery::End(IncarnationEnd::ModelsChanged),
+        next => next,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_that_waits_for_its_models_runners_comes_to_others_ever_more_rarely() {
-        let mut waited = Duration::ZERO;
-        let mut offers = 0;
-        while waited < Duration::from_secs(600) {
-            let delay = return_delay(waited).delay();
-            assert!(delay <= (waited / 2).max(Duration::from_secs(1)));
-            waited += delay;
-            offers += 1;
-        }
-        assert_eq!(offers, 10 + 10 + 18);
+fn after_run(fault: Option<Fault>, connected: bool) -> AfterDelivery {
+    match fault {
+        Some(fault) => AfterDelivery::End(IncarnationEnd::from_fault(fault)),
+        None if connected => AfterDelivery::Idle,
+        None => AfterDelivery::End(IncarnationEnd::ConsumerLost(ConsumeError::QueueDeleted(
+            Source::Own,
+        ))),
     }
 }

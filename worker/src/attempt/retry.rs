@@ -1,12 +1,8 @@
-//! What follows an attempt that timed out or met a fault: the job is requeued for another runner,
-//! or fails.
+//! Decides what follows a run: its end is stored, or the job gets another attempt.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use warmq_process::retry::until_success;
-use warmq_store::RequeueCause;
-use warmq_types::attempt::Lease;
 use warmq_types::attempt::Outcome;
 use warmq_types::fault::{FaultKind, RunnerFault};
 use warmq_types::ids::RunnerId;
@@ -16,9 +12,9 @@ use warmq_types::retry_tier::RetryTier;
 use warmq_types::text::shortened;
 
 use super::finish::{EndedAttempt, timeout_error};
-use crate::consumer::JobDelivery;
+use super::run::RunEnd;
+use crate::context::WorkerContext;
 use crate::fault::Fault;
-use crate::runner::Runner;
 
 /// Faults of one class on healthy runners (distinct ones, if there are as many) after which the job
 /// itself fails.
@@ -27,8 +23,43 @@ const MAX_FAULTS_PER_KIND: usize = 3;
 /// Length limit of a job's error, bytes.
 const MAX_ERROR_BYTES: usize = 296;
 
+/// fal's `error_type` for faults of runners.
+const RUNNER_ERROR: &str = "runner_server_error";
+
 /// Timeout for best-effort queries.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What follows a run.
+pub(super) enum FollowUp {
+    /// The attempt's end is stored.
+    Store(Outcome),
+    /// The job needs another attempt.
+    Retry(RetryReason),
+    /// The drain timeout stopped the run: the attempt does not count.
+    RequeueUncounted,
+}
+
+impl FollowUp {
+    /// Decides what follows. `timed_out`: the job's `run_timeout`, if it elapsed; `is_ours`: the
+    /// job is still this attempt's; `healthy`: the runner passed its self-test.
+    pub(super) fn of(
+        end: RunEnd,
+        timed_out: Option<Duration>,
+        is_ours: bool,
+        healthy: bool,
+    ) -> Self {
+        match (end, timed_out) {
+            (RunEnd::Outcome(outcome), _) => Self::Store(outcome),
+            _ if !is_ours => Self::Store(Outcome::Cancelled),
+            (RunEnd::Stopped, None) => Self::RequeueUncounted,
+            (RunEnd::Stopped, Some(timeout)) => Self::Retry(RetryReason::TimedOut(timeout)),
+            (RunEnd::Fault(fault), Some(timeout)) if fault.kind == FaultKind::Hang => {
+                Self::Retry(RetryReason::TimedOut(timeout))
+            }
+            (RunEnd::Fault(fault), _) => Self::Retry(RetryReason::Fault { fault, healthy }),
+        }
+    }
+}
 
 /// Why the job needs another attempt.
 pub(super) enum RetryReason {
@@ -39,7 +70,7 @@ pub(super) enum RetryReason {
 }
 
 impl RetryReason {
-    /// The entry in the job's log.
+    /// Returns the entry in the job's log.
     fn reason(&self) -> String {
         match self {
             Self::TimedOut(_) => "the attempt timed out".to_owned(),
@@ -49,7 +80,22 @@ impl RetryReason {
         }
     }
 
-    /// The job's error after its last attempt.
+    /// Returns the fault, if it may be the job's because the runner is healthy.
+    fn fault_of(&self, runner: &RunnerId) -> Option<RunnerFault> {
+        match self {
+            Self::Fault {
+                fault,
+                healthy: true,
+            } => Some(RunnerFault {
+                runner: runner.clone(),
+                kind: fault.kind,
+                message: fault.message.clone(),
+            }),
+            Self::Fault { .. } | Self::TimedOut(_) => None,
+        }
+    }
+
+    /// Returns the job's error after its last attempt.
     fn error(self) -> JobError {
         match self {
             Self::TimedOut(timeout) => timeout_error(timeout),
@@ -58,111 +104,66 @@ impl RetryReason {
     }
 }
 
-/// fal's `error_type` for faults of runners.
-const RUNNER_ERROR: &str = "runner_server_error";
+/// A job that gets another attempt.
+pub(super) struct Requeue {
+    /// The job, with this runner on its avoid list.
+    pub(super) job: JobMessage,
+    /// The entry in the job's log.
+    pub(super) reason: String,
+    /// The runner's fault, if it may be the job's.
+    pub(super) fault: Option<RunnerFault>,
+    pub(super) tier: RetryTier,
+}
 
-impl Runner {
-    /// Requeues the job with this runner on its avoid list, or fails the job if no attempt is left.
-    /// Returns whether the outcome counts, and the message unless it was acknowledged.
-    pub(super) async fn retry_or_fail(
-        &self,
-        attempt: &mut EndedAttempt,
-        retry: RetryReason,
-        job: JobMessage,
-        message: Option<JobDelivery>,
-    ) -> (bool, Option<JobDelivery>) {
-        let mut job = self
-            .with_recorded_faults(job)
-            .await
-            .avoiding(self.id.clone());
-        let mut new_fault = None;
-        if let RetryReason::Fault {
+/// Decides whether the job gets another attempt, on another runner if there is one.
+///
+/// # Errors
+/// The job fails: this was its last attempt, or faults repeat.
+pub(super) async fn next_attempt(
+    context: &WorkerContext,
+    attempt: &EndedAttempt,
+    retry: RetryReason,
+    job: JobMessage,
+) -> Result<Requeue, JobError> {
+    let runner = &attempt.started.runner;
+    let job = with_recorded_faults(context, job).await;
+    let mut job = job.avoiding(runner.clone());
+    let fault = retry.fault_of(runner);
+    if let Some(fault) = &fault {
+        job.faults.push(fault.clone());
+        let healthy = healthy_runners(context).await;
+        if let Some(error) = job_error_if_repeated(&job.faults, fault.kind, healthy) {
+            return Err(error);
+        }
+    }
+    match attempt.delay_before_next() {
+        Some(delay) => Ok(Requeue {
+            job,
+            reason: retry.reason(),
             fault,
-            healthy: true,
-        } = &retry
-        {
-            let met = RunnerFault {
-                runner: self.id.clone(),
-                kind: fault.kind,
-                message: fault.message.clone(),
-            };
-            job.faults.push(met.clone());
-            new_fault = Some(met);
-            if let Some(error) =
-                job_error_if_repeated(&job.faults, fault.kind, self.healthy_runners().await)
-            {
-                attempt.outcome = Outcome::Failed(error);
-                return (true, message);
-            }
-        }
-        match attempt.delay_before_next() {
-            Some(delay) => {
-                let reason = retry.reason();
-                let cause = RequeueCause::Counted {
-                    reason: &reason,
-                    fault: new_fault.as_ref(),
-                };
-                let message = self
-                    .requeue_later(attempt, cause, delay, &job, message)
-                    .await;
-                (false, message)
-            }
-            None => {
-                attempt.outcome = Outcome::Failed(retry.error());
-                (true, message)
-            }
-        }
+            tier: RetryTier::at_least(delay),
+        }),
+        None => Err(retry.error()),
     }
+}
 
-    /// Requeues the job after a delay. Returns the message unless it was acknowledged.
-    async fn requeue_later(
-        &self,
-        attempt: &EndedAttempt,
-        cause: RequeueCause<'_>,
-        delay: Duration,
-        job: &JobMessage,
-        message: Option<JobDelivery>,
-    ) -> Option<JobDelivery> {
-        let (context, spec, tier) = (&self.context, &job.job, RetryTier::at_least(delay));
-        if let Some(Lease { fence, .. }) = attempt.lease {
-            let requeued = until_success("requeueing a job", &context.give_up, || {
-                (context.store)
-                    .attempts()
-                    .requeue(&spec.app, spec.id, fence, cause)
-            });
-            if requeued.await != Some(true) {
-                return message;
-            }
-        }
-        tracing::warn!(
-            runner = %self.id, job.id = %spec.id, ?cause, retry_in_ms = tier.delay().as_millis() as u64,
-            "attempt failed: the job is requeued"
-        );
-        // Without a message a copy is already in a retry tier, with a much longer delay.
-        context.delay_then_ack(job, tier, message).await;
-        None
+/// Adds the avoid list and faults of the record to the message, if Redis is reachable: the message
+/// may be a fresh one.
+async fn with_recorded_faults(context: &WorkerContext, message: JobMessage) -> JobMessage {
+    let job = &message.job;
+    let setbacks = context.store.attempts().setbacks(&job.app, job.id);
+    match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
+        Ok(Ok(setbacks)) => message.with(setbacks),
+        _ => message,
     }
+}
 
-    /// Adds the avoid list and faults of the record to the message, if Redis is reachable: the
-    /// message may be a fresh one.
-    async fn with_recorded_faults(&self, message: JobMessage) -> JobMessage {
-        let job = &message.job;
-        let setbacks = self.context.store.attempts().setbacks(&job.app, job.id);
-        match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
-            Ok(Ok(setbacks)) => message.with(setbacks),
-            _ => message,
-        }
-    }
-
-    /// Returns the number of healthy runners, or the limit if Redis is unreachable.
-    async fn healthy_runners(&self) -> usize {
-        let counts = self.context.store.fleet().counts(&self.context.config.app);
-        match tokio::time::timeout(QUERY_TIMEOUT, counts).await {
-            Ok(Ok(counts)) => {
-                usize::try_from(counts.live.saturating_sub(counts.faulty)).unwrap_or(0)
-            }
-            _ => MAX_FAULTS_PER_KIND,
-        }
+/// Returns the number of healthy runners, or the limit if Redis is unreachable.
+async fn healthy_runners(context: &WorkerContext) -> usize {
+    let counts = context.store.fleet().counts(&context.config.app);
+    match tokio::time::timeout(QUERY_TIMEOUT, counts).await {
+        Ok(Ok(counts)) => usize::try_from(counts.live.saturating_sub(counts.faulty)).unwrap_or(0),
+        _ => MAX_FAULTS_PER_KIND,
     }
 }
 
@@ -196,6 +197,19 @@ fn job_error_if_repeated(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_the_drain_timeout_stopped_does_not_count() {
+        let of = |timed_out, is_ours| FollowUp::of(RunEnd::Stopped, timed_out, is_ours, true);
+        assert!(matches!(of(None, true), FollowUp::RequeueUncounted));
+        let timed_out = of(Some(Duration::ZERO), true);
+        assert!(matches!(
+            timed_out,
+            FollowUp::Retry(RetryReason::TimedOut(_))
+        ));
+        let lost = of(None, false);
+        assert!(matches!(lost, FollowUp::Store(Outcome::Cancelled)));
+    }
 
     fn fault(runner: &str, kind: FaultKind) -> RunnerFault {
         RunnerFault {

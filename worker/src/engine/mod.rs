@@ -186,7 +186,7 @@ impl Default for Ended {
 }
 
 impl Ended {
-    /// A run that failed and took no time.
+    /// Creates a run that failed and took no time.
     pub fn failed(failure: Failure) -> Self {
         Self {
             result: Err(failure),

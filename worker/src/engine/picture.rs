@@ -99,7 +99,7 @@ pub(super) fn png(
 pub(super) mod testing {
     use image::RgbImage;
 
-    /// A picture of all colours, so that it does not compress away.
+    /// Returns a picture of all colours, so that it does not compress away.
     pub(crate) fn noise(width: u32, height: u32) -> RgbImage {
         let mut state = 1_u32;
         let bytes = std::iter::repeat_with(|| {
@@ -131,7 +131,7 @@ mod tests {
         error.error_type
     }
 
-    /// A PNG chunk.
+    /// Returns a PNG chunk.
     fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
         let sum = crc32(&[kind, data].concat()).to_be_bytes();
         [&(data.len() as u32).to_be_bytes(), kind, data, &sum].concat()
@@ -158,7 +158,7 @@ mod tests {
         .concat()
     }
 
-    /// A zlib stream (RFC 1950, RFC 1951) of 1 + 258 × `times` zeros, 13 bits for each 258.
+    /// Returns a zlib stream (RFC 1950, RFC 1951) of 1 + 258 × `times` zeros, 13 bits for each 258.
     fn zeros(times: usize) -> Vec<u8> {
         let mut stream = vec![0x78, 0x01];
         let mut place = 0_u8;
@@ -184,7 +184,7 @@ mod tests {
         stream
     }
 
-    /// The most memory that this process ever had, bytes.
+    /// Returns the most memory that this process ever had, bytes.
     fn peak_bytes() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));

@@ -26,7 +26,7 @@ pub struct EngineThread {
     thread: std::thread::JoinHandle<()>,
     /// The engine's description.
     pub description: Description,
-    /// What the engine held after it was built.
+    /// What the engine held after it was built, or after its last run.
     pub report: RunnerReport,
 }
 
@@ -48,7 +48,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// The result of a job that did not reach the engine, which still holds `report`.
+    /// Creates the result of a job that did not reach the engine, which still holds `report`.
     pub fn not_run(failure: Failure, report: RunnerReport) -> Self {
         let ended = Ended::failed(failure);
         Self { ended, report }
@@ -154,7 +154,7 @@ impl EngineThread {
     }
 }
 
-/// The thread's main function: builds the engine, then serves requests until the channel closes.
+/// Builds the engine, then serves requests until the channel closes.
 fn serve(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
     ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,

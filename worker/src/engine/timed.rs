@@ -125,10 +125,8 @@ impl Timed {
             files: Vec::new(),
         })
     }
-}
 
-impl Timed {
-    /// The default output.
+    /// Returns the default output.
     fn output(&self, warm: bool, file: Option<&[u8]>) -> Value {
         let mut output = json!({"runner": self.runner, "warm": warm});
         if let Some(file) = file {

@@ -140,7 +140,7 @@ impl<L: Loader> ModelCache<L> {
         entries.iter().map(|entry| entry.name.as_str()).collect()
     }
 
-    /// Total size of the loaded models, bytes.
+    /// Returns the total size of the loaded models, bytes.
     pub fn bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
@@ -198,7 +198,7 @@ impl<L: Loader> ModelCache<L> {
         }
     }
 
-    /// The loader.
+    /// Returns the loader.
     pub fn loader(&self) -> &L {
         &self.loader
     }

@@ -7,7 +7,6 @@
 //! | [`measures`] | times, swaps and backlog of a run; the same for both sides |
 //! | [`prediction`] | the simulator's side |
 //! | [`reality`] | the real side |
-//! | [`fleet`] | its processes |
 //! | [`records`] | its records of jobs |
 //! | [`submission`] | open-loop submission at planned times |
 //! | [`overheads`] | overheads of the real system |
@@ -17,7 +16,6 @@
 
 pub mod case;
 pub mod comparison;
-pub mod fleet;
 pub mod measures;
 pub mod overheads;
 pub mod prediction;

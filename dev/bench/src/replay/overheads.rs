@@ -74,7 +74,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     sum / f64::from(count.max(1))
 }
 
-/// `None` for jobs in the shared queue, whose wait there is unknown.
+/// Returns `None` for jobs in the shared queue, whose wait there is unknown.
 fn sent_ms(record: &JobRecord) -> Option<f64> {
     let Target::Runner { .. } = record.decision.as_ref()?.target else {
         return None;

@@ -7,11 +7,10 @@ use serde_json::json;
 use tokio::time::Instant;
 use warmq_cli::client::{Client, Submission};
 use warmq_store::Store;
-use warmq_testkit::{Testbed, eventually};
+use warmq_testkit::{Deployment, Testbed, WorkerOptions, eventually};
 use warmq_types::ids::{AppId, JobId};
 
-use super::case::{Case, Expected, RUN_S};
-use super::fleet::Fleet;
+use super::case::{Case, Expected, RUN_S, RUNNERS, SLOTS};
 use super::measures::Measures;
 use super::overheads::Overheads;
 use super::progress::Progress;
@@ -38,16 +37,20 @@ pub struct Reality {
 /// # Errors
 /// A server is unreachable, a program is not built, a job fails, or the run stalls.
 pub async fn run(case: &Case, plan: &[Planned], logs: Option<PathBuf>) -> anyhow::Result<Reality> {
-    let mut cluster = Testbed::builder().config(case.toml(APP));
+    let mut testbed = Testbed::builder().config(case.toml(APP));
     if let Some(logs) = logs {
-        cluster = cluster.folder(logs);
+        testbed = testbed.folder(logs);
     }
-    let cluster = cluster.start().await?;
-    let fleet = Fleet::start(&cluster, APP).await?;
-    let client = Client::new(fleet.router.url(), None)?;
-    let run = replay(case, plan, &client, &cluster).await;
-    fleet.stop().await;
-    cluster.cleanup().await?;
+    let testbed = testbed.start().await?;
+    let workers = (0..RUNNERS).map(|number| WorkerOptions {
+        slots: Some(SLOTS),
+        ..WorkerOptions::timed(&format!("runner-{number}"), APP)
+    });
+    let deployment = Deployment::start(&testbed, workers).await?;
+    let client = Client::new(deployment.router.url(), None)?;
+    let run = replay(case, plan, &client, &testbed).await;
+    deployment.stop().await;
+    testbed.cleanup().await?;
     run
 }
 
@@ -55,10 +58,10 @@ async fn replay(
     case: &Case,
     plan: &[Planned],
     client: &Client,
-    cluster: &Testbed,
+    testbed: &Testbed,
 ) -> anyhow::Result<Reality> {
     let app = AppId::parse(APP)?;
-    let store = cluster.store();
+    let store = testbed.store();
     run_first_job(client, store, &app).await?;
     let progress = Progress::new(&case.name(), plan.len());
     let run = async {
@@ -70,7 +73,7 @@ async fn replay(
             Expected::Agreement => records::wait_for_ends(store, &app, &jobs).await?,
             Expected::Collapse => records::now(store, &app, &jobs).await?,
         };
-        records::save(&records, cluster.folder())?;
+        records::save(&records, testbed.folder())?;
         Ok(Reality {
             measures: Measures::of(&records::job_runs(plan, &records), case.until_s(plan)),
             overheads: Overheads::of(&submitted, &records),

@@ -44,8 +44,8 @@ impl BackgroundLoad {
         self.run_until(until, run).await
     }
 
-    /// The same by clients, which submit each step once they have the result of the previous one.
-    /// Returns the jobs of each.
+    /// Runs the same by clients, which submit each step once they have the result of the previous
+    /// one. Returns the jobs of each.
     ///
     /// # Errors
     /// The router is unreachable, or a job fails.

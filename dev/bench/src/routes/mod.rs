@@ -108,7 +108,7 @@ async fn rounds(testbed: &RouteTestbed, options: &RoutesOptions) -> anyhow::Resu
     Ok(Summary::of(&[alone, beside], &baseline, &rounds))
 }
 
-/// A bar on standard error; hidden unless that is a terminal.
+/// Creates a bar on standard error; hidden unless that is a terminal.
 fn bar(rounds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("routes [{bar:30}] {pos}/{len}, {eta} left: {msg}");
     ProgressBar::new(rounds * PARTS)

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::future::try_join_all;
 use tokio::time::timeout;
 use warmq_store::Store;
-use warmq_testkit::{Router, Testbed, Worker, WorkerOptions};
+use warmq_testkit::{Deployment, Testbed, WorkerOptions};
 
 use super::client::SubmitClient;
 use super::targets::{APPS, Target, input, toml};
-use crate::stopping;
 
 /// Runners beyond the number of flows, which are idle for further submissions.
 const SPARE_RUNNERS: u32 = 14;
@@ -22,8 +20,7 @@ const FIRST_RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A testbed under load from this process. Dropping it kills its processes and cleans up.
 pub struct RouteTestbed {
     // Fields drop in order: processes before the testbed, which cleans up.
-    router: Router,
-    workers: Vec<Worker>,
+    deployment: Deployment,
     testbed: Testbed,
     client: SubmitClient,
 }
@@ -40,15 +37,12 @@ impl RouteTestbed {
             testbed = testbed.folder(logs);
         }
         let testbed = testbed.start().await?;
-        let router = testbed.router(&[]).await?;
-        let workers = APPS.map(|app| {
-            testbed.worker(WorkerOptions {
-                concurrency: flows + SPARE_RUNNERS,
-                ..WorkerOptions::timed(&app.replace('/', "-"), app)
-            })
+        let workers = APPS.map(|app| WorkerOptions {
+            concurrency: flows + SPARE_RUNNERS,
+            ..WorkerOptions::timed(&app.replace('/', "-"), app)
         });
-        let workers = try_join_all(workers).await?;
-        let client = SubmitClient::new(router.url());
+        let deployment = Deployment::start(&testbed, workers).await?;
+        let client = SubmitClient::new(deployment.router.url());
         for target in Target::ALL {
             let first = timeout(
                 FIRST_RESULT_TIMEOUT,
@@ -58,8 +52,7 @@ impl RouteTestbed {
             first.with_context(|| format!("no result from {}", target.name()))??;
         }
         Ok(Self {
-            router,
-            workers,
+            deployment,
             testbed,
             client,
         })
@@ -79,9 +72,8 @@ impl RouteTestbed {
     ///
     /// # Errors
     /// A server is unreachable.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        stopping::stop(&mut self.router, &mut self.workers).await;
-        drop((self.router, self.workers));
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.deployment.stop().await;
         Ok(self.testbed.cleanup().await?)
     }
 }

@@ -23,8 +23,8 @@ pub struct LardScheme {
 }
 
 impl LardScheme {
-    /// A runner is overloaded if the wait exceeds a load: more than L/S jobs. A set shrinks after
-    /// the paper's 20 s, or two loads.
+    /// Creates the scheme. A runner is overloaded if the wait exceeds a load: more than L/S jobs. A
+    /// set shrinks after the paper's 20 s, or two loads.
     pub fn new(load_ratio: f64, load_s: f64, models: u32) -> Self {
         Self {
             servers: vec![Servers::default(); models as usize],

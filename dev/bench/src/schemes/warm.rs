@@ -99,7 +99,7 @@ impl Scheme for WarmScheme {
         self.feed(event, context);
     }
 
-    /// Like a dispatcher whose message was returned because the runner's queue is gone.
+    /// Behaves like a dispatcher whose message was returned because the runner's queue is gone.
     fn on_refusal(&mut self, job: &Job, runner: usize, context: &mut SchemeContext<'_>) {
         let runner = Runner(runner as u32);
         self.feed(Event::Lost { runner }, context);

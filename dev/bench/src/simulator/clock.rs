@@ -25,7 +25,7 @@ impl<T> PartialOrd for Entry<T> {
 }
 
 impl<T> Ord for Entry<T> {
-    /// The earliest entry is the greatest, as the heap pops the greatest.
+    /// Orders the earliest entry as the greatest, as the heap pops the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         let by_time = other.at_s.total_cmp(&self.at_s);
         by_time.then_with(|| other.count.cmp(&self.count))

@@ -1,44 +1,28 @@
 //! Breaks a prompt into lines.
 
+use textwrap::{Options, WordSeparator, WordSplitter};
+
+const ELLIPSIS: &str = "...";
+
 /// Wraps `text` into at most `lines` lines of at most `columns` characters, at spaces. Text that
 /// does not fit is cut, with an ellipsis.
 pub(super) fn wrap(text: &str, columns: u32, lines: u32) -> Vec<String> {
-    let columns = usize::try_from(columns).unwrap_or(usize::MAX).max(4);
-    let lines = usize::try_from(lines).unwrap_or(usize::MAX).max(1);
-    let mut wrapped: Vec<String> = vec![String::new()];
-    for word in text.split_whitespace() {
-        let room = wrapped.last().map_or(0, |line| {
-            let used = line.chars().count();
-            columns.saturating_sub(used + usize::from(used > 0))
-        });
-        let word_fits = word.chars().count() <= room;
-        match wrapped.last_mut() {
-            Some(line) if word_fits || line.is_empty() => {
-                if !line.is_empty() {
-                    line.push(' ');
-                }
-                line.push_str(word);
-            }
-            _ => wrapped.push(word.to_owned()),
+    let [columns, lines] = [columns, lines].map(|count| count as usize);
+    let options = Options::new(columns)
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    let wrapped = textwrap::wrap(text, options);
+    let shown = wrapped.iter().take(lines).enumerate();
+    let shown = shown.map(|(index, line)| {
+        let is_cut = index + 1 == lines && wrapped.len() > lines;
+        if !is_cut && line.chars().count() <= columns {
+            return line.to_string();
         }
-    }
-    let cut = wrapped.len() > lines;
-    wrapped.truncate(lines);
-    let last = wrapped.len() - 1;
-    for (index, line) in wrapped.iter_mut().enumerate() {
-        let too_long = line.chars().count() > columns;
-        if too_long || (cut && index == last) {
-            let keep = columns.saturating_sub(3);
-            *line = line
-                .chars()
-                .take(keep)
-                .collect::<String>()
-                .trim_end()
-                .to_owned()
-                + "...";
-        }
-    }
-    wrapped
+        let kept: String = line.chars().take(columns - ELLIPSIS.len()).collect();
+        kept.trim_end().to_owned() + ELLIPSIS
+    });
+    shown.collect()
 }
 
 #[cfg(test)]

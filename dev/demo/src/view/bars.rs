@@ -66,7 +66,7 @@ impl Bars {
     }
 }
 
-/// The templates are valid; the default style is the fallback.
+/// Parses a template. All are valid; the default style is the fallback.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

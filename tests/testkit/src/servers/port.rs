@@ -26,7 +26,7 @@ pub fn free() -> Result<u16, Error> {
     Err(Error::io("a free port")(refused))
 }
 
-/// Random, so that two concurrent processes rarely choose the same.
+/// Returns a random port, so that two concurrent processes rarely choose the same.
 fn random() -> u16 {
     let bytes = uuid::Uuid::new_v4().into_bytes();
     RANGE.start + u16::from_be_bytes([bytes[0], bytes[1]]) % (RANGE.end - RANGE.start)

@@ -7,185 +7,129 @@ use crate::folder::stays_inside;
 /// Whether a rule holds, and the error if it does not.
 type Rule = (bool, &'static str);
 
-impl Manifest {
-    /// Checks the consistency of the numbers. Rejects what the networks would otherwise assert, or
-    /// allocate without bound; `checkpoint` checks them against the weights.
-    pub(super) fn validate(&self) -> Result<(), Error> {
-        let rules = [
-            self.tokenizer_rules(),
-            self.text_rules(),
-            self.unet_rules(),
-            self.vae_rules(),
-            self.image_rules(),
-            self.request_rules(),
-        ];
-        match rules.into_iter().flatten().find(|(holds, _)| !holds) {
-            Some((_, broken)) => Err(self.bad(FILE, broken)),
-            None => Ok(()),
-        }
+/// Checks the consistency of the numbers. Rejects what the networks would otherwise assert, or
+/// allocate without bound; `checkpoint` checks them against the weights.
+pub(super) fn validate(manifest: &Manifest) -> Result<(), Error> {
+    let rules = [
+        tokenizer_rules(manifest),
+        text_rules(manifest),
+        unet_rules(manifest),
+        vae_rules(manifest),
+        image_rules(manifest),
+        request_rules(manifest),
+    ];
+    match rules.into_iter().flatten().find(|(holds, _)| !holds) {
+        Some((_, broken)) => Err(manifest.bad(FILE, broken)),
+        None => Ok(()),
     }
+}
 
-    /// Rules of the format and the tokenizer.
-    fn tokenizer_rules(&self) -> Vec<Rule> {
-        vec![
-            (self.schema == 1, "schema: only 1 is known"),
-            (
-                self.tokenizer.kind == "clip-bpe",
-                "tokenizer.kind: only clip-bpe is known",
-            ),
-            (
-                (3..=1024).contains(&self.tokenizer.context),
-                "tokenizer.context: not in 3..=1024",
-            ),
-        ]
-    }
+/// Returns the rules of the format and the tokenizer.
+#[rustfmt::skip]
+fn tokenizer_rules(manifest: &Manifest) -> Vec<Rule> {
+    let tokenizer = &manifest.tokenizer;
+    vec![
+        (manifest.schema == 1, "schema: only 1 is known"),
+        (tokenizer.kind == "clip-bpe", "tokenizer.kind: only clip-bpe is known"),
+        ((3..=1024).contains(&tokenizer.context), "tokenizer.context: not in 3..=1024"),
+    ]
+}
 
-    /// Rules of the text transformer.
-    fn text_rules(&self) -> Vec<Rule> {
-        let text = &self.text;
-        vec![
-            (
-                divides(text.heads, text.hidden_size),
-                "text.heads does not divide text.hidden_size",
-            ),
-            (
-                (1..=1 << 14).contains(&text.hidden_size),
-                "text.hidden_size: not in 1..=16384",
-            ),
-            (
-                (1..=1 << 16).contains(&text.intermediate_size),
-                "text.intermediate_size: not in 1..=65536",
-            ),
-            (
-                (1..=128).contains(&text.layers),
-                "text.layers: not in 1..=128",
-            ),
-        ]
-    }
+/// Returns the rules of the text transformer.
+#[rustfmt::skip]
+fn text_rules(manifest: &Manifest) -> Vec<Rule> {
+    let text = &manifest.text;
+    let (hidden, intermediate) = (text.hidden_size, text.intermediate_size);
+    vec![
+        (divides(text.heads, hidden), "text.heads does not divide text.hidden_size"),
+        ((1..=1 << 14).contains(&hidden), "text.hidden_size: not in 1..=16384"),
+        ((1..=1 << 16).contains(&intermediate), "text.intermediate_size: not in 1..=65536"),
+        ((1..=128).contains(&text.layers), "text.layers: not in 1..=128"),
+    ]
+}
 
-    /// Rules of the UNet.
-    fn unet_rules(&self) -> Vec<Rule> {
-        let (unet, text) = (&self.unet, &self.text);
-        let heads_fit = |(index, channels): (usize, &i64)| {
-            unet.heads
-                .of_block(index)
-                .is_some_and(|heads| divides(heads, *channels))
-        };
-        vec![
-            (
-                (1..=6).contains(&unet.block_out_channels.len()),
-                "unet.block_out_channels: not 1 to 6 blocks",
-            ),
-            (
-                unet.block_out_channels
-                    .iter()
-                    .all(|&c| divides(32, c) && c <= 1 << 13),
-                "unet.block_out_channels: not multiples of 32 up to 8192",
-            ),
-            (
-                unet.attention_blocks.len() == unet.block_out_channels.len(),
-                "unet.attention_blocks: not one for each block",
-            ),
-            (
-                unet.block_out_channels.iter().enumerate().all(heads_fit),
-                "unet.heads does not divide unet.block_out_channels",
-            ),
-            (
-                (1..=8).contains(&unet.layers_per_block),
-                "unet.layers_per_block: not in 1..=8",
-            ),
-            (
-                unet.cross_attention_dim == text.hidden_size,
-                "unet.cross_attention_dim is not text.hidden_size",
-            ),
-        ]
-    }
+/// Returns the rules of the UNet.
+#[rustfmt::skip]
+fn unet_rules(manifest: &Manifest) -> Vec<Rule> {
+    let unet = &manifest.unet;
+    let blocks = &unet.block_out_channels;
+    let widths_fit = blocks.iter().all(|&c| divides(32, c) && c <= 1 << 13);
+    let heads_fit = blocks.iter().enumerate().all(|(index, &channels)| {
+        unet.heads.of_block(index).is_some_and(|heads| divides(heads, channels))
+    });
+    let attention_fits = unet.attention_blocks.len() == blocks.len();
+    let states_fit = unet.cross_attention_dim == manifest.text.hidden_size;
+    vec![
+        ((1..=6).contains(&blocks.len()), "unet.block_out_channels: not 1 to 6 blocks"),
+        (widths_fit, "unet.block_out_channels: not multiples of 32 up to 8192"),
+        (attention_fits, "unet.attention_blocks: not one for each block"),
+        (heads_fit, "unet.heads does not divide unet.block_out_channels"),
+        ((1..=8).contains(&unet.layers_per_block), "unet.layers_per_block: not in 1..=8"),
+        (states_fit, "unet.cross_attention_dim is not text.hidden_size"),
+    ]
+}
 
-    /// Rules of the autoencoder.
-    fn vae_rules(&self) -> Vec<Rule> {
-        let vae = &self.vae;
-        vec![
-            (
-                (1..=6).contains(&vae.block_out_channels.len()),
-                "vae.block_out_channels: not 1 to 6 blocks",
-            ),
-            (
-                vae.block_out_channels
-                    .iter()
-                    .all(|&c| divides(vae.norm_groups, c) && c <= 1 << 13),
-                "vae.block_out_channels: not multiples of vae.norm_groups up to 8192",
-            ),
-            (
-                (1..=8).contains(&vae.layers_per_block),
-                "vae.layers_per_block: not in 1..=8",
-            ),
-            (
-                vae.latent_channels == 4,
-                "vae.latent_channels: only 4 is supported",
-            ),
-            (
-                vae.scaling_factor.is_normal(),
-                "vae.scaling_factor: not a number other than 0",
-            ),
-        ]
-    }
+/// Returns the rules of the autoencoder.
+#[rustfmt::skip]
+fn vae_rules(manifest: &Manifest) -> Vec<Rule> {
+    let vae = &manifest.vae;
+    let blocks = &vae.block_out_channels;
+    let widths_fit = blocks.iter().all(|&c| divides(vae.norm_groups, c) && c <= 1 << 13);
+    vec![
+        ((1..=6).contains(&blocks.len()), "vae.block_out_channels: not 1 to 6 blocks"),
+        (widths_fit, "vae.block_out_channels: not multiples of vae.norm_groups up to 8192"),
+        ((1..=8).contains(&vae.layers_per_block), "vae.layers_per_block: not in 1..=8"),
+        (vae.latent_channels == 4, "vae.latent_channels: only 4 is supported"),
+        (vae.scaling_factor.is_normal(), "vae.scaling_factor: not a number other than 0"),
+    ]
+}
 
-    /// Rules of picture sizes.
-    fn image_rules(&self) -> Vec<Rule> {
-        let (image, cell) = (&self.image, self.vae.downsampling());
-        vec![
-            (
-                image.multiple_of > 0 && image.multiple_of % cell == 0,
-                "image.multiple_of: not a multiple of the VAE's downsampling",
-            ),
-            (
-                image.min > 0
-                    && image.min <= image.default
-                    && image.default <= image.max
-                    && image.max <= 1 << 13,
-                "image: not 1 <= min <= default <= max <= 8192",
-            ),
-            (
-                image.multiple_of > 0 && image.default % image.multiple_of == 0,
-                "image.default: not a multiple of image.multiple_of",
-            ),
-        ]
-    }
+/// Returns the rules of picture sizes.
+#[rustfmt::skip]
+fn image_rules(manifest: &Manifest) -> Vec<Rule> {
+    let (image, unit) = (&manifest.image, manifest.image.multiple_of);
+    let cells_fit = unit > 0 && unit % manifest.vae.downsampling() == 0;
+    let is_ordered = 0 < image.min
+        && image.min <= image.default
+        && image.default <= image.max
+        && image.max <= 1 << 13;
+    let default_fits = unit > 0 && image.default % unit == 0;
+    vec![
+        (cells_fit, "image.multiple_of: not a multiple of the VAE's downsampling"),
+        (is_ordered, "image: not 1 <= min <= default <= max <= 8192"),
+        (default_fits, "image.default: not a multiple of image.multiple_of"),
+    ]
+}
 
-    /// Rules of schedulers, defaults and files.
-    fn request_rules(&self) -> Vec<Rule> {
-        vec![
-            (
-                self.scheduler.allowed.contains(&self.scheduler.default),
-                "scheduler.default is not among scheduler.allowed",
-            ),
-            (
-                0.0 < self.scheduler.beta_start
-                    && self.scheduler.beta_start <= self.scheduler.beta_end
-                    && self.scheduler.beta_end < 1.0,
-                "scheduler: not 0 < beta_start <= beta_end < 1",
-            ),
-            (
-                self.scheduler.steps_offset <= 1,
-                "scheduler.steps_offset: neither 0 nor 1",
-            ),
-            (
-                self.scheduler
-                    .default
-                    .steps()
-                    .contains(&self.defaults.steps),
-                "defaults.steps: not within the default scheduler's limits",
-            ),
-            (
-                self.defaults.guidance.is_finite(),
-                "defaults.guidance: not a number",
-            ),
-            (
-                self.files.iter().all(|entry| stays_inside(&entry.path)),
-                "files: a path leads out of the folder",
-            ),
-        ]
-    }
+/// Returns the rules of schedulers, defaults and files.
+#[rustfmt::skip]
+fn request_rules(manifest: &Manifest) -> Vec<Rule> {
+    let (scheduler, defaults) = (&manifest.scheduler, &manifest.defaults);
+    let (start, end) = (scheduler.beta_start, scheduler.beta_end);
+    let kinds_fit = scheduler.allowed.iter().all(|&kind| scheduler.allows(kind));
+    let timesteps = scheduler.num_train_timesteps;
+    let betas_fit = scheduler.trained_betas.as_ref().is_none_or(|betas| {
+        betas.len() == timesteps as usize
+            && betas.iter().all(|beta| (f64::EPSILON..1.0).contains(beta))
+    });
+    let is_allowed = scheduler.allowed.contains(&scheduler.default);
+    let steps_fit = scheduler.default.steps().contains(&defaults.steps);
+    let are_inside = manifest.files.iter().all(|entry| stays_inside(&entry.path));
+    vec![
+        (is_allowed, "scheduler.default is not among scheduler.allowed"),
+        (0.0 < start && start <= end && end < 1.0, "scheduler: not 0 < beta_start <= beta_end < 1"),
+        (scheduler.steps_offset <= 1, "scheduler.steps_offset: neither 0 nor 1"),
+        (kinds_fit, "scheduler.allowed: kdpm2, kdpm2-a and lms have none of the other settings"),
+        (
+            (1000..=10_000).contains(&timesteps),
+            "scheduler.num_train_timesteps: not in 1000..=10000",
+        ),
+        (betas_fit, "scheduler.trained_betas: not num_train_timesteps numbers between 0 and 1"),
+        ((1..=3).contains(&scheduler.solver_order), "scheduler.solver_order: not in 1..=3"),
+        (steps_fit, "defaults.steps: not within the default scheduler's limits"),
+        (defaults.guidance.is_finite(), "defaults.guidance: not a number"),
+        (are_inside, "files: a path leads out of the folder"),
+    ]
 }
 
 fn divides(divisor: i64, n: i64) -> bool {

@@ -2,17 +2,16 @@
 
 use std::cell::OnceCell;
 
-use tch::nn::{Path, VarStore};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use super::Pipeline;
-use crate::checkpoint::Checkpoint;
-use crate::clip::TextTransformer;
+use crate::checkpoint::{Checkpoint, Destination};
 use crate::device::Device;
-use crate::diffusers_rs::{Autoencoder, UNet};
 use crate::error::Error;
+use crate::folder::verify_files;
 use crate::guard::guard;
 use crate::manifest::{Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
+use crate::networks::{Autoencoder, TextTransformer, UNet, Weights};
 use crate::tokenizer::Tokenizer;
 
 /// Progress of a load.
@@ -51,7 +50,7 @@ struct Sources {
 
 impl Sources {
     fn open(manifest: &Manifest) -> Result<Self, Error> {
-        manifest.verify_files()?;
+        verify_files(manifest)?;
         let tokenizer = Tokenizer::load(manifest)?;
         let text = open(manifest, TEXT_WEIGHTS, without_model_prefix)?;
         let unet = open(manifest, UNET_WEIGHTS, str::to_owned)?;
@@ -64,9 +63,9 @@ impl Sources {
             return Err(manifest.bad("tokenizer/vocab.json", message));
         }
         let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
-        TextTransformer::check(&manifest.text, vocabulary, context, &text)?;
-        UNet::check(&manifest.unet, &unet)?;
-        Autoencoder::check(&manifest.vae, &vae)?;
+        text.check(|weights| TextTransformer::new(weights, &manifest.text, vocabulary, context))?;
+        unet.check(|weights| UNet::new(weights, &manifest.unet))?;
+        vae.check(|weights| Autoencoder::new(weights, &manifest.vae))?;
         Ok(Self {
             tokenizer,
             text,
@@ -78,72 +77,56 @@ impl Sources {
     }
 }
 
-impl Pipeline {
-    /// Checks a model's files as far as possible without reading its weights: sizes, checksums of
-    /// small files, and names, shapes and types of the tensors that determine the networks' sizes.
-    ///
-    /// # Errors
-    /// [`Error::BadCheckpoint`] for the file that is damaged or missing.
-    pub fn check(manifest: &Manifest) -> Result<(), Error> {
-        guard(|| Sources::open(manifest).map(drop))
-    }
+/// Opens and checks a model's files without reading its weights.
+pub(super) fn check(manifest: &Manifest) -> Result<(), Error> {
+    guard(|| Sources::open(manifest).map(drop))
+}
 
-    /// Loads a model into a device's memory. Checks every file, tensor, shape and type, those that
-    /// determine the networks' sizes before any network is built.
-    ///
-    /// # Errors
-    /// [`Error::BadCheckpoint`] for the file that is damaged or missing; [`Error::OutOfMemory`].
-    pub fn load(
-        manifest: &Manifest,
-        device: &Device,
-        progress: &mut dyn FnMut(LoadStep),
-    ) -> Result<Pipeline, Error> {
-        device.run(false, || {
-            let Sources {
-                tokenizer,
-                text,
-                unet,
-                vae,
-                vocabulary,
-                context,
-            } = Sources::open(manifest)?;
-            let mut loading = Loading {
-                device: *device,
-                bytes: 0,
-                total_bytes: text.bytes() + unet.bytes() + vae.bytes(),
-                memory_bytes: 0,
-                progress,
-            };
-            let large = device.weight_kind();
-            let text = loading.network(Part::TextEncoder, &text, large, |root| {
-                TextTransformer::new(&root, &manifest.text, vocabulary, context)
-            })?;
-            let unet = loading.network(Part::UNet, &unet, large, |root| {
-                UNet::new(root, &manifest.unet)
-            })?;
-            // Small compared with the UNet, and its activations overflow in half precision.
-            let autoencoder = loading.network(Part::Vae, &vae, Kind::Float, |root| {
-                Autoencoder::new(root, &manifest.vae)
-            })?;
-            Ok(Pipeline {
-                manifest: manifest.clone(),
-                device: *device,
-                tokenizer,
-                text,
-                unet,
-                autoencoder,
-                previewer: OnceCell::new(),
-                memory_bytes: loading.memory_bytes,
-            })
+/// Checks a model's files, then builds its networks and loads their weights.
+pub(super) fn load(
+    manifest: &Manifest,
+    device: Device,
+    progress: &mut dyn FnMut(LoadStep),
+) -> Result<Pipeline, Error> {
+    device.run(|| {
+        let sources = Sources::open(manifest)?;
+        let (text, unet, vae) = (&sources.text, &sources.unet, &sources.vae);
+        let mut loading = Loading {
+            device,
+            bytes: 0,
+            total_bytes: text.bytes() + unet.bytes() + vae.bytes(),
+            memory_bytes: 0,
+            progress,
+        };
+        let large = device.weight_kind();
+        let text = loading.network(Part::TextEncoder, text, large, |weights| {
+            TextTransformer::new(weights, &manifest.text, sources.vocabulary, sources.context)
+        })?;
+        let unet = loading.network(Part::UNet, unet, large, |weights| {
+            UNet::new(weights, &manifest.unet)
+        })?;
+        // Small compared with the UNet, and its activations overflow in half precision.
+        let autoencoder = loading.network(Part::Vae, vae, Kind::Float, |weights| {
+            Autoencoder::new(weights, &manifest.vae)
+        })?;
+        Ok(Pipeline {
+            manifest: manifest.clone(),
+            device,
+            tokenizer: sources.tokenizer,
+            text,
+            unet,
+            autoencoder,
+            previewer: OnceCell::new(),
+            memory_bytes: loading.memory_bytes,
         })
-    }
+    })
 }
 
 fn open(manifest: &Manifest, stem: &str, rename: fn(&str) -> String) -> Result<Checkpoint, Error> {
     Checkpoint::open(manifest, &manifest.weights(stem)?, rename)
 }
 
-/// CLIP is stored with or without the prefix of the surrounding model.
+/// Removes the prefix: CLIP is stored with or without the prefix of the surrounding model.
 fn without_model_prefix(stored: &str) -> String {
     stored
         .strip_prefix("text_model.")
@@ -167,23 +150,21 @@ impl Loading<'_> {
         part: Part,
         weights: &Checkpoint,
         kind: Kind,
-        build: impl FnOnce(Path) -> N,
+        build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
     ) -> Result<N, Error> {
-        let mut store = VarStore::new(self.device.torch());
-        store.set_kind(kind);
-        let network = build(store.root());
-        store.freeze();
-        weights.load_into(&store, &mut |bytes| {
+        let destination = Destination {
+            device: self.device,
+            kind,
+        };
+        self.memory_bytes += weights.bytes_as(kind);
+        let mut progress = |bytes| {
             self.bytes += bytes;
-            let (bytes, total_bytes) = (self.bytes, self.total_bytes);
             (self.progress)(LoadStep {
                 part,
-                bytes,
-                total_bytes,
+                bytes: self.bytes,
+                total_bytes: self.total_bytes,
             });
-        })?;
-        let held = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-        self.memory_bytes += store.variables().values().map(held).sum::<u64>();
-        Ok(network)
+        };
+        weights.load(destination, &mut progress, build)
     }
 }

@@ -7,7 +7,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::diffusers_rs::Autoencoder;
+use crate::networks::Autoencoder;
 
 /// Longest side of a preview, pixels.
 const MAX_SIDE: i64 = 64;

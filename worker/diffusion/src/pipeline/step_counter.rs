@@ -12,7 +12,7 @@ pub(super) struct StepCounter<'a> {
 }
 
 impl<'a> StepCounter<'a> {
-    /// `steps`: total number of UNet calls.
+    /// Creates a counter; `steps` is the total number of UNet calls.
     pub(super) fn new(observer: &'a mut dyn Observer, steps: u32) -> StepCounter<'a> {
         let step = 0;
         StepCounter {
@@ -22,7 +22,7 @@ impl<'a> StepCounter<'a> {
         }
     }
 
-    /// Called before each call of the UNet.
+    /// Counts a call of the UNet; called before it.
     pub(super) fn step(&mut self) -> ControlFlow<()> {
         self.step += 1;
         self.observer.step(self.step, self.steps)

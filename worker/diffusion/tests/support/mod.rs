@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use warmq_diffusion::{Catalog, Device, Error, Manifest, Pipeline};
+use warmq_diffusion::{Catalog, Device, Error, Manifest, Pipeline, write_random_weights};
 
 /// The repository's models, or another folder of the same shape.
 pub fn models() -> PathBuf {
@@ -49,11 +49,7 @@ impl SmallModel {
             change(manifest);
         });
         write_tokenizer(&model.path("tokenizer"));
-        model
-            .manifest()
-            .unwrap()
-            .write_random_weights(VOCABULARY, 1)
-            .unwrap();
+        write_random_weights(&model.manifest().unwrap(), VOCABULARY, 1).unwrap();
         model
     }
 

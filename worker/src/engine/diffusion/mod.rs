@@ -66,8 +66,8 @@ impl Diffusion {
         }
         if catalog.names().is_empty() {
             return Err(BuildError::Setting(format!(
-                "models: {} contains no model (a folder with a manifest.json or a model_index.json); set \
-                 another with --models",
+                "models: {} contains no model (a folder with a manifest.json or a \
+                 model_index.json); set another with --models",
                 options.models.display()
             )));
         }
@@ -87,8 +87,8 @@ impl Diffusion {
             && let Some(file) = warmq_diffusion::unusable_gpu()
         {
             tracing::warn!(
-                "{file} exists, but libtorch finds no usable GPU: models run on the CPU, many times slower. \
-                 Check the driver's version, or set --device cpu"
+                "{file} exists, but libtorch finds no usable GPU: models run on the CPU, many \
+                 times slower. Check the driver's version, or set --device cpu"
             );
         }
         Ok(Self {
@@ -209,7 +209,7 @@ impl Diffusion {
         failure
     }
 
-    /// An unknown model: a fault if it was in the catalog before.
+    /// Maps an unknown model to a failure: a fault if it was in the catalog before.
     fn unknown(&self, model: &str, error: Error) -> Failure {
         match self.servable.missing(model) {
             Some(fault) => fault.into(),
@@ -218,7 +218,7 @@ impl Diffusion {
     }
 }
 
-/// The reasons why no model can be served, in one line.
+/// Returns the reasons why no model can be served, in one line.
 fn reasons(servable: &ServableModels) -> String {
     let reasons: Vec<&str> = servable
         .refusals()

@@ -190,7 +190,7 @@ mod tests {
     const RED: [u8; 3] = [210, 40, 50];
     const TOLERANCE: f64 = 0.1;
 
-    /// Noise as of a bad JPEG, the same each time.
+    /// Returns noise as of a bad JPEG, the same each time.
     fn noisy(colour: [u8; 3], x: u32, y: u32) -> Rgba<u8> {
         let noise = (x * 7 + y * 13 + x * y) % 17;
         let [red, green, blue] = colour.map(|value| value + noise as u8 - 8);

@@ -1,0 +1,232 @@
+//! A scheduler's config: every key is supported, or has a value that changes nothing, or refuses the
+//! model by name.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::allowed;
+use crate::manifest::{
+    BetaSchedule, DpmAlgorithm, DpmSolverType, PredictionType, SchedulerSpec, SigmaSpacing,
+};
+use crate::scheduler::SchedulerKind;
+
+/// The keys that [`SchedulerSpec`] has, with Hugging Face's names and values.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default = "epsilon")]
+    prediction_type: PredictionType,
+    beta_start: f64,
+    beta_end: f64,
+    beta_schedule: BetaSchedule,
+}
+
+fn epsilon() -> PredictionType {
+    PredictionType::Epsilon
+}
+
+/// Keys that [`SchedulerSpec`] reads under the same name.
+const SAME: [&str; 12] = [
+    "num_train_timesteps",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "timestep_spacing",
+    "set_alpha_to_one",
+    "final_sigmas_type",
+    "solver_order",
+    "lower_order_final",
+    "euler_at_final",
+    "lambda_min_clipped",
+    "original_inference_steps",
+    "timestep_scaling",
+];
+
+/// Keys that have an effect only together with others, which are refused, or that Python's pipelines
+/// of Stable Diffusion override.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "clip_sample",
+    "clip_sample_range",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "flow_shift",
+    "time_shift_type",
+    "steps_offset",
+    "predict_x0",
+    "disable_corrector",
+    "solver_p",
+    "skip_prk_steps",
+];
+
+/// Keys that are read here.
+const READ: [&str; 8] = [
+    "prediction_type",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "algorithm_type",
+    "solver_type",
+];
+
+/// Reads the config of a scheduler class.
+///
+/// # Errors
+/// A sentence that names the class, or the key, that is not supported.
+pub(crate) fn read(
+    class: &str,
+    config: &Map<String, Value>,
+) -> Result<(SchedulerKind, SchedulerSpec), String> {
+    let kind = kind(class).ok_or_else(|| format!("{class} is not supported"))?;
+    check(kind, config)?;
+    let read: Config =
+        serde_json::from_value(Value::Object(config.clone())).map_err(|error| error.to_string())?;
+    let is_set = |key: &str| config.get(key) == Some(&Value::Bool(true));
+    let mut spec: Map<String, Value> = SAME
+        .iter()
+        .filter_map(|&key| Some((key.to_owned(), config.get(key)?.clone())))
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    spec.insert("allowed".to_owned(), Value::Array(Vec::new()));
+    spec.insert("default".to_owned(), kind.name().into());
+    for (key, value) in [
+        (
+            "prediction_type",
+            serde_json::to_value(read.prediction_type),
+        ),
+        ("beta_start", serde_json::to_value(read.beta_start)),
+        ("beta_end", serde_json::to_value(read.beta_end)),
+        ("beta_schedule", serde_json::to_value(read.beta_schedule)),
+    ] {
+        spec.insert(key.to_owned(), value.map_err(|error| error.to_string())?);
+    }
+    let spec: SchedulerSpec =
+        serde_json::from_value(Value::Object(spec)).map_err(|error| error.to_string())?;
+    let mut spec = SchedulerSpec {
+        // Python's pipelines of Stable Diffusion force it.
+        steps_offset: 1,
+        sigma_spacing: match (
+            is_set("use_karras_sigmas"),
+            is_set("use_exponential_sigmas"),
+        ) {
+            (true, _) => SigmaSpacing::Karras,
+            (false, true) => SigmaSpacing::Exponential,
+            (false, false) => SigmaSpacing::Timesteps,
+        },
+        algorithm_type: algorithm(config)?,
+        solver_type: match config.get("solver_type").and_then(Value::as_str) {
+            Some("heun") => DpmSolverType::Heun,
+            // diffusers replaces the names of other solvers.
+            _ => DpmSolverType::Midpoint,
+        },
+        ..spec
+    };
+    spec.allowed = SchedulerKind::ALL
+        .into_iter()
+        .filter(|&kind| spec.allows(kind))
+        .collect();
+    if !spec.allowed.contains(&kind) {
+        let message = format!("{class} supports none of the settings of noise schedules");
+        return Err(message);
+    }
+    Ok((kind, spec))
+}
+
+fn kind(class: &str) -> Option<SchedulerKind> {
+    Some(match class {
+        "DDIMScheduler" => SchedulerKind::Ddim,
+        "DDPMScheduler" => SchedulerKind::Ddpm,
+        "DPMSolverMultistepScheduler" => SchedulerKind::DpmSolverPlusPlus,
+        "EulerDiscreteScheduler" => SchedulerKind::Euler,
+        "EulerAncestralDiscreteScheduler" => SchedulerKind::EulerAncestral,
+        "HeunDiscreteScheduler" => SchedulerKind::Heun,
+        "KDPM2DiscreteScheduler" => SchedulerKind::Kdpm2,
+        "KDPM2AncestralDiscreteScheduler" => SchedulerKind::Kdpm2Ancestral,
+        "LCMScheduler" => SchedulerKind::Lcm,
+        "LMSDiscreteScheduler" => SchedulerKind::Lms,
+        "PNDMScheduler" => SchedulerKind::Pndm,
+        _ => return None,
+    })
+}
+
+/// # Errors
+/// A sentence that names the first key that is not supported.
+fn check(kind: SchedulerKind, config: &Map<String, Value>) -> Result<(), String> {
+    let fixed = json!({
+        "interpolation_type": ["linear", null],
+        "sigma_max": [null],
+        "sigma_min": [null],
+        "thresholding": [false, null],
+        "timestep_type": ["discrete", null],
+        "use_beta_sigmas": [false, null],
+        "use_dynamic_shifting": [false, null],
+        "use_flow_sigmas": [false, null],
+        "use_lu_lambdas": [false, null],
+        "variance_type": ["fixed_small", null],
+    });
+    let read = [SAME.as_slice(), &READ, &WITHOUT_EFFECT].concat();
+    allowed::check(config, &read, &fixed)?;
+    let skips_runge_kutta = config.get("skip_prk_steps") == Some(&Value::Bool(true));
+    if kind == SchedulerKind::Pndm && !skips_runge_kutta {
+        return Err("skip_prk_steps: only true is supported".to_owned());
+    }
+    Ok(())
+}
+
+fn algorithm(config: &Map<String, Value>) -> Result<DpmAlgorithm, String> {
+    match config.get("algorithm_type").and_then(Value::as_str) {
+        // diffusers replaces deis.
+        None | Some("dpmsolver++" | "deis") => Ok(DpmAlgorithm::DpmSolverPlusPlus),
+        Some("sde-dpmsolver++") => Ok(DpmAlgorithm::SdeDpmSolverPlusPlus),
+        Some(other) => Err(format!("algorithm_type: {other} is not supported")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn config(key: &str, value: Value) -> Map<String, Value> {
+        let config = json!({
+            "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+            "skip_prk_steps": true, key: value,
+        });
+        config.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_setting_that_is_not_computed_refuses_the_scheduler_by_name() {
+        for (key, value) in [
+            ("thresholding", json!(true)),
+            ("use_beta_sigmas", json!(true)),
+            ("use_flow_sigmas", json!(true)),
+            ("interpolation_type", json!("log_linear")),
+            ("timestep_type", json!("continuous")),
+            ("sigma_max", json!(80.0)),
+            ("algorithm_type", json!("dpmsolver")),
+            ("beta_schedule", json!("exponential")),
+            ("prediction_type", json!("sample")),
+            ("timestep_spacing", json!("cosine")),
+            ("solver_order", json!("two")),
+            ("a_key_of_tomorrow", json!(1)),
+        ] {
+            let message = read("DPMSolverMultistepScheduler", &config(key, value)).unwrap_err();
+            let value = ["exponential", "sample", "cosine", "two"];
+            let names = message.contains(key) || value.iter().any(|value| message.contains(value));
+            assert!(names, "{key}: {message}");
+        }
+        let message = read("PNDMScheduler", &config("skip_prk_steps", json!(false))).unwrap_err();
+        assert!(message.contains("skip_prk_steps"), "{message}");
+        let message = read("TCDScheduler", &config("eta", json!(0.3))).unwrap_err();
+        assert!(message.contains("TCDScheduler"), "{message}");
+    }
+
+    #[test]
+    fn schedulers_that_lack_a_setting_are_not_allowed() {
+        let karras = config("use_karras_sigmas", json!(true));
+        let (_, spec) = read("EulerDiscreteScheduler", &karras).unwrap();
+        assert!(spec.allowed.contains(&SchedulerKind::Heun));
+        assert!(!spec.allowed.contains(&SchedulerKind::Lms));
+        assert!(read("LMSDiscreteScheduler", &karras).is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! Where a network gets its tensors.
+
+use std::fmt::Display;
+
+use tch::Tensor;
+
+use crate::error::Error;
+
+/// The tensors of one network.
+pub(crate) trait Tensors {
+    /// Returns the tensor of this name.
+    ///
+    /// # Errors
+    /// It does not exist, has another shape or type, or cannot be read.
+    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error>;
+}
+
+/// The tensors below a path, such as `down_blocks.0.resnets.1`.
+#[derive(Clone)]
+pub(crate) struct Weights<'a> {
+    tensors: &'a dyn Tensors,
+    path: String,
+}
+
+impl<'a> Weights<'a> {
+    /// Returns all tensors of a network.
+    pub(crate) fn root(tensors: &'a dyn Tensors) -> Self {
+        Self {
+            tensors,
+            path: String::new(),
+        }
+    }
+
+    /// Returns the tensors below `name`.
+    pub(crate) fn at(&self, name: impl Display) -> Self {
+        Self {
+            tensors: self.tensors,
+            path: self.joined(name),
+        }
+    }
+
+    /// Returns one tensor.
+    pub(super) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        self.tensors.tensor(&self.joined(name), shape)
+    }
+
+    fn joined(&self, name: impl Display) -> String {
+        match self.path.as_str() {
+            "" => name.to_string(),
+            path => format!("{path}.{name}"),
+        }
+    }
+}
