@@ -105,7 +105,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     let world = World::new().await;
     let worker = world.worker("a").await;
     let job = world.spec("", takes(1));
-    let store = world.cluster.store();
+    let store = world.testbed.store();
     store.jobs().create(&job).await.unwrap();
     let holder = RunnerId::parse("elsewhere").unwrap();
     let ground = StartSource::BegunWithout { ago_ms: 0 };
@@ -116,7 +116,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     assert!(matches!(started, Ok(Start::Started(_))));
     world.publish_shared(&job).await;
     let backlog = world
-        .cluster
+        .testbed
         .topology()
         .backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
@@ -128,9 +128,9 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
 async fn a_message_that_is_not_a_job_becomes_a_dead_letter_with_its_reason() {
     let world = World::new().await;
     let worker = world.worker("a").await;
-    let topology = world.cluster.topology();
+    let topology = world.testbed.topology();
     let mut dead = world.listen(&topology.dead_queue(&world.app)).await;
-    let publisher = world.cluster.publisher();
+    let publisher = world.testbed.publisher();
     for (body, reason) in [
         ("{}", "missing field"),
         (r#"{"v":9,"job":{}}"#, "missing field"),
@@ -143,10 +143,10 @@ async fn a_message_that_is_not_a_job_becomes_a_dead_letter_with_its_reason() {
         let letter = dead.message().await;
         assert_eq!(letter.data, body.as_bytes());
         let headers = letter.properties.headers().clone().unwrap_or_default();
-        let Some(AMQPValue::LongString(told)) = headers.inner().get("x-warmq-reason") else {
+        let Some(AMQPValue::LongString(header)) = headers.inner().get("x-warmq-reason") else {
             panic!("no reason: {headers:?}");
         };
-        let recorded = told.to_string();
+        let recorded = header.to_string();
         assert!(recorded.contains(reason), "{recorded}");
     }
     let job = world.share("", takes(1)).await;
@@ -160,7 +160,7 @@ async fn a_job_sent_to_a_busy_runner_returns_to_the_dispatcher() {
     let worker = world.worker("a").await;
     let long = world.share("", takes(2_000)).await;
     world.reached(&long, JobState::Running).await;
-    let topology = world.cluster.topology();
+    let topology = world.testbed.topology();
     let mut backlog = world
         .listen(&topology.backlog_queue(&world.app, Priority::Normal))
         .await;
@@ -190,7 +190,7 @@ async fn a_job_whose_lease_is_lost_is_stopped_and_its_result_dropped() {
             (progress.phase == Phase::Running).then_some(())
         })
         .await;
-    let store = world.cluster.store();
+    let store = world.testbed.store();
     assert!(
         store
             .attempts()
@@ -219,7 +219,7 @@ async fn a_runner_that_redis_forgot_joins_again() {
     };
     let worker = world.worker_with(intervals, world.config("a")).await;
     let first = world.runner("a").await.unwrap();
-    let store = world.cluster.store();
+    let store = world.testbed.store();
     store
         .fleet()
         .leave(&world.app, &first.id, first.epoch)
@@ -243,8 +243,8 @@ async fn a_long_job_is_acknowledged_early_and_a_copy_is_kept() {
     };
     let worker = world.worker_with(intervals, world.config("a")).await;
     let job = world.share("", takes(3_000)).await;
-    let channel = world.cluster.publisher().channel().await.unwrap();
-    let parked = world.cluster.topology().retry_exchange(RetryTier::M10);
+    let channel = world.testbed.publisher().channel().await.unwrap();
+    let parked = world.testbed.topology().retry_exchange(RetryTier::M10);
     world
         .until("a copy is parked", async || {
             (Topology::depth(&channel, &parked).await.unwrap() == 1).then_some(())

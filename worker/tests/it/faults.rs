@@ -23,8 +23,8 @@ fn picture() -> Value {
 
 /// Replaces the storage's folder by a file, or restores the folder.
 fn break_storage(world: &World, broken: bool) {
-    let folder = world.cluster.folder().join("files");
-    let kept = world.cluster.folder().join("files-kept");
+    let folder = world.testbed.folder().join("files");
+    let kept = world.testbed.folder().join("files-kept");
     match broken {
         true => {
             std::fs::rename(&folder, &kept).unwrap();
@@ -47,7 +47,7 @@ async fn a_runner_whose_storage_fails_requeues_its_job_and_takes_none_until_it_w
     assert!(url.contains(&format!("{}/1/image.png", stored.id)), "{url}");
 
     break_storage(&world, true);
-    let topology = world.cluster.topology();
+    let topology = world.testbed.topology();
     let backlog = topology.backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let job = world.share("", picture()).await;
@@ -58,16 +58,16 @@ async fn a_runner_whose_storage_fails_requeues_its_job_and_takes_none_until_it_w
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Queued, 1));
     let log = world
-        .cluster
+        .testbed
         .store()
         .log()
         .all(&world.app, job.id)
         .await
         .unwrap();
-    let told = log
+    let is_logged = log
         .iter()
         .any(|line| line.message.contains("its runner failed (storage)"));
-    assert!(told, "{log:?}");
+    assert!(is_logged, "{log:?}");
 
     // It takes no jobs.
     world.publish_shared(&job).await;
@@ -87,14 +87,14 @@ async fn a_worker_whose_storage_fails_at_start_is_listed_with_the_reason_and_joi
     let mut config = world.config("a");
     config.engine.kind = EngineKind::Upscale;
     // The app's folder cannot be created.
-    let files = world.cluster.folder().join("files");
+    let files = world.testbed.folder().join("files");
     std::fs::create_dir_all(&files).unwrap();
     std::fs::write(files.join("test"), "no folder").unwrap();
     let worker = world.worker_that_may_fail(Default::default(), config);
     let faulty = world.faulty("a").await;
     assert!(!faulty.idle && faulty.fault.unwrap().starts_with("storage: "));
     let counts = world
-        .cluster
+        .testbed
         .store()
         .fleet()
         .counts(&world.app)
@@ -104,7 +104,7 @@ async fn a_worker_whose_storage_fails_at_start_is_listed_with_the_reason_and_joi
     std::fs::remove_file(files.join("test")).unwrap();
     world.idle("a").await;
     let counts = world
-        .cluster
+        .testbed
         .store()
         .fleet()
         .counts(&world.app)
@@ -149,7 +149,7 @@ async fn a_job_with_one_attempt_ends_with_its_runners_fault() {
     let worker = world.worker("a").await;
     let mut job = world.spec("", json!({"crash": "no luck"}));
     job.max_attempts = 1;
-    world.cluster.store().jobs().create(&job).await.unwrap();
+    world.testbed.store().jobs().create(&job).await.unwrap();
     world.publish_shared(&job).await;
     let error = world.reached(&job, JobState::Failed).await.error.unwrap();
     assert_eq!(
@@ -163,7 +163,7 @@ async fn a_job_with_one_attempt_ends_with_its_runners_fault() {
 async fn faults_on_other_runners_travel_with_the_job() {
     let world = World::new().await;
     let workers = [world.worker("a").await, world.worker("b").await];
-    let topology = world.cluster.topology();
+    let topology = world.testbed.topology();
     let backlog = topology.backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let job = world.send_to("a", "", json!({"crash": "no luck"})).await;

@@ -14,12 +14,12 @@ async fn a_job_whose_engine_hangs_goes_elsewhere_and_the_process_ends() {
     let mut config = world.config("a");
     config.hang_grace = Duration::from_millis(500);
     let worker = world.worker_with(Default::default(), config).await;
-    let topology = world.cluster.topology();
+    let topology = world.testbed.topology();
     let backlog = topology.backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let mut job = world.spec("", json!({"hang_ms": 600_000}));
     job.run_timeout_ms = Some(300);
-    world.cluster.store().jobs().create(&job).await.unwrap();
+    world.testbed.store().jobs().create(&job).await.unwrap();
     world.publish_shared(&job).await;
     let message = backlog.job_message().await;
     assert_eq!((message.job.id, message.avoid[0].as_str()), (job.id, "a"));
@@ -41,7 +41,7 @@ async fn an_engine_that_reports_progress_after_cancellation_does_not_hang() {
     let job = world.share("", json!({"hang_ms": 2_000})).await;
     world.reached(&job, JobState::Running).await;
     world
-        .cluster
+        .testbed
         .store()
         .cancellation()
         .cancel(&world.app, job.id)

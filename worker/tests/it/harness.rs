@@ -23,12 +23,12 @@ use warmq_worker::context::Intervals;
 use warmq_worker::engine::{EngineKind, Options};
 
 /// Timeout that suffices on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub const APP: &str = "test/timed";
 
 pub struct World {
-    pub cluster: Testbed,
+    pub testbed: Testbed,
     pub app: AppId,
 }
 
@@ -41,11 +41,11 @@ pub struct InProcess {
 impl InProcess {
     /// Stops the worker and waits for its end.
     pub async fn stop(self) {
-        self.ask_to_stop();
+        self.request_stop();
         self.stopped().await;
     }
 
-    pub fn ask_to_stop(&self) {
+    pub fn request_stop(&self) {
         self.stop.cancel();
     }
 
@@ -55,29 +55,29 @@ impl InProcess {
 
     /// Waits for the end and returns its result.
     pub async fn ended(self) -> Result<(), warmq_worker::Error> {
-        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        let ended = tokio::time::timeout(TIMEOUT, self.task).await;
         ended.expect("it ends").unwrap()
     }
 }
 
 impl World {
     pub async fn new() -> Self {
-        let cluster = Testbed::builder().start().await.unwrap();
+        let testbed = Testbed::builder().start().await.unwrap();
         let app = AppId::parse(APP).unwrap();
-        let channel = cluster.publisher().channel().await.unwrap();
-        let topology = cluster.topology();
+        let channel = testbed.publisher().channel().await.unwrap();
+        let topology = testbed.topology();
         topology.declare_base(&channel).await.unwrap();
         topology.declare_app(&channel, &app).await.unwrap();
-        Self { cluster, app }
+        Self { testbed, app }
     }
 
     pub fn config(&self, name: &str) -> Config {
-        let storage = format!("file://{}/files", self.cluster.folder().display());
+        let storage = format!("file://{}/files", self.testbed.folder().display());
         Config {
             servers: warmq_config::Servers {
-                namespace: self.cluster.namespace().clone(),
-                amqp_url: self.cluster.amqp_url().clone(),
-                redis_url: self.cluster.redis_url().clone(),
+                namespace: self.testbed.namespace().clone(),
+                amqp_url: self.testbed.amqp_url().clone(),
+                redis_url: self.testbed.redis_url().clone(),
                 storage: storage.parse().unwrap(),
                 queue_type: Default::default(),
                 consumer_timeout: Duration::from_secs(1800),
@@ -126,10 +126,10 @@ impl World {
 
     /// Forwards messages from the lanes to the shared queue until dropped.
     pub async fn redispatching(&self) -> Redispatching {
-        let topology = self.cluster.topology();
+        let topology = self.testbed.topology();
         let backlog = topology.backlog_queue(&self.app, Priority::Normal);
         let mut backlog = self.listen(&backlog).await;
-        let publisher = self.cluster.publisher().clone();
+        let publisher = self.testbed.publisher().clone();
         let shared = topology.shared_queue(&self.app);
         Redispatching(tokio::spawn(async move {
             loop {
@@ -158,12 +158,12 @@ impl World {
     }
 
     pub async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
-        eventually(what, PATIENCE, probe).await.unwrap()
+        eventually(what, TIMEOUT, probe).await.unwrap()
     }
 
     pub async fn runner(&self, name: &str) -> Option<RunnerRecord> {
         let runners = self
-            .cluster
+            .testbed
             .store()
             .fleet()
             .runners(&self.app)
@@ -184,20 +184,20 @@ impl World {
     /// Records a job and publishes it to the shared queue.
     pub async fn share(&self, hint: &str, input: Value) -> JobSpec {
         let job = self.spec(hint, input);
-        self.cluster.store().jobs().create(&job).await.unwrap();
+        self.testbed.store().jobs().create(&job).await.unwrap();
         self.publish_shared(&job).await;
         job
     }
 
     pub async fn publish_shared(&self, job: &JobSpec) {
-        let queue = self.cluster.topology().shared_queue(&self.app);
+        let queue = self.testbed.topology().shared_queue(&self.app);
         self.publish("", &queue, job).await;
     }
 
     /// Records a job, claims `runner` for it, and publishes it to the runner's own queue.
     pub async fn send_to(&self, runner: &str, hint: &str, input: Value) -> JobSpec {
         let job = self.spec(hint, input);
-        self.cluster.store().jobs().create(&job).await.unwrap();
+        self.testbed.store().jobs().create(&job).await.unwrap();
         assert!(
             self.try_send_to(&job, runner).await,
             "{runner} was not idle"
@@ -221,14 +221,14 @@ impl World {
             refused_claims: 0,
             reason: "a test said so".to_owned(),
         };
-        let store = self.cluster.store();
+        let store = self.testbed.store();
         let claim = store
             .placement()
             .claim(&self.app, job.id, &id, 2_000, &decision)
             .await;
         match claim.unwrap() {
             Claim::Won(epoch) => {
-                let queue = self.cluster.topology().runner_queue(&id, epoch);
+                let queue = self.testbed.topology().runner_queue(&id, epoch);
                 self.publish("", &queue, job).await;
                 true
             }
@@ -239,7 +239,7 @@ impl World {
 
     pub async fn publish(&self, exchange: &str, key: &str, job: &JobSpec) {
         let body = JobMessage::new(job.clone()).encode().unwrap();
-        let publisher: &Publisher = self.cluster.publisher();
+        let publisher: &Publisher = self.testbed.publisher();
         publisher
             .publish(exchange, key, &Message::new(body))
             .await
@@ -247,7 +247,7 @@ impl World {
     }
 
     pub async fn record(&self, job: &JobSpec) -> Option<JobRecord> {
-        self.cluster
+        self.testbed
             .store()
             .jobs()
             .job_of(&self.app, job.id)
@@ -265,7 +265,7 @@ impl World {
 
     /// Consumes and acknowledges the messages of a queue.
     pub async fn listen(&self, queue: &str) -> Listener {
-        let connection = warmq_broker::connect(self.cluster.amqp_url(), "listener");
+        let connection = warmq_broker::connect(self.testbed.amqp_url(), "listener");
         let connection = connection.await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         let consumer = channel
@@ -285,8 +285,8 @@ impl World {
 
     /// Consumes the events of all jobs from now on.
     pub async fn events(&self) -> Listener {
-        let channel = self.cluster.publisher().channel().await.unwrap();
-        let queue = format!("{}.test-events", self.cluster.namespace());
+        let channel = self.testbed.publisher().channel().await.unwrap();
+        let queue = format!("{}.test-events", self.testbed.namespace());
         let options = QueueDeclareOptions {
             auto_delete: true,
             ..QueueDeclareOptions::default()
@@ -298,7 +298,7 @@ impl World {
         channel
             .queue_bind(
                 queue.as_str().into(),
-                self.cluster.topology().events_exchange().into(),
+                self.testbed.topology().events_exchange().into(),
                 "#".into(),
                 QueueBindOptions::default(),
                 FieldTable::default(),
@@ -312,7 +312,7 @@ impl World {
         for worker in workers {
             worker.stop().await;
         }
-        self.cluster.cleanup().await.unwrap();
+        self.testbed.cleanup().await.unwrap();
     }
 }
 
@@ -332,7 +332,7 @@ pub struct Listener {
 
 impl Listener {
     pub async fn message(&mut self) -> lapin::message::Delivery {
-        let next = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
+        let next = tokio::time::timeout(TIMEOUT, self.consumer.next()).await;
         let delivery = next.expect("a message comes").unwrap().unwrap();
         delivery
             .acker
@@ -346,7 +346,7 @@ impl Listener {
         JobMessage::decode(&self.message().await.data).unwrap().job
     }
 
-    pub async fn late_end(&mut self) -> DeferredResult {
+    pub async fn deferred_result(&mut self) -> DeferredResult {
         DeferredResult::decode(&self.message().await.data).unwrap()
     }
 

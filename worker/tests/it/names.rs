@@ -51,7 +51,7 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
         report: RunnerReport::default(),
     };
     let lease = Duration::from_secs(2);
-    let store = world.cluster.store();
+    let store = world.testbed.store();
     let schema = serde_json::json!({});
     store
         .fleet()

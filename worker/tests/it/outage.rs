@@ -11,7 +11,7 @@ use crate::harness::{World, takes};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_runner_joins_again_after_an_outage_of_rabbitmq() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.amqp_url()).await.unwrap();
+    let proxy = Proxy::of(world.testbed.amqp_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.amqp_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
@@ -39,7 +39,7 @@ async fn an_idle_runner_joins_again_after_an_outage_of_rabbitmq() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_runs_during_an_outage_of_rabbitmq_is_stored_and_announced_later() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.amqp_url()).await.unwrap();
+    let proxy = Proxy::of(world.testbed.amqp_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.amqp_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
@@ -60,7 +60,7 @@ async fn a_job_that_runs_during_an_outage_of_rabbitmq_is_stored_and_announced_la
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_that_redis_cannot_store_is_deferred_to_rabbitmq() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.redis_url()).await.unwrap();
+    let proxy = Proxy::of(world.testbed.redis_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.redis_url = proxy.url();
     let worker = world.worker_with(Default::default(), config).await;
@@ -72,15 +72,15 @@ async fn a_result_that_redis_cannot_store_is_deferred_to_rabbitmq() {
         })
         .await;
     proxy.shut();
-    let late = world.cluster.topology().deferred_results_queue();
-    let end = world.listen(&late).await.late_end().await;
+    let late = world.testbed.topology().deferred_results_queue();
+    let end = world.listen(&late).await.deferred_result().await;
     assert_eq!(
         (end.job.id, end.lease.map(|lease| lease.attempt)),
         (job.id, Some(1))
     );
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
     // Like the router.
-    assert!(world.cluster.store().deferred().end(&end, 0).await.unwrap());
+    assert!(world.testbed.store().deferred().end(&end, 0).await.unwrap());
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Succeeded, 1));
     proxy.reopen();
@@ -90,7 +90,7 @@ async fn a_result_that_redis_cannot_store_is_deferred_to_rabbitmq() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stops_without_redis_returns_its_job() {
     let world = World::new().await;
-    let proxy = Proxy::of(world.cluster.redis_url()).await.unwrap();
+    let proxy = Proxy::of(world.testbed.redis_url()).await.unwrap();
     let mut config = world.config("a");
     config.servers.redis_url = proxy.url();
     config.drain_timeout = Duration::from_secs(1);
@@ -101,7 +101,7 @@ async fn a_worker_that_stops_without_redis_returns_its_job() {
     worker.stop().await;
     // From the own queue: to the dispatcher.
     let backlog = world
-        .cluster
+        .testbed
         .topology()
         .backlog_queue(&world.app, Priority::Normal);
     assert_eq!(world.listen(&backlog).await.job().await, job);

@@ -63,20 +63,20 @@ async fn a_job_from_the_shared_queue_waits_the_longer_for_a_runner_with_its_mode
         models: vec![Hint::parse("large").unwrap()],
         report: RunnerReport::default(),
     };
-    let (store, lease) = (world.cluster.store(), Duration::from_secs(60));
+    let (store, lease) = (world.testbed.store(), Duration::from_secs(60));
     store
         .fleet()
         .register(&owner, &json!({}), lease)
         .await
         .unwrap();
-    let channel = world.cluster.publisher().channel().await.unwrap();
+    let channel = world.testbed.publisher().channel().await.unwrap();
     for (age_s, tier) in [(20, RetryTier::S5), (3600, RetryTier::S30)] {
         let job = JobSpec {
             created_ms: unix_ms() - age_s * 1000,
             ..world.spec("large", json!({}))
         };
         world.publish_shared(&job).await;
-        let parked = world.cluster.topology().retry_exchange(tier);
+        let parked = world.testbed.topology().retry_exchange(tier);
         world
             .until("a copy is parked", async || {
                 (Topology::depth(&channel, &parked).await.unwrap() == 1).then_some(())
@@ -150,7 +150,7 @@ async fn an_unknown_model_is_the_jobs_fault_and_the_known_ones_are_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
     let world = World::new().await;
-    let models = world.cluster.folder().join("models");
+    let models = world.testbed.folder().join("models");
     for name in ["shapes", "digits"] {
         copy(&shipped_models().join(name), &models.join(name));
     }
@@ -186,7 +186,7 @@ async fn a_damaged_model_fails_its_jobs_by_name_and_no_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_model_evicts_no_sound_one_though_there_is_room_for_one_only() {
     let world = World::new().await;
-    let models = world.cluster.folder().join("models");
+    let models = world.testbed.folder().join("models");
     for name in ["shapes", "digits"] {
         copy(&shipped_models().join(name), &models.join(name));
     }
@@ -267,7 +267,7 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
     }
     assert_eq!(pictures[0], pictures[1]);
     let log = world
-        .cluster
+        .testbed
         .store()
         .log()
         .all(&world.app, drawn.id)
@@ -326,7 +326,7 @@ async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
         .await;
     let begun = std::time::Instant::now();
     world
-        .cluster
+        .testbed
         .store()
         .cancellation()
         .cancel(&world.app, job.id)
@@ -348,7 +348,7 @@ async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_changes_on_disk_is_loaded_again() {
     let world = World::new().await;
-    let models = world.cluster.folder().join("models");
+    let models = world.testbed.folder().join("models");
     copy(&shipped_models().join("shapes"), &models.join("shapes"));
     let worker = worker(&world, &models).await;
     let mut warm = Vec::new();
@@ -372,7 +372,7 @@ async fn the_model_that_ran_is_reported_though_the_hint_names_another() {
     let world = World::new().await;
     let worker = worker(&world, shipped_models()).await;
     let mut changes = world
-        .cluster
+        .testbed
         .store()
         .runner_feed()
         .events(&world.app)
@@ -393,8 +393,8 @@ async fn the_model_that_ran_is_reported_though_the_hint_names_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn missing_models_make_their_runner_faulty_until_they_are_back() {
     let world = World::new().await;
-    let models = world.cluster.folder().join("models");
-    let away = world.cluster.folder().join("away");
+    let models = world.testbed.folder().join("models");
+    let away = world.testbed.folder().join("away");
     copy(&shipped_models().join("shapes"), &models.join("shapes"));
     let worker = worker(&world, &models).await;
     // Like a folder whose file system is no longer mounted.

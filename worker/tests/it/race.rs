@@ -20,7 +20,7 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
     }
     let mut events = world.events().await;
     let backlog = world
-        .cluster
+        .testbed
         .topology()
         .backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
@@ -33,7 +33,7 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
                 ["x", "y", "z"][index % 3],
                 serde_json::json!({"run_ms": 5, "load_ms": 5}),
             );
-            world.cluster.store().jobs().create(&job).await.unwrap();
+            world.testbed.store().jobs().create(&job).await.unwrap();
             let claimed = index % 2 == 0 && world.try_send_to(&job, names[index / 2 % 3]).await;
             if !claimed {
                 world.publish_shared(&job).await;
@@ -62,7 +62,7 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
     assert!(ends.values().all(|times| *times == 1), "{ends:?}");
     for id in ends.keys() {
         let record = world
-            .cluster
+            .testbed
             .store()
             .jobs()
             .job_of(&world.app, *id)

@@ -7,13 +7,13 @@ use warmq_testkit::WorkerOptions;
 use warmq_types::job::Priority;
 use warmq_types::state::JobState;
 
-use crate::harness::{APP, PATIENCE, World, takes};
+use crate::harness::{APP, TIMEOUT, World, takes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_stops_at_once_and_leaves_nothing() {
     let world = World::new().await;
     let mut worker = world
-        .cluster
+        .testbed
         .worker(WorkerOptions::timed("a", APP))
         .await
         .unwrap();
@@ -21,7 +21,7 @@ async fn an_idle_worker_stops_at_once_and_leaves_nothing() {
     let begun = Instant::now();
     worker.terminate().unwrap();
     assert!(
-        worker.wait(PATIENCE).await.unwrap().success(),
+        worker.wait(TIMEOUT).await.unwrap().success(),
         "{}",
         worker.log_tail()
     );
@@ -32,10 +32,10 @@ async fn an_idle_worker_stops_at_once_and_leaves_nothing() {
     );
     assert!(world.runner("a").await.is_none());
     let queue = world
-        .cluster
+        .testbed
         .topology()
         .runner_queue(&runner.id, runner.epoch);
-    let connection = warmq_broker::connect(world.cluster.amqp_url(), "probe");
+    let connection = warmq_broker::connect(world.testbed.amqp_url(), "probe");
     let connection = connection.await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     assert!(Topology::depth(&channel, &queue).await.is_err());
@@ -66,8 +66,8 @@ async fn a_job_that_was_sent_to_a_worker_that_stops_is_back_at_once() {
     let runner = world.runner("a").await.unwrap();
     let running = world.share("", takes(3_000)).await;
     world.reached(&running, JobState::Running).await;
-    worker.ask_to_stop();
-    let topology = world.cluster.topology();
+    worker.request_stop();
+    let topology = world.testbed.topology();
     let sent = world.spec("", takes(1));
     world
         .publish("", &topology.runner_queue(&runner.id, runner.epoch), &sent)
@@ -94,7 +94,7 @@ async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attemp
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Queued, 0));
     let backlog = world
-        .cluster
+        .testbed
         .topology()
         .backlog_queue(&world.app, Priority::Normal);
     assert_eq!(world.listen(&backlog).await.job().await, job);
@@ -105,7 +105,7 @@ async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attemp
 async fn a_second_signal_requeues_the_running_job_at_once_and_hangups_are_ignored() {
     let world = World::new().await;
     let options = WorkerOptions::timed("a", APP).args(["--drain-timeout-s=600"]);
-    let mut worker = world.cluster.worker(options).await.unwrap();
+    let mut worker = world.testbed.worker(options).await.unwrap();
     let job = world.share("", takes(600_000)).await;
     world.reached(&job, JobState::Running).await;
     worker.hang_up().unwrap();
@@ -125,7 +125,7 @@ async fn a_second_signal_requeues_the_running_job_at_once_and_hangups_are_ignore
         .await;
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
     worker.terminate().unwrap();
-    let status = worker.wait(PATIENCE).await.unwrap();
+    let status = worker.wait(TIMEOUT).await.unwrap();
     assert!(status.success(), "{}", worker.log_tail());
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Queued, 0));
@@ -136,7 +136,7 @@ async fn a_second_signal_requeues_the_running_job_at_once_and_hangups_are_ignore
 async fn the_job_of_a_killed_worker_runs_again_once_its_lease_lapsed() {
     let world = World::new().await;
     let mut killed = world
-        .cluster
+        .testbed
         .worker(WorkerOptions::timed("a", APP))
         .await
         .unwrap();
@@ -147,7 +147,7 @@ async fn the_job_of_a_killed_worker_runs_again_once_its_lease_lapsed() {
     // The other runner receives the message at once, finds the lease, and publishes a copy to a
     // retry tier until the lease has lapsed.
     let backlog = world
-        .cluster
+        .testbed
         .topology()
         .backlog_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
