@@ -273,10 +273,10 @@ impl Jobs<'_> {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn discard(self, app: &AppId, job: JobId) -> Result<bool, Error> {
+    pub async fn withdraw(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         Ok(self
             .scripts
-            .discard
+            .withdraw_submission
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.log(app, job))

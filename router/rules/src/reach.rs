@@ -36,7 +36,7 @@ impl Routes {
             match self.written(name) {
                 Some(route) => all_routes.insert(key, Value::Table(route.clone())),
                 None => {
-                    let app = apps.written(name).cloned().unwrap_or_default();
+                    let app = apps.source_table(name).cloned().unwrap_or_default();
                     all_apps.insert(key, Value::Table(app))
                 }
             };

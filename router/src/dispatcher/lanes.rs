@@ -63,7 +63,7 @@ impl Dispatcher {
         lane: Priority,
         prefetch: u16,
     ) -> Result<Consumer, SessionError> {
-        let queue = self.shared.topology.backlog_queue(&self.app, lane);
+        let queue = self.shared.topology.lane_queue(&self.app, lane);
         let tag = format!("dispatch-{}", lane.as_str());
         let channel = channel(connection, prefetch).await?;
         Ok(consumer::consume(&channel, &queue, &tag).await?)

@@ -301,7 +301,7 @@ impl Dispatcher {
         lane: Priority,
         now_ms: u64,
     ) -> Result<u64, SessionError> {
-        let queue = self.shared.topology.backlog_queue(&self.app, lane);
+        let queue = self.shared.topology.lane_queue(&self.app, lane);
         Ok(match Topology::depth(&session.channel, &queue).await? {
             0 => now_ms,
             _ => self.lane_progress.until_ms(lane),
@@ -323,8 +323,8 @@ impl Dispatcher {
         shared.store.jobs().find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
         let key = shared.topology.lane_key(app, record.spec.priority);
-        let job =
-            JobMessage::new(record.spec).with(shared.store.attempts().setbacks(app, id).await?);
+        let job = JobMessage::new(record.spec)
+            .with(shared.store.attempts().failure_history(app, id).await?);
         // Encoding cannot fail: string keys, no I/O.
         let body = job.encode().unwrap_or_default();
         let message = Message {

@@ -167,7 +167,7 @@ impl Dispatchers {
         self.topology.declare_app(&channel, app).await?;
         let mut jobs = 0;
         for lane in [Priority::Normal, Priority::Low] {
-            let queue = self.topology.backlog_queue(app, lane);
+            let queue = self.topology.lane_queue(app, lane);
             jobs += Topology::depth(&channel, &queue).await?;
         }
         channel.close(200, "done".into()).await?;

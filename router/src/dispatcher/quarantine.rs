@@ -32,14 +32,14 @@ impl Dispatcher {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let setbacks = self
+        let failures = self
             .shared
             .store
             .attempts()
-            .setbacks(&self.app, job.id)
+            .failure_history(&self.app, job.id)
             .await?;
         // Encoding cannot fail: string keys, no I/O.
-        let message = JobMessage::new(spec).with(setbacks).encode();
+        let message = JobMessage::new(spec).with(failures).encode();
         let message = message.unwrap_or_default();
         let letter = DeadLetter {
             id: job.id,

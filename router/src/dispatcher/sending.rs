@@ -6,7 +6,7 @@ use lapin::options::BasicAckOptions;
 use warmq_broker::{DeadLetter, Message, PublishError};
 use warmq_store::{Loss, Unavailable};
 use warmq_types::ids::{Epoch, RunnerId};
-use warmq_types::message::{JobMessage, Setbacks, Versioned};
+use warmq_types::message::{FailureHistory, JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
 use super::Dispatcher;
@@ -29,8 +29,8 @@ pub(super) enum Destination {
     /// A retry tier: another runner, perhaps a dead one, holds the job's lease. Never dropped,
     /// since it may be the only copy.
     Parked(RetryTier),
-    /// A retry tier until its next attempt, with the setbacks of its attempts.
-    NextAttempt(RetryTier, Setbacks),
+    /// A retry tier until its next attempt, with the failures of its attempts.
+    NextAttempt(RetryTier, FailureHistory),
     /// None: the job needs no runner.
     Discard,
 }
@@ -83,11 +83,11 @@ impl Dispatcher {
             ),
             Destination::Discard => return Ok(()),
         };
-        if let Destination::NextAttempt(_, setbacks) = to {
+        if let Destination::NextAttempt(_, failures) = to {
             // Decoding succeeded before, and encoding cannot fail: string keys, no I/O.
             body = JobMessage::decode(&body)
                 .unwrap_or_else(|_| JobMessage::new(held.decode_job()))
-                .with(setbacks.clone())
+                .with(failures.clone())
                 .encode()
                 .unwrap_or_default();
         }
@@ -97,7 +97,7 @@ impl Dispatcher {
         };
         let publisher = &self.shared.publisher;
         match publisher.publish(&exchange, &key, &message).await {
-            // The broker accepted this size before; the record has the setbacks as well.
+            // The broker accepted this size before; the record has the failures as well.
             Err(error) if error.is_unacceptable() && message.body != held.delivery.data => {
                 tracing::warn!(job.id = %held.job.id, %error, "a job's message has become too large for RabbitMQ");
                 message.body.clone_from(&held.delivery.data);
@@ -149,14 +149,14 @@ impl Dispatcher {
             }
             Unavailable::Parked { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                let setbacks = self
+                let failures = self
                     .shared
                     .store
                     .attempts()
-                    .setbacks(&self.app, job.id)
+                    .failure_history(&self.app, job.id)
                     .await?;
-                Ok(Some(match setbacks.is_empty() {
-                    false => Destination::NextAttempt(tier, setbacks),
+                Ok(Some(match failures.is_empty() {
+                    false => Destination::NextAttempt(tier, failures),
                     true => Destination::Parked(tier),
                 }))
             }
@@ -186,14 +186,14 @@ impl Dispatcher {
                 } = loss;
                 tracing::warn!(job.id = %job.id, attempt, %runner, "a job lost its runner");
                 let Some(pause) = pause else { return Ok(None) };
-                let setbacks = self
+                let failures = self
                     .shared
                     .store
                     .attempts()
-                    .setbacks(&self.app, job.id)
+                    .failure_history(&self.app, job.id)
                     .await?;
                 let tier = RetryTier::at_least(pause);
-                Ok(Some(Destination::NextAttempt(tier, setbacks)))
+                Ok(Some(Destination::NextAttempt(tier, failures)))
             }
             Unavailable::Spent => {
                 self.quarantine(&held.decode_job()).await?;

@@ -12,7 +12,7 @@
 //! a crash of another router: the record has a version, a step's id derives from its flow, and a
 //! begun step without a job is submitted again. Evaluations are caused by events (flow accepted,
 //! step ended), acked afterwards, and by a list in Redis of when each flow is due without one
-//! (`Store::take_due_flows`).
+//! (`Flows::take_due`).
 
 mod advance;
 mod decide;

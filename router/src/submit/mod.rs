@@ -33,7 +33,7 @@ use warmq_objects::Artifacts;
 use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::ids::{AppId, IdempotencyKey, JobId};
 use warmq_types::job::JobSpec;
-use warmq_types::message::Setbacks;
+use warmq_types::message::FailureHistory;
 use warmq_types::state::JobState;
 
 use crate::access::Caller;
@@ -137,17 +137,17 @@ impl Submitter {
         self.throttle(caller).await?;
         let mut checked = self.check(caller, app, submission).await?;
         checked.max_jobs = caller.limits().max_jobs;
-        let (prepared, state, setbacks) = self.admit(checked).await?;
+        let (prepared, state, failures) = self.admit(checked).await?;
         // A known job that still waits is published again: its first submission may have failed
         // between record and publish.
         if state == JobState::Queued
             && let Err(error) =
-                (self.publish(&prepared.job, prepared.plan.is_some(), setbacks)).await
+                (self.publish(&prepared.job, prepared.plan.is_some(), failures)).await
         {
             // Not accepted: a record without a message would wait for ever. Kept if another
             // submission accepted it.
             let job = &prepared.job;
-            let discarded = self.store.jobs().discard(&job.app, job.id).await;
+            let discarded = self.store.jobs().withdraw(&job.app, job.id).await;
             tracing::debug!(job.id = %job.id, ?discarded, "took back a submission");
             if let Ok(true) = discarded {
                 self.drop_input(prepared.job.stored_input, None).await;
@@ -165,8 +165,11 @@ impl Submitter {
     }
 
     /// Records the job. Returns it with its state (queued, or that of its first submission), and
-    /// the setbacks of its attempts.
-    async fn admit(&self, checked: Checked) -> Result<(Prepared, JobState, Setbacks), SubmitError> {
+    /// the failures of its attempts.
+    async fn admit(
+        &self,
+        checked: Checked,
+    ) -> Result<(Prepared, JobState, FailureHistory), SubmitError> {
         let Checked { mut prepared, .. } = checked;
         let stored = prepared.job.stored_input.clone();
         let job = &prepared.job;
@@ -184,18 +187,22 @@ impl Submitter {
         match created {
             Created::New { id, created_ms } => {
                 (prepared.job.id, prepared.job.created_ms) = (id, created_ms);
-                Ok((prepared, JobState::Queued, Setbacks::default()))
+                Ok((prepared, JobState::Queued, FailureHistory::default()))
             }
             Created::Known { id } => {
                 prepared.job.id = id;
                 let (job, state) = self.known(prepared.job).await?;
                 self.drop_input(stored, job.stored_input.as_ref()).await;
-                let setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
-                Ok((Prepared { job, ..prepared }, state, setbacks))
+                let failures = self
+                    .store
+                    .attempts()
+                    .failure_history(&job.app, job.id)
+                    .await?;
+                Ok((Prepared { job, ..prepared }, state, failures))
             }
             Created::Ended => {
                 self.drop_input(stored, None).await;
-                Ok((prepared, JobState::Succeeded, Setbacks::default()))
+                Ok((prepared, JobState::Succeeded, FailureHistory::default()))
             }
             Created::Full { waiting } => {
                 self.drop_input(stored, None).await;

@@ -10,7 +10,7 @@ use warmq_types::flow::Flow;
 use warmq_types::hint::HintSource;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
-use warmq_types::message::{JobEvent, JobMessage, Setbacks, Versioned};
+use warmq_types::message::{FailureHistory, JobEvent, JobMessage, Versioned};
 use warmq_types::state::JobState;
 
 use super::options::JobOptions;
@@ -115,23 +115,23 @@ impl Submitter {
         }
     }
 
-    /// Publishes a recorded job to its app's lane, or a flow's event. `setbacks`: those of failed
+    /// Publishes a recorded job to its app's lane, or a flow's event. `failures`: those of failed
     /// attempts.
     pub(super) async fn publish(
         &self,
         job: &JobSpec,
         is_flow: bool,
-        setbacks: Setbacks,
+        failures: FailureHistory,
     ) -> Result<(), SubmitError> {
         let (exchange, key, body) = match is_flow {
             false => (
                 self.topology.dispatch_exchange(),
                 self.topology.lane_key(&job.app, job.priority),
-                JobMessage::new(job.clone()).with(setbacks).encode()?,
+                JobMessage::new(job.clone()).with(failures).encode()?,
             ),
             true => (
                 self.topology.events_exchange(),
-                self.topology.begin_key(job),
+                self.topology.flow_accepted_key(job),
                 JobEvent::new(job, JobState::Queued).encode()?,
             ),
         };

@@ -9,7 +9,7 @@ use warmq_store::{AdmissionRules, Created};
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, KeyId};
 use warmq_types::job::{JobRecord, JobSpec};
-use warmq_types::message::Setbacks;
+use warmq_types::message::FailureHistory;
 use warmq_types::route::{Hop, RouteKind};
 use warmq_types::state::JobState;
 
@@ -164,11 +164,15 @@ impl Submitter {
             once: true,
             ..AdmissionRules::default()
         };
-        let mut setbacks = Setbacks::default();
+        let mut failures = FailureHistory::default();
         let state = match self.record(job, terms).await? {
             Created::Ended => return Ok(false),
             Created::Known { .. } => {
-                setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
+                failures = self
+                    .store
+                    .attempts()
+                    .failure_history(&job.app, job.id)
+                    .await?;
                 self.store.jobs().state_of(&job.app, job.id).await?
             }
             Created::New { created_ms, .. } => {
@@ -180,10 +184,10 @@ impl Submitter {
             Created::Full { .. } | Created::Busy => Some(JobState::Queued),
         };
         if state == Some(JobState::Queued)
-            && let Err(error) = (self.publish(job, prepared.plan.is_some(), setbacks)).await
+            && let Err(error) = (self.publish(job, prepared.plan.is_some(), failures)).await
         {
             // RabbitMQ will never accept its message: without a record, the flow fails the step.
-            if !error.is_temporary() && self.store.jobs().discard(&job.app, job.id).await? {
+            if !error.is_temporary() && self.store.jobs().withdraw(&job.app, job.id).await? {
                 self.drop_input(prepared.job.stored_input, None).await;
             }
             return Err(error);
@@ -205,8 +209,12 @@ impl Submitter {
         match record.state {
             JobState::Queued => {
                 let job = &record.spec;
-                let setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
-                self.publish(job, record.flow.is_some(), setbacks).await
+                let failures = self
+                    .store
+                    .attempts()
+                    .failure_history(&job.app, job.id)
+                    .await?;
+                self.publish(job, record.flow.is_some(), failures).await
             }
             _ => Ok(()),
         }

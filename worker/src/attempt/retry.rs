@@ -147,9 +147,13 @@ impl Runner {
     /// message may be a fresh one.
     async fn with_recorded_faults(&self, message: JobMessage) -> JobMessage {
         let job = &message.job;
-        let setbacks = self.context.store.attempts().setbacks(&job.app, job.id);
-        match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
-            Ok(Ok(setbacks)) => message.with(setbacks),
+        let failures = self
+            .context
+            .store
+            .attempts()
+            .failure_history(&job.app, job.id);
+        match tokio::time::timeout(QUERY_TIMEOUT, failures).await {
+            Ok(Ok(failures)) => message.with(failures),
             _ => message,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use toml::{Table, Value};
-use warmq_config::{Seconds, SettingPath};
+use warmq_config::{DurationSetting, SettingPath};
 
 use super::reader::{Reader, given};
 use crate::expression::{Beside, MAX_LEVELS, is_name};
@@ -129,7 +129,7 @@ impl Reader<'_> {
     }
 
     fn some_time(&mut self, path: &SettingPath, value: &Value) -> Option<Duration> {
-        match Seconds::some_from_toml(value) {
+        match DurationSetting::nonzero_from_toml(value) {
             Ok(time) => Some(time.duration()),
             Err(problem) => {
                 self.note(path, problem);
