@@ -159,7 +159,7 @@ fn does(phase: Option<Phase>) -> &'static str {
     }
 }
 
-/// `step upscale (2 of 3), acme/upscale: running`
+/// Formats `step upscale (2 of 3), acme/upscale: running`.
 fn step_words(step: &StepStatus, phase: Option<Phase>) -> String {
     let does = match (step.status.as_str(), step.queue_position) {
         ("IN_PROGRESS", _) => does(phase).to_owned(),

@@ -35,7 +35,7 @@ impl Table {
 }
 
 impl std::fmt::Display for Table {
-    /// One line per row, two spaces between columns, no line break at the end.
+    /// Formats one line per row, two spaces between columns, no line break at the end.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {

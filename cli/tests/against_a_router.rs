@@ -215,7 +215,7 @@ async fn waiting_prints_the_result_and_saves_the_pictures() {
 }
 
 #[tokio::test]
-async fn cancelling_says_so_and_a_job_that_ended_before_is_a_usage_error() {
+async fn a_cancellation_is_reported_and_an_ended_job_is_a_usage_error() {
     let (url, _) = router().await;
     let output = warmq(&url, &["cancel", ID]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -247,7 +247,7 @@ async fn a_wrong_field_is_named_and_is_a_usage_error() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_alone_on_standard_output_and_is_what_was_asked_for() {
+async fn a_new_key_is_alone_on_standard_output_and_as_requested() {
     let (url, seen) = router().await;
     let args = [
         "keys",
@@ -281,7 +281,7 @@ async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
         (&["keys", "revoke", "other"] as &[&str], "no key"),
         (
             &["keys", "create", "x", "--scope", "root"],
-            "'root' is no scope",
+            "'root' is not a scope",
         ),
         (&["keys", "create", "x", "--rate", "0"], "not 0"),
         (&["keys", "create", "X"], "a key's name"),

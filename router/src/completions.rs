@@ -99,7 +99,7 @@ impl Follower {
         let connection = warmq_broker::connect(&self.amqp_url, "warmq-router ended jobs").await?;
         let channel = connection.create_channel().await?;
         self.topology.declare_base(&channel).await?;
-        let queue = self.topology.declare_live_ends(&channel).await?;
+        let queue = self.topology.declare_completion_queue(&channel).await?;
         let mut events = pin!(consumer::follow(&channel, &queue, "ended").await?);
         self.ended.wake_all();
         while let Some(delivery) = events.next().await {

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmq_config::{ByteSize, Problems, Seconds, SecretText, ServerArgs, Servers, Settings};
+use warmq_config::{
+    ByteSize, DurationSetting, Problems, SecretText, ServerArgs, Servers, Settings,
+};
 use warmq_fetch::Allowed;
 use warmq_types::access::AdminKey;
 
@@ -207,17 +209,20 @@ impl Config {
         // A compose file sets an absent variable to the empty string.
         let admin_key = admin_key.filter(|key| !key.is_empty());
         let admin_key = settings.take_optional("admin_key", admin_key);
-        let reconcile_after =
-            settings.take::<Seconds>("reconcile_after", args.reconcile_after.as_deref(), "60s");
-        if reconcile_after.is_some_and(Seconds::is_zero) {
+        let reconcile_after = settings.take::<DurationSetting>(
+            "reconcile_after",
+            args.reconcile_after.as_deref(),
+            "60s",
+        );
+        if reconcile_after.is_some_and(DurationSetting::is_zero) {
             settings.problem("reconcile-after: must be greater than 0");
         }
-        let forget_apps_after = settings.take::<Seconds>(
+        let forget_apps_after = settings.take::<DurationSetting>(
             "forget_apps_after",
             args.forget_apps_after.as_deref(),
             "24h",
         );
-        if forget_apps_after.is_some_and(Seconds::is_zero) {
+        if forget_apps_after.is_some_and(DurationSetting::is_zero) {
             settings.problem("forget-apps-after: must be greater than 0");
         }
         let drain_s =

@@ -210,8 +210,12 @@ impl DeadLetters {
                 }
             }
         }
-        let setbacks = self.store.attempts().setbacks(&job.app, job.id).await;
-        let again = again.with(setbacks.map_err(SessionError::from)?);
+        let failures = self
+            .store
+            .attempts()
+            .failure_history(&job.app, job.id)
+            .await;
+        let again = again.with(failures.map_err(SessionError::from)?);
         let job = &again.job;
         let message = Message {
             message_id: Some(job.id.to_string()),

@@ -46,7 +46,7 @@ impl DeferredResults {
             Err(error) => tracing::warn!(%error, "dropped a deferred result that cannot be read"),
             Ok(end) => {
                 let ago_ms = unix_ms().saturating_sub(end.since_ms);
-                let stored = self.store.deferred().end(&end, ago_ms).await?;
+                let stored = self.store.outage_attempts().end(&end, ago_ms).await?;
                 let job = &end.job;
                 tracing::info!(job.id = %job.id, runner = %end.runner, stored, "stored a deferred result");
                 // Publishes also for a redelivered message: the router that stored the result may

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use warmq_broker::{Message, PublishError, Publisher, Topology};
-use warmq_store::{Cancel, Store};
+use warmq_store::{CancelOutcome, Store};
 use warmq_types::flow::Flow;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
@@ -61,12 +61,12 @@ impl Finalizer {
     /// See [`EndError`].
     pub async fn cancel(&self, job: &JobSpec) -> Result<Cancelled, EndError> {
         match self.store.cancellation().cancel(&job.app, job.id).await? {
-            Cancel::Missing => return Ok(Cancelled::Missing),
-            Cancel::Ended(state) if state != JobState::Cancelled => {
+            CancelOutcome::Missing => return Ok(Cancelled::Missing),
+            CancelOutcome::Ended(state) if state != JobState::Cancelled => {
                 return Ok(Cancelled::Ended(state));
             }
-            Cancel::Ended(_) => {}
-            Cancel::Cancelled => {
+            CancelOutcome::Ended(_) => {}
+            CancelOutcome::Cancelled => {
                 tracing::info!(job.id = %job.id, app = %job.app, "a job was cancelled");
             }
         }

@@ -95,7 +95,7 @@ async fn a_copy_of_an_ended_job_does_not_run_although_its_record_expired() {
     )
     .await;
     copy(testbed, &job, "", &shared).await;
-    let lanes = [Priority::Normal, Priority::Low].map(|lane| topology.backlog_queue(&app, lane));
+    let lanes = [Priority::Normal, Priority::Low].map(|lane| topology.lane_queue(&app, lane));
     drained(&system, &[[tier, shared].as_slice(), &lanes].concat()).await;
     assert_eq!(testbed.store().jobs().job(job.id).await.unwrap(), None);
 
@@ -149,7 +149,7 @@ async fn a_withdrawn_submission_runs_only_if_it_is_repeated() {
         .admit(&job, AdmissionRules::default())
         .await
         .unwrap();
-    assert!(store.jobs().discard(&app, job.id).await.unwrap());
+    assert!(store.jobs().withdraw(&app, job.id).await.unwrap());
     // The message was delivered all the same.
     copy(
         testbed,
@@ -158,7 +158,7 @@ async fn a_withdrawn_submission_runs_only_if_it_is_repeated() {
         TIMED,
     )
     .await;
-    let lane = testbed.topology().backlog_queue(&app, Priority::Normal);
+    let lane = testbed.topology().lane_queue(&app, Priority::Normal);
     drained(&system, &[lane]).await;
     assert_eq!(store.jobs().job_of(&app, job.id).await.unwrap(), None);
     let again = AdmissionRules {

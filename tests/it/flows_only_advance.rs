@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
-use warmq_store::{AdmissionRules, Cancel, Created, FlowPlan, FlowState, FlowTransition, Store};
+use warmq_store::{AdmissionRules, CancelOutcome, Created, FlowPlan, FlowState, FlowUpdate, Store};
 use warmq_testkit::Testbed;
 use warmq_types::attempt::Outcome;
 use warmq_types::flow::Flow;
@@ -48,7 +48,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 #[derive(Debug, Clone, Copy)]
 struct Model {
     state: JobState,
-    moves: u64,
+    version: u64,
     submissions: i64,
 }
 
@@ -80,9 +80,9 @@ impl Fixture {
 
     /// Returns whether an evaluator's version is current.
     fn may_advance(&self, who: usize) -> bool {
-        let seen = self.seen[who].as_ref().map(|seen| seen.moves);
+        let seen = self.seen[who].as_ref().map(|seen| seen.version);
         let model = self.model.filter(|model| !model.state.is_terminal());
-        seen.is_some() && model.map(|model| model.moves) == seen
+        seen.is_some() && model.map(|model| model.version) == seen
     }
 
     /// Calls the script and applies the call to the model; returns whether both answer the same.
@@ -99,14 +99,14 @@ impl Fixture {
                 let is_new = self.model.is_none();
                 let model = self.model.get_or_insert(Model {
                     state: JobState::Queued,
-                    moves: 0,
+                    version: 0,
                     submissions: 0,
                 });
                 model.submissions += 1;
                 matches!(created, Created::New { .. }) == is_new
             }
             Call::Discard => {
-                let discarded = store.jobs().discard(&route, id).await.unwrap();
+                let discarded = store.jobs().withdraw(&route, id).await.unwrap();
                 let queued = |model: &&mut Model| model.state == JobState::Queued;
                 let expected = self.model.as_mut().filter(queued).is_some_and(|model| {
                     model.submissions -= 1;
@@ -120,7 +120,7 @@ impl Fixture {
             Call::Look { who } => {
                 self.seen[who] = store.flows().get(&route, id).await.unwrap();
                 let seen = self.seen[who].as_ref();
-                seen.map(|seen| seen.moves) == self.model.map(|model| model.moves)
+                seen.map(|seen| seen.version) == self.model.map(|model| model.version)
             }
             Call::Advance { who, to } => {
                 let may = self.may_advance(who);
@@ -129,12 +129,12 @@ impl Fixture {
                 };
                 let moved = store.flows().advance(seen, to, &[]).await.unwrap();
                 if let Some(model) = self.model.as_mut().filter(|_| may) {
-                    model.moves += 1;
+                    model.version += 1;
                     if model.state != JobState::Running {
                         model.state = to;
                     }
                 }
-                moved == FlowTransition::from(may)
+                moved == FlowUpdate::from(may)
             }
             Call::End { who, state } => {
                 let may = self.may_advance(who);
@@ -149,16 +149,16 @@ impl Fixture {
                 if let Some(model) = self.model.as_mut().filter(|_| may) {
                     model.state = state;
                 }
-                moved == FlowTransition::from(may)
+                moved == FlowUpdate::from(may)
             }
             Call::Cancel => {
                 let cancelled = store.cancellation().cancel(&route, id).await.unwrap();
                 let expected = match &mut self.model {
-                    None => Cancel::Missing,
-                    Some(model) if model.state.is_terminal() => Cancel::Ended(model.state),
+                    None => CancelOutcome::Missing,
+                    Some(model) if model.state.is_terminal() => CancelOutcome::Ended(model.state),
                     Some(model) => {
                         model.state = JobState::Cancelled;
-                        Cancel::Cancelled
+                        CancelOutcome::Cancelled
                     }
                 };
                 cancelled == expected

@@ -312,7 +312,7 @@ async fn replies_go_only_to_queues_of_the_submitter() {
     }
     let own = [
         topology.submissions_queue(),
-        topology.backlog_queue(&app, warmq_types::job::Priority::Normal),
+        topology.lane_queue(&app, warmq_types::job::Priority::Normal),
         topology.shared_queue(&app),
         topology.dead_queue(&app),
         topology.deferred_results_queue(),

@@ -42,14 +42,14 @@ fn app(number: usize) -> AppId {
 /// Returns whether the app's backlog is declared.
 async fn has_queues(testbed: &Testbed, app: &AppId) -> bool {
     let channel = testbed.publisher().channel().await.unwrap();
-    let queue = testbed.topology().backlog_queue(app, Priority::Low);
+    let queue = testbed.topology().lane_queue(app, Priority::Low);
     Topology::depth(&channel, &queue).await.is_ok()
 }
 
 /// Returns how many dispatchers consume an app's backlog.
 async fn consumers(testbed: &Testbed, app: &AppId) -> u32 {
     let channel = testbed.publisher().channel().await.unwrap();
-    let queue = testbed.topology().backlog_queue(app, Priority::Normal);
+    let queue = testbed.topology().lane_queue(app, Priority::Normal);
     let passive = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()

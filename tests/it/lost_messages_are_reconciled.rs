@@ -17,7 +17,7 @@ use warmq_types::fault::{FaultKind, RunnerFault};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::job::{Decision, JobSpec, Priority, Target};
-use warmq_types::message::{JobMessage, Setbacks, Versioned};
+use warmq_types::message::{FailureHistory, JobMessage, Versioned};
 use warmq_types::state::JobState;
 
 /// Messages count as lost after 1 s.
@@ -59,7 +59,7 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
     store.jobs().create(&job).await.unwrap();
     // As if its runner died between record and message.
     let bad = RunnerId::parse("bad").unwrap();
-    let late = StartSource::BegunWithout { ago_ms: 0 };
+    let late = StartSource::StartedDuringOutage { ago_ms: 0 };
     let started = store
         .attempts()
         .start(&app, job.id, &bad, Epoch(0), 60_000, late);
@@ -83,13 +83,17 @@ async fn a_message_that_is_published_again_lists_where_attempts_failed() {
     let record = system.succeeded(job.id).await;
     assert_eq!(record.runner.unwrap().as_str(), "good");
     assert_eq!(record.attempt, 2);
-    let setbacks = Setbacks {
+    let failures = FailureHistory {
         avoid: vec![bad],
         faults: vec![fault],
     };
     assert_eq!(
-        store.attempts().setbacks(&app, job.id).await.unwrap(),
-        setbacks
+        store
+            .attempts()
+            .failure_history(&app, job.id)
+            .await
+            .unwrap(),
+        failures
     );
     system.cleanup().await;
 }
@@ -211,7 +215,7 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
     let job = JobSpec::new(app.clone(), json!({}));
     store.jobs().create(&job).await.unwrap();
     let runner = RunnerId::parse("lost").unwrap();
-    let late = StartSource::BegunWithout { ago_ms: 0 };
+    let late = StartSource::StartedDuringOutage { ago_ms: 0 };
     let started = store
         .attempts()
         .start(&app, job.id, &runner, Epoch(1), 0, late);
@@ -244,7 +248,12 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
             Some(Unavailable::Parked { .. }) => {
                 assert!(!missed, "its copy is parked");
                 assert_eq!(
-                    store.attempts().setbacks(&app, job.id).await.unwrap().avoid,
+                    store
+                        .attempts()
+                        .failure_history(&app, job.id)
+                        .await
+                        .unwrap()
+                        .avoid,
                     std::slice::from_ref(&runner)
                 );
                 None
@@ -274,7 +283,7 @@ async fn a_message_that_the_broker_lost_is_published_again_by_the_next_leader() 
     system.router.kill9().await.unwrap();
     let (_connection, channel) = broker(&system).await;
     let backlog =
-        (system.testbed.topology()).backlog_queue(&AppId::parse(TIMED).unwrap(), Priority::Normal);
+        (system.testbed.topology()).lane_queue(&AppId::parse(TIMED).unwrap(), Priority::Normal);
     eventually("both jobs are back in the backlog", TIMEOUT, async || {
         let options = QueuePurgeOptions::default();
         let purged = channel.queue_purge(backlog.as_str().into(), options).await;

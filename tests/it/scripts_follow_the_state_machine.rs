@@ -10,8 +10,8 @@ use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_store::{
-    Cancel, Claim, Created, Finish, Loss, RequeueCause, RunnerReport, Start, StartSource, Store,
-    Unavailable,
+    CancelOutcome, Claim, Created, Finish, Loss, RequeueCause, RunnerReport, Start, StartSource,
+    Store, Unavailable,
 };
 use warmq_testkit::{Testbed, decision, registration};
 use warmq_types::attempt::Outcome;
@@ -75,7 +75,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     let ground = prop::sample::select(vec![
         StartSource::Claim,
         StartSource::SharedQueue,
-        StartSource::BegunWithout { ago_ms: 1000 },
+        StartSource::StartedDuringOutage { ago_ms: 1000 },
     ]);
     let given_back = prop::sample::select(vec![
         RequeueCause::Uncounted,
@@ -244,7 +244,7 @@ impl Fixture {
                 is_new == expected
             }
             Call::Discard => {
-                let discarded = store.jobs().discard(&app, id).await.unwrap();
+                let discarded = store.jobs().withdraw(&app, id).await.unwrap();
                 let queued = |job: &&mut Job| job.state == JobState::Queued;
                 let expected = model.job.as_mut().filter(queued).is_some_and(|job| {
                     job.submissions -= 1;
@@ -295,7 +295,7 @@ impl Fixture {
                 // A running job does not wait any longer.
                 let why_not = why_not.filter(|reason| match reason {
                     Unavailable::Parked { .. } => {
-                        !matches!(ground, StartSource::BegunWithout { .. })
+                        !matches!(ground, StartSource::StartedDuringOutage { .. })
                     }
                     _ => true,
                 });
@@ -380,11 +380,11 @@ impl Fixture {
             Call::Cancel => {
                 let cancelled = store.cancellation().cancel(&app, id).await.unwrap();
                 let expected = match why_not {
-                    Some(Unavailable::Missing | Unavailable::Gone) => Cancel::Missing,
-                    Some(Unavailable::Terminal(state)) => Cancel::Ended(state),
+                    Some(Unavailable::Missing | Unavailable::Gone) => CancelOutcome::Missing,
+                    Some(Unavailable::Terminal(state)) => CancelOutcome::Ended(state),
                     _ => {
                         model.apply(Transition::Cancel);
-                        Cancel::Cancelled
+                        CancelOutcome::Cancelled
                     }
                 };
                 cancelled == expected

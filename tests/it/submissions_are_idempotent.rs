@@ -138,10 +138,10 @@ async fn one_failed_submission_does_not_take_the_job_from_another_that_was_accep
     let known = store.jobs().admit(&again, terms).await.unwrap();
     assert_eq!(known, Created::Known { id: job.id });
     // The first publish failed, the second one did not.
-    assert!(!store.jobs().discard(&job.app, job.id).await.unwrap());
+    assert!(!store.jobs().withdraw(&job.app, job.id).await.unwrap());
     assert!(store.jobs().job(job.id).await.unwrap().is_some());
     // If both had failed, nothing would be left, and the key would stand for the same id.
-    assert!(store.jobs().discard(&job.app, job.id).await.unwrap());
+    assert!(store.jobs().withdraw(&job.app, job.id).await.unwrap());
     assert!(store.jobs().job(job.id).await.unwrap().is_none());
     let anew = store.jobs().admit(&again, terms).await.unwrap();
     assert!(

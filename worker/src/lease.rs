@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use warmq_process::clock::unix_ms;
-use warmq_store::DeferredStart;
+use warmq_store::OutageStart;
 use warmq_types::attempt::Lease;
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
@@ -51,14 +51,14 @@ impl StartedAttempt {
         &self,
         context: &WorkerContext,
     ) -> Result<Option<Lease>, warmq_store::Error> {
-        let start = DeferredStart {
+        let start = OutageStart {
             job: &self.job,
             runner: &self.runner,
             epoch: self.epoch,
             ago_ms: self.ago_ms(),
             lease_ms: context.intervals.lease_ms(),
         };
-        context.store.deferred().begin(&start).await
+        context.store.outage_attempts().begin(&start).await
     }
 }
 

@@ -215,7 +215,7 @@ fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken
         };
         tokio::select! {
             () = drained => {}
-            () = signals.hurry.cancelled() => {}
+            () = signals.abort.cancelled() => {}
         }
         give_up.cancel();
     });

@@ -292,7 +292,7 @@ impl Client {
         request
             .send()
             .await
-            .map_err(|source| match tls::distrust(&source) {
+            .map_err(|source| match tls::certificate_error(&source) {
                 Some(reason) => Error::Untrusted { url: url(), reason },
                 None => Error::Unreachable { url: url(), source },
             })

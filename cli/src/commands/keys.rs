@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_one_line_that_says_what_it_allows() {
+    fn a_key_is_one_line_with_its_scopes() {
         let key = ApiKey {
             id: "shop-1".parse().unwrap(),
             scopes: ["read".parse().unwrap(), "submit:warmq/*".parse().unwrap()].into(),

@@ -125,14 +125,14 @@ fn with_request<T>(sample: &Sample, draw: Draw<'_>, ask: impl FnOnce(&RouteReque
     })
 }
 
-/// `acme/images (switch) → acme/small: rule 1 of 2 applied: …`
+/// Formats `acme/images (switch) → acme/small: rule 1 of 2 applied: …`
 fn format_hop(hop: &Hop) -> String {
     let kind = hop.kind.as_str();
     format!("{} ({kind}) → {}: {}", hop.route, hop.to, hop.reason)
 }
 
 impl fmt::Display for DryRun {
-    /// Several lines, without a trailing line break.
+    /// Formats several lines, without a trailing line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Ok(resolved) => {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_says_which_rule_applied_or_why_it_refuses() {
+    fn a_switch_names_the_applied_rule_or_its_refusal() {
         let dry_run = attempt_at("r/size", json!({"width": 64}));
         assert_eq!(
             dry_run.to_string(),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_tells_its_steps_as_far_as_its_input_decides() {
+    fn a_sequence_lists_its_steps_as_far_as_its_input_decides() {
         let dry_run = attempt_at("r/steps", json!({"prompt": "a fox", "width": 8}));
         assert_eq!(
             dry_run.to_string(),

@@ -135,7 +135,7 @@ impl StepDryRun {
 }
 
 impl fmt::Display for FlowDryRun {
-    /// Several lines, each preceded by a line break.
+    /// Formats several lines, each preceded by a line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.steps.iter().enumerate() {
             write!(f, "\n  {}. {step}", n + 1)?;
@@ -148,7 +148,7 @@ impl fmt::Display for FlowDryRun {
 }
 
 impl fmt::Display for StepDryRun {
-    /// Several lines, without a trailing line break.
+    /// Formats several lines, without a trailing line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.summary())?;
         if let Some(timeout) = self.timeout {

@@ -78,7 +78,7 @@ fn routing(decision: &Decision, record: &JobRecord) -> Vec<String> {
     lines
 }
 
-/// `After 12 ms, the dispatcher`
+/// Formats `After 12 ms, the dispatcher`.
 fn dispatcher(record: &JobRecord, acted_ms: Option<u64>) -> String {
     let since_ms = |at_ms: u64| at_ms.saturating_sub(record.spec.created_ms);
     match acted_ms.map(since_ms) {

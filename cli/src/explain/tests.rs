@@ -34,7 +34,7 @@ fn story(job: &Job, now_ms: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_cold_jobs_story_says_why_and_what_it_cost() {
+fn a_cold_run_is_explained_with_its_cost() {
     let story = story(&job(), CREATED + 60_000);
     assert_eq!(
         story,
@@ -301,7 +301,7 @@ fn without_a_hint_it_is_held_only_while_all_runners_are_busy() {
 }
 
 #[test]
-fn while_it_is_held_the_story_says_how_much_longer() {
+fn a_held_job_is_explained_with_its_remaining_hold() {
     let mut job = warm_job(json!({
         "state": "queued", "attempt": 0, "hold": hold(), "runner": null, "dispatched_ms": null,
         "started_ms": null, "finished_ms": null, "timings": null, "queue_position": 0
@@ -380,7 +380,7 @@ fn a_wrong_prediction_is_explained() {
 }
 
 #[test]
-fn a_cancelled_jobs_story_says_when() {
+fn a_cancelled_job_is_explained_with_its_time() {
     let mut job = job();
     job.record.state = JobState::Cancelled;
     job.record.timings = None;

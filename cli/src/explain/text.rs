@@ -2,7 +2,7 @@
 
 use warmq_types::ids::RunnerId;
 
-/// `none`, `a`, `a, b and c`.
+/// Formats `none`, `a`, `a, b and c`.
 pub(super) fn names(runners: &[RunnerId]) -> String {
     match runners {
         [] => "none".to_owned(),
@@ -14,7 +14,7 @@ pub(super) fn names(runners: &[RunnerId]) -> String {
     }
 }
 
-/// `no runners`, `1 runner`, `2 runners`.
+/// Formats `no runners`, `1 runner`, `2 runners`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     match number {
         0 => format!("no {many}"),

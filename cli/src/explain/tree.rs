@@ -77,7 +77,7 @@ pub(super) fn steps(
     lines
 }
 
-/// `Step draw (1 of 3) was begun 2 ms after the submission: acme/draw.`
+/// Formats `Step draw (1 of 3) was begun 2 ms after the submission: acme/draw.`
 fn begun(record: &JobRecord, flow: &Flow, step: &Step) -> String {
     let after = duration(step.begun_ms.saturating_sub(record.spec.created_ms));
     let name = match flow.kind {

@@ -174,7 +174,8 @@ impl Refusal {
     }
 }
 
-/// `access to vhost 'v' refused for user 'u'`, without a limit as its reason.
+/// Returns whether a text is `access to vhost 'v' refused for user 'u'`, without a limit as its
+/// reason.
 fn is_forbidden(text: &str) -> bool {
     text.contains("refused for user") && !text.contains("limit")
 }
@@ -201,7 +202,7 @@ async fn open(
     frame_max: Option<u32>,
     timeout: Duration,
 ) -> Result<Connection, Error> {
-    tls::prepare();
+    tls::install_crypto_provider();
     let mut uri: AMQPUri = url.expose().parse().map_err(|reason: String| Error::Url {
         url: url.to_string(),
         reason,
@@ -222,7 +223,7 @@ async fn open(
 
 fn explained(url: &ServerUrl, vhost: &str, error: &lapin::Error) -> Error {
     let url = url.to_string();
-    if let Some(reason) = tls::distrust(error) {
+    if let Some(reason) = tls::certificate_error(error) {
         return Error::Untrusted { url, reason };
     }
     match Refusal::of(error, vhost) {
@@ -239,7 +240,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_broker_that_says_nothing_is_not_waited_for() {
+    async fn a_silent_broker_times_out() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = format!("amqp://127.0.0.1:{port}/%2f").parse().unwrap();

@@ -102,7 +102,7 @@ impl Topology {
     }
 
     /// Returns an app's lane.
-    pub fn backlog_queue(&self, app: &AppId, lane: Priority) -> String {
+    pub fn lane_queue(&self, app: &AppId, lane: Priority) -> String {
         self.name(format_args!("jobs.{}", self.lane_key(app, lane)))
     }
 
@@ -178,7 +178,7 @@ impl Topology {
     }
 
     /// Returns the routing key on `jobs.events` of an accepted flow.
-    pub fn begin_key(&self, flow: &JobSpec) -> String {
+    pub fn flow_accepted_key(&self, flow: &JobSpec) -> String {
         format!("{}.{}.{FLOW}", JobState::Queued, flow.app)
     }
 
@@ -213,17 +213,19 @@ impl Topology {
         let reply = self.reply_events_queue();
         self.exchange(channel, &events, ExchangeKind::Topic, Args::new())
             .await?;
-        self.queue(channel, &reply, self.of_events()).await?;
-        self.bind_ends(channel, &reply, "#").await?;
+        self.queue(channel, &reply, self.event_queue_args()).await?;
+        self.bind_terminal_events(channel, &reply, "#").await?;
         let webhook = self.webhook_events_queue();
-        self.queue(channel, &webhook, self.of_events()).await?;
+        self.queue(channel, &webhook, self.event_queue_args())
+            .await?;
         let wants_webhook = format!("*.{WEBHOOK}");
-        self.bind_ends(channel, &webhook, &wants_webhook).await?;
+        self.bind_terminal_events(channel, &webhook, &wants_webhook)
+            .await?;
         self.bind(channel, &webhook, &dispatch, WEBHOOK).await?;
         let flow = self.flow_events_queue();
-        self.queue(channel, &flow, self.of_events()).await?;
+        self.queue(channel, &flow, self.event_queue_args()).await?;
         let of_flows = format!("*.{FLOW}");
-        self.bind_ends(channel, &flow, &of_flows).await?;
+        self.bind_terminal_events(channel, &flow, &of_flows).await?;
         let begins = format!("{}.{of_flows}", JobState::Queued);
         self.bind(channel, &flow, &events, &begins).await?;
 
@@ -249,7 +251,7 @@ impl Topology {
     /// The connection broke, or a queue exists with other arguments.
     pub async fn declare_app(&self, channel: &Channel, app: &AppId) -> lapin::Result<()> {
         for lane in [Priority::Normal, Priority::Low] {
-            let queue = self.backlog_queue(app, lane);
+            let queue = self.lane_queue(app, lane);
             let arguments = self.durable().flag("x-single-active-consumer");
             self.queue(channel, &queue, arguments).await?;
             let key = self.lane_key(app, lane);
@@ -292,7 +294,7 @@ impl Topology {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn declare_live_ends(&self, channel: &Channel) -> lapin::Result<String> {
+    pub async fn declare_completion_queue(&self, channel: &Channel) -> lapin::Result<String> {
         let name = self.name(format_args!("events.api.{}", Uuid::new_v4().simple()));
         let options = QueueDeclareOptions {
             exclusive: true,
@@ -303,7 +305,7 @@ impl Topology {
         channel
             .queue_declare(name.as_str().into(), options, arguments)
             .await?;
-        self.bind_ends(channel, &name, "#").await?;
+        self.bind_terminal_events(channel, &name, "#").await?;
         Ok(name)
     }
 
@@ -342,8 +344,8 @@ impl Topology {
             ..QueueDeleteOptions::default()
         };
         for name in [
-            self.backlog_queue(app, Priority::Normal),
-            self.backlog_queue(app, Priority::Low),
+            self.lane_queue(app, Priority::Normal),
+            self.lane_queue(app, Priority::Low),
             self.shared_queue(app),
             self.dead_queue(app),
         ] {
@@ -375,7 +377,7 @@ impl Topology {
         Ok(found.message_count())
     }
 
-    fn of_events(&self) -> Args {
+    fn event_queue_args(&self) -> Args {
         self.durable().int("x-message-ttl", millis(EVENTS_KEPT))
     }
 
@@ -424,7 +426,12 @@ impl Topology {
     }
 
     /// Binds a queue to the end of every job whose event key continues like `rest` after the state.
-    async fn bind_ends(&self, channel: &Channel, queue: &str, rest: &str) -> lapin::Result<()> {
+    async fn bind_terminal_events(
+        &self,
+        channel: &Channel,
+        queue: &str,
+        rest: &str,
+    ) -> lapin::Result<()> {
         let events = self.events_exchange();
         for state in JobState::ALL
             .into_iter()
@@ -562,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ends_that_are_told_by_webhook_or_to_a_flow_say_so() {
+    fn event_keys_mark_jobs_with_webhooks_and_steps() {
         let topology = Topology::new(Namespace::parse("test").unwrap(), QueueType::Classic);
         let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), serde_json::Value::Null);
         let key = |job: &JobSpec| topology.event_key(job, JobState::Failed);
@@ -575,7 +582,7 @@ mod tests {
             index: 0,
         });
         assert_eq!(key(&job), "failed.a/b.flow");
-        assert_eq!(topology.begin_key(&job), "queued.a/b.flow");
+        assert_eq!(topology.flow_accepted_key(&job), "queued.a/b.flow");
     }
 
     #[test]
@@ -583,7 +590,7 @@ mod tests {
         let topology = Topology::new(Namespace::parse("test").unwrap(), QueueType::Classic);
         let app = AppId::parse("warmq/diffusion").unwrap();
         assert_eq!(
-            topology.backlog_queue(&app, Priority::Low),
+            topology.lane_queue(&app, Priority::Low),
             "test.jobs.warmq/diffusion.low"
         );
         assert_eq!(

@@ -9,7 +9,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::MAX_ATTEMPTS;
 use warmq_types::policy_name::PolicyName;
 
-use super::{Seconds, SettingPath, Settings};
+use super::{DurationSetting, SettingPath, Settings};
 
 /// Minimum retention of records: parked copies and redeliveries of a job arrive earlier.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub struct AppConfig {
     pub max_warm_wait: Option<Duration>,
     /// Maximum duration of an attempt, loading included; unlimited if unset.
     pub run_timeout: Option<Duration>,
-    /// Number of attempts that lose their runner before the job is quarantined.
+    /// Maximum number of attempts; lost runners, timeouts and faults of runners count.
     pub max_attempts: u32,
     /// Expected duration of a run before any was measured.
     pub prior_run: Duration,
@@ -87,7 +87,7 @@ pub struct Apps(BTreeMap<AppId, DeclaredApp>);
 struct DeclaredApp {
     config: AppConfig,
     /// The table that it was read from.
-    written: toml::Table,
+    source_table: toml::Table,
 }
 
 impl PartialEq for DeclaredApp {
@@ -108,13 +108,17 @@ impl Apps {
                 .map_err(|error| settings.problem_at(&path, error))
                 .ok();
             let toml::Value::Table(entry) = entry else {
-                settings.problem_at(&path, "a table is expected");
+                settings.problem_at(&path, "expected a table");
                 continue;
             };
-            let written = entry.clone();
+            let source_table = entry.clone();
             let config = read_app(settings, &path, entry);
             if let Some(id) = id {
-                apps.insert(id, DeclaredApp { config, written });
+                let app = DeclaredApp {
+                    config,
+                    source_table,
+                };
+                apps.insert(id, app);
             }
         }
         Self(apps)
@@ -127,8 +131,8 @@ impl Apps {
     }
 
     /// Returns the table of `app` as written in the file, if any.
-    pub fn written(&self, app: &AppId) -> Option<&toml::Table> {
-        self.0.get(app).map(|app| &app.written)
+    pub fn source_table(&self, app: &AppId) -> Option<&toml::Table> {
+        self.0.get(app).map(|app| &app.source_table)
     }
 
     /// Returns the apps of the file, in alphabetical order.
@@ -161,29 +165,29 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
 }
 
 fn text<T: FromStr<Err = String>>(value: &toml::Value) -> Result<T, String> {
-    value.as_str().ok_or("text is expected")?.parse()
+    value.as_str().ok_or("expected text")?.parse()
 }
 
 fn time(value: &toml::Value) -> Result<Duration, String> {
-    Seconds::from_toml(value).map(Seconds::duration)
+    DurationSetting::from_toml(value).map(DurationSetting::duration)
 }
 
-/// A whole number from 1.
+/// Parses a whole number, at least 1.
 fn count(value: &toml::Value) -> Result<u32, String> {
     let number = value.as_integer().and_then(|number| number.try_into().ok());
     number
         .filter(|number| *number > 0)
-        .ok_or_else(|| "a whole number from 1 is expected".to_owned())
+        .ok_or_else(|| "expected a whole number, at least 1".to_owned())
 }
 
 fn positive_time(value: &toml::Value) -> Result<Duration, String> {
-    Seconds::some_from_toml(value).map(Seconds::duration)
+    DurationSetting::nonzero_from_toml(value).map(DurationSetting::duration)
 }
 
 fn retention(value: &toml::Value) -> Result<Duration, String> {
     match time(value)? {
         time if time < SHORTEST_RETENTION => Err(format!(
-            "it must be at least {} s: a copy of a job that is still under way would run again once its record is gone",
+            "must be at least {} s: otherwise a redelivered message could run the job again",
             SHORTEST_RETENTION.as_secs()
         )),
         time => Ok(time),
@@ -198,13 +202,13 @@ fn cost(value: &toml::Value) -> Result<f64, String> {
     };
     number
         .filter(|cost| cost.is_finite() && *cost >= 0.0)
-        .ok_or_else(|| "a number is expected, 0 or more".to_owned())
+        .ok_or_else(|| "expected a number, at least 0".to_owned())
 }
 
 fn length(value: &toml::Value) -> Result<u64, String> {
     match value.as_integer().map(u64::try_from) {
         Some(Ok(length)) if length > 0 => Ok(length),
-        _ => Err("a number of jobs is expected, at least 1".to_owned()),
+        _ => Err("expected a number of jobs, at least 1".to_owned()),
     }
 }
 
@@ -248,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn apps_are_the_same_if_they_say_the_same() {
+    fn apps_with_equal_settings_are_equal() {
         let read = |text: &str| Apps::read(&mut Settings::from_toml(text, "warmq.toml"));
         let apps = read("[apps.'a/b']\nprior_run = 0.5");
         assert_eq!(apps, read("[apps]\n'a/b' = { prior_run = '500ms' }"));
         assert_ne!(apps, read("[apps.'a/b']"));
-        let written = apps.written(&AppId::parse("a/b").unwrap()).unwrap();
+        let written = apps.source_table(&AppId::parse("a/b").unwrap()).unwrap();
         assert_eq!(written["prior_run"].as_float(), Some(0.5));
     }
 

@@ -4,18 +4,19 @@
 //! mistakes are reported at once, each with the name of its setting.
 
 mod apps;
-mod seconds;
+mod duration_setting;
 mod secret;
 mod servers;
+mod setting_path;
 mod size;
 mod source_location;
 
 pub use apps::{AppConfig, Apps, HintFrom, SHORTEST_RETENTION};
-pub use seconds::Seconds;
+pub use duration_setting::DurationSetting;
 pub use secret::SecretText;
 pub use servers::{ServerArgs, Servers};
+pub use setting_path::SettingPath;
 pub use size::ByteSize;
-pub use source_location::SettingPath;
 
 use std::fmt;
 use std::path::Path;
@@ -132,7 +133,7 @@ impl Settings {
         let mut problems = Problems::default();
         let mut file = text.parse::<toml::Table>().unwrap_or_else(|error| {
             problems.push(format!(
-                "{name} is no TOML: {}",
+                "{name} is not valid TOML: {}",
                 error.to_string().trim_end()
             ));
             toml::Table::new()
@@ -200,7 +201,7 @@ impl Settings {
             toml::Value::Table(table) => Some(table),
             other => {
                 let found = kind(&other);
-                self.problem(format!("{key}: a table is expected, not {found}"));
+                self.problem(format!("{key}: expected a table, not {found}"));
                 None
             }
         }
@@ -286,7 +287,7 @@ struct Written {
 }
 
 impl Written {
-    /// A setting from a flag, a variable or a default.
+    /// Returns a setting from a flag, a variable or a default.
     fn given(text: &str) -> Self {
         Self {
             text: text.to_owned(),
@@ -314,7 +315,7 @@ fn misplaced(key: &str, value: &toml::Value) -> Option<String> {
             meant.unwrap_or_default()
         )),
         (true, Table(_) | Array(_) | Datetime(_)) => {
-            Some(format!("a single value is expected, not {}", kind(value)))
+            Some(format!("expected a single value, not {}", kind(value)))
         }
         (true, _) => None,
         (false, _) => Some("unknown setting".to_owned()),
@@ -332,7 +333,7 @@ pub fn kind(value: &toml::Value) -> &'static str {
         toml::Value::String(_) => "text",
         toml::Value::Integer(_) => "a whole number",
         toml::Value::Float(_) => "a number",
-        toml::Value::Boolean(_) => "a truth value",
+        toml::Value::Boolean(_) => "a boolean",
         toml::Value::Datetime(_) => "a date",
         toml::Value::Array(_) => "a list",
         toml::Value::Table(_) => "a table",
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_named_with_its_line() {
+    fn unknown_settings_are_reported_with_their_line() {
         for (text, expected) in [
             (
                 "nonsense = 1",
@@ -384,11 +385,11 @@ mod tests {
             ("[Apps.'a/b']", "write [apps.\"owner/name\"]"),
             (
                 "[redis_url]\nhost = 1",
-                "redis_url: a single value is expected, not a table",
+                "redis_url: expected a single value, not a table",
             ),
             (
                 "roles = ['api']",
-                "line 1, column 9: roles: a single value is expected, not a list",
+                "line 1, column 9: roles: expected a single value, not a list",
             ),
         ] {
             let problems = Settings::from_toml(text, "warmq.toml").finish(Some(()));
@@ -421,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_says_where() {
+    fn a_syntax_error_is_reported_with_its_line() {
         let problems = Settings::from_toml("namespace = ", "warmq.toml")
             .finish(Some(()))
             .unwrap_err();

@@ -8,7 +8,7 @@ use warmq_types::ids::Namespace;
 use warmq_types::queue_type::QueueType;
 use warmq_types::server_url::ServerUrl;
 
-use super::{Seconds, Settings};
+use super::{DurationSetting, Settings};
 
 /// Flags of every process, as text: [`Servers::read`] parses them.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -116,9 +116,12 @@ impl Servers {
             STORAGE_EXAMPLE,
         );
         let queue_type = settings.take("queue_type", args.queue_type.as_deref(), "classic");
-        let consumer_timeout =
-            settings.take::<Seconds>("consumer_timeout", args.consumer_timeout.as_deref(), "30m");
-        if consumer_timeout.is_some_and(Seconds::is_zero) {
+        let consumer_timeout = settings.take::<DurationSetting>(
+            "consumer_timeout",
+            args.consumer_timeout.as_deref(),
+            "30m",
+        );
+        if consumer_timeout.is_some_and(DurationSetting::is_zero) {
             settings.problem("consumer-timeout: it must be more than 0");
         }
         for (name, url, schemes) in [

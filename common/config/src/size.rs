@@ -24,7 +24,8 @@ const LEAST_BARE: f64 = 4096.0;
 impl FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("'{text}' is no size; write 512MiB, 8GiB or a number of bytes");
+        let invalid =
+            || format!("'{text}' is not a valid size; write 512MiB, 8GiB or a number of bytes");
         let with_unit = UNITS
             .iter()
             .find_map(|(suffix, bytes)| Some((text.strip_suffix(suffix)?, *bytes)));

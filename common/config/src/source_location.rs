@@ -1,68 +1,11 @@
 //! Locations of settings in the file, for messages.
 
-use std::fmt;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// A step on the path to a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Item(usize),
-}
-
-/// Path of a setting: `routes."acme/images".rules[0].to`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SettingPath(Vec<Step>);
-
-impl SettingPath {
-    /// Returns the path of a top-level setting.
-    pub fn of(key: &str) -> Self {
-        Self::default().key(key)
-    }
-
-    /// Returns the path of a setting in this table.
-    #[must_use]
-    pub fn key(&self, key: &str) -> Self {
-        self.and(Step::Key(key.to_owned()))
-    }
-
-    /// Returns the path of an item of this array, counted from 0.
-    #[must_use]
-    pub fn item(&self, index: usize) -> Self {
-        self.and(Step::Item(index))
-    }
-
-    fn and(&self, step: Step) -> Self {
-        let mut path = self.clone();
-        path.0.push(step);
-        path
-    }
-}
-
-impl fmt::Display for SettingPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_bare = |key: &str| {
-            key.chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
-        };
-        for (n, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Key(key) => {
-                    let dot = if n == 0 { "" } else { "." };
-                    match !key.is_empty() && is_bare(key) {
-                        true => write!(f, "{dot}{key}")?,
-                        false => write!(f, "{dot}\"{}\"", key.escape_default())?,
-                    }
-                }
-                Step::Item(index) => write!(f, "[{index}]")?,
-            }
-        }
-        Ok(())
-    }
-}
+use super::setting_path::{SettingPath, Step};
 
 /// Locations of a file's settings. The file is parsed again for each one: mistakes are few.
 #[derive(Debug, Default)]
@@ -72,7 +15,7 @@ pub(super) struct SourceLocations {
 }
 
 impl SourceLocations {
-    /// Returns the locations of `text`; none if it is not TOML.
+    /// Returns the locations of `text`; none if it is not valid TOML.
     pub(super) fn new(text: &str, name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -169,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_a_text_counts_from_its_first_quote() {
+    fn an_offset_in_a_text_counts_from_its_first_quote() {
         let places = SourceLocations::new("a = '''\nx\ny'''\nb = 'xy'\nc = \"\\u0078y\"", "f");
         let within = |key: &str, text| places.within(&SettingPath::of(key), text, 1);
         assert_eq!(within("a", "x\ny"), "f, line 2, column 2");
@@ -178,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_toml_has_no_places() {
+    fn an_invalid_file_has_no_locations() {
         let places = SourceLocations::new("a = ", "f.toml");
         assert_eq!(places.of(&SettingPath::of("a")), "f.toml");
     }

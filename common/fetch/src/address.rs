@@ -235,14 +235,14 @@ mod tests {
     ];
 
     #[test]
-    fn what_only_this_machine_its_network_or_its_cloud_can_reach_is_not_public() {
+    fn internal_addresses_are_not_public() {
         for address in CLOSED {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
     }
 
     #[test]
-    fn what_lies_beside_the_closed_ranges_is_public() {
+    fn addresses_beside_the_internal_ranges_are_public() {
         for address in OPEN {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }

@@ -31,13 +31,13 @@ impl FromStr for Allowed {
     }
 }
 
-/// A range, or one address.
+/// Parses a range, or one address.
 fn range(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     let range = text.parse::<IpNet>().or(address);
     range.map(|range| range.trunc()).map_err(|_| {
         let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
-        format!("'{shown}' is no range of addresses; write 10.1.0.0/16, fd00::/8 or one address, with commas between")
+        format!("'{shown}' is not a range of addresses; write 10.1.0.0/16, fd00::/8 or one address, with commas between")
     })
 }
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_is_reached_however_it_is_written_and_nothing_beside_it() {
+    fn listed_addresses_are_allowed_in_any_notation_and_no_others() {
         let allowed = allowed("127.0.0.1,10.0.0.0/8");
         for address in [
             "127.0.0.1",

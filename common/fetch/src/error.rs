@@ -8,7 +8,7 @@ pub const LONGEST_URL: usize = 2048;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is invalid.
-    #[error("it is no URL: {0}")]
+    #[error("invalid URL: {0}")]
     Url(#[from] url::ParseError),
     /// It exceeds the maximum length.
     #[error("it is longer than {LONGEST_URL} characters")]
@@ -58,6 +58,6 @@ pub enum Error {
         limit_bytes: usize,
     },
     /// No HTTP client can be created.
-    #[error("there is no HTTP client: {0}")]
+    #[error("the HTTP client cannot be built: {0}")]
     Client(reqwest::Error),
 }

@@ -164,7 +164,7 @@ async fn a_name_that_resolves_to_this_machine_is_refused_as_one_that_resolves_to
 }
 
 #[tokio::test]
-async fn what_is_allowed_is_fetched() {
+async fn allowed_addresses_are_fetched() {
     let served = Served::start().await;
     let fetched = fetcher("127.0.0.0/8")
         .get(&served.url("/hello"), 5, SOON)
@@ -186,7 +186,7 @@ async fn no_proxy_of_the_environment_is_asked() {
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env(name, "http://127.0.0.1:9");
     }
-    command.args(["--exact", "what_is_allowed_is_fetched"]);
+    command.args(["--exact", "allowed_addresses_are_fetched"]);
     let output = command.output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
@@ -250,7 +250,7 @@ async fn three_redirects_are_followed_and_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_told_is_answered_by_a_status_and_no_redirect_is_followed() {
+async fn a_post_returns_the_status_and_follows_no_redirect() {
     let served = Served::start().await;
     let ours = fetcher("127.0.0.1");
     for status in [200, 204, 302, 404, 500] {
@@ -311,7 +311,7 @@ async fn a_host_that_is_silent_or_slow_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_told_by_the_urls_own_host() {
+async fn a_refused_connection_names_the_urls_host() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/?token=secret", listener.local_addr().unwrap());
     drop(listener);
@@ -323,7 +323,7 @@ async fn nobody_listening_is_told_by_the_urls_own_host() {
 }
 
 #[tokio::test]
-async fn what_is_no_web_address_is_refused_before_anything_is_resolved() {
+async fn other_schemes_are_refused_before_resolution() {
     let nobodys = fetcher("0.0.0.0/0,::/0");
     for url in [
         "ftp://example.com/",

@@ -77,7 +77,7 @@ pub fn before_next(attempt: u32, max_attempts: u32) -> Option<Duration> {
 
 /// Returns the delay after attempt `attempt` (from 1) at a webhook failed: 7 s, doubling up to an
 /// hour, so that ten further attempts take two hours in all. `None` after the last one.
-pub fn before_telling_again(attempt: u32) -> Option<Duration> {
+pub fn before_next_webhook_attempt(attempt: u32) -> Option<Duration> {
     if !(1..=WEBHOOK_RETRIES).contains(&attempt) {
         return None;
     }
@@ -222,18 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_told_ten_times_more_within_two_hours() {
+    fn a_webhook_is_retried_ten_times_within_two_hours() {
         let waits: Vec<u64> = (1..)
-            .map_while(|attempt| Some(before_telling_again(attempt)?.as_secs()))
+            .map_while(|attempt| Some(before_next_webhook_attempt(attempt)?.as_secs()))
             .collect();
         assert_eq!(waits, [7, 14, 28, 56, 112, 224, 448, 896, 1792, 3584]);
         let all: u64 = waits.iter().sum();
         assert!((7000..7200).contains(&all), "{all}");
-        assert_eq!(before_telling_again(0), None);
+        assert_eq!(before_next_webhook_attempt(0), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_is_waited_for_unless_waiting_is_no_remedy() {
+    async fn a_server_is_awaited_unless_its_error_is_final() {
         let stop = CancellationToken::new();
         let tries = std::cell::Cell::new(0);
         let come_up = async || {

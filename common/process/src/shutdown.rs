@@ -8,7 +8,7 @@ pub struct Signals {
     /// Cancelled at the first SIGTERM or SIGINT: take no more work.
     pub stop: CancellationToken,
     /// Cancelled at the second one: abort running work.
-    pub hurry: CancellationToken,
+    pub abort: CancellationToken,
 }
 
 impl From<CancellationToken> for Signals {
@@ -29,7 +29,7 @@ pub fn on_signals() -> std::io::Result<Signals> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let signals = Signals::default();
-    let Signals { stop, hurry } = signals.clone();
+    let Signals { stop, abort } = signals.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -37,10 +37,10 @@ pub fn on_signals() -> std::io::Result<Signals> {
                 _ = interrupt.recv() => {}
             }
             if stop.is_cancelled() {
-                tracing::info!("asked to stop again: what runs is given up");
-                hurry.cancel();
+                tracing::info!("asked to stop again: aborting running jobs");
+                abort.cancel();
             } else {
-                tracing::info!("asked to stop; a second signal gives up what runs");
+                tracing::info!("asked to stop; a second signal aborts running jobs");
                 stop.cancel();
             }
         }

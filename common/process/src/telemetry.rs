@@ -35,7 +35,7 @@ pub fn init() {
     };
 }
 
-/// `message name=value name=value`.
+/// Formats `message name=value name=value`.
 fn plain_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(|writer, field, value| {
         let mut escaped = Escaped(writer);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_whoever_wrote_what_is_in_it() {
+    fn an_event_is_one_line_whatever_it_contains() {
         let log = Log::default();
         let written = log.clone();
         let lines = tracing_subscriber::fmt()

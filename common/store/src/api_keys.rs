@@ -59,7 +59,7 @@ impl ApiKeys<'_> {
     pub async fn create(self, key: &StoredKey, rooted: bool) -> Result<KeyCreation, Error> {
         let answer: String = self
             .scripts
-            .create_key
+            .create_api_key
             .key(self.keys.api_keys())
             .arg(key.key.id.as_str())
             .arg(json(key))
@@ -81,7 +81,7 @@ impl ApiKeys<'_> {
     pub async fn revoke(self, id: &KeyId, rooted: bool) -> Result<KeyRevocation, Error> {
         let answer: String = self
             .scripts
-            .revoke_key
+            .revoke_api_key
             .key(self.keys.api_keys())
             .arg(id.as_str())
             .arg(u8::from(rooted))

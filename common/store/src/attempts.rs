@@ -9,7 +9,7 @@ use warmq_types::fault::RunnerFault;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use warmq_types::job::{JobError, Progress, Timings};
-use warmq_types::message::Setbacks;
+use warmq_types::message::FailureHistory;
 use warmq_types::retry_tier::RetryTier;
 
 use super::jobs::{Known, RETENTION_S};
@@ -28,7 +28,7 @@ pub enum StartSource {
     /// The runner took the job from the shared queue and claims itself.
     SharedQueue,
     /// The job runs already: Redis was unavailable at its start.
-    BegunWithout {
+    StartedDuringOutage {
         /// Time since its start, ms.
         ago_ms: u64,
     },
@@ -100,7 +100,7 @@ pub struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Level and text for the job's log.
+    /// Returns level and text for the job's log.
     fn last_line(&self) -> (&'static str, String) {
         let Timings {
             warm,
@@ -147,12 +147,12 @@ impl Attempts<'_> {
         runner: &RunnerId,
         epoch: Epoch,
         lease_ms: u64,
-        ground: StartSource,
+        source: StartSource,
     ) -> Result<Start, Error> {
-        let (ground, ago_ms) = match ground {
-            StartSource::Claim => ("own", 0),
+        let (source, ago_ms) = match source {
+            StartSource::Claim => ("claim", 0),
             StartSource::SharedQueue => ("shared", 0),
-            StartSource::BegunWithout { ago_ms } => ("late", ago_ms),
+            StartSource::StartedDuringOutage { ago_ms } => ("outage", ago_ms),
         };
         let reply = self
             .scripts
@@ -169,7 +169,7 @@ impl Attempts<'_> {
             .arg(runner.as_str())
             .arg(epoch.0)
             .arg(lease_ms)
-            .arg(ground)
+            .arg(source)
             .arg(self.keys.runner_events(app))
             .arg(RETENTION_S)
             .arg(ago_ms)
@@ -295,9 +295,9 @@ impl Attempts<'_> {
         app: &AppId,
         job: JobId,
         fence: Fence,
-        attempt: RequeueCause<'_>,
+        cause: RequeueCause<'_>,
     ) -> Result<bool, Error> {
-        let (reason, fault) = match attempt {
+        let (reason, fault) = match cause {
             RequeueCause::Uncounted => ("", None),
             RequeueCause::Counted { reason, fault } => (reason, fault),
         };
@@ -354,14 +354,14 @@ impl Attempts<'_> {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn setbacks(self, app: &AppId, job: JobId) -> Result<Setbacks, Error> {
+    pub async fn failure_history(self, app: &AppId, job: JobId) -> Result<FailureHistory, Error> {
         let key = self.keys.job(app, job);
         let (avoid, faults): (Option<String>, Option<String>) = redis::cmd("HMGET")
             .arg(key)
             .arg(&["avoid", "faults"])
             .query_async(&mut self.connection.clone())
             .await?;
-        Ok(Setbacks {
+        Ok(FailureHistory {
             avoid: list(avoid.as_deref()),
             faults: list(faults.as_deref()),
         })

@@ -99,7 +99,7 @@ impl Error {
 
     /// Classifies a failure of the first commands to the server at `url`.
     pub(super) fn at(url: &ServerUrl, error: redis::RedisError) -> Self {
-        let reason = tls::distrust(&error);
+        let reason = tls::certificate_error(&error);
         match (reason, Refusal::of(&error)) {
             (Some(reason), _) => Self::Untrusted {
                 url: url.to_string(),

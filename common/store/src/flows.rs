@@ -1,7 +1,7 @@
-//! Flows: their records, and the times of their next reconcile.
+//! Flows: their records, and the times of their next evaluation.
 //!
 //! A flow's record is a job record with its steps and, until it ends, what the next steps need. An
-//! update names the version that it read, so two routers that reconcile one flow advance it once.
+//! update names the version that it read, so two routers that evaluate one flow advance it once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -40,8 +40,8 @@ pub struct FlowState {
     pub record: JobRecord,
     /// Its steps so far.
     pub flow: Flow,
-    /// Version: number of updates.
-    pub moves: u64,
+    /// Number of updates.
+    pub version: u64,
     /// As in its [`FlowPlan`]; empty once it ended.
     pub excerpt: String,
     /// As in its [`FlowPlan`]; empty once it ended.
@@ -54,17 +54,17 @@ pub struct FlowState {
 
 /// Outcome of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlowTransition {
+pub enum FlowUpdate {
     /// The update was stored.
-    On,
+    Stored,
     /// The version has changed: read again.
     Conflict,
 }
 
-impl From<bool> for FlowTransition {
-    fn from(moved: bool) -> Self {
-        match moved {
-            true => Self::On,
+impl From<bool> for FlowUpdate {
+    fn from(is_stored: bool) -> Self {
+        match is_stored {
+            true => Self::Stored,
             false => Self::Conflict,
         }
     }
@@ -93,7 +93,7 @@ impl Flows<'_> {
             Ok(Some(FlowState {
                 record,
                 flow,
-                moves: parsed(&fields, "moves")?.unwrap_or(0),
+                version: parsed(&fields, "version")?.unwrap_or(0),
                 excerpt: fields.get("excerpt").cloned().unwrap_or_default(),
                 headers: from_json(&fields, "headers")?.unwrap_or_default(),
                 outputs: from_json(&fields, "outputs")?.unwrap_or_default(),
@@ -109,28 +109,28 @@ impl Flows<'_> {
     /// Redis is unreachable.
     pub async fn advance(
         self,
-        moved: &FlowState,
+        next: &FlowState,
         state: JobState,
         lines: &[FlowLine],
-    ) -> Result<FlowTransition, Error> {
-        let (route, id) = (&moved.record.spec.app, moved.record.spec.id);
+    ) -> Result<FlowUpdate, Error> {
+        let (route, id) = (&next.record.spec.app, next.record.spec.id);
         let mut invocation = self.scripts.advance_flow.prepare_invoke();
         invocation
             .key(self.keys.job(route, id))
             .key(self.keys.queued(route))
             .key(self.keys.log(route, id))
             .arg(id.to_string())
-            .arg(moved.moves)
+            .arg(next.version)
             .arg(state.as_str())
-            .arg(json(&moved.flow))
-            .arg(json(&moved.outputs));
+            .arg(json(&next.flow))
+            .arg(json(&next.outputs));
         for (level, text) in lines {
             invocation.arg(level).arg(text);
         }
-        let moved: bool = invocation
+        let is_stored: bool = invocation
             .invoke_async(&mut self.connection.clone())
             .await?;
-        Ok(moved.into())
+        Ok(is_stored.into())
     }
 
     /// Ends a flow with its steps and outcome, and `lines` for its log. The caller then publishes
@@ -140,12 +140,12 @@ impl Flows<'_> {
     /// Redis is unreachable.
     pub async fn end(
         self,
-        moved: &FlowState,
+        next: &FlowState,
         state: JobState,
         outcome: &Outcome,
         lines: &[FlowLine],
-    ) -> Result<FlowTransition, Error> {
-        let (route, id) = (&moved.record.spec.app, moved.record.spec.id);
+    ) -> Result<FlowUpdate, Error> {
+        let (route, id) = (&next.record.spec.app, next.record.spec.id);
         let (output, error) = match outcome {
             Outcome::Succeeded(output) => (json(output), String::new()),
             Outcome::Failed(error) => (String::new(), json(error)),
@@ -160,20 +160,20 @@ impl Flows<'_> {
             .key(self.keys.active(route))
             .key(self.keys.tombstone(route, id))
             .arg(id.to_string())
-            .arg(moved.moves)
+            .arg(next.version)
             .arg(state.as_str())
-            .arg(json(&moved.flow))
+            .arg(json(&next.flow))
             .arg(output)
             .arg(error)
-            .arg(json(&moved.flow.timings()))
+            .arg(json(&next.flow.timings()))
             .arg(RETENTION_S);
         for (level, text) in lines {
             invocation.arg(level).arg(text);
         }
-        let moved: bool = invocation
+        let is_stored: bool = invocation
             .invoke_async(&mut self.connection.clone())
             .await?;
-        Ok(moved.into())
+        Ok(is_stored.into())
     }
 
     /// Returns whether the event of an ended job may not be published yet.
@@ -186,15 +186,15 @@ impl Flows<'_> {
         Ok(noted.is_some())
     }
 
-    /// Schedules a reconcile of a flow after `wait` at the latest.
+    /// Schedules an evaluation of a flow after `wait` at the latest.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn schedule(self, route: &AppId, id: JobId, wait: Duration) -> Result<(), Error> {
         Ok(self
             .scripts
-            .watch_flow
-            .key(self.keys.watched_flows())
+            .schedule_flow
+            .key(self.keys.scheduled_flows())
             .arg(member(route, id))
             .arg(ms(wait))
             .invoke_async(&mut self.connection.clone())
@@ -206,7 +206,7 @@ impl Flows<'_> {
     /// # Errors
     /// Redis is unreachable.
     pub async fn unschedule(self, route: &AppId, id: JobId) -> Result<(), Error> {
-        let key = self.keys.watched_flows();
+        let key = self.keys.scheduled_flows();
         Ok(self.connection.clone().zrem(key, member(route, id)).await?)
     }
 
@@ -223,7 +223,7 @@ impl Flows<'_> {
         let members: Vec<String> = self
             .scripts
             .take_due_flows
-            .key(self.keys.watched_flows())
+            .key(self.keys.scheduled_flows())
             .arg(ms(again))
             .arg(limit)
             .invoke_async(&mut self.connection.clone())

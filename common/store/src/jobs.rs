@@ -236,10 +236,10 @@ impl<'a> Jobs<'a> {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn discard(self, app: &AppId, job: JobId) -> Result<bool, Error> {
+    pub async fn withdraw(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         Ok(self
             .scripts
-            .discard
+            .withdraw_submission
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.log(app, job))

@@ -49,9 +49,9 @@ impl Keys {
         ]
     }
 
-    /// Sorted set: `<route> <id>` of active flows, by the time of their next reconcile (Unix ms).
-    pub(super) fn watched_flows(&self) -> String {
-        format!("{}:watched_flows", self.namespace)
+    /// Sorted set: `<route> <id>` of active flows, by the time of their next evaluation (Unix ms).
+    pub(super) fn scheduled_flows(&self) -> String {
+        format!("{}:scheduled_flows", self.namespace)
     }
 
     /// String: written to test writes.

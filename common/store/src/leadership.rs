@@ -6,17 +6,21 @@ use warmq_types::ids::AppId;
 
 use super::{Error, Leadership, ms};
 
-/// Maximum number of apps per script: Lua bounds the arguments of a call.
-const CHUNK: usize = 500;
+/// Maximum number of apps per call: Lua bounds its arguments.
+const MAX_APPS: usize = 500;
 
 impl Leadership<'_> {
     /// Takes or renews the leadership of each app for its candidate. Returns which of them lead.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn lead(self, bids: &[(AppId, String)], lease: Duration) -> Result<Vec<bool>, Error> {
-        let mut leads = Vec::with_capacity(bids.len());
-        for chunk in bids.chunks(CHUNK) {
+    pub async fn lead(
+        self,
+        candidates: &[(AppId, String)],
+        lease: Duration,
+    ) -> Result<Vec<bool>, Error> {
+        let mut leads = Vec::with_capacity(candidates.len());
+        for chunk in candidates.chunks(MAX_APPS) {
             let mut invocation = self.scripts.lead.prepare_invoke();
             invocation.arg(ms(lease));
             for (app, candidate) in chunk {
@@ -29,13 +33,13 @@ impl Leadership<'_> {
         Ok(leads)
     }
 
-    /// Releases the leadership of `app`, if `who` has it.
+    /// Releases the leadership of `app`, if `candidate` has it.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn release(self, app: &AppId, who: &str) -> Result<(), Error> {
-        let bid = (app.clone(), who.to_owned());
-        self.lead(&[bid], Duration::ZERO).await?;
+    pub async fn release(self, app: &AppId, candidate: &str) -> Result<(), Error> {
+        let released = (app.clone(), candidate.to_owned());
+        self.lead(&[released], Duration::ZERO).await?;
         Ok(())
     }
 }

@@ -5,16 +5,16 @@
 //! | `keys` | all keys; no other file spells one |
 //! | `lua/`, `scripts`, `script_reply` | one file per atomic change, and its replies |
 //! | `jobs`, `record` | records of jobs; parsing a hash into a record |
-//! | `active` | active jobs per owner |
+//! | `active_jobs` | active jobs per owner |
 //! | `sticky_routes` | routes' choices for repeated submissions |
 //! | `placement`, `attempts` | placement of waiting jobs; start, lease, end and loss of attempts |
-//! | `flows` | flows and the times of their next reconcile |
+//! | `flows` | flows and the times of their next evaluation |
 //! | `log` | logs of jobs |
-//! | `deferred` | attempts that began or ended during an outage of Redis |
-//! | `cancel`, `deadlines` | cancellation, expiry |
+//! | `outage_attempts` | attempts that began or ended during an outage of Redis |
+//! | `cancellation`, `deadlines` | cancellation, expiry |
 //! | `outbox`, `replies`, `webhook_deliveries` | events, replies and webhooks to send |
 //! | `faults` | runners that take no jobs; workers with equal names |
-//! | `fleet`, `hints`, `runner_events` | runners: registration, idle runners by model, events |
+//! | `fleet`, `idle_runners`, `runner_feed` | runners: registration, idle ones by model, events |
 //! | `api_keys` | API keys and their rates |
 //! | `secrets` | shared secrets for signatures |
 //! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
@@ -26,29 +26,29 @@
 //! Reads over many apps need one server as well, so Redis Cluster is refused. Times are those of
 //! Redis' clock (Unix ms): hosts need not agree.
 
-mod active;
+mod active_jobs;
 mod api_keys;
 mod attempts;
-mod cancel;
+mod cancellation;
 mod check;
 mod deadlines;
-mod deferred;
 mod error;
 mod faults;
 mod fleet;
 mod flows;
-mod hints;
+mod idle_runners;
 mod jobs;
 mod keys;
 mod leadership;
 mod log;
 mod maintenance;
+mod outage_attempts;
 mod outbox;
 mod placement;
 mod record;
 mod refusal;
 mod replies;
-mod runner_events;
+mod runner_feed;
 mod script_reply;
 mod scripts;
 mod secrets;
@@ -66,18 +66,18 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 pub use api_keys::{KeyCreation, KeyRevocation};
 pub use attempts::{Finish, Loss, RequeueCause, Start, StartSource};
-pub use cancel::{Cancel, Cancellations};
-pub use deferred::DeferredStart;
+pub use cancellation::{CancelOutcome, CancellationStream};
 pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
 pub use fleet::{AppLoad, Counts, Registration, RunnerReport};
-pub use flows::{FlowLine, FlowPlan, FlowState, FlowTransition};
+pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};
 pub use maintenance::{QueueDepths, QueuedCursor};
+pub use outage_attempts::OutageStart;
 pub use placement::{Claim, Unavailable};
 pub use refusal::Refusal;
-pub use runner_events::{FreeRunner, Ran, RunnerAvailability, RunnerEvent, RunnerEvents};
+pub use runner_feed::{FreeRunner, Ran, RunnerAvailability, RunnerEvent, RunnerEvents};
 pub use secrets::Secret;
 pub use webhook_deliveries::{AfterAttempt, AttemptSlot, WebhookDelivery};
 
@@ -137,7 +137,7 @@ parts! {
     /// Start, lease, end and loss of attempts.
     attempts: Attempts,
     /// Attempts that began or ended during an outage of Redis.
-    deferred: Deferred,
+    outage_attempts: OutageAttempts,
     /// Cancellation of jobs.
     cancellation: Cancellation,
     /// Expiry of jobs that have not started in time.
@@ -148,7 +148,7 @@ parts! {
     replies: Replies,
     /// State of webhook deliveries.
     webhook_deliveries: WebhookDeliveries,
-    /// Flows, and the times of their next reconcile.
+    /// Flows, and the times of their next evaluation.
     flows: Flows,
     /// Choices of routes for repeated submissions.
     sticky_routes: StickyRoutes,
@@ -183,7 +183,7 @@ impl Store {
     /// # Errors
     /// Redis is unreachable within 5 s, or unusable.
     pub async fn connect(url: &ServerUrl, namespace: Namespace) -> Result<Self, Error> {
-        tls::prepare();
+        tls::install_crypto_provider();
         let at = |error| Error::at(url, error);
         let client = redis::Client::open(url.expose()).map_err(at)?;
         let config = ConnectionManagerConfig::new()

@@ -11,7 +11,7 @@ use warmq_types::job::{JobRecord, JobSpec};
 use super::{Error, Outbox, ms};
 
 /// Maximum number of jobs per call.
-const AT_ONCE: isize = 1000;
+const MAX_BATCH: isize = 1000;
 
 impl Outbox<'_> {
     /// Returns the jobs of the app that ended at least `ago` ago and are still in the outbox.
@@ -23,7 +23,7 @@ impl Outbox<'_> {
         let ids: Vec<String> = self
             .connection
             .clone()
-            .zrangebyscore_limit(self.keys.outbox(app), "-inf", before_ms, 0, AT_ONCE)
+            .zrangebyscore_limit(self.keys.outbox(app), "-inf", before_ms, 0, MAX_BATCH)
             .await?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }

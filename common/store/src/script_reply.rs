@@ -24,7 +24,7 @@ pub(super) fn about_a_job(reply: RedisResult<Vec<String>>) -> Result<Vec<String>
 
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, Error> {
     text.parse()
-        .map_err(|_| Error::damaged("a script's reply", format_args!("'{text}' is no number")))
+        .map_err(|_| Error::damaged("a script's reply", format_args!("'{text}' is not a number")))
 }
 
 pub(super) fn unavailable(reply: &[&str]) -> Result<Unavailable, Error> {

@@ -3,11 +3,11 @@
 use redis::Script;
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
-const KEYS_PRELUDE: &str = include_str!("lua/keys_prelude.lua");
+const API_KEYS_PRELUDE: &str = include_str!("lua/api_keys_prelude.lua");
 
 pub(super) struct Scripts {
     pub(super) create: Script,
-    pub(super) discard: Script,
+    pub(super) withdraw_submission: Script,
     pub(super) cancel: Script,
     pub(super) claim: Script,
     pub(super) hold: Script,
@@ -31,25 +31,25 @@ pub(super) struct Scripts {
     pub(super) forget_app: Script,
     pub(super) advance_flow: Script,
     pub(super) end_flow: Script,
-    pub(super) watch_flow: Script,
+    pub(super) schedule_flow: Script,
     pub(super) take_due_flows: Script,
-    pub(super) create_key: Script,
-    pub(super) revoke_key: Script,
+    pub(super) create_api_key: Script,
+    pub(super) revoke_api_key: Script,
     pub(super) throttle: Script,
     pub(super) use_app: Script,
     pub(super) leave_apps: Script,
-    pub(super) begin_delivery: Script,
-    pub(super) end_delivery: Script,
+    pub(super) begin_webhook_attempt: Script,
+    pub(super) end_webhook_attempt: Script,
     pub(super) append_log: Script,
 }
 
 impl Scripts {
     pub(super) fn load() -> Self {
         let script = |code: &str| Script::new(&format!("{PRELUDE}\n{code}"));
-        let about_keys = |code: &str| Script::new(&format!("{KEYS_PRELUDE}\n{code}"));
+        let about_api_keys = |code: &str| Script::new(&format!("{API_KEYS_PRELUDE}\n{code}"));
         Self {
             create: script(include_str!("lua/create.lua")),
-            discard: script(include_str!("lua/discard.lua")),
+            withdraw_submission: script(include_str!("lua/withdraw_submission.lua")),
             cancel: script(include_str!("lua/cancel.lua")),
             claim: script(include_str!("lua/claim.lua")),
             hold: script(include_str!("lua/hold.lua")),
@@ -73,15 +73,15 @@ impl Scripts {
             forget_app: script(include_str!("lua/forget_app.lua")),
             advance_flow: script(include_str!("lua/advance_flow.lua")),
             end_flow: script(include_str!("lua/end_flow.lua")),
-            watch_flow: script(include_str!("lua/watch_flow.lua")),
+            schedule_flow: script(include_str!("lua/schedule_flow.lua")),
             take_due_flows: script(include_str!("lua/take_due_flows.lua")),
-            create_key: about_keys(include_str!("lua/create_key.lua")),
-            revoke_key: about_keys(include_str!("lua/revoke_key.lua")),
+            create_api_key: about_api_keys(include_str!("lua/create_api_key.lua")),
+            revoke_api_key: about_api_keys(include_str!("lua/revoke_api_key.lua")),
             throttle: script(include_str!("lua/throttle.lua")),
             use_app: script(include_str!("lua/use_app.lua")),
             leave_apps: script(include_str!("lua/leave_apps.lua")),
-            begin_delivery: script(include_str!("lua/begin_delivery.lua")),
-            end_delivery: script(include_str!("lua/end_delivery.lua")),
+            begin_webhook_attempt: script(include_str!("lua/begin_webhook_attempt.lua")),
+            end_webhook_attempt: script(include_str!("lua/end_webhook_attempt.lua")),
             append_log: script(include_str!("lua/append_log.lua")),
         }
     }

@@ -29,20 +29,20 @@ impl Stats<'_> {
             .collect())
     }
 
-    /// Stores `learned` and removes the statistics of `forgotten`.
+    /// Stores `statistics` and removes those of the models in `removed`.
     ///
     /// # Errors
     /// Redis is unreachable.
     pub async fn save(
         self,
         app: &AppId,
-        learned: &[(Option<Hint>, String)],
-        forgotten: &[Hint],
+        statistics: &[(Option<Hint>, String)],
+        removed: &[Hint],
     ) -> Result<(), Error> {
         let key = self.keys.stats(app);
         let mut pipeline = redis::pipe();
-        if !learned.is_empty() {
-            let fields: Vec<(&str, &str)> = learned
+        if !statistics.is_empty() {
+            let fields: Vec<(&str, &str)> = statistics
                 .iter()
                 .map(|(hint, json)| {
                     (
@@ -53,7 +53,7 @@ impl Stats<'_> {
                 .collect();
             pipeline.hset_multiple(&key, &fields).ignore();
         }
-        for hint in forgotten {
+        for hint in removed {
             pipeline.hdel(&key, hint.as_str()).ignore();
         }
         Ok(pipeline.query_async(&mut self.connection.clone()).await?)

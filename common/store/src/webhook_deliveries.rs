@@ -79,7 +79,7 @@ impl WebhookDeliveries<'_> {
     ) -> Result<AttemptSlot, Error> {
         let reply: Vec<String> = self
             .scripts
-            .begin_delivery
+            .begin_webhook_attempt
             .key(self.keys.webhook(app, job))
             .key(self.keys.job(app, job))
             .arg(attempt)
@@ -117,7 +117,7 @@ impl WebhookDeliveries<'_> {
         };
         Ok(self
             .scripts
-            .end_delivery
+            .end_webhook_attempt
             .key(self.keys.webhook(app, job))
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_hint_is_no_hint() {
+    fn an_empty_hint_is_none() {
         assert_eq!(Hint::parse_optional(""), Ok(None));
         assert!(Hint::parse("").is_err());
     }

@@ -52,7 +52,7 @@ impl FromStr for HintPath {
         };
         if keys.is_empty() || keys.iter().any(String::is_empty) {
             return Err(format!(
-                "'{text}' is no path into the input, such as input.model"
+                "'{text}' is not a path into the input, such as input.model"
             ));
         }
         Ok(Self(keys))

@@ -61,7 +61,7 @@ impl FromStr for JobId {
             _ => Err(InvalidName {
                 given: text.to_owned(),
                 what: "a job id",
-                rule: "a UUID of version 7 is expected",
+                rule: "expected a UUID of version 7",
             }),
         }
     }
@@ -134,7 +134,7 @@ name!(
     /// fal.
     AppId,
     "an app name",
-    "owner/name is expected, with a-z 0-9 - in the owner and a-z 0-9 - _ in the name, at most 64 characters each",
+    "expected owner/name, with a-z 0-9 - in the owner and a-z 0-9 - _ in the name, at most 64 characters each",
     |text| match text.split_once('/') {
         Some((owner, name)) => is_word(owner, "-", 64) && is_word(name, "-_", 64),
         None => false,

@@ -45,14 +45,14 @@ pub struct JobMessage {
 
 /// What failed attempts left behind; kept in the record and carried by each message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Setbacks {
+pub struct FailureHistory {
     /// Avoid list, the latest runner last.
     pub avoid: Vec<RunnerId>,
     /// Faults of the job on healthy runners, the latest last.
     pub faults: Vec<RunnerFault>,
 }
 
-impl Setbacks {
+impl FailureHistory {
     /// Returns whether no attempt failed.
     pub fn is_empty(&self) -> bool {
         self.avoid.is_empty() && self.faults.is_empty()
@@ -76,7 +76,7 @@ impl JobMessage {
     /// Merges the lists of the job's record. A fault that only the message has occurred while Redis
     /// was unavailable.
     #[must_use]
-    pub fn with(mut self, recorded: Setbacks) -> Self {
+    pub fn with(mut self, recorded: FailureHistory) -> Self {
         for runner in recorded.avoid {
             self = self.avoiding(runner);
         }

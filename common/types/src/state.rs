@@ -9,7 +9,7 @@
 //! failed ──redrive──> queued: quarantined jobs only.
 //! ```
 //! The Lua scripts in `common/store/src/lua` enforce the same table;
-//! `tests/it/lua_obeys_the_state_machine.rs` compares both.
+//! `tests/it/scripts_follow_the_state_machine.rs` compares both.
 
 use std::fmt;
 use std::str::FromStr;
@@ -135,7 +135,7 @@ impl fmt::Display for JobState {
 
 /// A text that names no state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no job state")]
+#[error("'{0}' is not a job state")]
 pub struct UnknownState(String);
 
 impl FromStr for JobState {

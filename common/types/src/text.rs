@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_speaks_to_a_terminal_is_escaped_and_nothing_else() {
+    fn control_characters_are_escaped_and_nothing_else() {
         assert_eq!(escape("größe 猫🐈 \"x\""), "größe 猫🐈 \"x\"");
         assert_eq!(escape("a\r\nb\0"), "a\\r\\nb\\u{0}");
         assert_eq!(escape("\u{1b}[2J\u{9b}31m"), "\\u{1b}[2J\\u{9b}31m");

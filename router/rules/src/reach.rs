@@ -35,7 +35,7 @@ pub fn excerpt(routes: &Routes, apps: &Apps, name: &AppId) -> String {
         match routes.written(name) {
             Some(route) => all_routes.insert(key, Value::Table(route.clone())),
             None => {
-                let app = apps.written(name).cloned().unwrap_or_default();
+                let app = apps.source_table(name).cloned().unwrap_or_default();
                 all_apps.insert(key, Value::Table(app))
             }
         };

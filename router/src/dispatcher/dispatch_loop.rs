@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use warmq_store::{Cancellations, RunnerEvent, RunnerEvents};
+use warmq_store::{CancellationStream, RunnerEvent, RunnerEvents};
 use warmq_types::ids::JobId;
 
 use super::Dispatcher;
@@ -74,7 +74,7 @@ pub(super) trait Placement {
 /// What Redis publishes about an app.
 pub(super) struct Subscriptions {
     runner_events: RunnerEvents,
-    cancellations: Cancellations,
+    cancellations: CancellationStream,
 }
 
 enum Published {

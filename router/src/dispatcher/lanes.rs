@@ -108,7 +108,7 @@ impl<'a> Lanes<'a> {
         let Dispatcher { shared, app, .. } = dispatcher;
         let connection = &session.connection;
         let lane = async |lane: Priority, prefetch| {
-            let queue = shared.topology.backlog_queue(app, lane);
+            let queue = shared.topology.lane_queue(app, lane);
             let tag = format!("dispatch-{}", lane.as_str());
             let channel = channel(connection, prefetch).await?;
             Ok::<_, SessionError>(consumer::consume(&channel, &queue, &tag).await?)

@@ -38,9 +38,9 @@ impl Quarantine<'_> {
         };
         let error = JobError::quarantined(attempt, &lost_runners);
         tracing::error!(job.id = %job.id, reason = error.message, "a job is quarantined");
-        let setbacks = store.attempts().setbacks(app, job.id).await?;
+        let failures = store.attempts().failure_history(app, job.id).await?;
         // Encoding cannot fail: string keys, no I/O.
-        let message = JobMessage::new(spec).with(setbacks).encode();
+        let message = JobMessage::new(spec).with(failures).encode();
         let letter = DeadLetter {
             id: job.id,
             ..DeadLetter::new(message.unwrap_or_default(), error.message.as_str())

@@ -132,7 +132,7 @@ impl Reconciler<'_> {
     /// Returns the time, Unix ms, before which all messages of a lane have passed: `now_ms` if it
     /// is empty.
     async fn passed_ms(self, lane: Priority, now_ms: u64) -> Result<u64, SessionError> {
-        let queue = self.topology.backlog_queue(self.app, lane);
+        let queue = self.topology.lane_queue(self.app, lane);
         Ok(match self.depth(&queue).await? {
             0 => now_ms,
             _ => self.lane_progress.until_ms(lane),
@@ -158,7 +158,8 @@ impl Reconciler<'_> {
         store.jobs().find_again(&record.spec).await?;
         tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
         let key = self.topology.lane_key(app, record.spec.priority);
-        let job = JobMessage::new(record.spec).with(store.attempts().setbacks(app, id).await?);
+        let job =
+            JobMessage::new(record.spec).with(store.attempts().failure_history(app, id).await?);
         // Encoding cannot fail: string keys, no I/O.
         let body = job.encode().unwrap_or_default();
         let message = Message {

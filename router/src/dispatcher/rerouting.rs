@@ -67,9 +67,9 @@ impl Rerouter<'_> {
             }
             Unavailable::Parked { remaining_ms } => {
                 let tier = RetryTier::at_most(Duration::from_millis(remaining_ms));
-                let setbacks = attempts.setbacks(app, job.id).await?;
-                Ok(Some(match setbacks.is_empty() {
-                    false => Destination::NextAttempt(tier, setbacks),
+                let failures = attempts.failure_history(app, job.id).await?;
+                Ok(Some(match failures.is_empty() {
+                    false => Destination::NextAttempt(tier, failures),
                     true => Destination::Parked(tier),
                 }))
             }
@@ -90,9 +90,9 @@ impl Rerouter<'_> {
                 let Some(pause) = loss.pause else {
                     return Ok(None);
                 };
-                let setbacks = attempts.setbacks(app, job.id).await?;
+                let failures = attempts.failure_history(app, job.id).await?;
                 let tier = RetryTier::at_least(pause);
-                Ok(Some(Destination::NextAttempt(tier, setbacks)))
+                Ok(Some(Destination::NextAttempt(tier, failures)))
             }
             Unavailable::Spent => {
                 self.quarantine.end(&held.decode_job()).await?;

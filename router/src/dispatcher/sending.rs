@@ -3,7 +3,7 @@
 use lapin::options::BasicAckOptions;
 use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology};
 use warmq_types::ids::{AppId, Epoch, RunnerId};
-use warmq_types::message::{JobMessage, Setbacks, Versioned};
+use warmq_types::message::{FailureHistory, JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 
 use super::lanes::JobDelivery;
@@ -28,8 +28,8 @@ pub(super) enum Destination {
     /// A retry tier: another runner, perhaps a dead one, holds the job's lease. Never dropped,
     /// since it may be the only copy.
     Parked(RetryTier),
-    /// A retry tier until its next attempt, with the setbacks of its attempts.
-    NextAttempt(RetryTier, Setbacks),
+    /// A retry tier until its next attempt, with the failures of its attempts.
+    NextAttempt(RetryTier, FailureHistory),
     /// None: the job needs no runner.
     Discard,
 }
@@ -88,9 +88,9 @@ impl JobSender<'_> {
         let original = &held.delivery.data;
         let body = match to {
             // Decoding succeeded before, and encoding cannot fail: string keys, no I/O.
-            Destination::NextAttempt(_, setbacks) => JobMessage::decode(original)
+            Destination::NextAttempt(_, failures) => JobMessage::decode(original)
                 .unwrap_or_else(|_| JobMessage::new(held.decode_job()))
-                .with(setbacks.clone())
+                .with(failures.clone())
                 .encode()
                 .unwrap_or_default(),
             _ => original.clone(),
@@ -100,7 +100,7 @@ impl JobSender<'_> {
             ..Message::new(body)
         };
         match self.publisher.publish(&exchange, &key, &message).await {
-            // The broker accepted this size before; the record has the setbacks as well.
+            // The broker accepted this size before; the record has the failures as well.
             Err(error) if error.is_unacceptable() && message.body != *original => {
                 tracing::warn!(job.id = %held.job.id, %error, "a job's message has become too large for RabbitMQ");
                 message.body.clone_from(original);

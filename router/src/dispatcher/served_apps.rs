@@ -242,7 +242,7 @@ async fn probe(shared: &Dispatchers, apps: Vec<AppId>) -> Vec<AppId> {
     let mut in_use = left.unwrap_or_default();
     for app in apps {
         let lanes = [Priority::Normal, Priority::Low];
-        let lanes = lanes.map(|lane| shared.topology.backlog_queue(&app, lane));
+        let lanes = lanes.map(|lane| shared.topology.lane_queue(&app, lane));
         match depth(shared, &app, &lanes).await {
             Ok(0) => {}
             Ok(_) => in_use.push(app),

@@ -8,7 +8,7 @@ use warmq_objects::InputError;
 use warmq_rules::{Resolved, RouteRequest, Step};
 use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::job::{JobRecord, JobSpec};
-use warmq_types::message::Setbacks;
+use warmq_types::message::FailureHistory;
 use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
@@ -230,11 +230,15 @@ impl StepSubmitter {
             once: true,
             ..AdmissionRules::default()
         };
-        let mut setbacks = Setbacks::default();
+        let mut failures = FailureHistory::default();
         let state = match self.jobs.create(job, rules).await? {
             Created::Ended => return Ok(false),
             Created::Known { .. } => {
-                setbacks = self.store.attempts().setbacks(&job.app, job.id).await?;
+                failures = self
+                    .store
+                    .attempts()
+                    .failure_history(&job.app, job.id)
+                    .await?;
                 self.store.jobs().state_of(&job.app, job.id).await?
             }
             Created::New { created_ms, .. } => {
@@ -251,14 +255,14 @@ impl StepSubmitter {
         let publication = Publication {
             job,
             is_flow: prepared.plan.is_some(),
-            setbacks,
+            failures,
         };
         let published = self.jobs.publish(publication).await;
         if let Err(error) = &published
             && !error.is_temporary()
         {
             // RabbitMQ will never accept its message: without a record, the flow fails the step.
-            self.jobs.discard(&prepared.job).await?;
+            self.jobs.withdraw(&prepared.job).await?;
         }
         published.map(|()| true)
     }
@@ -273,7 +277,11 @@ impl StepSubmitter {
         let publication = Publication {
             job,
             is_flow: record.flow.is_some(),
-            setbacks: self.store.attempts().setbacks(&job.app, job.id).await?,
+            failures: self
+                .store
+                .attempts()
+                .failure_history(&job.app, job.id)
+                .await?,
         };
         self.jobs.publish(publication).await
     }

@@ -3,7 +3,7 @@
 use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::ids::{AppId, IdempotencyKey};
 use warmq_types::job::JobSpec;
-use warmq_types::message::Setbacks;
+use warmq_types::message::FailureHistory;
 use warmq_types::state::JobState;
 
 use super::quota::Quota;
@@ -26,7 +26,7 @@ pub(super) struct Recorded {
     pub(super) job: JobSpec,
     is_flow: bool,
     state: JobState,
-    setbacks: Setbacks,
+    failures: FailureHistory,
 }
 
 /// A cheap handle for admitting jobs.
@@ -48,16 +48,16 @@ impl Admission {
         let created = self.create(&candidate).await?;
         let Prepared { mut job, plan } = candidate.prepared;
         let stored_input = job.stored_input.clone();
-        let recorded = |job, state, setbacks| Recorded {
+        let recorded = |job, state, failures| Recorded {
             job,
             is_flow: plan.is_some(),
             state,
-            setbacks,
+            failures,
         };
         let unused = match created {
             Created::New { id, created_ms } => {
                 (job.id, job.created_ms) = (id, created_ms);
-                return Ok(recorded(job, JobState::Queued, Setbacks::default()));
+                return Ok(recorded(job, JobState::Queued, FailureHistory::default()));
             }
             Created::Known { id } => {
                 job.id = id;
@@ -65,10 +65,15 @@ impl Admission {
                 if first.stored_input != stored_input {
                     self.inputs.delete(stored_input).await;
                 }
-                let setbacks = (self.store.attempts().setbacks(&first.app, first.id)).await?;
-                return Ok(recorded(first, state, setbacks));
+                let failures =
+                    (self.store.attempts().failure_history(&first.app, first.id)).await?;
+                return Ok(recorded(first, state, failures));
             }
-            Created::Ended => Ok(recorded(job, JobState::Succeeded, Setbacks::default())),
+            Created::Ended => Ok(recorded(
+                job,
+                JobState::Succeeded,
+                FailureHistory::default(),
+            )),
             Created::Full { waiting } => Err(SubmitError::QueueFull {
                 app: job.app,
                 waiting,
@@ -127,12 +132,12 @@ impl Admission {
         let publication = Publication {
             job,
             is_flow: recorded.is_flow,
-            setbacks: recorded.setbacks.clone(),
+            failures: recorded.failures.clone(),
         };
         let published = self.jobs.publish(publication).await;
         if published.is_err() {
             // A record without a message would wait for ever.
-            let discarded = self.jobs.discard(job).await;
+            let discarded = self.jobs.withdraw(job).await;
             tracing::debug!(job.id = %job.id, ?discarded, "discarded a job without a message");
         }
         published

@@ -10,7 +10,7 @@ use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::hint::HintSource;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobSpec;
-use warmq_types::message::{JobEvent, JobMessage, Setbacks, Versioned};
+use warmq_types::message::{FailureHistory, JobEvent, JobMessage, Versioned};
 use warmq_types::state::JobState;
 
 use super::{InputStore, SubmitError};
@@ -26,8 +26,8 @@ const MAX_FLOW_START_DELAY: Duration = Duration::from_secs(10);
 pub(crate) struct Publication<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) is_flow: bool,
-    /// Setbacks of failed attempts.
-    pub(crate) setbacks: Setbacks,
+    /// FailureHistory of failed attempts.
+    pub(crate) failures: FailureHistory,
 }
 
 /// A cheap handle for writing jobs.
@@ -96,17 +96,17 @@ impl JobWriter {
         let Publication {
             job,
             is_flow,
-            setbacks,
+            failures,
         } = publication;
         let (exchange, key, body) = match is_flow {
             false => (
                 self.topology.dispatch_exchange(),
                 self.topology.lane_key(&job.app, job.priority),
-                JobMessage::new(job.clone()).with(setbacks).encode()?,
+                JobMessage::new(job.clone()).with(failures).encode()?,
             ),
             true => (
                 self.topology.events_exchange(),
-                self.topology.begin_key(job),
+                self.topology.flow_accepted_key(job),
                 JobEvent::new(job, JobState::Queued).encode()?,
             ),
         };
@@ -145,11 +145,11 @@ impl JobWriter {
 
     /// Deletes the record and the stored input of a job without a message. Returns false if the
     /// job is kept, since another submission published it.
-    pub(crate) async fn discard(&self, job: &JobSpec) -> Result<bool, warmq_store::Error> {
-        let discarded = self.store.jobs().discard(&job.app, job.id).await?;
-        if discarded {
+    pub(crate) async fn withdraw(&self, job: &JobSpec) -> Result<bool, warmq_store::Error> {
+        let withdrawn = self.store.jobs().withdraw(&job.app, job.id).await?;
+        if withdrawn {
             self.inputs.delete(job.stored_input.clone()).await;
         }
-        Ok(discarded)
+        Ok(withdrawn)
     }
 }

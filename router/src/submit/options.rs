@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warmq_config::{AppConfig, Seconds};
+use warmq_config::{AppConfig, DurationSetting};
 use warmq_types::hint::{Hint, HintSource};
 use warmq_types::hint_path::HintPath;
 use warmq_types::job::{JobSpec, MAX_ATTEMPTS, Priority};
@@ -36,7 +36,7 @@ impl JobOptions {
             }
         };
         let max_warm_wait = |text: &str| {
-            text.parse::<Seconds>()
+            text.parse::<DurationSetting>()
                 .map_err(SubmitError::InvalidMaxWarmWait)
         };
         Ok(Self {
@@ -49,7 +49,7 @@ impl JobOptions {
                 .unwrap_or_default(),
             max_warm_wait_ms: (submission.max_warm_wait.as_deref().map(max_warm_wait))
                 .transpose()?
-                .map(Seconds::as_ms),
+                .map(DurationSetting::as_ms),
             start_timeout_ms: start_timeout_ms(submission)?,
             no_retry: match submission.no_retry.as_deref() {
                 Some(text) => {
@@ -138,7 +138,7 @@ fn start_timeout_ms(submission: &Submission) -> Result<Option<u64>, SubmitError>
         return Ok(None);
     };
     let invalid = |problem| SubmitError::InvalidStartTimeout { header, problem };
-    match text.parse::<Seconds>().map_err(invalid)?.as_ms() {
+    match text.parse::<DurationSetting>().map_err(invalid)?.as_ms() {
         0 => Err(invalid(
             "the start timeout must be greater than 0".to_owned(),
         )),

@@ -10,7 +10,7 @@
 //! A notice is the job's event at first, and then a message in a retry tier, so RabbitMQ keeps it
 //! while it waits, and any router can deliver it. It contains no result: each attempt reads the
 //! record, as long as it is retained. Redis counts the attempts and grants each one
-//! (`Store::begin_delivery`), so a duplicate event leads to one delivery.
+//! (`WebhookDeliveries::begin`), so a duplicate event leads to one delivery.
 
 mod notice;
 mod per_host_limit;

@@ -1,7 +1,7 @@
 //! Meaning of a receiver's response, and what follows: pure.
 
 use axum::http::StatusCode;
-use warmq_process::retry::{WEBHOOK_RETRIES, before_telling_again};
+use warmq_process::retry::{WEBHOOK_RETRIES, before_next_webhook_attempt};
 use warmq_store::AfterAttempt;
 
 /// Result of an attempt.
@@ -49,7 +49,7 @@ impl ResponseAction {
             Ok(status) => format!("{host} answered {}", status.as_u16()),
             Err(error) => error.to_string(),
         };
-        match before_telling_again(attempt) {
+        match before_next_webhook_attempt(attempt) {
             None => given_up(format!(
                 "webhook given up after {attempt} attempts: {reason}"
             )),

@@ -4,6 +4,7 @@
 mod blocks;
 mod names;
 mod references;
+mod source_names;
 
 use std::path::{Path, PathBuf};
 

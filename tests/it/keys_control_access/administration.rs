@@ -60,7 +60,10 @@ async fn invalid_key_requests_are_named_and_web_pages_cannot_create_keys() {
             .await
     };
     for (body, named) in [
-        (r#"{"name": "x", "scopes": ["root"]}"#, "'root' is no scope"),
+        (
+            r#"{"name": "x", "scopes": ["root"]}"#,
+            "'root' is not a scope",
+        ),
         (
             r#"{"name": "X", "scopes": ["admin"]}"#,
             "'X' is not a key's name",

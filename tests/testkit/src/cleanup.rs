@@ -127,8 +127,8 @@ fn base_queues(topology: &Topology) -> Vec<String> {
 
 fn app_queues(topology: &Topology, app: &AppId) -> [String; 4] {
     [
-        topology.backlog_queue(app, Priority::Normal),
-        topology.backlog_queue(app, Priority::Low),
+        topology.lane_queue(app, Priority::Normal),
+        topology.lane_queue(app, Priority::Low),
         topology.shared_queue(app),
         topology.dead_queue(app),
     ]

@@ -151,9 +151,9 @@ pub(super) async fn next_attempt(
 /// may be a fresh one.
 async fn with_recorded_faults(context: &WorkerContext, message: JobMessage) -> JobMessage {
     let job = &message.job;
-    let setbacks = context.store.attempts().setbacks(&job.app, job.id);
-    match tokio::time::timeout(QUERY_TIMEOUT, setbacks).await {
-        Ok(Ok(setbacks)) => message.with(setbacks),
+    let failures = context.store.attempts().failure_history(&job.app, job.id);
+    match tokio::time::timeout(QUERY_TIMEOUT, failures).await {
+        Ok(Ok(failures)) => message.with(failures),
         _ => message,
     }
 }

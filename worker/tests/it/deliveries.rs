@@ -108,7 +108,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     let store = world.testbed.store();
     store.jobs().create(&job).await.unwrap();
     let holder = RunnerId::parse("elsewhere").unwrap();
-    let ground = StartSource::BegunWithout { ago_ms: 0 };
+    let ground = StartSource::StartedDuringOutage { ago_ms: 0 };
     let started = store
         .attempts()
         .start(&world.app, job.id, &holder, Epoch(1), 900, ground)
@@ -118,7 +118,7 @@ async fn a_job_that_another_runner_holds_is_parked_and_comes_back_to_the_backlog
     let backlog = world
         .testbed
         .topology()
-        .backlog_queue(&world.app, Priority::Normal);
+        .lane_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     assert_eq!(backlog.job().await, job);
     world.end([worker]).await;
@@ -162,7 +162,7 @@ async fn a_job_sent_to_a_busy_runner_returns_to_the_dispatcher() {
     world.reached(&long, JobState::Running).await;
     let topology = world.testbed.topology();
     let mut backlog = world
-        .listen(&topology.backlog_queue(&world.app, Priority::Normal))
+        .listen(&topology.lane_queue(&world.app, Priority::Normal))
         .await;
     let late = world.spec("", takes(1));
     let runner = world.runner("a").await.unwrap();

@@ -48,7 +48,7 @@ async fn a_runner_whose_storage_fails_requeues_its_job_and_takes_none_until_it_w
 
     break_storage(&world, true);
     let topology = world.testbed.topology();
-    let backlog = topology.backlog_queue(&world.app, Priority::Normal);
+    let backlog = topology.lane_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let job = world.share("", picture()).await;
     let message = backlog.job_message().await;
@@ -164,7 +164,7 @@ async fn faults_on_other_runners_travel_with_the_job() {
     let world = World::new().await;
     let workers = [world.worker("a").await, world.worker("b").await];
     let topology = world.testbed.topology();
-    let backlog = topology.backlog_queue(&world.app, Priority::Normal);
+    let backlog = topology.lane_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let job = world.send_to("a", "", json!({"crash": "no luck"})).await;
     let message = backlog.job_message().await;

@@ -15,7 +15,7 @@ async fn a_job_whose_engine_hangs_goes_elsewhere_and_the_process_ends() {
     config.hang_grace = Duration::from_millis(500);
     let worker = world.worker_with(Default::default(), config).await;
     let topology = world.testbed.topology();
-    let backlog = topology.backlog_queue(&world.app, Priority::Normal);
+    let backlog = topology.lane_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let mut job = world.spec("", json!({"hang_ms": 600_000}));
     job.run_timeout_ms = Some(300);

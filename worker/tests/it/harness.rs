@@ -127,7 +127,7 @@ impl World {
     /// Forwards messages from the lanes to the shared queue until dropped.
     pub async fn redispatching(&self) -> Redispatching {
         let topology = self.testbed.topology();
-        let backlog = topology.backlog_queue(&self.app, Priority::Normal);
+        let backlog = topology.lane_queue(&self.app, Priority::Normal);
         let mut backlog = self.listen(&backlog).await;
         let publisher = self.testbed.publisher().clone();
         let shared = topology.shared_queue(&self.app);

@@ -80,7 +80,15 @@ async fn a_result_that_redis_cannot_store_is_deferred_to_rabbitmq() {
     );
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
     // Like the router.
-    assert!(world.testbed.store().deferred().end(&end, 0).await.unwrap());
+    assert!(
+        world
+            .testbed
+            .store()
+            .outage_attempts()
+            .end(&end, 0)
+            .await
+            .unwrap()
+    );
     let record = world.record(&job).await.unwrap();
     assert_eq!((record.state, record.attempt), (JobState::Succeeded, 1));
     proxy.reopen();
@@ -103,7 +111,7 @@ async fn a_worker_that_stops_without_redis_returns_its_job() {
     let backlog = world
         .testbed
         .topology()
-        .backlog_queue(&world.app, Priority::Normal);
+        .lane_queue(&world.app, Priority::Normal);
     assert_eq!(world.listen(&backlog).await.job().await, job);
     world.end([]).await;
 }

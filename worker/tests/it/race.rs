@@ -22,7 +22,7 @@ async fn jobs_from_both_queues_at_once_all_end_once() {
     let backlog = world
         .testbed
         .topology()
-        .backlog_queue(&world.app, Priority::Normal);
+        .lane_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
 
     // The dispatcher: every other job to a claimed runner, the rest to the shared queue; returned

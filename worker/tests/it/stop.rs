@@ -72,7 +72,7 @@ async fn a_job_that_was_sent_to_a_worker_that_stops_is_back_at_once() {
     world
         .publish("", &topology.runner_queue(&runner.id, runner.epoch), &sent)
         .await;
-    let backlog = topology.backlog_queue(&world.app, Priority::Normal);
+    let backlog = topology.lane_queue(&world.app, Priority::Normal);
     assert_eq!(world.listen(&backlog).await.job().await, sent);
     let state = world.record(&running).await.unwrap().state;
     assert_eq!(state, JobState::Running, "the worker still drains");
@@ -96,7 +96,7 @@ async fn a_job_that_outlives_the_drain_is_queued_again_without_costing_an_attemp
     let backlog = world
         .testbed
         .topology()
-        .backlog_queue(&world.app, Priority::Normal);
+        .lane_queue(&world.app, Priority::Normal);
     assert_eq!(world.listen(&backlog).await.job().await, job);
     world.end([]).await;
 }
@@ -149,7 +149,7 @@ async fn the_job_of_a_killed_worker_runs_again_once_its_lease_lapsed() {
     let backlog = world
         .testbed
         .topology()
-        .backlog_queue(&world.app, Priority::Normal);
+        .lane_queue(&world.app, Priority::Normal);
     let mut backlog = world.listen(&backlog).await;
     let redispatch = async {
         loop {

@@ -4,12 +4,12 @@
 -- ARGV 1 flow id, 2 version that was read, 3 state, 4 steps (JSON), 5 outputs (JSON), then level,
 --      text, ... for its log
 -- Returns 1, or 0: it has ended, is unknown, or another router advanced it
-local flow = redis.call('HMGET', KEYS[1], 'state', 'moves')
+local flow = redis.call('HMGET', KEYS[1], 'state', 'version')
 if not flow[1] or TERMINAL[flow[1]] or (flow[2] or '0') ~= ARGV[2] then return 0 end
 -- A running flow is not dispatched again: states go forward only.
 if flow[1] == 'queued' then redis.call('HSET', KEYS[1], 'dispatched_ms', now_ms()) end
 redis.call('HSET', KEYS[1], 'state', flow[1] == 'running' and flow[1] or ARGV[3], 'flow', ARGV[4], 'outputs', ARGV[5])
-redis.call('HINCRBY', KEYS[1], 'moves', 1)
+redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('ZREM', KEYS[2], ARGV[1])
 for i = 6, #ARGV, 2 do log(KEYS[3], ARGV[i], ARGV[i + 1], '') end
 return 1

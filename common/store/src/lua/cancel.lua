@@ -6,6 +6,6 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return { 'missing' } end
 if TERMINAL[state] then return { 'ended', state } end
 local keys = { job = KEYS[1], queued = KEYS[2], outbox = KEYS[3], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }
-end_unrun(keys, ARGV[1], 'cancelled', now_ms(), ARGV[2])
+end_without_result(keys, ARGV[1], 'cancelled', now_ms(), ARGV[2])
 redis.call('PUBLISH', ARGV[3], ARGV[1])
 return { 'cancelled' }

@@ -4,7 +4,7 @@
 --      error (JSON or ''), 7 timings (JSON), 8 retention (s) of a record without one, then level,
 --      text, ... for its log
 -- Returns 1, or 0: it has ended, is unknown, or another router advanced it
-local flow = redis.call('HMGET', KEYS[1], 'state', 'moves')
+local flow = redis.call('HMGET', KEYS[1], 'state', 'version')
 if not flow[1] or TERMINAL[flow[1]] or (flow[2] or '0') ~= ARGV[2] then return 0 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'finished_ms', now, 'flow', ARGV[4], 'timings', ARGV[7])
@@ -13,5 +13,5 @@ if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 add_to_outbox(KEYS[3], ARGV[1], now)
 for i = 9, #ARGV, 2 do log(KEYS[4], ARGV[i], ARGV[i + 1], '') end
-keep_ended({ job = KEYS[1], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }, ARGV[1], ARGV[8])
+expire_record({ job = KEYS[1], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }, ARGV[1], ARGV[8])
 return 1

@@ -9,6 +9,6 @@ if waits and not start_overdue(KEYS[1], now) then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 if not waits then return 0 end
 local keys = { job = KEYS[1], queued = KEYS[2], outbox = KEYS[4], log = KEYS[5], active = KEYS[6], tombstone = KEYS[7] }
-end_unrun(keys, ARGV[1], 'expired', now, ARGV[2])
+end_without_result(keys, ARGV[1], 'expired', now, ARGV[2])
 redis.call('PUBLISH', ARGV[3], ARGV[1])
 return 1

@@ -20,7 +20,7 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
   log(KEYS[6], ARGV[18], ARGV[19], ARGV[2])
-  keep_ended({ job = KEYS[1], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }, ARGV[1], ARGV[9])
+  expire_record({ job = KEYS[1], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }, ARGV[1], ARGV[9])
 end
 if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
   local leave = tonumber(ARGV[15])

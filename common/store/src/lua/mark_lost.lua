@@ -18,7 +18,7 @@ lost[#lost + 1] = job[4]
 local pause_ms = park(KEYS[1], now, 2)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'lost_runners', cjson.encode(lost), 'reconciled_ms', now)
 clear_attempt(KEYS[1])
-wait_in_line(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
+enqueue(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
-log(KEYS[4], 'WARN', 'its runner was lost: it waits for another', job[4] or '')
+log(KEYS[4], 'WARN', 'requeued: the runner was lost', job[4] or '')
 return { 'lost', job[3] or '0', job[4] or '', tostring(pause_ms or '') }

@@ -38,7 +38,7 @@ local function unavailable(job_key, tombstone_key, now)
 end
 
 -- Sets a job's deadline to start, counted from `now`, if it has one.
-local function start_clock(job_key, now)
+local function set_start_deadline(job_key, now)
   local timeout_ms = tonumber(redis.call('HGET', job_key, 'start_timeout_ms'))
   if timeout_ms then redis.call('HSET', job_key, 'start_by_ms', now + timeout_ms) end
 end
@@ -50,7 +50,7 @@ local function start_overdue(job_key, now)
 end
 
 -- Queues a job (again): at its former position, with its deadline to start.
-local function wait_in_line(job_key, queued_key, deadlines_key, job)
+local function enqueue(job_key, queued_key, deadlines_key, job)
   local times = redis.call('HMGET', job_key, 'created_ms', 'start_by_ms')
   redis.call('ZADD', queued_key, number(times[1]), job)
   local start_by = tonumber(times[2])
@@ -104,8 +104,8 @@ end
 -- A job's entry in the list of active jobs: owner and id, so that an owner's entries are a range.
 -- nil for jobs that are not counted: those without an owner, and steps, whose flow is counted.
 local function active_entry(job_key, job)
-  local said = redis.call('HMGET', job_key, 'owner', 'step_of')
-  return not said[2] and said[1] and said[1] .. ' ' .. job or nil
+  local fields = redis.call('HMGET', job_key, 'owner', 'step_of')
+  return not fields[2] and fields[1] and fields[1] .. ' ' .. job or nil
 end
 
 -- Counts the job as active.
@@ -123,17 +123,17 @@ end
 -- Limits the keys of an ended job to its retention; `default_s` for a record without one. `keys`:
 -- job, log, active, tombstone. Leaves a tombstone where copies of the message may outlive the
 -- record, so that none of them runs the job again.
-local function keep_ended(keys, job, default_s)
+local function expire_record(keys, job, default_s)
   leave_active(keys.active, keys.job, job)
-  local said = redis.call('HMGET', keys.job, 'retention_s', 'no_store', 'state', 'step_of')
-  local retention_s = tonumber(said[1]) or tonumber(default_s)
-  if said[2] then redis.call('HDEL', keys.job, 'input') end
+  local fields = redis.call('HMGET', keys.job, 'retention_s', 'no_store', 'state', 'step_of')
+  local retention_s = tonumber(fields[1]) or tonumber(default_s)
+  if fields[2] then redis.call('HDEL', keys.job, 'input') end
   -- Needed only while a flow is active.
   redis.call('HDEL', keys.job, 'excerpt', 'headers', 'outputs')
   redis.call('EXPIRE', keys.job, retention_s)
   redis.call('EXPIRE', keys.log, retention_s)
-  local copies_s = said[4] and STEP_COPIES_S or COPIES_S
-  if retention_s < copies_s then redis.call('SET', keys.tombstone, said[3], 'EX', copies_s) end
+  local copies_s = fields[4] and STEP_COPIES_S or COPIES_S
+  if retention_s < copies_s then redis.call('SET', keys.tombstone, fields[3], 'EX', copies_s) end
 end
 
 -- Adds an ended job to the outbox; see outbox.rs.
@@ -143,16 +143,16 @@ end
 
 -- Ends a job without a result. A result that arrives later is refused: the job is no longer
 -- running. `keys`: job, queued, outbox, log, active, tombstone.
-local function end_unrun(keys, job, state, now, default_s)
+local function end_without_result(keys, job, state, now, default_s)
   log(keys.log, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
   redis.call('HSET', keys.job, 'state', state, 'finished_ms', now)
   add_to_outbox(keys.outbox, job, now)
   redis.call('HDEL', keys.job, 'progress', 'lease_until')
   redis.call('ZREM', keys.queued, job)
-  keep_ended(keys, job, default_s)
+  expire_record(keys, job, default_s)
 end
 
--- Publishes an event of a runner, in the format of runner_events::RunnerEvent. `rest`: further
+-- Publishes an event of a runner, in the format of runner_feed::RunnerEvent. `rest`: further
 -- fields, each after a comma.
 local function publish_event(channel, what, runner, epoch, rest)
   redis.call('PUBLISH', channel, '{"what":"' .. what .. '","runner":"' .. runner .. '","epoch":' .. epoch .. rest .. '}')

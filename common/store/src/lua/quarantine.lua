@@ -10,5 +10,5 @@ redis.call('HDEL', KEYS[1], 'runner', 'decision')
 redis.call('ZREM', KEYS[2], ARGV[1])
 add_to_outbox(KEYS[3], ARGV[1], now)
 log(KEYS[4], 'ERROR', ARGV[4], '')
-keep_ended({ job = KEYS[1], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }, ARGV[1], ARGV[3])
+expire_record({ job = KEYS[1], log = KEYS[4], active = KEYS[5], tombstone = KEYS[6] }, ARGV[1], ARGV[3])
 return 1

@@ -2,13 +2,13 @@
 -- shared queue claims itself here, unless the dispatcher claimed it for another job first. A
 -- repeated call, after a lost response, returns the same lease: a runner has one job at a time.
 -- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 outbox, 6 log, 7 active, 8 tombstone
--- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'own' | 'shared' | 'late': it began while
---      Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job whose deadline
---      passed, 8 time since its begin (ms)
+-- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'claim' | 'shared' | 'outage': it began
+--      while Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job
+--      whose deadline passed, 8 time since its begin (ms)
 -- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
 local now = now_ms()
 local began = now - ARGV[8]
-local late = ARGV[5] == 'late'
+local during_outage = ARGV[5] == 'outage'
 local job = redis.call('HMGET', KEYS[1], 'state', 'runner', 'epoch', 'attempt', 'fence')
 if job[1] == 'running' and job[2] == ARGV[2] and job[3] == ARGV[3] then
   redis.call('HSET', KEYS[1], 'lease_until', now + ARGV[4])
@@ -17,18 +17,18 @@ end
 local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
 -- A job that runs already counts, whether or not its runner is still registered.
 local registered = runner[1] == ARGV[3]
-if not registered and not late then return { 'stale' } end
+if not registered and not during_outage then return { 'stale' } end
 if ARGV[5] == 'shared' and number(runner[2]) > now then return { 'claimed' } end
 local reason = unavailable(KEYS[1], KEYS[8], now)
 -- A job that runs already no longer waits.
-if late and reason and reason[1] == 'parked' then reason = nil end
+if during_outage and reason and reason[1] == 'parked' then reason = nil end
 if not reason and start_overdue(KEYS[1], began) then
   local keys = { job = KEYS[1], queued = KEYS[4], outbox = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }
-  end_unrun(keys, ARGV[1], 'expired', now, ARGV[7])
+  end_without_result(keys, ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
 if reason then
-  if not late then set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '') end
+  if not during_outage then set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '') end
   return reason
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)

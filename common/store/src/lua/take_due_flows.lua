@@ -1,5 +1,5 @@
--- Takes the flows whose reconcile is due, and schedules each again, in case the router that took it
--- crashes.
+-- Takes the flows whose evaluation is due, and schedules each again, in case the router that
+-- took it crashes.
 -- KEYS 1 scheduled flows
 -- ARGV 1 time until they are due again (ms), 2 maximum number
 -- Returns the flows

@@ -30,7 +30,7 @@ pub struct Rate {
 #[serde(deny_unknown_fields)]
 #[schema(as = Rate)]
 struct Wire {
-    /// Average submissions per second.
+    /// Returns the average submissions per second.
     per_second: f64,
     /// Maximum burst, submissions; by default the submissions of one second.
     burst: Option<u32>,
@@ -66,12 +66,12 @@ impl Rate {
         Ok(Self { per_second, burst })
     }
 
-    /// Average submissions per second.
+    /// Returns the average submissions per second.
     pub fn per_second(&self) -> f64 {
         self.per_second
     }
 
-    /// Maximum burst, submissions.
+    /// Returns the maximum burst, submissions.
     pub fn burst(&self) -> u32 {
         self.burst
     }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_what_comes_in_a_second_unless_it_is_said() {
+    fn the_default_burst_is_the_rate_of_one_second() {
         let burst = |per_second, burst| Rate::new(per_second, burst).unwrap().burst();
         assert_eq!(burst(2.5, None), 3);
         assert_eq!(burst(0.1, None), 1);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_let_nothing_or_everything_pass_is_no_rate() {
+    fn rates_that_admit_nothing_or_everything_are_refused() {
         for per_second in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9, 2e6] {
             assert!(Rate::new(per_second, None).is_err(), "{per_second}");
         }

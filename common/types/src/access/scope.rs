@@ -36,7 +36,7 @@ pub enum AppPattern {
 /// A text that is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no scope; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin"
+    "'{0}' is not a scope; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin"
 )]
 pub struct InvalidScope(String);
 

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_not_repeated() {
+    fn an_invalid_key_is_not_repeated() {
         for text in ["", "any", "hunter2", ":x", "A b:x"] {
             let error = text.parse::<Credentials>().unwrap_err().to_string();
             assert!(text.is_empty() || !error.contains("hunter2"), "{error}");

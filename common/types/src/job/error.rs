@@ -120,7 +120,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// `width: 7 is not a multiple of 8`.
+    /// Formats `width: 7 is not a multiple of 8`.
     pub fn sentence(&self) -> String {
         let path: Vec<String> = self
             .loc

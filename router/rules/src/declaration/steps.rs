@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use toml::Value;
-use warmq_config::Seconds;
+use warmq_config::DurationSetting;
 
 use super::reader::{Fields, Item, Reader, given, numbered};
 use crate::expression::{Beside, MAX_LEVELS, is_name};
@@ -114,7 +114,7 @@ fn step_called(
 }
 
 fn positive_time(reader: &mut Reader<'_>, item: &Item) -> Option<Duration> {
-    Seconds::some_from_toml(&item.value)
+    DurationSetting::nonzero_from_toml(&item.value)
         .map_err(|problem| reader.note(&item.path, problem))
         .ok()
         .map(|time| time.duration())

@@ -121,7 +121,7 @@ impl ActiveJobs<'_> {
     }
 }
 
-/// The range of an owner's entries. Key ids contain no character below `-`.
+/// Returns the range of an owner's entries. Key ids contain no character below `-`.
 fn range(owner: &KeyId) -> (String, String) {
     (format!("[{owner} "), format!("({owner}!"))
 }

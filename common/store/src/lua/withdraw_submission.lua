@@ -9,5 +9,5 @@ if redis.call('HINCRBY', KEYS[1], 'submissions', -1) > 0 then return 0 end
 leave_active(KEYS[4], KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('SET', KEYS[5], 'discarded', 'EX', COPIES_S)
+redis.call('SET', KEYS[5], 'withdrawn', 'EX', COPIES_S)
 return 1

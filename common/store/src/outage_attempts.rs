@@ -5,7 +5,7 @@ use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
 use warmq_types::message::DeferredResult;
 
-use super::{Deferred, Error, Finish, RunnerReport, Start, StartSource, Unavailable};
+use super::{Error, Finish, OutageAttempts, RunnerReport, Start, StartSource, Unavailable};
 
 /// Epoch of no incarnation: a result stored with it does not change its runner, which has continued
 /// since.
@@ -13,7 +13,7 @@ const NO_EPOCH: Epoch = Epoch(0);
 
 /// An attempt that began without Redis.
 #[derive(Debug, Clone, Copy)]
-pub struct DeferredStart<'a> {
+pub struct OutageStart<'a> {
     /// The job.
     pub job: &'a JobSpec,
     /// The runner.
@@ -26,15 +26,15 @@ pub struct DeferredStart<'a> {
     pub lease_ms: u64,
 }
 
-impl Deferred<'_> {
+impl OutageAttempts<'_> {
     /// Records that an attempt began. `None`: its job ended or belongs to another attempt, so this
     /// one does not count.
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn begin(self, start: &DeferredStart<'_>) -> Result<Option<Lease>, Error> {
-        let DeferredStart { job, runner, .. } = *start;
-        let ground = StartSource::BegunWithout {
+    pub async fn begin(self, start: &OutageStart<'_>) -> Result<Option<Lease>, Error> {
+        let OutageStart { job, runner, .. } = *start;
+        let source = StartSource::StartedDuringOutage {
             ago_ms: start.ago_ms,
         };
         loop {
@@ -44,7 +44,7 @@ impl Deferred<'_> {
                 runner,
                 start.epoch,
                 start.lease_ms,
-                ground,
+                source,
             );
             match begun.await? {
                 Start::Started(lease) => return Ok(Some(lease)),
@@ -66,7 +66,7 @@ impl Deferred<'_> {
     /// # Errors
     /// Redis is unreachable.
     pub async fn end(self, end: &DeferredResult, ago_ms: u64) -> Result<bool, Error> {
-        let start = DeferredStart {
+        let start = OutageStart {
             job: &end.job,
             runner: &end.runner,
             epoch: end.epoch,

@@ -10,7 +10,7 @@ use super::{Cancellation, Error};
 
 /// Outcome of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancel {
+pub enum CancelOutcome {
     /// The job was cancelled.
     Cancelled,
     /// The job had ended before.
@@ -19,11 +19,11 @@ pub enum Cancel {
     Missing,
 }
 
-/// Stream of an app's cancelled jobs. Messages may be lost; a runner then learns the job's state
-/// with its next call about it.
-pub struct Cancellations(Subscription);
+/// Stream of an app's cancelled jobs. Messages may be lost; the runner then notices at its next
+/// lease renewal or progress report.
+pub struct CancellationStream(Subscription);
 
-impl Cancellations {
+impl CancellationStream {
     /// Returns the next one; `None` once the connection broke.
     pub async fn next(&mut self) -> Option<JobId> {
         loop {
@@ -41,7 +41,7 @@ impl Cancellation<'_> {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn cancel(self, app: &AppId, job: JobId) -> Result<Cancel, Error> {
+    pub async fn cancel(self, app: &AppId, job: JobId) -> Result<CancelOutcome, Error> {
         let reply: Vec<String> = self
             .scripts
             .cancel
@@ -57,11 +57,11 @@ impl Cancellation<'_> {
             .invoke_async(&mut self.connection.clone())
             .await?;
         match words(&reply).as_slice() {
-            ["cancelled"] => Ok(Cancel::Cancelled),
-            ["missing"] => Ok(Cancel::Missing),
+            ["cancelled"] => Ok(CancelOutcome::Cancelled),
+            ["missing"] => Ok(CancelOutcome::Missing),
             ["ended", state] => state
                 .parse()
-                .map(Cancel::Ended)
+                .map(CancelOutcome::Ended)
                 .map_err(|error| Error::damaged("a script's reply", error)),
             other => Err(Error::damaged(
                 "a script's reply",
@@ -74,8 +74,8 @@ impl Cancellation<'_> {
     ///
     /// # Errors
     /// Redis is unreachable.
-    pub async fn subscribe(self, app: &AppId) -> Result<Cancellations, Error> {
+    pub async fn subscribe(self, app: &AppId) -> Result<CancellationStream, Error> {
         let channel = self.keys.cancelled(app);
-        Ok(Cancellations(self.subscriptions.open(&channel).await?))
+        Ok(CancellationStream(self.subscriptions.open(&channel).await?))
     }
 }

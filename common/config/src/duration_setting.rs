@@ -5,13 +5,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Maximum of settings and headers: no wait in warmq is longer.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A duration from 0 to a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seconds(Duration);
+pub struct DurationSetting(Duration);
 
-impl Seconds {
+impl DurationSetting {
     /// Parses a setting of the file: a number of seconds, or text with a unit.
     ///
     /// # Errors
@@ -21,19 +21,17 @@ impl Seconds {
             toml::Value::String(text) => text.parse(),
             toml::Value::Integer(seconds) => seconds.to_string().parse(),
             toml::Value::Float(seconds) => seconds.to_string().parse(),
-            _ => Err("a time is expected, such as 2.5 (seconds) or \"500ms\"".to_owned()),
+            _ => Err("expected a duration, such as 2.5 (seconds) or \"500ms\"".to_owned()),
         }
     }
 
-    /// Parses as [`Seconds::from_toml`] does, and refuses 0.
+    /// Parses as [`DurationSetting::from_toml`] does, and refuses 0.
     ///
     /// # Errors
-    /// Those of [`Seconds::from_toml`]; and 0.
-    pub fn some_from_toml(value: &toml::Value) -> Result<Self, String> {
+    /// Those of [`DurationSetting::from_toml`]; and 0.
+    pub fn nonzero_from_toml(value: &toml::Value) -> Result<Self, String> {
         match Self::from_toml(value)? {
-            none if none.is_zero() => {
-                Err("it must be more than 0: nothing takes no time".to_owned())
-            }
+            none if none.is_zero() => Err("must be greater than 0".to_owned()),
             some => Ok(some),
         }
     }
@@ -54,7 +52,7 @@ impl Seconds {
     }
 }
 
-impl FromStr for Seconds {
+impl FromStr for DurationSetting {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
@@ -65,22 +63,22 @@ impl FromStr for Seconds {
             .unwrap_or((text, 1.0));
         let seconds = number.trim_end().parse::<f64>().map_err(|_| {
             format!(
-                "'{}' is no time; write 2.5 (seconds), 500ms, 5s, 2m or 1h",
+                "'{}' is not a valid duration; write 2.5 (seconds), 500ms, 5s, 2m or 1h",
                 shown(text)
             )
         })? * unit_s;
         match Duration::try_from_secs_f64(seconds) {
-            Ok(duration) if duration <= LONGEST => Ok(Self(duration)),
+            Ok(duration) if duration <= MAX => Ok(Self(duration)),
             _ => Err(format!(
-                "'{}' is out of range; a time is at least 0 and at most {} h",
+                "'{}' is out of range; a duration is at least 0 and at most {} h",
                 shown(text),
-                LONGEST.as_secs() / 3600
+                MAX.as_secs() / 3600
             )),
         }
     }
 }
 
-impl fmt::Display for Seconds {
+impl fmt::Display for DurationSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} s", self.0.as_secs_f64())
     }
@@ -100,7 +98,7 @@ mod tests {
 
     #[test]
     fn times_are_read_with_and_without_units() {
-        let ms = |text: &str| text.parse::<Seconds>().map(Seconds::as_ms);
+        let ms = |text: &str| text.parse::<DurationSetting>().map(DurationSetting::as_ms);
         assert_eq!(ms("2.5"), Ok(2500));
         assert_eq!(ms(" 500ms "), Ok(500));
         assert_eq!(ms("5 s"), Ok(5000));
