@@ -89,18 +89,20 @@ async fn start(config: Config, args: Args, shutdown: &CancellationToken) -> anyh
     let hangups = Hangups::listen()?;
     let servers = Servers::connect(&config, shutdown).await?;
     // Bound before any part starts: replies contain the address that is really served.
-    let (server, public_url) = startup::bind(&config).await?;
-    let parts = Parts::build(config, args, servers, public_url, shutdown).await?;
+    let limits = api::Limits::new(config.max_connections);
+    let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
+    let public_url = config.public_url(server.address()?).into();
+    let parts = Parts::build(config, args, servers, public_url, shutdown.clone()).await?;
     let mut tasks = Tasks::new();
-    roles::spawn_server(&parts, server, &mut tasks, shutdown);
-    roles::spawn_common(&parts, hangups, &mut tasks, shutdown);
+    roles::spawn_server(&parts, server, &mut tasks);
+    roles::spawn_common(&parts, hangups, &mut tasks);
     for role in &parts.config.roles {
         match role {
-            Role::Api => roles::spawn_api(&parts, &mut tasks, shutdown),
-            Role::Dispatch => roles::spawn_dispatch(&parts, &mut tasks, shutdown),
-            Role::Flow => roles::spawn_flow(&parts, &mut tasks, shutdown),
-            Role::Reply => roles::spawn_reply(&parts, &mut tasks, shutdown),
-            Role::Webhook => roles::spawn_webhook(&parts, &mut tasks, shutdown),
+            Role::Api => roles::spawn_api(&parts, &mut tasks),
+            Role::Dispatch => roles::spawn_dispatch(&parts, &mut tasks),
+            Role::Flow => roles::spawn_flow(&parts, &mut tasks),
+            Role::Reply => roles::spawn_reply(&parts, &mut tasks),
+            Role::Webhook => roles::spawn_webhook(&parts, &mut tasks),
         }
     }
     Ok(tasks)

@@ -30,12 +30,7 @@ pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves HTTP: with role `api` all calls, otherwise health and metrics.
-pub(crate) fn spawn_server(
-    parts: &Parts,
-    server: api::Server,
-    tasks: &mut Tasks,
-    shutdown: &CancellationToken,
-) {
+pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks) {
     let Parts {
         config, servers, ..
     } = parts;
@@ -64,43 +59,46 @@ pub(crate) fn spawn_server(
         has_api_role: config.roles.contains(&Role::Api),
         streams: api::Streams::default(),
     };
-    tasks.spawn(server.run(api, config.drain_timeout, shutdown.clone()));
+    tasks.spawn(server.run(api, config.drain_timeout, parts.shutdown.clone()));
 }
 
 /// Spawns what every router runs, whatever its roles.
-pub(crate) fn spawn_common(
-    parts: &Parts,
-    hangups: Hangups,
-    tasks: &mut Tasks,
-    shutdown: &CancellationToken,
-) {
+pub(crate) fn spawn_common(parts: &Parts, hangups: Hangups, tasks: &mut Tasks) {
     // Failing checks are logged from the start, before any request.
     let readiness = parts.readiness.clone();
     tokio::spawn(async move { readiness.report().await });
-    tasks.spawn(parts.servers.keys.clone().run(shutdown.clone()));
-    tasks.spawn(follow_clock(parts.servers.front.clone(), shutdown.clone()));
-    tasks.spawn(parts.metrics.clone().run(shutdown.clone()));
-    tasks.spawn(parts.reload.clone().on_hangup(hangups, shutdown.clone()));
+    tasks.spawn(parts.servers.keys.clone().run(parts.shutdown.clone()));
+    tasks.spawn(follow_clock(
+        parts.servers.front.clone(),
+        parts.shutdown.clone(),
+    ));
+    tasks.spawn(parts.metrics.clone().run(parts.shutdown.clone()));
+    tasks.spawn(
+        parts
+            .reload
+            .clone()
+            .on_hangup(hangups, parts.shutdown.clone()),
+    );
 }
 
 /// Spawns what the calls of role `api` need, and submissions by AMQP.
-pub(crate) fn spawn_api(parts: &Parts, tasks: &mut Tasks, shutdown: &CancellationToken) {
+pub(crate) fn spawn_api(parts: &Parts, tasks: &mut Tasks) {
     let submissions = AmqpSubmissions::new(
         parts.config.servers.amqp_url.clone(),
         parts.servers.topology.clone(),
         parts.servers.publisher.clone(),
         parts.submitter.clone(),
     );
-    tasks.spawn(submissions.run(shutdown.clone()));
+    tasks.spawn(submissions.run(parts.shutdown.clone()));
     let follower = Follower {
         amqp_url: parts.config.servers.amqp_url.clone(),
         topology: parts.servers.topology.clone(),
         ended: parts.completions.clone(),
     };
-    tasks.spawn(follower.run(shutdown.clone()));
+    tasks.spawn(follower.run(parts.shutdown.clone()));
 }
 
-pub(crate) fn spawn_flow(parts: &Parts, tasks: &mut Tasks, shutdown: &CancellationToken) {
+pub(crate) fn spawn_flow(parts: &Parts, tasks: &mut Tasks) {
     let flows = Flows::new(
         parts.servers.store.clone(),
         parts.config.servers.amqp_url.clone(),
@@ -110,12 +108,12 @@ pub(crate) fn spawn_flow(parts: &Parts, tasks: &mut Tasks, shutdown: &Cancellati
         parts.apps.clone(),
         parts.metrics.clone(),
     );
-    tasks.spawn(flows.clone().follow_events(shutdown.clone()));
-    tasks.spawn(flows.run_due_flows(shutdown.clone()));
+    tasks.spawn(flows.clone().follow_events(parts.shutdown.clone()));
+    tasks.spawn(flows.run_due_flows(parts.shutdown.clone()));
 }
 
 /// Spawns the dispatchers, and the repair of messages and results that took a detour.
-pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks, shutdown: &CancellationToken) {
+pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
     let Parts {
         config, servers, ..
     } = parts;
@@ -124,14 +122,14 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks, shutdown: &Cancel
         topology: servers.topology.clone(),
         publisher: servers.publisher.clone(),
     };
-    tasks.spawn(unroutable.run(shutdown.clone()));
+    tasks.spawn(unroutable.run(parts.shutdown.clone()));
     let deferred_results = DeferredResults {
         store: servers.store.clone(),
         amqp_url: config.servers.amqp_url.clone(),
         topology: servers.topology.clone(),
         finalizer: parts.finalizer.clone(),
     };
-    tasks.spawn(deferred_results.run(shutdown.clone()));
+    tasks.spawn(deferred_results.run(parts.shutdown.clone()));
     let dispatchers = Dispatchers {
         store: servers.store.clone(),
         connections: Connections::new(config.servers.amqp_url.clone()),
@@ -145,10 +143,10 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks, shutdown: &Cancel
         longest_held: config.servers.consumer_timeout / 3,
         metrics: parts.metrics.clone(),
     };
-    tasks.spawn(dispatchers.run(shutdown.clone()));
+    tasks.spawn(dispatchers.run(parts.shutdown.clone()));
 }
 
-pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks, shutdown: &CancellationToken) {
+pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks) {
     let replies = Replies::new(
         parts.servers.store.clone(),
         parts.config.servers.amqp_url.clone(),
@@ -156,10 +154,10 @@ pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks, shutdown: &Cancellat
         parts.links.clone(),
         parts.servers.artifacts.clone(),
     );
-    tasks.spawn(replies.run(shutdown.clone()));
+    tasks.spawn(replies.run(parts.shutdown.clone()));
 }
 
-pub(crate) fn spawn_webhook(parts: &Parts, tasks: &mut Tasks, shutdown: &CancellationToken) {
+pub(crate) fn spawn_webhook(parts: &Parts, tasks: &mut Tasks) {
     let webhooks = Webhooks {
         store: parts.servers.store.clone(),
         amqp_url: parts.config.servers.amqp_url.clone(),
@@ -169,7 +167,7 @@ pub(crate) fn spawn_webhook(parts: &Parts, tasks: &mut Tasks, shutdown: &Cancell
         links: parts.links.clone(),
         metrics: parts.metrics.clone(),
     };
-    tasks.spawn(webhooks.run(shutdown.clone()));
+    tasks.spawn(webhooks.run(parts.shutdown.clone()));
 }
 
 /// Follows Redis' clock until `shutdown`.

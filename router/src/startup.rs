@@ -10,7 +10,6 @@ use warmq_process::{clock, retry};
 use warmq_store::{Secret, Store};
 
 use crate::access::{self, Keyring};
-use crate::api;
 use crate::apps::AppDirectory;
 use crate::completions::CompletionListener;
 use crate::config::{Args, Config};
@@ -94,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) limits: BrokerLimits,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Parts {
@@ -106,9 +106,9 @@ impl Parts {
         args: Args,
         servers: Servers,
         public_url: Arc<str>,
-        shutdown: &CancellationToken,
+        shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let secret = available(shutdown, warmq_store::Error::is_final, || {
+        let secret = available(&shutdown, warmq_store::Error::is_final, || {
             servers
                 .store
                 .secrets()
@@ -150,19 +150,9 @@ impl Parts {
             links,
             fetcher,
             limits,
+            shutdown,
         })
     }
-}
-
-/// Binds the server for HTTP. Returns it with the prefix of the URLs that lead to it.
-///
-/// # Errors
-/// The address is in use, or not local.
-pub(crate) async fn bind(config: &Config) -> anyhow::Result<(api::Server, Arc<str>)> {
-    let limits = api::Limits::new(config.max_connections);
-    let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
-    let public_url = config.public_url(server.address()?).into();
-    Ok((server, public_url))
 }
 
 /// Declares the exchanges and queues of every router.

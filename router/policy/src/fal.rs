@@ -28,7 +28,8 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
                 (Target::Runner { runner }, true, reason)
             } else if let Some(runner) = pick(job.id, &candidates.blank) {
                 let reason = format!(
-                    "no idle runner reported '{hint}'; {runner} was idle and reported nothing yet, so it takes anything"
+                    "no idle runner reported '{hint}'; {runner} was idle and reported nothing \
+                     yet, so it takes anything"
                 );
                 (Target::Runner { runner }, false, reason)
             } else if let Some(another_runner) = another_runner() {
@@ -85,7 +86,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn warm_before_blank_before_shared(warm in 0usize..4, blank in 0usize..4, others in 0u64..4) {
+        fn warm_runners_precede_blank_ones_and_the_shared_queue(
+            warm in 0usize..4,
+            blank in 0usize..4,
+            others in 0u64..4,
+        ) {
             let candidates = Candidates {
                 warm: runners("warm", warm),
                 blank: runners("blank", blank),

@@ -64,11 +64,6 @@ pub(super) trait Placement {
     fn holds(&self, _: JobId) -> bool {
         false
     }
-
-    /// Runs after the last send.
-    async fn close(&mut self) -> Result<(), SessionError> {
-        Ok(())
-    }
 }
 
 /// What Redis publishes about an app.
@@ -114,7 +109,7 @@ impl DispatchLoop<'_> {
     /// Dispatches until `stop`.
     pub(super) async fn run<P: Placement>(
         self,
-        mut placement: P,
+        placement: &mut P,
         stop: &CancellationToken,
     ) -> Result<(), SessionError> {
         let Self {
@@ -172,7 +167,7 @@ impl DispatchLoop<'_> {
         }
         // Complete the sends in progress; held jobs return to their lanes with the channels.
         while sends.try_next().await?.is_some() {}
-        placement.close().await
+        Ok(())
     }
 }
 

@@ -24,11 +24,11 @@ pub(super) async fn run(
         session,
         subscriptions: Some(Subscriptions::open(dispatcher).await?),
     };
-    let placement = Immediate {
+    let mut placement = Immediate {
         dispatcher,
         placed: Vec::new(),
     };
-    dispatching.run(placement, stop).await
+    dispatching.run(&mut placement, stop).await
 }
 
 struct Immediate<'a> {
@@ -37,11 +37,7 @@ struct Immediate<'a> {
 }
 
 impl Placement for Immediate<'_> {
-    const LIMITS: LaneLimits = LaneLimits {
-        prefetch: 256,
-        max_unconfirmed: 64,
-        placement_holds: false,
-    };
+    const LIMITS: LaneLimits = LaneLimits::WITHOUT_HOLDS;
 
     async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
         let to = self.place(&held).await?;

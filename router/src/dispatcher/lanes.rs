@@ -72,6 +72,15 @@ pub(super) struct LaneLimits {
     pub(super) placement_holds: bool,
 }
 
+impl LaneLimits {
+    /// For placements that decide each job on arrival.
+    pub(super) const WITHOUT_HOLDS: Self = Self {
+        prefetch: 256,
+        max_unconfirmed: 64,
+        placement_holds: false,
+    };
+}
+
 /// An input of [`Lanes`], not decoded yet.
 pub(super) enum LaneInput {
     /// A delivery for the placement.
@@ -114,12 +123,8 @@ impl<'a> Lanes<'a> {
             Ok::<_, SessionError>(consumer::consume(&channel, &queue, &tag).await?)
         };
         let normal = lane(Priority::Normal, limits.prefetch).await?;
-        let low_prefetch = if limits.placement_holds {
-            limits.prefetch
-        } else {
-            1
-        };
-        let low = lane(Priority::Low, low_prefetch).await?;
+        let low_prefetch = limits.placement_holds.then_some(limits.prefetch);
+        let low = lane(Priority::Low, low_prefetch.unwrap_or(1)).await?;
         // With priority over idle runners, so that jobs left there by an outage of Redis are
         // dispatched by age again.
         let shared_queue = match limits.placement_holds {
@@ -237,7 +242,10 @@ impl<'a> Lanes<'a> {
                 }))
             }
             Err(error) => {
-                tracing::warn!(app = %self.sender.app, %error, "dead-lettered a message that cannot be read");
+                tracing::warn!(
+                    app = %self.sender.app, %error,
+                    "dead-lettered a message that cannot be read"
+                );
                 let letter = DeadLetter::new(delivery.data.clone(), error.to_string());
                 self.sender.dead_letter(letter).await?;
                 delivery.ack(BasicAckOptions::default()).await?;

@@ -62,9 +62,10 @@ pub(super) async fn follow(dispatcher: Arc<Dispatcher>, shutdown: CancellationTo
         if leads.is_ok() {
             answered = Instant::now();
         }
+        let pause = (leadership.as_ref()).map_or(BID_INTERVAL, |_| RENEWAL_INTERVAL);
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(if leadership.is_some() { RENEWAL_INTERVAL } else { BID_INTERVAL }) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     end(&mut leadership).await;

@@ -118,8 +118,15 @@ impl Maintenance<'_> {
             .try_for_each_concurrent(MAX_CONCURRENT_JOBS, |job| async move {
                 match self.mark_lost(job).await {
                     Err(error) if error.is_damage() => {
-                        tracing::error!(job.id = %job, %error, "a job lost its runner, and its record cannot be used");
-                        Ok(self.store.maintenance().forget_job_of_lost_runner(self.app, job).await?)
+                        tracing::error!(
+                            job.id = %job, %error,
+                            "a job lost its runner, and its record cannot be used"
+                        );
+                        Ok(self
+                            .store
+                            .maintenance()
+                            .forget_job_of_lost_runner(self.app, job)
+                            .await?)
                     }
                     noted => noted,
                 }
@@ -132,7 +139,10 @@ impl Maintenance<'_> {
         let Some(loss) = store.attempts().mark_lost(app, job).await? else {
             return Ok(());
         };
-        tracing::warn!(job.id = %job, attempt = loss.attempt, runner = %loss.runner, "a job lost its runner");
+        tracing::warn!(
+            job.id = %job, attempt = loss.attempt, runner = %loss.runner,
+            "a job lost its runner"
+        );
         if loss.pause.is_none()
             && let Some(record) = store.jobs().job_of(app, job).await?
         {

@@ -2,11 +2,11 @@
 //! (`roster`).
 //!
 //! ```text
-//! Dispatchers ── served_apps ── a task per app in use ──> leader ── a session at a time ──┐
-//!                                                                                        v
-//! jobs.<app> ─> lanes ─┬─> warm (policy warm) ─────┐                              dispatch_loop
+//! served_apps ── a task per app in use ─> leader ── one session at a time ─> dispatch_loop
+//!
+//! jobs.<app> ─> lanes ─┬─> warm (policy warm) ─────┐
 //!                      ├─> immediate (policy fal) ─┴─ claim ─> sending ─> runner.<id>.<epoch>
-//!                      └─> without_redis ─────────────────────────────> shared.<app>
+//!                      └─> without_redis ────────────────────> sending ─> shared.<app>
 //! ```
 //!
 //! Beside the loop, `maintenance` and `reconcile` look after lost runners, jobs and messages.

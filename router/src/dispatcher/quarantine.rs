@@ -28,7 +28,10 @@ impl Quarantine<'_> {
         let (attempt, lost_runners, spec) = match store.jobs().job_of(app, job.id).await {
             // The message has enough for the letter.
             Err(error) if error.is_damage() => {
-                tracing::error!(job.id = %job.id, %error, "a quarantined job's record cannot be read");
+                tracing::error!(
+                    job.id = %job.id, %error,
+                    "a quarantined job's record cannot be read"
+                );
                 (job.max_attempts, Vec::new(), job.clone())
             }
             record => match record? {

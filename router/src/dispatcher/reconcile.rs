@@ -109,7 +109,10 @@ impl Reconciler<'_> {
             .await;
         match is_lost {
             Err(error) if error.is_damage() => {
-                tracing::error!(job.id = %id, %error, "a job's message may be lost, and its record cannot be used");
+                tracing::error!(
+                    job.id = %id, %error,
+                    "a job's message may be lost, and its record cannot be used"
+                );
                 Ok(None)
             }
             is_lost => Ok(is_lost?.then_some(id)),
@@ -147,7 +150,10 @@ impl Reconciler<'_> {
         let Self { app, store, .. } = self;
         let record = match store.jobs().job_of(app, id).await {
             Err(error) if error.is_damage() => {
-                tracing::error!(job.id = %id, %error, "a job's message is lost, and its record cannot be read");
+                tracing::error!(
+                    job.id = %id, %error,
+                    "a job's message is lost, and its record cannot be read"
+                );
                 return Ok(());
             }
             record => record?,
@@ -156,7 +162,10 @@ impl Reconciler<'_> {
             return Ok(());
         };
         store.jobs().find_again(&record.spec).await?;
-        tracing::warn!(job.id = %id, state = %record.state, "republished a job that showed no activity for `reconcile_after`");
+        tracing::warn!(
+            job.id = %id, state = %record.state,
+            "republished a job that showed no activity for `reconcile_after`"
+        );
         let key = self.topology.lane_key(app, record.spec.priority);
         let job =
             JobMessage::new(record.spec).with(store.attempts().failure_history(app, id).await?);
@@ -196,7 +205,10 @@ impl Reconciler<'_> {
                 Ok(true)
             }
             Err(error) if connection.status().connected() => {
-                tracing::debug!(%runner, %error, "the queue of a runner that ended is still in use");
+                tracing::debug!(
+                    %runner, %error,
+                    "the queue of a runner that ended is still in use"
+                );
                 Ok(false)
             }
             Err(error) => Err(error.into()),

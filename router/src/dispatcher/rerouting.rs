@@ -86,7 +86,10 @@ impl Rerouter<'_> {
                 let Some(loss) = attempts.mark_lost(app, job.id).await? else {
                     return Ok(None);
                 };
-                tracing::warn!(job.id = %job.id, attempt = loss.attempt, runner = %loss.runner, "a job lost its runner");
+                tracing::warn!(
+                    job.id = %job.id, attempt = loss.attempt, runner = %loss.runner,
+                    "a job lost its runner"
+                );
                 let Some(pause) = loss.pause else {
                     return Ok(None);
                 };

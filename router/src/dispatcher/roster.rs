@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_served_from_its_first_use_until_it_was_unused_for_a_while() {
+    fn an_app_is_served_from_its_first_use_until_it_is_unused_for_a_while() {
         let (mut roster, start) = (Roster::default(), Instant::now());
         let a = app("t/a");
         roster.update([a.clone(), app("t/b")].into(), start);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_exists_no_longer_is_left_out_once_it_is_idle() {
+    fn an_app_that_no_longer_exists_is_removed_once_it_is_idle() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         roster.update([app("t/a"), app("t/b")].into(), now);
         roster.serve(&app("t/a"));

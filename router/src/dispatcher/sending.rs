@@ -59,7 +59,10 @@ impl JobSender<'_> {
                 Ok(None)
             }
             (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
-                tracing::info!(job.id = %held.job.id, %runner, "the chosen runner is gone; placing the job again");
+                tracing::info!(
+                    job.id = %held.job.id, %runner,
+                    "the chosen runner is gone; placing the job again"
+                );
                 Ok(Some(RunnerGone {
                     held,
                     runner,
@@ -102,7 +105,10 @@ impl JobSender<'_> {
         match self.publisher.publish(&exchange, &key, &message).await {
             // The broker accepted this size before; the record has the failures as well.
             Err(error) if error.is_unacceptable() && message.body != *original => {
-                tracing::warn!(job.id = %held.job.id, %error, "a job's message has become too large for RabbitMQ");
+                tracing::warn!(
+                    job.id = %held.job.id, %error,
+                    "a job's message has become too large for RabbitMQ"
+                );
                 message.body.clone_from(original);
                 self.publisher.publish(&exchange, &key, &message).await
             }

@@ -35,6 +35,7 @@ pub(super) async fn run(
         session,
         subscriptions: None,
     };
+    let mut placement = WithoutRedis::default();
     let back = async {
         redis_is_back(&shared.store).await;
         tracing::info!(%app, "redis is back: jobs go to chosen runners again");
@@ -42,7 +43,7 @@ pub(super) async fn run(
         pending().await
     };
     tokio::select! {
-        ended = dispatching.run(WithoutRedis::default(), &until) => ended,
+        ended = dispatching.run(&mut placement, &until) => ended,
         ended = back => ended,
     }
 }
@@ -53,11 +54,7 @@ struct WithoutRedis {
 }
 
 impl Placement for WithoutRedis {
-    const LIMITS: LaneLimits = LaneLimits {
-        prefetch: 256,
-        max_unconfirmed: 64,
-        placement_holds: false,
-    };
+    const LIMITS: LaneLimits = LaneLimits::WITHOUT_HOLDS;
 
     async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
         let to = Destination::Shared;

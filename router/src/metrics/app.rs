@@ -117,8 +117,8 @@ impl AppMetrics {
     }
 }
 
-/// The gauges of an app that this router leads. They fall to 0 when dropped: the next leader has its
-/// own.
+/// The gauges of an app that this router leads. They fall to 0 when dropped: the next leader has
+/// its own.
 pub struct Gauges {
     leader: Gauge,
     held: Gauge,

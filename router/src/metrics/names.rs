@@ -63,7 +63,8 @@ pub(super) const COLD_LOADS: Metric = Metric::count(
 );
 pub(super) const SWAPS_AVOIDED: Metric = Metric::count(
     "warmq_swaps_avoided_total",
-    "Jobs that were held and then sent to a runner with their model: holding avoided at most this many loads.",
+    "Jobs that were held and then sent to a runner with their model: holding avoided at most \
+     this many loads.",
 );
 pub(super) const REFUSED_CLAIMS: Metric = Metric::count(
     "warmq_refused_claims_total",
@@ -71,16 +72,18 @@ pub(super) const REFUSED_CLAIMS: Metric = Metric::count(
 );
 pub(super) const DISPATCHED: Metric = Metric::count(
     "warmq_dispatched_total",
-    "Jobs sent, by target: 'runner' is a claimed runner's own queue, 'shared' the shared queue. A job that is placed again \
-     counts again.",
+    "Jobs sent, by target: 'runner' is a claimed runner's own queue, 'shared' the shared \
+     queue. A job that is placed again counts again.",
 );
 pub(super) const RUNNER_FAULTS: Metric = Metric::count(
     "warmq_runner_faults_total",
-    "Attempts that failed by their runner's fault, by reason: 'storage', 'model', 'budget', 'memory', 'device', 'engine', 'hang'.",
+    "Attempts that failed by their runner's fault, by reason: 'storage', 'model', 'budget', \
+     'memory', 'device', 'engine', 'hang'.",
 );
 pub(super) const WEBHOOKS: Metric = Metric::count(
     "warmq_webhooks_total",
-    "Delivery attempts of webhooks, by outcome: 'delivered', 'retried' if another attempt follows, 'given_up' otherwise.",
+    "Delivery attempts of webhooks, by outcome: 'delivered', 'retried' if another attempt follows, \
+     'given_up' otherwise.",
 );
 pub(super) const FLOWS: Metric = Metric::count(
     "warmq_flows_total",
@@ -88,7 +91,8 @@ pub(super) const FLOWS: Metric = Metric::count(
 );
 pub(super) const FLOW_STEPS: Metric = Metric::count(
     "warmq_flow_steps_total",
-    "Steps of flows that ended, by route, step and outcome: the final state, or 'given_up' after a timeout or without any runner.",
+    "Steps of flows that ended, by route, step and outcome: the final state, or 'given_up' \
+     after a timeout or without any runner.",
 );
 pub(super) const HOLD: Metric = Metric::seconds(
     "warmq_hold_seconds",

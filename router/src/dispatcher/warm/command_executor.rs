@@ -35,7 +35,10 @@ impl CommandExecutor<'_> {
         candidates: Vec<RunnerId>,
     ) -> Result<Option<Event>, SessionError> {
         let (Some(name), Some(mut waiting)) = (runner, self.held_jobs.remove(send.job)) else {
-            tracing::error!(job = ?send.job, runner = ?send.runner, "the policy sent a job that is not held");
+            tracing::error!(
+                job = ?send.job, runner = ?send.runner,
+                "the policy sent a job that is not held"
+            );
             return Ok(Some(Event::ClaimVoid {
                 runner: send.runner,
             }));

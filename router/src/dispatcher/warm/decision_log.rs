@@ -25,8 +25,8 @@ pub(super) fn sent(
             format!("no runner had {model}, and {runner} had the lowest eviction cost")
         }
         Why::Replicated { wait_s, bar_s } => format!(
-            "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s another copy pays, so \
-             {runner} loads it"
+            "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s \
+             another copy pays, so {runner} loads it"
         ),
         Why::PatienceOver if warm => {
             format!("its patience was over, and {runner} was idle, with {model} loaded")
@@ -40,7 +40,8 @@ pub(super) fn sent(
             )
         }
         Why::BoundPassed => format!(
-            "its bound on holding had passed, so {runner} took it next, though without {model} loaded"
+            "its bound on holding had passed, so {runner} took it next, though without {model} \
+             loaded"
         ),
         Why::Overdue => format!("it was overdue, so {runner} took it out of order"),
         Why::NoHint => {

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_nobody_uses_are_given_out_again() {
+    fn unused_numbers_are_reused() {
         let mut hints = Hints::default();
         for number in 0..SWEEP_THRESHOLD {
             assert_eq!(hints.number(&hint(number)), Model(number as u32));

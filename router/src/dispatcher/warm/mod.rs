@@ -50,6 +50,7 @@ pub(super) async fn run(
         session,
         subscriptions: Some(Subscriptions::open(dispatcher).await?),
     };
-    let driver = PolicyDriver::open(dispatcher).await?;
-    dispatching.run(driver, stop).await
+    let mut driver = PolicyDriver::open(dispatcher).await?;
+    dispatching.run(&mut driver, stop).await?;
+    driver.save_statistics().await
 }

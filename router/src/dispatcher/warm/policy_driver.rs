@@ -70,7 +70,7 @@ impl Placement for PolicyDriver<'_> {
 
     async fn runner_event(&mut self, event: RunnerEvent) -> Result<(), SessionError> {
         self.is_active = true;
-        let events = self.tracker.changed(event, &mut self.hints);
+        let events = self.tracker.event(event, &mut self.hints);
         self.apply_all(events).await
     }
 
@@ -109,10 +109,6 @@ impl Placement for PolicyDriver<'_> {
 
     fn holds(&self, job: JobId) -> bool {
         self.executor.held_jobs.number(job).is_some()
-    }
-
-    async fn close(&mut self) -> Result<(), SessionError> {
-        self.save_statistics().await
     }
 }
 
@@ -209,16 +205,16 @@ impl<'a> PolicyDriver<'a> {
         let policy = &self.policy;
         let (unclear, lost) = self
             .tracker
-            .compared(&availabilities, |runner| policy.is_idle(runner));
+            .compare(&availabilities, |runner| policy.is_idle(runner));
         self.apply_all(lost).await?;
         for runner in unclear {
             // Read only now: a previous event may have sent a job to this runner.
             if let Some((now, is_idle)) = shared.store.runner_feed().runner(app, &runner).await? {
                 let number = self.tracker.number(&runner);
-                let thought_idle = number.is_some_and(|number| self.policy.is_idle(number));
+                let policy_idle = number.is_some_and(|number| self.policy.is_idle(number));
                 let events = self
                     .tracker
-                    .seen(now, is_idle, thought_idle, &mut self.hints);
+                    .state(now, is_idle, policy_idle, &mut self.hints);
                 self.apply_all(events).await?;
             }
         }
@@ -238,7 +234,7 @@ impl<'a> PolicyDriver<'a> {
         Ok(())
     }
 
-    async fn save_statistics(&mut self) -> Result<(), SessionError> {
+    pub(super) async fn save_statistics(&mut self) -> Result<(), SessionError> {
         let now_s = self.clock.now_s();
         (self.statistics)
             .save(&mut self.policy, &mut self.hints, now_s)

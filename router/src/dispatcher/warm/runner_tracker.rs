@@ -40,8 +40,8 @@ impl RunnerTracker {
     }
 
     /// Returns the policy's events for an event in Redis.
-    pub(super) fn changed(&mut self, change: RunnerEvent, hints: &mut Hints) -> Vec<Event> {
-        match change {
+    pub(super) fn event(&mut self, event: RunnerEvent, hints: &mut Hints) -> Vec<Event> {
+        match event {
             RunnerEvent::Freed(free) => {
                 let known = self.runners.get(&free.runner);
                 // The catalog came with the first event; the next comparison of all runners reads
@@ -50,9 +50,9 @@ impl RunnerTracker {
                 if is_new && free.models.is_none() {
                     return Vec::new();
                 }
-                let news =
+                let is_news =
                     known.is_none_or(|known| (known.epoch, known.frees) < (free.epoch, free.frees));
-                match news {
+                match is_news {
                     true => self.freed(free, hints),
                     false => Vec::new(),
                 }
@@ -78,19 +78,19 @@ impl RunnerTracker {
         }
     }
 
-    /// Returns the policy's events for a runner's current state in Redis. `thought_idle`: the
+    /// Returns the policy's events for a runner's current state in Redis. `policy_idle`: the
     /// policy's view.
-    pub(super) fn seen(
+    pub(super) fn state(
         &mut self,
         now: FreeRunner,
         is_idle: bool,
-        thought_idle: bool,
+        policy_idle: bool,
         hints: &mut Hints,
     ) -> Vec<Event> {
         match self.runners.get_mut(&now.runner) {
             Some(known) if known.epoch == now.epoch => {
                 let number = known.number;
-                match (is_idle, thought_idle) {
+                match (is_idle, policy_idle) {
                     (true, false) => self.freed(now, hints),
                     (false, true) => {
                         known.frees = now.frees;
@@ -101,7 +101,7 @@ impl RunnerTracker {
             }
             _ if is_idle => self.freed(now, hints),
             _ => {
-                let (runner, mut events) = self.know(&now, hints);
+                let (runner, mut events) = self.register(&now, hints);
                 events.push(Event::Found(Found {
                     runner,
                     cache: models(&now, hints),
@@ -112,11 +112,11 @@ impl RunnerTracker {
         }
     }
 
-    /// Returns the runners to be read, and the losses. `thought_idle`: the policy's view.
-    pub(super) fn compared(
+    /// Returns the runners to be read, and the losses. `policy_idle`: the policy's view.
+    pub(super) fn compare(
         &mut self,
         availabilities: &[RunnerAvailability],
-        thought_idle: impl Fn(Runner) -> bool,
+        policy_idle: impl Fn(Runner) -> bool,
     ) -> (Vec<RunnerId>, Vec<Event>) {
         let alive: HashSet<&RunnerId> = availabilities
             .iter()
@@ -131,7 +131,7 @@ impl RunnerTracker {
         let lost = gone.iter().filter_map(|runner| self.lost(runner)).collect();
         let unclear = availabilities.iter().filter(|availability| {
             self.runners.get(&availability.runner).is_none_or(|known| {
-                known.epoch != availability.epoch || thought_idle(known.number) != availability.idle
+                known.epoch != availability.epoch || policy_idle(known.number) != availability.idle
             })
         });
         (
@@ -148,7 +148,7 @@ impl RunnerTracker {
     }
 
     fn freed(&mut self, free: FreeRunner, hints: &mut Hints) -> Vec<Event> {
-        let (runner, mut events) = self.know(&free, hints);
+        let (runner, mut events) = self.register(&free, hints);
         events.push(Event::Freed(Freed {
             runner,
             cache: models(&free, hints),
@@ -163,7 +163,7 @@ impl RunnerTracker {
     }
 
     /// Registers the runner's incarnation; an earlier one counts as lost.
-    fn know(&mut self, runner: &FreeRunner, hints: &mut Hints) -> (Runner, Vec<Event>) {
+    fn register(&mut self, runner: &FreeRunner, hints: &mut Hints) -> (Runner, Vec<Event>) {
         let mut events = Vec::new();
         let number = match self.runners.get(&runner.runner) {
             Some(known) if known.epoch == runner.epoch => known.number,
@@ -198,7 +198,7 @@ impl RunnerTracker {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = self.spare().unwrap_or_else(|| {
+        let number = self.reclaim().unwrap_or_else(|| {
             self.names.push(None);
             Runner(self.names.len() as u32 - 1)
         });
@@ -208,7 +208,7 @@ impl RunnerTracker {
     }
 
     /// Reclaims the number of the longest absent runner if there are too many.
-    fn spare(&mut self) -> Option<Runner> {
+    fn reclaim(&mut self) -> Option<Runner> {
         let name = match self.absent.len() > MAX_ABSENT {
             true => self.absent.pop_front()?,
             false => return None,
@@ -264,63 +264,63 @@ mod tests {
     }
 
     #[test]
-    fn news_count_once_whichever_way_they_come_first() {
+    fn a_change_counts_once_whether_an_event_or_a_comparison_comes_first() {
         let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
-        let events = tracker.changed(RunnerEvent::Freed(free("a", 1, 1)), &mut hints);
+        let events = tracker.event(RunnerEvent::Freed(free("a", 1, 1)), &mut hints);
         assert_eq!(events[0], joined(0));
         assert!(is_freed(&events[1..], 0));
         // The comparison came first, the event second.
         assert!(is_freed(
-            &tracker.seen(free("a", 1, 2), true, false, &mut hints),
+            &tracker.state(free("a", 1, 2), true, false, &mut hints),
             0
         ));
-        let late = tracker.changed(RunnerEvent::Freed(free("a", 1, 2)), &mut hints);
+        let late = tracker.event(RunnerEvent::Freed(free("a", 1, 2)), &mut hints);
         assert!(late.is_empty());
         let taken = |frees| RunnerEvent::Taken {
             runner: RunnerId::parse("a").unwrap(),
             epoch: Epoch(1),
             frees,
         };
-        assert!(tracker.changed(taken(1), &mut hints).is_empty());
-        let taken = tracker.changed(taken(2), &mut hints);
+        assert!(tracker.event(taken(1), &mut hints).is_empty());
+        let taken = tracker.event(taken(2), &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(0) }]);
         // An event was missed.
         let now = free("a", 1, 4);
         assert!(
             tracker
-                .seen(now.clone(), false, false, &mut hints)
+                .state(now.clone(), false, false, &mut hints)
                 .is_empty()
         );
-        assert!(is_freed(&tracker.seen(now, true, false, &mut hints), 0));
+        assert!(is_freed(&tracker.state(now, true, false, &mut hints), 0));
     }
 
     #[test]
-    fn a_new_incarnation_ends_the_old_one_and_old_news_of_it_count_no_more() {
+    fn a_new_incarnation_ends_the_old_one_and_its_late_events_are_ignored() {
         let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
-        tracker.changed(RunnerEvent::Freed(free("a", 1, 7)), &mut hints);
-        let events = tracker.changed(RunnerEvent::Freed(free("a", 2, 1)), &mut hints);
+        tracker.event(RunnerEvent::Freed(free("a", 1, 7)), &mut hints);
+        let events = tracker.event(RunnerEvent::Freed(free("a", 2, 1)), &mut hints);
         assert_eq!(events[0], Event::Lost { runner: Runner(0) });
         assert_eq!(events[1], joined(0));
         assert!(is_freed(&events[2..], 0));
-        let old = tracker.changed(RunnerEvent::Freed(free("a", 1, 8)), &mut hints);
+        let old = tracker.event(RunnerEvent::Freed(free("a", 1, 8)), &mut hints);
         assert!(old.is_empty());
         let gone = |epoch| RunnerEvent::Gone {
             runner: RunnerId::parse("a").unwrap(),
             epoch: Epoch(epoch),
         };
-        assert!(tracker.changed(gone(1), &mut hints).is_empty());
+        assert!(tracker.event(gone(1), &mut hints).is_empty());
         assert_eq!(
-            tracker.changed(gone(2), &mut hints),
+            tracker.event(gone(2), &mut hints),
             [Event::Lost { runner: Runner(0) }]
         );
         assert_eq!(tracker.name(Runner(0)), None);
     }
 
     #[test]
-    fn a_regular_look_finds_what_is_new_what_differs_and_what_is_gone() {
+    fn a_comparison_finds_new_changed_and_lost_runners() {
         let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
         for name in ["a", "b", "c"] {
-            tracker.changed(RunnerEvent::Freed(free(name, 1, 1)), &mut hints);
+            tracker.event(RunnerEvent::Freed(free(name, 1, 1)), &mut hints);
         }
         let availability = |name, epoch, idle| RunnerAvailability {
             runner: RunnerId::parse(name).unwrap(),
@@ -333,31 +333,31 @@ mod tests {
             availability("b", 1, false),
             availability("d", 1, false),
         ];
-        let (unclear, lost) = tracker.compared(&availabilities, |_| true);
+        let (unclear, lost) = tracker.compare(&availabilities, |_| true);
         assert_eq!(lost, [Event::Lost { runner: Runner(2) }]);
         let names: Vec<&str> = unclear.iter().map(RunnerId::as_str).collect();
         assert_eq!(names, ["b", "d"]);
-        let taken = tracker.seen(free("b", 1, 1), false, true, &mut hints);
+        let taken = tracker.state(free("b", 1, 1), false, true, &mut hints);
         assert_eq!(taken, [Event::Taken { runner: Runner(1) }]);
-        let found = tracker.seen(free("d", 1, 1), false, false, &mut hints);
+        let found = tracker.state(free("d", 1, 1), false, false, &mut hints);
         assert_eq!(found[0], joined(3));
         assert!(matches!(&found[1..], [Event::Found(found)] if found.runner == Runner(3)));
     }
 
     #[test]
-    fn a_runner_whose_first_news_was_missed_joins_once_its_catalog_is_read() {
+    fn a_runner_whose_first_event_was_missed_joins_once_its_catalog_is_read() {
         let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
         let later = FreeRunner {
             models: None,
             ..free("a", 1, 2)
         };
-        let events = tracker.changed(RunnerEvent::Freed(later), &mut hints);
+        let events = tracker.event(RunnerEvent::Freed(later), &mut hints);
         assert_eq!(events, []);
         let read = FreeRunner {
             models: Some(vec![Hint::parse("m").unwrap(), Hint::parse("n").unwrap()]),
             ..free("a", 1, 2)
         };
-        let events = tracker.seen(read, true, false, &mut hints);
+        let events = tracker.state(read, true, false, &mut hints);
         let catalog = Some(vec![Model(0), Model(1)]);
         let runner = Runner(0);
         assert_eq!(events[0], Event::Joined { runner, catalog });
@@ -365,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_that_comes_back_has_its_number_again_unless_many_others_left_since() {
+    fn a_returning_runner_has_its_number_again_unless_many_others_left_since() {
         let (mut tracker, mut hints) = (RunnerTracker::default(), Hints::default());
         let a = RunnerId::parse("a").unwrap();
         let avoided = tracker.reserve(&a);
         assert_eq!(tracker.name(avoided), None);
         for epoch in 1..4 {
-            let events = tracker.changed(RunnerEvent::Freed(free("a", epoch, 1)), &mut hints);
+            let events = tracker.event(RunnerEvent::Freed(free("a", epoch, 1)), &mut hints);
             assert!(is_freed(&events[events.len() - 1..], avoided.0));
         }
         tracker.lost(&a);

@@ -167,8 +167,8 @@ impl World {
         self.assert_no_bound_is_missed();
     }
 
-    /// Returns whether the runner may load the model: it lists it or may load any, or no runner ever
-    /// listed it.
+    /// Returns whether the runner may load the model: it lists it or may load any, or no runner
+    /// ever listed it.
     pub fn is_able(&self, runner: usize, model: Option<Model>) -> bool {
         match (model, &self.catalogs[runner]) {
             (Some(model), Some(listed)) => listed.contains(&model) || !self.known.contains(&model),
