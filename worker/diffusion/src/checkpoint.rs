@@ -198,8 +198,8 @@ impl Checkpoint {
     }
 }
 
-/// Compares two shapes. Old checkpoints store a linear layer of attention as a 1×1 convolution, some
-/// the reverse.
+/// Compares two shapes. Old checkpoints store a linear layer of attention as a 1×1 convolution,
+/// some the reverse.
 fn same_shape(stored: &[i64], wanted: &[i64]) -> bool {
     fn matrix(shape: &[i64]) -> &[i64] {
         if let [rest @ .., 1, 1] = shape
