@@ -66,8 +66,8 @@ fn closed(options: &mut Options, models: u32) {
     options.closed = true;
 }
 
-/// Returns the rows: N = 32, K = 3, S = 2 s, L = 10 s, Zipf 0.9, 60,000 jobs and a cold fleet, unless
-/// the row changes it.
+/// Returns the rows: N = 32, K = 3, S = 2 s, L = 10 s, Zipf 0.9, 60,000 jobs and a cold fleet,
+/// unless the row changes it.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
     vec![
