@@ -122,8 +122,8 @@ impl Checkpoint {
         }
     }
 
-    /// Compares the header with the network that `build` builds: every tensor of the network exists,
-    /// with its shape and a supported type, and every tensor of the file has a use.
+    /// Compares the header with the network that `build` builds: every tensor of the network
+    /// exists, with its shape and a supported type, and every tensor of the file has a use.
     ///
     /// # Errors
     /// [`Error::BadCheckpoint`] names the first tensor that is missing, different or without use.

@@ -145,8 +145,8 @@ impl Device {
         }
     }
 
-    /// Runs tensor code without gradients. tch does not restore that setting after a panic, so panics
-    /// are caught inside.
+    /// Runs tensor code without gradients. tch does not restore that setting after a panic, so
+    /// panics are caught inside.
     pub(crate) fn run<T>(self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let _no_gradients = tch::no_grad_guard();
         guard(work)

@@ -39,8 +39,8 @@ pub(crate) fn read_json<T: DeserializeOwned>(
         .map_err(|e| bad(model, file, format!("invalid: {e}")).because(e))
 }
 
-/// Returns JSON without what Python adds to it: a byte-order mark, and the numbers `NaN`, `Infinity`
-/// and `-Infinity`, which become null.
+/// Returns JSON without what Python adds to it: a byte-order mark, and the numbers `NaN`,
+/// `Infinity` and `-Infinity`, which become null.
 fn without_extensions(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut plain = String::with_capacity(text.len());

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A scheduler. `EulerAncestral`, `Ddpm`, `Kdpm2Ancestral` and `Lcm` draw fresh noise at every step;
+/// A scheduler. `EulerAncestral`, `Ddpm`, `Kdpm2Ancestral` and `Lcm` draw fresh noise at every
+/// step;
 /// `Heun`, `Kdpm2` and `Kdpm2Ancestral` call the UNet twice for each step but one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

@@ -245,9 +245,9 @@ fn every_mistake_in_every_flow_is_reported_with_its_place() {
         "line 8, column 25",
         "no app or route of this file is named 'a/none'",
     );
-    expect("line 8, column 45", "more than 0");
+    expect("line 8, column 45", "greater than 0");
     expect("line 9, column 12", "two steps have this name");
-    expect("line 9, column 45", "no time");
+    expect("line 9, column 45", "not a valid duration");
     expect("line 9, column 68", "no such value");
     expect("line 9, column 86", "no such value");
     expect("line 10, column 3", "'name' is missing");

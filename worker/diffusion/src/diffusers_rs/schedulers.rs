@@ -32,8 +32,8 @@ pub(crate) enum Scheduler {
 }
 
 impl Scheduler {
-    /// Returns the scheduler `kind`, LMS for those that the crate does not serve. The spec is one of
-    /// which [`SchedulerSpec::allows`] is true.
+    /// Returns the scheduler `kind`, LMS for those that the crate does not serve. The spec is one
+    /// of which [`SchedulerSpec::allows`] is true.
     pub(crate) fn new(kind: SchedulerKind, steps: usize, spec: &SchedulerSpec) -> Scheduler {
         let prediction_type = match spec.prediction_type {
             PredictionType::Epsilon => Prediction::Epsilon,

@@ -1,5 +1,5 @@
-//! A scheduler's config: every key is supported, or has a value that changes nothing, or refuses the
-//! model by name.
+//! A scheduler's config: every key is supported, or has a value that changes nothing, or refuses
+//! the model by name.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -40,8 +40,8 @@ const SAME: [&str; 12] = [
     "timestep_scaling",
 ];
 
-/// Keys that have an effect only together with others, which are refused, or that Python's pipelines
-/// of Stable Diffusion override.
+/// Keys that have an effect only together with others, which are refused, or that Python's
+/// pipelines of Stable Diffusion override.
 const WITHOUT_EFFECT: [&str; 11] = [
     "clip_sample",
     "clip_sample_range",

@@ -266,8 +266,8 @@ pub struct SchedulerSpec {
 }
 
 impl SchedulerSpec {
-    /// Returns whether a scheduler computes this noise schedule: diffusers-rs has only Hugging Face's
-    /// default settings.
+    /// Returns whether a scheduler computes this noise schedule: diffusers-rs has only Hugging
+    /// Face's default settings.
     pub fn allows(&self, kind: SchedulerKind) -> bool {
         let has_all = !matches!(
             kind,

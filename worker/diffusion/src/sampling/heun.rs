@@ -1,5 +1,5 @@
-//! Heun's method (Karras et al., 2022): each step but the last is corrected by the derivative at its
-//! end.
+//! Heun's method (Karras et al., 2022): each step but the last is corrected by the derivative at
+//! its end.
 
 use tch::Tensor;
 

@@ -7,8 +7,8 @@
 //! | `ddim`, `ddpm`, `plms`, `euler`, `heun`, `dpm`, `lcm` | solvers: from one level to the next |
 //! | `upstream` | the solvers that diffusers-rs provides |
 //!
-//! Latents are `signal · picture + deviation · noise`. Some solvers keep the sum of squares at 1, as
-//! the training does, others keep the signal at 1; [`Level`] serves both.
+//! Latents are `signal · picture + deviation · noise`. Some solvers keep the sum of squares at 1,
+//! as the training does, others keep the signal at 1; [`Level`] serves both.
 
 mod ddim;
 mod ddpm;
@@ -35,8 +35,8 @@ struct Level {
 }
 
 impl Level {
-    /// Returns the level of latents whose squares add up to 1. `kept`: the part of the variance that
-    /// is the picture's.
+    /// Returns the level of latents whose squares add up to 1. `kept`: the part of the variance
+    /// that is the picture's.
     fn of_variance(kept: f64) -> Self {
         Self {
             signal: kept.sqrt(),
@@ -164,8 +164,8 @@ impl Sampler {
         self.calls_per_step
     }
 
-    /// Returns the latents of the first call: of noise with standard deviation 1, and of a picture's
-    /// latents if there are any.
+    /// Returns the latents of the first call: of noise with standard deviation 1, and of a
+    /// picture's latents if there are any.
     pub(crate) fn initial(&self, picture: Option<&Tensor>, noise: &Tensor) -> Tensor {
         match (picture, self.calls.get(self.skipped)) {
             (Some(picture), Some(first)) => {

@@ -6,8 +6,8 @@ use crate::manifest::{FinalSigma, SchedulerSpec, SigmaSpacing, TimestepSpacing};
 /// Exponent of Karras' noise levels (Karras et al., 2022).
 const RHO: f64 = 7.0;
 
-/// Returns `steps` timesteps, descending (Lin et al., 2023, table 2). `whole`: linear spacing rounds
-/// to whole timesteps.
+/// Returns `steps` timesteps, descending (Lin et al., 2023, table 2). `whole`: linear spacing
+/// rounds to whole timesteps.
 pub(super) fn timesteps(
     spacing: TimestepSpacing,
     schedule: &NoiseSchedule,
