@@ -6,9 +6,9 @@ use warmq_types::input_schema::write_integers;
 /// Maximum lifetime of a link, s: ten years.
 const MAX_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
 
-/// Parses `{"expiration_duration_seconds": N, …}`, s; `None` if the field is absent. `null` requests
-/// no expiry and yields the maximum, since every link expires. Other fields (fal's access rules)
-/// are ignored: a link is all that a reader needs.
+/// Parses `{"expiration_duration_seconds": N, …}`, s; `None` if the field is absent. `null`
+/// requests no expiry and yields the maximum, since every link expires. Other fields (fal's access
+/// rules) are ignored: a link is all that a reader needs.
 ///
 /// # Errors
 /// The JSON or the time is invalid.

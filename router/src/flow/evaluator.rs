@@ -1,4 +1,4 @@
-//! Evaluates a flow: reads the current step's result, decides what follows, and does it. Idempotent.
+//! Evaluates a flow: reads the current step's result, decides what follows, and does it.
 
 use std::time::Duration;
 
