@@ -326,7 +326,10 @@ async fn replies_go_only_to_queues_of_the_submitter() {
             let properties = BasicProperties::default().with_reply_to(queue.as_str().into());
             user.submit(TIMED, body, properties).await;
             let reason = header(&next(&mut dead).await, "x-warmq-reason");
-            assert!(reason.contains("no reply queue"), "{queue}: {reason}");
+            assert!(
+                reason.contains("cannot be a reply queue"),
+                "{queue}: {reason}"
+            );
         }
     }
     // An unknown direct reply queue. RabbitMQ closes the connection with an internal error on the
