@@ -39,14 +39,14 @@ fn app(number: usize) -> AppId {
     AppId::parse(&format!("idle/app-{number}")).unwrap()
 }
 
-/// Returns whether the app's backlog is declared.
+/// Returns whether the app's lanes are declared.
 async fn has_queues(testbed: &Testbed, app: &AppId) -> bool {
     let channel = testbed.publisher().channel().await.unwrap();
     let queue = testbed.topology().lane_queue(app, Priority::Low);
     Topology::depth(&channel, &queue).await.is_ok()
 }
 
-/// Returns how many dispatchers consume an app's backlog.
+/// Returns how many dispatchers consume an app's lane; 0 before it is declared.
 async fn consumers(testbed: &Testbed, app: &AppId) -> u32 {
     let channel = testbed.publisher().channel().await.unwrap();
     let queue = testbed.topology().lane_queue(app, Priority::Normal);
@@ -55,7 +55,7 @@ async fn consumers(testbed: &Testbed, app: &AppId) -> u32 {
         ..QueueDeclareOptions::default()
     };
     let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
-    declared.await.unwrap().consumer_count()
+    declared.await.map_or(0, |queue| queue.consumer_count())
 }
 
 #[tokio::test]
