@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::try_join;
 use warmq_objects::InputError;
 use warmq_rules::Resolved;
-use warmq_store::{FlowState, FlowTransition, Store};
+use warmq_store::{FlowState, FlowUpdate, Store};
 use warmq_types::attempt::Outcome;
 use warmq_types::flow::Step;
 use warmq_types::ids::{AppId, JobId};
@@ -148,7 +148,7 @@ impl Evaluator {
             };
             // Store the reason first, so that the cancellation is not attributed to a user.
             transition.give_up(reason);
-            if let FlowTransition::Conflict = self.store_transition(&transition).await? {
+            if let FlowUpdate::Conflict = self.store_transition(&transition).await? {
                 return Ok(Advanced::Again);
             }
         }
@@ -224,13 +224,13 @@ impl Evaluator {
         )
         .await?;
         match advanced {
-            FlowTransition::On => match submission.await {
+            FlowUpdate::Stored => match submission.await {
                 Ok(true) => self.submitted(&transition).await,
                 // The flow ended meanwhile: the next evaluation finds no step.
                 Ok(false) => Ok(Advanced::Again),
                 Err(error) => self.not_submitted(&transition, error).await,
             },
-            FlowTransition::Conflict => Ok(Advanced::Again),
+            FlowUpdate::Conflict => Ok(Advanced::Again),
         }
     }
 
@@ -399,7 +399,7 @@ impl Evaluator {
             state: flow, lines, ..
         } = &transition;
         let ended = self.store.flows().end(flow, state, &outcome, lines).await?;
-        if let FlowTransition::On = ended {
+        if let FlowUpdate::Stored = ended {
             let spec = &flow.record.spec;
             self.count(&transition);
             self.metrics.flow(&spec.app, state);
@@ -412,7 +412,7 @@ impl Evaluator {
     async fn store_transition(
         &self,
         transition: &Transition<'_>,
-    ) -> Result<FlowTransition, SessionError> {
+    ) -> Result<FlowUpdate, SessionError> {
         let Transition { state, lines, .. } = transition;
         let is_first = state.flow.steps.len() == 1;
         let to = match is_first && state.flow.under_way().is_some() {
@@ -420,7 +420,7 @@ impl Evaluator {
             false => JobState::Running,
         };
         let advanced = self.store.flows().advance(state, to, lines).await?;
-        if let FlowTransition::On = advanced {
+        if let FlowUpdate::Stored = advanced {
             self.count(transition);
         }
         Ok(advanced)
