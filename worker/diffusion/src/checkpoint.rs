@@ -1,7 +1,8 @@
-//! One safetensors file. Opening checks its whole header; [`Checkpoint::check`] compares it with a
-//! network before anything is read. An error about a damaged file contains the file and the tensor.
+//! The safetensors files of a network. Opening checks their whole headers; [`Checkpoint::check`]
+//! compares them with a network before anything is read. An error about a damaged file contains the
+//! file and the tensor.
 //!
-//! The file is read one tensor at a time instead of mapped: truncating a mapped file kills the
+//! A file is read one tensor at a time instead of mapped: truncating a mapped file kills the
 //! process.
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
 use crate::networks::{Tensors, Weights};
+use crate::weight_files::WeightFiles;
 
 /// The format's limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -25,14 +27,21 @@ const LENGTH_BYTES: u64 = 8;
 
 pub(crate) struct Checkpoint {
     model: String,
-    /// Relative to the model's folder.
-    file: String,
-    handle: File,
+    /// Never empty.
+    files: Vec<OpenFile>,
     /// By the network's name of the tensor.
     tensors: BTreeMap<String, Entry>,
 }
 
+struct OpenFile {
+    /// Relative to the model's folder.
+    name: String,
+    handle: File,
+}
+
 struct Entry {
+    /// Index of the file.
+    file: usize,
     shape: Vec<i64>,
     dtype: Dtype,
     /// Offset from the start of the file, bytes.
@@ -41,74 +50,33 @@ struct Entry {
 }
 
 impl Checkpoint {
-    /// Opens a file of the model's folder; `rename` maps a stored name to the network's.
+    /// Opens the files of a component, e.g. of `unet/diffusion_pytorch_model`; `rename` maps a
+    /// stored name to the network's.
     pub(crate) fn open(
         manifest: &Manifest,
-        file: &str,
+        stem: &str,
         rename: fn(&str) -> String,
     ) -> Result<Checkpoint, Error> {
-        let bad = |message: String| manifest.bad(file, message);
-        let unreadable = |e: std::io::Error| manifest.bad(file, "cannot be read").because(e);
-        let handle = File::open(manifest.folder().join(file)).map_err(unreadable)?;
-        let file_bytes = handle.metadata().map_err(unreadable)?.len();
-        if file_bytes < LENGTH_BYTES {
-            return Err(bad(format!(
-                "{file_bytes} bytes are too few for a safetensors file"
-            )));
-        }
-        let mut length = [0; LENGTH_BYTES as usize];
-        handle.read_exact_at(&mut length, 0).map_err(unreadable)?;
-        let header_bytes = u64::from_le_bytes(length);
-        if header_bytes > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
-            return Err(bad(format!(
-                "not a safetensors file, or truncated: a header of {header_bytes} bytes in a file of {file_bytes}"
-            )));
-        }
-        let mut header = vec![0; header_bytes as usize];
-        handle
-            .read_exact_at(&mut header, LENGTH_BYTES)
-            .map_err(unreadable)?;
-        let header: Metadata = serde_json::from_slice(&header)
-            .map_err(|e| bad(format!("its header is damaged: {e}")).because(e))?;
-
-        let data = LENGTH_BYTES + header_bytes;
-        let mut tensors = BTreeMap::new();
-        for name in header.offset_keys() {
-            let Some(info) = header.info(&name) else {
-                continue;
-            };
-            let (start, end) = info.data_offsets;
-            if end as u64 > file_bytes - data {
-                let message = format!(
-                    "the file is truncated: {} bytes are missing",
-                    end as u64 + data - file_bytes
-                );
-                return Err(bad(message).in_tensor(&name));
-            }
-            let shape = info
-                .shape
-                .iter()
-                .map(|&n| i64::try_from(n))
-                .collect::<Result<_, _>>();
-            let shape =
-                shape.map_err(|_| bad("its shape is out of bounds".to_owned()).in_tensor(&name))?;
-            let entry = Entry {
-                shape,
-                dtype: info.dtype,
-                offset: data + start as u64,
-                bytes: end - start,
-            };
-            tensors.insert(rename(&name), entry);
-        }
-        if header.data_len() as u64 != file_bytes - data {
-            return Err(bad("bytes follow the last tensor".to_owned()));
-        }
-        Ok(Checkpoint {
+        let mut checkpoint = Checkpoint {
             model: manifest.name.clone(),
-            file: file.to_owned(),
-            handle,
-            tensors,
-        })
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        for file in WeightFiles::find(manifest, stem)?.names() {
+            let handle = File::open(manifest.folder().join(file));
+            let handle = handle.map_err(|e| manifest.bad(file, "cannot be read").because(e))?;
+            let bad = |message: String| manifest.bad(file, message);
+            let index = checkpoint.files.len();
+            for (name, entry) in read_header(&handle, index, &bad)? {
+                if checkpoint.tensors.insert(rename(&name), entry).is_some() {
+                    let message = "it is stored twice".to_owned();
+                    return Err(bad(message).in_tensor(&name));
+                }
+            }
+            let name = file.clone();
+            checkpoint.files.push(OpenFile { name, handle });
+        }
+        Ok(checkpoint)
     }
 
     /// Returns the rows of a matrix, e.g. the size of a vocabulary.
@@ -180,9 +148,8 @@ impl Checkpoint {
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         let (entry, kind) = self.expect(name, shape)?;
         let mut tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
-        let read = self
-            .handle
-            .read_exact_at(bytes_of(&mut tensor), entry.offset);
+        let handle = &self.files[entry.file].handle;
+        let read = handle.read_exact_at(bytes_of(&mut tensor), entry.offset);
         read.map_err(|e| self.bad(name, "cannot be read".to_owned()).because(e))?;
         Ok(tensor)
     }
@@ -221,8 +188,71 @@ impl Checkpoint {
     }
 
     fn bad(&self, tensor: &str, message: String) -> Error {
-        folder::bad(&self.model, &self.file, message).in_tensor(tensor)
+        let file = self.tensors.get(tensor).map_or(0, |entry| entry.file);
+        folder::bad(&self.model, &self.files[file].name, message).in_tensor(tensor)
     }
+}
+
+/// Reads and checks the header of a safetensors file, the one at index `file`.
+fn read_header(
+    handle: &File,
+    file: usize,
+    bad: &dyn Fn(String) -> Error,
+) -> Result<Vec<(String, Entry)>, Error> {
+    let unreadable = |e: std::io::Error| bad("cannot be read".to_owned()).because(e);
+    let file_bytes = handle.metadata().map_err(unreadable)?.len();
+    if file_bytes < LENGTH_BYTES {
+        return Err(bad(format!(
+            "{file_bytes} bytes are too few for a safetensors file"
+        )));
+    }
+    let mut length = [0; LENGTH_BYTES as usize];
+    handle.read_exact_at(&mut length, 0).map_err(unreadable)?;
+    let header_bytes = u64::from_le_bytes(length);
+    if header_bytes > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
+        return Err(bad(format!(
+            "not a safetensors file, or truncated: a header of {header_bytes} bytes in a file of \
+             {file_bytes}"
+        )));
+    }
+    let mut header = vec![0; header_bytes as usize];
+    handle
+        .read_exact_at(&mut header, LENGTH_BYTES)
+        .map_err(unreadable)?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|e| bad(format!("its header is damaged: {e}")).because(e))?;
+
+    let data = LENGTH_BYTES + header_bytes;
+    let mut entries = Vec::new();
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else {
+            continue;
+        };
+        let (start, end) = info.data_offsets;
+        if end as u64 > file_bytes - data {
+            let message = format!(
+                "the file is truncated: {} bytes are missing",
+                end as u64 + data - file_bytes
+            );
+            return Err(bad(message).in_tensor(&name));
+        }
+        let shape = info.shape.iter().map(|&n| i64::try_from(n));
+        let shape = shape.collect::<Result<_, _>>();
+        let shape =
+            shape.map_err(|_| bad("its shape is out of bounds".to_owned()).in_tensor(&name))?;
+        let entry = Entry {
+            file,
+            shape,
+            dtype: info.dtype,
+            offset: data + start as u64,
+            bytes: end - start,
+        };
+        entries.push((name, entry));
+    }
+    if header.data_len() as u64 != file_bytes - data {
+        return Err(bad("bytes follow the last tensor".to_owned()));
+    }
+    Ok(entries)
 }
 
 /// Tensors that some exporters store although they are no weights.

@@ -17,7 +17,8 @@
 //! | [`catalog`](Catalog) | a folder with one folder per model, and their names |
 //! | [`manifest`](Manifest) | a model's shapes, defaults and files, or `hugging_face` derives it |
 //! | `folder` | reads the small, untrusted files beside the weights |
-//! | `checkpoint` | one safetensors file: every tensor is checked, then read |
+//! | `weight_files` | finds a network's safetensors files: one, or several behind an index |
+//! | `checkpoint` | safetensors files of a network: every tensor is checked, then read |
 //! | `tokenizer` | prompt → token ids |
 //! | `networks` | text encoder, UNet and autoencoder, built from a checkpoint's tensors |
 //! | `sampling` | noise schedules and solvers: from noise to latents in some calls of the UNet |
@@ -56,18 +57,19 @@ mod sampling;
 mod scheduler;
 mod stamp;
 mod tokenizer;
+mod weight_files;
 
 pub use catalog::Catalog;
 pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
 pub use manifest::{
-    Activation, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, Family, FileEntry,
-    FinalSigma, Heads, ImageSizes, Manifest, PredictionType, SchedulerSpec, SigmaSpacing, TextSpec,
-    TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
+    Activation, AddedSpec, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, FileEntry,
+    FinalSigma, Heads, ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec,
+    SdxlSpec, SigmaSpacing, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::Picture;
-pub use pipeline::{LoadStep, Observer, Part, Pipeline};
+pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline};
 pub use random_weights::write_random_weights;
 pub use request::Request;
 pub use scheduler::SchedulerKind;

@@ -7,7 +7,9 @@ use tch::{Kind, Tensor};
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::manifest::{Dtype, Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
+use crate::manifest::{
+    Dtype, Manifest, Networks, TEXT_2_WEIGHTS, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS,
+};
 use crate::networks::{Autoencoder, Tensors, TextTransformer, UNet, Weights};
 use crate::noise;
 
@@ -19,24 +21,38 @@ use crate::noise;
 /// [`Error::BadCheckpoint`] if a file cannot be written.
 pub fn write_random_weights(manifest: &Manifest, vocabulary: i64, seed: u64) -> Result<(), Error> {
     let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
+    let write_text = |stem, spec| {
+        write(manifest, stem, text_name, |weights| {
+            TextTransformer::new(weights, spec, vocabulary, context)
+        })
+    };
     let write_all = || {
-        write(manifest, TEXT_WEIGHTS, |weights| {
-            let weights = weights.at("text_model");
-            TextTransformer::new(&weights, &manifest.text, vocabulary, context)
+        write_text(TEXT_WEIGHTS, &manifest.text)?;
+        if let Networks::Sdxl(spec) = &manifest.networks {
+            write_text(TEXT_2_WEIGHTS, &spec.text_2)?;
+        }
+        write(manifest, UNET_WEIGHTS, str::to_owned, |weights| {
+            UNet::new(weights, manifest.networks.unet())
         })?;
-        write(manifest, UNET_WEIGHTS, |weights| {
-            UNet::new(weights, &manifest.unet)
-        })?;
-        write(manifest, VAE_WEIGHTS, |weights| {
+        write(manifest, VAE_WEIGHTS, str::to_owned, |weights| {
             Autoencoder::new(weights, &manifest.vae)
         })
     };
     Device::Cpu.run(|| noise::reproducibly(seed, 0, write_all))
 }
 
+/// Returns the stored name of a text encoder's tensor.
+fn text_name(name: &str) -> String {
+    match name.starts_with("text_projection") {
+        true => name.to_owned(),
+        false => format!("text_model.{name}"),
+    }
+}
+
 fn write<N>(
     manifest: &Manifest,
     stem: &str,
+    stored_name: fn(&str) -> String,
     build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
 ) -> Result<(), Error> {
     let random = Random {
@@ -45,6 +61,7 @@ fn write<N>(
             Dtype::Bf16 => Kind::BFloat16,
             Dtype::F32 => Kind::Float,
         },
+        stored_name,
         tensors: RefCell::default(),
     };
     build(&Weights::root(&random))?;
@@ -61,6 +78,7 @@ fn write<N>(
 /// Draws the tensors that a network asks for.
 struct Random {
     kind: Kind,
+    stored_name: fn(&str) -> String,
     tensors: RefCell<Vec<(String, Tensor)>>,
 }
 
@@ -73,7 +91,7 @@ impl Tensors for Random {
             (None, false) => Tensor::f_zeros(shape, options)?,
         };
         let tensor = tensor.f_to_kind(self.kind)?;
-        let stored = (name.to_owned(), tensor.shallow_clone());
+        let stored = ((self.stored_name)(name), tensor.shallow_clone());
         self.tensors.borrow_mut().push(stored);
         Ok(tensor)
     }

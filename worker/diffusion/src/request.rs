@@ -12,7 +12,7 @@ use crate::scheduler::SchedulerKind;
 pub struct Request {
     /// The prompt.
     pub prompt: String,
-    /// The negative prompt; empty by default.
+    /// The negative prompt; by default the model's way to have none, usually an empty prompt.
     pub negative_prompt: Option<String>,
     /// Pixels.
     pub width: Option<u32>,
@@ -62,7 +62,7 @@ impl Default for Request {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     pub prompt: String,
-    pub negative_prompt: String,
+    pub negative_prompt: Option<String>,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -102,10 +102,9 @@ impl Request {
         let (width, height) = self.default_size(manifest);
         Ok(Plan {
             prompt: prompt("prompt", &self.prompt)?,
-            negative_prompt: prompt(
-                "negative_prompt",
-                self.negative_prompt.as_deref().unwrap_or_default(),
-            )?,
+            negative_prompt: (self.negative_prompt.as_deref())
+                .map(|negative| prompt("negative_prompt", negative))
+                .transpose()?,
             width: side("width", self.width.unwrap_or(width), manifest)?,
             height: side("height", self.height.unwrap_or(height), manifest)?,
             steps: within(

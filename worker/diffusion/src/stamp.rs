@@ -2,37 +2,39 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::hugging_face;
-use crate::manifest::{FILE, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
-
-/// Configs other than the manifest that determine what is loaded.
-const CONFIGS: [&str; 4] = [
-    "text_encoder/config.json",
-    "unet/config.json",
-    "vae/config.json",
-    "scheduler/scheduler_config.json",
-];
-
-/// Identity of a model's files: inode, length and modification time of each that exists.
+/// Identity of a model's files: inode, length and modification time of each file in its folder and
+/// in the folders of its components.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp(Vec<Option<(u64, u64, i64, i64)>>);
+pub struct Stamp(Vec<(PathBuf, Option<Identity>)>);
+
+type Identity = (u64, u64, i64, i64);
 
 impl Stamp {
     pub(crate) fn of(folder: &Path) -> Self {
-        let weights = [TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS]
-            .into_iter()
-            .flat_map(|stem| {
-                ["safetensors", "fp16.safetensors"].map(|end| format!("{stem}.{end}"))
-            });
-        let texts = [FILE, hugging_face::INDEX].into_iter().chain(CONFIGS);
-        let files = texts.map(str::to_owned).chain(weights);
-        Self(files.map(|file| identity(&folder.join(file))).collect())
+        let mut files = Vec::new();
+        for path in entries(folder) {
+            match path.is_dir() {
+                true => files.extend(entries(&path)),
+                false => files.push(path),
+            }
+        }
+        files.sort();
+        let stamped = files.into_iter().map(|path| {
+            let identity = identity(&path);
+            (path, identity)
+        });
+        Self(stamped.collect())
     }
 }
 
-fn identity(file: &Path) -> Option<(u64, u64, i64, i64)> {
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+fn identity(file: &Path) -> Option<Identity> {
     let found = fs::metadata(file).ok()?;
     Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
@@ -47,12 +49,12 @@ mod tests {
         let stamp = || Stamp::of(folder.path());
         let mut stamps = vec![stamp()];
         fs::create_dir(folder.path().join("unet")).unwrap();
-        let weights = folder.path().join(format!("{UNET_WEIGHTS}.safetensors"));
+        let weights = folder.path().join("unet/weights.safetensors");
         for (file, content) in [
-            (folder.path().join(FILE), "{}"),
+            (folder.path().join("manifest.json"), "{}"),
             (weights.clone(), "old"),
             (weights, "new!"),
-            (folder.path().join(CONFIGS[1]), "{}"),
+            (folder.path().join("unet/config.json"), "{}"),
         ] {
             fs::write(file, content).unwrap();
             assert_eq!(stamp(), stamp());

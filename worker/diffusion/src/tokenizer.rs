@@ -15,11 +15,11 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, TruncationParams};
 
 use crate::error::Error;
 use crate::folder::{read_json, read_text};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, TokenizerSpec};
 
-const VOCABULARY: &str = "tokenizer/vocab.json";
-const MERGES: &str = "tokenizer/merges.txt";
-const COMBINED: &str = "tokenizer/tokenizer.json";
+const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+const COMBINED: &str = "tokenizer.json";
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
@@ -37,17 +37,22 @@ pub(crate) struct Tokenizer {
 }
 
 impl Tokenizer {
-    pub(crate) fn load(manifest: &Manifest) -> Result<Tokenizer, Error> {
+    /// Reads a tokenizer from `folder`, a folder of the model's.
+    pub(crate) fn load(
+        manifest: &Manifest,
+        folder: &str,
+        spec: &TokenizerSpec,
+    ) -> Result<Tokenizer, Error> {
         let Words {
             vocabulary,
             merges,
             files: [vocabulary_file, merges_file],
-        } = Words::read(manifest)?;
+        } = Words::read(manifest, folder)?;
         let id = |token: &str| {
             let found = vocabulary.get(token).copied();
-            found.ok_or_else(|| manifest.bad(vocabulary_file, format!("has no token {token:?}")))
+            found.ok_or_else(|| manifest.bad(&vocabulary_file, format!("has no token {token:?}")))
         };
-        let (start, end, pad) = (id(START)?, id(END)?, id(&manifest.tokenizer.pad)?);
+        let (start, end, pad) = (id(START)?, id(END)?, id(&spec.pad)?);
         let largest = vocabulary.values().copied().max().unwrap_or(0);
         let bpe = BPE::builder()
             .vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges)
@@ -57,15 +62,15 @@ impl Tokenizer {
             .build()
             .map_err(|e| {
                 manifest.bad(
-                    merges_file,
+                    &merges_file,
                     format!("merges do not fit the vocabulary: {e}"),
                 )
             })?;
-        let inner = assemble(bpe, manifest, start, end)
-            .map_err(|e| manifest.bad(vocabulary_file, "unusable").because(e))?;
+        let inner = assemble(bpe, spec, start, end)
+            .map_err(|e| manifest.bad(&vocabulary_file, "unusable").because(e))?;
         Ok(Tokenizer {
             inner,
-            context: manifest.tokenizer.context,
+            context: spec.context,
             pad: i64::from(pad),
             largest: i64::from(largest),
         })
@@ -89,7 +94,7 @@ impl Tokenizer {
 
 fn assemble(
     bpe: BPE,
-    manifest: &Manifest,
+    spec: &TokenizerSpec,
     start: u32,
     end: u32,
 ) -> tokenizers::Result<tokenizers::Tokenizer> {
@@ -112,10 +117,10 @@ fn assemble(
     let ends = RobertaProcessing::new((END.to_owned(), end), (START.to_owned(), start));
     tokenizer.with_post_processor(Some(ends.trim_offsets(false).add_prefix_space(false)));
     // In a prompt these are tokens, not their letters, as with transformers.
-    let special = [START, END, &manifest.tokenizer.pad]
-        .map(|token| AddedToken::from(token, true).normalized(false));
+    let special =
+        [START, END, &spec.pad].map(|token| AddedToken::from(token, true).normalized(false));
     tokenizer.add_special_tokens(&special);
-    let max_length = manifest.tokenizer.context;
+    let max_length = spec.context;
     tokenizer.with_truncation(Some(TruncationParams {
         max_length,
         ..TruncationParams::default()
@@ -128,7 +133,7 @@ struct Words {
     vocabulary: HashMap<String, u32>,
     merges: Merges,
     /// Files of the vocabulary and the merges.
-    files: [&'static str; 2],
+    files: [String; 2],
 }
 
 /// The data in `tokenizer.json`; transformers 5 writes no other file.
@@ -151,36 +156,39 @@ enum Merge {
 }
 
 impl Words {
-    fn read(manifest: &Manifest) -> Result<Words, Error> {
+    fn read(manifest: &Manifest, tokenizer: &str) -> Result<Words, Error> {
         let (folder, model) = (manifest.folder(), &manifest.name);
-        if !folder.join(VOCABULARY).exists() && folder.join(COMBINED).exists() {
+        let [vocabulary, merges, combined] =
+            [VOCABULARY, MERGES, COMBINED].map(|file| format!("{tokenizer}/{file}"));
+        if !folder.join(&vocabulary).exists() && folder.join(&combined).exists() {
             let Combined {
                 model: CombinedModel { vocab, merges },
-            } = read_json(folder, model, COMBINED)?;
+            } = read_json(folder, model, &combined)?;
             let merges = merges.into_iter().map(|merge| match merge {
                 Merge::Pair(left, right) => Some((left, right)),
                 Merge::Line(line) => halves(&line),
             });
             let merges = merges.collect::<Option<Merges>>();
             let merges =
-                merges.ok_or_else(|| manifest.bad(COMBINED, "a merge is not two words"))?;
+                merges.ok_or_else(|| manifest.bad(&combined, "a merge is not two words"))?;
             return Ok(Words {
                 vocabulary: vocab,
                 merges,
-                files: [COMBINED; 2],
+                files: [combined.clone(), combined],
             });
         }
-        let vocabulary = read_json(folder, model, VOCABULARY)?;
-        let text = read_text(folder, model, MERGES)?;
+        let (vocabulary_file, merges_file) = (vocabulary, merges);
+        let vocabulary = read_json(folder, model, &vocabulary_file)?;
+        let text = read_text(folder, model, &merges_file)?;
         let lines = text
             .lines()
             .filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
         let merges = lines.map(halves).collect::<Option<Merges>>();
-        let merges = merges.ok_or_else(|| manifest.bad(MERGES, "a line is not two words"))?;
+        let merges = merges.ok_or_else(|| manifest.bad(&merges_file, "a line is not two words"))?;
         Ok(Words {
             vocabulary,
             merges,
-            files: [VOCABULARY, MERGES],
+            files: [vocabulary_file, merges_file],
         })
     }
 }

@@ -14,17 +14,19 @@ pub(super) fn unet(config: &Map<String, Value>) -> Result<(), String> {
         "cross_attention_dim",
         "use_linear_projection",
         "sample_size",
+        "in_channels",
+        "transformer_layers_per_block",
+        "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim",
         // Without effect: dropout is for training, the others belong to settings below.
         "dropout",
         "addition_embed_type_num_heads",
-        "addition_time_embed_dim",
         "class_embeddings_concat",
-        "projection_class_embeddings_input_dim",
         "upcast_attention",
     ];
     let fixed = json!({
         "act_fn": ["silu", "swish"],
-        "addition_embed_type": [null],
+        "addition_embed_type": [null, "text_time"],
         "attention_type": ["default", null],
         "center_input_sample": [false],
         "class_embed_type": [null],
@@ -37,7 +39,6 @@ pub(super) fn unet(config: &Map<String, Value>) -> Result<(), String> {
         "encoder_hid_dim_type": [null],
         "flip_sin_to_cos": [true],
         "freq_shift": [0],
-        "in_channels": [4],
         "mid_block_only_cross_attention": [null],
         "mid_block_scale_factor": [1, 1.0],
         "mid_block_type": ["UNetMidBlock2DCrossAttn"],
@@ -56,7 +57,6 @@ pub(super) fn unet(config: &Map<String, Value>) -> Result<(), String> {
         "time_embedding_dim": [null],
         "time_embedding_type": ["positional"],
         "timestep_post_act": [null],
-        "transformer_layers_per_block": [1, null],
     });
     check(config, &read, &fixed)
 }
@@ -139,7 +139,6 @@ mod tests {
     #[test]
     fn a_setting_that_is_not_computed_refuses_a_unet_by_name() {
         for (key, value) in [
-            ("transformer_layers_per_block", json!([1, 2, 10])),
             ("only_cross_attention", json!(true)),
             ("downsample_padding", json!(0)),
             ("center_input_sample", json!(true)),
@@ -150,8 +149,7 @@ mod tests {
             ("timestep_post_act", json!("silu")),
             ("norm_eps", json!(1e-6)),
             ("time_cond_proj_dim", json!(256)),
-            ("in_channels", json!(9)),
-            ("addition_embed_type", json!("text_time")),
+            ("addition_embed_type", json!("image")),
             ("a_key_of_tomorrow", json!(null)),
         ] {
             let message = unet(&with(key, value)).unwrap_err();

@@ -1,6 +1,6 @@
 //! Checks the consistency of a manifest.
 
-use super::{FILE, Manifest};
+use super::{FILE, Manifest, Networks, TextSpec};
 use crate::error::Error;
 use crate::folder::stays_inside;
 
@@ -35,37 +35,67 @@ fn tokenizer_rules(manifest: &Manifest) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules of the text transformer.
-#[rustfmt::skip]
+/// Returns the rules of the text transformers.
 fn text_rules(manifest: &Manifest) -> Vec<Rule> {
-    let text = &manifest.text;
+    let mut rules = text_transformer_rules(&manifest.text);
+    if let Networks::Sdxl(spec) = &manifest.networks {
+        rules.extend(text_transformer_rules(&spec.text_2));
+    }
+    rules
+}
+
+#[rustfmt::skip]
+fn text_transformer_rules(text: &TextSpec) -> Vec<Rule> {
     let (hidden, intermediate) = (text.hidden_size, text.intermediate_size);
     vec![
         (divides(text.heads, hidden), "text.heads does not divide text.hidden_size"),
         ((1..=1 << 14).contains(&hidden), "text.hidden_size: not in 1..=16384"),
         ((1..=1 << 16).contains(&intermediate), "text.intermediate_size: not in 1..=65536"),
         ((1..=128).contains(&text.layers), "text.layers: not in 1..=128"),
+        (
+            text.projection.is_none_or(|width| (1..=1 << 14).contains(&width)),
+            "text.projection: not in 1..=16384",
+        ),
     ]
 }
 
 /// Returns the rules of the UNet.
 #[rustfmt::skip]
 fn unet_rules(manifest: &Manifest) -> Vec<Rule> {
-    let unet = &manifest.unet;
+    let unet = manifest.networks.unet();
     let blocks = &unet.block_out_channels;
     let widths_fit = blocks.iter().all(|&c| divides(32, c) && c <= 1 << 13);
     let heads_fit = blocks.iter().enumerate().all(|(index, &channels)| {
         unet.heads.of_block(index).is_some_and(|heads| divides(heads, channels))
     });
     let attention_fits = unet.attention_blocks.len() == blocks.len();
-    let states_fit = unet.cross_attention_dim == manifest.text.hidden_size;
+    let transformers_fit = unet.transformer_layers.as_ref().is_none_or(|layers| {
+        layers.len() == blocks.len() && layers.iter().all(|count| (1..=32).contains(count))
+    });
+    let (states, pooled) = match &manifest.networks {
+        Networks::Sd(_) => (manifest.text.hidden_size, None),
+        Networks::Sdxl(spec) => (
+            manifest.text.hidden_size.saturating_add(spec.text_2.hidden_size),
+            spec.text_2.projection,
+        ),
+    };
+    let states_fit = unet.cross_attention_dim == states;
+    let pooled_fits = unet.added.map(|added| added.pooled_width) == pooled;
+    let time_fits = unet.added.is_none_or(|added| divides(2, added.time_width));
     vec![
         ((1..=6).contains(&blocks.len()), "unet.block_out_channels: not 1 to 6 blocks"),
         (widths_fit, "unet.block_out_channels: not multiples of 32 up to 8192"),
         (attention_fits, "unet.attention_blocks: not one for each block"),
         (heads_fit, "unet.heads does not divide unet.block_out_channels"),
         ((1..=8).contains(&unet.layers_per_block), "unet.layers_per_block: not in 1..=8"),
-        (states_fit, "unet.cross_attention_dim is not text.hidden_size"),
+        (
+            transformers_fit,
+            "unet.transformer_layers: not 1 to 32 for each block",
+        ),
+        (states_fit, "unet.cross_attention_dim is not the width of the text encoders together"),
+        (pooled_fits, "unet.added.pooled_width is not text_2.projection"),
+        (time_fits, "unet.added.time_width: not an even number"),
+        ([4, 9].contains(&unet.in_channels), "unet.in_channels: neither 4 nor 9"),
     ]
 }
 

@@ -1,6 +1,7 @@
-//! CLIP's text transformer: token ids `[batch, context]` → states `[batch, context, hidden]`.
+//! CLIP's text transformer: token ids `[batch, context]` → a state for each token, and one for the
+//! prompt as a whole.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Weights;
 use super::attention::{Attention, AttentionShape, Names};
@@ -23,6 +24,19 @@ pub(crate) struct TextTransformer {
     positions: Tensor,
     layers: Vec<Layer>,
     norm: LayerNorm,
+    projection: Option<Linear>,
+    end_token: Option<i64>,
+}
+
+/// The result for a batch of prompts.
+pub(crate) struct TextStates {
+    /// States after the last layer, normalized: `[batch, context, hidden]`.
+    pub(crate) last: Tensor,
+    /// States before the last layer.
+    pub(crate) penultimate: Tensor,
+    /// The last state of each prompt's end token, projected if there is a projection: `[batch,
+    /// hidden or projection]`.
+    pub(crate) pooled: Tensor,
 }
 
 impl TextTransformer {
@@ -45,18 +59,46 @@ impl TextTransformer {
                 .map(|index| Layer::new(&layers.at(index), spec))
                 .collect::<Result<_, _>>()?,
             norm: LayerNorm::new(&weights.at("final_layer_norm"), spec.hidden_size)?,
+            projection: (spec.projection)
+                .map(|width| {
+                    let weights = weights.at("text_projection");
+                    Linear::without_bias(&weights, spec.hidden_size, width)
+                })
+                .transpose()?,
+            end_token: spec.end_token,
         })
     }
 
-    pub(crate) fn forward(&self, ids: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, ids: &Tensor) -> TextStates {
         let context = ids.size()[1];
         let tokens = Tensor::embedding(&self.tokens, ids, -1, false, false);
-        let states = tokens + self.positions.narrow(0, 0, context);
-        let states = self
-            .layers
-            .iter()
-            .fold(states, |states, layer| layer.forward(states));
-        self.norm.forward(&states)
+        let mut states = tokens + self.positions.narrow(0, 0, context);
+        let mut penultimate = states.shallow_clone();
+        for layer in &self.layers {
+            penultimate = states.shallow_clone();
+            states = layer.forward(states);
+        }
+        let last = self.norm.forward(&states);
+        TextStates {
+            pooled: self.pooled(ids, &last),
+            last,
+            penultimate,
+        }
+    }
+
+    fn pooled(&self, ids: &Tensor, states: &Tensor) -> Tensor {
+        // Position of the first end token in each prompt.
+        let ends = match self.end_token {
+            Some(end) => ids.eq(end).to_kind(Kind::Int).argmax(-1, true),
+            None => ids.argmax(-1, true),
+        };
+        let width = states.size()[2];
+        let ends = ends.unsqueeze(-1).expand([-1, -1, width], false);
+        let pooled = states.gather(1, &ends, false).squeeze_dim(1);
+        match &self.projection {
+            Some(projection) => projection.forward(&pooled),
+            None => pooled,
+        }
     }
 }
 

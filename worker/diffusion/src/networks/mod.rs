@@ -22,8 +22,8 @@ mod unet;
 mod weights;
 
 pub(crate) use autoencoder::{Autoencoder, Encoded};
-pub(crate) use clip::TextTransformer;
-pub(crate) use unet::UNet;
+pub(crate) use clip::{TextStates, TextTransformer};
+pub(crate) use unet::{AddedConditions, UNet};
 pub(crate) use weights::{Tensors, Weights};
 
 #[cfg(test)]
@@ -56,6 +56,8 @@ mod tests {
             heads: 4,
             intermediate_size: 64,
             activation: Activation::QuickGelu,
+            projection: None,
+            end_token: None,
         };
         let unet = UNetSpec {
             block_out_channels: vec![32, 64],
@@ -64,12 +66,16 @@ mod tests {
             heads: Heads::All(4),
             cross_attention_dim: 32,
             use_linear_projection: false,
+            in_channels: 4,
+            transformer_layers: None,
+            added: None,
         };
         let text = TextTransformer::new(&weights, &text, 16, 7).unwrap();
         let unet = UNet::new(&weights, &unet).unwrap();
-        let states = text.forward(&Tensor::from_slice(&[1i64, 5, 2, 3, 3, 3, 3]).unsqueeze(0));
+        let ids = Tensor::from_slice(&[1i64, 5, 2, 3, 3, 3, 3]).unsqueeze(0);
+        let states = text.forward(&ids).last;
         let latents = Tensor::linspace(-1, 1, 4 * 5 * 6, (Kind::Float, Device::Cpu));
-        unet.predict(&latents.view([1, 4, 5, 6]), 421.0, &states)
+        unet.predict(&latents.view([1, 4, 5, 6]), 421.0, &states, None)
     }
 
     #[test]

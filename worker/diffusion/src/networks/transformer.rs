@@ -21,6 +21,7 @@ pub(super) struct TransformerShape {
     pub(super) heads: i64,
     /// Width of the text states.
     pub(super) text_width: i64,
+    pub(super) layers: usize,
     /// Whether channels are projected by linear layers (Stable Diffusion 2) instead of 1 × 1
     /// convolutions (1).
     pub(super) linear_projection: bool,
@@ -68,17 +69,19 @@ impl Projection {
 pub(super) struct SpatialTransformer {
     norm: GroupNorm,
     enter: Projection,
-    layer: TransformerLayer,
+    layers: Vec<TransformerLayer>,
     leave: Projection,
 }
 
 impl SpatialTransformer {
     pub(super) fn new(weights: &Weights<'_>, shape: TransformerShape) -> Result<Self, Error> {
-        let norm = weights.at("norm");
+        let (norm, layers) = (weights.at("norm"), weights.at("transformer_blocks"));
         Ok(Self {
             norm: GroupNorm::new(&norm, shape.channels, NORM_GROUPS, NORM_EPSILON)?,
             enter: Projection::new(&weights.at("proj_in"), shape)?,
-            layer: TransformerLayer::new(&weights.at("transformer_blocks.0"), shape)?,
+            layers: (0..shape.layers)
+                .map(|index| TransformerLayer::new(&layers.at(index), shape))
+                .collect::<Result<_, _>>()?,
             leave: Projection::new(&weights.at("proj_out"), shape)?,
         })
     }
@@ -87,7 +90,7 @@ impl SpatialTransformer {
     pub(super) fn forward(&self, picture: &Tensor, text: &Tensor) -> Tensor {
         let height = picture.size()[2];
         let states = self.enter.enter(&self.norm.forward(picture));
-        let states = self.layer.forward(states, text);
+        let states = (self.layers.iter()).fold(states, |states, layer| layer.forward(states, text));
         self.leave.leave(&states, height) + picture
     }
 }

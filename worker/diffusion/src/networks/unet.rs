@@ -1,5 +1,5 @@
-//! The denoising UNet: latents `[batch, 4, h/8, w/8]`, a timestep and text states `[batch, context,
-//! hidden]` → a prediction of the latents' shape.
+//! The denoising UNet: latents `[batch, 4 or 9, h/8, w/8]`, a timestep and text states `[batch,
+//! context, hidden]` → a prediction `[batch, 4, h/8, w/8]`.
 
 use tch::{Kind, Tensor};
 
@@ -8,9 +8,13 @@ use super::layers::{Convolution, GroupNorm, Kernel, Linear};
 use super::resnet::{Norms, ResnetBlock};
 use super::transformer::{SpatialTransformer, TransformerShape};
 use crate::error::Error;
-use crate::manifest::UNetSpec;
+use crate::manifest::{AddedSpec, UNetSpec};
 
+/// Channels of the prediction.
 const LATENT_CHANNELS: i64 = 4;
+
+/// Numbers about the picture's size that Stable Diffusion XL gets.
+const SIZES: i64 = 6;
 
 const NORMS: Norms = Norms {
     groups: 32,
@@ -26,6 +30,7 @@ const MAX_PERIOD: f64 = 10_000.0;
 pub(crate) struct UNet {
     conv_in: Convolution,
     time: TimeEmbedding,
+    added: Option<AddedEmbedding>,
     down: Vec<DownBlock>,
     middle: MiddleBlock,
     up: Vec<UpBlock>,
@@ -50,11 +55,17 @@ impl UNet {
         Ok(Self {
             conv_in: Convolution::new(
                 &weights.at("conv_in"),
-                LATENT_CHANNELS,
+                spec.in_channels,
                 first,
                 Kernel::SAME,
             )?,
-            time: TimeEmbedding::new(&weights.at("time_embedding"), first, levels.time_width)?,
+            time: TimeEmbedding {
+                waves: first,
+                embedding: Embedding::new(&weights.at("time_embedding"), first, levels.time_width)?,
+            },
+            added: (spec.added)
+                .map(|added| AddedEmbedding::new(weights, added, levels.time_width))
+                .transpose()?,
             down: down.collect::<Result<_, _>>()?,
             middle: MiddleBlock::new(&weights.at("mid_block"), levels, last)?,
             up: up.collect::<Result<_, _>>()?,
@@ -68,10 +79,24 @@ impl UNet {
         })
     }
 
-    pub(crate) fn predict(&self, latents: &Tensor, timestep: f64, text: &Tensor) -> Tensor {
+    /// `added`: for a UNet that was built with them.
+    pub(crate) fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        text: &Tensor,
+        added: Option<&AddedConditions<'_>>,
+    ) -> Tensor {
         let kind = self.conv_in.kind();
         let text = &text.to_kind(kind);
-        let time = &self.time.forward(timestep, latents.device(), kind);
+        let time = self.time.forward(timestep, latents.device(), kind);
+        let time = match self.added.as_ref().zip(added) {
+            // `[1, time_width]` + `[batch, time_width]`
+            Some((embedding, conditions)) => time + embedding.forward(conditions, kind),
+            None => time,
+        };
+        // The activation with which every block begins.
+        let time = &time.silu();
         let mut hidden = self.conv_in.forward(&latents.to_kind(kind));
         let mut skips = vec![hidden.shallow_clone()];
         for block in &self.down {
@@ -86,31 +111,82 @@ impl UNet {
     }
 }
 
-/// Embeds a timestep: sines and cosines of many periods, then two linear layers.
-struct TimeEmbedding {
-    linear1: Linear,
-    linear2: Linear,
-    width: i64,
+/// Conditions beside the text's states.
+pub(crate) struct AddedConditions<'a> {
+    /// Each prompt as a whole: `[batch, width]`.
+    pub(crate) pooled: &'a Tensor,
+    /// Numbers about the picture's size: `[6]`.
+    pub(crate) sizes: Tensor,
 }
 
-impl TimeEmbedding {
-    fn new(weights: &Weights<'_>, width: i64, time_width: i64) -> Result<Self, Error> {
+/// Two linear layers.
+struct Embedding {
+    linear1: Linear,
+    linear2: Linear,
+}
+
+impl Embedding {
+    fn new(weights: &Weights<'_>, inputs: i64, width: i64) -> Result<Self, Error> {
         Ok(Self {
-            linear1: Linear::new(&weights.at("linear_1"), width, time_width)?,
-            linear2: Linear::new(&weights.at("linear_2"), time_width, time_width)?,
-            width,
+            linear1: Linear::new(&weights.at("linear_1"), inputs, width)?,
+            linear2: Linear::new(&weights.at("linear_2"), width, width)?,
         })
     }
 
-    /// Returns `[1, time_width]`, after the activation that every block applies.
-    fn forward(&self, timestep: f64, device: tch::Device, kind: Kind) -> Tensor {
-        let half = self.width / 2;
-        let index = Tensor::arange(half, (Kind::Float, device));
-        let angles = (index * (-MAX_PERIOD.ln() / half as f64)).exp() * timestep;
-        let waves = Tensor::cat(&[angles.cos(), angles.sin()], 0).to_kind(kind);
-        let hidden = self.linear1.forward(&waves.unsqueeze(0)).silu();
-        self.linear2.forward(&hidden).silu()
+    fn forward(&self, input: &Tensor) -> Tensor {
+        self.linear2.forward(&self.linear1.forward(input).silu())
     }
+}
+
+/// Embeds a timestep.
+struct TimeEmbedding {
+    /// Number of sines and cosines.
+    waves: i64,
+    embedding: Embedding,
+}
+
+impl TimeEmbedding {
+    /// Returns `[1, time_width]`.
+    fn forward(&self, timestep: f64, device: tch::Device, kind: Kind) -> Tensor {
+        let timestep = Tensor::from(timestep).to_device(device).view([1]);
+        let waves = waves(&timestep, self.waves);
+        self.embedding.forward(&waves.to_kind(kind))
+    }
+}
+
+/// Embeds the pooled prompt and the picture's size.
+struct AddedEmbedding {
+    /// Sines and cosines of each number.
+    waves: i64,
+    embedding: Embedding,
+}
+
+impl AddedEmbedding {
+    fn new(weights: &Weights<'_>, spec: AddedSpec, time_width: i64) -> Result<Self, Error> {
+        let inputs = spec.pooled_width + SIZES * spec.time_width;
+        Ok(Self {
+            waves: spec.time_width,
+            embedding: Embedding::new(&weights.at("add_embedding"), inputs, time_width)?,
+        })
+    }
+
+    /// Returns `[batch, time_width]`.
+    fn forward(&self, conditions: &AddedConditions<'_>, kind: Kind) -> Tensor {
+        let AddedConditions { pooled, sizes } = conditions;
+        let sizes = waves(sizes, self.waves).view([1, -1]);
+        let sizes = sizes.expand([pooled.size()[0], -1], false);
+        let input = Tensor::cat(&[pooled.to_kind(kind), sizes.to_kind(kind)], -1);
+        self.embedding.forward(&input)
+    }
+}
+
+/// Cosines and sines of many periods: numbers `[n]` → `[n, width]`.
+fn waves(numbers: &Tensor, width: i64) -> Tensor {
+    let half = width / 2;
+    let index = Tensor::arange(half, (Kind::Float, numbers.device()));
+    let frequencies = (index * (-MAX_PERIOD.ln() / half as f64)).exp();
+    let angles = numbers.to_kind(Kind::Float).unsqueeze(-1) * frequencies;
+    Tensor::cat(&[angles.cos(), angles.sin()], -1)
 }
 
 /// The shapes of all levels; level 0 has the resolution of the latents.
@@ -138,6 +214,7 @@ impl Levels<'_> {
             channels: self.channels(level),
             heads: self.spec.heads.of_block(level).unwrap_or(1),
             text_width: self.spec.cross_attention_dim,
+            layers: self.spec.transformer_layers_of(level),
             linear_projection: self.spec.use_linear_projection,
         };
         SpatialTransformer::new(weights, shape)

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Pipeline;
+use super::denoiser::EncodedPrompts;
 use super::previewer::Previewer;
 use super::step_counter::StepCounter;
 use crate::error::Error;
@@ -20,8 +21,8 @@ const CELLS_IN_ONE_BATCH: i64 = 64 * 64;
 pub(super) struct Denoising<'a> {
     pub(super) pipeline: &'a Pipeline,
     pub(super) plan: &'a Plan,
-    /// The states of the negative prompt, if the plan is guided, and of the prompt.
-    pub(super) text: &'a Tensor,
+    /// The negative prompt, if the plan is guided, and the prompt.
+    pub(super) prompts: &'a EncodedPrompts,
     pub(super) seed: u64,
 }
 
@@ -44,7 +45,7 @@ impl Denoising<'_> {
                     return Err(Error::Cancelled);
                 }
                 let input = sampler.model_input(&latents, call);
-                let prediction = self.guided_prediction(&input, sampler.timestep(call));
+                let prediction = self.guided_prediction(&input, sampler.timestep(call))?;
                 if plan.previews && preview_at.contains(&index) {
                     let picture = sampler.picture(&prediction, call, &latents);
                     counter.preview(self.preview(&picture)?);
@@ -61,21 +62,22 @@ impl Denoising<'_> {
 
     /// Applies classifier-free guidance (Ho and Salimans, 2022): away from the negative prompt,
     /// towards the prompt.
-    fn guided_prediction(&self, input: &Tensor, timestep: f64) -> Tensor {
-        let predict =
-            |input: &Tensor, text: &Tensor| self.pipeline.call_unet(input, timestep, text);
+    fn guided_prediction(&self, input: &Tensor, timestep: f64) -> Result<Tensor, Error> {
+        let predict = |input: &Tensor, prompts: &EncodedPrompts| {
+            self.pipeline.predict(input, timestep, prompts)
+        };
         if !self.plan.guided() {
-            return predict(input, self.text);
+            return predict(input, self.prompts);
         }
-        let (negative, positive) = (self.text.narrow(0, 0, 1), self.text.narrow(0, 1, 1));
         let cells: i64 = input.size().iter().rev().take(2).product();
         let (negative, positive) = if cells <= CELLS_IN_ONE_BATCH {
-            let both = predict(&Tensor::cat(&[input, input], 0), self.text);
+            let both = predict(&Tensor::cat(&[input, input], 0), self.prompts)?;
             (both.narrow(0, 0, 1), both.narrow(0, 1, 1))
         } else {
-            (predict(input, &negative), predict(input, &positive))
+            let [negative, positive] = [0, 1].map(|index| self.prompts.only(index));
+            (predict(input, &negative)?, predict(input, &positive)?)
         };
-        &negative + self.plan.guidance * (positive - &negative)
+        Ok(&negative + self.plan.guidance * (positive - &negative))
     }
 
     fn preview(&self, latents: &Tensor) -> Result<Picture, Error> {

@@ -5,14 +5,16 @@ use std::cell::OnceCell;
 use tch::Kind;
 
 use super::Pipeline;
+use super::denoiser::DenoiserFiles;
+use super::sd::SdFiles;
+use super::sdxl::SdxlFiles;
 use crate::checkpoint::{Checkpoint, Destination};
 use crate::device::Device;
 use crate::error::Error;
 use crate::folder::verify_files;
 use crate::guard::guard;
-use crate::manifest::{Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
-use crate::networks::{Autoencoder, TextTransformer, UNet, Weights};
-use crate::tokenizer::Tokenizer;
+use crate::manifest::{Manifest, Networks, VAE_WEIGHTS};
+use crate::networks::{Autoencoder, Weights};
 
 /// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,58 +30,36 @@ pub struct LoadStep {
 /// A network of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// CLIP's text transformer.
+    /// A text encoder.
     TextEncoder,
-    /// The denoising UNet.
-    UNet,
+    /// The denoising network.
+    Denoiser,
     /// The autoencoder.
     Vae,
 }
 
 /// A model's files, opened and checked against each other.
-struct Sources {
-    tokenizer: Tokenizer,
-    text: Checkpoint,
-    unet: Checkpoint,
+struct Files {
+    denoiser: Box<dyn DenoiserFiles>,
     vae: Checkpoint,
-    /// Rows of the token embedding.
-    vocabulary: i64,
-    /// Tokens in a prompt.
-    context: i64,
 }
 
-impl Sources {
+impl Files {
     fn open(manifest: &Manifest) -> Result<Self, Error> {
         verify_files(manifest)?;
-        let tokenizer = Tokenizer::load(manifest)?;
-        let text = open(manifest, TEXT_WEIGHTS, without_model_prefix)?;
-        let unet = open(manifest, UNET_WEIGHTS, str::to_owned)?;
-        let vae = open(manifest, VAE_WEIGHTS, Autoencoder::rename)?;
-
-        let vocabulary = text.rows("embeddings.token_embedding.weight")?;
-        let largest = tokenizer.largest_id();
-        if largest >= vocabulary {
-            let message = format!("has the id {largest}, the text encoder {vocabulary} rows");
-            return Err(manifest.bad("tokenizer/vocab.json", message));
-        }
-        let context = i64::try_from(manifest.tokenizer.context).unwrap_or(i64::MAX);
-        text.check(|weights| TextTransformer::new(weights, &manifest.text, vocabulary, context))?;
-        unet.check(|weights| UNet::new(weights, &manifest.unet))?;
+        let denoiser: Box<dyn DenoiserFiles> = match &manifest.networks {
+            Networks::Sd(spec) => Box::new(SdFiles::open(manifest, spec)?),
+            Networks::Sdxl(spec) => Box::new(SdxlFiles::open(manifest, spec)?),
+        };
+        let vae = Checkpoint::open(manifest, VAE_WEIGHTS, Autoencoder::rename)?;
         vae.check(|weights| Autoencoder::new(weights, &manifest.vae))?;
-        Ok(Self {
-            tokenizer,
-            text,
-            unet,
-            vae,
-            vocabulary,
-            context,
-        })
+        Ok(Self { denoiser, vae })
     }
 }
 
 /// Opens and checks a model's files without reading its weights.
 pub(super) fn check(manifest: &Manifest) -> Result<(), Error> {
-    guard(|| Sources::open(manifest).map(drop))
+    guard(|| Files::open(manifest).map(drop))
 }
 
 /// Checks a model's files, then builds its networks and loads their weights.
@@ -89,32 +69,23 @@ pub(super) fn load(
     progress: &mut dyn FnMut(LoadStep),
 ) -> Result<Pipeline, Error> {
     device.run(|| {
-        let sources = Sources::open(manifest)?;
-        let (text, unet, vae) = (&sources.text, &sources.unet, &sources.vae);
+        let files = Files::open(manifest)?;
         let mut loading = Loading {
             device,
             bytes: 0,
-            total_bytes: text.bytes() + unet.bytes() + vae.bytes(),
+            total_bytes: files.denoiser.bytes() + files.vae.bytes(),
             memory_bytes: 0,
             progress,
         };
-        let large = device.weight_kind();
-        let text = loading.network(Part::TextEncoder, text, large, |weights| {
-            TextTransformer::new(weights, &manifest.text, sources.vocabulary, sources.context)
-        })?;
-        let unet = loading.network(Part::UNet, unet, large, |weights| {
-            UNet::new(weights, &manifest.unet)
-        })?;
+        let denoiser = files.denoiser.load(&mut loading)?;
         // Small compared with the UNet, and its activations overflow in half precision.
-        let autoencoder = loading.network(Part::Vae, vae, Kind::Float, |weights| {
+        let autoencoder = loading.network(Part::Vae, &files.vae, Kind::Float, |weights| {
             Autoencoder::new(weights, &manifest.vae)
         })?;
         Ok(Pipeline {
             manifest: manifest.clone(),
             device,
-            tokenizer: sources.tokenizer,
-            text,
-            unet,
+            denoiser,
             autoencoder,
             previewer: OnceCell::new(),
             memory_bytes: loading.memory_bytes,
@@ -122,20 +93,8 @@ pub(super) fn load(
     })
 }
 
-fn open(manifest: &Manifest, stem: &str, rename: fn(&str) -> String) -> Result<Checkpoint, Error> {
-    Checkpoint::open(manifest, &manifest.weights(stem)?, rename)
-}
-
-/// Removes the prefix: CLIP is stored with or without the prefix of the surrounding model.
-fn without_model_prefix(stored: &str) -> String {
-    stored
-        .strip_prefix("text_model.")
-        .unwrap_or(stored)
-        .to_owned()
-}
-
 /// Shared state of the parts of a load.
-struct Loading<'a> {
+pub(super) struct Loading<'a> {
     device: Device,
     bytes: u64,
     total_bytes: u64,
@@ -144,8 +103,12 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
     /// Builds a network and loads its weights.
-    fn network<N>(
+    pub(super) fn network<N>(
         &mut self,
         part: Part,
         weights: &Checkpoint,

@@ -1,25 +1,30 @@
 //! A loaded model: text, optionally a picture, → latents → picture.
 
+mod clip;
 mod denoise;
+mod denoiser;
 mod load;
 mod previewer;
+mod sd;
+mod sdxl;
 mod step_counter;
 
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
+pub use denoiser::EncodedPrompts;
 pub use load::{LoadStep, Part};
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
 use crate::error::Error;
 use crate::manifest::Manifest;
-use crate::networks::{Autoencoder, Encoded, TextTransformer, UNet};
+use crate::networks::{Autoencoder, Encoded};
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
-use crate::tokenizer::Tokenizer;
 use denoise::Denoising;
+use denoiser::{Denoiser, NetworkCall};
 use previewer::Previewer;
 use step_counter::StepCounter;
 
@@ -27,9 +32,7 @@ use step_counter::StepCounter;
 pub struct Pipeline {
     manifest: Manifest,
     device: Device,
-    tokenizer: Tokenizer,
-    text: TextTransformer,
-    unet: UNet,
+    denoiser: Box<dyn Denoiser>,
     autoencoder: Autoencoder,
     previewer: OnceCell<Previewer>,
     memory_bytes: u64,
@@ -107,11 +110,7 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Picture>, Error> {
         let plan = request.plan(&self.manifest)?;
-        let text = if plan.guided() {
-            self.encode_text(&[&plan.negative_prompt, &plan.prompt])?
-        } else {
-            self.encode_text(&[&plan.prompt])?
-        };
+        let prompts = self.encode_prompts(&plan)?;
         let image = match &request.image {
             Some(image) => Some(
                 (self.device)
@@ -126,14 +125,14 @@ impl Pipeline {
             .saturating_mul(plan.num_images);
         let mut counter = StepCounter::new(observer, steps);
         (0..plan.num_images)
-            .map(|index| self.draw(&plan, &text, image.as_ref(), index, &mut counter))
+            .map(|index| self.draw(&plan, &prompts, image.as_ref(), index, &mut counter))
             .collect()
     }
 
     fn draw(
         &self,
         plan: &Plan,
-        text: &Tensor,
+        prompts: &EncodedPrompts,
         image: Option<&Encoded>,
         index: u32,
         counter: &mut StepCounter<'_>,
@@ -146,7 +145,7 @@ impl Pipeline {
         })?;
         let start = image.map(|image| self.device.run(|| Ok(sampled(image, seed))));
         let start = start.transpose()?;
-        let denoising = self.denoising(plan, text, seed);
+        let denoising = self.denoising(plan, prompts, seed);
         let latents = denoising.run(&noise, start.as_ref(), counter)?;
         let decoded = self.decode(&latents)?;
         self.device.run(|| Picture::from_decoded(&decoded))
@@ -157,52 +156,66 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidRequest`] if the text cannot be tokenized.
     pub fn tokens(&self, prompt: &str) -> Result<Vec<i64>, Error> {
-        self.tokenizer.encode(prompt)
+        self.denoiser.tokens(prompt)
     }
 
-    /// Returns the text states of prompts: `[prompts, context, hidden]`.
+    /// Encodes a request's negative prompt, if guidance is above 1, and its prompt.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
-    pub fn encode_text(&self, prompts: &[&str]) -> Result<Tensor, Error> {
-        let ids = prompts
-            .iter()
-            .map(|prompt| self.tokens(prompt))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.device.run(|| {
-            let ids: Vec<Tensor> = ids.iter().map(|ids| Tensor::from_slice(ids)).collect();
-            let ids = Tensor::f_stack(&ids, 0)?.to_device(self.device.torch());
-            Ok(self.text.forward(&ids))
+    pub fn encode(&self, request: &Request) -> Result<EncodedPrompts, Error> {
+        self.encode_prompts(&request.plan(&self.manifest)?)
+    }
+
+    fn encode_prompts(&self, plan: &Plan) -> Result<EncodedPrompts, Error> {
+        let denoiser = &self.denoiser;
+        self.device.run(|| match &plan.negative_prompt {
+            _ if !plan.guided() => denoiser.encode(&[&plan.prompt]),
+            Some(negative) => denoiser.encode(&[negative, &plan.prompt]),
+            None => {
+                let prompt = denoiser.encode(&[&plan.prompt])?;
+                Ok(denoiser.encode_no_negative(&prompt)?.and(&prompt))
+            }
         })
     }
 
-    /// Returns the UNet's prediction for latents `[batch, 4, h/8, w/8]` at a training step (0 to
-    /// 999), in single precision.
+    /// Returns the network's prediction for latents `[batch, 4, h/8, w/8]` at a training step (0 to
+    /// 999) and as many prompts, in single precision.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
-    pub fn predict(&self, latents: &Tensor, timestep: f64, text: &Tensor) -> Result<Tensor, Error> {
-        self.device
-            .run(|| Ok(self.call_unet(latents, timestep, text)))
+    pub fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        prompts: &EncodedPrompts,
+    ) -> Result<Tensor, Error> {
+        self.device.run(|| {
+            let prediction = self.denoiser.predict(&NetworkCall {
+                input: latents,
+                timestep,
+                prompts,
+            });
+            Ok(prediction.to_kind(Kind::Float))
+        })
     }
 
-    /// Denoises noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents for decoding. `text`
-    /// is the result of [`Pipeline::encode_text`] for the negative prompt, if guidance is above 1,
-    /// and the prompt. Ignores the request's image.
+    /// Denoises noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents for decoding.
+    /// `prompts` is the result of [`Pipeline::encode`]. Ignores the request's image.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn denoise(
         &self,
         noise: &Tensor,
-        text: &Tensor,
+        prompts: &EncodedPrompts,
         request: &Request,
     ) -> Result<Tensor, Error> {
         let plan = Plan {
             strength: None,
             ..request.plan(&self.manifest)?
         };
-        let denoising = self.denoising(&plan, text, plan.seed);
+        let denoising = self.denoising(&plan, prompts, plan.seed);
         denoising.run(noise, None, &mut StepCounter::new(&mut (), 0))
     }
 
@@ -211,12 +224,12 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
-    pub fn encode(&self, picture: &Tensor, seed: u64) -> Result<Tensor, Error> {
+    pub fn encode_picture(&self, picture: &Tensor, seed: u64) -> Result<Tensor, Error> {
         self.device
             .run(|| Ok(sampled(&self.encoded(picture), seed)))
     }
 
-    /// As [`Pipeline::denoise`], from a picture's `latents` of [`Pipeline::encode`]. The strength
+    /// As [`Pipeline::denoise`], from a picture's `latents` of [`Pipeline::encode_picture`]. The strength
     /// of the request's image determines how much noise covers them.
     ///
     /// # Errors
@@ -225,11 +238,11 @@ impl Pipeline {
         &self,
         latents: &Tensor,
         noise: &Tensor,
-        text: &Tensor,
+        prompts: &EncodedPrompts,
         request: &Request,
     ) -> Result<Tensor, Error> {
         let plan = request.plan(&self.manifest)?;
-        let denoising = self.denoising(&plan, text, plan.seed);
+        let denoising = self.denoising(&plan, prompts, plan.seed);
         denoising.run(noise, Some(latents), &mut StepCounter::new(&mut (), 0))
     }
 
@@ -241,11 +254,16 @@ impl Pipeline {
         self.device.run(|| Ok(self.autoencoder.decode(latents)))
     }
 
-    fn denoising<'a>(&'a self, plan: &'a Plan, text: &'a Tensor, seed: u64) -> Denoising<'a> {
+    fn denoising<'a>(
+        &'a self,
+        plan: &'a Plan,
+        prompts: &'a EncodedPrompts,
+        seed: u64,
+    ) -> Denoising<'a> {
         Denoising {
             pipeline: self,
             plan,
-            text,
+            prompts,
             seed,
         }
     }
@@ -253,11 +271,6 @@ impl Pipeline {
     fn encoded(&self, picture: &Tensor) -> Encoded {
         let picture = picture.to_device(self.device.torch());
         self.autoencoder.encode(&picture)
-    }
-
-    fn call_unet(&self, latents: &Tensor, timestep: f64, text: &Tensor) -> Tensor {
-        let prediction = self.unet.predict(latents, timestep, text);
-        prediction.to_kind(Kind::Float)
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use warmq_diffusion::{
-    Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline, Request, Stamp,
+    Catalog, Device, Error, LoadStep, Manifest, Observer, Picture, Pipeline, Request, Stamp,
 };
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
@@ -378,10 +378,13 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-/// Threads per tensor operation on the CPU: tiny models are fastest on one.
+/// Networks up to this width are fastest on one thread.
+const MAX_WIDTH_OF_ONE_THREAD: i64 = 256;
+
+/// Threads per tensor operation on the CPU.
 fn threads(manifest: &Manifest) -> usize {
-    match manifest.family {
-        Family::Tiny => 1,
-        _ => std::thread::available_parallelism().map_or(1, NonZero::get),
+    match manifest.networks.width() <= MAX_WIDTH_OF_ONE_THREAD {
+        true => 1,
+        false => std::thread::available_parallelism().map_or(1, NonZero::get),
     }
 }

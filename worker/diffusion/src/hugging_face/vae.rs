@@ -1,0 +1,49 @@
+//! The config of an autoencoder.
+
+use serde::Deserialize;
+
+use super::allowed;
+use super::folder::Folder;
+use crate::error::Error;
+use crate::manifest::VaeSpec;
+
+/// diffusers' AutoencoderKL.
+#[derive(Deserialize)]
+#[serde(default)]
+struct VaeConfig {
+    block_out_channels: Vec<i64>,
+    layers_per_block: usize,
+    norm_num_groups: i64,
+    latent_channels: i64,
+    scaling_factor: f64,
+}
+
+impl Default for VaeConfig {
+    fn default() -> VaeConfig {
+        VaeConfig {
+            block_out_channels: vec![64],
+            layers_per_block: 1,
+            norm_num_groups: 32,
+            latent_channels: 4,
+            scaling_factor: 0.18215,
+        }
+    }
+}
+
+impl VaeConfig {
+    fn spec(self) -> VaeSpec {
+        VaeSpec {
+            block_out_channels: self.block_out_channels,
+            layers_per_block: self.layers_per_block,
+            norm_groups: self.norm_num_groups,
+            latent_channels: self.latent_channels,
+            scaling_factor: self.scaling_factor,
+        }
+    }
+}
+
+/// Reads the autoencoder's config.
+pub(super) fn vae(folder: Folder<'_>) -> Result<VaeSpec, Error> {
+    let config: VaeConfig = folder.config("vae/config.json", allowed::vae)?;
+    Ok(config.spec())
+}

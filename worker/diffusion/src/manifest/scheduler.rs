@@ -1,0 +1,209 @@
+//! The noise schedule of a model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::scheduler::SchedulerKind;
+
+/// The noise schedule of the model's training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SchedulerSpec {
+    /// The allowed schedulers.
+    pub allowed: Vec<SchedulerKind>,
+    /// The default scheduler.
+    pub default: SchedulerKind,
+    /// What the UNet predicts.
+    pub prediction_type: PredictionType,
+    /// Variance of the first training step's noise.
+    pub beta_start: f64,
+    /// Variance of the last training step's noise.
+    pub beta_end: f64,
+    /// Growth of the variance in between.
+    pub beta_schedule: BetaSchedule,
+    /// Offset added to each timestep of schedulers that count from the start of training; 1.
+    #[serde(default)]
+    pub steps_offset: usize,
+    /// Timesteps of the training.
+    #[serde(default = "default_train_timesteps")]
+    pub num_train_timesteps: u32,
+    /// Variance of each training step's noise, instead of the three values above.
+    #[serde(default)]
+    pub trained_betas: Option<Vec<f64>>,
+    /// Whether the variances are rescaled so that the last timestep has no signal.
+    #[serde(default)]
+    pub rescale_betas_zero_snr: bool,
+    /// Which timesteps a number of steps visits; each scheduler has its own default.
+    #[serde(default)]
+    pub timestep_spacing: Option<TimestepSpacing>,
+    /// Whether the last step of DDIM and PNDM ends without noise; each has its own default.
+    #[serde(default)]
+    pub set_alpha_to_one: Option<bool>,
+    /// Noise levels of Euler, Heun and DPM-Solver++.
+    #[serde(default)]
+    pub sigma_spacing: SigmaSpacing,
+    /// Noise level after the last step of Euler and DPM-Solver++.
+    #[serde(default)]
+    pub final_sigmas_type: FinalSigma,
+    /// Variant of DPM-Solver++.
+    #[serde(default)]
+    pub algorithm_type: DpmAlgorithm,
+    /// Steps of DPM-Solver++ of which each one makes use, 1 to 3.
+    #[serde(default = "default_solver_order")]
+    pub solver_order: usize,
+    /// Second order of DPM-Solver++.
+    #[serde(default)]
+    pub solver_type: DpmSolverType,
+    /// Whether DPM-Solver++ lowers the order of the last of few steps.
+    #[serde(default = "default_true")]
+    pub lower_order_final: bool,
+    /// Whether the last step of DPM-Solver++ is of order 1.
+    #[serde(default)]
+    pub euler_at_final: bool,
+    /// Lower bound of half of the logarithm of the signal-to-noise ratio, for DPM-Solver++.
+    #[serde(default = "unbounded", with = "lowest")]
+    pub lambda_min_clipped: f64,
+    /// Timesteps of the distillation, for LCM.
+    #[serde(default = "default_original_steps")]
+    pub original_inference_steps: usize,
+    /// Factor of timesteps in LCM's boundary condition.
+    #[serde(default = "default_timestep_scaling")]
+    pub timestep_scaling: f64,
+}
+
+impl SchedulerSpec {
+    /// Returns whether a scheduler computes this noise schedule: diffusers-rs has only Hugging
+    /// Face's default settings.
+    pub fn allows(&self, kind: SchedulerKind) -> bool {
+        let has_all = !matches!(
+            kind,
+            SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral | SchedulerKind::Lms
+        );
+        has_all
+            || self.num_train_timesteps == default_train_timesteps()
+                && self.trained_betas.is_none()
+                && !self.rescale_betas_zero_snr
+                && self.sigma_spacing == SigmaSpacing::Timesteps
+                && self.beta_schedule != BetaSchedule::SquaredcosCapV2
+                && matches!(
+                    self.timestep_spacing,
+                    None | Some(TimestepSpacing::Linspace)
+                )
+    }
+}
+
+fn default_train_timesteps() -> u32 {
+    1000
+}
+
+fn default_solver_order() -> usize {
+    2
+}
+
+fn default_true() -> bool {
+    true
+}
+
+fn unbounded() -> f64 {
+    f64::NEG_INFINITY
+}
+
+fn default_original_steps() -> usize {
+    50
+}
+
+fn default_timestep_scaling() -> f64 {
+    10.0
+}
+
+/// JSON has no infinity: null stands for it.
+mod lowest {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(value).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NEG_INFINITY))
+    }
+}
+
+/// Which timesteps a number of steps visits (Lin et al., 2023, table 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimestepSpacing {
+    /// From the last to the first, evenly.
+    Linspace,
+    /// Multiples of a whole number from the first on; never the last.
+    Leading,
+    /// Multiples of a number from the last on; never the first.
+    Trailing,
+}
+
+/// Noise levels of a number of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SigmaSpacing {
+    /// Those of the timesteps.
+    #[default]
+    Timesteps,
+    /// Denser towards the end (Karras et al., 2022).
+    Karras,
+    /// Evenly spaced logarithms.
+    Exponential,
+}
+
+/// The noise level after the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalSigma {
+    /// None.
+    #[default]
+    Zero,
+    /// That of the first training step.
+    SigmaMin,
+}
+
+/// Variant of DPM-Solver++.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DpmAlgorithm {
+    /// Without noise between the steps.
+    #[default]
+    #[serde(rename = "dpmsolver++")]
+    DpmSolverPlusPlus,
+    /// With noise between the steps.
+    #[serde(rename = "sde-dpmsolver++")]
+    SdeDpmSolverPlusPlus,
+}
+
+/// Second order of DPM-Solver++.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DpmSolverType {
+    /// By the middle of the step.
+    #[default]
+    Midpoint,
+    /// By both ends of the step.
+    Heun,
+}
+
+/// What a UNet predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PredictionType {
+    /// The noise.
+    Epsilon,
+    /// The velocity between noise and picture (Salimans and Ho, 2022).
+    VPrediction,
+}
+
+/// Growth of the noise's variance over the training steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BetaSchedule {
+    /// Linear growth.
+    Linear,
+    /// Linear growth of the square root.
+    ScaledLinear,
+    /// By a squared cosine of the time (Nichol and Dhariwal, 2021).
+    SquaredcosCapV2,
+}

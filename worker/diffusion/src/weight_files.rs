@@ -1,0 +1,86 @@
+//! The weights files of a component: one safetensors file, or several behind an index.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::folder::{read_json, stays_inside};
+use crate::manifest::Manifest;
+
+/// What a file name may have between its stem and `safetensors`, in order of preference.
+const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
+
+/// Files relative to the model's folder.
+#[derive(Debug)]
+pub(crate) struct WeightFiles<'a> {
+    manifest: &'a Manifest,
+    names: Vec<String>,
+}
+
+/// Hugging Face's index of the files of a component.
+#[derive(Deserialize)]
+struct Index {
+    /// The file of each tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+impl<'a> WeightFiles<'a> {
+    /// Finds the files of a component, e.g. of `unet/diffusion_pytorch_model`.
+    ///
+    /// # Errors
+    /// There are none, or the index is damaged.
+    pub(crate) fn find(manifest: &'a Manifest, stem: &str) -> Result<Self, Error> {
+        let exists = |name: &str| manifest.folder().join(name).is_file();
+        for variant in VARIANTS {
+            let single = format!("{stem}{variant}.safetensors");
+            if exists(&single) {
+                let names = vec![single];
+                return Ok(Self { manifest, names });
+            }
+            let index = format!("{stem}.safetensors.index{variant}.json");
+            if exists(&index) {
+                let names = indexed(manifest, stem, &index)?;
+                return Ok(Self { manifest, names });
+            }
+        }
+        let missing = format!("{stem}.safetensors");
+        let pickle = format!("{stem}.bin");
+        let message = match exists(&pickle) {
+            true => format!("missing; {pickle} exists, but only safetensors files are supported"),
+            false => "missing".to_owned(),
+        };
+        Err(manifest.bad(&missing, message))
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Returns the size of all files, bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let paths = self
+            .names
+            .iter()
+            .map(|name| self.manifest.folder().join(name));
+        let sizes = paths.filter_map(|path| fs::metadata(path).ok());
+        sizes.map(|metadata| metadata.len()).sum()
+    }
+}
+
+fn indexed(manifest: &Manifest, stem: &str, index: &str) -> Result<Vec<String>, Error> {
+    let Index { weight_map } = read_json(manifest.folder(), &manifest.name, index)?;
+    let files: BTreeSet<String> = weight_map.into_values().collect();
+    if files.is_empty() {
+        return Err(manifest.bad(index, "lists no file"));
+    }
+    if let Some(outside) = files.iter().find(|file| !stays_inside(file)) {
+        return Err(manifest.bad(index, format!("{outside:?} leads out of the folder")));
+    }
+    let folder = stem.rsplit_once('/').map_or("", |(folder, _)| folder);
+    Ok(files
+        .iter()
+        .map(|file| format!("{folder}/{file}"))
+        .collect())
+}
