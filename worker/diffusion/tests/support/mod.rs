@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod keyed;
+pub mod keyed_model;
 pub mod reference;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,19 @@ pub fn load(name: &str) -> Pipeline {
     warmq_diffusion::set_threads(1);
     let manifest = Catalog::open(&models()).unwrap().manifest(name).unwrap();
     Pipeline::load(&manifest, &Device::Cpu, &mut |_| {}).unwrap()
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)
+        } else {
+            fs::copy(from, to).map(drop).unwrap()
+        }
+    }
 }
 
 /// A models folder with one model, of minimal widths and random weights.

@@ -47,7 +47,7 @@ impl Reference {
         let theirs = &self.tensors[name];
         assert_eq!(ours.size(), theirs.size(), "{name}");
         let distance = ((ours - theirs).norm() / theirs.norm()).double_value(&[]);
-        println!("{} {name}: relative L2 {distance:.1e}", self.fact("model"));
+        println!("{name}: relative L2 {distance:.1e}");
         assert!(
             distance <= BOUND,
             "{name} is {distance:e} away from Python's"
