@@ -64,8 +64,8 @@ pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
 pub use manifest::{
     Activation, AddedSpec, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, FileEntry,
-    FinalSigma, Heads, ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec,
-    SdxlSpec, SigmaSpacing, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
+    FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, FluxSpec, FluxTransformerSpec, Heads, ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec,
+    SdxlSpec, SigmaSpacing, T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::Picture;

@@ -1,5 +1,6 @@
 //! A model's manifest: `manifest.json` in its folder, or derived from Hugging Face's configs.
 
+mod flux;
 mod networks;
 mod scheduler;
 mod validate;
@@ -12,11 +13,12 @@ use crate::error::Error;
 use crate::folder::{self, read_json};
 use crate::hugging_face;
 use crate::weight_files::WeightFiles;
+pub use flux::{FluxSpec, FluxTransformerSpec, T5Spec};
 pub use networks::{
     Activation, AddedSpec, Heads, Networks, SdSpec, SdxlSpec, TextSpec, UNetSpec, VaeSpec,
 };
 pub use scheduler::{
-    BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, PredictionType, SchedulerSpec,
+    BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, PredictionType, SchedulerSpec,
     SigmaSpacing, TimestepSpacing,
 };
 

@@ -186,10 +186,20 @@ pub struct VaeSpec {
     pub layers_per_block: usize,
     /// Groups of the group norms; divides every width.
     pub norm_groups: i64,
-    /// Channels of the latents; 4.
+    /// Channels of the latents; 4, or 16 for FLUX.1.
     pub latent_channels: i64,
     /// Latents are divided by this before decoding.
     pub scaling_factor: f64,
+    /// This is added to divided latents before decoding.
+    #[serde(default)]
+    pub shift_factor: f64,
+    /// Whether 1×1 convolutions follow the encoder and precede the decoder.
+    #[serde(default = "default_true")]
+    pub quant_convs: bool,
+}
+
+fn default_true() -> bool {
+    true
 }
 
 impl VaeSpec {

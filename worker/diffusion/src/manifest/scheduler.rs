@@ -207,3 +207,51 @@ pub enum BetaSchedule {
     /// By a squared cosine of the time (Nichol and Dhariwal, 2021).
     SquaredcosCapV2,
 }
+
+/// The noise levels of a flow between noise and picture (Lipman et al., 2023; Esser et al., 2024).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowMatchSpec {
+    /// Timesteps of the training.
+    #[serde(default = "default_train_timesteps")]
+    pub num_train_timesteps: u32,
+    /// How noise levels are moved towards noise.
+    pub shift: FlowShift,
+    /// Noise level before the last step, to which the levels are stretched.
+    #[serde(default)]
+    pub shift_terminal: Option<f64>,
+    /// Spacing of the noise levels.
+    #[serde(default)]
+    pub sigma_spacing: SigmaSpacing,
+}
+
+/// How noise levels are moved towards noise: large pictures need more of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowShift {
+    /// By the same factor for all sizes.
+    Fixed(f64),
+    /// By a shift that is linear in a picture's tokens.
+    BySize {
+        /// Shift of a picture of `base_tokens`.
+        base_shift: f64,
+        /// Shift of a picture of `max_tokens`.
+        max_shift: f64,
+        /// Tokens of a small picture.
+        base_tokens: u32,
+        /// Tokens of a large picture.
+        max_tokens: u32,
+        /// What the shift means.
+        curve: FlowCurve,
+    },
+}
+
+/// What a shift by size means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowCurve {
+    /// The logarithm of the factor.
+    #[default]
+    Exponential,
+    /// The factor.
+    Linear,
+}
