@@ -3,6 +3,8 @@
 //! other key of a config changes nothing, or refuses the model by name.
 
 mod allowed;
+mod flow_match;
+mod flux;
 mod folder;
 mod scheduler;
 mod text;

@@ -67,6 +67,9 @@ pub struct SchedulerSpec {
     /// Factor of timesteps in LCM's boundary condition.
     #[serde(default = "default_timestep_scaling")]
     pub timestep_scaling: f64,
+    /// A flow, instead of all settings above; for the scheduler `flow-match-euler` only.
+    #[serde(default)]
+    pub flow: Option<FlowMatchSpec>,
 }
 
 impl SchedulerSpec {

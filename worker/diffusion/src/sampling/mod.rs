@@ -5,15 +5,18 @@
 //! | `noise_schedule` | how much noise the training added at each timestep |
 //! | `spacing` | which timesteps and noise levels a number of steps visits |
 //! | `ddim`, `ddpm`, `plms`, `euler`, `heun`, `dpm`, `lcm` | solvers: from one level to the next |
+//! | `flow_match` | the solver of FLUX.1 |
 //! | `upstream` | the solvers that diffusers-rs provides |
 //!
 //! Latents are `signal · picture + deviation · noise`. Some solvers keep the sum of squares at 1,
-//! as the training does, others keep the signal at 1; [`Level`] serves both.
+//! as the training does, others keep the signal at 1, and flows keep the sum at 1; [`Level`] serves
+//! all.
 
 mod ddim;
 mod ddpm;
 mod dpm;
 mod euler;
+mod flow_match;
 mod heun;
 mod lcm;
 mod noise_schedule;
@@ -23,7 +26,7 @@ mod upstream;
 
 use tch::Tensor;
 
-use crate::manifest::{PredictionType, SchedulerSpec};
+use crate::manifest::{FlowMatchSpec, PredictionType, SchedulerSpec};
 use crate::scheduler::SchedulerKind;
 use noise_schedule::NoiseSchedule;
 
@@ -52,8 +55,12 @@ impl Level {
         }
     }
 
-    /// Returns the picture's latents in `latents`, of which a UNet predicted the noise or velocity.
-    fn picture(self, predicts: PredictionType, prediction: &Tensor, latents: &Tensor) -> Tensor {
+    /// Returns the picture's latents in `latents`, of which a network predicted the target.
+    fn picture(self, target: Target, prediction: &Tensor, latents: &Tensor) -> Tensor {
+        let predicts = match target {
+            Target::Trained(predicts) => predicts,
+            Target::Flow => return latents - prediction * self.deviation,
+        };
         let length = self.signal.hypot(self.deviation);
         let (signal, deviation) = (self.signal / length, self.deviation / length);
         let latents = latents / length;
@@ -62,6 +69,15 @@ impl Level {
             PredictionType::VPrediction => latents * signal - prediction * deviation,
         }
     }
+}
+
+/// What a network predicts.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// Noise or velocity of latents whose squares add up to 1.
+    Trained(PredictionType),
+    /// The noise less the picture.
+    Flow,
 }
 
 /// A call of the UNet.
@@ -101,7 +117,7 @@ pub(crate) struct Sampler {
     skipped: usize,
     calls_per_step: usize,
     initial_sigma: f64,
-    predicts: PredictionType,
+    target: Target,
     solver: Box<dyn Solver>,
 }
 
@@ -144,8 +160,22 @@ impl Sampler {
             calls,
             calls_per_step,
             initial_sigma,
-            predicts: spec.prediction_type,
+            target: Target::Trained(spec.prediction_type),
             solver,
+        }
+    }
+
+    /// Returns a sampler of a flow; `tokens`: those of the picture, in the transformer. Otherwise
+    /// as [`Sampler::new`].
+    pub(crate) fn flow_match(steps: u32, skipped: u32, tokens: u32, spec: &FlowMatchSpec) -> Self {
+        let plan = flow_match::plan(steps as usize, tokens, spec);
+        Self {
+            skipped: (skipped as usize).min(plan.calls.len()),
+            calls: plan.calls,
+            calls_per_step: 1,
+            initial_sigma: plan.initial_sigma,
+            target: Target::Flow,
+            solver: plan.solver,
         }
     }
 
@@ -183,7 +213,7 @@ impl Sampler {
     /// Returns the picture's latents that a prediction at the first call of a step means.
     pub(crate) fn picture(&self, prediction: &Tensor, call: usize, latents: &Tensor) -> Tensor {
         let level = self.calls[call].level;
-        level.picture(self.predicts, prediction, latents)
+        level.picture(self.target, prediction, latents)
     }
 
     /// Returns the latents of the next call. `noise` draws noise of standard deviation 1.

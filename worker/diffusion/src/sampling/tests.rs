@@ -84,6 +84,9 @@ struct Reference {
     config: HashMap<String, Value>,
     steps: u32,
     skipped: u32,
+    /// Tokens of the picture, for flows.
+    #[serde(default)]
+    tokens: u32,
     timesteps: Vec<f64>,
     initial: f64,
     result: Vec<f64>,
@@ -98,10 +101,25 @@ fn wave(offset: f64) -> Tensor {
     (index + offset).cos().view([1, 4, 2, 2])
 }
 
-fn computed(reference: &Reference) -> (Vec<f64>, f64, Tensor) {
+fn sampler(reference: &Reference) -> Sampler {
+    let Reference {
+        class,
+        steps,
+        skipped,
+        tokens,
+        ..
+    } = reference;
     let config = serde_json::to_string(&reference.config).unwrap();
-    let (kind, spec) = crate::hugging_face::scheduler_of(&reference.class, &config).unwrap();
-    let mut sampler = Sampler::new(kind, reference.steps, reference.skipped, &spec);
+    if class == "FlowMatchEulerDiscreteScheduler" {
+        let spec = crate::hugging_face::flow_match_of(&config).unwrap();
+        return Sampler::flow_match(*steps, *skipped, *tokens, &spec);
+    }
+    let (kind, spec) = crate::hugging_face::scheduler_of(class, &config).unwrap();
+    Sampler::new(kind, *steps, *skipped, &spec)
+}
+
+fn computed(reference: &Reference) -> (Vec<f64>, f64, Tensor) {
+    let mut sampler = sampler(reference);
     let timesteps = sampler.calls().map(|call| sampler.timestep(call)).collect();
     let initial = sampler.initial(None, &Tensor::from(1.0)).double_value(&[]);
     let picture = (reference.skipped > 0).then(|| wave(0.5));
