@@ -56,6 +56,7 @@ mod request;
 mod sampling;
 mod scheduler;
 mod stamp;
+mod t5_tokenizer;
 mod tokenizer;
 mod weight_files;
 

@@ -158,3 +158,22 @@ fn the_autoencoder_agrees_with_python() {
     let encoded = crate::noise::reproducibly(7, crate::noise::ENCODING, draw);
     holds("encoded", &encoded, BOUND);
 }
+
+#[test]
+fn token_ids_agree_with_python() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/flux");
+    let t5 = crate::t5_tokenizer::T5Tokenizer::load(folder.as_ref(), "flux", 512).unwrap();
+    for name in ["prompt", "long"] {
+        let file = include_bytes!("../../../tests/references/flux.safetensors");
+        let (_, header) = SafeTensors::read_metadata(file).unwrap();
+        let fact = if name == "long" { "long_prompt" } else { name };
+        let prompt = header.metadata().as_ref().unwrap()[fact].clone();
+        let tokens = t5.encode(&prompt).unwrap();
+        let ids = Tensor::from_slice(&tokens.ids).unsqueeze(0);
+        assert_eq!(
+            ids,
+            reference(&format!("{name}_t5_tokens")).to_kind(Kind::Int64)
+        );
+        assert_eq!(tokens.cut, name == "long");
+    }
+}
