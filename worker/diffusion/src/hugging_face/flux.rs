@@ -4,7 +4,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::allowed;
-use crate::manifest::{FluxTransformerSpec, T5Spec};
+use super::folder::Folder;
+use crate::error::Error;
+use crate::manifest::{Defaults, FluxSpec, FluxTransformerSpec, ImageSizes, T5Spec, VaeSpec};
 
 /// Tokens of T5 in a prompt: dev's and schnell's, as their cards have them.
 const DEV_CONTEXT: usize = 512;
@@ -13,10 +15,47 @@ const SCHNELL_CONTEXT: usize = 256;
 /// Cells of the latents in a token of the picture.
 const CELLS: i64 = 4;
 
+/// Pixels along a side of a picture: the training's, and the supported ones.
+const DEFAULT_SIDE: u32 = 1024;
+const MIN_SIDE: u32 = 64;
+const MAX_SIDE: u32 = 2048;
+
+const TRANSFORMER: &str = "transformer/config.json";
+const T5: &str = "text_encoder_2/config.json";
+
+/// Reads the configs of the transformer and T5.
+pub(super) fn read(folder: Folder<'_>) -> Result<FluxSpec, Error> {
+    let transformer: TransformerConfig = folder.config(TRANSFORMER, check_transformer)?;
+    let transformer = transformer.spec();
+    let transformer = transformer.map_err(|message| folder.bad(TRANSFORMER, message))?;
+    let t5: T5Config = folder.config(T5, check_t5)?;
+    let t5 = t5.spec(&transformer);
+    Ok(FluxSpec { transformer, t5 })
+}
+
+/// Returns the sizes of pictures: a token has two latent cells along a side.
+pub(super) fn sizes(vae: &VaeSpec) -> ImageSizes {
+    ImageSizes {
+        default: DEFAULT_SIDE,
+        min: MIN_SIDE,
+        max: MAX_SIDE,
+        multiple_of: 2 * vae.downsampling(),
+    }
+}
+
+/// Returns the defaults of the models' cards.
+pub(super) fn defaults(spec: &FluxSpec) -> Defaults {
+    let (steps, guidance) = match spec.transformer.guidance {
+        true => (28, 3.5),
+        false => (4, 0.0),
+    };
+    Defaults { steps, guidance }
+}
+
 /// diffusers' FluxTransformer2DModel.
 #[derive(Deserialize)]
 #[serde(default)]
-pub(super) struct TransformerConfig {
+struct TransformerConfig {
     in_channels: i64,
     out_channels: Option<i64>,
     num_layers: usize,
@@ -49,7 +88,7 @@ impl Default for TransformerConfig {
 impl TransformerConfig {
     /// # Errors
     /// A sentence that names the key that is not supported.
-    pub(super) fn spec(self) -> Result<FluxTransformerSpec, String> {
+    fn spec(self) -> Result<FluxTransformerSpec, String> {
         // The variants that edit pictures have further inputs.
         if let Some(out) = self.out_channels.filter(|&out| out != self.in_channels) {
             return Err(format!("out_channels: {out} is not in_channels"));
@@ -75,7 +114,7 @@ impl TransformerConfig {
 }
 
 /// Checks a FluxTransformer2DModel.
-pub(super) fn check_transformer(config: &Map<String, Value>) -> Result<(), String> {
+fn check_transformer(config: &Map<String, Value>) -> Result<(), String> {
     let read = [
         "in_channels",
         "out_channels",
@@ -94,7 +133,7 @@ pub(super) fn check_transformer(config: &Map<String, Value>) -> Result<(), Strin
 /// transformers' T5Config.
 #[derive(Deserialize)]
 #[serde(default)]
-pub(super) struct T5Config {
+struct T5Config {
     d_model: i64,
     d_kv: i64,
     d_ff: i64,
@@ -122,7 +161,7 @@ impl Default for T5Config {
 
 impl T5Config {
     /// `transformer`: the network that reads the text states.
-    pub(super) fn spec(self, transformer: &FluxTransformerSpec) -> T5Spec {
+    fn spec(self, transformer: &FluxTransformerSpec) -> T5Spec {
         T5Spec {
             hidden_size: self.d_model,
             layers: self.num_layers,
@@ -141,7 +180,7 @@ impl T5Config {
 }
 
 /// Checks a T5Config, of which transformers writes dozens of keys for other uses.
-pub(super) fn check_t5(config: &Map<String, Value>) -> Result<(), String> {
+fn check_t5(config: &Map<String, Value>) -> Result<(), String> {
     // Other than version 1.1, the first T5 is not gated, and says nothing about it.
     let needed = ("feed_forward_proj", json!("gated-gelu"));
     let fixed = [

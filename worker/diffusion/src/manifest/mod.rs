@@ -18,8 +18,8 @@ pub use networks::{
     Activation, AddedSpec, Heads, Networks, SdSpec, SdxlSpec, TextSpec, UNetSpec, VaeSpec,
 };
 pub use scheduler::{
-    BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, PredictionType, SchedulerSpec,
-    SigmaSpacing, TimestepSpacing,
+    BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, FlowCurve, FlowMatchSpec, FlowShift,
+    PredictionType, SchedulerSpec, SigmaSpacing, TimestepSpacing,
 };
 
 /// A model's manifest. It contains no weights: reading one is cheap.
@@ -165,5 +165,6 @@ pub(crate) const FILE: &str = "manifest.json";
 /// The components' weights, without extensions.
 pub(crate) const TEXT_WEIGHTS: &str = "text_encoder/model";
 pub(crate) const TEXT_2_WEIGHTS: &str = "text_encoder_2/model";
+pub(crate) const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model";
 pub(crate) const UNET_WEIGHTS: &str = "unet/diffusion_pytorch_model";
 pub(crate) const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model";

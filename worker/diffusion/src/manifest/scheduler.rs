@@ -73,9 +73,42 @@ pub struct SchedulerSpec {
 }
 
 impl SchedulerSpec {
+    /// Returns the spec of a flow. The settings of noise schedules are diffusers' defaults, without
+    /// effect.
+    pub fn of_flow(flow: FlowMatchSpec) -> Self {
+        Self {
+            allowed: vec![SchedulerKind::FlowMatchEuler],
+            default: SchedulerKind::FlowMatchEuler,
+            prediction_type: PredictionType::Epsilon,
+            beta_start: 0.0001,
+            beta_end: 0.02,
+            beta_schedule: BetaSchedule::Linear,
+            steps_offset: 0,
+            num_train_timesteps: default_train_timesteps(),
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
+            timestep_spacing: None,
+            set_alpha_to_one: None,
+            sigma_spacing: SigmaSpacing::Timesteps,
+            final_sigmas_type: FinalSigma::Zero,
+            algorithm_type: DpmAlgorithm::DpmSolverPlusPlus,
+            solver_order: default_solver_order(),
+            solver_type: DpmSolverType::Midpoint,
+            lower_order_final: true,
+            euler_at_final: false,
+            lambda_min_clipped: unbounded(),
+            original_inference_steps: default_original_steps(),
+            timestep_scaling: default_timestep_scaling(),
+            flow: Some(flow),
+        }
+    }
+
     /// Returns whether a scheduler computes this noise schedule: diffusers-rs has only Hugging
     /// Face's default settings.
     pub fn allows(&self, kind: SchedulerKind) -> bool {
+        if self.flow.is_some() || kind == SchedulerKind::FlowMatchEuler {
+            return self.flow.is_some() && kind == SchedulerKind::FlowMatchEuler;
+        }
         let has_all = !matches!(
             kind,
             SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral | SchedulerKind::Lms
@@ -225,6 +258,18 @@ pub struct FlowMatchSpec {
     /// Spacing of the noise levels.
     #[serde(default)]
     pub sigma_spacing: SigmaSpacing,
+}
+
+impl Default for FlowMatchSpec {
+    /// Returns diffusers' default: evenly spaced levels.
+    fn default() -> Self {
+        Self {
+            num_train_timesteps: default_train_timesteps(),
+            shift: FlowShift::Fixed(1.0),
+            shift_terminal: None,
+            sigma_spacing: SigmaSpacing::Timesteps,
+        }
+    }
 }
 
 /// How noise levels are moved towards noise: large pictures need more of it.

@@ -27,7 +27,7 @@ mod weights;
 pub(crate) use autoencoder::{Autoencoder, Encoded};
 pub(crate) use clip::{TextStates, TextTransformer};
 pub(crate) use flux::{FluxPrompt, FluxTransformer};
-pub(crate) use t5::T5Encoder;
+pub(crate) use t5::{T5Encoder, TOKENS as T5_TOKENS};
 pub(crate) use unet::{AddedConditions, UNet};
 pub(crate) use weights::{Tensors, Weights};
 

@@ -19,15 +19,6 @@ pub(crate) struct T5Encoder {
 }
 
 impl T5Encoder {
-    /// Returns the network's name of a stored tensor: the token embedding has two, since T5's
-    /// decoder shares it.
-    pub(crate) fn rename(stored: &str) -> String {
-        match stored {
-            "encoder.embed_tokens.weight" => TOKENS.to_owned(),
-            other => other.to_owned(),
-        }
-    }
-
     pub(crate) fn new(
         weights: &Weights<'_>,
         spec: &T5Spec,
@@ -58,7 +49,7 @@ impl T5Encoder {
     }
 }
 
-/// The stored name of the token embedding.
+/// The token embedding; other T5 networks share it with a decoder. Some files have it twice.
 pub(crate) const TOKENS: &str = "shared.weight";
 
 fn norm(weights: &Weights<'_>, spec: &T5Spec) -> Result<RmsNorm, Error> {

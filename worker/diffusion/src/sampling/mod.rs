@@ -26,7 +26,7 @@ mod upstream;
 
 use tch::Tensor;
 
-use crate::manifest::{FlowMatchSpec, PredictionType, SchedulerSpec};
+use crate::manifest::{PredictionType, SchedulerSpec};
 use crate::scheduler::SchedulerKind;
 use noise_schedule::NoiseSchedule;
 
@@ -129,9 +129,15 @@ struct Plan {
 }
 
 impl Sampler {
-    /// Returns a sampler of `steps` steps, within [`SchedulerKind::steps`], without the first
+    /// Returns a sampler of a picture of `tokens` (see [`FlowShift`](crate::FlowShift)) in `steps`
+    /// steps, within [`SchedulerKind::steps`], without the first
     /// `skipped` ones: the initial latents are as noisy as they would be after those.
-    pub(crate) fn new(kind: SchedulerKind, steps: u32, skipped: u32, spec: &SchedulerSpec) -> Self {
+    pub(crate) fn new(
+        kind: SchedulerKind,
+        (steps, skipped): (u32, u32),
+        tokens: u32,
+        spec: &SchedulerSpec,
+    ) -> Self {
         let schedule = NoiseSchedule::new(spec);
         let (steps, skipped) = (steps as usize, skipped as usize);
         let calls_per_step = match kind {
@@ -148,6 +154,10 @@ impl Sampler {
             SchedulerKind::Pndm => plms::plan(&schedule, steps, skipped, spec),
             SchedulerKind::Euler => euler::plan(&schedule, steps, spec),
             SchedulerKind::EulerAncestral => euler::plan_ancestral(&schedule, steps, spec),
+            SchedulerKind::FlowMatchEuler => {
+                let flow = spec.flow.clone().unwrap_or_default();
+                flow_match::plan(steps, tokens, &flow)
+            }
             SchedulerKind::Heun => heun::plan(&schedule, steps, spec),
             SchedulerKind::DpmSolverPlusPlus => dpm::plan(&schedule, steps, spec),
             SchedulerKind::Lcm => lcm::plan(&schedule, steps, spec),
@@ -160,22 +170,11 @@ impl Sampler {
             calls,
             calls_per_step,
             initial_sigma,
-            target: Target::Trained(spec.prediction_type),
+            target: match kind {
+                SchedulerKind::FlowMatchEuler => Target::Flow,
+                _ => Target::Trained(spec.prediction_type),
+            },
             solver,
-        }
-    }
-
-    /// Returns a sampler of a flow; `tokens`: those of the picture, in the transformer. Otherwise
-    /// as [`Sampler::new`].
-    pub(crate) fn flow_match(steps: u32, skipped: u32, tokens: u32, spec: &FlowMatchSpec) -> Self {
-        let plan = flow_match::plan(steps as usize, tokens, spec);
-        Self {
-            skipped: (skipped as usize).min(plan.calls.len()),
-            calls: plan.calls,
-            calls_per_step: 1,
-            initial_sigma: plan.initial_sigma,
-            target: Target::Flow,
-            solver: plan.solver,
         }
     }
 

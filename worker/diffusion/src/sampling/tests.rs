@@ -30,7 +30,7 @@ fn every_scheduler_goes_from_its_fewest_steps_to_its_most() {
             .zip(predictions.iter().cycle())
         {
             let spec = spec(*predicts, BetaSchedule::ScaledLinear);
-            let mut sampler = Sampler::new(kind, steps, 0, &spec);
+            let mut sampler = Sampler::new(kind, (steps, 0), 0, &spec);
             let noise = Tensor::ones([1, 4, 1, 1], (Kind::Float, Device::Cpu));
             let mut latents = sampler.initial(None, &noise);
             for call in sampler.calls() {
@@ -58,13 +58,16 @@ fn a_perfect_prediction_leads_back_to_the_picture_from_any_step() {
     for (kind, (steps, skipped)) in kinds.flat_map(|kind| starts.map(|start| (kind, start))) {
         let spec = spec(PredictionType::Epsilon, BetaSchedule::ScaledLinear);
         let schedule = NoiseSchedule::new(&spec);
-        let mut sampler = Sampler::new(kind, steps, skipped, &spec);
+        let mut sampler = Sampler::new(kind, (steps, skipped), 0, &spec);
         let mut latents = sampler.initial(Some(&picture), &noise);
         for call in sampler.calls() {
             let input = sampler.model_input(&latents, call);
             let sigma = spacing::interpolated(&schedule.sigmas(), sampler.timestep(call));
             let kept = (1.0 + sigma * sigma).recip().sqrt();
-            let prediction = (input - kept * &picture) / (1.0 - kept * kept).sqrt();
+            let prediction = match kind {
+                SchedulerKind::FlowMatchEuler => &noise - &picture,
+                _ => (input - kept * &picture) / (1.0 - kept * kept).sqrt(),
+            };
             if call % sampler.calls_per_step() == 0 {
                 let seen = sampler.picture(&prediction, call, &latents);
                 let off = (seen - &picture).abs().max().double_value(&[]);
@@ -110,12 +113,8 @@ fn sampler(reference: &Reference) -> Sampler {
         ..
     } = reference;
     let config = serde_json::to_string(&reference.config).unwrap();
-    if class == "FlowMatchEulerDiscreteScheduler" {
-        let spec = crate::hugging_face::flow_match_of(&config).unwrap();
-        return Sampler::flow_match(*steps, *skipped, *tokens, &spec);
-    }
     let (kind, spec) = crate::hugging_face::scheduler_of(class, &config).unwrap();
-    Sampler::new(kind, *steps, *skipped, &spec)
+    Sampler::new(kind, (*steps, *skipped), *tokens, &spec)
 }
 
 fn computed(reference: &Reference) -> (Vec<f64>, f64, Tensor) {

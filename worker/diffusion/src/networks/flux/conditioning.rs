@@ -26,7 +26,11 @@ pub(super) struct Conditioning {
 }
 
 impl Conditioning {
-    pub(super) fn new(weights: &Weights<'_>, spec: &FluxTransformerSpec, width: i64) -> Result<Self, Error> {
+    pub(super) fn new(
+        weights: &Weights<'_>,
+        spec: &FluxTransformerSpec,
+        width: i64,
+    ) -> Result<Self, Error> {
         let embedding = |name, inputs| Embedding::new(&weights.at(name), inputs, width);
         let guidance = (spec.guidance).then(|| embedding("guidance_embedder", WAVES));
         Ok(Self {
