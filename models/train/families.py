@@ -45,7 +45,7 @@ WORDS = [
 LONG_PROMPT = ", ".join(WORDS * 20)
 STEPS = 4
 STRENGTH = 0.6
-HEIGHT, WIDTH = 48, 64  # pixels
+HEIGHT, WIDTH = 64, 80  # pixels
 CELL = 8  # pixels along a side of a latent cell
 ENCODING_SEED = 7
 WIDTH_OF_TEXT = 32
@@ -141,6 +141,7 @@ def flux(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     components = {**dev.components, "transformer": schnell, "scheduler": scheduler}
     run("schnell", _quiet(FluxPipeline(**components)), 256, 0.0)
     return references, {
+        "model": "flux",
         "prompt": PROMPT,
         "long_prompt": LONG_PROMPT,
         "steps": STEPS,
@@ -221,7 +222,7 @@ def _vae(channels: int, **factors: float) -> AutoencoderKL:
 
 def _tokens(words, prompt: str, length: int) -> torch.Tensor:
     options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-    return words([prompt], max_length=length, **options).input_ids.to(torch.int32)
+    return words([prompt], max_length=length, **options).input_ids
 
 
 def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> torch.Tensor:

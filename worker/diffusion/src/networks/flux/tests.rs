@@ -1,11 +1,12 @@
 //! The networks compute what diffusers' and transformers' do, in single precision and bfloat16.
+//! tests/flux.rs compares whole pipelines, in single precision.
 
 use safetensors::SafeTensors;
 use tch::{Kind, Tensor};
 
 use super::*;
-use crate::manifest::{Activation, T5Spec, TextSpec, VaeSpec};
-use crate::networks::{Autoencoder, T5Encoder, Tensors, TextTransformer};
+use crate::manifest::T5Spec;
+use crate::networks::{T5Encoder, Tensors};
 
 #[path = "../../../tests/support/keyed.rs"]
 mod keyed;
@@ -33,7 +34,7 @@ fn reference(name: &str) -> Tensor {
     let view = file.tensor(name).unwrap();
     let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
     let kind = match view.dtype() {
-        safetensors::Dtype::I32 => Kind::Int,
+        safetensors::Dtype::I64 => Kind::Int64,
         _ => Kind::Float,
     };
     Tensor::from_data_size(view.data(), &shape, kind)
@@ -97,26 +98,6 @@ fn text_states_agree_with_python() {
 }
 
 #[test]
-fn the_summary_agrees_with_python() {
-    let component = "text_encoder";
-    let spec = TextSpec {
-        hidden_size: 32,
-        layers: 2,
-        heads: 4,
-        intermediate_size: 64,
-        activation: Activation::QuickGelu,
-    };
-    let keyed = Keyed {
-        component,
-        kind: Kind::Float,
-    };
-    let clip = TextTransformer::new(&Weights::root(&keyed), &spec, 593, 77).unwrap();
-    let tokens = reference("prompt_clip_tokens");
-    let end = tokens.argmax(1, false).int64_value(&[0]);
-    holds("pooled", &clip.forward(&tokens).select(1, end), BOUND);
-}
-
-#[test]
 fn the_transformer_agrees_with_python() {
     for (kind, bound) in [(Kind::Float, BOUND), (Kind::BFloat16, BFLOAT_BOUND)] {
         for (name, guidance) in [("dev", 3.5), ("schnell", 0.0)] {
@@ -133,33 +114,6 @@ fn the_transformer_agrees_with_python() {
 }
 
 #[test]
-fn the_autoencoder_agrees_with_python() {
-    let component = "vae";
-    let spec = VaeSpec {
-        block_out_channels: vec![8; 4],
-        layers_per_block: 1,
-        norm_groups: 2,
-        latent_channels: 16,
-        scaling_factor: 0.3611,
-        shift_factor: 0.1159,
-        quant_convs: false,
-    };
-    let keyed = Keyed {
-        component,
-        kind: Kind::Float,
-    };
-    let vae = Autoencoder::new(&Weights::root(&keyed), &spec).unwrap();
-    holds("dev_picture", &vae.decode(&reference("dev_latents")), BOUND);
-    let picture = keyed::numbers("picture", &[1, 3, 48, 64]);
-    let picture = Tensor::from_slice(&picture)
-        .view([1, 3, 48, 64])
-        .clamp(-1.0, 1.0);
-    let draw = || vae.encode(&picture).sample();
-    let encoded = crate::noise::reproducibly(7, crate::noise::ENCODING, draw);
-    holds("encoded", &encoded, BOUND);
-}
-
-#[test]
 fn token_ids_agree_with_python() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/flux");
     let t5 = crate::t5_tokenizer::T5Tokenizer::load(folder.as_ref(), "flux", 512).unwrap();
@@ -170,10 +124,7 @@ fn token_ids_agree_with_python() {
         let prompt = header.metadata().as_ref().unwrap()[fact].clone();
         let tokens = t5.encode(&prompt).unwrap();
         let ids = Tensor::from_slice(&tokens.ids).unsqueeze(0);
-        assert_eq!(
-            ids,
-            reference(&format!("{name}_t5_tokens")).to_kind(Kind::Int64)
-        );
+        assert_eq!(ids, reference(&format!("{name}_t5_tokens")));
         assert_eq!(tokens.cut, name == "long");
     }
 }
