@@ -8,7 +8,9 @@ import json
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 TARGET = Path(__file__).parents[2] / "worker/diffusion/tests/schedules.json"
 
@@ -49,6 +51,16 @@ CASES = {
     "KDPM2AncestralDiscreteScheduler": [],
     "LMSDiscreteScheduler": [{}],
 }  # fmt: skip
+
+BY_SIZE = {"use_dynamic_shifting": True}
+
+# Those of FLUX.1, which have no betas.
+FLOW_CASES = [
+    {}, {"shift": 3.0}, BY_SIZE, {**BY_SIZE, "time_shift_type": "linear"},
+    {**BY_SIZE, "base_shift": 0.25, "max_shift": 2.0, "base_image_seq_len": 64},
+    {"shift": 3.0, "shift_terminal": 0.02}, {"shift": 3.0, **KARRAS}, {**BY_SIZE, **EXPONENTIAL},
+]  # fmt: skip
+FLOW_TOKENS = 1024
 
 
 def wave(offset: float) -> torch.Tensor:
@@ -95,6 +107,32 @@ def run(name: str, config: dict, steps: int, skipped: int) -> dict:
     }
 
 
+def run_flow(config: dict, steps: int, skipped: int) -> dict:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**config)
+    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    shift = calculate_shift(FLOW_TOKENS, *(scheduler.config[name] for name in names))
+    # As the pipelines of FLUX.1 do.
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
+    timesteps = scheduler.timesteps[skipped:]
+    latents = wave(0)
+    if skipped:
+        scheduler.set_begin_index(skipped)
+        latents = scheduler.scale_noise(wave(0.5), timesteps[:1], wave(0))
+    for timestep in timesteps:
+        prediction = (latents * 3 + timestep / 200).sin() * 0.5
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    return {
+        "class": "FlowMatchEulerDiscreteScheduler",
+        "config": config,
+        "steps": steps,
+        "skipped": skipped,
+        "tokens": FLOW_TOKENS,
+        "timesteps": [round(float(timestep), 4) for timestep in timesteps],
+        "initial": 1.0,
+        "result": [float(f"{number:.7g}") for number in latents.flatten()],
+    }
+
+
 def main() -> None:
     references = []
     for name, configs in CASES.items():
@@ -104,6 +142,9 @@ def main() -> None:
             # The engine starts PNDM from a picture in another way; see plms.rs. LMS cannot.
             if name not in ("PNDMScheduler", "LMSDiscreteScheduler"):
                 references.append(run(name, config, 10, 4))
+    for config in FLOW_CASES:
+        for steps, skipped in [(8, 0), (23, 0), (10, 4)]:
+            references.append(run_flow(config, steps, skipped))
     TARGET.write_text("[\n" + ",\n".join(map(json.dumps, references)) + "\n]\n")
     print(f"{len(references)} references in {TARGET}")
 

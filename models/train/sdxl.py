@@ -1,10 +1,9 @@
-"""References of Stable Diffusion XL, and of inpainting with it and with Stable Diffusion 1.5."""
+"""References of Stable Diffusion XL."""
 
 from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     EulerDiscreteScheduler,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
@@ -13,7 +12,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from . import keyed
-from .families import (
+from .tiny import (
     CELL,
     ENCODING_SEED,
     HEIGHT,
@@ -22,9 +21,11 @@ from .families import (
     STRENGTH,
     WIDTH,
     WIDTH_OF_TEXT,
-    _clip_tokenizer,
-    _generator,
-    _quiet,
+    clip_tokenizer,
+    encoded,
+    generator,
+    quiet,
+    vae,
 )
 
 GUIDANCE = 5.0
@@ -34,11 +35,11 @@ TIMESTEP = 601
 @torch.no_grad()
 def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     """Stable Diffusion XL: its second text encoder has a projection and pads with another token."""
-    words = _clip_tokenizer()
-    padded = _clip_tokenizer()
+    words = clip_tokenizer()
+    padded = clip_tokenizer()
     padded.pad_token = "!"
     StableDiffusionXLPipeline(
-        vae=_vae(),
+        vae=vae(4, scaling_factor=0.13025),
         text_encoder=CLIPTextModel(_text_config(words, "quick_gelu")),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(padded, "gelu")),
         tokenizer=words,
@@ -54,8 +55,8 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         add_watermarker=False,
     ).save_pretrained(folder)
     keyed.fill(folder)
-    pipe = _quiet(StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False))
-    noise = torch.randn(1, 4, HEIGHT // CELL, WIDTH // CELL, generator=_generator(7))
+    pipe = quiet(StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False))
+    noise = torch.randn(1, 4, HEIGHT // CELL, WIDTH // CELL, generator=generator(7))
     states, negative, pooled, _ = pipe.encode_prompt(PROMPT, PROMPT)
     times = pipe._get_add_time_ids(
         (HEIGHT, WIDTH), (0, 0), (HEIGHT, WIDTH), torch.float32, pipe.text_encoder_2.config.projection_dim
@@ -75,11 +76,11 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     picture = pipe.vae.decode(zeros / pipe.vae.config.scaling_factor).sample
 
     start = keyed.tensor("picture", [1, 3, HEIGHT, WIDTH]).clamp(-1, 1)
-    encoded = _encoded(pipe.vae, start)
-    redraw_noise = torch.randn(noise.shape, generator=_generator(11))
-    redraw = _quiet(StableDiffusionXLImg2ImgPipeline(**pipe.components, add_watermarker=False))
+    latents = encoded(pipe.vae, start)
+    redraw_noise = torch.randn(noise.shape, generator=generator(11))
+    redraw = quiet(StableDiffusionXLImg2ImgPipeline(**pipe.components, add_watermarker=False))
     redrawn = redraw(
-        PROMPT, image=encoded, strength=STRENGTH, generator=_generator(11), **options
+        PROMPT, image=latents, strength=STRENGTH, generator=generator(11), **options
     ).images
     return {
         "noise": noise,
@@ -90,7 +91,7 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         "latents_negative": guided,
         "latents_unguided": turbo,
         "picture": picture,
-        "encoded": encoded,
+        "encoded": latents,
         "redraw_noise": redraw_noise,
         "redrawn": redrawn,
     }, {
@@ -136,21 +137,3 @@ def _unet(channels: int = 4) -> UNet2DConditionModel:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 24,
     )
-
-
-def _vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=2,
-        sample_size=64,
-        scaling_factor=0.13025,
-    )
-
-
-def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> torch.Tensor:
-    """Latents of a picture, drawn with the engine's seed: see worker/diffusion/src/noise.rs."""
-    torch.manual_seed((ENCODING_SEED * keyed.GOLDEN + 0xFFFFFFFF) % 2**64)
-    return vae.encode(picture).latent_dist.sample() * vae.config.scaling_factor

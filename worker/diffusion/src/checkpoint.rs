@@ -256,7 +256,7 @@ fn read_header(
 }
 
 /// Tensors that some exporters store although they are no weights.
-const IGNORED: [&str; 1] = ["embeddings.position_ids"];
+const IGNORED: [&str; 2] = ["embeddings.position_ids", "encoder.embed_tokens.weight"];
 
 /// Where, and in which type, tensors are loaded.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ use crate::memory::{Memory, cuda, process};
 pub enum Device {
     /// The processor, in single precision.
     Cpu,
-    /// The GPU of this index, in half precision; the autoencoder in single.
+    /// The GPU of this index, in half precision or bfloat16; the autoencoder in single.
     Cuda(usize),
 }
 
@@ -140,6 +140,15 @@ impl Device {
     pub(crate) fn weight_kind(self) -> Kind {
         if self.is_cuda() {
             Kind::Half
+        } else {
+            Kind::Float
+        }
+    }
+
+    /// Returns the type of large weights whose states exceed the range of half precision.
+    pub(crate) fn wide_weight_kind(self) -> Kind {
+        if self.is_cuda() {
+            Kind::BFloat16
         } else {
             Kind::Float
         }

@@ -19,7 +19,7 @@
 //! | `folder` | reads the small, untrusted files beside the weights |
 //! | `weight_files` | finds a network's safetensors files: one, or several behind an index |
 //! | `checkpoint` | safetensors files of a network: every tensor is checked, then read |
-//! | `tokenizer` | prompt → token ids |
+//! | `tokenizer`, `t5_tokenizer` | prompt → token ids |
 //! | `networks` | text encoder, UNet and autoencoder, built from a checkpoint's tensors |
 //! | `sampling` | noise schedules and solvers: from noise to latents in some calls of the UNet |
 //! | `diffusers_rs` | three more solvers: the only module that uses the `diffusers` crate |
@@ -56,6 +56,7 @@ mod request;
 mod sampling;
 mod scheduler;
 mod stamp;
+mod t5_tokenizer;
 mod tokenizer;
 mod weight_files;
 
@@ -64,8 +65,9 @@ pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
 pub use manifest::{
     Activation, AddedSpec, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, FileEntry,
-    FinalSigma, Heads, ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec,
-    SdxlSpec, SigmaSpacing, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
+    FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, FluxSpec, FluxTransformerSpec, Heads,
+    ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec, SdxlSpec, SigmaSpacing,
+    T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::Picture;

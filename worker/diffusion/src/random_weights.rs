@@ -8,13 +8,16 @@ use tch::{Kind, Tensor};
 use crate::device::Device;
 use crate::error::Error;
 use crate::manifest::{
-    Dtype, Manifest, Networks, TEXT_2_WEIGHTS, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS,
+    Dtype, Manifest, Networks, TEXT_2_WEIGHTS, TEXT_WEIGHTS, TRANSFORMER_WEIGHTS, UNET_WEIGHTS,
+    VAE_WEIGHTS,
 };
-use crate::networks::{Autoencoder, Tensors, TextTransformer, UNet, Weights};
+use crate::networks::{
+    Autoencoder, FluxTransformer, T5Encoder, Tensors, TextTransformer, UNet, Weights,
+};
 use crate::noise;
 
-/// Writes the three weights files into a model's folder, in the manifest's type: untrained
-/// networks. `vocabulary` is the number of rows of the token embedding. The caller provides the
+/// Writes the weights files of all networks into a model's folder, in the manifest's type: untrained
+/// networks. `vocabulary` is the number of rows of each token embedding. The caller provides the
 /// tokenizer's files.
 ///
 /// # Errors
@@ -31,9 +34,19 @@ pub fn write_random_weights(manifest: &Manifest, vocabulary: i64, seed: u64) -> 
         if let Networks::Sdxl(spec) = &manifest.networks {
             write_text(TEXT_2_WEIGHTS, &spec.text_2)?;
         }
-        write(manifest, UNET_WEIGHTS, str::to_owned, |weights| {
-            UNet::new(weights, manifest.networks.unet())
-        })?;
+        if let Some(unet) = manifest.networks.unet() {
+            write(manifest, UNET_WEIGHTS, str::to_owned, |weights| {
+                UNet::new(weights, unet)
+            })?;
+        }
+        if let Networks::Flux(spec) = &manifest.networks {
+            write(manifest, TEXT_2_WEIGHTS, str::to_owned, |weights| {
+                T5Encoder::new(weights, &spec.t5, vocabulary)
+            })?;
+            write(manifest, TRANSFORMER_WEIGHTS, str::to_owned, |weights| {
+                FluxTransformer::new(weights, &spec.transformer)
+            })?;
+        }
         write(manifest, VAE_WEIGHTS, str::to_owned, |weights| {
             Autoencoder::new(weights, &manifest.vae)
         })

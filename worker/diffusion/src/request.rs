@@ -12,7 +12,7 @@ use crate::scheduler::SchedulerKind;
 pub struct Request {
     /// The prompt.
     pub prompt: String,
-    /// The negative prompt; by default the model's way to have none, usually an empty prompt.
+    /// The negative prompt, without effect for FLUX.1; by default the model's way to have none, usually an empty prompt.
     pub negative_prompt: Option<String>,
     /// Pixels.
     pub width: Option<u32>,
@@ -20,7 +20,8 @@ pub struct Request {
     pub height: Option<u32>,
     /// Denoising steps; more are slower and, up to about 30, better.
     pub steps: Option<u32>,
-    /// Weight of the prompt over the negative prompt; 1 or less calls the UNet half as often.
+    /// Weight of the prompt over the negative prompt; 1 or less calls the UNet half as often. For
+    /// FLUX.1 an input of the network, or without effect.
     pub guidance: Option<f64>,
     /// The seed. It gives the same picture on the same device. Picture *i* of several is that of
     /// seed + *i* alone.
@@ -69,6 +70,8 @@ pub(crate) struct Plan {
     pub height: u32,
     pub steps: u32,
     pub guidance: f64,
+    /// Whether guidance compares with a negative prompt, if it is above 1.
+    pub has_negative_prompt: bool,
     pub seed: u64,
     pub num_images: u32,
     pub scheduler: SchedulerKind,
@@ -117,6 +120,7 @@ impl Request {
                 self.guidance.unwrap_or(manifest.defaults.guidance),
                 &GUIDANCE,
             )?,
+            has_negative_prompt: manifest.networks.has_negative_prompt(),
             seed: self.seed,
             num_images: within("num_images", self.num_images, &IMAGES)?,
             scheduler,
@@ -222,7 +226,7 @@ fn within<T: PartialOrd + std::fmt::Display>(
 impl Plan {
     /// Returns whether the negative prompt has an effect.
     pub(crate) fn guided(&self) -> bool {
-        self.guidance > 1.0
+        self.has_negative_prompt && self.guidance > 1.0
     }
 
     /// Returns the number of skipped steps, which the picture to start from replaces. At least one
@@ -231,8 +235,13 @@ impl Plan {
         let Some(strength) = self.strength else {
             return 0;
         };
-        let taken = (f64::from(self.steps) * strength) as u32;
-        self.steps - taken.clamp(1, self.steps.max(1))
+        let taken = f64::from(self.steps) * strength;
+        // diffusers' pipelines round differently.
+        let skipped = match self.scheduler {
+            SchedulerKind::FlowMatchEuler => (f64::from(self.steps) - taken) as u32,
+            _ => self.steps - (taken as u32).min(self.steps),
+        };
+        skipped.min(self.steps.saturating_sub(1))
     }
 
     /// Returns the seed of a picture.

@@ -18,6 +18,7 @@ pub enum SchedulerKind {
     DpmSolverPlusPlus,
     Euler,
     EulerAncestral,
+    FlowMatchEuler,
     Heun,
     Kdpm2,
     Kdpm2Ancestral,
@@ -28,12 +29,13 @@ pub enum SchedulerKind {
 
 impl SchedulerKind {
     /// All schedulers.
-    pub const ALL: [SchedulerKind; 11] = [
+    pub const ALL: [SchedulerKind; 12] = [
         SchedulerKind::Ddim,
         SchedulerKind::Ddpm,
         SchedulerKind::DpmSolverPlusPlus,
         SchedulerKind::Euler,
         SchedulerKind::EulerAncestral,
+        SchedulerKind::FlowMatchEuler,
         SchedulerKind::Heun,
         SchedulerKind::Kdpm2,
         SchedulerKind::Kdpm2Ancestral,
@@ -50,6 +52,7 @@ impl SchedulerKind {
             SchedulerKind::DpmSolverPlusPlus => "dpmsolver++",
             SchedulerKind::Euler => "euler",
             SchedulerKind::EulerAncestral => "euler-a",
+            SchedulerKind::FlowMatchEuler => "flow-match-euler",
             SchedulerKind::Heun => "heun",
             SchedulerKind::Kdpm2 => "kdpm2",
             SchedulerKind::Kdpm2Ancestral => "kdpm2-a",
@@ -66,7 +69,8 @@ impl SchedulerKind {
             SchedulerKind::Ddim
             | SchedulerKind::Ddpm
             | SchedulerKind::Euler
-            | SchedulerKind::EulerAncestral => 1..=500,
+            | SchedulerKind::EulerAncestral
+            | SchedulerKind::FlowMatchEuler => 1..=500,
             // As many as the distillation had.
             SchedulerKind::Lcm => 1..=50,
             _ => 2..=500,

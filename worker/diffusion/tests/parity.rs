@@ -36,7 +36,7 @@ fn stage_by_stage(model: &str) {
     let timestep = reference.fact("timestep").parse().unwrap();
     reference.holds(
         "unet_output",
-        &pipeline.predict(noise, timestep, &prompts.only(1)).unwrap(),
+        &(pipeline.predict(noise, timestep, &prompts.only(1), 1.0)).unwrap(),
     );
 
     let latents = pipeline.denoise(noise, &prompts, &request).unwrap();

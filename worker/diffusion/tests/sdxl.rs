@@ -45,7 +45,7 @@ fn every_stage_agrees_with_python() {
     reference.holds("pooled", prompt.pooled.as_ref().unwrap());
     let noise = &reference.tensors["noise"];
     let timestep = reference.fact("timestep").parse().unwrap();
-    let prediction = pipeline.predict(noise, timestep, &prompt).unwrap();
+    let prediction = pipeline.predict(noise, timestep, &prompt, 1.0).unwrap();
     reference.holds("prediction", &prediction);
 
     let latents = pipeline.denoise(noise, &prompts, &request).unwrap();

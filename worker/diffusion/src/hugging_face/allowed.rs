@@ -72,6 +72,10 @@ pub(super) fn vae(config: &Map<String, Value>) -> Result<(), String> {
     };
     blocks("down_block_types", "DownEncoderBlock2D")?;
     blocks("up_block_types", "UpDecoderBlock2D")?;
+    let has = |key: &str| config.get(key).is_none_or(|value| *value == true);
+    if has("use_quant_conv") != has("use_post_quant_conv") {
+        return Err("use_quant_conv: only with use_post_quant_conv is it supported".to_owned());
+    }
     let read = [
         "block_out_channels",
         "down_block_types",
@@ -80,6 +84,9 @@ pub(super) fn vae(config: &Map<String, Value>) -> Result<(), String> {
         "norm_num_groups",
         "latent_channels",
         "scaling_factor",
+        "shift_factor",
+        "use_quant_conv",
+        "use_post_quant_conv",
         // Without effect: the decoder is in single precision, and of any size.
         "force_upcast",
         "sample_size",
@@ -91,9 +98,6 @@ pub(super) fn vae(config: &Map<String, Value>) -> Result<(), String> {
         "latents_std": [null],
         "mid_block_add_attention": [true],
         "out_channels": [3],
-        "shift_factor": [null, 0, 0.0],
-        "use_post_quant_conv": [true],
-        "use_quant_conv": [true],
     });
     check(config, &read, &fixed)
 }
@@ -161,8 +165,8 @@ mod tests {
     #[test]
     fn a_setting_that_is_not_computed_refuses_a_vae_or_text_encoder_by_name() {
         for (key, value) in [
-            ("shift_factor", json!(0.1159)),
             ("use_quant_conv", json!(false)),
+            ("use_post_quant_conv", json!(false)),
             ("mid_block_add_attention", json!(false)),
             ("down_block_types", json!(["AttnDownEncoderBlock2D"])),
             ("up_block_types", json!(["AttnUpDecoderBlock2D"])),

@@ -3,6 +3,8 @@
 //! other key of a config changes nothing, or refuses the model by name.
 
 mod allowed;
+mod flow_match;
+mod flux;
 mod folder;
 mod scheduler;
 mod text;
@@ -48,6 +50,7 @@ const STABLE_DIFFUSION: [&str; 3] = [
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
 ];
+const FLUX: [&str; 2] = ["FluxPipeline", "FluxImg2ImgPipeline"];
 const STABLE_DIFFUSION_XL: [&str; 3] = [
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
@@ -61,17 +64,25 @@ pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
     let class = index.class_name.as_str();
     let text = text::encoder(folder, "text_encoder")?;
     let tokenizer = text::tokenizer(folder, "tokenizer", text.max_position_embeddings)?;
-    let unet = unet::unet(folder)?;
     let vae = vae::vae(folder)?;
-    let (image, dtype) = (sizes(&vae, &unet), text.stored_dtype());
-    let (networks, guidance) = if STABLE_DIFFUSION.contains(&class) {
+    let dtype = text.stored_dtype();
+    let (networks, image, defaults) = if STABLE_DIFFUSION.contains(&class) {
+        let unet = unet::unet(folder)?;
+        let image = sizes(&vae, &unet);
         let unet = unet.spec();
-        (Networks::Sd(SdSpec { unet }), 7.5)
+        (Networks::Sd(SdSpec { unet }), image, unet_defaults(7.5))
     } else if STABLE_DIFFUSION_XL.contains(&class) {
+        let unet = unet::unet(folder)?;
+        let image = sizes(&vae, &unet);
         let spec = sdxl(folder, &index, unet)?;
-        (Networks::Sdxl(Box::new(spec)), 5.0)
+        (Networks::Sdxl(Box::new(spec)), image, unet_defaults(5.0))
+    } else if FLUX.contains(&class) {
+        let spec = flux::read(folder)?;
+        let (image, defaults) = (flux::sizes(&vae), flux::defaults(&spec));
+        (Networks::Flux(Box::new(spec)), image, defaults)
     } else {
-        let known = [STABLE_DIFFUSION, STABLE_DIFFUSION_XL].concat().join(", ");
+        let known = [STABLE_DIFFUSION.as_slice(), &STABLE_DIFFUSION_XL, &FLUX];
+        let known = known.concat().join(", ");
         let message = format!("a {class} is not supported, only {known}");
         return Err(folder.bad(INDEX, message));
     };
@@ -90,12 +101,16 @@ pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
         networks,
         vae,
         scheduler: scheduler_spec(folder, index.scheduler)?,
-        // The defaults of diffusers' pipelines.
-        defaults: Defaults {
-            steps: 50,
-            guidance,
-        },
+        defaults,
     })
+}
+
+/// Returns the defaults of diffusers' pipelines with a UNet.
+fn unet_defaults(guidance: f64) -> Defaults {
+    Defaults {
+        steps: 50,
+        guidance,
+    }
 }
 
 fn sdxl(folder: Folder<'_>, index: &Index, unet: UNetConfig) -> Result<SdxlSpec, Error> {

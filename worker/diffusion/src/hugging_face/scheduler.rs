@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::allowed;
+use super::{allowed, flow_match};
 use crate::manifest::{
     BetaSchedule, DpmAlgorithm, DpmSolverType, PredictionType, SchedulerSpec, SigmaSpacing,
 };
@@ -76,6 +76,10 @@ pub(crate) fn read(
     class: &str,
     config: &Map<String, Value>,
 ) -> Result<(SchedulerKind, SchedulerSpec), String> {
+    if class == "FlowMatchEulerDiscreteScheduler" {
+        let flow = flow_match::read(config)?;
+        return Ok((SchedulerKind::FlowMatchEuler, SchedulerSpec::of_flow(flow)));
+    }
     let kind = kind(class).ok_or_else(|| format!("{class} is not supported"))?;
     check(kind, config)?;
     let read: Config =

@@ -16,6 +16,9 @@ struct VaeConfig {
     norm_num_groups: i64,
     latent_channels: i64,
     scaling_factor: f64,
+    shift_factor: Option<f64>,
+    use_quant_conv: bool,
+    use_post_quant_conv: bool,
 }
 
 impl Default for VaeConfig {
@@ -26,6 +29,9 @@ impl Default for VaeConfig {
             norm_num_groups: 32,
             latent_channels: 4,
             scaling_factor: 0.18215,
+            shift_factor: None,
+            use_quant_conv: true,
+            use_post_quant_conv: true,
         }
     }
 }
@@ -38,6 +44,8 @@ impl VaeConfig {
             norm_groups: self.norm_num_groups,
             latent_channels: self.latent_channels,
             scaling_factor: self.scaling_factor,
+            shift_factor: self.shift_factor.unwrap_or(0.0),
+            quant_convs: self.use_quant_conv && self.use_post_quant_conv,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A model's manifest: `manifest.json` in its folder, or derived from Hugging Face's configs.
 
+mod flux;
 mod networks;
 mod scheduler;
 mod validate;
@@ -12,12 +13,13 @@ use crate::error::Error;
 use crate::folder::{self, read_json};
 use crate::hugging_face;
 use crate::weight_files::WeightFiles;
+pub use flux::{FluxSpec, FluxTransformerSpec, T5Spec};
 pub use networks::{
     Activation, AddedSpec, Heads, Networks, SdSpec, SdxlSpec, TextSpec, UNetSpec, VaeSpec,
 };
 pub use scheduler::{
-    BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, PredictionType, SchedulerSpec,
-    SigmaSpacing, TimestepSpacing,
+    BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, FlowCurve, FlowMatchSpec, FlowShift,
+    PredictionType, SchedulerSpec, SigmaSpacing, TimestepSpacing,
 };
 
 /// A model's manifest. It contains no weights: reading one is cheap.
@@ -163,5 +165,6 @@ pub(crate) const FILE: &str = "manifest.json";
 /// The components' weights, without extensions.
 pub(crate) const TEXT_WEIGHTS: &str = "text_encoder/model";
 pub(crate) const TEXT_2_WEIGHTS: &str = "text_encoder_2/model";
+pub(crate) const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model";
 pub(crate) const UNET_WEIGHTS: &str = "unet/diffusion_pytorch_model";
 pub(crate) const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model";

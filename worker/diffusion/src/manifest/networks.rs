@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TEXT_2_WEIGHTS, TEXT_WEIGHTS, TokenizerSpec, UNET_WEIGHTS, VAE_WEIGHTS};
+use super::{
+    FluxSpec, TEXT_2_WEIGHTS, TEXT_WEIGHTS, TRANSFORMER_WEIGHTS, TokenizerSpec, UNET_WEIGHTS,
+    VAE_WEIGHTS,
+};
 
 /// The networks of a family, beside the CLIP text transformer and the autoencoder that all have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +16,8 @@ pub enum Networks {
     Sd(SdSpec),
     /// Stable Diffusion XL.
     Sdxl(Box<SdxlSpec>),
+    /// FLUX.1.
+    Flux(Box<FluxSpec>),
 }
 
 impl Networks {
@@ -21,6 +26,7 @@ impl Networks {
         match self {
             Networks::Sd(_) => "sd",
             Networks::Sdxl(_) => "sdxl",
+            Networks::Flux(_) => "flux",
         }
     }
 
@@ -29,21 +35,38 @@ impl Networks {
         match self {
             Networks::Sd(_) => &[TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS],
             Networks::Sdxl(_) => &[TEXT_WEIGHTS, TEXT_2_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS],
+            Networks::Flux(_) => &[
+                TEXT_WEIGHTS,
+                TEXT_2_WEIGHTS,
+                TRANSFORMER_WEIGHTS,
+                VAE_WEIGHTS,
+            ],
         }
     }
 
     /// Returns the largest width of the denoising network.
     pub fn width(&self) -> i64 {
-        let widths = self.unet().block_out_channels.iter();
-        widths.copied().max().unwrap_or(0)
+        let of_unet = |unet: &UNetSpec| unet.block_out_channels.iter().copied().max();
+        match self {
+            Networks::Sd(spec) => of_unet(&spec.unet).unwrap_or(0),
+            Networks::Sdxl(spec) => of_unet(&spec.unet).unwrap_or(0),
+            Networks::Flux(spec) => spec.transformer.width(),
+        }
     }
 
-    /// Returns the UNet.
-    pub fn unet(&self) -> &UNetSpec {
+    /// Returns the UNet, if the denoising network is one.
+    pub fn unet(&self) -> Option<&UNetSpec> {
         match self {
-            Networks::Sd(spec) => &spec.unet,
-            Networks::Sdxl(spec) => &spec.unet,
+            Networks::Sd(spec) => Some(&spec.unet),
+            Networks::Sdxl(spec) => Some(&spec.unet),
+            Networks::Flux(_) => None,
         }
+    }
+
+    /// Returns whether guidance compares the predictions for prompt and negative prompt. Otherwise
+    /// it is an input of the network, or has no effect.
+    pub fn has_negative_prompt(&self) -> bool {
+        self.unet().is_some()
     }
 }
 
@@ -186,10 +209,20 @@ pub struct VaeSpec {
     pub layers_per_block: usize,
     /// Groups of the group norms; divides every width.
     pub norm_groups: i64,
-    /// Channels of the latents; 4.
+    /// Channels of the latents; 4, or 16 for FLUX.1.
     pub latent_channels: i64,
     /// Latents are divided by this before decoding.
     pub scaling_factor: f64,
+    /// This is added to divided latents before decoding.
+    #[serde(default)]
+    pub shift_factor: f64,
+    /// Whether 1×1 convolutions follow the encoder and precede the decoder.
+    #[serde(default = "default_true")]
+    pub quant_convs: bool,
+}
+
+fn default_true() -> bool {
+    true
 }
 
 impl VaeSpec {

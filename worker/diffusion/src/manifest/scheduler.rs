@@ -67,12 +67,48 @@ pub struct SchedulerSpec {
     /// Factor of timesteps in LCM's boundary condition.
     #[serde(default = "default_timestep_scaling")]
     pub timestep_scaling: f64,
+    /// A flow, instead of all settings above; for the scheduler `flow-match-euler` only.
+    #[serde(default)]
+    pub flow: Option<FlowMatchSpec>,
 }
 
 impl SchedulerSpec {
+    /// Returns the spec of a flow. The settings of noise schedules are diffusers' defaults, without
+    /// effect.
+    pub fn of_flow(flow: FlowMatchSpec) -> Self {
+        Self {
+            allowed: vec![SchedulerKind::FlowMatchEuler],
+            default: SchedulerKind::FlowMatchEuler,
+            prediction_type: PredictionType::Epsilon,
+            beta_start: 0.0001,
+            beta_end: 0.02,
+            beta_schedule: BetaSchedule::Linear,
+            steps_offset: 0,
+            num_train_timesteps: default_train_timesteps(),
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
+            timestep_spacing: None,
+            set_alpha_to_one: None,
+            sigma_spacing: SigmaSpacing::Timesteps,
+            final_sigmas_type: FinalSigma::Zero,
+            algorithm_type: DpmAlgorithm::DpmSolverPlusPlus,
+            solver_order: default_solver_order(),
+            solver_type: DpmSolverType::Midpoint,
+            lower_order_final: true,
+            euler_at_final: false,
+            lambda_min_clipped: unbounded(),
+            original_inference_steps: default_original_steps(),
+            timestep_scaling: default_timestep_scaling(),
+            flow: Some(flow),
+        }
+    }
+
     /// Returns whether a scheduler computes this noise schedule: diffusers-rs has only Hugging
     /// Face's default settings.
     pub fn allows(&self, kind: SchedulerKind) -> bool {
+        if self.flow.is_some() || kind == SchedulerKind::FlowMatchEuler {
+            return self.flow.is_some() && kind == SchedulerKind::FlowMatchEuler;
+        }
         let has_all = !matches!(
             kind,
             SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral | SchedulerKind::Lms
@@ -206,4 +242,64 @@ pub enum BetaSchedule {
     ScaledLinear,
     /// By a squared cosine of the time (Nichol and Dhariwal, 2021).
     SquaredcosCapV2,
+}
+
+/// The noise levels of a flow between noise and picture (Lipman et al., 2023; Esser et al., 2024).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowMatchSpec {
+    /// Timesteps of the training.
+    #[serde(default = "default_train_timesteps")]
+    pub num_train_timesteps: u32,
+    /// How noise levels are moved towards noise.
+    pub shift: FlowShift,
+    /// Noise level before the last step, to which the levels are stretched.
+    #[serde(default)]
+    pub shift_terminal: Option<f64>,
+    /// Spacing of the noise levels.
+    #[serde(default)]
+    pub sigma_spacing: SigmaSpacing,
+}
+
+impl Default for FlowMatchSpec {
+    /// Returns diffusers' default: evenly spaced levels.
+    fn default() -> Self {
+        Self {
+            num_train_timesteps: default_train_timesteps(),
+            shift: FlowShift::Fixed(1.0),
+            shift_terminal: None,
+            sigma_spacing: SigmaSpacing::Timesteps,
+        }
+    }
+}
+
+/// How noise levels are moved towards noise: large pictures need more of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowShift {
+    /// By the same factor for all sizes.
+    Fixed(f64),
+    /// By a shift that is linear in a picture's tokens.
+    BySize {
+        /// Shift of a picture of `base_tokens`.
+        base_shift: f64,
+        /// Shift of a picture of `max_tokens`.
+        max_shift: f64,
+        /// Tokens of a small picture.
+        base_tokens: u32,
+        /// Tokens of a large picture.
+        max_tokens: u32,
+        /// What the shift means.
+        curve: FlowCurve,
+    },
+}
+
+/// What a shift by size means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowCurve {
+    /// The logarithm of the factor.
+    #[default]
+    Exponential,
+    /// The factor.
+    Linear,
 }

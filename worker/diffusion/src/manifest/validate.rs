@@ -1,11 +1,11 @@
 //! Checks the consistency of a manifest.
 
-use super::{FILE, Manifest, Networks, TextSpec};
+use super::{FILE, FlowShift, Manifest, Networks, TextSpec, UNetSpec, flux};
 use crate::error::Error;
 use crate::folder::stays_inside;
 
 /// Whether a rule holds, and the error if it does not.
-type Rule = (bool, &'static str);
+pub(super) type Rule = (bool, &'static str);
 
 /// Checks the consistency of the numbers. Rejects what the networks would otherwise assert, or
 /// allocate without bound; `checkpoint` checks them against the weights.
@@ -13,8 +13,9 @@ pub(super) fn validate(manifest: &Manifest) -> Result<(), Error> {
     let rules = [
         tokenizer_rules(manifest),
         text_rules(manifest),
-        unet_rules(manifest),
+        network_rules(manifest),
         vae_rules(manifest),
+        flow_rules(manifest),
         image_rules(manifest),
         request_rules(manifest),
     ];
@@ -59,10 +60,25 @@ fn text_transformer_rules(text: &TextSpec) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules of the UNet.
+/// Returns the rules of the denoising network, and of what belongs to it.
+fn network_rules(manifest: &Manifest) -> Vec<Rule> {
+    let (width, states, pooled) = match &manifest.networks {
+        Networks::Flux(spec) => return flux::rules(manifest, spec),
+        Networks::Sd(_) => (manifest.text.hidden_size, 0, None),
+        Networks::Sdxl(spec) => (
+            manifest.text.hidden_size,
+            spec.text_2.hidden_size,
+            spec.text_2.projection,
+        ),
+    };
+    let states = width.saturating_add(states);
+    (manifest.networks.unet()).map_or_else(Vec::new, |unet| unet_rules(unet, states, pooled))
+}
+
+/// Returns the rules of a UNet. `states`, `pooled`: widths of the text states and the pooled
+/// prompt.
 #[rustfmt::skip]
-fn unet_rules(manifest: &Manifest) -> Vec<Rule> {
-    let unet = manifest.networks.unet();
+fn unet_rules(unet: &UNetSpec, states: i64, pooled: Option<i64>) -> Vec<Rule> {
     let blocks = &unet.block_out_channels;
     let widths_fit = blocks.iter().all(|&c| divides(32, c) && c <= 1 << 13);
     let heads_fit = blocks.iter().enumerate().all(|(index, &channels)| {
@@ -72,13 +88,6 @@ fn unet_rules(manifest: &Manifest) -> Vec<Rule> {
     let transformers_fit = unet.transformer_layers.as_ref().is_none_or(|layers| {
         layers.len() == blocks.len() && layers.iter().all(|count| (1..=32).contains(count))
     });
-    let (states, pooled) = match &manifest.networks {
-        Networks::Sd(_) => (manifest.text.hidden_size, None),
-        Networks::Sdxl(spec) => (
-            manifest.text.hidden_size.saturating_add(spec.text_2.hidden_size),
-            spec.text_2.projection,
-        ),
-    };
     let states_fit = unet.cross_attention_dim == states;
     let pooled_fits = unet.added.map(|added| added.pooled_width) == pooled;
     let time_fits = unet.added.is_none_or(|added| divides(2, added.time_width));
@@ -105,11 +114,16 @@ fn vae_rules(manifest: &Manifest) -> Vec<Rule> {
     let vae = &manifest.vae;
     let blocks = &vae.block_out_channels;
     let widths_fit = blocks.iter().all(|&c| divides(vae.norm_groups, c) && c <= 1 << 13);
+    let channels_fit = match &manifest.networks {
+        Networks::Flux(_) => vae.latent_channels == 16,
+        Networks::Sd(_) | Networks::Sdxl(_) => vae.latent_channels == 4,
+    };
     vec![
         ((1..=6).contains(&blocks.len()), "vae.block_out_channels: not 1 to 6 blocks"),
         (widths_fit, "vae.block_out_channels: not multiples of vae.norm_groups up to 8192"),
         ((1..=8).contains(&vae.layers_per_block), "vae.layers_per_block: not in 1..=8"),
-        (vae.latent_channels == 4, "vae.latent_channels: only 4 is supported"),
+        (channels_fit, "vae.latent_channels: only 4, or 16 for FLUX.1, is supported"),
+        (vae.shift_factor.is_finite(), "vae.shift_factor: not a number"),
         (vae.scaling_factor.is_normal(), "vae.scaling_factor: not a number other than 0"),
     ]
 }
@@ -159,6 +173,36 @@ fn request_rules(manifest: &Manifest) -> Vec<Rule> {
         (steps_fit, "defaults.steps: not within the default scheduler's limits"),
         (defaults.guidance.is_finite(), "defaults.guidance: not a number"),
         (are_inside, "files: a path leads out of the folder"),
+    ]
+}
+
+/// Returns the rules of flows.
+#[rustfmt::skip]
+fn flow_rules(manifest: &Manifest) -> Vec<Rule> {
+    let is_flux = matches!(manifest.networks, Networks::Flux(_));
+    let of_family = |is_flow| {
+        (is_flow == is_flux, "scheduler.flow: FLUX.1 needs one, and other families have none")
+    };
+    let Some(flow) = &manifest.scheduler.flow else {
+        return vec![of_family(false)];
+    };
+    let shift_fits = match flow.shift {
+        FlowShift::Fixed(factor) => factor > 0.0 && factor.is_finite(),
+        FlowShift::BySize { base_shift, max_shift, base_tokens, max_tokens, .. } => {
+            base_tokens < max_tokens && [base_shift, max_shift].iter().all(|shift| {
+                (0.0..=100.0).contains(shift)
+            })
+        }
+    };
+    let terminal_fits = flow.shift_terminal.is_none_or(|sigma| 0.0 < sigma && sigma < 1.0);
+    vec![
+        of_family(true),
+        (shift_fits, "scheduler.flow.shift: not a number above 0, or not base < max tokens"),
+        (terminal_fits, "scheduler.flow.shift_terminal: not between 0 and 1"),
+        (
+            (1000..=10_000).contains(&flow.num_train_timesteps),
+            "scheduler.flow.num_train_timesteps: not in 1000..=10000",
+        ),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! The autoencoder between pictures `[batch, 3, h, w]` and latents `[batch, 4, h/8, w/8]`.
+//! The autoencoder between pictures `[batch, 3, h, w]` and latents `[batch, channels, h/8, w/8]`.
 
 use tch::{Kind, Tensor};
 
@@ -19,8 +19,24 @@ const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
 pub(crate) struct Autoencoder {
     encoder: Encoder,
     decoder: Decoder,
-    /// Latents are multiplied by this after encoding.
-    scaling_factor: f64,
+    scaling: Scaling,
+}
+
+/// Between the autoencoder's latents and those of mean 0 and deviation 1.
+#[derive(Debug, Clone, Copy)]
+struct Scaling {
+    factor: f64,
+    shift: f64,
+}
+
+impl Scaling {
+    fn apply(self, latents: Tensor) -> Tensor {
+        (latents - self.shift) * self.factor
+    }
+
+    fn revert(self, latents: &Tensor) -> Tensor {
+        latents / self.factor + self.shift
+    }
 }
 
 impl Autoencoder {
@@ -47,7 +63,10 @@ impl Autoencoder {
         Ok(Self {
             encoder: Encoder::new(weights, spec)?,
             decoder: Decoder::new(weights, spec)?,
-            scaling_factor: spec.scaling_factor,
+            scaling: Scaling {
+                factor: spec.scaling_factor,
+                shift: spec.shift_factor,
+            },
         })
     }
 
@@ -60,13 +79,13 @@ impl Autoencoder {
         Encoded {
             mean: moments.narrow(1, 0, channels),
             deviation: (log_variance * 0.5).exp(),
-            scaling_factor: self.scaling_factor,
+            scaling: self.scaling,
         }
     }
 
     /// Decodes scaled latents to a picture in −1…1, sometimes slightly beyond.
     pub(crate) fn decode(&self, latents: &Tensor) -> Tensor {
-        self.decoder.forward(&(latents / self.scaling_factor))
+        self.decoder.forward(&self.scaling.revert(latents))
     }
 }
 
@@ -74,14 +93,14 @@ impl Autoencoder {
 pub(crate) struct Encoded {
     mean: Tensor,
     deviation: Tensor,
-    scaling_factor: f64,
+    scaling: Scaling,
 }
 
 impl Encoded {
     /// Draws scaled latents from torch's global generator.
     pub(crate) fn sample(&self) -> Tensor {
         let noise = Tensor::randn(self.mean.size(), (Kind::Float, self.mean.device()));
-        (&self.mean + &self.deviation * noise) * self.scaling_factor
+        self.scaling.apply(&self.mean + &self.deviation * noise)
     }
 }
 
@@ -91,7 +110,8 @@ struct Encoder {
     middle: MiddleBlock,
     norm_out: GroupNorm,
     conv_out: Convolution,
-    moments: Convolution,
+    /// None in FLUX.1, as the decoder's.
+    moments: Option<Convolution>,
 }
 
 impl Encoder {
@@ -109,7 +129,7 @@ impl Encoder {
             middle: MiddleBlock::new(&encoder.at("mid_block"), spec, last)?,
             norm_out: norms(spec).of(&encoder.at("conv_norm_out"), last)?,
             conv_out: Convolution::new(&encoder.at("conv_out"), last, moments, Kernel::SAME)?,
-            moments: Convolution::new(&weights.at("quant_conv"), moments, moments, Kernel::POINT)?,
+            moments: quant_conv(weights, "quant_conv", spec, moments)?,
         })
     }
 
@@ -123,12 +143,15 @@ impl Encoder {
         let hidden = self
             .conv_out
             .forward(&self.norm_out.forward(&hidden).silu());
-        self.moments.forward(&hidden)
+        match &self.moments {
+            Some(moments) => moments.forward(&hidden),
+            None => hidden,
+        }
     }
 }
 
 struct Decoder {
-    latents: Convolution,
+    latents: Option<Convolution>,
     conv_in: Convolution,
     middle: MiddleBlock,
     up: Vec<UpBlock>,
@@ -147,7 +170,7 @@ impl Decoder {
             UpBlock::new(&decoder.at("up_blocks").at(block), spec, level)
         });
         Ok(Self {
-            latents: Convolution::new(&weights.at("post_quant_conv"), width, width, Kernel::POINT)?,
+            latents: quant_conv(weights, "post_quant_conv", spec, width)?,
             conv_in: Convolution::new(&decoder.at("conv_in"), width, last, Kernel::SAME)?,
             middle: MiddleBlock::new(&decoder.at("mid_block"), spec, last)?,
             up: up.collect::<Result<_, _>>()?,
@@ -157,7 +180,10 @@ impl Decoder {
     }
 
     fn forward(&self, latents: &Tensor) -> Tensor {
-        let hidden = self.conv_in.forward(&self.latents.forward(latents));
+        let hidden = match &self.latents {
+            Some(convolution) => self.conv_in.forward(&convolution.forward(latents)),
+            None => self.conv_in.forward(latents),
+        };
         let hidden = self.middle.forward(&hidden);
         let hidden = self
             .up
@@ -166,6 +192,17 @@ impl Decoder {
         self.conv_out
             .forward(&self.norm_out.forward(&hidden).silu())
     }
+}
+
+/// Builds a convolution next to the latents, if the network has it.
+fn quant_conv(
+    weights: &Weights<'_>,
+    name: &str,
+    spec: &VaeSpec,
+    channels: i64,
+) -> Result<Option<Convolution>, Error> {
+    let build = || Convolution::new(&weights.at(name), channels, channels, Kernel::POINT);
+    spec.quant_convs.then(build).transpose()
 }
 
 fn norms(spec: &VaeSpec) -> Norms {

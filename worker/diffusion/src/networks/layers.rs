@@ -33,6 +33,11 @@ impl Linear {
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
         input.linear(&self.weight, self.bias.as_ref())
     }
+
+    /// Returns the type of its weights, which its input must have.
+    pub(super) fn kind(&self) -> tch::Kind {
+        self.weight.kind()
+    }
 }
 
 /// The shape of a square convolution.
@@ -149,5 +154,25 @@ impl LayerNorm {
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
         let (weight, bias) = (Some(&self.weight), Some(&self.bias));
         input.layer_norm(self.weight.size(), weight, bias, LAYER_NORM_EPSILON, true)
+    }
+}
+
+/// Scaling of the last dimension to a root mean square of 1, without shifting (Zhang and Sennrich,
+/// 2019).
+pub(super) struct RmsNorm {
+    weight: Tensor,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    pub(super) fn new(weights: &Weights<'_>, width: i64, epsilon: f64) -> Result<Self, Error> {
+        Ok(Self {
+            weight: weights.tensor("weight", &[width])?,
+            epsilon,
+        })
+    }
+
+    pub(super) fn forward(&self, input: &Tensor) -> Tensor {
+        input.rms_norm(self.weight.size(), Some(&self.weight), self.epsilon)
     }
 }

@@ -1,12 +1,13 @@
-//! The networks of Stable Diffusion, built from the tensors of a checkpoint by name.
+//! The networks of Stable Diffusion and FLUX.1, built from the tensors of a checkpoint by name.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `weights` | where a network gets its tensors |
-//! | `layers` | linear, convolution, group norm, layer norm |
+//! | `layers` | linear, convolution, group norm, layer norm, RMS norm |
 //! | `attention` | multi-head attention |
 //! | `resnet`, `transformer` | the blocks of the UNet and the autoencoder |
-//! | `unet`, `autoencoder`, `clip` | the three networks |
+//! | `unet`, `autoencoder`, `clip` | the networks of Stable Diffusion |
+//! | `flux`, `t5` | the transformer and second text encoder of FLUX.1 |
 //!
 //! Building a network asks for each of its tensors once, with the expected shape. So the same code
 //! checks a file's header without reading it, loads it, and lists the tensors of a shape for random
@@ -15,14 +16,18 @@
 mod attention;
 mod autoencoder;
 mod clip;
+mod flux;
 mod layers;
 mod resnet;
+mod t5;
 mod transformer;
 mod unet;
 mod weights;
 
 pub(crate) use autoencoder::{Autoencoder, Encoded};
 pub(crate) use clip::{TextStates, TextTransformer};
+pub(crate) use flux::{FluxPrompt, FluxTransformer};
+pub(crate) use t5::{T5Encoder, TOKENS as T5_TOKENS};
 pub(crate) use unet::{AddedConditions, UNet};
 pub(crate) use weights::{Tensors, Weights};
 

@@ -64,7 +64,7 @@ impl Denoising<'_> {
     /// towards the prompt.
     fn guided_prediction(&self, input: &Tensor, timestep: f64) -> Result<Tensor, Error> {
         let predict = |input: &Tensor, prompts: &EncodedPrompts| {
-            self.pipeline.predict(input, timestep, prompts)
+            (self.pipeline).predict(input, timestep, prompts, self.plan.guidance)
         };
         if !self.plan.guided() {
             return predict(input, self.prompts);
@@ -84,7 +84,7 @@ impl Denoising<'_> {
         let (device, autoencoder) = (self.pipeline.device, &self.pipeline.autoencoder);
         // Single precision, as for decoding.
         device.run(|| {
-            let fit = || Previewer::of(autoencoder, device.torch());
+            let fit = || Previewer::of(autoencoder, latents.size()[1], device.torch());
             let previewer = self.pipeline.previewer.get_or_init(fit);
             Picture::from_decoded(&previewer.draw(latents))
         })
@@ -94,7 +94,11 @@ impl Denoising<'_> {
 /// Returns the sampler of a plan, from noise or from the picture to start from.
 pub(super) fn sampler(manifest: &Manifest, plan: &Plan) -> Sampler {
     let (kind, spec) = (plan.scheduler, &manifest.scheduler);
-    Sampler::new(kind, plan.steps, plan.skipped_steps(), spec)
+    // Of FLUX.1: a token has 2 × 2 latent cells.
+    let token = 2 * manifest.vae.downsampling();
+    let tokens = (plan.width / token) * (plan.height / token);
+    let steps = (plan.steps, plan.skipped_steps());
+    Sampler::new(kind, steps, tokens, spec)
 }
 
 /// Returns the UNet calls of a picture, from 0, before which a preview is shown: after each

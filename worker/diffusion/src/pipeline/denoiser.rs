@@ -35,6 +35,8 @@ pub(super) struct NetworkCall<'a> {
     pub(super) timestep: f64,
     /// As many as the batch.
     pub(super) prompts: &'a EncodedPrompts,
+    /// For networks with this input.
+    pub(super) guidance: f64,
 }
 
 /// Encoded prompts.

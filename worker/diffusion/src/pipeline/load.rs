@@ -6,6 +6,7 @@ use tch::Kind;
 
 use super::Pipeline;
 use super::denoiser::DenoiserFiles;
+use super::flux::FluxFiles;
 use super::sd::SdFiles;
 use super::sdxl::SdxlFiles;
 use crate::checkpoint::{Checkpoint, Destination};
@@ -50,6 +51,7 @@ impl Files {
         let denoiser: Box<dyn DenoiserFiles> = match &manifest.networks {
             Networks::Sd(spec) => Box::new(SdFiles::open(manifest, spec)?),
             Networks::Sdxl(spec) => Box::new(SdxlFiles::open(manifest, spec)?),
+            Networks::Flux(spec) => Box::new(FluxFiles::open(manifest, spec)?),
         };
         let vae = Checkpoint::open(manifest, VAE_WEIGHTS, Autoencoder::rename)?;
         vae.check(|weights| Autoencoder::new(weights, &manifest.vae))?;

@@ -3,6 +3,7 @@
 mod clip;
 mod denoise;
 mod denoiser;
+mod flux;
 mod load;
 mod previewer;
 mod sd;
@@ -138,9 +139,11 @@ impl Pipeline {
         counter: &mut StepCounter<'_>,
     ) -> Result<Picture, Error> {
         let seed = plan.seed_of(index);
-        let cell = self.manifest.vae.downsampling();
+        let vae = &self.manifest.vae;
+        let cell = vae.downsampling();
+        let channels = u32::try_from(vae.latent_channels).unwrap_or(0);
         let noise = self.device.run(|| {
-            let noise = noise::initial(seed, [1, 4, plan.height / cell, plan.width / cell]);
+            let noise = noise::initial(seed, [1, channels, plan.height / cell, plan.width / cell]);
             Ok(noise.to_device(self.device.torch()))
         })?;
         let start = image.map(|image| self.device.run(|| Ok(sampled(image, seed))));
@@ -179,8 +182,9 @@ impl Pipeline {
         })
     }
 
-    /// Returns the network's prediction for latents `[batch, 4, h/8, w/8]` at a training step (0 to
-    /// 999) and as many prompts, in single precision.
+    /// Returns the network's prediction for latents `[batch, channels, h/8, w/8]` at a training step
+    /// (0 to 1000) and as many prompts, in single precision. `guidance` is for networks with this
+    /// input.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -189,18 +193,20 @@ impl Pipeline {
         latents: &Tensor,
         timestep: f64,
         prompts: &EncodedPrompts,
+        guidance: f64,
     ) -> Result<Tensor, Error> {
         self.device.run(|| {
             let prediction = self.denoiser.predict(&NetworkCall {
                 input: latents,
                 timestep,
                 prompts,
+                guidance,
             });
             Ok(prediction.to_kind(Kind::Float))
         })
     }
 
-    /// Denoises noise of standard deviation 1, `[1, 4, h/8, w/8]`, to latents for decoding.
+    /// Denoises noise of standard deviation 1, `[1, channels, h/8, w/8]`, to latents for decoding.
     /// `prompts` is the result of [`Pipeline::encode`]. Ignores the request's image.
     ///
     /// # Errors
@@ -219,7 +225,7 @@ impl Pipeline {
         denoising.run(noise, None, &mut StepCounter::new(&mut (), 0))
     }
 
-    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, 4, h/8, w/8]`, drawn by the seed
+    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, channels, h/8, w/8]`, drawn by the seed
     /// from the encoder's distribution.
     ///
     /// # Errors
@@ -246,7 +252,7 @@ impl Pipeline {
         denoising.run(noise, Some(latents), &mut StepCounter::new(&mut (), 0))
     }
 
-    /// Decodes latents `[1, 4, h/8, w/8]` to a picture `[1, 3, h, w]` in −1…1.
+    /// Decodes latents `[1, channels, h/8, w/8]` to a picture `[1, 3, h, w]` in −1…1.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].

@@ -71,6 +71,7 @@ impl Denoiser for Sd {
             input,
             timestep,
             prompts,
+            ..
         } = call;
         self.unet.predict(input, *timestep, &prompts.states, None)
     }

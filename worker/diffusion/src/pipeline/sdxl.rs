@@ -92,6 +92,7 @@ impl Denoiser for Sdxl {
             input,
             timestep,
             prompts,
+            ..
         } = call;
         let added = prompts.pooled.as_ref().map(|pooled| AddedConditions {
             pooled,

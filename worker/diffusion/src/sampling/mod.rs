@@ -5,15 +5,18 @@
 //! | `noise_schedule` | how much noise the training added at each timestep |
 //! | `spacing` | which timesteps and noise levels a number of steps visits |
 //! | `ddim`, `ddpm`, `plms`, `euler`, `heun`, `dpm`, `lcm` | solvers: from one level to the next |
+//! | `flow_match` | the solver of FLUX.1 |
 //! | `upstream` | the solvers that diffusers-rs provides |
 //!
 //! Latents are `signal · picture + deviation · noise`. Some solvers keep the sum of squares at 1,
-//! as the training does, others keep the signal at 1; [`Level`] serves both.
+//! as the training does, others keep the signal at 1, and flows keep the sum at 1; [`Level`] serves
+//! all.
 
 mod ddim;
 mod ddpm;
 mod dpm;
 mod euler;
+mod flow_match;
 mod heun;
 mod lcm;
 mod noise_schedule;
@@ -52,8 +55,12 @@ impl Level {
         }
     }
 
-    /// Returns the picture's latents in `latents`, of which a UNet predicted the noise or velocity.
-    fn picture(self, predicts: PredictionType, prediction: &Tensor, latents: &Tensor) -> Tensor {
+    /// Returns the picture's latents in `latents`, of which a network predicted the target.
+    fn picture(self, target: Target, prediction: &Tensor, latents: &Tensor) -> Tensor {
+        let predicts = match target {
+            Target::Trained(predicts) => predicts,
+            Target::Flow => return latents - prediction * self.deviation,
+        };
         let length = self.signal.hypot(self.deviation);
         let (signal, deviation) = (self.signal / length, self.deviation / length);
         let latents = latents / length;
@@ -62,6 +69,15 @@ impl Level {
             PredictionType::VPrediction => latents * signal - prediction * deviation,
         }
     }
+}
+
+/// What a network predicts.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// Noise or velocity of latents whose squares add up to 1.
+    Trained(PredictionType),
+    /// The noise less the picture.
+    Flow,
 }
 
 /// A call of the UNet.
@@ -101,7 +117,7 @@ pub(crate) struct Sampler {
     skipped: usize,
     calls_per_step: usize,
     initial_sigma: f64,
-    predicts: PredictionType,
+    target: Target,
     solver: Box<dyn Solver>,
 }
 
@@ -113,9 +129,15 @@ struct Plan {
 }
 
 impl Sampler {
-    /// Returns a sampler of `steps` steps, within [`SchedulerKind::steps`], without the first
+    /// Returns a sampler of a picture of `tokens` (see [`FlowShift`](crate::FlowShift)) in `steps`
+    /// steps, within [`SchedulerKind::steps`], without the first
     /// `skipped` ones: the initial latents are as noisy as they would be after those.
-    pub(crate) fn new(kind: SchedulerKind, steps: u32, skipped: u32, spec: &SchedulerSpec) -> Self {
+    pub(crate) fn new(
+        kind: SchedulerKind,
+        (steps, skipped): (u32, u32),
+        tokens: u32,
+        spec: &SchedulerSpec,
+    ) -> Self {
         let schedule = NoiseSchedule::new(spec);
         let (steps, skipped) = (steps as usize, skipped as usize);
         let calls_per_step = match kind {
@@ -132,6 +154,10 @@ impl Sampler {
             SchedulerKind::Pndm => plms::plan(&schedule, steps, skipped, spec),
             SchedulerKind::Euler => euler::plan(&schedule, steps, spec),
             SchedulerKind::EulerAncestral => euler::plan_ancestral(&schedule, steps, spec),
+            SchedulerKind::FlowMatchEuler => {
+                let flow = spec.flow.clone().unwrap_or_default();
+                flow_match::plan(steps, tokens, &flow)
+            }
             SchedulerKind::Heun => heun::plan(&schedule, steps, spec),
             SchedulerKind::DpmSolverPlusPlus => dpm::plan(&schedule, steps, spec),
             SchedulerKind::Lcm => lcm::plan(&schedule, steps, spec),
@@ -144,7 +170,10 @@ impl Sampler {
             calls,
             calls_per_step,
             initial_sigma,
-            predicts: spec.prediction_type,
+            target: match kind {
+                SchedulerKind::FlowMatchEuler => Target::Flow,
+                _ => Target::Trained(spec.prediction_type),
+            },
             solver,
         }
     }
@@ -183,7 +212,7 @@ impl Sampler {
     /// Returns the picture's latents that a prediction at the first call of a step means.
     pub(crate) fn picture(&self, prediction: &Tensor, call: usize, latents: &Tensor) -> Tensor {
         let level = self.calls[call].level;
-        level.picture(self.predicts, prediction, latents)
+        level.picture(self.target, prediction, latents)
     }
 
     /// Returns the latents of the next call. `noise` draws noise of standard deviation 1.

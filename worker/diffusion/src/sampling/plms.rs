@@ -4,8 +4,8 @@
 use tch::Tensor;
 
 use super::noise_schedule::NoiseSchedule;
-use super::{Answer, Level, Plan, Solver, ddim, spacing};
-use crate::manifest::{PredictionType, SchedulerSpec, TimestepSpacing};
+use super::{Answer, Level, Plan, Solver, Target, ddim, spacing};
+use crate::manifest::{SchedulerSpec, TimestepSpacing};
 
 /// The weights of the latest predictions (Adams and Bashforth), the latest first.
 const WEIGHTS: [&[f64]; 4] = [
@@ -16,7 +16,7 @@ const WEIGHTS: [&[f64]; 4] = [
 ];
 
 struct Plms {
-    predicts: PredictionType,
+    target: Target,
     /// Where each call's step begins and ends.
     steps: Vec<(Level, Level)>,
     /// The first call.
@@ -60,7 +60,7 @@ pub(super) fn plan(
         calls: ddim::calls(schedule, timesteps),
         initial_sigma: 1.0,
         solver: Box::new(Plms {
-            predicts: spec.prediction_type,
+            target: Target::Trained(spec.prediction_type),
             steps,
             first: skipped,
             predictions: Vec::new(),
@@ -104,7 +104,7 @@ impl Solver for Plms {
             prediction = self.blended();
         }
         let (from, to) = self.steps[answer.index];
-        let picture = from.picture(self.predicts, &prediction, &latents);
+        let picture = from.picture(self.target, &prediction, &latents);
         let noise = (latents - &picture * from.signal) / from.deviation;
         picture * to.signal + noise * to.deviation
     }

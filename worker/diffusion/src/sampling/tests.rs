@@ -30,7 +30,7 @@ fn every_scheduler_goes_from_its_fewest_steps_to_its_most() {
             .zip(predictions.iter().cycle())
         {
             let spec = spec(*predicts, BetaSchedule::ScaledLinear);
-            let mut sampler = Sampler::new(kind, steps, 0, &spec);
+            let mut sampler = Sampler::new(kind, (steps, 0), 0, &spec);
             let noise = Tensor::ones([1, 4, 1, 1], (Kind::Float, Device::Cpu));
             let mut latents = sampler.initial(None, &noise);
             for call in sampler.calls() {
@@ -58,13 +58,16 @@ fn a_perfect_prediction_leads_back_to_the_picture_from_any_step() {
     for (kind, (steps, skipped)) in kinds.flat_map(|kind| starts.map(|start| (kind, start))) {
         let spec = spec(PredictionType::Epsilon, BetaSchedule::ScaledLinear);
         let schedule = NoiseSchedule::new(&spec);
-        let mut sampler = Sampler::new(kind, steps, skipped, &spec);
+        let mut sampler = Sampler::new(kind, (steps, skipped), 0, &spec);
         let mut latents = sampler.initial(Some(&picture), &noise);
         for call in sampler.calls() {
             let input = sampler.model_input(&latents, call);
             let sigma = spacing::interpolated(&schedule.sigmas(), sampler.timestep(call));
             let kept = (1.0 + sigma * sigma).recip().sqrt();
-            let prediction = (input - kept * &picture) / (1.0 - kept * kept).sqrt();
+            let prediction = match kind {
+                SchedulerKind::FlowMatchEuler => &noise - &picture,
+                _ => (input - kept * &picture) / (1.0 - kept * kept).sqrt(),
+            };
             if call % sampler.calls_per_step() == 0 {
                 let seen = sampler.picture(&prediction, call, &latents);
                 let off = (seen - &picture).abs().max().double_value(&[]);
@@ -84,6 +87,9 @@ struct Reference {
     config: HashMap<String, Value>,
     steps: u32,
     skipped: u32,
+    /// Tokens of the picture, for flows.
+    #[serde(default)]
+    tokens: u32,
     timesteps: Vec<f64>,
     initial: f64,
     result: Vec<f64>,
@@ -98,10 +104,21 @@ fn wave(offset: f64) -> Tensor {
     (index + offset).cos().view([1, 4, 2, 2])
 }
 
-fn computed(reference: &Reference) -> (Vec<f64>, f64, Tensor) {
+fn sampler(reference: &Reference) -> Sampler {
+    let Reference {
+        class,
+        steps,
+        skipped,
+        tokens,
+        ..
+    } = reference;
     let config = serde_json::to_string(&reference.config).unwrap();
-    let (kind, spec) = crate::hugging_face::scheduler_of(&reference.class, &config).unwrap();
-    let mut sampler = Sampler::new(kind, reference.steps, reference.skipped, &spec);
+    let (kind, spec) = crate::hugging_face::scheduler_of(class, &config).unwrap();
+    Sampler::new(kind, (*steps, *skipped), *tokens, &spec)
+}
+
+fn computed(reference: &Reference) -> (Vec<f64>, f64, Tensor) {
+    let mut sampler = sampler(reference);
     let timesteps = sampler.calls().map(|call| sampler.timestep(call)).collect();
     let initial = sampler.initial(None, &Tensor::from(1.0)).double_value(&[]);
     let picture = (reference.skipped > 0).then(|| wave(0.5));

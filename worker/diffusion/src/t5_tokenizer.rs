@@ -1,0 +1,129 @@
+//! Prompt → token ids, like transformers' `T5Tokenizer`: unigrams (Kudo, 2018), an end token, cut
+//! or padded to a length.
+
+use std::path::Path;
+
+use tokenizers::TruncationParams;
+
+use crate::error::Error;
+use crate::folder::{bad, read_text};
+
+/// The whole tokenizer; sentencepiece's own file is not read.
+pub(crate) const FILE: &str = "tokenizer_2/tokenizer.json";
+
+const PAD: &str = "<pad>";
+const END: &str = "</s>";
+
+pub(crate) struct T5Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// Tokens in a prompt, including the end.
+    context: usize,
+    pad: i64,
+    /// The largest token id.
+    largest: i64,
+}
+
+/// The token ids of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// As many as the context.
+    pub(crate) ids: Vec<i64>,
+    /// Whether the prompt was longer.
+    pub(crate) cut: bool,
+}
+
+impl T5Tokenizer {
+    pub(crate) fn load(folder: &Path, model: &str, context: usize) -> Result<Self, Error> {
+        let text = read_text(folder, model, FILE)?;
+        let unusable = |e: tokenizers::Error| bad(model, FILE, "unusable").because(e);
+        let mut inner: tokenizers::Tokenizer = text.parse().map_err(unusable)?;
+        // The file may have the settings of its last use.
+        inner.with_padding(None);
+        let truncation = TruncationParams {
+            max_length: context,
+            ..TruncationParams::default()
+        };
+        inner.with_truncation(Some(truncation)).map_err(unusable)?;
+        let id = |token: &str| {
+            let missing = || bad(model, FILE, format!("has no token {token:?}"));
+            inner.token_to_id(token).ok_or_else(missing)
+        };
+        let (pad, end) = (id(PAD)?, id(END)?);
+        if inner.encode("", true).map_err(unusable)?.get_ids() != [end] {
+            return Err(bad(
+                model,
+                FILE,
+                format!("does not end a prompt with {END:?}"),
+            ));
+        }
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        Ok(Self {
+            inner,
+            context,
+            pad: i64::from(pad),
+            largest: i64::from(largest),
+        })
+    }
+
+    pub(crate) fn encode(&self, prompt: &str) -> Result<Tokens, Error> {
+        let refuse =
+            |e: tokenizers::Error| Error::invalid("prompt", format!("cannot be read: {e}"));
+        let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
+        let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
+        ids.resize(self.context, self.pad);
+        Ok(Tokens {
+            ids,
+            cut: !encoding.get_overflowing().is_empty(),
+        })
+    }
+
+    /// Returns the largest id of [`T5Tokenizer::encode`]; the text encoder needs a row for it.
+    pub(crate) fn largest_id(&self) -> i64 {
+        self.largest
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn tokenizer(context: usize) -> T5Tokenizer {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/flux");
+        T5Tokenizer::load(folder.as_ref(), "flux", context).unwrap()
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_cut_before_its_end_token() {
+        let whole = tokenizer(16).encode("a red cat").unwrap();
+        let tokens = whole.ids.iter().position(|&id| id == 1).unwrap() + 1;
+        assert_eq!(
+            (whole.cut, &whole.ids[tokens..]),
+            (false, vec![0; 16 - tokens].as_slice())
+        );
+        assert!(!tokenizer(tokens).encode("a red cat").unwrap().cut);
+        let cut = tokenizer(4).encode("a red cat").unwrap();
+        assert_eq!((cut.cut, cut.ids), (true, [&whole.ids[..3], &[1]].concat()));
+    }
+
+    #[test]
+    fn a_tokenizer_of_another_kind_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        std::fs::create_dir(folder.path().join("tokenizer_2")).unwrap();
+        let known = include_str!("../tests/references/flux/tokenizer_2/tokenizer.json");
+        let mut without_end: serde_json::Value = serde_json::from_str(known).unwrap();
+        without_end["post_processor"] = serde_json::Value::Null;
+        for (text, named) in [
+            ("{}".to_owned(), "unusable"),
+            (known.replace("\"</s>\"", "\"<end>\""), "</s>"),
+            (known.replace("<pad>", "<fill>"), "<pad>"),
+            (without_end.to_string(), "does not end"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = T5Tokenizer::load(folder.path(), "flux", 8).err();
+            let message = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(named), "{named}: {message:?}");
+        }
+    }
+}
