@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 
 from . import keyed
 from .flux import flux
+from .inpainting import inpainting
 from .sdxl import sdxl
 
 TARGET = Path(__file__).parents[2] / "worker/diffusion/tests/references"
 
-FAMILIES = {"flux": flux, "sdxl": sdxl}
+FAMILIES = {"flux": flux, "sdxl": sdxl, "inpainting": inpainting}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from . import keyed
+from .inpainting import of_sdxl
 from .tiny import (
     CELL,
     ENCODING_SEED,
@@ -94,6 +95,7 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         "encoded": latents,
         "redraw_noise": redraw_noise,
         "redrawn": redrawn,
+        **of_sdxl(pipe.components),
     }, {
         "prompt": PROMPT,
         "negative_prompt": "green",

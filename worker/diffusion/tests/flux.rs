@@ -77,11 +77,8 @@ fn denoises_as_in_python(
         strength: reference.fact("strength").parse().ok(),
         ..request
     };
-    let (encoded, noise) = (
-        &reference.tensors["encoded"],
-        &reference.tensors["redraw_noise"],
-    );
-    let redrawn = pipeline.redraw(encoded, noise, &prompts, &request);
+    let (start, noise) = (reference.start(), &reference.tensors["redraw_noise"]);
+    let redrawn = pipeline.redraw(&start, noise, &prompts, &request);
     reference.holds(&format!("{name}_redrawn"), &redrawn.unwrap());
     (reference, prompts)
 }

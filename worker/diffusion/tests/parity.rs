@@ -56,11 +56,8 @@ fn stage_by_stage(model: &str) {
         strength: reference.fact("strength").parse().ok(),
         ..request
     };
-    let (encoded, noise) = (
-        &reference.tensors["encoded"],
-        &reference.tensors["redraw_noise"],
-    );
-    let redrawn = pipeline.redraw(encoded, noise, &prompts, &request).unwrap();
+    let (start, noise) = (reference.start(), &reference.tensors["redraw_noise"]);
+    let redrawn = pipeline.redraw(&start, noise, &prompts, &request).unwrap();
     reference.holds("redrawn_latent", &redrawn);
 }
 

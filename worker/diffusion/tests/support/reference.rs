@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
+use warmq_diffusion::Start;
 
 /// Relative L2 distance of equal computations with different rounding.
 const BOUND: f64 = 1e-5;
@@ -41,6 +42,15 @@ impl Reference {
 
     pub fn fact(&self, name: &str) -> &str {
         &self.facts[name]
+    }
+
+    /// The encoded picture to start from, all of which is redrawn.
+    pub fn start(&self) -> Start {
+        Start {
+            latents: self.tensors["encoded"].shallow_clone(),
+            mask: None,
+            masked: None,
+        }
     }
 
     pub fn holds(&self, name: &str, ours: &Tensor) {
