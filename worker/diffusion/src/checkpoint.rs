@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
-use crate::networks::{Tensors, Weights};
+use crate::networks::{Slot, Slots, Tensors, Weights};
 use crate::weight_files::WeightFiles;
 
 /// The format's limit.
@@ -27,6 +27,8 @@ const LENGTH_BYTES: u64 = 8;
 
 pub(crate) struct Checkpoint {
     model: String,
+    /// Folder of the component, e.g. `unet`.
+    component: String,
     /// Never empty.
     files: Vec<OpenFile>,
     /// By the network's name of the tensor.
@@ -59,6 +61,7 @@ impl Checkpoint {
     ) -> Result<Checkpoint, Error> {
         let mut checkpoint = Checkpoint {
             model: manifest.name.clone(),
+            component: stem.split('/').next().unwrap_or(stem).to_owned(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
         };
@@ -77,6 +80,11 @@ impl Checkpoint {
             checkpoint.files.push(OpenFile { name, handle });
         }
         Ok(checkpoint)
+    }
+
+    /// Returns the component's name, e.g. `unet`.
+    pub(crate) fn component(&self) -> &str {
+        &self.component
     }
 
     /// Returns the rows of a matrix, e.g. the size of a vocabulary.
@@ -115,7 +123,7 @@ impl Checkpoint {
         }
     }
 
-    /// Loads the network that `build` builds. Calls `progress` with the bytes of each tensor.
+    /// Loads the network that `build` builds, and returns its layers that can have branches. Calls `progress` with the bytes of each tensor.
     ///
     /// # Errors
     /// Those of [`Checkpoint::check`], except for tensors without use; a tensor cannot be read.
@@ -124,12 +132,15 @@ impl Checkpoint {
         destination: Destination,
         progress: &mut dyn FnMut(u64),
         build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
-    ) -> Result<N, Error> {
-        build(&Weights::root(&Loader {
+    ) -> Result<(N, Slots), Error> {
+        let loader = Loader {
             checkpoint: self,
             destination,
             progress: RefCell::new(progress),
-        }))
+            slots: RefCell::default(),
+        };
+        let network = build(&Weights::root(&loader))?;
+        Ok((network, loader.slots.into_inner()))
     }
 
     /// Returns the entry of a tensor with this shape and a supported type.
@@ -284,6 +295,7 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     destination: Destination,
     progress: RefCell<&'a mut dyn FnMut(u64)>,
+    slots: RefCell<Slots>,
 }
 
 impl Tensors for Loader<'_> {
@@ -295,6 +307,10 @@ impl Tensors for Loader<'_> {
         let tensor = stored.f_to_device(device.torch())?.f_to_kind(kind)?;
         (self.progress.borrow_mut())(bytes as u64);
         Ok(tensor)
+    }
+
+    fn add_slot(&self, name: &str, slot: Slot) {
+        self.slots.borrow_mut().insert(name.to_owned(), slot);
     }
 }
 

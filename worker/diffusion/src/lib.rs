@@ -26,6 +26,8 @@
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | `lora` | LoRAs: files that change a loaded model for one request |
+//! | `original_names` | layers' names in the layout of the first publication |
 //! | `noise` | reproducible noise |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |
@@ -45,10 +47,12 @@ mod error;
 mod folder;
 mod guard;
 mod hugging_face;
+mod lora;
 mod manifest;
 mod memory;
 mod networks;
 mod noise;
+mod original_names;
 mod picture;
 mod pipeline;
 mod random_weights;
@@ -73,6 +77,6 @@ pub use memory::Memory;
 pub use picture::{Mask, Picture};
 pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline, Start};
 pub use random_weights::write_random_weights;
-pub use request::Request;
+pub use request::{Lora, Request};
 pub use scheduler::SchedulerKind;
 pub use stamp::Stamp;

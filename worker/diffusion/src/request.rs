@@ -1,6 +1,7 @@
 //! A caller's request.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::manifest::Manifest;
@@ -40,6 +41,17 @@ pub struct Request {
     pub strength: Option<f64>,
     /// Whether the [`Observer`](crate::Observer) receives previews.
     pub previews: bool,
+    /// LoRAs, added in this order.
+    pub loras: Vec<Lora>,
+}
+
+/// A LoRA for one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// A safetensors file with PEFT's or kohya's names.
+    pub path: PathBuf,
+    /// Factor of its effect; 1 is what it was trained for.
+    pub scale: f64,
 }
 
 impl Default for Request {
@@ -59,6 +71,7 @@ impl Default for Request {
             mask: None,
             strength: None,
             previews: false,
+            loras: Vec::new(),
         }
     }
 }

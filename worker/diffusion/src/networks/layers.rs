@@ -3,12 +3,14 @@
 use tch::Tensor;
 
 use super::Weights;
+use super::branches::{Branch, Branches};
 use crate::error::Error;
 
 /// `y = x Wᵀ + b`, over the last dimension.
 pub(super) struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    branches: Branches,
 }
 
 impl Linear {
@@ -24,14 +26,20 @@ impl Linear {
         inputs: i64,
         outputs: i64,
     ) -> Result<Self, Error> {
+        let weight = weights.tensor("weight", &[outputs, inputs])?;
         Ok(Self {
-            weight: weights.tensor("weight", &[outputs, inputs])?,
+            branches: weights.branches(&weight),
+            weight,
             bias: None,
         })
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
-        input.linear(&self.weight, self.bias.as_ref())
+        let output = input.linear(&self.weight, self.bias.as_ref());
+        self.branches.added(output, |Branch { down, up, .. }| {
+            let narrow = input.linear(down, None::<Tensor>);
+            narrow.linear(up, None::<Tensor>)
+        })
     }
 
     /// Returns the type of its weights, which its input must have.
@@ -76,6 +84,7 @@ pub(super) struct Convolution {
     weight: Tensor,
     bias: Tensor,
     kernel: Kernel,
+    branches: Branches,
 }
 
 impl Convolution {
@@ -85,8 +94,11 @@ impl Convolution {
         outputs: i64,
         kernel: Kernel,
     ) -> Result<Self, Error> {
+        let shape = [outputs, inputs, kernel.side, kernel.side];
+        let weight = weights.tensor("weight", &shape)?;
         Ok(Self {
-            weight: weights.tensor("weight", &[outputs, inputs, kernel.side, kernel.side])?,
+            branches: weights.branches(&weight),
+            weight,
             bias: weights.tensor("bias", &[outputs])?,
             kernel,
         })
@@ -96,7 +108,11 @@ impl Convolution {
         let Kernel {
             stride, padding, ..
         } = self.kernel;
-        input.conv2d(&self.weight, Some(&self.bias), stride, padding, 1, 1)
+        let output = input.conv2d(&self.weight, Some(&self.bias), stride, padding, 1, 1);
+        self.branches.added(output, |Branch { down, up, .. }| {
+            let narrow = input.conv2d(down, None::<Tensor>, stride, padding, 1, 1);
+            narrow.conv2d(up, None::<Tensor>, 1, 0, 1, 1)
+        })
     }
 
     /// Returns the type of its weights, which its input must have.

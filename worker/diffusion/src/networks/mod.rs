@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `weights` | where a network gets its tensors |
 //! | `layers` | linear, convolution, group norm, layer norm, RMS norm |
+//! | `branches` | LoRA: low-rank branches beside layers |
 //! | `attention` | multi-head attention |
 //! | `resnet`, `transformer` | the blocks of the UNet and the autoencoder |
 //! | `unet`, `autoencoder`, `clip` | the networks of Stable Diffusion |
@@ -15,6 +16,7 @@
 
 mod attention;
 mod autoencoder;
+mod branches;
 mod clip;
 mod flux;
 mod layers;
@@ -25,6 +27,7 @@ mod unet;
 mod weights;
 
 pub(crate) use autoencoder::{Autoencoder, Encoded};
+pub(crate) use branches::{Branch, Slot, Slots};
 pub(crate) use clip::{TextStates, TextTransformer};
 pub(crate) use flux::{FluxPrompt, FluxTransformer};
 pub(crate) use t5::{T5Encoder, TOKENS as T5_TOKENS};

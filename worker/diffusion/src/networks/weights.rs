@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use tch::Tensor;
 
+use super::branches::{Branches, Slot};
 use crate::error::Error;
 
 /// The tensors of one network.
@@ -13,6 +14,9 @@ pub(crate) trait Tensors {
     /// # Errors
     /// It does not exist, has another shape or type, or cannot be read.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error>;
+
+    /// Receives a layer that can have branches.
+    fn add_slot(&self, _name: &str, _slot: Slot) {}
 }
 
 /// The tensors below a path, such as `down_blocks.0.resnets.1`.
@@ -42,6 +46,18 @@ impl<'a> Weights<'a> {
     /// Returns one tensor.
     pub(super) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         self.tensors.tensor(&self.joined(name), shape)
+    }
+
+    /// Returns the branches of the layer at this path, which has this weight: none yet.
+    pub(super) fn branches(&self, weight: &Tensor) -> Branches {
+        let branches = Branches::default();
+        let slot = Slot {
+            branches: branches.clone(),
+            shape: weight.size(),
+            kind: weight.kind(),
+        };
+        self.tensors.add_slot(&self.path, slot);
+        branches
     }
 
     fn joined(&self, name: impl Display) -> String {

@@ -14,8 +14,9 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::folder::verify_files;
 use crate::guard::guard;
+use crate::lora::Loras;
 use crate::manifest::{Manifest, Networks, VAE_WEIGHTS};
-use crate::networks::{Autoencoder, Weights};
+use crate::networks::{Autoencoder, Slots, Weights};
 
 /// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub(super) fn load(
             total_bytes: files.denoiser.bytes() + files.vae.bytes(),
             memory_bytes: 0,
             progress,
+            slots: Slots::new(),
         };
         let denoiser = files.denoiser.load(&mut loading)?;
         // Small compared with the UNet, and its activations overflow in half precision.
@@ -91,6 +93,7 @@ pub(super) fn load(
             autoencoder,
             previewer: OnceCell::new(),
             memory_bytes: loading.memory_bytes,
+            loras: Loras::new(loading.slots, &manifest.networks),
         })
     })
 }
@@ -102,6 +105,8 @@ pub(super) struct Loading<'a> {
     total_bytes: u64,
     memory_bytes: u64,
     progress: &'a mut dyn FnMut(LoadStep),
+    /// The layers that can have branches, by component and name.
+    slots: Slots,
 }
 
 impl Loading<'_> {
@@ -130,6 +135,12 @@ impl Loading<'_> {
                 total_bytes: self.total_bytes,
             });
         };
-        weights.load(destination, &mut progress, build)
+        let (network, slots) = weights.load(destination, &mut progress, build)?;
+        let component = weights.component();
+        let named = slots
+            .into_iter()
+            .map(|(name, slot)| (format!("{component}.{name}"), slot));
+        self.slots.extend(named);
+        Ok(network)
     }
 }

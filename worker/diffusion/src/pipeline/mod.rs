@@ -21,6 +21,7 @@ use tch::{Kind, Tensor};
 
 use crate::device::Device;
 use crate::error::Error;
+use crate::lora::Loras;
 use crate::manifest::Manifest;
 use crate::networks::{Autoencoder, Encoded};
 use crate::noise;
@@ -39,6 +40,7 @@ pub struct Pipeline {
     denoiser: Box<dyn Denoiser>,
     autoencoder: Autoencoder,
     previewer: OnceCell<Previewer>,
+    loras: Loras,
     memory_bytes: u64,
 }
 
@@ -114,6 +116,7 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Picture>, Error> {
         let plan = request.plan(&self.manifest)?;
+        let _attached = self.attach(request)?;
         let prompts = self.encode_prompts(&plan)?;
         let start = (self.device).run(|| Ok(EncodedStart::of(self, request, &plan)))?;
         let calls = || Ok(denoise::sampler(&self.manifest, &plan).calls().len());
@@ -149,6 +152,14 @@ impl Pipeline {
         let latents = denoising.run(&noise, start.as_ref(), counter)?;
         let decoded = self.decode(&latents)?;
         self.device.run(|| Picture::from_decoded(&decoded))
+    }
+
+    /// Adds the LoRAs of a request to the model until the result is dropped.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`]: a file cannot be read, or does not fit the model.
+    pub fn attach(&self, request: &Request) -> Result<impl Drop + use<'_>, Error> {
+        (self.device).run(|| self.loras.attach(&request.loras, self.device))
     }
 
     /// Returns the token ids of a prompt, as many as the manifest's context.
