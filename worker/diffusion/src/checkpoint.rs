@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
 use crate::networks::{Tensors, Weights};
+use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 
 /// The format's limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -49,7 +50,11 @@ impl Checkpoint {
     ) -> Result<Checkpoint, Error> {
         let bad = |message: String| manifest.bad(file, message);
         let unreadable = |e: std::io::Error| manifest.bad(file, "cannot be read").because(e);
-        let handle = File::open(manifest.folder().join(file)).map_err(unreadable)?;
+        let path = manifest.folder().join(file);
+        if is_lfs_pointer_file(&path) {
+            return Err(bad(LFS_MESSAGE.to_owned()));
+        }
+        let handle = File::open(path).map_err(unreadable)?;
         let file_bytes = handle.metadata().map_err(unreadable)?.len();
         if file_bytes < LENGTH_BYTES {
             return Err(bad(format!(
@@ -199,6 +204,12 @@ impl Checkpoint {
             .values()
             .map(|entry| entry.shape.iter().product::<i64>());
         numbers.sum::<i64>().unsigned_abs() * kind.elt_size_in_bytes() as u64
+    }
+
+    /// Returns the stored types: `f16`.
+    pub(crate) fn types(&self) -> impl Iterator<Item = String> {
+        let types = self.tensors.values().map(|entry| entry.dtype);
+        types.map(|dtype| dtype.to_string().to_lowercase())
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, Error> {

@@ -25,7 +25,8 @@
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
-//! | `noise` | reproducible noise |
+//! | `noise`, [`latents`](Latents) | reproducible noise; latents as data, in files |
+//! | `unsupported` | recognizes files that are not weights in a supported format |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |
 //! | [`stamp`](Stamp) | detects changes of a model's files |
@@ -44,6 +45,7 @@ mod error;
 mod folder;
 mod guard;
 mod hugging_face;
+mod latents;
 mod manifest;
 mod memory;
 mod networks;
@@ -56,10 +58,12 @@ mod sampling;
 mod scheduler;
 mod stamp;
 mod tokenizer;
+mod unsupported;
 
 pub use catalog::Catalog;
 pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
+pub use latents::Latents;
 pub use manifest::{
     Activation, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, Family, FileEntry,
     FinalSigma, Heads, ImageSizes, Manifest, PredictionType, SchedulerSpec, SigmaSpacing, TextSpec,
@@ -67,8 +71,9 @@ pub use manifest::{
 };
 pub use memory::Memory;
 pub use picture::Picture;
-pub use pipeline::{LoadStep, Observer, Part, Pipeline};
+pub use pipeline::{LoadStep, Observer, Part, Pipeline, WeightSizes};
 pub use random_weights::write_random_weights;
 pub use request::Request;
 pub use scheduler::SchedulerKind;
 pub use stamp::Stamp;
+pub use tokenizer::Truncation;

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::folder::{self, read_json};
 use crate::hugging_face;
 use crate::scheduler::SchedulerKind;
+use crate::unsupported;
 
 /// A model's manifest. It contains no weights: reading one is cheap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -461,11 +462,12 @@ impl Manifest {
                 .iter()
                 .find(|name| self.folder.join(name).exists())
             {
-                Some(other) => {
-                    format!(
+                Some(other) => match unsupported::weights_message(Path::new(other)) {
+                    Some(reason) => format!("missing; {other} exists, but {reason}"),
+                    None => format!(
                         "missing; {other} exists, but only a single safetensors file is supported"
-                    )
-                }
+                    ),
+                },
                 None => "missing".to_owned(),
             };
             self.bad(&names[0], message)

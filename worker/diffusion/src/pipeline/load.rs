@@ -1,6 +1,7 @@
 //! Loads a model's folder into a device's memory.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use tch::Kind;
 
@@ -13,6 +14,10 @@ use crate::guard::guard;
 use crate::manifest::{Manifest, TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS};
 use crate::networks::{Autoencoder, TextTransformer, UNet, Weights};
 use crate::tokenizer::Tokenizer;
+
+/// The type of the autoencoder's weights on any device: it is small compared with the UNet, and its
+/// activations overflow in half precision.
+const VAE_KIND: Kind = Kind::Float;
 
 /// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,19 @@ pub enum Part {
     UNet,
     /// The autoencoder.
     Vae,
+}
+
+/// Sizes of a model's weights, bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightSizes {
+    /// In the files.
+    pub stored_bytes: u64,
+    /// On the processor.
+    pub cpu_bytes: u64,
+    /// On a GPU.
+    pub gpu_bytes: u64,
+    /// Their stored types, sorted: `f16`, `f32`.
+    pub types: Vec<String>,
 }
 
 /// A model's files, opened and checked against each other.
@@ -82,6 +100,27 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Error> {
     guard(|| Sources::open(manifest).map(drop))
 }
 
+/// Opens and checks a model's files, and returns the sizes of its weights.
+pub(super) fn weight_sizes(manifest: &Manifest) -> Result<WeightSizes, Error> {
+    guard(|| {
+        let Sources {
+            text, unet, vae, ..
+        } = Sources::open(manifest)?;
+        let on = |device: Device| {
+            let large = device.weight_kind();
+            text.bytes_as(large) + unet.bytes_as(large) + vae.bytes_as(VAE_KIND)
+        };
+        let parts = [&text, &unet, &vae];
+        let types: BTreeSet<String> = parts.iter().flat_map(|part| part.types()).collect();
+        Ok(WeightSizes {
+            stored_bytes: parts.iter().map(|part| part.bytes()).sum(),
+            cpu_bytes: on(Device::Cpu),
+            gpu_bytes: on(Device::Cuda(0)),
+            types: types.into_iter().collect(),
+        })
+    })
+}
+
 /// Checks a model's files, then builds its networks and loads their weights.
 pub(super) fn load(
     manifest: &Manifest,
@@ -105,8 +144,7 @@ pub(super) fn load(
         let unet = loading.network(Part::UNet, unet, large, |weights| {
             UNet::new(weights, &manifest.unet)
         })?;
-        // Small compared with the UNet, and its activations overflow in half precision.
-        let autoencoder = loading.network(Part::Vae, vae, Kind::Float, |weights| {
+        let autoencoder = loading.network(Part::Vae, vae, VAE_KIND, |weights| {
             Autoencoder::new(weights, &manifest.vae)
         })?;
         Ok(Pipeline {

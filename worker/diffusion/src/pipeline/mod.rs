@@ -8,17 +8,18 @@ mod step_counter;
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
-pub use load::{LoadStep, Part};
+pub use load::{LoadStep, Part, WeightSizes};
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
 use crate::error::Error;
+use crate::latents::Latents;
 use crate::manifest::Manifest;
 use crate::networks::{Autoencoder, Encoded, TextTransformer, UNet};
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, Truncation};
 use denoise::Denoising;
 use previewer::Previewer;
 use step_counter::StepCounter;
@@ -47,6 +48,11 @@ pub trait Observer {
     fn preview(&mut self, preview: Picture) {
         drop(preview);
     }
+
+    /// Receives the latents of each picture before they are decoded.
+    fn latents(&mut self, latents: Latents) {
+        drop(latents);
+    }
 }
 
 /// Ignores everything.
@@ -66,6 +72,14 @@ impl Pipeline {
     /// [`Error::BadCheckpoint`] for the file that is damaged or missing.
     pub fn check(manifest: &Manifest) -> Result<(), Error> {
         load::check(manifest)
+    }
+
+    /// As [`Pipeline::check`], and returns the sizes of the weights.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`].
+    pub fn weight_sizes(manifest: &Manifest) -> Result<WeightSizes, Error> {
+        load::weight_sizes(manifest)
     }
 
     /// Loads a model into a device's memory. Checks every file, tensor, shape and type, those that
@@ -126,8 +140,25 @@ impl Pipeline {
             .saturating_mul(plan.num_images);
         let mut counter = StepCounter::new(observer, steps);
         (0..plan.num_images)
-            .map(|index| self.draw(&plan, &text, image.as_ref(), index, &mut counter))
+            .map(|index| {
+                let latents = request.latents.as_ref();
+                self.draw(&plan, &text, image.as_ref(), latents, index, &mut counter)
+            })
             .collect()
+    }
+
+    /// Returns which prompts of a request exceed the tokenizer's context.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`].
+    pub fn truncations(&self, request: &Request) -> Result<Vec<Truncation>, Error> {
+        let plan = request.plan(&self.manifest)?;
+        let mut found = vec![self.tokenizer.truncation("prompt", &plan.prompt)?];
+        if plan.guided() {
+            let negative = &plan.negative_prompt;
+            found.push(self.tokenizer.truncation("negative_prompt", negative)?);
+        }
+        Ok(found.into_iter().flatten().collect())
     }
 
     fn draw(
@@ -135,19 +166,22 @@ impl Pipeline {
         plan: &Plan,
         text: &Tensor,
         image: Option<&Encoded>,
+        latents: Option<&Latents>,
         index: u32,
         counter: &mut StepCounter<'_>,
     ) -> Result<Picture, Error> {
         let seed = plan.seed_of(index);
         let cell = self.manifest.vae.downsampling();
         let noise = self.device.run(|| {
-            let noise = noise::initial(seed, [1, 4, plan.height / cell, plan.width / cell]);
+            let shape = [1, 4, plan.height / cell, plan.width / cell];
+            let noise = latents.map_or_else(|| noise::initial(seed, shape), Latents::tensor);
             Ok(noise.to_device(self.device.torch()))
         })?;
         let start = image.map(|image| self.device.run(|| Ok(sampled(image, seed))));
         let start = start.transpose()?;
         let denoising = self.denoising(plan, text, seed);
         let latents = denoising.run(&noise, start.as_ref(), counter)?;
+        counter.latents(self.device.run(|| Latents::from_tensor(&latents))?);
         let decoded = self.decode(&latents)?;
         self.device.run(|| Picture::from_decoded(&decoded))
     }
