@@ -27,6 +27,7 @@ mod hostile_input_is_contained;
 mod http_submissions;
 mod idle_apps_cost_little;
 mod image_to_image_works;
+mod inputs_of_fals_image_apps_work;
 mod jobs_are_held_for_warm_runners;
 mod jobs_can_be_cancelled;
 mod jobs_run_without_redis;

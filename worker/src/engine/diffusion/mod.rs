@@ -4,17 +4,19 @@
 //! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and never leave this engine's
 //! thread.
 
+mod image_size;
 mod input;
-mod picture;
+pub(crate) mod output;
+pub(crate) mod picture;
 mod servable;
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use serde_json::{Value, json};
 use warmq_diffusion::{
-    Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline, Request, Stamp,
+    Catalog, Device, Error, Family, LoadStep, Manifest, Observer, Picture, Pipeline, Request,
+    Stamp, Truncation,
 };
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
@@ -23,13 +25,14 @@ use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 
 use super::picture::IMAGE_URL;
 use super::{
-    BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RunContext,
-    input as seam, millis,
+    BuildError, Description, Ended, Engine, Failure, Options, Produced, RunContext, input as seam,
+    millis,
 };
 use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
-use input::Input;
+use input::{FieldNames, Input};
+use output::Drawn;
 use servable::ServableModels;
 
 /// Size limit of an input picture's file.
@@ -64,10 +67,18 @@ impl Diffusion {
                 "a model's folder cannot be read: it is not in the catalog"
             );
         }
+        let unsupported = catalog.unsupported();
+        for error in &unsupported {
+            tracing::warn!(%error, "not in the catalog");
+        }
         if catalog.names().is_empty() {
+            let found: String = unsupported
+                .iter()
+                .map(|error| format!("; {error}"))
+                .collect();
             return Err(BuildError::Setting(format!(
                 "models: {} contains no model (a folder with a manifest.json or a \
-                 model_index.json); set another with --models",
+                 model_index.json); set another with --models{found}",
                 options.models.display()
             )));
         }
@@ -105,53 +116,55 @@ impl Diffusion {
         context: &mut dyn RunContext,
         ended: &mut Ended,
     ) -> Result<Produced, Failure> {
-        let input = Input::read(job)?;
-        let model = input.model(job, &self.servable.names())?;
+        let Examined {
+            input,
+            names,
+            model,
+            stamp,
+        } = self.examine(job)?;
         let image = match input.starts_from_picture() {
-            true => context.file(IMAGE_URL).map(picture::read).transpose()?,
-            false => None,
+            true => context.file(IMAGE_URL).map(picture::read).transpose(),
+            false => Ok(None),
         };
+        let image = image.map_err(|error| error.in_field(IMAGE_URL))?;
+        let delivery = input.delivery();
         let request = input.request(job, image);
+        self.cache.drop_if_changed(&model);
+        let timings = &mut ended.timings;
+        timings.warm = self.cache.contains(&model);
+        let (pictures, truncations) = match self.draw(&model, &request, context, timings) {
+            Ok(drawn) => drawn,
+            Err(error) => return Err(self.failed(&model, stamp, error, names)),
+        };
+        ended.model = Some(model.clone());
+        let drawn = Drawn {
+            pictures,
+            truncations,
+            model,
+            request: &request,
+            timings: ended.timings,
+        };
+        Ok(output::produce(&drawn, delivery)?)
+    }
+
+    /// Checks a job's input and its model, as far as possible without loading anything.
+    fn examine(&self, job: &JobSpec) -> Result<Examined, Failure> {
+        let input = Input::read(job)?;
+        let names = input.field_names();
+        let model = input.model(job, &self.servable.names())?;
         let stamp = match self.cache.loader().catalog.stamp(&model) {
             Ok(stamp) => stamp,
-            Err(error) => return Err(self.unknown(&model, error)),
+            Err(error) => return Err(self.unknown(&model, error, names)),
         };
         if let Some(fault) = self.servable.refusal(&model, &stamp) {
             return Err(fault.clone().into());
         }
-        self.cache.drop_if_changed(&model);
-        let timings = &mut ended.timings;
-        timings.warm = self.cache.contains(&model);
-        let pictures = self.draw(&model, &request, context, timings);
-        let pictures = match pictures {
-            Ok(pictures) => pictures,
-            Err(error) => return Err(self.failed(&model, stamp, error)),
-        };
-        ended.model = Some(model.clone());
-
-        let mut produced = Produced::default();
-        let mut images = Vec::with_capacity(pictures.len());
-        for (index, drawn) in pictures.iter().enumerate() {
-            images.push(json!({
-                "url": Value::Null,
-                "width": drawn.width,
-                "height": drawn.height,
-                "content_type": "image/png",
-            }));
-            produced.files.push(File {
-                name: format!("{index}.png"),
-                pointer: format!("/images/{index}/url"),
-                bytes: picture::png(drawn)?,
-            });
-        }
-        produced.output = json!({
-            "images": images,
-            "seed": request.seed,
-            "prompt": request.prompt,
-            "model": model,
-            "timings": {"load_ms": ended.timings.load_ms, "inference_ms": ended.timings.run_ms},
-        });
-        Ok(produced)
+        Ok(Examined {
+            input,
+            names,
+            model,
+            stamp,
+        })
     }
 
     /// Loads the model if needed, and generates; out of memory, retries once without the other
@@ -162,7 +175,7 @@ impl Diffusion {
         request: &Request,
         context: &mut dyn RunContext,
         timings: &mut Timings,
-    ) -> Result<Vec<Picture>, model_cache::Error<Error>> {
+    ) -> Result<(Vec<Picture>, Vec<Truncation>), model_cache::Error<Error>> {
         let threads_are_set = self.threads_are_set;
         self.cache.with_room(model, |cache| {
             let is_loaded = cache.contains(model);
@@ -183,24 +196,33 @@ impl Diffusion {
                 return Err(model_cache::Error::Load(Error::Cancelled));
             }
             if !threads_are_set {
-                warmq_diffusion::set_threads(threads(pipeline.manifest()));
+                set_threads(pipeline.manifest());
             }
             let begun = Instant::now();
             let pictures = pipeline.generate(request, &mut Steps::new(context));
             timings.run_ms = millis(begun);
-            pictures.map_err(model_cache::Error::Load)
+            let truncations = pipeline.truncations(request);
+            pictures
+                .and_then(|pictures| Ok((pictures, truncations?)))
+                .map_err(model_cache::Error::Load)
         })
     }
 
     /// Maps an error to the job's or the runner's. A model that cannot be loaded leaves the catalog
     /// for a while.
-    fn failed(&mut self, model: &str, stamp: Stamp, error: model_cache::Error<Error>) -> Failure {
+    fn failed(
+        &mut self,
+        model: &str,
+        stamp: Stamp,
+        error: model_cache::Error<Error>,
+        names: FieldNames,
+    ) -> Failure {
         let (failure, is_models) = match error {
             model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
             model_cache::Error::Load(error) => {
                 let is_models =
                     matches!(error, Error::BadCheckpoint { .. } | Error::Catalog { .. });
-                (failure(error), is_models)
+                (failure(error, names), is_models)
             }
         };
         if let (true, Failure::Runner(fault)) = (is_models, &failure) {
@@ -210,10 +232,10 @@ impl Diffusion {
     }
 
     /// Maps an unknown model to a failure: a fault if it was in the catalog before.
-    fn unknown(&self, model: &str, error: Error) -> Failure {
+    fn unknown(&self, model: &str, error: Error, names: FieldNames) -> Failure {
         match self.servable.missing(model) {
             Some(fault) => fault.into(),
-            None => failure(error),
+            None => failure(error, names),
         }
     }
 }
@@ -252,6 +274,25 @@ impl Engine for Diffusion {
         }
     }
 
+    fn check_input(&mut self, job: &JobSpec) -> Result<(), Failure> {
+        let Examined {
+            input,
+            names,
+            model,
+            stamp,
+        } = self.examine(job)?;
+        // Stands for the picture, whose proportions no check depends on.
+        let image = input.starts_from_picture().then(|| Picture {
+            width: 1,
+            height: 1,
+            rgb: vec![0; 3],
+        });
+        let request = input.request(job, image);
+        let manifest = self.cache.loader().catalog.manifest(&model);
+        let checked = manifest.and_then(|manifest| request.check(&manifest));
+        checked.map_err(|error| self.failed(&model, stamp, model_cache::Error::Load(error), names))
+    }
+
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
         let mut ended = Ended::default();
         ended.result = self.produce(job, context, &mut ended);
@@ -272,6 +313,15 @@ impl Engine for Diffusion {
             false => Ok(names),
         }
     }
+}
+
+/// A job's input whose model exists.
+struct Examined {
+    input: Input,
+    names: FieldNames,
+    model: String,
+    /// Identity of the model's files.
+    stamp: Stamp,
 }
 
 /// The models of a folder, and the device that they are loaded onto.
@@ -357,31 +407,30 @@ impl Observer for Steps<'_> {
     fn preview(&mut self, preview: Picture) {
         // Cancellation is checked before the next step.
         let _ = self.context.progress(Progress {
-            preview: picture::data_uri(&preview),
+            preview: picture::preview(&preview),
             ..self.last.clone()
         });
     }
 }
 
 /// Maps an error to the job's error, in fal's format, or to a fault.
-fn failure(error: Error) -> Failure {
+fn failure(error: Error, names: FieldNames) -> Failure {
     match error {
         Error::Cancelled => Failure::Cancelled,
         Error::UnknownModel { .. } => {
             JobError::field(&["model"], "model_not_found", error.to_string()).into()
         }
         Error::InvalidRequest { field, message } => {
-            let field = if field == "image" { IMAGE_URL } else { field };
-            JobError::field(&[field], "value_error", message).into()
+            JobError::field(&names.path(field), "value_error", message).into()
         }
         error => servable::fault(error).into(),
     }
 }
 
-/// Threads per tensor operation on the CPU: tiny models are fastest on one.
-fn threads(manifest: &Manifest) -> usize {
-    match manifest.family {
+/// Sets the threads per tensor operation on the CPU: tiny models are fastest on one.
+pub(crate) fn set_threads(manifest: &Manifest) {
+    warmq_diffusion::set_threads(match manifest.family {
         Family::Tiny => 1,
         _ => std::thread::available_parallelism().map_or(1, NonZero::get),
-    }
+    });
 }
