@@ -59,4 +59,5 @@ mod the_api_is_as_documented;
 mod uploads_reach_jobs;
 mod upscale_and_cutout_work;
 mod webhooks_are_delivered;
+mod workers_have_commands_without_a_queue;
 mod workers_scale_independently;
