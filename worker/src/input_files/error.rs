@@ -37,3 +37,27 @@ impl From<Web> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_and_silent_hosts_are_unavailable_for_now_and_other_failures_are_final() {
+        let host = || "example.com".to_owned();
+        let is_temporary = |error: Web| matches!(Error::from(error), Error::Unavailable(_));
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            let host = host();
+            assert!(is_temporary(Web::Status { host, status }), "{status}");
+        }
+        for status in [301, 400, 401, 403, 404, 410, 501] {
+            let host = host();
+            assert!(!is_temporary(Web::Status { host, status }), "{status}");
+        }
+        assert!(is_temporary(Web::Timeout) && is_temporary(Web::Broken { host: host() }));
+        // The URL's port may be wrong, or its certificate invalid.
+        assert!(!is_temporary(Web::Connect { host: host() }));
+        let too_large = Error::from(Web::TooLarge { limit_bytes: 7 });
+        assert!(matches!(too_large, Error::TooLarge { max_bytes: 7 }));
+    }
+}

@@ -434,3 +434,28 @@ pub(crate) fn set_threads(manifest: &Manifest) {
         _ => std::thread::available_parallelism().map_or(1, NonZero::get),
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineKind;
+    use warmq_config::ByteSize;
+
+    #[test]
+    fn a_folder_without_models_is_refused_by_what_it_contains_instead() {
+        let folder = std::env::temp_dir().join(format!("warmq-no-models-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("flux-Q4.gguf"), "GGUF").unwrap();
+        let engine = Diffusion::new(&Options {
+            kind: EngineKind::Diffusion,
+            models: folder.clone(),
+            memory_budget: ByteSize(1 << 30),
+            device: "cpu".to_owned(),
+            slots: 1,
+        });
+        let error = engine.err().unwrap().to_string();
+        assert!(error.contains("contains no model"), "{error}");
+        assert!(error.contains("GGUF is not supported: download"), "{error}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

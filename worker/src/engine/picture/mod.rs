@@ -255,6 +255,18 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_turned_upright() {
+        // A directory with one entry: orientation (0x0112), a short, is 6: rotate by 90°.
+        let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        let segment = [b"\xff\xe1", &length[..], exif].concat();
+        let mut jpeg = encoded(ImageFormat::Jpeg);
+        let lying = read(&jpeg).unwrap();
+        jpeg.splice(2..2, segment);
+        assert_eq!(read(&jpeg).unwrap(), lying.rotate90());
+    }
+
+    #[test]
     fn a_damaged_picture_ends_no_thread() {
         for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Jpeg] {
             let whole = encoded(format);
